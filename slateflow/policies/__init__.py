@@ -1,0 +1,19 @@
+"""Policies: what chooses slates, and with which probability."""
+
+from slateflow.policies.base import Policy, Propensities, Slates, top_slates
+from slateflow.policies.behaviour import BEHAVIOURS, GreedyPolicy, RandomPolicy, behaviour_policy
+from slateflow.policies.learned import ScoringPolicy
+from slateflow.policies.scorer import Scorer
+
+__all__ = [
+    "BEHAVIOURS",
+    "GreedyPolicy",
+    "Policy",
+    "Propensities",
+    "RandomPolicy",
+    "Scorer",
+    "ScoringPolicy",
+    "Slates",
+    "behaviour_policy",
+    "top_slates",
+]

@@ -1,0 +1,40 @@
+"""The protocol of a policy, and slates from scores."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import Observation
+
+Slates = NDArray[np.int32]  # (B, K), positions of distinct candidates, best first
+Propensities = NDArray[np.float64]  # (B,), probability of exactly this slate
+Scores = NDArray[np.float64]  # (B, N)
+
+
+class Policy(Protocol):
+    """Chooses slates for B users at once."""
+
+    def act(
+        self, observation: Observation, rng: np.random.Generator
+    ) -> tuple[Slates, Propensities]:
+        """Slates (B, K) and the probability with which the policy shows exactly them."""
+        ...
+
+
+def top_slates(scores: NDArray[np.floating], slate_size: int) -> Slates:
+    """The `slate_size` best candidates, best first; of equals the first.
+
+    Example:
+        >>> top_slates(np.array([[0.1, 0.9, 0.9, 0.5]]), 3)
+        array([[1, 2, 3]], dtype=int32)
+    """
+    remaining = np.array(scores, dtype=np.float64)
+    slates = np.empty((len(remaining), slate_size), dtype=np.int32)
+    rows = np.arange(len(remaining))
+    for place in range(slate_size):
+        slates[:, place] = remaining.argmax(axis=1)
+        remaining[rows, slates[:, place]] = -np.inf
+    return slates
