@@ -9,6 +9,17 @@ from typing import Any, ClassVar
 from slateflow.errors import InputError, unknown
 
 
+def _check_type(name: str, value: object, expected: str) -> None:
+    fits = {
+        "str": isinstance(value, str),
+        "bool": isinstance(value, bool),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, int | float) and not isinstance(value, bool),
+    }[expected]
+    if not fits:
+        raise InputError(f"{name}: expected {expected}, got {value!r}")
+
+
 @dataclass(frozen=True)
 class EnvironmentSpec:
     """The part of a spec that every world has.
@@ -156,14 +167,3 @@ def spec_from_dict(document: dict[str, Any]) -> EnvironmentSpec:
         return worlds[document["world"]](**fields)
     except TypeError as error:
         raise InputError(f"environment spec: {error}") from error
-
-
-def _check_type(name: str, value: object, expected: str) -> None:
-    fits = {
-        "str": isinstance(value, str),
-        "bool": isinstance(value, bool),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, int | float) and not isinstance(value, bool),
-    }[expected]
-    if not fits:
-        raise InputError(f"{name}: expected {expected}, got {value!r}")

@@ -1,0 +1,199 @@
+"""A published dataset: its manifest, and the checks that stand between its files and a reader."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from slateflow.environments import EnvironmentSpec, spec_from_dict
+from slateflow.errors import InputError
+from slateflow.trajectories.schema import (
+    SCHEMA_VERSION,
+    Trajectories,
+    arrow_schema,
+    column_digest,
+    from_table,
+)
+from slateflow.trajectories.storage import Folder
+
+MANIFEST = "_manifest.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One Parquet file of a dataset.
+
+    Attributes:
+        path: File, relative to the dataset.
+        policy: Behaviour policy that made it.
+        seed_block: Number of the block of random numbers that it was made from.
+        episodes: Episodes in it.
+        rows: Steps in it.
+        sha256: Digest over the canonical bytes of its columns (not of the file).
+    """
+
+    path: str
+    policy: str
+    seed_block: int
+    episodes: int
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A complete dataset: folder, world, recipe and parts."""
+
+    folder: Folder
+    spec: EnvironmentSpec
+    recipe: dict[str, Any]
+    parts: tuple[Part, ...]
+
+    @property
+    def path(self) -> str:
+        """Where it is: a path or a URL."""
+        return self.folder.url
+
+    @property
+    def rows(self) -> int:
+        """Logged steps."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def episodes(self) -> int:
+        """Logged episodes."""
+        return sum(part.episodes for part in self.parts)
+
+    @cached_property
+    def digest(self) -> str:
+        """`sha256:` over the world and the digests of the parts in their order."""
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "environment": self.spec.to_dict(),
+            "parts": [[part.policy, part.sha256] for part in self.parts],
+        }
+        encoded = json.dumps(document, sort_keys=True).encode()
+        return "sha256:" + hashlib.sha256(encoded).hexdigest()
+
+    @classmethod
+    def open(cls, url: str) -> Dataset:
+        """Open a published dataset.
+
+        Raises:
+            InputError: There is no manifest, or it is not one of ours, or it contradicts itself.
+        """
+        folder = Folder(url)
+        if not folder.exists(MANIFEST):
+            raise InputError(
+                f"{url}: expected a dataset with {MANIFEST}, found none; "
+                "make it with `slateflow generate`"
+            )
+        try:
+            document = json.loads(folder.read(MANIFEST))
+            version = document["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise InputError(
+                    f"{url}/{MANIFEST}: expected schema version {SCHEMA_VERSION}, got {version}; "
+                    "read it with the Slateflow that wrote it"
+                )
+            dataset = cls(
+                folder=folder,
+                spec=spec_from_dict(document["environment"]),
+                recipe=document["recipe"],
+                parts=tuple(Part(**part) for part in document["parts"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{url}/{MANIFEST}: expected a manifest, got {error!r}") from error
+        if dataset.digest != document["digest"]:
+            raise InputError(
+                f"{url}/{MANIFEST}: expected digest {dataset.digest} from its parts, "
+                f"got {document['digest']}; delete the dataset and generate it again"
+            )
+        return dataset
+
+    def publish(self) -> Dataset:
+        """Write the manifest. Before it stands, there is no dataset."""
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "environment": self.spec.to_dict(),
+            "recipe": self.recipe,
+            "episodes": self.episodes,
+            "rows": self.rows,
+            "digest": self.digest,
+            "parts": [dataclasses.asdict(part) for part in self.parts],
+        }
+        self.folder.write(MANIFEST, json.dumps(document, indent=2).encode() + b"\n")
+        return self
+
+    def iter_parts(self, verify: bool = False) -> Iterator[Trajectories]:
+        """The rows, one part in memory at a time.
+
+        Args:
+            verify: Recompute each part's digest from what was read.
+
+        Raises:
+            InputError: A part is missing, unreadable or not what the manifest says.
+        """
+        for part in self.parts:
+            rows = read_part(self.folder, part.path, self.spec)
+            if verify and column_digest(rows) != part.sha256:
+                raise self._corrupt(part, "its digest does not match the manifest")
+            if len(rows) != part.rows:
+                raise self._corrupt(part, f"expected {part.rows} rows, got {len(rows)}")
+            yield rows
+
+    def verify(self) -> Dataset:
+        """Read everything and compare it with the manifest; the dataset itself if all is well."""
+        for _ in self.iter_parts(verify=True):
+            pass
+        return self
+
+    def read(self) -> Trajectories:
+        """All rows at once."""
+        parts = list(self.iter_parts())
+        merged: dict[str, Any] = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Trajectories)
+            if field.name != "responses"
+        }
+        responses = {
+            name: np.concatenate([part.responses[name] for part in parts])
+            for name in self.spec.response_columns
+        }
+        return Trajectories(**merged, responses=responses)
+
+    def _corrupt(self, part: Part, what: str) -> InputError:
+        return InputError(
+            f"{self.path}/{part.path}: {what}; delete the dataset and generate it again"
+        )
+
+
+def read_part(folder: Folder, path: str, spec: EnvironmentSpec) -> Trajectories:
+    """The rows of one Parquet file."""
+    where = f"{folder.url}/{path}"
+    if not folder.exists(path):
+        raise InputError(
+            f"{where}: expected a part of the dataset, found none; "
+            "delete the dataset and generate it again"
+        )
+    try:
+        table = pq.read_table(folder.open(path), partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{where}: expected a Parquet file, got {reason}; delete it and generate again"
+        ) from error
+    if not table.schema.equals(arrow_schema(spec)):
+        raise InputError(f"{where}: expected the columns of {spec.name}, got {table.schema.names}")
+    return from_table(table, spec)

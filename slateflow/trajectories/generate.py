@@ -1,0 +1,184 @@
+"""From a recipe to a published dataset."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate, repeat
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from slateflow.environments import BatchedLongTermSatisfaction, EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.policies import behaviour_policy
+from slateflow.policies.play import play, seed_of
+from slateflow.trajectories.dataset import MANIFEST, Dataset, Part, read_part
+from slateflow.trajectories.recipe import Recipe
+from slateflow.trajectories.schema import METADATA_KEY, Trajectories, column_digest, to_table
+from slateflow.trajectories.storage import Folder
+
+BLOCK_EPISODES = 500
+"""Episodes in a part. Fixed, because the random streams belong to the block."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part that is to be made."""
+
+    policy: str
+    path: str
+    seed_block: int
+    first_episode: int
+    episodes: int
+
+
+def plan(recipe: Recipe) -> list[Block]:
+    """The parts of a dataset, in the order of its rows."""
+    sizes = [
+        (policy, number, min(BLOCK_EPISODES, count - number * BLOCK_EPISODES))
+        for policy, count in recipe.policy_episodes().items()
+        for number in range(-(-count // BLOCK_EPISODES))
+    ]
+    first = accumulate((episodes for _, _, episodes in sizes), initial=0)
+    return [
+        Block(policy, f"policy={policy}/part-{number:05d}.parquet", index, start, episodes)
+        for index, ((policy, number, episodes), start) in enumerate(zip(sizes, first, strict=False))
+    ]
+
+
+def generate(
+    recipe: Recipe,
+    data: Folder,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Dataset:
+    """Make the dataset of a recipe, or find it made.
+
+    The same recipe gives the same digest for any number of workers. Parts that an interrupted
+    run left behind are taken up.
+
+    Args:
+        recipe: What to make.
+        data: Folder that holds the datasets.
+        workers: Processes.
+        progress: Called with the finished and all parts.
+
+    Raises:
+        InputError: The folder cannot be written to, or holds a dataset of another recipe.
+    """
+    folder = data / recipe.name
+    if folder.exists(MANIFEST):
+        return _reuse(recipe, Dataset.open(folder.url))
+    blocks = plan(recipe)
+    parts = []
+    for part in _make_parts(recipe, folder, blocks, workers):
+        parts.append(part)
+        progress(len(parts), len(blocks))
+    return Dataset(folder, recipe.spec, recipe.to_dict(), tuple(parts)).publish()
+
+
+def _reuse(recipe: Recipe, dataset: Dataset) -> Dataset:
+    if dataset.recipe != recipe.to_dict() or dataset.spec != recipe.spec:
+        changed = [
+            key for key, value in recipe.to_dict().items() if dataset.recipe.get(key) != value
+        ]
+        raise InputError(
+            f"{dataset.path}: expected the dataset of this recipe, found one with other "
+            f"{', '.join(changed) or 'defaults'}; a published dataset never changes, so rename "
+            "the recipe or delete the dataset"
+        )
+    return dataset
+
+
+def _make_parts(
+    recipe: Recipe, folder: Folder, blocks: list[Block], workers: int
+) -> Iterator[Part]:
+    if workers == 1 or len(blocks) == 1:
+        yield from (make_part(recipe, folder, block) for block in blocks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(blocks)), mp_context=context) as pool:
+        yield from pool.map(make_part, repeat(recipe), repeat(folder), blocks)
+
+
+def make_part(recipe: Recipe, folder: Folder, block: Block) -> Part:
+    """Simulate one block and write it, unless it has been written already."""
+    key = {
+        "policy": block.policy,
+        "seed": recipe.seed,
+        "seed_block": block.seed_block,
+        "first_episode": block.first_episode,
+        "episodes": block.episodes,
+    }
+    rows = _written(folder, block.path, recipe.spec, key)
+    if rows is None:
+        rows = simulate(recipe.spec, block, recipe.seed)
+        sink = pa.BufferOutputStream()
+        pq.write_table(
+            to_table(rows, recipe.spec, key),
+            sink,
+            compression="lz4",
+            use_dictionary=False,
+            write_statistics=["episode", "step", "reward"],
+            store_schema=True,
+            write_page_checksum=True,
+        )
+        folder.write(block.path, memoryview(sink.getvalue()))
+    return Part(
+        path=block.path,
+        policy=block.policy,
+        seed_block=block.seed_block,
+        episodes=block.episodes,
+        rows=len(rows),
+        sha256=column_digest(rows),
+    )
+
+
+def _written(
+    folder: Folder, path: str, spec: EnvironmentSpec, key: dict[str, Any]
+) -> Trajectories | None:
+    """The rows of a part from an interrupted run, if it is the part that is wanted."""
+    if not folder.exists(path):
+        return None
+    try:
+        metadata = pq.read_schema(folder.open(path)).metadata or {}
+        document = json.loads(metadata.get(METADATA_KEY, b"{}"))
+        if document.get("part") != key or document.get("environment") != spec.to_dict():
+            return None
+        return read_part(folder, path, spec)
+    except (InputError, pa.ArrowException, ValueError):
+        return None
+
+
+def simulate(spec: EnvironmentSpec, block: Block, seed: int) -> Trajectories:
+    """Play the block's episodes; rows sorted by episode, then step."""
+    env = BatchedLongTermSatisfaction(spec, block.episodes)  # type: ignore[arg-type]
+    sequence = np.random.SeedSequence(seed, spawn_key=(block.seed_block,))
+    steps = list(play(env, behaviour_policy(block.policy, spec), seed_of(sequence)))
+    alive = np.stack([step.alive for step in steps], axis=1)  # (B, T)
+
+    def rows(per_step: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        return np.stack(per_step, axis=1)[alive]
+
+    episodes = np.arange(block.first_episode, block.first_episode + block.episodes)
+    return Trajectories(
+        episode=np.broadcast_to(episodes[:, None], alive.shape)[alive],
+        step=rows([step.observation["step"][:, 0] for step in steps]),
+        user=rows([step.observation["user"] for step in steps]),
+        candidates=rows([step.observation["candidates"] for step in steps]),
+        slate=rows([step.slates for step in steps]),
+        propensity=rows([step.propensities for step in steps]),
+        clicked=rows([step.responses["clicked"] for step in steps]),
+        reward=rows([step.rewards for step in steps]).astype(np.float32),
+        responses={
+            name: rows([step.responses[name] for step in steps]) for name in spec.response_columns
+        },
+        terminated=rows([step.terminated for step in steps]),
+        truncated=rows([step.truncated for step in steps]),
+    )

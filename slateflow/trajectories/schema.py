@@ -1,0 +1,147 @@
+"""The contract of a logged step: columns, types, and the metadata that travels with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"slateflow"
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Logged steps as arrays, sorted by episode, then step. R is the number of rows."""
+
+    episode: NDArray[np.int64]  # (R,)
+    step: NDArray[np.int32]  # (R,)
+    user: NDArray[np.float32]  # (R, U)
+    candidates: NDArray[np.float32]  # (R, N, D)
+    slate: NDArray[np.int32]  # (R, K)
+    propensity: NDArray[np.float64]  # (R,)
+    clicked: NDArray[np.int32]  # (R,), the clicked place in the slate, −1 for none
+    reward: NDArray[np.float32]  # (R,)
+    responses: dict[str, NDArray[np.float32]]  # each (R,)
+    terminated: NDArray[np.bool_]  # (R,)
+    truncated: NDArray[np.bool_]  # (R,)
+
+    def __len__(self) -> int:
+        return len(self.episode)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The arrays under the names of the Parquet columns, in their order."""
+        responses = {name: self.responses[name] for name in sorted(self.responses)}
+        user = {"user": self.user} if self.user.shape[1] else {}
+        return {
+            "episode": self.episode,
+            "step": self.step,
+            **user,
+            "candidates": self.candidates.reshape(len(self), -1),
+            "slate": self.slate,
+            "propensity": self.propensity,
+            "clicked": self.clicked,
+            "reward": self.reward,
+            **responses,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+        }
+
+    def clicked_candidate(self) -> NDArray[np.intp]:
+        """(R,) position among the candidates of the clicked one; −1 where nothing was clicked."""
+        place = np.maximum(self.clicked, 0)[:, None]
+        position = np.take_along_axis(self.slate, place, axis=1)[:, 0].astype(np.intp)
+        return np.where(self.clicked >= 0, position, -1)
+
+
+def arrow_schema(spec: EnvironmentSpec) -> pa.Schema:
+    """The Arrow schema of that world's logs, without metadata."""
+
+    def vector(dtype: pa.DataType, length: int) -> pa.DataType:
+        return pa.list_(pa.field("item", dtype, nullable=False), length)
+
+    user = {"user": vector(pa.float32(), spec.user_size)} if spec.user_size else {}
+    types = {
+        "episode": pa.int64(),
+        "step": pa.int32(),
+        **user,
+        "candidates": vector(pa.float32(), spec.num_candidates * spec.document_size),
+        "slate": vector(pa.int32(), spec.slate_size),
+        "propensity": pa.float64(),
+        "clicked": pa.int32(),
+        "reward": pa.float32(),
+        **{name: pa.float32() for name in sorted(spec.response_columns)},
+        "terminated": pa.bool_(),
+        "truncated": pa.bool_(),
+    }
+    return pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in types.items()])
+
+
+def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Table:
+    """The rows as an Arrow table; its metadata says how they were made."""
+    schema = arrow_schema(spec)
+    columns = rows.columns()
+    arrays = []
+    for field in schema:
+        values = columns[field.name]
+        if pa.types.is_fixed_size_list(field.type):
+            flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
+        else:
+            arrays.append(pa.array(values, type=field.type))
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "environment": spec.to_dict(),
+        "part": part_key,
+    }
+    metadata = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
+    return pa.Table.from_arrays(arrays, schema=schema.with_metadata(metadata))
+
+
+def from_table(table: pa.Table, spec: EnvironmentSpec) -> Trajectories:
+    """The inverse of `to_table`."""
+    rows = table.num_rows
+
+    def column(name: str) -> NDArray[Any]:
+        array = table.column(name).combine_chunks()
+        if pa.types.is_fixed_size_list(array.type):
+            return np.asarray(array.flatten().to_numpy(zero_copy_only=False))
+        return np.asarray(array.to_numpy(zero_copy_only=False))
+
+    return Trajectories(
+        episode=column("episode"),
+        step=column("step"),
+        user=(
+            column("user").reshape(rows, spec.user_size)
+            if spec.user_size
+            else np.zeros((rows, 0), dtype=np.float32)
+        ),
+        candidates=column("candidates").reshape(rows, spec.num_candidates, spec.document_size),
+        slate=column("slate").reshape(rows, spec.slate_size),
+        propensity=column("propensity"),
+        clicked=column("clicked"),
+        reward=column("reward"),
+        responses={name: column(name) for name in spec.response_columns},
+        terminated=column("terminated"),
+        truncated=column("truncated"),
+    )
+
+
+def column_digest(rows: Trajectories) -> str:
+    """SHA-256 over the names and the little-endian bytes of the columns, in schema order.
+
+    It knows nothing of files, so compression, encodings and row groups do not change it.
+    """
+    digest = hashlib.sha256()
+    for name, values in rows.columns().items():
+        digest.update(name.encode())
+        little_endian = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+        digest.update(memoryview(little_endian).cast("B"))
+    return digest.hexdigest()
