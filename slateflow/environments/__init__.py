@@ -1,6 +1,8 @@
 """The worlds: specs and presets, RecSim itself, and the batched simulators."""
 
 from slateflow.environments.batched import BatchedLongTermSatisfaction, Observation
+from slateflow.environments.registration import register_gymnasium
+from slateflow.environments.slates import SlateSpace
 from slateflow.environments.spec import (
     DEFAULT_PRESET,
     PRESETS,
@@ -17,6 +19,8 @@ __all__ = [
     "EnvironmentSpec",
     "LongTermSatisfactionSpec",
     "Observation",
+    "SlateSpace",
     "preset",
+    "register_gymnasium",
     "spec_from_dict",
 ]

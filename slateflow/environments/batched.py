@@ -6,11 +6,13 @@ from typing import Any, TypedDict
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from slateflow.environments import dynamics
+from slateflow.environments.slates import SlateSpace, distinct
 from slateflow.environments.spec import LongTermSatisfactionSpec
 from slateflow.errors import InputError
 
@@ -59,11 +61,12 @@ class BatchedLongTermSatisfaction(gym.vector.VectorEnv[Observation, NDArray[Any]
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
         self.single_observation_space = observation_space(spec)
-        self.single_action_space = gym.spaces.MultiDiscrete(
-            np.full(spec.slate_size, spec.num_candidates)
-        )
+        self.single_action_space = SlateSpace(spec.num_candidates, spec.slate_size)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self._step: int | None = None  # before the first reset
+        self._exposure: NDArray[np.float64] = np.zeros(num_envs)
+        self._satisfaction: NDArray[np.float64] = np.zeros(num_envs)
         self._seed_streams(np.random.SeedSequence())
 
     def reset(
@@ -84,14 +87,18 @@ class BatchedLongTermSatisfaction(gym.vector.VectorEnv[Observation, NDArray[Any]
             Observation, reward (unclipped watch time), terminated, truncated, and infos with
             `clicked` (the clicked place) and the response columns, each (B,). After the last
             step of an episode the next call ignores its actions and resets.
+
+        Raises:
+            InputError: The actions are no slates of distinct candidates.
         """
+        if self._step is None or self._candidates is None:
+            raise ResetNeeded("step(): expected running episodes, got none; call reset() first")
         if self._step == self.environment_spec.time_budget:
             self._start_episodes()
             zeros = np.zeros(self.num_envs)
             none = np.zeros(self.num_envs, dtype=np.bool_)
             return self._observe(), zeros, none, none, {}
-        spec, slates = self.environment_spec, np.asarray(actions)
-        assert self._candidates is not None  # reset() draws them
+        spec, slates = self.environment_spec, self._checked(actions)
         first = np.take_along_axis(self._candidates[:, :, 0], slates[:, :1], axis=1)[:, 0]
         clickbait = first.astype(np.float64)  # RecSim's user always clicks the first place
         noise = self._responses.standard_normal((2, self.num_envs))
@@ -107,6 +114,18 @@ class BatchedLongTermSatisfaction(gym.vector.VectorEnv[Observation, NDArray[Any]
             "watch_time": np.minimum(reward, MAX_WATCH_TIME).astype(np.float32),
         }
         return self._observe(), reward, terminated, np.zeros_like(terminated), infos
+
+    def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
+        slates, spec = np.asarray(actions), self.environment_spec
+        if slates.shape == (self.num_envs, spec.slate_size) and slates.dtype.kind in "iu":
+            # Seen as unsigned, negative positions are too large as well: one pass instead of two.
+            largest = slates.view(f"u{slates.itemsize}").max()
+            if largest < spec.num_candidates and distinct(slates):
+                return slates
+        raise InputError(
+            f"actions: expected {self.num_envs} slates of {spec.slate_size} distinct positions "
+            f"below {spec.num_candidates}, got {slates.dtype} {slates.shape}: {slates[:3].tolist()}"
+        )
 
     def _seed_streams(self, sequence: np.random.SeedSequence) -> None:
         self._users, self._documents, self._responses = (

@@ -110,10 +110,12 @@ class LongTermSatisfactionSpec(EnvironmentSpec):
 
     @property
     def user_size(self) -> int:
+        """1 where the satisfaction is observed."""
         return int(self.satisfaction_observed)
 
     @property
     def horizon(self) -> int:
+        """The time budget: every click costs one."""
         return self.time_budget
 
 

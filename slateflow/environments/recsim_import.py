@@ -1,0 +1,84 @@
+"""RecSim's modules without TensorFlow, dopamine, gym and NumPy's global generator.
+
+RecSim imports TensorFlow and dopamine for its own agents and gym for its spaces. None of them is
+needed to simulate, none is installed, and Gymnasium has the same spaces. Its user models draw
+from `np.random`, one generator for a whole process; here every environment lends them its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+_STAND_INS = (
+    "gin.tf",
+    "recsim.simulator.runner_lib",
+    "recsim.agents.full_slate_q_agent",
+    "recsim.agents.slate_decomp_q_agent",
+)
+_LOCK = threading.Lock()
+_stream: ContextVar[np.random.RandomState] = ContextVar("recsim_random")
+
+
+@dataclass(frozen=True)
+class RecSim:
+    """The modules of RecSim that make up the long-term satisfaction world."""
+
+    long_term_satisfaction: Any
+    environment: Any
+
+
+def load_recsim() -> RecSim:
+    """Import RecSim once, and leave nothing of what stood in for its dependencies."""
+    with _LOCK:
+        return _load()
+
+
+@contextmanager
+def drawing_from(stream: np.random.RandomState) -> Iterator[None]:
+    """Within it, RecSim's `np.random` is that stream, in this thread or task only."""
+    token = _stream.set(stream)
+    try:
+        yield
+    finally:
+        _stream.reset(token)
+
+
+@cache
+def _load() -> RecSim:
+    stand_ins = {name: ModuleType(name) for name in _STAND_INS} | {"gym": gymnasium}
+    replaced = {name: sys.modules.get(name) for name in stand_ins}
+    sys.modules.update(stand_ins)
+    try:
+        world = importlib.import_module("recsim.environments.long_term_satisfaction")
+        environment = importlib.import_module("recsim.simulator.environment")
+    finally:
+        # Other libraries find out what is installed by looking here.
+        for name, module in replaced.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+    vars(world)["np"] = _NumPy()
+    return RecSim(world, environment)
+
+
+class _NumPy:
+    """NumPy as RecSim's module sees it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "random":
+            # Outside of our environments RecSim behaves as it always did.
+            return _stream.get(np.random)
+        return getattr(np, name)

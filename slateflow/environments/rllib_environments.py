@@ -1,0 +1,31 @@
+"""The worlds under the names that RLlib's users know; the one file here that imports Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+
+from slateflow.environments.recsim_reference import make_reference
+
+NAMES = {"modified_lts": "modified-lts-20-2", "long_term_satisfaction": "lts-20-2"}
+"""Names in RLlib's registry, and the presets behind them."""
+
+
+def register_rllib() -> None:
+    """Make the worlds available as `config.environment("modified_lts", env_config={…})`.
+
+    The keys of `env_config` are those of `make_reference`. Algorithms that choose the places of
+    a slate one by one show a candidate twice now and then, which is refused: let them choose
+    among whole slates with `convert_to_discrete_action_space`.
+    """
+    from ray.tune.registry import register_env
+
+    for name, preset in NAMES.items():
+        register_env(name, partial(_make, preset))
+
+
+def _make(preset: str, env_config: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    return make_reference(env_config, default_preset=preset)

@@ -1,0 +1,99 @@
+"""Slates as Gymnasium spaces: positions of distinct candidates, and their number in a list."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+
+
+class SlateSpace(gym.spaces.MultiDiscrete):
+    """Ordered slates of distinct candidates; every sample is uniform among them.
+
+    A plain `MultiDiscrete` would sample the same candidate twice, which no world here accepts.
+
+    Args:
+        num_candidates: Candidates to choose from (N).
+        slate_size: Places (K).
+        num_envs: Rows of slates, or None for the space of a single slate.
+
+    Example:
+        >>> space = SlateSpace(20, 2)
+        >>> space.contains(np.array([3, 7])), space.contains(np.array([3, 3]))
+        (True, False)
+    """
+
+    def __init__(self, num_candidates: int, slate_size: int, num_envs: int | None = None) -> None:
+        shape = (slate_size,) if num_envs is None else (num_envs, slate_size)
+        super().__init__(np.full(shape, num_candidates))
+        self._num_candidates = num_candidates
+
+    def sample(self, mask: Any = None, probability: Any = None) -> NDArray[np.int64]:
+        """A slate, or a row of them; masks would not keep the places apart and are refused."""
+        if mask is not None or probability is not None:
+            raise InputError("mask, probability: expected none for a slate, got one")
+        ranks = self.np_random.random((*self.shape[:-1], self._num_candidates)).argsort(axis=-1)
+        return ranks[..., : self.shape[-1]].astype(self.dtype)
+
+    def contains(self, x: Any) -> bool:
+        """Whether the positions are in range and, within a slate, distinct."""
+        return super().contains(x) and distinct(np.asarray(x))
+
+
+@batch_space.register(SlateSpace)
+def _batch_slate_space(space: SlateSpace, n: int = 1) -> SlateSpace:
+    batched = SlateSpace(int(space.nvec[0]), len(space.nvec), n)
+    batched.np_random.bit_generator.state = space.np_random.bit_generator.state
+    return batched
+
+
+def distinct(slates: NDArray[Any]) -> bool:
+    """Whether no slate of (..., K) shows a candidate twice."""
+    places = slates.shape[-1]  # a loop over the few places beats sorting the many rows
+    return not any(
+        np.count_nonzero(slates[..., first] == slates[..., second])
+        for second in range(places)
+        for first in range(second)
+    )
+
+
+def slate_of(index: int, num_candidates: int, slate_size: int) -> NDArray[np.int64]:
+    """The ordered slate with that number, in the order of `itertools.permutations`.
+
+    Example:
+        >>> [slate_of(index, 3, 2).tolist() for index in range(6)]
+        [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
+    """
+    slates = math.perm(num_candidates, slate_size)
+    if not 0 <= index < slates:
+        raise InputError(f"action: expected the number of a slate below {slates}, got {index}")
+    left = list(range(num_candidates))
+    slate = []
+    for place in range(slate_size):
+        # That many slates begin with the places that are filled so far.
+        block = math.perm(len(left) - 1, slate_size - place - 1)
+        choice, index = divmod(index, block)
+        slate.append(left.pop(choice))
+    return np.array(slate)
+
+
+def index_of(slate: NDArray[np.integer], num_candidates: int) -> int:
+    """The number of an ordered slate: the inverse of `slate_of`.
+
+    Example:
+        >>> index_of(np.array([2, 0]), 3)
+        4
+    """
+    left = list(range(num_candidates))
+    index = 0
+    for place, candidate in enumerate(slate):
+        choice = left.index(int(candidate))
+        left.pop(choice)
+        index += choice * math.perm(len(left), len(slate) - place - 1)
+    return index
