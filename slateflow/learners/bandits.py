@@ -1,0 +1,120 @@
+"""Linear bandits, exact from sufficient statistics that add up over parts, workers and days."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.policies import Scorer
+from slateflow.trajectories import Dataset, Trajectories
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LinearStatistics:
+    """What a linear regression needs to know of any number of rows.
+
+    Attributes:
+        gram: (P, P) sum of the outer products of the features.
+        moment: (P,) sum of features × reward.
+        reward_squares: Sum of the squared rewards.
+        rows: Number of rows.
+    """
+
+    gram: Array
+    moment: Array
+    reward_squares: float
+    rows: int
+
+    def __add__(self, other: LinearStatistics) -> LinearStatistics:
+        return LinearStatistics(
+            self.gram + other.gram,
+            self.moment + other.moment,
+            self.reward_squares + other.reward_squares,
+            self.rows + other.rows,
+        )
+
+    @classmethod
+    def of(cls, rows: Trajectories) -> LinearStatistics:
+        """The statistics of the clicked candidates; features (1, user, candidate)."""
+        position = rows.clicked_candidate()
+        clicked = np.flatnonzero(position >= 0)
+        chosen = rows.candidates[clicked, position[clicked]]
+        reward = rows.reward[clicked].astype(np.float64)
+        if not np.isfinite(reward).all():
+            raise InputError("reward: expected finite numbers, got NaN or infinity")
+        features = np.column_stack(
+            [np.ones(len(clicked)), rows.user[clicked].astype(np.float64), chosen]
+        )
+        return cls(
+            features.T @ features, features.T @ reward, float(reward @ reward), len(clicked)
+        )
+
+
+@dataclass(frozen=True)
+class LinearPosterior:
+    """Gaussian posterior of the weights: mean, and the factor of its precision."""
+
+    mean: Array  # (P,)
+    precision_factor: Array  # (P, P), lower Cholesky factor of gram + ridge · I
+    noise: float  # standard deviation of the reward around the regression
+
+    @classmethod
+    def of(cls, statistics: LinearStatistics, ridge: float) -> LinearPosterior:
+        """Ridge regression: (gram + ridge · I) mean = moment."""
+        if not statistics.rows:
+            raise InputError("dataset: expected rows with a click, got none")
+        precision = statistics.gram + ridge * np.eye(len(statistics.gram))
+        try:
+            factor = linalg.cholesky(precision, lower=True)
+        except linalg.LinAlgError as error:
+            raise InputError(
+                "dataset: expected candidates that vary, got constant ones; set ridge above 0"
+            ) from error
+        mean = linalg.cho_solve((factor, True), statistics.moment)
+        squares = (
+            statistics.reward_squares
+            - 2 * mean @ statistics.moment
+            + mean @ statistics.gram @ mean
+        )
+        return cls(mean, factor, float(np.sqrt(max(squares, 0.0) / statistics.rows)))
+
+    def draw(self, rng: np.random.Generator, exploration: float) -> Array:
+        """Weights drawn from the posterior, its deviation times `exploration`; (P,)."""
+        normal = rng.standard_normal(len(self.mean))
+        deviation = linalg.solve_triangular(self.precision_factor, normal, lower=True, trans="T")
+        return self.mean + exploration * self.noise * np.asarray(deviation)
+
+
+def dataset_statistics(dataset: Dataset) -> LinearStatistics:
+    """One pass over the Parquet, one part in memory at a time."""
+    total: LinearStatistics | None = None
+    for rows in dataset.iter_parts():
+        statistics = LinearStatistics.of(rows)
+        total = statistics if total is None else total + statistics
+    if total is None:
+        raise InputError("dataset: expected rows to train from, got none")
+    return total
+
+
+def linear_scorer(weights: Array, spec: EnvironmentSpec) -> Scorer:
+    """Weights of (1, user, candidate) as a scorer that knows no time."""
+    features = spec.user_size + 1 + spec.document_size
+    powers = np.delete(np.eye(features, dtype=np.int64), spec.user_size, axis=0)
+    return Scorer(
+        user_size=spec.user_size,
+        slate_size=spec.slate_size,
+        horizon=spec.horizon,
+        window=1,
+        offset=np.zeros(features),
+        scale=np.ones(features),
+        powers=powers,
+        head=weights[None, 1:],
+        head_bias=weights[:1],
+    )

@@ -1,0 +1,147 @@
+"""The learners by name, and what can be set of each. Importing this imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from slateflow.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """What every learner's configuration has: a name, and whether it runs on RLlib."""
+
+    learner: ClassVar[str]
+    rllib: ClassVar[bool] = True
+
+    def parameters(self) -> dict[str, Any]:
+        """The settings, under the names they have everywhere."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class LinUCBConfig(LearnerConfig):
+    """Ridge regression of the reward with an upper confidence bound (Li et al. 2010, LinUCB)."""
+
+    learner: ClassVar[str] = "linucb"
+    rllib: ClassVar[bool] = False
+
+    ridge: float = 1.0
+    """Precision of the prior on the weights."""
+    exploration: float = 1.0
+    """Width of the confidence bound in standard errors, for online use."""
+
+
+@dataclass(frozen=True)
+class LinTSConfig(LearnerConfig):
+    """Thompson sampling with a Gaussian posterior (Agrawal and Goyal 2013)."""
+
+    learner: ClassVar[str] = "lints"
+    rllib: ClassVar[bool] = False
+
+    ridge: float = 1.0
+    """Precision of the prior on the weights."""
+    exploration: float = 1.0
+    """Factor on the posterior's standard deviation."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig(LearnerConfig):
+    """Settings that the neural learners share."""
+
+    window: int = 12
+    """Steps before the end from which on the number of steps left is told apart."""
+    width: int = 32
+    """Units in a hidden layer."""
+    layers: int = 2
+    """Hidden layers."""
+    batch_size: int = 2048
+    """Rows in a minibatch."""
+    updates: int = 600
+    """Minibatch updates in all."""
+    learning_rate: float = 3e-3
+    """Step size of Adam at the start; it falls to a tenth along a cosine."""
+    max_grad_norm: float = 10.0
+    """Gradients are clipped to this norm."""
+
+
+@dataclass(frozen=True)
+class BCConfig(NetworkConfig):
+    """Behaviour cloning: what the logs did is right."""
+
+    learner: ClassVar[str] = "bc"
+
+
+@dataclass(frozen=True)
+class MARWILConfig(NetworkConfig):
+    """Imitation weighted by the advantage (Wang et al. 2018, eq. 4)."""
+
+    learner: ClassVar[str] = "marwil"
+
+    beta: float = 1.0
+    """Exponent of the advantage; 0 is behaviour cloning."""
+    value_coefficient: float = 1.0
+    """Weight of the value function's loss."""
+
+
+@dataclass(frozen=True)
+class CQLConfig(NetworkConfig):
+    """Double DQN on logs with a conservative penalty (Kumar et al. 2020, eq. 4)."""
+
+    learner: ClassVar[str] = "cql"
+
+    updates: int = 3000
+    """Minibatch updates in all."""
+    conservatism: float = 0.0
+    """Weight of the penalty on values of actions not taken; with 0 this is double DQN."""
+    target_rate: float = 0.01
+    """Share of the network that the target network takes over at each update (Polyak)."""
+
+
+@dataclass(frozen=True)
+class FittedQConfig(LearnerConfig):
+    """Fitted-Q iteration by least squares on polynomials (Ernst et al. 2005)."""
+
+    learner: ClassVar[str] = "fitted-q"
+
+    window: int = 12
+    """Steps back from the end for which a Q-function of their own is fitted."""
+    degree: int = 3
+    """Degree of the polynomial in user and candidate."""
+    ridge: float = 1e-9
+    """Precision of the prior on the weights, for each row."""
+
+
+LEARNERS: dict[str, type[LearnerConfig]] = {
+    config.learner: config
+    for config in (LinUCBConfig, LinTSConfig, BCConfig, MARWILConfig, CQLConfig, FittedQConfig)
+}
+
+
+def learner_config(learner: str, **settings: Any) -> LearnerConfig:
+    """The configuration of a learner, with some settings replaced.
+
+    Raises:
+        InputError: The learner or a setting does not exist, or a value does not fit.
+
+    Example:
+        >>> learner_config("fitted-q", degree=4).parameters()["degree"]
+        4
+    """
+    if learner not in LEARNERS:
+        raise unknown("learner", learner, list(LEARNERS))
+    fields = {field.name: field for field in dataclasses.fields(LEARNERS[learner])}
+    for name, value in settings.items():
+        if name not in fields:
+            raise unknown(f"setting of {learner}", name, list(fields))
+        whole = str(fields[name].type) == "int"
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            kind = "a whole number" if whole else "a number"
+            raise InputError(f"{learner}.{name}: expected {kind}, got {value!r}")
+        if value < 0 or (whole and value < 1):
+            raise InputError(
+                f"{learner}.{name}: expected {'at least 1' if whole else '0 or more'}, got {value}"
+            )
+    return LEARNERS[learner](**settings)

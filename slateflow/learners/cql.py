@@ -1,0 +1,79 @@
+"""Conservative Q-learning for discrete candidates, as an RLlib algorithm.
+
+RLlib's own CQL takes only continuous actions. The target is that of double DQN (van Hasselt et
+al. 2016), the penalty that of CQL(H) (Kumar et al. 2020, "Conservative Q-Learning for Offline
+Reinforcement Learning", equation 4). The discount is 1: the steps left are in the observation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.marwil import MARWIL, MARWILConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.learner.utils import update_target_network
+
+from slateflow.learners.scoring_network import ScoringModule
+
+
+class CQLLearner(TorchLearner):  # type: ignore[misc]
+    """Double DQN with a conservative penalty and a target network that follows slowly."""
+
+    def build(self) -> None:
+        """Build the module and its target."""
+        super().build()
+        self.module[DEFAULT_MODULE_ID].unwrapped().make_target_networks()
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> torch.Tensor:
+        """Mean squared TD error plus `conservatism` × (log-sum-exp of Q − Q of the log)."""
+        module: ScoringModule = self.module[module_id].unwrapped()
+        settings = config.learner_config_dict
+        values = fwd_out[Columns.ACTION_DIST_INPUTS]  # (B, N)
+        taken = values.gather(1, batch[Columns.ACTIONS][:, None]).squeeze(1)
+        following = batch[Columns.NEXT_OBS]
+        with torch.no_grad():
+            best = module.score(module.scorer, following).argmax(dim=1, keepdim=True)
+            future = module.score(module.target_scorer, following).gather(1, best).squeeze(1)
+            target = batch[Columns.REWARDS] + future * ~batch[Columns.TERMINATEDS]
+        td_error = (taken - target).square().mean()
+        penalty = (values.logsumexp(dim=1) - taken).mean()
+        self.metrics.log_dict(
+            {"td_error": td_error.detach(), "penalty": penalty.detach()}, key=module_id, window=1
+        )
+        loss: torch.Tensor = td_error + settings["conservatism"] * penalty
+        return loss
+
+    def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
+        result: tuple[Any, Any, Any] = super()._update(batch)
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        tau = self.config.learner_config_dict["target_rate"]
+        for main, target in module.get_target_network_pairs():
+            update_target_network(main_net=main, target_net=target, tau=tau)
+        return result
+
+
+class CQL(MARWIL):  # type: ignore[misc]
+    """MARWIL's offline training step with another learner."""
+
+    @classmethod
+    def get_default_config(cls) -> CQLAlgorithmConfig:
+        """The configuration this algorithm is built from."""
+        return CQLAlgorithmConfig()
+
+
+class CQLAlgorithmConfig(MARWILConfig):  # type: ignore[misc]
+    """`learners(learner_config_dict={"conservatism": …, "target_rate": …})`."""
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class or CQL)
+        self.beta = 0.0
+        self.postprocess_inputs = False
+
+    def get_default_learner_class(self) -> type[CQLLearner]:
+        """Double DQN with the penalty."""
+        return CQLLearner

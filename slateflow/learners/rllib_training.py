@@ -1,0 +1,162 @@
+"""Builds an RLlib algorithm over a dataset, runs it in this process, and takes its weights out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.bc import BCConfig as RLlibBCConfig
+from ray.rllib.algorithms.marwil import MARWILConfig as RLlibMARWILConfig
+from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.metrics import LEARNER_RESULTS
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.learners.config import (
+    BCConfig,
+    CQLConfig,
+    FittedQConfig,
+    LearnerConfig,
+    MARWILConfig,
+    NetworkConfig,
+)
+from slateflow.learners.cql import CQLAlgorithmConfig
+from slateflow.learners.fitted_q import (
+    FittedQAlgorithmConfig,
+    PolynomialModule,
+    export_polynomial,
+)
+from slateflow.learners.scoring_network import ScoringModule, export_network
+from slateflow.policies import Scorer
+from slateflow.trajectories import Dataset
+from slateflow.trajectories.rllib_input import ColumnarOfflineData, flat_observation_space
+
+UPDATES_PER_ITERATION = 50
+"""Minibatches between two points of a training curve."""
+
+Curves = dict[str, list[float]]
+
+
+def train_on_rllib(
+    dataset: Dataset,
+    config: LearnerConfig,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> tuple[Scorer, Curves]:
+    """Train and export. The global random state of torch is left as it was."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on few cores a second thread costs more than it brings
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return _train(dataset, config, seed, progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(
+    dataset: Dataset, config: LearnerConfig, seed: int, progress: Callable[[int, int], None]
+) -> tuple[Scorer, Curves]:
+    algorithm = algorithm_config(dataset, config, seed).build_algo()
+    curves: Curves = {}
+    try:
+        iterations = _iterations(config)
+        for iteration in range(iterations):
+            results = algorithm.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
+            for name, value in results.items():
+                if _is_curve(name, value):
+                    curves.setdefault(name, []).append(float(value))
+            progress(iteration + 1, iterations)
+        module = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped()
+        scorer = _export(module, dataset.spec, config)
+    finally:
+        algorithm.stop()
+    if not all(math.isfinite(value) for value in scorer.head.ravel()):
+        raise InputError(f"{config.learner}: expected finite weights, got NaN; is the data finite?")
+    return scorer, curves
+
+
+def algorithm_config(dataset: Dataset, config: LearnerConfig, seed: int) -> AlgorithmConfig:
+    """The RLlib configuration of a learner over a dataset."""
+    spec = dataset.spec
+    base = _base_config(config)
+    whole = isinstance(config, FittedQConfig)
+    return (
+        base.environment(
+            observation_space=flat_observation_space(spec),
+            action_space=gym.spaces.Discrete(spec.num_candidates),
+        )
+        .framework("torch")
+        .env_runners(num_env_runners=0)
+        .learners(num_learners=0)
+        .offline_data(
+            input_=[dataset.path],
+            offline_data_class=ColumnarOfflineData,
+            input_read_method_kwargs={
+                "window": config.window,  # type: ignore[attr-defined]
+                "seed": seed,
+                "whole": whole,
+            },
+            dataset_num_iters_per_learner=UPDATES_PER_ITERATION,
+        )
+        .reporting(min_time_s_per_iteration=0)
+        .rl_module(rl_module_spec=_module_spec(spec, config))
+    )
+
+
+def _base_config(config: LearnerConfig) -> AlgorithmConfig:
+    if isinstance(config, FittedQConfig):
+        fitted = FittedQAlgorithmConfig()
+        return fitted.learners(learner_config_dict={"ridge": config.ridge})
+    assert isinstance(config, NetworkConfig)
+    training = {
+        "lr": config.learning_rate,
+        "train_batch_size_per_learner": config.batch_size,
+        "grad_clip": config.max_grad_norm,
+        "grad_clip_by": "global_norm",
+    }
+    if isinstance(config, BCConfig):
+        return RLlibBCConfig().training(**training)
+    if isinstance(config, MARWILConfig):
+        return RLlibMARWILConfig().training(
+            beta=config.beta, vf_coeff=config.value_coefficient, **training
+        )
+    assert isinstance(config, CQLConfig)
+    settings = {"conservatism": config.conservatism, "target_rate": config.target_rate}
+    return CQLAlgorithmConfig().training(**training).learners(learner_config_dict=settings)
+
+
+def _module_spec(spec: EnvironmentSpec, config: LearnerConfig) -> RLModuleSpec:
+    sizes = {"user_size": spec.user_size, "document_size": spec.document_size}
+    if isinstance(config, FittedQConfig):
+        shape = {"degree": config.degree, "window": config.window}
+        return RLModuleSpec(module_class=PolynomialModule, model_config={**sizes, **shape})
+    assert isinstance(config, NetworkConfig)
+    shape = {"width": config.width, "layers": config.layers}
+    return RLModuleSpec(module_class=ScoringModule, model_config={**sizes, **shape})
+
+
+def _iterations(config: LearnerConfig) -> int:
+    if isinstance(config, FittedQConfig):
+        return config.window
+    assert isinstance(config, NetworkConfig)
+    return -(-config.updates // UPDATES_PER_ITERATION)
+
+
+def _export(module: Any, spec: EnvironmentSpec, config: LearnerConfig) -> Scorer:
+    if isinstance(config, FittedQConfig):
+        return export_polynomial(module, spec)
+    assert isinstance(config, NetworkConfig)
+    # The slow copy is an average over the last updates, and acts better than the network.
+    scorer = module.target_scorer if isinstance(config, CQLConfig) else module.scorer
+    return export_network(scorer, spec, config.window)
+
+
+def _is_curve(name: str, value: Any) -> bool:
+    learnt = ("loss", "error", "penalty", "residual", "explained_var")
+    return name != ALL_MODULES and any(part in name for part in learnt)

@@ -1,0 +1,99 @@
+"""The network that all neural learners share: it rates one candidate at a time."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import TargetNetworkAPI, ValueFunctionAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.models.torch.torch_distributions import TorchCategorical
+from torch import nn
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.policies import Scorer
+
+
+def network(inputs: int, width: int, layers: int) -> nn.Sequential:
+    """`layers` tanh layers of `width`, and a linear output."""
+    modules: list[nn.Module] = []
+    for layer in range(layers):
+        modules += [nn.Linear(inputs if layer == 0 else width, width), nn.Tanh()]
+    return nn.Sequential(*modules, nn.Linear(width, 1))
+
+
+class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):  # type: ignore[misc]
+    """f(user, steps left, candidate), the same weights for each of the N candidates.
+
+    So its output moves with the candidates when they change places, and it takes any number of
+    them. As logits it is a policy, as values a Q-function. A second network values the state
+    for MARWIL.
+
+    `model_config`: user_size, document_size, width, layers.
+    """
+
+    def setup(self) -> None:
+        """Build the networks."""
+        config = self.model_config
+        self.known = config["user_size"] + 1  # features that all candidates share
+        self.document_size = config["document_size"]
+        self.scorer = network(
+            self.known + self.document_size, config["width"], config["layers"]
+        )
+        self.value = network(self.known, config["width"], config["layers"])
+        self.action_dist_cls = TorchCategorical
+
+    def score(self, scorer: nn.Module, observation: torch.Tensor) -> torch.Tensor:
+        """(B, N) scores of the candidates in a flat observation (B, U + 1 + N·D)."""
+        known = observation[:, None, : self.known]
+        candidates = observation[:, self.known :].unflatten(1, (-1, self.document_size))
+        features = torch.cat([known.expand(-1, candidates.shape[1], -1), candidates], dim=2)
+        scored: torch.Tensor = scorer(features)
+        return scored.squeeze(2)
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {Columns.ACTION_DIST_INPUTS: self.score(self.scorer, batch[Columns.OBS])}
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
+        """(B,) value of the state, without a look at the candidates."""
+        value: torch.Tensor = self.value(batch[Columns.OBS][:, : self.known])
+        return value.squeeze(1)
+
+    def make_target_networks(self) -> None:
+        """A copy of the scorer that follows it slowly."""
+        self.target_scorer = copy.deepcopy(self.scorer).requires_grad_(False)
+
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """The network and the one that follows it."""
+        return [(self.scorer, self.target_scorer)]
+
+    def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Scores by the slow network."""
+        return {"qf_preds": self.score(self.target_scorer, batch[Columns.OBS])}
+
+
+def export_network(scorer: nn.Sequential, spec: EnvironmentSpec, window: int) -> Scorer:
+    """The trained network as weights that NumPy serves."""
+    linear = [
+        (m.weight.detach().numpy().astype(np.float64).T, m.bias.detach().numpy().astype(np.float64))
+        for m in scorer
+        if isinstance(m, nn.Linear)
+    ]
+    features = spec.user_size + 1 + spec.document_size
+    (head, head_bias) = linear.pop()
+    return Scorer(
+        user_size=spec.user_size,
+        slate_size=spec.slate_size,
+        horizon=spec.horizon,
+        window=window,
+        offset=np.zeros(features),
+        scale=np.ones(features),
+        powers=np.zeros((0, features), dtype=np.int64),
+        head=head.T,
+        head_bias=head_bias,
+        weights=tuple(weight for weight, _ in linear),
+        biases=tuple(bias for _, bias in linear),
+    )

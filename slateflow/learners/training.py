@@ -1,0 +1,85 @@
+"""From a dataset and a configuration to a policy and a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from slateflow.learners.bandits import LinearPosterior, dataset_statistics, linear_scorer
+from slateflow.learners.config import LearnerConfig, LinTSConfig, LinUCBConfig
+from slateflow.policies import Scorer
+from slateflow.trajectories import Dataset
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """How a training went.
+
+    Attributes:
+        learner: Its name.
+        parameters: Its settings.
+        seed: Seed of everything random in it.
+        rows: Logged steps it learnt from.
+        train_seconds: Wall-clock seconds, reading included.
+        curves: Training curves by metric; empty for a closed form.
+    """
+
+    learner: str
+    parameters: dict[str, Any]
+    seed: int
+    rows: int
+    train_seconds: float
+    curves: dict[str, list[float]]
+
+
+def train(
+    dataset: Dataset,
+    config: LearnerConfig,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Scorer, TrainingReport]:
+    """Train one learner from the logs alone.
+
+    Args:
+        dataset: A published dataset.
+        config: Which learner, and its settings.
+        seed: The same dataset, settings and seed give the same weights.
+        progress: Called with the finished and all iterations.
+
+    Returns:
+        The scoring function, and how the training went.
+
+    Raises:
+        InputError: The dataset cannot be learnt from.
+    """
+    start = time.perf_counter()
+    curves: dict[str, list[float]] = {}
+    if config.rllib:
+        from slateflow.learners.rllib_training import train_on_rllib  # Ray and torch take seconds
+
+        scorer, curves = train_on_rllib(dataset, config, seed, progress)
+    else:
+        scorer = _train_bandit(dataset, config, seed)
+        progress(1, 1)
+    report = TrainingReport(
+        learner=config.learner,
+        parameters=config.parameters(),
+        seed=seed,
+        rows=dataset.rows,
+        train_seconds=time.perf_counter() - start,
+        curves=curves,
+    )
+    return scorer, report
+
+
+def _train_bandit(dataset: Dataset, config: LearnerConfig, seed: int) -> Scorer:
+    assert isinstance(config, LinUCBConfig | LinTSConfig)
+    posterior = LinearPosterior.of(dataset_statistics(dataset), config.ridge)
+    weights = posterior.mean
+    if isinstance(config, LinTSConfig):
+        weights = posterior.draw(np.random.Generator(np.random.SFC64(seed)), config.exploration)
+    return linear_scorer(weights, dataset.spec)

@@ -1,0 +1,194 @@
+"""RLlib's offline input: columns of a dataset straight into train batches.
+
+RLlib's own reader builds an episode object for every row and needs a Ray cluster. This one turns
+the Parquet columns into tensors once and hands out shuffled slices of them, in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.offline.offline_data import OfflineData
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.trajectories.dataset import Dataset
+from slateflow.trajectories.schema import Trajectories
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """What the input needs to know beside the path.
+
+    Attributes:
+        window: Steps before the end from which on the number of steps left is told apart.
+        seed: Seed of the order in which rows are drawn.
+        whole: Hand out all rows in their order as one batch, instead of shuffled minibatches.
+    """
+
+    window: int
+    seed: int
+    whole: bool = False
+
+
+def flat_observation_space(spec: EnvironmentSpec) -> gym.spaces.Box:
+    """(user, steps left / window, candidates row by row) as one vector."""
+    size = spec.user_size + 1 + spec.num_candidates * spec.document_size
+    return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+
+def steps_left(spec: EnvironmentSpec, step: NDArray[np.int32], window: int) -> NDArray[np.float32]:
+    """Steps left, this one included, counted up to `window` and divided by it; (R,) in (0, 1]."""
+    return (np.minimum(spec.horizon - step, window) / window).astype(np.float32)
+
+
+def centred_rewards(rows: Trajectories) -> NDArray[np.float32]:
+    """Rewards less their mean, over their standard deviation; (R,).
+
+    Rewards of this kind are large and nearly constant (some 9.7 a step), and a network would
+    spend itself on the constant. Taking it out changes no preference between policies as long
+    as all episodes have the same number of steps.
+
+    Raises:
+        InputError: Episodes differ in length, or a reward is not a finite number.
+    """
+    if not np.isfinite(rows.reward).all():
+        raise InputError("reward: expected finite numbers, got NaN or infinity")
+    _, lengths = np.unique(rows.episode, return_counts=True)
+    if len(set(lengths.tolist())) > 1:
+        raise InputError(
+            f"episodes: expected all of one length, got {lengths.min()} to {lengths.max()} steps"
+        )
+    deviation = float(rows.reward.std(dtype=np.float64)) or 1.0
+    centred: NDArray[np.float32] = (rows.reward - rows.reward.mean(dtype=np.float64)) / deviation
+    return centred.astype(np.float32)
+
+
+def window_returns(
+    rows: Trajectories, rewards: NDArray[np.float32], window: int
+) -> NDArray[np.float32]:
+    """Sum of the rewards of this and the next steps, `window` in all, within the episode; (R,)."""
+    index = np.arange(len(rows))
+    last = np.flatnonzero(rows.terminated | rows.truncated)
+    end = last[np.searchsorted(last, index)] + 1  # one past the row's episode
+    total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
+    return (total[np.minimum(index + window, end)] - total[index]).astype(np.float32)
+
+
+def train_columns(rows: Trajectories, spec: EnvironmentSpec, window: int) -> Tensors:
+    """The rows as RLlib's columns, without a loop over them.
+
+    The action is the clicked candidate: it is what the user responded to. Rows without a click
+    are left out.
+    """
+    if not len(rows):
+        raise InputError("dataset: expected rows to train from, got none")
+    rewards = centred_rewards(rows)
+    left = steps_left(spec, rows.step, window)[:, None]
+    flat = rows.candidates.reshape(len(rows), -1)
+    action = rows.clicked_candidate()
+    ends = rows.terminated | rows.truncated
+    clicked = torch.from_numpy(np.flatnonzero(action >= 0))
+    observation = torch.from_numpy(np.concatenate([rows.user, left, flat], axis=1))
+    # The row after the last of an episode belongs to another one; `ends` masks it out.
+    following = torch.minimum(clicked + 1, torch.tensor(len(rows) - 1))
+    columns = {
+        Columns.ACTIONS: torch.from_numpy(action),
+        Columns.REWARDS: torch.from_numpy(rewards),
+        Columns.TERMINATEDS: torch.from_numpy(ends),
+        "value_targets": torch.from_numpy(window_returns(rows, rewards, window)),
+    }
+    return {
+        Columns.OBS: observation[clicked],
+        Columns.NEXT_OBS: observation[following],
+        **{name: tensor[clicked] for name, tensor in columns.items()},
+    }
+
+
+@dataclass
+class ColumnIterator:
+    """Stands where RLlib expects a `ray.data.DataIterator`: epochs of minibatches."""
+
+    columns: Tensors
+    options: InputOptions
+
+    def __post_init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(self.options.seed)
+
+    def iter_torch_batches(self, *, batch_size: int, **_: Any) -> _Epochs:
+        """An iterable whose every pass is one epoch in a new order."""
+        return _Epochs(self, batch_size)
+
+    def epoch(self, batch_size: int) -> Iterator[Tensors]:
+        """One pass over the rows; an incomplete last batch is left out."""
+        rows = len(self.columns[Columns.ACTIONS])
+        if self.options.whole:
+            yield _flat(self.columns)
+            return
+        order = torch.randperm(rows, generator=self.generator)
+        size = min(batch_size, rows)
+        for start in range(0, rows - size + 1, size):
+            chosen = order[start : start + size]
+            yield _flat({name: tensor[chosen] for name, tensor in self.columns.items()})
+
+
+@dataclass(frozen=True)
+class _Epochs:
+    source: ColumnIterator
+    batch_size: int
+
+    def __iter__(self) -> Iterator[Tensors]:
+        return self.source.epoch(self.batch_size)
+
+
+def _flat(columns: Tensors) -> Tensors:
+    return {f"{DEFAULT_MODULE_ID}/{name}": tensor for name, tensor in columns.items()}
+
+
+class ColumnarOfflineData(OfflineData):  # type: ignore[misc]
+    """Takes the place of RLlib's `OfflineData` with `config.offline_data(offline_data_class=…)`.
+
+    `config.input_` is a list with the path of one dataset, `config.input_read_method_kwargs`
+    holds the `InputOptions`.
+    """
+
+    def __init__(self, config: AlgorithmConfig) -> None:
+        # Not super().__init__: it opens the path with Ray Data, which starts a cluster.
+        self.config = config
+        self.iter_batches_kwargs: dict[str, Any] = {}
+        self.options = InputOptions(**config.input_read_method_kwargs)
+        dataset = Dataset.open(config.input_[0])
+        self.columns = train_columns(dataset.read(), dataset.spec, self.options.window)
+        self.iterators: list[ColumnIterator] | None = None
+
+    def sample(
+        self,
+        num_samples: int,
+        return_iterator: bool = False,
+        num_shards: int = 1,
+        module_state: dict[str, Any] | None = None,
+    ) -> Any:
+        """The iterators over the rows, one for each learner."""
+        if self.iterators is None:
+            shards = max(1, num_shards)
+            self.iterators = [
+                ColumnIterator(
+                    {name: tensor[shard::shards] for name, tensor in self.columns.items()},
+                    self.options,
+                )
+                for shard in range(shards)
+            ]
+        return self.iterators if return_iterator else next(self.iterators[0].epoch(num_samples))
