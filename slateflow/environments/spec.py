@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +19,8 @@ def _check_type(name: str, value: object, expected: str) -> None:
     }[expected]
     if not fits:
         raise InputError(f"{name}: expected {expected}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{name}: expected a finite number, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ PRESETS: dict[str, EnvironmentSpec] = {
 DEFAULT_PRESET = "modified-lts-20-2"
 
 
-def preset(name: str, **overrides: Any) -> EnvironmentSpec:
+def preset(name: str, /, **overrides: Any) -> EnvironmentSpec:
     """The preset of that name, with some fields replaced.
 
     Raises:

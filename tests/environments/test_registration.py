@@ -1,0 +1,83 @@
+"""The presets under Gymnasium's `make` and `make_vec`."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from slateflow.environments import PRESETS, BatchedLongTermSatisfaction, preset, register_gymnasium
+from slateflow.environments.recsim_reference import RecSimLongTermSatisfaction
+from slateflow.environments.registration import gymnasium_id
+from slateflow.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _registered():
+    register_gymnasium()
+    register_gymnasium()  # a second call neither warns nor registers twice
+
+
+def test_the_ids_are_public():
+    ours = {name for name, spec in gym.registry.items() if spec.namespace == "slateflow"}
+    assert ours == {
+        "slateflow/modified-lts-20-2-v0",
+        "slateflow/modified-lts-10-1-v0",
+        "slateflow/lts-20-2-v0",
+        "slateflow/lts-10-1-v0",
+    }
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_make_gives_recsim_itself(name):
+    env = gym.make(gymnasium_id(name), sensitivity=0.02)
+    assert isinstance(env.unwrapped, RecSimLongTermSatisfaction)
+    assert env.unwrapped.environment_spec == preset(name, sensitivity=0.02)
+    observation, _ = env.reset(seed=1)
+    assert observation in env.observation_space
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_make_vec_gives_the_batched_simulator(name):
+    env = gym.make_vec(gymnasium_id(name), num_envs=3, sensitivity=0.02)
+    assert isinstance(env, BatchedLongTermSatisfaction)
+    assert env.num_envs == 3
+    assert env.environment_spec == preset(name, sensitivity=0.02)
+    observation, _ = env.reset(seed=1)
+    assert observation in env.observation_space
+    observation, *_ = env.step(env.action_space.sample())
+    assert observation in env.observation_space
+    env.close()
+
+
+def test_gymnasiums_own_vector_gives_observations_of_the_same_form():
+    name = gymnasium_id("modified-lts-20-2")
+    ours = gym.make_vec(name, num_envs=3)
+    theirs = gym.make_vec(name, num_envs=3, vectorization_mode="sync")
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    theirs.reset(seed=0)
+    slates = theirs.action_space.sample()
+    observation, *_ = theirs.step(slates)
+    assert observation in ours.observation_space
+    assert slates in ours.action_space
+    theirs.close()
+
+
+def test_statistics_of_gymnasium_are_returns_by_hand():
+    env = gym.make_vec(gymnasium_id("modified-lts-10-1"), num_envs=2, time_budget=4)
+    recorded = gym.wrappers.vector.RecordEpisodeStatistics(env)
+    recorded.reset(seed=1)
+    total = np.zeros(2)
+    for _ in range(4):
+        *_, infos = step = recorded.step(np.zeros((2, 1), dtype=np.int64))
+        total += step[1]
+    np.testing.assert_allclose(infos["episode"]["r"], total)
+    assert infos["episode"]["l"].tolist() == [4, 4]
+
+
+def test_bad_parameters_are_refused():
+    with pytest.raises(InputError, match="unknown config key 'candidates'"):
+        gym.make(gymnasium_id("lts-20-2"), candidates=3)
+    with pytest.raises(InputError, match="unknown environment parameter 'candidates'"):
+        gym.make_vec(gymnasium_id("lts-20-2"), candidates=3)
