@@ -152,7 +152,7 @@ def preset(name: str, /, **overrides: Any) -> EnvironmentSpec:
         >>> preset("modified-lts-20-2", num_candidates=5).num_candidates
         5
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise unknown("environment", name, list(PRESETS))
     spec = PRESETS[name]
     fields = [field.name for field in dataclasses.fields(spec) if field.name != "name"]
@@ -164,6 +164,8 @@ def preset(name: str, /, **overrides: Any) -> EnvironmentSpec:
 
 def spec_from_dict(document: dict[str, Any]) -> EnvironmentSpec:
     """The inverse of `EnvironmentSpec.to_dict`, for specs that were stored with a dataset."""
+    if not isinstance(document, dict):
+        raise InputError(f"environment spec: expected a table of fields, got {document!r}")
     fields = {key: value for key, value in document.items() if key != "world"}
     worlds = {LongTermSatisfactionSpec.world: LongTermSatisfactionSpec}
     if document.get("world") not in worlds:

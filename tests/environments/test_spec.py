@@ -42,6 +42,7 @@ def test_overrides_replace_fields_and_nothing_else():
     ("name", "overrides", "message"),
     [
         ("lts", {}, "unknown environment 'lts': expected one of modified-lts-20-2, "),
+        (["lts-10-1"], {}, r"unknown environment \['lts-10-1'\]"),
         ("lts-10-1", {"x": 1}, "unknown environment parameter 'x': expected one of num_candidates"),
         ("lts-10-1", {"name": "y"}, "unknown environment parameter 'name'"),
         ("lts-10-1", {"num_candidates": 1.5}, "num_candidates: expected int, got 1.5"),
@@ -75,6 +76,7 @@ def test_numbers_have_to_be_finite(parameter, value):
     [
         ({"world": "mars"}, "unknown world 'mars': expected one of long_term_satisfaction"),
         ({}, "unknown world None"),
+        ("lts-10-1", "environment spec: expected a table of fields, got 'lts-10-1'"),
         ({"world": "long_term_satisfaction", "name": "x"}, "environment spec: .*num_candidates"),
     ],
 )

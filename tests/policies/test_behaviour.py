@@ -1,0 +1,101 @@
+"""Random is uniform with an exact propensity; greedy and its opposite are a sort."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from slateflow.environments import preset
+from slateflow.errors import InputError
+from slateflow.policies import GreedyPolicy, RandomPolicy, behaviour_policy
+
+SIZES = st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
+
+
+def observed(candidates: np.ndarray) -> dict[str, np.ndarray]:
+    """The observation of users to whom (B, N) scores are offered."""
+    batch = len(candidates)
+    return {
+        "user": np.full((batch, 1), 0.5, dtype=np.float32),
+        "candidates": candidates[:, :, None],
+        "step": np.zeros((batch, 1), dtype=np.int32),
+    }
+
+
+@pytest.mark.parametrize(("candidates", "places"), [(5, 1), (5, 2), (4, 3), (3, 3)])
+def test_random_is_uniform_over_ordered_slates(candidates, places):
+    slates, _ = RandomPolicy(places).act(
+        observed(np.zeros((30_000, candidates))), np.random.default_rng(7)
+    )
+    counts = Counter(map(tuple, slates.tolist()))
+    every = list(itertools.permutations(range(candidates), places))
+    assert set(counts) <= set(every)
+    assert chisquare([counts[slate] for slate in every]).pvalue > 0.001
+
+
+@given(SIZES, st.integers(0, 2**32))
+def test_random_shows_distinct_candidates_with_their_propensity(sizes, seed):
+    candidates, places = sizes
+    slates, propensities = RandomPolicy(places).act(
+        observed(np.zeros((9, candidates))), np.random.default_rng(seed)
+    )
+    assert slates.dtype == np.int32
+    assert slates.shape == (9, places)
+    for slate in slates.tolist():
+        assert len(set(slate)) == places
+        assert set(slate) <= set(range(candidates))
+    ordered_slates = math.factorial(candidates) // math.factorial(candidates - places)
+    assert propensities.dtype == np.float64
+    assert propensities.tolist() == [1 / ordered_slates] * 9
+
+
+def test_random_depends_on_nothing_but_its_stream():
+    observation = observed(np.random.default_rng(1).random((50, 20)))
+    policy = RandomPolicy(2)
+    one, again, other = (
+        policy.act(observation, np.random.default_rng(seed))[0] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any(axis=1).mean() > 0.9
+
+
+SCORES = st.lists(
+    st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=6, max_size=6),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(SCORES, st.integers(1, 6), st.sampled_from(["greedy", "opposite"]))
+def test_greedy_and_opposite_are_a_sort(scores, places, name):
+    spec = preset("modified-lts-20-2", num_candidates=6, slate_size=places)
+    policy = behaviour_policy(name, spec)
+    slates, propensities = policy.act(observed(np.array(scores)), np.random.default_rng(0))
+    for slate, row in zip(slates.tolist(), scores, strict=True):
+        ascending = name == "opposite"  # Python's sort is stable: of equals the first
+        best = sorted(range(6), key=lambda i: row[i] if ascending else -row[i])
+        assert slate == best[:places]
+    assert propensities.tolist() == [1.0] * len(scores)
+    assert propensities.dtype == np.float64
+
+
+def test_deterministic_policies_leave_the_stream_alone():
+    rng = np.random.default_rng(3)
+    GreedyPolicy(2).act(observed(np.zeros((4, 5))), rng)
+    assert rng.random() == np.random.default_rng(3).random()
+
+
+def test_names_of_policies():
+    spec = preset("modified-lts-20-2")
+    assert behaviour_policy("random", spec) == RandomPolicy(2)
+    assert behaviour_policy("greedy", spec) == GreedyPolicy(2)
+    assert behaviour_policy("opposite", spec) == GreedyPolicy(2, sign=-1)
+    with pytest.raises(InputError, match="unknown policy 'best': expected one of random, greedy"):
+        behaviour_policy("best", spec)
