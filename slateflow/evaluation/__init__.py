@@ -1,0 +1,20 @@
+"""Evaluation: returns on common users, the optimum, and the verdict."""
+
+from slateflow.evaluation.baseline import PolicyBaseline, measure_baselines
+from slateflow.evaluation.optimum import optimal_return
+from slateflow.evaluation.returns import episode_returns, standard_error
+from slateflow.evaluation.verdict import Baseline, Candidate, Comparison, Verdict, compare, judge
+
+__all__ = [
+    "Baseline",
+    "Candidate",
+    "Comparison",
+    "PolicyBaseline",
+    "Verdict",
+    "compare",
+    "episode_returns",
+    "judge",
+    "measure_baselines",
+    "optimal_return",
+    "standard_error",
+]

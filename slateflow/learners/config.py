@@ -57,12 +57,12 @@ class NetworkConfig(LearnerConfig):
     """Units in a hidden layer."""
     layers: int = 2
     """Hidden layers."""
-    batch_size: int = 2048
+    batch_size: int = 512
     """Rows in a minibatch."""
     updates: int = 600
     """Minibatch updates in all."""
     learning_rate: float = 3e-3
-    """Step size of Adam at the start; it falls to a tenth along a cosine."""
+    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
     max_grad_norm: float = 10.0
     """Gradients are clipped to this norm."""
 
@@ -92,9 +92,11 @@ class CQLConfig(NetworkConfig):
 
     learner: ClassVar[str] = "cql"
 
-    updates: int = 3000
+    batch_size: int = 1024
+    """Rows in a minibatch."""
+    updates: int = 2000
     """Minibatch updates in all."""
-    conservatism: float = 0.0
+    conservatism: float = 0.01
     """Weight of the penalty on values of actions not taken; with 0 this is double DQN."""
     target_rate: float = 0.01
     """Share of the network that the target network takes over at each update (Polyak)."""

@@ -19,6 +19,13 @@ from ray.rllib.core.learner.utils import update_target_network
 from slateflow.learners.scoring_network import ScoringModule
 
 
+class CQLModule(ScoringModule):
+    """The scoring network as a Q-function; the loss says which candidates it must rate."""
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {}
+
+
 class CQLLearner(TorchLearner):  # type: ignore[misc]
     """Double DQN with a conservative penalty and a target network that follows slowly."""
 
@@ -31,17 +38,22 @@ class CQLLearner(TorchLearner):  # type: ignore[misc]
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
         """Mean squared TD error plus `conservatism` × (log-sum-exp of Q − Q of the log)."""
-        module: ScoringModule = self.module[module_id].unwrapped()
+        del fwd_out  # empty: see CQLModule
+        module: CQLModule = self.module[module_id].unwrapped()
         settings = config.learner_config_dict
-        values = fwd_out[Columns.ACTION_DIST_INPUTS]  # (B, N)
-        taken = values.gather(1, batch[Columns.ACTIONS][:, None]).squeeze(1)
-        following = batch[Columns.NEXT_OBS]
+        observation, following = batch[Columns.OBS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
-            best = module.score(module.scorer, following).argmax(dim=1, keepdim=True)
-            future = module.score(module.target_scorer, following).gather(1, best).squeeze(1)
+            best = module.score(module.scorer, following).argmax(dim=1)
+            future = module.score_one(module.target_scorer, following, best)
             target = batch[Columns.REWARDS] + future * ~batch[Columns.TERMINATEDS]
+        if settings["conservatism"] > 0:
+            values = module.score(module.scorer, observation)  # (B, N)
+            taken = values.gather(1, batch[Columns.ACTIONS][:, None]).squeeze(1)
+            penalty = (values.logsumexp(dim=1) - taken).mean()
+        else:
+            taken = module.score_one(module.scorer, observation, batch[Columns.ACTIONS])
+            penalty = torch.zeros(())
         td_error = (taken - target).square().mean()
-        penalty = (values.logsumexp(dim=1) - taken).mean()
         self.metrics.log_dict(
             {"td_error": td_error.detach(), "penalty": penalty.detach()}, key=module_id, window=1
         )

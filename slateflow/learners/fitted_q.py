@@ -41,7 +41,8 @@ def monomials(user_size: int, document_size: int, degree: int) -> NDArray[np.int
 class PolynomialModule(TorchRLModule):  # type: ignore[misc]
     """A table of weights: a row for each number of steps left, a column for each monomial.
 
-    `model_config`: user_size, document_size, degree, window.
+    `model_config`: user_size, document_size, degree, window, and the offset and scale by which
+    the features are standardised.
     """
 
     def setup(self) -> None:
@@ -50,10 +51,9 @@ class PolynomialModule(TorchRLModule):  # type: ignore[misc]
         self.known = config["user_size"] + 1
         self.document_size = config["document_size"]
         powers = monomials(config["user_size"], self.document_size, config["degree"])
-        features = powers.shape[1]
         self.register_buffer("powers", torch.from_numpy(powers))
-        self.register_buffer("offset", torch.zeros(features, dtype=torch.float64))
-        self.register_buffer("scale", torch.ones(features, dtype=torch.float64))
+        self.register_buffer("offset", torch.tensor(config["offset"], dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor(config["scale"], dtype=torch.float64))
         self.register_buffer("stage", torch.zeros((), dtype=torch.int64))
         self.register_buffer(
             "head", torch.zeros((config["window"], len(powers)), dtype=torch.float64)
@@ -105,7 +105,7 @@ class FittedQLearner(TorchLearner):  # type: ignore[misc]
         raise RuntimeError("fitted-Q has no loss to descend")
 
     def _prepare(self, module: PolynomialModule, rows: dict[str, torch.Tensor]) -> None:
-        """Standardise the features and factor the design, once for all stages.
+        """Factor the design, once for all stages.
 
         Only steps with a successor are used, at every stage alike, so the design is the same.
         """
@@ -116,9 +116,6 @@ class FittedQLearner(TorchLearner):  # type: ignore[misc]
             raise InputError("dataset: expected episodes of two steps or more, got one-step ones")
         candidates = module.candidates(observation)
         chosen = candidates[torch.arange(len(action)), action]
-        x = torch.cat([observation[:, : module.known], chosen], dim=1).double()
-        module.offset.copy_(x.mean(dim=0))
-        module.scale.copy_(x.std(dim=0, correction=0).clamp(min=1e-6) * 2)
         self.design = module.known_powers(observation) * module.candidate_powers(chosen)
         config = self.config.learner_config_dict
         gram = self.design.T @ self.design

@@ -25,7 +25,7 @@ from slateflow.learners.config import (
     MARWILConfig,
     NetworkConfig,
 )
-from slateflow.learners.cql import CQLAlgorithmConfig
+from slateflow.learners.cql import CQLAlgorithmConfig, CQLModule
 from slateflow.learners.fitted_q import (
     FittedQAlgorithmConfig,
     PolynomialModule,
@@ -34,7 +34,11 @@ from slateflow.learners.fitted_q import (
 from slateflow.learners.scoring_network import ScoringModule, export_network
 from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset
-from slateflow.trajectories.rllib_input import ColumnarOfflineData, flat_observation_space
+from slateflow.trajectories.rllib_input import (
+    ColumnarOfflineData,
+    FeatureMoments,
+    flat_observation_space,
+)
 
 UPDATES_PER_ITERATION = 50
 """Minibatches between two points of a training curve."""
@@ -105,7 +109,7 @@ def algorithm_config(dataset: Dataset, config: LearnerConfig, seed: int) -> Algo
             dataset_num_iters_per_learner=UPDATES_PER_ITERATION,
         )
         .reporting(min_time_s_per_iteration=0)
-        .rl_module(rl_module_spec=_module_spec(spec, config))
+        .rl_module(rl_module_spec=_module_spec(dataset, config))
     )
 
 
@@ -114,8 +118,10 @@ def _base_config(config: LearnerConfig) -> AlgorithmConfig:
         fitted = FittedQAlgorithmConfig()
         return fitted.learners(learner_config_dict={"ridge": config.ridge})
     assert isinstance(config, NetworkConfig)
+    # RLlib counts one batch of steps an iteration, however many minibatches it updates with.
+    steps = _iterations(config) * config.batch_size
     training = {
-        "lr": config.learning_rate,
+        "lr": [[0, config.learning_rate], [steps, config.learning_rate / 100]],
         "train_batch_size_per_learner": config.batch_size,
         "grad_clip": config.max_grad_norm,
         "grad_clip_by": "global_norm",
@@ -131,14 +137,21 @@ def _base_config(config: LearnerConfig) -> AlgorithmConfig:
     return CQLAlgorithmConfig().training(**training).learners(learner_config_dict=settings)
 
 
-def _module_spec(spec: EnvironmentSpec, config: LearnerConfig) -> RLModuleSpec:
-    sizes = {"user_size": spec.user_size, "document_size": spec.document_size}
+def _module_spec(dataset: Dataset, config: LearnerConfig) -> RLModuleSpec:
+    moments = FeatureMoments.of(dataset)
+    sizes = {
+        "user_size": dataset.spec.user_size,
+        "document_size": dataset.spec.document_size,
+        "offset": moments.offset.tolist(),
+        "scale": moments.scale.tolist(),
+    }
     if isinstance(config, FittedQConfig):
         shape = {"degree": config.degree, "window": config.window}
         return RLModuleSpec(module_class=PolynomialModule, model_config={**sizes, **shape})
     assert isinstance(config, NetworkConfig)
     shape = {"width": config.width, "layers": config.layers}
-    return RLModuleSpec(module_class=ScoringModule, model_config={**sizes, **shape})
+    module = CQLModule if isinstance(config, CQLConfig) else ScoringModule
+    return RLModuleSpec(module_class=module, model_config={**sizes, **shape})
 
 
 def _iterations(config: LearnerConfig) -> int:
@@ -154,7 +167,7 @@ def _export(module: Any, spec: EnvironmentSpec, config: LearnerConfig) -> Scorer
     assert isinstance(config, NetworkConfig)
     # The slow copy is an average over the last updates, and acts better than the network.
     scorer = module.target_scorer if isinstance(config, CQLConfig) else module.scorer
-    return export_network(scorer, spec, config.window)
+    return export_network(scorer, module, spec, config.window)
 
 
 def _is_curve(name: str, value: Any) -> bool:

@@ -18,10 +18,10 @@ from slateflow.policies import Scorer
 
 
 def network(inputs: int, width: int, layers: int) -> nn.Sequential:
-    """`layers` tanh layers of `width`, and a linear output."""
+    """`layers` ReLU layers of `width`, and a linear output."""
     modules: list[nn.Module] = []
     for layer in range(layers):
-        modules += [nn.Linear(inputs if layer == 0 else width, width), nn.Tanh()]
+        modules += [nn.Linear(inputs if layer == 0 else width, width), nn.ReLU()]
     return nn.Sequential(*modules, nn.Linear(width, 1))
 
 
@@ -32,7 +32,8 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):  # type:
     them. As logits it is a policy, as values a Q-function. A second network values the state
     for MARWIL.
 
-    `model_config`: user_size, document_size, width, layers.
+    `model_config`: user_size, document_size, width, layers, and the offset and scale by which the
+    features are standardised.
     """
 
     def setup(self) -> None:
@@ -44,22 +45,44 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):  # type:
             self.known + self.document_size, config["width"], config["layers"]
         )
         self.value = network(self.known, config["width"], config["layers"])
+        self.register_buffer("offset", torch.tensor(config["offset"]))
+        self.register_buffer("scale", torch.tensor(config["scale"]))
         self.action_dist_cls = TorchCategorical
+
+    def features(
+        self, observation: torch.Tensor, action: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Standardised features (B, N, F) of all candidates, or (B, F) of those at `action`."""
+        known = (observation[:, : self.known] - self.offset[: self.known]) / self.scale[: self.known]
+        candidates = observation[:, self.known :].unflatten(1, (-1, self.document_size))
+        if action is None:
+            known = known[:, None].expand(-1, candidates.shape[1], -1)
+        else:
+            candidates = candidates[torch.arange(len(action)), action]
+        candidates = (candidates - self.offset[self.known :]) / self.scale[self.known :]
+        return torch.cat([known, candidates], dim=-1)
 
     def score(self, scorer: nn.Module, observation: torch.Tensor) -> torch.Tensor:
         """(B, N) scores of the candidates in a flat observation (B, U + 1 + N·D)."""
-        known = observation[:, None, : self.known]
-        candidates = observation[:, self.known :].unflatten(1, (-1, self.document_size))
-        features = torch.cat([known.expand(-1, candidates.shape[1], -1), candidates], dim=2)
-        scored: torch.Tensor = scorer(features)
+        scored: torch.Tensor = scorer(self.features(observation))
         return scored.squeeze(2)
+
+    def score_one(
+        self, scorer: nn.Module, observation: torch.Tensor, action: torch.Tensor
+    ) -> torch.Tensor:
+        """(B,) score of the candidate at position `action` (B,)."""
+        scored: torch.Tensor = scorer(self.features(observation, action))
+        return scored.squeeze(1)
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.score(self.scorer, batch[Columns.OBS])}
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
         """(B,) value of the state, without a look at the candidates."""
-        value: torch.Tensor = self.value(batch[Columns.OBS][:, : self.known])
+        known = (batch[Columns.OBS][:, : self.known] - self.offset[: self.known]) / self.scale[
+            : self.known
+        ]
+        value: torch.Tensor = self.value(known)
         return value.squeeze(1)
 
     def make_target_networks(self) -> None:
@@ -75,7 +98,9 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):  # type:
         return {"qf_preds": self.score(self.target_scorer, batch[Columns.OBS])}
 
 
-def export_network(scorer: nn.Sequential, spec: EnvironmentSpec, window: int) -> Scorer:
+def export_network(
+    scorer: nn.Sequential, module: ScoringModule, spec: EnvironmentSpec, window: int
+) -> Scorer:
     """The trained network as weights that NumPy serves."""
     linear = [
         (m.weight.detach().numpy().astype(np.float64).T, m.bias.detach().numpy().astype(np.float64))
@@ -89,8 +114,8 @@ def export_network(scorer: nn.Sequential, spec: EnvironmentSpec, window: int) ->
         slate_size=spec.slate_size,
         horizon=spec.horizon,
         window=window,
-        offset=np.zeros(features),
-        scale=np.ones(features),
+        offset=module.offset.numpy().astype(np.float64),
+        scale=module.scale.numpy().astype(np.float64),
         powers=np.zeros((0, features), dtype=np.int64),
         head=head.T,
         head_bias=head_bias,

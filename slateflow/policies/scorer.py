@@ -4,10 +4,9 @@ This one file serves twice. Policies are evaluated with it, and every registered
 carries a copy of it as an artifact, which is why it needs nothing but NumPy.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores from (user, steps left, candidate): powers, then tanh layers, then a linear head.
+    """Scores from (user, steps left, candidate): powers, then ReLU layers, then a linear head.
 
     The features are x = (user, steps left, candidate), F = U + 1 + D of them, where the steps
     left are counted up to `window` and divided by it. A linear or polynomial scorer has no
@@ -55,7 +54,7 @@ class Scorer:
         left = np.clip(self.horizon - np.asarray(step), 1, None)
         hidden = self._features(np.asarray(user), left, np.asarray(candidates))
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            hidden = np.tanh(hidden @ weight + bias)
+            hidden = np.maximum(hidden @ weight + bias, 0.0)
         row = np.minimum(left, len(self.head)) - 1
         scored = np.matmul(hidden, self.head[row][:, :, None])[:, :, 0]
         return np.asarray(scored + self.head_bias[row][:, None])
@@ -83,7 +82,7 @@ class Scorer:
         np.savez(path, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> Scorer:
+    def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}

@@ -1,0 +1,69 @@
+"""What the behaviour policies earn, and how the reward changes over an episode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.evaluation.returns import play_blocks, standard_error
+from slateflow.policies import BEHAVIOURS, behaviour_policy
+
+
+@dataclass(frozen=True)
+class PolicyBaseline:
+    """Returns of one behaviour policy.
+
+    Attributes:
+        policy: Its name, as in a recipe.
+        label: What it is called in this world.
+        mean: Mean return of an episode.
+        sem: Standard error of that mean.
+        slope: Change of the reward by the step, over the steps of an episode; mean over episodes.
+        slope_sem: Standard error of that mean.
+        episodes: Episodes played.
+    """
+
+    policy: str
+    label: str
+    mean: float
+    sem: float
+    slope: float
+    slope_sem: float
+    episodes: int
+
+
+def measure_baselines(spec: EnvironmentSpec, episodes: int, seed: int) -> list[PolicyBaseline]:
+    """Play random, greedy and its opposite on the same users.
+
+    The slope of an episode is that of `scipy.stats.linregress` of its rewards on the steps.
+    """
+    baselines = []
+    for name, label in BEHAVIOURS.items():
+        policy = behaviour_policy(name, spec)
+        rewards = [
+            np.stack([step.rewards for step in steps], axis=1)  # (B, T)
+            for steps in play_blocks(spec, policy, episodes, seed)
+        ]
+        by_episode = np.concatenate(rewards)
+        returns = by_episode.sum(axis=1)
+        steps = np.arange(by_episode.shape[1])
+        # One step has no slope; linregress refuses it.
+        slopes = np.array(
+            [stats.linregress(steps, episode).slope if len(steps) > 1 else 0.0
+             for episode in by_episode]
+        )
+        baselines.append(
+            PolicyBaseline(
+                policy=name,
+                label=label,
+                mean=float(returns.mean()),
+                sem=standard_error(returns),
+                slope=float(slopes.mean()),
+                slope_sem=standard_error(slopes),
+                episodes=episodes,
+            )
+        )
+    return baselines
