@@ -1,0 +1,71 @@
+"""Files by URL, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from slateflow.errors import InputError
+from slateflow.trajectories import Folder
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_files_are_written_read_and_found(tmp_path, scheme):
+    folder = Folder(f"{scheme}{tmp_path}") / "deep" / "er"
+    assert not folder.exists("a.bin")
+    folder.write("sub/a.bin", b"abc")
+    assert folder.exists("sub/a.bin")
+    assert not folder.exists("sub")
+    assert folder.read("sub/a.bin") == b"abc"
+    assert folder.open("sub/a.bin").read() == b"abc"
+    assert (tmp_path / "deep" / "er" / "sub" / "a.bin").read_bytes() == b"abc"
+
+
+def test_a_relative_folder_is_below_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Folder("data").write("a", memoryview(b"abc"))
+    assert (tmp_path / "data" / "a").read_bytes() == b"abc"
+
+
+def test_a_slash_at_the_end_is_one_slash():
+    assert (Folder("s3://bucket/") / "x").url == "s3://bucket/x"
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    folder = Folder(str(tmp_path))
+    folder.write("a", b"old")
+
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            folder.write("a", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert folder.read("a") == b"old"
+
+
+def test_a_full_disk_is_bad_input_and_not_a_crash(tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"cannot write .*/a: No space left on device; make"):
+        Folder(str(tmp_path)).write("a", b"abc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_below_a_file_holds_nothing_and_takes_nothing(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    folder = Folder(str(tmp_path / "file"))
+    assert not folder.exists("a")
+    with pytest.raises(InputError, match=r"cannot write .*/file/a: .*--data"):
+        folder.write("a", b"abc")
+
+
+@pytest.mark.parametrize("url", ["nonsense://x", "http://example.org/x"])
+def test_foreign_urls_are_refused(url):
+    with pytest.raises(InputError, match=f"data folder {url}: expected a path or a URL"):
+        Folder(url).exists("a")
