@@ -52,8 +52,10 @@ def measure_baselines(spec: EnvironmentSpec, episodes: int, seed: int) -> list[P
         steps = np.arange(by_episode.shape[1])
         # One step has no slope; linregress refuses it.
         slopes = np.array(
-            [stats.linregress(steps, episode).slope if len(steps) > 1 else 0.0
-             for episode in by_episode]
+            [
+                stats.linregress(steps, episode).slope if len(steps) > 1 else 0.0
+                for episode in by_episode
+            ]
         )
         baselines.append(
             PolicyBaseline(

@@ -52,9 +52,7 @@ class LinearStatistics:
         features = np.column_stack(
             [np.ones(len(clicked)), rows.user[clicked].astype(np.float64), chosen]
         )
-        return cls(
-            features.T @ features, features.T @ reward, float(reward @ reward), len(clicked)
-        )
+        return cls(features.T @ features, features.T @ reward, float(reward @ reward), len(clicked))
 
 
 @dataclass(frozen=True)
@@ -78,12 +76,9 @@ class LinearPosterior:
                 "dataset: expected candidates that vary, got constant ones; set ridge above 0"
             ) from error
         mean = linalg.cho_solve((factor, True), statistics.moment)
-        squares = (
-            statistics.reward_squares
-            - 2 * mean @ statistics.moment
-            + mean @ statistics.gram @ mean
-        )
-        return cls(mean, factor, float(np.sqrt(max(squares, 0.0) / statistics.rows)))
+        explained = float(2 * mean @ statistics.moment - mean @ statistics.gram @ mean)
+        residual = max(statistics.reward_squares - explained, 0.0) / statistics.rows
+        return cls(mean, factor, float(np.sqrt(residual)))
 
     def draw(self, rng: np.random.Generator, exploration: float) -> Array:
         """Weights drawn from the posterior, its deviation times `exploration`; (P,)."""

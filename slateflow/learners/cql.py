@@ -26,7 +26,7 @@ class CQLModule(ScoringModule):
         return {}
 
 
-class CQLLearner(TorchLearner):  # type: ignore[misc]
+class CQLLearner(TorchLearner):
     """Double DQN with a conservative penalty and a target network that follows slowly."""
 
     def build(self) -> None:
@@ -69,7 +69,7 @@ class CQLLearner(TorchLearner):  # type: ignore[misc]
         return result
 
 
-class CQL(MARWIL):  # type: ignore[misc]
+class CQL(MARWIL):
     """MARWIL's offline training step with another learner."""
 
     @classmethod
@@ -78,7 +78,7 @@ class CQL(MARWIL):  # type: ignore[misc]
         return CQLAlgorithmConfig()
 
 
-class CQLAlgorithmConfig(MARWILConfig):  # type: ignore[misc]
+class CQLAlgorithmConfig(MARWILConfig):
     """`learners(learner_config_dict={"conservatism": …, "target_rate": …})`."""
 
     def __init__(self, algo_class: Any = None) -> None:

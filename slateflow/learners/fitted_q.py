@@ -38,7 +38,7 @@ def monomials(user_size: int, document_size: int, degree: int) -> NDArray[np.int
     return np.array(exponents, dtype=np.int64)
 
 
-class PolynomialModule(TorchRLModule):  # type: ignore[misc]
+class PolynomialModule(TorchRLModule):
     """A table of weights: a row for each number of steps left, a column for each monomial.
 
     `model_config`: user_size, document_size, degree, window, and the offset and scale by which
@@ -84,7 +84,7 @@ class PolynomialModule(TorchRLModule):  # type: ignore[misc]
         return {Columns.ACTION_DIST_INPUTS: scores.float()}
 
 
-class FittedQLearner(TorchLearner):  # type: ignore[misc]
+class FittedQLearner(TorchLearner):
     """Every update fits the next stage from the whole batch."""
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -131,9 +131,7 @@ class FittedQLearner(TorchLearner):  # type: ignore[misc]
         following = rows[Columns.NEXT_OBS][ongoing]
         self.next_known = module.known_powers(following)  # (R, P)
         # Monomials with the same candidate part share it: (R, N, C), and (C, P) says who shares.
-        parts, group = torch.unique(
-            module.powers[:, module.known :], dim=0, return_inverse=True
-        )
+        parts, group = torch.unique(module.powers[:, module.known :], dim=0, return_inverse=True)
         first = torch.stack([(group == index).nonzero()[0, 0] for index in range(len(parts))])
         self.group = torch.nn.functional.one_hot(group, len(parts)).double()  # (P, C)
         self.next_candidates = module.candidate_powers(module.candidates(following))[..., first]
@@ -152,7 +150,7 @@ class FittedQLearner(TorchLearner):  # type: ignore[misc]
         return float((target - self.design @ weights).square().mean())
 
 
-class FittedQ(MARWIL):  # type: ignore[misc]
+class FittedQ(MARWIL):
     """One call of `train()` is one stage backwards."""
 
     @classmethod
@@ -169,7 +167,7 @@ class FittedQ(MARWIL):  # type: ignore[misc]
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
 
-class FittedQAlgorithmConfig(MARWILConfig):  # type: ignore[misc]
+class FittedQAlgorithmConfig(MARWILConfig):
     """RLlib configuration of fitted-Q; `learners(learner_config_dict={"ridge": …})`."""
 
     def __init__(self, algo_class: Any = None) -> None:

@@ -25,7 +25,7 @@ def network(inputs: int, width: int, layers: int) -> nn.Sequential:
     return nn.Sequential(*modules, nn.Linear(width, 1))
 
 
-class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):  # type: ignore[misc]
+class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
     """f(user, steps left, candidate), the same weights for each of the N candidates.
 
     So its output moves with the candidates when they change places, and it takes any number of
@@ -41,19 +41,24 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):  # type:
         config = self.model_config
         self.known = config["user_size"] + 1  # features that all candidates share
         self.document_size = config["document_size"]
-        self.scorer = network(
-            self.known + self.document_size, config["width"], config["layers"]
-        )
+        self.scorer = network(self.known + self.document_size, config["width"], config["layers"])
         self.value = network(self.known, config["width"], config["layers"])
         self.register_buffer("offset", torch.tensor(config["offset"]))
         self.register_buffer("scale", torch.tensor(config["scale"]))
         self.action_dist_cls = TorchCategorical
 
+    def known_features(self, observation: torch.Tensor) -> torch.Tensor:
+        """Standardised features (B, U + 1) that all candidates share."""
+        known = observation[:, : self.known] - self.offset[: self.known]
+        return known / self.scale[: self.known]
+
     def features(
         self, observation: torch.Tensor, action: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Standardised features (B, N, F) of all candidates, or (B, F) of those at `action`."""
-        known = (observation[:, : self.known] - self.offset[: self.known]) / self.scale[: self.known]
+        known = (observation[:, : self.known] - self.offset[: self.known]) / self.scale[
+            : self.known
+        ]
         candidates = observation[:, self.known :].unflatten(1, (-1, self.document_size))
         if action is None:
             known = known[:, None].expand(-1, candidates.shape[1], -1)
@@ -79,10 +84,7 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):  # type:
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
         """(B,) value of the state, without a look at the candidates."""
-        known = (batch[Columns.OBS][:, : self.known] - self.offset[: self.known]) / self.scale[
-            : self.known
-        ]
-        value: torch.Tensor = self.value(known)
+        value: torch.Tensor = self.value(self.known_features(batch[Columns.OBS]))
         return value.squeeze(1)
 
     def make_target_networks(self) -> None:

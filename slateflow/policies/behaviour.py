@@ -29,6 +29,7 @@ class RandomPolicy:
     def act(
         self, observation: Observation, rng: np.random.Generator
     ) -> tuple[Slates, Propensities]:
+        """Draw the places one after the other, without replacement."""
         batch, candidates = observation["candidates"].shape[:2]
         slates = np.empty((batch, self.slate_size), dtype=np.int32)
         for place in range(self.slate_size):
@@ -54,6 +55,7 @@ class GreedyPolicy:
     def act(
         self, observation: Observation, rng: np.random.Generator
     ) -> tuple[Slates, Propensities]:
+        """The first feature ranks the candidates."""
         del rng  # deterministic
         slates = top_slates(self.sign * observation["candidates"][:, :, 0], self.slate_size)
         return slates, np.ones(len(slates))

@@ -20,6 +20,7 @@ class ScoringPolicy:
     def act(
         self, observation: Observation, rng: np.random.Generator
     ) -> tuple[Slates, Propensities]:
+        """Rank the candidates by their scores."""
         del rng  # deterministic
         scores = self.scorer.scores(
             observation["user"], observation["step"][:, 0], observation["candidates"]

@@ -49,7 +49,12 @@ class Scorer:
     weights: tuple[Array, ...] = field(default=())
     biases: tuple[Array, ...] = field(default=())
 
-    def scores(self, user: Array, step: NDArray[np.int64], candidates: Array) -> Array:
+    def scores(
+        self,
+        user: NDArray[np.floating],
+        step: NDArray[np.integer],
+        candidates: NDArray[np.floating],
+    ) -> Array:
         """Scores (B, N) of `candidates` (B, N, D) for `user` (B, U) at `step` (B,)."""
         left = np.clip(self.horizon - np.asarray(step), 1, None)
         hidden = self._features(np.asarray(user), left, np.asarray(candidates))
@@ -59,7 +64,12 @@ class Scorer:
         scored = np.matmul(hidden, self.head[row][:, :, None])[:, :, 0]
         return np.asarray(scored + self.head_bias[row][:, None])
 
-    def _features(self, user: Array, left: NDArray[np.int64], candidates: Array) -> Array:
+    def _features(
+        self,
+        user: NDArray[np.floating],
+        left: NDArray[np.integer],
+        candidates: NDArray[np.floating],
+    ) -> Array:
         batch, count, _ = candidates.shape
         known = np.column_stack([user, np.minimum(left, self.window) / self.window])
         known = np.broadcast_to(known[:, None, :], (batch, count, known.shape[1]))

@@ -52,7 +52,7 @@ def flat_observation_space(spec: EnvironmentSpec) -> gym.spaces.Box:
 
 def steps_left(spec: EnvironmentSpec, step: NDArray[np.int32], window: int) -> NDArray[np.float32]:
     """Steps left, this one included, counted up to `window` and divided by it; (R,) in (0, 1]."""
-    return (np.minimum(spec.horizon - step, window) / window).astype(np.float32)
+    return np.asarray(np.minimum(spec.horizon - step, window) / window, dtype=np.float32)
 
 
 def centred_rewards(rows: Trajectories) -> NDArray[np.float32]:
@@ -73,8 +73,8 @@ def centred_rewards(rows: Trajectories) -> NDArray[np.float32]:
             f"episodes: expected all of one length, got {lengths.min()} to {lengths.max()} steps"
         )
     deviation = float(rows.reward.std(dtype=np.float64)) or 1.0
-    centred: NDArray[np.float32] = (rows.reward - rows.reward.mean(dtype=np.float64)) / deviation
-    return centred.astype(np.float32)
+    centred = (rows.reward - rows.reward.mean(dtype=np.float64)) / deviation
+    return np.asarray(centred, dtype=np.float32)
 
 
 def window_returns(
@@ -195,7 +195,7 @@ def _flat(columns: Tensors) -> Tensors:
     return {f"{DEFAULT_MODULE_ID}/{name}": tensor for name, tensor in columns.items()}
 
 
-class ColumnarOfflineData(OfflineData):  # type: ignore[misc]
+class ColumnarOfflineData(OfflineData):
     """Takes the place of RLlib's `OfflineData` with `config.offline_data(offline_data_class=…)`.
 
     `config.input_` is a list with the path of one dataset, `config.input_read_method_kwargs`

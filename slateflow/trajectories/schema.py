@@ -143,5 +143,5 @@ def column_digest(rows: Trajectories) -> str:
     for name, values in rows.columns().items():
         digest.update(name.encode())
         little_endian = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-        digest.update(memoryview(little_endian).cast("B"))
+        digest.update(little_endian.reshape(-1).view(np.uint8))
     return digest.hexdigest()
