@@ -52,7 +52,7 @@ class RecSimLongTermSatisfaction(gym.Env[SingleObservation, NDArray[Any]]):
         (0, True, False)
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own convention
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(
         self, spec: LongTermSatisfactionSpec, seed: int | Sequence[int] | None = None

@@ -39,7 +39,7 @@ class SlateSpace(gym.spaces.MultiDiscrete):
         if mask is not None or probability is not None:
             raise InputError("mask, probability: expected none for a slate, got one")
         ranks = self.np_random.random((*self.shape[:-1], self._num_candidates)).argsort(axis=-1)
-        return ranks[..., : self.shape[-1]].astype(self.dtype)
+        return np.asarray(ranks[..., : self.shape[-1]], dtype=np.int64)
 
     def contains(self, x: Any) -> bool:
         """Whether the positions are in range and, within a slate, distinct."""

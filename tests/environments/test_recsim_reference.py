@@ -97,15 +97,26 @@ def test_the_seed_of_the_config_starts_the_streams():
     assert (episode(make_reference({})) != episode(make_reference({}))).mean() > 0.9
 
 
-def test_users_documents_and_responses_have_streams_of_their_own():
+def exposures(env, seed, users=3):
+    """Net positive exposure with which the first users of a seed start."""
+    started = []
+    for user in range(users):
+        env.reset(seed=None if user else seed)
+        started.append(env._world.user_model._user_state.net_positive_exposure)
+    return started
+
+
+def test_users_are_those_of_the_seed_and_not_recsims_own():
+    env = make_reference({})
+    first, again, other = (exposures(env, seed) for seed in (1, 1, 2))
+    assert first == again
+    recsims_own = ((np.random.RandomState(0).random_sample(10) - 0.5) / 0.3).tolist()
+    assert len({*first, *other, *recsims_own}) == 16
+
+
+def test_users_do_not_depend_on_what_was_drawn_of_documents():
     fixed, moving = (make_reference({"resample_documents": resample}) for resample in (False, True))
-    # The second user and his first response are the same whatever was drawn of documents.
-    states = []
-    for env in (fixed, moving):
-        env.reset(seed=3)
-        env.reset()
-        states.append(env._world.user_model._user_state.net_positive_exposure)
-    assert states[0] == states[1]
+    assert exposures(fixed, 3) == exposures(moving, 3)
 
 
 @pytest.mark.parametrize("resample", [True, False])
