@@ -11,6 +11,7 @@ import numpy as np
 
 from slateflow.learners.bandits import LinearPosterior, dataset_statistics, linear_scorer
 from slateflow.learners.config import LearnerConfig, LinTSConfig, LinUCBConfig
+from slateflow.learners.quiet import quiet_rllib
 from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset
 
@@ -59,9 +60,10 @@ def train(
     start = time.perf_counter()
     curves: dict[str, list[float]] = {}
     if config.rllib:
-        from slateflow.learners.rllib_training import train_on_rllib  # Ray and torch take seconds
+        with quiet_rllib():
+            from slateflow.learners.rllib_training import train_on_rllib  # Ray takes seconds
 
-        scorer, curves = train_on_rllib(dataset, config, seed, progress)
+            scorer, curves = train_on_rllib(dataset, config, seed, progress)
     else:
         scorer = _train_bandit(dataset, config, seed)
         progress(1, 1)

@@ -31,7 +31,8 @@ def top_slates(scores: NDArray[np.floating], slate_size: int) -> Slates:
         >>> top_slates(np.array([[0.1, 0.9, 0.9, 0.5]]), 3)
         array([[1, 2, 3]], dtype=int32)
     """
-    remaining = np.array(scores, dtype=np.float64)
+    # −∞ marks a candidate that is taken, so no score may be as low
+    remaining = np.maximum(np.asarray(scores, dtype=np.float64), np.finfo(np.float64).min)
     slates = np.empty((len(remaining), slate_size), dtype=np.int32)
     rows = np.arange(len(remaining))
     for place in range(slate_size):

@@ -188,7 +188,7 @@ def read_part(folder: Folder, path: str, spec: EnvironmentSpec) -> Trajectories:
             "delete the dataset and generate it again"
         )
     try:
-        table = pq.read_table(folder.open(path), partitioning=None)
+        table = pq.read_table(folder.open(path), partitioning=None, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

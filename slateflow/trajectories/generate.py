@@ -126,7 +126,6 @@ def make_part(recipe: Recipe, folder: Folder, block: Block) -> Part:
             compression="lz4",
             use_dictionary=False,
             write_statistics=["episode", "step", "reward"],
-            store_schema=True,
             write_page_checksum=True,
         )
         folder.write(block.path, memoryview(sink.getvalue()))
@@ -152,7 +151,7 @@ def _written(
         if document.get("part") != key or document.get("environment") != spec.to_dict():
             return None
         return read_part(folder, path, spec)
-    except (InputError, pa.ArrowException, ValueError):
+    except (InputError, pa.ArrowException, OSError, ValueError):
         return None
 
 

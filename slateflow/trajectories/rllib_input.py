@@ -85,7 +85,8 @@ def window_returns(
     last = np.flatnonzero(rows.terminated | rows.truncated)
     end = last[np.searchsorted(last, index)] + 1  # one past the row's episode
     total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
-    return (total[np.minimum(index + window, end)] - total[index]).astype(np.float32)
+    ahead = total[np.minimum(index + window, end)]
+    return np.asarray(ahead - total[index], dtype=np.float32)
 
 
 @dataclass(frozen=True)

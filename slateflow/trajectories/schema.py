@@ -143,5 +143,5 @@ def column_digest(rows: Trajectories) -> str:
     for name, values in rows.columns().items():
         digest.update(name.encode())
         little_endian = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-        digest.update(little_endian.reshape(-1).view(np.uint8))
+        digest.update(little_endian.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-# ruff: noqa: D102 - the methods of the stand-ins are NumPy's
+
 """The batched simulator against RecSim itself, step by step, on RecSim's own draws."""
 
 from __future__ import annotations

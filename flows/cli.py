@@ -1,0 +1,308 @@
+"""The command line. It imports what a command needs when the command runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from slateflow.errors import InputError
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+_PREFECT_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # Progress and the table say it better; the runs' logs are in Prefect
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    for name, value in _PREFECT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        command: Callable[[argparse.Namespace], None] = options.command
+        command(options)
+    except InputError as error:
+        return _complain(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on where it stopped", FAILED)
+    except Exception as error:
+        if os.environ.get("SLATEFLOW_TRACEBACK"):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _complain(f"{reason} (SLATEFLOW_TRACEBACK=1 shows where)", FAILED)
+    return DONE
+
+
+def _complain(message: str, status: int) -> int:
+    line = " ".join(message.split())
+    print(f"slateflow: {line}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"slateflow: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="slateflow",
+        description="Logged trajectories → offline RL and bandits → verdict → MLflow registry.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=run)
+        command.add_argument("--json", action="store_true", help="print one JSON document")
+        return command
+
+    run = add("run", _run, "generate, train, evaluate, register; ends with the table")
+    run.add_argument("environment", nargs="?", default="modified-lts-20-2", help="preset")
+    _add_dataset_options(run)
+    _add_learners(run)
+    _add_evaluation_episodes(run)
+
+    generate = add("generate", _generate, "make the dataset of a recipe, or find it made")
+    generate.add_argument("recipe", help="name of a recipe in datasets/")
+    _add_dataset_options(generate)
+
+    train = add("train", _train, "train learners on a recipe's dataset")
+    train.add_argument("recipe", help="name of a recipe in datasets/")
+    _add_dataset_options(train)
+    _add_learners(train)
+
+    evaluate = add("evaluate", _evaluate, "play the newest models of a recipe against random")
+    evaluate.add_argument("recipe", help="name of a recipe in datasets/")
+    _add_dataset_options(evaluate)
+    _add_learners(evaluate)
+    _add_evaluation_episodes(evaluate)
+
+    register = add("register", _register, "evaluate, and make the winner the champion")
+    register.add_argument("recipe", help="name of a recipe in datasets/")
+    _add_dataset_options(register)
+    _add_learners(register)
+    _add_evaluation_episodes(register)
+
+    baseline = add("baseline", _baseline, "random, greedy and its opposite: returns and slopes")
+    baseline.add_argument("environment", nargs="?", default="modified-lts-20-2", help="preset")
+    baseline.add_argument("--episodes", type=int, default=1000, help="default 1000")
+    baseline.add_argument("--seed", type=int, default=0, help="default 0")
+
+    add("environments", _environments, "the presets and their parameters")
+    return parser
+
+
+def _add_dataset_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--episodes", type=int, help="episodes, instead of the recipe's")
+    command.add_argument("--seed", type=int, help="seed, instead of the recipe's")
+    command.add_argument("--data", metavar="URL", help="folder of the datasets, or a URL")
+    command.add_argument("--workers", type=int, default=1, help="processes that simulate")
+
+
+def _add_learners(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--learners",
+        "--learner",
+        metavar="NAMES",
+        type=lambda names: names.split(","),
+        help="comma-separated; default all",
+    )
+
+
+def _add_evaluation_episodes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--evaluation-episodes", type=int, default=1000, help="episodes a policy; default 1000"
+    )
+
+
+def _learners(options: argparse.Namespace) -> list[str]:
+    from slateflow.learners import LEARNERS, learner_config
+
+    names: list[str] = list(LEARNERS) if options.learners is None else options.learners
+    for name in names:
+        learner_config(name)  # an unknown one is refused before anything runs
+    if len(set(names)) < len(names):
+        raise InputError(f"learners: expected each once, got {', '.join(names)}")
+    return names
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what Prefect would refuse with a traceback."""
+    from slateflow.environments import preset
+    from tasks.generate import find_recipe
+
+    if hasattr(options, "environment"):
+        preset(options.environment)
+    for name in ("episodes", "evaluation_episodes", "workers"):
+        value = getattr(options, name, None)
+        if value is not None and value < 1:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag}: expected at least 1, got {value}")
+    if options.seed is not None and options.seed < 0:
+        raise InputError(f"--seed: expected 0 or more, got {options.seed}")
+    recipe = getattr(options, "recipe", None) or options.environment
+    if hasattr(options, "data"):
+        find_recipe(recipe, options.episodes, options.seed)
+
+
+@contextmanager
+def _flow_run(options: argparse.Namespace) -> Iterator[None]:
+    """Prefect set up for a run from the command line, and progress shown."""
+    _check(options)
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flows.console import progress
+
+    first = "connect to Prefect" if os.environ.get("PREFECT_API_URL") else "start Prefect"
+    # Each flow run would end with a second of waiting for its heartbeat
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), progress(first):
+        yield
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document))
+
+
+def _run(options: argparse.Namespace) -> None:
+    learners = _learners(options)
+    with _flow_run(options):
+        from flows.pipeline import pipeline
+        from tasks.tracking import mlflow_client
+
+        mlflow_client()  # an unreachable server is found before the work, not after it
+        report = pipeline(
+            environment=options.environment,
+            episodes=options.episodes,
+            seed=options.seed,
+            learners=learners,
+            evaluation_episodes=options.evaluation_episodes,
+            data=options.data,
+            workers=options.workers,
+        )
+    if options.json:
+        _print_json(report.model_dump(mode="json"))
+    else:
+        from flows.console import show_report
+
+        show_report(report)
+
+
+def _generate(options: argparse.Namespace) -> None:
+    with _flow_run(options):
+        from flows.generate import generate
+
+        dataset = generate(
+            options.recipe, options.episodes, options.seed, options.data, options.workers
+        )
+    if options.json:
+        _print_json(dataset.model_dump(mode="json"))
+    else:
+        from flows.console import show_dataset
+
+        show_dataset(dataset)
+
+
+def _train(options: argparse.Namespace) -> None:
+    learners = _learners(options)
+    with _flow_run(options):
+        from flows.train import train
+        from tasks.generate import data_folder, find_recipe
+
+        recipe = find_recipe(options.recipe, options.episodes, options.seed)
+        models = train((data_folder(options.data) / recipe.name).url, learners, recipe.seed)
+    if options.json:
+        _print_json([model.model_dump(mode="json") for model in models])
+    else:
+        from flows.console import show_models
+
+        show_models(models)
+
+
+def _judge(options: argparse.Namespace) -> Any:
+    """The verdict on the newest run of each learner on the recipe's dataset."""
+    from flows.evaluate import evaluate
+    from slateflow.trajectories import Dataset
+    from tasks.generate import data_folder, find_recipe
+    from tasks.train import newest_models
+
+    recipe = find_recipe(options.recipe, options.episodes, options.seed)
+    dataset = Dataset.open((data_folder(options.data) / recipe.name).url)
+    models = newest_models(dataset, _learners(options), required=options.learners is not None)
+    return recipe, evaluate(
+        recipe.environment, models, options.evaluation_episodes, recipe.seed, recipe.parameters
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    with _flow_run(options):
+        recipe, verdict = _judge(options)
+    if options.json:
+        _print_json(verdict.model_dump(mode="json"))
+    else:
+        from flows.console import show_verdict
+
+        show_verdict(verdict, recipe.environment)
+
+
+def _register(options: argparse.Namespace) -> None:
+    with _flow_run(options):
+        from flows.register import register
+
+        recipe, verdict = _judge(options)
+        registered = register(recipe.environment, verdict, recipe.parameters)
+    if options.json:
+        _print_json(None if registered is None else registered.model_dump(mode="json"))
+        return
+    from flows.console import output, show_verdict
+
+    show_verdict(verdict, recipe.environment)
+    if registered is None:
+        output.print("No winner: nothing is registered.")
+    else:
+        output.print(f"{registered.name} version {registered.version} is the champion.")
+
+
+def _baseline(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from slateflow.environments import preset
+    from slateflow.evaluation import measure_baselines
+
+    _check(options)
+    baselines = measure_baselines(preset(options.environment), options.episodes, options.seed)
+    if options.json:
+        _print_json([asdict(baseline) for baseline in baselines])
+    else:
+        from flows.console import show_baselines
+
+        show_baselines(options.environment, baselines)
+
+
+def _environments(options: argparse.Namespace) -> None:
+    from slateflow.environments import PRESETS
+
+    if options.json:
+        _print_json({name: spec.to_dict() for name, spec in PRESETS.items()})
+        return
+    for name, spec in PRESETS.items():
+        fields = {key: value for key, value in spec.to_dict().items() if key != "name"}
+        print(name)
+        print("  " + "\n  ".join(f"{key} = {value}" for key, value in fields.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What the command line shows: progress on standard error, tables on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from slateflow.evaluation import PolicyBaseline
+from tasks.progress import listening
+from tasks.references import DatasetReference, ModelReference, PipelineReport, VerdictReport
+from tasks.report import verdict_line
+from tasks.tracking import PROJECT, tracking_uri
+
+output = Console()
+errors = Console(stderr=True)
+
+
+@contextmanager
+def progress(first: str) -> Iterator[None]:
+    """Show every stage that tasks report as a bar; `first` is shown until one does."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bars:
+        stages: dict[str, TaskID] = {first: bars.add_task(first, total=None)}
+
+        def show(name: str, done: int, total: int) -> None:
+            bars.update(stages[first], total=1, completed=1)
+            if name not in stages:
+                stages[name] = bars.add_task(name, total=total)
+            bars.update(stages[name], completed=done, total=total)
+
+        with listening(show):
+            yield
+
+
+def show_report(report: PipelineReport) -> None:
+    """The verdict's table, what was registered, and what to open next."""
+    dataset = report.dataset
+    output.print(f"{dataset.path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
+    show_verdict(
+        VerdictReport(
+            baseline=report.baseline,
+            optimum=report.optimum,
+            champion=report.champion,
+            candidates=report.candidates,
+        ),
+        report.environment,
+    )
+    output.print(f"\n[bold]{verdict_line(report)}[/bold]")
+    if report.registered is not None:
+        registered = report.registered
+        uri = f"models:/{registered.name}@{registered.alias}"
+        output.print(f"Load it   mlflow.pyfunc.load_model({uri!r})", soft_wrap=True)
+    output.print(f"Open it   {open_hint()}", soft_wrap=True)
+
+
+def open_hint() -> str:
+    """How to look at the runs and the registry."""
+    uri = tracking_uri()
+    if uri.startswith("http"):
+        return uri
+    if uri == f"sqlite:///{PROJECT}/mlflow/mlflow.db":
+        uri = "sqlite:///mlflow/mlflow.db"
+    return f"uv run mlflow ui --backend-store-uri {uri}"
+
+
+def show_verdict(verdict: VerdictReport, environment: str) -> None:
+    """Candidates, baseline and optimum as a table."""
+    table = Table(
+        title=f"{environment}, {verdict.baseline.episodes:,} episodes each", box=SIMPLE_HEAD
+    )
+    table.add_column("policy", no_wrap=True)
+    for name in ("return", "uplift over random, 95%", "p", "score", "train s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    if verdict.optimum is not None:
+        table.add_row("optimum", f"{verdict.optimum:.2f}", "", "", "1.000", "", "", style="dim")
+    for candidate in verdict.candidates:
+        low, high = candidate.ci
+        table.add_row(
+            candidate.learner,
+            f"{candidate.mean:.2f} ± {candidate.sem:.2f}",
+            f"{candidate.uplift:+.1f} \\[{low:+.1f}, {high:+.1f}]",
+            f"{candidate.p_value:.1g}",
+            "" if candidate.normalised is None else f"{candidate.normalised:.3f}",
+            f"{candidate.train_seconds:.1f}",
+            _judged(candidate.winner, low, high),
+            style="bold green" if candidate.winner else "",
+        )
+    champion = verdict.champion
+    if champion is not None:
+        table.add_row(
+            f"champion v{champion.version}",
+            f"{champion.mean:.2f} ± {champion.sem:.2f}",
+            *[""] * 5,
+        )
+    baseline = verdict.baseline
+    table.add_row(
+        baseline.policy,
+        f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
+        "",
+        "",
+        "0.000",
+        "",
+        "baseline",
+        style="dim",
+    )
+    output.print(table)
+    output.print("score: 0 is random, 1 the optimum; p: Holm-corrected", style="dim")
+
+
+def _judged(winner: bool, low: float, high: float) -> str:
+    if winner:
+        return "winner"
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "equal"
+
+
+def show_dataset(dataset: DatasetReference) -> None:
+    """Where a dataset is and what identifies it."""
+    output.print(f"{dataset.path}: {dataset.rows:,} rows\n{dataset.digest}", soft_wrap=True)
+
+
+def show_models(models: list[ModelReference]) -> None:
+    """Trained models and the runs that hold them."""
+    table = Table("learner", "train s", "MLflow run", box=SIMPLE_HEAD)
+    for model in models:
+        table.add_row(model.learner, f"{model.train_seconds:.1f}", model.run_id)
+    output.print(table)
+
+
+def show_baselines(environment: str, baselines: list[PolicyBaseline]) -> None:
+    """Returns and slopes of the behaviour policies."""
+    title = f"{environment}, {baselines[0].episodes:,} episodes each"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column("policy")
+    table.add_column("return", justify="right")
+    table.add_column("slope of the reward a step", justify="right")
+    for baseline in baselines:
+        name = baseline.policy
+        if baseline.label != name:
+            name += f" ({baseline.label})"
+        table.add_row(
+            name,
+            f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
+            f"{baseline.slope:+.5f} ± {baseline.slope_sem:.5f}",
+        )
+    output.print(table)

@@ -1,0 +1,25 @@
+"""Evaluate: candidates against random and the champion, on the same users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.parameters import Environment, EvaluationEpisodes
+from slateflow.environments import preset
+from tasks.evaluate import evaluate_models
+from tasks.references import ModelReference, VerdictReport
+
+
+@flow(name="evaluate", flow_run_name="evaluate {environment}")
+def evaluate(
+    environment: Environment,
+    models: list[ModelReference],
+    evaluation_episodes: EvaluationEpisodes = 1000,
+    seed: int = 0,
+    parameters: dict[str, Any] | None = None,
+) -> VerdictReport:
+    """Play everyone on common users and give the verdict."""
+    spec = preset(environment, **(parameters or {}))
+    return evaluate_models(spec, models, evaluation_episodes, seed)

@@ -1,0 +1,56 @@
+"""The whole line: generate, train, evaluate, register."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.evaluate import evaluate
+from flows.generate import generate
+from flows.parameters import (
+    DEFAULT_LEARNERS,
+    DataURL,
+    Environment,
+    Episodes,
+    EvaluationEpisodes,
+    Learners,
+    Seed,
+    Workers,
+    resolve_seed,
+)
+from flows.register import register
+from flows.train import train
+from slateflow.environments import DEFAULT_PRESET
+from tasks.generate import find_recipe
+from tasks.references import PipelineReport
+from tasks.report import publish_report
+
+
+@flow(name="pipeline", flow_run_name="pipeline {environment}")
+def pipeline(
+    environment: Environment = DEFAULT_PRESET,
+    episodes: Episodes = None,
+    seed: Seed = None,
+    learners: Learners = DEFAULT_LEARNERS,
+    evaluation_episodes: EvaluationEpisodes = 1000,
+    data: DataURL = None,
+    workers: Workers = 1,
+) -> PipelineReport:
+    """Generate logs, train on them, evaluate against random, register the winner."""
+    recipe = find_recipe(environment, episodes, resolve_seed(seed))
+    dataset = generate(environment, recipe.episodes, recipe.seed, data, workers)
+    models = train(dataset.path, learners, recipe.seed)
+    verdict = evaluate(
+        recipe.environment, models, evaluation_episodes, recipe.seed, recipe.parameters
+    )
+    registered = register(recipe.environment, verdict, recipe.parameters)
+    report = PipelineReport(
+        environment=recipe.environment,
+        dataset=dataset,
+        baseline=verdict.baseline,
+        optimum=verdict.optimum,
+        champion=verdict.champion,
+        candidates=verdict.candidates,
+        registered=registered,
+    )
+    publish_report(report)
+    return report

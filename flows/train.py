@@ -1,0 +1,32 @@
+"""Train: offline RL and bandit models from a dataset's logs alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.parameters import DEFAULT_LEARNERS, Learners
+from tasks.generate import verify_dataset
+from tasks.references import ModelReference
+from tasks.train import train_learner
+
+
+@flow(name="train", flow_run_name="train on {dataset_path}")
+def train(
+    dataset_path: str,
+    learners: Learners = DEFAULT_LEARNERS,
+    seed: int = 0,
+    settings: dict[str, dict[str, Any]] | None = None,
+) -> list[ModelReference]:
+    """Verify the dataset, then train each learner on it.
+
+    Args:
+        dataset_path: Path or URL of a published dataset.
+        learners: Learners to train.
+        seed: Seed of the trainings.
+        settings: Settings by learner, for those that differ from the defaults.
+    """
+    dataset = verify_dataset(dataset_path)
+    chosen = settings or {}
+    return [train_learner(dataset, name, seed, chosen.get(name)) for name in learners]

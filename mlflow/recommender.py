@@ -1,0 +1,111 @@
+"""The code that every registered version carries: a request in, a slate out.
+
+It runs in the consumer's process and needs mlflow, NumPy and pandas, nothing else. The weights
+come as `.npz` without pickle, the scoring function as the very file that was evaluated.
+"""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+
+class Recommender(mlflow.pyfunc.PythonModel):
+    """One request is one row: `user`, `candidates`, and the optional `step`.
+
+    One answer is one row: `slate`, positions of the candidates, best first; and `scores`, one
+    number a candidate. Without `step` the session is taken to be at its beginning.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Read the weights and the scoring function that lie beside them."""
+        code = _module(Path(context.artifacts["scorer"]))
+        self.scorer = code.Scorer.load(context.artifacts["weights"])
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Answer every row; rows may differ in their number of candidates."""
+        del context, params
+        for name in ("user", "candidates"):
+            if name not in model_input:
+                raise _invalid(f"column {name}: expected it, got {list(model_input)}")
+        users = self._numbers(model_input["user"], "user", (self.scorer.user_size,))
+        document_size = len(self.scorer.offset) - self.scorer.user_size - 1
+        candidates = self._numbers(model_input["candidates"], "candidates", (-1, document_size))
+        steps = self._steps(model_input)
+        slates: list[Any] = [None] * len(model_input)
+        scores: list[Any] = [None] * len(model_input)
+        counts = np.array([len(row) for row in candidates], dtype=int)
+        for count in np.unique(counts):  # rows with as many candidates are scored at once
+            rows = np.flatnonzero(counts == count)
+            scored = self.scorer.scores(
+                np.stack([users[row] for row in rows]),
+                steps[rows],
+                np.stack([candidates[row] for row in rows]),
+            )
+            shown = min(self.scorer.slate_size, count)
+            best = np.argsort(-scored, axis=1, kind="stable")[:, :shown]
+            for place, row in enumerate(rows):
+                slates[row] = best[place].tolist()
+                scores[row] = scored[place].tolist()
+        return pd.DataFrame({"slate": slates, "scores": scores}, index=model_input.index)
+
+    def _numbers(self, column: pd.Series, name: str, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """The column's rows as arrays of that shape; −1 stands for one or more."""
+        expected = " × ".join("N" if size < 0 else str(size) for size in shape)
+        rows = []
+        for index, value in enumerate(column):
+            try:
+                # Lists from JSON, arrays of arrays from Parquet
+                array = np.array(
+                    [np.asarray(item, dtype=np.float64) for item in value], dtype=np.float64
+                )
+            except (TypeError, ValueError) as error:
+                raise _invalid(
+                    f"{name}, row {index}: expected {expected} numbers, got {error}"
+                ) from error
+            if not array.size and shape[0] <= 0:
+                array = array.reshape(0, *shape[1:])
+            fits = len(array.shape) == len(shape) and all(
+                size in (-1, got) for size, got in zip(shape, array.shape, strict=True)
+            )
+            if not fits or (shape[0] < 0 and not len(array)):
+                got = " × ".join(map(str, array.shape))
+                raise _invalid(f"{name}, row {index}: expected {expected} numbers, got {got}")
+            if not np.isfinite(array).all():
+                raise _invalid(f"{name}, row {index}: expected finite numbers, got NaN or infinity")
+            rows.append(array)
+        return rows
+
+    def _steps(self, model_input: pd.DataFrame) -> np.ndarray:
+        if "step" not in model_input:
+            return np.zeros(len(model_input), dtype=np.int64)
+        steps = pd.to_numeric(model_input["step"], errors="coerce").fillna(0).to_numpy()
+        if (steps < 0).any() or (steps != np.floor(steps)).any():
+            raise _invalid("step: expected whole numbers from 0, got others")
+        return steps.astype(np.int64)
+
+
+def _invalid(message: str) -> MlflowException:
+    """An error that a model server answers with 400 and this sentence."""
+    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+def _module(path: Path) -> ModuleType:
+    """The file as a module of its own, so that two versions in one process do not mix."""
+    specification = importlib.util.spec_from_file_location("slateflow_scorer", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+mlflow.models.set_model(Recommender())

@@ -1,0 +1,21 @@
+"""The steps that the flows chain. All talk with Prefect and MLflow is here.
+
+References come in and go out, paths and digests, never frames. Importing this package turns off
+the telemetry of the libraries below it, unless the environment says otherwise.
+"""
+
+import os
+
+_QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # MLflow would copy the project's lock into every model
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "GIT_PYTHON_REFRESH": "quiet",
+    # What a user cannot act on: Ray's and RLlib's notes on their own deprecations
+    "RAY_DEDUP_LOGS": "1",
+}
+for _name, _value in _QUIET.items():
+    os.environ.setdefault(_name, _value)

@@ -1,0 +1,134 @@
+"""Step three: candidates, baseline and champion on the same users, and the verdict."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.evaluation import Verdict, episode_returns, judge, optimal_return, standard_error
+from slateflow.policies import Policy, RandomPolicy, Scorer, ScoringPolicy
+from tasks.progress import stage
+from tasks.references import (
+    BaselineReport,
+    CandidateReport,
+    ChampionReport,
+    ModelReference,
+    VerdictReport,
+)
+from tasks.tracking import load_scorer, mlflow_client, model_name
+
+Returns = NDArray[np.float64]
+
+
+@task(task_run_name="evaluate {spec.name}")
+def evaluate_models(
+    spec: EnvironmentSpec, models: list[ModelReference], episodes: int, seed: int
+) -> VerdictReport:
+    """Play every candidate, random and the champion on common users, and judge them."""
+    if not models:
+        raise InputError("models: expected at least one to evaluate, got none")
+    client = mlflow_client()
+
+    def play(name: str, policy: Policy) -> Returns:
+        progress = stage(f"evaluate {name}")
+        returns = episode_returns(spec, policy, episodes, seed)
+        progress(1, 1)
+        return returns
+
+    baseline = play("random", RandomPolicy(spec.slate_size))
+    returns = {
+        model.learner: play(model.learner, _policy(load_scorer(client, model.run_id), spec))
+        for model in models
+    }
+    champion = _champion(spec.name)
+    champion_returns = None
+    if champion is not None:
+        version, run_id = champion
+        champion_returns = play("champion", _policy(load_scorer(client, run_id), spec))
+    verdict = judge(baseline, returns, optimal_return(spec), champion_returns)
+    report = _report(verdict, models)
+    if champion is not None and champion_returns is not None:
+        report.champion = ChampionReport(
+            version=version,
+            mean=float(champion_returns.mean()),
+            sem=standard_error(champion_returns),
+        )
+    _log_evaluation(report)
+    return report
+
+
+def _policy(scorer: Scorer, spec: EnvironmentSpec) -> Policy:
+    features = spec.user_size + 1 + spec.document_size
+    if len(scorer.offset) != features or scorer.slate_size != spec.slate_size:
+        raise InputError(
+            f"model: expected {features} features and slates of {spec.slate_size} for {spec.name}, "
+            f"got {len(scorer.offset)} and {scorer.slate_size}; train it on this environment"
+        )
+    return ScoringPolicy(scorer)
+
+
+def _champion(environment: str) -> tuple[int, str] | None:
+    """Version and run of the reigning champion."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = mlflow_client().get_model_version_by_alias(model_name(environment), "champion")
+    except MlflowException:
+        return None
+    return int(version.version), str(version.run_id)
+
+
+def _report(verdict: Verdict, models: list[ModelReference]) -> VerdictReport:
+    by_learner = {model.learner: model for model in models}
+    return VerdictReport(
+        baseline=BaselineReport(
+            policy=verdict.baseline.policy,
+            mean=verdict.baseline.mean,
+            sem=verdict.baseline.sem,
+            episodes=verdict.baseline.episodes,
+        ),
+        optimum=verdict.optimum,
+        champion=None,
+        candidates=[
+            CandidateReport(
+                learner=candidate.learner,
+                mean=candidate.mean,
+                sem=candidate.sem,
+                uplift=candidate.over_baseline.uplift,
+                ci=candidate.over_baseline.ci,
+                p_value=candidate.over_baseline.p_value,
+                normalised=candidate.normalised,
+                train_seconds=by_learner[candidate.learner].train_seconds,
+                winner=candidate.winner,
+                run_id=by_learner[candidate.learner].run_id,
+            )
+            for candidate in verdict.candidates
+        ],
+    )
+
+
+def _log_evaluation(report: VerdictReport) -> None:
+    """The verdict's figures as metrics of each candidate's run."""
+    from mlflow.entities import Metric
+
+    client = mlflow_client()
+    now = int(time.time() * 1000)
+    for candidate in report.candidates:
+        figures = {
+            "evaluation_mean": candidate.mean,
+            "evaluation_sem": candidate.sem,
+            "uplift": candidate.uplift,
+            "uplift_ci_low": candidate.ci[0],
+            "uplift_ci_high": candidate.ci[1],
+            "p_value": candidate.p_value,
+            "normalised": candidate.normalised,
+        }
+        metrics = [
+            Metric(key, value, now, 0) for key, value in figures.items() if value is not None
+        ]
+        client.log_batch(candidate.run_id, metrics=metrics)

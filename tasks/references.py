@@ -1,0 +1,90 @@
+"""What travels between tasks: typed references and the report, all of it plain JSON.
+
+The report's fields are a contract; `slateflow run --json` prints it as it is.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+
+class DatasetReference(BaseModel):
+    """A published dataset."""
+
+    path: str
+    digest: str
+    rows: int
+
+
+class ModelReference(BaseModel):
+    """A trained model: the MLflow run that holds its weights."""
+
+    learner: str
+    run_id: str
+    train_seconds: float
+
+
+class BaselineReport(BaseModel):
+    """The policy that the candidates are compared with."""
+
+    policy: str
+    mean: float
+    sem: float
+    episodes: int
+
+
+class CandidateReport(BaseModel):
+    """One learner in the verdict; `ci` is the 95% interval of the uplift over random."""
+
+    learner: str
+    mean: float
+    sem: float
+    uplift: float
+    ci: tuple[float, float]
+    p_value: float
+    normalised: float | None
+    train_seconds: float
+    winner: bool
+    run_id: str
+
+
+class ChampionReport(BaseModel):
+    """The reigning champion, on the same users as the candidates."""
+
+    version: int
+    mean: float
+    sem: float
+
+
+class VerdictReport(BaseModel):
+    """What the evaluation found."""
+
+    baseline: BaselineReport
+    optimum: float | None
+    champion: ChampionReport | None
+    candidates: list[CandidateReport]
+
+    @property
+    def winner(self) -> CandidateReport | None:
+        """The candidate to register, if there is one."""
+        return next((candidate for candidate in self.candidates if candidate.winner), None)
+
+
+class RegisteredVersion(BaseModel):
+    """A version in the MLflow registry."""
+
+    name: str
+    version: int
+    alias: str
+
+
+class PipelineReport(BaseModel):
+    """The whole line in one document."""
+
+    environment: str
+    dataset: DatasetReference
+    baseline: BaselineReport
+    optimum: float | None
+    champion: ChampionReport | None
+    candidates: list[CandidateReport]
+    registered: RegisteredVersion | None

@@ -1,0 +1,145 @@
+"""Step four: the winner becomes the champion of the MLflow registry."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from prefect import get_run_logger, task
+
+from slateflow.environments import BatchedLongTermSatisfaction, EnvironmentSpec, Observation
+from slateflow.policies import Scorer, ScoringPolicy
+from slateflow.policies import scorer as scorer_module
+from tasks.progress import stage
+from tasks.references import CandidateReport, RegisteredVersion, VerdictReport
+from tasks.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.tracking import MlflowClient
+
+CHAMPION, PREVIOUS = "champion", "previous"
+
+
+@task(task_run_name="register {winner.learner} for {spec.name}")
+def register_winner(
+    spec: EnvironmentSpec, winner: CandidateReport, verdict: VerdictReport
+) -> RegisteredVersion:
+    """Log the model, register it, ask the registered version once, then move the alias.
+
+    The alias is the commit point: until it moves, consumers keep the old champion.
+    """
+    progress = stage("register")
+    client = mlflow_client()
+    name = model_name(spec.name)
+    weights = load_scorer(client, winner.run_id)
+    observation, _ = BatchedLongTermSatisfaction(spec, 4).reset(seed=0)  # type: ignore[arg-type]
+    example = request_frame(observation)
+    source = _log_model(winner.run_id, weights, example)
+    version = _create_version(client, name, source, winner, verdict)
+    _ask_once(f"models:/{name}/{version}", example, weights, observation)
+    previous = _alias_version(client, name, CHAMPION)
+    if previous is not None:
+        client.set_registered_model_alias(name, PREVIOUS, previous)
+    client.set_registered_model_alias(name, CHAMPION, version)
+    progress(1, 1)
+    get_run_logger().info("%s version %s is the champion", name, version)
+    return RegisteredVersion(name=name, version=int(version), alias=CHAMPION)
+
+
+def request_frame(observation: Observation) -> pd.DataFrame:
+    """Observations as the registry's contract has requests: one row each."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "user": observation["user"].astype(np.float64).tolist(),
+            "candidates": observation["candidates"].astype(np.float64).tolist(),
+            "step": observation["step"][:, 0].astype(np.int64),
+        }
+    )
+
+
+def _log_model(run_id: str, weights: Scorer, example: pd.DataFrame) -> str:
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    numbers = Array(DataType.double)
+    signature = ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec(numbers, "user"),
+                ColSpec(Array(numbers), "candidates"),
+                ColSpec(DataType.long, "step", required=False),
+            ]
+        ),
+        outputs=Schema([ColSpec(Array(DataType.long), "slate"), ColSpec(numbers, "scores")]),
+    )
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+        path = Path(folder) / SCORER_FILE
+        weights.save(path)
+        logged = mlflow.pyfunc.log_model(
+            name="recommender",
+            python_model=str(PROJECT / "mlflow" / "recommender.py"),
+            artifacts={"weights": str(path), "scorer": str(scorer_module.__file__)},
+            signature=signature,
+            input_example=example,
+            pip_requirements=["mlflow-skinny", "numpy", "pandas"],
+        )
+    return str(logged.model_uri)
+
+
+def _create_version(
+    client: MlflowClient, name: str, source: str, winner: CandidateReport, verdict: VerdictReport
+) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    run = client.get_run(winner.run_id)
+    tags = {
+        "learner": winner.learner,
+        "seed": run.data.params["seed"],
+        "dataset_digest": run.data.tags["slateflow.dataset_digest"],
+        "recipe": run.data.tags["slateflow.recipe"],
+        "code_commit": run.data.tags["slateflow.code_commit"],
+        "verdict": json.dumps(_verdict_tag(winner, verdict)),
+    }
+    version = client.create_model_version(name, source, run_id=winner.run_id, tags=tags)
+    return str(version.version)
+
+
+def _verdict_tag(winner: CandidateReport, verdict: VerdictReport) -> dict[str, Any]:
+    return {
+        "baseline": verdict.baseline.model_dump(),
+        "optimum": verdict.optimum,
+        "mean": winner.mean,
+        "sem": winner.sem,
+        "uplift": winner.uplift,
+        "ci": winner.ci,
+        "p_value": winner.p_value,
+        "normalised": winner.normalised,
+    }
+
+
+def _ask_once(uri: str, example: pd.DataFrame, weights: Scorer, observation: Observation) -> None:
+    """Load the registered version and compare its slates with the policy's that was evaluated."""
+    import mlflow
+
+    answer = mlflow.pyfunc.load_model(uri).predict(example)
+    slates, _ = ScoringPolicy(weights).act(observation, np.random.Generator(np.random.SFC64(0)))
+    if answer["slate"].tolist() != slates.tolist():
+        raise RuntimeError(f"{uri} answers other slates than the policy that was evaluated")
+
+
+def _alias_version(client: MlflowClient, name: str, alias: str) -> str | None:
+    version = client.get_registered_model(name).aliases.get(alias)
+    return None if version is None else str(version)

@@ -1,0 +1,138 @@
+"""The report page: a table, a small chart, and links, as a Prefect artifact."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from tasks.references import PipelineReport
+from tasks.tracking import mlflow_client, run_url, tracking_uri
+
+
+@task(task_run_name="report {report.environment}")
+def publish_report(report: PipelineReport) -> str:
+    """Store the report under a key that stays, so that its history shows the nights.
+
+    Returns:
+        The markdown.
+    """
+    client = mlflow_client()
+    links = {c.run_id: run_url(client, c.run_id) for c in report.candidates}
+    markdown = render_markdown(report, links, tracking_uri())
+    create_markdown_artifact(
+        markdown,
+        key=f"slateflow-{report.environment}",
+        description=f"Verdict on {report.environment}",
+    )
+    return markdown
+
+
+def render_markdown(report: PipelineReport, links: dict[str, str | None], store: str) -> str:
+    """The report as markdown.
+
+    Args:
+        report: What to show.
+        links: Address of each run's page, by run id; None where MLflow is no server.
+        store: MLflow's tracking URI.
+    """
+    rows = []
+    for candidate in report.candidates:
+        link = links.get(candidate.run_id)
+        name = f"[{candidate.learner}]({link})" if link else candidate.learner
+        score = "" if candidate.normalised is None else f"{candidate.normalised:.3f}"
+        rows.append(
+            f"| {name} | {candidate.mean:.2f} ± {candidate.sem:.2f} "
+            f"| {candidate.uplift:+.2f} [{candidate.ci[0]:+.2f}, {candidate.ci[1]:+.2f}] "
+            f"| {candidate.p_value:.2g} | {score} | {candidate.train_seconds:.1f} "
+            f"| {'winner' if candidate.winner else ''} |"
+        )
+    baseline = report.baseline
+    optimum = "not known" if report.optimum is None else f"{report.optimum:.2f}"
+    champion = report.champion
+    lines = [
+        f"# {report.environment}: {verdict_line(report)}",
+        "",
+        f"![Mean return by policy]({svg_data_uri(return_chart(report))})",
+        "",
+        "| learner | return | uplift over random (95%) | p (Holm) | normalised | train s | |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        f"| {baseline.policy} | {baseline.mean:.2f} ± {baseline.sem:.2f} | | | 0 | | baseline |",
+        "",
+        f"- Optimum: {optimum}. {baseline.episodes:,} episodes each, on the same users.",
+        f"- Dataset: `{report.dataset.path}`, {report.dataset.rows:,} rows, "
+        f"`{report.dataset.digest}`.",
+        *(
+            [
+                f"- Champion so far: version {champion.version}, "
+                f"{champion.mean:.2f} ± {champion.sem:.2f} on the same users."
+            ]
+            if champion
+            else []
+        ),
+        f"- MLflow: {store}, experiment `slateflow-{report.environment}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def verdict_line(report: PipelineReport) -> str:
+    """The verdict in one line."""
+    winner = next((c for c in report.candidates if c.winner), None)
+    if winner is None:
+        if report.champion is not None:
+            return f"no winner, version {report.champion.version} stays champion"
+        return "no winner, nothing registered"
+    if report.registered is None:
+        return f"{winner.learner} wins, not registered"
+    return f"{winner.learner} wins, registered as version {report.registered.version}"
+
+
+def return_chart(report: PipelineReport) -> str:
+    """Mean returns as dots with 95% intervals, random and the optimum as lines (SVG)."""
+    width, left, row_height = 640, 110, 26
+    entries = [(c.learner, c.mean, c.sem, c.winner) for c in report.candidates]
+    entries.append((report.baseline.policy, report.baseline.mean, report.baseline.sem, False))
+    values = [mean for _, mean, _, _ in entries] + ([report.optimum] if report.optimum else [])
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or 1.0
+    low, high = low - margin, high + margin
+
+    def x(value: float) -> float:
+        return left + (width - left - 20) * (value - low) / (high - low)
+
+    height = row_height * len(entries) + 34
+    marks = []
+    for label, value, colour in (
+        ("random", report.baseline.mean, "#8a8f98"),
+        ("optimum", report.optimum, "#2e9e5b"),
+    ):
+        if value is not None:
+            marks.append(
+                f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="4" y2="{height - 26}" '
+                f'stroke="{colour}" stroke-dasharray="4 3"/>'
+                f'<text x="{x(value):.1f}" y="{height - 8}" text-anchor="middle" '
+                f'fill="{colour}">{label} {value:.1f}</text>'
+            )
+    for index, (name, mean, sem, winner) in enumerate(entries):
+        y = 16 + row_height * index
+        colour = "#2563eb" if winner else "#5b6470"
+        marks.append(
+            f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" fill="{colour}">'
+            f"{escape(name)}</text>"
+            f'<line x1="{x(mean - 1.96 * sem):.1f}" x2="{x(mean + 1.96 * sem):.1f}" y1="{y}" '
+            f'y2="{y}" stroke="{colour}" stroke-width="2"/>'
+            f'<circle cx="{x(mean):.1f}" cy="{y}" r="4" fill="{colour}"/>'
+        )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">'
+        f"{''.join(marks)}</svg>"
+    )
+
+
+def svg_data_uri(svg: str) -> str:
+    """The picture as a link that carries it."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

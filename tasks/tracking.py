@@ -1,0 +1,183 @@
+"""Where MLflow is, and how a training becomes a run there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slateflow.errors import InputError
+from slateflow.learners import TrainingReport
+from slateflow.policies import Scorer
+from slateflow.trajectories import Dataset
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+PROJECT = Path(__file__).resolve().parents[1]
+SCORER_FILE = "scorer.npz"
+_DIGEST_LENGTH = 36  # MLflow stores no longer digest with a dataset
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, or the embedded store in the project's `mlflow` folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT}/mlflow/mlflow.db"
+
+
+def mlflow_client() -> MlflowClient:
+    """A client of the tracking server and registry.
+
+    Raises:
+        InputError: Nothing answers at the address.
+    """
+    uri = tracking_uri()
+    if uri.startswith("http"):
+        _check_server(uri)
+    import mlflow  # takes two seconds
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    try:
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        client.search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"MLFLOW_TRACKING_URI: expected a store or a server at {uri}, got {reason}; "
+            "start it or unset the variable"
+        ) from error
+    return client
+
+
+def _check_server(uri: str) -> None:
+    """Ask once: MLflow's own client would go on trying for minutes."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
+            pass
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise InputError(
+            f"MLFLOW_TRACKING_URI: expected an MLflow server at {uri}, got "
+            f"{getattr(error, 'reason', error)}; start it or unset the variable"
+        ) from error
+
+
+def experiment_id(client: MlflowClient, environment: str) -> str:
+    """The experiment `slateflow-<environment>`, made where it is missing."""
+    from mlflow.exceptions import MlflowException
+
+    name = model_name(environment)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        uri = tracking_uri()
+        location = None
+        if uri.startswith("sqlite:///"):  # artifacts lie beside the database
+            location = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts").as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process was faster
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def model_name(environment: str) -> str:
+    """Name of the registered model, and of the experiment."""
+    return f"slateflow-{environment}"
+
+
+def log_training(
+    client: MlflowClient, dataset: Dataset, scorer: Scorer, report: TrainingReport
+) -> str:
+    """Log a finished training as a run: parameters, curves, the dataset, the weights.
+
+    Returns:
+        The run's id.
+    """
+    from mlflow.entities import Metric, Param
+
+    environment = dataset.spec.name
+    run = client.create_run(
+        experiment_id(client, environment),
+        run_name=f"{report.learner}-{environment}",
+        tags={
+            "slateflow.learner": report.learner,
+            "slateflow.environment": environment,
+            "slateflow.dataset_digest": dataset.digest,
+            "slateflow.recipe": json.dumps(dataset.recipe, sort_keys=True),
+            "slateflow.code_commit": code_commit(),
+        },
+    )
+    run_id = str(run.info.run_id)
+    now = int(time.time() * 1000)
+    parameters = {"learner": report.learner, "seed": report.seed, **report.parameters}
+    metrics = [
+        Metric("train_seconds", report.train_seconds, now, 0),
+        Metric("train_rows", float(report.rows), now, 0),
+    ]
+    for name, values in report.curves.items():
+        metrics += [Metric(name, value, now, step) for step, value in enumerate(values)]
+    for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+    client.log_inputs(run_id, datasets=[_dataset_input(dataset)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / SCORER_FILE
+        scorer.save(path)
+        client.log_artifact(run_id, str(path))
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _dataset_input(dataset: Dataset) -> Any:
+    from mlflow.entities import Dataset as LoggedDataset
+    from mlflow.entities import DatasetInput, InputTag
+
+    profile = {"rows": dataset.rows, "episodes": dataset.episodes, "digest": dataset.digest}
+    logged = LoggedDataset(
+        name=dataset.path.rstrip("/").rsplit("/", 1)[-1],
+        digest=dataset.digest.removeprefix("sha256:")[:_DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": dataset.path}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(logged, [InputTag("mlflow.data.context", "training")])
+
+
+def load_scorer(client: MlflowClient, run_id: str) -> Scorer:
+    """The weights that a run logged."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Scorer.load(client.download_artifacts(run_id, SCORER_FILE, folder))
+
+
+def run_url(client: MlflowClient, run_id: str) -> str | None:
+    """Address of the run's page; None where MLflow is no server."""
+    uri = tracking_uri()
+    if not uri.startswith("http"):
+        return None
+    experiment = client.get_run(run_id).info.experiment_id
+    return (
+        f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+    )
+
+
+@lru_cache(maxsize=1)
+def code_commit() -> str:
+    """The commit of the code, with `-dirty` where files differ from it."""
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()

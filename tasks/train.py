@@ -1,0 +1,77 @@
+"""Step two: a learner on a dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import get_run_logger, task
+
+from slateflow.errors import InputError
+from slateflow.learners import learner_config, train
+from slateflow.trajectories import Dataset
+from tasks.progress import stage
+from tasks.references import DatasetReference, ModelReference
+from tasks.tracking import log_training, mlflow_client, model_name
+
+
+@task(task_run_name="train {learner}")
+def train_learner(
+    dataset: DatasetReference, learner: str, seed: int, settings: dict[str, Any] | None = None
+) -> ModelReference:
+    """Train one learner and log it as an MLflow run."""
+    config = learner_config(learner, **(settings or {}))
+    client = mlflow_client()
+    opened = Dataset.open(dataset.path)
+    if opened.digest != dataset.digest:
+        raise InputError(
+            f"{dataset.path}: expected digest {dataset.digest}, got {opened.digest}; "
+            "the dataset was replaced since it was generated, start again"
+        )
+    scorer, report = train(opened, config, seed, stage(f"train {learner}"))
+    run_id = log_training(client, opened, scorer, report)
+    get_run_logger().info("%s: %.1f s, run %s", learner, report.train_seconds, run_id)
+    return ModelReference(learner=learner, run_id=run_id, train_seconds=report.train_seconds)
+
+
+def newest_models(dataset: Dataset, learners: list[str], required: bool) -> list[ModelReference]:
+    """The newest finished run of each learner on exactly this dataset.
+
+    Args:
+        dataset: Its digest picks the runs.
+        learners: Learners to look for.
+        required: Whether one without a run is an error; else it is left out.
+    """
+    client = mlflow_client()
+    experiment = client.get_experiment_by_name(model_name(dataset.spec.name))
+    models = []
+    for learner in learners:
+        query = (
+            f"tags.`slateflow.dataset_digest` = '{dataset.digest}' "
+            f"and tags.`slateflow.learner` = '{learner}' and attributes.status = 'FINISHED'"
+        )
+        runs = (
+            client.search_runs(
+                [experiment.experiment_id], query, max_results=1, order_by=["start_time DESC"]
+            )
+            if experiment is not None
+            else []
+        )
+        if not runs and required:
+            raise InputError(
+                f"{learner}: expected a training on {dataset.path}, found none; "
+                "make it with `slateflow train`"
+            )
+        models += [
+            ModelReference(
+                learner=learner,
+                run_id=run.info.run_id,
+                train_seconds=run.data.metrics["train_seconds"],
+            )
+            for run in runs
+        ]
+    if not models:
+        raise InputError(
+            f"{dataset.path}: expected trainings on it, found none; "
+            "make them with `slateflow train`"
+        )
+    return models
