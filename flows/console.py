@@ -13,7 +13,7 @@ from rich.table import Table
 from slateflow.evaluation import PolicyBaseline
 from tasks.progress import listening
 from tasks.references import DatasetReference, ModelReference, PipelineReport, VerdictReport
-from tasks.report import verdict_line
+from tasks.report import judged, verdict_line
 from tasks.tracking import PROJECT, tracking_uri
 
 output = Console()
@@ -71,10 +71,13 @@ def open_hint() -> str:
 def show_verdict(verdict: VerdictReport, environment: str) -> None:
     """Candidates, baseline and optimum as a table."""
     table = Table(
-        title=f"{environment}, {verdict.baseline.episodes:,} episodes each", box=SIMPLE_HEAD
+        title=f"{environment}, {verdict.baseline.episodes:,} episodes each",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,  # the table fits 80 columns
+        pad_edge=False,
     )
     table.add_column("policy", no_wrap=True)
-    for name in ("return", "uplift over random, 95%", "p", "score", "train s"):
+    for name in ("return", "uplift, 95%", "p", "score", "train s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     if verdict.optimum is not None:
@@ -85,10 +88,10 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
             candidate.learner,
             f"{candidate.mean:.2f} ± {candidate.sem:.2f}",
             f"{candidate.uplift:+.1f} \\[{low:+.1f}, {high:+.1f}]",
-            f"{candidate.p_value:.1g}",
+            _p_value(candidate.p_value),
             "" if candidate.normalised is None else f"{candidate.normalised:.3f}",
             f"{candidate.train_seconds:.1f}",
-            _judged(candidate.winner, low, high),
+            judged(candidate),
             style="bold green" if candidate.winner else "",
         )
     champion = verdict.champion
@@ -110,15 +113,14 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
         style="dim",
     )
     output.print(table)
-    output.print("score: 0 is random, 1 the optimum; p: Holm-corrected", style="dim")
+    output.print(
+        "uplift: over random, on the same users; p: Holm-corrected; score: 0 random, 1 optimum",
+        style="dim",
+    )
 
 
-def _judged(winner: bool, low: float, high: float) -> str:
-    if winner:
-        return "winner"
-    if low > 0:
-        return "better"
-    return "worse" if high < 0 else "equal"
+def _p_value(value: float) -> str:
+    return "<1e-99" if value < 1e-99 else f"{value:.1g}"
 
 
 def show_dataset(dataset: DatasetReference) -> None:

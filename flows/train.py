@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.parameters import DEFAULT_LEARNERS, Learners
 from tasks.generate import verify_dataset
@@ -12,7 +13,13 @@ from tasks.references import ModelReference
 from tasks.train import train_learner
 
 
-@flow(name="train", flow_run_name="train on {dataset_path}")
+def _run_name() -> str:
+    """The dataset's name; its path is too long for the timeline."""
+    path: str = flow_run.parameters["dataset_path"]
+    return f"train on {path.rstrip('/').rsplit('/', 1)[-1]}"
+
+
+@flow(name="train", flow_run_name=_run_name)
 def train(
     dataset_path: str,
     learners: Learners = DEFAULT_LEARNERS,

@@ -38,8 +38,8 @@ def register_winner(
     weights = load_scorer(client, winner.run_id)
     observation, _ = BatchedLongTermSatisfaction(spec, 4).reset(seed=0)  # type: ignore[arg-type]
     example = request_frame(observation)
-    source = _log_model(winner.run_id, weights, example)
-    version = _create_version(client, name, source, winner, verdict)
+    model_id = _log_model(winner.run_id, weights, example)
+    version = _create_version(client, name, model_id, winner, verdict)
     _ask_once(f"models:/{name}/{version}", example, weights, observation)
     previous = _alias_version(client, name, CHAMPION)
     if previous is not None:
@@ -91,11 +91,11 @@ def _log_model(run_id: str, weights: Scorer, example: pd.DataFrame) -> str:
             input_example=example,
             pip_requirements=["mlflow-skinny", "numpy", "pandas"],
         )
-    return str(logged.model_uri)
+    return str(logged.model_id)
 
 
 def _create_version(
-    client: MlflowClient, name: str, source: str, winner: CandidateReport, verdict: VerdictReport
+    client: MlflowClient, name: str, model_id: str, winner: CandidateReport, verdict: VerdictReport
 ) -> str:
     from mlflow.exceptions import MlflowException
 
@@ -113,7 +113,9 @@ def _create_version(
         "code_commit": run.data.tags["slateflow.code_commit"],
         "verdict": json.dumps(_verdict_tag(winner, verdict)),
     }
-    version = client.create_model_version(name, source, run_id=winner.run_id, tags=tags)
+    version = client.create_model_version(
+        name, f"models:/{model_id}", run_id=winner.run_id, tags=tags, model_id=model_id
+    )
     return str(version.version)
 
 

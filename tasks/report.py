@@ -8,7 +8,7 @@ from html import escape
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.references import PipelineReport
+from tasks.references import CandidateReport, PipelineReport
 from tasks.tracking import mlflow_client, run_url, tracking_uri
 
 
@@ -47,7 +47,7 @@ def render_markdown(report: PipelineReport, links: dict[str, str | None], store:
             f"| {name} | {candidate.mean:.2f} ± {candidate.sem:.2f} "
             f"| {candidate.uplift:+.2f} [{candidate.ci[0]:+.2f}, {candidate.ci[1]:+.2f}] "
             f"| {candidate.p_value:.2g} | {score} | {candidate.train_seconds:.1f} "
-            f"| {'winner' if candidate.winner else ''} |"
+            f"| {judged(candidate)} |"
         )
     baseline = report.baseline
     optimum = "not known" if report.optimum is None else f"{report.optimum:.2f}"
@@ -76,6 +76,16 @@ def render_markdown(report: PipelineReport, links: dict[str, str | None], store:
         f"- MLflow: {store}, experiment `slateflow-{report.environment}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def judged(candidate: CandidateReport) -> str:
+    """What the interval of the uplift says, in a word."""
+    if candidate.winner:
+        return "winner"
+    low, high = candidate.ci
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "equal"
 
 
 def verdict_line(report: PipelineReport) -> str:
@@ -118,7 +128,7 @@ def return_chart(report: PipelineReport) -> str:
             )
     for index, (name, mean, sem, winner) in enumerate(entries):
         y = 16 + row_height * index
-        colour = "#2563eb" if winner else "#5b6470"
+        colour = "#3b82f6" if winner else "#8a94a3"
         marks.append(
             f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" fill="{colour}">'
             f"{escape(name)}</text>"

@@ -1,0 +1,247 @@
+"""The whole line on Prefect's test API and a fresh MLflow store."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from slateflow.environments import BatchedLongTermSatisfaction, preset
+from slateflow.policies import Scorer, ScoringPolicy
+from slateflow.trajectories import Dataset
+from tests.flows.conftest import EPISODES, SEED
+
+MODEL = "slateflow-modified-lts-20-2"
+PUBLISHED_RANDOM = 1157.81  # exact dynamics
+SWEETEST_SCORE = (1163.66 - 1157.81) / (1195.80 - 1157.81)
+
+
+def test_the_report_is_the_documented_json(report):
+    document = report.model_dump(mode="json")
+    assert list(document) == [
+        "environment", "dataset", "baseline", "optimum", "champion", "candidates", "registered",
+    ]  # fmt: skip
+    assert list(document["dataset"]) == ["path", "digest", "rows"]
+    assert list(document["baseline"]) == ["policy", "mean", "sem", "episodes"]
+    assert list(document["candidates"][0]) == [
+        "learner", "mean", "sem", "uplift", "ci", "p_value", "normalised", "train_seconds",
+        "winner", "run_id",
+    ]  # fmt: skip
+    assert document["dataset"]["rows"] == EPISODES * 120
+    assert document["registered"] == {"name": MODEL, "version": 1, "alias": "champion"}
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_fitted_q_wins_and_the_bandits_find_the_sweetest(report):
+    scores = {c.learner: c.normalised for c in report.candidates}
+    assert [c.learner for c in report.candidates if c.winner] == ["fitted-q"]
+    assert scores["fitted-q"] > 0.9
+    assert scores["linucb"] == pytest.approx(SWEETEST_SCORE, abs=0.03)
+    assert scores["lints"] == pytest.approx(SWEETEST_SCORE, abs=0.03)
+    assert report.baseline.mean == pytest.approx(PUBLISHED_RANDOM, abs=4 * report.baseline.sem)
+    assert report.optimum == pytest.approx(1195.80, abs=0.01)
+
+
+def test_the_dataset_is_published_and_whole(report):
+    dataset = Dataset.open(report.dataset.path).verify()
+    assert dataset.digest == report.dataset.digest
+    assert dataset.recipe["seed"] == SEED
+
+
+def test_runs_and_tasks_carry_names_a_person_can_read(report):
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as prefect:
+        flows = {run.name for run in prefect.read_flow_runs()}
+        tasks = {run.name for run in prefect.read_task_runs()}
+    name = f"modified-lts-20-2.episodes-{EPISODES}.seed-{SEED}"
+    assert {
+        "pipeline modified-lts-20-2", "generate modified-lts-20-2", f"train on {name}",
+        "evaluate modified-lts-20-2", "register modified-lts-20-2",
+    } <= flows  # fmt: skip
+    assert {
+        f"generate {name}", "train linucb", "train fitted-q", "evaluate modified-lts-20-2",
+        "register fitted-q for modified-lts-20-2", "report modified-lts-20-2",
+    } <= tasks  # fmt: skip
+
+
+def test_the_report_artifact_shows_the_table_and_a_chart(report):
+    from prefect.artifacts import Artifact
+
+    artifact = Artifact.get("slateflow-modified-lts-20-2")
+    assert artifact is not None
+    markdown = str(artifact.data)
+    for candidate in report.candidates:
+        assert f"| {candidate.learner} | {candidate.mean:.2f} ± {candidate.sem:.2f} |" in markdown
+    assert "fitted-q wins, registered as version 1" in markdown
+    encoded = re.search(r"data:image/svg\+xml;base64,([^)]+)\)", markdown)
+    assert encoded is not None
+    chart = ElementTree.fromstring(base64.b64decode(encoded.group(1)))
+    labels = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"fitted-q", "linucb", "bc", "random"} <= set(labels)
+    circles = {
+        label: float(circle.attrib["cx"])
+        for label, circle in zip(
+            [t for t in labels if t is not None and " 1" not in t],
+            chart.iter("{http://www.w3.org/2000/svg}circle"),
+            strict=True,
+        )
+    }
+    assert circles["random"] < circles["linucb"] < circles["fitted-q"]
+
+
+def test_every_training_is_a_run_with_parameters_curve_dataset_and_commit(report, client):
+    for candidate in report.candidates:
+        run = client.get_run(candidate.run_id)
+        assert run.info.status == "FINISHED"
+        assert run.data.params["learner"] == candidate.learner
+        assert run.data.params["seed"] == str(SEED)
+        assert run.data.tags["slateflow.dataset_digest"] == report.dataset.digest
+        assert re.fullmatch(
+            r"[0-9a-f]{40}(-dirty)?|unknown", run.data.tags["slateflow.code_commit"]
+        )
+        assert run.data.metrics["train_seconds"] == pytest.approx(candidate.train_seconds)
+        assert run.data.metrics["evaluation_mean"] == pytest.approx(candidate.mean)
+        (logged,) = run.inputs.dataset_inputs
+        assert report.dataset.digest.startswith(f"sha256:{logged.dataset.digest}")
+    bc = next(c for c in report.candidates if c.learner == "bc")
+    curve = client.get_metric_history(bc.run_id, "policy_loss")
+    assert len(curve) == 12
+    assert curve[-1].value < curve[0].value
+
+
+def test_the_version_explains_itself_and_carries_no_pickle(report, client):
+    import mlflow
+
+    version = client.get_model_version_by_alias(MODEL, "champion")
+    assert version.tags["learner"] == "fitted-q"
+    assert version.tags["dataset_digest"] == report.dataset.digest
+    assert json.loads(version.tags["recipe"])["episodes"] == EPISODES
+    verdict = json.loads(version.tags["verdict"])
+    assert verdict["uplift"] == next(c.uplift for c in report.candidates if c.winner)
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL}@champion"))
+    names = [path.name for path in folder.rglob("*")]
+    assert not [name for name in names if name.endswith((".pkl", ".pickle"))]
+    requirements = (folder / "requirements.txt").read_text().split()
+    assert {re.split("[=<>]", line)[0] for line in requirements} == {
+        "mlflow-skinny", "numpy", "pandas",
+    }  # fmt: skip
+    assert "input_example.json" in names
+
+
+def test_the_champion_gives_the_slates_of_the_policy_that_was_evaluated(
+    report, client, tmp_path, monkeypatch
+):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    model = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+    winner = next(c for c in report.candidates if c.winner)
+    policy = ScoringPolicy(Scorer.load(client.download_artifacts(winner.run_id, "scorer.npz")))
+    frames, expected = [], []
+    for count in (20, 3, 57):
+        env = BatchedLongTermSatisfaction(preset("modified-lts-20-2", num_candidates=count), 40)
+        observation, _ = env.reset(seed=count)
+        observation["step"] = np.arange(40, dtype=np.int32)[:, None] * 3
+        slates, _ = policy.act(observation, np.random.default_rng(0))
+        expected += slates.tolist()
+        frames.append(
+            pd.DataFrame(
+                {
+                    "user": observation["user"].astype(float).tolist(),
+                    "candidates": observation["candidates"].astype(float).tolist(),
+                    "step": observation["step"][:, 0].astype(np.int64),
+                }
+            )
+        )
+    frame = pd.concat(frames, ignore_index=True).sample(frac=1, random_state=0)
+    answer = model.predict(frame)
+    assert answer["slate"].loc[range(120)].tolist() == expected
+    assert [len(scores) for scores in answer["scores"].loc[range(120)]] == [20] * 40 + [3] * 40 + [
+        57
+    ] * 40
+
+
+def test_again_the_dataset_is_reused_and_the_champion_stays(report, data, client):
+    from flows.pipeline import pipeline
+    from tasks.report import verdict_line
+
+    files = sorted(Path(report.dataset.path).rglob("*.parquet"))
+    before = [file.stat().st_mtime_ns for file in files]
+    again = pipeline(
+        environment="modified-lts-20-2",
+        episodes=EPISODES,
+        seed=SEED,
+        learners=["fitted-q"],
+        evaluation_episodes=500,
+        data=data,
+    )
+    assert again.dataset == report.dataset
+    assert [file.stat().st_mtime_ns for file in files] == before
+    assert again.registered is None
+    assert again.champion is not None
+    assert again.champion.version == 1
+    assert again.champion.mean == again.candidates[0].mean  # the same data, the same weights
+    assert verdict_line(again) == "no winner, version 1 stays champion"
+    assert client.get_model_version_by_alias(MODEL, "champion").version == "1"
+
+
+def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, data, client):
+    from flows.pipeline import pipeline
+
+    def run(learner):
+        return pipeline(
+            environment="modified-lts-10-1", episodes=100, seed=1, learners=[learner],
+            evaluation_episodes=300, data=data,
+        )  # fmt: skip
+
+    name = "slateflow-modified-lts-10-1"
+    assert run("linucb").registered.version == 1
+    assert run("fitted-q").registered.version == 2
+    assert client.get_model_version_by_alias(name, "champion").version == "2"
+    assert client.get_model_version_by_alias(name, "previous").version == "1"
+
+
+def test_nobody_better_than_random_registers_nothing(embedded, client):
+    from flows.register import register
+    from tasks.references import BaselineReport, VerdictReport
+
+    verdict = VerdictReport(
+        baseline=BaselineReport(policy="random", mean=1.0, sem=0.1, episodes=10),
+        optimum=None,
+        champion=None,
+        candidates=[],
+    )
+    assert register("lts-20-2", verdict) is None
+    assert not client.search_registered_models("name = 'slateflow-lts-20-2'")
+
+
+def test_the_form_of_the_deployment_knows_environments_and_learners():
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.pipeline import pipeline
+
+    schema = parameter_schema(pipeline.fn).model_dump()["properties"]
+    assert "modified-lts-20-2" in schema["environment"]["enum"]
+    assert "fitted-q" in schema["learners"]["items"]["enum"]
+    assert schema["evaluation_episodes"]["exclusiveMinimum"] == 0
+
+
+def test_a_nightly_seed_is_the_scheduled_day(monkeypatch):
+    from datetime import UTC, datetime
+
+    from flows.parameters import resolve_seed
+
+    monkeypatch.setattr(
+        "flows.parameters.flow_run",
+        type("Run", (), {"scheduled_start_time": datetime(2026, 11, 24, 3, tzinfo=UTC)}),
+    )
+    assert resolve_seed("date") == 20261124
+    assert resolve_seed(5) == 5
+    assert resolve_seed(None) is None
