@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, LongTermSatisfactionSpec
-from slateflow.environments.dynamics import log_watch_time_moments, satisfaction
+from slateflow.environments.dynamics import (
+    initial_exposure,
+    log_watch_time_moments,
+    satisfaction,
+)
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +64,6 @@ def optimal_return(
 
 
 def _mean_over_start(spec: LongTermSatisfactionSpec, grid: Floats, value: Floats) -> float:
-    """Users start uniformly in ±½ / (1 − memory discount)."""
-    half = 0.5 / (1 - spec.memory_discount)
-    start = np.linspace(-half, half, 4001)
+    """Over the midpoints of users that start uniformly."""
+    start = initial_exposure(spec, (np.arange(4000) + 0.5) / 4000)
     return float(np.mean(np.interp(start, grid, value)))

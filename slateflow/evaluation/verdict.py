@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from slateflow.errors import InputError
 from slateflow.evaluation.returns import standard_error
 
 Returns = NDArray[np.float64]  # (E,), of the same users in the same order for every policy
@@ -77,7 +78,17 @@ class Verdict:
 
 
 def compare(returns: Returns, others: Returns) -> Comparison:
-    """Paired t-interval and t-test of returns − others."""
+    """Paired t-interval and t-test of returns − others.
+
+    Raises:
+        InputError: There are fewer than two episodes, or not the same on both sides.
+    """
+    if len(returns) != len(others):
+        raise InputError(
+            f"returns: expected those of the same users, got {len(returns)} and {len(others)}"
+        )
+    if len(returns) < 2:
+        raise InputError(f"episodes: expected at least 2 to compare, got {len(returns)}")
     difference = returns - others
     mean = float(difference.mean())
     if np.ptp(difference) == 0:  # two policies that do the same; the t-test divides by zero
