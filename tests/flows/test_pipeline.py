@@ -189,7 +189,7 @@ def test_again_the_dataset_is_reused_and_the_champion_stays(report, data, client
     assert again.champion.version == 1
     assert again.champion.mean == again.candidates[0].mean  # the same data, the same weights
     assert verdict_line(again) == "no winner, version 1 stays champion"
-    assert client.get_model_version_by_alias(MODEL, "champion").version == "1"
+    assert int(client.get_model_version_by_alias(MODEL, "champion").version) == 1
 
 
 def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, data, client):
@@ -204,8 +204,8 @@ def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, da
     name = "slateflow-modified-lts-10-1"
     assert run("linucb").registered.version == 1
     assert run("fitted-q").registered.version == 2
-    assert client.get_model_version_by_alias(name, "champion").version == "2"
-    assert client.get_model_version_by_alias(name, "previous").version == "1"
+    assert int(client.get_model_version_by_alias(name, "champion").version) == 2
+    assert int(client.get_model_version_by_alias(name, "previous").version) == 1
 
 
 def test_nobody_better_than_random_registers_nothing(embedded, client):

@@ -1,0 +1,92 @@
+"""Real Prefect and MLflow servers on 127.0.0.1, for as long as a test needs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(command: list[str], health: str, folder: Path, **environment: str) -> Iterator[None]:
+    """Run a server until the block ends; wait until `health` answers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={**os.environ, "HOME": str(folder), "DO_NOT_TRACK": "true", **environment},
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not _answers(health):
+            assert process.poll() is None, (folder / "server.log").read_text()
+            assert time.monotonic() < deadline, (folder / "server.log").read_text()
+            time.sleep(0.3)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow server with its store and artifacts in `folder`; gives its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with serving(command, f"{address}/health", folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"):
+        yield address
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[str]:
+    """A Prefect server with its database in `folder`; gives the address of its API."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/api"
+    command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1"]
+    command += ["--port", str(port)]
+    with serving(
+        command,
+        f"{address}/health",
+        folder,
+        PREFECT_HOME=str(folder),
+        PREFECT_API_URL=address,
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    ):
+        yield address
