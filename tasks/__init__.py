@@ -15,8 +15,6 @@ _QUIET = {
     "MLFLOW_UV_AUTO_DETECT": "false",  # MLflow would copy the project's lock into every model
     "RAY_USAGE_STATS_ENABLED": "0",
     "GIT_PYTHON_REFRESH": "quiet",
-    # What a user cannot act on: Ray's and RLlib's notes on their own deprecations
-    "RAY_DEDUP_LOGS": "1",
 }
 for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from prefect import get_run_logger, task
 
-from slateflow.environments import BatchedLongTermSatisfaction, EnvironmentSpec, Observation
+from slateflow.environments import EnvironmentSpec, Observation, batched_environment
 from slateflow.policies import Scorer, ScoringPolicy
 from slateflow.policies import scorer as scorer_module
 from tasks.progress import stage
@@ -36,7 +36,7 @@ def register_winner(
     client = mlflow_client()
     name = model_name(spec.name)
     weights = load_scorer(client, winner.run_id)
-    observation, _ = BatchedLongTermSatisfaction(spec, 4).reset(seed=0)  # type: ignore[arg-type]
+    observation, _ = batched_environment(spec, 4).reset(seed=0)
     example = request_frame(observation)
     model_id = _log_model(winner.run_id, weights, example)
     version = _create_version(client, name, model_id, winner, verdict)

@@ -1,6 +1,10 @@
 """The worlds: specs and presets, RecSim itself, and the batched simulators."""
 
-from slateflow.environments.batched import BatchedLongTermSatisfaction, Observation
+from slateflow.environments.batched import (
+    BatchedLongTermSatisfaction,
+    Observation,
+    batched_environment,
+)
 from slateflow.environments.registration import register_gymnasium
 from slateflow.environments.slates import SlateSpace
 from slateflow.environments.spec import (
@@ -20,6 +24,7 @@ __all__ = [
     "LongTermSatisfactionSpec",
     "Observation",
     "SlateSpace",
+    "batched_environment",
     "preset",
     "register_gymnasium",
     "spec_from_dict",

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from slateflow.environments import dynamics
 from slateflow.environments.slates import SlateSpace, distinct
-from slateflow.environments.spec import LongTermSatisfactionSpec
-from slateflow.errors import InputError
+from slateflow.environments.spec import EnvironmentSpec, LongTermSatisfactionSpec
+from slateflow.errors import InputError, unknown
 
 
 class Observation(TypedDict):
@@ -157,3 +157,14 @@ class BatchedLongTermSatisfaction(gym.vector.VectorEnv[Observation, NDArray[Any]
 
 MAX_WATCH_TIME = 100.0
 """RecSim clips the engagement that it shows, and not the reward."""
+
+
+def batched_environment(spec: EnvironmentSpec, num_envs: int) -> BatchedLongTermSatisfaction:
+    """The batched simulator of a world.
+
+    Raises:
+        InputError: There is none for it.
+    """
+    if not isinstance(spec, LongTermSatisfactionSpec):
+        raise unknown("world", spec.world, [LongTermSatisfactionSpec.world])
+    return BatchedLongTermSatisfaction(spec, num_envs)

@@ -8,7 +8,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import BatchedLongTermSatisfaction, EnvironmentSpec
+from slateflow.environments import EnvironmentSpec, batched_environment
 from slateflow.errors import InputError
 from slateflow.policies import Policy
 from slateflow.policies.play import Step, play, seed_of
@@ -32,7 +32,7 @@ def play_blocks(
         lanes = min(BLOCK_EPISODES, episodes - block * BLOCK_EPISODES)
         if lanes <= 0:
             return
-        env = BatchedLongTermSatisfaction(spec, lanes)  # type: ignore[arg-type]
+        env = batched_environment(spec, lanes)
         sequence = np.random.SeedSequence(seed, spawn_key=(EVALUATION_STREAM, block))
         yield list(play(env, policy, seed_of(sequence)))
 

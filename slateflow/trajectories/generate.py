@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slateflow.environments import BatchedLongTermSatisfaction, EnvironmentSpec
+from slateflow.environments import EnvironmentSpec, batched_environment
 from slateflow.errors import InputError
 from slateflow.policies import behaviour_policy
 from slateflow.policies.play import play, seed_of
@@ -157,7 +157,7 @@ def _written(
 
 def simulate(spec: EnvironmentSpec, block: Block, seed: int) -> Trajectories:
     """Play the block's episodes; rows sorted by episode, then step."""
-    env = BatchedLongTermSatisfaction(spec, block.episodes)  # type: ignore[arg-type]
+    env = batched_environment(spec, block.episodes)
     sequence = np.random.SeedSequence(seed, spawn_key=(block.seed_block,))
     steps = list(play(env, behaviour_policy(block.policy, spec), seed_of(sequence)))
     alive = np.stack([step.alive for step in steps], axis=1)  # (B, T)
