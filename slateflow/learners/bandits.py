@@ -46,12 +46,12 @@ class LinearStatistics:
         position = rows.clicked_candidate()
         clicked = np.flatnonzero(position >= 0)
         chosen = rows.candidates[clicked, position[clicked]]
+        user = rows.user[clicked].astype(np.float64)
         reward = rows.reward[clicked].astype(np.float64)
-        if not np.isfinite(reward).all():
-            raise InputError("reward: expected finite numbers, got NaN or infinity")
-        features = np.column_stack(
-            [np.ones(len(clicked)), rows.user[clicked].astype(np.float64), chosen]
-        )
+        for name, values in (("user", user), ("candidates", chosen), ("reward", reward)):
+            if not np.isfinite(values).all():
+                raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
+        features = np.column_stack([np.ones(len(clicked)), user, chosen])
         return cls(features.T @ features, features.T @ reward, float(reward @ reward), len(clicked))
 
 
@@ -69,12 +69,11 @@ class LinearPosterior:
         if not statistics.rows:
             raise InputError("dataset: expected rows with a click, got none")
         precision = statistics.gram + ridge * np.eye(len(statistics.gram))
-        try:
-            factor = linalg.cholesky(precision, lower=True)
-        except linalg.LinAlgError as error:
+        if _singular(precision):
             raise InputError(
-                "dataset: expected candidates that vary, got constant ones; set ridge above 0"
-            ) from error
+                "user, candidates: expected values that vary, got constant ones; set ridge above 0"
+            )
+        factor = linalg.cholesky(precision, lower=True)
         mean = linalg.cho_solve((factor, True), statistics.moment)
         explained = float(2 * mean @ statistics.moment - mean @ statistics.gram @ mean)
         residual = max(statistics.reward_squares - explained, 0.0) / statistics.rows
@@ -85,6 +84,14 @@ class LinearPosterior:
         normal = rng.standard_normal(len(self.mean))
         deviation = linalg.solve_triangular(self.precision_factor, normal, lower=True, trans="T")
         return self.mean + exploration * self.noise * np.asarray(deviation)
+
+
+def _singular(precision: Array) -> bool:
+    """Whether a feature follows from the others, up to rounding."""
+    deviation = np.sqrt(np.diag(precision))
+    if not deviation.all():
+        return True
+    return bool(np.linalg.eigvalsh(precision / np.outer(deviation, deviation))[0] < 1e-12)
 
 
 def dataset_statistics(dataset: Dataset) -> LinearStatistics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -121,6 +122,9 @@ LEARNERS: dict[str, type[LearnerConfig]] = {
     for config in (LinUCBConfig, LinTSConfig, BCConfig, MARWILConfig, CQLConfig, FittedQConfig)
 }
 
+AT_MOST_ONE = ("beta", "target_rate")
+"""Settings with an upper bound: RLlib's on beta, and that of a share."""
+
 
 def learner_config(learner: str, **settings: Any) -> LearnerConfig:
     """The configuration of a learner, with some settings replaced.
@@ -142,6 +146,10 @@ def learner_config(learner: str, **settings: Any) -> LearnerConfig:
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             kind = "a whole number" if whole else "a number"
             raise InputError(f"{learner}.{name}: expected {kind}, got {value!r}")
+        if not math.isfinite(value):
+            raise InputError(f"{learner}.{name}: expected a finite number, got {value}")
+        if name in AT_MOST_ONE and value > 1:
+            raise InputError(f"{learner}.{name}: expected at most 1, got {value}")
         if value < 0 or (whole and value < 1):
             raise InputError(
                 f"{learner}.{name}: expected {'at least 1' if whole else '0 or more'}, got {value}"

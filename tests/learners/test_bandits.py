@@ -1,0 +1,203 @@
+"""Bandits against plain loops and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slateflow.environments import preset
+from slateflow.errors import InputError
+from slateflow.evaluation import episode_returns
+from slateflow.learners import learner_config, train
+from slateflow.learners.bandits import (
+    LinearPosterior,
+    LinearStatistics,
+    dataset_statistics,
+    linear_scorer,
+)
+from slateflow.policies import ScoringPolicy
+
+WEIGHTS = np.array([2.0, -1.5, 3.0])  # of 1, user, candidate
+
+
+def made_up(make_logs, noise: float = 0.0, seed: int = 0, parts: int = 1, episodes: int = 60):
+    """Logs whose reward is linear in user and candidate."""
+    rng = np.random.default_rng(seed)
+    user, candidates = rng.random((episodes, 5)), rng.random((episodes, 5, 4))
+    action = rng.integers(0, 4, (episodes, 5))
+    chosen = np.take_along_axis(candidates, action[..., None], axis=2)[..., 0]
+    reward = WEIGHTS[0] + WEIGHTS[1] * user + WEIGHTS[2] * chosen
+    reward += noise * rng.standard_normal(reward.shape)
+    return make_logs(user, candidates, action, reward, parts=parts)
+
+
+def clicked_rows(dataset) -> tuple[list[list[float]], list[float]]:
+    """Features and rewards, row by row."""
+    rows, features, rewards = dataset.read(), [], []
+    for i in range(len(rows)):
+        if rows.clicked[i] >= 0:
+            shown = rows.slate[i][rows.clicked[i]]
+            features.append([1.0, *rows.user[i].tolist(), *rows.candidates[i][shown].tolist()])
+            rewards.append(float(rows.reward[i]))
+    return features, rewards
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5, 20.0])
+def test_linucb_is_ridge_regression_row_by_row(logs, ridge):
+    features, rewards = clicked_rows(logs)
+    A, b = ridge * np.eye(3), np.zeros(3)
+    for x, reward in zip(features, rewards, strict=True):
+        A += np.outer(x, x)
+        b += np.multiply(x, reward)
+    scorer, report = train(logs, learner_config("linucb", ridge=ridge))
+    weights = [*scorer.head_bias, *scorer.head[0]]
+    np.testing.assert_allclose(weights, np.linalg.solve(A, b), rtol=1e-8)
+    assert report.rows == len(features) == 200 * 120
+
+
+def test_rows_without_a_click_do_not_count(make_logs):
+    rng = np.random.default_rng(0)
+    user, candidates = rng.random((30, 4)), rng.random((30, 4, 3))
+    action, reward = rng.integers(0, 3, (30, 4)), rng.random((30, 4))
+    clicked = rng.integers(-1, 1, (30, 4))
+    dataset = make_logs(user, candidates, action, reward, clicked)
+    features, rewards = clicked_rows(dataset)
+    assert 20 < len(features) < 100
+    statistics = dataset_statistics(dataset)
+    np.testing.assert_allclose(statistics.gram, np.transpose(features) @ np.array(features))
+    np.testing.assert_allclose(statistics.moment, np.transpose(features) @ np.array(rewards))
+    assert statistics.reward_squares == pytest.approx(sum(r * r for r in rewards))
+    assert statistics.rows == len(features)
+
+
+def test_statistics_add_up_over_parts(make_logs):
+    dataset = made_up(make_logs, noise=1.0, parts=7)
+    whole, summed = LinearStatistics.of(dataset.read()), dataset_statistics(dataset)
+    assert len(dataset.parts) == 7
+    np.testing.assert_allclose(summed.gram, whole.gram, rtol=1e-12)
+    np.testing.assert_allclose(summed.moment, whole.moment, rtol=1e-12)
+    assert summed.reward_squares == pytest.approx(whole.reward_squares, rel=1e-12)
+    assert summed.rows == whole.rows == 300
+
+
+def test_known_weights_are_recovered(make_logs):
+    scorer, _ = train(made_up(make_logs), learner_config("linucb", ridge=0))
+    assert [*scorer.head_bias, *scorer.head[0]] == pytest.approx(WEIGHTS, abs=1e-5)
+    shrunk, _ = train(made_up(make_logs), learner_config("linucb", ridge=1e9))
+    assert [*shrunk.head_bias, *shrunk.head[0]] == pytest.approx([0, 0, 0], abs=1e-5)
+
+
+def test_the_noise_is_that_of_the_residuals(make_logs):
+    dataset = made_up(make_logs, noise=0.5)
+    features, rewards = clicked_rows(dataset)
+    posterior = LinearPosterior.of(dataset_statistics(dataset), ridge=1.0)
+    residuals = [
+        reward - sum(w * v for w, v in zip(posterior.mean, x, strict=True))
+        for x, reward in zip(features, rewards, strict=True)
+    ]
+    expected = (sum(r * r for r in residuals) / len(residuals)) ** 0.5
+    assert posterior.noise == pytest.approx(expected, rel=1e-6)
+    assert posterior.noise == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("exploration", [0.5, 2.0])
+def test_draws_have_the_mean_and_covariance_of_the_posterior(make_logs, exploration):
+    dataset = made_up(make_logs, noise=1.0, episodes=10)
+    features, rewards = (np.array(values) for values in clicked_rows(dataset))
+    precision = features.T @ features + 1.5 * np.eye(3)
+    mean = np.linalg.solve(precision, features.T @ rewards)
+    noise = np.mean((rewards - features @ mean) ** 2)
+    covariance = exploration**2 * noise * np.linalg.inv(precision)
+    posterior = LinearPosterior.of(dataset_statistics(dataset), ridge=1.5)
+    rng = np.random.default_rng(0)
+    draws = np.array([posterior.draw(rng, exploration) for _ in range(40_000)])
+    deviation = np.sqrt(np.diag(covariance))
+    assert np.abs((draws.mean(axis=0) - mean) / deviation).max() < 4 / 200
+    difference = np.cov(draws.T) - covariance
+    assert np.abs(difference / np.outer(deviation, deviation)).max() < 0.03
+
+
+def test_thompson_sampling_draws_by_the_seed(make_logs):
+    dataset, config = made_up(make_logs, noise=1.0), learner_config("lints")
+    one, again, other = (train(dataset, config, seed)[0].head for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).all()
+    calm, _ = train(dataset, learner_config("lints", exploration=0), seed=1)
+    np.testing.assert_array_equal(calm.head, train(dataset, learner_config("linucb"))[0].head)
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_the_scorer_is_the_plain_dot_product(observed):
+    spec = preset("modified-lts-20-2", satisfaction_observed=observed)
+    size = 3 if observed else 2
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=size)
+    user, candidates = rng.random((6, size - 2)), rng.random((6, 20, 1))
+    scores = linear_scorer(weights, spec).scores(user, np.arange(6) * 23, candidates)
+    for b in range(6):
+        for n in range(20):
+            x = [1.0, *user[b], *candidates[b, n]]
+            assert scores[b, n] == pytest.approx(sum(np.multiply(weights, x)))
+
+
+@pytest.mark.parametrize("learner", ["linucb", "lints"])
+def test_bandits_learn_to_show_the_sweetest(logs, learner):
+    """They weigh the reward of the step only, and chocolate pays at once."""
+    scorer, report = train(logs, learner_config(learner))
+    candidates = np.random.default_rng(0).random((50, 20, 1), dtype=np.float32)
+    slates, _ = ScoringPolicy(scorer).act(
+        {"user": np.full((50, 1), 0.5), "step": np.zeros((50, 1), int), "candidates": candidates},
+        np.random.default_rng(0),
+    )
+    np.testing.assert_array_equal(slates, np.argsort(-candidates[:, :, 0], axis=1)[:, :2])
+    assert report.curves == {}
+    returns = episode_returns(logs.spec, ScoringPolicy(scorer), 1000, seed=0)
+    assert abs(returns.mean() - 1163.66) < 4 * returns.std() / 1000**0.5  # as published
+
+
+@pytest.mark.parametrize("learner", ["linucb", "lints"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("column", ["reward", "user", "candidates"])
+def test_numbers_that_are_none_are_refused(make_logs, learner, bad, column):
+    rng = np.random.default_rng(0)
+    columns = {
+        "user": rng.random((3, 4)),
+        "candidates": rng.random((3, 4, 2)),
+        "reward": rng.random((3, 4)),
+    }
+    columns[column][(1, 2, 0)[: columns[column].ndim]] = bad
+    dataset = make_logs(action=np.zeros((3, 4), dtype=int), **columns)
+    with pytest.raises(InputError, match=f"^{column}: expected finite numbers, got NaN or inf"):
+        train(dataset, learner_config(learner))
+
+
+@pytest.mark.parametrize("learner", ["linucb", "lints"])
+def test_logs_without_a_click_are_refused(make_logs, learner):
+    rng = np.random.default_rng(0)
+    dataset = make_logs(
+        rng.random((3, 4)), rng.random((3, 4, 2)), np.zeros((3, 4)), rng.random((3, 4)),
+        clicked=np.full((3, 4), -1),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="expected rows with a click, got none"):
+        train(dataset, learner_config(learner))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rounding_hides_no_constant(seed):
+    """A Cholesky factor of the singular matrix exists every other time."""
+    rng = np.random.default_rng(seed)
+    features = np.column_stack([np.ones(1000), rng.random(1000), np.full(1000, rng.random())])
+    statistics = LinearStatistics(features.T @ features, features.sum(axis=0), 1000.0, 1000)
+    with pytest.raises(InputError, match="expected values that vary"):
+        LinearPosterior.of(statistics, ridge=0.0)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.3, 1 / 3, 1.0])
+def test_constant_candidates_need_a_ridge(make_logs, constant):
+    rng = np.random.default_rng(0)
+    dataset = make_logs(
+        rng.random((9, 4)), np.full((9, 4, 2), constant), np.zeros((9, 4)), rng.random((9, 4))
+    )
+    with pytest.raises(InputError, match="^user, candidates: expected values that vary"):
+        train(dataset, learner_config("linucb", ridge=0))
+    assert np.isfinite(train(dataset, learner_config("linucb"))[0].head).all()

@@ -1,0 +1,80 @@
+"""Names and settings of the learners, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from slateflow.errors import InputError
+from slateflow.learners import LEARNERS, LearnerConfig, learner_config
+
+
+def test_learners_carry_their_names():
+    assert list(LEARNERS) == ["linucb", "lints", "bc", "marwil", "cql", "fitted-q"]
+    for name, config in LEARNERS.items():
+        assert config.learner == name
+        assert isinstance(learner_config(name), config)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_defaults_are_accepted_and_kept(name):
+    config = learner_config(name)
+    assert learner_config(name, **config.parameters()) == config
+    assert config.rllib == (name not in ("linucb", "lints"))
+
+
+def test_a_setting_is_replaced_and_the_others_stay():
+    changed, default = learner_config("cql", conservatism=0.5), learner_config("cql")
+    assert changed.parameters() == {**default.parameters(), "conservatism": 0.5}
+
+
+def test_a_whole_number_serves_where_any_number_does():
+    assert learner_config("fitted-q", ridge=0).parameters()["ridge"] == 0
+
+
+def test_an_unknown_learner_is_refused_with_the_known_ones():
+    with pytest.raises(
+        InputError,
+        match="unknown learner 'sac': expected one of linucb, lints, bc, marwil, cql, fitted-q",
+    ):
+        learner_config("sac")
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_an_unknown_setting_is_refused_with_the_known_ones(name):
+    known = ", ".join(learner_config(name).parameters())
+    with pytest.raises(
+        InputError, match=f"unknown setting of {name} 'gamma': expected one of {known}"
+    ):
+        learner_config(name, gamma=0.9)
+
+
+@pytest.mark.parametrize(
+    ("learner", "setting", "value", "expected"),
+    [
+        ("linucb", "ridge", -1.0, "expected 0 or more, got -1.0"),
+        ("linucb", "ridge", "1", "expected a number, got '1'"),
+        ("linucb", "ridge", None, "expected a number, got None"),
+        ("linucb", "ridge", True, "expected a number, got True"),
+        ("linucb", "ridge", float("nan"), "expected a finite number, got nan"),
+        ("lints", "exploration", float("inf"), "expected a finite number, got inf"),
+        ("lints", "exploration", -0.1, "expected 0 or more, got -0.1"),
+        ("fitted-q", "degree", 0, "expected at least 1, got 0"),
+        ("fitted-q", "degree", 2.0, "expected a whole number, got 2.0"),
+        ("fitted-q", "window", True, "expected a whole number, got True"),
+        ("bc", "updates", -5, "expected at least 1, got -5"),
+        ("bc", "width", "32", "expected a whole number, got '32'"),
+        ("bc", "learning_rate", [0.1], r"expected a number, got \[0.1\]"),
+        ("marwil", "beta", 1.5, "expected at most 1, got 1.5"),
+        ("cql", "target_rate", 2, "expected at most 1, got 2"),
+        ("cql", "conservatism", -1e-9, "expected 0 or more, got -1e-09"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(learner, setting, value, expected):
+    with pytest.raises(InputError, match=rf"^{learner}\.{setting}: {expected}$"):
+        learner_config(learner, **{setting: value})
+
+
+def test_configurations_cannot_be_changed():
+    config: LearnerConfig = learner_config("bc")
+    with pytest.raises(AttributeError):
+        config.updates = 3  # type: ignore[attr-defined]
