@@ -77,12 +77,30 @@ def centred_rewards(rows: Trajectories) -> NDArray[np.float32]:
     return np.asarray(centred, dtype=np.float32)
 
 
+def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:
+    """Whether a row is the last of its episode; (R,).
+
+    Raises:
+        InputError: The flags do not say so. Values would then flow from one user to the next.
+    """
+    ends = rows.terminated | rows.truncated
+    last = np.append(rows.episode[1:] != rows.episode[:-1], True)
+    wrong = np.flatnonzero(ends != last)
+    if len(wrong):
+        raise InputError(
+            "terminated, truncated: expected one of them at the last step of an episode and at "
+            f"no other, got something else in episode {rows.episode[wrong[0]]}, "
+            f"step {rows.step[wrong[0]]}"
+        )
+    return ends
+
+
 def window_returns(
     rows: Trajectories, rewards: NDArray[np.float32], window: int
 ) -> NDArray[np.float32]:
     """Sum of the rewards of this and the next steps, `window` in all, within the episode; (R,)."""
     index = np.arange(len(rows))
-    last = np.flatnonzero(rows.terminated | rows.truncated)
+    last = np.flatnonzero(episode_ends(rows))
     end = last[np.searchsorted(last, index)] + 1  # one past the row's episode
     total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
     ahead = total[np.minimum(index + window, end)]
@@ -108,6 +126,9 @@ class FeatureMoments:
             # Averages over a row's candidates, so that users and candidates weigh the same.
             candidates = rows.candidates.astype(np.float64)
             user = rows.user.astype(np.float64)
+            for name, values in (("user", user), ("candidates", candidates)):
+                if not np.isfinite(values).all():
+                    raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
             first = np.concatenate([user, candidates.mean(axis=1)], axis=1)
             second = np.concatenate([user**2, (candidates**2).mean(axis=1)], axis=1)
             count, total, squares = (
@@ -119,8 +140,6 @@ class FeatureMoments:
             raise InputError("dataset: expected rows to train from, got none")
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
-        if not np.isfinite(deviation).all():
-            raise InputError("user, candidates: expected finite numbers, got NaN or infinity")
         deviation[deviation < 1e-9] = 1.0  # a constant feature
         place = dataset.spec.user_size
         return cls(np.insert(mean, place, 0.0), np.insert(deviation, place, 1.0))
@@ -138,7 +157,7 @@ def train_columns(rows: Trajectories, spec: EnvironmentSpec, window: int) -> Ten
     left = steps_left(spec, rows.step, window)[:, None]
     flat = rows.candidates.reshape(len(rows), -1)
     action = rows.clicked_candidate()
-    ends = rows.terminated | rows.truncated
+    ends = episode_ends(rows)
     clicked = torch.from_numpy(np.flatnonzero(action >= 0))
     observation = torch.from_numpy(np.concatenate([rows.user, left, flat], axis=1))
     # The row after the last of an episode belongs to another one; `ends` masks it out.

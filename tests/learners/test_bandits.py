@@ -198,6 +198,6 @@ def test_constant_candidates_need_a_ridge(make_logs, constant):
     dataset = make_logs(
         rng.random((9, 4)), np.full((9, 4, 2), constant), np.zeros((9, 4)), rng.random((9, 4))
     )
-    with pytest.raises(InputError, match="^user, candidates: expected values that vary"):
+    with pytest.raises(InputError, match=r"^user, candidates: expected values that vary"):
         train(dataset, learner_config("linucb", ridge=0))
     assert np.isfinite(train(dataset, learner_config("linucb"))[0].head).all()
