@@ -77,7 +77,7 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
         pad_edge=False,
     )
     table.add_column("policy", no_wrap=True)
-    for name in ("return", "uplift, 95%", "p", "score", "train s"):
+    for name in ("return", "uplift, 95%", "p", "score", "sec"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     if verdict.optimum is not None:
@@ -97,9 +97,10 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
     champion = verdict.champion
     if champion is not None:
         table.add_row(
-            f"champion v{champion.version}",
+            "champion",
             f"{champion.mean:.2f} ± {champion.sem:.2f}",
-            *[""] * 5,
+            *[""] * 4,
+            f"v{champion.version}",
         )
     baseline = verdict.baseline
     table.add_row(
@@ -109,14 +110,12 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
         "",
         "0.000",
         "",
-        "baseline",
+        "",
         style="dim",
     )
     output.print(table)
-    output.print(
-        "uplift: over random, on the same users; p: Holm-corrected; score: 0 random, 1 optimum",
-        style="dim",
-    )
+    note = "uplift over random on the same users; p after Holm; score: random 0, optimum 1"
+    output.print(note, style="dim")
 
 
 def _p_value(value: float) -> str:
