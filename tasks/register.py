@@ -114,7 +114,12 @@ def _create_version(
         "verdict": json.dumps(_verdict_tag(winner, verdict)),
     }
     version = client.create_model_version(
-        name, f"models:/{model_id}", run_id=winner.run_id, tags=tags, model_id=model_id
+        name,
+        f"models:/{model_id}",
+        run_id=winner.run_id,
+        tags=tags,
+        model_id=model_id,
+        description=_description(winner, verdict),
     )
     return str(version.version)
 
@@ -130,6 +135,21 @@ def _verdict_tag(winner: CandidateReport, verdict: VerdictReport) -> dict[str, A
         "p_value": winner.p_value,
         "normalised": winner.normalised,
     }
+
+
+def _description(winner: CandidateReport, verdict: VerdictReport) -> str:
+    """What the version's page in MLflow says: the verdict as a table."""
+    baseline = verdict.baseline
+    low, high = winner.ci
+    score = "" if winner.normalised is None else f", normalised score {winner.normalised:.3f}"
+    return (
+        f"`{winner.learner}` from the logs alone: {winner.uplift:+.2f} "
+        f"[{low:+.2f}, {high:+.2f}] over {baseline.policy}{score}, "
+        f"on {baseline.episodes:,} episodes with the same users.\n\n"
+        "| policy | mean return | s.e.m. |\n|---|---|---|\n"
+        f"| {winner.learner} | {winner.mean:.2f} | {winner.sem:.2f} |\n"
+        f"| {baseline.policy} | {baseline.mean:.2f} | {baseline.sem:.2f} |\n"
+    )
 
 
 def _ask_once(uri: str, example: pd.DataFrame, weights: Scorer, observation: Observation) -> None:

@@ -25,7 +25,7 @@ class TrainingReport:
         parameters: Its settings.
         seed: Seed of everything random in it.
         rows: Logged steps it learnt from.
-        train_seconds: Wall-clock seconds, reading included.
+        train_seconds: Wall-clock seconds, reading included, importing Ray not.
         curves: Training curves by metric; empty for a closed form.
     """
 
@@ -57,14 +57,15 @@ def train(
     Raises:
         InputError: The dataset cannot be learnt from.
     """
-    start = time.perf_counter()
     curves: dict[str, list[float]] = {}
     if config.rllib:
         with quiet_rllib():
             from slateflow.learners.rllib_training import train_on_rllib  # Ray takes seconds
 
+            start = time.perf_counter()
             scorer, curves = train_on_rllib(dataset, config, seed, progress)
     else:
+        start = time.perf_counter()
         scorer = _train_bandit(dataset, config, seed)
         progress(1, 1)
     report = TrainingReport(
