@@ -121,7 +121,8 @@ class FittedQLearner(TorchLearner):
         gram = self.design.T @ self.design
         gram += config["ridge"] * len(self.design) * torch.eye(len(gram), dtype=gram.dtype)
         factor, failed = torch.linalg.cholesky_ex(gram)
-        if failed:
+        # The ridge makes the factor exist, but where nothing was compared nothing can be learnt.
+        if failed or (chosen == chosen[0]).all():
             raise InputError(
                 "dataset: expected clicked candidates that vary, got too few different ones for "
                 "the polynomial; log a random policy or lower the degree"

@@ -129,8 +129,14 @@ def _base_config(config: LearnerConfig) -> AlgorithmConfig:
     if isinstance(config, BCConfig):
         return RLlibBCConfig().training(**training)
     if isinstance(config, MARWILConfig):
+        # RLlib starts the average squared advantage at 100 and moves it by 1e-8 an update: that
+        # takes its place by a constant, and divides beta by ten.
         return RLlibMARWILConfig().training(
-            beta=config.beta, vf_coeff=config.value_coefficient, **training
+            beta=config.beta,
+            vf_coeff=config.value_coefficient,
+            moving_average_sqd_adv_norm_start=1.0,
+            moving_average_sqd_adv_norm_update_rate=0.01,
+            **training,
         )
     assert isinstance(config, CQLConfig)
     settings = {"conservatism": config.conservatism, "target_rate": config.target_rate}

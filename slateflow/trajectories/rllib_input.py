@@ -158,6 +158,8 @@ def train_columns(rows: Trajectories, spec: EnvironmentSpec, window: int) -> Ten
     flat = rows.candidates.reshape(len(rows), -1)
     action = rows.clicked_candidate()
     ends = episode_ends(rows)
+    if (action < 0).all():
+        raise InputError("dataset: expected rows with a click, got none")
     clicked = torch.from_numpy(np.flatnonzero(action >= 0))
     observation = torch.from_numpy(np.concatenate([rows.user, left, flat], axis=1))
     # The row after the last of an episode belongs to another one; `ends` masks it out.

@@ -1,0 +1,180 @@
+"""Fitted-Q against a chain that is solved by enumeration, and against plain least squares."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from slateflow.errors import InputError
+from slateflow.evaluation import episode_returns
+from slateflow.learners import learner_config, train
+from slateflow.policies import ScoringPolicy
+
+REWARD = {(0, 0): 0.0, (0, 1): 1.0, (1, 0): 2.0, (1, 1): 4.5}
+"""Of (user, candidate): chocolate (1) pays more at once and leaves user 0, kale (0) user 1."""
+
+
+def chain(make_logs, copies: int = 1):
+    """Every start and every sequence of three choices, both candidates always on offer."""
+    paths = list(product((0, 1), repeat=4)) * copies  # user, then three documents
+    user, chosen = np.zeros((len(paths), 3)), np.array([path[1:] for path in paths])
+    user[:, 0] = [path[0] for path in paths]
+    user[:, 1:] = 1 - chosen[:, :-1]
+    # The places of the candidates change, so that a place means nothing.
+    candidates = np.zeros((len(paths), 3, 2))
+    candidates[::2, :, 1] = 1
+    candidates[1::2, :, 0] = 1
+    action = np.argmax(candidates == chosen[..., None], axis=2)
+    reward = np.vectorize(lambda u, c: REWARD[u, c])(user.astype(int), chosen)
+    return make_logs(user, candidates, action, reward)
+
+
+def exact_q(steps: int) -> dict[tuple[int, int], float]:
+    """Q with so many steps left, by going through all plans."""
+    best = {}
+    for user, first in REWARD:
+        plans = []
+        for plan in product((0, 1), repeat=steps - 1):
+            now, total = user, 0.0
+            for document in (first, *plan):
+                total += REWARD[now, document]
+                now = 1 - document
+            plans.append(total)
+        best[user, first] = max(plans)
+    return best
+
+
+def scores_at(scorer, left: int) -> dict[tuple[int, int], float]:
+    """Score of (user, candidate) with so many steps left."""
+    scores = scorer.scores(
+        np.array([[0.0], [1.0]]), np.full(2, scorer.horizon - left), np.array([[[0.0], [1.0]]] * 2)
+    )
+    return {(user, document): float(scores[user, document]) for user, document in REWARD}
+
+
+def test_the_chain_is_worth_solving():
+    """What is best depends on the user and on the steps left."""
+    best = [[max((0, 1), key=lambda c: exact_q(k)[user, c]) for user in (0, 1)] for k in (1, 2, 3)]
+    assert best == [[1, 1], [0, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("degree", [2, 3])
+def test_the_chain_is_solved_at_every_number_of_steps_left(make_logs, degree):
+    dataset = chain(make_logs)
+    deviation = np.std([REWARD[int(u), int(c)] for u, c in _visited(dataset)])
+    scorer, report = train(dataset, learner_config("fitted-q", window=3, degree=degree))
+    for left in (1, 2, 3):
+        learnt, exact = scores_at(scorer, left), exact_q(left)
+        for pair in REWARD:
+            # Constants are dropped: the mean reward, and the mean value of every stage.
+            assert learnt[pair] - learnt[0, 0] == pytest.approx(
+                (exact[pair] - exact[0, 0]) / deviation, abs=1e-5
+            )
+    assert report.curves["residual"] == pytest.approx([0.0] * 3, abs=1e-8)
+
+
+def _visited(dataset):
+    rows = dataset.read()
+    chosen = rows.candidates[np.arange(len(rows)), rows.slate[:, 0], 0]
+    return zip(rows.user[:, 0], chosen, strict=True)
+
+
+def test_the_policy_of_the_chain_is_the_best_plan(make_logs):
+    scorer, _ = train(chain(make_logs), learner_config("fitted-q", window=3))
+    policy = ScoringPolicy(scorer)
+    for start in (0, 1):
+        user, total = start, 0.0
+        for step in range(3):
+            observation = {
+                "user": np.array([[float(user)]]),
+                "step": np.array([[step]]),
+                "candidates": np.array([[[1.0], [0.0]]]),
+            }
+            slates, _ = policy.act(observation, np.random.default_rng(0))
+            document = 1 - int(slates[0, 0])
+            total, user = total + REWARD[user, document], 1 - document
+        assert total == max(exact_q(3)[start, document] for document in (0, 1))
+
+
+def test_beyond_the_window_the_last_stage_serves(make_logs):
+    scorer, _ = train(chain(make_logs), learner_config("fitted-q", window=2))
+    assert scorer.head.shape[0] == 2
+    assert scores_at(scorer, 3) == scores_at(scorer, 2)
+
+
+def by_least_squares(dataset, window: int, degree: int, ridge: float) -> np.ndarray:
+    """The weights of every stage from `lstsq`, on features made one by one."""
+    rows = dataset.read()
+    user, offered = rows.user[:, 0].astype(float), rows.candidates[:, :, 0].astype(float)
+    chosen = offered[np.arange(len(rows)), rows.slate[:, 0]]
+    reward = (rows.reward.astype(float) - rows.reward.mean(dtype=float)) / rows.reward.std(
+        dtype=float
+    )
+
+    def features(u, c):
+        u, c = (u - user.mean()) / user.std(), (c - offered.mean()) / offered.std()
+        return np.stack(
+            [u**i * c**j for i in range(degree + 1) for j in range(degree + 1) if i + j <= degree],
+            axis=-1,
+        )
+
+    ongoing = np.flatnonzero(~rows.terminated)
+    design = features(user[ongoing], chosen[ongoing])
+    prior = np.sqrt(ridge * len(ongoing)) * np.eye(design.shape[1])
+    following = features(
+        np.repeat(user[ongoing + 1, None], offered.shape[1], axis=1), offered[ongoing + 1]
+    )
+    value, stages = np.zeros(len(ongoing)), []
+    for _ in range(window):
+        target = np.concatenate([reward[ongoing] + value, np.zeros(len(prior))])
+        weights = np.linalg.lstsq(np.concatenate([design, prior]), target, rcond=None)[0]
+        best = (following @ weights).max(axis=1)
+        value = best - best.mean()
+        stages.append(weights)
+    return np.array(stages)
+
+
+@pytest.mark.parametrize(("window", "degree", "ridge"), [(12, 3, 1e-9), (4, 2, 1e-2), (6, 4, 1e-6)])
+def test_every_stage_is_a_least_squares_fit(small_logs, window, degree, ridge):
+    config = learner_config("fitted-q", window=window, degree=degree, ridge=ridge)
+    scorer, _ = train(small_logs, config)
+    expected = by_least_squares(small_logs, window, degree, ridge)
+    # The rewards pass through float32.
+    scale = np.abs(expected).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(scorer.head / scale, expected / scale, rtol=1e-6, atol=1e-6)
+
+
+def normalised(scorer, spec) -> float:
+    """The published mean of random and the optimum as 0 and 1."""
+    returns = episode_returns(spec, ScoringPolicy(scorer), 2000, seed=0)
+    return (returns.mean() - 1157.81) / (1195.80 - 1157.81)
+
+
+def test_200_episodes_are_enough_for_most_of_the_way(logs):
+    assert normalised(train(logs, learner_config("fitted-q"))[0], logs.spec) > 0.9
+
+
+def test_the_default_recipe_leads_to_the_optimum(default_logs):
+    scorer, report = train(default_logs, learner_config("fitted-q"))
+    assert normalised(scorer, default_logs.spec) > 0.99
+    assert len(report.curves["residual"]) == 12
+
+
+def test_clicked_candidates_that_never_vary_are_refused(make_logs):
+    rng = np.random.default_rng(0)
+    candidates = rng.random((8, 4, 3))
+    candidates[:, :, 1] = 0.7
+    dataset = make_logs(rng.random((8, 4)), candidates, np.ones((8, 4)), rng.random((8, 4)))
+    with pytest.raises(InputError, match="expected clicked candidates that vary"):
+        train(dataset, learner_config("fitted-q"))
+
+
+def test_one_step_episodes_are_refused(make_logs):
+    rng = np.random.default_rng(0)
+    dataset = make_logs(
+        rng.random((8, 1)), rng.random((8, 1, 3)), np.ones((8, 1)), rng.random((8, 1))
+    )
+    with pytest.raises(InputError, match="expected episodes of two steps or more"):
+        train(dataset, learner_config("fitted-q"))

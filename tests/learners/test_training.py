@@ -1,0 +1,155 @@
+"""What holds for every learner: seeds, reports, a clean process, and errors that say which."""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slateflow.errors import InputError
+from slateflow.learners import LEARNERS, learner_config, train
+from slateflow.policies import Scorer
+
+NEURAL = ("bc", "marwil", "cql")
+RLLIB = (*NEURAL, "fitted-q")
+
+
+def short(name: str):
+    """A configuration that trains in a second."""
+    return learner_config(name, **({"updates": 50, "batch_size": 64} if name in NEURAL else {}))
+
+
+def arrays(scorer: Scorer) -> list[np.ndarray]:
+    """All numbers of a scorer."""
+    values = [getattr(scorer, field.name) for field in fields(Scorer)]
+    flat = [v for value in values for v in (value if isinstance(value, tuple) else (value,))]
+    return [np.asarray(value) for value in flat]
+
+
+def same(one: Scorer, other: Scorer) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(arrays(one), arrays(other), strict=True))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_same_seed_gives_the_same_weights(small_logs, name):
+    torch.manual_seed(1)
+    one, _ = train(small_logs, short(name), seed=5)
+    torch.manual_seed(2)
+    again, _ = train(small_logs, short(name), seed=5)
+    assert same(one, again)
+    other, _ = train(small_logs, short(name), seed=6)
+    assert same(one, other) == (name in ("linucb", "fitted-q"))  # nothing in those is random
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_training_leaves_the_process_as_it_was(small_logs, name):
+    import ray
+
+    torch.set_num_threads(2)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    python_state, threads, children = random.getstate(), threading.active_count(), processes()
+    train(small_logs, short(name))
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    for before, after in zip(numpy_state, np.random.get_state(), strict=True):  # noqa: NPY002
+        np.testing.assert_array_equal(before, after)
+    assert random.getstate() == python_state
+    assert threading.active_count() == threads
+    assert processes() == children
+    assert not ray.is_initialized()
+
+
+def processes() -> set[str]:
+    """Children of this process."""
+    tasks = Path("/proc/self/task")
+    if not tasks.exists():
+        pytest.skip("children are looked up in /proc")
+    return {
+        child
+        for task in tasks.iterdir()
+        for child in (task / "children").read_text(encoding="ascii").split()
+    }
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_report_says_what_was_done(small_logs, name):
+    config, calls = short(name), []
+    scorer, report = train(small_logs, config, 4, lambda done, total: calls.append((done, total)))
+    assert report.learner == name
+    assert report.parameters == config.parameters()
+    assert (report.seed, report.rows) == (4, 600)
+    assert 0 < report.train_seconds < 60
+    assert [done for done, _ in calls] == list(range(1, calls[0][1] + 1))
+    assert all(np.isfinite(curve).all() and len(curve) == len(calls)
+               for curve in report.curves.values())  # fmt: skip
+    assert bool(report.curves) == config.rllib
+    spec = small_logs.spec
+    assert (scorer.user_size, scorer.slate_size, scorer.horizon) == (1, 1, spec.horizon)
+
+
+@pytest.mark.parametrize(("updates", "iterations"), [(1, 1), (50, 1), (51, 2), (100, 2)])
+def test_updates_come_in_fifties(small_logs, updates, iterations):
+    config = learner_config("bc", updates=updates, batch_size=8, width=2)
+    _, report = train(small_logs, config)
+    assert len(report.curves["policy_loss"]) == iterations
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_the_learning_rate_falls_to_a_hundredth(small_logs, name):
+    from slateflow.learners.quiet import quiet_rllib
+
+    with quiet_rllib():
+        from slateflow.learners.rllib_training import algorithm_config
+
+        config = learner_config(name, updates=100, batch_size=8, learning_rate=0.01)
+        algorithm = algorithm_config(small_logs, config, seed=0).build_algo()
+        try:
+            (optimizer,) = algorithm.learner_group._learner._named_optimizers.values()
+            rates = [optimizer.param_groups[0]["lr"]]
+            for _ in range(2):
+                algorithm.train()
+                rates.append(optimizer.param_groups[0]["lr"])
+        finally:
+            algorithm.stop()
+    assert rates == pytest.approx([0.01, 0.00505, 0.0001])
+
+
+@pytest.mark.parametrize("name", RLLIB)
+@pytest.mark.parametrize("column", ["reward", "user", "candidates"])
+def test_numbers_that_are_none_are_refused(make_logs, name, column):
+    rng = np.random.default_rng(0)
+    columns = {
+        "user": rng.random((3, 4)),
+        "candidates": rng.random((3, 4, 2)),
+        "reward": rng.random((3, 4)),
+    }
+    columns[column][(1, 2, 0)[: columns[column].ndim]] = np.nan
+    dataset = make_logs(action=rng.integers(0, 2, (3, 4)), **columns)
+    with pytest.raises(InputError, match=f"^{column}: expected finite numbers, got NaN or inf"):
+        train(dataset, short(name))
+
+
+@pytest.mark.parametrize("name", RLLIB)
+def test_logs_without_a_click_are_refused(make_logs, name):
+    rng = np.random.default_rng(0)
+    dataset = make_logs(
+        rng.random((3, 4)), rng.random((3, 4, 2)), np.zeros((3, 4)), rng.random((3, 4)),
+        clicked=np.full((3, 4), -1),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="expected rows with a click, got none"):
+        train(dataset, short(name))
+
+
+@pytest.mark.parametrize("name", RLLIB)
+def test_fewer_rows_than_a_batch_are_enough(make_logs, name):
+    rng = np.random.default_rng(0)
+    dataset = make_logs(
+        rng.random((5, 4)), rng.random((5, 4, 2)), rng.integers(0, 2, (5, 4)), rng.random((5, 4))
+    )
+    scorer, _ = train(dataset, short(name))
+    assert all(np.isfinite(values).all() for values in arrays(scorer))
