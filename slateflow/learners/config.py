@@ -61,7 +61,7 @@ class NetworkConfig(LearnerConfig):
     batch_size: int = 512
     """Rows in a minibatch."""
     updates: int = 600
-    """Minibatch updates in all."""
+    """Minibatch updates in all, rounded up to fifties."""
     learning_rate: float = 3e-3
     """Step size of Adam at the start; it falls linearly to a hundredth of that."""
     max_grad_norm: float = 10.0
@@ -96,7 +96,7 @@ class CQLConfig(NetworkConfig):
     batch_size: int = 1024
     """Rows in a minibatch."""
     updates: int = 2000
-    """Minibatch updates in all."""
+    """Minibatch updates in all, rounded up to fifties."""
     conservatism: float = 0.01
     """Weight of the penalty on values of actions not taken; with 0 this is double DQN."""
     target_rate: float = 0.01

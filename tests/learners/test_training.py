@@ -110,10 +110,10 @@ def test_the_learning_rate_falls_to_a_hundredth(small_logs, name):
         algorithm = algorithm_config(small_logs, config, seed=0).build_algo()
         try:
             (optimizer,) = algorithm.learner_group._learner._named_optimizers.values()
-            rates = [optimizer.param_groups[0]["lr"]]
+            rates = [float(optimizer.param_groups[0]["lr"])]  # a tensor that changes in place
             for _ in range(2):
                 algorithm.train()
-                rates.append(optimizer.param_groups[0]["lr"])
+                rates.append(float(optimizer.param_groups[0]["lr"]))
         finally:
             algorithm.stop()
     assert rates == pytest.approx([0.01, 0.00505, 0.0001])

@@ -195,7 +195,7 @@ def test_episodes_of_different_lengths_are_refused():
 def test_rewards_that_are_no_numbers_are_refused(bad):
     rows = made_up([3, 3])
     rows.reward[4] = bad
-    with pytest.raises(InputError, match="^reward: expected finite numbers, got NaN or infinity"):
+    with pytest.raises(InputError, match=r"^reward: expected finite numbers, got NaN or infinity"):
         train_columns(rows, spec_of(3), WINDOW)
 
 

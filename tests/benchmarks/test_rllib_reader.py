@@ -1,0 +1,139 @@
+"""Our reader of datasets against RLlib's own, on the same rows in the same run.
+
+RLlib's builds an episode object for every row. It is timed twice: as RLlib runs it, through Ray
+Data with its actors' start included, and the loop over the rows alone, in this process, where
+nothing has to start.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from slateflow.learners.quiet import quiet_rllib
+from slateflow.trajectories import Dataset, Folder, Recipe, generate
+
+WINDOW, BATCH = 12, 512
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    """12,000 steps."""
+    recipe = Recipe("rows", "modified-lts-20-2", 100, 0, {"random": 0.5, "greedy": 0.5})
+    return generate(recipe, Folder(str(tmp_path_factory.mktemp("rows"))))
+
+
+@pytest.fixture
+def local_ray(monkeypatch):
+    """Ray in this machine's memory, with what RLlib's reader needs and no more."""
+    # Ray would start every worker like this process, `uv run` and all.
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    with quiet_rllib(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray leaves sockets and files to the garbage collector
+        import ray
+
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def our_reader(dataset: Dataset) -> int:
+    """From Parquet to an epoch of minibatches; the rows handed out."""
+    from slateflow.trajectories.rllib_input import ColumnIterator, InputOptions, train_columns
+
+    columns = train_columns(Dataset.open(dataset.path).read(), dataset.spec, WINDOW)
+    source = ColumnIterator(columns, InputOptions(WINDOW, seed=0))
+    return sum(
+        len(batch["default_policy/actions"])
+        for batch in source.iter_torch_batches(batch_size=BATCH)
+    )
+
+
+def rllib_config(dataset: Dataset, path: str):
+    """BC over rows in RLlib's own schema, with its default reader."""
+    from ray.rllib.algorithms.bc import BCConfig
+    from ray.rllib.connectors.learner import AddNextObservationsFromEpisodesToTrainBatch
+
+    from slateflow.trajectories.rllib_input import flat_observation_space
+
+    return (
+        BCConfig()
+        .environment(
+            observation_space=flat_observation_space(dataset.spec),
+            action_space=gym.spaces.Discrete(dataset.spec.num_candidates),
+        )
+        .training(
+            train_batch_size_per_learner=BATCH,
+            learner_connector=lambda *_: [AddNextObservationsFromEpisodesToTrainBatch()],
+        )
+        .learners(num_learners=0)
+        .offline_data(
+            input_=[path],
+            # By default two actors, which would leave the files no processor of these two.
+            map_batches_kwargs={"concurrency": 1},
+            dataset_num_iters_per_learner=1,
+        )
+    )
+
+
+@pytest.mark.benchmark
+@pytest.mark.usefixtures("local_ray")
+def test_reading_rows_for_rllib(dataset, tmp_path, capsys):
+    from ray.rllib.offline.offline_prelearner import OfflinePreLearner
+
+    from slateflow.trajectories.rllib_input import train_columns
+
+    ours = train_columns(dataset.read(), dataset.spec, WINDOW)
+    rows = {name: ours[name].numpy() for name in ("obs", "new_obs", "actions", "rewards")}
+    rows |= {"terminateds": ours["terminateds"].numpy(), "truncateds": np.zeros(dataset.rows, bool)}
+    table = {name: list(v) if v.ndim == 2 else v for name, v in rows.items()}
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+
+    # As RLlib runs it.
+    algorithm = rllib_config(dataset, str(tmp_path)).build_algo()
+    start = time.perf_counter()
+    (source,) = algorithm.offline_data.sample(BATCH, return_iterator=True, num_shards=0)
+    theirs = list(source.iter_batches(batch_size=None))
+    through_ray = time.perf_counter() - start
+    for name, values in rows.items():
+        read = np.concatenate([np.asarray(batch[f"default_policy/{name}"]) for batch in theirs])
+        np.testing.assert_array_equal(read, values)
+
+    # The loop over the rows alone.
+    config = algorithm.config.copy(copy_frozen=False)
+    config.rl_module(rl_module_spec=algorithm.offline_data.module_spec)
+    spaces = (config.observation_space, config.action_space)
+    reader = OfflinePreLearner(config=config, spaces=spaces)
+    algorithm.stop()
+    start = time.perf_counter()
+    for first in range(0, dataset.rows, BATCH):
+        reader({name: values[first : first + BATCH] for name, values in rows.items()})
+    loop = time.perf_counter() - start
+
+    our_reader(dataset)  # the first call pays for what is loaded once
+    start = time.perf_counter()
+    handed_out = our_reader(dataset)
+    seconds = time.perf_counter() - start
+
+    rate = handed_out / seconds
+    lines = [f"ours, from Parquet to minibatches: {rate:,.0f} rows/s"]
+    for what, took in (("through Ray Data", through_ray), ("its loop over rows alone", loop)):
+        theirs_rate = dataset.rows / took
+        lines.append(f"RLlib's, {what}: {theirs_rate:,.0f} rows/s; ratio {rate / theirs_rate:.0f}")
+    with capsys.disabled():
+        print("", *lines, sep="\n")
