@@ -116,8 +116,9 @@ def test_cloning_imitates_who_always_shows_the_sweetest(tmp_path):
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])
 def test_marwil_prefers_what_paid_though_the_logs_do_not(make_logs, beta):
-    """Two documents shown equally often, one pays. In units of their deviation the advantages are
-    ±1, so their odds are e^β to e^−β.
+    """Two documents shown equally often, one pays.
+
+    In units of their deviation the advantages are ±1, so their odds are e^β to e^−β.
     """
     rng = np.random.default_rng(0)
     action = rng.permutation(np.repeat([0, 1], 300))[:, None]
