@@ -1,4 +1,3 @@
-
 """The batched simulator against RecSim itself, step by step, on RecSim's own draws."""
 
 from __future__ import annotations
