@@ -147,11 +147,11 @@ def _check(options: argparse.Namespace) -> None:
 
     if hasattr(options, "environment"):
         preset(options.environment)
-    for name in ("episodes", "evaluation_episodes", "workers"):
+    for name, least in (("episodes", 1), ("evaluation_episodes", 2), ("workers", 1)):
         value = getattr(options, name, None)
-        if value is not None and value < 1:
+        if value is not None and value < least:
             flag = name.replace("_", "-")
-            raise InputError(f"--{flag}: expected at least 1, got {value}")
+            raise InputError(f"--{flag}: expected at least {least}, got {value}")
     if options.seed is not None and options.seed < 0:
         raise InputError(f"--seed: expected 0 or more, got {options.seed}")
     recipe = getattr(options, "recipe", None) or options.environment

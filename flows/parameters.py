@@ -34,7 +34,7 @@ Learners = Annotated[
     Field(min_length=1, description="Learners to train."),
 ]
 EvaluationEpisodes = Annotated[
-    int, Field(gt=0, description="Episodes that each policy plays in the evaluation.")
+    int, Field(gt=1, description="Episodes that each policy plays in the evaluation.")
 ]
 DataURL = Annotated[
     str | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,3 +139,8 @@ def test_importing_the_science_is_light(package):
         f"print(sorted({{name.split('.')[0] for name in sys.modules}} & {heavy!r}))"
     )
     assert run(code) == "[]"
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "tf_keras", "jax", "dopamine", "gym", "triton"])
+def test_what_recsim_and_torch_drag_in_is_left_out(package):
+    assert importlib.util.find_spec(package) is None

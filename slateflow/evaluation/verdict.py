@@ -153,7 +153,7 @@ def judge(
                 sem=standard_error(candidates[name]),
                 over_baseline=adjusted[name],
                 over_champion=over_champion[name],
-                normalised=None if room is None else adjusted[name].uplift / room,
+                normalised=adjusted[name].uplift / room if room is not None and room > 0 else None,
                 winner=name == winner,
             )
             for name in ranked

@@ -24,15 +24,16 @@ class LearnerConfig:
 
 @dataclass(frozen=True)
 class LinUCBConfig(LearnerConfig):
-    """Ridge regression of the reward with an upper confidence bound (Li et al. 2010, LinUCB)."""
+    """Ridge regression of the reward (Li et al. 2010, algorithm 1), served by its mean.
+
+    The confidence bound of LinUCB is for exploring online; from logs nothing is explored.
+    """
 
     learner: ClassVar[str] = "linucb"
     rllib: ClassVar[bool] = False
 
     ridge: float = 1.0
     """Precision of the prior on the weights."""
-    exploration: float = 1.0
-    """Width of the confidence bound in standard errors, for online use."""
 
 
 @dataclass(frozen=True)

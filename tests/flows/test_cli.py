@@ -45,7 +45,10 @@ def test_help_answers_without_the_heavy_imports():
         (["run", "--learners", "magic"], ["learner 'magic'", "fitted-q", "linucb"]),
         (["run", "--learners", "bc,bc"], ["learners: expected each once, got bc, bc"]),
         (["run", "--episodes", "0"], ["--episodes: expected at least 1, got 0"]),
-        (["run", "--evaluation-episodes", "-5"], ["--evaluation-episodes", "got -5"]),
+        (
+            ["run", "--evaluation-episodes", "1"],
+            ["--evaluation-episodes: expected at least 2, got 1"],
+        ),
         (["run", "--workers", "0"], ["--workers: expected at least 1, got 0"]),
         (["run", "--seed", "-1"], ["--seed: expected 0 or more, got -1"]),
         (["generate", "../secret"], ["recipe '../secret'", "modified-lts-20-2"]),
