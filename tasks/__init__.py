@@ -14,7 +14,6 @@ _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",  # MLflow would copy the project's lock into every model
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",  # without a network Ray warns that it has none
     "GIT_PYTHON_REFRESH": "quiet",
 }
 for _name, _value in _QUIET.items():

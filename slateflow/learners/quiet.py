@@ -10,17 +10,22 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_rllib() -> Iterator[None]:
-    """Drop what Ray logs below an error, and its warnings about its own deprecations."""
+    """Drop what Ray logs below an error and its own deprecations; without a cluster, no network."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
-        import ray.rllib  # noqa: F401 - it sets the levels of its loggers when it is imported
+        import ray.rllib  # sets the levels of its loggers when it is imported
 
         levels = {name: logging.getLogger(name).level for name in ("ray", "ray.rllib", "ray.tune")}
         for name in levels:
             logging.getLogger(name).setLevel(logging.ERROR)
+        node_address = ray.util.get_node_ip_address
+        if not ray.is_initialized():
+            # An algorithm asks for its address, and Ray looks for a way to the internet then.
+            ray.util.get_node_ip_address = lambda: "127.0.0.1"
         try:
             yield
         finally:
+            ray.util.get_node_ip_address = node_address
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
