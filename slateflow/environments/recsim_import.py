@@ -33,9 +33,11 @@ _stream: ContextVar[np.random.RandomState] = ContextVar("recsim_random")
 
 @dataclass(frozen=True)
 class RecSim:
-    """The modules of RecSim that make up the long-term satisfaction world."""
+    """The modules of RecSim that make up its worlds."""
 
     long_term_satisfaction: Any
+    interest_exploration: Any
+    choice_model: Any
     environment: Any
 
 
@@ -61,8 +63,12 @@ def _load() -> RecSim:
     replaced = {name: sys.modules.get(name) for name in stand_ins}
     sys.modules.update(stand_ins)
     try:
-        world = importlib.import_module("recsim.environments.long_term_satisfaction")
-        environment = importlib.import_module("recsim.simulator.environment")
+        recsim = RecSim(
+            importlib.import_module("recsim.environments.long_term_satisfaction"),
+            importlib.import_module("recsim.environments.interest_exploration"),
+            importlib.import_module("recsim.choice_model"),
+            importlib.import_module("recsim.simulator.environment"),
+        )
     finally:
         # Other libraries find out what is installed by looking here.
         for name, module in replaced.items():
@@ -70,8 +76,13 @@ def _load() -> RecSim:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
-    vars(world)["np"] = _NumPy()
-    return RecSim(world, environment)
+    for module in (
+        recsim.long_term_satisfaction,
+        recsim.interest_exploration,
+        recsim.choice_model,
+    ):
+        vars(module)["np"] = _NumPy()
+    return recsim
 
 
 class _NumPy:

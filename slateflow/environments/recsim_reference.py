@@ -1,29 +1,26 @@
-"""RecSim's own long-term satisfaction as a Gymnasium environment: the reference.
+"""RecSim's own worlds as Gymnasium environments: the reference.
 
-The batched simulator is what the flows use, and this is what it is proven against. Users,
+The batched simulators are what the flows use, and these are what they are proven against. Users,
 documents and responses are RecSim's unmodified code. Only their random numbers come from explicit
-streams: RecSim seeds both of its samplers with 0, whatever its configuration says.
+streams: RecSim seeds both of its samplers alike, some with 0 whatever its configuration says.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from slateflow.environments.batched import observation_space
-from slateflow.environments.recsim_import import drawing_from, load_recsim
-from slateflow.environments.slates import SlateSpace, distinct, slate_of
-from slateflow.environments.spec import DEFAULT_PRESET, LongTermSatisfactionSpec, preset
+from slateflow.environments.interest_specs import InterestExplorationSpec
+from slateflow.environments.presets import DEFAULT_PRESET, preset
+from slateflow.environments.recsim_base import RecSimEnvironment, SingleObservation
+from slateflow.environments.recsim_wrappers import BanditObservation, DiscreteSlates
+from slateflow.environments.spec import EnvironmentSpec, LongTermSatisfactionSpec
 from slateflow.errors import InputError, unknown
-
-SingleObservation = dict[str, NDArray[Any]]  # user (U,), candidates (N, D), step (1,)
 
 _USER_PARAMETERS = (
     "memory_discount",
@@ -37,12 +34,8 @@ _USER_PARAMETERS = (
 )
 
 
-class RecSimLongTermSatisfaction(gym.Env[SingleObservation, NDArray[Any]]):
-    """One user of RecSim's long-term satisfaction.
-
-    Args:
-        spec: The world's parameters.
-        seed: Where the streams of the first episodes start; None for an unpredictable start.
+class RecSimLongTermSatisfaction(RecSimEnvironment[LongTermSatisfactionSpec]):
+    """One user of RecSim's long-term satisfaction; the reward is unclipped watch time.
 
     Example:
         >>> env = RecSimLongTermSatisfaction(preset("modified-lts-20-2"))
@@ -52,128 +45,86 @@ class RecSimLongTermSatisfaction(gym.Env[SingleObservation, NDArray[Any]]):
         (0, True, False)
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
-
-    def __init__(
-        self, spec: LongTermSatisfactionSpec, seed: int | Sequence[int] | None = None
-    ) -> None:
-        self.environment_spec = spec
-        self.observation_space = observation_space(spec)
-        self.action_space = SlateSpace(spec.num_candidates, spec.slate_size)
-        self._over = True
-        self._start_world(np.random.SeedSequence(seed))
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[SingleObservation, dict[str, Any]]:
-        """Meet the next user; with a seed, the first one of a new world."""
-        super().reset(seed=seed)
-        if seed is not None:
-            self._start_world(np.random.SeedSequence(seed))
-        _, documents = self._world.reset()
-        self._step, self._over = 0, False
-        return self._observe(documents), {}
-
-    def step(
-        self, action: NDArray[Any]
-    ) -> tuple[SingleObservation, float, bool, bool, dict[str, Any]]:
-        """Show a slate (K,).
-
-        Returns:
-            Observation, reward (unclipped watch time), terminated, truncated, and an info with
-            `clicked` (the clicked place, −1 for none) and `watch_time` as RecSim shows it.
-
-        Raises:
-            InputError: The action is no slate of distinct candidates.
-        """
-        if self._over:
-            raise ResetNeeded("step(): expected a running episode, got none; call reset() first")
-        slate = self._checked(action)
-        with drawing_from(self._responses):
-            _, documents, responses, terminated = self._world.step(slate)
-        self._step += 1
-        self._over = terminated
-        clicks = [place for place, response in enumerate(responses) if response.clicked]
-        watched = sum(responses[place].create_observation()["engagement"] for place in clicks)
-        info = {"clicked": clicks[0] if clicks else -1, "watch_time": np.float32(watched)}
-        reward = self._recsim.long_term_satisfaction.clicked_engagement_reward(responses)
-        return self._observe(documents), float(reward), bool(terminated), False, info
-
-    def render(self) -> None:
-        """There is nothing to see; RecSim's own would raise."""
-
-    def _start_world(self, sequence: np.random.SeedSequence) -> None:
-        spec, self._recsim = self.environment_spec, load_recsim()
-        lts = self._recsim.long_term_satisfaction
-        # RecSim calls NumPy's legacy interface, so its streams have to be legacy objects.
-        users, documents, self._responses = (
-            np.random.RandomState(np.random.MT19937(child)) for child in sequence.spawn(3)
-        )
+    def _models(self) -> tuple[Any, Any]:
+        spec, lts = self.environment_spec, self._recsim.long_term_satisfaction
         user_model = lts.LTSUserModel(spec.slate_size, lts.LTSUserState, lts.LTSResponse)
         # RecSim's user model takes no parameters of the user; its sampler does.
         user_model._user_sampler = lts.LTSStaticUserSampler(
             lts.LTSUserState, **{name: getattr(spec, name) for name in _USER_PARAMETERS}
         )
-        user_model._user_sampler._rng = users
-        document_sampler = lts.LTSDocumentSampler()
-        document_sampler._rng = documents
-        self._world = self._recsim.environment.Environment(
-            user_model,
-            document_sampler,
-            spec.num_candidates,
-            spec.slate_size,
-            resample_documents=spec.resample_documents,
-        )
+        return user_model, lts.LTSDocumentSampler()
 
-    def _checked(self, action: NDArray[Any]) -> NDArray[Any]:
-        slate, spec = np.asarray(action), self.environment_spec
-        if (
-            slate.shape != (spec.slate_size,)
-            or slate.dtype.kind not in "iu"
-            or not ((slate >= 0) & (slate < spec.num_candidates)).all()
-            or not distinct(slate)
-        ):
-            raise InputError(
-                f"action: expected {spec.slate_size} distinct positions below "
-                f"{spec.num_candidates}, got {slate.tolist()}"
-            )
-        return slate
+    def _reward(self, responses: Sequence[Any]) -> float:
+        aggregate = self._recsim.long_term_satisfaction.clicked_engagement_reward
+        return float(aggregate(responses))
 
-    def _observe(self, documents: Mapping[str, NDArray[np.float64]]) -> SingleObservation:
+    def _response(self, seen: Mapping[str, Any] | None) -> dict[str, np.float32]:
+        return {"watch_time": np.float32(seen["engagement"] if seen else 0)}
+
+    def _observed_user(self) -> NDArray[np.float32]:
         # RecSim hides the user's state; what may be seen of it is up to the spec.
         satisfaction = self._world.user_model._user_state.satisfaction
-        return {
-            "user": np.full(self.environment_spec.user_size, satisfaction, dtype=np.float32),
-            "candidates": np.array(list(documents.values()), dtype=np.float32),
-            "step": np.array([self._step], dtype=np.int32),
-        }
+        return np.full(self.environment_spec.user_size, satisfaction, dtype=np.float32)
 
 
-class DiscreteSlates(gym.ActionWrapper[SingleObservation, int, NDArray[Any]]):
-    """Actions as numbers of ordered slates, in the order of `itertools.permutations`."""
+class RecSimInterestExploration(RecSimEnvironment[InterestExplorationSpec]):
+    """One user of RecSim's interest exploration; the reward is 1 for a click.
 
-    def __init__(self, env: gym.Env[SingleObservation, NDArray[Any]]) -> None:
-        super().__init__(env)
-        spec = env.get_wrapper_attr("environment_spec")
-        self._sizes = spec.num_candidates, spec.slate_size
-        self.action_space = gym.spaces.Discrete(math.perm(*self._sizes))
+    Example:
+        >>> env = RecSimInterestExploration(preset("interest-exploration"))
+        >>> _, _ = env.reset(seed=1)
+        >>> _, reward, _, _, info = env.step(np.array([4, 2, 0]))
+        >>> reward == (info["clicked"] >= 0)
+        True
+    """
 
-    def action(self, action: int) -> NDArray[Any]:
-        """The slate of that number."""
-        return slate_of(int(action), *self._sizes)
+    def _models(self) -> tuple[Any, Any]:
+        spec, world = self.environment_spec, self._recsim.interest_exploration
+        user_model = world.IEUserModel(
+            spec.slate_size,
+            no_click_mass=spec.no_click_mass,
+            user_state_ctor=world.IEUserState,
+            response_model_ctor=world.IEResponse,
+        )
+        # RecSim's user model takes no parameters of the users; its sampler does.
+        user_model._user_sampler = world.IEClusterUserSampler(
+            user_type_distribution=spec.user_type_distribution,
+            user_document_mean_affinity_matrix=spec.user_document_mean_affinity_matrix,
+            user_document_stddev_affinity_matrix=spec.user_document_stddev_affinity_matrix,
+            user_ctor=world.IEUserState,
+        )
+        document_sampler = world.IETopicDocumentSampler(
+            topic_distribution=spec.topic_distribution,
+            topic_quality_mean=spec.topic_quality_mean,
+            topic_quality_stddev=spec.topic_quality_stddev,
+        )
+        return user_model, document_sampler
+
+    def _reward(self, responses: Sequence[Any]) -> float:
+        return float(self._recsim.interest_exploration.total_clicks_reward(responses))
+
+    def _response(self, seen: Mapping[str, Any] | None) -> dict[str, np.float32]:
+        seen = seen or {"quality": 0, "cluster_id": -1}
+        return {"quality": np.float32(seen["quality"]), "cluster": np.float32(seen["cluster_id"])}
+
+    def _observed_user(self) -> NDArray[np.float32]:
+        return np.array(self._world.user_model.create_observation(), dtype=np.float32)
+
+    def _observed_document(self, document: Any) -> Any:
+        topics = len(self.environment_spec.topic_distribution)
+        return [document["quality"], *(document["cluster_id"] == topic for topic in range(topics))]
 
 
-class BanditObservation(gym.ObservationWrapper[SingleObservation, Any, SingleObservation]):
-    """Only the candidates, under the name that RLlib's bandits knew them by."""
-
-    def __init__(self, env: gym.Env[SingleObservation, Any]) -> None:
-        super().__init__(env)
-        whole = observation_space(env.get_wrapper_attr("environment_spec"))
-        self.observation_space = gym.spaces.Dict(item=whole["candidates"])
-
-    def observation(self, observation: SingleObservation) -> SingleObservation:
-        """The candidates as `item` (N, D)."""
-        return {"item": observation["candidates"]}
+def recsim_environment(
+    spec: EnvironmentSpec, seed: int | Sequence[int] | None = None
+) -> RecSimEnvironment[Any]:
+    """RecSim's own environment of a world."""
+    if isinstance(spec, LongTermSatisfactionSpec):
+        return RecSimLongTermSatisfaction(spec, seed)
+    if isinstance(spec, InterestExplorationSpec):
+        return RecSimInterestExploration(spec, seed)
+    known = [LongTermSatisfactionSpec.world, InterestExplorationSpec.world]
+    raise unknown("world", spec.world, known)
 
 
 def make_reference(
@@ -195,16 +146,15 @@ def make_reference(
         >>> make_reference({"convert_to_discrete_action_space": True}).action_space
         Discrete(380)
     """
-    fields = [field.name for field in dataclasses.fields(LongTermSatisfactionSpec)]
+    chosen = preset(config.get("preset", default_preset))
+    fields = [field.name for field in dataclasses.fields(chosen)]
     known = ["preset", "seed", "convert_to_discrete_action_space", "wrap_for_bandits", *fields[1:]]
     for key in config:
         if key not in known:
             raise unknown("config key", key, known)
     overrides = {key: value for key, value in config.items() if key in fields}
-    spec = preset(config.get("preset", default_preset), **overrides)
-    if not isinstance(spec, LongTermSatisfactionSpec):
-        raise InputError(f"preset: expected one of long-term satisfaction, got {spec.name}")
-    env: gym.Env[SingleObservation, Any] = RecSimLongTermSatisfaction(spec, _seed(config))
+    spec = preset(chosen.name, **overrides)
+    env: gym.Env[SingleObservation, Any] = recsim_environment(spec, _seed(config))
     if _switch(config, "convert_to_discrete_action_space"):
         env = DiscreteSlates(env)
     if _switch(config, "wrap_for_bandits"):

@@ -6,9 +6,9 @@ from typing import Any
 
 import gymnasium as gym
 
-from slateflow.environments.batched import BatchedLongTermSatisfaction
-from slateflow.environments.spec import PRESETS, LongTermSatisfactionSpec, preset
-from slateflow.errors import InputError
+from slateflow.environments.batched import batched_environment
+from slateflow.environments.batched_base import BatchedEnvironment
+from slateflow.environments.presets import PRESETS, preset
 
 NAMESPACE = "slateflow"
 
@@ -48,12 +48,9 @@ def make_single(**config: Any) -> gym.Env[Any, Any]:
     return make_reference(config)
 
 
-def make_batched(preset: str, num_envs: int = 1, **overrides: Any) -> BatchedLongTermSatisfaction:
+def make_batched(preset: str, num_envs: int = 1, **overrides: Any) -> BatchedEnvironment[Any]:
     """The batched simulator of a preset."""
-    spec = _preset(preset, **overrides)
-    if not isinstance(spec, LongTermSatisfactionSpec):
-        raise InputError(f"preset: expected one of long-term satisfaction, got {spec.name}")
-    return BatchedLongTermSatisfaction(spec, num_envs)
+    return batched_environment(_preset(preset, **overrides), num_envs)
 
 
 _preset = preset  # the function, where a keyword of Gymnasium's has its name

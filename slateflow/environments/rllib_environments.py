@@ -10,7 +10,11 @@ import gymnasium as gym
 
 from slateflow.environments.recsim_reference import make_reference
 
-NAMES = {"modified_lts": "modified-lts-20-2", "long_term_satisfaction": "lts-20-2"}
+NAMES = {
+    "modified_lts": "modified-lts-20-2",
+    "long_term_satisfaction": "lts-20-2",
+    "interest_exploration": "interest-exploration",
+}
 """Names in RLlib's registry, and the presets behind them."""
 
 

@@ -1,4 +1,4 @@
-"""What a world is made of: frozen specs, and the presets under their public names."""
+"""What a world is made of: the part that all specs have, and long-term satisfaction's."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from slateflow.errors import InputError, unknown
+from slateflow.errors import InputError
+
+_LISTS = {"tuple[float, ...]": 1, "tuple[tuple[float, ...], ...]": 2}  # and their depths
 
 
-def _check_type(name: str, value: object, expected: str) -> None:
+def _checked(name: str, value: Any, expected: str) -> Any:
+    """The value, with lists, as TOML and JSON have them, made tuples."""
+    if expected in _LISTS:
+        return _tuples(name, value, _LISTS[expected])
     fits = {
         "str": isinstance(value, str),
         "bool": isinstance(value, bool),
@@ -21,6 +26,20 @@ def _check_type(name: str, value: object, expected: str) -> None:
         raise InputError(f"{name}: expected {expected}, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{name}: expected a finite number, got {value!r}")
+    return value
+
+
+def _tuples(name: str, value: Any, depth: int) -> Any:
+    if depth == 0:
+        return _checked(name, value, "float")
+    wanted = "a list of numbers" if depth == 1 else "a list of lists of numbers"
+    if not isinstance(value, list | tuple) or not value:
+        raise InputError(f"{name}: expected {wanted}, got {value!r}")
+    return tuple(_tuples(name, one, depth - 1) for one in value)
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(one) for one in value] if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -35,7 +54,6 @@ class EnvironmentSpec:
     """
 
     world: ClassVar[str]
-    document_size: ClassVar[int]  # D, features of a candidate
     response_columns: ClassVar[tuple[str, ...]]  # what the user's response reveals, float32
 
     name: str
@@ -45,7 +63,8 @@ class EnvironmentSpec:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), str(field.type))
+            value = _checked(field.name, getattr(self, field.name), str(field.type))
+            object.__setattr__(self, field.name, value)  # the way of frozen dataclasses
         if self.slate_size < 1:
             raise InputError(f"slate_size: expected at least 1, got {self.slate_size}")
         if self.num_candidates < self.slate_size:
@@ -60,13 +79,29 @@ class EnvironmentSpec:
         raise NotImplementedError  # pragma: no cover - every world defines it
 
     @property
-    def horizon(self) -> int:
-        """Steps in an episode."""
+    def document_size(self) -> int:
+        """D, the number of features of a candidate."""
         raise NotImplementedError  # pragma: no cover - every world defines it
+
+    @property
+    def horizon(self) -> int:
+        """Most steps in an episode; a user who would stay longer is cut off (truncated) there."""
+        raise NotImplementedError  # pragma: no cover - every world defines it
+
+    @property
+    def user_bounds(self) -> tuple[float, float]:
+        """Smallest and largest value that is observed of a user."""
+        return 0.0, 1.0
+
+    @property
+    def candidate_bounds(self) -> tuple[float, float]:
+        """Smallest and largest feature of a candidate."""
+        return 0.0, 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and the world, as JSON can hold them."""
-        return {"world": self.world, **dataclasses.asdict(self)}
+        fields = {key: _lists(value) for key, value in dataclasses.asdict(self).items()}
+        return {"world": self.world, **fields}
 
 
 @dataclass(frozen=True)
@@ -88,7 +123,6 @@ class LongTermSatisfactionSpec(EnvironmentSpec):
     """
 
     world: ClassVar[str] = "long_term_satisfaction"
-    document_size: ClassVar[int] = 1  # the clickbait score
     response_columns: ClassVar[tuple[str, ...]] = ("watch_time",)
 
     satisfaction_observed: bool = False
@@ -117,60 +151,11 @@ class LongTermSatisfactionSpec(EnvironmentSpec):
         return int(self.satisfaction_observed)
 
     @property
+    def document_size(self) -> int:
+        """1, the clickbait score."""
+        return 1
+
+    @property
     def horizon(self) -> int:
         """The time budget: every click costs one."""
         return self.time_budget
-
-
-_MODIFIED = {
-    "satisfaction_observed": True,
-    "sensitivity": 0.058,
-    "time_budget": 120,
-    "choc_stddev": 0.1,
-    "kale_stddev": 0.1,
-}
-
-PRESETS: dict[str, EnvironmentSpec] = {
-    spec.name: spec
-    for spec in (
-        LongTermSatisfactionSpec("modified-lts-20-2", 20, 2, **_MODIFIED),  # type: ignore[arg-type]
-        LongTermSatisfactionSpec("modified-lts-10-1", 10, 1, **_MODIFIED),  # type: ignore[arg-type]
-        LongTermSatisfactionSpec("lts-20-2", 20, 2),
-        LongTermSatisfactionSpec("lts-10-1", 10, 1),
-    )
-}
-DEFAULT_PRESET = "modified-lts-20-2"
-
-
-def preset(name: str, /, **overrides: Any) -> EnvironmentSpec:
-    """The preset of that name, with some fields replaced.
-
-    Raises:
-        InputError: The preset or a field does not exist, or a value does not fit.
-
-    Example:
-        >>> preset("modified-lts-20-2", num_candidates=5).num_candidates
-        5
-    """
-    if not isinstance(name, str) or name not in PRESETS:
-        raise unknown("environment", name, list(PRESETS))
-    spec = PRESETS[name]
-    fields = [field.name for field in dataclasses.fields(spec) if field.name != "name"]
-    for key in overrides:
-        if key not in fields:
-            raise unknown("environment parameter", key, fields)
-    return dataclasses.replace(spec, **overrides)
-
-
-def spec_from_dict(document: dict[str, Any]) -> EnvironmentSpec:
-    """The inverse of `EnvironmentSpec.to_dict`, for specs that were stored with a dataset."""
-    if not isinstance(document, dict):
-        raise InputError(f"environment spec: expected a table of fields, got {document!r}")
-    fields = {key: value for key, value in document.items() if key != "world"}
-    worlds = {LongTermSatisfactionSpec.world: LongTermSatisfactionSpec}
-    if document.get("world") not in worlds:
-        raise unknown("world", document.get("world"), list(worlds))
-    try:
-        return worlds[document["world"]](**fields)
-    except TypeError as error:
-        raise InputError(f"environment spec: {error}") from error

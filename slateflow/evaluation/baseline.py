@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.returns import play_blocks, standard_error
-from slateflow.policies import BEHAVIOURS, behaviour_policy
+from slateflow.policies import behaviour_labels, behaviour_policy
+from slateflow.policies.play import Step
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,21 @@ def measure_baselines(spec: EnvironmentSpec, episodes: int, seed: int) -> list[P
     The slope of an episode is that of `scipy.stats.linregress` of its rewards on the steps.
     """
     baselines = []
-    for name, label in BEHAVIOURS.items():
+    for name, label in behaviour_labels(spec).items():
         policy = behaviour_policy(name, spec)
-        rewards = [
-            np.stack([step.rewards for step in steps], axis=1)  # (B, T)
+        by_episode = [
+            rewards
             for steps in play_blocks(spec, policy, episodes, seed)
+            for rewards in _rewards_by_episode(steps)
         ]
-        by_episode = np.concatenate(rewards)
-        returns = by_episode.sum(axis=1)
-        steps = np.arange(by_episode.shape[1])
+        returns = np.array([rewards.sum() for rewards in by_episode])
         # One step has no slope; linregress refuses it.
         slopes = np.array(
             [
-                stats.linregress(steps, episode).slope if len(steps) > 1 else 0.0
-                for episode in by_episode
+                stats.linregress(np.arange(len(rewards)), rewards).slope
+                if len(rewards) > 1
+                else 0.0
+                for rewards in by_episode
             ]
         )
         baselines.append(
@@ -69,3 +73,11 @@ def measure_baselines(spec: EnvironmentSpec, episodes: int, seed: int) -> list[P
             )
         )
     return baselines
+
+
+def _rewards_by_episode(steps: list[Step]) -> Iterator[NDArray[np.float64]]:
+    """The rewards of each user; episodes may differ in length."""
+    rewards = np.stack([step.rewards for step in steps], axis=1)  # (B, T)
+    alive = np.stack([step.alive for step in steps], axis=1)
+    for user in range(len(rewards)):
+        yield rewards[user, alive[user]]

@@ -1,7 +1,13 @@
 """Policies: what chooses slates, and with which probability."""
 
 from slateflow.policies.base import Policy, Propensities, Slates, top_slates
-from slateflow.policies.behaviour import BEHAVIOURS, GreedyPolicy, RandomPolicy, behaviour_policy
+from slateflow.policies.behaviour import (
+    BEHAVIOURS,
+    GreedyPolicy,
+    RandomPolicy,
+    behaviour_labels,
+    behaviour_policy,
+)
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Scorer
 
@@ -14,6 +20,7 @@ __all__ = [
     "Scorer",
     "ScoringPolicy",
     "Slates",
+    "behaviour_labels",
     "behaviour_policy",
     "top_slates",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slateflow.environments import EnvironmentSpec, Observation
+from slateflow.environments import EnvironmentSpec, InterestExplorationSpec, Observation
 from slateflow.errors import unknown
 from slateflow.policies.base import Policy, Propensities, Slates, top_slates
 
@@ -46,7 +46,8 @@ class RandomPolicy:
 class GreedyPolicy:
     """The documents that pay most at once, best first; with `sign` −1 those that pay least.
 
-    In long-term satisfaction that is the clickbait score: "sweetest", and "kaleiest".
+    In long-term satisfaction that is the clickbait score: "sweetest", and "kaleiest". In interest
+    exploration it is the quality, because the user's affinities are hidden.
     """
 
     slate_size: int
@@ -63,6 +64,16 @@ class GreedyPolicy:
 
 BEHAVIOURS = {"random": "random", "greedy": "sweetest", "opposite": "kaleiest"}
 """Names of the behaviour policies, and what they are called in long-term satisfaction."""
+
+_LABELS = {InterestExplorationSpec.world: ("best quality", "worst quality")}
+
+
+def behaviour_labels(spec: EnvironmentSpec) -> dict[str, str]:
+    """Names of the behaviour policies, and what they are called in that world."""
+    if spec.world not in _LABELS:
+        return dict(BEHAVIOURS)
+    greedy, opposite = _LABELS[spec.world]
+    return {"random": "random", "greedy": greedy, "opposite": opposite}
 
 
 def behaviour_policy(name: str, spec: EnvironmentSpec) -> Policy:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import BatchedLongTermSatisfaction, Observation
+from slateflow.environments import BatchedEnvironment, Observation
 from slateflow.policies.base import Policy, Propensities, Slates
 
 
@@ -27,7 +27,7 @@ class Step:
     alive: NDArray[np.bool_]  # (B,), False where the user's episode has ended before this step
 
 
-def play(env: BatchedLongTermSatisfaction, policy: Policy, seed: int) -> Iterator[Step]:
+def play(env: BatchedEnvironment[Any], policy: Policy, seed: int) -> Iterator[Step]:
     """Play one episode of every lane.
 
     The world's numbers and the policy's come from separate streams of `seed`, so that the

@@ -6,10 +6,24 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from slateflow.environments import PRESETS, BatchedLongTermSatisfaction, preset, register_gymnasium
-from slateflow.environments.recsim_reference import RecSimLongTermSatisfaction
+from slateflow.environments import (
+    PRESETS,
+    BatchedInterestExploration,
+    BatchedLongTermSatisfaction,
+    preset,
+    register_gymnasium,
+)
+from slateflow.environments.recsim_reference import (
+    RecSimInterestExploration,
+    RecSimLongTermSatisfaction,
+)
 from slateflow.environments.registration import gymnasium_id
 from slateflow.errors import InputError
+
+CLASSES = {  # of a world: RecSim's own, and the batched simulator
+    "long_term_satisfaction": (RecSimLongTermSatisfaction, BatchedLongTermSatisfaction),
+    "interest_exploration": (RecSimInterestExploration, BatchedInterestExploration),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -25,24 +39,27 @@ def test_the_ids_are_public():
         "slateflow/modified-lts-10-1-v0",
         "slateflow/lts-20-2-v0",
         "slateflow/lts-10-1-v0",
+        "slateflow/interest-exploration-v0",
     }
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_make_gives_recsim_itself(name):
-    env = gym.make(gymnasium_id(name), sensitivity=0.02)
-    assert isinstance(env.unwrapped, RecSimLongTermSatisfaction)
-    assert env.unwrapped.environment_spec == preset(name, sensitivity=0.02)
+    env = gym.make(gymnasium_id(name), num_candidates=7)
+    spec = preset(name, num_candidates=7)
+    assert type(env.unwrapped) is CLASSES[spec.world][0]
+    assert env.unwrapped.environment_spec == spec
     observation, _ = env.reset(seed=1)
     assert observation in env.observation_space
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_make_vec_gives_the_batched_simulator(name):
-    env = gym.make_vec(gymnasium_id(name), num_envs=3, sensitivity=0.02)
-    assert isinstance(env, BatchedLongTermSatisfaction)
+    env = gym.make_vec(gymnasium_id(name), num_envs=3, num_candidates=7)
+    spec = preset(name, num_candidates=7)
+    assert type(env) is CLASSES[spec.world][1]
     assert env.num_envs == 3
-    assert env.environment_spec == preset(name, sensitivity=0.02)
+    assert env.environment_spec == spec
     observation, _ = env.reset(seed=1)
     assert observation in env.observation_space
     observation, *_ = env.step(env.action_space.sample())
@@ -50,8 +67,9 @@ def test_make_vec_gives_the_batched_simulator(name):
     env.close()
 
 
-def test_gymnasiums_own_vector_gives_observations_of_the_same_form():
-    name = gymnasium_id("modified-lts-20-2")
+@pytest.mark.parametrize("preset_name", PRESETS)
+def test_gymnasiums_own_vector_gives_observations_of_the_same_form(preset_name):
+    name = gymnasium_id(preset_name)
     ours = gym.make_vec(name, num_envs=3)
     theirs = gym.make_vec(name, num_envs=3, vectorization_mode="sync")
     assert ours.observation_space == theirs.observation_space

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from slateflow.environments import PRESETS, preset, spec_from_dict
+from slateflow.environments.recsim_import import load_recsim
 from slateflow.errors import InputError
 
 
@@ -23,6 +24,32 @@ def test_presets_are_the_worlds_that_were_published():
         assert (spec.num_candidates, spec.slate_size) == (candidates, places)
         assert {key: getattr(spec, key) for key in values} == values
         assert (spec.user_size, spec.horizon) == (int(observed), values["time_budget"])
+
+
+def test_interest_exploration_has_recsims_defaults():
+    spec = PRESETS["interest-exploration"]
+    assert (spec.num_candidates, spec.slate_size, spec.horizon) == (10, 3, 100)
+    assert (spec.user_size, spec.document_size) == (0, 3)
+    recsim = load_recsim().interest_exploration
+    users = recsim.IEClusterUserSampler()
+    assert spec.user_type_distribution == users._user_type_dist
+    assert spec.user_document_mean_affinity_matrix == users._user_doc_means
+    assert spec.user_document_stddev_affinity_matrix == users._user_doc_stddev
+    documents = recsim.IETopicDocumentSampler()
+    assert spec.topic_distribution == documents._topic_dist
+    assert spec.topic_quality_mean == documents._topic_quality_mean
+    assert spec.topic_quality_stddev == documents._topic_quality_stddev
+    model = recsim.IEUserModel(3, user_state_ctor=recsim.IEUserState, response_model_ctor=object)
+    assert spec.no_click_mass == model.choice_model._no_click_mass
+
+
+def test_lists_of_toml_are_the_tuples_of_the_spec():
+    lists = {"topic_quality_mean": [0.5, 1], "user_document_mean_affinity_matrix": [[1, 2], [3, 4]]}
+    spec = preset("interest-exploration", **lists)
+    assert spec.topic_quality_mean == (0.5, 1)
+    assert spec.user_document_mean_affinity_matrix == ((1, 2), (3, 4))
+    assert {key: spec.to_dict()[key] for key in lists} == lists
+    assert hash(spec) == hash(spec_from_dict(json.loads(json.dumps(spec.to_dict()))))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -62,6 +89,44 @@ def test_overrides_replace_fields_and_nothing_else():
 def test_bad_worlds_are_refused(name, overrides, message):
     with pytest.raises(InputError, match=message):
         preset(name, **overrides)
+
+
+MEANS, DEVIATIONS = (
+    "user_document_mean_affinity_matrix",
+    "user_document_stddev_affinity_matrix",
+)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"step_limit": 0}, "step_limit: expected at least 1, got 0"),
+        ({"step_limit": 2.5}, "step_limit: expected int, got 2.5"),
+        ({"topic_distribution": 1}, "topic_distribution: expected a list of numbers, got 1"),
+        ({"topic_distribution": []}, r"topic_distribution: expected a list of numbers, got \[\]"),
+        ({"topic_distribution": ["1"]}, "topic_distribution: expected float, got '1'"),
+        (
+            {"topic_distribution": [0.5, 0.6]},
+            r"topic_distribution: expected shares that add up to 1, got \[0.5, 0.6\]",
+        ),
+        ({"topic_distribution": [-1, 2]}, "topic_distribution: expected shares that add up to 1"),
+        ({"user_type_distribution": [0.3, 0.3]}, "user_type_distribution: expected shares that"),
+        ({"user_type_distribution": [1.0]}, f"{MEANS}: expected 1 rows, one a user type, got 2"),
+        ({"topic_quality_mean": [1]}, r"topic_quality_mean: expected 2 numbers.*, got \[1\]"),
+        ({"topic_quality_mean": [1, float("inf")]}, "topic_quality_mean: expected a finite number"),
+        ({"topic_quality_stddev": [1]}, "topic_quality_stddev: expected 2 numbers, one a topic"),
+        ({"topic_quality_stddev": [1, -1]}, "topic_quality_stddev: expected 0 or more, got"),
+        ({MEANS: [1, 2]}, f"{MEANS}: expected a list of numbers, got 1"),
+        ({MEANS: 1}, f"{MEANS}: expected a list of lists of numbers, got 1"),
+        ({MEANS: [[1], [2]]}, f"{MEANS}: expected 2 numbers, one a topic"),
+        ({DEVIATIONS: [[1, 1]]}, f"{DEVIATIONS}: expected 2 rows, one a user type, got 1"),
+        ({DEVIATIONS: [[1, -1], [1, 1]]}, f"{DEVIATIONS}: expected 0 or more, got"),
+    ],
+)
+def test_bad_explorations_are_refused_in_one_line(overrides, message):
+    with pytest.raises(InputError, match=message) as refused:
+        preset("interest-exploration", **overrides)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("parameter", ["choc_mean", "sensitivity", "memory_discount"])

@@ -12,9 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from slateflow.environments import preset
+from slateflow.environments import PRESETS, preset
 from slateflow.errors import InputError
-from slateflow.policies import GreedyPolicy, RandomPolicy, behaviour_policy
+from slateflow.policies import (
+    BEHAVIOURS,
+    GreedyPolicy,
+    RandomPolicy,
+    behaviour_labels,
+    behaviour_policy,
+)
 
 SIZES = st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
 
@@ -99,3 +105,20 @@ def test_names_of_policies():
     assert behaviour_policy("opposite", spec) == GreedyPolicy(2, sign=-1)
     with pytest.raises(InputError, match="unknown policy 'best': expected one of random, greedy"):
         behaviour_policy("best", spec)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_policy_has_a_label_in_every_world(name):
+    labels = behaviour_labels(preset(name))
+    assert list(labels) == list(BEHAVIOURS)
+    assert labels["random"] == "random"
+    assert len(set(labels.values())) == 3
+
+
+def test_greedy_goes_by_quality_where_the_user_is_hidden():
+    spec = preset("interest-exploration", num_candidates=4, slate_size=2)
+    candidates = np.array([[[1.5, 0, 1], [2.5, 1, 0], [1.2, 1, 0], [1.9, 0, 1]]])
+    observation = {"user": np.zeros((1, 0)), "candidates": candidates, "step": np.zeros((1, 1))}
+    rng = np.random.default_rng(0)
+    for name, slate in [("greedy", [1, 3]), ("opposite", [2, 0])]:
+        assert behaviour_policy(name, spec).act(observation, rng)[0].tolist() == [slate]

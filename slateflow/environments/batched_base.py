@@ -1,0 +1,163 @@
+"""What the batched simulators share: streams, slates, and episodes that end lane by lane."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Generic, TypeVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from slateflow.environments.observation import Observation, observation_space
+from slateflow.environments.slates import SlateSpace, distinct
+from slateflow.environments.spec import EnvironmentSpec
+from slateflow.errors import InputError
+
+Spec = TypeVar("Spec", bound=EnvironmentSpec)
+Lanes = NDArray[np.bool_]  # (B,), which lanes something is about
+Response = tuple[NDArray[np.float64], Lanes, dict[str, NDArray[Any]]]
+
+
+class BatchedEnvironment(
+    gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[Any]], Generic[Spec]
+):
+    """A world for `num_envs` users at once.
+
+    Users, documents and responses have a random stream each, and every step draws the numbers
+    of all lanes, those of users who might follow included, whatever the slates are and whose
+    episode has ended. So two policies that are played from the same seed meet the same users,
+    the same candidates and the same noise (common random numbers), and what happens in one lane
+    never shifts the numbers of another.
+
+    Args:
+        spec: The world's parameters.
+        num_envs: Users in lockstep (B).
+    """
+
+    def __init__(self, spec: Spec, num_envs: int = 1) -> None:
+        if num_envs < 1:
+            raise InputError(f"num_envs: expected at least 1, got {num_envs}")
+        self.environment_spec = spec
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
+        self.single_observation_space = observation_space(spec)
+        self.single_action_space = SlateSpace(spec.num_candidates, spec.slate_size)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._running = False  # before the first reset
+        self._steps: NDArray[np.int32] = np.zeros(num_envs, dtype=np.int32)
+        self._over: Lanes = np.zeros(num_envs, dtype=np.bool_)
+        self._seed_streams(np.random.SeedSequence())
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode in every lane; without a seed the streams go on."""
+        if seed is not None:
+            self._seed_streams(np.random.SeedSequence(seed))
+        self._welcome(np.ones(self.num_envs, dtype=np.bool_))
+        self._steps = np.zeros(self.num_envs, dtype=np.int32)
+        self._over = np.zeros(self.num_envs, dtype=np.bool_)
+        self._running = True
+        if self.environment_spec.resample_documents or self._candidates is None:
+            self._draw_candidates()
+        return self._observe(), {}
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Show a slate (B, K) to every user.
+
+        Returns:
+            Observation, reward, terminated, truncated, and infos with `clicked` (the clicked
+            place, −1 for none) and the response columns, each (B,). The call after the last
+            step of a lane's episode ignores the lane's action and resets it: reward and
+            response are 0 there, `clicked` is −1. Where it resets every lane, infos are empty.
+
+        Raises:
+            InputError: The actions are no slates of distinct candidates.
+        """
+        if not self._running:
+            raise ResetNeeded("step(): expected running episodes, got none; call reset() first")
+        over = self._over
+        slates = self._checked(actions, over)
+        self._steps = self._steps + np.int32(1)
+        rewards, terminated, responses = self._respond(slates)
+        self._welcome(over)
+        if over.any():
+            self._steps[over] = 0
+            rewards, terminated = np.where(over, 0.0, rewards), terminated & ~over
+            for name, values in responses.items():
+                blank = values.dtype.type(-1 if name == "clicked" else 0)
+                responses[name] = np.where(over, blank, values)
+        truncated = (self._steps >= self.environment_spec.horizon) & ~terminated
+        self._over = terminated | truncated
+        if self.environment_spec.resample_documents:
+            self._draw_candidates()
+        return self._observe(), rewards, terminated, truncated, {} if over.all() else responses
+
+    @abstractmethod
+    def _welcome(self, lanes: Lanes) -> None:
+        """Draw a new user for every lane, and let those of `lanes` begin."""
+
+    @abstractmethod
+    def _draw_candidates(self) -> None:
+        """Draw the documents of every lane; `self._candidates` becomes what is seen of them."""
+
+    @abstractmethod
+    def _respond(self, slates: NDArray[Any]) -> Response:
+        """Rewards, whether users leave, and `clicked` with the response columns; users move on."""
+
+    @abstractmethod
+    def _observed_users(self) -> NDArray[np.float32]:
+        """What is seen of the users, (B, U), in memory of its own."""
+
+    def _checked(self, actions: NDArray[Any], over: Lanes) -> NDArray[Any]:
+        slates, spec = np.asarray(actions), self.environment_spec
+        if slates.shape == (self.num_envs, spec.slate_size) and slates.dtype.kind in "iu":
+            if over.any():  # what is ignored may be anything
+                slates = np.where(over[:, None], np.arange(spec.slate_size), slates)
+            # Seen as unsigned, negative positions are too large as well: one pass instead of two.
+            largest = slates.view(f"u{slates.itemsize}").max()
+            if largest < spec.num_candidates and distinct(slates):
+                return slates
+        raise InputError(
+            f"actions: expected {self.num_envs} slates of {spec.slate_size} distinct positions "
+            f"below {spec.num_candidates}, got {slates.dtype} {slates.shape}: {slates[:3].tolist()}"
+        )
+
+    def _seed_streams(self, sequence: np.random.SeedSequence) -> None:
+        self._users, self._documents, self._responses = (
+            np.random.Generator(np.random.SFC64(child)) for child in sequence.spawn(3)
+        )
+        self._candidates: NDArray[np.float32] | None = None
+
+    def _observe(self) -> Observation:
+        assert self._candidates is not None
+        return {
+            "user": self._observed_users(),
+            "candidates": self._candidates,
+            "step": self._steps[:, None].copy(),
+        }
+
+
+def one_hot(categories: NDArray[np.integer], count: int) -> NDArray[np.float32]:
+    """(..., C) from categories (...).
+
+    Example:
+        >>> one_hot(np.array([1, 0]), 3).tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    """
+    return np.asarray(np.eye(count, dtype=np.float32)[categories])
+
+
+def at_click(
+    shown: NDArray[np.number], clicked: NDArray[np.int32], none: float
+) -> NDArray[np.float32]:
+    """Of (B, K), the entry at the clicked place; `none` where nothing was clicked."""
+    chosen = np.take_along_axis(shown, np.maximum(clicked, 0)[:, None], axis=1)[:, 0]
+    return np.where(clicked >= 0, chosen, none).astype(np.float32)

@@ -1,0 +1,40 @@
+"""Other forms of RecSim's environments that agents know from RLlib's former wrapper."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+from numpy.typing import NDArray
+
+from slateflow.environments.observation import observation_space
+from slateflow.environments.recsim_base import SingleObservation
+from slateflow.environments.slates import slate_of
+
+
+class DiscreteSlates(gym.ActionWrapper[SingleObservation, int, NDArray[Any]]):
+    """Actions as numbers of ordered slates, in the order of `itertools.permutations`."""
+
+    def __init__(self, env: gym.Env[SingleObservation, NDArray[Any]]) -> None:
+        super().__init__(env)
+        spec = env.get_wrapper_attr("environment_spec")
+        self._sizes = spec.num_candidates, spec.slate_size
+        self.action_space = gym.spaces.Discrete(math.perm(*self._sizes))
+
+    def action(self, action: int) -> NDArray[Any]:
+        """The slate of that number."""
+        return slate_of(int(action), *self._sizes)
+
+
+class BanditObservation(gym.ObservationWrapper[SingleObservation, Any, SingleObservation]):
+    """Only the candidates, under the name that RLlib's bandits knew them by."""
+
+    def __init__(self, env: gym.Env[SingleObservation, Any]) -> None:
+        super().__init__(env)
+        whole = observation_space(env.get_wrapper_attr("environment_spec"))
+        self.observation_space = gym.spaces.Dict(item=whole["candidates"])
+
+    def observation(self, observation: SingleObservation) -> SingleObservation:
+        """The candidates as `item` (N, D)."""
+        return {"item": observation["candidates"]}

@@ -1,0 +1,97 @@
+"""RecSim's draws, remembered, and given again to the batched simulators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from slateflow.environments.recsim_reference import recsim_environment
+
+EQUAL = {"rtol": 1e-12, "atol": 1e-14}  # NumPy's exp may differ in the last bit between CPUs
+
+
+class Recorder:
+    """A legacy stream that remembers the elementary draws behind the values that it gives.
+
+    A twin of the same seed makes the same calls in their elementary form: the legacy generator
+    computes choices and uniforms from `random_sample`, normals from `standard_normal`.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._values, self._twin = (np.random.RandomState(seed) for _ in range(2))
+        self.uniforms: list[float] = []
+        self.normals: list[float] = []
+        self.integers: list[int] = []
+
+    def choice(self, a, p):
+        self._sample(1)
+        return self._values.choice(a, p=p)
+
+    def rand(self, size):
+        self._sample(size)
+        return self._values.rand(size)
+
+    def uniform(self, low, high, size):
+        self._sample(size)
+        return self._values.uniform(low, high, size)
+
+    def lognormal(self, mean, sigma):
+        self.normals += self._twin.standard_normal(np.size(mean)).tolist()
+        return self._values.lognormal(mean, sigma)
+
+    def normal(self, loc, scale):
+        self.normals.append(self._twin.standard_normal())
+        return self._values.normal(loc, scale)
+
+    def randint(self, low, high):
+        self.integers.append(self._values.randint(low, high))
+        assert self._twin.randint(low, high) == self.integers[-1]
+        return self.integers[-1]
+
+    def _sample(self, size: int) -> None:
+        self.uniforms += self._twin.random_sample(size).tolist()
+
+
+class Recorded:
+    """RecSim's environment, with recorders for streams."""
+
+    def __init__(self, spec, seed: int) -> None:
+        self.spec = spec
+        self.env = recsim_environment(spec)
+        self.model = self.env._world.user_model
+        self.users, self.documents, self.responses = (Recorder(3 * seed + i) for i in range(3))
+        self.model._user_sampler._rng = self.users
+        self.env._world._document_sampler._rng = self.documents
+        self.env._responses = self.responses
+        # Where the candidates stay, they are drawn through the recorder, too.
+        self.env._world._do_resample_documents()
+
+    @property
+    def state(self):
+        return self.model._user_state
+
+    @property
+    def offered(self) -> list:
+        """RecSim's candidates, quality and all."""
+        return self.env._world.candidate_set.get_all_documents()
+
+
+class Player:
+    """Stands in for a generator and gives what is recorded by now.
+
+    Args:
+        uniforms: Called for the numbers that `random` gives.
+        normals: The same for `standard_normal`.
+        integers: The same for `integers`.
+    """
+
+    def __init__(self, uniforms=None, normals=None, integers=None) -> None:
+        self._uniforms, self._normals, self._integers = uniforms, normals, integers
+
+    def random(self, size) -> np.ndarray:
+        return np.reshape(self._uniforms(), size)
+
+    def standard_normal(self, size) -> np.ndarray:
+        return np.reshape(self._normals(), size)
+
+    def integers(self, low, high, size) -> np.ndarray:
+        return np.reshape(self._integers(), size)
