@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import dynamics
+from slateflow.environments import interest_evolution as evolution
 from slateflow.environments import interest_exploration as exploration
 from slateflow.environments.batched_base import (
     BatchedEnvironment,
@@ -16,7 +17,7 @@ from slateflow.environments.batched_base import (
     at_click,
     one_hot,
 )
-from slateflow.environments.interest_specs import InterestExplorationSpec
+from slateflow.environments.interest_specs import InterestEvolutionSpec, InterestExplorationSpec
 from slateflow.environments.spec import EnvironmentSpec, LongTermSatisfactionSpec
 from slateflow.errors import unknown
 
@@ -116,15 +117,82 @@ class BatchedInterestExploration(BatchedEnvironment[InterestExplorationSpec]):
         return np.zeros((self.num_envs, 0), dtype=np.float32)
 
 
+class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
+    """Interest evolution for `num_envs` users at once; the reward is the watch time.
+
+    Sessions end when their time is used up, each at a step of its own. The response is that of
+    the clicked document: without a click it is 0, and `cluster` −1. `liked` is always 0 in RecSim.
+
+    Example:
+        >>> from slateflow.environments import preset
+        >>> env = BatchedInterestEvolution(preset("interest-evolution"), num_envs=3)
+        >>> observation, _ = env.reset(seed=1)
+        >>> observation["user"].shape, observation["candidates"].shape
+        ((3, 20), (3, 10, 20))
+    """
+
+    def _welcome(self, lanes: Lanes) -> None:
+        spec = self.environment_spec
+        uniform = self._users.random((self.num_envs, spec.num_features))
+        interests = evolution.initial_interests(uniform)
+        if lanes.all():
+            self._interests = interests
+            self._budget = np.full(self.num_envs, float(spec.time_budget))
+        elif lanes.any():
+            self._interests = np.where(lanes[:, None], interests, self._interests)
+            self._budget = np.where(lanes, spec.time_budget, self._budget)
+
+    def _draw_candidates(self) -> None:
+        spec, shape = self.environment_spec, (self.num_envs, self.environment_spec.num_candidates)
+        self._clusters = self._documents.integers(0, spec.num_features, shape)
+        normal = self._documents.standard_normal(shape)
+        self._quality = evolution.quality(spec, self._clusters, normal)
+        self._candidates = one_hot(self._clusters, spec.num_features)
+
+    def _respond(self, slates: NDArray[Any]) -> Response:
+        spec, uniform = self.environment_spec, self._responses.random((2, self.num_envs))
+        clusters = np.take_along_axis(self._clusters, slates, axis=1)
+        quality = np.take_along_axis(self._quality, slates, axis=1)
+        clicked = evolution.clicked_place(spec, self._interests, clusters, uniform[0])
+        lanes, place, any_click = np.arange(self.num_envs), np.maximum(clicked, 0), clicked >= 0
+        cluster = clusters[lanes, place]
+        interest = self._interests[lanes, cluster]
+        watched = np.where(any_click, evolution.watch_time(spec, self._budget), 0.0)
+        self._budget = evolution.next_budget(
+            spec, self._budget, any_click, interest, quality[lanes, place]
+        )
+        moved = evolution.next_interest(spec, interest, uniform[1])
+        self._interests[lanes, cluster] = np.where(any_click, moved, interest)
+        responses = {
+            "clicked": clicked,
+            "watch_time": watched.astype(np.float32),
+            "quality": at_click(quality, clicked, none=0),
+            "liked": np.zeros(self.num_envs, dtype=np.float32),
+            "cluster": at_click(clusters, clicked, none=-1),
+        }
+        return watched, self._budget <= 0, responses
+
+    def _observed_users(self) -> NDArray[np.float32]:
+        return self._interests.astype(np.float32)
+
+
 def batched_environment(spec: EnvironmentSpec, num_envs: int) -> BatchedEnvironment[Any]:
     """The batched simulator of a world.
 
     Raises:
         InputError: There is none for it.
     """
-    if isinstance(spec, LongTermSatisfactionSpec):
-        return BatchedLongTermSatisfaction(spec, num_envs)
-    if isinstance(spec, InterestExplorationSpec):
-        return BatchedInterestExploration(spec, num_envs)
-    known = [LongTermSatisfactionSpec.world, InterestExplorationSpec.world]
-    raise unknown("world", spec.world, known)
+    match spec:
+        case LongTermSatisfactionSpec():
+            return BatchedLongTermSatisfaction(spec, num_envs)
+        case InterestEvolutionSpec():
+            return BatchedInterestEvolution(spec, num_envs)
+        case InterestExplorationSpec():
+            return BatchedInterestExploration(spec, num_envs)
+    raise unknown("world", spec.world, WORLDS)
+
+
+WORLDS = [
+    kind.world
+    for kind in (LongTermSatisfactionSpec, InterestEvolutionSpec, InterestExplorationSpec)
+]

@@ -36,6 +36,20 @@ def multinomial_logit(scores: Floats, no_click_mass: float, uniform: Floats) -> 
     return _place(weights / weights.sum(axis=1, keepdims=True), uniform)
 
 
+def multinomial_proportional(
+    scores: Floats, no_click_mass: float, min_normalizer: float, uniform: Floats
+) -> NDArray[np.int32]:
+    """The clicked place, −1 for none: likelihoods are the scores less `min_normalizer`.
+
+    Args:
+        scores: (B, K) of the shown documents, none below `min_normalizer`.
+        no_click_mass: Score of clicking nothing.
+        min_normalizer: Score with which a document is never clicked.
+        uniform: (B,) draws in [0, 1).
+    """
+    return _place(_with_no_click(scores, no_click_mass) - min_normalizer, uniform)
+
+
 def _with_no_click(scores: Floats, no_click_mass: float) -> Floats:
     return np.column_stack([scores, np.full(len(scores), no_click_mass)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from slateflow.environments.interest_specs import InterestExplorationSpec
+from slateflow.environments.interest_specs import InterestEvolutionSpec, InterestExplorationSpec
 from slateflow.environments.spec import EnvironmentSpec, LongTermSatisfactionSpec
 from slateflow.errors import InputError, unknown
 
@@ -24,6 +24,7 @@ PRESETS: dict[str, EnvironmentSpec] = {
         LongTermSatisfactionSpec("modified-lts-10-1", 10, 1, **_MODIFIED),  # type: ignore[arg-type]
         LongTermSatisfactionSpec("lts-20-2", 20, 2),
         LongTermSatisfactionSpec("lts-10-1", 10, 1),
+        InterestEvolutionSpec("interest-evolution", 10, 3),
         InterestExplorationSpec("interest-exploration", 10, 3),
     )
 }

@@ -36,6 +36,7 @@ class RecSim:
     """The modules of RecSim that make up its worlds."""
 
     long_term_satisfaction: Any
+    interest_evolution: Any
     interest_exploration: Any
     choice_model: Any
     environment: Any
@@ -65,6 +66,7 @@ def _load() -> RecSim:
     try:
         recsim = RecSim(
             importlib.import_module("recsim.environments.long_term_satisfaction"),
+            importlib.import_module("recsim.environments.interest_evolution"),
             importlib.import_module("recsim.environments.interest_exploration"),
             importlib.import_module("recsim.choice_model"),
             importlib.import_module("recsim.simulator.environment"),
@@ -78,6 +80,7 @@ def _load() -> RecSim:
                 sys.modules[name] = module
     for module in (
         recsim.long_term_satisfaction,
+        recsim.interest_evolution,
         recsim.interest_exploration,
         recsim.choice_model,
     ):

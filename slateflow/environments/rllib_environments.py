@@ -13,6 +13,7 @@ from slateflow.environments.recsim_reference import make_reference
 NAMES = {
     "modified_lts": "modified-lts-20-2",
     "long_term_satisfaction": "lts-20-2",
+    "interest_evolution": "interest-evolution",
     "interest_exploration": "interest-exploration",
 }
 """Names in RLlib's registry, and the presets behind them."""

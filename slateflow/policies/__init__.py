@@ -3,6 +3,7 @@
 from slateflow.policies.base import Policy, Propensities, Slates, top_slates
 from slateflow.policies.behaviour import (
     BEHAVIOURS,
+    AffinityPolicy,
     GreedyPolicy,
     RandomPolicy,
     behaviour_labels,
@@ -13,6 +14,7 @@ from slateflow.policies.scorer import Scorer
 
 __all__ = [
     "BEHAVIOURS",
+    "AffinityPolicy",
     "GreedyPolicy",
     "Policy",
     "Propensities",

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slateflow.environments import EnvironmentSpec, InterestExplorationSpec, Observation
+from slateflow.environments import (
+    EnvironmentSpec,
+    InterestEvolutionSpec,
+    InterestExplorationSpec,
+    Observation,
+)
 from slateflow.errors import unknown
 from slateflow.policies.base import Policy, Propensities, Slates, top_slates
 
@@ -62,10 +67,33 @@ class GreedyPolicy:
         return slates, np.ones(len(slates))
 
 
+@dataclass(frozen=True)
+class AffinityPolicy:
+    """The documents that the user likes best, in that order; with `sign` −1 those liked least.
+
+    Greedy where the user is observed in the same features as the documents.
+    """
+
+    slate_size: int
+    sign: int = 1
+
+    def act(
+        self, observation: Observation, rng: np.random.Generator
+    ) -> tuple[Slates, Propensities]:
+        """The scalar product of user and document ranks the candidates."""
+        del rng  # deterministic
+        scores = np.einsum("bu,bnu->bn", observation["user"], observation["candidates"])
+        slates = top_slates(self.sign * scores, self.slate_size)
+        return slates, np.ones(len(slates))
+
+
 BEHAVIOURS = {"random": "random", "greedy": "sweetest", "opposite": "kaleiest"}
 """Names of the behaviour policies, and what they are called in long-term satisfaction."""
 
-_LABELS = {InterestExplorationSpec.world: ("best quality", "worst quality")}
+_LABELS = {
+    InterestEvolutionSpec.world: ("best match", "worst match"),
+    InterestExplorationSpec.world: ("best quality", "worst quality"),
+}
 
 
 def behaviour_labels(spec: EnvironmentSpec) -> dict[str, str]:
@@ -82,4 +110,5 @@ def behaviour_policy(name: str, spec: EnvironmentSpec) -> Policy:
         raise unknown("policy", name, list(BEHAVIOURS))
     if name == "random":
         return RandomPolicy(spec.slate_size)
-    return GreedyPolicy(spec.slate_size, sign=1 if name == "greedy" else -1)
+    kind = AffinityPolicy if isinstance(spec, InterestEvolutionSpec) else GreedyPolicy
+    return kind(spec.slate_size, sign=1 if name == "greedy" else -1)

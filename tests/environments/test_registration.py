@@ -8,12 +8,14 @@ import pytest
 
 from slateflow.environments import (
     PRESETS,
+    BatchedInterestEvolution,
     BatchedInterestExploration,
     BatchedLongTermSatisfaction,
     preset,
     register_gymnasium,
 )
 from slateflow.environments.recsim_reference import (
+    RecSimInterestEvolution,
     RecSimInterestExploration,
     RecSimLongTermSatisfaction,
 )
@@ -22,6 +24,7 @@ from slateflow.errors import InputError
 
 CLASSES = {  # of a world: RecSim's own, and the batched simulator
     "long_term_satisfaction": (RecSimLongTermSatisfaction, BatchedLongTermSatisfaction),
+    "interest_evolution": (RecSimInterestEvolution, BatchedInterestEvolution),
     "interest_exploration": (RecSimInterestExploration, BatchedInterestExploration),
 }
 
@@ -39,6 +42,7 @@ def test_the_ids_are_public():
         "slateflow/modified-lts-10-1-v0",
         "slateflow/lts-20-2-v0",
         "slateflow/lts-10-1-v0",
+        "slateflow/interest-evolution-v0",
         "slateflow/interest-exploration-v0",
     }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slateflow.environments import preset
-from slateflow.environments.rllib_environments import register_rllib
+from slateflow.environments.rllib_environments import NAMES, register_rllib
 from slateflow.errors import InputError
 
 # Ray's own imports warn; what they say is not about this code.
@@ -19,15 +19,17 @@ def creators():
 
     register_rllib()
     register_rllib()
-    return {
-        name: _global_registry.get(ENV_CREATOR, name)
-        for name in ("modified_lts", "long_term_satisfaction")
-    }
+    return {name: _global_registry.get(ENV_CREATOR, name) for name in NAMES}
 
 
 @pytest.mark.parametrize(
     ("name", "default"),
-    [("modified_lts", "modified-lts-20-2"), ("long_term_satisfaction", "lts-20-2")],
+    [
+        ("modified_lts", "modified-lts-20-2"),
+        ("long_term_satisfaction", "lts-20-2"),
+        ("interest_evolution", "interest-evolution"),
+        ("interest_exploration", "interest-exploration"),
+    ],
 )
 def test_names_have_their_presets(creators, name, default):
     assert creators[name]({}).environment_spec == preset(default)

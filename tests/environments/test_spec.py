@@ -43,6 +43,53 @@ def test_interest_exploration_has_recsims_defaults():
     assert spec.no_click_mass == model.choice_model._no_click_mass
 
 
+def test_interest_evolution_has_recsims_defaults():
+    spec = PRESETS["interest-evolution"]
+    assert (spec.num_candidates, spec.slate_size, spec.horizon) == (10, 3, 400)
+    assert (spec.user_size, spec.document_size) == (20, 20)
+    recsim = load_recsim().interest_evolution
+    user = recsim.UtilityModelUserSampler().sample_user()
+    for name in (
+        "time_budget",
+        "step_penalty",
+        "user_update_alpha",
+        "user_quality_factor",
+        "document_quality_factor",
+    ):
+        assert getattr(spec, name) == getattr(user, name)
+    for name in ("no_click_mass", "min_normalizer"):
+        assert getattr(spec, name) == user.choice_features[name]
+    model = recsim.IEvUserModel(3, choice_model_ctor=dict)
+    for name in ("alpha_x_intercept", "alpha_y_intercept"):
+        assert getattr(spec, name) == getattr(model, f"_{name}")
+    documents = recsim.UtilityModelVideoSampler()
+    for name in ("min_utility", "max_utility", "video_length"):
+        assert getattr(spec, name) == getattr(documents, f"_{name}")
+    assert spec.num_features == recsim.IEvVideo.NUM_FEATURES == recsim.IEvUserState.NUM_FEATURES
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"num_features": 0}, "num_features: expected a multiple of 10, got 0"),
+        ({"num_features": 21}, "num_features: expected a multiple of 10, got 21"),
+        ({"time_budget": 0}, "time_budget: expected more than 0, got 0"),
+        ({"time_budget": float("nan")}, "time_budget: expected a finite number, got nan"),
+        ({"video_length": -1}, "video_length: expected more than 0, got -1"),
+        ({"alpha_x_intercept": 0}, "alpha_x_intercept: expected more than 0, got 0"),
+        ({"step_penalty": -0.5}, "step_penalty: expected 0 or more, got -0.5"),
+        ({"min_normalizer": -0.9}, "min_normalizer: expected -1 or less, got -0.9"),
+        ({"no_click_mass": -1}, r"no_click_mass: expected more than min_normalizer \(-1.0\)"),
+        ({"step_limit": 0}, "step_limit: expected at least 1, got 0"),
+        ({"min_utility": "low"}, "min_utility: expected float, got 'low'"),
+    ],
+)
+def test_bad_evolutions_are_refused_in_one_line(overrides, message):
+    with pytest.raises(InputError, match=message) as refused:
+        preset("interest-evolution", **overrides)
+    assert "\n" not in str(refused.value)
+
+
 def test_lists_of_toml_are_the_tuples_of_the_spec():
     lists = {"topic_quality_mean": [0.5, 1], "user_document_mean_affinity_matrix": [[1, 2], [3, 4]]}
     spec = preset("interest-exploration", **lists)

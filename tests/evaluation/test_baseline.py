@@ -48,6 +48,24 @@ def test_slopes_are_those_of_a_line_through_each_episode():
         assert baseline.episodes == 60
 
 
+def test_episodes_of_different_lengths_count_until_their_own_end():
+    spec = preset("interest-evolution", time_budget=12)
+    for baseline in measure_baselines(spec, 1_030, 9):  # two blocks, which differ in length, too
+        policy, slopes, returns = behaviour_policy(baseline.policy, spec), [], []
+        for steps in play_blocks(spec, policy, 1_030, 9):
+            for user in range(len(steps[0].rewards)):
+                rewards = []
+                for step in steps:
+                    rewards.append(step.rewards[user])
+                    if step.terminated[user]:
+                        break
+                slope = np.polyfit(range(len(rewards)), rewards, 1)[0] if len(rewards) > 1 else 0
+                slopes.append(slope)
+                returns.append(sum(rewards))
+        assert baseline.mean == pytest.approx(np.mean(returns), rel=1e-12)
+        assert baseline.slope == pytest.approx(np.mean(slopes), rel=1e-9)
+
+
 def test_the_slope_shows_what_a_diet_does_to_the_user():
     slopes = {b.label: b.slope for b in measure_baselines(preset("modified-lts-10-1"), 500, 0)}
     assert slopes["kaleiest"] > max(slopes["random"], 0.0)

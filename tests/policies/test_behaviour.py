@@ -122,3 +122,16 @@ def test_greedy_goes_by_quality_where_the_user_is_hidden():
     rng = np.random.default_rng(0)
     for name, slate in [("greedy", [1, 3]), ("opposite", [2, 0])]:
         assert behaviour_policy(name, spec).act(observation, rng)[0].tolist() == [slate]
+
+
+def test_greedy_goes_by_affinity_where_the_user_is_seen():
+    spec = preset("interest-evolution", num_candidates=4, slate_size=2, num_features=10)
+    rng = np.random.default_rng(4)
+    user, candidates = rng.uniform(-1, 1, (30, 10)), rng.random((30, 4, 10))
+    observation = {"user": user, "candidates": candidates, "step": np.zeros((30, 1))}
+    for name, sign in [("greedy", -1), ("opposite", 1)]:
+        slates, propensities = behaviour_policy(name, spec).act(observation, rng)
+        assert propensities.tolist() == [1.0] * 30
+        for lane, slate in enumerate(slates.tolist()):
+            scores = [sum(user[lane] * document) for document in candidates[lane]]
+            assert slate == sorted(range(4), key=lambda one: sign * scores[one])[:2]

@@ -11,7 +11,7 @@ from slateflow.trajectories import Dataset, Folder, generate
 from slateflow.trajectories.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "datasets"
-WORLDS = ["interest-exploration"]
+WORLDS = ["interest-evolution", "interest-exploration"]
 
 
 @pytest.fixture(scope="module", params=WORLDS)
