@@ -82,7 +82,7 @@ class AffinityPolicy:
     ) -> tuple[Slates, Propensities]:
         """The scalar product of user and document ranks the candidates."""
         del rng  # deterministic
-        scores = np.einsum("bu,bnu->bn", observation["user"], observation["candidates"])
+        scores = np.matmul(observation["candidates"], observation["user"][:, :, None])[:, :, 0]
         slates = top_slates(self.sign * scores, self.slate_size)
         return slates, np.ones(len(slates))
 
