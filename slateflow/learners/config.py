@@ -116,12 +116,18 @@ class FittedQConfig(LearnerConfig):
     """Degree of the polynomial in user and candidate."""
     ridge: float = 1e-9
     """Precision of the prior on the weights, for each row."""
+    log_reward_degree: int = 2
+    """Degree of the polynomial for the logarithm of the reward, whose prediction takes the place
+    of the noisy reward where all rewards are positive; 0 takes the rewards as they are."""
 
 
 LEARNERS: dict[str, type[LearnerConfig]] = {
     config.learner: config
     for config in (LinUCBConfig, LinTSConfig, BCConfig, MARWILConfig, CQLConfig, FittedQConfig)
 }
+
+AT_LEAST_ZERO = ("log_reward_degree",)
+"""Whole numbers that may be 0."""
 
 AT_MOST_ONE = ("beta", "target_rate")
 """Settings with an upper bound: RLlib's on beta, and that of a share."""
@@ -151,8 +157,8 @@ def learner_config(learner: str, **settings: Any) -> LearnerConfig:
             raise InputError(f"{learner}.{name}: expected a finite number, got {value}")
         if name in AT_MOST_ONE and value > 1:
             raise InputError(f"{learner}.{name}: expected at most 1, got {value}")
-        if value < 0 or (whole and value < 1):
-            raise InputError(
-                f"{learner}.{name}: expected {'at least 1' if whole else '0 or more'}, got {value}"
-            )
+        positive = whole and name not in AT_LEAST_ZERO
+        if value < positive:
+            least = "at least 1" if positive else "0 or more"
+            raise InputError(f"{learner}.{name}: expected {least}, got {value}")
     return LEARNERS[learner](**settings)

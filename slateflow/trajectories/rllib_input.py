@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, torch.Tensor]
 
+LOGGED_REWARDS = "logged_rewards"
+"""Column of the rewards as they were logged, neither centred nor scaled."""
+
 
 @dataclass(frozen=True)
 class InputOptions:
@@ -167,6 +170,7 @@ def train_columns(rows: Trajectories, spec: EnvironmentSpec, window: int) -> Ten
     columns = {
         Columns.ACTIONS: torch.from_numpy(action),
         Columns.REWARDS: torch.from_numpy(rewards),
+        LOGGED_REWARDS: torch.from_numpy(rows.reward),
         Columns.TERMINATEDS: torch.from_numpy(ends),
         "value_targets": torch.from_numpy(window_returns(rows, rewards, window)),
     }
