@@ -108,7 +108,7 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
         f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
         "",
         "",
-        "0.000",
+        "" if verdict.optimum is None else "0.000",
         "",
         "",
         style="dim",
