@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
+from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
+
+# RLlib and RecSim import absl, whose log handler keeps the standard error of that moment, here
+# pytest's capture. Prefect configures logging at its import and closes all handlers that stand.
+# absl then closes its stream unless that is the standard error of *this* moment, which it is not
+# in a test with `capsys`; and pytest dies with its capture.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 # The same examples everywhere, and no verdict about the speed of a busy machine.
 settings.register_profile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,7 +44,7 @@ def _lists(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class EnvironmentSpec:
+class EnvironmentSpec(ABC):
     """The part of a spec that every world has.
 
     Attributes:
@@ -74,19 +75,19 @@ class EnvironmentSpec:
             )
 
     @property
+    @abstractmethod
     def user_size(self) -> int:
         """U, the number of features observed of the user; 0 where nothing is."""
-        raise NotImplementedError  # pragma: no cover - every world defines it
 
     @property
+    @abstractmethod
     def document_size(self) -> int:
         """D, the number of features of a candidate."""
-        raise NotImplementedError  # pragma: no cover - every world defines it
 
     @property
+    @abstractmethod
     def horizon(self) -> int:
         """Most steps in an episode; a user who would stay longer is cut off (truncated) there."""
-        raise NotImplementedError  # pragma: no cover - every world defines it
 
     @property
     def user_bounds(self) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from slateflow.environments import PRESETS, preset, spec_from_dict
+from slateflow.environments import PRESETS, EnvironmentSpec, preset, spec_from_dict
 from slateflow.environments.recsim_import import load_recsim
 from slateflow.errors import InputError
 
@@ -195,3 +195,9 @@ def test_numbers_have_to_be_finite(parameter, value):
 def test_foreign_documents_are_refused(document, message):
     with pytest.raises(InputError, match=message):
         spec_from_dict(document)
+
+
+def test_a_world_has_to_say_what_it_observes():
+    missing = "document_size.*horizon.*user_size"
+    with pytest.raises(TypeError, match=missing):
+        EnvironmentSpec("half", 2, 1)
