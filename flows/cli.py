@@ -98,7 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluation_episodes(register)
 
     baseline = add("baseline", _baseline, "random, greedy and its opposite: returns and slopes")
-    baseline.add_argument("environment", nargs="?", default="modified-lts-20-2", help="preset")
+    baseline.add_argument(
+        "environment",
+        nargs="?",
+        default="modified-lts-20-2",
+        help="preset, or a recipe, whose policies are then played, too",
+    )
     baseline.add_argument("--episodes", type=int, default=1000, help="default 1000")
     baseline.add_argument("--seed", type=int, default=0, help="default 0")
 
@@ -145,7 +150,7 @@ def _check(options: argparse.Namespace) -> None:
     from slateflow.environments import preset
     from tasks.generate import find_recipe
 
-    if hasattr(options, "environment"):
+    if hasattr(options, "environment") and options.command is not _baseline:
         preset(options.environment)
     for name, least in (("episodes", 1), ("evaluation_episodes", 2), ("workers", 1)):
         value = getattr(options, name, None)
@@ -279,11 +284,17 @@ def _register(options: argparse.Namespace) -> None:
 def _baseline(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from slateflow.environments import preset
+    from slateflow.environments import PRESETS, preset
     from slateflow.evaluation import measure_baselines
+    from tasks.generate import find_recipe
 
     _check(options)
-    baselines = measure_baselines(preset(options.environment), options.episodes, options.seed)
+    if options.environment in PRESETS:
+        spec, others = preset(options.environment), None
+    else:
+        recipe = find_recipe(options.environment, None, None)
+        spec, others = recipe.spec, recipe.behaviours
+    baselines = measure_baselines(spec, options.episodes, options.seed, others)
     if options.json:
         _print_json([asdict(baseline) for baseline in baselines])
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import stats
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.returns import play_blocks, standard_error
-from slateflow.policies import behaviour_labels, behaviour_policy
+from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_label, behaviour_policy
 from slateflow.policies.play import Step
 
 
@@ -38,14 +38,23 @@ class PolicyBaseline:
     episodes: int
 
 
-def measure_baselines(spec: EnvironmentSpec, episodes: int, seed: int) -> list[PolicyBaseline]:
-    """Play random, greedy and its opposite on the same users.
+def measure_baselines(
+    spec: EnvironmentSpec,
+    episodes: int,
+    seed: int,
+    others: Mapping[str, str | Behaviour] | None = None,
+) -> list[PolicyBaseline]:
+    """Play random, greedy and its opposite, and perhaps other policies, on the same users.
 
     The slope of an episode is that of `scipy.stats.linregress` of its rewards on the steps.
     """
     baselines = []
-    for name, label in behaviour_labels(spec).items():
-        policy = behaviour_policy(name, spec)
+    behaviours: dict[str, str | Behaviour] = {
+        **{name: name for name in BEHAVIOURS},
+        **(others or {}),
+    }
+    for name, behaviour in behaviours.items():
+        policy = behaviour_policy(behaviour, spec)
         by_episode = [
             rewards
             for steps in play_blocks(spec, policy, episodes, seed)
@@ -64,7 +73,7 @@ def measure_baselines(spec: EnvironmentSpec, episodes: int, seed: int) -> list[P
         baselines.append(
             PolicyBaseline(
                 policy=name,
-                label=label,
+                label=behaviour_label(behaviour, spec),
                 mean=float(returns.mean()),
                 sem=standard_error(returns),
                 slope=float(slopes.mean()),

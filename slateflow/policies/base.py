@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,14 @@ class Policy(Protocol):
         self, observation: Observation, rng: np.random.Generator
     ) -> tuple[Slates, Propensities]:
         """Slates (B, K) and the probability with which the policy shows exactly them."""
+        ...
+
+
+class SlateDistribution(Policy, Protocol):
+    """A policy that knows the probability of every slate, also of those that it does not show."""
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
+        """Probabilities (B,) of showing exactly these slates (B, K)."""
         ...
 
 

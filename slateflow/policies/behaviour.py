@@ -1,11 +1,14 @@
-"""The policies that make logs: random, greedy and its opposite."""
+"""The policies that make logs: random, greedy, its opposite, and mixtures of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slateflow.environments import (
     EnvironmentSpec,
@@ -13,8 +16,11 @@ from slateflow.environments import (
     InterestExplorationSpec,
     Observation,
 )
-from slateflow.errors import unknown
-from slateflow.policies.base import Policy, Propensities, Slates, top_slates
+from slateflow.errors import InputError, unknown
+from slateflow.policies.base import Propensities, SlateDistribution, Slates, top_slates
+from slateflow.policies.mixture import EpsilonMixture
+from slateflow.policies.rules import FIRST_FEATURE, RULES, ScoringRule, scoring_rule
+from slateflow.policies.softmax import MIN_TEMPERATURE, SoftmaxPolicy
 
 
 @dataclass(frozen=True)
@@ -46,49 +52,77 @@ class RandomPolicy:
             slates[:, place] = chosen
         return slates, np.full(batch, 1 / math.perm(candidates, self.slate_size))
 
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
+        """The same for all slates (B, K)."""
+        candidates = observation["candidates"].shape[1]
+        return np.full(len(slates), 1 / math.perm(candidates, self.slate_size))
+
 
 @dataclass(frozen=True)
 class GreedyPolicy:
-    """The documents that pay most at once, best first; with `sign` −1 those that pay least.
-
-    In long-term satisfaction that is the clickbait score: "sweetest", and "kaleiest". In interest
-    exploration it is the quality, because the user's affinities are hidden.
-    """
+    """The candidates with the highest scores, best first; of equals the first."""
 
     slate_size: int
-    sign: int = 1
+    rule: ScoringRule = FIRST_FEATURE
 
     def act(
         self, observation: Observation, rng: np.random.Generator
     ) -> tuple[Slates, Propensities]:
-        """The first feature ranks the candidates."""
+        """Rank the candidates by the rule."""
         del rng  # deterministic
-        slates = top_slates(self.sign * observation["candidates"][:, :, 0], self.slate_size)
+        slates = top_slates(self.rule(observation), self.slate_size)
         return slates, np.ones(len(slates))
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
+        """1 for the slate that is shown, 0 for every other."""
+        shown = top_slates(self.rule(observation), self.slate_size)
+        return np.asarray((shown == slates).all(axis=1), dtype=np.float64)
 
 
 @dataclass(frozen=True)
-class AffinityPolicy:
-    """The documents that the user likes best, in that order; with `sign` −1 those liked least.
+class Behaviour:
+    """The settings of a behaviour policy that is none of the plain ones, as a recipe has them.
 
-    Greedy where the user is observed in the same features as the documents.
+    It shows the best candidates by `scorer`; with a `temperature` it draws them by softmax, and
+    with an `epsilon` it shows, with that probability, a slate at random instead.
+
+    Attributes:
+        scorer: Scoring rule, see `scoring_rule`.
+        epsilon: Probability of a uniformly random slate, which may also be the best one.
+        temperature: What scores are divided by before the softmax; None for the best candidates.
     """
 
-    slate_size: int
-    sign: int = 1
+    scorer: str = "greedy"
+    epsilon: float = 0.0
+    temperature: float | None = None
 
-    def act(
-        self, observation: Observation, rng: np.random.Generator
-    ) -> tuple[Slates, Propensities]:
-        """The scalar product of user and document ranks the candidates."""
-        del rng  # deterministic
-        scores = np.matmul(observation["candidates"], observation["user"][:, :, None])[:, :, 0]
-        slates = top_slates(self.sign * scores, self.slate_size)
-        return slates, np.ones(len(slates))
+    def __post_init__(self) -> None:
+        if self.scorer not in RULES:
+            raise unknown("scorer", self.scorer, list(RULES))
+        if not _is_number(self.epsilon) or not 0 <= self.epsilon <= 1:
+            raise InputError(f"epsilon: expected a number in [0, 1], got {self.epsilon!r}")
+        if self.temperature is not None and (
+            not _is_number(self.temperature) or not MIN_TEMPERATURE <= self.temperature < math.inf
+        ):
+            raise InputError(
+                f"temperature: expected a number from {MIN_TEMPERATURE:g}, got {self.temperature!r}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings that are not the defaults."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 BEHAVIOURS = {"random": "random", "greedy": "sweetest", "opposite": "kaleiest"}
-"""Names of the behaviour policies, and what they are called in long-term satisfaction."""
+"""Names of the plain behaviour policies, and what they are called in long-term satisfaction."""
 
 _LABELS = {
     InterestEvolutionSpec.world: ("best match", "worst match"),
@@ -97,18 +131,45 @@ _LABELS = {
 
 
 def behaviour_labels(spec: EnvironmentSpec) -> dict[str, str]:
-    """Names of the behaviour policies, and what they are called in that world."""
+    """Names of the plain behaviour policies, and what they are called in that world."""
     if spec.world not in _LABELS:
         return dict(BEHAVIOURS)
     greedy, opposite = _LABELS[spec.world]
     return {"random": "random", "greedy": greedy, "opposite": opposite}
 
 
-def behaviour_policy(name: str, spec: EnvironmentSpec) -> Policy:
-    """The behaviour policy of that name for that world."""
-    if name not in BEHAVIOURS:
-        raise unknown("policy", name, list(BEHAVIOURS))
-    if name == "random":
-        return RandomPolicy(spec.slate_size)
-    kind = AffinityPolicy if isinstance(spec, InterestEvolutionSpec) else GreedyPolicy
-    return kind(spec.slate_size, sign=1 if name == "greedy" else -1)
+def behaviour_label(behaviour: str | Behaviour, spec: EnvironmentSpec) -> str:
+    """What a behaviour policy is called in that world.
+
+    Example:
+        >>> from slateflow.environments import preset
+        >>> behaviour_label(Behaviour(epsilon=0.1), preset("modified-lts-20-2"))
+        'sweetest, ε 0.1'
+    """
+    labels = behaviour_labels(spec)
+    if isinstance(behaviour, str):
+        return labels[behaviour]
+    label = labels.get(behaviour.scorer, behaviour.scorer)
+    if behaviour.temperature is not None:
+        label = f"softmax of {label}, T {behaviour.temperature:g}"
+    return f"{label}, ε {behaviour.epsilon:g}" if behaviour.epsilon else label
+
+
+def behaviour_policy(behaviour: str | Behaviour, spec: EnvironmentSpec) -> SlateDistribution:
+    """The behaviour policy for that world: a plain one by its name, or one by its settings.
+
+    Raises:
+        InputError: There is none of that name, or the world does not show what it goes by.
+    """
+    random = RandomPolicy(spec.slate_size)
+    if isinstance(behaviour, Behaviour):
+        rule = scoring_rule(behaviour.scorer, spec)
+        chosen: SlateDistribution = GreedyPolicy(spec.slate_size, rule)
+        if behaviour.temperature is not None:
+            chosen = SoftmaxPolicy(spec.slate_size, rule, behaviour.temperature)
+        return EpsilonMixture(chosen, random, behaviour.epsilon) if behaviour.epsilon else chosen
+    if behaviour not in BEHAVIOURS:
+        raise unknown("policy", behaviour, list(BEHAVIOURS))
+    if behaviour == "random":
+        return random
+    return GreedyPolicy(spec.slate_size, scoring_rule(behaviour, spec))

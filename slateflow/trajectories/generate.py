@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec, batched_environment
 from slateflow.errors import InputError
-from slateflow.policies import behaviour_policy
+from slateflow.policies import Behaviour, behaviour_policy
 from slateflow.policies.play import play, seed_of
 from slateflow.trajectories.dataset import MANIFEST, Dataset, Part, read_part
 from slateflow.trajectories.recipe import Recipe
@@ -32,10 +32,24 @@ class Block:
     """A part that is to be made."""
 
     policy: str
+    behaviour: str | Behaviour
     path: str
     seed_block: int
     first_episode: int
     episodes: int
+
+    def key(self, seed: int) -> dict[str, Any]:
+        """What the part's file says of itself; a file that says otherwise is another part."""
+        key = {
+            "policy": self.policy,
+            "seed": seed,
+            "seed_block": self.seed_block,
+            "first_episode": self.first_episode,
+            "episodes": self.episodes,
+        }
+        if isinstance(self.behaviour, Behaviour):
+            key["behaviour"] = self.behaviour.to_dict()
+        return key
 
 
 def plan(recipe: Recipe) -> list[Block]:
@@ -45,9 +59,17 @@ def plan(recipe: Recipe) -> list[Block]:
         for policy, count in recipe.policy_episodes().items()
         for number in range(-(-count // BLOCK_EPISODES))
     ]
+    behaviours = recipe.behaviours
     first = accumulate((episodes for _, _, episodes in sizes), initial=0)
     return [
-        Block(policy, f"policy={policy}/part-{number:05d}.parquet", index, start, episodes)
+        Block(
+            policy,
+            behaviours[policy],
+            f"policy={policy}/part-{number:05d}.parquet",
+            index,
+            start,
+            episodes,
+        )
         for index, ((policy, number, episodes), start) in enumerate(zip(sizes, first, strict=False))
     ]
 
@@ -109,13 +131,7 @@ def _make_parts(
 
 def make_part(recipe: Recipe, folder: Folder, block: Block) -> Part:
     """Simulate one block and write it, unless it has been written already."""
-    key = {
-        "policy": block.policy,
-        "seed": recipe.seed,
-        "seed_block": block.seed_block,
-        "first_episode": block.first_episode,
-        "episodes": block.episodes,
-    }
+    key = block.key(recipe.seed)
     rows = _written(folder, block.path, recipe.spec, key)
     if rows is None:
         rows = simulate(recipe.spec, block, recipe.seed)
@@ -159,7 +175,7 @@ def simulate(spec: EnvironmentSpec, block: Block, seed: int) -> Trajectories:
     """Play the block's episodes; rows sorted by episode, then step."""
     env = batched_environment(spec, block.episodes)
     sequence = np.random.SeedSequence(seed, spawn_key=(block.seed_block,))
-    steps = list(play(env, behaviour_policy(block.policy, spec), seed_of(sequence)))
+    steps = list(play(env, behaviour_policy(block.behaviour, spec), seed_of(sequence)))
     alive = np.stack([step.alive for step in steps], axis=1)  # (B, T)
 
     def rows(per_step: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ from slateflow.evaluation import episode_returns, standard_error
 from slateflow.evaluation.returns import BLOCK_EPISODES, play_blocks
 from slateflow.policies import GreedyPolicy, RandomPolicy
 from slateflow.policies.play import seed_of
+from slateflow.policies.rules import FirstFeature, Opposite
 
 SHORT = preset("modified-lts-20-2", time_budget=3)
 
@@ -46,7 +47,7 @@ def test_a_return_is_the_sum_of_the_rewards_of_an_episode():
 
 
 def test_every_policy_meets_the_same_users_and_candidates():
-    sweet, kale = Recording(GreedyPolicy(2)), Recording(GreedyPolicy(2, sign=-1))
+    sweet, kale = Recording(GreedyPolicy(2)), Recording(GreedyPolicy(2, Opposite(FirstFeature())))
     for policy in (sweet, kale):
         episode_returns(SHORT, policy, 7, seed=3)
     for one, other in zip(sweet.seen, kale.seen, strict=True):

@@ -52,7 +52,7 @@ def test_help_answers_without_the_heavy_imports():
         (["run", "--workers", "0"], ["--workers: expected at least 1, got 0"]),
         (["run", "--seed", "-1"], ["--seed: expected 0 or more, got -1"]),
         (["generate", "../secret"], ["recipe '../secret'", "modified-lts-20-2"]),
-        (["baseline", "mars"], ["environment 'mars'", "modified-lts-20-2"]),
+        (["baseline", "mars"], ["recipe 'mars'", "modified-lts-20-2-mixed"]),
         (["baseline", "--episodes", "0"], ["--episodes: expected at least 1, got 0"]),
     ],
 )
@@ -83,6 +83,18 @@ def test_baseline_prints_a_table(capsys):
     out = capsys.readouterr().out
     assert "greedy (sweetest)" in out
     assert "opposite (kaleiest)" in out
+
+
+def test_baseline_of_a_recipe_plays_its_policies_in_its_world(capsys):
+    assert main(["baseline", "modified-lts-20-2-mixed", "--episodes", "20", "--json"]) == 0
+    played = {entry["policy"]: entry["label"] for entry in json.loads(capsys.readouterr().out)}
+    assert played == {
+        "random": "random",
+        "greedy": "sweetest",
+        "opposite": "kaleiest",
+        "epsilon-greedy": "sweetest, ε 0.1",
+        "softmax": "softmax of sweetest, T 0.5",
+    }
 
 
 def test_environments_lists_presets_and_parameters(capsys):

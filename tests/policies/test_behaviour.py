@@ -1,4 +1,4 @@
-"""Random is uniform with an exact propensity; greedy and its opposite are a sort."""
+"""Random is uniform with an exact propensity; greedy is a sort; settings make a policy."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from slateflow.environments import PRESETS, preset
 from slateflow.errors import InputError
 from slateflow.policies import (
     BEHAVIOURS,
+    Behaviour,
+    EpsilonMixture,
     GreedyPolicy,
     RandomPolicy,
+    SoftmaxPolicy,
+    behaviour_label,
     behaviour_labels,
     behaviour_policy,
 )
+from slateflow.policies.rules import FirstFeature, Opposite
 
 SIZES = st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
 
@@ -94,15 +99,15 @@ def test_greedy_and_opposite_are_a_sort(scores, places, name):
 
 def test_deterministic_policies_leave_the_stream_alone():
     rng = np.random.default_rng(3)
-    GreedyPolicy(2).act(observed(np.zeros((4, 5))), rng)
+    GreedyPolicy(2, FirstFeature()).act(observed(np.zeros((4, 5))), rng)
     assert rng.random() == np.random.default_rng(3).random()
 
 
 def test_names_of_policies():
     spec = preset("modified-lts-20-2")
     assert behaviour_policy("random", spec) == RandomPolicy(2)
-    assert behaviour_policy("greedy", spec) == GreedyPolicy(2)
-    assert behaviour_policy("opposite", spec) == GreedyPolicy(2, sign=-1)
+    assert behaviour_policy("greedy", spec) == GreedyPolicy(2, FirstFeature())
+    assert behaviour_policy("opposite", spec) == GreedyPolicy(2, Opposite(FirstFeature()))
     with pytest.raises(InputError, match="unknown policy 'best': expected one of random, greedy"):
         behaviour_policy("best", spec)
 
@@ -135,3 +140,71 @@ def test_greedy_goes_by_affinity_where_the_user_is_seen():
         for lane, slate in enumerate(slates.tolist()):
             scores = [sum(user[lane] * document) for document in candidates[lane]]
             assert slate == sorted(range(4), key=lambda one: sign * scores[one])[:2]
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+@pytest.mark.parametrize("world", PRESETS)
+def test_plain_policies_know_the_propensity_of_every_slate(world, name):
+    spec = preset(world, num_candidates=5, slate_size=2)
+    rng = np.random.default_rng(2)
+    observation = {
+        "user": rng.uniform(size=(20, spec.user_size)),
+        "candidates": rng.uniform(size=(20, 5, spec.document_size)),
+        "step": np.zeros((20, 1), dtype=np.int32),
+    }
+    policy = behaviour_policy(name, spec)
+    slates, propensities = policy.act(observation, rng)
+    np.testing.assert_array_equal(policy.propensities(observation, slates), propensities)
+    every = [np.tile(slate, (20, 1)) for slate in itertools.permutations(range(5), 2)]
+    total = np.sum([policy.propensities(observation, slate) for slate in every], axis=0)
+    np.testing.assert_allclose(total, 1, rtol=1e-12)
+
+
+def test_settings_make_a_policy():
+    spec = preset("modified-lts-20-2")
+    greedy, opposite = GreedyPolicy(2, FirstFeature()), Opposite(FirstFeature())
+    for settings, expected in [
+        ({"scorer": "opposite"}, GreedyPolicy(2, opposite)),
+        ({"epsilon": 0.1}, EpsilonMixture(greedy, RandomPolicy(2), 0.1)),
+        ({"temperature": 2}, SoftmaxPolicy(2, FirstFeature(), 2)),
+        (
+            {"scorer": "opposite", "temperature": 0.5, "epsilon": 1},
+            EpsilonMixture(SoftmaxPolicy(2, opposite, 0.5), RandomPolicy(2), 1),
+        ),
+    ]:
+        assert behaviour_policy(Behaviour(**settings), spec) == expected
+        assert Behaviour(**settings).to_dict() == settings
+    assert Behaviour(scorer="greedy", epsilon=0.0).to_dict() == {}
+
+
+def test_settings_have_labels():
+    evolution = preset("interest-evolution")
+    for settings, label in [
+        ({"epsilon": 0.25}, "best match, ε 0.25"),
+        ({"scorer": "opposite"}, "worst match"),
+        ({"scorer": "quality", "temperature": 0.5}, "softmax of quality, T 0.5"),
+        ({"temperature": 2, "epsilon": 1}, "softmax of best match, T 2, ε 1"),
+    ]:
+        assert behaviour_label(Behaviour(**settings), evolution) == label
+    assert behaviour_label("greedy", evolution) == "best match"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scorer": "best"}, "unknown scorer 'best': expected one of greedy, opposite, affinity"),
+        ({"scorer": ["greedy"]}, "unknown scorer"),
+        ({"epsilon": 1.1}, r"epsilon: expected a number in \[0, 1\], got 1.1"),
+        ({"epsilon": -0.1}, r"epsilon: expected a number in \[0, 1\], got -0.1"),
+        ({"epsilon": float("nan")}, "epsilon: expected a number .*, got nan"),
+        ({"epsilon": "0.1"}, "epsilon: expected a number .*, got '0.1'"),
+        ({"epsilon": True}, "epsilon: expected a number .*, got True"),
+        ({"temperature": 0}, "temperature: expected a number from 1e-06, got 0"),
+        ({"temperature": float("inf")}, "temperature: expected a number from 1e-06, got inf"),
+        ({"temperature": "hot"}, "temperature: expected a number from 1e-06, got 'hot'"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(settings, message):
+    with pytest.raises(InputError, match=message) as refused:
+        Behaviour(**settings)
+    assert "\n" not in str(refused.value)

@@ -211,3 +211,38 @@ def test_a_share_too_small_for_an_episode_makes_no_part(tmp_path):
     dataset = generate(recipe, Folder(str(tmp_path)))
     assert [part.policy for part in dataset.parts] == ["random"]
     assert dataset.episodes == 3
+
+
+MIXED = {
+    "random": 0.25,
+    "epsilon-greedy": {"share": 0.25, "epsilon": 0.2},
+    "soft": {"share": 0.5, "temperature": 0.3, "scorer": "opposite"},
+}
+
+
+def test_policies_with_settings_log_their_propensities(tmp_path):
+    recipe = Recipe("mixed", "modified-lts-20-2", 40, 1, MIXED, {"time_budget": 6})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    assert [part.policy for part in dataset.parts] == list(MIXED)
+    frame = pd.read_parquet(dataset.path)
+    assert set(frame["policy"]) == set(MIXED)
+    for _, row in frame.iterrows():
+        scores, (first, second) = row["candidates"].astype(float), row["slate"]
+        best = np.argsort(-scores, kind="stable")[:2].tolist()
+        expected = 1 / 380
+        if row["policy"] == "epsilon-greedy":
+            expected = 0.2 / 380 + 0.8 * ([first, second] == best)
+        if row["policy"] == "soft":
+            weights = np.exp(-scores / 0.3)
+            rest = weights.sum() - weights[first]
+            expected = weights[first] / weights.sum() * weights[second] / rest
+        assert row["propensity"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_parts_of_the_same_policy_with_other_settings_are_not_taken_up(tmp_path):
+    recipe = Recipe("mixed", "lts-10-1", 4, 1, {"soft": {"share": 1, "temperature": 0.3}})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    Path(dataset.path, MANIFEST).unlink()
+    changed = replace(recipe, policies={"soft": {"share": 1, "temperature": 0.4}})
+    again = generate(changed, Folder(str(tmp_path)))
+    assert again.digest != dataset.digest

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slateflow.environments import preset
+from slateflow.environments import PRESETS, preset
 from slateflow.errors import InputError
+from slateflow.policies import Behaviour
 from slateflow.trajectories import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -46,9 +49,27 @@ def test_a_recipe_is_what_its_file_says(tmp_path):
     }
 
 
-@pytest.mark.parametrize("name", ["modified-lts-20-2", "modified-lts-10-1"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_the_recipes_of_the_house_can_be_read(name):
     assert read_recipe(ROOT / "datasets", name).spec == preset(name)
+
+
+def test_policies_with_settings_have_tables(tmp_path):
+    recipe = read_recipe(ROOT / "datasets", "modified-lts-20-2-mixed")
+    assert recipe.shares == dict.fromkeys(["random", "greedy", "epsilon-greedy", "softmax"], 0.25)
+    assert recipe.behaviours == {
+        "random": "random",
+        "greedy": "greedy",
+        "epsilon-greedy": Behaviour(epsilon=0.1),
+        "softmax": Behaviour(temperature=0.5),
+    }
+    assert recipe.policy_episodes() == dict.fromkeys(recipe.policies, 500)
+    # What says the same is the same recipe, whether or not it spells out a default.
+    spelled = {"share": 0.25, "scorer": "greedy", "epsilon": 0.1}
+    policies = {**recipe.policies, "epsilon-greedy": spelled}
+    assert replace(recipe, policies=policies).to_dict() == recipe.to_dict()
+    assert recipe.to_dict()["policies"] == recipe.policies
+    json.dumps(recipe.to_dict())
 
 
 @pytest.mark.parametrize(
@@ -88,6 +109,31 @@ def test_bad_recipes_are_refused_in_one_line(tmp_path, old, new, message):
     assert GOOD.count(old) == 1
     with pytest.raises(InputError, match=rf"^mine\.toml: {message}") as refused:
         read_recipe(written(tmp_path, GOOD.replace(old, new)), "mine")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[policies.random]\nshare = 0.5\nepsilon = 0.1", r"policies.random: expected a share in"),
+        ("[policies.'a/b']\nshare = 0.5\nepsilon = 0.1", "policies.a/b: expected a name of a-z"),
+        ("[policies.'..']\nshare = 0.5\nepsilon = 0.1", r"policies.\.\.: expected a name of a-z"),
+        ("[policies.Mine]\nshare = 0.5\nepsilon = 0.1", "policies.Mine: expected a name of a-z"),
+        ("[policies.mine]\nshare = 0.5", "policies.mine: expected one of scorer, epsilon, temp"),
+        ("[policies.mine]\nshare = 0.5\nepsi = 0.1", "policies.mine: unknown setting 'epsi'"),
+        ("[policies.mine]\nepsilon = 0.1", r"policies.mine.share: expected a share in \(0, 1\]"),
+        ("[policies.mine]\nshare = 2\nepsilon = 0.1", r"policies.mine.share: expected .*, got 2"),
+        ("[policies.mine]\nshare = 0.4\nepsilon = 0.1", "policies: expected shares that add up"),
+        ("[policies.mine]\nshare = 0.5\nepsilon = 2", "policies.mine: epsilon: expected a numb"),
+        ("[policies.mine]\nshare = 0.5\ntemperature = 0", "policies.mine: temperature: expected"),
+        ("[policies.mine]\nshare = 0.5\nscorer = 'best'", "policies.mine: unknown scorer 'best'"),
+        ("[policies.mine]\nshare = 0.5\nscorer = 'affinity'", "policies.mine: scorer 'affinity'"),
+    ],
+)
+def test_bad_settings_of_policies_are_refused_in_one_line(tmp_path, table, message):
+    text = GOOD.replace("greedy = 0.5", table)
+    with pytest.raises(InputError, match=rf"^mine\.toml: {message}") as refused:
+        read_recipe(written(tmp_path, text.replace("random = 0.5", "opposite = 0.5")), "mine")
     assert "\n" not in str(refused.value)
 
 
