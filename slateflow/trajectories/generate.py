@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -97,12 +99,15 @@ def generate(
     folder = data / recipe.name
     if folder.exists(MANIFEST):
         return _reuse(recipe, Dataset.open(folder.url))
-    blocks = plan(recipe)
-    parts = []
-    for part in _make_parts(recipe, folder, blocks, workers):
-        parts.append(part)
-        progress(len(parts), len(blocks))
-    return Dataset(folder, recipe.spec, recipe.to_dict(), tuple(parts)).publish()
+    with folder.claimed(json.dumps(recipe.to_dict(), sort_keys=True).encode()):
+        if folder.exists(MANIFEST):  # another process published it meanwhile
+            return _reuse(recipe, Dataset.open(folder.url))
+        blocks = plan(recipe)
+        parts = []
+        for part in _make_parts(recipe, folder, blocks, workers):
+            parts.append(part)
+            progress(len(parts), len(blocks))
+        return Dataset(folder, recipe.spec, recipe.to_dict(), tuple(parts)).publish()
 
 
 def _reuse(recipe: Recipe, dataset: Dataset) -> Dataset:
@@ -125,49 +130,73 @@ def _make_parts(
         yield from (make_part(recipe, folder, block) for block in blocks)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(blocks)), mp_context=context) as pool:
+    count = min(workers, len(blocks))
+    with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
         yield from pool.map(make_part, repeat(recipe), repeat(folder), blocks)
+
+
+def _end_with_parent() -> None:
+    """A worker would otherwise wait for ever for the next block of a parent that was killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def make_part(recipe: Recipe, folder: Folder, block: Block) -> Part:
     """Simulate one block and write it, unless it has been written already."""
     key = block.key(recipe.seed)
-    rows = _written(folder, block.path, recipe.spec, key)
-    if rows is None:
-        rows = simulate(recipe.spec, block, recipe.seed)
-        sink = pa.BufferOutputStream()
-        pq.write_table(
-            to_table(rows, recipe.spec, key),
-            sink,
-            compression="lz4",
-            use_dictionary=False,
-            write_statistics=["episode", "step", "reward"],
-            write_page_checksum=True,
-        )
-        folder.write(block.path, memoryview(sink.getvalue()))
+    rows, digest = _written(folder, block.path, recipe.spec, key) or _write(
+        folder, block, recipe, key
+    )
     return Part(
         path=block.path,
         policy=block.policy,
         seed_block=block.seed_block,
         episodes=block.episodes,
-        rows=len(rows),
-        sha256=column_digest(rows),
+        rows=rows,
+        sha256=digest,
     )
+
+
+def _write(folder: Folder, block: Block, recipe: Recipe, key: dict[str, Any]) -> tuple[int, str]:
+    """Number and digest of the rows that were simulated and written."""
+    rows = simulate(recipe.spec, block, recipe.seed)
+    digest = column_digest(rows)
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        to_table(rows, recipe.spec, {**key, "sha256": digest}),
+        sink,
+        compression="lz4",
+        use_dictionary=False,
+        write_statistics=["episode", "step", "reward"],
+        write_page_checksum=True,
+    )
+    folder.write(block.path, memoryview(sink.getvalue()))
+    return len(rows), digest
 
 
 def _written(
     folder: Folder, path: str, spec: EnvironmentSpec, key: dict[str, Any]
-) -> Trajectories | None:
-    """The rows of a part from an interrupted run, if it is the part that is wanted."""
+) -> tuple[int, str] | None:
+    """The same of a part from an interrupted run, if it is the one wanted and undamaged."""
     if not folder.exists(path):
         return None
     try:
         metadata = pq.read_schema(folder.open(path)).metadata or {}
         document = json.loads(metadata.get(METADATA_KEY, b"{}"))
-        if document.get("part") != key or document.get("environment") != spec.to_dict():
+        if document.get("environment") != spec.to_dict():
             return None
-        return read_part(folder, path, spec)
-    except (InputError, pa.ArrowException, OSError, ValueError):
+        rows = read_part(folder, path, spec)
+        digest = column_digest(rows)
+        # Parquet has checksums for its pages but none for its footer
+        wanted = {**key, "sha256": digest}
+        return (len(rows), digest) if document.get("part") == wanted else None
+    except (InputError, pa.ArrowException, OSError, ValueError, AttributeError):
         return None
 
 

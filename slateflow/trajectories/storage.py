@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import errno
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,12 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from slateflow.errors import InputError
+from slateflow.trajectories.local_files import (
+    ClaimedError,
+    claim,
+    remove_leftovers,
+    write_whole,
+)
 
 
 @dataclass(frozen=True)
@@ -40,52 +48,88 @@ class Folder:
         return bool(kind == pafs.FileType.File)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        filesystem, path = self._located
-        with filesystem.open_input_stream(f"{path}/{name}") as stream:
-            return bytes(stream.read())
-
-    def open(self, name: str) -> Any:
-        """A file for random access, for Parquet."""
-        filesystem, path = self._located
-        return filesystem.open_input_file(f"{path}/{name}")
-
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file in one piece: under another name, flushed to the disk, then renamed.
+        """The bytes of a file.
 
         Raises:
-            InputError: The folder cannot be written to.
+            InputError: It cannot be read.
+        """
+        filesystem, path = self._located
+        try:
+            with filesystem.open_input_stream(f"{path}/{name}") as stream:
+                return bytes(stream.read())
+        except OSError as error:
+            raise self._unreadable(name, error) from error
+
+    def open(self, name: str) -> Any:
+        """A file for random access, for Parquet.
+
+        Raises:
+            InputError: It cannot be opened.
+        """
+        filesystem, path = self._located
+        try:
+            return filesystem.open_input_file(f"{path}/{name}")
+        except OSError as error:
+            raise self._unreadable(name, error) from error
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file in one piece; nobody sees it before it is complete and on the disk.
+
+        Raises:
+            InputError: The folder cannot be written to, or the disk is full.
         """
         filesystem, path = self._located
         target = f"{path}/{name}"
         try:
             if isinstance(filesystem, pafs.LocalFileSystem):
-                _write_local(Path(target), data)
+                write_whole(Path(target), data)
             else:  # an object store shows an object when it is complete
                 with filesystem.open_output_stream(target) as stream:
                     stream.write(data)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise InputError(
-                f"cannot write {target}: {reason}; make the folder writable or choose another "
-                "with --data"
-            ) from error
+            raise _unwritable(target, error) from error
+
+    @contextmanager
+    def claimed(self, content: bytes) -> Iterator[None]:
+        """Hold the folder, so that only those who say the same `content` fill it meanwhile.
+
+        What a killed process left half written is removed. Object stores have neither locks nor
+        halves: nothing happens there.
+
+        Raises:
+            InputError: Another process fills it with something else, or it cannot be written to.
+        """
+        filesystem, path = self._located
+        if not isinstance(filesystem, pafs.LocalFileSystem):
+            yield
+            return
+        with ExitStack() as held:
+            try:
+                held.enter_context(claim(Path(path), content))
+            except ClaimedError as error:
+                raise InputError(
+                    f"{path}: expected to be the only recipe of this name, got another process "
+                    "that makes a dataset of another recipe there; wait for it, or choose "
+                    "another name or --data"
+                ) from error
+            except OSError as error:
+                raise _unwritable(path, error) from error
+            remove_leftovers(Path(path))
+            yield
+
+    def _unreadable(self, name: str, error: OSError) -> InputError:
+        reason = error.strerror or str(error).splitlines()[0]
+        return InputError(
+            f"{self.url}/{name}: expected a readable file, got {reason}; "
+            "make it readable or choose another folder with --data"
+        )
 
 
-def _write_local(target: Path, data: bytes | memoryview) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # The dot keeps it out of every Parquet reader, the process id out of other writers' way.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _unwritable(target: str, error: OSError) -> InputError:
+    reason = error.strerror or str(error).splitlines()[0]
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "make room" if full else "make the folder writable"
+    return InputError(
+        f"cannot write {target}: {reason}; {remedy} or choose another with --data, and the same "
+        "command goes on where it stopped"
+    )

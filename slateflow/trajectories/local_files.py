@@ -1,0 +1,134 @@
+"""Files on a local disk that appear whole or not at all, whoever is killed while writing them.
+
+Every temporary file is locked (`flock`) by the process that writes it. A lock ends with its
+process, so a file that can be locked belongs to nobody any more and may go; no clock and no
+process number has to be trusted. All calls go through `os`, one for each step, because
+`tests/crash` kills the process at every one of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+CLAIM = ".making.json"
+"""Lies in a folder while it is being filled, and says with what. The dot hides it from readers."""
+
+_TEMPORARY = ".tmp"
+
+
+class ClaimedError(Exception):
+    """Another process is filling the folder with something else."""
+
+
+def write_whole(target: Path, data: bytes | memoryview) -> None:
+    """Write under a hidden name, flush to the disk, rename, and flush the folder's entry."""
+    make_folder(target.parent)
+    descriptor, temporary = _new_temporary(target)
+    try:
+        _write_all(descriptor, data)
+        os.fsync(descriptor)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    finally:
+        os.close(descriptor)
+    _sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each entry flushed to the disk."""
+    missing = [folder] if not folder.is_dir() else []
+    while missing and not missing[-1].parent.is_dir():
+        missing.append(missing[-1].parent)
+    for path in reversed(missing):
+        with suppress(FileExistsError):  # another process was faster
+            os.mkdir(path)
+        _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote."""
+    for path in folder.rglob(f".*{_TEMPORARY}"):
+        with suppress(OSError):  # another process cleans too, or may write here and we may not
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def claim(folder: Path, content: bytes) -> Iterator[None]:
+    """Hold the folder for everyone who would fill it with the same content.
+
+    Raises:
+        ClaimedError: A process that is still alive fills it with other content.
+    """
+    make_folder(folder)
+    descriptor = _take_claim(folder / CLAIM, content)
+    try:
+        yield
+    finally:
+        # The last to leave takes the file along.
+        if _locked_alone(descriptor):
+            with suppress(FileNotFoundError):
+                os.unlink(folder / CLAIM)
+        os.close(descriptor)
+
+
+def _take_claim(path: Path, content: bytes) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if _locked_alone(descriptor) and os.pread(descriptor, 1 << 20, 0) != content:
+                os.ftruncate(descriptor, 0)
+                _write_all(descriptor, content)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if os.fstat(descriptor).st_nlink:  # not taken along by the last who left
+                if os.pread(descriptor, 1 << 20, 0) != content:
+                    raise ClaimedError
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _locked_alone(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _new_temporary(target: Path) -> tuple[int, Path]:
+    while True:
+        temporary = target.with_name(f".{target.name}.{uuid4().hex}{_TEMPORARY}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, temporary
+        os.close(descriptor)  # someone cleaned up between the two calls above
+
+
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
+    view = memoryview(data).cast("B")
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
