@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.errors import InputError
 from slateflow.trajectories.schema import (
+    METADATA_KEY,
     SCHEMA_VERSION,
     Trajectories,
     arrow_schema,
@@ -26,6 +28,10 @@ from slateflow.trajectories.schema import (
 from slateflow.trajectories.storage import Folder
 
 MANIFEST = "_manifest.json"
+REMEDY = (
+    f"delete its {MANIFEST} and run `slateflow generate` again, "
+    "which makes what is damaged and keeps the rest"
+)
 
 
 @dataclass(frozen=True)
@@ -111,16 +117,32 @@ class Dataset:
                 recipe=document["recipe"],
                 parts=tuple(Part(**part) for part in document["parts"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, InputError):
+            digest, checksum = document["digest"], document.pop("checksum", None)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError) and f"{url}/" in str(error):
                 raise
-            raise InputError(f"{url}/{MANIFEST}: expected a manifest, got {error!r}") from error
-        if dataset.digest != document["digest"]:
+            what = error if isinstance(error, InputError) else repr(error)
+            raise InputError(
+                f"{url}/{MANIFEST}: expected a manifest, got {what}; {REMEDY}"
+            ) from error
+        if dataset.digest != digest:
             raise InputError(
                 f"{url}/{MANIFEST}: expected digest {dataset.digest} from its parts, "
-                f"got {document['digest']}; delete the dataset and generate it again"
+                f"got {digest}; {dataset.remedy}"
+            )
+        if checksum not in (None, _checksum(document)):
+            raise InputError(
+                f"{url}/{MANIFEST}: expected checksum {_checksum(document)}, got {checksum}; "
+                f"{dataset.remedy}"
             )
         return dataset
+
+    @property
+    def remedy(self) -> str:
+        """What to do when a file of it is damaged."""
+        if "imported" in self.recipe:
+            return "delete the dataset and import it again"
+        return REMEDY
 
     def publish(self) -> Dataset:
         """Write the manifest. Before it stands, there is no dataset."""
@@ -133,6 +155,7 @@ class Dataset:
             "digest": self.digest,
             "parts": [dataclasses.asdict(part) for part in self.parts],
         }
+        document["checksum"] = _checksum(document)
         self.folder.write(MANIFEST, json.dumps(document, indent=2).encode() + b"\n")
         return self
 
@@ -146,12 +169,21 @@ class Dataset:
             InputError: A part is missing, unreadable or not what the manifest says.
         """
         for part in self.parts:
-            rows = read_part(self.folder, part.path, self.spec)
+            rows = read_part(self.folder, part.path, self.spec, self.remedy)
             if verify and column_digest(rows) != part.sha256:
                 raise self._corrupt(part, "its digest does not match the manifest")
             if len(rows) != part.rows:
                 raise self._corrupt(part, f"expected {part.rows} rows, got {len(rows)}")
             yield rows
+
+    def check(self) -> Dataset:
+        """Look that every part is there and as long as the manifest says; reads footers only."""
+        for part in self.parts:
+            with _opened(self.folder, part.path, self.remedy) as file:
+                rows = pq.read_metadata(file).num_rows
+            if rows != part.rows:
+                raise self._corrupt(part, f"expected {part.rows} rows, got {rows}")
+        return self
 
     def verify(self) -> Dataset:
         """Read everything and compare it with the manifest; the dataset itself if all is well."""
@@ -174,26 +206,68 @@ class Dataset:
         return Trajectories(**merged, responses=responses)
 
     def _corrupt(self, part: Part, what: str) -> InputError:
-        return InputError(
-            f"{self.path}/{part.path}: {what}; delete the dataset and generate it again"
+        return InputError(f"{self.path}/{part.path}: {what}; {self.remedy}")
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    """Over all that the manifest says; the digest leaves out what other files may differ in."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def read_part(
+    folder: Folder, path: str, spec: EnvironmentSpec, remedy: str = REMEDY
+) -> Trajectories:
+    """The rows of one Parquet file.
+
+    Raises:
+        InputError: It is missing, damaged, or of another world; the message ends with `remedy`.
+    """
+    where = f"{folder.url}/{path}"
+    with _opened(folder, path, remedy) as file:
+        table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
+    if not table.schema.equals(arrow_schema(spec)):
+        raise InputError(
+            f"{where}: expected the columns of {spec.name}, got {table.schema.names}; {remedy}"
         )
+    _check_metadata(where, table.schema.metadata, spec, remedy)
+    return from_table(table, spec)
 
 
-def read_part(folder: Folder, path: str, spec: EnvironmentSpec) -> Trajectories:
-    """The rows of one Parquet file."""
+@contextmanager
+def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
+    """A part as a file; what goes wrong in the block is said of it."""
     where = f"{folder.url}/{path}"
     if not folder.exists(path):
-        raise InputError(
-            f"{where}: expected a part of the dataset, found none; "
-            "delete the dataset and generate it again"
-        )
+        raise InputError(f"{where}: expected a part of the dataset, found none; {remedy}")
     try:
-        table = pq.read_table(folder.open(path), partitioning=None, page_checksum_verification=True)
+        with folder.open(path) as file:
+            yield file
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
+        raise InputError(f"{where}: expected a Parquet file, got {reason}; {remedy}") from error
+
+
+def _check_metadata(
+    where: str, metadata: dict[bytes, bytes] | None, spec: EnvironmentSpec, remedy: str
+) -> None:
+    """Refuse a part that says that it is of another version or world. It need not say anything."""
+    said = (metadata or {}).get(METADATA_KEY)
+    if said is None:
+        return
+    try:
+        document = json.loads(said)
+        version, environment = document["schema_version"], document["environment"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{where}: expected our metadata, got {error!r}; {remedy}") from error
+    if version != SCHEMA_VERSION:
         raise InputError(
-            f"{where}: expected a Parquet file, got {reason}; delete it and generate again"
-        ) from error
-    if not table.schema.equals(arrow_schema(spec)):
-        raise InputError(f"{where}: expected the columns of {spec.name}, got {table.schema.names}")
-    return from_table(table, spec)
+            f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; "
+            "read it with the Slateflow that wrote it"
+        )
+    if environment != spec.to_dict():
+        given = environment if isinstance(environment, dict) else {}
+        other = [key for key, value in spec.to_dict().items() if given.get(key) != value]
+        raise InputError(
+            f"{where}: expected a part of {spec.name}, got one of a world with other "
+            f"{', '.join(other) or 'fields'}; {remedy}"
+        )

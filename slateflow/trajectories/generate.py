@@ -120,7 +120,7 @@ def _reuse(recipe: Recipe, dataset: Dataset) -> Dataset:
             f"{', '.join(changed) or 'defaults'}; a published dataset never changes, so rename "
             "the recipe or delete the dataset"
         )
-    return dataset
+    return dataset.check()
 
 
 def _make_parts(

@@ -42,9 +42,16 @@ class Folder:
         return Folder(f"{self.url.rstrip('/')}/{name}")
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of that name."""
+        """Whether there is a file of that name.
+
+        Raises:
+            InputError: It cannot be told.
+        """
         filesystem, path = self._located
-        kind = filesystem.get_file_info(f"{path}/{name}").type
+        try:
+            kind = filesystem.get_file_info(f"{path}/{name}").type
+        except OSError as error:
+            raise self._unreadable(name, error) from error
         return bool(kind == pafs.FileType.File)
 
     def read(self, name: str) -> bytes:
