@@ -6,24 +6,20 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.errors import InputError
+from slateflow.trajectories.parts import Part, part_rows, read_part
 from slateflow.trajectories.schema import (
-    METADATA_KEY,
     SCHEMA_VERSION,
     Trajectories,
-    arrow_schema,
     column_digest,
-    from_table,
+    no_rows,
 )
 from slateflow.trajectories.storage import Folder
 
@@ -32,27 +28,6 @@ REMEDY = (
     f"delete its {MANIFEST} and run `slateflow generate` again, "
     "which makes what is damaged and keeps the rest"
 )
-
-
-@dataclass(frozen=True)
-class Part:
-    """One Parquet file of a dataset.
-
-    Attributes:
-        path: File, relative to the dataset.
-        policy: Behaviour policy that made it.
-        seed_block: Number of the block of random numbers that it was made from.
-        episodes: Episodes in it.
-        rows: Steps in it.
-        sha256: Digest over the canonical bytes of its columns (not of the file).
-    """
-
-    path: str
-    policy: str
-    seed_block: int
-    episodes: int
-    rows: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -179,8 +154,7 @@ class Dataset:
     def check(self) -> Dataset:
         """Look that every part is there and as long as the manifest says; reads footers only."""
         for part in self.parts:
-            with _opened(self.folder, part.path, self.remedy) as file:
-                rows = pq.read_metadata(file).num_rows
+            rows = part_rows(self.folder, part.path, self.remedy)
             if rows != part.rows:
                 raise self._corrupt(part, f"expected {part.rows} rows, got {rows}")
         return self
@@ -193,7 +167,7 @@ class Dataset:
 
     def read(self) -> Trajectories:
         """All rows at once."""
-        parts = list(self.iter_parts())
+        parts = list(self.iter_parts()) or [no_rows(self.spec)]
         merged: dict[str, Any] = {
             field.name: np.concatenate([getattr(part, field.name) for part in parts])
             for field in dataclasses.fields(Trajectories)
@@ -212,62 +186,3 @@ class Dataset:
 def _checksum(document: dict[str, Any]) -> str:
     """Over all that the manifest says; the digest leaves out what other files may differ in."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def read_part(
-    folder: Folder, path: str, spec: EnvironmentSpec, remedy: str = REMEDY
-) -> Trajectories:
-    """The rows of one Parquet file.
-
-    Raises:
-        InputError: It is missing, damaged, or of another world; the message ends with `remedy`.
-    """
-    where = f"{folder.url}/{path}"
-    with _opened(folder, path, remedy) as file:
-        table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
-    if not table.schema.equals(arrow_schema(spec)):
-        raise InputError(
-            f"{where}: expected the columns of {spec.name}, got {table.schema.names}; {remedy}"
-        )
-    _check_metadata(where, table.schema.metadata, spec, remedy)
-    return from_table(table, spec)
-
-
-@contextmanager
-def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
-    """A part as a file; what goes wrong in the block is said of it."""
-    where = f"{folder.url}/{path}"
-    if not folder.exists(path):
-        raise InputError(f"{where}: expected a part of the dataset, found none; {remedy}")
-    try:
-        with folder.open(path) as file:
-            yield file
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{where}: expected a Parquet file, got {reason}; {remedy}") from error
-
-
-def _check_metadata(
-    where: str, metadata: dict[bytes, bytes] | None, spec: EnvironmentSpec, remedy: str
-) -> None:
-    """Refuse a part that says that it is of another version or world. It need not say anything."""
-    said = (metadata or {}).get(METADATA_KEY)
-    if said is None:
-        return
-    try:
-        document = json.loads(said)
-        version, environment = document["schema_version"], document["environment"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{where}: expected our metadata, got {error!r}; {remedy}") from error
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; "
-            "read it with the Slateflow that wrote it"
-        )
-    if environment != spec.to_dict():
-        given = environment if isinstance(environment, dict) else {}
-        other = [key for key, value in spec.to_dict().items() if given.get(key) != value]
-        raise InputError(
-            f"{where}: expected a part of {spec.name}, got one of a world with other "
-            f"{', '.join(other) or 'fields'}; {remedy}"
-        )

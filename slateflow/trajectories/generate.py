@@ -20,9 +20,10 @@ from slateflow.environments import EnvironmentSpec, batched_environment
 from slateflow.errors import InputError
 from slateflow.policies import Behaviour, behaviour_policy
 from slateflow.policies.play import play, seed_of
-from slateflow.trajectories.dataset import MANIFEST, Dataset, Part, read_part
+from slateflow.trajectories.dataset import MANIFEST, REMEDY, Dataset
+from slateflow.trajectories.parts import Part, read_part, write_part
 from slateflow.trajectories.recipe import Recipe
-from slateflow.trajectories.schema import METADATA_KEY, Trajectories, column_digest, to_table
+from slateflow.trajectories.schema import METADATA_KEY, Trajectories, column_digest
 from slateflow.trajectories.storage import Folder
 
 BLOCK_EPISODES = 500
@@ -166,18 +167,7 @@ def make_part(recipe: Recipe, folder: Folder, block: Block) -> Part:
 def _write(folder: Folder, block: Block, recipe: Recipe, key: dict[str, Any]) -> tuple[int, str]:
     """Number and digest of the rows that were simulated and written."""
     rows = simulate(recipe.spec, block, recipe.seed)
-    digest = column_digest(rows)
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        to_table(rows, recipe.spec, {**key, "sha256": digest}),
-        sink,
-        compression="lz4",
-        use_dictionary=False,
-        write_statistics=["episode", "step", "reward"],
-        write_page_checksum=True,
-    )
-    folder.write(block.path, memoryview(sink.getvalue()))
-    return len(rows), digest
+    return len(rows), write_part(folder, block.path, rows, recipe.spec, key)
 
 
 def _written(
@@ -191,7 +181,7 @@ def _written(
         document = json.loads(metadata.get(METADATA_KEY, b"{}"))
         if document.get("environment") != spec.to_dict():
             return None
-        rows = read_part(folder, path, spec)
+        rows = read_part(folder, path, spec, REMEDY)
         digest = column_digest(rows)
         # Parquet has checksums for its pages but none for its footer
         wanted = {**key, "sha256": digest}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +41,12 @@ class Trajectories:
         """The arrays under the names of the Parquet columns, in their order."""
         responses = {name: self.responses[name] for name in sorted(self.responses)}
         user = {"user": self.user} if self.user.shape[1] else {}
+        features = math.prod(self.candidates.shape[1:])  # −1 does not do without rows
         return {
             "episode": self.episode,
             "step": self.step,
             **user,
-            "candidates": self.candidates.reshape(len(self), -1),
+            "candidates": self.candidates.reshape(len(self), features),
             "slate": self.slate,
             "propensity": self.propensity,
             "clicked": self.clicked,
@@ -132,6 +134,11 @@ def from_table(table: pa.Table, spec: EnvironmentSpec) -> Trajectories:
         terminated=column("terminated"),
         truncated=column("truncated"),
     )
+
+
+def no_rows(spec: EnvironmentSpec) -> Trajectories:
+    """Logs of that world without a step."""
+    return from_table(arrow_schema(spec).empty_table(), spec)
 
 
 def column_digest(rows: Trajectories) -> str:
