@@ -17,16 +17,19 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 
 class Recommender(mlflow.pyfunc.PythonModel):
-    """One request is one row: `user`, `candidates`, and the optional `step`.
+    """One request is one row: `user`, `candidates`, and the optional `step` and `history`.
 
     One answer is one row: `slate`, positions of the candidates, best first; and `scores`, one
-    number a candidate. Without `step` the session is taken to be at its beginning.
+    number a candidate. Without `step` the session is taken to be at its beginning. `history` is
+    for models that remember the session: a list for each earlier step, oldest first, of the
+    user's features then, the shown candidates' features row by row, the clicked place (−1 for
+    none) and the reward. Other models take no notice of it.
     """
 
     def load_context(self, context: Any) -> None:
         """Read the weights and the scoring function that lie beside them."""
         code = _module(Path(context.artifacts["scorer"]))
-        self.scorer = code.Scorer.load(context.artifacts["weights"])
+        self.scorer = code.SCORER.load(context.artifacts["weights"])
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -37,8 +40,9 @@ class Recommender(mlflow.pyfunc.PythonModel):
             if name not in model_input:
                 raise _invalid(f"column {name}: expected it, got {list(model_input)}")
         users = self._numbers(model_input["user"], "user", (self.scorer.user_size,))
-        document_size = len(self.scorer.offset) - self.scorer.user_size - 1
-        candidates = self._numbers(model_input["candidates"], "candidates", (-1, document_size))
+        shape = (-1, self.scorer.document_size)
+        candidates = self._numbers(model_input["candidates"], "candidates", shape)
+        memories = self._memories(model_input)
         steps = self._steps(model_input)
         slates: list[Any] = [None] * len(model_input)
         scores: list[Any] = [None] * len(model_input)
@@ -49,6 +53,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
                 np.stack([users[row] for row in rows]),
                 steps[rows],
                 np.stack([candidates[row] for row in rows]),
+                memories[rows],
             )
             shown = min(self.scorer.slate_size, count)
             best = np.argsort(-scored, axis=1, kind="stable")[:, :shown]
@@ -57,9 +62,40 @@ class Recommender(mlflow.pyfunc.PythonModel):
                 scores[row] = scored[place].tolist()
         return pd.DataFrame({"slate": slates, "scores": scores}, index=model_input.index)
 
+    def _memories(self, model_input: pd.DataFrame) -> np.ndarray:
+        """What the model remembers of each row's session, from its history."""
+        scorer = self.scorer
+        memories = np.zeros((len(model_input), scorer.memory_size))
+        if "history" not in model_input or not scorer.memory_size:
+            return memories
+        users, places = scorer.user_size, scorer.slate_size
+        size = users + places * scorer.document_size + 2
+        column = [() if _missing(value) else value for value in model_input["history"]]
+        sessions = self._numbers(pd.Series(column, dtype=object), "history", (0, size))
+        lengths = np.array([len(session) for session in sessions])
+        for step in range(lengths.max(initial=0)):  # of all sessions that last as long
+            rows = np.flatnonzero(lengths > step)
+            events = np.stack([sessions[row][step] for row in rows])
+            clicked = events[:, -2].astype(np.int64)
+            if (
+                (clicked != events[:, -2]).any()
+                or (clicked < -1).any()
+                or (clicked >= places).any()
+            ):
+                raise _invalid(
+                    f"history: expected a clicked place from 0 to {places - 1}, or -1 for none, "
+                    f"before the reward, got others in step {step}"
+                )
+            shown = events[:, users:-2].reshape(len(rows), places, -1)
+            memories[rows] = scorer.remember(
+                memories[rows], events[:, :users], shown, clicked, events[:, -1]
+            )
+        return memories
+
     def _numbers(self, column: pd.Series, name: str, shape: tuple[int, ...]) -> list[np.ndarray]:
-        """The column's rows as arrays of that shape; −1 stands for one or more."""
-        expected = " × ".join("N" if size < 0 else str(size) for size in shape)
+        """The column's rows as arrays of that shape; −1 is one or more, 0 before others any."""
+        free = shape[0] <= 0 and len(shape) > 1
+        expected = " × ".join(["N", *map(str, shape[1:])] if free else map(str, shape))
         rows = []
         for index, value in enumerate(column):
             try:
@@ -73,9 +109,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
                 ) from error
             if not array.size and shape[0] <= 0:
                 array = array.reshape(0, *shape[1:])
-            fits = len(array.shape) == len(shape) and all(
-                size in (-1, got) for size, got in zip(shape, array.shape, strict=True)
-            )
+            fits = array.ndim == len(shape) and array.shape[free:] == shape[free:]
             if not fits or (shape[0] < 0 and not len(array)):
                 got = " × ".join(map(str, array.shape))
                 raise _invalid(f"{name}, row {index}: expected {expected} numbers, got {got}")
@@ -91,6 +125,10 @@ class Recommender(mlflow.pyfunc.PythonModel):
         if (steps < 0).any() or (steps != np.floor(steps)).any():
             raise _invalid("step: expected whole numbers from 0, got others")
         return steps.astype(np.int64)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
 
 
 def _invalid(message: str) -> MlflowException:

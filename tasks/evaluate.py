@@ -11,7 +11,7 @@ from prefect import task
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, judge, optimal_return, standard_error
-from slateflow.policies import Policy, RandomPolicy, Scorer, ScoringPolicy
+from slateflow.policies import AnyScorer, Policy, RandomPolicy, ScoringPolicy
 from tasks.progress import stage
 from tasks.references import (
     BaselineReport,
@@ -62,12 +62,12 @@ def evaluate_models(
     return report
 
 
-def _policy(scorer: Scorer, spec: EnvironmentSpec) -> Policy:
-    features = spec.user_size + 1 + spec.document_size
-    if len(scorer.offset) != features or scorer.slate_size != spec.slate_size:
+def _policy(scorer: AnyScorer, spec: EnvironmentSpec) -> Policy:
+    sizes = ("user_size", "document_size", "slate_size")
+    wanted, got = ({name: getattr(one, name) for name in sizes} for one in (spec, scorer))
+    if wanted != got:
         raise InputError(
-            f"model: expected {features} features and slates of {spec.slate_size} for {spec.name}, "
-            f"got {len(scorer.offset)} and {scorer.slate_size}; train it on this environment"
+            f"model: expected {wanted} for {spec.name}, got {got}; train it on this environment"
         )
     return ScoringPolicy(scorer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import tempfile
 from pathlib import Path
@@ -11,8 +12,7 @@ import numpy as np
 from prefect import get_run_logger, task
 
 from slateflow.environments import EnvironmentSpec, Observation, batched_environment
-from slateflow.policies import Scorer, ScoringPolicy
-from slateflow.policies import scorer as scorer_module
+from slateflow.policies import AnyScorer, ScoringPolicy
 from tasks.progress import stage
 from tasks.references import CandidateReport, RegisteredVersion, VerdictReport
 from tasks.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
@@ -63,7 +63,7 @@ def request_frame(observation: Observation) -> pd.DataFrame:
     )
 
 
-def _log_model(run_id: str, weights: Scorer, example: pd.DataFrame) -> str:
+def _log_model(run_id: str, weights: AnyScorer, example: pd.DataFrame) -> str:
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -76,6 +76,7 @@ def _log_model(run_id: str, weights: Scorer, example: pd.DataFrame) -> str:
                 ColSpec(numbers, "user"),
                 ColSpec(Array(numbers), "candidates"),
                 ColSpec(DataType.long, "step", required=False),
+                ColSpec(Array(numbers), "history", required=False),
             ]
         ),
         outputs=Schema([ColSpec(Array(DataType.long), "slate"), ColSpec(numbers, "scores")]),
@@ -86,7 +87,7 @@ def _log_model(run_id: str, weights: Scorer, example: pd.DataFrame) -> str:
         logged = mlflow.pyfunc.log_model(
             name="recommender",
             python_model=str(PROJECT / "mlflow" / "recommender.py"),
-            artifacts={"weights": str(path), "scorer": str(scorer_module.__file__)},
+            artifacts={"weights": str(path), "scorer": inspect.getfile(type(weights))},
             signature=signature,
             input_example=example,
             pip_requirements=["mlflow-skinny", "numpy", "pandas"],
@@ -152,7 +153,9 @@ def _description(winner: CandidateReport, verdict: VerdictReport) -> str:
     )
 
 
-def _ask_once(uri: str, example: pd.DataFrame, weights: Scorer, observation: Observation) -> None:
+def _ask_once(
+    uri: str, example: pd.DataFrame, weights: AnyScorer, observation: Observation
+) -> None:
     """Load the registered version and compare its slates with the policy's that was evaluated."""
     import mlflow
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from slateflow.errors import InputError
 from slateflow.learners import TrainingReport
-from slateflow.policies import Scorer
+from slateflow.policies import AnyScorer
+from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def model_name(environment: str) -> str:
 
 
 def log_training(
-    client: MlflowClient, dataset: Dataset, scorer: Scorer, report: TrainingReport
+    client: MlflowClient, dataset: Dataset, scorer: AnyScorer, report: TrainingReport
 ) -> str:
     """Log a finished training as a run: parameters, curves, the dataset, the weights.
 
@@ -155,10 +156,10 @@ def _dataset_input(dataset: Dataset) -> Any:
     return DatasetInput(logged, [InputTag("mlflow.data.context", "training")])
 
 
-def load_scorer(client: MlflowClient, run_id: str) -> Scorer:
+def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
     """The weights that a run logged."""
     with tempfile.TemporaryDirectory() as folder:
-        return Scorer.load(client.download_artifacts(run_id, SCORER_FILE, folder))
+        return read_scorer(client.download_artifacts(run_id, SCORER_FILE, folder))
 
 
 def run_url(client: MlflowClient, run_id: str) -> str | None:

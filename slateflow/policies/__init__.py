@@ -1,6 +1,14 @@
 """Policies: what chooses slates, and with which probability."""
 
-from slateflow.policies.base import Policy, Propensities, SlateDistribution, Slates, top_slates
+from slateflow.policies.base import (
+    Policy,
+    Propensities,
+    Session,
+    SessionPolicy,
+    SlateDistribution,
+    Slates,
+    top_slates,
+)
 from slateflow.policies.behaviour import (
     BEHAVIOURS,
     Behaviour,
@@ -10,14 +18,16 @@ from slateflow.policies.behaviour import (
     behaviour_labels,
     behaviour_policy,
 )
-from slateflow.policies.learned import ScoringPolicy
+from slateflow.policies.learned import AnyScorer, ScoringPolicy, load_scorer
 from slateflow.policies.mixture import EpsilonMixture
 from slateflow.policies.rules import ScoringRule, scoring_rule
 from slateflow.policies.scorer import Scorer
+from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.policies.softmax import SoftmaxPolicy
 
 __all__ = [
     "BEHAVIOURS",
+    "AnyScorer",
     "Behaviour",
     "EpsilonMixture",
     "GreedyPolicy",
@@ -27,12 +37,16 @@ __all__ = [
     "Scorer",
     "ScoringPolicy",
     "ScoringRule",
+    "Session",
+    "SessionPolicy",
     "SlateDistribution",
+    "SlateScorer",
     "Slates",
     "SoftmaxPolicy",
     "behaviour_label",
     "behaviour_labels",
     "behaviour_policy",
+    "load_scorer",
     "scoring_rule",
     "top_slates",
 ]

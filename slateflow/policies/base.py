@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,29 @@ class SlateDistribution(Policy, Protocol):
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
         """Probabilities (B,) of showing exactly these slates (B, K)."""
+        ...
+
+
+class Session(Policy, Protocol):
+    """A policy in the middle of B sessions, which remembers what came of the earlier steps."""
+
+    def remember(
+        self,
+        observation: Observation,
+        slates: Slates,
+        clicked: NDArray[np.int32],
+        rewards: NDArray[np.float64],
+    ) -> None:
+        """Take in what came of a step: the clicked places (B,), −1 for none, and rewards (B,)."""
+        ...
+
+
+@runtime_checkable
+class SessionPolicy(Policy, Protocol):
+    """A policy that can follow sessions from their beginning."""
+
+    def begin(self, users: int) -> Session:
+        """The policy for `users` sessions that start now."""
         ...
 
 

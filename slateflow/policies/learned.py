@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slateflow.environments import Observation
 from slateflow.policies.base import Propensities, Slates, top_slates
 from slateflow.policies.scorer import Scorer
+from slateflow.policies.slate_scorer import SlateScorer
+
+AnyScorer = Scorer | SlateScorer
+"""What a learner gives back."""
+
+
+def load_scorer(path: str | Path) -> AnyScorer:
+    """The scorer of whichever kind that its `save` wrote."""
+    with np.load(path, allow_pickle=False) as stored:
+        kind = SlateScorer if "choice_weights" in stored.files else Scorer
+    return kind.load(path)
 
 
 @dataclass(frozen=True)
 class ScoringPolicy:
-    """Shows the candidates with the highest scores."""
+    """Shows the candidates with the highest scores.
 
-    scorer: Scorer
+    Asked without a session, it takes every user to be at the session's beginning.
+    """
+
+    scorer: AnyScorer
+
+    def begin(self, users: int) -> ScoringSession:
+        """The policy for `users` sessions that start now."""
+        return ScoringSession(self.scorer, np.zeros((users, self.scorer.memory_size)))
+
+    def act(
+        self, observation: Observation, rng: np.random.Generator
+    ) -> tuple[Slates, Propensities]:
+        """Rank the candidates by their scores."""
+        return self.begin(len(observation["candidates"])).act(observation, rng)
+
+
+@dataclass
+class ScoringSession:
+    """A scoring policy in the middle of B sessions, with what it remembers of them."""
+
+    scorer: AnyScorer
+    memory: NDArray[np.float64] = field(repr=False)  # (B, M)
 
     def act(
         self, observation: Observation, rng: np.random.Generator
@@ -23,6 +57,20 @@ class ScoringPolicy:
         """Rank the candidates by their scores."""
         del rng  # deterministic
         scores = self.scorer.scores(
-            observation["user"], observation["step"][:, 0], observation["candidates"]
+            observation["user"], observation["step"][:, 0], observation["candidates"], self.memory
         )
         return top_slates(scores, self.scorer.slate_size), np.ones(len(scores))
+
+    def remember(
+        self,
+        observation: Observation,
+        slates: Slates,
+        clicked: NDArray[np.int32],
+        rewards: NDArray[np.float64],
+    ) -> None:
+        """Take in what came of a step."""
+        if self.memory.size:
+            shown = np.take_along_axis(observation["candidates"], slates[:, :, None], axis=1)
+            self.memory = self.scorer.remember(
+                self.memory, observation["user"], shown, clicked, rewards
+            )

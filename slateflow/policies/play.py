@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import BatchedEnvironment, Observation
-from slateflow.policies.base import Policy, Propensities, Slates
+from slateflow.policies.base import Policy, Propensities, SessionPolicy, Slates
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,17 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int) -> Iterator[St
     world, choices = np.random.SeedSequence(seed).spawn(2)
     rng = np.random.Generator(np.random.SFC64(choices))
     observation, _ = env.reset(seed=seed_of(world))
+    session = policy.begin(env.num_envs) if isinstance(policy, SessionPolicy) else None
     alive = np.ones(env.num_envs, dtype=np.bool_)
     while alive.any():
-        slates, propensities = policy.act(observation, rng)
+        slates, propensities = (session or policy).act(observation, rng)
         following, rewards, terminated, truncated, responses = env.step(slates)
         yield Step(
             observation, slates, propensities, rewards, responses, terminated, truncated, alive
         )
         alive = alive & ~(terminated | truncated)
+        if session is not None and alive.any():
+            session.remember(observation, slates, responses["clicked"], rewards)
         observation = following
 
 

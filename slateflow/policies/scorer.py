@@ -1,6 +1,6 @@
 """The learned scoring function: one candidate in, one number out, weights shared by all.
 
-This one file serves twice. Policies are evaluated with it, and every registered model version
+This one file serves twice. Policies are evaluated with it, and a registered model version
 carries a copy of it as an artifact, which is why it needs nothing but NumPy.
 """
 
@@ -16,12 +16,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores from (user, steps left, candidate): powers, then ReLU layers, then a linear head.
+    """Scores from (user, memory, steps left, candidate): powers, then ReLU layers, then a head.
 
-    The features are x = (user, steps left, candidate), F = U + 1 + D of them, where the steps
-    left are counted up to `window` and divided by it. A linear or polynomial scorer has no
-    layers; a network has no powers. The head has a row of weights for each number of steps
+    The features are x = (user, memory, steps left, candidate), F = U + M + 1 + D of them, where
+    the steps left are counted up to `window` and divided by it. A linear or polynomial scorer has
+    no layers; a network has no powers. The head has a row of weights for each number of steps
     left from 1 to S, and the last row serves all that are further away.
+
+    The memory is what stays of the session where the user's state is hidden: for each of the
+    `decays`, the sum of the clicked candidates' features and of the rewards, (D + 1) numbers, in
+    which a step weighs that factor less than the one after it.
 
     Attributes:
         user_size: U, features of the user.
@@ -35,6 +39,7 @@ class Scorer:
         head_bias: (S,).
         weights: One (inputs, outputs) matrix a layer.
         biases: One (outputs,) vector a layer.
+        decays: (H,) factors of the memory; none where nothing is remembered.
     """
 
     user_size: int
@@ -48,21 +53,65 @@ class Scorer:
     head_bias: Array
     weights: tuple[Array, ...] = field(default=())
     biases: tuple[Array, ...] = field(default=())
+    decays: Array = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def document_size(self) -> int:
+        """D, features of a candidate."""
+        decays = len(self.decays)
+        return (len(self.offset) - self.user_size - 1 - decays) // (decays + 1)
+
+    @property
+    def memory_size(self) -> int:
+        """M, numbers that are remembered of a session."""
+        return len(self.decays) * (self.document_size + 1)
 
     def scores(
         self,
         user: NDArray[np.floating],
         step: NDArray[np.integer],
         candidates: NDArray[np.floating],
+        memory: Array | None = None,
     ) -> Array:
-        """Scores (B, N) of `candidates` (B, N, D) for `user` (B, U) at `step` (B,)."""
+        """Scores (B, N) of `candidates` (B, N, D) for `user` (B, U) at `step` (B,).
+
+        Without a `memory` (B, M) the sessions are taken to be at their beginning.
+        """
+        if memory is None:
+            memory = np.zeros((len(candidates), self.memory_size))
         left = np.clip(self.horizon - np.asarray(step), 1, None)
-        hidden = self._features(np.asarray(user), left, np.asarray(candidates))
+        known = np.concatenate([user, memory], axis=1)
+        hidden = self._features(known, left, np.asarray(candidates))
         for weight, bias in zip(self.weights, self.biases, strict=True):
             hidden = np.maximum(hidden @ weight + bias, 0.0)
         row = np.minimum(left, len(self.head)) - 1
         scored = np.matmul(hidden, self.head[row][:, :, None])[:, :, 0]
         return np.asarray(scored + self.head_bias[row][:, None])
+
+    def remember(
+        self,
+        memory: Array,
+        user: NDArray[np.floating],
+        shown: NDArray[np.floating],
+        clicked: NDArray[np.integer],
+        reward: NDArray[np.floating],
+    ) -> Array:
+        """The memory (B, M) after a step.
+
+        Args:
+            memory: (B, M) before it; zeros at the beginning.
+            user: (B, U) before it.
+            shown: (B, K, D) the slate.
+            clicked: (B,) the clicked place, −1 for none.
+            reward: (B,).
+        """
+        del user
+        place = np.maximum(clicked, 0)[:, None, None]
+        chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]
+        event = np.concatenate([chosen, reward[:, None]], axis=1)  # (B, D + 1)
+        past = memory.reshape(len(memory), len(self.decays), -1)
+        kept: Array = past * self.decays[:, None] + event[:, None]
+        return kept.reshape(memory.shape)
 
     def _features(
         self,
@@ -102,3 +151,7 @@ class Scorer:
         for name in ("user_size", "slate_size", "horizon", "window"):
             arrays[name] = int(arrays[name])
         return cls(**arrays)
+
+
+SCORER = Scorer
+"""What a registered version loads its weights with."""
