@@ -52,7 +52,7 @@ class BatchedLongTermSatisfaction(BatchedEnvironment[LongTermSatisfactionSpec]):
         assert candidates is not None
         first = np.take_along_axis(candidates[:, :, 0], slates[:, :1], axis=1)[:, 0]
         clickbait = first.astype(np.float64)  # RecSim's user always clicks the first place
-        noise = self._responses.standard_normal((2, self.num_envs))
+        noise = self._responses.standard_normal((2, self.num_envs), lanes_last=True)
         reward = dynamics.watch_time(spec, self._satisfaction, clickbait, noise[0])
         self._exposure = dynamics.next_exposure(spec, self._exposure, clickbait, noise[1])
         self._satisfaction = dynamics.satisfaction(spec, self._exposure)
@@ -150,7 +150,8 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
         self._candidates = one_hot(self._clusters, spec.num_features)
 
     def _respond(self, slates: NDArray[Any]) -> Response:
-        spec, uniform = self.environment_spec, self._responses.random((2, self.num_envs))
+        spec = self.environment_spec
+        uniform = self._responses.random((2, self.num_envs), lanes_last=True)
         clusters = np.take_along_axis(self._clusters, slates, axis=1)
         quality = np.take_along_axis(self._quality, slates, axis=1)
         clicked = evolution.clicked_place(spec, self._interests, clusters, uniform[0])
@@ -176,19 +177,21 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
         return self._interests.astype(np.float32)
 
 
-def batched_environment(spec: EnvironmentSpec, num_envs: int) -> BatchedEnvironment[Any]:
-    """The batched simulator of a world.
+def batched_environment(
+    spec: EnvironmentSpec, num_envs: int, autoreset: bool = True
+) -> BatchedEnvironment[Any]:
+    """The batched simulator of a world; the arguments are those of `BatchedEnvironment`.
 
     Raises:
         InputError: There is none for it.
     """
     match spec:
         case LongTermSatisfactionSpec():
-            return BatchedLongTermSatisfaction(spec, num_envs)
+            return BatchedLongTermSatisfaction(spec, num_envs, autoreset)
         case InterestEvolutionSpec():
-            return BatchedInterestEvolution(spec, num_envs)
+            return BatchedInterestEvolution(spec, num_envs, autoreset)
         case InterestExplorationSpec():
-            return BatchedInterestExploration(spec, num_envs)
+            return BatchedInterestExploration(spec, num_envs, autoreset)
     raise unknown("world", spec.world, WORLDS)
 
 

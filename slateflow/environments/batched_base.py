@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from slateflow.environments.observation import Observation, observation_space
 from slateflow.environments.slates import SlateSpace, distinct
 from slateflow.environments.spec import EnvironmentSpec
+from slateflow.environments.streams import Streams
 from slateflow.errors import InputError
 
 Spec = TypeVar("Spec", bound=EnvironmentSpec)
@@ -36,14 +38,19 @@ class BatchedEnvironment(
     Args:
         spec: The world's parameters.
         num_envs: Users in lockstep (B).
+        autoreset: Whether the next user follows in a lane whose episode has ended. Without it
+            the lane idles until all are reset, what it gives until then means nothing, and no
+            numbers are drawn for followers.
     """
 
-    def __init__(self, spec: Spec, num_envs: int = 1) -> None:
+    def __init__(self, spec: Spec, num_envs: int = 1, autoreset: bool = True) -> None:
         if num_envs < 1:
             raise InputError(f"num_envs: expected at least 1, got {num_envs}")
         self.environment_spec = spec
         self.num_envs = num_envs
-        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
+        self._autoreset = autoreset
+        mode = AutoresetMode.NEXT_STEP if autoreset else AutoresetMode.DISABLED
+        self.metadata = {"autoreset_mode": mode, "render_modes": []}
         self.single_observation_space = observation_space(spec)
         self.single_action_space = SlateSpace(spec.num_candidates, spec.slate_size)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -51,14 +58,29 @@ class BatchedEnvironment(
         self._running = False  # before the first reset
         self._steps: NDArray[np.int32] = np.zeros(num_envs, dtype=np.int32)
         self._over: Lanes = np.zeros(num_envs, dtype=np.bool_)
-        self._seed_streams(np.random.SeedSequence())
+        self._seed_streams([np.random.SeedSequence()])
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode in every lane; without a seed the streams go on."""
+        """Start an episode in every lane.
+
+        Args:
+            seed: Where the streams start; without one they go on. Several seeds share the lanes
+                out evenly, and each gives its lanes what it would give them alone.
+            options: None are known.
+        """
         if seed is not None:
-            self._seed_streams(np.random.SeedSequence(seed))
+            seeds = [seed] if isinstance(seed, int | np.integer) else list(seed)
+            if not seeds or self.num_envs % len(seeds):
+                raise InputError(
+                    f"seed: expected a number of seeds that divides {self.num_envs} lanes, "
+                    f"got {len(seeds)}"
+                )
+            self._seed_streams([np.random.SeedSequence(int(one)) for one in seeds])
         self._welcome(np.ones(self.num_envs, dtype=np.bool_))
         self._steps = np.zeros(self.num_envs, dtype=np.int32)
         self._over = np.zeros(self.num_envs, dtype=np.bool_)
@@ -77,6 +99,7 @@ class BatchedEnvironment(
             place, −1 for none) and the response columns, each (B,). The call after the last
             step of a lane's episode ignores the lane's action and resets it: reward and
             response are 0 there, `clicked` is −1. Where it resets every lane, infos are empty.
+            Without autoreset the lane idles with the same blanks.
 
         Raises:
             InputError: The actions are no slates of distinct candidates.
@@ -87,8 +110,10 @@ class BatchedEnvironment(
         slates = self._checked(actions, over)
         self._steps = self._steps + np.int32(1)
         rewards, terminated, responses = self._respond(slates)
-        self._welcome(over)
-        if over.any():
+        any_over = bool(over.any())
+        if self._autoreset:
+            self._welcome(over)
+        if any_over:
             self._steps[over] = 0
             rewards, terminated = np.where(over, 0.0, rewards), terminated & ~over
             for name, values in responses.items():
@@ -96,6 +121,8 @@ class BatchedEnvironment(
                 responses[name] = np.where(over, blank, values)
         truncated = (self._steps >= self.environment_spec.horizon) & ~terminated
         self._over = terminated | truncated
+        if any_over and not self._autoreset:
+            self._over |= over
         if self.environment_spec.resample_documents:
             self._draw_candidates()
         return self._observe(), rewards, terminated, truncated, {} if over.all() else responses
@@ -130,9 +157,11 @@ class BatchedEnvironment(
             f"below {spec.num_candidates}, got {slates.dtype} {slates.shape}: {slates[:3].tolist()}"
         )
 
-    def _seed_streams(self, sequence: np.random.SeedSequence) -> None:
+    def _seed_streams(self, sequences: Sequence[np.random.SeedSequence]) -> None:
+        children = zip(*(sequence.spawn(3) for sequence in sequences), strict=True)
         self._users, self._documents, self._responses = (
-            np.random.Generator(np.random.SFC64(child)) for child in sequence.spawn(3)
+            Streams([np.random.Generator(np.random.SFC64(child)) for child in group])
+            for group in children
         )
         self._candidates: NDArray[np.float32] | None = None
 

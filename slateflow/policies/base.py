@@ -32,6 +32,7 @@ class SlateDistribution(Policy, Protocol):
         ...
 
 
+@runtime_checkable
 class Session(Policy, Protocol):
     """A policy in the middle of B sessions, which remembers what came of the earlier steps."""
 
@@ -55,7 +56,7 @@ class SessionPolicy(Policy, Protocol):
         ...
 
 
-def top_slates(scores: NDArray[np.floating], slate_size: int) -> Slates:
+def top_slates(scores: NDArray[Any], slate_size: int) -> Slates:
     """The `slate_size` best candidates, best first; of equals the first.
 
     Example:
@@ -63,7 +64,8 @@ def top_slates(scores: NDArray[np.floating], slate_size: int) -> Slates:
         array([[1, 2, 3]], dtype=int32)
     """
     # −∞ marks a candidate that is taken, so no score may be as low
-    remaining = np.maximum(np.asarray(scores, dtype=np.float64), np.finfo(np.float64).min)
+    scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
+    remaining = np.maximum(scores, np.finfo(scores.dtype).min)
     slates = np.empty((len(remaining), slate_size), dtype=np.int32)
     rows = np.arange(len(remaining))
     for place in range(slate_size):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import BatchedEnvironment, Observation
-from slateflow.policies.base import Policy, Propensities, SessionPolicy, Slates
+from slateflow.policies.base import Policy, Propensities, Session, SessionPolicy, Slates
 
 
 @dataclass(frozen=True)
@@ -27,27 +27,75 @@ class Step:
     alive: NDArray[np.bool_]  # (B,), False where the user's episode has ended before this step
 
 
-def play(env: BatchedEnvironment[Any], policy: Policy, seed: int) -> Iterator[Step]:
+def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]) -> Iterator[Step]:
     """Play one episode of every lane.
 
     The world's numbers and the policy's come from separate streams of `seed`, so that the
     users and candidates are the same for every policy.
+
+    Args:
+        env: The lanes.
+        policy: What chooses the slates.
+        seed: Several seeds share the lanes out evenly; each gives what it would give alone.
     """
-    world, choices = np.random.SeedSequence(seed).spawn(2)
-    rng = np.random.Generator(np.random.SFC64(choices))
-    observation, _ = env.reset(seed=seed_of(world))
-    session = policy.begin(env.num_envs) if isinstance(policy, SessionPolicy) else None
+    seeds = [seed] if isinstance(seed, int) else seed
+    streams = [np.random.SeedSequence(one).spawn(2) for one in seeds]
+    observation, _ = env.reset(seed=[seed_of(world) for world, _ in streams])
+    share = env.num_envs // len(seeds)
+    actors = [
+        _Actor(
+            policy.begin(share) if isinstance(policy, SessionPolicy) else policy,
+            np.random.Generator(np.random.SFC64(choices)),
+            slice(number * share, (number + 1) * share),
+        )
+        for number, (_, choices) in enumerate(streams)
+    ]
     alive = np.ones(env.num_envs, dtype=np.bool_)
     while alive.any():
-        slates, propensities = (session or policy).act(observation, rng)
+        acts = [actor.act(observation) for actor in actors]
+        slates = np.concatenate([slates for slates, _ in acts])
+        propensities = np.concatenate([propensities for _, propensities in acts])
         following, rewards, terminated, truncated, responses = env.step(slates)
         yield Step(
             observation, slates, propensities, rewards, responses, terminated, truncated, alive
         )
         alive = alive & ~(terminated | truncated)
-        if session is not None and alive.any():
-            session.remember(observation, slates, responses["clicked"], rewards)
+        if alive.any():
+            for actor in actors:
+                actor.remember(observation, slates, responses["clicked"], rewards)
         observation = following
+
+
+@dataclass(frozen=True)
+class _Actor:
+    """A policy in the share of the lanes that one seed has."""
+
+    policy: Policy
+    rng: np.random.Generator
+    lanes: slice
+
+    def act(self, observation: Observation) -> tuple[Slates, Propensities]:
+        return self.policy.act(self._seen(observation), self.rng)
+
+    def remember(
+        self,
+        observation: Observation,
+        slates: Slates,
+        clicked: NDArray[np.int32],
+        rewards: NDArray[np.float64],
+    ) -> None:
+        if isinstance(self.policy, Session):
+            lanes = self.lanes
+            self.policy.remember(
+                self._seen(observation), slates[lanes], clicked[lanes], rewards[lanes]
+            )
+
+    def _seen(self, observation: Observation) -> Observation:
+        return {
+            "user": observation["user"][self.lanes],
+            "candidates": observation["candidates"][self.lanes],
+            "step": observation["step"][self.lanes],
+        }
 
 
 def seed_of(sequence: np.random.SeedSequence) -> int:

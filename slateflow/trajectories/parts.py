@@ -13,16 +13,20 @@ import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.trajectories.parquet import parquet_bytes
 from slateflow.trajectories.schema import (
     METADATA_KEY,
     SCHEMA_VERSION,
     Trajectories,
     arrow_schema,
     column_digest,
+    file_schema,
     from_table,
-    to_table,
 )
 from slateflow.trajectories.storage import Folder
+
+STATISTICS = ("episode", "step", "reward")
+"""Columns whose smallest and largest value each file tells, so that readers can skip it."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,8 @@ def write_part(
     `key` says what is in it, and stands with the digest in the file's metadata.
     """
     digest = column_digest(rows)
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        to_table(rows, spec, {**key, "sha256": digest}),
-        sink,
-        compression="lz4",
-        use_dictionary=False,
-        write_statistics=["episode", "step", "reward"],
-        write_page_checksum=True,
-    )
-    folder.write(path, memoryview(sink.getvalue()))
+    schema = file_schema(spec, {**key, "sha256": digest})
+    folder.write(path, parquet_bytes(rows.columns(), schema, STATISTICS))
     return digest
 
 

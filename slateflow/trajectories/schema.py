@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -36,6 +37,16 @@ class Trajectories:
 
     def __len__(self) -> int:
         return len(self.episode)
+
+    def part(self, rows: slice) -> Trajectories:
+        """Some of the rows, in the same memory."""
+        arrays = {
+            field.name: getattr(self, field.name)[rows]
+            for field in dataclasses.fields(self)
+            if field.name != "responses"
+        }
+        responses = {name: values[rows] for name, values in self.responses.items()}
+        return Trajectories(**arrays, responses=responses)
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays under the names of the Parquet columns, in their order."""
@@ -86,9 +97,20 @@ def arrow_schema(spec: EnvironmentSpec) -> pa.Schema:
     return pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in types.items()])
 
 
+def file_schema(spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Schema:
+    """The same with the metadata of a file, which say how its rows were made."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "environment": spec.to_dict(),
+        "part": part_key,
+    }
+    metadata = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
+    return arrow_schema(spec).with_metadata(metadata)
+
+
 def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Table:
     """The rows as an Arrow table; its metadata says how they were made."""
-    schema = arrow_schema(spec)
+    schema = file_schema(spec, part_key)
     columns = rows.columns()
     arrays = []
     for field in schema:
@@ -98,13 +120,7 @@ def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
         else:
             arrays.append(pa.array(values, type=field.type))
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "environment": spec.to_dict(),
-        "part": part_key,
-    }
-    metadata = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
-    return pa.Table.from_arrays(arrays, schema=schema.with_metadata(metadata))
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def from_table(table: pa.Table, spec: EnvironmentSpec) -> Trajectories:

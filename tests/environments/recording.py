@@ -87,10 +87,10 @@ class Player:
     def __init__(self, uniforms=None, normals=None, integers=None) -> None:
         self._uniforms, self._normals, self._integers = uniforms, normals, integers
 
-    def random(self, size) -> np.ndarray:
+    def random(self, size, lanes_last=False) -> np.ndarray:
         return np.reshape(self._uniforms(), size)
 
-    def standard_normal(self, size) -> np.ndarray:
+    def standard_normal(self, size, lanes_last=False) -> np.ndarray:
         return np.reshape(self._normals(), size)
 
     def integers(self, low, high, size) -> np.ndarray:

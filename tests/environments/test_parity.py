@@ -96,10 +96,10 @@ class Player:
 
     next: np.ndarray
 
-    def random(self, size, dtype=np.float64) -> np.ndarray:
+    def random(self, size, dtype=np.float64, lanes_last=False) -> np.ndarray:
         return self._given(size).astype(dtype)
 
-    def standard_normal(self, size) -> np.ndarray:
+    def standard_normal(self, size, lanes_last=False) -> np.ndarray:
         return self._given(size)
 
     def _given(self, size) -> np.ndarray:
