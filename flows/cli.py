@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from flows.dataset_commands import add_dataset_commands
 from slateflow.errors import InputError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -81,18 +82,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_dataset_options(generate)
 
     train = add("train", _train, "train learners on a recipe's dataset")
-    train.add_argument("recipe", help="name of a recipe in datasets/")
+    train.add_argument("recipe", help="name of a recipe in datasets/, or of an imported dataset")
     _add_dataset_options(train)
     _add_learners(train)
 
     evaluate = add("evaluate", _evaluate, "play the newest models of a recipe against random")
-    evaluate.add_argument("recipe", help="name of a recipe in datasets/")
+    evaluate.add_argument("recipe", help="name of a recipe in datasets/, or of an imported dataset")
     _add_dataset_options(evaluate)
     _add_learners(evaluate)
     _add_evaluation_episodes(evaluate)
 
     register = add("register", _register, "evaluate, and make the winner the champion")
-    register.add_argument("recipe", help="name of a recipe in datasets/")
+    register.add_argument("recipe", help="name of a recipe in datasets/, or of an imported dataset")
     _add_dataset_options(register)
     _add_learners(register)
     _add_evaluation_episodes(register)
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     baseline.add_argument("--seed", type=int, default=0, help="default 0")
 
     add("environments", _environments, "the presets and their parameters")
+    add_dataset_commands(add)
     return parser
 
 
@@ -148,7 +150,7 @@ def _learners(options: argparse.Namespace) -> list[str]:
 def _check(options: argparse.Namespace) -> None:
     """Refuse what Prefect would refuse with a traceback."""
     from slateflow.environments import preset
-    from tasks.generate import find_recipe
+    from tasks.generate import find_logs, find_recipe
 
     if hasattr(options, "environment") and options.command is not _baseline:
         preset(options.environment)
@@ -159,8 +161,10 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--{flag}: expected at least {least}, got {value}")
     if options.seed is not None and options.seed < 0:
         raise InputError(f"--seed: expected 0 or more, got {options.seed}")
-    recipe = getattr(options, "recipe", None) or options.environment
-    if hasattr(options, "data"):
+    if options.command in (_train, _evaluate, _register):
+        find_logs(options.recipe, options.episodes, options.seed, options.data)
+    elif hasattr(options, "data"):
+        recipe = getattr(options, "recipe", None) or options.environment
         find_recipe(recipe, options.episodes, options.seed)
 
 
@@ -225,10 +229,10 @@ def _train(options: argparse.Namespace) -> None:
     learners = _learners(options)
     with _flow_run(options):
         from flows.train import train
-        from tasks.generate import data_folder, find_recipe
+        from tasks.generate import find_logs
 
-        recipe = find_recipe(options.recipe, options.episodes, options.seed)
-        models = train((data_folder(options.data) / recipe.name).url, learners, recipe.seed)
+        logs = find_logs(options.recipe, options.episodes, options.seed, options.data)
+        models = train(logs.url, learners, logs.seed)
     if options.json:
         _print_json([model.model_dump(mode="json") for model in models])
     else:
@@ -238,43 +242,43 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _judge(options: argparse.Namespace) -> Any:
-    """The verdict on the newest run of each learner on the recipe's dataset."""
+    """The logs, and the verdict on the newest run of each learner on them."""
     from flows.evaluate import evaluate
     from slateflow.trajectories import Dataset
-    from tasks.generate import data_folder, find_recipe
+    from tasks.generate import find_logs
     from tasks.train import newest_models
 
-    recipe = find_recipe(options.recipe, options.episodes, options.seed)
-    dataset = Dataset.open((data_folder(options.data) / recipe.name).url)
+    logs = find_logs(options.recipe, options.episodes, options.seed, options.data)
+    dataset = Dataset.open(logs.url)
     models = newest_models(dataset, _learners(options), required=options.learners is not None)
-    return recipe, evaluate(
-        recipe.environment, models, options.evaluation_episodes, recipe.seed, recipe.parameters
+    return logs, evaluate(
+        logs.environment, models, options.evaluation_episodes, logs.seed, logs.parameters
     )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     with _flow_run(options):
-        recipe, verdict = _judge(options)
+        logs, verdict = _judge(options)
     if options.json:
         _print_json(verdict.model_dump(mode="json"))
     else:
         from flows.console import show_verdict
 
-        show_verdict(verdict, recipe.environment)
+        show_verdict(verdict, logs.environment)
 
 
 def _register(options: argparse.Namespace) -> None:
     with _flow_run(options):
         from flows.register import register
 
-        recipe, verdict = _judge(options)
-        registered = register(recipe.environment, verdict, recipe.parameters)
+        logs, verdict = _judge(options)
+        registered = register(logs.environment, verdict, logs.parameters)
     if options.json:
         _print_json(None if registered is None else registered.model_dump(mode="json"))
         return
     from flows.console import output, show_verdict
 
-    show_verdict(verdict, recipe.environment)
+    show_verdict(verdict, logs.environment)
     if registered is None:
         output.print("No winner: nothing is registered.")
     else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect import get_run_logger, task
 
-from slateflow.trajectories import Dataset, Folder, Recipe, generate, read_recipe
+from slateflow.errors import InputError
+from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate, read_recipe
 from tasks.progress import stage
 from tasks.references import DatasetReference
 from tasks.tracking import PROJECT
@@ -15,6 +18,38 @@ from tasks.tracking import PROJECT
 def find_recipe(name: str, episodes: int | None, seed: int | None) -> Recipe:
     """The recipe of that name in the project's `datasets` folder, perhaps of another size."""
     return read_recipe(Path(PROJECT) / "datasets", name).varied(episodes, seed)
+
+
+@dataclass(frozen=True)
+class Logs:
+    """A dataset by its name: that of a recipe, or one that was imported.
+
+    Attributes:
+        url: Where it is, or will be when the recipe's is generated.
+        environment: Preset of its world.
+        parameters: Fields of the world's spec that differ from the preset.
+        seed: Seed of trainings and evaluations on it.
+    """
+
+    url: str
+    environment: str
+    parameters: dict[str, Any]
+    seed: int
+
+
+def find_logs(name: str, episodes: int | None, seed: int | None, data: str | None) -> Logs:
+    """The logs of that name; a recipe comes before an imported dataset."""
+    is_recipe = (Path(PROJECT) / "datasets" / f"{name}.toml").exists()
+    folder = data_folder(data) / name
+    if not is_recipe and "/" not in name and folder.exists(MANIFEST):
+        recipe = Dataset.open(folder.url).recipe
+        if "imported" in recipe:
+            if episodes is not None:
+                raise InputError(f"--episodes: expected none for imported {name}, got {episodes}")
+            return Logs(folder.url, recipe["environment"], recipe["parameters"], seed or 0)
+    found = find_recipe(name, episodes, seed)
+    url = (data_folder(data) / found.name).url
+    return Logs(url, found.environment, found.parameters, found.seed)
 
 
 def data_folder(url: str | None) -> Folder:

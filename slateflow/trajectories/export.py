@@ -85,7 +85,7 @@ def _to_rllib(dataset: Dataset, folder: Path) -> None:
             return pa.ListArray.from_arrays(offsets, values)
 
         columns = {
-            "eps_id": pa.array(rows.episode[flat.first[:-1]].astype(str)),
+            "eps_id": by_episode(pa.array(rows.episode)),
             "t": by_episode(pa.array(rows.step)),
             "obs": by_episode(_vectors(flat.observations)),
             "new_obs": by_episode(_vectors(flat.following)),

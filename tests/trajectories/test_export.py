@@ -156,7 +156,9 @@ def test_a_row_for_rllib_is_a_whole_episode(dataset, tmp_path):
     files = sorted((tmp_path / "out").glob("*.parquet"))
     assert len(files) == len(dataset.parts)
     read = [row for file in files for row in pq.read_table(file).to_pylist()]
+    assert [row["eps_id"][0] for row in read] == list(range(dataset.episodes))
     for row, wanted in zip(read, expected(dataset), strict=True):
+        assert len(set(row["eps_id"])) == 1
         assert row["t"] == list(range(len(wanted["rewards"])))
         np.testing.assert_array_equal(np.array(row["obs"], np.float32), wanted["obs"][:-1])
         np.testing.assert_array_equal(np.array(row["new_obs"], np.float32), wanted["obs"][1:])
@@ -168,7 +170,6 @@ def test_a_row_for_rllib_is_a_whole_episode(dataset, tmp_path):
 def rllib_config(dataset: Dataset, out: Path):
     from gymnasium.spaces import Discrete
     from ray.rllib.algorithms.bc import BCConfig
-    from ray.rllib.connectors.learner import AddNextObservationsFromEpisodesToTrainBatch
 
     from slateflow.trajectories.flat import slate_count
 
@@ -178,10 +179,7 @@ def rllib_config(dataset: Dataset, out: Path):
             observation_space=observation_box(dataset.spec),
             action_space=Discrete(slate_count(dataset.spec)),
         )
-        .training(
-            train_batch_size_per_learner=dataset.rows,
-            learner_connector=lambda *_: [AddNextObservationsFromEpisodesToTrainBatch()],
-        )
+        .training(train_batch_size_per_learner=dataset.rows)
         .learners(num_learners=0)
         .offline_data(
             input_=[str(out)],
@@ -190,6 +188,63 @@ def rllib_config(dataset: Dataset, out: Path):
             dataset_num_iters_per_learner=1,
         )
     )
+
+
+def check_batches(dataset: Dataset, batches, columns: list[str]) -> None:
+    """RLlib samples steps of whole episodes, with replacement: all were logged, most are there."""
+    (flat,) = flat_rows(dataset)
+    logged = {
+        "obs": flat.observations,
+        "new_obs": flat.following,
+        "actions": slate_numbers(flat.rows.slate, dataset.spec.num_candidates),
+        "rewards": flat.rows.reward,
+        "terminateds": flat.rows.terminated,
+        "action_logp": np.log(flat.rows.propensity).astype(np.float32),
+    }
+
+    def steps(values: dict) -> list[tuple[bytes, ...]]:
+        arrays = [np.asarray(values[name]).astype(logged[name].dtype) for name in columns]
+        return [tuple(one.tobytes() for one in step) for step in zip(*arrays, strict=True)]
+
+    read = [
+        step
+        for batch in batches
+        for step in steps({name: batch[f"default_policy/{name}"] for name in columns})
+    ]
+    assert len(read) >= dataset.rows
+    assert set(read) <= set(steps(logged))
+    assert len(set(read)) > 0.5 * dataset.rows
+
+
+@pytest.fixture
+def rllib_dataset(tmp_path) -> Dataset:
+    """One part with 30 episodes."""
+    recipe = Recipe("small", "modified-lts-10-1", 30, 4, {"random": 1}, {"time_budget": 4})
+    return generate(recipe, Folder(str(tmp_path)))
+
+
+def test_rllibs_prelearner_makes_the_steps_that_were_logged(rllib_dataset, tmp_path):
+    from slateflow.learners.quiet import quiet_rllib
+
+    out = export(rllib_dataset, "rllib", tmp_path / "out")
+    with quiet_rllib():
+        from ray.rllib.connectors.common import AddObservationsFromEpisodesToBatch
+        from ray.rllib.connectors.learner import AddNextObservationsFromEpisodesToTrainBatch
+        from ray.rllib.offline.offline_prelearner import OfflinePreLearner
+
+        config = rllib_config(rllib_dataset, out)
+        spaces = (config.observation_space, config.action_space)
+        named = {"__env__": spaces, "default_policy": spaces}
+        config.rl_module(rl_module_spec=config.get_multi_rl_module_spec(spaces=named))
+        reader = OfflinePreLearner(config=config, spaces=spaces)
+        reader._learner_connector.insert_after(
+            AddObservationsFromEpisodesToBatch, AddNextObservationsFromEpisodesToTrainBatch()
+        )
+        (file,) = out.glob("*.parquet")
+        frame = pq.read_table(file).to_pandas()
+        batch = reader({name: frame[name].to_numpy() for name in frame})
+    columns = ["obs", "new_obs", "actions", "rewards", "terminateds"]
+    check_batches(rllib_dataset, [batch], columns)
 
 
 @pytest.fixture
@@ -215,42 +270,17 @@ def local_ray(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-def test_rllib_reads_it_with_its_own_reader_and_trains(tmp_path):
-    recipe = Recipe("small", "modified-lts-10-1", 30, 4, {"random": 1}, {"time_budget": 4})
-    dataset = generate(recipe, Folder(str(tmp_path)))
-    out = export(dataset, "rllib", tmp_path / "out")
-    algorithm = rllib_config(dataset, out).build_algo()
+def test_rllib_reads_it_through_ray_data(rllib_dataset, tmp_path):
+    out = export(rllib_dataset, "rllib", tmp_path / "out")
+    algorithm = rllib_config(rllib_dataset, out).build_algo()
     try:
-        (source,) = algorithm.offline_data.sample(dataset.rows, return_iterator=True, num_shards=0)
+        (source,) = algorithm.offline_data.sample(
+            rllib_dataset.rows, return_iterator=True, num_shards=0
+        )
         batches = list(source.iter_batches(batch_size=None))
     finally:
         algorithm.stop()
-    (flat,) = flat_rows(dataset)
-    numbers = slate_numbers(flat.rows.slate, 10)
-    logged = {
-        (vector.tobytes(), after.tobytes(), int(number), float(reward), bool(last))
-        for vector, after, number, reward, last in zip(
-            flat.observations, flat.following, numbers, flat.rows.reward, flat.rows.terminated,
-            strict=True,
-        )
-    }  # fmt: skip
-    read = [
-        (
-            np.asarray(vector, np.float32).tobytes(), np.asarray(after, np.float32).tobytes(),
-            int(number), float(np.float32(reward)), bool(last),
-        )
-        for batch in batches
-        for vector, after, number, reward, last in zip(
-            *(
-                np.asarray(batch[f"default_policy/{name}"])
-                for name in ("obs", "new_obs", "actions", "rewards", "terminateds")
-            ),
-            strict=True,
-        )
-    ]  # fmt: skip
-    assert len(read) >= dataset.rows  # it samples whole episodes, with replacement
-    assert set(read) <= logged
-    assert len(set(read)) > 0.5 * len(logged)
+    check_batches(rllib_dataset, batches, ["obs", "actions", "rewards"])
 
 
 @pytest.mark.parametrize(("candidates", "size"), [(4, 1), (4, 2), (5, 3), (3, 3)])
