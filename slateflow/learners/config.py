@@ -121,13 +121,43 @@ class FittedQConfig(LearnerConfig):
     of the noisy reward where all rewards are positive; 0 takes the rewards as they are."""
 
 
+@dataclass(frozen=True)
+class SlateQConfig(LearnerConfig):
+    """Values of items and a choice model, by least-squares policy iteration (Ie et al. 2019)."""
+
+    learner: ClassVar[str] = "slateq"
+    rllib: ClassVar[bool] = False
+
+    iterations: int = 10
+    """Most policy iterations."""
+    tolerance: float = 1e-4
+    """Relative change of the values at which the iteration ends."""
+    ridge: float = 0.1
+    """Precision of the prior on the weights."""
+    classes: int = 0
+    """Latent classes of users in the choice model; 0 takes as many as held-out clicks ask for."""
+    construction: str = "optimal"
+    """How a slate is made: `optimal`, `greedy` or `top-k`."""
+
+
 LEARNERS: dict[str, type[LearnerConfig]] = {
     config.learner: config
-    for config in (LinUCBConfig, LinTSConfig, BCConfig, MARWILConfig, CQLConfig, FittedQConfig)
+    for config in (
+        LinUCBConfig,
+        LinTSConfig,
+        BCConfig,
+        MARWILConfig,
+        CQLConfig,
+        FittedQConfig,
+        SlateQConfig,
+    )
 }
 
-AT_LEAST_ZERO = ("log_reward_degree",)
+AT_LEAST_ZERO = ("classes", "log_reward_degree")
 """Whole numbers that may be 0."""
+
+ONE_OF = {"construction": ("optimal", "greedy", "top-k")}
+"""Settings that are words."""
 
 AT_MOST_ONE = ("beta", "target_rate")
 """Settings with an upper bound: RLlib's on beta, and that of a share."""
@@ -149,6 +179,10 @@ def learner_config(learner: str, **settings: Any) -> LearnerConfig:
     for name, value in settings.items():
         if name not in fields:
             raise unknown(f"setting of {learner}", name, list(fields))
+        if name in ONE_OF:
+            if value not in ONE_OF[name]:
+                raise unknown(f"{learner}.{name}", str(value), list(ONE_OF[name]))
+            continue
         whole = str(fields[name].type) == "int"
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             kind = "a whole number" if whole else "a number"

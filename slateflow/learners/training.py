@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from slateflow.learners.bandits import LinearPosterior, dataset_statistics, linear_scorer
-from slateflow.learners.config import LearnerConfig, LinTSConfig, LinUCBConfig
+from slateflow.learners.config import LearnerConfig, LinTSConfig, LinUCBConfig, SlateQConfig
 from slateflow.learners.quiet import quiet_rllib
-from slateflow.policies import Scorer
+from slateflow.learners.slateq import train_slateq
+from slateflow.policies import AnyScorer, Scorer
 from slateflow.trajectories import Dataset
 
 
@@ -42,7 +43,7 @@ def train(
     config: LearnerConfig,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Scorer, TrainingReport]:
+) -> tuple[AnyScorer, TrainingReport]:
     """Train one learner from the logs alone.
 
     Args:
@@ -57,6 +58,7 @@ def train(
     Raises:
         InputError: The dataset cannot be learnt from.
     """
+    scorer: AnyScorer
     curves: dict[str, list[float]] = {}
     if config.rllib:
         with quiet_rllib():
@@ -64,6 +66,9 @@ def train(
 
             start = time.perf_counter()
             scorer, curves = train_on_rllib(dataset, config, seed, progress)
+    elif isinstance(config, SlateQConfig):
+        start = time.perf_counter()
+        scorer, curves = train_slateq(dataset, config, seed, progress)
     else:
         start = time.perf_counter()
         scorer = _train_bandit(dataset, config, seed)

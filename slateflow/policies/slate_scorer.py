@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-CONSTRUCTIONS = ("optimal", "greedy", "top-k")
-"""How a slate is made from values and a choice model (Ie et al. 2019, section 4.3)."""
-
 
 def item_features(user: NDArray[np.floating], documents: NDArray[np.floating]) -> Array:
     """Features (B, M, P) of documents (B, M, D) for users (B, U).
@@ -72,6 +69,11 @@ class ChoiceModel:
         log: Array = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
         return log
 
+    def of_class(self, index: int) -> "ChoiceModel":
+        """The conditional logit of one class."""
+        one = slice(index, index + 1)
+        return ChoiceModel(self.weights[one], self.no_click[one], np.ones(1))
+
     def posterior(self, memory: Array) -> Array:
         """Probabilities (B, G) of the classes, from log-likelihoods (B, G)."""
         logits = memory + np.log(self.shares)
@@ -79,32 +81,33 @@ class ChoiceModel:
         probabilities: Array = weights / weights.sum(axis=1, keepdims=True)
         return probabilities
 
-    def attraction(self, features: Array, memory: Array) -> Array:
-        """(B, N) weight of each item beside a weight of 1 for no click, a mean over the classes."""
-        logits = np.einsum("bnp,gp->gbn", features, self.weights) - self.no_click[:, None, None]
-        attraction: Array = np.einsum("bg,gbn->bn", self.posterior(memory), np.exp(logits))
-        return attraction
+    def attraction(self, features: Array) -> Array:
+        """(G, B, N) weight of each item beside a weight of 1 for no click."""
+        logits = np.einsum("bnp,gp->gbn", features, self.weights)
+        return np.asarray(np.exp(logits - self.no_click[:, None, None]))
 
 
 @dataclass(frozen=True)
 class SlateScorer:
     """SlateQ's decomposition: Q(s, A) = Σ_{i ∈ A} P(i | s, A) Q(s, i) + P(none | s, A) Q(s, none).
 
-    (Ie et al. 2019, "SlateQ", equation 17, with the case of no click written out.) The score of
-    a candidate is its gain v_i (Q_i − q): how much it adds to a slate of value q, where v_i is
-    its attraction. The best slate is that of the K largest gains at its own value q.
+    (Ie et al. 2019, "SlateQ", equation 17, with the case of no click written out.) Users of
+    different classes have values and choices of their own, and a slate is worth the mean over
+    the classes that the session has left possible (QMDP: Littman, Cassandra and Kaelbling 1995).
+    The slate is that of the K highest scores.
 
     Attributes:
         user_size: U, features of the user.
         document_size: D, features of a candidate.
         slate_size: K, candidates shown.
-        construction: One of `CONSTRUCTIONS`.
+        construction: How the slate is made (Ie et al. 2019, section 4.3): `optimal`, `greedy` or
+            `top-k`, by attraction × value.
         choice_weights: (G, P), see `ChoiceModel`.
         choice_no_click: (G,).
         choice_shares: (G,).
-        item_values: (P,) weights of Q(s, i) in the item's features.
-        click_values: (S,) weights of Q(s, i) in the user's features.
-        no_click_values: (S,) weights of Q(s, none) in the user's features.
+        item_values: (G, P) weights of Q(s, i) in the item's features.
+        click_values: (G, S) weights of Q(s, i) in the user's features.
+        no_click_values: (G, S) weights of Q(s, none) in the user's features.
     """
 
     user_size: int
@@ -141,17 +144,19 @@ class SlateScorer:
         Without a `memory` (B, M) the sessions are taken to be at their beginning.
         """
         del step  # the values are of a stationary policy
-        features = item_features(user, candidates)
-        state = user_features(user)
-        attraction = self.choice.attraction(features, self._likelihoods(memory, len(features)))
-        values = features @ self.item_values + (state @ self.click_values)[:, None]
-        none = state @ self.no_click_values
-        shown = min(self.slate_size, values.shape[1])
-        if self.construction == "top-k":
-            return np.asarray(attraction * values)
-        if self.construction == "greedy":
-            return greedy_gains(attraction, values, none, shown)
-        return optimal_gains(attraction, values, none, shown)
+        features, state = item_features(user, candidates), user_features(user)
+        if memory is None or not self.memory_size:
+            memory = np.zeros((len(features), len(self.choice_shares)))
+        values = np.einsum("bnp,gp->gbn", features, self.item_values)
+        values += (self.click_values @ state.T)[:, :, None]
+        offer = Offer(
+            belief=self.choice.posterior(memory).T,
+            attraction=self.choice.attraction(features),
+            values=values,
+            none=self.no_click_values @ state.T,
+        )
+        shown = min(self.slate_size, features.shape[1])
+        return _GAINS[self.construction](offer, shown)
 
     def remember(
         self,
@@ -176,9 +181,6 @@ class SlateScorer:
         log = self.choice.log_probabilities(item_features(user, shown))  # (G, B, K + 1)
         return np.asarray(memory + log[:, np.arange(len(clicked)), clicked].T)
 
-    def _likelihoods(self, memory: Array | None, users: int) -> Array:
-        return memory if memory is not None and self.memory_size else np.zeros((users, 1))
-
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""
         np.savez(path, **{f.name: getattr(self, f.name) for f in fields(self)})
@@ -193,48 +195,99 @@ class SlateScorer:
         return cls(**{**arrays, "construction": str(arrays["construction"])})
 
 
-def slate_value(attraction: Array, values: Array, none: Array, slates: NDArray[np.intp]) -> Array:
-    """(B,) Q of the slates (B, K): items by their shares of choice, no click by the rest."""
-    chosen = np.take_along_axis(attraction, slates, axis=1)
-    total = (chosen * np.take_along_axis(values, slates, axis=1)).sum(axis=1) + none
-    value: Array = total / (chosen.sum(axis=1) + 1.0)
-    return value
+@dataclass(frozen=True)
+class Offer:
+    """What slates can be made of, for B users of G classes.
+
+    Attributes:
+        belief: (G, B) probabilities of the classes.
+        attraction: (G, B, N) weight of each item beside a weight of 1 for no click.
+        values: (G, B, N) Q of each item, once clicked.
+        none: (G, B) Q of no click.
+    """
+
+    belief: Array
+    attraction: Array
+    values: Array
+    none: Array
+
+    def worth(self, slates: NDArray[np.integer]) -> tuple[Array, Array]:
+        """Q (G, B) of the slates (B, K), and the sum (G, B) of all weights in each."""
+        index = np.broadcast_to(slates, (len(self.belief), *slates.shape))
+        weight = np.take_along_axis(self.attraction, index, axis=2)
+        total = weight.sum(axis=2) + 1.0
+        value = (weight * np.take_along_axis(self.values, index, axis=2)).sum(axis=2) + self.none
+        return value / total, total
 
 
-def optimal_gains(attraction: Array, values: Array, none: Array, slate_size: int) -> Array:
+def optimal_gains(offer: Offer, slate_size: int) -> Array:
     """Gains (B, N) whose `slate_size` largest are the slate of greatest value.
 
-    The value is a ratio of sums, which SlateQ's paper maximises as a linear program. Dinkelbach
-    (1967) does it with sorting only: the best slate at the price q is that of the largest
-    v_i (Q_i − q), its value is the next price, and the prices rise to the optimum.
+    A slate's value is a ratio of sums, which SlateQ's paper maximises as a linear program.
+    Dinkelbach (1967) does it with sorting only: the best slate at the price q is that of the
+    largest v_i (Q_i − q), its value is the next price, and the prices rise to the optimum. With
+    several classes it is a sum of ratios, whose linearisation climbs in the same way; that ends
+    where no better slate is in sight, which need not be the very best.
     """
-    price = none
-    for _ in range(100):  # it ends after three or four; the numbers are finite
-        gains = attraction * (values - price[:, None])
-        best = np.argpartition(-gains, slate_size - 1, axis=1)[:, :slate_size]
-        value = slate_value(attraction, values, none, best)
-        if np.all(value <= price + 1e-12 * np.abs(price)):
+    rows = np.arange(offer.none.shape[1])
+    best = np.argpartition(-_gains(offer, offer.none, 1.0), slate_size - 1)[:, :slate_size]
+    price, total = offer.worth(best)
+    value = (offer.belief * price).sum(axis=0)
+    for _ in range(20):  # it ends after three or four
+        gains = _gains(offer, price, total)
+        found = np.argpartition(-gains, slate_size - 1)[:, :slate_size]
+        new_price, new_total = offer.worth(found)
+        new_value = (offer.belief * new_price).sum(axis=0)
+        better = new_value > value + 1e-12 * np.abs(value)
+        if not better.any():
             break
-        price = np.maximum(price, value)
-    return np.asarray(attraction * (values - price[:, None]))
+        price, total = np.where(better, new_price, price), np.where(better, new_total, total)
+        value = np.where(better, new_value, value)
+        best[better] = found[better]
+    gains = _gains(offer, price, total)
+    shift = gains.max(axis=1, keepdims=True) - gains.min(axis=1, keepdims=True)
+    shown = np.zeros(gains.shape)
+    shown[rows[:, None], best] = 1.0
+    return np.asarray(gains + shown * shift)  # the slate found, whatever the linearisation prefers
 
 
-def greedy_gains(attraction: Array, values: Array, none: Array, slate_size: int) -> Array:
+def _gains(offer: Offer, price: Array, total: Array | float) -> Array:
+    """(B, N) what each item adds to a slate of that price (G, B) and total weight (G, B)."""
+    share = offer.belief / total
+    excess = offer.attraction * (offer.values - price[:, :, None])
+    return np.asarray((share[:, :, None] * excess).sum(axis=0))
+
+
+def greedy_gains(offer: Offer, slate_size: int) -> Array:
     """Scores (B, N) by which the slate is made place by place, each the best beside the earlier.
 
     (Ie et al. 2019, section 4.3, "greedy".) The picked come first, in their order.
     """
-    users = np.arange(len(values))
-    total, weight = none.copy(), np.ones(len(values))
-    scores = np.zeros(values.shape)
+    users = np.arange(offer.none.shape[1])
+    total, weight = offer.none.copy(), np.ones_like(offer.none)
+    scores = np.zeros(offer.values.shape[1:])
+    paid = offer.attraction * offer.values
     for place in range(slate_size):
-        gain = (total[:, None] + attraction * values) / (weight[:, None] + attraction)
+        worth = (total[:, :, None] + paid) / (weight[:, :, None] + offer.attraction)
+        gain = (offer.belief[:, :, None] * worth).sum(axis=0)
         pick = np.where(scores > 0, -np.inf, gain).argmax(axis=1)
         scores[users, pick] = slate_size - place
-        total += attraction[users, pick] * values[users, pick]
-        weight += attraction[users, pick]
+        total += paid[:, users, pick]
+        weight += offer.attraction[:, users, pick]
     return np.where(scores > 0, scores, gain - gain.max(axis=1, keepdims=True))
 
+
+def top_k_gains(offer: Offer, slate_size: int) -> Array:
+    """Scores (B, N) by which the slate is made without a look at what else is in it.
+
+    (Ie et al. 2019, section 4.3, "top-k".)
+    """
+    del slate_size
+    paid = offer.attraction * offer.values
+    return np.asarray((offer.belief[:, :, None] * paid).sum(axis=0))
+
+
+_GAINS = {"optimal": optimal_gains, "greedy": greedy_gains, "top-k": top_k_gains}
 
 SCORER = SlateScorer
 """What a registered version loads its weights with."""

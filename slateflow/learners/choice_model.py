@@ -1,0 +1,150 @@
+"""Fits the choice model to logged clicks: conditional logit, of latent classes where it pays.
+
+The classes are fitted by expectation and maximisation (Dempster et al. 1977; for the logit, Train
+2008, "EM algorithms for nonparametric estimation of mixing distributions"), each maximisation
+by one Newton step on the weighted, concave likelihood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+from slateflow.policies.slate_scorer import ChoiceModel
+
+Array = NDArray[np.float64]
+
+HELD_OUT = 5
+"""Every fifth episode is held out when the number of classes is chosen."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What users chose from, grouped by episode: a session is by one user.
+
+    Attributes:
+        shown: (R, K, P) features of the shown items.
+        clicked: (R,) the clicked place, −1 for none.
+        starts: (E,) first row of each episode.
+    """
+
+    shown: Array
+    clicked: NDArray[np.int32]
+    starts: NDArray[np.intp]
+
+    @property
+    def lengths(self) -> NDArray[np.intp]:
+        """(E,) rows of each episode."""
+        return np.diff(np.append(self.starts, len(self.clicked)))
+
+    def of(self, episodes: NDArray[np.bool_]) -> Choices:
+        """The choices of some of the episodes (E,)."""
+        rows = np.repeat(episodes, self.lengths)
+        starts = np.cumsum(np.append(0, self.lengths[episodes]))[:-1]
+        return Choices(self.shown[rows], self.clicked[rows], starts)
+
+    def log_likelihoods(self, model: ChoiceModel) -> Array:
+        """(R, G) logarithm of the probability of each choice, by class."""
+        log = model.log_probabilities(self.shown)
+        return np.asarray(log[:, np.arange(len(self.clicked)), self.clicked].T)
+
+    def evidence(self, model: ChoiceModel) -> Array:
+        """(E,) logarithm of the probability of each session's choices."""
+        joint = np.add.reduceat(self.log_likelihoods(model), self.starts) + np.log(model.shares)
+        return np.asarray(np.logaddexp.reduce(joint, axis=1))
+
+
+def fit_choice_model(
+    choices: Choices, classes: int, ridge: float, rng: np.random.Generator
+) -> ChoiceModel:
+    """The model of that many classes; with 0 as many as predict held-out episodes best.
+
+    Args:
+        choices: The logged ones.
+        classes: G, or 0. Then the number is doubled from 1 for as long as the held-out episodes
+            become more likely by more than two standard errors.
+        ridge: Precision of the prior on the weights.
+        rng: For the classes' first weights.
+
+    Raises:
+        InputError: No clicks, or no finite features.
+    """
+    if not (choices.clicked >= 0).any():
+        raise InputError("dataset: expected rows with a click, got none")
+    if not np.isfinite(choices.shown).all():
+        raise InputError("user, candidates: expected finite numbers, got NaN or infinity")
+    if classes:
+        return _expectation_maximisation(choices, classes, ridge, rng)
+    held_out = np.arange(len(choices.starts)) % HELD_OUT == HELD_OUT - 1
+    classes = 1
+    if held_out.any():
+        fitted, unseen = choices.of(~held_out), choices.of(held_out)
+        evidence = unseen.evidence(_expectation_maximisation(fitted, 1, ridge, rng))
+        while True:
+            finer = _expectation_maximisation(fitted, 2 * classes, ridge, rng)
+            gain = unseen.evidence(finer) - evidence
+            if gain.mean() <= 2 * gain.std() / np.sqrt(len(gain)):
+                break
+            classes, evidence = 2 * classes, evidence + gain
+    return _expectation_maximisation(choices, classes, ridge, rng)
+
+
+def _expectation_maximisation(
+    choices: Choices,
+    classes: int,
+    ridge: float,
+    rng: np.random.Generator,
+    iterations: int = 60,
+    tolerance: float = 1e-6,
+) -> ChoiceModel:
+    """Until the mean log-likelihood of a row rises by less than the tolerance."""
+    size = choices.shown.shape[2] + 1  # the last weight is that of no click
+    weights = np.zeros((1, size))
+    if classes > 1:
+        one = _expectation_maximisation(choices, 1, ridge, rng)
+        common = np.append(one.weights[0], one.no_click)
+        weights = common + 0.3 * rng.standard_normal((classes, size))
+    shares, last = np.full(classes, 1 / classes), -np.inf
+    for _ in range(iterations):
+        model = ChoiceModel(weights[:, :-1], weights[:, -1], shares)
+        evidence = choices.evidence(model)
+        mean = evidence.sum() / len(choices.clicked)
+        if mean - last < tolerance:
+            break
+        last = mean
+        totals = np.add.reduceat(choices.log_likelihoods(model), choices.starts)
+        posterior = model.posterior(totals)  # (E, G)
+        shares = np.maximum(posterior.mean(axis=0), 1e-12)
+        member = np.repeat(posterior, choices.lengths, axis=0)  # (R, G)
+        probabilities = np.exp(model.log_probabilities(choices.shown))
+        weights = np.stack(
+            [
+                old + _newton_step(choices, probabilities[g], member[:, g], old, ridge)
+                for g, old in enumerate(weights)
+            ]
+        )
+    return ChoiceModel(weights[:, :-1], weights[:, -1], shares)
+
+
+def _newton_step(
+    choices: Choices, probabilities: Array, member: Array, weights: Array, ridge: float
+) -> Array:
+    """The step (P + 1,) of one class, from the score and the information of the logit."""
+    shown, clicked = choices.shown, choices.clicked
+    size = shown.shape[2]
+    of_items = probabilities[:, :-1]
+    expected = np.einsum("rk,rkp->rp", of_items, shown)
+    place = np.maximum(clicked, 0)[:, None, None]
+    chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]
+    surprise = np.column_stack([chosen - expected, (clicked < 0) - probabilities[:, -1]])
+    score = member @ surprise - ridge * weights
+    # The information is that of the features, no click's own among them, around their mean.
+    spread = (shown * np.sqrt(of_items * member[:, None])[:, :, None]).reshape(-1, size)
+    mean = np.column_stack([expected, probabilities[:, -1]]) * np.sqrt(member)[:, None]
+    information = ridge * np.eye(size + 1) - mean.T @ mean
+    information[:size, :size] += spread.T @ spread
+    information[size, size] += member @ probabilities[:, -1]
+    return np.linalg.solve(information, score)

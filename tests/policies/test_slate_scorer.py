@@ -1,0 +1,159 @@
+"""Slates and beliefs against enumeration and plain loops."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from slateflow.environments import BatchedInterestEvolution, preset
+from slateflow.policies import ScoringPolicy, SlateScorer, load_scorer, slate_scorer, top_slates
+from slateflow.policies.slate_scorer import (
+    Offer,
+    greedy_gains,
+    item_features,
+    optimal_gains,
+    top_k_gains,
+    user_features,
+)
+
+
+def offer(seed: int, classes: int, users: int = 60, items: int = 7) -> Offer:
+    rng = np.random.default_rng(seed)
+    belief = rng.random((classes, users))
+    return Offer(
+        belief=belief / belief.sum(axis=0),
+        attraction=np.exp(rng.normal(size=(classes, users, items))),
+        values=rng.normal(size=(classes, users, items)) + 2,
+        none=rng.normal(size=(classes, users)),
+    )
+
+
+def worth_by_hand(offer: Offer, user: int, slate) -> float:
+    """Sum over the classes of belief × Σ P(i) Q(i)."""
+    total = 0.0
+    for g in range(len(offer.belief)):
+        weights = [float(offer.attraction[g, user, i]) for i in slate]
+        paid = sum(w * float(offer.values[g, user, i]) for w, i in zip(weights, slate, strict=True))
+        value = (paid + float(offer.none[g, user])) / (1 + sum(weights))
+        total += float(offer.belief[g, user]) * value
+    return total
+
+
+@pytest.mark.parametrize("slate_size", [1, 2, 3, 7])
+def test_optimal_is_the_best_of_all_slates(slate_size):
+    made = offer(0, classes=1)
+    slates = top_slates(optimal_gains(made, slate_size), slate_size)
+    for user, slate in enumerate(slates):
+        best = max(
+            worth_by_hand(made, user, subset)
+            for subset in itertools.combinations(range(7), slate_size)
+        )
+        assert worth_by_hand(made, user, slate) == pytest.approx(best, rel=1e-12)
+
+
+def test_with_classes_nothing_better_is_found_by_taking_one_item_out():
+    made = offer(1, classes=3)
+    slates = top_slates(optimal_gains(made, 3), 3)
+    losses = []
+    for user, slate in enumerate(slates):
+        best = max(
+            worth_by_hand(made, user, subset) for subset in itertools.combinations(range(7), 3)
+        )
+        losses.append(best - worth_by_hand(made, user, slate))
+    assert np.mean(np.array(losses) < 1e-9) > 0.8  # most are the very best
+    assert max(losses) < 0.2  # of values that vary by 1
+
+
+def test_greedy_places_one_after_the_other():
+    made = offer(2, classes=2)
+    slates = top_slates(greedy_gains(made, 3), 3)
+    for user, slate in enumerate(slates):
+        picked: list[int] = []
+        for _ in range(3):
+            rest = [i for i in range(7) if i not in picked]
+            picked.append(max(rest, key=lambda i: worth_by_hand(made, user, [*picked, i])))
+        assert slate.tolist() == picked
+
+
+def test_top_k_ranks_by_attraction_times_value():
+    made = offer(3, classes=1)
+    expected = np.argsort(-(made.attraction * made.values)[0], axis=1)[:, :3]
+    np.testing.assert_array_equal(top_slates(top_k_gains(made, 3), 3), expected)
+
+
+def scorer(classes: int = 2, user_size: int = 2, document_size: int = 2) -> SlateScorer:
+    rng = np.random.default_rng(4)
+    users, documents = np.zeros((1, user_size)), np.zeros((1, 1, document_size))
+    items, states = item_features(users, documents).shape[2], user_features(users).shape[1]
+    return SlateScorer(
+        user_size=user_size,
+        document_size=document_size,
+        slate_size=2,
+        construction="optimal",
+        choice_weights=rng.normal(size=(classes, items)),
+        choice_no_click=rng.normal(size=classes),
+        choice_shares=np.full(classes, 1 / classes),
+        item_values=rng.normal(size=(classes, items)),
+        click_values=rng.normal(size=(classes, states)),
+        no_click_values=rng.normal(size=(classes, states)),
+    )
+
+
+def test_features_of_users_in_the_documents_space_by_hand():
+    (features,) = item_features(np.array([[0.5, -1.0]]), np.array([[[2.0, 3.0]]]))[0]
+    affinity = 0.5 * 2 - 1.0 * 3
+    expected = [2, 3, affinity, affinity**2, affinity**3, 1.0, -3.0]
+    assert features.tolist() == pytest.approx(expected)
+
+
+def test_belief_is_bayes_rule():
+    model, rng = scorer(), np.random.default_rng(5)
+    memory = np.zeros((1, model.memory_size))
+    belief = [0.5, 0.5]
+    for clicked in (0, -1, 1):
+        user, shown = rng.normal(size=(1, 2)), rng.normal(size=(1, 2, 2))
+        memory = model.remember(memory, user, shown, np.array([clicked]), np.zeros(1))
+        for g in range(2):
+            x = item_features(user, shown)[0]
+            logits = [float(x[k] @ model.choice_weights[g]) for k in range(2)]
+            logits.append(float(model.choice_no_click[g]))
+            belief[g] *= math.exp(logits[clicked]) / sum(map(math.exp, logits))
+        belief = [b / sum(belief) for b in belief]
+    np.testing.assert_allclose(model.choice.posterior(memory)[0], belief, rtol=1e-12)
+
+
+def test_one_class_remembers_nothing():
+    assert scorer(classes=1).memory_size == 0
+    assert scorer(classes=3).memory_size == 3
+
+
+@pytest.mark.parametrize("construction", ["optimal", "greedy", "top-k"])
+def test_fewer_candidates_than_places(construction):
+    from dataclasses import replace
+
+    model = replace(scorer(), construction=construction)
+    scores = model.scores(np.zeros((3, 2)), np.zeros(3, dtype=int), np.ones((3, 1, 2)))
+    assert scores.shape == (3, 1)
+    assert np.isfinite(scores).all()
+
+
+def test_saved_and_loaded_it_scores_the_same(tmp_path):
+    model, rng = scorer(), np.random.default_rng(6)
+    model.save(tmp_path / "scorer.npz")
+    loaded = load_scorer(tmp_path / "scorer.npz")
+    assert isinstance(loaded, SlateScorer)
+    request = (rng.normal(size=(3, 2)), np.zeros(3, dtype=int), rng.normal(size=(3, 5, 2)))
+    np.testing.assert_array_equal(loaded.scores(*request), model.scores(*request))
+
+
+def test_the_policy_plays_a_world():
+    spec = preset("interest-evolution")
+    model = scorer(classes=2, user_size=20, document_size=20)
+    observation, _ = BatchedInterestEvolution(spec, 4).reset(seed=0)
+    slates, propensities = ScoringPolicy(model).act(observation, np.random.default_rng(0))
+    assert slates.shape == (4, 2)
+    assert propensities.tolist() == [1.0] * 4
+    assert slate_scorer.SCORER is SlateScorer
