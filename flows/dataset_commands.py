@@ -1,4 +1,4 @@
-"""The commands that take a dataset as it is: export and import. They need no Prefect."""
+"""The commands that take a dataset as it is: export, import, describe. They need no Prefect."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slateflow.trajectories import Dataset, Folder
+    from slateflow.trajectories.description import Description
 
 DATASETS = Path(__file__).parents[1] / "datasets"
 
@@ -28,6 +29,10 @@ def add_dataset_commands(add: Callable[..., Any]) -> None:
     importing.add_argument("name", metavar="NAME", help="name of the dataset")
     importing.add_argument("--environment", metavar="PRESET", help="world that the logs are from")
     _add_data(importing)
+
+    describe = add("describe", _describe, "what is in a dataset, as a table and a page with plots")
+    _add_dataset(describe)
+    describe.add_argument("--page", metavar="FILE", help="HTML file to write the plots to")
 
 
 def _add_dataset(command: argparse.ArgumentParser) -> None:
@@ -79,3 +84,68 @@ def _import(options: argparse.Namespace) -> None:
     else:
         print(f"{dataset.path}: {dataset.episodes:,} episodes, {dataset.rows:,} rows")
         print(dataset.digest)
+
+
+def _describe(options: argparse.Namespace) -> None:
+    from slateflow.trajectories.description import describe
+
+    description = describe(_dataset(options))
+    if options.page:
+        _write_page(description, Path(options.page))
+    if options.json:
+        print(json.dumps(description.to_dict()))
+        return
+    _show(description)
+    if options.page:
+        print(f"Look at it   {options.page}")
+
+
+def _write_page(description: Description, path: Path) -> None:
+    from slateflow.errors import InputError
+    from slateflow.trajectories.page import page
+
+    try:
+        path.write_text(page(description), encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; choose another file with --page"
+        ) from error
+
+
+def _show(description: Description) -> None:
+    """The figures as two tables."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from slateflow.trajectories.page import propensity_range
+
+    output = Console()
+    output.print(f"{description.path}: {description.environment}", soft_wrap=True)
+    output.print(f"{description.episodes:,} episodes, {description.steps:,} steps")
+    output.print(description.digest, soft_wrap=True)
+    if not description.policies:
+        return
+    policies = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    overlap = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for name in ("policy", "share", "episodes", "return", "clicks", "propensity"):
+        policies.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    overlap.add_column("logs of", no_wrap=True)
+    for one in description.policies[0].overlap:
+        overlap.add_column(f"{one.target} covered", justify="right")
+        overlap.add_column("effective", justify="right")
+    for policy in description.policies:
+        policies.add_row(
+            policy.policy,
+            f"{policy.share:.1%}",
+            f"{policy.episodes:,}",
+            f"{policy.mean:,.2f} ± {policy.sem:.2f}",
+            f"{policy.clicks:.1%}",
+            propensity_range(policy),
+        )
+        figures = [figure for one in policy.overlap for figure in (one.coverage, one.effective)]
+        overlap.add_row(policy.policy, *(f"{figure:.2%}" for figure in figures))
+    output.print(policies)
+    output.print(overlap)
+    note = "covered: mean importance weight; effective: share of the steps, by Kish"
+    output.print(note, style="dim")

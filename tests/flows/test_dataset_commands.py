@@ -73,3 +73,23 @@ def test_an_import_is_trained_on_and_evaluated_by_its_name(dataset, embedded, tm
     assert scores["fitted-q"] > 0.8 > 0.5 > scores["linucb"]
     assert main(["train", "theirs", "--episodes", "9", "--data", str(tmp_path / "data")]) == 2
     assert "--episodes: expected none for imported theirs, got 9" in capsys.readouterr().err
+
+
+def test_describe_prints_figures_and_writes_the_page(dataset, data, tmp_path, capsys):
+    file = tmp_path / "page.html"
+    common = ["describe", "logged", "--data", data]
+    assert main([*common, "--page", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "60 episodes, 7,200 steps" in out
+    assert dataset.digest in out
+    assert f"Look at it   {file}" in out
+    assert max(len(line) for line in out.splitlines() if "±" in line) <= 80
+    assert file.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main([*common, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {policy["policy"]: policy["share"] for policy in document["policies"]} == {
+        "random": 0.5,
+        "greedy": 0.5,
+    }
+    assert main([*common, "--page", str(tmp_path / "no" / "page.html")]) == 2
+    assert "cannot write" in capsys.readouterr().err
