@@ -126,7 +126,7 @@ def _add_learners(command: argparse.ArgumentParser) -> None:
         "--learner",
         metavar="NAMES",
         type=lambda names: names.split(","),
-        help="comma-separated; default all",
+        help="comma-separated; default those made for the world",
     )
 
 
@@ -136,10 +136,13 @@ def _add_evaluation_episodes(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _learners(options: argparse.Namespace) -> list[str]:
-    from slateflow.learners import LEARNERS, learner_config
+def _learners(options: argparse.Namespace) -> list[str] | None:
+    """The learners that were asked for; None stands for those that are made for the world."""
+    from slateflow.learners import learner_config
 
-    names: list[str] = list(LEARNERS) if options.learners is None else options.learners
+    names: list[str] | None = options.learners
+    if names is None:
+        return None
     for name in names:
         learner_config(name)  # an unknown one is refused before anything runs
     if len(set(names)) < len(names):
@@ -244,13 +247,17 @@ def _train(options: argparse.Namespace) -> None:
 def _judge(options: argparse.Namespace) -> Any:
     """The logs, and the verdict on the newest run of each learner on them."""
     from flows.evaluate import evaluate
+    from slateflow.learners import learners_for
     from slateflow.trajectories import Dataset
     from tasks.generate import find_logs
     from tasks.train import newest_models
 
     logs = find_logs(options.recipe, options.episodes, options.seed, options.data)
     dataset = Dataset.open(logs.url)
-    models = newest_models(dataset, _learners(options), required=options.learners is not None)
+    learners = _learners(options)
+    models = newest_models(
+        dataset, learners or learners_for(dataset.spec), required=learners is not None
+    )
     return logs, evaluate(
         logs.environment, models, options.evaluation_episodes, logs.seed, logs.parameters
     )

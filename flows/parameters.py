@@ -30,8 +30,12 @@ Seed = Annotated[
     ),
 ]
 Learners = Annotated[
-    list[Annotated[str, Field(json_schema_extra={"enum": list(LEARNERS)})]],
-    Field(min_length=1, description="Learners to train."),
+    Annotated[
+        list[Annotated[str, Field(json_schema_extra={"enum": list(LEARNERS)})]],
+        Field(min_length=1),
+    ]
+    | None,
+    Field(description="Learners to train; default those that are made for the world."),
 ]
 EvaluationEpisodes = Annotated[
     int, Field(gt=1, description="Episodes that each policy plays in the evaluation.")
@@ -41,8 +45,6 @@ DataURL = Annotated[
     Field(description="Folder of the datasets, or a URL of pyarrow.fs; default `datasets`."),
 ]
 Workers = Annotated[int, Field(gt=0, description="Processes that simulate.")]
-
-DEFAULT_LEARNERS = list(LEARNERS)
 
 
 def resolve_seed(seed: int | Literal["date"] | None) -> int | None:

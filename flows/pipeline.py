@@ -7,7 +7,6 @@ from prefect import flow
 from flows.evaluate import evaluate
 from flows.generate import generate
 from flows.parameters import (
-    DEFAULT_LEARNERS,
     DataURL,
     Environment,
     Episodes,
@@ -30,7 +29,7 @@ def pipeline(
     environment: Environment = DEFAULT_PRESET,
     episodes: Episodes = None,
     seed: Seed = None,
-    learners: Learners = DEFAULT_LEARNERS,
+    learners: Learners = None,
     evaluation_episodes: EvaluationEpisodes = 1000,
     data: DataURL = None,
     workers: Workers = 1,

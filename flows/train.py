@@ -7,7 +7,9 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.parameters import DEFAULT_LEARNERS, Learners
+from flows.parameters import Learners
+from slateflow.learners import learners_for
+from slateflow.trajectories import Dataset
 from tasks.generate import verify_dataset
 from tasks.references import ModelReference
 from tasks.train import train_learner
@@ -22,7 +24,7 @@ def _run_name() -> str:
 @flow(name="train", flow_run_name=_run_name)
 def train(
     dataset_path: str,
-    learners: Learners = DEFAULT_LEARNERS,
+    learners: Learners = None,
     seed: int = 0,
     settings: dict[str, dict[str, Any]] | None = None,
 ) -> list[ModelReference]:
@@ -30,10 +32,11 @@ def train(
 
     Args:
         dataset_path: Path or URL of a published dataset.
-        learners: Learners to train.
+        learners: Learners to train; default those that are made for the world.
         seed: Seed of the trainings.
         settings: Settings by learner, for those that differ from the defaults.
     """
     dataset = verify_dataset(dataset_path)
     chosen = settings or {}
-    return [train_learner(dataset, name, seed, chosen.get(name)) for name in learners]
+    names = learners or learners_for(Dataset.open(dataset.path).spec)
+    return [train_learner(dataset, name, seed, chosen.get(name)) for name in names]

@@ -56,6 +56,7 @@ class EnvironmentSpec(ABC):
 
     world: ClassVar[str]
     response_columns: ClassVar[tuple[str, ...]]  # what the user's response reveals, float32
+    user_chooses: ClassVar[bool] = True  # from the slate; else the first place is clicked
 
     name: str
     num_candidates: int
@@ -125,6 +126,7 @@ class LongTermSatisfactionSpec(EnvironmentSpec):
 
     world: ClassVar[str] = "long_term_satisfaction"
     response_columns: ClassVar[tuple[str, ...]] = ("watch_time",)
+    user_chooses: ClassVar[bool] = False
 
     satisfaction_observed: bool = False
     memory_discount: float = 0.7

@@ -1,6 +1,6 @@
 """Learners: a dataset and a configuration in, a policy and a report out."""
 
-from slateflow.learners.config import LEARNERS, LearnerConfig, learner_config
+from slateflow.learners.config import LEARNERS, LearnerConfig, learner_config, learners_for
 from slateflow.learners.training import TrainingReport, train
 
-__all__ = ["LEARNERS", "LearnerConfig", "TrainingReport", "learner_config", "train"]
+__all__ = ["LEARNERS", "LearnerConfig", "TrainingReport", "learner_config", "learners_for", "train"]

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError, unknown
 
 
@@ -16,6 +17,8 @@ class LearnerConfig:
 
     learner: ClassVar[str]
     rllib: ClassVar[bool] = True
+    user_chooses: ClassVar[bool | None] = False
+    """Whether it is made for users who choose from the slate; None where that is all one to it."""
 
     def parameters(self) -> dict[str, Any]:
         """The settings, under the names they have everywhere."""
@@ -31,6 +34,7 @@ class LinUCBConfig(LearnerConfig):
 
     learner: ClassVar[str] = "linucb"
     rllib: ClassVar[bool] = False
+    user_chooses: ClassVar[bool | None] = None
 
     ridge: float = 1.0
     """Precision of the prior on the weights."""
@@ -42,6 +46,7 @@ class LinTSConfig(LearnerConfig):
 
     learner: ClassVar[str] = "lints"
     rllib: ClassVar[bool] = False
+    user_chooses: ClassVar[bool | None] = None
 
     ridge: float = 1.0
     """Precision of the prior on the weights."""
@@ -127,6 +132,7 @@ class SlateQConfig(LearnerConfig):
 
     learner: ClassVar[str] = "slateq"
     rllib: ClassVar[bool] = False
+    user_chooses: ClassVar[bool | None] = True
 
     iterations: int = 10
     """Most policy iterations."""
@@ -161,6 +167,18 @@ ONE_OF = {"construction": ("optimal", "greedy", "top-k")}
 
 AT_MOST_ONE = ("beta", "target_rate")
 """Settings with an upper bound: RLlib's on beta, and that of a share."""
+
+
+def learners_for(spec: EnvironmentSpec) -> list[str]:
+    """The learners that are made for a world.
+
+    Example:
+        >>> from slateflow.environments import preset
+        >>> learners_for(preset("interest-evolution"))
+        ['linucb', 'lints', 'slateq']
+    """
+    fitting = (None, spec.user_chooses)
+    return [name for name, config in LEARNERS.items() if config.user_chooses in fitting]
 
 
 def learner_config(learner: str, **settings: Any) -> LearnerConfig:

@@ -139,7 +139,6 @@ def train_slateq(
         progress(done, config.iterations)
         if changes[-1] < config.tolerance:
             break
-    progress(config.iterations, config.iterations)
     click, item, none = (
         np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)
     )

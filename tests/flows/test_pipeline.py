@@ -229,7 +229,7 @@ def test_the_form_of_the_deployment_knows_environments_and_learners():
 
     schema = parameter_schema(pipeline.fn).model_dump()["properties"]
     assert "modified-lts-20-2" in schema["environment"]["enum"]
-    assert "fitted-q" in schema["learners"]["items"]["enum"]
+    assert "fitted-q" in schema["learners"]["anyOf"][0]["items"]["enum"]
     assert schema["evaluation_episodes"]["exclusiveMinimum"] == 1
 
 

@@ -9,7 +9,7 @@ from slateflow.learners import LEARNERS, LearnerConfig, learner_config
 
 
 def test_learners_carry_their_names():
-    assert list(LEARNERS) == ["linucb", "lints", "bc", "marwil", "cql", "fitted-q"]
+    assert list(LEARNERS) == ["linucb", "lints", "bc", "marwil", "cql", "fitted-q", "slateq"]
     for name, config in LEARNERS.items():
         assert config.learner == name
         assert isinstance(learner_config(name), config)
@@ -19,7 +19,7 @@ def test_learners_carry_their_names():
 def test_defaults_are_accepted_and_kept(name):
     config = learner_config(name)
     assert learner_config(name, **config.parameters()) == config
-    assert config.rllib == (name not in ("linucb", "lints"))
+    assert config.rllib == (name not in ("linucb", "lints", "slateq"))
 
 
 def test_a_setting_is_replaced_and_the_others_stay():
@@ -34,7 +34,7 @@ def test_a_whole_number_serves_where_any_number_does():
 def test_an_unknown_learner_is_refused_with_the_known_ones():
     with pytest.raises(
         InputError,
-        match="unknown learner 'sac': expected one of linucb, lints, bc, marwil, cql, fitted-q",
+        match=r"unknown learner 'sac': expected one of linucb, lints, bc, .*fitted-q, slateq",
     ):
         learner_config("sac")
 
