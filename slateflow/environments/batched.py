@@ -18,6 +18,7 @@ from slateflow.environments.batched_base import (
     one_hot,
 )
 from slateflow.environments.interest_specs import InterestEvolutionSpec, InterestExplorationSpec
+from slateflow.environments.slates import at_places
 from slateflow.environments.spec import EnvironmentSpec, LongTermSatisfactionSpec
 from slateflow.errors import unknown
 
@@ -50,7 +51,7 @@ class BatchedLongTermSatisfaction(BatchedEnvironment[LongTermSatisfactionSpec]):
     def _respond(self, slates: NDArray[Any]) -> Response:
         spec, candidates = self.environment_spec, self._candidates
         assert candidates is not None
-        first = np.take_along_axis(candidates[:, :, 0], slates[:, :1], axis=1)[:, 0]
+        first = at_places(candidates[:, :, 0], slates[:, :1])[:, 0]
         clickbait = first.astype(np.float64)  # RecSim's user always clicks the first place
         noise = self._responses.standard_normal((2, self.num_envs), lanes_last=True)
         reward = dynamics.watch_time(spec, self._satisfaction, clickbait, noise[0])
@@ -96,8 +97,8 @@ class BatchedInterestExploration(BatchedEnvironment[InterestExplorationSpec]):
         self._candidates = np.concatenate([seen, topics], axis=2)
 
     def _respond(self, slates: NDArray[Any]) -> Response:
-        topics = np.take_along_axis(self._topics, slates, axis=1)
-        quality = np.take_along_axis(self._quality, slates, axis=1)
+        topics = at_places(self._topics, slates)
+        quality = at_places(self._quality, slates)
         clicked = exploration.clicked_place(
             self.environment_spec,
             self._affinities,
@@ -152,8 +153,8 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
     def _respond(self, slates: NDArray[Any]) -> Response:
         spec = self.environment_spec
         uniform = self._responses.random((2, self.num_envs), lanes_last=True)
-        clusters = np.take_along_axis(self._clusters, slates, axis=1)
-        quality = np.take_along_axis(self._quality, slates, axis=1)
+        clusters = at_places(self._clusters, slates)
+        quality = at_places(self._quality, slates)
         clicked = evolution.clicked_place(spec, self._interests, clusters, uniform[0])
         lanes, place, any_click = np.arange(self.num_envs), np.maximum(clicked, 0), clicked >= 0
         cluster = clusters[lanes, place]
@@ -178,7 +179,7 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
 
 
 def batched_environment(
-    spec: EnvironmentSpec, num_envs: int, autoreset: bool = True
+    spec: EnvironmentSpec, num_envs: int, autoreset: bool = True, seed: int | None = None
 ) -> BatchedEnvironment[Any]:
     """The batched simulator of a world; the arguments are those of `BatchedEnvironment`.
 
@@ -187,11 +188,11 @@ def batched_environment(
     """
     match spec:
         case LongTermSatisfactionSpec():
-            return BatchedLongTermSatisfaction(spec, num_envs, autoreset)
+            return BatchedLongTermSatisfaction(spec, num_envs, autoreset, seed)
         case InterestEvolutionSpec():
-            return BatchedInterestEvolution(spec, num_envs, autoreset)
+            return BatchedInterestEvolution(spec, num_envs, autoreset, seed)
         case InterestExplorationSpec():
-            return BatchedInterestExploration(spec, num_envs, autoreset)
+            return BatchedInterestExploration(spec, num_envs, autoreset, seed)
     raise unknown("world", spec.world, WORLDS)
 
 

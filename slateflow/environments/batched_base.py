@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from slateflow.environments.observation import Observation, observation_space
-from slateflow.environments.slates import SlateSpace, distinct
+from slateflow.environments.slates import SlateSpace, at_places, distinct
 from slateflow.environments.spec import EnvironmentSpec
 from slateflow.environments.streams import Streams
 from slateflow.errors import InputError
@@ -41,9 +41,12 @@ class BatchedEnvironment(
         autoreset: Whether the next user follows in a lane whose episode has ended. Without it
             the lane idles until all are reset, what it gives until then means nothing, and no
             numbers are drawn for followers.
+        seed: Where the streams of the first episodes start; None for an unpredictable start.
     """
 
-    def __init__(self, spec: Spec, num_envs: int = 1, autoreset: bool = True) -> None:
+    def __init__(
+        self, spec: Spec, num_envs: int = 1, autoreset: bool = True, seed: int | None = None
+    ) -> None:
         if num_envs < 1:
             raise InputError(f"num_envs: expected at least 1, got {num_envs}")
         self.environment_spec = spec
@@ -58,7 +61,7 @@ class BatchedEnvironment(
         self._running = False  # before the first reset
         self._steps: NDArray[np.int32] = np.zeros(num_envs, dtype=np.int32)
         self._over: Lanes = np.zeros(num_envs, dtype=np.bool_)
-        self._seed_streams([np.random.SeedSequence()])
+        self._seed_streams([np.random.SeedSequence(seed)])
 
     def reset(
         self,
@@ -181,12 +184,12 @@ def one_hot(categories: NDArray[np.integer], count: int) -> NDArray[np.float32]:
         >>> one_hot(np.array([1, 0]), 3).tolist()
         [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    return np.asarray(np.eye(count, dtype=np.float32)[categories])
+    return np.eye(count, dtype=np.float32).take(categories, axis=0)  # [categories] takes longer
 
 
 def at_click(
     shown: NDArray[np.number], clicked: NDArray[np.int32], none: float
 ) -> NDArray[np.float32]:
     """Of (B, K), the entry at the clicked place; `none` where nothing was clicked."""
-    chosen = np.take_along_axis(shown, np.maximum(clicked, 0)[:, None], axis=1)[:, 0]
+    chosen = at_places(shown, np.maximum(clicked, 0)[:, None])[:, 0]
     return np.where(clicked >= 0, chosen, none).astype(np.float32)

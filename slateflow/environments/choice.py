@@ -20,7 +20,10 @@ def categorical(shares: Floats, uniform: Floats) -> NDArray[np.intp]:
         [0, 0, 1, 1]
     """
     cumulated = np.cumsum(shares)
-    return np.searchsorted(cumulated / cumulated[-1], uniform, side="right")
+    categories = np.zeros(uniform.shape, np.intp)
+    for bound in cumulated[:-1] / cumulated[-1]:  # a search takes longer among few
+        categories += uniform >= bound
+    return categories
 
 
 def multinomial_logit(scores: Floats, no_click_mass: float, uniform: Floats) -> NDArray[np.int32]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import choice
 from slateflow.environments.interest_specs import InterestEvolutionSpec
+from slateflow.environments.slates import at_places
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +35,7 @@ def cluster_means(spec: InterestEvolutionSpec) -> Floats:
 
 def quality(spec: InterestEvolutionSpec, clusters: NDArray[np.integer], normal: Floats) -> Floats:
     """Qualities of documents of these clusters from standard normal draws, one each."""
-    return np.asarray(cluster_means(spec)[clusters] + QUALITY_STDDEV * normal)
+    return np.asarray(cluster_means(spec).take(clusters) + QUALITY_STDDEV * normal)
 
 
 def clicked_place(
@@ -51,7 +52,7 @@ def clicked_place(
         clusters: (B, K) of the shown documents.
         uniform: (B,) draws in [0, 1).
     """
-    scores = np.take_along_axis(interests, clusters, axis=1)
+    scores = at_places(interests, clusters)
     return choice.multinomial_proportional(scores, spec.no_click_mass, spec.min_normalizer, uniform)
 
 

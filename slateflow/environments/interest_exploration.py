@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import choice
 from slateflow.environments.interest_specs import InterestExplorationSpec
+from slateflow.environments.slates import at_places
 
 Floats = NDArray[np.float64]
 Topics = NDArray[np.intp]
@@ -35,8 +36,8 @@ def documents(
 ) -> tuple[Topics, Floats]:
     """Topics and qualities of new documents, one for each draw."""
     topics = choice.categorical(np.array(spec.topic_distribution), uniform)
-    mean = np.array(spec.topic_quality_mean)[topics]
-    stddev = np.array(spec.topic_quality_stddev)[topics]
+    mean = np.array(spec.topic_quality_mean).take(topics)
+    stddev = np.array(spec.topic_quality_stddev).take(topics)
     return topics, np.exp(mean + stddev * normal)
 
 
@@ -56,5 +57,5 @@ def clicked_place(
         quality: (B, K) of the shown documents.
         uniform: (B,) draws in [0, 1).
     """
-    scores = np.take_along_axis(affinities, topics, axis=1) + quality
+    scores = at_places(affinities, topics) + quality
     return choice.multinomial_logit(scores, spec.no_click_mass, uniform)

@@ -7,21 +7,17 @@ streams: RecSim seeds both of its samplers alike, some with 0 whatever its confi
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments.batched import WORLDS
 from slateflow.environments.interest_specs import InterestEvolutionSpec, InterestExplorationSpec
-from slateflow.environments.presets import DEFAULT_PRESET, preset
-from slateflow.environments.recsim_base import RecSimEnvironment, SingleObservation
-from slateflow.environments.recsim_wrappers import BanditObservation, DiscreteSlates
+from slateflow.environments.recsim_base import RecSimEnvironment
 from slateflow.environments.spec import EnvironmentSpec, LongTermSatisfactionSpec
-from slateflow.errors import InputError, unknown
+from slateflow.errors import unknown
 
 _USER_PARAMETERS = (
     "memory_discount",
@@ -41,6 +37,7 @@ class RecSimLongTermSatisfaction(RecSimEnvironment[LongTermSatisfactionSpec]):
     """One user of RecSim's long-term satisfaction; the reward is unclipped watch time.
 
     Example:
+        >>> from slateflow.environments import preset
         >>> env = RecSimLongTermSatisfaction(preset("modified-lts-20-2"))
         >>> _, _ = env.reset(seed=1)
         >>> _, reward, terminated, _, info = env.step(np.array([4, 2]))
@@ -74,6 +71,7 @@ class RecSimInterestExploration(RecSimEnvironment[InterestExplorationSpec]):
     """One user of RecSim's interest exploration; the reward is 1 for a click.
 
     Example:
+        >>> from slateflow.environments import preset
         >>> env = RecSimInterestExploration(preset("interest-exploration"))
         >>> _, _ = env.reset(seed=1)
         >>> _, reward, _, _, info = env.step(np.array([4, 2, 0]))
@@ -122,6 +120,7 @@ class RecSimInterestEvolution(RecSimEnvironment[InterestEvolutionSpec]):
     """One user of RecSim's interest evolution; the reward is the watch time.
 
     Example:
+        >>> from slateflow.environments import preset
         >>> env = RecSimInterestEvolution(preset("interest-evolution"))
         >>> _, _ = env.reset(seed=1)
         >>> _, reward, terminated, _, info = env.step(np.array([4, 2, 0]))
@@ -200,55 +199,3 @@ def recsim_environment(
         case InterestExplorationSpec():
             return RecSimInterestExploration(spec, seed)
     raise unknown("world", spec.world, WORLDS)
-
-
-def make_reference(
-    config: Mapping[str, Any], default_preset: str = DEFAULT_PRESET
-) -> gym.Env[SingleObservation, Any]:
-    """RecSim's environment from the keys that RLlib's RecSim wrapper had.
-
-    Args:
-        config: `num_candidates`, `slate_size`, `resample_documents` and every other field of
-            the spec; `seed`; `convert_to_discrete_action_space` (see `DiscreteSlates`);
-            `wrap_for_bandits` (see `BanditObservation`); and `preset`, where the fields that
-            are not given come from. All are optional.
-        default_preset: Preset where the config names none.
-
-    Raises:
-        InputError: A key does not exist, or a value does not fit.
-
-    Example:
-        >>> make_reference({"convert_to_discrete_action_space": True}).action_space
-        Discrete(380)
-    """
-    chosen = preset(config.get("preset", default_preset))
-    fields = [field.name for field in dataclasses.fields(chosen)]
-    known = ["preset", "seed", "convert_to_discrete_action_space", "wrap_for_bandits", *fields[1:]]
-    for key in config:
-        if key not in known:
-            raise unknown("config key", key, known)
-    overrides = {key: value for key, value in config.items() if key in fields}
-    spec = preset(chosen.name, **overrides)
-    env: gym.Env[SingleObservation, Any] = recsim_environment(spec, _seed(config))
-    if _switch(config, "convert_to_discrete_action_space"):
-        env = DiscreteSlates(env)
-    if _switch(config, "wrap_for_bandits"):
-        env = BanditObservation(env)
-    return env
-
-
-def _switch(config: Mapping[str, Any], key: str) -> bool:
-    value = config.get(key, False)
-    if not isinstance(value, bool):
-        raise InputError(f"{key}: expected bool, got {value!r}")
-    return value
-
-
-def _seed(config: Mapping[str, Any]) -> Sequence[int] | None:
-    seed = config.get("seed")
-    if seed is None:
-        return None
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed: expected a whole number from 0, got {seed!r}")
-    # RLlib gives one config to all of its workers, which should not meet the same users.
-    return [seed, getattr(config, "worker_index", 0)]

@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments.observation import observation_space
 from slateflow.environments.recsim_base import SingleObservation
-from slateflow.environments.slates import slate_of
+from slateflow.environments.slates import slates_of
 
 
 class DiscreteSlates(gym.ActionWrapper[SingleObservation, int, NDArray[Any]]):
@@ -24,7 +25,7 @@ class DiscreteSlates(gym.ActionWrapper[SingleObservation, int, NDArray[Any]]):
 
     def action(self, action: int) -> NDArray[Any]:
         """The slate of that number."""
-        return slate_of(int(action), *self._sizes)
+        return np.asarray(slates_of(np.array([action]), *self._sizes)[0])
 
 
 class BanditObservation(gym.ObservationWrapper[SingleObservation, Any, SingleObservation]):

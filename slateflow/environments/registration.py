@@ -6,9 +6,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from slateflow.environments.batched import batched_environment
-from slateflow.environments.batched_base import BatchedEnvironment
-from slateflow.environments.presets import PRESETS, preset
+from slateflow.environments.config import make_batched, make_reference
+from slateflow.environments.presets import PRESETS
 
 NAMESPACE = "slateflow"
 
@@ -21,8 +20,7 @@ def gymnasium_id(name: str) -> str:
 def register_gymnasium() -> None:
     """Register every preset; `make` gives RecSim's own world, `make_vec` the batched one.
 
-    It may be called again. Keywords of `make` are the keys of `make_reference`, those of
-    `make_vec` are the fields of the spec.
+    It may be called again. Keywords are the keys of `EnvironmentConfig`.
 
     Example:
         >>> register_gymnasium()
@@ -35,22 +33,16 @@ def register_gymnasium() -> None:
             gym.register(
                 gymnasium_id(name),
                 entry_point=f"{__name__}:make_single",
-                vector_entry_point=f"{__name__}:make_batched",
+                vector_entry_point=f"{__name__}:make_vector",
                 kwargs={"preset": name},
             )
 
 
 def make_single(**config: Any) -> gym.Env[Any, Any]:
     """RecSim's own environment of a preset."""
-    # RecSim is imported when somebody asks for it, not with the registry.
-    from slateflow.environments.recsim_reference import make_reference
-
     return make_reference(config)
 
 
-def make_batched(preset: str, num_envs: int = 1, **overrides: Any) -> BatchedEnvironment[Any]:
+def make_vector(num_envs: int = 1, **config: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
     """The batched simulator of a preset."""
-    return batched_environment(_preset(preset, **overrides), num_envs)
-
-
-_preset = preset  # the function, where a keyword of Gymnasium's has its name
+    return make_batched(config, num_envs)

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import gymnasium as gym
-
-from slateflow.environments.recsim_reference import make_reference
+from slateflow.environments.config import make_batched, make_reference
 
 NAMES = {
     "modified_lts": "modified-lts-20-2",
@@ -22,7 +20,9 @@ NAMES = {
 def register_rllib() -> None:
     """Make the worlds available as `config.environment("modified_lts", env_config={…})`.
 
-    The keys of `env_config` are those of `make_reference`. Algorithms that choose the places of
+    The keys of `env_config` are those of `EnvironmentConfig`. By default RLlib plays RecSim's own
+    worlds; with `config.env_runners(gym_env_vectorize_mode="vector_entry_point")` it plays the
+    batched simulators, in `num_envs_per_env_runner` lanes. Algorithms that choose the places of
     a slate one by one show a candidate twice now and then, which is refused: let them choose
     among whole slates with `convert_to_discrete_action_space`.
     """
@@ -32,5 +32,8 @@ def register_rllib() -> None:
         register_env(name, partial(_make, preset))
 
 
-def _make(preset: str, env_config: Mapping[str, Any]) -> gym.Env[Any, Any]:
-    return make_reference(env_config, default_preset=preset)
+def _make(preset: str, env_config: Mapping[str, Any]) -> Any:
+    if "num_envs" in env_config:  # RLlib adds it where it wants a vector
+        config = {key: value for key, value in env_config.items() if key != "num_envs"}
+        return make_batched(config, env_config["num_envs"], preset)
+    return make_reference(env_config, preset)

@@ -63,28 +63,58 @@ def distinct(slates: NDArray[Any]) -> bool:
     )
 
 
-def slate_of(index: int, num_candidates: int, slate_size: int) -> NDArray[np.int64]:
-    """The ordered slate with that number, in the order of `itertools.permutations`.
+def at_places(values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
+    """Of (B, N), the entries at (B, K): `np.take_along_axis` at a third of its time.
 
     Example:
-        >>> [slate_of(index, 3, 2).tolist() for index in range(6)]
+        >>> at_places(np.array([[10, 11, 12], [20, 21, 22]]), np.array([[2, 0], [1, 1]])).tolist()
+        [[12, 10], [21, 21]]
+    """
+    rows = np.arange(0, values.size, values.shape[1])
+    return values.reshape(-1).take(places + rows[:, None])
+
+
+def slates_of(
+    indices: NDArray[np.integer], num_candidates: int, slate_size: int
+) -> NDArray[np.int64]:
+    """The ordered slates (B, K) with those numbers, in the order of `itertools.permutations`.
+
+    Raises:
+        InputError: There are fewer slates than that.
+
+    Example:
+        >>> slates_of(np.arange(6), 3, 2).tolist()
         [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
     """
-    slates = math.perm(num_candidates, slate_size)
-    if not 0 <= index < slates:
-        raise InputError(f"action: expected the number of a slate below {slates}, got {index}")
-    left = list(range(num_candidates))
-    slate = []
+    count, left = math.perm(num_candidates, slate_size), np.asarray(indices)
+    outside = left[(left < 0) | (left >= count)]
+    if outside.size:
+        raise InputError(
+            f"action: expected the number of a slate below {count}, got {outside.ravel()[0]}"
+        )
+    slates = np.empty((len(left), slate_size), dtype=np.int64)
     for place in range(slate_size):
         # That many slates begin with the places that are filled so far.
-        block = math.perm(len(left) - 1, slate_size - place - 1)
-        choice, index = divmod(index, block)
-        slate.append(left.pop(choice))
-    return np.array(slate)
+        block = math.perm(num_candidates - place - 1, slate_size - place - 1)
+        chosen, left = np.divmod(left, block)
+        slates[:, place] = skip_taken(chosen, slates[:, :place])
+    return slates
+
+
+def skip_taken(chosen: NDArray[Any], taken: NDArray[Any]) -> NDArray[Any]:
+    """Positions (B,) among all candidates, of positions among those that are not `taken` (B, J).
+
+    Example:
+        >>> skip_taken(np.array([0, 2]), np.array([[1, 0], [0, 2]])).tolist()
+        [2, 4]
+    """
+    for one in np.sort(taken, axis=1).T:  # step over the taken ones in ascending order
+        chosen = chosen + (chosen >= one)
+    return chosen
 
 
 def index_of(slate: NDArray[np.integer], num_candidates: int) -> int:
-    """The number of an ordered slate: the inverse of `slate_of`.
+    """The number of an ordered slate: the inverse of `slates_of`.
 
     Example:
         >>> index_of(np.array([2, 0]), 3)

@@ -16,6 +16,7 @@ from slateflow.environments import (
     InterestExplorationSpec,
     Observation,
 )
+from slateflow.environments.slates import skip_taken
 from slateflow.errors import InputError, unknown
 from slateflow.policies.base import Propensities, SlateDistribution, Slates, top_slates
 from slateflow.policies.mixture import EpsilonMixture
@@ -44,12 +45,9 @@ class RandomPolicy:
         batch, candidates = observation["candidates"].shape[:2]
         slates = np.empty((batch, self.slate_size), dtype=np.int32)
         for place in range(self.slate_size):
-            # A uniform draw among the candidates that are left, as a position among all:
-            # step over the taken ones in ascending order.
+            # A uniform draw among the candidates that are left, as a position among all.
             chosen = rng.integers(0, candidates - place, batch, dtype=np.int32)
-            for taken in np.sort(slates[:, :place], axis=1).T:
-                chosen += chosen >= taken
-            slates[:, place] = chosen
+            slates[:, place] = skip_taken(chosen, slates[:, :place])
         return slates, np.full(batch, 1 / math.perm(candidates, self.slate_size))
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:

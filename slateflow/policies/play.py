@@ -50,6 +50,7 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
         )
         for number, (_, choices) in enumerate(streams)
     ]
+    sessions = [(actor, actor.policy) for actor in actors if isinstance(actor.policy, Session)]
     alive = np.ones(env.num_envs, dtype=np.bool_)
     while alive.any():
         acts = [actor.act(observation) for actor in actors]
@@ -61,8 +62,14 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
         )
         alive = alive & ~(terminated | truncated)
         if alive.any():
-            for actor in actors:
-                actor.remember(observation, slates, responses["clicked"], rewards)
+            for actor, session in sessions:
+                lanes = actor.lanes
+                session.remember(
+                    actor.seen(observation),
+                    slates[lanes],
+                    responses["clicked"][lanes],
+                    rewards[lanes],
+                )
         observation = following
 
 
@@ -75,22 +82,9 @@ class _Actor:
     lanes: slice
 
     def act(self, observation: Observation) -> tuple[Slates, Propensities]:
-        return self.policy.act(self._seen(observation), self.rng)
+        return self.policy.act(self.seen(observation), self.rng)
 
-    def remember(
-        self,
-        observation: Observation,
-        slates: Slates,
-        clicked: NDArray[np.int32],
-        rewards: NDArray[np.float64],
-    ) -> None:
-        if isinstance(self.policy, Session):
-            lanes = self.lanes
-            self.policy.remember(
-                self._seen(observation), slates[lanes], clicked[lanes], rewards[lanes]
-            )
-
-    def _seen(self, observation: Observation) -> Observation:
+    def seen(self, observation: Observation) -> Observation:
         return {
             "user": observation["user"][self.lanes],
             "candidates": observation["candidates"][self.lanes],

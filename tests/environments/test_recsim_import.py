@@ -16,7 +16,7 @@ import types
 if {fake}:
     sys.modules["gym"] = types.ModuleType("gym")
     mine = sys.modules["gym"]
-from slateflow.environments.recsim_reference import make_reference
+from slateflow.environments.config import make_reference
 assert not [name for name in sys.modules if name.split(".")[0] == "recsim"]
 env = make_reference({{"seed": 0}})
 env.reset()

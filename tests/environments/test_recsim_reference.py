@@ -11,7 +11,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from slateflow.environments import PRESETS, preset, register_gymnasium
-from slateflow.environments.recsim_reference import RecSimLongTermSatisfaction, make_reference
+from slateflow.environments.config import make_reference
+from slateflow.environments.recsim_reference import RecSimLongTermSatisfaction
 from slateflow.environments.registration import gymnasium_id
 from slateflow.errors import InputError
 

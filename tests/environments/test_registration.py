@@ -101,5 +101,5 @@ def test_statistics_of_gymnasium_are_returns_by_hand():
 def test_bad_parameters_are_refused():
     with pytest.raises(InputError, match="unknown config key 'candidates'"):
         gym.make(gymnasium_id("lts-20-2"), candidates=3)
-    with pytest.raises(InputError, match="unknown environment parameter 'candidates'"):
+    with pytest.raises(InputError, match="unknown config key 'candidates'"):
         gym.make_vec(gymnasium_id("lts-20-2"), candidates=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.environments import preset
+from slateflow.environments import BatchedEnvironment, preset
 from slateflow.environments.rllib_environments import NAMES, register_rllib
 from slateflow.errors import InputError
 
@@ -70,3 +70,44 @@ def test_an_env_runner_of_rllib_plays_whole_episodes(creators):
     assert {start.shape for start in starts} == {(20 + 1 + 1,)}  # candidates, step, user
     assert len({start.tobytes() for start in starts}) == 4
     assert all(np.min(episode.get_rewards()) > 0 for episode in episodes)
+
+
+@pytest.mark.parametrize("vectorize", ["sync", "vector_entry_point"])
+@pytest.mark.parametrize("name", NAMES)
+def test_rllib_plays_every_world_in_both_forms(creators, name, vectorize):
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.connectors.env_to_module import FlattenObservations
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+    length = {"interest_evolution": {"time_budget": 9.0}, "interest_exploration": {"step_limit": 6}}
+    small = length.get(name, {"time_budget": 6}) | {"num_candidates": 4, "slate_size": 2}
+    config = (
+        PPOConfig()
+        .environment(name, env_config={"convert_to_discrete_action_space": True, **small})
+        .env_runners(
+            num_env_runners=0,
+            num_envs_per_env_runner=3,
+            gym_env_vectorize_mode=vectorize,
+            env_to_module_connector=lambda env, spaces=None, device=None: FlattenObservations(),
+        )
+        .debugging(seed=5)
+    )
+    runner = SingleAgentEnvRunner(config=config, worker_index=1)
+    try:
+        batched = isinstance(runner.env.unwrapped, BatchedEnvironment)
+        assert batched == (vectorize == "vector_entry_point")
+        episodes = runner.sample(num_episodes=6, explore=True)  # by PPO's own module
+    finally:
+        runner.stop()
+    spec = preset(NAMES[name], **small)
+    assert len(episodes) >= 6
+    for episode in episodes:
+        if name == "interest_evolution":
+            assert episode.is_terminated
+        else:
+            assert len(episode) == spec.horizon
+            assert episode.is_truncated == (name == "interest_exploration")
+        features = 4 * spec.document_size + spec.user_size + 1
+        assert episode.get_observations(0).shape == (features,)
+        assert set(episode.get_actions()) <= set(range(12))
+        assert set(episode.get_infos(-1)) == {"clicked", *spec.response_columns}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from slateflow.environments import SlateSpace
-from slateflow.environments.slates import distinct, index_of, slate_of
+from slateflow.environments.slates import distinct, index_of, slates_of
 from slateflow.errors import InputError
 
 SIZES = st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
@@ -22,7 +22,7 @@ SIZES = st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(1,
 def test_numbers_follow_itertools(sizes):
     permutations = list(itertools.permutations(range(sizes[0]), sizes[1]))[:300]
     for number, slate in enumerate(permutations):
-        assert tuple(slate_of(number, *sizes)) == slate
+        assert tuple(slates_of(np.array([number]), *sizes)[0]) == slate
         assert index_of(np.array(slate), sizes[0]) == number
 
 
@@ -31,13 +31,13 @@ def test_numbers_make_the_round_trip(candidates, data):
     places = data.draw(st.integers(1, min(candidates, 6)))
     slate = data.draw(st.permutations(range(candidates)))[:places]
     number = index_of(np.array(slate), candidates)
-    assert slate_of(number, candidates, places).tolist() == slate
+    assert slates_of(np.array([number]), candidates, places).tolist() == [slate]
 
 
 @pytest.mark.parametrize("number", [-1, 6])
 def test_numbers_without_a_slate_are_refused(number):
     with pytest.raises(InputError, match=f"number of a slate below 6, got {number}"):
-        slate_of(number, 3, 2)
+        slates_of(np.array([0, number]), 3, 2)
 
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=3), min_size=1, max_size=5))
