@@ -120,7 +120,19 @@ class Dataset:
         return REMEDY
 
     def publish(self) -> Dataset:
-        """Write the manifest. Before it stands, there is no dataset."""
+        """Write the manifest. Before it stands, there is no dataset.
+
+        Raises:
+            InputError: The folder cannot be written to, or other files are in it, which readers
+                that know nothing of the manifest would take for rows of this dataset.
+        """
+        strangers = sorted(set(self.folder.files()) - {part.path for part in self.parts})
+        if strangers:
+            raise InputError(
+                f"{self.path}/{strangers[0]}: expected only the parts of this dataset, got "
+                "another file, perhaps of an unfinished one of this name; move it away, and the "
+                "same command goes on where it stopped"
+            )
         document = {
             "schema_version": SCHEMA_VERSION,
             "environment": self.spec.to_dict(),

@@ -54,6 +54,17 @@ class Folder:
             raise self._unreadable(name, error) from error
         return bool(kind == pafs.FileType.File)
 
+    def files(self) -> list[str]:
+        """Names of all files that are not hidden, in folders of it, too."""
+        filesystem, path = self._located
+        selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
+        names = (
+            info.path.removeprefix(path).lstrip("/")
+            for info in filesystem.get_file_info(selector)
+            if info.type == pafs.FileType.File
+        )
+        return sorted(name for name in names if name.rsplit("/", 1)[-1][0] not in "._")
+
     def read(self, name: str) -> bytes:
         """The bytes of a file.
 

@@ -20,6 +20,7 @@ import pytest
 
 from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, Trajectories, generate
+from slateflow.trajectories.importing import import_logs
 
 TINY = Recipe("tiny", "modified-lts-10-1", 3, 5, {"random": 1}, {"time_budget": 2})
 NOBODY = 65534
@@ -251,3 +252,27 @@ def test_leftovers_of_others_are_no_obstacle_where_one_may_not_remove_them(tmp_p
     hidden = {path.name for path in mine.iterdir() if path.name.startswith(".")}
     assert hidden == {".part-00000.parquet.crc", ".unrelated"}  # only what is surely ours goes
     assert dataclasses.replace(small, folder=Folder(str(tmp_path / "small"))).verify()
+
+
+def test_parts_of_a_larger_unfinished_dataset_do_not_get_in(copied, small, recipe):
+    (copied / MANIFEST).unlink()
+    data, stranger = Folder(str(copied.parent)), copied / small.parts[2].path
+    less = replace(recipe, policies={"random": 0.5, "greedy": 0.5})
+    with pytest.raises(InputError, match=r"part-00002\.parquet: expected only the parts of") as no:
+        generate(less, data)
+    assert str(no.value).startswith(f"{stranger}: ")
+    assert not (copied / MANIFEST).exists()
+    stranger.unlink()  # the way out that the error names
+    again = generate(less, data)
+    assert again.digest == generate(replace(less, name="fresh"), data).digest
+    assert set(again.folder.files()) == {part.path for part in again.parts}
+
+
+def test_a_damaged_import_is_imported_again(copied, small, tmp_path):
+    dataset = import_logs(copied, "imported", Folder(str(tmp_path)))
+    part = Path(dataset.path, dataset.parts[0].path)
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"delete the dataset and import it again$"):
+        Dataset.open(dataset.path).verify()
+    shutil.rmtree(dataset.path)
+    assert import_logs(copied, "imported", Folder(str(tmp_path))).digest == small.digest
