@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, LongTermSatisfactionSpec
-from slateflow.environments.slates import slate_of
+from slateflow.environments.slates import slates_of
 from slateflow.errors import InputError
 from slateflow.trajectories.schema import Trajectories
 
@@ -144,8 +144,8 @@ def _slates(
             f"{where}: actions: expected numbers of slates from 0 to {most - 1}, "
             f"got {numbers[0]} to {numbers[-1]}"
         )
-    slates = [slate_of(int(number), spec.num_candidates, size) for number in numbers]
-    return np.array(slates, dtype=np.int32).reshape(-1, size)[place]
+    slates = slates_of(numbers.astype(np.int64), spec.num_candidates, size)
+    return slates.astype(np.int32)[place]
 
 
 def _propensity(batch: Batch, where: str) -> NDArray[np.float64]:
