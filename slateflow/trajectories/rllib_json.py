@@ -137,15 +137,13 @@ def _slates(
             f"{where}: actions: expected {count} slates of {size} or their numbers, got shape "
             f"{actions.shape}"
         )
-    numbers, place = np.unique(actions, return_inverse=True)
     most = math.perm(spec.num_candidates, size)
-    if len(numbers) and not 0 <= numbers[0] <= numbers[-1] < most:
+    if count and not 0 <= actions.min() <= actions.max() < most:
         raise InputError(
             f"{where}: actions: expected numbers of slates from 0 to {most - 1}, "
-            f"got {numbers[0]} to {numbers[-1]}"
+            f"got {actions.min()} to {actions.max()}"
         )
-    slates = slates_of(numbers.astype(np.int64), spec.num_candidates, size)
-    return slates.astype(np.int32)[place]
+    return slates_of(actions, spec.num_candidates, size).astype(np.int32)
 
 
 def _propensity(batch: Batch, where: str) -> NDArray[np.float64]:

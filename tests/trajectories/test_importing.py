@@ -296,7 +296,7 @@ def test_rllibs_json_gives_the_rows_back(logged, tmp_path, layout, slates):
         (lambda line: line.update(actions=[0] * 6), "actions: expected 7 slates of 1"),
         (
             lambda line: line.update(actions=[99] * 7),
-            "actions: expected numbers of slates from 0 to 9, got 99",
+            "actions: expected numbers of slates from 0 to 9, got 99 to 99",
         ),
         (lambda line: line.update(rewards=[1.0]), "expected a SampleBatch, got cannot reshape"),
         (lambda line: line.update(obs=[[1, 2]] * 7), "obs: expected 7 vectors of 11 or 12 numbers"),
