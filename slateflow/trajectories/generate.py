@@ -15,15 +15,18 @@ import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.trajectories.blocks import Block, plan, simulate
+from slateflow.trajectories.blocks import BLOCK_EPISODES, Block, plan, simulate
 from slateflow.trajectories.dataset import MANIFEST, REMEDY, Dataset
 from slateflow.trajectories.parts import Part, read_part, write_part
 from slateflow.trajectories.recipe import Recipe
 from slateflow.trajectories.schema import METADATA_KEY, Trajectories, column_digest
 from slateflow.trajectories.storage import Folder
 
-BLOCKS_AT_ONCE = 4
-"""Blocks simulated in one batch: more share out the cost of a step, fewer stay in the cache."""
+MAX_BLOCKS_AT_ONCE = 8
+"""Blocks simulated in one batch, so that they share the cost of a step; more gain nothing."""
+
+BATCH_BYTES = 400_000_000
+"""Most that a batch may hold, if all its episodes last as long as they can."""
 
 
 def generate(
@@ -76,7 +79,7 @@ def _reuse(recipe: Recipe, dataset: Dataset) -> Dataset:
 def _make_parts(
     recipe: Recipe, folder: Folder, blocks: list[Block], workers: int
 ) -> Iterator[Part]:
-    groups = _groups(blocks, min(BLOCKS_AT_ONCE, -(-len(blocks) // workers)))
+    groups = _groups(blocks, min(_blocks_at_once(recipe.spec), -(-len(blocks) // workers)))
     if workers == 1 or len(groups) == 1:
         for group in groups:
             yield from make_parts(recipe, folder, group)
@@ -86,6 +89,12 @@ def _make_parts(
     with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
         for parts in pool.map(_list_parts, repeat(recipe), repeat(folder), groups):
             yield from parts
+
+
+def _blocks_at_once(spec: EnvironmentSpec) -> int:
+    seen = 4 * (spec.user_size + spec.num_candidates * spec.document_size)  # bytes of a row
+    block = BLOCK_EPISODES * spec.horizon * seen
+    return max(1, min(MAX_BLOCKS_AT_ONCE, BATCH_BYTES // block))
 
 
 def _groups(blocks: list[Block], at_once: int) -> list[list[Block]]:

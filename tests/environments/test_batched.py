@@ -13,24 +13,10 @@ from slateflow.environments import BatchedLongTermSatisfaction, preset
 from slateflow.errors import InputError
 from slateflow.policies import behaviour_policy
 from slateflow.policies.play import play
+from tests.reference import RETURNS
 
 EPISODES = 8_000
-
-# Mean episode return and its s.e.m. by exact dynamics in 20,000 and more episodes.
-PUBLISHED = {
-    ("modified-lts-20-2", "random"): (1157.81, 0.04),
-    ("modified-lts-20-2", "opposite"): (1084.12, 0.03),
-    ("modified-lts-20-2", "greedy"): (1163.66, 0.03),
-    ("modified-lts-10-1", "random"): (1157.89, 0.04),
-    ("modified-lts-10-1", "opposite"): (1092.54, 0.03),
-    ("modified-lts-10-1", "greedy"): (1164.36, 0.03),
-    ("lts-20-2", "random"): (948.5, 0.5),
-    ("lts-20-2", "opposite"): (770.8, 0.4),
-    ("lts-20-2", "greedy"): (1136.5, 0.6),
-    ("lts-10-1", "random"): (948.1, 0.5),
-    ("lts-10-1", "opposite"): (785.9, 0.4),
-    ("lts-10-1", "greedy"): (1116.5, 0.6),
-}
+PUBLISHED = {key: value for key, value in RETURNS.items() if "lts" in key[0]}
 
 
 @pytest.mark.parametrize(("name", "policy"), PUBLISHED)

@@ -10,27 +10,21 @@ import pytest
 
 from slateflow.environments import BatchedInterestExploration, batched_environment, preset
 from slateflow.environments.recsim_reference import recsim_environment
-from slateflow.policies import behaviour_policy
+from slateflow.policies import Behaviour, behaviour_policy
 from slateflow.policies.play import play
+from tests.reference import RETURNS
 
 EPISODES = 2_000
-
-# Mean episode return by RecSim's own simulator and its error (half of the last digit that is
-# known, where the s.e.m. is not); interest exploration: clicks in 100 steps.
-MEASURED = {
-    ("interest-evolution", "random"): (160.6, 0.1),
-    ("interest-evolution", "greedy"): (168.2, 0.2),
-    ("interest-exploration", "random"): (31.0, 0.05),
-    ("interest-exploration", "greedy"): (44.6, 0.05),
-}
+MEASURED = {key: value for key, value in RETURNS.items() if "interest" in key[0]}
 
 
 @pytest.mark.parametrize(("name", "policy"), MEASURED)
 def test_mean_return_is_the_measured_one(name, policy):
     spec = preset(name)
     env = batched_environment(spec, EPISODES)
+    behaviour = Behaviour(scorer=policy) if policy == "quality" else policy
     returns = np.zeros(EPISODES)
-    for step in play(env, behaviour_policy(policy, spec), seed=12):
+    for step in play(env, behaviour_policy(behaviour, spec), seed=12):
         returns += np.where(step.alive, step.rewards, 0.0)
     mean, error = MEASURED[name, policy]
     sem = returns.std(ddof=1) / math.sqrt(EPISODES)

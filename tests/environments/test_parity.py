@@ -8,7 +8,38 @@ import pytest
 from slateflow.environments import BatchedLongTermSatisfaction, dynamics, preset
 from slateflow.environments.recsim_reference import RecSimLongTermSatisfaction
 
-MODIFIED = ["modified-lts-20-2", "modified-lts-10-1"]
+PARAMETERS = {
+    "modified": {"preset": "modified-lts-20-2", "time_budget": 50},
+    "recsims": {"preset": "lts-10-1"},
+    "others": {
+        "preset": "lts-20-2",
+        "satisfaction_observed": True,
+        "memory_discount": 0.4,
+        "sensitivity": 0.3,
+        "innovation_stddev": 0.2,
+        "choc_mean": 4.1,
+        "choc_stddev": 0.7,
+        "kale_mean": 3.2,
+        "kale_stddev": 0.3,
+        "time_budget": 23,
+        "num_candidates": 7,
+    },
+}
+WORLDS = [
+    pytest.param(
+        {**parameters, "resample_documents": resample, "slate_size": places},
+        id=f"{name}-{'moving' if resample else 'fixed'}-{places}",
+    )
+    for name, parameters in PARAMETERS.items()
+    for resample in (True, False)
+    for places in (1, 2, 3, 4, 5)
+]
+
+
+def world_of(parameters: dict):
+    return preset(parameters["preset"], **{k: v for k, v in parameters.items() if k != "preset"})
+
+
 EQUAL = {"rtol": 1e-12, "atol": 0}  # NumPy's exp may differ in the last bit between CPUs
 
 
@@ -58,13 +89,17 @@ class Recorded:
         return np.array(self.documents.uniforms[-self.spec.num_candidates :])
 
 
-@pytest.mark.parametrize("resample", [True, False])
-@pytest.mark.parametrize("name", MODIFIED)
-def test_kernels_replay_recsim(name, resample):
-    spec = preset(name, resample_documents=resample)
+@pytest.mark.parametrize("parameters", WORLDS)
+def test_kernels_replay_recsim(parameters):
+    assert replay(parameters) >= 200
+
+
+def replay(parameters: dict) -> int:
+    """Compare the kernels with RecSim on its draws; the steps compared."""
+    spec = world_of(parameters)
     world, rng = Recorded(spec, seed=1), np.random.default_rng(2)
     steps = 0
-    for _ in range(9):
+    while steps < 200:
         world.env.reset()
         exposure = dynamics.initial_exposure(spec, np.array(world.users.uniforms[-1:]))
         satisfaction = dynamics.satisfaction(spec, exposure)
@@ -87,8 +122,8 @@ def test_kernels_replay_recsim(name, resample):
             assert terminated == (step == spec.time_budget)
             assert info["watch_time"] == np.float32(min(reward, 100.0))
         steps += step
-    assert steps == 9 * 120
     assert len(world.responses.normals) == 2 * steps
+    return steps
 
 
 class Player:
@@ -107,10 +142,14 @@ class Player:
         return self.next.reshape(size)
 
 
-@pytest.mark.parametrize("resample", [True, False])
-@pytest.mark.parametrize("name", [*MODIFIED, "lts-20-2"])
-def test_batched_simulator_replays_recsim(name, resample):
-    spec = preset(name, resample_documents=resample)
+@pytest.mark.parametrize("parameters", WORLDS)
+def test_batched_simulator_replays_recsim(parameters):
+    assert replay_batched(parameters) == 4 * 3 * world_of(parameters).time_budget
+
+
+def replay_batched(parameters: dict) -> int:
+    """Compare the batched simulator with four of RecSim; the steps of all lanes."""
+    spec, steps = world_of(parameters), 0
     worlds = [Recorded(spec, seed) for seed in range(4)]
     batched = BatchedLongTermSatisfaction(spec, num_envs=len(worlds))
     users, documents, responses = Player(), Player(), Player()
@@ -152,3 +191,5 @@ def test_batched_simulator_replays_recsim(name, resample):
             np.testing.assert_allclose(
                 infos["watch_time"], [one[4]["watch_time"] for one in played], rtol=1e-6
             )
+            steps += len(worlds)
+    return steps

@@ -36,7 +36,7 @@ WORLDS = [
     )
     for name, parameters in PARAMETERS.items()
     for resample in (True, False)
-    for places in (1, 3)
+    for places in (1, 2, 3, 4, 5)
 ]
 INTERESTS = {"rtol": 1e-12, "atol": 1e-12}  # they pass through 0
 
@@ -53,10 +53,15 @@ def documents(world: Recorded) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("parameters", WORLDS)
 def test_kernels_replay_recsim(parameters):
+    assert replay(parameters) >= 300
+
+
+def replay(parameters: dict) -> int:
+    """Compare the kernels with RecSim on its draws; the steps compared."""
     spec = preset("interest-evolution", **parameters)
     world, rng = Recorded(spec, seed=1), np.random.default_rng(2)
     steps = clicks = ends = cuts = 0
-    while steps < 1_100:
+    while steps < 300:
         world.env.reset()
         drawn = np.array([world.users.uniforms[-spec.num_features :]])
         interests, budget = evolution.initial_interests(drawn), np.array([spec.time_budget])
@@ -89,9 +94,9 @@ def test_kernels_replay_recsim(parameters):
             cuts += truncated
             clicks += int(any_click[0])
         steps += step
-    assert ends > 5
-    assert cuts > 0 or spec.step_limit == 400 or spec.slate_size > 1
-    assert 0.1 * steps < clicks < 0.9 * steps
+    assert ends + cuts >= 2
+    assert 0.05 * steps < clicks < 0.98 * steps
+    return steps
 
 
 class Lanes:
@@ -129,12 +134,17 @@ class Lanes:
 
 @pytest.mark.parametrize("parameters", WORLDS)
 def test_batched_simulator_replays_recsim_and_resets_lane_by_lane(parameters):
+    assert replay_batched(parameters) > 900
+
+
+def replay_batched(parameters: dict) -> int:
+    """Compare the batched simulator with four of RecSim; the steps of all lanes."""
     spec = preset("interest-evolution", **parameters)
     lanes, rng = Lanes(spec), np.random.default_rng(3)
     expected = [lanes.reset(lane)[0] for lane in range(4)]
     observation, _ = lanes.batched.reset()
-    over, ends, moments = [False] * 4, 0, set()
-    for moment in range(400):
+    over, ends, moments, steps = [False] * 4, 0, set(), 0
+    for moment in range(250):
         for key, values in observation.items():
             stacked = np.stack([one[key] for one in expected])
             np.testing.assert_allclose(values, stacked, rtol=1e-6, atol=1e-12)
@@ -144,6 +154,7 @@ def test_batched_simulator_replays_recsim_and_resets_lane_by_lane(parameters):
         played = [
             lanes.reset(lane) if over[lane] else lanes.step(lane, slates[lane]) for lane in range(4)
         ]
+        steps += 4 - sum(over)
         slates[over] = -7  # ignored
         observation, rewards, terminated, truncated, infos = lanes.batched.step(slates)
         expected = [one[0] for one in played]
@@ -166,10 +177,11 @@ def test_batched_simulator_replays_recsim_and_resets_lane_by_lane(parameters):
         ends += sum(over)
         if any(over) and not all(over):
             moments.add(moment)
-    assert ends > 8
-    assert len(moments) > 3  # lanes end at steps of their own
+    assert ends >= 4
+    assert len(moments) > 2  # lanes end at steps of their own
     np.testing.assert_allclose(
         evolution.cluster_means(spec),
         lanes.worlds[0].env._world._document_sampler.cluster_means,
         **EQUAL,
     )
+    return steps

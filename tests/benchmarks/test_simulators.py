@@ -1,0 +1,328 @@
+"""The simulators and their datasets: right, fast and small. Every test prints a table.
+
+Speeds are medians of rounds in which all sides run in turn, on one core, in seconds of the
+processor's time of this process; those of the clock stand beside them and include the waiting for
+the disk and for whoever else uses the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from slateflow.environments import PRESETS, preset
+from slateflow.environments.recsim_import import drawing_from
+from slateflow.environments.recsim_reference import recsim_environment
+from slateflow.evaluation import measure_baselines
+from slateflow.policies import Behaviour
+from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories.blocks import plan, simulate
+from slateflow.trajectories.parquet import parquet_bytes
+from slateflow.trajectories.parts import STATISTICS
+from slateflow.trajectories.schema import column_digest, to_table
+from tests.reference import RETURNS
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
+
+HALVES = {"random": 0.5, "greedy": 0.5}
+ROUNDS = 5
+LARGEST = int(os.environ.get("SLATEFLOW_BENCHMARK_STEPS", 10_000_000))
+"""Steps of the largest dataset; the issue's figure is 100,000,000, which needs 10 GB of disk."""
+
+
+@pytest.fixture
+def show(capsys) -> Callable[..., None]:
+    """Print past pytest's capture."""
+
+    def lines(*text: str) -> None:
+        with capsys.disabled():
+            print("", *text, sep="\n")
+
+    return lines
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """This process on one core only."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def medians(sides: dict[str, Callable[[], int]]) -> dict[str, tuple[float, float]]:
+    """Nanoseconds a step of each side, by the processor and by the clock; sides return steps."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    with one_core():
+        for measured in range(-1, ROUNDS):  # the first round pays for what is loaded once
+            for name, side in sides.items():
+                cpu, clock = time.process_time(), time.perf_counter()
+                steps = side()
+                cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
+                if measured >= 0:
+                    taken[name].append((cpu / steps * 1e9, clock / steps * 1e9))
+    return {
+        name: (statistics.median(c for c, _ in rows), statistics.median(w for _, w in rows))
+        for name, rows in taken.items()
+    }
+
+
+def test_returns(show):
+    """Every preset under every policy, beside the reference."""
+    rows = [f"{'preset, policy':<32}{'ours':>18}{'reference':>18}{'sems apart':>12}"]
+    for name in PRESETS:
+        spec = preset(name)
+        others = {"quality": Behaviour(scorer="quality")} if name == "interest-evolution" else {}
+        for one in measure_baselines(spec, episodes=10_000, seed=1, others=others):
+            ours, theirs, apart = f"{one.mean:.2f} ± {one.sem:.2f}", "", ""
+            if (name, one.policy) in RETURNS:
+                mean, sem = RETURNS[name, one.policy]
+                theirs = f"{mean} ± {sem}"
+                apart = f"{(one.mean - mean) / np.hypot(sem, one.sem):+.1f}"
+            rows.append(f"{name + ', ' + one.policy:<32}{ours:>18}{theirs:>18}{apart:>12}")
+    show(*rows)
+
+
+def test_parity_counts(show):
+    """How many steps the replays compare."""
+    from tests.environments import test_parity as lts
+    from tests.environments import test_parity_evolution as evolution
+    from tests.environments import test_parity_exploration as exploration
+
+    rows = ["replays of RecSim's draws: kernels, batched simulator; sets of parameters"]
+    for module in (lts, evolution, exploration):
+        sets = [one.values[0] for one in module.WORLDS]
+        counts = [
+            sum(replay(one) for one in sets) for replay in (module.replay, module.replay_batched)
+        ]
+        assert min(counts) >= 5_000
+        rows.append(f"{module.__name__}: {counts[0]:,} steps, {counts[1]:,} steps; {len(sets)}")
+    show(*rows)
+
+
+def recsim_loop(name: str, steps: int = 3_000) -> int:
+    """RecSim's own loop, without Gymnasium around it, on slates that are drawn before."""
+    env = recsim_environment(preset(name), seed=1)
+    spec, world, rng = env.environment_spec, env._world, np.random.RandomState(1)
+    slates = np.argsort(rng.random_sample((steps, spec.num_candidates)), axis=1)
+    slates = slates[:, : spec.slate_size].tolist()
+    played = 0
+    with drawing_from(rng):
+        while played < steps:
+            world.reset()
+            for step in range(spec.horizon):
+                *_, over = world.step(slates[played])
+                played += 1
+                if over or played == steps:
+                    break
+                assert step < spec.horizon
+    return played
+
+
+def from_recipe(folder: Path, name: str, episodes: int) -> int:
+    """From recipe to published dataset."""
+    number = sum(1 for _ in folder.iterdir())
+    dataset = generate(Recipe(f"d{number}", name, episodes, number, HALVES), Folder(str(folder)))
+    rows = dataset.rows
+    for part in dataset.parts:  # what is published before the next round starts, and no more
+        (Path(dataset.path) / part.path).unlink()
+    return rows
+
+
+def draws(steps: int = 600_000) -> int:
+    """The numbers that a step of LTS 20/2 needs: 20 uniforms and 2 normals, float32, by SFC64."""
+    rng = np.random.Generator(np.random.SFC64(1))
+    uniform, normal = (np.empty((10_000, count), np.float32) for count in (20, 2))
+    for _ in range(steps // 10_000):
+        rng.random(out=uniform, dtype=np.float32)
+        rng.standard_normal(out=normal, dtype=np.float32)
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("name", "episodes"),
+    [("modified-lts-20-2", 8_000), ("interest-evolution", 2_000), ("interest-exploration", 2_000)],
+)
+def test_generation_against_recsim_and_the_floor(name, episodes, tmp_path, show):
+    recipe = Recipe("floor", name, 1_000, 0, HALVES)
+    tables = [
+        to_table(rows, recipe.spec, {})
+        for block in plan(recipe)
+        for rows in simulate(recipe.spec, [block], 0)
+    ]
+
+    def write(kind: str) -> int:
+        for table in tables:
+            pq.write_table(table, tmp_path / f"{kind}.parquet", **PYARROW)
+        return sum(table.num_rows for table in tables)
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    sides: dict[str, Callable[[], int]] = {
+        "RecSim's own loop": partial(recsim_loop, name),
+        "from recipe to dataset": partial(from_recipe, folder, name, episodes),
+        "pyarrow writes the columns": partial(write, "floor"),
+    }
+    if name == "modified-lts-20-2":
+        sides["drawing the numbers"] = draws
+    took = medians(sides)
+    rows = [f"{name + ', one core':<40}{'steps/s':>14}{'by the clock':>14}"]
+    rows += [f"{side:<40}{1e9 / c:>14,.0f}{1e9 / w:>14,.0f}" for side, (c, w) in took.items()]
+    ours, theirs = took["from recipe to dataset"], took["RecSim's own loop"]
+    rows.append(f"times RecSim's loop: {theirs[0] / ours[0]:.0f} ({theirs[1] / ours[1]:.0f})")
+    if name == "modified-lts-20-2":
+        floor = [
+            took["drawing the numbers"][i] + took["pyarrow writes the columns"][i] for i in (0, 1)
+        ]
+        rows.append(f"of the floor: {floor[0] / ours[0]:.2f} ({floor[1] / ours[1]:.2f})")
+    show(*rows)
+
+
+PYARROW = {
+    "compression": "lz4",
+    "use_dictionary": False,
+    "write_statistics": list(STATISTICS),
+    "write_page_checksum": True,
+}
+
+
+@pytest.mark.parametrize("name", ["modified-lts-20-2", "interest-evolution"])
+def test_compressions_and_encodings(name, show):
+    """What compression and encoding cost end to end: simulation, digest, file, and reading it."""
+    recipe = Recipe("c", name, 500, 0, {"random": 1})
+    spec, blocks = recipe.spec, plan(recipe)
+
+    def ours(compression: str, rows, schema) -> memoryview:
+        return parquet_bytes(rows.columns(), schema, STATISTICS, compression)
+
+    def pyarrows(options: dict, rows, schema) -> memoryview:
+        sink = pa.BufferOutputStream()
+        pq.write_table(to_table(rows, spec, {}), sink, **{**PYARROW, **options})
+        return memoryview(sink.getvalue())
+
+    floats = [f"{name}.list.element" for name in ("user", "candidates")] + ["reward"]
+    split = {"use_byte_stream_split": floats, "compression": "zstd"}
+    writers = {f"ours, {one}": partial(ours, one) for one in ("none", "lz4", "snappy", "zstd")}
+    writers |= {
+        f"pyarrow, {one}": partial(pyarrows, {"compression": one})
+        for one in ("none", "lz4", "snappy", "zstd")
+    }
+    writers["pyarrow, lz4, dictionaries"] = partial(pyarrows, {"use_dictionary": True})
+    writers["pyarrow, zstd, BYTE_STREAM_SPLIT"] = partial(pyarrows, split)
+    schema, files = to_table(simulate(spec, blocks, 0)[0], spec, {}).schema, {}
+
+    def end_to_end(kind: str, writer) -> int:
+        (rows,) = simulate(spec, blocks, 0)
+        column_digest(rows)
+        files[kind] = bytes(writer(rows, schema))
+        return len(rows)
+
+    def read(kind: str) -> int:
+        return pq.read_table(pa.BufferReader(files[kind]), use_threads=False).num_rows
+
+    made = medians({kind: partial(end_to_end, kind, one) for kind, one in writers.items()})
+    back = medians({kind: partial(read, kind) for kind in writers})
+    (rows,) = simulate(spec, blocks, 0)
+    head = f"{name + ', one core':<36}{'bytes/step':>12}{'made, ns/step':>16}{'read, ns/step':>16}"
+    show(
+        head,
+        *(
+            f"{kind:<36}{len(files[kind]) / len(rows):>12.1f}{made[kind][0]:>16.0f}"
+            f"{back[kind][0]:>16.0f}"
+            for kind in writers
+        ),
+    )
+
+
+STAGES = {
+    "generate": """
+from slateflow.trajectories import Folder, Recipe, generate
+recipe = Recipe("big", "modified-lts-20-2", steps // 120, 7, {"random": 0.5, "greedy": 0.5})
+dataset = generate(recipe, Folder(folder), workers)
+found = {"digest": dataset.digest, "rows": dataset.rows}
+""",
+    "read": """
+from slateflow.trajectories import Dataset
+rows = total = 0
+for part in Dataset.open(folder + "/big").iter_parts():
+    rows, total = rows + len(part), total + float(part.reward.sum(dtype=float))
+found = {"rows": rows, "mean": total / (rows / 120)}
+""",
+    "train linucb and lints": """
+from slateflow.learners import learner_config
+from slateflow.learners.training import train
+from slateflow.trajectories import Dataset
+dataset = Dataset.open(folder + "/big")
+found = {"rows": sum(train(dataset, learner_config(one))[1].rows for one in ("linucb", "lints"))}
+""",
+}
+
+
+def measured(stage: str, folder: Path, steps: int, workers: int = 1) -> dict:
+    """A stage in a process of its own: seconds, and the most memory that it or a child had."""
+    code = f"""
+import json, resource, time
+if __name__ == "__main__":
+    folder, steps, workers = {str(folder)!r}, {steps}, {workers}
+    start = time.perf_counter()
+    {STAGES[stage].strip().replace(chr(10), chr(10) + "    ")}
+    seconds = time.perf_counter() - start
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(json.dumps({{
+        "seconds": seconds, "cpu": sum(one.ru_utime + one.ru_stime for one in usage),
+        "mib": max(one.ru_maxrss for one in usage) / 1024, **found,
+    }}))
+"""
+    script = folder.with_suffix(".py")  # a file, so that spawned workers find their way
+    script.write_text(code, encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_memory_and_time_grow_as_they_should(tmp_path, show):
+    """1, 10 and, where the environment variable says so, 100 million steps."""
+    rows = [f"{'steps':>12}  {'stage':<24}{'seconds':>9}{'cpu s':>8}{'MiB':>7}"]
+    for million in (1, 10, 100):
+        steps = million * 1_000_000
+        if steps > LARGEST:
+            break
+        folder = tmp_path / f"{million}m"
+        for stage in STAGES:
+            found = measured(stage, folder, steps)
+            rows.append(
+                f"{found['rows']:>12,}  {stage:<24}{found['seconds']:>9.1f}{found['cpu']:>8.1f}"
+                f"{found['mib']:>7.0f}  {found.get('digest', '')}"
+            )
+        for file in sorted((folder / "big").rglob("*.parquet")):
+            file.unlink()
+    show(*rows)
+
+
+def test_two_cores(tmp_path, show):
+    """Two processes against one, start-up included, by the clock."""
+    steps = min(LARGEST, 20_000_000)
+    took = {}
+    for workers in (1, 2):
+        folder = tmp_path / f"workers-{workers}"
+        took[workers] = measured("generate", folder, steps, workers)["seconds"]
+        for file in sorted((folder / "big").rglob("*.parquet")):
+            file.unlink()
+    show(
+        f"{steps:,} steps of modified-lts-20-2: one process {took[1]:.1f} s, two {took[2]:.1f} s, "
+        f"ratio {took[1] / took[2]:.2f}; load of the machine {os.getloadavg()[0]:.1f}"
+    )
