@@ -9,8 +9,7 @@ from slateflow.environments.interest_specs import InterestEvolutionSpec, Interes
 from slateflow.environments.spec import EnvironmentSpec, LongTermSatisfactionSpec
 from slateflow.errors import InputError, unknown
 
-_MODIFIED = {
-    "satisfaction_observed": True,
+_MODIFIED: dict[str, Any] = {
     "sensitivity": 0.058,
     "time_budget": 120,
     "choc_stddev": 0.1,
@@ -20,8 +19,13 @@ _MODIFIED = {
 PRESETS: dict[str, EnvironmentSpec] = {
     spec.name: spec
     for spec in (
-        LongTermSatisfactionSpec("modified-lts-20-2", 20, 2, **_MODIFIED),  # type: ignore[arg-type]
-        LongTermSatisfactionSpec("modified-lts-10-1", 10, 1, **_MODIFIED),  # type: ignore[arg-type]
+        LongTermSatisfactionSpec(
+            "modified-lts-20-2", 20, 2, satisfaction_observed=True, **_MODIFIED
+        ),
+        LongTermSatisfactionSpec(
+            "modified-lts-10-1", 10, 1, satisfaction_observed=True, **_MODIFIED
+        ),
+        LongTermSatisfactionSpec("modified-lts-20-2-hidden", 20, 2, **_MODIFIED),
         LongTermSatisfactionSpec("lts-20-2", 20, 2),
         LongTermSatisfactionSpec("lts-10-1", 10, 1),
         InterestEvolutionSpec("interest-evolution", 10, 3),

@@ -98,7 +98,7 @@ def _expectation_maximisation(
     ridge: float,
     rng: np.random.Generator,
     iterations: int = 60,
-    tolerance: float = 1e-6,
+    tolerance: float = 1e-5,
 ) -> ChoiceModel:
     """Until the mean log-likelihood of a row rises by less than the tolerance."""
     size = choices.shown.shape[2] + 1  # the last weight is that of no click

@@ -207,7 +207,7 @@ def export_polynomial(module: PolynomialModule, spec: EnvironmentSpec) -> Scorer
     """The fitted tables as weights that NumPy serves."""
     stages = int(module.stage)
     return Scorer(
-        user_size=spec.user_size,
+        user_size=module.known - 1,
         slate_size=spec.slate_size,
         horizon=spec.horizon,
         window=len(module.head),

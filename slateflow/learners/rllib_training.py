@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.bc import BCConfig as RLlibBCConfig
@@ -34,6 +36,7 @@ from slateflow.learners.fitted_q import (
 from slateflow.learners.scoring_network import ScoringModule, export_network
 from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset
+from slateflow.trajectories.memory import fitting_decays, memory_size
 from slateflow.trajectories.rllib_input import (
     ColumnarOfflineData,
     FeatureMoments,
@@ -78,6 +81,8 @@ def _train(
             progress(iteration + 1, iterations)
         module = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped()
         scorer = _export(module, dataset.spec, config)
+        decays = algorithm.config.input_read_method_kwargs["decays"]
+        scorer = replace(scorer, user_size=dataset.spec.user_size, decays=np.array(decays))
     finally:
         algorithm.stop()
     if not all(math.isfinite(value) for value in scorer.head.ravel()):
@@ -87,12 +92,13 @@ def _train(
 
 def algorithm_config(dataset: Dataset, config: LearnerConfig, seed: int) -> AlgorithmConfig:
     """The RLlib configuration of a learner over a dataset."""
-    spec = dataset.spec
+    spec, decays = dataset.spec, fitting_decays(dataset)
+    memory = memory_size(spec.document_size, decays)
     base = _base_config(config)
     whole = isinstance(config, FittedQConfig)
     return (
         base.environment(
-            observation_space=flat_observation_space(spec),
+            observation_space=flat_observation_space(spec, memory),
             action_space=gym.spaces.Discrete(spec.num_candidates),
         )
         .framework("torch")
@@ -105,11 +111,12 @@ def algorithm_config(dataset: Dataset, config: LearnerConfig, seed: int) -> Algo
                 "window": config.window,  # type: ignore[attr-defined]
                 "seed": seed,
                 "whole": whole,
+                "decays": decays,
             },
             dataset_num_iters_per_learner=UPDATES_PER_ITERATION,
         )
         .reporting(min_time_s_per_iteration=0)
-        .rl_module(rl_module_spec=_module_spec(dataset, config))
+        .rl_module(rl_module_spec=_module_spec(dataset, config, decays))
     )
 
 
@@ -148,10 +155,13 @@ def _base_config(config: LearnerConfig) -> AlgorithmConfig:
     return CQLAlgorithmConfig().training(**training).learners(learner_config_dict=settings)
 
 
-def _module_spec(dataset: Dataset, config: LearnerConfig) -> RLModuleSpec:
-    moments = FeatureMoments.of(dataset)
+def _module_spec(
+    dataset: Dataset, config: LearnerConfig, decays: tuple[float, ...]
+) -> RLModuleSpec:
+    moments = FeatureMoments.of(dataset, decays)
+    memory = memory_size(dataset.spec.document_size, decays)
     sizes = {
-        "user_size": dataset.spec.user_size,
+        "user_size": dataset.spec.user_size + memory,
         "document_size": dataset.spec.document_size,
         "offset": moments.offset.tolist(),
         "scale": moments.scale.tolist(),

@@ -109,10 +109,10 @@ def export_network(
         for m in scorer
         if isinstance(m, nn.Linear)
     ]
-    features = spec.user_size + 1 + spec.document_size
+    features = len(module.offset)
     (head, head_bias) = linear.pop()
     return Scorer(
-        user_size=spec.user_size,
+        user_size=module.known - 1,
         slate_size=spec.slate_size,
         horizon=spec.horizon,
         window=window,

@@ -21,6 +21,7 @@ from ray.rllib.offline.offline_data import OfflineData
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.trajectories.dataset import Dataset
+from slateflow.trajectories.memory import memory_size, remembering
 from slateflow.trajectories.schema import Trajectories
 
 if TYPE_CHECKING:
@@ -40,16 +41,18 @@ class InputOptions:
         window: Steps before the end from which on the number of steps left is told apart.
         seed: Seed of the order in which rows are drawn.
         whole: Hand out all rows in their order as one batch, instead of shuffled minibatches.
+        decays: Of the memory that the rows get as further features of the user.
     """
 
     window: int
     seed: int
     whole: bool = False
+    decays: tuple[float, ...] = ()
 
 
-def flat_observation_space(spec: EnvironmentSpec) -> gym.spaces.Box:
-    """(user, steps left / window, candidates row by row) as one vector."""
-    size = spec.user_size + 1 + spec.num_candidates * spec.document_size
+def flat_observation_space(spec: EnvironmentSpec, memory: int = 0) -> gym.spaces.Box:
+    """(user, memory, steps left / window, candidates row by row) as one vector."""
+    size = spec.user_size + memory + 1 + spec.num_candidates * spec.document_size
     return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
 
@@ -122,10 +125,10 @@ class FeatureMoments:
     scale: NDArray[np.float64]  # (F,)
 
     @classmethod
-    def of(cls, dataset: Dataset) -> FeatureMoments:
+    def of(cls, dataset: Dataset, decays: tuple[float, ...] = ()) -> FeatureMoments:
         """From one pass over the Parquet."""
         count, total, squares = 0, np.zeros(1), np.zeros(1)
-        for rows in dataset.iter_parts():
+        for rows in (remembering(part, decays) for part in dataset.iter_parts()):
             # Averages over a row's candidates, so that users and candidates weigh the same.
             candidates = rows.candidates.astype(np.float64)
             user = rows.user.astype(np.float64)
@@ -144,7 +147,7 @@ class FeatureMoments:
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
         deviation[deviation < 1e-9] = 1.0  # a constant feature
-        place = dataset.spec.user_size
+        place = dataset.spec.user_size + memory_size(dataset.spec.document_size, decays)
         return cls(np.insert(mean, place, 0.0), np.insert(deviation, place, 1.0))
 
 
@@ -234,7 +237,8 @@ class ColumnarOfflineData(OfflineData):
         self.iter_batches_kwargs: dict[str, Any] = {}
         self.options = InputOptions(**config.input_read_method_kwargs)
         dataset = Dataset.open(config.input_[0])
-        self.columns = train_columns(dataset.read(), dataset.spec, self.options.window)
+        rows = remembering(dataset.read(), self.options.decays)
+        self.columns = train_columns(rows, dataset.spec, self.options.window)
         self.iterators: list[ColumnIterator] | None = None
 
     def sample(

@@ -40,6 +40,7 @@ def test_the_ids_are_public():
     assert ours == {
         "slateflow/modified-lts-20-2-v0",
         "slateflow/modified-lts-10-1-v0",
+        "slateflow/modified-lts-20-2-hidden-v0",
         "slateflow/lts-20-2-v0",
         "slateflow/lts-10-1-v0",
         "slateflow/interest-evolution-v0",
