@@ -121,6 +121,7 @@ print("ANSWER", json.dumps(answer))
 """
 
 
+@pytest.mark.slow
 def test_d3rlpy_itself_reads_and_trains_on_it(tmp_path):
     """In an environment of its own, which needs the old gym; only where uv has it in its cache."""
     command = ["uv", "run", "--isolated", "--offline", "--no-project", "--python", "3.11"]
