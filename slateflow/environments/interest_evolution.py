@@ -8,6 +8,8 @@ the interest in its cluster.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,11 +28,14 @@ def initial_interests(uniform: Floats) -> Floats:
     return -1.0 + 2.0 * uniform
 
 
+@lru_cache
 def cluster_means(spec: InterestEvolutionSpec) -> Floats:
     """Mean quality (F,) of the clusters: 70% of them trash, the rest nutritious."""
     trash = np.linspace(spec.min_utility, 0, int(spec.num_features * 0.7))
     nutritious = np.linspace(0, spec.max_utility, int(spec.num_features * 0.3))
-    return np.concatenate([trash, nutritious])
+    means = np.concatenate([trash, nutritious])
+    means.flags.writeable = False  # all callers share it
+    return means
 
 
 def quality(spec: InterestEvolutionSpec, clusters: NDArray[np.integer], normal: Floats) -> Floats:

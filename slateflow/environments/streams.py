@@ -61,5 +61,9 @@ class Streams:
     def _shares(
         self, drawn: NDArray[Any], lanes_last: bool
     ) -> list[tuple[np.random.Generator, NDArray[Any]]]:
-        shares = np.split(drawn, len(self._generators), axis=-1 if lanes_last else 0)
+        lanes = drawn.T if lanes_last else drawn
+        share = len(lanes) // len(self._generators)
+        shares = (lanes[start : start + share] for start in range(0, len(lanes), share))
+        if lanes_last:
+            shares = (one.T for one in shares)
         return list(zip(self._generators, shares, strict=True))

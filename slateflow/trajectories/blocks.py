@@ -95,19 +95,17 @@ def _rows(spec: EnvironmentSpec, steps: list[Step], first_episode: int) -> Traje
     """The steps of all lanes as rows, each written once, straight to its place."""
     alive = np.stack([step.alive for step in steps])  # (T, B)
     lengths = alive.sum(axis=0)
-    starts = np.cumsum(lengths) - lengths  # (B,), the row of each lane's first step
-    even = bool(alive.all())
+    lanes, moments = np.nonzero(alive.T)
+    order = moments * len(lengths) + lanes  # of the steps of all lanes, moment by moment
     columns = [_columns(step) for step in steps]
 
     def rows(name: str, dtype: type | None = None) -> NDArray[Any]:
         values = [column[name] for column in columns]
-        placed = np.empty((lengths.sum(), *values[0].shape[1:]), dtype or values[0].dtype)
-        for moment, value in enumerate(values):
-            if even:
-                placed[moment :: len(steps)] = value
-            else:
-                lanes = np.flatnonzero(alive[moment])
-                placed[starts[lanes] + moment] = value[lanes]
+        if len(order) < alive.size:
+            return np.concatenate(values, dtype=dtype).take(order, axis=0)
+        placed = np.empty((len(order), *values[0].shape[1:]), dtype or values[0].dtype)
+        for moment, value in enumerate(values):  # where all last equally long, no copy between
+            placed[moment :: len(steps)] = value
         return placed
 
     episodes = np.arange(first_episode, first_episode + len(lengths))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.trajectories.allocator import keep_memory, kept_memory
 from slateflow.trajectories.blocks import BLOCK_EPISODES, Block, plan, simulate
 from slateflow.trajectories.dataset import MANIFEST, REMEDY, Dataset
 from slateflow.trajectories.parts import Part, read_part, write_part
@@ -22,7 +23,7 @@ from slateflow.trajectories.recipe import Recipe
 from slateflow.trajectories.schema import METADATA_KEY, Trajectories, column_digest
 from slateflow.trajectories.storage import Folder
 
-MAX_BLOCKS_AT_ONCE = 8
+MAX_BLOCKS_AT_ONCE = 6
 """Blocks simulated in one batch, so that they share the cost of a step; more gain nothing."""
 
 BATCH_BYTES = 400_000_000
@@ -81,12 +82,13 @@ def _make_parts(
 ) -> Iterator[Part]:
     groups = _groups(blocks, min(_blocks_at_once(recipe.spec), -(-len(blocks) // workers)))
     if workers == 1 or len(groups) == 1:
-        for group in groups:
-            yield from make_parts(recipe, folder, group)
+        with kept_memory():
+            for group in groups:
+                yield from make_parts(recipe, folder, group)
         return
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(groups))
-    with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(count, context, initializer=_start_worker) as pool:
         for parts in pool.map(_list_parts, repeat(recipe), repeat(folder), groups):
             yield from parts
 
@@ -103,6 +105,11 @@ def _groups(blocks: list[Block], at_once: int) -> list[list[Block]]:
     return [
         group[start : start + at_once] for group in alike for start in range(0, len(group), at_once)
     ]
+
+
+def _start_worker() -> None:
+    keep_memory()
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

@@ -167,8 +167,10 @@ def test_generation_against_recsim_and_the_floor(name, episodes, tmp_path, show)
     ]
 
     def write(kind: str) -> int:
-        for table in tables:
-            pq.write_table(table, tmp_path / f"{kind}.parquet", **PYARROW)
+        for number, table in enumerate(tables):
+            pq.write_table(table, tmp_path / f"{kind}-{number}.parquet", **PYARROW)
+        for number in range(len(tables)):  # new files every time, as ours are
+            (tmp_path / f"{kind}-{number}.parquet").unlink()
         return sum(table.num_rows for table in tables)
 
     folder = tmp_path / "data"
