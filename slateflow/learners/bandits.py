@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,26 @@ class LinearStatistics:
             self.reward_squares + other.reward_squares,
             self.rows + other.rows,
         )
+
+    @classmethod
+    def none(cls, features: int) -> LinearStatistics:
+        """Those of no rows at all."""
+        return cls(np.zeros((features, features)), np.zeros(features), 0.0, 0)
+
+    def save(self, path: str | Path) -> None:
+        """Write them as an `.npz` that loads without pickle; what is learnt later is added."""
+        np.savez(path, **dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path: str | Path) -> LinearStatistics:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(
+                stored["gram"],
+                stored["moment"],
+                float(stored["reward_squares"]),
+                int(stored["rows"]),
+            )
 
     @classmethod
     def of(cls, rows: Trajectories) -> LinearStatistics:

@@ -69,6 +69,7 @@ def top_slates(scores: NDArray[Any], slate_size: int) -> Slates:
     slates = np.empty((len(remaining), slate_size), dtype=np.int32)
     rows = np.arange(len(remaining))
     for place in range(slate_size):
-        slates[:, place] = remaining.argmax(axis=1)
-        remaining[rows, slates[:, place]] = -np.inf
+        slates[:, place] = best = remaining.argmax(axis=1)
+        if place + 1 < slate_size:
+            remaining[rows, best] = -np.inf
     return slates
