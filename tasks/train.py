@@ -11,7 +11,10 @@ from slateflow.learners import learner_config, train
 from slateflow.trajectories import Dataset
 from tasks.progress import stage
 from tasks.references import DatasetReference, ModelReference
-from tasks.tracking import log_training, mlflow_client, model_name
+from tasks.tracking import PROJECT, log_training, mlflow_client, model_name
+
+CHECKPOINTS = PROJECT / "mlflow" / "checkpoints"
+"""Where a training that is killed leaves what it needs to go on."""
 
 
 @task(task_run_name="train {learner}")
@@ -27,7 +30,7 @@ def train_learner(
             f"{dataset.path}: expected digest {dataset.digest}, got {opened.digest}; "
             "the dataset was replaced since it was generated, start again"
         )
-    scorer, report = train(opened, config, seed, stage(f"train {learner}"))
+    scorer, report = train(opened, config, seed, stage(f"train {learner}"), CHECKPOINTS)
     run_id = log_training(client, opened, scorer, report)
     get_run_logger().info("%s: %.1f s, run %s", learner, report.train_seconds, run_id)
     return ModelReference(learner=learner, run_id=run_id, train_seconds=report.train_seconds)

@@ -110,6 +110,22 @@ class CQLConfig(NetworkConfig):
 
 
 @dataclass(frozen=True)
+class IQLConfig(NetworkConfig):
+    """Implicit Q-learning (Kostrikov et al. 2021, eq. 5 and 6), acting by the best Q."""
+
+    learner: ClassVar[str] = "iql"
+
+    batch_size: int = 1024
+    """Rows in a minibatch."""
+    updates: int = 2000
+    """Minibatch updates in all, rounded up to fifties."""
+    expectile: float = 0.95
+    """Which expectile of the logged actions' values a state is worth; 0.5 is their mean."""
+    target_rate: float = 0.01
+    """Share of the network that the target network takes over at each update (Polyak)."""
+
+
+@dataclass(frozen=True)
 class FittedQConfig(LearnerConfig):
     """Fitted-Q iteration by least squares on polynomials (Ernst et al. 2005)."""
 
@@ -154,6 +170,7 @@ LEARNERS: dict[str, type[LearnerConfig]] = {
         BCConfig,
         MARWILConfig,
         CQLConfig,
+        IQLConfig,
         FittedQConfig,
         SlateQConfig,
     )
@@ -165,7 +182,7 @@ AT_LEAST_ZERO = ("classes", "log_reward_degree")
 ONE_OF = {"construction": ("optimal", "greedy", "top-k")}
 """Settings that are words."""
 
-AT_MOST_ONE = ("beta", "target_rate")
+AT_MOST_ONE = ("beta", "target_rate", "expectile")
 """Settings with an upper bound: RLlib's on beta, and that of a share."""
 
 

@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 from ray.rllib.algorithms.marwil import MARWIL, MARWILConfig
-from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.learner.torch.torch_learner import TorchLearner
-from ray.rllib.core.learner.utils import update_target_network
 
 from slateflow.learners.scoring_network import ScoringModule
+from slateflow.learners.target_network import TargetNetworkLearner
 
 
 class CQLModule(ScoringModule):
@@ -26,13 +24,8 @@ class CQLModule(ScoringModule):
         return {}
 
 
-class CQLLearner(TorchLearner):
-    """Double DQN with a conservative penalty and a target network that follows slowly."""
-
-    def build(self) -> None:
-        """Build the module and its target."""
-        super().build()
-        self.module[DEFAULT_MODULE_ID].unwrapped().make_target_networks()
+class CQLLearner(TargetNetworkLearner):
+    """Double DQN with a conservative penalty."""
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
@@ -59,14 +52,6 @@ class CQLLearner(TorchLearner):
         )
         loss: torch.Tensor = td_error + settings["conservatism"] * penalty
         return loss
-
-    def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
-        result: tuple[Any, Any, Any] = super()._update(batch)
-        module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        tau = self.config.learner_config_dict["target_rate"]
-        for main, target in module.get_target_network_pairs():
-            update_target_network(main_net=main, target_net=target, tau=tau)
-        return result
 
 
 class CQL(MARWIL):

@@ -88,6 +88,9 @@ class PolynomialModule(TorchRLModule):
 class FittedQLearner(TorchLearner):
     """Every update fits the next stage from the whole batch."""
 
+    value: torch.Tensor | None = None
+    """(R,) what the next steps are worth by the last stage; None before the first update."""
+
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Nothing descends a gradient here."""
 
@@ -95,7 +98,7 @@ class FittedQLearner(TorchLearner):
         rows = batch[DEFAULT_MODULE_ID]
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         with torch.no_grad():
-            if int(module.stage) == 0:
+            if self.value is None:
                 self._prepare(module, rows)
             residual = self._fit_stage(module)
         self.metrics.log_value((DEFAULT_MODULE_ID, "residual"), residual, window=1)
@@ -138,6 +141,8 @@ class FittedQLearner(TorchLearner):
         self.group = torch.nn.functional.one_hot(group, len(parts)).double()  # (P, C)
         self.next_candidates = module.candidate_powers(module.candidates(following))[..., first]
         self.value = torch.zeros_like(self.rewards)
+        if int(module.stage):  # restored from a checkpoint
+            self.value = self._next_value(module.head[module.stage - 1])
 
     def _expected_rewards(
         self, module: PolynomialModule, rows: dict[str, torch.Tensor], ongoing: torch.Tensor
@@ -162,15 +167,22 @@ class FittedQLearner(TorchLearner):
 
     def _fit_stage(self, module: PolynomialModule) -> float:
         """Regress reward plus next value; then value the next steps by the new Q-function."""
+        assert self.value is not None
         target = self.rewards + self.value
         weights = torch.cholesky_solve((self.design.T @ target)[:, None], self.factor)[:, 0]
         module.head[module.stage] = weights
         module.stage += 1
+        self.value = self._next_value(weights)
+        return float((target - self.design @ weights).square().mean())
+
+    def _next_value(self, weights: torch.Tensor) -> torch.Tensor:
+        """(R,) the best value at the next step, less the mean of them all.
+
+        The mean is the same for every candidate: without it the values stay small.
+        """
         coefficients = (self.next_known * weights) @ self.group  # (R, C)
         best = torch.einsum("rnc,rc->rn", self.next_candidates, coefficients).amax(dim=1)
-        # The mean of the values is the same for every candidate: without it they stay small.
-        self.value = best - best.mean()
-        return float((target - self.design @ weights).square().mean())
+        return best - best.mean()
 
 
 class FittedQ(MARWIL):

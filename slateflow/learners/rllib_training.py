@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.bc import BCConfig as RLlibBCConfig
 from ray.rllib.algorithms.marwil import MARWILConfig as RLlibMARWILConfig
@@ -19,10 +22,12 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.learners.checkpoints import Checkpoint, Standing
 from slateflow.learners.config import (
     BCConfig,
     CQLConfig,
     FittedQConfig,
+    IQLConfig,
     LearnerConfig,
     MARWILConfig,
     NetworkConfig,
@@ -33,6 +38,7 @@ from slateflow.learners.fitted_q import (
     PolynomialModule,
     export_polynomial,
 )
+from slateflow.learners.iql import IQLAlgorithmConfig, IQLModule
 from slateflow.learners.scoring_network import ScoringModule, export_network
 from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset
@@ -46,7 +52,23 @@ from slateflow.trajectories.rllib_input import (
 UPDATES_PER_ITERATION = 50
 """Minibatches between two points of a training curve."""
 
-Curves = dict[str, list[float]]
+CHECKPOINT_ITERATIONS = 4
+"""Points of a training curve between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        scorer: What it learnt.
+        curves: Training curves by metric.
+        earlier_seconds: Wall-clock seconds of the runs that were killed before this one.
+    """
+
+    scorer: Scorer
+    curves: dict[str, list[float]]
+    earlier_seconds: float
 
 
 def train_on_rllib(
@@ -54,40 +76,65 @@ def train_on_rllib(
     config: LearnerConfig,
     seed: int,
     progress: Callable[[int, int], None],
-) -> tuple[Scorer, Curves]:
+    checkpoints: Path | None = None,
+) -> Trained:
     """Train and export. The global random state of torch is left as it was."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on few cores a second thread costs more than it brings
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return _train(dataset, config, seed, progress)
+            return _train(dataset, config, seed, progress, checkpoints)
     finally:
         torch.set_num_threads(threads)
 
 
 def _train(
-    dataset: Dataset, config: LearnerConfig, seed: int, progress: Callable[[int, int], None]
-) -> tuple[Scorer, Curves]:
+    dataset: Dataset,
+    config: LearnerConfig,
+    seed: int,
+    progress: Callable[[int, int], None],
+    folder: Path | None,
+) -> Trained:
+    start = time.perf_counter()
     algorithm = algorithm_config(dataset, config, seed).build_algo()
-    curves: Curves = {}
     try:
-        iterations = _iterations(config)
-        for iteration in range(iterations):
-            results = algorithm.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
-            for name, value in results.items():
-                if _is_curve(name, value):
-                    curves.setdefault(name, []).append(float(value))
-            progress(iteration + 1, iterations)
-        module = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped()
-        scorer = _export(module, dataset.spec, config)
+        checkpoint = None if folder is None else Checkpoint.of(folder, dataset, config, seed)
+        standing = Standing() if checkpoint is None else checkpoint.restore(algorithm)
+        earlier, iterations = standing.seconds, _iterations(config)
+        while standing.iterations < iterations:
+            _iterate(algorithm, standing)
+            standing.seconds = earlier + time.perf_counter() - start
+            if checkpoint is not None and standing.iterations % CHECKPOINT_ITERATIONS == 0:
+                checkpoint.save(algorithm, standing)
+            progress(standing.iterations, iterations)
+        scorer = _export(trained_module(algorithm), dataset.spec, config)
         decays = algorithm.config.input_read_method_kwargs["decays"]
         scorer = replace(scorer, user_size=dataset.spec.user_size, decays=np.array(decays))
     finally:
         algorithm.stop()
+    if checkpoint is not None:
+        checkpoint.remove()
     if not all(math.isfinite(value) for value in scorer.head.ravel()):
         raise InputError(f"{config.learner}: expected finite weights, got NaN; is the data finite?")
-    return scorer, curves
+    return Trained(scorer, standing.curves, earlier)
+
+
+def _iterate(algorithm: Algorithm, standing: Standing) -> None:
+    """One call of `train()`, and what it says."""
+    results = algorithm.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
+    for name, value in results.items():
+        if _is_curve(name, value):
+            standing.curves.setdefault(name, []).append(float(value))
+    standing.iterations += 1
+
+
+def trained_module(algorithm: Algorithm) -> Any:
+    """The module of the first learner, wherever that runs."""
+    first, *_ = algorithm.learner_group.foreach_learner(
+        lambda learner: learner.module[DEFAULT_MODULE_ID].unwrapped()
+    )
+    return first.get()
 
 
 def algorithm_config(dataset: Dataset, config: LearnerConfig, seed: int) -> AlgorithmConfig:
@@ -150,6 +197,9 @@ def _base_config(config: LearnerConfig) -> AlgorithmConfig:
             moving_average_sqd_adv_norm_update_rate=0.01,
             **training,
         )
+    if isinstance(config, IQLConfig):
+        settings = {"expectile": config.expectile, "target_rate": config.target_rate}
+        return IQLAlgorithmConfig().training(**training).learners(learner_config_dict=settings)
     assert isinstance(config, CQLConfig)
     settings = {"conservatism": config.conservatism, "target_rate": config.target_rate}
     return CQLAlgorithmConfig().training(**training).learners(learner_config_dict=settings)
@@ -171,7 +221,8 @@ def _module_spec(
         return RLModuleSpec(module_class=PolynomialModule, model_config={**sizes, **shape})
     assert isinstance(config, NetworkConfig)
     shape = {"width": config.width, "layers": config.layers}
-    module = CQLModule if isinstance(config, CQLConfig) else ScoringModule
+    modules = {CQLConfig: CQLModule, IQLConfig: IQLModule}
+    module = modules.get(type(config), ScoringModule)
     return RLModuleSpec(module_class=module, model_config={**sizes, **shape})
 
 
@@ -187,7 +238,7 @@ def _export(module: Any, spec: EnvironmentSpec, config: LearnerConfig) -> Scorer
         return export_polynomial(module, spec)
     assert isinstance(config, NetworkConfig)
     # The slow copy is an average over the last updates, and acts better than the network.
-    scorer = module.target_scorer if isinstance(config, CQLConfig) else module.scorer
+    scorer = module.target_scorer if isinstance(config, CQLConfig | IQLConfig) else module.scorer
     return export_network(scorer, module, spec, config.window)
 
 

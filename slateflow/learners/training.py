@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ class TrainingReport:
         parameters: Its settings.
         seed: Seed of everything random in it.
         rows: Logged steps it learnt from.
-        train_seconds: Wall-clock seconds, reading included, importing Ray not.
+        train_seconds: Wall-clock seconds, reading included, importing Ray not; with those of the
+            runs that were killed and went on here.
         curves: Training curves by metric; empty for a closed form.
     """
 
@@ -43,6 +45,7 @@ def train(
     config: LearnerConfig,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    checkpoints: Path | None = None,
 ) -> tuple[AnyScorer, TrainingReport]:
     """Train one learner from the logs alone.
 
@@ -51,6 +54,8 @@ def train(
         config: Which learner, and its settings.
         seed: The same dataset, settings and seed give the same weights.
         progress: Called with the finished and all iterations.
+        checkpoints: Folder for what a training needs to go on if it is killed. The next call with
+            the same dataset, settings and seed goes on there, and ends in the same weights.
 
     Returns:
         The scoring function, and how the training went.
@@ -60,12 +65,15 @@ def train(
     """
     scorer: AnyScorer
     curves: dict[str, list[float]] = {}
+    earlier_seconds = 0.0
     if config.rllib:
         with quiet_rllib():
             from slateflow.learners.rllib_training import train_on_rllib  # Ray takes seconds
 
             start = time.perf_counter()
-            scorer, curves = train_on_rllib(dataset, config, seed, progress)
+            trained = train_on_rllib(dataset, config, seed, progress, checkpoints)
+        scorer, curves = trained.scorer, trained.curves
+        earlier_seconds = trained.earlier_seconds
     elif isinstance(config, SlateQConfig):
         start = time.perf_counter()
         scorer, curves = train_slateq(dataset, config, seed, progress)
@@ -78,7 +86,7 @@ def train(
         parameters=config.parameters(),
         seed=seed,
         rows=dataset.rows,
-        train_seconds=time.perf_counter() - start,
+        train_seconds=earlier_seconds + time.perf_counter() - start,
         curves=curves,
     )
     return scorer, report

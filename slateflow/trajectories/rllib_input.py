@@ -186,10 +186,17 @@ def train_columns(rows: Trajectories, spec: EnvironmentSpec, window: int) -> Ten
 
 @dataclass
 class ColumnIterator:
-    """Stands where RLlib expects a `ray.data.DataIterator`: epochs of minibatches."""
+    """Stands where RLlib expects a `ray.data.DataIterator`: epochs of minibatches.
+
+    Attributes:
+        columns: The rows.
+        options: Order and seed.
+        drawn: Minibatches that a training which goes on here has drawn before.
+    """
 
     columns: Tensors
     options: InputOptions
+    drawn: int = 0
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.options.seed)
@@ -204,9 +211,14 @@ class ColumnIterator:
         if self.options.whole:
             yield _flat(self.columns)
             return
-        order = torch.randperm(rows, generator=self.generator)
         size = min(batch_size, rows)
-        for start in range(0, rows - size + 1, size):
+        starts = range(0, rows - size + 1, size)
+        while self.drawn >= len(starts):  # epochs that are over
+            torch.randperm(rows, generator=self.generator)
+            self.drawn -= len(starts)
+        order = torch.randperm(rows, generator=self.generator)
+        starts, self.drawn = starts[self.drawn :], 0
+        for start in starts:
             chosen = order[start : start + size]
             yield _flat({name: tensor[chosen] for name, tensor in self.columns.items()})
 
@@ -240,6 +252,11 @@ class ColumnarOfflineData(OfflineData):
         rows = remembering(dataset.read(), self.options.decays)
         self.columns = train_columns(rows, dataset.spec, self.options.window)
         self.iterators: list[ColumnIterator] | None = None
+        self.drawn = 0
+
+    def start_after(self, minibatches: int) -> None:
+        """Go on where a training stood that has drawn this many minibatches a learner."""
+        self.drawn = minibatches
 
     def sample(
         self,
@@ -255,6 +272,7 @@ class ColumnarOfflineData(OfflineData):
                 ColumnIterator(
                     {name: tensor[shard::shards] for name, tensor in self.columns.items()},
                     self.options,
+                    self.drawn,
                 )
                 for shard in range(shards)
             ]

@@ -9,7 +9,9 @@ from slateflow.learners import LEARNERS, LearnerConfig, learner_config
 
 
 def test_learners_carry_their_names():
-    assert list(LEARNERS) == ["linucb", "lints", "bc", "marwil", "cql", "fitted-q", "slateq"]
+    assert list(LEARNERS) == [
+        *("linucb", "lints", "bc", "marwil", "cql", "iql", "fitted-q", "slateq"),
+    ]
     for name, config in LEARNERS.items():
         assert config.learner == name
         assert isinstance(learner_config(name), config)
@@ -66,6 +68,7 @@ def test_an_unknown_setting_is_refused_with_the_known_ones(name):
         ("bc", "learning_rate", [0.1], r"expected a number, got \[0.1\]"),
         ("marwil", "beta", 1.5, "expected at most 1, got 1.5"),
         ("cql", "target_rate", 2, "expected at most 1, got 2"),
+        ("iql", "expectile", 1.01, "expected at most 1, got 1.01"),
         ("cql", "conservatism", -1e-9, "expected 0 or more, got -1e-09"),
     ],
 )

@@ -15,7 +15,7 @@ from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config, train
 from slateflow.policies import AnyScorer
 
-NEURAL = ("bc", "marwil", "cql")
+NEURAL = ("bc", "marwil", "cql", "iql")
 RLLIB = (*NEURAL, "fitted-q")
 
 

@@ -1,0 +1,107 @@
+"""A training that was killed goes on where it stood, and ends in the same weights.
+
+RLlib's own checkpoints leave out what MARWIL keeps beside its network, the state of the random
+generator and the position in the data, and restoring an algorithm without environment fails. So
+the parts are taken and put back here, in one file that takes the place of the last in one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import Learner
+
+from slateflow.learners.config import LearnerConfig
+from slateflow.trajectories import Dataset
+
+STATE = "state.pt"
+
+MOVING_AVERAGE = "moving_avg_sqd_adv_norms_per_module"
+"""MARWIL's average squared advantage, which its learner keeps to itself."""
+
+
+@dataclass
+class Standing:
+    """How far a training has come.
+
+    Attributes:
+        iterations: Calls of `train()` that are done.
+        seconds: Wall-clock seconds spent in them.
+        curves: Training curves so far.
+    """
+
+    iterations: int = 0
+    seconds: float = 0.0
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training is written down."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, folder: Path, dataset: Dataset, config: LearnerConfig, seed: int) -> Checkpoint:
+        """The one of this training; another dataset, setting or seed has another."""
+        identity = [dataset.digest, config.learner, config.parameters(), seed]
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        return cls(folder / f"{config.learner}-{digest[:16]}")
+
+    def save(self, algorithm: Algorithm, standing: Standing) -> None:
+        """Write everything that the rest of the training depends on."""
+        document = {
+            "standing": vars(standing),
+            "metrics": algorithm.metrics.get_state(),
+            "learners": [state.get() for state in algorithm.learner_group.foreach_learner(_state)],
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"{STATE}.{os.getpid()}"
+        torch.save(document, partial)
+        partial.replace(self.folder / STATE)
+
+    def restore(self, algorithm: Algorithm) -> Standing:
+        """Put a fresh algorithm where the last checkpoint was written; where there is none, 0."""
+        path = self.folder / STATE
+        if not path.exists():
+            return Standing()
+        document = torch.load(path, weights_only=False)  # our own, on our own disk
+        standing = Standing(**document["standing"])
+        algorithm.metrics.set_state(document["metrics"])
+        algorithm.learner_group.foreach_learner(_put_back, states=document["learners"])
+        updates = standing.iterations * algorithm.config.dataset_num_iters_per_learner
+        algorithm.offline_data.start_after(updates)
+        return standing
+
+    def remove(self) -> None:
+        """The training is over."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _state(learner: Learner) -> dict[str, Any]:
+    extra = getattr(learner, MOVING_AVERAGE, {})
+    return {
+        # RLlib would round the weights to single precision
+        "weights": learner.module[DEFAULT_MODULE_ID].unwrapped().state_dict(),
+        "learner": learner.get_state(not_components=COMPONENT_RL_MODULE),
+        "random": torch.get_rng_state(),
+        MOVING_AVERAGE: {module: value.item() for module, value in extra.items()},
+    }
+
+
+def _put_back(learner: Learner, states: list[dict[str, Any]]) -> None:
+    state = states[learner._learner_index]
+    learner.module[DEFAULT_MODULE_ID].unwrapped().load_state_dict(state["weights"])
+    learner.set_state(state["learner"])
+    for module, value in state[MOVING_AVERAGE].items():
+        getattr(learner, MOVING_AVERAGE)[module] = torch.tensor(value)
+    torch.set_rng_state(state["random"])

@@ -1,0 +1,142 @@
+"""Implicit Q-learning: the loss from a plain loop, expectiles by SciPy, a chain that is solved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from slateflow.evaluation import episode_returns
+from slateflow.learners import learner_config, train
+from slateflow.learners.quiet import quiet_rllib
+from slateflow.policies import ScoringPolicy
+
+with quiet_rllib():
+    from slateflow.learners.iql import expectile_loss
+    from slateflow.learners.rllib_training import algorithm_config
+
+ROWS, EXPECTILE = 25, 0.8
+
+
+@pytest.fixture
+def learner(small_logs, quiet):
+    """Built, with three networks that have nothing in common."""
+    config = learner_config("iql", expectile=EXPECTILE, target_rate=0.25, width=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        algorithm = algorithm_config(small_logs, config, seed=0).build_algo()
+        built = algorithm.learner_group._learner
+        with torch.no_grad():
+            for weight in module_of(built).parameters():
+                weight += torch.randn_like(weight)
+    yield built
+    algorithm.stop()
+
+
+def module_of(learner):
+    return learner.module["default_policy"].unwrapped()
+
+
+def hand_made() -> dict[str, torch.Tensor]:
+    """A few rows; every other one ends its episode."""
+    rng = np.random.default_rng(0)
+    return {
+        "obs": torch.from_numpy(rng.random((ROWS, 6), dtype=np.float32)),
+        "new_obs": torch.from_numpy(rng.random((ROWS, 6), dtype=np.float32)),
+        "actions": torch.from_numpy(rng.integers(0, 4, ROWS)),
+        "rewards": torch.from_numpy(rng.normal(size=ROWS).astype(np.float32)),
+        "terminateds": torch.arange(ROWS) % 2 == 1,
+    }
+
+
+def loss_of(learner, batch) -> torch.Tensor:
+    return learner.compute_loss_for_module(
+        module_id="default_policy", config=learner.config, batch=batch, fwd_out={}
+    )
+
+
+def test_the_loss_is_that_of_a_plain_loop(learner):
+    module, batch = module_of(learner), hand_made()
+    with torch.no_grad():
+        quick = module.score(module.scorer, batch["obs"]).tolist()
+        slow = module.score(module.target_scorer, batch["obs"]).tolist()
+        value = module.compute_values(batch).tolist()
+        following = module.compute_values({"obs": batch["new_obs"]}).tolist()
+    value_loss = td_error = 0.0
+    below = 0
+    for row in range(ROWS):
+        action, ends = int(batch["actions"][row]), bool(batch["terminateds"][row])
+        advantage = slow[row][action] - value[row]  # the slow network rates what was logged
+        below += advantage < 0
+        value_loss += (1 - EXPECTILE if advantage < 0 else EXPECTILE) * advantage**2
+        target = float(batch["rewards"][row]) + (0.0 if ends else following[row])
+        td_error += (quick[row][action] - target) ** 2
+    assert 0 < below < ROWS  # both branches of the weight
+    expected = (value_loss + td_error) / ROWS
+    assert float(loss_of(learner, batch).detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(learner.metrics.peek(("default_policy", "td_error"))) == pytest.approx(
+        td_error / ROWS, rel=1e-5
+    )
+
+
+def test_each_network_is_moved_by_its_own_equation_only(learner):
+    module, batch = module_of(learner), hand_made()
+    loss_of(learner, batch).backward()
+    assert all(weight.grad is None for weight in module.target_scorer.parameters())
+    with_value = [weight.grad.clone() for weight in module.scorer.parameters()]
+    module.scorer.zero_grad()
+    with torch.no_grad():
+        future = module.compute_values({"obs": batch["new_obs"]}) * ~batch["terminateds"]
+    taken = module.score(module.scorer, batch["obs"])[torch.arange(ROWS), batch["actions"]]
+    (taken - batch["rewards"] - future).square().mean().backward()
+    for mine, weight in zip(with_value, module.scorer.parameters(), strict=True):
+        torch.testing.assert_close(mine, weight.grad)
+
+
+@pytest.mark.parametrize("expectile", [0.5, 0.7, 0.95])
+def test_the_loss_is_least_at_the_expectile(expectile):
+    values = np.random.default_rng(1).normal(size=400)
+    exact = stats.expectile(values, expectile)
+    guess = torch.tensor(exact, requires_grad=True)
+    expectile_loss(torch.from_numpy(values) - guess, expectile).backward()
+    assert float(guess.grad) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("expectile", [0.5, 0.9])
+def test_a_chain_solved_by_hand(make_logs, expectile):
+    """Two steps: a first bite of 1 earns 1 and spoils the second, a first bite of 0 earns 3 then.
+
+    The logs bite at random, so of two equally frequent rewards 0 and r the value is expectile × r.
+    """
+    rng = np.random.default_rng(0)
+    candidates = np.sort(rng.integers(0, 2, (400, 2, 1)), axis=2)
+    candidates = np.concatenate([candidates, 1 - candidates], axis=2).astype(float)
+    action = rng.integers(0, 2, (400, 2))
+    chosen = np.take_along_axis(candidates, action[..., None], axis=2)[..., 0]
+    user = np.stack([np.full(400, 0.5), 1 - chosen[:, 0]], axis=1)
+    reward = np.stack([chosen[:, 0], chosen[:, 1] * (0.5 + 2.5 * user[:, 1])], axis=1)
+    dataset = make_logs(user, candidates, action, reward)
+    config = learner_config(
+        "iql", expectile=expectile, window=2, batch_size=64, updates=800, target_rate=0.05
+    )
+    scorer, _ = train(dataset, config, seed=0)
+    both = np.array([[[0.0], [1.0]]])
+
+    def gap(user: float, step: int) -> float:
+        """How much better the sweet is, in units of the reward."""
+        scores = scorer.scores(np.array([[user]]), np.array([step]), both)[0]
+        return float(scores[1] - scores[0]) * float(reward.std())
+
+    # First 1 + expectile × 0.5 against 0 + expectile × 3; then 3 and 0.5 against nothing.
+    assert gap(0.5, 0) == pytest.approx(1 - 2.5 * expectile, abs=0.3)
+    assert gap(1.0, 1) == pytest.approx(3.0, abs=0.3)
+    assert gap(0.0, 1) == pytest.approx(0.5, abs=0.3)
+
+
+@pytest.mark.slow
+def test_the_default_recipe_leads_most_of_the_way(default_logs):
+    scorer, report = train(default_logs, learner_config("iql"))
+    returns = episode_returns(default_logs.spec, ScoringPolicy(scorer), 2000, seed=0)
+    assert (returns.mean() - 1157.81) / (1195.80 - 1157.81) >= 0.9
+    assert len(report.curves["td_error"]) == 40
