@@ -104,6 +104,7 @@ def _report(verdict: Verdict, models: list[ModelReference]) -> VerdictReport:
                 p_value=candidate.over_baseline.p_value,
                 normalised=candidate.normalised,
                 train_seconds=by_learner[candidate.learner].train_seconds,
+                live_steps=by_learner[candidate.learner].live_steps,
                 winner=candidate.winner,
                 run_id=by_learner[candidate.learner].run_id,
             )

@@ -22,6 +22,7 @@ class ModelReference(BaseModel):
     learner: str
     run_id: str
     train_seconds: float
+    live_steps: int = 0
 
 
 class BaselineReport(BaseModel):
@@ -34,7 +35,10 @@ class BaselineReport(BaseModel):
 
 
 class CandidateReport(BaseModel):
-    """One learner in the verdict; `ci` is the 95% interval of the uplift over random."""
+    """One learner in the verdict; `ci` is the 95% interval of the uplift over random.
+
+    `live_steps` counts what it was shown by live users while it learnt: 0 from logs alone.
+    """
 
     learner: str
     mean: float
@@ -44,6 +48,7 @@ class CandidateReport(BaseModel):
     p_value: float
     normalised: float | None
     train_seconds: float
+    live_steps: int = 0
     winner: bool
     run_id: str
 

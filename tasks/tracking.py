@@ -126,6 +126,7 @@ def log_training(
     metrics = [
         Metric("train_seconds", report.train_seconds, now, 0),
         Metric("train_rows", float(report.rows), now, 0),
+        Metric("live_steps", float(report.live_steps), now, 0),
     ]
     for name, values in report.curves.items():
         metrics += [Metric(name, value, now, step) for step, value in enumerate(values)]

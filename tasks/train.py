@@ -7,7 +7,7 @@ from typing import Any
 from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
-from slateflow.learners import learner_config, train
+from slateflow.learners import learner_config, train, train_live
 from slateflow.trajectories import Dataset
 from tasks.progress import stage
 from tasks.references import DatasetReference, ModelReference
@@ -30,10 +30,20 @@ def train_learner(
             f"{dataset.path}: expected digest {dataset.digest}, got {opened.digest}; "
             "the dataset was replaced since it was generated, start again"
         )
-    scorer, report = train(opened, config, seed, stage(f"train {learner}"), CHECKPOINTS)
+    progress = stage(f"train {learner}")
+    scorer, report = (
+        train_live(opened.spec, config, seed, progress)
+        if config.online
+        else train(opened, config, seed, progress, CHECKPOINTS)
+    )
     run_id = log_training(client, opened, scorer, report)
     get_run_logger().info("%s: %.1f s, run %s", learner, report.train_seconds, run_id)
-    return ModelReference(learner=learner, run_id=run_id, train_seconds=report.train_seconds)
+    return ModelReference(
+        learner=learner,
+        run_id=run_id,
+        train_seconds=report.train_seconds,
+        live_steps=report.live_steps,
+    )
 
 
 def newest_models(dataset: Dataset, learners: list[str], required: bool) -> list[ModelReference]:
@@ -69,6 +79,7 @@ def newest_models(dataset: Dataset, learners: list[str], required: bool) -> list
                 learner=learner,
                 run_id=run.info.run_id,
                 train_seconds=run.data.metrics["train_seconds"],
+                live_steps=int(run.data.metrics["live_steps"]),
             )
             for run in runs
         ]

@@ -1,6 +1,14 @@
 """Learners: a dataset and a configuration in, a policy and a report out."""
 
 from slateflow.learners.config import LEARNERS, LearnerConfig, learner_config, learners_for
-from slateflow.learners.training import TrainingReport, train
+from slateflow.learners.training import TrainingReport, train, train_live
 
-__all__ = ["LEARNERS", "LearnerConfig", "TrainingReport", "learner_config", "learners_for", "train"]
+__all__ = [
+    "LEARNERS",
+    "LearnerConfig",
+    "TrainingReport",
+    "learner_config",
+    "learners_for",
+    "train",
+    "train_live",
+]

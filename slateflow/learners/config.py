@@ -13,10 +13,14 @@ from slateflow.errors import InputError, unknown
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """What every learner's configuration has: a name, and whether it runs on RLlib."""
+    """What every learner's configuration has: a name, and what it needs.
+
+    `rllib` says whether it runs on RLlib, `online` whether it interacts with users.
+    """
 
     learner: ClassVar[str]
     rllib: ClassVar[bool] = True
+    online: ClassVar[bool] = False
     user_chooses: ClassVar[bool | None] = False
     """Whether it is made for users who choose from the slate; None where that is all one to it."""
 
@@ -162,6 +166,84 @@ class SlateQConfig(LearnerConfig):
     """How a slate is made: `optimal`, `greedy` or `top-k`."""
 
 
+@dataclass(frozen=True)
+class OnlineConfig(LearnerConfig):
+    """Settings that the learners share which interact with users instead of reading logs."""
+
+    online: ClassVar[bool] = True
+
+    live_steps: int = 300_000
+    """Steps with live users, at most, those of the survey before the learning included."""
+    users: int = 64
+    """Users in lockstep."""
+    steps: int = 64
+    """Steps that each of them takes between two updates of the network."""
+    survey_episodes: int = 64
+    """Random episodes before the learning, for the mean reward and the scale of the features."""
+    window: int = 12
+    """Steps before the end from which on the number of steps left is told apart."""
+    width: int = 32
+    """Units in a hidden layer."""
+    layers: int = 2
+    """Hidden layers."""
+    batch_size: int = 512
+    """Steps in a minibatch."""
+    learning_rate: float = 3e-3
+    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
+    max_grad_norm: float = 10.0
+    """Gradients are clipped to this norm."""
+    num_learners: int = 0
+    """Processes of Ray that learn, each a share of every minibatch; 0 learns in this process."""
+    num_env_runners: int = 0
+    """Processes of Ray that sample, each a share of the users; 0 samples in this process."""
+
+    @property
+    def round_steps(self) -> int:
+        """Steps of all users between two points of a training curve."""
+        return self.users * self.steps
+
+
+@dataclass(frozen=True)
+class PPOConfig(OnlineConfig):
+    """Proximal policy optimisation (Schulman et al. 2017, eq. 7), RLlib's own."""
+
+    learner: ClassVar[str] = "ppo"
+
+    epochs: int = 8
+    """Passes over the steps of each round."""
+    clip: float = 0.2
+    """Bound on the change of an action's probability in a round."""
+    trace: float = 0.9
+    """λ of the advantage estimate (Schulman et al. 2016, eq. 16)."""
+    entropy: float = 0.01
+    """Weight of the entropy at the start; it falls linearly to 0."""
+
+
+@dataclass(frozen=True)
+class DQNConfig(OnlineConfig):
+    """Double DQN with replay (van Hasselt et al. 2016), RLlib's own."""
+
+    learner: ClassVar[str] = "dqn"
+
+    live_steps: int = 80_000
+    """Steps with live users, at most, those of the survey before the learning included."""
+    batch_size: int = 256
+    """Steps in a minibatch, drawn from all so far."""
+    steps: int = 1
+    """Steps that each of them takes between two updates of the network."""
+    exploration_steps: int = 20_000
+    """Steps in which the share of random actions falls from 1 to `final_epsilon`."""
+    final_epsilon: float = 0.1
+    """Share of random actions from then on."""
+    target_rate: float = 0.02
+    """Share of the network that the target network takes over at each update (Polyak)."""
+
+    @property
+    def round_steps(self) -> int:
+        """Fifty updates of the network lie between two points of a training curve."""
+        return 50 * super().round_steps
+
+
 LEARNERS: dict[str, type[LearnerConfig]] = {
     config.learner: config
     for config in (
@@ -173,21 +255,23 @@ LEARNERS: dict[str, type[LearnerConfig]] = {
         IQLConfig,
         FittedQConfig,
         SlateQConfig,
+        PPOConfig,
+        DQNConfig,
     )
 }
 
-AT_LEAST_ZERO = ("classes", "log_reward_degree")
+AT_LEAST_ZERO = ("classes", "log_reward_degree", "num_env_runners", "num_learners")
 """Whole numbers that may be 0."""
 
 ONE_OF = {"construction": ("optimal", "greedy", "top-k")}
 """Settings that are words."""
 
-AT_MOST_ONE = ("beta", "target_rate", "expectile")
+AT_MOST_ONE = ("beta", "target_rate", "expectile", "trace", "clip", "final_epsilon")
 """Settings with an upper bound: RLlib's on beta, and that of a share."""
 
 
 def learners_for(spec: EnvironmentSpec) -> list[str]:
-    """The learners that are made for a world.
+    """The learners that are made for a world and learn from its logs.
 
     Example:
         >>> from slateflow.environments import preset
@@ -195,7 +279,11 @@ def learners_for(spec: EnvironmentSpec) -> list[str]:
         ['linucb', 'lints', 'slateq']
     """
     fitting = (None, spec.user_chooses)
-    return [name for name, config in LEARNERS.items() if config.user_chooses in fitting]
+    return [
+        name
+        for name, config in LEARNERS.items()
+        if config.user_chooses in fitting and not config.online
+    ]
 
 
 def learner_config(learner: str, **settings: Any) -> LearnerConfig:

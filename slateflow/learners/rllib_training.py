@@ -64,11 +64,13 @@ class Trained:
         scorer: What it learnt.
         curves: Training curves by metric.
         earlier_seconds: Wall-clock seconds of the runs that were killed before this one.
+        live_steps: Steps with live users.
     """
 
     scorer: Scorer
     curves: dict[str, list[float]]
-    earlier_seconds: float
+    earlier_seconds: float = 0.0
+    live_steps: int = 0
 
 
 def train_on_rllib(
@@ -103,7 +105,7 @@ def _train(
         standing = Standing() if checkpoint is None else checkpoint.restore(algorithm)
         earlier, iterations = standing.seconds, _iterations(config)
         while standing.iterations < iterations:
-            _iterate(algorithm, standing)
+            iterate(algorithm, standing)
             standing.seconds = earlier + time.perf_counter() - start
             if checkpoint is not None and standing.iterations % CHECKPOINT_ITERATIONS == 0:
                 checkpoint.save(algorithm, standing)
@@ -120,13 +122,14 @@ def _train(
     return Trained(scorer, standing.curves, earlier)
 
 
-def _iterate(algorithm: Algorithm, standing: Standing) -> None:
-    """One call of `train()`, and what it says."""
-    results = algorithm.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
-    for name, value in results.items():
+def iterate(algorithm: Algorithm, standing: Standing) -> dict[str, Any]:
+    """One call of `train()`; its losses become points of the training curves."""
+    results: dict[str, Any] = algorithm.train()
+    for name, value in results[LEARNER_RESULTS].get(DEFAULT_MODULE_ID, {}).items():
         if _is_curve(name, value):
             standing.curves.setdefault(name, []).append(float(value))
     standing.iterations += 1
+    return results
 
 
 def trained_module(algorithm: Algorithm) -> Any:

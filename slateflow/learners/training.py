@@ -10,8 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
 from slateflow.learners.bandits import LinearPosterior, dataset_statistics, linear_scorer
-from slateflow.learners.config import LearnerConfig, LinTSConfig, LinUCBConfig, SlateQConfig
+from slateflow.learners.config import (
+    LearnerConfig,
+    LinTSConfig,
+    LinUCBConfig,
+    OnlineConfig,
+    SlateQConfig,
+)
 from slateflow.learners.quiet import quiet_rllib
 from slateflow.learners.slateq import train_slateq
 from slateflow.policies import AnyScorer, Scorer
@@ -27,6 +35,7 @@ class TrainingReport:
         parameters: Its settings.
         seed: Seed of everything random in it.
         rows: Logged steps it learnt from.
+        live_steps: Steps with live users it learnt from.
         train_seconds: Wall-clock seconds, reading included, importing Ray not; with those of the
             runs that were killed and went on here.
         curves: Training curves by metric; empty for a closed form.
@@ -38,6 +47,7 @@ class TrainingReport:
     rows: int
     train_seconds: float
     curves: dict[str, list[float]]
+    live_steps: int = 0
 
 
 def train(
@@ -63,6 +73,11 @@ def train(
     Raises:
         InputError: The dataset cannot be learnt from.
     """
+    if isinstance(config, OnlineConfig):
+        raise InputError(
+            f"{config.learner}: expected a learner that learns from logs, got one that needs live "
+            "users; call train_live"
+        )
     scorer: AnyScorer
     curves: dict[str, list[float]] = {}
     earlier_seconds = 0.0
@@ -90,6 +105,42 @@ def train(
         curves=curves,
     )
     return scorer, report
+
+
+def train_live(
+    spec: EnvironmentSpec,
+    config: LearnerConfig,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Scorer, TrainingReport]:
+    """Train one online learner with simulated users.
+
+    Args:
+        spec: The world.
+        config: Which learner, and its settings.
+        seed: The same world, settings and seed give the same weights.
+        progress: Called with the steps taken and all steps.
+
+    Raises:
+        InputError: The learner is none that learns online, or not in this world.
+    """
+    if not isinstance(config, OnlineConfig):
+        raise InputError(f"{config.learner}: expected a learner with live users, got one for logs")
+    with quiet_rllib():
+        from slateflow.learners.online import train_online  # Ray takes seconds
+
+        start = time.perf_counter()
+        trained = train_online(spec, config, seed, progress)
+    report = TrainingReport(
+        learner=config.learner,
+        parameters=config.parameters(),
+        seed=seed,
+        rows=0,
+        train_seconds=time.perf_counter() - start,
+        curves=trained.curves,
+        live_steps=trained.live_steps,
+    )
+    return trained.scorer, report
 
 
 def _train_bandit(dataset: Dataset, config: LearnerConfig, seed: int) -> Scorer:

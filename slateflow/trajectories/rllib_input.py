@@ -6,7 +6,7 @@ the Parquet columns into tensors once and hands out shuffled slices of them, in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from ray.rllib.offline.offline_data import OfflineData
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.trajectories.dataset import Dataset
-from slateflow.trajectories.memory import memory_size, remembering
+from slateflow.trajectories.memory import remembering
 from slateflow.trajectories.schema import Trajectories
 
 if TYPE_CHECKING:
@@ -127,18 +127,27 @@ class FeatureMoments:
     @classmethod
     def of(cls, dataset: Dataset, decays: tuple[float, ...] = ()) -> FeatureMoments:
         """From one pass over the Parquet."""
-        count, total, squares = 0, np.zeros(1), np.zeros(1)
-        for rows in (remembering(part, decays) for part in dataset.iter_parts()):
+        parts = (remembering(part, decays) for part in dataset.iter_parts())
+        return cls.over((rows.user, rows.candidates) for rows in parts)
+
+    @classmethod
+    def over(
+        cls, blocks: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]]
+    ) -> FeatureMoments:
+        """From users (R, U) and their candidates (R, N, D), a block in memory at a time."""
+        count, user_size, total, squares = 0, 0, np.zeros(1), np.zeros(1)
+        for users, documents in blocks:
             # Averages over a row's candidates, so that users and candidates weigh the same.
-            candidates = rows.candidates.astype(np.float64)
-            user = rows.user.astype(np.float64)
+            candidates = documents.astype(np.float64)
+            user = users.astype(np.float64)
             for name, values in (("user", user), ("candidates", candidates)):
                 if not np.isfinite(values).all():
                     raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
             first = np.concatenate([user, candidates.mean(axis=1)], axis=1)
             second = np.concatenate([user**2, (candidates**2).mean(axis=1)], axis=1)
-            count, total, squares = (
-                count + len(rows),
+            count, user_size, total, squares = (
+                count + len(user),
+                user.shape[1],
                 total + first.sum(axis=0),
                 squares + second.sum(axis=0),
             )
@@ -147,8 +156,7 @@ class FeatureMoments:
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
         deviation[deviation < 1e-9] = 1.0  # a constant feature
-        place = dataset.spec.user_size + memory_size(dataset.spec.document_size, decays)
-        return cls(np.insert(mean, place, 0.0), np.insert(deviation, place, 1.0))
+        return cls(np.insert(mean, user_size, 0.0), np.insert(deviation, user_size, 1.0))
 
 
 def train_columns(rows: Trajectories, spec: EnvironmentSpec, window: int) -> Tensors:

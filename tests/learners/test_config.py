@@ -9,9 +9,9 @@ from slateflow.learners import LEARNERS, LearnerConfig, learner_config
 
 
 def test_learners_carry_their_names():
-    assert list(LEARNERS) == [
-        *("linucb", "lints", "bc", "marwil", "cql", "iql", "fitted-q", "slateq"),
-    ]
+    offline = ["linucb", "lints", "bc", "marwil", "cql", "iql", "fitted-q", "slateq"]
+    assert [name for name, config in LEARNERS.items() if not config.online] == offline
+    assert [name for name, config in LEARNERS.items() if config.online] == ["ppo", "dqn"]
     for name, config in LEARNERS.items():
         assert config.learner == name
         assert isinstance(learner_config(name), config)
@@ -36,7 +36,7 @@ def test_a_whole_number_serves_where_any_number_does():
 def test_an_unknown_learner_is_refused_with_the_known_ones():
     with pytest.raises(
         InputError,
-        match=r"unknown learner 'sac': expected one of linucb, lints, bc, .*fitted-q, slateq",
+        match=r"unknown learner 'sac': expected one of linucb, lints, .*slateq, ppo, dqn",
     ):
         learner_config("sac")
 

@@ -15,6 +15,7 @@ from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config, train
 from slateflow.policies import AnyScorer
 
+OFFLINE = [name for name, config in LEARNERS.items() if not config.online]
 NEURAL = ("bc", "marwil", "cql", "iql")
 RLLIB = (*NEURAL, "fitted-q")
 
@@ -37,7 +38,7 @@ def same(one: AnyScorer, other: AnyScorer) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(arrays(one), arrays(other), strict=True))
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", OFFLINE)
 def test_the_same_seed_gives_the_same_weights(small_logs, name):
     torch.manual_seed(1)
     one, _ = train(small_logs, short(name), seed=5)
@@ -48,7 +49,7 @@ def test_the_same_seed_gives_the_same_weights(small_logs, name):
     assert same(one, other) == (name in ("linucb", "fitted-q"))  # nothing in those is random
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", OFFLINE)
 def test_training_leaves_the_process_as_it_was(small_logs, name):
     import ray
 
@@ -78,7 +79,7 @@ def processes() -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", OFFLINE)
 def test_the_report_says_what_was_done(small_logs, name):
     config, calls = short(name), []
     scorer, report = train(small_logs, config, 4, lambda done, total: calls.append((done, total)))
