@@ -18,7 +18,6 @@ half as much again in making them. Dictionaries double the time and the random n
 from __future__ import annotations
 
 import base64
-import io
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ def parquet_bytes(
     schema: pa.Schema,
     statistics: Collection[str] = (),
     compression: str = "lz4",
-) -> memoryview:
+) -> bytes:
     """A Parquet file of one row group.
 
     Args:
@@ -83,8 +82,8 @@ def parquet_bytes(
         statistics: Columns whose smallest and largest value the footer tells.
         compression: `lz4`, `snappy`, `zstd` or `none`.
     """
-    sink = io.BytesIO()
-    sink.write(_MAGIC)
+    written: list[Any] = [_MAGIC]
+    end = len(_MAGIC)
     chunks: list[Value] = []
     elements: list[Value] = [{4: b"schema", 5: len(schema)}]
     rows, size, compressed_size = len(columns[schema[0].name]), 0, 0
@@ -95,10 +94,10 @@ def parquet_bytes(
             field.type.value_type if listed else field.type,
             field.type.list_size if listed else 0,
         )
-        start, uncompressed = sink.tell(), 0
+        start, uncompressed = end, 0
         for header, page, full in _pages(column, columns[field.name], compression):
-            sink.write(header)
-            sink.write(page)
+            written += [header, page]
+            end += len(header) + len(page)
             uncompressed += len(header) + full
         chunk: Struct = {
             1: _TYPES[column.dtype],
@@ -107,14 +106,14 @@ def parquet_bytes(
             4: _CODECS[compression],
             5: I64(rows * max(column.length, 1)),
             6: I64(uncompressed),
-            7: I64(sink.tell() - start),
+            7: I64(end - start),
             9: I64(start),
         }
         if field.name in statistics and rows:
             chunk[12] = _statistics(columns[field.name])
         chunks.append({2: I64(start), 3: chunk})
         elements += column.schema()
-        size, compressed_size = size + uncompressed, compressed_size + sink.tell() - start
+        size, compressed_size = size + uncompressed, compressed_size + end - start
     group: Struct = {
         1: chunks, 2: I64(size), 3: I64(rows), 5: I64(len(_MAGIC)), 6: I64(compressed_size),
     }  # fmt: skip
@@ -129,10 +128,7 @@ def parquet_bytes(
             7: [{1: {}} for _ in chunks],  # statistics are in the order of the types
         }
     )
-    sink.write(footer)
-    sink.write(len(footer).to_bytes(4, "little"))
-    sink.write(_MAGIC)
-    return sink.getbuffer()
+    return b"".join([*written, footer, len(footer).to_bytes(4, "little"), _MAGIC])
 
 
 def _pages(

@@ -51,7 +51,7 @@ def columns(data: pa.Table) -> dict[str, np.ndarray]:
 
 
 def written(data: pa.Table, **options) -> bytes:
-    return bytes(parquet_bytes(columns(data), data.schema, **options))
+    return parquet_bytes(columns(data), data.schema, **options)
 
 
 @given(
