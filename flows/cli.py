@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from flows.dataset_commands import add_dataset_commands
+from flows.registry_commands import add_registry_commands
 from slateflow.errors import InputError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("environments", _environments, "the presets and their parameters")
     add_dataset_commands(add)
+    add_registry_commands(add)
     return parser
 
 
@@ -279,7 +281,8 @@ def _register(options: argparse.Namespace) -> None:
         from flows.register import register
 
         logs, verdict = _judge(options)
-        registered = register(logs.environment, verdict, logs.parameters)
+        registration = register(logs.environment, verdict, logs.seed, logs.parameters)
+    verdict, registered = registration.verdict, registration.registered
     if options.json:
         _print_json(None if registered is None else registered.model_dump(mode="json"))
         return

@@ -41,7 +41,8 @@ def pipeline(
     verdict = evaluate(
         recipe.environment, models, evaluation_episodes, recipe.seed, recipe.parameters
     )
-    registered = register(recipe.environment, verdict, recipe.parameters)
+    registration = register(recipe.environment, verdict, recipe.seed, recipe.parameters)
+    verdict = registration.verdict
     report = PipelineReport(
         environment=recipe.environment,
         dataset=dataset,
@@ -49,7 +50,7 @@ def pipeline(
         optimum=verdict.optimum,
         champion=verdict.champion,
         candidates=verdict.candidates,
-        registered=registered,
+        registered=registration.registered,
     )
     publish_report(report)
     return report

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from flows.parameters import Environment
 from slateflow.environments import preset
-from tasks.references import RegisteredVersion, VerdictReport
+from tasks.references import Registration, VerdictReport
 from tasks.register import register_winner
 
 
 @flow(name="register", flow_run_name="register {environment}")
 def register(
-    environment: Environment, verdict: VerdictReport, parameters: dict[str, Any] | None = None
-) -> RegisteredVersion | None:
-    """Register the verdict's winner, if there is one."""
-    if verdict.winner is None:
-        get_run_logger().info("No winner: nothing is registered")
-        return None
-    spec = preset(environment, **(parameters or {}))
-    return register_winner(spec, verdict.winner, verdict)
+    environment: Environment,
+    verdict: VerdictReport,
+    seed: int = 0,
+    parameters: dict[str, Any] | None = None,
+) -> Registration:
+    """Register the verdict's winner, if it wins against the champion of this moment, too."""
+    return register_winner(preset(environment, **(parameters or {})), verdict, seed)

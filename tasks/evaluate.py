@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, judge, optimal_return, standard_error
 from slateflow.policies import AnyScorer, Policy, RandomPolicy, ScoringPolicy
+from tasks.champion import CHAMPION, aliased
 from tasks.progress import stage
 from tasks.references import (
     BaselineReport,
@@ -22,6 +24,9 @@ from tasks.references import (
 )
 from tasks.tracking import load_scorer, mlflow_client, model_name
 
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
 Returns = NDArray[np.float64]
 
 
@@ -30,6 +35,13 @@ def evaluate_models(
     spec: EnvironmentSpec, models: list[ModelReference], episodes: int, seed: int
 ) -> VerdictReport:
     """Play every candidate, random and the champion on common users, and judge them."""
+    return take_verdict(spec, models, episodes, seed)
+
+
+def take_verdict(
+    spec: EnvironmentSpec, models: list[ModelReference], episodes: int, seed: int
+) -> VerdictReport:
+    """The same, whether Prefect runs it or not."""
     if not models:
         raise InputError("models: expected at least one to evaluate, got none")
     client = mlflow_client()
@@ -45,7 +57,7 @@ def evaluate_models(
         model.learner: play(model.learner, _policy(load_scorer(client, model.run_id), spec))
         for model in models
     }
-    champion = _champion(spec.name)
+    champion = _champion(client, spec.name)
     champion_returns = None
     if champion is not None:
         version, run_id = champion
@@ -72,15 +84,13 @@ def _policy(scorer: AnyScorer, spec: EnvironmentSpec) -> Policy:
     return ScoringPolicy(scorer)
 
 
-def _champion(environment: str) -> tuple[int, str] | None:
+def _champion(client: MlflowClient, environment: str) -> tuple[int, str] | None:
     """Version and run of the reigning champion."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        version = mlflow_client().get_model_version_by_alias(model_name(environment), "champion")
-    except MlflowException:
+    name = model_name(environment)
+    version = aliased(client, name, CHAMPION)
+    if version is None:
         return None
-    return int(version.version), str(version.run_id)
+    return version, str(client.get_model_version(name, str(version)).run_id)
 
 
 def _report(verdict: Verdict, models: list[ModelReference]) -> VerdictReport:

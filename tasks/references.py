@@ -83,6 +83,13 @@ class RegisteredVersion(BaseModel):
     alias: str
 
 
+class Registration(BaseModel):
+    """What came of a verdict; it is another one if the champion changed in the meantime."""
+
+    verdict: VerdictReport
+    registered: RegisteredVersion | None
+
+
 class PipelineReport(BaseModel):
     """The whole line in one document."""
 

@@ -13,41 +13,80 @@ from prefect import get_run_logger, task
 
 from slateflow.environments import EnvironmentSpec, Observation, batched_environment
 from slateflow.policies import AnyScorer, ScoringPolicy
+from tasks.champion import CHAMPION, aliased, aliases_locked, promote
+from tasks.evaluate import take_verdict
 from tasks.progress import stage
-from tasks.references import CandidateReport, RegisteredVersion, VerdictReport
+from tasks.references import (
+    CandidateReport,
+    ModelReference,
+    RegisteredVersion,
+    Registration,
+    VerdictReport,
+)
 from tasks.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.tracking import MlflowClient
 
-CHAMPION, PREVIOUS = "champion", "previous"
 
-
-@task(task_run_name="register {winner.learner} for {spec.name}")
-def register_winner(
-    spec: EnvironmentSpec, winner: CandidateReport, verdict: VerdictReport
-) -> RegisteredVersion:
-    """Log the model, register it, ask the registered version once, then move the alias.
-
-    The alias is the commit point: until it moves, consumers keep the old champion.
-    """
+@task(task_run_name="register {spec.name}")
+def register_winner(spec: EnvironmentSpec, verdict: VerdictReport, seed: int) -> Registration:
+    """Make the verdict's winner the champion; without a winner nothing happens."""
     progress = stage("register")
+    registration = take_over(spec, verdict, seed)
+    progress(1, 1)
+    registered = registration.registered
+    if registered is None:
+        get_run_logger().info("No winner: nothing is registered")
+    else:
+        get_run_logger().info("%s version %d is the champion", registered.name, registered.version)
+    return registration
+
+
+def take_over(spec: EnvironmentSpec, verdict: VerdictReport, seed: int) -> Registration:
+    """Register the winner of a verdict that is taken against the reigning champion.
+
+    Somebody else may have become champion since the verdict; then the verdict is taken again,
+    on the same users. Every round of that has a new champion, better than the one before.
+    """
     client = mlflow_client()
+    name = model_name(spec.name)
+    while (winner := verdict.winner) is not None:
+        with aliases_locked(name):
+            reigning = aliased(client, name, CHAMPION)
+            if reigning == (verdict.champion and verdict.champion.version):
+                version = _tested_version(client, spec, winner, verdict)
+                # Another machine does not see the lock
+                if promote(client, name, version, reigning):
+                    registered = RegisteredVersion(name=name, version=version, alias=CHAMPION)
+                    return Registration(verdict=verdict, registered=registered)
+        models = [
+            ModelReference(learner=c.learner, run_id=c.run_id, train_seconds=c.train_seconds)
+            for c in verdict.candidates
+        ]
+        verdict = take_verdict(spec, models, verdict.baseline.episodes, seed)
+    return Registration(verdict=verdict, registered=None)
+
+
+def _tested_version(
+    client: MlflowClient, spec: EnvironmentSpec, winner: CandidateReport, verdict: VerdictReport
+) -> int:
+    """The winner's version in the registry, loaded from there and asked once.
+
+    A version that an earlier try left, killed before the alias moved, is taken up.
+    """
     name = model_name(spec.name)
     weights = load_scorer(client, winner.run_id)
     observation, _ = batched_environment(spec, 4).reset(seed=0)
     example = request_frame(observation)
-    model_id = _log_model(winner.run_id, weights, example)
-    version = _create_version(client, name, model_id, winner, verdict)
+    version = _registered_before(client, name, winner.run_id)
+    if version is None:
+        model_id = _log_model(winner.run_id, weights, example)
+        version = _create_version(client, name, model_id, winner)
+    _explain(client, name, version, winner, verdict)
     _ask_once(f"models:/{name}/{version}", example, weights, observation)
-    previous = _alias_version(client, name, CHAMPION)
-    if previous is not None:
-        client.set_registered_model_alias(name, PREVIOUS, previous)
-    client.set_registered_model_alias(name, CHAMPION, version)
-    progress(1, 1)
-    get_run_logger().info("%s version %s is the champion", name, version)
-    return RegisteredVersion(name=name, version=int(version), alias=CHAMPION)
+    return int(version)
 
 
 def request_frame(observation: Observation) -> pd.DataFrame:
@@ -95,9 +134,13 @@ def _log_model(run_id: str, weights: AnyScorer, example: pd.DataFrame) -> str:
     return str(logged.model_id)
 
 
-def _create_version(
-    client: MlflowClient, name: str, model_id: str, winner: CandidateReport, verdict: VerdictReport
-) -> str:
+def _registered_before(client: MlflowClient, name: str, run_id: str) -> str | None:
+    """The version that was made of this run, if there is one."""
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    return max((str(version.version) for version in found), key=int, default=None)
+
+
+def _create_version(client: MlflowClient, name: str, model_id: str, winner: CandidateReport) -> str:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -112,17 +155,20 @@ def _create_version(
         "dataset_digest": run.data.tags["slateflow.dataset_digest"],
         "recipe": run.data.tags["slateflow.recipe"],
         "code_commit": run.data.tags["slateflow.code_commit"],
-        "verdict": json.dumps(_verdict_tag(winner, verdict)),
     }
     version = client.create_model_version(
-        name,
-        f"models:/{model_id}",
-        run_id=winner.run_id,
-        tags=tags,
-        model_id=model_id,
-        description=_description(winner, verdict),
+        name, f"models:/{model_id}", run_id=winner.run_id, tags=tags, model_id=model_id
     )
     return str(version.version)
+
+
+def _explain(
+    client: MlflowClient, name: str, version: str, winner: CandidateReport, verdict: VerdictReport
+) -> None:
+    """Write the verdict on the version's page."""
+    tag = json.dumps(_verdict_tag(winner, verdict))
+    client.set_model_version_tag(name, version, "verdict", tag)
+    client.update_model_version(name, version, _description(winner, verdict))
 
 
 def _verdict_tag(winner: CandidateReport, verdict: VerdictReport) -> dict[str, Any]:
@@ -163,8 +209,3 @@ def _ask_once(
     slates, _ = ScoringPolicy(weights).act(observation, np.random.Generator(np.random.SFC64(0)))
     if answer["slate"].tolist() != slates.tolist():
         raise RuntimeError(f"{uri} answers other slates than the policy that was evaluated")
-
-
-def _alias_version(client: MlflowClient, name: str, alias: str) -> str | None:
-    version = client.get_registered_model(name).aliases.get(alias)
-    return None if version is None else str(version)

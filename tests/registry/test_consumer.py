@@ -62,7 +62,7 @@ def publish(dataset, scorer, report) -> None:
         champion=None,
         candidates=[winner],
     )
-    assert register(NAME, verdict) is not None
+    assert register(NAME, verdict).registered is not None
 
 
 def expected_slates(scorer, folder: Path) -> tuple[list[list[int]], Path]:

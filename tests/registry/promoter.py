@@ -1,0 +1,39 @@
+"""A process that takes a verdict on a run and tries to make it champion; for races.
+
+Arguments: learner, run id, training seconds. Every line of standard input is one order:
+`judge NAME` takes the verdict for the model of that name, `register` takes over with it. Each is
+answered with one line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+from slateflow.environments import preset
+from tasks.evaluate import take_verdict
+from tasks.references import ModelReference
+from tasks.register import take_over
+
+EPISODES, SEED = 200, 5
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    learner, run_id = sys.argv[1:]
+    model = ModelReference(learner=learner, run_id=run_id, train_seconds=0.0)
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        order, *name = line.split()
+        if order == "judge":
+            spec = replace(preset("modified-lts-10-1"), name=name[0])
+            verdict = take_verdict(spec, [model], EPISODES, SEED)
+            print(json.dumps(verdict.winner is not None), flush=True)
+        else:
+            registered = take_over(spec, verdict, SEED).registered
+            print(json.dumps(registered and registered.version), flush=True)
+
+
+if __name__ == "__main__":
+    main()
