@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from flows.dataset_commands import add_dataset_commands
 from flows.registry_commands import add_registry_commands
+from flows.up import add_up
 from slateflow.errors import InputError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("environments", _environments, "the presets and their parameters")
     add_dataset_commands(add)
     add_registry_commands(add)
+    add_up(add)
     return parser
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from prefect import flow
+from prefect.states import Completed
 
 from flows.evaluate import evaluate
 from flows.generate import generate
@@ -21,7 +24,7 @@ from flows.train import train
 from slateflow.environments import DEFAULT_PRESET
 from tasks.generate import find_recipe
 from tasks.references import PipelineReport
-from tasks.report import publish_report
+from tasks.report import final_state, publish_report, verdict_line
 
 
 @flow(name="pipeline", flow_run_name="pipeline {environment}")
@@ -53,4 +56,8 @@ def pipeline(
         registered=registration.registered,
     )
     publish_report(report)
-    return report
+    # Prefect shows the state's name and gives the caller its data
+    return cast(
+        PipelineReport,
+        Completed(name=final_state(report), message=verdict_line(report), data=report),
+    )

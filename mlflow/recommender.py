@@ -39,28 +39,34 @@ class Recommender(mlflow.pyfunc.PythonModel):
         for name in ("user", "candidates"):
             if name not in model_input:
                 raise _invalid(f"column {name}: expected it, got {list(model_input)}")
-        users = self._numbers(model_input["user"], "user", (self.scorer.user_size,))
+        size = self.scorer.user_size
+        users = np.array(self._numbers(model_input["user"], "user", (size,)))
+        users = users.reshape(len(model_input), size)  # also where there are no rows
         shape = (-1, self.scorer.document_size)
         candidates = self._numbers(model_input["candidates"], "candidates", shape)
         memories = self._memories(model_input)
         steps = self._steps(model_input)
-        slates: list[Any] = [None] * len(model_input)
-        scores: list[Any] = [None] * len(model_input)
-        counts = np.array([len(row) for row in candidates], dtype=int)
-        for count in np.unique(counts):  # rows with as many candidates are scored at once
-            rows = np.flatnonzero(counts == count)
-            scored = self.scorer.scores(
-                np.stack([users[row] for row in rows]),
-                steps[rows],
-                np.stack([candidates[row] for row in rows]),
-                memories[rows],
-            )
-            shown = min(self.scorer.slate_size, count)
-            best = np.argsort(-scored, axis=1, kind="stable")[:, :shown]
-            for place, row in enumerate(rows):
-                slates[row] = best[place].tolist()
-                scores[row] = scored[place].tolist()
+        if isinstance(candidates, np.ndarray):
+            slates, scores = self._answer(users, steps, candidates, memories)
+        else:
+            slates, scores = [None] * len(model_input), [None] * len(model_input)
+            counts = np.array([len(row) for row in candidates], dtype=int)
+            for count in np.unique(counts):  # rows with as many candidates are scored at once
+                rows = np.flatnonzero(counts == count)
+                group = np.stack([candidates[row] for row in rows])
+                answers = self._answer(users[rows], steps[rows], group, memories[rows])
+                for row, slate, scored in zip(rows, *answers, strict=True):
+                    slates[row], scores[row] = slate, scored
         return pd.DataFrame({"slate": slates, "scores": scores}, index=model_input.index)
+
+    def _answer(
+        self, users: np.ndarray, steps: np.ndarray, candidates: np.ndarray, memories: np.ndarray
+    ) -> tuple[list[Any], list[Any]]:
+        """Slates and scores of rows that have as many candidates, (B, N, D)."""
+        scored = self.scorer.scores(users, steps, candidates, memories)
+        shown = min(self.scorer.slate_size, candidates.shape[1])
+        best = np.argsort(-scored, axis=1, kind="stable")[:, :shown]
+        return best.tolist(), scored.tolist()
 
     def _memories(self, model_input: pd.DataFrame) -> np.ndarray:
         """What the model remembers of each row's session, from its history."""
@@ -92,31 +98,28 @@ class Recommender(mlflow.pyfunc.PythonModel):
             )
         return memories
 
-    def _numbers(self, column: pd.Series, name: str, shape: tuple[int, ...]) -> list[np.ndarray]:
-        """The column's rows as arrays of that shape; −1 is one or more, 0 before others any."""
+    def _numbers(
+        self, column: pd.Series, name: str, shape: tuple[int, ...]
+    ) -> np.ndarray | list[np.ndarray]:
+        """The column's rows as arrays of that shape; −1 is one or more, 0 before others any.
+
+        They come as one array where they are alike, which is the fast way; else one by one, which
+        also finds the row that does not fit.
+        """
         free = shape[0] <= 0 and len(shape) > 1
-        expected = " × ".join(["N", *map(str, shape[1:])] if free else map(str, shape))
-        rows = []
-        for index, value in enumerate(column):
-            try:
-                # Lists from JSON, arrays of arrays from Parquet
-                array = np.array(
-                    [np.asarray(item, dtype=np.float64) for item in value], dtype=np.float64
-                )
-            except (TypeError, ValueError) as error:
-                raise _invalid(
-                    f"{name}, row {index}: expected {expected} numbers, got {error}"
-                ) from error
-            if not array.size and shape[0] <= 0:
-                array = array.reshape(0, *shape[1:])
-            fits = array.ndim == len(shape) and array.shape[free:] == shape[free:]
-            if not fits or (shape[0] < 0 and not len(array)):
-                got = " × ".join(map(str, array.shape))
-                raise _invalid(f"{name}, row {index}: expected {expected} numbers, got {got}")
-            if not np.isfinite(array).all():
-                raise _invalid(f"{name}, row {index}: expected finite numbers, got NaN or infinity")
-            rows.append(array)
-        return rows
+        try:
+            whole = np.array(column.tolist())
+        except ValueError:  # rows of different lengths
+            whole = np.empty(0)
+        if (
+            whole.dtype.kind in "iuf"
+            and whole.ndim == len(shape) + 1
+            and whole.shape[1 + free :] == shape[free:]
+            and (whole.shape[1] > 0 or not free)
+            and np.isfinite(whole).all()
+        ):
+            return whole.astype(np.float64, copy=False)
+        return [_row(value, f"{name}, row {index}", shape) for index, value in enumerate(column)]
 
     def _steps(self, model_input: pd.DataFrame) -> np.ndarray:
         if "step" not in model_input:
@@ -125,6 +128,29 @@ class Recommender(mlflow.pyfunc.PythonModel):
         if (steps < 0).any() or (steps != np.floor(steps)).any():
             raise _invalid("step: expected whole numbers from 0, got others")
         return steps.astype(np.int64)
+
+
+def _row(value: Any, where: str, shape: tuple[int, ...]) -> np.ndarray:
+    """One row's numbers, or an error that says what was expected."""
+    free = shape[0] <= 0 and len(shape) > 1
+    expected = " × ".join(["N", *map(str, shape[1:])] if free else map(str, shape)) + " numbers"
+    try:
+        # Lists from JSON, arrays of arrays from Parquet
+        array = np.array([np.asarray(item) for item in value])
+    except (TypeError, ValueError) as error:
+        raise _invalid(f"{where}: expected {expected}, got {error}") from error
+    if not array.size and shape[0] <= 0:
+        array = array.reshape(0, *shape[1:])
+    fits = array.ndim == len(shape) and array.shape[free:] == shape[free:]
+    if not fits or (shape[0] < 0 and not len(array)):
+        got = " × ".join(map(str, array.shape))
+        raise _invalid(f"{where}: expected {expected}, got {got}")
+    if array.size and array.dtype.kind not in "iuf":
+        raise _invalid(f"{where}: expected {expected}, got {value!s:.60}")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise _invalid(f"{where}: expected finite numbers, got NaN or infinity")
+    return array
 
 
 def _missing(value: Any) -> bool:

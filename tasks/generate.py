@@ -10,7 +10,8 @@ from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate, read_recipe
-from tasks.progress import stage
+from tasks.lineage import dataset_published
+from tasks.progress import watched_stage
 from tasks.references import DatasetReference
 from tasks.tracking import PROJECT
 
@@ -60,10 +61,11 @@ def data_folder(url: str | None) -> Folder:
 @task(task_run_name="generate {recipe.name}")
 def generate_dataset(recipe: Recipe, data: str | None, workers: int) -> DatasetReference:
     """Make the recipe's dataset, or find it made."""
-    progress = stage(f"generate {recipe.name}")
+    progress = watched_stage(f"generate {recipe.name}")
     dataset = generate(recipe, data_folder(data), workers, progress)
     progress(1, 1)  # also where it was found made
     get_run_logger().info("%s: %d rows, %s", dataset.path, dataset.rows, dataset.digest)
+    dataset_published(reference(dataset), recipe.environment)
     return reference(dataset)
 
 

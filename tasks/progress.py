@@ -1,9 +1,14 @@
-"""How far a long step has come, for whoever listens: the command line, or nobody."""
+"""How far a long step has come, for whoever listens: the command line, the Prefect UI, nobody."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 Listener = Callable[[str, int, int], None]  # stage, done, total
 
@@ -28,4 +33,26 @@ def stage(name: str) -> Callable[[int, int], None]:
             listener(name, done, total)
 
     report(0, 1)
+    return report
+
+
+_SECONDS_BETWEEN_UPDATES = 2.0
+
+
+def watched_stage(name: str) -> Callable[[int, int], None]:
+    """The same for a step that takes long, within a run: also a progress artifact of the run."""
+    listeners = stage(name)
+    key = "progress-" + re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    artifact = create_progress_artifact(0.0, key=key, description=name)
+    assert isinstance(artifact, UUID)  # it would be a coroutine in an asynchronous flow
+    shown = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        listeners(done, total)
+        now = time.monotonic()
+        if done >= total or now - shown >= _SECONDS_BETWEEN_UPDATES:
+            update_progress_artifact(artifact, progress=100.0 * done / max(total, 1))
+            shown = now
+
     return report

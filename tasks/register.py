@@ -15,6 +15,7 @@ from slateflow.environments import EnvironmentSpec, Observation, batched_environ
 from slateflow.policies import AnyScorer, ScoringPolicy
 from tasks.champion import CHAMPION, aliased, aliases_locked, promote
 from tasks.evaluate import take_verdict
+from tasks.lineage import model_promoted
 from tasks.progress import stage
 from tasks.references import (
     CandidateReport,
@@ -36,11 +37,12 @@ def register_winner(spec: EnvironmentSpec, verdict: VerdictReport, seed: int) ->
     progress = stage("register")
     registration = take_over(spec, verdict, seed)
     progress(1, 1)
-    registered = registration.registered
-    if registered is None:
+    registered, winner = registration.registered, registration.verdict.winner
+    if registered is None or winner is None:
         get_run_logger().info("No winner: nothing is registered")
     else:
         get_run_logger().info("%s version %d is the champion", registered.name, registered.version)
+        model_promoted(registered, winner.run_id, spec.name)
     return registration
 
 
@@ -61,10 +63,8 @@ def take_over(spec: EnvironmentSpec, verdict: VerdictReport, seed: int) -> Regis
                 if promote(client, name, version, reigning):
                     registered = RegisteredVersion(name=name, version=version, alias=CHAMPION)
                     return Registration(verdict=verdict, registered=registered)
-        models = [
-            ModelReference(learner=c.learner, run_id=c.run_id, train_seconds=c.train_seconds)
-            for c in verdict.candidates
-        ]
+        fields = set(ModelReference.model_fields)
+        models = [ModelReference(**c.model_dump(include=fields)) for c in verdict.candidates]
         verdict = take_verdict(spec, models, verdict.baseline.episodes, seed)
     return Registration(verdict=verdict, registered=None)
 
@@ -106,19 +106,23 @@ def _log_model(run_id: str, weights: AnyScorer, example: pd.DataFrame) -> str:
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import AnyType, Array
 
-    numbers = Array(DataType.double)
+    # Of an `Array` MLflow checks every element of every row, which costs many times the scoring.
+    # The recommender checks them itself, in whole columns, and says which row does not fit.
+    unchecked = AnyType()
     signature = ModelSignature(
         inputs=Schema(
             [
-                ColSpec(numbers, "user"),
-                ColSpec(Array(numbers), "candidates"),
+                ColSpec(unchecked, "user"),
+                ColSpec(unchecked, "candidates"),
                 ColSpec(DataType.long, "step", required=False),
-                ColSpec(Array(numbers), "history", required=False),
+                ColSpec(unchecked, "history", required=False),
             ]
         ),
-        outputs=Schema([ColSpec(Array(DataType.long), "slate"), ColSpec(numbers, "scores")]),
+        outputs=Schema(
+            [ColSpec(Array(DataType.long), "slate"), ColSpec(Array(DataType.double), "scores")]
+        ),
     )
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
         path = Path(folder) / SCORER_FILE

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks.references import CandidateReport, PipelineReport
-from tasks.tracking import mlflow_client, run_url, tracking_uri
+from tasks.tracking import mlflow_client, run_url, tracking_uri, version_url
 
 
 @task(task_run_name="report {report.environment}")
@@ -73,9 +73,19 @@ def render_markdown(report: PipelineReport, links: dict[str, str | None], store:
             if champion
             else []
         ),
+        *_registered_line(report, store),
         f"- MLflow: {store}, experiment `slateflow-{report.environment}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _registered_line(report: PipelineReport, store: str) -> list[str]:
+    if report.registered is None:
+        return []
+    name, version = report.registered.name, report.registered.version
+    text = f"{name} version {version}"
+    url = version_url(store, name, version)
+    return [f"- Registered: {f'[{text}]({url})' if url else text}, alias `champion`."]
 
 
 def judged(candidate: CandidateReport) -> str:
@@ -98,6 +108,13 @@ def verdict_line(report: PipelineReport) -> str:
     if report.registered is None:
         return f"{winner.learner} wins, not registered"
     return f"{winner.learner} wins, registered as version {report.registered.version}"
+
+
+def final_state(report: PipelineReport) -> str:
+    """The verdict as the name of the run's final state."""
+    if report.registered is not None:
+        return "Promoted"
+    return "No winner" if report.champion is None else "Kept champion"
 
 
 def return_chart(report: PipelineReport) -> str:

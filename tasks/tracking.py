@@ -174,6 +174,15 @@ def run_url(client: MlflowClient, run_id: str) -> str | None:
     )
 
 
+def version_url(store: str, name: str, version: int) -> str | None:
+    """Address of a registered version's page; None where MLflow is no server."""
+    if not store.startswith("http"):
+        return None
+    # Without the workflow type MLflow opens its pages for language models
+    page = f"#/models/{name}/versions/{version}?workflowType=machine_learning"
+    return f"{store.rstrip('/')}/{page}"
+
+
 @lru_cache(maxsize=1)
 def code_commit() -> str:
     """The commit of the code, with `-dirty` where files differ from it."""

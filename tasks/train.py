@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import get_run_logger, task
+from prefect.runtime import task_run
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
 from slateflow.trajectories import Dataset
-from tasks.progress import stage
+from tasks.lineage import dataset_name, model_trained
+from tasks.progress import watched_stage
 from tasks.references import DatasetReference, ModelReference
 from tasks.tracking import PROJECT, log_training, mlflow_client, model_name
 
@@ -17,7 +19,13 @@ CHECKPOINTS = PROJECT / "mlflow" / "checkpoints"
 """Where a training that is killed leaves what it needs to go on."""
 
 
-@task(task_run_name="train {learner}")
+def _run_name() -> str:
+    """The learner and the dataset's name."""
+    parameters = task_run.parameters
+    return f"train {parameters['learner']} on {dataset_name(parameters['dataset'])}"
+
+
+@task(task_run_name=_run_name)
 def train_learner(
     dataset: DatasetReference, learner: str, seed: int, settings: dict[str, Any] | None = None
 ) -> ModelReference:
@@ -30,7 +38,7 @@ def train_learner(
             f"{dataset.path}: expected digest {dataset.digest}, got {opened.digest}; "
             "the dataset was replaced since it was generated, start again"
         )
-    progress = stage(f"train {learner}")
+    progress = watched_stage(f"train {learner}")
     scorer, report = (
         train_live(opened.spec, config, seed, progress)
         if config.online
@@ -38,12 +46,14 @@ def train_learner(
     )
     run_id = log_training(client, opened, scorer, report)
     get_run_logger().info("%s: %.1f s, run %s", learner, report.train_seconds, run_id)
-    return ModelReference(
+    model = ModelReference(
         learner=learner,
         run_id=run_id,
         train_seconds=report.train_seconds,
         live_steps=report.live_steps,
     )
+    model_trained(model, dataset, opened.spec.name)
+    return model
 
 
 def newest_models(dataset: Dataset, learners: list[str], required: bool) -> list[ModelReference]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -90,3 +91,23 @@ def prefect_server(folder: Path) -> Iterator[str]:
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
     ):
         yield address
+
+
+@contextmanager
+def model_server(model: str, tracking_uri: str) -> Iterator[str]:
+    """`mlflow models serve` for a model; gives its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [str(BIN / "mlflow"), "models", "serve", "--env-manager", "local"]
+    command += ["--model-uri", model, "--host", "127.0.0.1", "--port", str(port)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{BIN}:{os.environ['PATH']}"
+        with serving(
+            command,
+            f"{address}/health",
+            Path(folder),
+            MLFLOW_TRACKING_URI=tracking_uri,
+            MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
+            PATH=path,
+        ):
+            yield address

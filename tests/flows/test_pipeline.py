@@ -66,7 +66,8 @@ def test_runs_and_tasks_carry_names_a_person_can_read(report):
         "evaluate modified-lts-20-2", "register modified-lts-20-2",
     } <= flows  # fmt: skip
     assert {
-        f"generate {name}", "train linucb", "train fitted-q", "evaluate modified-lts-20-2",
+        f"generate {name}", f"train linucb on {name}", f"train fitted-q on {name}",
+        "evaluate modified-lts-20-2",
         "register modified-lts-20-2", "report modified-lts-20-2",
     } <= tasks  # fmt: skip
 
@@ -245,3 +246,70 @@ def test_a_nightly_seed_is_the_scheduled_day(monkeypatch):
     assert resolve_seed("date") == 20261124
     assert resolve_seed(5) == 5
     assert resolve_seed(None) is None
+
+
+def test_the_final_state_is_named_for_the_verdict(report):
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as prefect:
+        runs = [r for r in prefect.read_flow_runs() if r.name == "pipeline modified-lts-20-2"]
+    first = min(runs, key=lambda run: run.start_time)
+    assert first.state.is_completed()
+    assert first.state.name == "Promoted"
+    assert first.state.message == "fitted-q wins, registered as version 1"
+
+
+@pytest.mark.parametrize(
+    ("registered", "champion", "name"),
+    [(True, False, "Promoted"), (False, True, "Kept champion"), (False, False, "No winner")],
+)
+def test_every_verdict_has_a_name(report, registered, champion, name):
+    from tasks.references import ChampionReport
+    from tasks.report import final_state
+
+    reigning = ChampionReport(version=3, mean=1.0, sem=0.1) if champion else None
+    other = report.model_copy(
+        update={"registered": report.registered if registered else None, "champion": reigning}
+    )
+    assert final_state(other) == name
+
+
+def test_long_steps_have_progress_artifacts_that_end_at_all(report):
+    from prefect.artifacts import Artifact
+
+    name = f"modified-lts-20-2-episodes-{EPISODES}-seed-{SEED}"
+    for key in (f"progress-generate-{name}", "progress-train-fitted-q"):
+        artifact = Artifact.get(key)
+        assert artifact is not None, key
+        assert artifact.type == "progress"
+        assert float(artifact.data) == 100.0
+
+
+def test_the_report_links_runs_and_the_registered_version(report):
+    from tasks.report import render_markdown
+
+    server = "http://127.0.0.1:5000"
+    links = {c.run_id: f"{server}/#/runs/{c.run_id}" for c in report.candidates}
+    markdown = render_markdown(report, links, server)
+    for candidate in report.candidates:
+        assert f"[{candidate.learner}]({links[candidate.run_id]})" in markdown
+    page = f"{server}/#/models/{MODEL}/versions/1?workflowType=machine_learning"
+    assert f"[{MODEL} version 1]({page})" in markdown
+
+
+def test_events_lead_from_the_dataset_to_the_champion(report, monkeypatch):
+    from tasks import lineage
+
+    emitted = []
+    monkeypatch.setattr(
+        lineage, "emit_event", lambda *a, related=(), **k: emitted.append((*a, related))
+    )
+    winner = next(c for c in report.candidates if c.winner)
+    model = winner.model_dump(include={"learner", "run_id", "train_seconds"})
+    lineage.dataset_published(report.dataset, report.environment)
+    lineage.model_trained(lineage.ModelReference(**model), report.dataset, report.environment)
+    lineage.model_promoted(report.registered, winner.run_id, report.environment)
+    (_, dataset, _), (_, run, (trained_on,)), (_, _, (promoted,)) = emitted
+    assert trained_on.id == dataset["prefect.resource.id"]
+    assert promoted.id == run["prefect.resource.id"]
+    assert dataset["prefect.resource.id"].endswith(report.dataset.digest.removeprefix("sha256:"))

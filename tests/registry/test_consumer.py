@@ -110,7 +110,8 @@ def ask_elsewhere(packages: list[str], uri: str, requests: Path, folder: Path) -
     return slates
 
 
-def test_from_the_sqlite_file(embedded, trained, tmp_path):
+def test_from_the_sqlite_file(embedded, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     publish(*trained)
     slates, requests = expected_slates(trained[1], tmp_path)
     packages = ["mlflow-skinny", "numpy", "pandas", "sqlalchemy", "alembic"]

@@ -1,0 +1,149 @@
+"""Servers and workers as processes of this machine: started, waited for, ended without a rest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slateflow.errors import InputError
+
+HOST = "127.0.0.1"
+_STARTUP_SECONDS = 180.0
+_SHUTDOWN_SECONDS = 10.0
+
+
+def require_free(port: int, name: str, flag: str) -> None:
+    """Refuse a port on which somebody listens."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(
+                f"{name}: expected port {port} of {HOST} to be free, got: {reason}; "
+                f"choose another with {flag}"
+            ) from error
+
+
+def answers(url: str) -> bool:
+    """Whether there is an answer that is no error."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+@dataclass
+class Service:
+    """A process that runs until it is told to end.
+
+    Attributes:
+        name: For messages, and for its log.
+        command: Program and arguments.
+        ready: Whether it does its work by now.
+        log: File that its output goes to.
+        environment: Variables in which it runs.
+        folder: Working directory.
+    """
+
+    name: str
+    command: list[str]
+    ready: Callable[[], bool]
+    log: Path
+    environment: dict[str, str]
+    folder: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start it in a session of its own, so that Ctrl-C reaches only us."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was started and runs no longer."""
+        return self.process is not None and self.process.poll() is not None
+
+    def wait(self) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            InputError: It ended, or took too long.
+        """
+        deadline = time.monotonic() + _STARTUP_SECONDS
+        while not self.ready():
+            if self.ended or time.monotonic() > deadline:
+                what = "ended" if self.ended else f"did not answer in {_STARTUP_SECONDS:.0f} s"
+                raise InputError(f"{self.name}: expected it to come up, it {what}; see {self.log}")
+            time.sleep(0.3)
+
+
+def end_all(services: list[Service]) -> None:
+    """End the services in this order, and whatever they started.
+
+    A worker starts each flow run in a session of its own, so process groups do not find them;
+    the tree of processes does, as long as it stands.
+    """
+    for service in services:
+        if service.process is None:
+            continue
+        family = [service.process.pid, *descendants(service.process.pid)]
+        _signal(family, signal.SIGTERM)
+        deadline = time.monotonic() + _SHUTDOWN_SECONDS
+        while time.monotonic() < deadline and any(_alive(pid) for pid in family):
+            service.process.poll()
+            time.sleep(0.1)
+        _signal([pid for pid in family if _alive(pid)], signal.SIGKILL)
+        service.process.wait()
+
+
+def descendants(root: int) -> list[int]:
+    """Processes that `root` started, and they, and so on; empty where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found[1:]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return not Path("/proc").is_dir()
+    return state != "Z"
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue

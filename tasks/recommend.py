@@ -1,0 +1,115 @@
+"""Batch scoring: a Parquet file of requests in, one of slates out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slateflow.errors import InputError
+from tasks.progress import stage
+from tasks.tracking import mlflow_client
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+COLUMNS = ("user", "candidates", "step", "history")  # of a request; the first two are required
+BATCH_ROWS = 10_000
+
+
+def recommend(model_uri: str, source: Path, out: Path) -> int:
+    """Answer every row of `source` with the model, in its order.
+
+    The file is read and written row group by row group, at most `BATCH_ROWS` rows at once. `out`
+    has `slate` and `scores`, and before them the columns of `source` that are no part of a
+    request, such as an id. It appears when it is complete.
+
+    Returns:
+        The number of rows.
+    """
+    import pyarrow.parquet as pq
+
+    requests = _open(source)
+    if not out.parent.is_dir():
+        raise InputError(f"OUT: expected a folder {out.parent} to write in, found none; make it")
+    model = _load(model_uri)
+    unfinished = out.with_name(f".{out.name}.tmp")
+    progress = stage(f"recommend {source.name}")
+    rows = 0
+    writer: pq.ParquetWriter | None = None
+    try:
+        for answers in _answers(model, requests, source):
+            if writer is None:
+                writer = pq.ParquetWriter(unfinished, answers.schema)
+            writer.write_table(answers)
+            rows += answers.num_rows
+            progress(rows, requests.metadata.num_rows)
+        if writer is None:
+            raise InputError(f"{source}: expected requests, got a file without rows")
+        writer.close()
+        unfinished.replace(out)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}; choose another OUT") from error
+    finally:
+        if writer is not None:
+            writer.close()
+        unfinished.unlink(missing_ok=True)
+    return rows
+
+
+def _open(source: Path) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        requests = pq.ParquetFile(source)
+    except FileNotFoundError as error:
+        raise InputError(f"IN: expected a Parquet file at {source}, found none") from error
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"IN: expected a Parquet file at {source}, got {reason}") from error
+    for name in COLUMNS[:2]:
+        if name not in requests.schema_arrow.names:
+            found = ", ".join(requests.schema_arrow.names)
+            raise InputError(f"{source}: expected a column {name}, got {found}")
+    return requests
+
+
+def _load(model_uri: str) -> Any:
+    mlflow_client()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return mlflow.pyfunc.load_model(model_uri)
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"--model: expected a model such as models:/NAME@champion, got {model_uri!r}: {reason}"
+        ) from error
+
+
+def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.Table]:
+    """One table a batch."""
+    import pandas as pd
+    import pyarrow as pa
+    from mlflow.exceptions import MlflowException
+
+    schema = pa.schema([("slate", pa.list_(pa.int64())), ("scores", pa.list_(pa.float64()))])
+    start = 0
+    for batch in requests.iter_batches(BATCH_ROWS):
+        asked = [name for name in COLUMNS if name in batch.schema.names]
+        # Lists are many times faster than the arrays of arrays that `to_pandas` makes
+        frame = pd.DataFrame({name: batch.column(name).to_pylist() for name in asked})
+        try:
+            answers = model.predict(frame)
+        except MlflowException as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{source}, in the rows from {start}: {reason}") from error
+        table = pa.Table.from_pandas(answers, schema, preserve_index=False)
+        others = pa.Table.from_batches([batch]).drop_columns(asked)
+        for field, column in zip(table.schema, table.columns, strict=True):
+            others = others.append_column(field, column)
+        yield others
+        start += batch.num_rows

@@ -1,0 +1,117 @@
+"""What a recommendation costs: in process, over HTTP, in batches; the bare scoring beside it.
+
+The floor is what nobody can do without who takes and gives pandas frames: the frame of the
+request, the scores of the same network in NumPy, the order, the frame of the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.request
+from collections.abc import Callable
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.registry.published import MODEL_URI, publish_champion
+from tests.servers import model_server
+
+pytestmark = pytest.mark.benchmark
+CANDIDATES, ROWS = 20, 10_000
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory):
+    """The scorer behind the champion of a registry of its own."""
+    folder = tmp_path_factory.mktemp("serving")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        yield publish_champion(folder)
+
+
+def requests(rows: int) -> dict[str, list]:
+    """Random requests as lists, as JSON has them."""
+    rng = np.random.default_rng(0)
+    return {
+        "user": rng.random((rows, 1)).tolist(),
+        "candidates": rng.random((rows, CANDIDATES, 1)).tolist(),
+        "step": rng.integers(0, 120, rows).tolist(),
+    }
+
+
+def seconds(call: Callable[[], object], times: int) -> np.ndarray:
+    """How long each call took, the first ones left out."""
+    took = []
+    for _ in range(times + times // 10 + 1):
+        start = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - start)
+    return np.array(took[-times:])
+
+
+def bare(scorer, columns) -> pd.DataFrame:
+    """The floor."""
+    frame = pd.DataFrame(columns)
+    scores = scorer.scores(
+        np.array(columns["user"]), frame["step"].to_numpy(), np.array(columns["candidates"])
+    )
+    best = np.argsort(-scores, axis=1, kind="stable")[:, : scorer.slate_size]
+    return pd.DataFrame({"slate": best.tolist(), "scores": scores.tolist()})
+
+
+def test_one_request(scorer):
+    one = requests(1)
+    model = mlflow.pyfunc.load_model(MODEL_URI)
+    inner = model.unwrap_python_model()
+    assert model.predict(pd.DataFrame(one)).equals(bare(scorer, one))
+    calls = {
+        "bare NumPy and frames": lambda: bare(scorer, one),
+        "recommender alone": lambda: inner.predict(None, pd.DataFrame(one)),
+        "pyfunc in process": lambda: model.predict(pd.DataFrame(one)),
+    }
+    took = {name: seconds(call, 1000) for name, call in calls.items()}
+    body = json.dumps({"dataframe_split": pd.DataFrame(one).to_dict("split")}).encode()
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    with model_server(MODEL_URI, uri) as address:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{address}/invocations", body, headers)
+        took["over HTTP"] = seconds(lambda: urllib.request.urlopen(request).read(), 500)
+    floor = np.median(took["bare NumPy and frames"])
+    print(f"\none request, {CANDIDATES} candidates      p50 ms   p99 ms   ratio")
+    for name, values in took.items():
+        p50, p99 = np.percentile(values, [50, 99])
+        print(f"{name:30s}  {1e3 * p50:8.3f} {1e3 * p99:8.3f} {p50 / floor:7.1f}")
+
+
+def test_batches(scorer):
+    many = requests(ROWS)
+    frame = pd.DataFrame(many)
+    arrays = pd.DataFrame(
+        {
+            "user": list(np.array(many["user"])),
+            "candidates": [np.array(row) for row in many["candidates"]],
+            "step": many["step"],
+        }
+    )
+    model = mlflow.pyfunc.load_model(MODEL_URI)
+    inner = model.unwrap_python_model()
+    assert inner.predict(None, arrays).equals(bare(scorer, many))
+    user, step = np.array(many["user"]), np.array(many["step"])
+    candidates = np.array(many["candidates"])
+    calls = {
+        "the network alone": lambda: scorer.scores(user, step, candidates),
+        "bare NumPy and frames": lambda: bare(scorer, many),
+        "recommender alone, lists": lambda: inner.predict(None, frame),
+        "recommender alone, arrays": lambda: inner.predict(None, arrays),
+        "pyfunc, lists": lambda: model.predict(frame),
+        "pyfunc, arrays": lambda: model.predict(arrays),
+    }
+    print(f"\nbatches of {ROWS:,} rows, {CANDIDATES} candidates     rows/s   ratio")
+    medians = {name: np.median(seconds(call, 7)) for name, call in calls.items()}
+    for name, median in medians.items():
+        ratio = median / medians["bare NumPy and frames"]
+        print(f"{name:40s} {ROWS / median:12,.0f} {ratio:7.1f}")

@@ -1,0 +1,114 @@
+"""`mlflow models serve` over HTTP: right answers, and a sentence for wrong requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+
+from tests.registry.published import MODEL_URI, publish_champion
+from tests.servers import model_server
+
+GOOD = {"user": [0.5], "candidates": [[0.9], [0.1], [0.4]], "step": 17}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The registered scorer, and the address of a server that answers for it."""
+    folder = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        scorer = publish_champion(folder)
+        with model_server(MODEL_URI, os.environ["MLFLOW_TRACKING_URI"]) as address:
+            yield scorer, address
+
+
+def ask(address: str, body: object) -> tuple[int, dict]:
+    """Status and document of the answer to a request."""
+    request = urllib.request.Request(
+        f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def expected_scores(scorer, row) -> np.ndarray:
+    """What the scorer itself says to one request."""
+    candidates = np.array([row["candidates"]], dtype=float)
+    return scorer.scores(np.array([row["user"]]), np.array([row["step"]]), candidates)[0]
+
+
+def test_single_batched_ragged_and_very_long_requests(served):
+    scorer, address = served
+    rng = np.random.default_rng(2)
+    rows = [GOOD, {**GOOD, "candidates": [[0.3]], "step": 100}, {**GOOD, "user": [0.1]}]
+    rows.append({**GOOD, "candidates": rng.random((10_000, 1)).tolist()})
+    for batch in ([GOOD], rows):
+        status, document = ask(address, {"dataframe_records": batch})
+        assert status == 200, document
+        assert len(document["predictions"]) == len(batch)
+        for row, answer in zip(batch, document["predictions"], strict=True):
+            scores = expected_scores(scorer, row)
+            np.testing.assert_allclose(answer["scores"], scores, rtol=1e-12)
+            best = sorted(range(len(scores)), key=lambda place: -scores[place])
+            assert answer["slate"] == best[: scorer.slate_size]
+
+
+def test_a_request_without_a_step_is_at_the_beginning(served):
+    scorer, address = served
+    row = {key: value for key, value in GOOD.items() if key != "step"}
+    status, document = ask(address, {"dataframe_records": [row]})
+    assert status == 200
+    scores = expected_scores(scorer, {**row, "step": 0})
+    np.testing.assert_allclose(document["predictions"][0]["scores"], scores, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"user": None}, "user, row 1: expected 1 numbers, got"),
+        ({"user": ["half"]}, "user, row 1: expected 1 numbers, got ['half']"),
+        ({"user": [0.5, 0.5]}, "user, row 1: expected 1 numbers, got 2"),
+        ({"user": [float("nan")]}, "user, row 1: expected finite numbers, got NaN or infinity"),
+        ({"candidates": []}, "candidates, row 1: expected N × 1 numbers, got 0 × 1"),
+        ({"candidates": [[0.9], [0.1, 0.2]]}, "candidates, row 1: expected N × 1 numbers"),
+        ({"candidates": [[0.9, 0.1]]}, "candidates, row 1: expected N × 1 numbers, got 1 × 2"),
+        ({"candidates": [[True]]}, "candidates, row 1: expected N × 1 numbers, got [[True]]"),
+        ({"candidates": [[float("inf")]]}, "candidates, row 1: expected finite numbers"),
+        ({"candidates": "kale"}, "candidates, row 1: expected N × 1 numbers, got"),
+        ({"step": -1}, "step: expected whole numbers from 0"),
+        ({"step": "soon"}, "step"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_a_sentence(served, change, sentence):
+    _, address = served
+    status, document = ask(address, {"dataframe_records": [GOOD, {**GOOD, **change}]})
+    assert 400 <= status < 500, document
+    assert sentence in document["message"]
+    assert "Traceback" not in json.dumps(document)
+
+
+@pytest.mark.parametrize("missing", ["user", "candidates"])
+def test_a_missing_column_is_named(served, missing):
+    _, address = served
+    row = {key: value for key, value in GOOD.items() if key != missing}
+    status, document = ask(address, {"dataframe_records": [row]})
+    assert 400 <= status < 500, document
+    assert missing in document["message"]
+    assert "Traceback" not in json.dumps(document)
+
+
+@pytest.mark.parametrize("body", [{}, [], {"dataframe_records": "no"}, {"inputs": None}])
+def test_another_document_is_refused(served, body):
+    _, address = served
+    status, document = ask(address, body)
+    assert 400 <= status < 500, document
+    assert "Traceback" not in json.dumps(document)
