@@ -44,7 +44,8 @@ def _up(options: argparse.Namespace) -> None:
         raise InputError(
             f"--folder: expected one to write in, got {folder}: {error.strerror}; choose another"
         ) from error
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts jobs with SIGINT ignored
+        signal.signal(number, _interrupt)
     with _only_one(folder, f"Prefect on {options.prefect_port}, MLflow on {options.mlflow_port}"):
         require_free(options.prefect_port, "Prefect", "--prefect-port")
         require_free(options.mlflow_port, "MLflow", "--mlflow-port")

@@ -31,7 +31,7 @@ def test_the_report_is_the_documented_json(report):
     assert list(document["baseline"]) == ["policy", "mean", "sem", "episodes"]
     assert list(document["candidates"][0]) == [
         "learner", "mean", "sem", "uplift", "ci", "p_value", "normalised", "train_seconds",
-        "winner", "run_id",
+        "live_steps", "winner", "run_id",
     ]  # fmt: skip
     assert document["dataset"]["rows"] == EPISODES * 120
     assert document["registered"] == {"name": MODEL, "version": 1, "alias": "champion"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.services import answers, descendants
+from tests.browser.pages import open_page, table_rows
 from tests.servers import BIN, free_port
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -133,6 +134,35 @@ def test_a_run_killed_together_with_its_worker_is_crashed_and_the_next_one_finis
 
         finished = wait(start(), lambda run: run.state.is_final())
         assert finished.state.name == "Promoted", finished.state
+
+
+def test_the_browser_shows_the_run_and_the_figures_of_its_report(up):
+    import mlflow
+    from prefect.client.orchestration import SyncPrefectClient
+
+    ui = up.api.removesuffix("/api")
+    with SyncPrefectClient(up.api) as client:
+        run = next(run for run in client.read_flow_runs() if run.state.name == "Promoted")
+        report = next(a for a in client.read_artifacts() if a.key == "slateflow-modified-lts-10-1")
+    page = open_page(f"{ui}/runs/flow-run/{run.id}", "Promoted", up.folder / "browser")
+    assert "pipeline modified-lts-10-1" in page
+
+    store = mlflow.MlflowClient(f"http://127.0.0.1:{up.ports[1]}")
+    experiment = store.get_experiment_by_name("slateflow-modified-lts-10-1")
+    # A killed run may have left a training, but no evaluation
+    (trained,) = [
+        run.data.metrics
+        for run in store.search_runs([experiment.experiment_id])
+        if "evaluation_mean" in run.data.metrics
+    ]
+    address = f"{ui}/artifacts/artifact/{report.id}"
+    page = open_page(address, "registered as version 1", up.folder / "browser")
+    (row,) = [row for row in table_rows(page) if row[0] == "fitted-q"]
+    assert row[1] == f"{trained['evaluation_mean']:.2f} ± {trained['evaluation_sem']:.2f}"
+    assert row[2].startswith(f"{trained['uplift']:+.2f} [{trained['uplift_ci_low']:+.2f}, ")
+    assert row[6] == "winner"
+    link = f"127.0.0.1:{up.ports[1]}/#/models/slateflow-modified-lts-10-1/versions/1"
+    assert link in page
 
 
 def words(pid: int) -> list[str]:
