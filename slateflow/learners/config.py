@@ -105,9 +105,11 @@ class CQLConfig(NetworkConfig):
 
     batch_size: int = 1024
     """Rows in a minibatch."""
-    updates: int = 2000
-    """Minibatch updates in all, rounded up to fifties."""
-    conservatism: float = 0.01
+    updates: int = 1000
+    """Minibatch updates of each training, rounded up to fifties."""
+    restarts: int = 4
+    """Trainings, of which held-out episodes choose; 1 trains once, on all episodes."""
+    conservatism: float = 0.001
     """Weight of the penalty on values of actions not taken; with 0 this is double DQN."""
     target_rate: float = 0.01
     """Share of the network that the target network takes over at each update (Polyak)."""

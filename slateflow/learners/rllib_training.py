@@ -162,6 +162,7 @@ def algorithm_config(dataset: Dataset, config: LearnerConfig, seed: int) -> Algo
                 "seed": seed,
                 "whole": whole,
                 "decays": decays,
+                "hold_out": isinstance(config, CQLConfig) and config.restarts > 1,
             },
             dataset_num_iters_per_learner=UPDATES_PER_ITERATION,
         )

@@ -14,6 +14,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.learners.bandits import LinearPosterior, dataset_statistics, linear_scorer
 from slateflow.learners.config import (
+    CQLConfig,
     LearnerConfig,
     LinTSConfig,
     LinUCBConfig,
@@ -83,10 +84,14 @@ def train(
     earlier_seconds = 0.0
     if config.rllib:
         with quiet_rllib():
-            from slateflow.learners.rllib_training import train_on_rllib  # Ray takes seconds
+            from slateflow.learners.restarts import train_best  # Ray takes seconds
+            from slateflow.learners.rllib_training import train_on_rllib
 
             start = time.perf_counter()
-            trained = train_on_rllib(dataset, config, seed, progress, checkpoints)
+            if isinstance(config, CQLConfig) and config.restarts > 1:
+                trained = train_best(dataset, config, seed, progress, checkpoints)
+            else:
+                trained = train_on_rllib(dataset, config, seed, progress, checkpoints)
         scorer, curves = trained.scorer, trained.curves
         earlier_seconds = trained.earlier_seconds
     elif isinstance(config, SlateQConfig):

@@ -21,6 +21,7 @@ from ray.rllib.offline.offline_data import OfflineData
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.trajectories.dataset import Dataset
+from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.memory import remembering
 from slateflow.trajectories.schema import Trajectories
 
@@ -42,12 +43,14 @@ class InputOptions:
         seed: Seed of the order in which rows are drawn.
         whole: Hand out all rows in their order as one batch, instead of shuffled minibatches.
         decays: Of the memory that the rows get as further features of the user.
+        hold_out: Leave out every fifth episode, for a choice among what was learnt.
     """
 
     window: int
     seed: int
     whole: bool = False
     decays: tuple[float, ...] = ()
+    hold_out: bool = False
 
 
 def flat_observation_space(spec: EnvironmentSpec, memory: int = 0) -> gym.spaces.Box:
@@ -257,7 +260,10 @@ class ColumnarOfflineData(OfflineData):
         self.iter_batches_kwargs: dict[str, Any] = {}
         self.options = InputOptions(**config.input_read_method_kwargs)
         dataset = Dataset.open(config.input_[0])
-        rows = remembering(dataset.read(), self.options.decays)
+        rows = dataset.read()
+        if self.options.hold_out:
+            rows = rows.of(~held_out(rows))
+        rows = remembering(rows, self.options.decays)
         self.columns = train_columns(rows, dataset.spec, self.options.window)
         self.iterators: list[ColumnIterator] | None = None
         self.drawn = 0

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,13 @@ class Trajectories:
         responses = {name: values[rows] for name, values in self.responses.items()}
         return Trajectories(**arrays, responses=responses)
 
+    def of(self, chosen: NDArray[Any]) -> Trajectories:
+        """Some of the rows, by number or by a mask (R,); in whole episodes they stay a log."""
+        arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
+        return Trajectories(
+            **arrays, responses={name: values[chosen] for name, values in self.responses.items()}
+        )
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays under the names of the Parquet columns, in their order."""
         responses = {name: self.responses[name] for name in sorted(self.responses)}
@@ -72,6 +79,9 @@ class Trajectories:
         place = np.maximum(self.clicked, 0)[:, None]
         position = np.take_along_axis(self.slate, place, axis=1)[:, 0].astype(np.intp)
         return np.where(self.clicked >= 0, position, -1)
+
+
+_ARRAYS = [field.name for field in fields(Trajectories) if field.name != "responses"]
 
 
 def arrow_schema(spec: EnvironmentSpec) -> pa.Schema:

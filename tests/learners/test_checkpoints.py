@@ -42,7 +42,8 @@ def settings_of(learner: str) -> dict[str, float]:
     if learner == "fitted-q":
         return {}
     shape = {"updates": 400, "batch_size": 64, "width": 8}
-    return {**shape, "beta": 1.0} if learner == "marwil" else shape
+    own = {"marwil": {"beta": 1.0}, "cql": {"restarts": 1}}
+    return {**shape, **own.get(learner, {})}
 
 
 def arrays(scorer: Scorer) -> list[np.ndarray]:

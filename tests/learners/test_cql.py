@@ -160,7 +160,13 @@ def test_kale_now_pays_off_later(make_logs):
     reward = np.stack([chosen[:, 0], chosen[:, 1] * (0.5 + 2.5 * user[:, 1])], axis=1)
     dataset = make_logs(user, candidates, action, reward)
     config = learner_config(
-        "cql", conservatism=0, window=2, batch_size=64, updates=800, target_rate=0.05
+        "cql",
+        conservatism=0,
+        window=2,
+        batch_size=64,
+        updates=800,
+        target_rate=0.05,
+        restarts=1,
     )
     scorer, _ = train(dataset, config, seed=0)
     both = np.array([[[0.0], [1.0]]])
@@ -190,7 +196,12 @@ def test_conservatism_holds_to_what_was_logged(make_logs):
 
     def gap(conservatism: float) -> float:
         config = learner_config(
-            "cql", conservatism=conservatism, batch_size=300, updates=400, target_rate=0.05
+            "cql",
+            conservatism=conservatism,
+            batch_size=300,
+            updates=400,
+            target_rate=0.05,
+            restarts=1,
         )
         scores = train(dataset, config)[0].scores(
             np.array([[0.5]]), np.array([0]), candidates[:1, 0, :, None]
@@ -213,5 +224,5 @@ def test_conservatism_holds_to_what_was_logged(make_logs):
 def test_the_default_recipe_leads_most_of_the_way(default_logs):
     scorer, report = train(default_logs, learner_config("cql"))
     returns = episode_returns(default_logs.spec, ScoringPolicy(scorer), 2000, seed=0)
-    assert (returns.mean() - 1157.81) / (1195.80 - 1157.81) >= 0.9
-    assert len(report.curves["td_error"]) == 40
+    assert (returns.mean() - 1157.81) / (1195.80 - 1157.81) >= 0.95
+    assert len(report.curves["td_error"]) == 20

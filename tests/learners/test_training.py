@@ -24,6 +24,8 @@ def short(name: str):
     """A configuration that trains in a second."""
     if name == "slateq":
         return learner_config(name, iterations=2, tolerance=0, classes=2)
+    if name == "cql":
+        return learner_config(name, updates=50, batch_size=64, restarts=1)
     return learner_config(name, **({"updates": 50, "batch_size": 64} if name in NEURAL else {}))
 
 
