@@ -93,6 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_dataset_options(evaluate)
     _add_learners(evaluate)
     _add_evaluation_episodes(evaluate)
+    evaluate.add_argument(
+        "--reference",
+        nargs="?",
+        type=int,
+        const=500,
+        default=0,
+        metavar="EPISODES",
+        help="play the best in RecSim's own code, too; default 500 episodes",
+    )
 
     register = add("register", _register, "evaluate, and make the winner the champion")
     register.add_argument("recipe", help="name of a recipe in datasets/, or of an imported dataset")
@@ -263,7 +272,12 @@ def _judge(options: argparse.Namespace) -> Any:
         dataset, learners or learners_for(dataset.spec), required=learners is not None
     )
     return logs, evaluate(
-        logs.environment, models, options.evaluation_episodes, logs.seed, logs.parameters
+        logs.environment,
+        models,
+        options.evaluation_episodes,
+        logs.seed,
+        logs.parameters,
+        getattr(options, "reference", 0),
     )
 
 

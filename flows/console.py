@@ -12,7 +12,13 @@ from rich.table import Table
 
 from slateflow.evaluation import PolicyBaseline
 from tasks.progress import listening
-from tasks.references import DatasetReference, ModelReference, PipelineReport, VerdictReport
+from tasks.references import (
+    DatasetReference,
+    ModelReference,
+    PipelineReport,
+    ReferenceReport,
+    VerdictReport,
+)
 from tasks.report import judged, verdict_line
 from tasks.tracking import PROJECT, tracking_uri
 
@@ -114,8 +120,19 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
         style="dim",
     )
     output.print(table)
+    if verdict.reference is not None:
+        _show_reference(verdict.reference, baseline.episodes)
     note = "uplift over random on the same users; p after Holm; score: random 0, optimum 1"
     output.print(note, style="dim")
+
+
+def _show_reference(found: ReferenceReport, compared: int) -> None:
+    """Both simulators on the best candidate."""
+    output.print(
+        f"{found.learner} in RecSim's own code {found.reference:.2f} ± {found.reference_sem:.2f} "
+        f"({found.episodes:,} episodes),\nbatched {found.batched:.2f} ± {found.batched_sem:.2f} "
+        f"({compared:,} episodes): {found.deviation:+.1f} s.e.m. apart"
+    )
 
 
 def _p_value(value: float) -> str:

@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.parameters import Environment, EvaluationEpisodes
 from slateflow.environments import preset
-from tasks.evaluate import evaluate_models
+from tasks.evaluate import check_reference, evaluate_models
 from tasks.references import ModelReference, VerdictReport
 
 
@@ -19,7 +19,17 @@ def evaluate(
     evaluation_episodes: EvaluationEpisodes = 1000,
     seed: int = 0,
     parameters: dict[str, Any] | None = None,
+    reference_episodes: int = 0,
 ) -> VerdictReport:
-    """Play everyone on common users and give the verdict."""
+    """Play everyone on common users and give the verdict.
+
+    With `reference_episodes` the best candidate plays as many in RecSim's own code, too.
+    """
     spec = preset(environment, **(parameters or {}))
-    return evaluate_models(spec, models, evaluation_episodes, seed)
+    verdict = evaluate_models(spec, models, evaluation_episodes, seed)
+    if reference_episodes:
+        best = verdict.candidates[0]
+        verdict.reference = check_reference(
+            spec, best, evaluation_episodes, reference_episodes, seed
+        )
+    return verdict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from prefect import task
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, judge, optimal_return, standard_error
+from slateflow.evaluation.reference import agreement, reference_returns
 from slateflow.policies import AnyScorer, Policy, RandomPolicy, ScoringPolicy
 from tasks.champion import CHAMPION, aliased
 from tasks.progress import stage
@@ -20,6 +22,7 @@ from tasks.references import (
     CandidateReport,
     ChampionReport,
     ModelReference,
+    ReferenceReport,
     VerdictReport,
 )
 from tasks.tracking import load_scorer, mlflow_client, model_name
@@ -72,6 +75,20 @@ def take_verdict(
         )
     _log_evaluation(report)
     return report
+
+
+@task(task_run_name="check {candidate.learner} against RecSim")
+def check_reference(
+    spec: EnvironmentSpec, candidate: CandidateReport, compared: int, episodes: int, seed: int
+) -> ReferenceReport:
+    """Play a candidate in RecSim's own code, and compare with `compared` batched episodes."""
+    policy = _policy(load_scorer(mlflow_client(), candidate.run_id), spec)
+    progress = stage(f"RecSim plays {candidate.learner}")
+    reference = reference_returns(spec, policy, episodes, seed, progress)
+    found = agreement(episode_returns(spec, policy, compared, seed), reference)
+    return ReferenceReport(
+        learner=candidate.learner, deviation=found.deviation, **dataclasses.asdict(found)
+    )
 
 
 def _policy(scorer: AnyScorer, spec: EnvironmentSpec) -> Policy:

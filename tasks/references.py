@@ -61,6 +61,21 @@ class ChampionReport(BaseModel):
     sem: float
 
 
+class ReferenceReport(BaseModel):
+    """The best candidate in RecSim's own code beside the batched simulator.
+
+    `deviation` is the difference of the means in its standard errors.
+    """
+
+    learner: str
+    batched: float
+    batched_sem: float
+    reference: float
+    reference_sem: float
+    episodes: int
+    deviation: float
+
+
 class VerdictReport(BaseModel):
     """What the evaluation found."""
 
@@ -68,6 +83,7 @@ class VerdictReport(BaseModel):
     optimum: float | None
     champion: ChampionReport | None
     candidates: list[CandidateReport]
+    reference: ReferenceReport | None = None
 
     @property
     def winner(self) -> CandidateReport | None:

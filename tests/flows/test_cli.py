@@ -120,8 +120,14 @@ def test_stages_one_by_one(embedded, tmp_path, capsys):
     short = ["--evaluation-episodes", "50"]
     verdict = run("evaluate", *common, *short)  # those that were trained on this dataset
     assert {c["run_id"] for c in verdict["candidates"]} == {m["run_id"] for m in models}
-    assert main(["evaluate", *common, *short]) == 0
-    assert "score: 0" not in capsys.readouterr().err
+    checked = run("evaluate", *common, *short, "--reference", "12")["reference"]
+    assert checked["learner"] == verdict["candidates"][0]["learner"]
+    assert checked["episodes"] == 12
+    assert abs(checked["deviation"]) < 4
+    assert main(["evaluate", *common, *short, "--reference", "12"]) == 0
+    captured = capsys.readouterr()
+    assert "score: 0" not in captured.err
+    assert "in RecSim's own code" in captured.out
     assert main(["register", *common, *short, "--learners", "bc"]) == 2
     assert "bc: expected a training on" in capsys.readouterr().err
 
