@@ -76,6 +76,9 @@ class NetworkConfig(LearnerConfig):
     """Step size of Adam at the start; it falls linearly to a hundredth of that."""
     max_grad_norm: float = 10.0
     """Gradients are clipped to this norm."""
+    num_learners: int = 0
+    """Processes of Ray that learn, each a share of every minibatch; 0 learns in this process, and
+    only that gives the same weights for the same seed."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,9 @@ class PPOConfig(OnlineConfig):
     """Passes over the steps of each round."""
     clip: float = 0.2
     """Bound on the change of an action's probability in a round."""
-    trace: float = 0.9
+    batch_size: int = 1024
+    """Steps in a minibatch."""
+    trace: float = 0.8
     """λ of the advantage estimate (Schulman et al. 2016, eq. 16)."""
     entropy: float = 0.01
     """Weight of the entropy at the start; it falls linearly to 0."""

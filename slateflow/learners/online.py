@@ -55,7 +55,7 @@ class DQNModule(ScoringModule, QNetAPI, InferenceOnlyAPI):
 
     def get_non_inference_attributes(self) -> list[str]:
         """What acting does not need."""
-        return ["value", "target_scorer"]
+        return ["target_scorer"]
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {Columns.ACTIONS: self.score(self.scorer, batch[Columns.OBS]).argmax(dim=1)}
@@ -150,6 +150,7 @@ def online_algorithm(
         "scale": found.moments.scale.tolist(),
         "width": config.width,
         "layers": config.layers,
+        "values_states": isinstance(config, PPOConfig),
     }
 
     world = {
@@ -187,7 +188,8 @@ def _ppo(config: PPOConfig, sizes: dict[str, Any]) -> AlgorithmConfig:
             lambda_=config.trace,
             lr=[[0, config.learning_rate], [config.live_steps, config.learning_rate / 100]],
             train_batch_size_per_learner=config.round_steps // max(1, config.num_learners),
-            minibatch_size=config.batch_size // max(1, config.num_learners),
+            minibatch_size=min(config.batch_size, config.round_steps)
+            // max(1, config.num_learners),
             num_epochs=config.epochs,
             clip_param=config.clip,
             entropy_coeff=[[0, config.entropy], [config.live_steps, 0.0]],

@@ -23,6 +23,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.learners.checkpoints import Checkpoint, Standing
+from slateflow.learners.cluster import cluster
 from slateflow.learners.config import (
     BCConfig,
     CQLConfig,
@@ -84,7 +85,7 @@ def train_on_rllib(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on few cores a second thread costs more than it brings
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), cluster(_learners(config)):
             torch.manual_seed(seed)
             return _train(dataset, config, seed, progress, checkpoints)
     finally:
@@ -153,7 +154,7 @@ def algorithm_config(dataset: Dataset, config: LearnerConfig, seed: int) -> Algo
         )
         .framework("torch")
         .env_runners(num_env_runners=0)
-        .learners(num_learners=0)
+        .learners(num_learners=_learners(config))
         .offline_data(
             input_=[dataset.path],
             offline_data_class=ColumnarOfflineData,
@@ -185,7 +186,7 @@ def _base_config(config: LearnerConfig) -> AlgorithmConfig:
     steps = _iterations(config) * config.batch_size
     training = {
         "lr": [[0, config.learning_rate], [steps, config.learning_rate / 100]],
-        "train_batch_size_per_learner": config.batch_size,
+        "train_batch_size_per_learner": config.batch_size // max(1, config.num_learners),
         "grad_clip": config.max_grad_norm,
         "grad_clip_by": "global_norm",
     }
@@ -224,10 +225,19 @@ def _module_spec(
         shape = {"degree": config.degree, "window": config.window}
         return RLModuleSpec(module_class=PolynomialModule, model_config={**sizes, **shape})
     assert isinstance(config, NetworkConfig)
-    shape = {"width": config.width, "layers": config.layers}
+    shape = {
+        "width": config.width,
+        "layers": config.layers,
+        "values_states": isinstance(config, MARWILConfig | IQLConfig),
+    }
     modules = {CQLConfig: CQLModule, IQLConfig: IQLModule}
     module = modules.get(type(config), ScoringModule)
     return RLModuleSpec(module_class=module, model_config={**sizes, **shape})
+
+
+def _learners(config: LearnerConfig) -> int:
+    """Processes that learn beside this one; the closed form has no use for them."""
+    return config.num_learners if isinstance(config, NetworkConfig) else 0
 
 
 def _iterations(config: LearnerConfig) -> int:

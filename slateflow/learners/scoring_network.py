@@ -30,9 +30,10 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
 
     So its output moves with the candidates when they change places, and it takes any number of
     them. As logits it is a policy, as values a Q-function. A second network values the state
-    for MARWIL.
+    for MARWIL, IQL and PPO.
 
-    `model_config`: user_size, document_size, width, layers, and the offset and scale by which the
+    `model_config`: user_size, document_size, width, layers, whether it
+    `values_states`, and the offset and scale by which the
     features are standardised.
     """
 
@@ -42,7 +43,8 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
         self.known = config["user_size"] + 1  # features that all candidates share
         self.document_size = config["document_size"]
         self.scorer = network(self.known + self.document_size, config["width"], config["layers"])
-        self.value = network(self.known, config["width"], config["layers"])
+        if config["values_states"]:
+            self.value = network(self.known, config["width"], config["layers"])
         self.register_buffer("offset", torch.tensor(config["offset"]))
         self.register_buffer("scale", torch.tensor(config["scale"]))
         self.action_dist_cls = TorchCategorical

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -247,6 +248,40 @@ def _flat(columns: Tensors) -> Tensors:
     return {f"{DEFAULT_MODULE_ID}/{name}": tensor for name, tensor in columns.items()}
 
 
+def read_columns(path: str, options: InputOptions) -> Tensors:
+    """The rows of the dataset at `path`, from Parquet to tensors."""
+    dataset = Dataset.open(path)
+    rows = dataset.read()
+    if options.hold_out:
+        rows = rows.of(~held_out(rows))
+    rows = remembering(rows, options.decays)
+    return train_columns(rows, dataset.spec, options.window)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Every `shards`-th row, for a learner in a process of its own, which reads the files itself.
+
+    So the rows never travel between processes.
+    """
+
+    path: str
+    options: InputOptions
+    shard: int
+    shards: int
+    drawn: int = 0
+
+    def iter_torch_batches(self, *, batch_size: int, **_: Any) -> _Epochs:
+        """An iterable whose every pass is one epoch of the shard in a new order."""
+        columns = {
+            name: tensor[self.shard :: self.shards]
+            for name, tensor in read_columns(self.path, self.options).items()
+        }
+        return ColumnIterator(columns, self.options, self.drawn).iter_torch_batches(
+            batch_size=batch_size
+        )
+
+
 class ColumnarOfflineData(OfflineData):
     """Takes the place of RLlib's `OfflineData` with `config.offline_data(offline_data_class=…)`.
 
@@ -259,13 +294,6 @@ class ColumnarOfflineData(OfflineData):
         self.config = config
         self.iter_batches_kwargs: dict[str, Any] = {}
         self.options = InputOptions(**config.input_read_method_kwargs)
-        dataset = Dataset.open(config.input_[0])
-        rows = dataset.read()
-        if self.options.hold_out:
-            rows = rows.of(~held_out(rows))
-        rows = remembering(rows, self.options.decays)
-        self.columns = train_columns(rows, dataset.spec, self.options.window)
-        self.iterators: list[ColumnIterator] | None = None
         self.drawn = 0
 
     def start_after(self, minibatches: int) -> None:
@@ -276,18 +304,23 @@ class ColumnarOfflineData(OfflineData):
         self,
         num_samples: int,
         return_iterator: bool = False,
-        num_shards: int = 1,
+        num_shards: int = 0,
         module_state: dict[str, Any] | None = None,
     ) -> Any:
-        """The iterators over the rows, one for each learner."""
-        if self.iterators is None:
-            shards = max(1, num_shards)
-            self.iterators = [
-                ColumnIterator(
-                    {name: tensor[shard::shards] for name, tensor in self.columns.items()},
-                    self.options,
-                    self.drawn,
-                )
-                for shard in range(shards)
+        """The iterators over the rows, one for each learner; 0 shards for the one in process.
+
+        RLlib asks before every iteration, and remote learners keep the first they are sent.
+        """
+        if num_shards:
+            path, options = self.config.input_[0], self.options
+            return [
+                Shard(path, options, shard, num_shards, self.drawn) for shard in range(num_shards)
             ]
-        return self.iterators if return_iterator else next(self.iterators[0].epoch(num_samples))
+        iterator = self.iterator
+        return [iterator] if return_iterator else next(iterator.epoch(num_samples))
+
+    @cached_property
+    def iterator(self) -> ColumnIterator:
+        """Over all rows, in this process."""
+        columns = read_columns(self.config.input_[0], self.options)
+        return ColumnIterator(columns, self.options, self.drawn)

@@ -62,7 +62,7 @@ def by_hand(learner, batch) -> tuple[list[float], list[float]]:
     module = learner.module["default_policy"].unwrapped()
     with torch.no_grad():
         scores = module.score(module.scorer, batch["obs"]).tolist()
-        values = module.compute_values(batch).tolist()
+        values = module.compute_values(batch).tolist() if hasattr(module, "value") else []
     chosen = batch["actions"].tolist()
     return [
         row[action] - math.log(sum(math.exp(score) for score in row))

@@ -62,7 +62,7 @@ def spec(request):
 def test_a_network_scores_alike_in_numpy(spec, width, layers):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = build(ScoringModule, spec, width=width, layers=layers)
+        module = build(ScoringModule, spec, width=width, layers=layers, values_states=False)
         for weight in module.scorer.parameters():
             torch.nn.init.normal_(weight)  # torch's own are small, and would hide a mistake
     request, flat = observations(spec)
@@ -86,7 +86,7 @@ def test_a_polynomial_scores_alike_in_numpy(spec, degree):
 
 
 def test_one_candidate_is_scored_as_among_all(spec):
-    module = build(ScoringModule, spec, width=8, layers=2)
+    module = build(ScoringModule, spec, width=8, layers=2, values_states=True)
     _, flat = observations(spec)
     action = torch.arange(len(flat)) % spec.num_candidates
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_one_candidate_is_scored_as_among_all(spec):
 
 
 def test_the_value_does_not_look_at_the_candidates(spec):
-    module = build(ScoringModule, spec, width=8, layers=2)
+    module = build(ScoringModule, spec, width=8, layers=2, values_states=True)
     _, flat = observations(spec)
     other = flat.clone()
     other[:, spec.user_size + 1 :] = 0.5
