@@ -171,6 +171,8 @@ def online_algorithm(
             gym_env_vectorize_mode="vector_entry_point",
         )
         .learners(num_learners=config.num_learners)
+        # A sampler that was started again would not draw the same users
+        .fault_tolerance(restart_failed_env_runners=False)
         .reporting(min_time_s_per_iteration=0)
     )
 

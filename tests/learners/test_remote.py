@@ -27,7 +27,10 @@ def trains_quietly(run, capfd) -> None:
 @pytest.mark.filterwarnings("ignore")  # sockets and files that Ray leaves open
 @pytest.mark.parametrize(("name", "learners"), [("cql", 1), ("marwil", 2)])
 def test_learners_of_their_own(small_logs, name, learners, capfd):
-    config = learner_config(name, num_learners=learners, updates=100, batch_size=64, width=8)
+    once = {"restarts": 1} if name == "cql" else {}
+    config = learner_config(
+        name, num_learners=learners, updates=100, batch_size=64, width=8, **once
+    )
     trains_quietly(lambda: train(small_logs, config), capfd)
 
 
