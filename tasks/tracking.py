@@ -46,6 +46,7 @@ def mlflow_client() -> MlflowClient:
     from mlflow.exceptions import MlflowException
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
     try:

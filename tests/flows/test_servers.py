@@ -86,5 +86,6 @@ def test_the_command_line_uses_the_servers(environment, tmp_path):
     options = ["--learners", "linucb", "--evaluation-episodes", "100", "--data", str(tmp_path)]
     document = json.loads(run(command + options, environment))
     assert document["registered"]["name"] == "slateflow-modified-lts-10-1"
-    listed = run([str(BIN / "prefect"), "flow-run", "ls"], environment)
+    wide = {**environment, "COLUMNS": "300"}
+    listed = run([str(BIN / "prefect"), "flow-run", "ls", "--limit", "100"], wide)
     assert "pipeline modified-lts-10-1" in listed
