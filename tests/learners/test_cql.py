@@ -13,6 +13,7 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.learners.quiet import quiet_rllib
 from slateflow.policies import ScoringPolicy
+from tests.learners.hand_made import hand_made
 
 with quiet_rllib():
     from slateflow.learners.rllib_training import algorithm_config
@@ -39,18 +40,6 @@ def learner_of(algorithm):
     return algorithm.learner_group._learner
 
 
-def hand_made() -> dict[str, torch.Tensor]:
-    """A few rows; every other one ends its episode."""
-    rng = np.random.default_rng(0)
-    return {
-        "obs": torch.from_numpy(rng.random((ROWS, 6), dtype=np.float32)),
-        "new_obs": torch.from_numpy(rng.random((ROWS, 6), dtype=np.float32)),
-        "actions": torch.from_numpy(rng.integers(0, 4, ROWS)),
-        "rewards": torch.from_numpy(rng.normal(size=ROWS).astype(np.float32)),
-        "terminateds": torch.arange(ROWS) % 2 == 1,
-    }
-
-
 def q_by_hand(network, module, observation: list[float]) -> list[float]:
     """Values of the 4 candidates of one observation (user, steps left, candidates)."""
     values = []
@@ -72,7 +61,7 @@ def q_by_hand(network, module, observation: list[float]) -> list[float]:
 
 
 def test_the_loss_is_that_of_a_plain_loop(algorithm):
-    learner, batch = learner_of(algorithm), hand_made()
+    learner, batch = learner_of(algorithm), hand_made(ROWS)
     module = learner.module["default_policy"].unwrapped()
     conservatism = algorithm.config.learner_config_dict["conservatism"]
     squares = penalties = 0.0
@@ -101,7 +90,7 @@ def test_the_loss_is_that_of_a_plain_loop(algorithm):
 
 
 def test_no_gradient_flows_through_the_target(algorithm):
-    learner, batch = learner_of(algorithm), hand_made()
+    learner, batch = learner_of(algorithm), hand_made(ROWS)
     module = learner.module["default_policy"].unwrapped()
     learner.compute_loss_for_module(
         module_id="default_policy", config=algorithm.config, batch=batch, fwd_out={}
@@ -137,7 +126,7 @@ def test_the_target_network_follows_at_its_rate(algorithm):
     module = learner.module["default_policy"].unwrapped()
     before = [weight.clone() for weight in module.target_scorer.parameters()]
     start = [weight.detach().clone() for weight in module.scorer.parameters()]
-    learner._update({"default_policy": hand_made()})
+    learner._update({"default_policy": hand_made(ROWS)})
     moved = zip(start, module.scorer.parameters(), strict=True)
     assert any(not torch.equal(old, new) for old, new in moved)
     followed = zip(before, module.scorer.parameters(), module.target_scorer.parameters(),

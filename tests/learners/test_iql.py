@@ -11,6 +11,7 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.learners.quiet import quiet_rllib
 from slateflow.policies import ScoringPolicy
+from tests.learners.hand_made import hand_made
 
 with quiet_rllib():
     from slateflow.learners.iql import expectile_loss
@@ -38,18 +39,6 @@ def module_of(learner):
     return learner.module["default_policy"].unwrapped()
 
 
-def hand_made() -> dict[str, torch.Tensor]:
-    """A few rows; every other one ends its episode."""
-    rng = np.random.default_rng(0)
-    return {
-        "obs": torch.from_numpy(rng.random((ROWS, 6), dtype=np.float32)),
-        "new_obs": torch.from_numpy(rng.random((ROWS, 6), dtype=np.float32)),
-        "actions": torch.from_numpy(rng.integers(0, 4, ROWS)),
-        "rewards": torch.from_numpy(rng.normal(size=ROWS).astype(np.float32)),
-        "terminateds": torch.arange(ROWS) % 2 == 1,
-    }
-
-
 def loss_of(learner, batch) -> torch.Tensor:
     return learner.compute_loss_for_module(
         module_id="default_policy", config=learner.config, batch=batch, fwd_out={}
@@ -57,7 +46,7 @@ def loss_of(learner, batch) -> torch.Tensor:
 
 
 def test_the_loss_is_that_of_a_plain_loop(learner):
-    module, batch = module_of(learner), hand_made()
+    module, batch = module_of(learner), hand_made(ROWS)
     with torch.no_grad():
         quick = module.score(module.scorer, batch["obs"]).tolist()
         slow = module.score(module.target_scorer, batch["obs"]).tolist()
@@ -81,7 +70,7 @@ def test_the_loss_is_that_of_a_plain_loop(learner):
 
 
 def test_each_network_is_moved_by_its_own_equation_only(learner):
-    module, batch = module_of(learner), hand_made()
+    module, batch = module_of(learner), hand_made(ROWS)
     loss_of(learner, batch).backward()
     assert all(weight.grad is None for weight in module.target_scorer.parameters())
     with_value = [weight.grad.clone() for weight in module.scorer.parameters()]
