@@ -87,6 +87,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", help="name of a recipe in datasets/, or of an imported dataset")
     _add_dataset_options(train)
     _add_learners(train)
+    train.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="setting of the learner"
+    )
+
+    tune = add("tune", _tune, "try settings of a learner; held-out logs choose")
+    tune.add_argument("learner", help="a learner that learns from logs")
+    tune.add_argument("recipe", help="name of a recipe in datasets/, or of an imported dataset")
+    tune.add_argument("--trials", type=int, default=16, help="the first has the defaults")
+    _add_dataset_options(tune)
+    tune.set_defaults(workers=None)  # as many as there are processors
 
     evaluate = add("evaluate", _evaluate, "play the newest models of a recipe against random")
     evaluate.add_argument("recipe", help="name of a recipe in datasets/, or of an imported dataset")
@@ -130,7 +140,7 @@ def _add_dataset_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--episodes", type=int, help="episodes, instead of the recipe's")
     command.add_argument("--seed", type=int, help="seed, instead of the recipe's")
     command.add_argument("--data", metavar="URL", help="folder of the datasets, or a URL")
-    command.add_argument("--workers", type=int, default=1, help="processes that simulate")
+    command.add_argument("--workers", type=int, default=1, help="processes")
 
 
 def _add_learners(command: argparse.ArgumentParser) -> None:
@@ -170,14 +180,14 @@ def _check(options: argparse.Namespace) -> None:
 
     if hasattr(options, "environment") and options.command is not _baseline:
         preset(options.environment)
-    for name, least in (("episodes", 1), ("evaluation_episodes", 2), ("workers", 1)):
+    for name, least in (("episodes", 1), ("evaluation_episodes", 2), ("workers", 1), ("trials", 1)):
         value = getattr(options, name, None)
         if value is not None and value < least:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag}: expected at least {least}, got {value}")
     if options.seed is not None and options.seed < 0:
         raise InputError(f"--seed: expected 0 or more, got {options.seed}")
-    if options.command in (_train, _evaluate, _register):
+    if options.command in (_train, _tune, _evaluate, _register):
         find_logs(options.recipe, options.episodes, options.seed, options.data)
     elif hasattr(options, "data"):
         recipe = getattr(options, "recipe", None) or options.environment
@@ -241,20 +251,63 @@ def _generate(options: argparse.Namespace) -> None:
         show_dataset(dataset)
 
 
+def _settings(options: argparse.Namespace, learners: list[str] | None) -> Any:
+    """The settings of the one learner, which have to fit it; None where none were given."""
+    from slateflow.learners import learner_config
+
+    if not options.set:
+        return None
+    if learners is None or len(learners) != 1:
+        raise InputError(
+            f"--set: expected one learner that it is for, got {len(learners or ())}; "
+            "name it with --learner"
+        )
+    settings: dict[str, Any] = {}
+    for assignment in options.set:
+        name, _, text = assignment.partition("=")
+        try:
+            settings[name] = json.loads(text)
+        except ValueError:
+            settings[name] = text
+    learner_config(learners[0], **settings)
+    return {learners[0]: settings}
+
+
 def _train(options: argparse.Namespace) -> None:
     learners = _learners(options)
+    settings = _settings(options, learners)
     with _flow_run(options):
         from flows.train import train
         from tasks.generate import find_logs
 
         logs = find_logs(options.recipe, options.episodes, options.seed, options.data)
-        models = train(logs.url, learners, logs.seed)
+        models = train(logs.url, learners, logs.seed, settings)
     if options.json:
         _print_json([model.model_dump(mode="json") for model in models])
     else:
         from flows.console import show_models
 
         show_models(models)
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from slateflow.learners.search_space import draw_settings
+
+    draw_settings(options.learner, 0, 0)  # one that cannot be tuned is refused at once
+    with _flow_run(options):
+        from flows.tune import tune
+        from tasks.generate import find_logs
+
+        logs = find_logs(options.recipe, options.episodes, options.seed, options.data)
+        study = tune(logs.url, options.learner, options.trials, logs.seed, options.workers)
+    if options.json:
+        _print_json(study.model_dump(mode="json"))
+    else:
+        from flows.console import show_study
+
+        given = {name: getattr(options, name) for name in ("episodes", "seed", "data")}
+        same = [f"--{name} {value}" for name, value in given.items() if value is not None]
+        show_study(study, " ".join([options.recipe, *same]))
 
 
 def _judge(options: argparse.Namespace) -> Any:

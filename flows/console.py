@@ -17,6 +17,7 @@ from tasks.references import (
     ModelReference,
     PipelineReport,
     ReferenceReport,
+    StudyReport,
     VerdictReport,
 )
 from tasks.report import judged, verdict_line
@@ -150,6 +151,39 @@ def show_models(models: list[ModelReference]) -> None:
     for model in models:
         table.add_row(model.learner, f"{model.train_seconds:.1f}", model.run_id)
     output.print(table)
+
+
+def show_study(study: StudyReport, logs: str) -> None:
+    """The trials, the best of them, and the command that trains with its settings."""
+    table = Table(
+        title=f"{study.learner}, {len(study.trials)} trials",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for name in ("trial", "value", "sec"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("settings")
+    for trial in sorted(study.trials, key=lambda one: -(one.value or float("-inf"))):
+        table.add_row(
+            str(trial.number),
+            "refused" if trial.value is None else f"{trial.value:.2f}",
+            f"{trial.train_seconds:.1f}",
+            _settings(trial.settings) or "the defaults",
+            style="bold green" if trial.number == study.best else "",
+        )
+    output.print(table)
+    output.print("value: return expected on held-out logs, by fitted-Q evaluation", style="dim")
+    chosen = "".join(f" --set {name}={v}" for name, v in study.best_trial.settings.items())
+    output.print(f"\n[bold]trial {study.best} is best[/bold]")
+    output.print(
+        f"Train with it   slateflow train {logs} --learner {study.learner}{chosen}",
+        soft_wrap=True,
+    )
+
+
+def _settings(settings: dict[str, int | float]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def show_baselines(environment: str, baselines: list[PolicyBaseline]) -> None:

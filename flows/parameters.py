@@ -10,6 +10,7 @@ from pydantic import Field
 
 from slateflow.environments import PRESETS
 from slateflow.learners import LEARNERS
+from slateflow.learners.search_space import SPACES
 
 Environment = Annotated[
     str,
@@ -43,6 +44,14 @@ EvaluationEpisodes = Annotated[
 DataURL = Annotated[
     str | None,
     Field(description="Folder of the datasets, or a URL of pyarrow.fs; default `datasets`."),
+]
+LogLearner = Annotated[
+    str, Field(description="Learner to tune.", json_schema_extra={"enum": list(SPACES)})
+]
+Trials = Annotated[int, Field(gt=0, description="Trials in all; the first has the defaults.")]
+Processes = Annotated[
+    Annotated[int, Field(gt=0)] | None,
+    Field(description="Trials at a time; default one for every processor."),
 ]
 Workers = Annotated[int, Field(gt=0, description="Processes that simulate.")]
 

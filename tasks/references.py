@@ -25,6 +25,35 @@ class ModelReference(BaseModel):
     live_steps: int = 0
 
 
+class TrialReport(BaseModel):
+    """One trial of a study; `value` is its return on held-out episodes, None where it failed."""
+
+    number: int
+    settings: dict[str, int | float]
+    value: float | None
+    train_seconds: float
+    run_id: str
+
+
+class StudyReport(BaseModel):
+    """A finished search for settings: the trials and the number of the best.
+
+    `run_id` is the parent of the trials' runs.
+    """
+
+    learner: str
+    dataset: DatasetReference
+    seed: int
+    trials: list[TrialReport]
+    best: int
+    run_id: str
+
+    @property
+    def best_trial(self) -> TrialReport:
+        """The trial that held-out logs rate best."""
+        return next(trial for trial in self.trials if trial.number == self.best)
+
+
 class BaselineReport(BaseModel):
     """The policy that the candidates are compared with."""
 

@@ -134,7 +134,7 @@ def log_training(
     for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
-    client.log_inputs(run_id, datasets=[_dataset_input(dataset)])
+    client.log_inputs(run_id, datasets=[dataset_input(dataset)])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SCORER_FILE
         scorer.save(path)
@@ -143,7 +143,8 @@ def log_training(
     return run_id
 
 
-def _dataset_input(dataset: Dataset) -> Any:
+def dataset_input(dataset: Dataset) -> Any:
+    """What a run says of the logs that it learnt from."""
     from mlflow.entities import Dataset as LoggedDataset
     from mlflow.entities import DatasetInput, InputTag
 

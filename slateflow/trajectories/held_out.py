@@ -5,16 +5,47 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.trajectories.dataset import MANIFEST, Dataset
+from slateflow.trajectories.parts import Part, write_part
 from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.storage import Folder
 
 HELD_OUT = 5
 """Every fifth episode is held out."""
 
 
-def held_out(rows: Trajectories) -> NDArray[np.bool_]:
+def held_out(rows: Trajectories, earlier: int = 0) -> NDArray[np.bool_]:
     """Whether a row (R,) belongs to an episode that is held out.
 
     By its place among the episodes of the rows, so that every policy gives its share.
+
+    Args:
+        rows: A dataset's, or those of a part of it.
+        earlier: Episodes in the parts before.
     """
     first = np.append(True, rows.episode[1:] != rows.episode[:-1])
-    return np.asarray((np.cumsum(first) - 1) % HELD_OUT == HELD_OUT - 1)
+    return np.asarray((earlier + np.cumsum(first) - 1) % HELD_OUT == HELD_OUT - 1)
+
+
+def training_logs(dataset: Dataset, folder: Folder) -> Dataset:
+    """The episodes that are not held out, as a dataset of their own in `folder`.
+
+    It is made once; whoever asks again finds it.
+    """
+    if folder.exists(MANIFEST):
+        return Dataset.open(folder.url)
+    with folder.claimed(dataset.digest.encode()):
+        if folder.exists(MANIFEST):  # another process published it meanwhile
+            return Dataset.open(folder.url)
+        parts, earlier = [], 0
+        for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
+            kept = rows.of(~held_out(rows, earlier))
+            earlier += part.episodes
+            if not len(kept):
+                continue
+            key = {"policy": part.policy, "held_in_of": part.sha256}
+            digest = write_part(folder, part.path, kept, dataset.spec, key)
+            episodes = len(np.unique(kept.episode))
+            parts.append(Part(part.path, part.policy, part.seed_block, episodes, len(kept), digest))
+        recipe = {**dataset.recipe, "held_in_of": dataset.digest}
+        return Dataset(folder, dataset.spec, recipe, tuple(parts)).publish()

@@ -1,0 +1,89 @@
+"""A study of a learner's settings: trials, and the choice among them by held-out logs.
+
+Every trial trains on four fifths of the episodes, and fitted-Q evaluation on the others says what
+it is worth. The simulator has no say: its episodes are for the verdict.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slateflow.errors import InputError
+from slateflow.learners.cluster import cluster
+from slateflow.learners.quiet import quiet_rllib
+from slateflow.learners.search_space import Settings
+from slateflow.trajectories import Dataset
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a heading however quiet it is told to be
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C interrupts, as it does elsewhere
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One finished trial.
+
+    Attributes:
+        number: Its place in the study.
+        settings: What it differs in from the learner's defaults.
+        value: Expected return on the held-out episodes; None where the training was refused.
+        train_seconds: Wall-clock seconds of the training.
+        error: Why the training was refused; empty where it was not.
+    """
+
+    number: int
+    settings: Settings
+    value: float | None
+    train_seconds: float
+    error: str = ""
+
+
+def best_trial(trials: list[Trial]) -> Trial:
+    """The trial with the highest held-out value; of equals the first.
+
+    Raises:
+        InputError: All trainings were refused.
+    """
+    judged = [trial for trial in trials if trial.value is not None]
+    if not judged:
+        raise InputError(trials[0].error)
+    return max(judged, key=lambda trial: (trial.value, -trial.number))
+
+
+def run_trials(
+    dataset: Dataset,
+    training: Dataset,
+    learner: str,
+    wanted: Mapping[int, Settings],
+    seed: int,
+    workers: int | None = None,
+    finished: Callable[[Trial], None] = lambda trial: None,
+    checkpoints: Path | None = None,
+) -> None:
+    """Run trials on Ray Tune, each in a process of its own.
+
+    Args:
+        dataset: Its held-out episodes judge.
+        training: Its other episodes, as `trajectories.held_out.training_logs` gives them.
+        learner: Whose settings are tried.
+        wanted: Settings by the trial's number.
+        seed: Seed of every training; with it, a trial has the same value anywhere.
+        workers: Trials at a time; None for as many as the machine or the cluster has processors.
+        finished: Called in this process with each trial as it ends.
+        checkpoints: Folder in which a training that was killed finds where it stood.
+    """
+    if not wanted:
+        return
+    os.environ.update(_QUIET)
+    at_once = workers or (0 if os.environ.get("RAY_ADDRESS") else os.cpu_count() or 1)
+    with quiet_rllib(), cluster(min(at_once, len(wanted)) or 1):
+        from slateflow.learners.ray_trials import Job, fit  # Ray takes seconds
+
+        job = Job(dataset.path, training.path, learner, seed, checkpoints)
+        fit(job, wanted, at_once or None, finished)

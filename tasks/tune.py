@@ -1,0 +1,166 @@
+"""A search for a learner's settings: a study is an MLflow run, and each trial a run below it.
+
+MLflow is the study's memory, too. A study that was killed finds its finished trials there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from prefect import get_run_logger, task
+from prefect.runtime import task_run
+
+from slateflow.learners.search_space import SPACES, draw_settings
+from slateflow.learners.tuning import Trial, best_trial, run_trials
+from slateflow.trajectories import Dataset, Folder
+from slateflow.trajectories.held_out import training_logs
+from tasks.lineage import dataset_name
+from tasks.progress import watched_stage
+from tasks.references import DatasetReference, StudyReport, TrialReport
+from tasks.tracking import code_commit, dataset_input, experiment_id, mlflow_client
+from tasks.train import CHECKPOINTS
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+TRIAL = "slateflow.trial"
+"""Tag with all of a finished trial."""
+
+
+def _run_name() -> str:
+    parameters = task_run.parameters
+    return f"tune {parameters['learner']} on {dataset_name(parameters['dataset'])}"
+
+
+@task(task_run_name=_run_name)
+def tune_learner(
+    dataset: DatasetReference, learner: str, trials: int, seed: int, workers: int | None = None
+) -> StudyReport:
+    """Run the trials that the study has not, and say which is best."""
+    settings = {number: draw_settings(learner, number, seed) for number in range(trials)}
+    client, opened = mlflow_client(), Dataset.open(dataset.path)
+    study = Study(client, opened, learner, seed)
+    done = {trial.number: (trial, run_id) for trial, run_id in study.finished()}
+    progress = watched_stage(f"tune {learner}")
+
+    def finished(trial: Trial) -> None:
+        done[trial.number] = (trial, study.log(trial))
+        progress(sum(number in done for number in settings), trials)
+
+    missing = {number: drawn for number, drawn in settings.items() if number not in done}
+    if missing:
+        training = training_logs(opened, training_folder(opened))
+        run_trials(
+            opened, training, learner, missing, seed, workers, finished, CHECKPOINTS.absolute()
+        )
+    chosen = [done[number] for number in settings]
+    best = best_trial([trial for trial, _ in chosen])
+    study.close(best)
+    progress(trials, trials)
+    get_run_logger().info("%s: trial %d of %d, %s", learner, best.number, trials, best.settings)
+    return StudyReport(
+        learner=learner,
+        dataset=dataset,
+        seed=seed,
+        trials=[
+            TrialReport(
+                number=trial.number,
+                settings=trial.settings,
+                value=trial.value,
+                train_seconds=trial.train_seconds,
+                run_id=run_id,
+            )
+            for trial, run_id in chosen
+        ],
+        best=best.number,
+        run_id=study.run_id,
+    )
+
+
+def training_folder(dataset: Dataset) -> Folder:
+    """Where the episodes are that trials train on: hidden, beside the dataset."""
+    data, name = dataset.path.rstrip("/").rsplit("/", 1)
+    return Folder(data) / ".training" / f"{name}-{dataset.digest.removeprefix('sha256:')[:12]}"
+
+
+class Study:
+    """The parent run of a dataset's, learner's and seed's trials, made where it is missing."""
+
+    def __init__(self, client: MlflowClient, dataset: Dataset, learner: str, seed: int) -> None:
+        self.client, self.learner = client, learner
+        self.experiment = experiment_id(client, dataset.spec.name)
+        # Where other settings are searched, trials of that name are others
+        identity = [dataset.digest, learner, seed, repr(SPACES[learner])]
+        self.key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        self.tags = {
+            "slateflow.environment": dataset.spec.name,
+            "slateflow.code_commit": code_commit(),
+        }
+        known = self._runs(f"tags.`slateflow.study` = '{self.key}'")
+        if known:
+            self.run_id = str(known[0].info.run_id)
+            client.update_run(self.run_id, status="RUNNING")
+            return
+        run = client.create_run(
+            self.experiment,
+            run_name=f"tune-{learner}-{dataset.spec.name}",
+            tags={**self.tags, "slateflow.study": self.key},
+        )
+        self.run_id = str(run.info.run_id)
+        for name, value in {"learner": learner, "seed": seed}.items():
+            client.log_param(self.run_id, name, value)
+        client.log_inputs(self.run_id, datasets=[dataset_input(dataset)])
+
+    def _runs(self, query: str) -> list[Any]:
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment], query, order_by=["start_time ASC"], page_token=token
+            )
+            runs, token = runs + list(page), page.token
+            if not token:
+                return runs
+
+    def finished(self) -> list[tuple[Trial, str]]:
+        """Its trials so far, with their runs; those that a killed study left open are closed."""
+        found = []
+        for run in self._runs(f"tags.`mlflow.parentRunId` = '{self.run_id}'"):
+            if TRIAL in run.data.tags:
+                found.append((Trial(**json.loads(run.data.tags[TRIAL])), str(run.info.run_id)))
+            elif run.info.status == "RUNNING":
+                self.client.set_terminated(run.info.run_id, "KILLED")
+        return found
+
+    def log(self, trial: Trial) -> str:
+        """A finished trial as a run below the study; its tag comes last, and makes it count."""
+        from mlflow.entities import Metric, Param
+
+        end = int(time.time() * 1000)
+        run = self.client.create_run(
+            self.experiment,
+            start_time=end - int(1000 * trial.train_seconds),
+            run_name=f"trial-{trial.number:03d}",
+            tags={**self.tags, "mlflow.parentRunId": self.run_id},
+        )
+        run_id = str(run.info.run_id)
+        values = {"held_out_value": trial.value, "train_seconds": trial.train_seconds}
+        self.client.log_batch(
+            run_id,
+            params=[Param(name, str(value)) for name, value in trial.settings.items()],
+            metrics=[Metric(k, v, end, 0) for k, v in values.items() if v is not None],
+        )
+        self.client.set_terminated(run_id, "FAILED" if trial.error else "FINISHED")
+        self.client.set_tag(run_id, TRIAL, json.dumps(vars(trial)))
+        return run_id
+
+    def close(self, best: Trial) -> None:
+        """All trials are there."""
+        assert best.value is not None
+        self.client.log_metric(self.run_id, "held_out_value", best.value)
+        self.client.set_tag(self.run_id, "slateflow.best_trial", str(best.number))
+        self.client.set_tag(self.run_id, "slateflow.best_settings", json.dumps(best.settings))
+        self.client.set_terminated(self.run_id, "FINISHED")
