@@ -279,6 +279,9 @@ def _train(options: argparse.Namespace) -> None:
     with _flow_run(options):
         from flows.train import train
         from tasks.generate import find_logs
+        from tasks.tracking import mlflow_client
+
+        mlflow_client()
 
         logs = find_logs(options.recipe, options.episodes, options.seed, options.data)
         models = train(logs.url, learners, logs.seed, settings)

@@ -21,7 +21,7 @@ from tasks.references import (
     VerdictReport,
 )
 from tasks.report import judged, verdict_line
-from tasks.tracking import PROJECT, tracking_uri
+from tasks.tracking import PROJECT, public, tracking_uri
 
 output = Console()
 errors = Console(stderr=True)
@@ -72,7 +72,7 @@ def open_hint() -> str:
         return uri
     if uri == f"sqlite:///{PROJECT}/mlflow/mlflow.db":
         uri = "sqlite:///mlflow/mlflow.db"
-    return f"uv run mlflow ui --backend-store-uri {uri}"
+    return f"uv run mlflow ui --backend-store-uri {public(uri)}"
 
 
 def show_verdict(verdict: VerdictReport, environment: str) -> None:

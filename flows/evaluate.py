@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from prefect import flow
+from prefect.states import Completed
 
-from flows.parameters import Environment, EvaluationEpisodes
+from flows.parameters import (
+    Environment,
+    EvaluationEpisodes,
+    Models,
+    ReferenceEpisodes,
+    SpecParameters,
+    WholeSeed,
+)
 from slateflow.environments import preset
 from tasks.evaluate import check_reference, evaluate_models
-from tasks.references import ModelReference, VerdictReport
+from tasks.lineage import verdict_given
+from tasks.orphans import record_process
+from tasks.references import VerdictReport, World
+from tasks.report import publish_verdict
 
 
-@flow(name="evaluate", flow_run_name="evaluate {environment}")
+@flow(name="evaluate", flow_run_name="evaluate {environment}", on_running=[record_process])
 def evaluate(
     environment: Environment,
-    models: list[ModelReference],
+    models: Models,
     evaluation_episodes: EvaluationEpisodes = 1000,
-    seed: int = 0,
-    parameters: dict[str, Any] | None = None,
-    reference_episodes: int = 0,
+    seed: WholeSeed = 0,
+    parameters: SpecParameters = None,
+    reference_episodes: ReferenceEpisodes = 0,
 ) -> VerdictReport:
     """Play everyone on common users and give the verdict.
 
-    With `reference_episodes` the best candidate plays as many in RecSim's own code, too.
+    Args:
+        environment: Preset of the world.
+        models: Trained models: the MLflow runs that hold their weights.
+        evaluation_episodes: Episodes that each policy plays.
+        seed: Seed of users, candidates and noise.
+        parameters: Fields of the world's spec that differ from the preset.
+        reference_episodes: Episodes that the best candidate plays in RecSim's own code, too.
     """
     spec = preset(environment, **(parameters or {}))
     verdict = evaluate_models(spec, models, evaluation_episodes, seed)
@@ -32,4 +49,8 @@ def evaluate(
         verdict.reference = check_reference(
             spec, best, evaluation_episodes, reference_episodes, seed
         )
-    return verdict
+    publish_verdict(environment, verdict)
+    verdict_given(verdict, World(environment=environment, parameters=parameters or {}, seed=seed))
+    winner = verdict.winner
+    name, message = ("No winner", None) if winner is None else ("Winner", f"{winner.learner} wins")
+    return cast(VerdictReport, Completed(name=name, message=message, data=verdict))

@@ -7,10 +7,11 @@ from prefect import flow
 from flows.parameters import DataURL, Environment, Episodes, Seed, Workers, resolve_seed
 from slateflow.environments import DEFAULT_PRESET
 from tasks.generate import find_recipe, generate_dataset
+from tasks.orphans import record_process
 from tasks.references import DatasetReference
 
 
-@flow(name="generate", flow_run_name="generate {recipe}")
+@flow(name="generate", flow_run_name="generate {recipe}", on_running=[record_process])
 def generate(
     recipe: Environment = DEFAULT_PRESET,
     episodes: Episodes = None,
@@ -18,5 +19,14 @@ def generate(
     data: DataURL = None,
     workers: Workers = 1,
 ) -> DatasetReference:
-    """Make the dataset of a recipe, or find it made."""
+    """Make the dataset of a recipe, or find it made.
+
+    Args:
+        recipe: Name of the recipe in `datasets`; there is one for each preset.
+        episodes: Episodes of the dataset, instead of the recipe's.
+        seed: Seed, instead of the recipe's. `date` takes the scheduled day as a number, so that
+            every night has new logs; `hour` day and hour.
+        data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
+        workers: Processes that simulate.
+    """
     return generate_dataset(find_recipe(recipe, episodes, resolve_seed(seed)), data, workers)

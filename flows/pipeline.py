@@ -23,11 +23,12 @@ from flows.register import register
 from flows.train import train
 from slateflow.environments import DEFAULT_PRESET
 from tasks.generate import find_recipe
+from tasks.orphans import record_process
 from tasks.references import PipelineReport
 from tasks.report import final_state, publish_report, verdict_line
 
 
-@flow(name="pipeline", flow_run_name="pipeline {environment}")
+@flow(name="pipeline", flow_run_name="pipeline {environment}", on_running=[record_process])
 def pipeline(
     environment: Environment = DEFAULT_PRESET,
     episodes: Episodes = None,
@@ -37,7 +38,18 @@ def pipeline(
     data: DataURL = None,
     workers: Workers = 1,
 ) -> PipelineReport:
-    """Generate logs, train on them, evaluate against random, register the winner."""
+    """Generate logs, train on them, evaluate against random, register the winner.
+
+    Args:
+        environment: Preset of the world, and name of the recipe in `datasets`.
+        episodes: Episodes of the dataset, instead of the recipe's.
+        seed: Seed of data, training and evaluation, instead of the recipe's. `date` takes the
+            scheduled day as a number, so that every night has new logs; `hour` day and hour.
+        learners: Learners to train; default those that are made for the world.
+        evaluation_episodes: Episodes that each policy plays in the evaluation.
+        data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
+        workers: Processes that simulate.
+    """
     recipe = find_recipe(environment, episodes, resolve_seed(seed))
     dataset = generate(environment, recipe.episodes, recipe.seed, data, workers)
     models = train(dataset.path, learners, recipe.seed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -97,22 +99,32 @@ class Service:
 
 
 def end_all(services: list[Service]) -> None:
-    """End the services in this order, and whatever they started.
+    """End the services in this order, and whatever they started."""
+    for service in services:
+        if service.process is not None:
+            end_family(service.process.pid)
+            service.process.wait()
+
+
+def end_family(root: int) -> None:
+    """End a process and whatever it started, by force if it does not end when told to.
 
     A worker starts each flow run in a session of its own, so process groups do not find them;
     the tree of processes does, as long as it stands.
     """
-    for service in services:
-        if service.process is None:
-            continue
-        family = [service.process.pid, *descendants(service.process.pid)]
-        _signal(family, signal.SIGTERM)
-        deadline = time.monotonic() + _SHUTDOWN_SECONDS
-        while time.monotonic() < deadline and any(_alive(pid) for pid in family):
-            service.process.poll()
-            time.sleep(0.1)
-        _signal([pid for pid in family if _alive(pid)], signal.SIGKILL)
-        service.process.wait()
+    family = [root, *descendants(root)]
+    _signal(family, signal.SIGTERM)
+    deadline = time.monotonic() + _SHUTDOWN_SECONDS
+    while time.monotonic() < deadline and any(alive(pid) for pid in family):
+        time.sleep(0.1)
+    _signal([pid for pid in family if alive(pid)], signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes whose own one dies, such as runs of a killed worker."""
+    if sys.platform == "linux":
+        pr_set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
 def descendants(root: int) -> list[int]:
@@ -130,7 +142,8 @@ def descendants(root: int) -> list[int]:
     return found[1:]
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether it runs; one that has ended and waits for its parent does not."""
     try:
         os.kill(pid, 0)
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.parameters import LogLearner, Processes, Trials
+from flows.parameters import DatasetPath, LogLearner, Processes, Trials, WholeSeed
 from tasks.generate import verify_dataset
+from tasks.orphans import record_process
 from tasks.references import StudyReport
 from tasks.tune import tune_learner
 
@@ -18,12 +19,12 @@ def _run_name() -> str:
     return f"tune {flow_run.parameters['learner']} on {name}"
 
 
-@flow(name="tune", flow_run_name=_run_name)
+@flow(name="tune", flow_run_name=_run_name, on_running=[record_process])
 def tune(
-    dataset_path: str,
+    dataset_path: DatasetPath,
     learner: LogLearner,
     trials: Trials = 16,
-    seed: int = 0,
+    seed: WholeSeed = 0,
     workers: Processes = None,
 ) -> StudyReport:
     """Verify the dataset, then run the trials that the study does not have yet.
@@ -33,6 +34,6 @@ def tune(
         learner: Whose settings are tried.
         trials: Trials in all; the first has the defaults.
         seed: Seed of the settings that are drawn and of the trainings.
-        workers: Trials at a time.
+        workers: Trials at a time; default one for every processor.
     """
     return tune_learner(verify_dataset(dataset_path), learner, trials, seed, workers)

@@ -10,16 +10,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
-from flows.services import HOST, Service, answers, end_all, require_free
+from flows.guard import Guard
+from flows.services import (
+    HOST,
+    Service,
+    adopt_orphans,
+    alive,
+    answers,
+    descendants,
+    end_all,
+    end_family,
+    require_free,
+)
 from slateflow.errors import InputError
 
 PROJECT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+_DATABASES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "MLFLOW_BACKEND_STORE_URI")
+"""Variables by which the two servers are told their databases."""
 _SECONDS_BETWEEN_SWEEPS = 15.0
+_SECONDS_BEFORE_ANOTHER_START = 5.0
+_GUARD_SECONDS = 60.0  # a guard may have to end three services by force
 
 
 def add_up(add: Callable[..., Any]) -> None:
@@ -32,8 +47,10 @@ def add_up(add: Callable[..., Any]) -> None:
         metavar="DIR",
         help="folder of both stores; default those that `slateflow run` uses without servers",
     )
-    up.add_argument("--prefect-database", metavar="URL", help="such as postgresql+asyncpg://…")
-    up.add_argument("--mlflow-database", metavar="URL", help="such as postgresql://…")
+    databases = (("prefect", "postgresql+asyncpg://…"), ("mlflow", "postgresql://…"))
+    for (server, example), variable in zip(databases, _DATABASES, strict=True):
+        text = f"such as {example}; with a password rather in {variable}"
+        up.add_argument(f"--{server}-database", metavar="URL", help=text)
 
 
 def _up(options: argparse.Namespace) -> None:
@@ -46,26 +63,34 @@ def _up(options: argparse.Namespace) -> None:
         ) from error
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts jobs with SIGINT ignored
         signal.signal(number, _interrupt)
-    with _only_one(folder, f"Prefect on {options.prefect_port}, MLflow on {options.mlflow_port}"):
+    ports = f"Prefect on {options.prefect_port}, MLflow on {options.mlflow_port}"
+    with _only_one(folder, ports) as lock:
         require_free(options.prefect_port, "Prefect", "--prefect-port")
         require_free(options.mlflow_port, "MLflow", "--mlflow-port")
         prefect, mlflow, worker = services = _services(options, folder)
+        adopt_orphans()
+        guard = Guard(lock)
         try:
-            prefect.start()
-            mlflow.start()
+            for server in (prefect, mlflow):
+                server.start()
+                guard.watch(server)
             prefect.wait()
             mlflow.wait()
-            _deploy(prefect.environment)
+            _deploy(worker.environment)
             worker.start()
+            guard.watch(worker)
             worker.wait()
-            _announce(prefect.environment)
-            _watch(services)
+            _announce(worker.environment)
+            _watch(services, guard)
         except KeyboardInterrupt:
             print("stopping", file=sys.stderr, flush=True)
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave anything
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             end_all([worker, mlflow, prefect])
+            for orphan in set(descendants(os.getpid())) - {guard.process.pid}:
+                end_family(orphan)
+            guard.dismiss()
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
@@ -73,30 +98,56 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 
 @contextmanager
-def _only_one(folder: Path, ports: str) -> Iterator[None]:
-    """Hold the folder; refuse where another `slateflow up` does."""
+def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
+    """Hold the folder's lock; refuse where another `slateflow up` does.
+
+    One that was killed leaves it to its guard, which is waited for.
+    """
     with (folder / "up.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock):
             lock.seek(0)
-            raise InputError(
-                f"up: expected it not to run yet, got {lock.read()}; stop that, or choose "
-                "another --folder and other ports"
-            ) from None
+            holder = lock.read()
+            if _is_alive(holder) or not _locked(lock, _GUARD_SECONDS):
+                raise InputError(
+                    f"up: expected it not to run yet, got {holder}; stop that, or choose "
+                    "another --folder and other ports"
+                )
         lock.truncate(0)
         lock.write(f"process {os.getpid()} ({ports})")
         lock.flush()
-        yield
+        yield lock
+
+
+def _locked(lock: IO[str], patience: float = 0.0) -> bool:
+    """Whether the lock is ours within so many seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        else:
+            return True
+
+
+def _is_alive(holder: str) -> bool:
+    """Whether the process that wrote itself into the lock runs."""
+    words = holder.split()
+    return len(words) > 1 and words[1].isdigit() and alive(int(words[1]))
 
 
 def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
-    """Prefect's server, MLflow's, and the worker."""
+    """Prefect's server, MLflow's, and the worker.
+
+    Databases' addresses may hold passwords: each is only in the environment of its own server.
+    """
     store = folder if options.folder else PROJECT / "mlflow"
     prefect = f"http://{HOST}:{options.prefect_port}"
     mlflow = f"http://{HOST}:{options.mlflow_port}"
     environment = {
-        **os.environ,
+        **{key: value for key, value in os.environ.items() if key not in _DATABASES},
         "PREFECT_API_URL": f"{prefect}/api",
         "PREFECT_UI_API_URL": f"{prefect}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -108,29 +159,35 @@ def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
     }
     if options.folder:
         environment["PREFECT_HOME"] = str(folder / "prefect")
-    if options.prefect_database:
-        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = options.prefect_database
-    database = options.mlflow_database or f"sqlite:///{store}/mlflow.db"
 
-    def service(name: str, command: list[str], ready: Callable[[], bool]) -> Service:
+    def service(
+        name: str, command: list[str], ready: Callable[[], bool], **databases: str | None
+    ) -> Service:
         program = [str(BIN / command[0]), *command[1:]]
-        return Service(name, program, ready, folder / f"{name}.log", environment, PROJECT)
+        own = {key: value for key, value in databases.items() if value}
+        log = folder / f"{name}.log"
+        return Service(name, program, ready, log, {**environment, **own}, PROJECT)
 
     at = ["--host", HOST, "--port"]
+    by_prefect, by_mlflow = _DATABASES
     return [
         service(
             "prefect",
             ["prefect", "server", "start", *at, str(options.prefect_port)],
             lambda: answers(f"{prefect}/api/health"),
+            **{by_prefect: options.prefect_database or os.environ.get(by_prefect)},
         ),
         service(
             "mlflow",
             [
                 *("mlflow", "server", *at, str(options.mlflow_port), "--workers", "1"),
-                *("--backend-store-uri", database),
                 *("--artifacts-destination", str(store / "artifacts")),
             ],
             lambda: answers(f"{mlflow}/health"),
+            **{
+                by_mlflow: options.mlflow_database
+                or os.environ.get(by_mlflow, f"sqlite:///{store}/mlflow.db")
+            },
         ),
         service(
             "worker",
@@ -149,10 +206,15 @@ def _client(environment: dict[str, str]) -> Iterator[Any]:
 
 
 def _worker_is_online(environment: dict[str, str]) -> bool:
+    import httpx
+
     from tasks.deployments import POOL
 
-    with _client(environment) as client:
-        workers = client.read_workers_for_work_pool(POOL)
+    try:
+        with _client(environment) as client:
+            workers = client.read_workers_for_work_pool(POOL)
+    except httpx.HTTPError:  # its server has just died, too
+        return False
     return any(worker.status == "ONLINE" for worker in workers)
 
 
@@ -162,7 +224,6 @@ def _deploy(environment: dict[str, str]) -> None:
         ensure_pool,
         planned_deployments,
         prune_deployments,
-        sweep_orphans,
     )
 
     with _client(environment) as client:
@@ -181,8 +242,7 @@ def _deploy(environment: dict[str, str]) -> None:
             raise InputError(f"prefect.yaml: expected deployments, got: {reason}")
         for name in prune_deployments(client, planned_deployments()):
             print(f"pruned {name}: prefect.yaml has it no longer", flush=True)
-        for name in sweep_orphans(client):
-            print(f"crashed {name}: its process is gone", flush=True)
+    _sweep(environment)
 
 
 def _announce(environment: dict[str, str]) -> None:
@@ -191,15 +251,13 @@ def _announce(environment: dict[str, str]) -> None:
     print(f"Prefect   {environment['PREFECT_API_URL'].removesuffix('/api')}")
     print(f"MLflow    {environment['MLFLOW_TRACKING_URI']}")
     for planned in planned_deployments():
-        when = ", ".join(planned.schedules) or "on its event"
-        print(f"{when:22s} {planned.flow}/{planned.name}")
+        when = ", ".join(planned.schedules + planned.events) or "when it is asked to"
+        print(f"{when:28s} {planned.flow}/{planned.name}")
     print("Ctrl-C stops them all", flush=True)
 
 
-def _watch(services: list[Service]) -> None:
-    """Sweep now and then; start again what ended by itself."""
-    from tasks.deployments import sweep_orphans
-
+def _watch(services: list[Service], guard: Guard) -> None:
+    """Sweep now and then; start again what ended by itself, as often as it takes."""
     swept = time.monotonic()
     while True:
         time.sleep(0.5)
@@ -207,9 +265,23 @@ def _watch(services: list[Service]) -> None:
             if service.ended:
                 print(f"{service.name} ended; started again", flush=True)
                 service.start()
-                service.wait()
+                guard.watch(service)
+                try:
+                    service.wait()
+                except InputError as error:
+                    print(error, flush=True)
+                    time.sleep(_SECONDS_BEFORE_ANOTHER_START)
         if time.monotonic() - swept > _SECONDS_BETWEEN_SWEEPS:
             swept = time.monotonic()
-            with _client(services[0].environment) as client:
-                for name in sweep_orphans(client):
-                    print(f"crashed {name}: its process is gone", flush=True)
+            _sweep(services[-1].environment)
+
+
+def _sweep(environment: dict[str, str]) -> None:
+    import httpx
+
+    from tasks.orphans import sweep_orphans
+
+    # A server that has just died gets its sweep later
+    with suppress(httpx.HTTPError), _client(environment) as client:
+        for name in sweep_orphans(client):
+            print(f"crashed {name}: its process is gone", flush=True)

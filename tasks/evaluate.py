@@ -25,6 +25,7 @@ from tasks.references import (
     ReferenceReport,
     VerdictReport,
 )
+from tasks.retries import RETRIES
 from tasks.tracking import load_scorer, mlflow_client, model_name
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Returns = NDArray[np.float64]
 
 
-@task(task_run_name="evaluate {spec.name}")
+@task(task_run_name="evaluate {spec.name}", **RETRIES)
 def evaluate_models(
     spec: EnvironmentSpec, models: list[ModelReference], episodes: int, seed: int
 ) -> VerdictReport:
@@ -77,7 +78,7 @@ def take_verdict(
     return report
 
 
-@task(task_run_name="check {candidate.learner} against RecSim")
+@task(task_run_name="check {candidate.learner} against RecSim", **RETRIES)
 def check_reference(
     spec: EnvironmentSpec, candidate: CandidateReport, compared: int, episodes: int, seed: int
 ) -> ReferenceReport:

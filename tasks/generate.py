@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
+from prefect.runtime import task_run
 
 from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate, read_recipe
 from tasks.lineage import dataset_published
 from tasks.progress import watched_stage
-from tasks.references import DatasetReference
+from tasks.references import DatasetReference, World
 from tasks.tracking import PROJECT
 
 
@@ -65,14 +66,29 @@ def generate_dataset(recipe: Recipe, data: str | None, workers: int) -> DatasetR
     dataset = generate(recipe, data_folder(data), workers, progress)
     progress(1, 1)  # also where it was found made
     get_run_logger().info("%s: %d rows, %s", dataset.path, dataset.rows, dataset.digest)
-    dataset_published(reference(dataset), recipe.environment)
+    world = World(
+        environment=recipe.environment, parameters=dict(recipe.parameters), seed=recipe.seed
+    )
+    dataset_published(reference(dataset), world)
     return reference(dataset)
 
 
-@task(task_run_name="verify {path}")
-def verify_dataset(path: str) -> DatasetReference:
-    """Read every part and compare its digest with the manifest."""
-    return reference(Dataset.open(path).verify())
+def _verified() -> str:
+    """The dataset's name; its path is too long for the timeline."""
+    path: str = task_run.parameters["path"]
+    return f"verify {path.rstrip('/').rsplit('/', 1)[-1]}"
+
+
+@task(task_run_name=_verified)
+def verify_dataset(path: str, digest: str | None = None) -> DatasetReference:
+    """Read every part and compare its digest with the manifest, and with the expected one."""
+    dataset = Dataset.open(path)
+    if digest is not None and dataset.digest != digest:
+        raise InputError(
+            f"{path}: expected the dataset {digest}, got {dataset.digest}; "
+            "it is not the one that was published, start again with its recipe"
+        )
+    return reference(dataset.verify())
 
 
 def reference(dataset: Dataset) -> DatasetReference:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 Listener = Callable[[str, int, int], None]  # stage, done, total
@@ -43,16 +44,20 @@ def watched_stage(name: str) -> Callable[[int, int], None]:
     """The same for a step that takes long, within a run: also a progress artifact of the run."""
     listeners = stage(name)
     key = "progress-" + re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-    artifact = create_progress_artifact(0.0, key=key, description=name)
-    assert isinstance(artifact, UUID)  # it would be a coroutine in an asynchronous flow
+    artifact = None
+    # Without a server the step goes on all the same, unseen
+    with suppress(httpx.HTTPError):
+        artifact = create_progress_artifact(0.0, key=key, description=name)
     shown = time.monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal shown
         listeners(done, total)
         now = time.monotonic()
-        if done >= total or now - shown >= _SECONDS_BETWEEN_UPDATES:
-            update_progress_artifact(artifact, progress=100.0 * done / max(total, 1))
-            shown = now
+        due = done >= total or now - shown >= _SECONDS_BETWEEN_UPDATES
+        if due and isinstance(artifact, UUID):
+            with suppress(httpx.HTTPError):
+                update_progress_artifact(artifact, progress=100.0 * done / max(total, 1))
+            shown = time.monotonic()
 
     return report

@@ -5,7 +5,21 @@ The report's fields are a contract; `slateflow run --json` prints it as it is.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
+
+
+class World(BaseModel):
+    """Where a dataset's logs come from, and models are played.
+
+    `parameters` are the fields of the world's spec that differ from the preset; `seed` is that of
+    trainings and evaluations.
+    """
+
+    environment: str
+    parameters: dict[str, Any] = {}
+    seed: int = 0
 
 
 class DatasetReference(BaseModel):
@@ -133,6 +147,16 @@ class Registration(BaseModel):
 
     verdict: VerdictReport
     registered: RegisteredVersion | None
+
+    @property
+    def champion(self) -> ChampionReport | None:
+        """The one that reigned before."""
+        return self.verdict.champion
+
+    @property
+    def candidates(self) -> list[CandidateReport]:
+        """All learners of the verdict."""
+        return self.verdict.candidates
 
 
 class PipelineReport(BaseModel):

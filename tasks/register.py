@@ -24,6 +24,7 @@ from tasks.references import (
     Registration,
     VerdictReport,
 )
+from tasks.retries import RETRIES
 from tasks.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
-@task(task_run_name="register {spec.name}")
+@task(task_run_name="register {spec.name}", **RETRIES)
 def register_winner(spec: EnvironmentSpec, verdict: VerdictReport, seed: int) -> Registration:
     """Make the verdict's winner the champion; without a winner nothing happens."""
     progress = stage("register")
@@ -82,7 +83,7 @@ def _tested_version(
     example = request_frame(observation)
     version = _registered_before(client, name, winner.run_id)
     if version is None:
-        model_id = _log_model(winner.run_id, weights, example)
+        model_id = _log_model(client, winner.run_id, weights, example)
         version = _create_version(client, name, model_id, winner)
     _explain(client, name, version, winner, verdict)
     _ask_once(f"models:/{name}/{version}", example, weights, observation)
@@ -102,9 +103,9 @@ def request_frame(observation: Observation) -> pd.DataFrame:
     )
 
 
-def _log_model(run_id: str, weights: AnyScorer, example: pd.DataFrame) -> str:
+def _log_model(client: MlflowClient, run_id: str, weights: AnyScorer, example: pd.DataFrame) -> str:
     import mlflow
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType, Array
 
@@ -124,18 +125,26 @@ def _log_model(run_id: str, weights: AnyScorer, example: pd.DataFrame) -> str:
             [ColSpec(Array(DataType.long), "slate"), ColSpec(Array(DataType.double), "scores")]
         ),
     )
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+    run = client.get_run(run_id)
+    # `pyfunc.log_model` would make the run active; a kill would leave it "running" then
+    model = client.create_logged_model(
+        run.info.experiment_id, "recommender", source_run_id=run_id, params=run.data.params
+    )
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SCORER_FILE
         weights.save(path)
-        logged = mlflow.pyfunc.log_model(
-            name="recommender",
+        Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            model_id=model.model_id,
             python_model=str(PROJECT / "mlflow" / "recommender.py"),
             artifacts={"weights": str(path), "scorer": inspect.getfile(type(weights))},
             signature=signature,
             input_example=example,
             pip_requirements=["mlflow-skinny", "numpy", "pandas"],
         )
-    return str(logged.model_id)
+    return str(model.model_id)
 
 
 def _registered_before(client: MlflowClient, name: str, run_id: str) -> str | None:

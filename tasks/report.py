@@ -8,11 +8,12 @@ from html import escape
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.references import CandidateReport, PipelineReport
-from tasks.tracking import mlflow_client, run_url, tracking_uri, version_url
+from tasks.references import CandidateReport, PipelineReport, Registration, VerdictReport
+from tasks.retries import RETRIES
+from tasks.tracking import mlflow_client, public, run_url, tracking_uri, version_url
 
 
-@task(task_run_name="report {report.environment}")
+@task(task_run_name="report {report.environment}", **RETRIES)
 def publish_report(report: PipelineReport) -> str:
     """Store the report under a key that stays, so that its history shows the nights.
 
@@ -21,11 +22,29 @@ def publish_report(report: PipelineReport) -> str:
     """
     client = mlflow_client()
     links = {c.run_id: run_url(client, c.run_id) for c in report.candidates}
-    markdown = render_markdown(report, links, tracking_uri())
+    markdown = render_markdown(report, links, public(tracking_uri()))
     create_markdown_artifact(
         markdown,
         key=f"slateflow-{report.environment}",
         description=f"Verdict on {report.environment}",
+    )
+    return markdown
+
+
+@task(task_run_name="verdict on {environment}", **RETRIES)
+def publish_verdict(environment: str, verdict: VerdictReport) -> str:
+    """The verdict's table as an artifact, for an evaluation that nothing follows.
+
+    Returns:
+        The markdown.
+    """
+    client = mlflow_client()
+    links = {c.run_id: run_url(client, c.run_id) for c in verdict.candidates}
+    winner = verdict.winner
+    title = "no winner" if winner is None else f"{winner.learner} wins"
+    markdown = "\n".join([f"# {environment}: {title}", "", *_table(verdict, links), ""])
+    create_markdown_artifact(
+        markdown, key=f"verdict-{environment}", description=f"Verdict on {environment}"
     )
     return markdown
 
@@ -38,17 +57,6 @@ def render_markdown(report: PipelineReport, links: dict[str, str | None], store:
         links: Address of each run's page, by run id; None where MLflow is no server.
         store: MLflow's tracking URI.
     """
-    rows = []
-    for candidate in report.candidates:
-        link = links.get(candidate.run_id)
-        name = f"[{candidate.learner}]({link})" if link else candidate.learner
-        score = "" if candidate.normalised is None else f"{candidate.normalised:.3f}"
-        rows.append(
-            f"| {name} | {candidate.mean:.2f} ± {candidate.sem:.2f} "
-            f"| {candidate.uplift:+.2f} [{candidate.ci[0]:+.2f}, {candidate.ci[1]:+.2f}] "
-            f"| {candidate.p_value:.2g} | {score} | {candidate.train_seconds:.1f} "
-            f"| {judged(candidate)} |"
-        )
     baseline = report.baseline
     optimum = "not known" if report.optimum is None else f"{report.optimum:.2f}"
     champion = report.champion
@@ -57,10 +65,7 @@ def render_markdown(report: PipelineReport, links: dict[str, str | None], store:
         "",
         f"![Mean return by policy]({svg_data_uri(return_chart(report))})",
         "",
-        "| learner | return | uplift over random (95%) | p (Holm) | normalised | train s | |",
-        "|---|---|---|---|---|---|---|",
-        *rows,
-        f"| {baseline.policy} | {baseline.mean:.2f} ± {baseline.sem:.2f} | | | 0 | | baseline |",
+        *_table(report, links),
         "",
         f"- Optimum: {optimum}. {baseline.episodes:,} episodes each, on the same users.",
         f"- Dataset: `{report.dataset.path}`, {report.dataset.rows:,} rows, "
@@ -77,6 +82,29 @@ def render_markdown(report: PipelineReport, links: dict[str, str | None], store:
         f"- MLflow: {store}, experiment `slateflow-{report.environment}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _table(report: PipelineReport | VerdictReport, links: dict[str, str | None]) -> list[str]:
+    """One row a candidate, and the baseline."""
+    rows = [
+        "| learner | return | uplift over random (95%) | p (Holm) | normalised | train s | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for candidate in report.candidates:
+        link = links.get(candidate.run_id)
+        name = f"[{candidate.learner}]({link})" if link else candidate.learner
+        score = "" if candidate.normalised is None else f"{candidate.normalised:.3f}"
+        rows.append(
+            f"| {name} | {candidate.mean:.2f} ± {candidate.sem:.2f} "
+            f"| {candidate.uplift:+.2f} [{candidate.ci[0]:+.2f}, {candidate.ci[1]:+.2f}] "
+            f"| {candidate.p_value:.2g} | {score} | {candidate.train_seconds:.1f} "
+            f"| {judged(candidate)} |"
+        )
+    baseline = report.baseline
+    rows.append(
+        f"| {baseline.policy} | {baseline.mean:.2f} ± {baseline.sem:.2f} | | | 0 | | baseline |"
+    )
+    return rows
 
 
 def _registered_line(report: PipelineReport, store: str) -> list[str]:
@@ -98,7 +126,7 @@ def judged(candidate: CandidateReport) -> str:
     return "worse" if high < 0 else "equal"
 
 
-def verdict_line(report: PipelineReport) -> str:
+def verdict_line(report: PipelineReport | Registration) -> str:
     """The verdict in one line."""
     winner = next((c for c in report.candidates if c.winner), None)
     if winner is None:
@@ -110,7 +138,7 @@ def verdict_line(report: PipelineReport) -> str:
     return f"{winner.learner} wins, registered as version {report.registered.version}"
 
 
-def final_state(report: PipelineReport) -> str:
+def final_state(report: PipelineReport | Registration) -> str:
     """The verdict as the name of the run's final state."""
     if report.registered is not None:
         return "Promoted"

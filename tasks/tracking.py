@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import re
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slateflow.errors import InputError
+import slateflow
 from slateflow.learners import TrainingReport
 from slateflow.policies import AnyScorer
 from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset
+from tasks.retries import UnreachableError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCORER_FILE = "scorer.npz"
+TRAINING = "slateflow.training"
+"""Tag of a run: the digest of all that its weights depend on."""
 _DIGEST_LENGTH = 36  # MLflow stores no longer digest with a dataset
 
 
@@ -55,11 +61,16 @@ def mlflow_client() -> MlflowClient:
         client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"MLFLOW_TRACKING_URI: expected a store or a server at {uri}, got {reason}; "
-            "start it or unset the variable"
+        raise UnreachableError(
+            f"MLFLOW_TRACKING_URI: expected a store or a server at {public(uri)}, got "
+            f"{public(reason)}; start it or unset the variable"
         ) from error
     return client
+
+
+def public(text: str) -> str:
+    """The text without the passwords of addresses in it."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
 
 
 def _check_server(uri: str) -> None:
@@ -68,8 +79,8 @@ def _check_server(uri: str) -> None:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
             pass
     except (urllib.error.URLError, OSError, ValueError) as error:
-        raise InputError(
-            f"MLFLOW_TRACKING_URI: expected an MLflow server at {uri}, got "
+        raise UnreachableError(
+            f"MLFLOW_TRACKING_URI: expected an MLflow server at {public(uri)}, got "
             f"{getattr(error, 'reason', error)}; start it or unset the variable"
         ) from error
 
@@ -119,6 +130,7 @@ def log_training(
             "slateflow.dataset_digest": dataset.digest,
             "slateflow.recipe": json.dumps(dataset.recipe, sort_keys=True),
             "slateflow.code_commit": code_commit(),
+            TRAINING: training_digest(dataset, report.learner, report.parameters, report.seed),
         },
     )
     run_id = str(run.info.run_id)
@@ -141,6 +153,23 @@ def log_training(
         client.log_artifact(run_id, str(path))
     client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def training_digest(dataset: Dataset, learner: str, parameters: dict[str, Any], seed: int) -> str:
+    """What a training's weights depend on, in one word: equal words, equal weights."""
+    identity = [dataset.digest, learner, parameters, seed, _science_digest()]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _science_digest() -> str:
+    """Our own code below the tasks, and the libraries that do the arithmetic."""
+    digest = hashlib.sha256()
+    for name in ("numpy", "ray", "scipy", "torch"):
+        digest.update(f"{name} {version(name)}\n".encode())
+    for path in sorted(Path(slateflow.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def dataset_input(dataset: Dataset) -> Any:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+import yaml
+from prefect.events import DeploymentEventTrigger
 
+from tasks import orphans
 from tasks.deployments import (
     POOL,
     ensure_pool,
     planned_deployments,
     prune_deployments,
-    sweep_orphans,
 )
+from tasks.orphans import sweep_orphans
+from tasks.tracking import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -40,25 +48,69 @@ def test_planned_deployments_are_those_of_the_file():
     nightly = planned["nightly-modified-lts-20-2"]
     assert nightly.flow == "pipeline"
     assert nightly.schedules == ("0 3 * * * UTC",)
+    entries = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    for entry in entries:
+        assert entry["description"], entry["name"]
+        assert "slateflow" in entry["tags"]
+        assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+        assert ("schedules" in entry) != ("triggers" in entry), entry["name"]
+
+
+# By what they call, not by what prefect.yaml says of them
+EMITTED = {
+    "generate": {"slateflow.dataset.published"},
+    "train": {"slateflow.model.trained", "slateflow.training.finished"},
+    "evaluate": {"slateflow.verdict.given"},
+    "register": {"slateflow.model.promoted"},
+}
+EMITTED["pipeline"] = set().union(*EMITTED.values())
+
+
+def test_no_chain_of_events_comes_back_to_where_it_began():
+    """Even if every trigger matched whoever emits its event."""
+    planned = planned_deployments()
+    known = {event for events in EMITTED.values() for event in events}
+    assert {event for one in planned for event in one.events} <= known
+
+    def reached(flow: str, seen: tuple[str, ...] = ()) -> None:
+        assert flow not in seen, f"{' → '.join(seen)} → {flow}"
+        for one in planned:
+            if EMITTED[flow] & set(one.events):
+                reached(one.flow, (*seen, flow))
+
+    for flow in EMITTED:
+        reached(flow)
+    assert [one.flow for one in planned if one.events] == ["train", "evaluate", "register"]
+
+
+def test_the_events_are_those_that_are_emitted():
+    source = (PROJECT / "tasks" / "lineage.py").read_text()
+    assert set(re.findall(r'"(slateflow\.\w+\.[a-z]+)"', source)) == EMITTED["pipeline"]
 
 
 def test_only_ours_that_are_not_planned_any_more_are_pruned(client, flow_id):
     planned = planned_deployments()
     entrypoint = planned[0].entrypoint
 
-    def create(name: str, tags: list[str], pool: str | None = POOL) -> None:
-        client.create_deployment(
+    def create(name: str, tags: list[str], pool: str | None = POOL):
+        return client.create_deployment(
             flow_id, name, entrypoint=entrypoint, tags=tags, work_pool_name=pool
         )
 
-    create(planned[0].name, ["slateflow"])
-    create("former", ["slateflow", "nightly"])
+    def trigger(name: str, deployment) -> None:
+        triggered = DeploymentEventTrigger(name=name, expect={"slateflow.dataset.published"})
+        triggered.set_deployment_id(deployment)
+        client.create_automation(triggered.as_automation())
+
+    trigger("kept", create(planned[0].name, ["slateflow"]))
+    trigger("former", create("former", ["slateflow", "nightly"]))
     create("somebody-else", ["other"])
     create("ours-elsewhere", ["slateflow"], pool=None)
     assert prune_deployments(client, planned) == ["former"]
     left = {deployment.name for deployment in client.read_deployments()}
     assert {planned[0].name, "somebody-else", "ours-elsewhere"} <= left
     assert "former" not in left
+    assert [automation.name for automation in client.read_automations()] == ["kept"]
 
 
 def test_runs_of_dead_processes_are_crashed_and_others_are_not(client):
@@ -86,3 +138,34 @@ def test_runs_of_dead_processes_are_crashed_and_others_are_not(client):
     for other in (alive, elsewhere, unknown):
         assert client.read_flow_run(other.id).state.is_running()
     assert sweep_orphans(client) == []
+
+
+def test_a_process_that_got_the_number_of_a_dead_one_hides_nothing(client, monkeypatch):
+    from prefect import flow
+    from prefect.states import Running
+
+    @flow(name="waiting")
+    def waiting() -> None: ...
+
+    monkeypatch.setattr(orphans, "_CLOCK_SECONDS", 0.5)
+    older = client.create_flow_run(waiting, state=Running())
+    time.sleep(2)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        younger = client.create_flow_run(waiting, state=Running())
+        for run in (older, younger):
+            client.update_flow_run(run.id, infrastructure_pid=f"{process.pid}")
+        assert sweep_orphans(client) == [older.name]
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def test_a_run_from_a_shell_writes_down_its_process(client):
+    from flows.generate import generate
+
+    seen = []
+    generate.with_options(
+        on_running=[*generate.on_running_hooks, lambda flow, run, state: seen.append(run.id)]
+    )(episodes=2, data=str(Path(os.environ["MLFLOW_TRACKING_URI"][10:]).parent / "shell"))
+    (run_id,) = seen
+    process = client.read_flow_run(run_id).infrastructure_pid
+    assert process == f"{socket.gethostname()}:{os.getpid()}"

@@ -193,6 +193,31 @@ def test_again_the_dataset_is_reused_and_the_champion_stays(report, data, client
     assert int(client.get_model_version_by_alias(MODEL, "champion").version) == 1
 
 
+def test_again_the_trainings_are_found_and_other_settings_are_trained(report):
+    from flows.train import train
+
+    before = {c.learner: c.run_id for c in report.candidates}
+    learners = ["linucb", "fitted-q"]
+
+    def again(seed=SEED, settings=None):
+        return {m.learner: m.run_id for m in train(report.dataset.path, learners, seed, settings)}
+
+    assert again() == {name: before[name] for name in learners}
+    changed = again(settings={"fitted-q": {"ridge": 1e-3}})
+    assert changed["linucb"] == before["linucb"]
+    assert changed["fitted-q"] not in before.values()
+    assert not set(again(seed=SEED + 1).values()) & {*before.values(), *changed.values()}
+
+
+def test_a_training_refuses_a_dataset_that_is_not_the_published_one(report):
+    from flows.train import train
+    from slateflow.errors import InputError
+
+    wanted = f"sha256:{'0' * 64}"
+    with pytest.raises(InputError, match=f"expected the dataset {wanted}, got sha256:"):
+        train(report.dataset.path, ["linucb"], SEED, dataset_digest=wanted)
+
+
 def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, data, client):
     from flows.pipeline import pipeline
 
@@ -223,15 +248,22 @@ def test_nobody_better_than_random_registers_nothing(embedded, client):
     assert not client.search_registered_models("name = 'slateflow-lts-20-2'")
 
 
-def test_the_form_of_the_deployment_knows_environments_and_learners():
+@pytest.mark.parametrize("name", ["pipeline", "generate", "train", "tune", "evaluate", "register"])
+def test_the_forms_explain_every_parameter(name):
+    from importlib import import_module
+
     from prefect.utilities.callables import parameter_schema
 
-    from flows.pipeline import pipeline
-
-    schema = parameter_schema(pipeline.fn).model_dump()["properties"]
-    assert "modified-lts-20-2" in schema["environment"]["enum"]
-    assert "fitted-q" in schema["learners"]["anyOf"][0]["items"]["enum"]
-    assert schema["evaluation_episodes"]["exclusiveMinimum"] == 1
+    flow = getattr(import_module(f"flows.{name}"), name)
+    schema = parameter_schema(flow.fn).model_dump()["properties"]
+    for parameter, field in schema.items():
+        assert field.get("description"), parameter
+    for parameter in {"environment", "recipe"} & set(schema):
+        assert "modified-lts-20-2" in schema[parameter]["enum"]
+    if "learners" in schema:
+        assert "fitted-q" in schema["learners"]["anyOf"][0]["items"]["enum"]
+    if "evaluation_episodes" in schema:
+        assert schema["evaluation_episodes"]["exclusiveMinimum"] == 1
 
 
 def test_a_nightly_seed_is_the_scheduled_day(monkeypatch):
@@ -244,6 +276,7 @@ def test_a_nightly_seed_is_the_scheduled_day(monkeypatch):
         type("Run", (), {"scheduled_start_time": datetime(2026, 11, 24, 3, tzinfo=UTC)}),
     )
     assert resolve_seed("date") == 20261124
+    assert resolve_seed("hour") == 2026112403 < 2**32  # more, and RLlib refuses it
     assert resolve_seed(5) == 5
     assert resolve_seed(None) is None
 
@@ -298,14 +331,16 @@ def test_the_report_links_runs_and_the_registered_version(report):
 
 def test_events_lead_from_the_dataset_to_the_champion(report, monkeypatch):
     from tasks import lineage
+    from tasks.references import World
 
     emitted = []
     monkeypatch.setattr(
         lineage, "emit_event", lambda *a, related=(), **k: emitted.append((*a, related))
     )
+    world = World(environment=report.environment, seed=SEED)
     winner = next(c for c in report.candidates if c.winner)
     model = winner.model_dump(include={"learner", "run_id", "train_seconds"})
-    lineage.dataset_published(report.dataset, report.environment)
+    lineage.dataset_published(report.dataset, world)
     lineage.model_trained(lineage.ModelReference(**model), report.dataset, report.environment)
     lineage.model_promoted(report.registered, winner.run_id, report.environment)
     (_, dataset, _), (_, run, (trained_on,)), (_, _, (promoted,)) = emitted

@@ -74,7 +74,7 @@ def test_both_servers_answer_and_it_says_what_runs_when(up):
     assert answers(f"{mlflow}/health")
     assert f"Prefect   {prefect}" in up.lines
     assert f"MLflow    {mlflow}" in up.lines
-    assert f"{'0 3 * * * UTC':22s} pipeline/nightly-modified-lts-20-2" in up.lines
+    assert f"{'0 3 * * * UTC':28s} pipeline/nightly-modified-lts-20-2" in up.lines
 
 
 def test_a_second_one_says_that_it_runs(up):

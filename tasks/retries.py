@@ -1,0 +1,38 @@
+"""When another try helps: where MLflow was away, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prefect.tasks import exponential_backoff
+
+from slateflow.errors import InputError
+
+if TYPE_CHECKING:
+    from prefect import Task
+    from prefect.client.schemas.objects import State, TaskRun
+
+
+class UnreachableError(InputError):
+    """Nothing answers at an address. It may be wrong; or a server is being started again."""
+
+
+def server_was_away(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether a task failed because a server did not answer."""
+    from requests import exceptions  # MLflow's client speaks with it
+
+    error = state.data
+    while isinstance(error, BaseException):
+        if isinstance(error, UnreachableError | exceptions.ConnectionError | exceptions.Timeout):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+RETRIES: Any = {
+    "retries": 6,
+    "retry_delay_seconds": exponential_backoff(2),  # two minutes in all
+    "retry_jitter_factor": 0.3,
+    "retry_condition_fn": server_was_away,
+}
+"""Options of tasks that talk with MLflow; all of them can be repeated."""
