@@ -106,11 +106,15 @@ class CQLConfig(NetworkConfig):
 
     learner: ClassVar[str] = "cql"
 
-    batch_size: int = 1024
-    """Rows in a minibatch."""
-    updates: int = 1000
+    width: int = 64
+    """Units in a hidden layer."""
+    layers: int = 1
+    """Hidden layers."""
+    updates: int = 2000
     """Minibatch updates of each training, rounded up to fifties."""
-    restarts: int = 4
+    learning_rate: float = 1e-2
+    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
+    restarts: int = 2
     """Trainings, of which held-out episodes choose; 1 trains once, on all episodes."""
     conservatism: float = 0.001
     """Weight of the penalty on values of actions not taken; with 0 this is double DQN."""
@@ -146,9 +150,6 @@ class FittedQConfig(LearnerConfig):
     """Degree of the polynomial in user and candidate."""
     ridge: float = 1e-9
     """Precision of the prior on the weights, for each row."""
-    log_reward_degree: int = 2
-    """Degree of the polynomial for the logarithm of the reward, whose prediction takes the place
-    of the noisy reward where all rewards are positive; 0 takes the rewards as they are."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ LEARNERS: dict[str, type[LearnerConfig]] = {
     )
 }
 
-AT_LEAST_ZERO = ("classes", "log_reward_degree", "num_env_runners", "num_learners")
+AT_LEAST_ZERO = ("classes", "num_env_runners", "num_learners")
 """Whole numbers that may be 0."""
 
 ONE_OF = {"construction": ("optimal", "greedy", "top-k")}

@@ -26,7 +26,6 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.policies import Scorer
-from slateflow.trajectories.rllib_input import LOGGED_REWARDS
 
 
 def monomials(user_size: int, document_size: int, degree: int) -> NDArray[np.int64]:
@@ -132,7 +131,7 @@ class FittedQLearner(TorchLearner):
                 "the polynomial; log a random policy or lower the degree"
             )
         self.factor = factor
-        self.rewards = self._expected_rewards(module, rows, ongoing)
+        self.rewards = rows[Columns.REWARDS][ongoing].double()
         following = rows[Columns.NEXT_OBS][ongoing]
         self.next_known = module.known_powers(following)  # (R, P)
         # Monomials with the same candidate part share it: (R, N, C), and (C, P) says who shares.
@@ -143,27 +142,6 @@ class FittedQLearner(TorchLearner):
         self.value = torch.zeros_like(self.rewards)
         if int(module.stage):  # restored from a checkpoint
             self.value = self._next_value(module.head[module.stage - 1])
-
-    def _expected_rewards(
-        self, module: PolynomialModule, rows: dict[str, torch.Tensor], ongoing: torch.Tensor
-    ) -> torch.Tensor:
-        """Centred rewards of the ongoing rows, freed of noise where that can be done, (R,).
-
-        Watch times are positive and skewed, and their logarithm is nearly linear in what drives
-        them. So the logarithm is regressed, and its prediction brought back to the scale of the
-        rewards by the mean of the exponentiated residuals (Duan 1983, the smearing estimate).
-        """
-        logged = rows[LOGGED_REWARDS].double()
-        degree = self.config.learner_config_dict["log_reward_degree"]
-        if not degree or not bool((logged > 0).all()):
-            return rows[Columns.REWARDS][ongoing].double()
-        design = self.design[:, module.powers.sum(dim=1) <= degree]
-        logarithm = logged[ongoing].log()
-        weights = torch.linalg.lstsq(design, logarithm[:, None]).solution
-        predicted = (design @ weights)[:, 0]
-        rewards = predicted.exp() * (logarithm - predicted).exp().mean()
-        deviation = logged.std(correction=0)
-        return (rewards - logged.mean()) / torch.where(deviation > 0, deviation, 1.0)
 
     def _fit_stage(self, module: PolynomialModule) -> float:
         """Regress reward plus next value; then value the next steps by the new Q-function."""
@@ -203,7 +181,7 @@ class FittedQ(MARWIL):
 
 
 class FittedQAlgorithmConfig(MARWILConfig):
-    """`learners(learner_config_dict={"ridge": …, "log_reward_degree": …})`."""
+    """`learners(learner_config_dict={"ridge": …})`."""
 
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or FittedQ)

@@ -175,12 +175,7 @@ def algorithm_config(dataset: Dataset, config: LearnerConfig, seed: int) -> Algo
 def _base_config(config: LearnerConfig) -> AlgorithmConfig:
     if isinstance(config, FittedQConfig):
         fitted = FittedQAlgorithmConfig()
-        return fitted.learners(
-            learner_config_dict={
-                "ridge": config.ridge,
-                "log_reward_degree": config.log_reward_degree,
-            }
-        )
+        return fitted.learners(learner_config_dict={"ridge": config.ridge})
     assert isinstance(config, NetworkConfig)
     # RLlib counts one batch of steps an iteration, however many minibatches it updates with.
     steps = _iterations(config) * config.batch_size

@@ -71,7 +71,6 @@ SPACES: dict[str, dict[str, Range | OneOf]] = {
         "degree": Range(2, 5, whole=True),
         "window": Range(6, 20, whole=True),
         "ridge": Range(1e-10, 1e-6, log=True),
-        "log_reward_degree": Range(0, 3, whole=True),
     },
 }
 """What is tried of each learner that held-out logs can judge."""

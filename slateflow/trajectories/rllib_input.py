@@ -24,15 +24,13 @@ from slateflow.errors import InputError
 from slateflow.trajectories.dataset import Dataset
 from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.memory import remembering
+from slateflow.trajectories.reward_model import expected_rewards
 from slateflow.trajectories.schema import Trajectories
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 Tensors = dict[str, torch.Tensor]
-
-LOGGED_REWARDS = "logged_rewards"
-"""Column of the rewards as they were logged, neither centred nor scaled."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,11 @@ def steps_left(spec: EnvironmentSpec, step: NDArray[np.int32], window: int) -> N
 
 
 def centred_rewards(rows: Trajectories) -> NDArray[np.float32]:
-    """Rewards less their mean, over their standard deviation; (R,).
+    """Expected rewards less their mean, over their standard deviation; (R,).
 
     Rewards of this kind are large and nearly constant (some 9.7 a step), and a network would
     spend itself on the constant. Taking it out changes no preference between policies as long
-    as all episodes have the same number of steps.
+    as all episodes have the same number of steps. Nor does taking out the noise.
 
     Raises:
         InputError: Episodes differ in length, or a reward is not a finite number.
@@ -82,9 +80,11 @@ def centred_rewards(rows: Trajectories) -> NDArray[np.float32]:
         raise InputError(
             f"episodes: expected all of one length, got {lengths.min()} to {lengths.max()} steps"
         )
-    deviation = float(rows.reward.std(dtype=np.float64)) or 1.0
-    centred = (rows.reward - rows.reward.mean(dtype=np.float64)) / deviation
-    return np.asarray(centred, dtype=np.float32)
+    expected = expected_rewards(rows)
+    mean, deviation = expected.mean(), expected.std()
+    if deviation < 1e-9 * abs(mean):  # constant but for rounding
+        deviation = 1.0
+    return np.asarray((expected - mean) / (deviation or 1.0), dtype=np.float32)
 
 
 def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:
@@ -185,7 +185,6 @@ def train_columns(rows: Trajectories, spec: EnvironmentSpec, window: int) -> Ten
     columns = {
         Columns.ACTIONS: torch.from_numpy(action),
         Columns.REWARDS: torch.from_numpy(rewards),
-        LOGGED_REWARDS: torch.from_numpy(rows.reward),
         Columns.TERMINATEDS: torch.from_numpy(ends),
         "value_targets": torch.from_numpy(window_returns(rows, rewards, window)),
     }

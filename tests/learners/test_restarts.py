@@ -13,7 +13,7 @@ with quiet_rllib():
 
 
 def test_the_best_of_the_restarts_is_kept(small_logs):
-    config = learner_config("cql", updates=50, batch_size=64, restarts=3)
+    config = learner_config("cql", updates=50, batch_size=64, learning_rate=0.001, restarts=3)
     scorer, report = train(small_logs, config, seed=1)
     values = report.curves["held_out_value"]
     assert len(values) == 3

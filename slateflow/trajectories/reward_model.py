@@ -1,0 +1,149 @@
+"""What a reward is expected to be, told from the logs: rewards without their noise.
+
+The noise of a reward says nothing of a policy, but values carry it from step to step. So the
+expectation takes the reward's place, regressed on a polynomial of the user and the clicked
+candidate. Watch times are positive and skewed, and their logarithm is nearly linear in what drives
+them: where all rewards are positive the logarithm may be regressed instead, and its prediction
+brought back to the scale of the rewards by the mean of the exponentiated residuals (Duan 1983,
+"Smearing Estimate: A Nonparametric Retransformation Method"). The likelihood of held-out episodes
+chooses between the two, and the degree.
+
+What a reward has beyond a cubic is lost with the noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.trajectories.schema import Trajectories
+
+Array = NDArray[np.float64]
+
+DEGREES = (1, 2, 3)
+"""Degrees of the polynomials among which held-out episodes choose."""
+
+FOLDS = 5
+"""Of the episodes."""
+
+MOST_TERMS = 200
+"""Polynomials of more terms than that are not tried."""
+
+CHOOSING_ROWS = 60_000
+"""Rows by which the model is chosen, at most; whole episodes."""
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A polynomial of (user, clicked candidate) for the reward or its logarithm.
+
+    Attributes:
+        degree: Of the polynomial.
+        logarithmic: Whether it stands for the logarithm of the reward.
+        offset: (F,) by which the features are centred.
+        scale: (F,) by which they are divided then.
+        weights: (P,) of the terms.
+        smearing: Factor that brings an exponentiated prediction to the mean; 1 without logarithm.
+        variance: Of the reward or its logarithm around the polynomial.
+    """
+
+    degree: int
+    logarithmic: bool
+    offset: Array
+    scale: Array
+    weights: Array
+    smearing: float
+    variance: float
+
+    @classmethod
+    def fit(cls, degree: int, logarithmic: bool, x: Array, reward: Array) -> RewardModel:
+        """By least squares, from features (R, F) and rewards (R,)."""
+        deviation = x.std(axis=0)
+        offset: Array = x.mean(axis=0)
+        scale = np.where(deviation > 0, deviation, 1.0)
+        design = _monomials((x - offset) / scale, degree)
+        target = np.log(reward) if logarithmic else reward
+        found = np.linalg.lstsq(design.T @ design, design.T @ target, rcond=None)
+        weights = np.asarray(found[0], np.float64)
+        residual = target - design @ weights
+        smearing = float(np.exp(residual).mean()) if logarithmic else 1.0
+        # Not 0, which would make what is exact infinitely likely
+        variance = max(float(residual.var()), 1e-12 * (float(target.var()) or 1.0))
+        return cls(degree, logarithmic, offset, scale, weights, smearing, variance)
+
+    def expected(self, x: Array) -> Array:
+        """(R,) expected rewards at features (R, F)."""
+        predicted = self._predicted(x)
+        return np.exp(predicted) * self.smearing if self.logarithmic else predicted
+
+    def log_likelihood(self, x: Array, reward: Array) -> float:
+        """Mean logarithm of the density of rewards (R,), normal or log-normal."""
+        target = np.log(reward) if self.logarithmic else reward
+        squares = np.square(target - self._predicted(x)).mean() / self.variance
+        jacobian = target.mean() if self.logarithmic else 0.0
+        return float(-0.5 * (squares + np.log(2 * np.pi * self.variance)) - jacobian)
+
+    def _predicted(self, x: Array) -> Array:
+        design = _monomials((x - self.offset) / self.scale, self.degree)
+        return np.asarray(design @ self.weights)
+
+
+def expected_rewards(rows: Trajectories) -> Array:
+    """(R,) what the rewards are expected to be.
+
+    A row without a click keeps its reward, and so do all where there are too few episodes to hold
+    some out, or the rewards are all the same.
+    """
+    reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
+    session = np.cumsum(rows.step == 0) - 1
+    x, y, fold = _features(rows)[clicked], reward[clicked], session[clicked] % FOLDS
+    if len(np.unique(fold)) < FOLDS or (y == y[0]).all():
+        return reward
+    few = session[clicked] // FOLDS % -(-len(y) // CHOOSING_ROWS) == 0
+    model = RewardModel.fit(*_best_kind(x[few], y[few], fold[few]), x, y)
+    reward[clicked] = model.expected(x)
+    return reward
+
+
+def _best_kind(x: Array, reward: Array, fold: NDArray[np.intp]) -> tuple[int, bool]:
+    """Degree, and whether of the logarithm, by cross-validation over episodes."""
+
+    def likelihood(kind: tuple[int, bool]) -> float:
+        return sum(
+            RewardModel.fit(*kind, x[fold != one], reward[fold != one]).log_likelihood(
+                x[fold == one], reward[fold == one]
+            )
+            for one in range(FOLDS)
+        )
+
+    kinds = [
+        (degree, logarithmic)
+        for degree in DEGREES
+        if degree == 1 or len(_powers(x.shape[1], degree)) <= MOST_TERMS
+        for logarithmic in (False, True)
+        if not logarithmic or (reward > 0).all()
+    ]
+    return max(kinds, key=likelihood)
+
+
+def _features(rows: Trajectories) -> Array:
+    """(R, U + D) user and clicked candidate, the first shown one where nothing was clicked."""
+    place = np.maximum(rows.clicked, 0)
+    chosen = rows.candidates[np.arange(len(rows)), rows.slate[np.arange(len(rows)), place]]
+    return np.concatenate([rows.user, chosen], axis=1).astype(np.float64)
+
+
+def _powers(features: int, degree: int) -> list[tuple[int, ...]]:
+    return [
+        powers
+        for size in range(degree + 1)
+        for powers in combinations_with_replacement(range(features), size)
+    ]
+
+
+def _monomials(x: Array, degree: int) -> Array:
+    """(R, P) all monomials of the features (R, F) up to the degree."""
+    return np.stack([x[:, list(p)].prod(axis=1) for p in _powers(x.shape[1], degree)], axis=1)
