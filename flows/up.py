@@ -47,7 +47,7 @@ def add_up(add: Callable[..., Any]) -> None:
         metavar="DIR",
         help="folder of both stores; default those that `slateflow run` uses without servers",
     )
-    databases = (("prefect", "postgresql+asyncpg://…"), ("mlflow", "postgresql://…"))
+    databases = (("prefect", "postgresql+asyncpg://…"), ("mlflow", "postgresql+psycopg://…"))
     for (server, example), variable in zip(databases, _DATABASES, strict=True):
         text = f"such as {example}; with a password rather in {variable}"
         up.add_argument(f"--{server}-database", metavar="URL", help=text)

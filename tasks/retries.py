@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect.tasks import exponential_backoff
-
 from slateflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,9 +27,11 @@ def server_was_away(task: Task[..., Any], task_run: TaskRun, state: State[Any]) 
     return False
 
 
+_DELAYS = [2.0, 4.0, 8.0, *[16.0] * 6]  # nearly two minutes in all
+
 RETRIES: Any = {
-    "retries": 6,
-    "retry_delay_seconds": exponential_backoff(2),  # two minutes in all
+    "retries": len(_DELAYS),
+    "retry_delay_seconds": _DELAYS,
     "retry_jitter_factor": 0.3,
     "retry_condition_fn": server_was_away,
 }

@@ -118,11 +118,12 @@ def log_training(
     Returns:
         The run's id.
     """
-    from mlflow.entities import Metric, Param
-
     environment = dataset.spec.name
+    experiment = experiment_id(client, environment)
+    training = training_digest(dataset, report.learner, report.parameters, report.seed)
+    _end_killed_tries(client, experiment, training)
     run = client.create_run(
-        experiment_id(client, environment),
+        experiment,
         run_name=f"{report.learner}-{environment}",
         tags={
             "slateflow.learner": report.learner,
@@ -130,10 +131,31 @@ def log_training(
             "slateflow.dataset_digest": dataset.digest,
             "slateflow.recipe": json.dumps(dataset.recipe, sort_keys=True),
             "slateflow.code_commit": code_commit(),
-            TRAINING: training_digest(dataset, report.learner, report.parameters, report.seed),
+            TRAINING: training,
         },
     )
     run_id = str(run.info.run_id)
+    _log_figures(client, run_id, report)
+    client.log_inputs(run_id, datasets=[dataset_input(dataset)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / SCORER_FILE
+        scorer.save(path)
+        client.log_artifact(run_id, str(path))
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _end_killed_tries(client: MlflowClient, experiment: str, training: str) -> None:
+    """What a process that was killed while it logged the same training left as running."""
+    left = f"tags.`{TRAINING}` = '{training}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment], left):
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _log_figures(client: MlflowClient, run_id: str, report: TrainingReport) -> None:
+    """Settings as parameters, times and curves as metrics."""
+    from mlflow.entities import Metric, Param
+
     now = int(time.time() * 1000)
     parameters = {"learner": report.learner, "seed": report.seed, **report.parameters}
     metrics = [
@@ -146,13 +168,6 @@ def log_training(
     for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
-    client.log_inputs(run_id, datasets=[dataset_input(dataset)])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / SCORER_FILE
-        scorer.save(path)
-        client.log_artifact(run_id, str(path))
-    client.set_terminated(run_id, "FINISHED")
-    return run_id
 
 
 def training_digest(dataset: Dataset, learner: str, parameters: dict[str, Any], seed: int) -> str:

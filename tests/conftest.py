@@ -41,3 +41,12 @@ def embedded(tmp_path_factory):
             temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
         ):
             yield folder
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory):
+    """One `slateflow up` for all tests of the real servers; the last of them may end it."""
+    from tests.up import running_up
+
+    with running_up(tmp_path_factory.mktemp("up")) as running:
+        yield running

@@ -1,80 +1,71 @@
-"""`slateflow up` with its real servers and worker."""
+"""`slateflow up` with its real servers and worker, as operators and their users meet it."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from flows.services import answers, descendants
+from flows.services import alive, answers, descendants
 from tests.browser.pages import open_page, table_rows
+from tests.postgres import postgres
 from tests.servers import BIN, free_port
+from tests.up import Up, command_line, kill, running_up, wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-
-class Up:
-    """A running `slateflow up` in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.ports = free_port(), free_port()
-        self.process = subprocess.Popen(
-            self.command(*self.ports), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self.lines: list[str] = []
-        self.read_until("Ctrl-C stops them all")
-
-    def command(self, prefect: int, mlflow: int) -> list[str]:
-        """The command line with these ports."""
-        ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
-        return [str(BIN / "slateflow"), "up", "--folder", str(self.folder), *ports]
-
-    def read_until(self, text: str) -> None:
-        """Read what it prints up to a line that has the text."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-            if text in line:
-                return
-        raise AssertionError("\n".join(self.lines))
-
-    @property
-    def api(self) -> str:
-        return f"http://127.0.0.1:{self.ports[0]}/api"
+ROOT = Path(__file__).parents[2]
+SMALL = {"episodes": 60, "learners": ["linucb", "fitted-q"], "evaluation_episodes": 100}
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory):
-    """Everything up, and ended if the tests have not done it."""
-    running = Up(tmp_path_factory.mktemp("up"))
-    yield running
-    if running.process.poll() is None:
-        running.process.send_signal(signal.SIGINT)
-        running.process.wait(timeout=60)
-    running.process.stdout.close()
+def client(up):
+    """A client of its Prefect server."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(up.api) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def promoted(up, client):
+    """A pipeline's run by the worker, as every night, but smaller."""
+    run = start(client, "pipeline/nightly-modified-lts-10-1", {**SMALL, "data": f"{up.folder}/d"})
+    return ended(client, run.id)
+
+
+def start(client, deployment: str, parameters):
+    """A run of a deployment."""
+    found = client.read_deployment_by_name(deployment)
+    return client.create_flow_run_from_deployment(found.id, parameters=parameters)
+
+
+def ended(client, run_id):
+    """The run, when it has come to its end."""
+    wait_until(lambda: client.read_flow_run(run_id).state.is_final(), 200, "the run's end")
+    return client.read_flow_run(run_id)
 
 
 def refused(command: list[str]) -> str:
     """The one line of a command that is refused."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     return line
 
 
 def test_both_servers_answer_and_it_says_what_runs_when(up):
-    prefect, mlflow = (f"http://127.0.0.1:{port}" for port in up.ports)
-    assert answers(f"{prefect}/api/health")
-    assert answers(f"{mlflow}/health")
-    assert f"Prefect   {prefect}" in up.lines
-    assert f"MLflow    {mlflow}" in up.lines
+    assert answers(f"{up.api}/health")
+    assert answers(f"{up.mlflow}/health")
+    assert f"Prefect   {up.ui}" in up.lines
+    assert f"MLflow    {up.mlflow}" in up.lines
     assert f"{'0 3 * * * UTC':28s} pipeline/nightly-modified-lts-20-2" in up.lines
+    assert f"{'slateflow.dataset.published':28s} train/fresh" in up.lines
 
 
 def test_a_second_one_says_that_it_runs(up):
@@ -102,78 +93,195 @@ def test_a_server_that_does_not_come_up_is_named_and_leaves_nothing(up, tmp_path
     assert str(tmp_path / "mlflow.log") in line
 
 
-def test_a_run_killed_together_with_its_worker_is_crashed_and_the_next_one_finishes(up):
-    from prefect.client.orchestration import SyncPrefectClient
-
-    parameters = {"episodes": 60, "learners": ["fitted-q"], "evaluation_episodes": 100}
-    with SyncPrefectClient(up.api) as client:
-        deployment = client.read_deployment_by_name("pipeline/nightly-modified-lts-10-1").id
-
-        def start(**changed):
-            data = {"data": str(up.folder / "data")}
-            return client.create_flow_run_from_deployment(
-                deployment, parameters={**parameters, **data, **changed}
-            )
-
-        def wait(run, reached, seconds=150):
-            deadline = time.monotonic() + seconds
-            while not reached(client.read_flow_run(run.id)):
-                assert time.monotonic() < deadline, client.read_flow_run(run.id)
-                time.sleep(0.3)
-            return client.read_flow_run(run.id)
-
-        killed = start(episodes=20_000, evaluation_episodes=20_000)
-        wait(killed, lambda run: run.state.is_running() and run.infrastructure_pid)
-        (worker,) = [pid for pid in descendants(up.process.pid) if "worker" in words(pid)]
-        for pid in [worker, *descendants(worker)]:
-            os.kill(pid, signal.SIGKILL)
-        up.read_until("worker ended; started again")
-        state = wait(killed, lambda run: run.state.is_final()).state
-        assert state.is_crashed()
-        assert "is gone; found by the sweep" in state.message
-
-        finished = wait(start(), lambda run: run.state.is_final())
-        assert finished.state.name == "Promoted", finished.state
+def test_every_deployment_runs_once_at_a_time_and_the_second_waits(up, client):
+    deployed = client.read_deployments()
+    assert len(deployed) >= 11
+    for deployment in deployed:
+        assert deployment.global_concurrency_limit.limit == 1, deployment.name
+        assert deployment.concurrency_options.collision_strategy == "ENQUEUE"
+        assert deployment.description
 
 
-def test_the_browser_shows_the_run_and_the_figures_of_its_report(up):
+def test_a_night_of_a_worker_ends_in_the_registry(up, promoted):
     import mlflow
-    from prefect.client.orchestration import SyncPrefectClient
 
-    ui = up.api.removesuffix("/api")
-    with SyncPrefectClient(up.api) as client:
-        run = next(run for run in client.read_flow_runs() if run.state.name == "Promoted")
-        report = next(a for a in client.read_artifacts() if a.key == "slateflow-modified-lts-10-1")
-    page = open_page(f"{ui}/runs/flow-run/{run.id}", "Promoted", up.folder / "browser")
+    assert promoted.state.name == "Promoted", promoted.state
+    store = mlflow.MlflowClient(up.mlflow)
+    version = store.get_model_version_by_alias("slateflow-modified-lts-10-1", "champion")
+    assert version.tags["learner"] == "fitted-q"
+    # The seed is the day for which the run was scheduled
+    day = f"{promoted.expected_start_time:%Y%m%d}"
+    assert version.tags["seed"] == day
+    assert (up.folder / "d" / f"modified-lts-10-1.episodes-60.seed-{day}").is_dir()
+
+
+def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up, client):
+    """Nobody starts the last three: each follows the event of the one before."""
+    began = start(
+        client,
+        "generate/fresh-modified-lts-20-2",
+        {"episodes": 60, "data": str(up.folder / "fresh")},
+    )
+    names = {one.id: one.name for one in client.read_deployments()}
+
+    def chain():
+        runs = [run for run in client.read_flow_runs() if names.get(run.deployment_id) == "fresh"]
+        return {client.read_flow(run.flow_id).name: run for run in runs}
+
+    wait_until(lambda: "register" in chain(), 200, "the run of register/fresh")
+    last = ended(client, chain()["register"].id)
+    assert last.state.name == "Promoted", last.state
+    generated, runs = client.read_flow_run(began.id), chain()
+    assert set(runs) == {"train", "evaluate", "register"}  # once each
+    starts = [generated.start_time, *(runs[name].start_time for name in ("train", "evaluate"))]
+    assert starts == sorted(starts)
+    # By the hour for which it was scheduled; the others have what the events say
+    hour = int(f"{generated.expected_start_time:%Y%m%d%H}")
+    (folder,) = (up.folder / "fresh").iterdir()
+    assert folder.name.endswith(f".seed-{hour}")
+    manifest = json.loads((folder / "_manifest.json").read_text())
+    trained = runs["train"].parameters
+    assert trained["dataset_path"] == str(folder)
+    assert trained["dataset_digest"] == manifest["digest"]
+    assert {runs[name].parameters["seed"] for name in runs} == {hour}
+    verdict = runs["register"].parameters["verdict"]
+    models = [
+        (model["learner"], model["run_id"]) for model in runs["evaluate"].parameters["models"]
+    ]
+    assert sorted(models) == sorted((c["learner"], c["run_id"]) for c in verdict["candidates"])
+    assert [learner for learner, _ in models] == ["linucb", "lints", "fitted-q"]
+
+
+def test_what_a_pipeline_publishes_starts_nothing(up, client, promoted):
+    """It trains by itself; a train/fresh beside it would do all twice."""
+    names = {one.id: one.name for one in client.read_deployments()}
+    for run in client.read_flow_runs():
+        if names.get(run.deployment_id) == "fresh":
+            assert "modified-lts-10-1" not in json.dumps(run.parameters)
+
+
+def environment(up: Up) -> dict[str, str]:
+    """Variables of a shell that uses its servers."""
+    inherited = {key: value for key, value in os.environ.items() if "PREFECT" not in key}
+    return {
+        **inherited,
+        "PREFECT_HOME": str(up.folder / "shell"),
+        "PREFECT_API_URL": up.api,
+        "MLFLOW_TRACKING_URI": up.mlflow,
+    }
+
+
+def test_a_shell_uses_its_servers(up, client):
+    command = [str(BIN / "slateflow"), "run", "lts-10-1", "--episodes", "40", "--json"]
+    options = ["--learners", "linucb", "--evaluation-episodes", "100"]
+    done = subprocess.run(
+        [*command, *options, "--data", str(up.folder / "shell-data")],
+        env=environment(up),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["registered"]["name"] == "slateflow-lts-10-1"
+    assert "pipeline lts-10-1" in {run.name for run in client.read_flow_runs()}
+
+
+def test_a_run_of_a_shell_that_is_killed_is_crashed_by_the_sweep(up, client):
+    command = [str(BIN / "slateflow"), "generate", "lts-20-2", "--episodes", "200000"]
+    shell = subprocess.Popen([*command, "--data", str(up.folder / "killed")], env=environment(up))
+
+    def of_shell():
+        runs = [run for run in client.read_flow_runs() if run.name == "generate lts-20-2"]
+        return next((run for run in runs if run.infrastructure_pid), None)
+
+    wait_until(of_shell, 120, "a run that has written down its process")
+    kill([shell.pid])
+    shell.wait()
+    run = ended(client, of_shell().id)
+    assert run.state.is_crashed()
+    assert (
+        run.state.message
+        == f"Process {socket.gethostname()}:{shell.pid} is gone; found by the sweep"
+    )
+
+
+def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, client, promoted):
+    import mlflow
+
+    report = next(a for a in client.read_artifacts() if a.key == "slateflow-modified-lts-10-1")
+    page = open_page(f"{up.ui}/runs/flow-run/{promoted.id}", "Promoted", up.folder / "browser")
     assert "pipeline modified-lts-10-1" in page
 
-    store = mlflow.MlflowClient(f"http://127.0.0.1:{up.ports[1]}")
+    store = mlflow.MlflowClient(up.mlflow)
     experiment = store.get_experiment_by_name("slateflow-modified-lts-10-1")
-    # A killed run may have left a training, but no evaluation
     (trained,) = [
         run.data.metrics
         for run in store.search_runs([experiment.experiment_id])
-        if "evaluation_mean" in run.data.metrics
+        if run.data.tags["slateflow.learner"] == "fitted-q"
     ]
-    address = f"{ui}/artifacts/artifact/{report.id}"
-    page = open_page(address, "registered as version 1", up.folder / "browser")
+    address = f"{up.ui}/artifacts/artifact/{report.id}"
+    page = open_page(address, "registered as version", up.folder / "browser")
     (row,) = [row for row in table_rows(page) if row[0] == "fitted-q"]
     assert row[1] == f"{trained['evaluation_mean']:.2f} ± {trained['evaluation_sem']:.2f}"
     assert row[2].startswith(f"{trained['uplift']:+.2f} [{trained['uplift_ci_low']:+.2f}, ")
     assert row[6] == "winner"
-    link = f"127.0.0.1:{up.ports[1]}/#/models/slateflow-modified-lts-10-1/versions/1"
+    link = f"127.0.0.1:{up.ports[1]}/#/models/slateflow-modified-lts-10-1/versions/"
     assert link in page
 
 
-def words(pid: int) -> list[str]:
-    """The command line of a process."""
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+def test_the_browser_shows_a_form_that_explains_itself(up, client):
+    deployment = client.read_deployment_by_name("pipeline/nightly-modified-lts-10-1")
+    page = open_page(
+        f"{up.ui}/deployments/deployment/{deployment.id}/run",
+        "Episodes that each policy plays in the evaluation.",
+        up.folder / "browser",
+    )
+    assert "Learners to train; default those that are made for the world." in page
 
 
-def test_ctrl_c_ends_all_and_leaves_no_process(up):
+def test_killed_it_leaves_no_process_and_the_next_one_takes_its_place(up):
+    """The next one has its stores in PostgreSQL, and keeps its passwords to itself."""
     family = descendants(up.process.pid)
-    assert len(family) >= 3
-    up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(timeout=60) == 0
-    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
-    assert not answers(f"{up.api}/health")
+    assert len(family) >= 4
+    kill([up.process.pid])
+    up.process.wait()
+    # It may be started at once: it waits for the guard, which has the lock
+    with postgres() as cluster:
+        databases = {
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": cluster.url("postgresql+asyncpg", "prefect"),
+            "MLFLOW_BACKEND_STORE_URI": cluster.url("postgresql+psycopg", "mlflow"),
+        }
+        with running_up(up.folder, **databases) as second:
+            assert [pid for pid in family if alive(pid)] == []
+            assert not answers(f"{up.api}/health")
+            check_postgres(second, cluster)
+            family = descendants(second.process.pid)
+            second.process.send_signal(signal.SIGINT)
+            assert second.process.wait(timeout=120) == 0
+            assert [pid for pid in family if alive(pid)] == []
+            assert not answers(f"{second.api}/health")
+
+
+def check_postgres(up: Up, cluster) -> None:
+    """A pipeline's run is in both databases, and the password nowhere else."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(up.api) as client:
+        parameters = {**SMALL, "learners": ["linucb"], "data": str(up.folder / "d")}
+        run = start(client, "pipeline/nightly-modified-lts-20-2", parameters)
+        wait_until(lambda: client.read_flow_run(run.id).infrastructure_pid, 120, "the process")
+        for pid in descendants(up.process.pid):
+            assert cluster.password not in command_line(pid)
+        for pid in up.family("worker"):
+            assert cluster.password not in Path(f"/proc/{pid}/environ").read_text()
+        assert ended(client, run.id).state.name == "Promoted"
+        logs = "".join(log.message for log in client.read_logs(limit=200))
+        known = [*client.read_flow_runs(), *client.read_deployments(), *client.read_artifacts()]
+        said = "".join(one.model_dump_json() for one in known) + logs + "".join(up.lines)
+    assert "linucb" in said
+    assert cluster.password not in said
+    for log in up.folder.glob("*.log"):
+        assert cluster.password not in log.read_text(), log
+    name = "slateflow-modified-lts-20-2"
+    assert (name, 1) in cluster.ask("SELECT name, version FROM model_versions", "mlflow")
+    states = cluster.ask(f"SELECT state_name FROM flow_run WHERE id = '{run.id}'", "prefect")
+    assert states == [("Promoted",)]

@@ -2,16 +2,20 @@
 
 Arguments: learner, run id, training seconds. Every line of standard input is one order:
 `judge NAME` takes the verdict for the model of that name, `register` takes over with it. Each is
-answered with one line.
+answered with one line. `die STEP` takes over, too, up to the call of that function of
+`tasks/register.py`; there the process kills itself with `kill -9`.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 
 from slateflow.environments import preset
+from tasks import register
 from tasks.evaluate import take_verdict
 from tasks.references import ModelReference
 from tasks.register import take_over
@@ -30,6 +34,9 @@ def main() -> None:
             spec = replace(preset("modified-lts-10-1"), name=name[0])
             verdict = take_verdict(spec, [model], EPISODES, SEED)
             print(json.dumps(verdict.winner is not None), flush=True)
+        elif order == "die":
+            setattr(register, name[0], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            take_over(spec, verdict, SEED)
         else:
             registered = take_over(spec, verdict, SEED).registered
             print(json.dumps(registered and registered.version), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -128,18 +129,35 @@ def test_an_alias_moves_only_from_the_version_that_is_expected(registry, models)
     assert aliased(registry, name, "champion") == 1
 
 
-def test_a_killed_registration_is_taken_up_and_registers_once(registry, models, monkeypatch):
-    import dataclasses
-
-    spec = dataclasses.replace(preset(NAME), name="killed")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "step",
+    [
+        "_create_version",
+        "promote",
+        pytest.param("_log_model", marks=pytest.mark.long),
+        pytest.param("_explain", marks=pytest.mark.long),
+    ],
+)
+def test_a_killed_registration_is_taken_up_and_registers_once(registry, models, step):
+    name = f"killed-{step.strip('_').replace('_', '-')}"
+    promoter = Promoter(models["fitted-q"])
+    assert promoter.answer() == "ready"
+    promoter.order(f"judge {name}")
+    assert promoter.answer() is True
+    promoter.order(f"die {step}")
+    assert promoter.process.wait(timeout=120) == -signal.SIGKILL
+    promoter.end()
+    model = f"slateflow-{name}"
+    assert aliased(registry, model, "champion") is None
+    found = registry.search_model_versions(f"name = '{model}'")
+    assert len(found) == (step in ("_explain", "promote"))
+    spec = dataclasses.replace(preset(NAME), name=name)
     verdict = take_verdict(spec, [models["fitted-q"]], 200, 5)
-    with monkeypatch.context() as patch:
-        patch.setattr(register, "promote", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            register.take_over(spec, verdict, 5)
-    assert aliased(registry, "slateflow-killed", "champion") is None
     assert register.take_over(spec, verdict, 5).registered.version == 1
-    assert len(registry.search_model_versions("name = 'slateflow-killed'")) == 1
+    assert len(registry.search_model_versions(f"name = '{model}'")) == 1
+    run = registry.get_run(models["fitted-q"].run_id)
+    assert run.info.status == "FINISHED"  # `slateflow register` has to find it
 
 
 def test_a_killed_process_leaves_no_lock(registry):

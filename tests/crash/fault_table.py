@@ -1,0 +1,230 @@
+"""kill -9 of every process of `slateflow up` in the middle of every stage, and what comes of it.
+
+    uv run python -m tests.crash.fault_table [STAGE] [VICTIM]
+
+prints the table, and ends with 1 if anything was lost, registered twice, or left running.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from slateflow.trajectories import MANIFEST, Dataset, Folder, generate
+from tasks.generate import find_recipe
+from tests.up import Up, kill, running_up, wait_until
+
+ENVIRONMENT = "modified-lts-10-1"
+MODEL = f"slateflow-{ENVIRONMENT}"
+DEPLOYMENT = f"pipeline/nightly-{ENVIRONMENT}"
+
+# Each stage so long that its middle can be hit
+STAGES: dict[str, dict[str, Any]] = {
+    "generate": {"episodes": 40_000, "learners": ["linucb"], "evaluation_episodes": 200},
+    "train": {"episodes": 1_000, "learners": ["linucb", "bc"], "evaluation_episodes": 200},
+    "evaluate": {"episodes": 60, "learners": ["linucb"], "evaluation_episodes": 40_000},
+    "register": {"episodes": 60, "learners": ["linucb"], "evaluation_episodes": 200},
+}
+VICTIMS = ("flow run", "worker", "Prefect", "MLflow", "MLflow, 60 s")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One kill.
+
+    Attributes:
+        stage: In the middle of which stage.
+        victim: What was killed.
+        state: How the run that was hit ended, with the state's message.
+        again: How the next run ended; empty where none was needed.
+        seconds: From the kill to the last end.
+        faults: What is wrong now; empty if all is well.
+    """
+
+    stage: str
+    victim: str
+    state: str
+    again: str
+    seconds: float
+    faults: tuple[str, ...]
+
+
+class Bench:
+    """An `up` in which things are killed, with clients of both servers."""
+
+    def __init__(self, up: Up) -> None:
+        import mlflow
+
+        self.up = up
+        self.data = up.folder / "faults"
+        self.prefect = SyncPrefectClient(up.api)
+        self.registry = mlflow.MlflowClient(up.mlflow)
+        self.seeds = itertools.count(1)
+
+    def start(self, parameters: dict[str, Any]) -> FlowRun:
+        """A run of the pipeline's deployment."""
+        deployment = self.prefect.read_deployment_by_name(DEPLOYMENT).id
+        return self.prefect.create_flow_run_from_deployment(deployment, parameters=parameters)
+
+    def runs(self) -> list[FlowRun]:
+        """All runs that have begun and not ended."""
+        started = FlowRunFilterStateType(
+            any_=[StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
+        )
+        return self.prefect.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=started))
+        )
+
+    def state(self, run: FlowRun) -> Any:
+        """State of a run; None where the server is down."""
+        try:
+            found = self.prefect.read_flow_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+            )
+        except httpx.HTTPError:
+            return None
+        return found[0].state
+
+    def wait(self, run: FlowRun) -> str:
+        """Wait for the end of a run; its state's name and message."""
+        wait_until(lambda: (s := self.state(run)) and s.is_final(), 300, f"end of {run.name}")
+        state = self.state(run)
+        return f"{state.name}: {(state.message or '').split('. ')[0]}"
+
+    def versions(self) -> list[Any]:
+        """Registered versions of the model."""
+        return list(self.registry.search_model_versions(f"name = '{MODEL}'"))
+
+    def champion(self) -> str | None:
+        """Version with the alias."""
+        from tasks.champion import aliased
+
+        version = aliased(self.registry, MODEL, "champion")
+        return None if version is None else str(version)
+
+    def in_the_middle(self, stage: str, folder: Path, victim: str) -> bool:
+        """Whether the stage has begun and is not over."""
+        if stage == "generate":
+            return any(folder.rglob("*.parquet")) and not (folder / MANIFEST).exists()
+        if stage == "train":
+            key = ArtifactFilterKey(any_=["progress-train-bc"])
+            done = [
+                artifact.data
+                for artifact in self.prefect.read_artifacts(artifact_filter=ArtifactFilter(key=key))
+                if artifact.flow_run_id in {run.id for run in self.runs()}
+            ]
+            return any(0 < float(share) < 90 for share in done)
+        if stage == "register" and victim in ("flow run", "worker"):
+            return bool(self.versions()) and self.champion() is None  # the alias comes last
+        return any(run.name.split()[0] == stage for run in self.runs())
+
+    def strike(self, victim: str, run: FlowRun) -> None:
+        """Kill -9."""
+        if victim == "flow run":
+            process = self.prefect.read_flow_run(run.id).infrastructure_pid
+            assert process is not None
+            kill([int(process.rpartition(":")[2])])
+        elif victim == "worker":
+            kill(self.up.family("worker")[:1])
+        elif victim == "Prefect":
+            kill(self.up.family("prefect"))
+        else:
+            end = time.monotonic() + (60 if "60" in victim else 0)
+            while True:
+                kill(self.up.family("mlflow"))
+                if time.monotonic() >= end:
+                    break
+                time.sleep(0.5)
+
+    def fault(self, stage: str, victim: str) -> Outcome:
+        """Kill in the middle of a stage, and run again unless the run has ended well."""
+        if self.versions():
+            self.registry.delete_registered_model(MODEL)
+        parameters = {**STAGES[stage], "seed": next(self.seeds), "data": str(self.data)}
+        recipe = find_recipe(ENVIRONMENT, parameters["episodes"], parameters["seed"])
+        folder = self.data / recipe.name
+        run = self.start(parameters)
+        wait_until(lambda: self.in_the_middle(stage, folder, victim), 240, f"the middle of {stage}")
+        self.strike(victim, run)
+        struck = time.monotonic()
+        state = self.wait(run)
+        again = ""
+        if not state.startswith("Promoted"):
+            again = self.wait(self.start(parameters))
+        seconds = time.monotonic() - struck
+        faults = tuple(self.faults(recipe, parameters["learners"], again or state))
+        shutil.rmtree(folder, ignore_errors=True)
+        return Outcome(stage, victim, state, again, seconds, faults)
+
+    def faults(self, recipe: Any, learners: list[str], ended: str) -> Iterator[str]:
+        """What is not as it would be without the kill."""
+        if not ended.startswith("Promoted"):
+            yield f"not promoted: {ended}"
+            return
+        dataset = Dataset.open(str(self.data / recipe.name)).verify()
+        with tempfile.TemporaryDirectory() as undisturbed:
+            if dataset.digest != generate(recipe, Folder(undisturbed)).digest:
+                yield f"other data: {dataset.digest}"
+        experiment = self.registry.get_experiment_by_name(MODEL)
+        digest = f"tags.`slateflow.dataset_digest` = '{dataset.digest}'"
+        trained = self.registry.search_runs([experiment.experiment_id], digest)
+        finished = sorted(
+            one.data.tags["slateflow.learner"] for one in trained if one.info.status == "FINISHED"
+        )
+        if finished != sorted(learners):
+            yield f"trained {finished}"
+        if any(one.info.status == "RUNNING" for one in trained):
+            yield "a run of MLflow goes on for ever"
+        versions = self.versions()
+        if len(versions) != 1 or self.champion() != str(versions[0].version):
+            yield f"{len(versions)} versions, champion {self.champion()}"
+        for run in self.runs():
+            yield f"{run.name} goes on for ever"
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """One line a kill."""
+    lines = [f"{'in the middle of':<18}{'kill -9 of':<16}{'seconds':>8}  what came of it"]
+    for one in outcomes:
+        came = one.state if not one.again else f"{one.state} → next run {one.again}"
+        lines.append(f"{one.stage:<18}{one.victim:<16}{one.seconds:>8.0f}  {came}")
+        lines += [f"{'':<44}FAULT {fault}" for fault in one.faults]
+    good = sum(not one.faults for one in outcomes)
+    lines.append(f"{len(outcomes)} kills, {good} ended well")
+    return "\n".join(lines)
+
+
+def main(stage: str | None = None, victim: str | None = None) -> int:
+    """Print the table; 0 if all ended well."""
+    outcomes = []
+    with tempfile.TemporaryDirectory() as folder, running_up(Path(folder)) as up:
+        bench = Bench(up)
+        for chosen in itertools.product(STAGES, VICTIMS):
+            if (stage or chosen[0], victim or chosen[1]) == chosen:
+                outcomes.append(bench.fault(*chosen))
+                print(*table(outcomes[-1:]).splitlines()[1:-1], sep="\n", flush=True)
+    print(table(outcomes))
+    return 0 if all(not one.faults for one in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

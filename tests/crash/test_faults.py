@@ -1,0 +1,40 @@
+"""kill -9 in the middle of every stage: the run or the next one ends well, nothing is doubled."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.crash.fault_table import STAGES, VICTIMS, Bench, table
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+# One of every stage and of every process; `-m services`, or the table's command, runs all of them
+QUICK = {
+    ("generate", "worker"),
+    ("train", "flow run"),
+    ("evaluate", "Prefect"),
+    ("register", "flow run"),
+    ("register", "MLflow"),
+}
+
+
+@pytest.fixture(scope="module")
+def bench(up):
+    """What is killed in."""
+    return Bench(up)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("stage", "victim"),
+    [
+        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.long)
+        for pair in itertools.product(STAGES, VICTIMS)
+    ],
+)
+def test_nothing_is_lost_and_nothing_doubled(bench, stage, victim):
+    outcome = bench.fault(stage, victim)
+    print(table([outcome]))
+    assert outcome.faults == ()

@@ -1,0 +1,122 @@
+"""A real `slateflow up` in a folder of its own, and what can be done to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.services import descendants
+from tests.servers import BIN, free_port
+
+STARTED = "Ctrl-C stops them all"
+
+
+class Up:
+    """`slateflow up` with its servers and worker; ready when the constructor returns."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.ports = free_port(), free_port()
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            self.command(*self.ports),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self.read_until(STARTED)
+        except AssertionError:
+            self.stop()
+            raise
+
+    def command(self, prefect: int, mlflow: int) -> list[str]:
+        """The command line with these ports."""
+        ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
+        return [str(BIN / "slateflow"), "up", "--folder", str(self.folder), *ports]
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def read_until(self, text: str, seconds: float = 240) -> None:
+        """Wait for a line that has the text."""
+        deadline = time.monotonic() + seconds
+        while not any(text in line for line in self.lines):
+            assert self._reader.is_alive(), "\n".join(self.lines)
+            assert time.monotonic() < deadline, "\n".join(self.lines)
+            time.sleep(0.2)
+
+    @property
+    def ui(self) -> str:
+        return f"http://127.0.0.1:{self.ports[0]}"
+
+    @property
+    def api(self) -> str:
+        return f"{self.ui}/api"
+
+    @property
+    def mlflow(self) -> str:
+        return f"http://127.0.0.1:{self.ports[1]}"
+
+    def family(self, service: str) -> list[int]:
+        """The process of a service and all below it."""
+        sign = {"prefect": "prefect server", "mlflow": "mlflow server", "worker": "prefect worker"}
+        for pid in descendants(self.process.pid):
+            if sign[service] in command_line(pid).replace(f"{BIN}/", ""):
+                return [pid, *descendants(pid)]
+        return []
+
+    def stop(self) -> None:
+        """Ctrl-C, unless it has ended."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(timeout=120)
+        self._reader.join(timeout=20)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@contextmanager
+def running_up(folder: Path, **environment: str) -> Iterator[Up]:
+    """One for the block."""
+    up = Up(folder, **environment)
+    try:
+        yield up
+    finally:
+        up.stop()
+
+
+def command_line(pid: int) -> str:
+    """Program and arguments of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+
+def kill(pids: list[int]) -> None:
+    """Kill -9."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def wait_until(reached: Callable[[], object], seconds: float, what: str) -> None:
+    """Ask until the answer is true."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.2)
