@@ -13,6 +13,7 @@ from scipy import linalg
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.policies import Scorer
+from slateflow.ray_cluster import cluster_address, connected, map_tasks
 from slateflow.trajectories import Dataset, Trajectories
 
 Array = NDArray[np.float64]
@@ -117,7 +118,22 @@ def _singular(precision: Array) -> bool:
 
 
 def dataset_statistics(dataset: Dataset) -> LinearStatistics:
-    """One pass over the Parquet, one part in memory at a time."""
+    """One pass over the Parquet, one part in memory at a time.
+
+    Where there is a Ray cluster, its processors take a part each, and what they say of it is added
+    up here, in the order of the parts.
+    """
+    address = cluster_address()
+    if address is None or len(dataset.parts) == 1:
+        return _local_statistics(dataset)
+    with connected(address):
+        shared = dataclasses.replace(dataset, folder=dataset.folder.absolute())
+        parts = [(dataclasses.replace(shared, parts=(part,)),) for part in dataset.parts]
+        total = LinearStatistics.none(dataset.spec.user_size + dataset.spec.document_size + 1)
+        return sum(map_tasks(_local_statistics, parts), start=total)
+
+
+def _local_statistics(dataset: Dataset) -> LinearStatistics:
     total: LinearStatistics | None = None
     for rows in dataset.iter_parts():
         statistics = LinearStatistics.of(rows)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from slateflow.ray_cluster import cluster_address, connected
 
 
 @contextmanager
@@ -21,20 +21,10 @@ def cluster(processes: int) -> Iterator[None]:
         with _in_process():
             yield
         return
-    if ray.is_initialized():
-        yield
-        return
-    # Ray would start every worker like this process, `uv run` and all
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     own = {} if address else {"num_cpus": processes + 1, "include_dashboard": False}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # sockets that Ray leaves open
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    with connected(address or "local", **own):
+        yield
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from slateflow.ray_cluster import cluster_address
+
 
 @contextmanager
 def quiet_rllib() -> Iterator[None]:
@@ -22,7 +24,7 @@ def quiet_rllib() -> Iterator[None]:
         for name in levels:
             logging.getLogger(name).setLevel(logging.ERROR)
         node_address = ray.util.get_node_ip_address
-        if not ray.is_initialized():
+        if not ray.is_initialized() and cluster_address() is None:
             # An algorithm asks for its address, and Ray looks for a way to the internet then.
             ray.util.get_node_ip_address = lambda: "127.0.0.1"
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -75,6 +76,7 @@ def fit(
 def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
     """Train and judge; runs in a process of Ray."""
     job: Job = parameters["job"]
+    os.environ.pop("RAY_ADDRESS", None)  # a trial is one of the cluster's tasks, and makes none
     number, settings = parameters["trial"]["number"], parameters["trial"]["settings"]
     try:
         scorer, report = train(

@@ -15,6 +15,7 @@ from slateflow.errors import InputError
 from slateflow.learners.cluster import cluster
 from slateflow.learners.quiet import quiet_rllib
 from slateflow.learners.search_space import Settings
+from slateflow.ray_cluster import cluster_address
 from slateflow.trajectories import Dataset
 
 _QUIET = {
@@ -81,9 +82,10 @@ def run_trials(
     if not wanted:
         return
     os.environ.update(_QUIET)
-    at_once = workers or (0 if os.environ.get("RAY_ADDRESS") else os.cpu_count() or 1)
+    at_once = workers or (0 if cluster_address() else os.cpu_count() or 1)
     with quiet_rllib(), cluster(min(at_once, len(wanted)) or 1):
         from slateflow.learners.ray_trials import Job, fit  # Ray takes seconds
 
-        job = Job(dataset.path, training.path, learner, seed, checkpoints)
+        held, used = (logs.folder.absolute().url for logs in (dataset, training))
+        job = Job(held, used, learner, seed, checkpoints)
         fit(job, wanted, at_once or None, finished)

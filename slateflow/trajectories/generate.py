@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.ray_cluster import cluster_address, connected, map_tasks, processors
 from slateflow.trajectories.allocator import keep_memory, kept_memory
 from slateflow.trajectories.blocks import BLOCK_EPISODES, Block, plan, simulate
 from slateflow.trajectories.dataset import MANIFEST, REMEDY, Dataset
@@ -43,8 +44,9 @@ def generate(
 
     Args:
         recipe: What to make.
-        data: Folder that holds the datasets.
-        workers: Processes.
+        data: Folder that holds the datasets; where `RAY_ADDRESS` is set, one that all machines of
+            that cluster see.
+        workers: Processes on this machine; the processors of a Ray cluster take their place.
         progress: Called with the finished and all parts.
 
     Raises:
@@ -80,7 +82,11 @@ def _reuse(recipe: Recipe, dataset: Dataset) -> Dataset:
 def _make_parts(
     recipe: Recipe, folder: Folder, blocks: list[Block], workers: int
 ) -> Iterator[Part]:
-    groups = _groups(blocks, min(_blocks_at_once(recipe.spec), -(-len(blocks) // workers)))
+    address = cluster_address()
+    if address is not None:
+        yield from _make_on_cluster(recipe, folder, blocks, address)
+        return
+    groups = _groups(recipe.spec, blocks, workers)
     if workers == 1 or len(groups) == 1:
         with kept_memory():
             for group in groups:
@@ -88,28 +94,42 @@ def _make_parts(
         return
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(groups))
-    with ProcessPoolExecutor(count, context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
         for parts in pool.map(_list_parts, repeat(recipe), repeat(folder), groups):
             yield from parts
 
 
-def _blocks_at_once(spec: EnvironmentSpec) -> int:
-    seen = 4 * (spec.user_size + spec.num_candidates * spec.document_size)  # bytes of a row
-    block = BLOCK_EPISODES * spec.horizon * seen
-    return max(1, min(MAX_BLOCKS_AT_ONCE, BATCH_BYTES // block))
+def _make_on_cluster(
+    recipe: Recipe, folder: Folder, blocks: list[Block], address: str
+) -> Iterator[Part]:
+    shared = folder.absolute()
+    with connected(address):
+        groups = _groups(recipe.spec, blocks, processors())
+        jobs = [(recipe, shared, group) for group in groups]
+        for parts in map_tasks(_list_parts, jobs):
+            for part in parts:
+                if not folder.exists(part.path):
+                    raise InputError(
+                        f"{folder.url}/{part.path}: expected a folder that the Ray cluster at "
+                        f"{address} shares with this machine, got one that it does not; choose "
+                        "another with --data"
+                    )
+                yield part
 
 
-def _groups(blocks: list[Block], at_once: int) -> list[list[Block]]:
+def _groups(spec: EnvironmentSpec, blocks: list[Block], workers: int) -> list[list[Block]]:
     """Neighbours of one policy and one size, which can be simulated in one batch."""
+    at_once = min(_blocks_at_once(spec), -(-len(blocks) // workers))
     alike = [list(one) for _, one in groupby(blocks, lambda block: (block.policy, block.episodes))]
     return [
         group[start : start + at_once] for group in alike for start in range(0, len(group), at_once)
     ]
 
 
-def _start_worker() -> None:
-    keep_memory()
-    _end_with_parent()
+def _blocks_at_once(spec: EnvironmentSpec) -> int:
+    seen = 4 * (spec.user_size + spec.num_candidates * spec.document_size)  # bytes of a row
+    block = BLOCK_EPISODES * spec.horizon * seen
+    return max(1, min(MAX_BLOCKS_AT_ONCE, BATCH_BYTES // block))
 
 
 def _end_with_parent() -> None:
@@ -135,7 +155,8 @@ def make_parts(recipe: Recipe, folder: Folder, blocks: Sequence[Block]) -> Itera
 
 
 def _list_parts(recipe: Recipe, folder: Folder, blocks: Sequence[Block]) -> list[Part]:
-    """The same for another process."""
+    """The same for another process, which keeps its memory."""
+    keep_memory()
     return list(make_parts(recipe, folder, blocks))
 
 

@@ -38,6 +38,10 @@ class Folder:
             ) from error
         return filesystem, path
 
+    def absolute(self) -> Folder:
+        """The same folder for a process with another working directory."""
+        return self if "://" in self.url else Folder(self._located[1])
+
     def __truediv__(self, name: str) -> Folder:
         return Folder(f"{self.url.rstrip('/')}/{name}")
 

@@ -1,0 +1,156 @@
+"""A real cluster of two nodes on this machine, a raylet each, of which one is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from slateflow.environments import preset
+from slateflow.errors import InputError
+from slateflow.evaluation.off_policy import held_out_value
+from slateflow.learners import learner_config, train, train_live
+from slateflow.learners.bandits import dataset_statistics
+from slateflow.learners.tuning import Trial, run_trials
+from slateflow.ray_cluster import connected, map_tasks, processors
+from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories.held_out import training_logs
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # sockets and files that Ray leaves open
+]
+
+LOGS = Recipe("logs", "modified-lts-10-1", 4100, 5, {"random": 0.5, "greedy": 0.5})
+
+# How soon a dead node is missed; by default after half a minute.
+ATTENTIVE = {
+    "health_check_initial_delay_ms": 500,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes with a processor each, and RAY_ADDRESS set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        from ray.cluster_utils import Cluster
+
+        nodes = Cluster()
+        head = {"include_dashboard": False, "_system_config": ATTENTIVE}
+        nodes.add_node(num_cpus=1, **head)
+        nodes.add_node(num_cpus=1)
+        patch.setenv("RAY_ADDRESS", nodes.address)
+        yield nodes
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The logs as this process makes them by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        return generate(LOGS, Folder(str(tmp_path_factory.mktemp("local"))))
+
+
+@pytest.fixture(scope="module")
+def small_logs(tmp_path_factory):
+    """60 episodes of 10 steps, made here."""
+    parameters = {"num_candidates": 4, "time_budget": 10}
+    recipe = Recipe("small", "modified-lts-10-1", 60, 3, {"random": 0.5, "greedy": 0.5}, parameters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        return generate(recipe, Folder(str(tmp_path_factory.mktemp("small"))))
+
+
+def node(number: int) -> tuple[int, str]:
+    """Where a task runs; slow enough that one node does not do all."""
+    import time
+
+    import ray
+
+    time.sleep(0.5)
+    return number, ray.get_runtime_context().get_node_id()
+
+
+def refuse(number: int) -> int:
+    """A task that finds bad input."""
+    raise InputError(f"row {number}: expected better")
+
+
+def test_tasks_keep_their_order_on_both_nodes_and_say_what_is_wrong(cluster):
+    with connected(cluster.address):
+        assert processors() == 2
+        where = list(map_tasks(node, [(number,) for number in range(8)]))
+        assert [number for number, _ in where] == list(range(8))
+        assert len({name for _, name in where}) == 2
+        with pytest.raises(InputError, match=r"^row 3: expected better$"):
+            list(map_tasks(refuse, [(3,)]))
+
+
+def test_logs_and_statistics_are_those_of_one_machine(local, cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = generate(LOGS, Folder("data"))  # a relative folder, which workers would take for another
+    assert made.digest == local.digest
+    assert made.verify().rows == 4100 * 120
+    rows = local.read()
+    chosen = rows.candidates[np.arange(len(rows)), rows.slate[:, 0]].astype(np.float64)
+    x = np.column_stack([np.ones(len(rows)), rows.user.astype(np.float64), chosen])
+    statistics = dataset_statistics(made)
+    assert statistics.rows == len(rows)
+    np.testing.assert_allclose(statistics.gram, x.T @ x, rtol=1e-9)
+    np.testing.assert_allclose(statistics.moment, x.T @ rows.reward.astype(float), rtol=1e-9)
+
+
+def test_learners_and_samplers_run_on_the_cluster(cluster, small_logs):
+    config = learner_config("marwil", num_learners=2, updates=50, batch_size=64, width=8)
+    scorer, report = train(small_logs, config)
+    assert np.isfinite(scorer.head).all()
+    assert len(report.curves["total_loss"]) == 1
+    spec = preset("modified-lts-10-1", num_candidates=4, time_budget=5)
+    settings = {"survey_episodes": 10, "users": 16, "steps": 20, "live_steps": 1400}
+    config = learner_config("ppo", num_env_runners=2, width=8, **settings)
+    scorer, report = train_live(spec, config)
+    assert np.isfinite(scorer.head).all()
+    assert 0 < report.live_steps <= 1400
+
+
+def test_trials_run_on_the_cluster(cluster, small_logs, tmp_path):
+    trials: list[Trial] = []
+    training = training_logs(small_logs, Folder(str(tmp_path)))
+    run_trials(small_logs, training, "linucb", {0: {}, 1: {"ridge": 5.0}}, 0, None, trials.append)
+    assert sorted(trial.number for trial in trials) == [0, 1]
+    posterior, _ = train(training, learner_config("linucb"))
+    assert trials[0].value == pytest.approx(held_out_value(small_logs, posterior), rel=1e-9)
+
+
+def test_a_node_killed_in_the_middle_costs_time_and_no_data(local, cluster, tmp_path):
+    victim = next(iter(cluster.worker_nodes))
+    raylet = victim.all_processes["raylet"][0].process
+    progress = []
+
+    def kill_in_the_middle(done: int, total: int) -> None:
+        progress.append((done, raylet.poll() is None))
+        if done == 2:
+            os.kill(raylet.pid, signal.SIGKILL)
+            raylet.wait()
+
+    made = generate(LOGS, Folder(str(tmp_path)), progress=kill_in_the_middle)
+    assert (2, True) in progress
+    assert progress[-1] == (len(local.parts), False)
+    assert made.digest == local.digest
+    assert made.verify().rows == local.rows
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:9"])
+def test_an_address_without_a_cluster_is_one_line(address):
+    with (
+        pytest.raises(InputError, match=f"RAY_ADDRESS: expected a Ray cluster at {address}, got"),
+        connected(address),
+    ):
+        pass
