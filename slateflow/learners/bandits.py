@@ -127,8 +127,10 @@ def dataset_statistics(dataset: Dataset) -> LinearStatistics:
     if address is None or len(dataset.parts) == 1:
         return _local_statistics(dataset)
     with connected(address):
-        shared = dataclasses.replace(dataset, folder=dataset.folder.absolute())
-        parts = [(dataclasses.replace(shared, parts=(part,)),) for part in dataset.parts]
+        folder = dataset.folder.absolute()
+        parts = [
+            (dataclasses.replace(dataset, folder=folder, parts=(part,)),) for part in dataset.parts
+        ]
         total = LinearStatistics.none(dataset.spec.user_size + dataset.spec.document_size + 1)
         return sum(map_tasks(_local_statistics, parts), start=total)
 

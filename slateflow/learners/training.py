@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,8 @@ def train(
             f"{config.learner}: expected a learner that learns from logs, got one that needs live "
             "users; call train_live"
         )
+    # For learners in processes of their own, which have another working directory
+    dataset = replace(dataset, folder=dataset.folder.absolute())
     scorer: AnyScorer
     curves: dict[str, list[float]] = {}
     earlier_seconds = 0.0

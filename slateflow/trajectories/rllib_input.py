@@ -26,7 +26,6 @@ from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.memory import remembering
 from slateflow.trajectories.reward_model import expected_rewards
 from slateflow.trajectories.schema import Trajectories
-from slateflow.trajectories.storage import Folder
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -312,7 +311,7 @@ class ColumnarOfflineData(OfflineData):
         RLlib asks before every iteration, and remote learners keep the first they are sent.
         """
         if num_shards:
-            path, options = Folder(self.config.input_[0]).absolute().url, self.options
+            path, options = self.config.input_[0], self.options
             return [
                 Shard(path, options, shard, num_shards, self.drawn) for shard in range(num_shards)
             ]

@@ -1,13 +1,20 @@
-"""Files by URL: a local folder or any filesystem that pyarrow knows (`s3://…`, `gs://…`)."""
+"""Files by URL: a local folder or any filesystem that pyarrow knows (`s3://…`, `gs://…`).
+
+Keys, region and endpoint of an object store come from its own environment variables
+(`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on). A URL travels into logs and runs.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
 
@@ -30,13 +37,8 @@ class Folder:
     def _located(self) -> tuple[Any, str]:
         if "://" not in self.url:
             return pafs.LocalFileSystem(), str(Path(self.url).absolute())
-        try:
-            filesystem, path = pafs.FileSystem.from_uri(self.url)
-        except (ValueError, OSError) as error:
-            raise InputError(
-                f"data folder {self.url}: expected a path or a URL of pyarrow.fs, got {error}"
-            ) from error
-        return filesystem, path
+        # Another endpoint is another store; the client keeps the one that it was made with.
+        return _locate(self.url, os.environ.get("AWS_ENDPOINT_URL"))
 
     def absolute(self) -> Folder:
         """The same folder for a process with another working directory."""
@@ -59,12 +61,20 @@ class Folder:
         return bool(kind == pafs.FileType.File)
 
     def files(self) -> list[str]:
-        """Names of all files that are not hidden, in folders of it, too."""
+        """Names of all files that are not hidden, in folders of it, too.
+
+        Raises:
+            InputError: It cannot be told.
+        """
         filesystem, path = self._located
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
+        try:
+            found = filesystem.get_file_info(selector)
+        except OSError as error:
+            raise self._unreadable("", error) from error
         names = (
             info.path.removeprefix(path).lstrip("/")
-            for info in filesystem.get_file_info(selector)
+            for info in found
             if info.type == pafs.FileType.File
         )
         return sorted(name for name in names if name.rsplit("/", 1)[-1][0] not in "._")
@@ -105,7 +115,7 @@ class Folder:
         try:
             if isinstance(filesystem, pafs.LocalFileSystem):
                 write_whole(Path(target), data)
-            else:  # an object store shows an object when it is complete
+            else:  # an object store shows an object when it is complete, and with its close it is
                 with filesystem.open_output_stream(target) as stream:
                     stream.write(data)
         except OSError as error:
@@ -145,6 +155,26 @@ class Folder:
             f"{self.url}/{name}: expected a readable file, got {reason}; "
             "make it readable or choose another folder with --data"
         )
+
+
+@lru_cache(maxsize=64)
+def _locate(url: str, endpoint: str | None) -> tuple[Any, str]:
+    """The filesystem of a URL, and the path there; a client of a store is costly to make."""
+    del endpoint  # pyarrow reads it from the environment
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query:
+        raise InputError(
+            f"data folder {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: expected "
+            "a URL without keys and options; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+            "AWS_DEFAULT_REGION and AWS_ENDPOINT_URL instead"
+        )
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(url)
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"data folder {url}: expected a path or a URL of pyarrow.fs, got {error}"
+        ) from error
+    return filesystem, path
 
 
 def _unwritable(target: str, error: OSError) -> InputError:
