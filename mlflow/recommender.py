@@ -65,7 +65,11 @@ class Recommender(mlflow.pyfunc.PythonModel):
         """Slates and scores of rows that have as many candidates, (B, N, D)."""
         scored = self.scorer.scores(users, steps, candidates, memories)
         shown = min(self.scorer.slate_size, candidates.shape[1])
-        best = np.argsort(-scored, axis=1, kind="stable")[:, :shown]
+        best = np.empty((len(scored), shown), dtype=np.int64)
+        rest = scored.copy()
+        for place in range(shown):  # few; of equal scores the first
+            best[:, place] = rest.argmax(axis=1)
+            np.put_along_axis(rest, best[:, place, None], -np.inf, axis=1)
         return best.tolist(), scored.tolist()
 
     def _memories(self, model_input: pd.DataFrame) -> np.ndarray:

@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+CACHED_NUMBERS = 2**16
+"""Numbers of a layer that are in memory at once: as many as stay near the processor."""
+
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores from (user, memory, steps left, candidate): powers, then ReLU layers, then a head.
+    """Scores from (user, memory, steps left, candidate): powers or ReLU layers, then a head.
 
     The features are x = (user, memory, steps left, candidate), F = U + M + 1 + D of them, where
     the steps left are counted up to `window` and divided by it. A linear or polynomial scorer has
-    no layers; a network has no powers. The head has a row of weights for each number of steps
+    powers, a network has layers. The head has a row of weights for each number of steps
     left from 1 to S, and the last row serves all that are further away.
 
     The memory is what stays of the session where the user's state is hidden: for each of the
@@ -34,7 +37,7 @@ class Scorer:
         window: Steps before the end from which on the number of steps left matters.
         offset: (F,) subtracted from the features.
         scale: (F,) by which they are divided then.
-        powers: (P, F) exponents of the monomials, or (0, F) for the features as they are.
+        powers: (P, F) exponents of the monomials, or (0, F) for a network.
         head: (S, H) weights.
         head_bias: (S,).
         weights: One (inputs, outputs) matrix a layer.
@@ -80,13 +83,42 @@ class Scorer:
         if memory is None:
             memory = np.zeros((len(candidates), self.memory_size))
         left = np.clip(self.horizon - np.asarray(step), 1, None)
-        known = np.concatenate([user, memory], axis=1)
-        hidden = self._features(known, left, np.asarray(candidates))
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            hidden = np.maximum(hidden @ weight + bias, 0.0)
         row = np.minimum(left, len(self.head)) - 1
-        scored = np.matmul(hidden, self.head[row][:, :, None])[:, :, 0]
+        known = np.column_stack([user, memory, np.minimum(left, self.window) / self.window])
+        shared = known.shape[1]  # the features that all candidates of a row have in common
+        known = (known - self.offset[:shared]) / self.scale[:shared]
+        documents = (np.asarray(candidates) - self.offset[shared:]) / self.scale[shared:]
+        if len(self.powers):
+            weights = _monomials(known, self.powers[:, :shared]) * self.head[row]
+            scored = self._polynomial(weights, documents, self.powers[:, shared:])
+        else:
+            scored = self._network(known, documents, self.head[row])
         return np.asarray(scored + self.head_bias[row][:, None])
+
+    def _polynomial(self, weights: Array, documents: Array, powers: NDArray[np.int64]) -> Array:
+        """Sum of the candidates' monomials, by weights (B, P) that are the row's own.
+
+        Monomials with the same powers of the candidate are one, with the sum of their weights.
+        """
+        distinct, group = np.unique(powers, axis=0, return_inverse=True)
+        weights = weights @ (group.reshape(-1, 1) == np.arange(len(distinct)))  # (B, C)
+        return np.asarray(np.matmul(_monomials(documents, distinct), weights[:, :, None])[:, :, 0])
+
+    def _network(self, known: Array, documents: Array, head: Array) -> Array:
+        """The layers and their head (B, H); the first layer meets what is shared only once."""
+        batch, count, size = documents.shape
+        shared, first = np.split(self.weights[0], [known.shape[1]])
+        known = known @ shared + self.biases[0]
+        scored = np.empty((batch, count))
+        rows = max(1, CACHED_NUMBERS // (count * max(map(len, self.biases))))
+        for block in (slice(start, start + rows) for start in range(0, batch, rows)):
+            hidden = (documents[block].reshape(-1, size) @ first).reshape(-1, count, len(first.T))
+            hidden += known[block, None]
+            np.maximum(hidden, 0.0, out=hidden)
+            for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
+                hidden = np.maximum(hidden @ weight + bias, 0.0)
+            scored[block] = np.matmul(hidden, head[block, :, None])[:, :, 0]
+        return scored
 
     def remember(
         self,
@@ -113,25 +145,6 @@ class Scorer:
         kept: Array = past * self.decays[:, None] + event[:, None]
         return kept.reshape(memory.shape)
 
-    def _features(
-        self,
-        user: NDArray[np.floating],
-        left: NDArray[np.integer],
-        candidates: NDArray[np.floating],
-    ) -> Array:
-        batch, count, _ = candidates.shape
-        known = np.column_stack([user, np.minimum(left, self.window) / self.window])
-        known = np.broadcast_to(known[:, None, :], (batch, count, known.shape[1]))
-        x = (np.concatenate([known, candidates], axis=2) - self.offset) / self.scale
-        if not len(self.powers):
-            return np.asarray(x)
-        monomials = np.ones((batch, count, len(self.powers)))
-        for feature, exponents in enumerate(self.powers.T):
-            if exponents.any():
-                power = x[:, :, feature, None] ** np.arange(exponents.max() + 1)
-                monomials *= power[:, :, exponents]
-        return monomials
-
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -151,6 +164,18 @@ class Scorer:
         for name in ("user_size", "slate_size", "horizon", "window"):
             arrays[name] = int(arrays[name])
         return cls(**arrays)
+
+
+def _monomials(x: Array, powers: NDArray[np.int64]) -> Array:
+    """(…, P) products of the features (…, F) to the powers (P, F)."""
+    monomials = np.ones((*x.shape[:-1], len(powers)))
+    for feature, exponents in enumerate(powers.T):
+        table = [np.ones(x.shape[:-1])]
+        for _ in range(exponents.max(initial=0)):
+            table.append(table[-1] * x[..., feature])
+        if len(table) > 1:
+            monomials *= np.stack(table, axis=-1)[..., exponents]
+    return monomials
 
 
 SCORER = Scorer

@@ -61,7 +61,7 @@ def linear(seed: int = 0, rows: int = 1, user_size: int = 1, document_size: int 
     features = user_size + 1 + document_size
     return replace(
         polynomial(seed, rows, user_size, document_size),
-        powers=np.zeros((0, features), dtype=np.int64),
+        powers=np.eye(features, dtype=np.int64),
         head=np.random.default_rng(seed).normal(size=(rows, features)),
     )
 
