@@ -15,6 +15,7 @@ from slateflow.errors import InputError
 from slateflow.policies import Scorer
 from slateflow.ray_cluster import cluster_address, connected, map_tasks
 from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.clicked import constant
 
 Array = NDArray[np.float64]
 
@@ -62,6 +63,15 @@ class LinearStatistics:
                 float(stored["reward_squares"]),
                 int(stored["rows"]),
             )
+
+    def check_candidates(self, document_size: int) -> None:
+        """Raise if the clicked candidates do not vary; their features are the last D."""
+        if not self.rows:
+            raise InputError("dataset: expected rows with a click, got none")
+        mean = self.gram[0, -document_size:] / self.rows
+        squares = np.diag(self.gram)[-document_size:] / self.rows
+        if (squares - mean**2 <= 1e-12 * squares).all():
+            raise InputError(constant(mean))
 
     @classmethod
     def of(cls, rows: Trajectories) -> LinearStatistics:

@@ -124,8 +124,7 @@ class FittedQLearner(TorchLearner):
         gram = self.design.T @ self.design
         gram += config["ridge"] * len(self.design) * torch.eye(len(gram), dtype=gram.dtype)
         factor, failed = torch.linalg.cholesky_ex(gram)
-        # The ridge makes the factor exist, but where nothing was compared nothing can be learnt.
-        if failed or (chosen == chosen[0]).all():
+        if failed:
             raise InputError(
                 "dataset: expected clicked candidates that vary, got too few different ones for "
                 "the polynomial; log a random policy or lower the degree"

@@ -29,6 +29,7 @@ from slateflow.policies.slate_scorer import (
     user_features,
 )
 from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.clicked import clicked_features
 
 Array = NDArray[np.float64]
 
@@ -117,8 +118,7 @@ def train_slateq(
         InputError: The dataset cannot be learnt from.
     """
     rows = dataset.read()
-    if not len(rows):
-        raise InputError("dataset: expected rows to train from, got none")
+    clicked_features(rows)  # raises where they cannot teach anything
     for name in ("user", "candidates", "reward"):
         if not np.isfinite(getattr(rows, name)).all():
             raise InputError(f"{name}: expected finite numbers, got NaN or infinity")

@@ -152,7 +152,9 @@ def train_live(
 
 def _train_bandit(dataset: Dataset, config: LearnerConfig, seed: int) -> Scorer:
     assert isinstance(config, LinUCBConfig | LinTSConfig)
-    posterior = LinearPosterior.of(dataset_statistics(dataset), config.ridge)
+    statistics = dataset_statistics(dataset)
+    statistics.check_candidates(dataset.spec.document_size)
+    posterior = LinearPosterior.of(statistics, config.ridge)
     weights = posterior.mean
     if isinstance(config, LinTSConfig):
         weights = posterior.draw(np.random.Generator(np.random.SFC64(seed)), config.exploration)

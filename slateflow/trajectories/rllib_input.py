@@ -21,6 +21,7 @@ from ray.rllib.offline.offline_data import OfflineData
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.trajectories.clicked import clicked_features
 from slateflow.trajectories.dataset import Dataset
 from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.memory import remembering
@@ -169,15 +170,12 @@ def train_columns(rows: Trajectories, spec: EnvironmentSpec, window: int) -> Ten
     The action is the clicked candidate: it is what the user responded to. Rows without a click
     are left out.
     """
-    if not len(rows):
-        raise InputError("dataset: expected rows to train from, got none")
+    clicked_features(rows)  # raises where they cannot teach anything
     rewards = centred_rewards(rows)
     left = steps_left(spec, rows.step, window)[:, None]
     flat = rows.candidates.reshape(len(rows), -1)
     action = rows.clicked_candidate()
     ends = episode_ends(rows)
-    if (action < 0).all():
-        raise InputError("dataset: expected rows with a click, got none")
     clicked = torch.from_numpy(np.flatnonzero(action >= 0))
     observation = torch.from_numpy(np.concatenate([rows.user, left, flat], axis=1))
     # The row after the last of an episode belongs to another one; `ends` masks it out.

@@ -10,11 +10,7 @@ import pytest
 from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config, train
 
-OFFLINE = [
-    name
-    for name, config in LEARNERS.items()
-    if not config.online and config.user_chooses is not True
-]
+OFFLINE = [name for name, config in LEARNERS.items() if not config.online]
 
 
 def short(name: str):
@@ -40,6 +36,9 @@ def broken(what: str) -> dict[str, np.ndarray]:
         columns[name][(1, 2, 0)[: columns[name].ndim]] = np.nan
     elif what == "no click":
         columns["clicked"] = np.full((6, 4), -1)
+    elif what == "one candidate":
+        columns["candidates"][:, :, 1] = 0.7
+        columns["action"][:] = 1
     return columns
 
 
@@ -51,6 +50,7 @@ def broken(what: str) -> dict[str, np.ndarray]:
         ("NaN in user", r"^user: expected finite numbers, got NaN or infinity"),
         ("NaN in candidates", r"^candidates: expected finite numbers, got NaN or infinity"),
         ("no click", r"^dataset: expected rows with a click, got none"),
+        ("one candidate", r"^candidates: expected clicked candidates that vary, got \(0.7\) every"),
     ],
 )
 def test_logs_that_teach_nothing_are_refused(make_logs, name, what, message):
@@ -71,4 +71,5 @@ def test_a_dataset_without_rows_is_refused(make_logs, name):
 @pytest.mark.parametrize("name", OFFLINE)
 def test_the_same_columns_unbroken_are_learnt_from(make_logs, name):
     scorer, _ = train(make_logs(**sound(40)), short(name))
-    assert np.isfinite(scorer.head).all()
+    request = np.full((1, 1), 0.5), np.zeros(1, dtype=int), np.array([[[0.1], [0.6], [0.9]]])
+    assert np.isfinite(scorer.scores(*request)).all()
