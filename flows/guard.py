@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -42,14 +43,15 @@ class Guard:
         """Everything is ended; so does the guard."""
         self._say(_FAREWELL)
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
         self.process.wait()
 
     def _say(self, line: str) -> None:
-        if self.process.stdin is None or self.process.poll() is not None:
-            return
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+        if self.process.stdin is not None:
+            with suppress(BrokenPipeError):  # a guard that is dead guards no more
+                self.process.stdin.write(line + "\n")
+                self.process.stdin.flush()
 
 
 def main() -> None:

@@ -84,18 +84,23 @@ class Service:
         """Whether it was started and runs no longer."""
         return self.process is not None and self.process.poll() is not None
 
-    def wait(self) -> None:
-        """Wait until it is ready.
 
-        Raises:
-            InputError: It ended, or took too long.
-        """
-        deadline = time.monotonic() + _STARTUP_SECONDS
-        while not self.ready():
-            if self.ended or time.monotonic() > deadline:
-                what = "ended" if self.ended else f"did not answer in {_STARTUP_SECONDS:.0f} s"
-                raise InputError(f"{self.name}: expected it to come up, it {what}; see {self.log}")
-            time.sleep(0.3)
+def wait_for(services: list[Service]) -> None:
+    """Wait until all of them are ready.
+
+    Raises:
+        InputError: One ended, or took too long.
+    """
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    waiting = list(services)
+    while waiting := [service for service in waiting if not service.ready()]:
+        for service in waiting:
+            if service.ended or time.monotonic() > deadline:
+                what = "ended" if service.ended else f"did not answer in {_STARTUP_SECONDS:.0f} s"
+                raise InputError(
+                    f"{service.name}: expected it to come up, it {what}; see {service.log}"
+                )
+        time.sleep(0.3)
 
 
 def end_all(services: list[Service]) -> None:

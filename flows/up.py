@@ -25,6 +25,7 @@ from flows.services import (
     end_all,
     end_family,
     require_free,
+    wait_for,
 )
 from slateflow.errors import InputError
 
@@ -74,12 +75,11 @@ def _up(options: argparse.Namespace) -> None:
             for server in (prefect, mlflow):
                 server.start()
                 guard.watch(server)
-            prefect.wait()
-            mlflow.wait()
+            wait_for([prefect, mlflow])
             _deploy(worker.environment)
             worker.start()
             guard.watch(worker)
-            worker.wait()
+            wait_for([worker])
             _announce(worker.environment)
             _watch(services, guard)
         except KeyboardInterrupt:
@@ -151,6 +151,10 @@ def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
         "PREFECT_API_URL": f"{prefect}/api",
         "PREFECT_UI_API_URL": f"{prefect}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # In memory, where it is by default, a run's right to run would not survive the server
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
         "MLFLOW_TRACKING_URI": mlflow,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "DO_NOT_TRACK": "true",
@@ -267,7 +271,7 @@ def _watch(services: list[Service], guard: Guard) -> None:
                 service.start()
                 guard.watch(service)
                 try:
-                    service.wait()
+                    wait_for([service])
                 except InputError as error:
                     print(error, flush=True)
                     time.sleep(_SECONDS_BEFORE_ANOTHER_START)

@@ -1,19 +1,21 @@
-"""Runs whose process is gone: nobody else would say so, and they would stay "Running"."""
+"""Runs whose process is gone: nobody else would say so, and they would be "Running" for ever."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tasks.deployments import POOL
 
 if TYPE_CHECKING:
     from prefect import Flow
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
+_PENDING_SECONDS = 600.0  # our workers start a process within seconds
 _CLOCK_SECONDS = 5.0  # the boot time, to which process times are relative, is not exact
 
 
@@ -33,7 +35,7 @@ def sweep_orphans(client: SyncPrefectClient) -> list[str]:
 
     The worker writes down the process of each run it starts, and runs from a shell their own. When
     a process dies and its worker with it, or it had none, nobody is left to say so. Its tasks
-    and subflows end with it.
+    and subflows end with it. So does a run that a worker took, and died before it started it.
     """
     from prefect.client.schemas.filters import (
         FlowRunFilter,
@@ -43,7 +45,9 @@ def sweep_orphans(client: SyncPrefectClient) -> list[str]:
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
 
-    started = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
+    started = FlowRunFilterStateType(
+        any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    )
     runs = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=started))
     )
@@ -52,19 +56,39 @@ def sweep_orphans(client: SyncPrefectClient) -> list[str]:
         if run.parent_task_run_id is not None:
             parent = client.read_task_run(run.parent_task_run_id).flow_run_id
             children.setdefault(parent, []).append(run)
-    swept = {
-        run.id: run for run in runs if _process_is_gone(run.infrastructure_pid, run.start_time)
-    }
+    swept = {run.id: run for run in runs if _is_orphan(run)}
     for parent in list(swept):
         swept |= {child.id: child for child in children.get(parent, [])}
     for run in swept.values():
-        message = f"Process {run.infrastructure_pid or 'of the parent'} is gone; found by the sweep"
+        message = f"Process {run.infrastructure_pid or 'of it'} is gone; found by the sweep"
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
     return [run.name for run in swept.values()]
 
 
-def _process_is_gone(infrastructure: str | None, run_started: datetime | None) -> bool:
-    """Whether it is a process of this machine that does not run any more; `host:pid` or `pid`."""
+def _is_orphan(run: FlowRun) -> bool:
+    """Whether nobody works on it any more."""
+    state = run.state
+    if state is None:
+        return False
+    entered = state.timestamp.timestamp()
+    if not state.is_pending():
+        return _process_is_gone(run.infrastructure_pid, entered)
+    # Until it begins, a run that is tried again has the process of the try before
+    return (
+        time.time() - entered > _PENDING_SECONDS
+        and run.work_pool_name == POOL
+        and (run.infrastructure_pid is None or _process_is_gone(run.infrastructure_pid, entered))
+    )
+
+
+def _process_is_gone(infrastructure: str | None, entered: float) -> bool:
+    """Whether it is a process of this machine that does not run any more.
+
+    Args:
+        infrastructure: `host:pid`, or `pid`.
+        entered: When the run entered its state; a process that began later is another one, which
+            got the number.
+    """
     if infrastructure is None:
         return False
     host, _, pid = infrastructure.rpartition(":")
@@ -77,12 +101,7 @@ def _process_is_gone(infrastructure: str | None, run_started: datetime | None) -
     except PermissionError:
         return False
     began = _process_start(int(pid))
-    # A process that is younger than the run has only got its number
-    return (
-        began is not None
-        and run_started is not None
-        and began > run_started.timestamp() + _CLOCK_SECONDS
-    )
+    return began is not None and began > entered + _CLOCK_SECONDS
 
 
 def _process_start(pid: int) -> float | None:

@@ -76,7 +76,7 @@ def public(text: str) -> str:
 def _check_server(uri: str) -> None:
     """Ask once: MLflow's own client would go on trying for minutes."""
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
+        with urllib.request.urlopen(f"{_without_user(uri).rstrip('/')}/health", timeout=10):
             pass
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise UnreachableError(
@@ -211,7 +211,7 @@ def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
 
 def run_url(client: MlflowClient, run_id: str) -> str | None:
     """Address of the run's page; None where MLflow is no server."""
-    uri = tracking_uri()
+    uri = _without_user(tracking_uri())
     if not uri.startswith("http"):
         return None
     experiment = client.get_run(run_id).info.experiment_id
@@ -226,7 +226,12 @@ def version_url(store: str, name: str, version: int) -> str | None:
         return None
     # Without the workflow type MLflow opens its pages for language models
     page = f"#/models/{name}/versions/{version}?workflowType=machine_learning"
-    return f"{store.rstrip('/')}/{page}"
+    return f"{_without_user(store).rstrip('/')}/{page}"
+
+
+def _without_user(address: str) -> str:
+    """A link for others: without the name and the password with which we go there."""
+    return re.sub(r"(?<=://)[^/@]*@", "", address)
 
 
 @lru_cache(maxsize=1)

@@ -28,6 +28,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import AwaitingRetry
 
 from slateflow.trajectories import MANIFEST, Dataset, Folder, generate
 from tasks.generate import find_recipe
@@ -44,7 +45,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "evaluate": {"episodes": 60, "learners": ["linucb"], "evaluation_episodes": 40_000},
     "register": {"episodes": 60, "learners": ["linucb"], "evaluation_episodes": 200},
 }
-VICTIMS = ("flow run", "worker", "Prefect", "MLflow", "MLflow, 60 s")
+VICTIMS = ("flow run", "worker", "worker and run", "Prefect", "MLflow", "MLflow, 60 s")
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Bench:
                 if artifact.flow_run_id in {run.id for run in self.runs()}
             ]
             return any(0 < float(share) < 90 for share in done)
-        if stage == "register" and victim in ("flow run", "worker"):
+        if stage == "register" and victim in ("flow run", "worker", "worker and run"):
             return bool(self.versions()) and self.champion() is None  # the alias comes last
         return any(run.name.split()[0] == stage for run in self.runs())
 
@@ -145,6 +146,8 @@ class Bench:
             kill([int(process.rpartition(":")[2])])
         elif victim == "worker":
             kill(self.up.family("worker")[:1])
+        elif victim == "worker and run":
+            kill(self.up.family("worker"))
         elif victim == "Prefect":
             kill(self.up.family("prefect"))
         else:
@@ -169,15 +172,22 @@ class Bench:
         state = self.wait(run)
         again = ""
         if not state.startswith("Promoted"):
-            again = self.wait(self.start(parameters))
+            again = self.again(victim, run, parameters)
         seconds = time.monotonic() - struck
         faults = tuple(self.faults(recipe, parameters["learners"], again or state))
         shutil.rmtree(folder, ignore_errors=True)
         return Outcome(stage, victim, state, again, seconds, faults)
 
+    def again(self, victim: str, run: FlowRun, parameters: dict[str, Any]) -> str:
+        """Give the same order again: as a new run, or with the Retry button of the old one."""
+        if victim == "worker and run":
+            self.prefect.set_flow_run_state(run.id, AwaitingRetry())
+            return f"Retry: {self.wait(run)}"
+        return f"next run: {self.wait(self.start(parameters))}"
+
     def faults(self, recipe: Any, learners: list[str], ended: str) -> Iterator[str]:
         """What is not as it would be without the kill."""
-        if not ended.startswith("Promoted"):
+        if "Promoted" not in ended:
             yield f"not promoted: {ended}"
             return
         dataset = Dataset.open(str(self.data / recipe.name)).verify()
@@ -205,7 +215,7 @@ def table(outcomes: list[Outcome]) -> str:
     """One line a kill."""
     lines = [f"{'in the middle of':<18}{'kill -9 of':<16}{'seconds':>8}  what came of it"]
     for one in outcomes:
-        came = one.state if not one.again else f"{one.state} → next run {one.again}"
+        came = one.state if not one.again else f"{one.state} → {one.again}"
         lines.append(f"{one.stage:<18}{one.victim:<16}{one.seconds:>8.0f}  {came}")
         lines += [f"{'':<44}FAULT {fault}" for fault in one.faults]
     good = sum(not one.faults for one in outcomes)

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 # One of every stage and of every process; `-m services`, or the table's command, runs all of them
 QUICK = {
-    ("generate", "worker"),
+    ("generate", "worker and run"),
     ("train", "flow run"),
     ("evaluate", "Prefect"),
     ("register", "flow run"),

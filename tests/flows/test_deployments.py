@@ -169,3 +169,25 @@ def test_a_run_from_a_shell_writes_down_its_process(client):
     (run_id,) = seen
     process = client.read_flow_run(run_id).infrastructure_pid
     assert process == f"{socket.gethostname()}:{os.getpid()}"
+
+
+def test_a_run_that_its_worker_took_and_never_began_is_crashed(client, flow_id, monkeypatch):
+    from prefect.states import Pending
+
+    deployment = client.create_deployment(flow_id, "waiting", work_pool_name=POOL)
+
+    def taken():
+        run = client.create_flow_run_from_deployment(deployment)
+        client.set_flow_run_state(run.id, Pending())
+        return run
+
+    old = taken()
+    # A run that is tried again has the process of the try before until the worker has begun
+    client.update_flow_run(old.id, infrastructure_pid=f"{2**22 + 1}")  # no process has it
+    assert old.name not in sweep_orphans(client)
+    monkeypatch.setattr(orphans, "_PENDING_SECONDS", 1.0)
+    time.sleep(2)
+    young = taken()
+    assert sweep_orphans(client) == [old.name]
+    assert client.read_flow_run(old.id).state.is_crashed()
+    assert client.read_flow_run(young.id).state.is_pending()

@@ -21,12 +21,3 @@ def test_only_a_server_that_was_away_is_worth_another_try():
     assert worth(wrapped)
     assert not worth(InputError("expected a seed, got none"))
     assert not worth(RuntimeError("answers other slates"))
-
-
-def test_no_password_of_an_address_is_shown():
-    from tasks.tracking import public
-
-    assert public("postgresql://mlflow:s3cret@db:5432/x") == "postgresql://mlflow:***@db:5432/x"
-    assert public("got postgresql+asyncpg://:s3@h/x, no") == "got postgresql+asyncpg://:***@h/x, no"
-    for harmless in ("sqlite:////tmp/mlflow.db", "http://127.0.0.1:5000", "s3://bucket/a:b@c"):
-        assert public(harmless) == harmless

@@ -112,6 +112,7 @@ def test_a_night_of_a_worker_ends_in_the_registry(up, promoted):
     # The seed is the day for which the run was scheduled
     day = f"{promoted.expected_start_time:%Y%m%d}"
     assert version.tags["seed"] == day
+    assert (up.folder / "prefect" / "concurrency_leases").is_dir()
     assert (up.folder / "d" / f"modified-lts-10-1.episodes-60.seed-{day}").is_dir()
 
 

@@ -1,0 +1,17 @@
+"""Addresses of stores and servers, as others may see them."""
+
+from __future__ import annotations
+
+from tasks.tracking import public, version_url
+
+
+def test_no_password_of_an_address_is_shown():
+    assert public("postgresql://mlflow:s3cret@db:5432/x") == "postgresql://mlflow:***@db:5432/x"
+    assert public("got postgresql+asyncpg://:s3@h/x, no") == "got postgresql+asyncpg://:***@h/x, no"
+    for harmless in ("sqlite:////tmp/mlflow.db", "http://127.0.0.1:5000", "s3://bucket/a:b@c"):
+        assert public(harmless) == harmless
+
+
+def test_links_carry_neither_name_nor_password():
+    link = version_url("https://me:s3cret@mlflow.example/", "m", 3)
+    assert link == "https://mlflow.example/#/models/m/versions/3?workflowType=machine_learning"
