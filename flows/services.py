@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,6 +131,14 @@ def adopt_orphans() -> None:
     if sys.platform == "linux":
         pr_set_child_subreaper = 36
         ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+def reap_orphans(services: list[Service]) -> None:
+    """Look after what was adopted and has ended, or the system would keep its number."""
+    own = {service.process.pid for service in services if service.process is not None}
+    for pid in set(descendants(os.getpid())) - own:
+        with suppress(ChildProcessError):  # a child of a child
+            os.waitpid(pid, os.WNOHANG)
 
 
 def descendants(root: int) -> list[int]:

@@ -24,6 +24,7 @@ from flows.services import (
     descendants,
     end_all,
     end_family,
+    reap_orphans,
     require_free,
     wait_for,
 )
@@ -155,6 +156,8 @@ def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
+        # A run that an event starts should not wait ten seconds for the worker to look
+        "PREFECT_WORKER_QUERY_SECONDS": os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2"),
         "MLFLOW_TRACKING_URI": mlflow,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "DO_NOT_TRACK": "true",
@@ -277,6 +280,7 @@ def _watch(services: list[Service], guard: Guard) -> None:
                     time.sleep(_SECONDS_BEFORE_ANOTHER_START)
         if time.monotonic() - swept > _SECONDS_BETWEEN_SWEEPS:
             swept = time.monotonic()
+            reap_orphans(services)
             _sweep(services[-1].environment)
 
 

@@ -60,7 +60,9 @@ def sweep_orphans(client: SyncPrefectClient) -> list[str]:
     for parent in list(swept):
         swept |= {child.id: child for child in children.get(parent, [])}
     for run in swept.values():
-        message = f"Process {run.infrastructure_pid or 'of it'} is gone; found by the sweep"
+        process = run.infrastructure_pid
+        what = f"Process {process} is gone" if process else "A worker took it and is gone"
+        message = f"{what}; found by the sweep"
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
     return [run.name for run in swept.values()]
 
@@ -100,15 +102,18 @@ def _process_is_gone(infrastructure: str | None, entered: float) -> bool:
         return True
     except PermissionError:
         return False
-    began = _process_start(int(pid))
-    return began is not None and began > entered + _CLOCK_SECONDS
+    return _has_ended_or_is_younger(int(pid), entered + _CLOCK_SECONDS)
 
 
-def _process_start(pid: int) -> float | None:
-    """When a process began, in seconds since the epoch; None where there is no /proc."""
+def _has_ended_or_is_younger(pid: int, moment: float) -> bool:
+    """Whether only its parent has not looked yet, or it began after the moment.
+
+    False where there is no /proc.
+    """
     try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         uptime = float(Path("/proc/uptime").read_text().split()[0])
     except OSError:
-        return None
-    return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
+        return False
+    state, ticks = stat[0], int(stat[19])
+    return state == "Z" or time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK") > moment

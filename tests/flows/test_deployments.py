@@ -140,6 +140,21 @@ def test_runs_of_dead_processes_are_crashed_and_others_are_not(client):
     assert sweep_orphans(client) == []
 
 
+def test_a_process_that_has_ended_unseen_by_its_parent_is_gone(client):
+    from prefect import flow
+    from prefect.states import Running
+
+    @flow(name="waiting")
+    def waiting() -> None: ...
+
+    with subprocess.Popen([sys.executable, "-c", ""]) as unseen:
+        while Path(f"/proc/{unseen.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.05)
+        run = client.create_flow_run(waiting, state=Running())
+        client.update_flow_run(run.id, infrastructure_pid=f"{unseen.pid}")
+        assert run.name in sweep_orphans(client)
+
+
 def test_a_process_that_got_the_number_of_a_dead_one_hides_nothing(client, monkeypatch):
     from prefect import flow
     from prefect.states import Running
