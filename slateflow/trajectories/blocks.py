@@ -83,29 +83,55 @@ def simulate(spec: EnvironmentSpec, blocks: Sequence[Block], seed: int) -> list[
     seeds = [
         seed_of(np.random.SeedSequence(seed, spawn_key=(block.seed_block,))) for block in blocks
     ]
-    steps = list(play(env, behaviour_policy(first.behaviour, spec), seeds))
-    whole = _rows(spec, steps, first.first_episode)
-    lengths = np.sum([step.alive for step in steps], axis=0)  # (B,), of the episodes
+    policy = behaviour_policy(first.behaviour, spec)
+    moments = [_Moment.of(step) for step in play(env, policy, seeds)]
+    whole = _rows(spec, moments, first.first_episode)
+    lengths = np.sum([moment.alive for moment in moments], axis=0)  # (B,), of the episodes
     rows = lengths.reshape(len(blocks), -1).sum(axis=1)  # of the blocks
     ends = np.cumsum(rows)
     return [whole.part(slice(end - count, end)) for end, count in zip(ends, rows, strict=True)]
 
 
-def _rows(spec: EnvironmentSpec, steps: list[Step], first_episode: int) -> Trajectories:
-    """The steps of all lanes as rows, each written once, straight to its place."""
-    alive = np.stack([step.alive for step in steps])  # (T, B)
-    lengths = alive.sum(axis=0)
-    lanes, moments = np.nonzero(alive.T)
-    order = moments * len(lengths) + lanes  # of the steps of all lanes, moment by moment
-    columns = [_columns(step) for step in steps]
+@dataclass(frozen=True)
+class _Moment:
+    """What is logged of one step of the lanes that are alive, a row each."""
+
+    alive: NDArray[np.bool_]  # (B,)
+    lanes: NDArray[np.intp]  # (A,) that are alive
+    columns: dict[str, NDArray[Any]]  # each (A, …)
+
+    @classmethod
+    def of(cls, step: Step) -> _Moment:
+        """Without the lanes that idle: where sessions end early they would be most of it."""
+        columns: dict[str, NDArray[Any]] = {
+            "step": step.observation["step"][:, 0],
+            "user": step.observation["user"],
+            "candidates": step.observation["candidates"],
+            "slate": step.slates,
+            "propensity": step.propensities,
+            "reward": step.rewards,
+            "terminated": step.terminated,
+            "truncated": step.truncated,
+            **step.responses,  # clicked and the response columns
+        }
+        lanes = np.flatnonzero(step.alive)
+        if len(lanes) < len(step.alive):
+            columns = {name: values[lanes] for name, values in columns.items()}
+        return cls(step.alive, lanes, columns)
+
+
+def _rows(spec: EnvironmentSpec, moments: list[_Moment], first_episode: int) -> Trajectories:
+    """The steps of all lanes as rows, each written straight to its place."""
+    lengths = np.sum([moment.alive for moment in moments], axis=0)  # (B,)
+    first = np.cumsum(lengths) - lengths  # row of each lane's first step
+    even = bool((lengths == len(moments)).all())
 
     def rows(name: str, dtype: type | None = None) -> NDArray[Any]:
-        values = [column[name] for column in columns]
-        if len(order) < alive.size:
-            return np.concatenate(values, dtype=dtype).take(order, axis=0)
-        placed = np.empty((len(order), *values[0].shape[1:]), dtype or values[0].dtype)
-        for moment, value in enumerate(values):  # where all last equally long, no copy between
-            placed[moment :: len(steps)] = value
+        some = moments[0].columns[name]
+        placed = np.empty((lengths.sum(), *some.shape[1:]), dtype or some.dtype)
+        for number, moment in enumerate(moments):
+            where = slice(number, None, len(moments)) if even else first[moment.lanes] + number
+            placed[where] = moment.columns[name]
         return placed
 
     episodes = np.arange(first_episode, first_episode + len(lengths))
@@ -122,18 +148,3 @@ def _rows(spec: EnvironmentSpec, steps: list[Step], first_episode: int) -> Traje
         terminated=rows("terminated"),
         truncated=rows("truncated"),
     )
-
-
-def _columns(step: Step) -> dict[str, NDArray[Any]]:
-    """What is logged of one step of all lanes, each (B, …)."""
-    return {
-        "step": step.observation["step"][:, 0],
-        "user": step.observation["user"],
-        "candidates": step.observation["candidates"],
-        "slate": step.slates,
-        "propensity": step.propensities,
-        "reward": step.rewards,
-        "terminated": step.terminated,
-        "truncated": step.truncated,
-        **step.responses,  # clicked and the response columns
-    }

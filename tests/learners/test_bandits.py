@@ -199,5 +199,5 @@ def test_constant_candidates_are_refused_with_any_ridge(make_logs, constant):
         rng.random((9, 4)), np.full((9, 4, 2), constant), np.zeros((9, 4)), rng.random((9, 4))
     )
     for ridge in (0, 1):
-        with pytest.raises(InputError, match="^candidates: expected clicked candidates that vary"):
+        with pytest.raises(InputError, match=r"^candidates: expected clicked candidates that vary"):
             train(dataset, learner_config("linucb", ridge=ridge))
