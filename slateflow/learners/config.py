@@ -79,6 +79,9 @@ class NetworkConfig(LearnerConfig):
     num_learners: int = 0
     """Processes of Ray that learn, each a share of every minibatch; 0 learns in this process, and
     only that gives the same weights for the same seed."""
+    memory_rows: int = 0
+    """Most rows that are held in memory; more stream through Ray Data. 0 holds what takes at most
+    half of the free memory."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +271,7 @@ LEARNERS: dict[str, type[LearnerConfig]] = {
     )
 }
 
-AT_LEAST_ZERO = ("classes", "num_env_runners", "num_learners")
+AT_LEAST_ZERO = ("classes", "memory_rows", "num_env_runners", "num_learners")
 """Whole numbers that may be 0."""
 
 ONE_OF = {"construction": ("optimal", "greedy", "top-k")}

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 from slateflow.ray_cluster import cluster_address
 
+NOISY = ("ray", "ray.data", "ray.rllib", "ray.tune")
+"""Loggers with levels of their own."""
+
 
 @contextmanager
 def quiet_rllib() -> Iterator[None]:
@@ -20,7 +23,7 @@ def quiet_rllib() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*Overriding environment rllib-", UserWarning)
         import ray.rllib  # sets the levels of its loggers when it is imported
 
-        levels = {name: logging.getLogger(name).level for name in ("ray", "ray.rllib", "ray.tune")}
+        levels = {name: logging.getLogger(name).level for name in NOISY}
         for name in levels:
             logging.getLogger(name).setLevel(logging.ERROR)
         node_address = ray.util.get_node_ip_address

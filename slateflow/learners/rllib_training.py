@@ -49,6 +49,7 @@ from slateflow.trajectories.rllib_input import (
     FeatureMoments,
     flat_observation_space,
 )
+from slateflow.trajectories.rllib_stream import StreamedOfflineData, too_large
 
 UPDATES_PER_ITERATION = 50
 """Minibatches between two points of a training curve."""
@@ -85,7 +86,7 @@ def train_on_rllib(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on few cores a second thread costs more than it brings
     try:
-        with torch.random.fork_rng(devices=[]), cluster(_learners(config)):
+        with torch.random.fork_rng(devices=[]), cluster(_processes(dataset, config)):
             torch.manual_seed(seed)
             return _train(dataset, config, seed, progress, checkpoints)
     finally:
@@ -115,6 +116,7 @@ def _train(
         decays = algorithm.config.input_read_method_kwargs["decays"]
         scorer = replace(scorer, user_size=dataset.spec.user_size, decays=np.array(decays))
     finally:
+        algorithm.offline_data.close()
         algorithm.stop()
     if checkpoint is not None:
         checkpoint.remove()
@@ -157,7 +159,9 @@ def algorithm_config(dataset: Dataset, config: LearnerConfig, seed: int) -> Algo
         .learners(num_learners=_learners(config))
         .offline_data(
             input_=[dataset.path],
-            offline_data_class=ColumnarOfflineData,
+            offline_data_class=(
+                StreamedOfflineData if _streamed(dataset, config) else ColumnarOfflineData
+            ),
             input_read_method_kwargs={
                 "window": config.window,  # type: ignore[attr-defined]
                 "seed": seed,
@@ -233,6 +237,16 @@ def _module_spec(
 def _learners(config: LearnerConfig) -> int:
     """Processes that learn beside this one; the closed form has no use for them."""
     return config.num_learners if isinstance(config, NetworkConfig) else 0
+
+
+def _streamed(dataset: Dataset, config: LearnerConfig) -> bool:
+    """Whether the rows pass through memory; the closed form has them all in one batch."""
+    return isinstance(config, NetworkConfig) and too_large(dataset, config.memory_rows)
+
+
+def _processes(dataset: Dataset, config: LearnerConfig) -> int:
+    """Processes of Ray beside this one."""
+    return max(_learners(config), int(_streamed(dataset, config)))
 
 
 def _iterations(config: LearnerConfig) -> int:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.errors import InputError
 from slateflow.trajectories.parts import Part, part_rows, read_part
@@ -179,17 +177,7 @@ class Dataset:
 
     def read(self) -> Trajectories:
         """All rows at once."""
-        parts = list(self.iter_parts()) or [no_rows(self.spec)]
-        merged: dict[str, Any] = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in dataclasses.fields(Trajectories)
-            if field.name != "responses"
-        }
-        responses = {
-            name: np.concatenate([part.responses[name] for part in parts])
-            for name in self.spec.response_columns
-        }
-        return Trajectories(**merged, responses=responses)
+        return Trajectories.joined(list(self.iter_parts()) or [no_rows(self.spec)])
 
     def _corrupt(self, part: Part, what: str) -> InputError:
         return InputError(f"{self.path}/{part.path}: {what}; {self.remedy}")

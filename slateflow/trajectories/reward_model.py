@@ -91,20 +91,59 @@ class RewardModel:
         return np.asarray(design @ self.weights)
 
 
-def expected_rewards(rows: Trajectories) -> Array:
-    """(R,) what the rewards are expected to be.
+@dataclass(frozen=True)
+class RewardScale:
+    """What puts a reward in the place of its expectation, and that on a scale of its own.
 
-    A row without a click keeps its reward, and so do all where there are too few episodes to hold
-    some out, or the rewards are all the same.
+    Attributes:
+        model: Of the rewards; None where they are taken as they are.
+        mean: Of the expected rewards.
+        deviation: Of the expected rewards, by which they are divided.
+    """
+
+    model: RewardModel | None
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, rows: Trajectories) -> RewardScale:
+        """What rows say."""
+        model = fitted_model(rows)
+        expected = _expected(rows, model)
+        mean, deviation = float(expected.mean()), float(expected.std())
+        if deviation < 1e-9 * abs(mean):  # constant but for rounding
+            deviation = 1.0
+        return cls(model, mean, deviation or 1.0)
+
+    def scaled(self, rows: Trajectories) -> NDArray[np.float32]:
+        """(R,) expected rewards less their mean, over their deviation."""
+        expected = _expected(rows, self.model)
+        return np.asarray((expected - self.mean) / self.deviation, dtype=np.float32)
+
+
+def fitted_model(rows: Trajectories) -> RewardModel | None:
+    """The model that held-out episodes choose.
+
+    None where there are too few of them, or the rewards are all the same.
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
     session = np.cumsum(rows.step == 0) - 1
     x, y, fold = _features(rows)[clicked], reward[clicked], session[clicked] % FOLDS
     if len(np.unique(fold)) < FOLDS or (y == y[0]).all():
-        return reward
+        return None
     few = session[clicked] // FOLDS % -(-len(y) // CHOOSING_ROWS) == 0
-    model = RewardModel.fit(*_best_kind(x[few], y[few], fold[few]), x, y)
-    reward[clicked] = model.expected(x)
+    return RewardModel.fit(*_best_kind(x[few], y[few], fold[few]), x, y)
+
+
+def expected_rewards(rows: Trajectories) -> Array:
+    """(R,) what the rewards are expected to be; a row without a click keeps its reward."""
+    return _expected(rows, fitted_model(rows))
+
+
+def _expected(rows: Trajectories, model: RewardModel | None) -> Array:
+    reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
+    if model is not None:
+        reward[clicked] = model.expected(_features(rows)[clicked])
     return reward
 
 

@@ -25,7 +25,7 @@ from slateflow.trajectories.clicked import clicked_features
 from slateflow.trajectories.dataset import Dataset
 from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.memory import remembering
-from slateflow.trajectories.reward_model import expected_rewards
+from slateflow.trajectories.reward_model import RewardScale
 from slateflow.trajectories.schema import Trajectories
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def steps_left(spec: EnvironmentSpec, step: NDArray[np.int32], window: int) -> N
     return np.asarray(np.minimum(spec.horizon - step, window) / window, dtype=np.float32)
 
 
-def centred_rewards(rows: Trajectories) -> NDArray[np.float32]:
+def centred_rewards(rows: Trajectories, scale: RewardScale | None = None) -> NDArray[np.float32]:
     """Expected rewards less their mean, over their standard deviation; (R,).
 
     Rewards of this kind are large and nearly constant (some 9.7 a step), and a network would
@@ -81,11 +81,7 @@ def centred_rewards(rows: Trajectories) -> NDArray[np.float32]:
         raise InputError(
             f"episodes: expected all of one length, got {lengths.min()} to {lengths.max()} steps"
         )
-    expected = expected_rewards(rows)
-    mean, deviation = expected.mean(), expected.std()
-    if deviation < 1e-9 * abs(mean):  # constant but for rounding
-        deviation = 1.0
-    return np.asarray((expected - mean) / (deviation or 1.0), dtype=np.float32)
+    return (scale or RewardScale.of(rows)).scaled(rows)
 
 
 def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:
@@ -164,14 +160,24 @@ class FeatureMoments:
         return cls(np.insert(mean, user_size, 0.0), np.insert(deviation, user_size, 1.0))
 
 
-def train_columns(rows: Trajectories, spec: EnvironmentSpec, window: int) -> Tensors:
+def train_columns(
+    rows: Trajectories, spec: EnvironmentSpec, window: int, scale: RewardScale | None = None
+) -> Tensors:
     """The rows as RLlib's columns, without a loop over them.
 
     The action is the clicked candidate: it is what the user responded to. Rows without a click
     are left out.
+
+    Args:
+        rows: Whole episodes.
+        spec: Their world.
+        window: See `InputOptions`.
+        scale: Of the rewards, told from other rows, too; by default what these say, which then
+            have to have something to say.
     """
-    clicked_features(rows)  # raises where they cannot teach anything
-    rewards = centred_rewards(rows)
+    if scale is None:
+        clicked_features(rows)  # raises where they cannot teach anything
+    rewards = centred_rewards(rows, scale)
     left = steps_left(spec, rows.step, window)[:, None]
     flat = rows.candidates.reshape(len(rows), -1)
     action = rows.clicked_candidate()
@@ -218,7 +224,7 @@ class ColumnIterator:
         """One pass over the rows; an incomplete last batch is left out."""
         rows = len(self.columns[Columns.ACTIONS])
         if self.options.whole:
-            yield _flat(self.columns)
+            yield flat(self.columns)
             return
         size = min(batch_size, rows)
         starts = range(0, rows - size + 1, size)
@@ -229,7 +235,7 @@ class ColumnIterator:
         starts, self.drawn = starts[self.drawn :], 0
         for start in starts:
             chosen = order[start : start + size]
-            yield _flat({name: tensor[chosen] for name, tensor in self.columns.items()})
+            yield flat({name: tensor[chosen] for name, tensor in self.columns.items()})
 
 
 @dataclass(frozen=True)
@@ -241,7 +247,8 @@ class _Epochs:
         return self.source.epoch(self.batch_size)
 
 
-def _flat(columns: Tensors) -> Tensors:
+def flat(columns: Tensors) -> Tensors:
+    """Under the names that RLlib's learner looks for."""
     return {f"{DEFAULT_MODULE_ID}/{name}": tensor for name, tensor in columns.items()}
 
 
@@ -292,6 +299,9 @@ class ColumnarOfflineData(OfflineData):
         self.iter_batches_kwargs: dict[str, Any] = {}
         self.options = InputOptions(**config.input_read_method_kwargs)
         self.drawn = 0
+
+    def close(self) -> None:
+        """Nothing is under way here."""
 
     def start_after(self, minibatches: int) -> None:
         """Go on where a training stood that has drawn this many minibatches a learner."""

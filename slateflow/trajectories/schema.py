@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -54,6 +55,16 @@ class Trajectories:
         return Trajectories(
             **arrays, responses={name: values[chosen] for name, values in self.responses.items()}
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Trajectories]) -> Trajectories:
+        """The rows of parts, one after the other."""
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+        responses = {
+            name: np.concatenate([part.responses[name] for part in parts])
+            for name in parts[0].responses
+        }
+        return cls(**arrays, responses=responses)
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays under the names of the Parquet columns, in their order."""
