@@ -14,8 +14,6 @@ asked for the verdict.
 
 from __future__ import annotations
 
-from itertools import combinations_with_replacement
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
@@ -25,6 +23,7 @@ from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.held_out import HELD_OUT, held_out
 from slateflow.trajectories.memory import remembering
+from slateflow.trajectories.polynomial import Polynomial
 
 Array = NDArray[np.float64]
 
@@ -57,13 +56,8 @@ class OffPolicyValue:
         user = rows.user.astype(np.float64)
         chosen = rows.candidates[np.arange(len(rows)), rows.slate[:, 0]].astype(np.float64)
         x = np.concatenate([user, chosen], axis=1)
-        self.offset, self.scale = x.mean(axis=0), np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
-        self.powers = [
-            powers
-            for size in range(degree + 1)
-            for powers in combinations_with_replacement(range(x.shape[1]), size)
-        ]
-        design = self._monomials(x)
+        self.polynomial = Polynomial.over(x, degree)
+        design = self.polynomial.design(x)
         self.design = design[self.ongoing]
         gram = self.design.T @ self.design
         ridge = 1e-9 * len(self.design) * np.eye(len(gram))
@@ -116,9 +110,4 @@ class OffPolicyValue:
         candidates = rows.candidates[index].astype(np.float64)
         scores = scorer.scores(known[:, :user_size], step, candidates, known[:, user_size:])
         chosen = candidates[np.arange(len(index)), scores.argmax(axis=1)]
-        return self._monomials(np.concatenate([known, chosen], axis=1))
-
-    def _monomials(self, x: Array) -> Array:
-        x = (x - self.offset) / self.scale
-        columns = [x[:, list(powers)].prod(axis=1) for powers in self.powers]
-        return np.stack(columns, axis=1)
+        return self.polynomial.design(np.concatenate([known, chosen], axis=1))

@@ -14,11 +14,11 @@ What a reward has beyond a cubic is lost with the noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.trajectories.polynomial import Polynomial, terms
 from slateflow.trajectories.schema import Trajectories
 
 Array = NDArray[np.float64]
@@ -41,19 +41,15 @@ class RewardModel:
     """A polynomial of (user, clicked candidate) for the reward or its logarithm.
 
     Attributes:
-        degree: Of the polynomial.
+        polynomial: The terms.
         logarithmic: Whether it stands for the logarithm of the reward.
-        offset: (F,) by which the features are centred.
-        scale: (F,) by which they are divided then.
         weights: (P,) of the terms.
         smearing: Factor that brings an exponentiated prediction to the mean; 1 without logarithm.
         variance: Of the reward or its logarithm around the polynomial.
     """
 
-    degree: int
+    polynomial: Polynomial
     logarithmic: bool
-    offset: Array
-    scale: Array
     weights: Array
     smearing: float
     variance: float
@@ -61,10 +57,8 @@ class RewardModel:
     @classmethod
     def fit(cls, degree: int, logarithmic: bool, x: Array, reward: Array) -> RewardModel:
         """By least squares, from features (R, F) and rewards (R,)."""
-        deviation = x.std(axis=0)
-        offset: Array = x.mean(axis=0)
-        scale = np.where(deviation > 0, deviation, 1.0)
-        design = _monomials((x - offset) / scale, degree)
+        polynomial = Polynomial.over(x, degree)
+        design = polynomial.design(x)
         target = np.log(reward) if logarithmic else reward
         found = np.linalg.lstsq(design.T @ design, design.T @ target, rcond=None)
         weights = np.asarray(found[0], np.float64)
@@ -72,7 +66,7 @@ class RewardModel:
         smearing = float(np.exp(residual).mean()) if logarithmic else 1.0
         # Not 0, which would make what is exact infinitely likely
         variance = max(float(residual.var()), 1e-12 * (float(target.var()) or 1.0))
-        return cls(degree, logarithmic, offset, scale, weights, smearing, variance)
+        return cls(polynomial, logarithmic, weights, smearing, variance)
 
     def expected(self, x: Array) -> Array:
         """(R,) expected rewards at features (R, F)."""
@@ -87,8 +81,7 @@ class RewardModel:
         return float(-0.5 * (squares + np.log(2 * np.pi * self.variance)) - jacobian)
 
     def _predicted(self, x: Array) -> Array:
-        design = _monomials((x - self.offset) / self.scale, self.degree)
-        return np.asarray(design @ self.weights)
+        return np.asarray(self.polynomial.design(x) @ self.weights)
 
 
 @dataclass(frozen=True)
@@ -161,7 +154,7 @@ def _best_kind(x: Array, reward: Array, fold: NDArray[np.intp]) -> tuple[int, bo
     kinds = [
         (degree, logarithmic)
         for degree in DEGREES
-        if degree == 1 or len(_powers(x.shape[1], degree)) <= MOST_TERMS
+        if degree == 1 or len(terms(x.shape[1], degree)) <= MOST_TERMS
         for logarithmic in (False, True)
         if not logarithmic or (reward > 0).all()
     ]
@@ -173,16 +166,3 @@ def _features(rows: Trajectories) -> Array:
     place = np.maximum(rows.clicked, 0)
     chosen = rows.candidates[np.arange(len(rows)), rows.slate[np.arange(len(rows)), place]]
     return np.concatenate([rows.user, chosen], axis=1).astype(np.float64)
-
-
-def _powers(features: int, degree: int) -> list[tuple[int, ...]]:
-    return [
-        powers
-        for size in range(degree + 1)
-        for powers in combinations_with_replacement(range(features), size)
-    ]
-
-
-def _monomials(x: Array, degree: int) -> Array:
-    """(R, P) all monomials of the features (R, F) up to the degree."""
-    return np.stack([x[:, list(p)].prod(axis=1) for p in _powers(x.shape[1], degree)], axis=1)
