@@ -17,7 +17,7 @@ from tests.postgres import postgres
 from tests.servers import BIN, free_port
 from tests.up import Up, command_line, kill, running_up, wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"episodes": 60, "learners": ["linucb", "fitted-q"], "evaluation_episodes": 100}
@@ -47,7 +47,7 @@ def start(client, deployment: str, parameters):
 
 def ended(client, run_id):
     """The run, when it has come to its end."""
-    wait_until(lambda: client.read_flow_run(run_id).state.is_final(), 200, "the run's end")
+    wait_until(lambda: client.read_flow_run(run_id).state.is_final(), 400, "the run's end")
     return client.read_flow_run(run_id)
 
 
@@ -129,7 +129,7 @@ def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up
         runs = [run for run in client.read_flow_runs() if names.get(run.deployment_id) == "fresh"]
         return {client.read_flow(run.flow_id).name: run for run in runs}
 
-    wait_until(lambda: "register" in chain(), 200, "the run of register/fresh")
+    wait_until(lambda: "register" in chain(), 400, "the run of register/fresh")
     last = ended(client, chain()["register"].id)
     assert last.state.name == "Promoted", last.state
     generated, runs = client.read_flow_run(began.id), chain()
