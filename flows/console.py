@@ -167,7 +167,7 @@ def show_study(study: StudyReport, logs: str) -> None:
     for trial in sorted(study.trials, key=lambda one: -(one.value or float("-inf"))):
         table.add_row(
             str(trial.number),
-            "refused" if trial.value is None else f"{trial.value:.2f}",
+            "none" if trial.value is None else f"{trial.value:.2f}",
             f"{trial.train_seconds:.1f}",
             _settings(trial.settings) or "the defaults",
             style="bold green" if trial.number == study.best else "",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from ray import tune
 
 from slateflow.errors import InputError
@@ -88,8 +90,25 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
     except InputError as error:
         return {"trial": asdict(Trial(number, settings, None, 0.0, str(error)))}
     assert isinstance(scorer, Scorer)  # the only kind that held-out logs can judge
-    value = _judge(job.dataset, tuple(scorer.decays.tolist())).value(scorer)
-    return {"trial": asdict(Trial(number, settings, value, report.train_seconds))}
+    judge = _judge(job.dataset, tuple(scorer.decays.tolist()))
+    trial = Trial(number, settings, judge.value(scorer), report.train_seconds)
+    return {"trial": asdict(possible(trial, judge.rows.reward, judge.horizon))}
+
+
+def possible(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
+    """The trial without its value where no episode of such rewards could return it.
+
+    Fitted-Q evaluation diverges where a policy shows what the logs hardly have.
+    """
+    low, high = horizon * float(rewards.min()), horizon * float(rewards.max())
+    rounding = 1e-6 * max(abs(low), abs(high))
+    if trial.value is not None and low - rounding <= trial.value <= high + rounding:
+        return trial
+    error = (
+        f"{trial.settings}: expected a return of {low:.4g} to {high:.4g} on held-out logs, got "
+        f"{trial.value:.4g}; the logs say too little of what this policy shows, log more episodes"
+    )
+    return replace(trial, value=None, error=error)
 
 
 @lru_cache(maxsize=1)

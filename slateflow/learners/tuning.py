@@ -33,9 +33,9 @@ class Trial:
     Attributes:
         number: Its place in the study.
         settings: What it differs in from the learner's defaults.
-        value: Expected return on the held-out episodes; None where the training was refused.
+        value: Expected return on the held-out episodes; None where there is none.
         train_seconds: Wall-clock seconds of the training.
-        error: Why the training was refused; empty where it was not.
+        error: Why there is no value: the training was refused, or the logs cannot judge it.
     """
 
     number: int
@@ -49,7 +49,7 @@ def best_trial(trials: list[Trial]) -> Trial:
     """The trial with the highest held-out value; of equals the first.
 
     Raises:
-        InputError: All trainings were refused.
+        InputError: No trial has a value.
     """
     judged = [trial for trial in trials if trial.value is not None]
     if not judged:

@@ -72,6 +72,19 @@ def test_a_training_that_is_refused_is_a_trial_without_a_value(make_logs, tmp_pa
         best_trial([refused])
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"), [(30.0, True), (9.9, False), (90.1, False), (-6e14, False)]
+)
+def test_a_value_that_no_episode_can_return_is_none(value, kept):
+    from slateflow.learners.ray_trials import possible
+
+    trial = possible(Trial(0, {"width": 8}, value, 1.0), np.array([1.0, 9.0], np.float32), 10)
+    assert trial.value == (value if kept else None)
+    assert bool(trial.error) != kept
+    constant = possible(Trial(0, {}, 70.000001, 1.0), np.full(4, 7.0, np.float32), 10)
+    assert constant.value == 70.000001
+
+
 def test_of_equal_trials_the_first_is_best():
     trials = [Trial(number, {}, value, 0.0) for number, value in enumerate([1.0, 3.0, 2.0, 3.0])]
     assert best_trial(trials).number == 1
