@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,14 @@ def figure(spec: EnvironmentSpec, returns: np.ndarray, seed: int) -> float:
     if optimum is None:
         steps = spec.step_limit if isinstance(spec, InterestExplorationSpec) else 1
         return float(returns.mean()) / steps
-    random = episode_returns(spec, RandomPolicy(spec.slate_size), len(returns), seed)
-    return float((returns - random).mean() / (optimum - random.mean()))
+    random = random_mean(spec, len(returns), seed)
+    return (float(returns.mean()) - random) / (optimum - random)
+
+
+@cache
+def random_mean(spec: EnvironmentSpec, episodes: int, seed: int) -> float:
+    """Mean return of random on the users that every policy meets."""
+    return float(episode_returns(spec, RandomPolicy(spec.slate_size), episodes, seed).mean())
 
 
 @pytest.mark.benchmark
