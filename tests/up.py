@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flows.services import descendants
 from tests.servers import BIN, free_port
@@ -35,9 +38,23 @@ class Up:
         self._reader.start()
         try:
             self.read_until(STARTED)
-        except AssertionError:
+            self.pause_schedules()
+        except (AssertionError, OSError):
             self.stop()
             raise
+
+    def pause_schedules(self) -> None:
+        """Nothing starts because a test happens to run at the hour of a schedule."""
+        for deployment in self.post("deployments/filter", {}):
+            self.post(f"deployments/{deployment['id']}/pause_deployment", None)
+
+    def post(self, path: str, body: dict[str, Any] | None) -> Any:
+        """Prefect's answer to a request."""
+        data = b"" if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.api}/{path}", data, headers, method="POST")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read() or b"null")
 
     def command(self, prefect: int, mlflow: int) -> list[str]:
         """The command line with these ports."""
