@@ -73,12 +73,12 @@ class RewardModel:
         predicted = self._predicted(x)
         return np.exp(predicted) * self.smearing if self.logarithmic else predicted
 
-    def log_likelihood(self, x: Array, reward: Array) -> float:
-        """Mean logarithm of the density of rewards (R,), normal or log-normal."""
+    def log_likelihoods(self, x: Array, reward: Array) -> Array:
+        """(R,) logarithms of the densities of rewards (R,), normal or log-normal."""
         target = np.log(reward) if self.logarithmic else reward
-        squares = np.square(target - self._predicted(x)).mean() / self.variance
-        jacobian = target.mean() if self.logarithmic else 0.0
-        return float(-0.5 * (squares + np.log(2 * np.pi * self.variance)) - jacobian)
+        squares = np.square(target - self._predicted(x)) / self.variance
+        jacobian = target if self.logarithmic else 0.0
+        return np.asarray(-0.5 * (squares + np.log(2 * np.pi * self.variance)) - jacobian)
 
     def _predicted(self, x: Array) -> Array:
         return np.asarray(self.polynomial.design(x) @ self.weights)
@@ -121,11 +121,11 @@ def fitted_model(rows: Trajectories) -> RewardModel | None:
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
     session = np.cumsum(rows.step == 0) - 1
-    x, y, fold = _features(rows)[clicked], reward[clicked], session[clicked] % FOLDS
-    if len(np.unique(fold)) < FOLDS or (y == y[0]).all():
+    x, y, session = _features(rows)[clicked], reward[clicked], session[clicked]
+    if len(np.unique(session % FOLDS)) < FOLDS or (y == y[0]).all():
         return None
-    few = session[clicked] // FOLDS % -(-len(y) // CHOOSING_ROWS) == 0
-    return RewardModel.fit(*_best_kind(x[few], y[few], fold[few]), x, y)
+    few = session // FOLDS % -(-len(y) // CHOOSING_ROWS) == 0
+    return RewardModel.fit(*_best_kind(x[few], y[few], session[few]), x, y)
 
 
 def expected_rewards(rows: Trajectories) -> Array:
@@ -140,25 +140,36 @@ def _expected(rows: Trajectories, model: RewardModel | None) -> Array:
     return reward
 
 
-def _best_kind(x: Array, reward: Array, fold: NDArray[np.intp]) -> tuple[int, bool]:
-    """Degree, and whether of the logarithm, by cross-validation over episodes."""
+def _best_kind(x: Array, reward: Array, session: NDArray[np.intp]) -> tuple[int, bool]:
+    """Degree, and whether of the logarithm, by cross-validation over episodes.
 
-    def likelihood(kind: tuple[int, bool]) -> float:
-        return sum(
-            RewardModel.fit(*kind, x[fold != one], reward[fold != one]).log_likelihood(
-                x[fold == one], reward[fold == one]
-            )
-            for one in range(FOLDS)
-        )
+    The first, from the lowest degree on, that is no more than a standard error less likely than the
+    likeliest.
+    """
+    fold, (_, episode) = session % FOLDS, np.unique(session, return_inverse=True)
 
-    kinds = [
-        (degree, logarithmic)
+    def log_likelihoods(kind: tuple[int, bool]) -> Array:
+        """(E,) of the held-out episodes."""
+        values = np.empty(len(reward))
+        for one in range(FOLDS):
+            out = fold == one
+            model = RewardModel.fit(*kind, x[~out], reward[~out])
+            values[out] = model.log_likelihoods(x[out], reward[out])
+        return np.asarray(np.bincount(episode, values), np.float64)
+
+    found = {
+        (degree, logarithmic): log_likelihoods((degree, logarithmic))
         for degree in DEGREES
         if degree == 1 or len(terms(x.shape[1], degree)) <= MOST_TERMS
         for logarithmic in (False, True)
         if not logarithmic or (reward > 0).all()
-    ]
-    return max(kinds, key=likelihood)
+    }
+    best = max(found.values(), key=np.sum)
+    return next(
+        kind
+        for kind, ours in found.items()
+        if (best - ours).sum() <= (best - ours).std() * np.sqrt(len(best))
+    )
 
 
 def _features(rows: Trajectories) -> Array:
