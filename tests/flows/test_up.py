@@ -208,7 +208,11 @@ def test_a_run_of_a_shell_that_is_killed_is_crashed_by_the_sweep(up, client):
 def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, client, promoted):
     import mlflow
 
-    report = next(a for a in client.read_artifacts() if a.key == "slateflow-modified-lts-10-1")
+    (report,) = [  # other tests' runs report under the same key
+        artifact
+        for artifact in client.read_artifacts()
+        if artifact.key == "slateflow-modified-lts-10-1" and artifact.flow_run_id == promoted.id
+    ]
     page = open_page(f"{up.ui}/runs/flow-run/{promoted.id}", "Promoted", up.folder / "browser")
     assert "pipeline modified-lts-10-1" in page
 
