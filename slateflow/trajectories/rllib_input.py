@@ -318,13 +318,17 @@ class ColumnarOfflineData(OfflineData):
 
         RLlib asks before every iteration, and remote learners keep the first they are sent.
         """
-        if num_shards:
-            path, options = self.config.input_[0], self.options
-            return [
-                Shard(path, options, shard, num_shards, self.drawn) for shard in range(num_shards)
-            ]
-        iterator = self.iterator
-        return [iterator] if return_iterator else next(iterator.epoch(num_samples))
+        iterators = self.iterators(num_shards)
+        if num_shards or return_iterator:
+            return iterators
+        return next(iter(iterators[0].iter_torch_batches(batch_size=num_samples)))
+
+    def iterators(self, learners: int) -> list[Any]:
+        """One for each learner in a process of its own; with 0 the one in this process."""
+        if not learners:
+            return [self.iterator]
+        path, options = self.config.input_[0], self.options
+        return [Shard(path, options, shard, learners, self.drawn) for shard in range(learners)]
 
     @cached_property
     def iterator(self) -> ColumnIterator:

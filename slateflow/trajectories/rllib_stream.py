@@ -206,27 +206,19 @@ class StreamedOfflineData(ColumnarOfflineData):
 
     def __init__(self, config: AlgorithmConfig) -> None:
         super().__init__(config)
-        self.iterators: list[StreamIterator] = []
+        self.streams: list[StreamIterator] = []
 
-    def sample(
-        self,
-        num_samples: int,
-        return_iterator: bool = False,
-        num_shards: int = 0,
-        module_state: dict[str, Any] | None = None,
-    ) -> Any:
-        """The iterators over the rows, one for each learner; 0 shards for the one in process."""
-        if not self.iterators:
-            path, learners = self.config.input_[0], max(1, num_shards)
-            self.iterators = [
-                StreamIterator(path, self.options, shard, learners, self.drawn)
-                for shard in range(learners)
+    def iterators(self, learners: int) -> list[StreamIterator]:
+        """A share of the parts for each learner."""
+        if not self.streams:
+            path, shards = self.config.input_[0], max(1, learners)
+            self.streams = [
+                StreamIterator(path, self.options, shard, shards, self.drawn)
+                for shard in range(shards)
             ]
-        if return_iterator:
-            return self.iterators
-        return next(iter(self.iterators[0].iter_torch_batches(batch_size=num_samples)))
+        return self.streams
 
     def close(self) -> None:
         """End what is under way."""
-        for iterator in self.iterators:
-            iterator.close()
+        for one in self.streams:
+            one.close()
