@@ -42,7 +42,7 @@ def settings_of(learner: str) -> dict[str, float]:
     if learner == "fitted-q":
         return {}
     shape = {"updates": 400, "batch_size": 64, "width": 8}
-    own = {"marwil": {"beta": 1.0}, "cql": {"restarts": 1}}
+    own = {"marwil": {"beta": 1.0}}
     return {**shape, **own.get(learner, {})}
 
 

@@ -211,7 +211,7 @@ def test_conservatism_holds_to_what_was_logged(make_logs):
 
 @pytest.mark.slow
 def test_the_default_recipe_leads_most_of_the_way(default_logs):
-    scorer, report = train(default_logs, learner_config("cql", restarts=1))
+    scorer, report = train(default_logs, learner_config("cql"))
     returns = episode_returns(default_logs.spec, ScoringPolicy(scorer), 2000, seed=0)
     assert (returns.mean() - 1157.81) / (1195.80 - 1157.81) >= 0.97
     assert len(report.curves["td_error"]) == 40

@@ -27,10 +27,7 @@ def trains_quietly(run, capfd) -> None:
 @pytest.mark.filterwarnings("ignore")  # sockets and files that Ray leaves open
 @pytest.mark.parametrize(("name", "learners"), [("cql", 1), ("marwil", 2)])
 def test_learners_of_their_own(small_logs, name, learners, capfd):
-    once = {"restarts": 1} if name == "cql" else {}
-    config = learner_config(
-        name, num_learners=learners, updates=100, batch_size=64, width=8, **once
-    )
+    config = learner_config(name, num_learners=learners, updates=100, batch_size=64, width=8)
     trains_quietly(lambda: train(small_logs, config), capfd)
 
 
