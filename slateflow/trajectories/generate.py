@@ -6,8 +6,9 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import groupby, repeat
 
 import pyarrow as pa
@@ -19,13 +20,16 @@ from slateflow.ray_cluster import cluster_address, connected, map_tasks, process
 from slateflow.trajectories.allocator import keep_memory, kept_memory
 from slateflow.trajectories.blocks import BLOCK_EPISODES, Block, plan, simulate
 from slateflow.trajectories.dataset import MANIFEST, REMEDY, Dataset
-from slateflow.trajectories.parts import Part, read_part, write_part
+from slateflow.trajectories.parts import Part, encode_part, read_part
 from slateflow.trajectories.recipe import Recipe
 from slateflow.trajectories.schema import METADATA_KEY, Trajectories, column_digest
 from slateflow.trajectories.storage import Folder
 
 MAX_BLOCKS_AT_ONCE = 6
 """Blocks simulated in one batch, so that they share the cost of a step; more gain nothing."""
+
+MAX_WAITING = 2
+"""Parts that are in memory until the disk has them, beside those that are being made."""
 
 BATCH_BYTES = 400_000_000
 """Most that a batch may hold, if all its episodes last as long as they can."""
@@ -89,8 +93,7 @@ def _make_parts(
     groups = _groups(recipe.spec, blocks, workers)
     if workers == 1 or len(groups) == 1:
         with kept_memory():
-            for group in groups:
-                yield from make_parts(recipe, folder, group)
+            yield from make_parts(recipe, folder, groups)
         return
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(groups))
@@ -144,27 +147,49 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def make_parts(recipe: Recipe, folder: Folder, blocks: Sequence[Block]) -> Iterator[Part]:
-    """Simulate blocks of one policy and write them, but for those that have been written."""
+def make_parts(
+    recipe: Recipe, folder: Folder, groups: Iterable[Sequence[Block]]
+) -> Iterator[Part]:
+    """Simulate blocks and write them, but for those that have been written.
+
+    The disk is waited for in a thread of its own, while the next parts are made.
+
+    Args:
+        recipe: What to make.
+        folder: Where.
+        groups: Blocks of one policy and one size, which are simulated in one batch.
+    """
     spec, seed = recipe.spec, recipe.seed
-    found = {block: _written(folder, block, spec, seed) for block in blocks}
-    missing = [block for block in blocks if found[block] is None]
-    simulated = dict(zip(missing, simulate(spec, missing, seed) if missing else (), strict=True))
-    for block in blocks:
-        yield found[block] or _write(folder, block, spec, seed, simulated.pop(block))
+    with ThreadPoolExecutor(1, "writer") as writer:
+        waiting: deque[Future[Part]] = deque()
+        for group in groups:
+            found = {block: _written(folder, block, spec, seed) for block in group}
+            missing = [block for block in group if found[block] is None]
+            rows = dict(zip(missing, simulate(spec, missing, seed) if missing else (), strict=True))
+            for block in group:
+                part, data = found[block], b""
+                if part is None:
+                    made = rows.pop(block)
+                    digest, data = encode_part(made, spec, block.key(seed))
+                    part = block.part(len(made), digest)
+                waiting.append(writer.submit(_write, folder, part, data))
+                if len(waiting) > MAX_WAITING:
+                    yield waiting.popleft().result()
+        for one in waiting:
+            yield one.result()
 
 
 def _list_parts(recipe: Recipe, folder: Folder, blocks: Sequence[Block]) -> list[Part]:
-    """The same for another process, which keeps its memory."""
+    """The same of one group for another process, which keeps its memory."""
     keep_memory()
-    return list(make_parts(recipe, folder, blocks))
+    return list(make_parts(recipe, folder, [blocks]))
 
 
-def _write(
-    folder: Folder, block: Block, spec: EnvironmentSpec, seed: int, rows: Trajectories
-) -> Part:
-    digest = write_part(folder, block.path, rows, spec, block.key(seed))
-    return block.part(len(rows), digest)
+def _write(folder: Folder, part: Part, data: bytes) -> Part:
+    """The part, on the disk; without data it has been there before."""
+    if data:
+        folder.write(part.path, data)
+    return part
 
 
 def _written(folder: Folder, block: Block, spec: EnvironmentSpec, seed: int) -> Part | None:

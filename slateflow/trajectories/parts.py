@@ -53,14 +53,17 @@ class Part:
 def write_part(
     folder: Folder, path: str, rows: Trajectories, spec: EnvironmentSpec, key: dict[str, Any]
 ) -> str:
-    """Write one Parquet file; the digest of its rows.
+    """Write one Parquet file; the digest of its rows. `key` says what is in it."""
+    digest, data = encode_part(rows, spec, key)
+    folder.write(path, data)
+    return digest
 
-    `key` says what is in it, and stands with the digest in the file's metadata.
-    """
+
+def encode_part(rows: Trajectories, spec: EnvironmentSpec, key: dict[str, Any]) -> tuple[str, bytes]:
+    """The digest of the rows, and a Parquet file of them; its metadata has `key` and digest."""
     digest = column_digest(rows)
     schema = file_schema(spec, {**key, "sha256": digest})
-    folder.write(path, parquet_bytes(rows.columns(), schema, STATISTICS))
-    return digest
+    return digest, parquet_bytes(rows.columns(), schema, STATISTICS)
 
 
 def read_part(folder: Folder, path: str, spec: EnvironmentSpec, remedy: str) -> Trajectories:
