@@ -92,9 +92,9 @@ class BatchedInterestExploration(BatchedEnvironment[InterestExplorationSpec]):
         spec, shape = self.environment_spec, (self.num_envs, self.environment_spec.num_candidates)
         uniform, normal = self._documents.random(shape), self._documents.standard_normal(shape)
         self._topics, self._quality = exploration.documents(spec, uniform, normal)
-        seen = self._quality.astype(np.float32)[:, :, None]
-        topics = one_hot(self._topics, len(spec.topic_distribution))
-        self._candidates = np.concatenate([seen, topics], axis=2)
+        self._candidates = np.empty((*shape, spec.document_size), np.float32)
+        self._candidates[:, :, 0] = self._quality
+        self._candidates[:, :, 1:] = one_hot(self._topics, len(spec.topic_distribution))
 
     def _respond(self, slates: NDArray[Any]) -> Response:
         topics = at_places(self._topics, slates)
@@ -146,15 +146,23 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
     def _draw_candidates(self) -> None:
         spec, shape = self.environment_spec, (self.num_envs, self.environment_spec.num_candidates)
         self._clusters = self._documents.integers(0, spec.num_features, shape)
-        normal = self._documents.standard_normal(shape)
-        self._quality = evolution.quality(spec, self._clusters, normal)
+        self._quality_noise = self._documents.standard_normal(shape)
         self._candidates = one_hot(self._clusters, spec.num_features)
+
+    @property
+    def documents(self) -> NDArray[Any]:
+        """Clusters (B, N)."""
+        return self._clusters.astype(np.int16)
+
+    def features(self, documents: NDArray[Any]) -> NDArray[np.float32]:
+        """Clusters (R, N), one-hot."""
+        return one_hot(documents, self.environment_spec.num_features)
 
     def _respond(self, slates: NDArray[Any]) -> Response:
         spec = self.environment_spec
         uniform = self._responses.random((2, self.num_envs), lanes_last=True)
         clusters = at_places(self._clusters, slates)
-        quality = at_places(self._quality, slates)
+        quality = evolution.quality(spec, clusters, at_places(self._quality_noise, slates))
         clicked = evolution.clicked_place(spec, self._interests, clusters, uniform[0])
         lanes, place, any_click = np.arange(self.num_envs), np.maximum(clicked, 0), clicked >= 0
         cluster = clusters[lanes, place]

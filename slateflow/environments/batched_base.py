@@ -146,6 +146,16 @@ class BatchedEnvironment(
     def _observed_users(self) -> NDArray[np.float32]:
         """What is seen of the users, (B, U), in memory of its own."""
 
+    @property
+    def documents(self) -> NDArray[Any]:
+        """(B, N, …) what `features` needs of the candidates, in as few bytes as it can be had."""
+        assert self._candidates is not None
+        return self._candidates
+
+    def features(self, documents: NDArray[Any]) -> NDArray[np.float32]:
+        """(R, N, D) what is seen of documents (R, N, …)."""
+        return documents
+
     def _checked(self, actions: NDArray[Any], over: Lanes) -> NDArray[Any]:
         slates, spec = np.asarray(actions), self.environment_spec
         if slates.shape == (self.num_envs, spec.slate_size) and slates.dtype.kind in "iu":
@@ -184,7 +194,11 @@ def one_hot(categories: NDArray[np.integer], count: int) -> NDArray[np.float32]:
         >>> one_hot(np.array([1, 0]), 3).tolist()
         [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    return np.eye(count, dtype=np.float32).take(categories, axis=0)  # [categories] takes longer
+    categories = np.asarray(categories, np.intp)
+    taken = np.empty((*categories.shape, count), np.float32)
+    # Into memory of its own and without its check of bounds, which `eye` has no need of
+    np.eye(count, dtype=np.float32).take(categories, axis=0, out=taken, mode="clip")
+    return taken
 
 
 def at_click(

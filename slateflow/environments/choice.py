@@ -6,6 +6,8 @@ replay of RecSim's draws gives RecSim's clicks.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +37,8 @@ def multinomial_logit(scores: Floats, no_click_mass: float, uniform: Floats) -> 
         uniform: (B,) draws in [0, 1).
     """
     logits = _with_no_click(scores, no_click_mass)
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return _place(weights / weights.sum(axis=1, keepdims=True), uniform)
+    weights = np.exp(logits - logits.max(axis=0))
+    return _place(weights / weights.sum(axis=0), uniform)
 
 
 def multinomial_proportional(
@@ -54,12 +56,17 @@ def multinomial_proportional(
 
 
 def _with_no_click(scores: Floats, no_click_mass: float) -> Floats:
-    return np.column_stack([scores, np.full(len(scores), no_click_mass)])
+    """(K + 1, B): users are the last axis, along which NumPy is fast."""
+    rows = np.empty((scores.shape[1] + 1, len(scores)))
+    rows[:-1], rows[-1] = scores.T, no_click_mass
+    return rows
 
 
 def _place(weights: Floats, uniform: Floats) -> NDArray[np.int32]:
-    """Places from weights (B, K + 1), of which the last is that of no click."""
-    cumulated = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
-    cumulated /= cumulated[:, -1:]
-    chosen = np.count_nonzero(cumulated <= uniform[:, None], axis=1).astype(np.int32)
-    return np.where(chosen == weights.shape[1] - 1, np.int32(-1), chosen)
+    """Places from weights (K + 1, B), of which the last is that of no click."""
+    cumulated = weights / weights.sum(axis=0)
+    for before, place in pairwise(cumulated):  # `cumsum` takes eight times as long along few places
+        place += before
+    cumulated /= cumulated[-1]
+    chosen = np.add.reduce(cumulated <= uniform, axis=0, dtype=np.int32)
+    return np.where(chosen == len(weights) - 1, np.int32(-1), chosen)

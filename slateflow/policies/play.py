@@ -18,6 +18,7 @@ class Step:
     """One step of B users: what they saw before, what was shown, and what came of it."""
 
     observation: Observation
+    documents: NDArray[Any]  # (B, N, …), of which the world's `features` makes the candidates
     slates: Slates  # (B, K)
     propensities: Propensities  # (B,)
     rewards: NDArray[np.float64]  # (B,)
@@ -56,10 +57,12 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
         acts = [actor.act(observation) for actor in actors]
         slates = np.concatenate([slates for slates, _ in acts])
         propensities = np.concatenate([propensities for _, propensities in acts])
+        documents = env.documents
         following, rewards, terminated, truncated, responses = env.step(slates)
         yield Step(
-            observation, slates, propensities, rewards, responses, terminated, truncated, alive
-        )
+            observation, documents, slates, propensities, rewards, responses, terminated,
+            truncated, alive,
+        )  # fmt: skip
         alive = alive & ~(terminated | truncated)
         if alive.any():
             for actor, session in sessions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -72,24 +72,31 @@ def plan(recipe: Recipe) -> list[Block]:
     ]
 
 
-def simulate(spec: EnvironmentSpec, blocks: Sequence[Block], seed: int) -> list[Trajectories]:
+def simulate(spec: EnvironmentSpec, blocks: Sequence[Block], seed: int) -> Iterator[Trajectories]:
     """Play the episodes of blocks of one policy and one size; rows sorted by episode, then step.
 
     The blocks are lanes of one batch, which shares out the cost of a step; each draws from
     streams of its own.
     """
-    first = blocks[0]
     env = batched_environment(spec, sum(block.episodes for block in blocks), autoreset=False)
     seeds = [
         seed_of(np.random.SeedSequence(seed, spawn_key=(block.seed_block,))) for block in blocks
     ]
-    policy = behaviour_policy(first.behaviour, spec)
+    policy = behaviour_policy(blocks[0].behaviour, spec)
     moments = [_Moment.of(step) for step in play(env, policy, seeds)]
-    whole = _rows(spec, moments, first.first_episode)
     lengths = np.sum([moment.alive for moment in moments], axis=0)  # (B,), of the episodes
-    rows = lengths.reshape(len(blocks), -1).sum(axis=1)  # of the blocks
-    ends = np.cumsum(rows)
-    return [whole.part(slice(end - count, end)) for end, count in zip(ends, rows, strict=True)]
+    columns = _rows(moments, lengths)
+    start = 0
+    for block, episodes in zip(blocks, np.split(lengths, len(blocks)), strict=True):
+        end = start + int(episodes.sum())
+        part = {name: values[start:end] for name, values in columns.items()}
+        candidates = env.features(part.pop("documents"))  # of one part at a time: they are large
+        responses = {name: part.pop(name) for name in spec.response_columns}
+        numbers = np.arange(block.first_episode, block.first_episode + block.episodes)
+        yield Trajectories(
+            episode=np.repeat(numbers, episodes), candidates=candidates, responses=responses, **part
+        )
+        start = end
 
 
 @dataclass(frozen=True)
@@ -106,45 +113,34 @@ class _Moment:
         columns: dict[str, NDArray[Any]] = {
             "step": step.observation["step"][:, 0],
             "user": step.observation["user"],
-            "candidates": step.observation["candidates"],
+            "documents": step.documents,
             "slate": step.slates,
             "propensity": step.propensities,
-            "reward": step.rewards,
+            "reward": step.rewards.astype(np.float32),
             "terminated": step.terminated,
             "truncated": step.truncated,
             **step.responses,  # clicked and the response columns
         }
         lanes = np.flatnonzero(step.alive)
         if len(lanes) < len(step.alive):
-            columns = {name: values[lanes] for name, values in columns.items()}
+            columns = {name: values.take(lanes, axis=0) for name, values in columns.items()}
         return cls(step.alive, lanes, columns)
 
 
-def _rows(spec: EnvironmentSpec, moments: list[_Moment], first_episode: int) -> Trajectories:
-    """The steps of all lanes as rows, each written straight to its place."""
-    lengths = np.sum([moment.alive for moment in moments], axis=0)  # (B,)
+def _rows(moments: list[_Moment], lengths: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+    """The steps of all lanes as rows, by episode, then step; `lengths` (B,) are the episodes'."""
+    columns: dict[str, NDArray[Any]] = {}
+    if (lengths == len(moments)).all():
+        for name, some in moments[0].columns.items():
+            columns[name] = placed = np.empty((lengths.sum(), *some.shape[1:]), some.dtype)
+            for number, moment in enumerate(moments):
+                placed[number :: len(moments)] = moment.columns[name]
+        return columns
     first = np.cumsum(lengths) - lengths  # row of each lane's first step
-    even = bool((lengths == len(moments)).all())
-
-    def rows(name: str, dtype: type | None = None) -> NDArray[Any]:
-        some = moments[0].columns[name]
-        placed = np.empty((lengths.sum(), *some.shape[1:]), dtype or some.dtype)
-        for number, moment in enumerate(moments):
-            where = slice(number, None, len(moments)) if even else first[moment.lanes] + number
-            placed[where] = moment.columns[name]
-        return placed
-
-    episodes = np.arange(first_episode, first_episode + len(lengths))
-    return Trajectories(
-        episode=np.repeat(episodes, lengths),
-        step=rows("step"),
-        user=rows("user"),
-        candidates=rows("candidates"),
-        slate=rows("slate"),
-        propensity=rows("propensity"),
-        clicked=rows("clicked"),
-        reward=rows("reward", np.float32),
-        responses={name: rows(name) for name in spec.response_columns},
-        terminated=rows("terminated"),
-        truncated=rows("truncated"),
-    )
+    places = np.concatenate([first[moment.lanes] + n for n, moment in enumerate(moments)])
+    order = np.empty_like(places)
+    order[places] = np.arange(len(places))
+    for name in list(moments[0].columns):
+        by_step = np.concatenate([moment.columns.pop(name) for moment in moments])
+        columns[name] = by_step.take(order, axis=0)
+    return columns

@@ -22,7 +22,7 @@ from slateflow.trajectories.blocks import BLOCK_EPISODES, Block, plan, simulate
 from slateflow.trajectories.dataset import MANIFEST, REMEDY, Dataset
 from slateflow.trajectories.parts import Part, encode_part, read_part
 from slateflow.trajectories.recipe import Recipe
-from slateflow.trajectories.schema import METADATA_KEY, Trajectories, column_digest
+from slateflow.trajectories.schema import METADATA_KEY, column_digest
 from slateflow.trajectories.storage import Folder
 
 MAX_BLOCKS_AT_ONCE = 6
@@ -147,9 +147,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def make_parts(
-    recipe: Recipe, folder: Folder, groups: Iterable[Sequence[Block]]
-) -> Iterator[Part]:
+def make_parts(recipe: Recipe, folder: Folder, groups: Iterable[Sequence[Block]]) -> Iterator[Part]:
     """Simulate blocks and write them, but for those that have been written.
 
     The disk is waited for in a thread of its own, while the next parts are made.
@@ -165,11 +163,11 @@ def make_parts(
         for group in groups:
             found = {block: _written(folder, block, spec, seed) for block in group}
             missing = [block for block in group if found[block] is None]
-            rows = dict(zip(missing, simulate(spec, missing, seed) if missing else (), strict=True))
+            simulated = simulate(spec, missing, seed)
             for block in group:
                 part, data = found[block], b""
                 if part is None:
-                    made = rows.pop(block)
+                    made = next(simulated)
                     digest, data = encode_part(made, spec, block.key(seed))
                     part = block.part(len(made), digest)
                 waiting.append(writer.submit(_write, folder, part, data))

@@ -59,7 +59,9 @@ def write_part(
     return digest
 
 
-def encode_part(rows: Trajectories, spec: EnvironmentSpec, key: dict[str, Any]) -> tuple[str, bytes]:
+def encode_part(
+    rows: Trajectories, spec: EnvironmentSpec, key: dict[str, Any]
+) -> tuple[str, bytes]:
     """The digest of the rows, and a Parquet file of them; its metadata has `key` and digest."""
     digest = column_digest(rows)
     schema = file_schema(spec, {**key, "sha256": digest})
