@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import groupby, repeat
@@ -27,9 +26,6 @@ from slateflow.trajectories.storage import Folder
 
 MAX_BLOCKS_AT_ONCE = 6
 """Blocks simulated in one batch, so that they share the cost of a step; more gain nothing."""
-
-MAX_WAITING = 2
-"""Parts that are in memory until the disk has them, beside those that are being made."""
 
 BATCH_BYTES = 400_000_000
 """Most that a batch may hold, if all its episodes last as long as they can."""
@@ -150,7 +146,7 @@ def _end_with_parent() -> None:
 def make_parts(recipe: Recipe, folder: Folder, groups: Iterable[Sequence[Block]]) -> Iterator[Part]:
     """Simulate blocks and write them, but for those that have been written.
 
-    The disk is waited for in a thread of its own, while the next parts are made.
+    The disk is waited for in a thread of its own, while the next part is made.
 
     Args:
         recipe: What to make.
@@ -159,22 +155,22 @@ def make_parts(recipe: Recipe, folder: Folder, groups: Iterable[Sequence[Block]]
     """
     spec, seed = recipe.spec, recipe.seed
     with ThreadPoolExecutor(1, "writer") as writer:
-        waiting: deque[Future[Part]] = deque()
+        writing: Future[Part] | None = None
         for group in groups:
             found = {block: _written(folder, block, spec, seed) for block in group}
             missing = [block for block in group if found[block] is None]
-            simulated = simulate(spec, missing, seed)
+            simulated = simulate(spec, missing, seed) if missing else iter(())
             for block in group:
                 part, data = found[block], b""
                 if part is None:
-                    made = next(simulated)
-                    digest, data = encode_part(made, spec, block.key(seed))
-                    part = block.part(len(made), digest)
-                waiting.append(writer.submit(_write, folder, part, data))
-                if len(waiting) > MAX_WAITING:
-                    yield waiting.popleft().result()
-        for one in waiting:
-            yield one.result()
+                    rows = next(simulated)
+                    digest, data = encode_part(rows, spec, block.key(seed))
+                    part = block.part(len(rows), digest)
+                if writing:
+                    yield writing.result()  # after a failure nothing more is written
+                writing = writer.submit(_write, folder, part, data)
+        if writing:
+            yield writing.result()
 
 
 def _list_parts(recipe: Recipe, folder: Folder, blocks: Sequence[Block]) -> list[Part]:

@@ -77,13 +77,13 @@ def test_an_interrupted_generation_shows_no_dataset_and_its_parts_are_used(
     with pytest.raises(InputError, match=r"s3://.*expected a dataset with _manifest\.json"):
         Dataset.open((data / LOGS.name).url)
     written = []
-    write = generation.write_part
+    encode = generation.encode_part
 
-    def counted(folder, path, *rest):
-        written.append(path)
-        return write(folder, path, *rest)
+    def counted(rows, spec, key):
+        written.append(key)
+        return encode(rows, spec, key)
 
-    monkeypatch.setattr(generation, "write_part", counted)
+    monkeypatch.setattr(generation, "encode_part", counted)
     dataset = generate(LOGS, data, progress=lambda *_: seen.append(False))
     assert dataset.digest == local.digest
     assert len(written) == len(dataset.parts) - 3
