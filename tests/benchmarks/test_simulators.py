@@ -277,11 +277,15 @@ found = {"rows": sum(train(dataset, learner_config(one))[1].rows for one in ("li
 
 
 def measured(stage: str, folder: Path, steps: int, workers: int = 1) -> dict:
-    """A stage in a process of its own: seconds, and the most memory that it or a child had."""
+    """A stage in a process of its own, on as many cores as there are workers.
+
+    Seconds, and the most memory that it or a child had.
+    """
     code = f"""
-import json, resource, time
+import json, os, resource, time
 if __name__ == "__main__":
     folder, steps, workers = {str(folder)!r}, {steps}, {workers}
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-workers:])
     start = time.perf_counter()
     {STAGES[stage].strip().replace(chr(10), chr(10) + "    ")}
     seconds = time.perf_counter() - start
@@ -317,7 +321,7 @@ def test_memory_and_time_grow_as_they_should(tmp_path, show):
 
 
 def test_two_cores(tmp_path, show):
-    """Two processes against one, start-up included, by the clock and by the processor.
+    """Two processes on two cores against one on one, start-up included.
 
     By the clock says something only where both cores are free. By the processor is what there
     would be of it if they were: the seconds of one process against half of those of two.
