@@ -237,7 +237,7 @@ def test_the_browser_shows_a_form_that_explains_itself(up, client):
     deployment = client.read_deployment_by_name("pipeline/nightly-modified-lts-10-1")
     page = open_page(
         f"{up.ui}/deployments/deployment/{deployment.id}/run",
-        "Episodes that each policy plays in the evaluation.",
+        "Episodes that each policy plays in the evaluation, 2 or more.",
         up.folder / "browser",
     )
     assert "Learners to train; default those that are made for the world." in page
