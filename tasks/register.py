@@ -112,15 +112,16 @@ def _log_model(client: MlflowClient, run_id: str, weights: AnyScorer, example: p
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType, Array
 
-    # Of an `Array` MLflow checks every element of every row, which costs many times the scoring.
-    # The recommender checks them itself, in whole columns, and says which row does not fit.
+    # Of an `Array` MLflow checks every element of every row, which costs many times the scoring;
+    # of a number its server takes the whole part. The recommender checks all of them itself, in
+    # whole columns, and says which row does not fit.
     unchecked = AnyType()
     signature = ModelSignature(
         inputs=Schema(
             [
                 ColSpec(unchecked, "user"),
                 ColSpec(unchecked, "candidates"),
-                ColSpec(DataType.long, "step", required=False),
+                ColSpec(unchecked, "step", required=False),
                 ColSpec(unchecked, "history", required=False),
             ]
         ),
