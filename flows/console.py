@@ -20,7 +20,7 @@ from tasks.references import (
     StudyReport,
     VerdictReport,
 )
-from tasks.report import judged, verdict_line
+from tasks.report import judged, p_value, verdict_line
 from tasks.tracking import PROJECT, public, tracking_uri
 
 output = Console()
@@ -95,7 +95,7 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
             candidate.learner,
             f"{candidate.mean:.2f} ± {candidate.sem:.2f}",
             f"{candidate.uplift:+.1f} \\[{low:+.1f}, {high:+.1f}]",
-            _p_value(candidate.p_value),
+            p_value(candidate.p_value),
             "" if candidate.normalised is None else f"{candidate.normalised:.3f}",
             f"{candidate.train_seconds:.1f}",
             judged(candidate),
@@ -134,10 +134,6 @@ def _show_reference(found: ReferenceReport, compared: int) -> None:
         f"({found.episodes:,} episodes),\nbatched {found.batched:.2f} ± {found.batched_sem:.2f} "
         f"({compared:,} episodes): {found.deviation:+.1f} s.e.m. apart"
     )
-
-
-def _p_value(value: float) -> str:
-    return "<1e-99" if value < 1e-99 else f"{value:.1g}"
 
 
 def show_dataset(dataset: DatasetReference) -> None:

@@ -37,8 +37,8 @@ def evaluate(
     Args:
         environment: Preset of the world.
         models: Trained models: the MLflow runs that hold their weights.
-        evaluation_episodes: Episodes that each policy plays.
-        seed: Seed of users, candidates and noise.
+        evaluation_episodes: Episodes that each policy plays, 2 or more.
+        seed: Seed of users, candidates and noise, 0 or more.
         parameters: Fields of the world's spec that differ from the preset.
         reference_episodes: Episodes that the best candidate plays in RecSim's own code, too.
     """

@@ -23,10 +23,10 @@ def generate(
 
     Args:
         recipe: Name of the recipe in `datasets`; there is one for each preset.
-        episodes: Episodes of the dataset, instead of the recipe's.
-        seed: Seed, instead of the recipe's. `date` takes the scheduled day as a number, so that
-            every night has new logs; `hour` day and hour.
+        episodes: Episodes of the dataset, 1 or more, instead of the recipe's.
+        seed: Seed, 0 or more, instead of the recipe's. `date` takes the scheduled day as a number,
+            so that every night has new logs; `hour` day and hour.
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
-        workers: Processes that simulate.
+        workers: Processes that simulate, 1 or more.
     """
     return generate_dataset(find_recipe(recipe, episodes, resolve_seed(seed)), data, workers)

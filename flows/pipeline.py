@@ -42,13 +42,14 @@ def pipeline(
 
     Args:
         environment: Preset of the world, and name of the recipe in `datasets`.
-        episodes: Episodes of the dataset, instead of the recipe's.
-        seed: Seed of data, training and evaluation, instead of the recipe's. `date` takes the
-            scheduled day as a number, so that every night has new logs; `hour` day and hour.
+        episodes: Episodes of the dataset, 1 or more, instead of the recipe's.
+        seed: Seed of data, training and evaluation, 0 or more, instead of the recipe's. `date`
+            takes the scheduled day as a number, so that every night has new logs; `hour` day and
+            hour.
         learners: Learners to train; default those that are made for the world.
-        evaluation_episodes: Episodes that each policy plays in the evaluation.
+        evaluation_episodes: Episodes that each policy plays in the evaluation, 2 or more.
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
-        workers: Processes that simulate.
+        workers: Processes that simulate, 1 or more.
     """
     recipe = find_recipe(environment, episodes, resolve_seed(seed))
     dataset = generate(environment, recipe.episodes, recipe.seed, data, workers)

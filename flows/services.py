@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,22 +20,44 @@ from pathlib import Path
 from slateflow.errors import InputError
 
 HOST = "127.0.0.1"
+_POSTGRES_PORT = 5432
 _STARTUP_SECONDS = 180.0
 _SHUTDOWN_SECONDS = 10.0
 
 
 def require_free(port: int, name: str, flag: str) -> None:
     """Refuse a port on which somebody listens."""
+    if not 0 < port < 2**16:
+        raise InputError(f"{flag}: expected a port from 1 to 65535, got {port}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
+        except OSError as error:
             raise InputError(
-                f"{name}: expected port {port} of {HOST} to be free, got: {reason}; "
+                f"{name}: expected port {port} of {HOST} to be free, got: {error.strerror}; "
                 f"choose another with {flag}"
             ) from error
+
+
+def require_database(url: str | None, flag: str) -> None:
+    """Refuse the address of a database behind which nobody listens; of a file it says nothing."""
+    try:
+        parts = urllib.parse.urlsplit(url or "")
+        host, port = parts.hostname, parts.port or _POSTGRES_PORT
+    except ValueError as error:
+        raise InputError(
+            f"{flag}: expected such as postgresql+…://HOST/NAME, got {error}"
+        ) from error
+    if host is None or not parts.scheme.startswith("postgresql"):
+        return
+    try:
+        socket.create_connection((host, port), timeout=10).close()
+    except OSError as error:
+        raise InputError(
+            f"{flag}: expected a database at {host}:{port}, got: {error.strerror or error}; "
+            "start it or give another"
+        ) from error
 
 
 def answers(url: str) -> bool:

@@ -34,7 +34,7 @@ def train(
     Args:
         dataset_path: Path or URL of a published dataset.
         learners: Learners to train; default those that are made for the world.
-        seed: Seed of the trainings.
+        seed: Seed of the trainings, 0 or more.
         settings: Settings by learner, for those that differ from the defaults.
         dataset_digest: The digest that the dataset has to have; default any.
     """

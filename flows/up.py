@@ -25,6 +25,7 @@ from flows.services import (
     end_all,
     end_family,
     reap_orphans,
+    require_database,
     require_free,
     wait_for,
 )
@@ -57,18 +58,11 @@ def add_up(add: Callable[..., Any]) -> None:
 
 def _up(options: argparse.Namespace) -> None:
     folder = Path(options.folder or PROJECT / ".slateflow").resolve()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--folder: expected one to write in, got {folder}: {error.strerror}; choose another"
-        ) from error
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts jobs with SIGINT ignored
         signal.signal(number, _interrupt)
     ports = f"Prefect on {options.prefect_port}, MLflow on {options.mlflow_port}"
     with _only_one(folder, ports) as lock:
-        require_free(options.prefect_port, "Prefect", "--prefect-port")
-        require_free(options.mlflow_port, "MLflow", "--mlflow-port")
+        _check_addresses(options)
         prefect, mlflow, worker = services = _services(options, folder)
         adopt_orphans()
         guard = Guard(lock)
@@ -94,6 +88,18 @@ def _up(options: argparse.Namespace) -> None:
             guard.dismiss()
 
 
+def _check_addresses(options: argparse.Namespace) -> None:
+    """Refuse ports that cannot be had, and databases that nobody serves, before anything starts."""
+    require_free(options.prefect_port, "Prefect", "--prefect-port")
+    require_free(options.mlflow_port, "MLflow", "--mlflow-port")
+    if options.prefect_port == options.mlflow_port:
+        port = options.mlflow_port
+        raise InputError(f"--mlflow-port: expected another than Prefect's, got {port}")
+    for name, variable in zip(("prefect", "mlflow"), _DATABASES, strict=True):
+        url = getattr(options, f"{name}_database") or os.environ.get(variable)
+        require_database(url, f"--{name}-database")
+
+
 def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -104,7 +110,14 @@ def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
 
     One that was killed leaves it to its guard, which is waited for.
     """
-    with (folder / "up.lock").open("a+") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "up.lock").open("a+")
+    except OSError as error:
+        raise InputError(
+            f"--folder: expected one to write in, got {folder}: {error.strerror}; choose another"
+        ) from error
+    with lock:
         if not _locked(lock):
             lock.seek(0)
             holder = lock.read()
@@ -229,12 +242,15 @@ def _deploy(environment: dict[str, str]) -> None:
     """Make the server's deployments those of prefect.yaml, and bury what died before."""
     from tasks.deployments import (
         ensure_pool,
+        pause_again,
         planned_deployments,
         prune_deployments,
+        read_paused,
     )
 
     with _client(environment) as client:
         ensure_pool(client)
+        paused = read_paused(client)
         command = [str(BIN / "prefect"), "--no-prompt", "deploy", "--all"]
         done = subprocess.run(
             command,
@@ -247,6 +263,8 @@ def _deploy(environment: dict[str, str]) -> None:
         if done.returncode != 0:
             reason = (done.stdout + done.stderr).strip().splitlines()[-1]
             raise InputError(f"prefect.yaml: expected deployments, got: {reason}")
+        for name in pause_again(client, paused):
+            print(f"{name} stays paused", flush=True)
         for name in prune_deployments(client, planned_deployments()):
             print(f"pruned {name}: prefect.yaml has it no longer", flush=True)
     _sweep(environment)

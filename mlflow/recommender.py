@@ -128,9 +128,13 @@ class Recommender(mlflow.pyfunc.PythonModel):
     def _steps(self, model_input: pd.DataFrame) -> np.ndarray:
         if "step" not in model_input:
             return np.zeros(len(model_input), dtype=np.int64)
-        steps = pd.to_numeric(model_input["step"], errors="coerce").fillna(0).to_numpy()
-        if (steps < 0).any() or (steps != np.floor(steps)).any():
-            raise _invalid("step: expected whole numbers from 0, got others")
+        column = model_input["step"]
+        numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+        steps = np.where(column.isna(), 0.0, numbers)  # missing is at the beginning
+        wrong = np.flatnonzero(~((steps >= 0) & (steps < 2**31) & (steps == np.floor(steps))))
+        if len(wrong):
+            got = f"{column.iloc[wrong[0]]!s:.60}"
+            raise _invalid(f"step, row {wrong[0]}: expected a whole number from 0, got {got}")
         return steps.astype(np.int64)
 
 

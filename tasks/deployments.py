@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import yaml
 
+from slateflow.errors import InputError
 from tasks.tracking import PROJECT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 POOL, TAG = "slateflow", "slateflow"
+_POOL_TYPE = "process"
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,23 @@ def planned_deployments() -> list[Planned]:
 
 
 def ensure_pool(client: SyncPrefectClient) -> None:
-    """Make the work pool where it is missing."""
+    """Make the work pool where it is missing.
+
+    Raises:
+        InputError: There is one of this name whose workers start no processes.
+    """
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
 
     try:
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+        client.create_work_pool(WorkPoolCreate(name=POOL, type=_POOL_TYPE))
     except ObjectAlreadyExists:
-        return
+        found = client.read_work_pool(POOL).type
+        if found != _POOL_TYPE:
+            raise InputError(
+                f"work pool {POOL}: expected one of type {_POOL_TYPE}, got {found}; delete it, "
+                "and `slateflow up` makes it"
+            ) from None
 
 
 def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list[str]:
@@ -79,3 +91,52 @@ def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list
             client.delete_deployment(deployment.id)
             pruned.append(deployment.name)
     return pruned
+
+
+@dataclass(frozen=True)
+class Paused:
+    """What somebody has paused by hand; `prefect deploy` would make all of it go on.
+
+    Attributes:
+        deployments: Their ids.
+        schedules: The id of its deployment, and when it is due.
+        triggers: Names of automations.
+    """
+
+    deployments: frozenset[UUID]
+    schedules: frozenset[tuple[UUID, str]]
+    triggers: frozenset[str]
+
+
+def read_paused(client: SyncPrefectClient) -> Paused:
+    """What is paused at this moment."""
+    deployments = client.read_deployments()
+    schedules = {
+        (deployment.id, schedule.schedule.model_dump_json())
+        for deployment in deployments
+        for schedule in deployment.schedules
+        if not schedule.active
+    }
+    return Paused(
+        deployments=frozenset(one.id for one in deployments if one.paused),
+        schedules=frozenset(schedules),
+        triggers=frozenset(one.name for one in client.read_automations() if not one.enabled),
+    )
+
+
+def pause_again(client: SyncPrefectClient, paused: Paused) -> list[str]:
+    """Pause what was paused before prefect.yaml was deployed; gives the names."""
+    names = []
+    for deployment in client.read_deployments():
+        if deployment.id in paused.deployments:
+            client.pause_deployment(deployment.id)
+            names.append(deployment.name)
+        for schedule in deployment.schedules:
+            if (deployment.id, schedule.schedule.model_dump_json()) in paused.schedules:
+                client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+                names.append(f"{deployment.name}'s schedule")
+    for automation in client.read_automations():
+        if automation.name in paused.triggers:
+            client.pause_automation(automation.id)
+            names.append(automation.name)
+    return names

@@ -62,7 +62,8 @@ def data_folder(url: str | None) -> Folder:
 @task(task_run_name="generate {recipe.name}")
 def generate_dataset(recipe: Recipe, data: str | None, workers: int) -> DatasetReference:
     """Make the recipe's dataset, or find it made."""
-    progress = watched_stage(f"generate {recipe.name}")
+    what = f"generate {recipe.name}"
+    progress = watched_stage(what, f"generate-{recipe.name.partition('.')[0]}", what)
     dataset = generate(recipe, data_folder(data), workers, progress)
     progress(1, 1)  # also where it was found made
     get_run_logger().info("%s: %d rows, %s", dataset.path, dataset.rows, dataset.digest)

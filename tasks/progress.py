@@ -40,14 +40,20 @@ def stage(name: str) -> Callable[[int, int], None]:
 _SECONDS_BETWEEN_UPDATES = 2.0
 
 
-def watched_stage(name: str) -> Callable[[int, int], None]:
-    """The same for a step that takes long, within a run: also a progress artifact of the run."""
+def watched_stage(name: str, key: str, what: str) -> Callable[[int, int], None]:
+    """The same for a step that takes long, within a run: also a progress artifact of the run.
+
+    Args:
+        name: Name of the stage for the listeners.
+        key: The artifact's, after `progress-`; the same every night, or there would be ever more.
+        what: The artifact's description.
+    """
     listeners = stage(name)
-    key = "progress-" + re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    key = "progress-" + re.sub("[^a-z0-9]+", "-", key.lower())  # what Prefect allows
     artifact = None
     # Without a server the step goes on all the same, unseen
     with suppress(httpx.HTTPError):
-        artifact = create_progress_artifact(0.0, key=key, description=name)
+        artifact = create_progress_artifact(0.0, key=key, description=what)
     shown = time.monotonic()
 
     def report(done: int, total: int) -> None:

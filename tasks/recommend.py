@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 COLUMNS = ("user", "candidates", "step", "history")  # of a request; the first two are required
+ANSWERS = ("slate", "scores")
 BATCH_ROWS = 10_000
 
 
@@ -31,6 +32,8 @@ def recommend(model_uri: str, source: Path, out: Path) -> int:
     import pyarrow.parquet as pq
 
     requests = _open(source)
+    if out.exists() and out.samefile(source):
+        raise InputError(f"OUT: expected another file than IN, got {out}")
     if not out.parent.is_dir():
         raise InputError(f"OUT: expected a folder {out.parent} to write in, found none; make it")
     model = _load(model_uri)
@@ -69,10 +72,13 @@ def _open(source: Path) -> pq.ParquetFile:
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"IN: expected a Parquet file at {source}, got {reason}") from error
+    names = requests.schema_arrow.names
     for name in COLUMNS[:2]:
-        if name not in requests.schema_arrow.names:
-            found = ", ".join(requests.schema_arrow.names)
-            raise InputError(f"{source}: expected a column {name}, got {found}")
+        if name not in names:
+            raise InputError(f"{source}: expected a column {name}, got {', '.join(names)}")
+    for name in ANSWERS:
+        if name in names:
+            raise InputError(f"{source}: expected no column {name}, it is an answer's; rename it")
     return requests
 
 
@@ -98,7 +104,7 @@ def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.
 
     schema = pa.schema([("slate", pa.list_(pa.int64())), ("scores", pa.list_(pa.float64()))])
     start = 0
-    for batch in requests.iter_batches(BATCH_ROWS):
+    for batch in _batches(requests, source):
         asked = [name for name in COLUMNS if name in batch.schema.names]
         # Not `to_pandas`, whose arrays of arrays are taken apart one by one
         frame = pd.DataFrame({name: _values(batch.column(name)) for name in asked})
@@ -113,6 +119,16 @@ def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.
             others = others.append_column(field, column)
         yield others
         start += batch.num_rows
+
+
+def _batches(requests: pq.ParquetFile, source: Path) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    try:
+        yield from requests.iter_batches(BATCH_ROWS)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{source}: cannot read it, it is damaged: {reason}") from error
 
 
 def _values(column: pa.Array) -> list[Any]:

@@ -6,7 +6,7 @@ import inspect
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from prefect import get_run_logger, task
@@ -16,6 +16,7 @@ from slateflow.policies import AnyScorer, ScoringPolicy
 from tasks.champion import CHAMPION, aliased, aliases_locked, promote
 from tasks.evaluate import take_verdict
 from tasks.lineage import model_promoted
+from tasks.model_page import model_description, verdict_tag, version_description
 from tasks.progress import stage
 from tasks.references import (
     CandidateReport,
@@ -24,6 +25,7 @@ from tasks.references import (
     Registration,
     VerdictReport,
 )
+from tasks.report import run_links
 from tasks.retries import RETRIES
 from tasks.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
 
@@ -84,8 +86,9 @@ def _tested_version(
     version = _registered_before(client, name, winner.run_id)
     if version is None:
         model_id = _log_model(client, winner.run_id, weights, example)
+        _create_model(client, name, spec.name)
         version = _create_version(client, name, model_id, winner)
-    _explain(client, name, version, winner, verdict)
+    _explain(client, name, version, winner, verdict, example)
     _ask_once(f"models:/{name}/{version}", example, weights, observation)
     return int(version)
 
@@ -109,15 +112,16 @@ def _log_model(client: MlflowClient, run_id: str, weights: AnyScorer, example: p
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType, Array
 
-    # Of an `Array` MLflow checks every element of every row, which costs many times the scoring.
-    # The recommender checks them itself, in whole columns, and says which row does not fit.
+    # Of an `Array` MLflow checks every element of every row, which costs many times the scoring;
+    # of a number its server takes the whole part. The recommender checks all of them itself, in
+    # whole columns, and says which row does not fit.
     unchecked = AnyType()
     signature = ModelSignature(
         inputs=Schema(
             [
                 ColSpec(unchecked, "user"),
                 ColSpec(unchecked, "candidates"),
-                ColSpec(DataType.long, "step", required=False),
+                ColSpec(unchecked, "step", required=False),
                 ColSpec(unchecked, "history", required=False),
             ]
         ),
@@ -153,14 +157,18 @@ def _registered_before(client: MlflowClient, name: str, run_id: str) -> str | No
     return max((str(version.version) for version in found), key=int, default=None)
 
 
-def _create_version(client: MlflowClient, name: str, model_id: str, winner: CandidateReport) -> str:
+def _create_model(client: MlflowClient, name: str, environment: str) -> None:
+    """Make the registered model where it is missing; what somebody wrote on its page stays."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=model_description(name, environment))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _create_version(client: MlflowClient, name: str, model_id: str, winner: CandidateReport) -> str:
     run = client.get_run(winner.run_id)
     tags = {
         "learner": winner.learner,
@@ -176,40 +184,18 @@ def _create_version(client: MlflowClient, name: str, model_id: str, winner: Cand
 
 
 def _explain(
-    client: MlflowClient, name: str, version: str, winner: CandidateReport, verdict: VerdictReport
+    client: MlflowClient,
+    name: str,
+    version: str,
+    winner: CandidateReport,
+    verdict: VerdictReport,
+    example: pd.DataFrame,
 ) -> None:
     """Write the verdict on the version's page."""
-    tag = json.dumps(_verdict_tag(winner, verdict))
-    client.set_model_version_tag(name, version, "verdict", tag)
-    client.update_model_version(name, version, _description(winner, verdict))
-
-
-def _verdict_tag(winner: CandidateReport, verdict: VerdictReport) -> dict[str, Any]:
-    return {
-        "baseline": verdict.baseline.model_dump(),
-        "optimum": verdict.optimum,
-        "mean": winner.mean,
-        "sem": winner.sem,
-        "uplift": winner.uplift,
-        "ci": winner.ci,
-        "p_value": winner.p_value,
-        "normalised": winner.normalised,
-    }
-
-
-def _description(winner: CandidateReport, verdict: VerdictReport) -> str:
-    """What the version's page in MLflow says: the verdict as a table."""
-    baseline = verdict.baseline
-    low, high = winner.ci
-    score = "" if winner.normalised is None else f", normalised score {winner.normalised:.3f}"
-    return (
-        f"`{winner.learner}` from the logs alone: {winner.uplift:+.2f} "
-        f"[{low:+.2f}, {high:+.2f}] over {baseline.policy}{score}, "
-        f"on {baseline.episodes:,} episodes with the same users.\n\n"
-        "| policy | mean return | s.e.m. |\n|---|---|---|\n"
-        f"| {winner.learner} | {winner.mean:.2f} | {winner.sem:.2f} |\n"
-        f"| {baseline.policy} | {baseline.mean:.2f} | {baseline.sem:.2f} |\n"
-    )
+    client.set_model_version_tag(name, version, "verdict", json.dumps(verdict_tag(winner, verdict)))
+    run, links = client.get_run(winner.run_id), run_links(verdict.candidates)
+    description = version_description(winner, verdict, links, run, example)
+    client.update_model_version(name, version, description)
 
 
 def _ask_once(

@@ -8,9 +8,17 @@ from html import escape
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
+from tasks.past_runs import with_past_runs
 from tasks.references import CandidateReport, PipelineReport, Registration, VerdictReport
 from tasks.retries import RETRIES
-from tasks.tracking import mlflow_client, public, run_url, tracking_uri, version_url
+from tasks.tracking import (
+    experiment_url,
+    mlflow_client,
+    public,
+    run_url,
+    tracking_uri,
+    version_url,
+)
 
 
 @task(task_run_name="report {report.environment}", **RETRIES)
@@ -20,14 +28,13 @@ def publish_report(report: PipelineReport) -> str:
     Returns:
         The markdown.
     """
-    client = mlflow_client()
-    links = {c.run_id: run_url(client, c.run_id) for c in report.candidates}
-    markdown = render_markdown(report, links, public(tracking_uri()))
-    create_markdown_artifact(
-        markdown,
-        key=f"slateflow-{report.environment}",
-        description=f"Verdict on {report.environment}",
-    )
+    key = f"slateflow-{report.environment}"
+    links, store = run_links(report.candidates), public(tracking_uri())
+    experiment = experiment_url(mlflow_client(), report.environment)
+    page = render_markdown(report, links, store, experiment)
+    markdown = with_past_runs(page, key, report, final_state(report))
+    description = f"{report.environment}: {verdict_line(report)}"
+    create_markdown_artifact(markdown, key=key, description=description)
     return markdown
 
 
@@ -38,34 +45,44 @@ def publish_verdict(environment: str, verdict: VerdictReport) -> str:
     Returns:
         The markdown.
     """
-    client = mlflow_client()
-    links = {c.run_id: run_url(client, c.run_id) for c in verdict.candidates}
     winner = verdict.winner
-    title = "no winner" if winner is None else f"{winner.learner} wins"
-    markdown = "\n".join([f"# {environment}: {title}", "", *_table(verdict, links), ""])
-    create_markdown_artifact(
-        markdown, key=f"verdict-{environment}", description=f"Verdict on {environment}"
-    )
+    title = f"{environment}: {'no winner' if winner is None else f'{winner.learner} wins'}"
+    table = verdict_table(verdict, run_links(verdict.candidates))
+    markdown = "\n".join([f"# {title}", "", *table, ""])
+    create_markdown_artifact(markdown, key=f"verdict-{environment}", description=title)
     return markdown
 
 
-def render_markdown(report: PipelineReport, links: dict[str, str | None], store: str) -> str:
+def run_links(candidates: list[CandidateReport]) -> dict[str, str | None]:
+    """Address of each candidate's page in MLflow, by run id; None where MLflow is no server."""
+    client = mlflow_client()
+    return {one.run_id: run_url(client, one.run_id) for one in candidates}
+
+
+def render_markdown(
+    report: PipelineReport,
+    links: dict[str, str | None],
+    store: str,
+    experiment: str | None,
+) -> str:
     """The report as markdown.
 
     Args:
         report: What to show.
         links: Address of each run's page, by run id; None where MLflow is no server.
         store: MLflow's tracking URI.
+        experiment: Address of the page with all trainings; None where MLflow is no server.
     """
     baseline = report.baseline
     optimum = "not known" if report.optimum is None else f"{report.optimum:.2f}"
     champion = report.champion
+    trainings = f"experiment `slateflow-{report.environment}`"
     lines = [
         f"# {report.environment}: {verdict_line(report)}",
         "",
         f"![Mean return by policy]({svg_data_uri(return_chart(report))})",
         "",
-        *_table(report, links),
+        *verdict_table(report, links),
         "",
         f"- Optimum: {optimum}. {baseline.episodes:,} episodes each, on the same users.",
         f"- Dataset: `{report.dataset.path}`, {report.dataset.rows:,} rows, "
@@ -79,13 +96,15 @@ def render_markdown(report: PipelineReport, links: dict[str, str | None], store:
             else []
         ),
         *_registered_line(report, store),
-        f"- MLflow: {store}, experiment `slateflow-{report.environment}`.",
+        f"- MLflow: {f'[{trainings}]({experiment})' if experiment else f'{store}, {trainings}'}.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _table(report: PipelineReport | VerdictReport, links: dict[str, str | None]) -> list[str]:
-    """One row a candidate, and the baseline."""
+def verdict_table(
+    report: PipelineReport | VerdictReport, links: dict[str, str | None]
+) -> list[str]:
+    """Lines of markdown: one row a candidate, and the baseline."""
     rows = [
         "| learner | return | uplift over random (95%) | p (Holm) | normalised | train s | |",
         "|---|---|---|---|---|---|---|",
@@ -97,14 +116,21 @@ def _table(report: PipelineReport | VerdictReport, links: dict[str, str | None])
         rows.append(
             f"| {name} | {candidate.mean:.2f} ± {candidate.sem:.2f} "
             f"| {candidate.uplift:+.2f} [{candidate.ci[0]:+.2f}, {candidate.ci[1]:+.2f}] "
-            f"| {candidate.p_value:.2g} | {score} | {candidate.train_seconds:.1f} "
+            f"| {p_value(candidate.p_value)} | {score} | {candidate.train_seconds:.1f} "
             f"| {judged(candidate)} |"
         )
     baseline = report.baseline
+    zero = "" if report.optimum is None else "0.000"
     rows.append(
-        f"| {baseline.policy} | {baseline.mean:.2f} ± {baseline.sem:.2f} | | | 0 | | baseline |"
+        f"| {baseline.policy} | {baseline.mean:.2f} ± {baseline.sem:.2f} "
+        f"| | | {zero} | | baseline |"
     )
     return rows
+
+
+def p_value(value: float) -> str:
+    """A p-value as text; below 1e-99 it is no number any more."""
+    return "<1e-99" if value < 1e-99 else f"{value:.1g}"
 
 
 def _registered_line(report: PipelineReport, store: str) -> list[str]:

@@ -211,22 +211,25 @@ def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
 
 def run_url(client: MlflowClient, run_id: str) -> str | None:
     """Address of the run's page; None where MLflow is no server."""
-    uri = _without_user(tracking_uri())
-    if not uri.startswith("http"):
-        return None
     experiment = client.get_run(run_id).info.experiment_id
-    return (
-        f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
-    )
+    return _page(tracking_uri(), f"experiments/{experiment}/runs/{run_id}")
+
+
+def experiment_url(client: MlflowClient, environment: str) -> str | None:
+    """Address of the page with the environment's runs; None where MLflow is no server."""
+    return _page(tracking_uri(), f"experiments/{experiment_id(client, environment)}/runs")
 
 
 def version_url(store: str, name: str, version: int) -> str | None:
     """Address of a registered version's page; None where MLflow is no server."""
+    return _page(store, f"models/{name}/versions/{version}")
+
+
+def _page(store: str, path: str) -> str | None:
     if not store.startswith("http"):
         return None
     # Without the workflow type MLflow opens its pages for language models
-    page = f"#/models/{name}/versions/{version}?workflowType=machine_learning"
-    return f"{_without_user(store).rstrip('/')}/{page}"
+    return f"{_without_user(store).rstrip('/')}/#/{path}?workflowType=machine_learning"
 
 
 def _without_user(address: str) -> str:

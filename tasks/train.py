@@ -49,7 +49,8 @@ def train_learner(
             f"{dataset.path}: expected digest {dataset.digest}, got {opened.digest}; "
             "the dataset was replaced since it was generated, start again"
         )
-    progress = watched_stage(f"train {learner}")
+    key, what = f"train-{learner}-{opened.spec.name}", f"train {learner} on {dataset_name(dataset)}"
+    progress = watched_stage(f"train {learner}", key, what)
     digest = training_digest(opened, learner, config.parameters(), seed)
     model = _newest(client, opened, learner, f"tags.`{TRAINING}` = '{digest}'")
     if model is not None:

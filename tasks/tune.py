@@ -44,7 +44,8 @@ def tune_learner(
     client, opened = mlflow_client(), Dataset.open(dataset.path)
     study = Study(client, opened, learner, seed)
     done = {trial.number: (trial, run_id) for trial, run_id in study.finished()}
-    progress = watched_stage(f"tune {learner}")
+    key, what = f"tune-{learner}-{opened.spec.name}", f"tune {learner} on {dataset_name(dataset)}"
+    progress = watched_stage(f"tune {learner}", key, what)
 
     def finished(trial: Trial) -> None:
         done[trial.number] = (trial, study.log(trial))

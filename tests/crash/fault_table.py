@@ -127,7 +127,7 @@ class Bench:
         if stage == "generate":
             return any(folder.rglob("*.parquet")) and not (folder / MANIFEST).exists()
         if stage == "train":
-            key = ArtifactFilterKey(any_=["progress-train-bc"])
+            key = ArtifactFilterKey(any_=[f"progress-train-bc-{ENVIRONMENT}"])
             done = [
                 artifact.data
                 for artifact in self.prefect.read_artifacts(artifact_filter=ArtifactFilter(key=key))

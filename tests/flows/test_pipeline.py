@@ -126,6 +126,19 @@ def test_the_version_explains_itself_and_carries_no_pickle(report, client):
     assert json.loads(version.tags["recipe"])["episodes"] == EPISODES
     verdict = json.loads(version.tags["verdict"])
     assert verdict["uplift"] == next(c.uplift for c in report.candidates if c.winner)
+    for candidate in report.candidates:
+        row = f"| {candidate.learner} | {candidate.mean:.2f} ± {candidate.sem:.2f} |"
+        assert row in version.description
+    assert f"{report.dataset.rows:,} rows, {EPISODES} episodes" in version.description
+    assert report.dataset.digest in version.description
+    # What it shows as a request is one
+    (request,) = re.findall("```json\n(.*)\n```", version.description)
+    model = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+    answer = model.predict(pd.DataFrame(json.loads(request)["dataframe_records"]))
+    assert len(answer["scores"][0]) == 3
+    assert (
+        f'load_model("models:/{MODEL}@champion")' in client.get_registered_model(MODEL).description
+    )
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL}@champion"))
     names = [path.name for path in folder.rglob("*")]
     assert not [name for name in names if name.endswith((".pkl", ".pickle"))]
@@ -228,10 +241,53 @@ def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, da
         )  # fmt: skip
 
     name = "slateflow-modified-lts-10-1"
-    assert run("linucb").registered.version == 1
-    assert run("fitted-q").registered.version == 2
+    first, second = run("linucb"), run("fitted-q")
+    assert first.registered.version == 1
+    assert second.registered.version == 2
     assert int(client.get_model_version_by_alias(name, "champion").version) == 2
     assert int(client.get_model_version_by_alias(name, "previous").version) == 1
+    (before,) = re.findall(
+        "The champion before it, version 1: (.*) ±", client.get_model_version(name, "2").description
+    )
+    assert before == f"{second.champion.mean:.2f}"
+    check_trend(name, [second, first])
+
+
+def check_trend(key: str, reports) -> None:
+    """The newest report has a row of every run, the newest first."""
+    from prefect.artifacts import Artifact
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as prefect:
+        runs = {str(run.id): run for run in prefect.read_flow_runs()}
+    lines = str(Artifact.get(key).data).partition("## This run and those before")[2].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "](" in line]
+    assert len(rows) == len(reports)
+    for row, found in zip(rows, reports, strict=True):
+        moment, run_id = re.fullmatch(r"\[(.*)\]\(/runs/flow-run/(.*)\)", row[0]).groups()
+        assert runs[run_id].name == f"pipeline {found.environment}"
+        assert moment == f"{runs[run_id].expected_start_time:%Y-%m-%d %H:%M}"
+        best = found.candidates[0]
+        assert row[1] == best.learner
+        assert row[2] == f"{best.mean:.2f} ± {best.sem:.2f}"
+        assert row[3].startswith(f"{best.uplift:+.2f} ")
+        assert row[6] == "Promoted"
+
+
+def test_a_run_that_reports_again_has_one_row(report):
+    from prefect import flow
+
+    from tasks.past_runs import past_rows
+    from tasks.report import publish_report
+
+    @flow(name="reporting")
+    def reporting() -> tuple[str, str]:
+        other = report.model_copy(update={"environment": "reported-twice"})
+        return publish_report(other), publish_report(other)
+
+    first, second = reporting()
+    assert len(past_rows(first)) == 1
+    assert past_rows(second) == past_rows(first)
 
 
 def test_nobody_better_than_random_registers_nothing(embedded, client):
@@ -309,10 +365,11 @@ def test_every_verdict_has_a_name(report, registered, champion, name):
 def test_long_steps_have_progress_artifacts_that_end_at_all(report):
     from prefect.artifacts import Artifact
 
-    name = f"modified-lts-20-2-episodes-{EPISODES}-seed-{SEED}"
-    for key in (f"progress-generate-{name}", "progress-train-fitted-q"):
-        artifact = Artifact.get(key)
-        assert artifact is not None, key
+    name = f"modified-lts-20-2.episodes-{EPISODES}.seed-{SEED}"
+    for step, what in (("generate", "generate"), ("train-fitted-q", "train fitted-q on")):
+        artifact = Artifact.get(f"progress-{step}-modified-lts-20-2")
+        assert artifact is not None, step
+        assert artifact.description == f"{what} {name}"
         assert artifact.type == "progress"
         assert float(artifact.data) == 100.0
 
@@ -322,7 +379,9 @@ def test_the_report_links_runs_and_the_registered_version(report):
 
     server = "http://127.0.0.1:5000"
     links = {c.run_id: f"{server}/#/runs/{c.run_id}" for c in report.candidates}
-    markdown = render_markdown(report, links, server)
+    experiment = f"{server}/#/experiments/1/runs?workflowType=machine_learning"
+    markdown = render_markdown(report, links, server, experiment)
+    assert f"- MLflow: [experiment `{MODEL}`]({experiment})." in markdown
     for candidate in report.candidates:
         assert f"[{candidate.learner}]({links[candidate.run_id]})" in markdown
     page = f"{server}/#/models/{MODEL}/versions/1?workflowType=machine_learning"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,13 +82,66 @@ def test_a_wrong_row_leaves_the_old_answers(scorer, requests, capsys):
         (MODEL_URI, "text.parquet", "out.parquet", "expected a Parquet file"),
         (MODEL_URI, "other.parquet", "out.parquet", "expected a column candidates, got user, id"),
         (MODEL_URI, "in.parquet", "none/out.parquet", "found none; make it"),
+        (MODEL_URI, "empty.parquet", "out.parquet", "expected a Parquet file"),
+        (MODEL_URI, "rowless.parquet", "out.parquet", "expected requests, got a file without rows"),
+        (MODEL_URI, "answered.parquet", "out.parquet", "expected no column slate"),
+        (MODEL_URI, "damaged.parquet", "out.parquet", "damaged.parquet: cannot read it"),
+        (MODEL_URI, ".", "out.parquet", "expected a Parquet file"),
+        (MODEL_URI, "in.parquet", "in.parquet", "expected another file than IN"),
+        (MODEL_URI, "in.parquet", "folder", "cannot write"),
     ],
 )
 def test_bad_input_is_one_line(scorer, requests, capsys, model, source, out, part):
     folder = requests[0].parent
-    (folder / "text.parquet").write_text("no Parquet")
-    pq.write_table(pa.table({"user": [[0.5]], "id": [1]}), folder / "other.parquet")
+    make_wrong_files(requests[0])
+    before = {file.name: content(file) for file in folder.iterdir()}
     assert main(["recommend", "--model", model, str(folder / source), str(folder / out)]) == 2
-    lines = [row for row in capsys.readouterr().err.splitlines() if "slateflow:" in row]
-    assert len(lines) == 1
-    assert part in lines[0]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = [row for row in captured.err.splitlines() if "slateflow:" in row]
+    assert part in line
+    assert {file.name: content(file) for file in folder.iterdir()} == before
+
+
+def make_wrong_files(good: Path) -> None:
+    """Files that are no requests, beside one with requests."""
+    folder, whole = good.parent, good.read_bytes()
+    (folder / "folder").mkdir()
+    (folder / "text.parquet").write_text("no Parquet")
+    (folder / "empty.parquet").touch()
+    # The end, which says where everything is, is whole; the rows are not
+    (folder / "damaged.parquet").write_bytes(bytes(len(whole) // 2) + whole[len(whole) // 2 :])
+    pq.write_table(pa.table({"user": [[0.5]], "id": [1]}), folder / "other.parquet")
+    pq.write_table(pq.read_table(good).slice(0, 0), folder / "rowless.parquet")
+    answered = pq.read_table(good).append_column("slate", pa.array([[0]] * ROWS))
+    pq.write_table(answered, folder / "answered.parquet")
+
+
+def content(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "part"),
+    [
+        ("user", [0.5, 0.5], "user, row 0: expected 1 numbers"),
+        ("user", [["half"], ["half"]], "user, row 0: expected 1 numbers, got ['half']"),
+        ("user", [[0.5], None], "user, row 1: expected 1 numbers"),
+        ("candidates", [[0.1], [0.2]], "candidates, row 0: expected N × 1 numbers"),
+        ("candidates", [[[0.1]], []], "candidates, row 1: expected N × 1 numbers, got 0 × 1"),
+        ("candidates", [[[0.1], [0.2, 0.3]], [[0.1]]], "candidates, row 0: expected N × 1 numbers"),
+        ("candidates", [[[0.1]], [[float("nan")]]], "candidates, row 1: expected finite numbers"),
+        ("step", [1, -1], "step, row 1: expected a whole number from 0, got -1"),
+        ("step", [1.0, 1.5], "step, row 1: expected a whole number from 0, got 1.5"),
+        ("step", ["soon", "later"], "step, row 0: expected a whole number from 0, got soon"),
+    ],
+)
+def test_a_wrong_column_is_one_line(scorer, tmp_path, capsys, column, values, part):
+    columns = {"user": [[0.5]] * 2, "candidates": [[[0.1], [0.2]]] * 2, column: values}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    command = ["recommend", "--model", MODEL_URI, str(tmp_path / "in.parquet")]
+    assert main([*command, str(tmp_path / "out.parquet")]) == 2
+    (line,) = [row for row in capsys.readouterr().err.splitlines() if "slateflow:" in row]
+    assert f"{tmp_path}/in.parquet, in the rows from 0: " in line
+    assert part in line
+    assert [file.name for file in tmp_path.iterdir()] == ["in.parquet"]

@@ -65,10 +65,11 @@ def test_single_batched_ragged_and_very_long_requests(served):
 def test_a_request_without_a_step_is_at_the_beginning(served):
     scorer, address = served
     row = {key: value for key, value in GOOD.items() if key != "step"}
-    status, document = ask(address, {"dataframe_records": [row]})
-    assert status == 200
     scores = expected_scores(scorer, {**row, "step": 0})
-    np.testing.assert_allclose(document["predictions"][0]["scores"], scores, rtol=1e-12)
+    for batch in ([row], [{**row, "step": None}, GOOD]):
+        status, document = ask(address, {"dataframe_records": batch})
+        assert status == 200
+        np.testing.assert_allclose(document["predictions"][0]["scores"], scores, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,15 @@ def test_a_request_without_a_step_is_at_the_beginning(served):
         ({"candidates": [[True]]}, "candidates, row 1: expected N × 1 numbers, got [[True]]"),
         ({"candidates": [[float("inf")]]}, "candidates, row 1: expected finite numbers"),
         ({"candidates": "kale"}, "candidates, row 1: expected N × 1 numbers, got"),
-        ({"step": -1}, "step: expected whole numbers from 0"),
-        ({"step": "soon"}, "step"),
+        ({"candidates": [[float("nan")]]}, "candidates, row 1: expected finite numbers"),
+        ({"candidates": [[None]]}, "candidates, row 1: expected N × 1 numbers"),
+        ({"candidates": [[[0.9]]]}, "candidates, row 1: expected N × 1 numbers"),
+        ({"candidates": None}, "candidates, row 1: expected N × 1 numbers"),
+        ({"step": 1.5}, "step, row 1: expected a whole number from 0, got 1.5"),
+        ({"step": -1}, "step, row 1: expected a whole number from 0, got -1"),
+        ({"step": "soon"}, "step, row 1: expected a whole number from 0, got soon"),
+        ({"step": [17]}, "step, row 1: expected a whole number from 0, got [17]"),
+        ({"step": 1e300}, "step, row 1: expected a whole number from 0, got 1e+300"),
     ],
 )
 def test_a_wrong_request_is_refused_with_a_sentence(served, change, sentence):
@@ -112,3 +120,15 @@ def test_another_document_is_refused(served, body):
     status, document = ask(address, body)
     assert 400 <= status < 500, document
     assert "Traceback" not in json.dumps(document)
+
+
+def test_a_body_that_is_no_json_is_refused(served):
+    _, address = served
+    request = urllib.request.Request(
+        f"{address}/invocations", b"{user:", {"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request):
+        pass
+    with refused.value as answer:
+        assert answer.code == 400
+        assert b"Traceback" not in answer.read()

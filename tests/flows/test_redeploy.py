@@ -1,0 +1,140 @@
+"""prefect.yaml changes under a real `slateflow up`: what is renamed, removed or paused by hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.up import _deploy
+from slateflow.errors import InputError
+from tasks import deployments
+from tasks.tracking import PROJECT
+from tests.up import Up
+
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def client(up):
+    """A client of its Prefect server."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(up.api) as client:
+        yield client
+
+
+@pytest.fixture
+def project(up, tmp_path, monkeypatch):
+    """A project of the same flows whose prefect.yaml can be changed; undone afterwards."""
+    for room in ("flows", "tasks", "slateflow", "datasets", "mlflow"):
+        (tmp_path / room).symlink_to(PROJECT / room)
+    with monkeypatch.context() as patch:
+        patch.setattr(deployments, "PROJECT", tmp_path)
+        patch.setattr("flows.up.PROJECT", tmp_path)
+        yield tmp_path
+    deploy(up)
+    up.pause_schedules()
+
+
+def deploy(up: Up) -> None:
+    """What `slateflow up` does when its servers answer."""
+    _deploy({**os.environ, "PREFECT_API_URL": up.api})
+
+
+def write(project: Path, change) -> None:
+    """Give the project a prefect.yaml whose deployments, by flow and name, were changed."""
+    document = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    entries = {
+        (one["entrypoint"].rpartition(":")[2], one["name"]): one for one in document["deployments"]
+    }
+    change(entries)
+    document["deployments"] = list(entries.values())
+    (project / "prefect.yaml").write_text(yaml.safe_dump(document))
+
+
+def deployed(client) -> dict[str, object]:
+    """Its deployments, as `flow/name`."""
+    flows = {flow.id: flow.name for flow in client.read_flows()}
+    return {f"{flows[one.flow_id]}/{one.name}": one for one in client.read_deployments()}
+
+
+def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
+    up, client, project, capsys
+):
+    def change(entries):
+        entries["pipeline", "nightly-lts-10-1"]["name"] = "every-night-lts-10-1"
+        entries["train", "fresh"]["name"] = "renamed"  # with its trigger
+        del entries["register", "fresh"]
+
+    before = deployed(client)
+    write(project, change)
+    deploy(up)
+    after = deployed(client)
+    gone = {"pipeline/nightly-lts-10-1", "train/fresh", "register/fresh"}
+    assert set(before) - set(after) == gone
+    assert set(after) - set(before) == {"pipeline/every-night-lts-10-1", "train/renamed"}
+    assert capsys.readouterr().out.count("prefect.yaml has it no longer") == len(gone)
+    (schedule,) = after["pipeline/every-night-lts-10-1"].schedules
+    assert schedule.schedule.cron == "30 4 * * *"
+    # One trigger for each that is left, and it starts the new deployment
+    started = {
+        automation.name: {action.deployment_id for action in automation.actions}
+        for automation in client.read_automations()
+    }
+    assert started == {
+        "train on fresh logs": {after["train/renamed"].id},
+        "evaluate fresh models": {after["evaluate/fresh"].id},
+    }
+    # Nothing is left that would run when the old schedule comes due
+    for run in client.read_flow_runs():
+        assert run.deployment_id not in {before[name].id for name in gone} or not (
+            run.state.is_scheduled()
+        )
+
+
+def test_what_somebody_paused_stays_paused(up, client, project, capsys):
+    write(project, lambda entries: None)
+    deploy(up)
+    quiet = {"pipeline/nightly-lts-10-1", "pipeline/nightly-lts-20-2"}
+    for name, one in deployed(client).items():
+        for schedule in one.schedules if name in quiet else ():
+            client.update_deployment_schedule(one.id, schedule.id, active=False)
+    client.pause_automation(trigger(client, "evaluate fresh models").id)
+    on = "pipeline/weekly-interest-evolution"
+    up.post(f"deployments/{deployed(client)[on].id}/resume_deployment", None)
+    capsys.readouterr()
+    deploy(up)
+    found = deployed(client)
+    active = {name for name, one in found.items() for s in one.schedules if s.active}
+    assert active == {name for name, one in found.items() if one.schedules} - quiet
+    # All are paused in tests, but for the one that goes on
+    assert [name for name, one in found.items() if not one.paused] == [on]
+    paused = trigger(client, "evaluate fresh models")
+    assert not paused.enabled
+    assert trigger(client, "train on fresh logs").enabled
+    said = {line for line in capsys.readouterr().out.splitlines() if "stays paused" in line}
+    assert said == {
+        *(f"{one.name} stays paused" for name, one in found.items() if name != on),
+        *(f"{name.partition('/')[2]}'s schedule stays paused" for name in quiet),
+        "evaluate fresh models stays paused",
+    }
+    client.resume_automation(paused.id)  # the other tests need it
+
+
+def trigger(client, name: str):
+    """The automation of that name."""
+    (found,) = [one for one in client.read_automations() if one.name == name]
+    return found
+
+
+def test_a_pool_of_another_type_is_named(up, client, monkeypatch):
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    client.create_work_pool(WorkPoolCreate(name="other", type="docker"))
+    monkeypatch.setattr(deployments, "POOL", "other")
+    with pytest.raises(InputError, match="work pool other: expected one of type process, got dock"):
+        deployments.ensure_pool(client)
+    client.delete_work_pool("other")

@@ -1,0 +1,91 @@
+"""What `slateflow up` refuses before it starts anything: one line, and no process left."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.servers import BIN, free_port
+from tests.up import command_line
+
+
+def refused(folder: str | Path, *options: str, **environment: str) -> str:
+    """The one line of a `slateflow up` that is refused."""
+    command = [str(BIN / "slateflow"), "up", "--folder", str(folder), *options]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    left = [
+        pid for pid in Path("/proc").glob("[0-9]*") if str(folder) in command_line(int(pid.name))
+    ]
+    assert left == []
+    return line.removeprefix("slateflow: ")
+
+
+def ports(prefect: int | None = None, mlflow: int | None = None) -> list[str]:
+    """Options of ports that are free, where none are given."""
+    chosen = [free_port() if port is None else port for port in (prefect, mlflow)]
+    return ["--prefect-port", str(chosen[0]), "--mlflow-port", str(chosen[1])]
+
+
+@pytest.mark.parametrize("flag", ["--prefect-port", "--mlflow-port"])
+def test_a_port_on_which_somebody_listens(tmp_path, flag):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = refused(tmp_path, *(ports(port) if "prefect" in flag else ports(None, port)))
+    assert f"expected port {port} of 127.0.0.1 to be free, got: Address already in use" in line
+    assert line.endswith(f"choose another with {flag}")
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_number_that_is_no_port(tmp_path, port):
+    expected = f"--mlflow-port: expected a port from 1 to 65535, got {port}"
+    assert refused(tmp_path, *ports(None, port)) == expected
+
+
+def test_one_port_for_both(tmp_path):
+    port = free_port()
+    expected = f"--mlflow-port: expected another than Prefect's, got {port}"
+    assert refused(tmp_path, *ports(port, port)) == expected
+
+
+@pytest.mark.parametrize(
+    ("server", "driver", "variable"),
+    [
+        ("prefect", "asyncpg", "PREFECT_SERVER_DATABASE_CONNECTION_URL"),
+        ("mlflow", "psycopg", "MLFLOW_BACKEND_STORE_URI"),
+    ],
+)
+def test_a_database_that_refuses_the_connection(tmp_path, server, driver, variable):
+    port = free_port()
+    url = f"postgresql+{driver}://somebody:secret@127.0.0.1:{port}/{server}"
+    expected = (
+        f"--{server}-database: expected a database at 127.0.0.1:{port}, got: Connection refused; "
+        "start it or give another"
+    )
+    assert refused(tmp_path, *ports(), f"--{server}-database", url) == expected
+    assert refused(tmp_path, *ports(), **{variable: url}) == expected
+
+
+def test_an_address_that_is_none(tmp_path):
+    line = refused(tmp_path, *ports(), "--mlflow-database", "postgresql://somebody:secret@[::1/x")
+    assert (
+        line == "--mlflow-database: expected such as postgresql+…://HOST/NAME, got Invalid IPv6 URL"
+    )
+
+
+def test_a_folder_that_cannot_be_made_or_written(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    line = refused(tmp_path / "file" / "folder")
+    assert line.startswith(f"--folder: expected one to write in, got {tmp_path}/file/folder: ")
+    if Path("/proc/self").is_dir():  # there, but nobody can make a file in it
+        assert refused("/proc/self").startswith("--folder: expected one to write in, got /proc/")
