@@ -114,7 +114,8 @@ class InterestExplorationSpec(EnvironmentSpec):
         topic_distribution: Shares of the topics among documents.
         topic_quality_mean: Mean log quality of the documents of a topic.
         topic_quality_stddev: Its standard deviation.
-        step_limit: Steps after which an episode is truncated.
+        step_limit: Steps after which an episode is truncated. What kind of user it is shows in the
+            clicks of the session only, so the default leaves time to find out.
     """
 
     world: ClassVar[str] = "interest_exploration"
@@ -127,7 +128,7 @@ class InterestExplorationSpec(EnvironmentSpec):
     topic_distribution: tuple[float, ...] = (0.2, 0.8)
     topic_quality_mean: tuple[float, ...] = (0.8, 0.2)
     topic_quality_stddev: tuple[float, ...] = (0.1, 0.1)
-    step_limit: int = 100
+    step_limit: int = 300
 
     def __post_init__(self) -> None:
         super().__post_init__()

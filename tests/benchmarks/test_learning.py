@@ -56,8 +56,8 @@ WORLDS = {
         "SlateQ 174.6; quality ranking 264.2, tuned index 280.4",
     ),
     # RecSim's users never leave; the longer they stay, the more their clicks tell.
-    "interest-exploration": World(500, 10_000, overrides={"step_limit": 300}),
-    "interest-exploration, 100 steps": World(1000, 20_000),
+    "interest-exploration": World(500, 10_000),
+    "interest-exploration, 100 steps": World(1000, 20_000, overrides={"step_limit": 100}),
 }
 
 

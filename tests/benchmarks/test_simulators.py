@@ -157,7 +157,7 @@ def draws(steps: int = 600_000) -> int:
 
 @pytest.mark.parametrize(
     ("name", "episodes"),
-    [("modified-lts-20-2", 24_000), ("interest-evolution", 6_000), ("interest-exploration", 6_000)],
+    [("modified-lts-20-2", 24_000), ("interest-evolution", 6_000), ("interest-exploration", 2_000)],
 )
 def test_generation_against_recsim_and_the_floor(name, episodes, tmp_path, show):
     recipe = Recipe("floor", name, 1_000, 0, HALVES)

@@ -28,7 +28,7 @@ def test_presets_are_the_worlds_that_were_published():
 
 def test_interest_exploration_has_recsims_defaults():
     spec = PRESETS["interest-exploration"]
-    assert (spec.num_candidates, spec.slate_size, spec.horizon) == (10, 3, 100)
+    assert (spec.num_candidates, spec.slate_size, spec.horizon) == (10, 3, 300)
     assert (spec.user_size, spec.document_size) == (0, 3)
     recsim = load_recsim().interest_exploration
     users = recsim.IEClusterUserSampler()

@@ -27,7 +27,7 @@ CASES = {
 def served(request, tmp_path_factory):
     """A world, a trained scorer, and the recommender with its weights."""
     folder = tmp_path_factory.mktemp("served")
-    recipe = Recipe("r", request.param, 60, 3, {"random": 0.5, "greedy": 0.5})
+    recipe = Recipe("r", request.param, 20, 3, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(folder)))
     scorer, _ = train(dataset, CASES[request.param], seed=0)
     scorer.save(folder / "scorer.npz")

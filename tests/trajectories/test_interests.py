@@ -11,14 +11,14 @@ from slateflow.trajectories import Dataset, Folder, generate
 from slateflow.trajectories.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "datasets"
-WORLDS = ["interest-evolution", "interest-exploration"]
+EPISODES = {"interest-evolution": 1_000, "interest-exploration": 500}
 
 
-@pytest.fixture(scope="module", params=WORLDS)
+@pytest.fixture(scope="module", params=EPISODES)
 def dataset(request, tmp_path_factory) -> Dataset:
     """A small dataset by the recipe of a world."""
     recipe = read_recipe(RECIPES, request.param)
-    assert recipe.episodes == 1_000
+    assert recipe.episodes == EPISODES[request.param]
     return generate(recipe.varied(episodes=30), Folder(str(tmp_path_factory.mktemp("data"))))
 
 
