@@ -381,7 +381,7 @@ def test_the_report_links_runs_and_the_registered_version(report):
     links = {c.run_id: f"{server}/#/runs/{c.run_id}" for c in report.candidates}
     experiment = f"{server}/#/experiments/1/runs?workflowType=machine_learning"
     markdown = render_markdown(report, links, server, experiment)
-    assert f"- MLflow: [experiment `{MODEL}`]({experiment})." in markdown
+    assert f"- MLflow: [experiment {MODEL}]({experiment})." in markdown
     for candidate in report.candidates:
         assert f"[{candidate.learner}]({links[candidate.run_id]})" in markdown
     page = f"{server}/#/models/{MODEL}/versions/1?workflowType=machine_learning"
