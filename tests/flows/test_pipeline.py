@@ -270,8 +270,7 @@ def check_trend(key: str, reports) -> None:
         best = found.candidates[0]
         assert row[1] == best.learner
         assert row[2] == f"{best.mean:.2f} ± {best.sem:.2f}"
-        assert row[3].startswith(f"{best.uplift:+.2f} ")
-        assert row[6] == "Promoted"
+        assert row[3:] == [f"{best.uplift:+.2f}", f"{best.normalised:.3f}", "Promoted"]
 
 
 def test_a_run_that_reports_again_has_one_row(report):
