@@ -12,9 +12,7 @@ from prefect.runtime import flow_run
 from tasks.references import PipelineReport
 
 _HEADING = "## This run and those before"
-_COLUMNS = (
-    "| run | best | return | uplift over random (95%) | normalised | champion before | verdict |"
-)
+_COLUMNS = "| run | best | return | uplift | normalised | verdict |"  # more are cut off by the UI
 _KEPT = 30
 
 
@@ -32,7 +30,7 @@ def with_past_runs(markdown: str, key: str, report: PipelineReport, verdict: str
     # The report of a run that is retried takes the place of its first
     past = [row for row in rows if f"({_address()})" not in row]
     rows = [_row(report, verdict), *past][:_KEPT]
-    return "\n".join([markdown, _HEADING, "", _COLUMNS, "|---|---|---|---|---|---|---|", *rows, ""])
+    return "\n".join([markdown, _HEADING, "", _COLUMNS, "|---|---|---|---|---|---|", *rows, ""])
 
 
 def past_rows(markdown: str) -> list[str]:
@@ -44,13 +42,9 @@ def past_rows(markdown: str) -> list[str]:
 def _row(report: PipelineReport, verdict: str) -> str:
     best = report.candidates[0]
     score = "" if best.normalised is None else f"{best.normalised:.3f}"
-    champion = report.champion
-    before = "" if champion is None else f"version {champion.version}, {champion.mean:.2f}"
     return (
         f"| [{flow_run.scheduled_start_time:%Y-%m-%d %H:%M}]({_address()}) | {best.learner} "
-        f"| {best.mean:.2f} ± {best.sem:.2f} "
-        f"| {best.uplift:+.2f} [{best.ci[0]:+.2f}, {best.ci[1]:+.2f}] | {score} "
-        f"| {before} | {verdict} |"
+        f"| {best.mean:.2f} ± {best.sem:.2f} | {best.uplift:+.2f} | {score} | {verdict} |"
     )
 
 

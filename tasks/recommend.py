@@ -83,12 +83,13 @@ def _open(source: Path) -> pq.ParquetFile:
 
 
 def _load(model_uri: str) -> Any:
+    """The recommender itself: it checks every row, and MLflow would do so value by value."""
     mlflow_client()
     import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
-        return mlflow.pyfunc.load_model(model_uri)
+        return mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -109,7 +110,7 @@ def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.
         # Not `to_pandas`, whose arrays of arrays are taken apart one by one
         frame = pd.DataFrame({name: _values(batch.column(name)) for name in asked})
         try:
-            answers = model.predict(frame)
+            answers = model.predict(None, frame)
         except MlflowException as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{source}, in the rows from {start}: {reason}") from error

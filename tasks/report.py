@@ -76,7 +76,7 @@ def render_markdown(
     baseline = report.baseline
     optimum = "not known" if report.optimum is None else f"{report.optimum:.2f}"
     champion = report.champion
-    trainings = f"experiment `slateflow-{report.environment}`"
+    trainings = f"experiment slateflow-{report.environment}"
     lines = [
         f"# {report.environment}: {verdict_line(report)}",
         "",

@@ -11,12 +11,16 @@ import os
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tasks.recommend import recommend
 from tests.registry.published import MODEL_URI, publish_champion
 from tests.servers import model_server
 
@@ -115,3 +119,17 @@ def test_batches(scorer):
     for name, median in medians.items():
         ratio = median / medians["bare NumPy and frames"]
         print(f"{name:40s} {ROWS / median:12,.0f} {ratio:7.1f}")
+
+
+def test_a_file(scorer, tmp_path):
+    rows = 20 * ROWS
+    rng = np.random.default_rng(0)
+    columns = {
+        "user": rng.random((rows, 1)).tolist(),
+        "candidates": rng.random((rows, CANDIDATES, 1)).tolist(),
+        "step": rng.integers(0, 120, rows).tolist(),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    answer = partial(recommend, MODEL_URI, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    median = np.median(seconds(answer, 3))
+    print(f"\n`slateflow recommend`, {rows:,} rows from file to file: {rows / median:,.0f} rows/s")
