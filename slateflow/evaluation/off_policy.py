@@ -19,30 +19,43 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from slateflow.errors import InputError
-from slateflow.policies import Scorer
+from slateflow.evaluation.slate_value import SlateValue
+from slateflow.policies import AnyScorer, Scorer
 from slateflow.trajectories import Dataset, Trajectories
-from slateflow.trajectories.held_out import HELD_OUT, held_out
+from slateflow.trajectories.held_out import held_out_rows
 from slateflow.trajectories.memory import remembering
 from slateflow.trajectories.polynomial import Polynomial
 
 Array = NDArray[np.float64]
 
-MOST_EPISODES = 400
-"""Held-out episodes that are made use of."""
 
-
-def held_out_value(dataset: Dataset, scorer: Scorer, degree: int = 3) -> float:
+def held_out_value(dataset: Dataset, scorer: AnyScorer) -> float:
     """Expected return of a scorer's policy, from the held-out episodes of a dataset.
 
+    Raises:
+        InputError: Too few episodes are held out.
+    """
+    return held_out_judge(dataset, memory_decays(scorer)).value(scorer)
+
+
+def held_out_judge(dataset: Dataset, decays: tuple[float, ...] = ()) -> OffPolicyValue | SlateValue:
+    """What tells the values of scorers in the world of a dataset, from its held-out episodes.
+
     Args:
-        dataset: Of a world whose users click the first place, in sessions of one length.
-        scorer: The candidate.
-        degree: Of the polynomial in user, memory and candidate.
+        dataset: The logs.
+        decays: What the scorers remember where satisfaction is hidden.
 
     Raises:
-        InputError: The world is another one, or too few episodes are held out.
+        InputError: Too few episodes are held out.
     """
-    return OffPolicyValue.of(dataset, tuple(scorer.decays.tolist()), degree).value(scorer)
+    if dataset.spec.user_chooses:
+        return SlateValue(held_out_rows(dataset), dataset.spec.horizon)
+    return OffPolicyValue.of(dataset, decays)
+
+
+def memory_decays(scorer: AnyScorer) -> tuple[float, ...]:
+    """The factors of a scorer's fading memory; none where it has no such."""
+    return tuple(scorer.decays.tolist()) if isinstance(scorer, Scorer) else ()
 
 
 class OffPolicyValue:
@@ -75,20 +88,13 @@ class OffPolicyValue:
                 f"{dataset.path}: expected logs of users who click the first place, got "
                 f"{dataset.spec.world}, whose users choose"
             )
-        rows = dataset.read()
-        rows = rows.of(held_out(rows))
-        session = np.cumsum(rows.step == 0) - 1
-        every = -(-int(session.max(initial=0) + 1) // MOST_EPISODES)
-        rows = rows.of(session % every == 0)
-        if not (rows.step > 0).any():
-            raise InputError(
-                f"{dataset.path}: expected {HELD_OUT} episodes of two steps or more, so that one "
-                f"can be held out, got {dataset.episodes} episodes; set restarts to 1"
-            )
-        return cls(remembering(rows, decays), dataset.spec.horizon, degree)
+        rows = remembering(held_out_rows(dataset), decays)
+        return cls(rows, dataset.spec.horizon, degree)
 
-    def value(self, scorer: Scorer) -> float:
+    def value(self, scorer: AnyScorer) -> float:
         """Expected return of the policy that shows the scorer's best candidate first."""
+        if not isinstance(scorer, Scorer):
+            raise InputError("scorer: expected one of candidates, got one of slates")
         following = self.ongoing + 1
         # From `window` steps before the end on, the policy is another one at every step.
         stages = [self._shown(scorer, following, left) for left in range(1, scorer.window + 1)]

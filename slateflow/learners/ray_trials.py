@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from ray import tune
 
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy import OffPolicyValue
+from slateflow.evaluation.off_policy import OffPolicyValue, held_out_judge, memory_decays
+from slateflow.evaluation.slate_value import SlateValue
 from slateflow.learners.config import learner_config
 from slateflow.learners.search_space import Settings
 from slateflow.learners.training import train
 from slateflow.learners.tuning import Trial
-from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset
 
 MAX_FAILURES = 3
@@ -89,8 +89,7 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
         )
     except InputError as error:
         return {"trial": asdict(Trial(number, settings, None, 0.0, str(error)))}
-    assert isinstance(scorer, Scorer)  # the only kind that held-out logs can judge
-    judge = _judge(job.dataset, tuple(scorer.decays.tolist()))
+    judge = _judge(job.dataset, memory_decays(scorer))
     trial = Trial(number, settings, judge.value(scorer), report.train_seconds)
     return {"trial": asdict(possible(trial, judge.rows.reward, judge.horizon))}
 
@@ -98,7 +97,7 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
 def possible(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
     """The trial without its value where no episode of such rewards could return it.
 
-    Fitted-Q evaluation diverges where a policy shows what the logs hardly have.
+    An evaluation from logs diverges where a policy shows what they hardly have.
     """
     low, high = horizon * float(rewards.min()), horizon * float(rewards.max())
     rounding = 1e-6 * max(abs(low), abs(high))
@@ -112,6 +111,6 @@ def possible(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
 
 
 @lru_cache(maxsize=1)
-def _judge(path: str, decays: tuple[float, ...]) -> OffPolicyValue:
+def _judge(path: str, decays: tuple[float, ...]) -> OffPolicyValue | SlateValue:
     """One process runs many trials, which have the same judge."""
-    return OffPolicyValue.of(Dataset.open(path), decays)
+    return held_out_judge(Dataset.open(path), decays)

@@ -72,6 +72,11 @@ SPACES: dict[str, dict[str, Range | OneOf]] = {
         "window": Range(6, 20, whole=True),
         "ridge": Range(1e-10, 1e-6, log=True),
     },
+    "slateq": {
+        "ridge": Range(1e-3, 1e2, log=True),
+        "classes": OneOf((1, 2, 4)),
+        "iterations": OneOf((1, 3, 10)),
+    },
 }
 """What is tried of each learner that held-out logs can judge."""
 

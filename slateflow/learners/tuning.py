@@ -1,7 +1,8 @@
 """A study of a learner's settings: trials, and the choice among them by held-out logs.
 
-Every trial trains on four fifths of the episodes, and fitted-Q evaluation on the others says what
-it is worth. The simulator has no say: its episodes are for the verdict.
+Every trial trains on four fifths of the episodes, and the values of its policy on the others say
+what it is worth (`evaluation.off_policy`, and `evaluation.slate_value` where users choose). The
+simulator has no say: its episodes are for the verdict.
 """
 
 from __future__ import annotations

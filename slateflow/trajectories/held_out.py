@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.errors import InputError
 from slateflow.trajectories.dataset import MANIFEST, Dataset
 from slateflow.trajectories.parts import Part, write_part
 from slateflow.trajectories.schema import Trajectories
@@ -12,6 +13,9 @@ from slateflow.trajectories.storage import Folder
 
 HELD_OUT = 5
 """Every fifth episode is held out."""
+
+MOST_EPISODES = 400
+"""Held-out episodes that judges make use of."""
 
 
 def held_out(rows: Trajectories, earlier: int = 0) -> NDArray[np.bool_]:
@@ -25,6 +29,25 @@ def held_out(rows: Trajectories, earlier: int = 0) -> NDArray[np.bool_]:
     """
     first = np.append(True, rows.episode[1:] != rows.episode[:-1])
     return np.asarray((earlier + np.cumsum(first) - 1) % HELD_OUT == HELD_OUT - 1)
+
+
+def held_out_rows(dataset: Dataset) -> Trajectories:
+    """The steps of the episodes that are held out, of some hundred episodes at most.
+
+    Raises:
+        InputError: Too few episodes are held out.
+    """
+    rows = dataset.read()
+    rows = rows.of(held_out(rows))
+    session = np.cumsum(rows.step == 0) - 1
+    every = -(-int(session.max(initial=0) + 1) // MOST_EPISODES)
+    rows = rows.of(session % every == 0)
+    if not (rows.step > 0).any():
+        raise InputError(
+            f"{dataset.path}: expected {HELD_OUT} episodes of two steps or more, so that one "
+            f"can be held out, got {dataset.episodes} episodes; set restarts to 1"
+        )
+    return rows
 
 
 def training_logs(dataset: Dataset, folder: Folder) -> Dataset:

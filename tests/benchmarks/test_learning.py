@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -21,6 +22,22 @@ ONLY = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "")
 
 
 @dataclass(frozen=True)
+class Row:
+    """A line of a world's table: what learnt or acted, from how much, and how well."""
+
+    name: str
+    logged: str = ""
+    low: str = ""
+    median: str = ""
+    seconds: str = ""
+    rate: str = ""
+
+    def __str__(self) -> str:
+        cells = (self.name, self.logged, self.low, self.median, self.seconds, self.rate)
+        return f"| {' | '.join(cells)} |"
+
+
+@dataclass(frozen=True)
 class World:
     """What is measured in a world.
 
@@ -36,15 +53,20 @@ class World:
     evaluated: int = 20_000
     fewer: tuple[int, ...] = ()
     overrides: dict[str, Any] = field(default_factory=dict)
-    published: str = ""
+    published: tuple[Row, ...] = ()
 
 
-TUTORIAL = (
-    "published (RLlib's RecSim tutorial, 2022, trained live): LinUCB about 0.21, SlateQ 0.21 after "
-    "600,000 steps and 1,174 s"
-)
+TUTORIAL = "published, RLlib's RecSim tutorial 2022, trained live"
+PAPER = "published, SlateQ's paper, on its domain"
+KNOWN = "by what logs do not show"
 WORLDS = {
-    "modified-lts-20-2": World(fewer=(200, 100), published=TUTORIAL),
+    "modified-lts-20-2": World(
+        fewer=(200, 100),
+        published=(
+            Row(f"{TUTORIAL}: LinUCB", median="about 0.21"),
+            Row(f"{TUTORIAL}: SlateQ, 600,000 steps", median="0.21", seconds="1,174", rate="500"),
+        ),
+    ),
     "modified-lts-10-1": World(fewer=(200, 100)),
     "modified-lts-20-2-hidden": World(),
     "lts-20-2": World(),
@@ -52,13 +74,27 @@ WORLDS = {
     "interest-evolution": World(
         1000,
         4000,
-        published="published (SlateQ's paper, on its domain): random 159.2, myopic 166.3, best "
-        "SlateQ 174.6; quality ranking 264.2, tuned index 280.4",
+        published=(
+            Row(f"{KNOWN}: ranking by quality", median="264.2"),
+            Row(f"{KNOWN}: tuned index of quality and interest", median="280.4"),
+            Row(f"{PAPER}: random", median="159.2"),
+            Row(f"{PAPER}: myopic", median="166.3"),
+            Row(f"{PAPER}: the best SlateQ", median="174.6"),
+        ),
     ),
     # RecSim's users never leave; the longer they stay, the more their clicks tell.
     "interest-exploration": World(500, 10_000),
     "interest-exploration, 100 steps": World(1000, 20_000, overrides={"step_limit": 100}),
 }
+
+
+@pytest.fixture(scope="module")
+def tables(request) -> Iterator[list[str]]:
+    """The tables of all worlds, printed one below the other at the end, as the README has them."""
+    lines: list[str] = []
+    yield lines
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print("", *lines, sep="\n")
 
 
 def measure(spec: EnvironmentSpec) -> str:
@@ -89,7 +125,7 @@ def random_mean(spec: EnvironmentSpec, episodes: int, seed: int) -> float:
 @pytest.mark.benchmark
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("title", WORLDS)
-def test_policies_by_learner(title, tmp_path, capsys):
+def test_policies_by_learner(title, tmp_path, capsys, tables):
     world, environment = WORLDS[title], title.partition(",")[0]
 
     def logs(episodes: int, seed: int):
@@ -98,17 +134,30 @@ def test_policies_by_learner(title, tmp_path, capsys):
         recipe = Recipe(name, environment, episodes, seed, shares, world.overrides)
         return generate(recipe, Folder(str(tmp_path)))
 
-    def line(name: str, values: list[float], rest: str = "") -> str:
-        return f"{name:24} min {min(values):9.4f}   median {np.median(values):9.4f}   {rest}"
-
     spec = logs(world.logged, 0).spec
-    lines = [f"{title}: {measure(spec)}, {world.evaluated:,} episodes, {len(SEEDS)} seeds"]
+    digits = 1 if spec.world == "interest_evolution" else 4 if spec.user_chooses else 3
+    head = [
+        f"| {title}: {measure(spec)}, {world.evaluated:,} episodes | logged episodes "
+        f"| min of {len(SEEDS)} seeds | median | s to train | rows/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    tables += head
+    with capsys.disabled():
+        print("", *head, sep="\n")
+
+    def show(name: str, values: list[float], *cost: str) -> None:
+        """At once, as the next learner may take minutes, and again at the end."""
+        low, median = (f"{value:,.{digits}f}" for value in (min(values), np.median(values)))
+        tables.append(str(Row(name, cost[0] if cost else "", low, median, *cost[1:])))
+        with capsys.disabled():
+            print(tables[-1], flush=True)
+
     for name in ("random", "greedy"):
         values = []
         for seed in SEEDS:
             returns = episode_returns(spec, behaviour_policy(name, spec), world.evaluated, seed)
             values.append(figure(spec, returns, seed))
-        lines.append(line(name, values))
+        show(name, values)
     chosen = [name for name in learners_for(spec) if not ONLY or name in ONLY.split(",")]
     cases = [(name, world.logged) for name in chosen]
     cases += [("fitted-q", fewer) for fewer in world.fewer if "fitted-q" in chosen]
@@ -121,8 +170,6 @@ def test_policies_by_learner(title, tmp_path, capsys):
             values.append(figure(spec, returns, seed))
             seconds.append(report.train_seconds)
             rows = dataset.rows
-        rate = rows / np.median(seconds)
-        cost = f"{np.median(seconds):6.1f} s   {rate:9,.0f} rows/s"
-        lines.append(line(f"{learner}, {episodes:,} episodes", values, cost))
-    with capsys.disabled():
-        print("", *lines, *filter(None, [world.published]), sep="\n")
+        took = float(np.median(seconds))
+        show(learner, values, f"{episodes:,}", f"{took:.1f}", f"{rows / took:,.0f}")
+    tables += [*map(str, world.published), ""]

@@ -80,13 +80,6 @@ def test_a_chain_by_hand():
     )
 
 
-def test_users_who_choose_are_refused(tmp_path):
-    recipe = Recipe("e", "interest-exploration", 10, 1, {"random": 1.0})
-    dataset = generate(recipe, Folder(str(tmp_path)))
-    with pytest.raises(InputError, match="users who click the first place"):
-        held_out_value(dataset, SWEETEST)
-
-
 def test_too_few_episodes_are_refused(tmp_path):
     dataset = generate(Recipe("f", SPEC.name, 4, 1, {"random": 1.0}), Folder(str(tmp_path)))
     with pytest.raises(InputError, match="5 episodes of two steps"):

@@ -8,51 +8,18 @@ import pytest
 from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
+from slateflow.evaluation.item_values import Sessions
 from slateflow.learners import learner_config, train
-from slateflow.learners.slateq import Sessions
 from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
-
-# Two documents, one shown. The first is clicked more often and drives users away.
-CLICK = np.array([0.8, 0.5])
-LEAVE = np.array([0.5, 0.1, 0.1])  # after a click on either, and after none
+from tests.leaving import CLICK, LEAVE, leaving_sessions
 
 
 @pytest.fixture(scope="module")
 def sessions() -> Trajectories:
-    """6,000 sessions of a random policy, one step of all users after the other."""
-    rng = np.random.default_rng(0)
-    steps = []
-    users = np.arange(6000)
-    for step in range(500):
-        shown = rng.integers(0, 2, len(users))
-        click = rng.random(len(users)) < CLICK[shown]
-        leaves = rng.random(len(users)) < LEAVE[np.where(click, shown, 2)]
-        steps.append((users, np.full(len(users), step), shown, click, leaves))
-        users = users[~leaves]
-        if not len(users):
-            break
-    episode, step, shown, click, leaves = map(np.concatenate, zip(*steps, strict=True))
-    order = np.lexsort((step, episode))
-    rows = len(order)
-    one_hot = np.array([[0.0, 1, 0], [0, 0, 1]], dtype=np.float32)
-    return Trajectories(
-        episode=episode[order],
-        step=step[order].astype(np.int32),
-        user=np.zeros((rows, 0), dtype=np.float32),
-        candidates=np.tile(one_hot, (rows, 1, 1)),
-        slate=shown[order, None].astype(np.int32),
-        propensity=np.full(rows, 0.5),
-        clicked=np.where(click[order], 0, -1).astype(np.int32),
-        reward=click[order].astype(np.float32),
-        responses={
-            "quality": np.zeros(rows, dtype=np.float32),
-            "cluster": np.where(click, shown, -1)[order].astype(np.float32),
-        },
-        terminated=leaves[order],
-        truncated=np.zeros(rows, dtype=np.bool_),
-    )
+    """6,000 of them."""
+    return leaving_sessions()
 
 
 def logged(rows: Trajectories, monkeypatch) -> Dataset:

@@ -11,7 +11,7 @@ from slateflow.learners import learner_config, train
 from slateflow.learners.cluster import cluster
 from slateflow.learners.quiet import quiet_rllib
 from slateflow.learners.tuning import Trial, best_trial, run_trials
-from slateflow.trajectories import Folder
+from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 
 pytestmark = [
@@ -56,6 +56,21 @@ def test_a_trial_is_worth_what_the_same_training_by_hand_is(
         scorer, _ = train(training, learner_config(learner, **wanted[trial.number]), seed=5)
         assert trial.settings == wanted[trial.number]
         assert trial.value == pytest.approx(held_out_value(small_logs, scorer), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("learner", "wanted"),
+    [("slateq", {0: {"classes": 1}, 2: {"classes": 2, "iterations": 1}}), ("lints", {0: {}})],
+)
+def test_trials_where_users_choose(tmp_path, learner, wanted):
+    recipe = Recipe("e", "interest-exploration", 40, 3, {"random": 1.0}, {"step_limit": 40})
+    dataset = generate(recipe, Folder(str(tmp_path / "data")))
+    trials = study(dataset, tmp_path, learner, wanted)
+    training = training_logs(dataset, Folder(str(tmp_path / "training")))
+    for trial in trials:
+        scorer, _ = train(training, learner_config(learner, **wanted[trial.number]), seed=5)
+        assert trial.error == ""
+        assert trial.value == pytest.approx(held_out_value(dataset, scorer), rel=1e-9)
 
 
 def test_a_training_that_is_refused_is_a_trial_without_a_value(make_logs, tmp_path):

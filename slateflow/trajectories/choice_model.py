@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.policies.slate_scorer import ChoiceModel
+from slateflow.policies.slate_scorer import ChoiceModel, item_features
+from slateflow.trajectories.schema import Trajectories
 
 Array = NDArray[np.float64]
 
@@ -35,12 +36,18 @@ class Choices:
     clicked: NDArray[np.int32]
     starts: NDArray[np.intp]
 
+    @classmethod
+    def of(cls, rows: Trajectories, starts: NDArray[np.intp]) -> Choices:
+        """From logged steps, sorted by episode, then step."""
+        shown = np.take_along_axis(rows.candidates, rows.slate[:, :, None], axis=1)
+        return cls(item_features(rows.user, shown), rows.clicked, starts)
+
     @property
     def lengths(self) -> NDArray[np.intp]:
         """(E,) rows of each episode."""
         return np.diff(np.append(self.starts, len(self.clicked)))
 
-    def of(self, episodes: NDArray[np.bool_]) -> Choices:
+    def only(self, episodes: NDArray[np.bool_]) -> Choices:
         """The choices of some of the episodes (E,)."""
         rows = np.repeat(episodes, self.lengths)
         starts = np.cumsum(np.append(0, self.lengths[episodes]))[:-1]
@@ -50,6 +57,11 @@ class Choices:
         """(R, G) logarithm of the probability of each choice, by class."""
         log = model.log_probabilities(self.shown)
         return np.asarray(log[:, np.arange(len(self.clicked)), self.clicked].T)
+
+    def members(self, model: ChoiceModel) -> Array:
+        """(R, G) probabilities of the classes, from all choices of the row's session."""
+        totals = np.add.reduceat(self.log_likelihoods(model), self.starts)
+        return np.asarray(np.repeat(model.posterior(totals), self.lengths, axis=0))
 
     def evidence(self, model: ChoiceModel) -> Array:
         """(E,) logarithm of the probability of each session's choices."""
@@ -81,7 +93,7 @@ def fit_choice_model(
     held_out = np.arange(len(choices.starts)) % HELD_OUT == HELD_OUT - 1
     classes = 1
     if held_out.any():
-        fitted, unseen = choices.of(~held_out), choices.of(held_out)
+        fitted, unseen = choices.only(~held_out), choices.only(held_out)
         evidence = unseen.evidence(_expectation_maximisation(fitted, 1, ridge, rng))
         while True:
             finer = _expectation_maximisation(fitted, 2 * classes, ridge, rng)

@@ -9,8 +9,8 @@ import pytest
 from scipy import optimize
 
 from slateflow.errors import InputError
-from slateflow.learners.choice_model import Choices, fit_choice_model
 from slateflow.policies.slate_scorer import ChoiceModel
+from slateflow.trajectories.choice_model import Choices, fit_choice_model
 
 TASTES = np.array([[2.0, -1.0], [-1.0, 2.0]])
 SHARES = np.array([0.3, 0.7])

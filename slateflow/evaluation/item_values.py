@@ -1,0 +1,198 @@
+"""Values of items where users choose from the slate, solved for from logs.
+
+The value of a slate decomposes into those of its items and of no click, weighted by their
+probabilities of being chosen (Ie et al. 2019, "SlateQ: A Tractable Decomposition for
+Reinforcement Learning with Recommendation Sets", equation 17). The values are linear in the
+features of `slate_scorer`, and those of a policy are the fixed point of its Bellman equation on the
+logs (Lagoudakis and Parr 2003, "Least-Squares Policy Iteration", section 5.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.policies import AnyScorer, Slates, top_slates
+from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_features
+from slateflow.trajectories import Trajectories
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+BLOCK_ROWS = 20_000
+"""Rows whose features are in memory at once."""
+
+CATEGORIES = ("cluster",)
+"""Responses that number kinds, and so have no sum."""
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Logged steps, with what they say of the session so far.
+
+    Attributes:
+        rows: The steps, R of them.
+        starts: (E,) first row of each episode.
+        ends: (R,) whether the row is its episode's last.
+        past: (R, H) sums over the earlier steps of the session: steps, clicks, rewards and
+            responses that are quantities. They shift the values of all items of a step alike, so
+            that no policy needs them, but they tell how much of a session is left.
+    """
+
+    rows: Trajectories
+    starts: Rows
+    ends: NDArray[np.bool_]
+    past: Array
+
+    @classmethod
+    def of(cls, rows: Trajectories) -> Sessions:
+        """From rows that are sorted by episode, then step."""
+        first = np.append(True, rows.episode[1:] != rows.episode[:-1])
+        starts = np.flatnonzero(first)
+        clicks = rows.clicked >= 0
+        responses = [
+            rows.responses[name] for name in sorted(rows.responses) if name not in CATEGORIES
+        ]
+        events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
+        events = events.astype(np.float64)
+        return cls(rows, starts, np.append(first[1:], True), _sums_before(events, starts))
+
+    @property
+    def lengths(self) -> Rows:
+        """(E,) steps of each episode."""
+        return np.diff(np.append(self.starts, len(self.rows)))
+
+    def returns_to_go(self) -> Array:
+        """(R,) sum of the rewards from this step to the episode's end."""
+        rewards = self.rows.reward.astype(np.float64)
+        before = _sums_before(rewards[:, None], self.starts)[:, 0]
+        return np.repeat(np.add.reduceat(rewards, self.starts), self.lengths) - before
+
+    def blocks(self) -> Iterator[Rows]:
+        """Row numbers, some thousands at a time."""
+        yield from np.array_split(np.arange(len(self.rows)), -(-len(self.rows) // BLOCK_ROWS))
+
+    @cached_property
+    def design(self) -> Array:
+        """(R, 2 S + P + H (1 + U)) features of what was chosen.
+
+        They are (user's features, item's features) where an item was clicked, the user's features
+        where none was, and the past, as it is and multiplied by the user (U), because what is left
+        of a session is worth more with one user than with another.
+        """
+        return np.concatenate([self._chosen(block) for block in self.blocks()])
+
+    def _chosen(self, block: Rows) -> Array:
+        rows, state = self.rows, user_features(self.rows.user[block])
+        clicked = (rows.clicked[block] >= 0)[:, None]
+        position = np.maximum(rows.clicked_candidate()[block], 0)
+        chosen = rows.candidates[block, position][:, None]
+        item = item_features(rows.user[block], chosen)[:, 0]
+        parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
+        return np.concatenate(parts, axis=1)
+
+    def expected(self, block: Rows, slates: Slates, choice: ChoiceModel) -> Array:
+        """The same in expectation, if these slates (B, K) were shown at the rows (B,).
+
+        Args:
+            block: Row numbers.
+            slates: Positions among the candidates of these rows.
+            choice: What users click, of one class.
+        """
+        documents = np.take_along_axis(self.rows.candidates[block], slates[:, :, None], axis=1)
+        shown = item_features(self.rows.user[block], documents)  # (B, K, P)
+        state = user_features(self.rows.user[block])
+        probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
+        item = np.einsum("bk,bkp->bp", probability[:, :-1], shown)
+        none = probability[:, -1:]
+        parts = [state * (1 - none), item, state * none, self._past(block)]
+        return np.concatenate(parts, axis=1)
+
+    def _past(self, block: Rows) -> Array:
+        """(B, H (1 + U)) the past, and its products with the user."""
+        past, user = self.past[block], self.rows.user[block].astype(np.float64)
+        products = past[:, :, None] * user[:, None, :]
+        return np.concatenate([past, products.reshape(len(past), -1)], axis=1)
+
+    def slates(self, scorer: AnyScorer) -> Slates:
+        """(R, K) what a scorer would show at each step, with the session so far in its memory."""
+        rows, lengths = self.rows, self.lengths
+        slates = np.empty_like(rows.slate)
+        memory = np.zeros((len(self.starts), scorer.memory_size))
+        for step in range(lengths.max(initial=0)):
+            ongoing = np.flatnonzero(lengths > step)
+            now = self.starts[ongoing] + step
+            user, candidates = rows.user[now], rows.candidates[now]
+            scores = scorer.scores(user, rows.step[now], candidates, memory[ongoing])
+            slates[now] = top_slates(scores, rows.slate.shape[1])
+            if memory.size:
+                shown = np.take_along_axis(candidates, rows.slate[now][:, :, None], axis=1)
+                memory[ongoing] = scorer.remember(
+                    memory[ongoing], user, shown, rows.clicked[now], rows.reward[now]
+                )
+        return slates
+
+
+def _sums_before(events: Array, starts: Rows) -> Array:
+    """(R, H) sums over the rows of the same episode before each row."""
+    sums = np.cumsum(events, axis=0) - events
+    lengths = np.diff(np.append(starts, len(events)))
+    before: Array = sums - np.repeat(sums[starts], lengths, axis=0)
+    return before
+
+
+class ItemValues:
+    """Weights of the values for one class of users, in the columns of `Sessions.design`.
+
+    A row weighs as much as its episode is likely to be of the class. At first the weights are a
+    regression on the returns that the logs saw.
+    """
+
+    def __init__(
+        self, sessions: Sessions, choice: ChoiceModel, member: Array, ridge: float
+    ) -> None:
+        self.sessions, self.choice, self.member = sessions, choice, member
+        design, rows = sessions.design, sessions.rows
+        self.gram = ridge * np.eye(design.shape[1])
+        for block in sessions.blocks():
+            self.gram += self._weighted(block).T @ design[block]
+        self.reward = design.T @ (member * rows.reward.astype(np.float64))
+        self.weights = np.linalg.solve(self.gram, design.T @ (member * sessions.returns_to_go()))
+
+    def follow(self, policy: Callable[[Rows], Slates]) -> float:
+        """Solve for the values of a policy.
+
+        Args:
+            policy: The slates (B, K) that it shows at the rows (B,).
+
+        Returns:
+            How much the values of the logged choices change, relative to their deviation.
+        """
+        following = np.zeros_like(self.gram)
+        for block in self.sessions.blocks():
+            ongoing = block[~self.sessions.ends[block]]
+            expected = self.sessions.expected(ongoing + 1, policy(ongoing + 1), self.choice)
+            following += self._weighted(ongoing).T @ expected
+        before, design = self.weights, self.sessions.design
+        self.weights = np.linalg.solve(self.gram - following, self.reward)
+        change = np.sqrt(np.mean((design @ (self.weights - before)) ** 2))
+        return float(change / ((design @ self.weights).std() or 1.0))
+
+    def expected(self, block: Rows, slates: Slates) -> Array:
+        """(B,) values of the slates (B, K) at the rows (B,)."""
+        return np.asarray(self.sessions.expected(block, slates, self.choice) @ self.weights)
+
+    @property
+    def parts(self) -> tuple[Array, Array, Array]:
+        """The weights of clicks (S,), items (P,) and no click (S,)."""
+        items = self.choice.weights.shape[1]
+        users = user_features(self.sessions.rows.user[:1]).shape[1]
+        click, item, none, _ = np.split(self.weights, np.cumsum([users, items, users]))
+        return click, item, none
+
+    def _weighted(self, block: Rows) -> Array:
+        return np.asarray(self.sessions.design[block] * self.member[block, None])
