@@ -86,9 +86,20 @@ class NetworkConfig(LearnerConfig):
 
 @dataclass(frozen=True)
 class BCConfig(NetworkConfig):
-    """Behaviour cloning: what the logs did is right."""
+    """Behaviour cloning: what the logs did is right.
+
+    Where most rows are of a random policy, what is left to imitate is a slight preference, so the
+    gradients need little noise.
+    """
 
     learner: ClassVar[str] = "bc"
+
+    batch_size: int = 2048
+    """Rows in a minibatch."""
+    updates: int = 800
+    """Minibatch updates in all, rounded up to fifties."""
+    learning_rate: float = 1e-2
+    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
 
 
 @dataclass(frozen=True)

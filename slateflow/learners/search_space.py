@@ -53,7 +53,7 @@ _NETWORK: dict[str, Range | OneOf] = {
 SPACES: dict[str, dict[str, Range | OneOf]] = {
     "linucb": {"ridge": Range(1e-3, 1e3, log=True)},
     "lints": {"ridge": Range(1e-3, 1e3, log=True), "exploration": Range(1e-2, 2.0, log=True)},
-    "bc": {**_NETWORK, "updates": OneOf((300, 600, 1200))},
+    "bc": {**_NETWORK, "updates": OneOf((400, 800, 1600))},
     "marwil": {**_NETWORK, "updates": OneOf((300, 600, 1200)), "beta": Range(0.0, 1.0)},
     "cql": {
         **_NETWORK,

@@ -96,8 +96,9 @@ def test_marwil_weighs_by_the_advantage(build, beta):
 
 
 def test_marwil_without_beta_learns_what_cloning_learns(small_logs):
-    cloned, _ = train(small_logs, learner_config("bc", updates=50), seed=3)
-    weighed, _ = train(small_logs, learner_config("marwil", updates=50, beta=0.0), seed=3)
+    same = {"updates": 50, "batch_size": 64, "learning_rate": 3e-3}
+    cloned, _ = train(small_logs, learner_config("bc", **same), seed=3)
+    weighed, _ = train(small_logs, learner_config("marwil", beta=0.0, **same), seed=3)
     for one, other in zip(cloned.weights, weighed.weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -112,6 +113,25 @@ def test_cloning_imitates_who_always_shows_the_sweetest(tmp_path):
     assert (slates[:, 0] == sweetest).mean() > 0.95
     losses = report.curves["policy_loss"]
     assert losses[-1] < 0.5 * math.log(20)  # to guess among 20 costs log 20
+
+
+@pytest.mark.slow
+def test_a_slight_preference_is_imitated_where_nearly_all_is_random(tmp_path):
+    """Greedy logs leave users discontented: of the steps of contented users, 1% are greedy."""
+    recipe = Recipe("halves", "modified-lts-20-2", 2000, 1, {"random": 0.5, "greedy": 0.5})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    scorer, _ = train(dataset, learner_config("bc"), seed=1)
+    rows = dataset.read()
+    rows = rows.of(rows.user[:, 0] > 0.5)
+    by_sweetness = rows.candidates[:, :, 0].argsort(axis=1)
+    shown = by_sweetness == rows.slate[:, :1]
+    scores = scorer.scores(rows.user, rows.step, rows.candidates)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    imitated = np.take_along_axis(weights / weights.sum(axis=1, keepdims=True), by_sweetness, 1)
+    frequency, imitated = shown.mean(axis=0), imitated.mean(axis=0)
+    assert frequency[-1] == pytest.approx(0.05 + 0.95 * 0.0105, abs=0.003)
+    np.testing.assert_allclose(imitated, frequency, atol=0.01)  # errors of 0.001 in the logs
+    assert imitated[-1] > imitated[:15].max() + 0.003
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])
