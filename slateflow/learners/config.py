@@ -230,6 +230,8 @@ class PPOConfig(OnlineConfig):
 
     learner: ClassVar[str] = "ppo"
 
+    width: int = 64
+    """Units in a hidden layer."""
     epochs: int = 8
     """Passes over the steps of each round."""
     clip: float = 0.2

@@ -182,21 +182,17 @@ def train_columns(
     flat = rows.candidates.reshape(len(rows), -1)
     action = rows.clicked_candidate()
     ends = episode_ends(rows)
-    clicked = torch.from_numpy(np.flatnonzero(action >= 0))
     observation = torch.from_numpy(np.concatenate([rows.user, left, flat], axis=1))
-    # The row after the last of an episode belongs to another one; `ends` masks it out.
-    following = torch.minimum(clicked + 1, torch.tensor(len(rows) - 1))
     columns = {
         Columns.ACTIONS: torch.from_numpy(action),
         Columns.REWARDS: torch.from_numpy(rewards),
         Columns.TERMINATEDS: torch.from_numpy(ends),
         "value_targets": torch.from_numpy(window_returns(rows, rewards, window)),
     }
-    return {
-        Columns.OBS: observation[clicked],
-        Columns.NEXT_OBS: observation[following],
-        **{name: tensor[clicked] for name, tensor in columns.items()},
-    }
+    # The row after the last of an episode belongs to another one; `ends` masks it out.
+    columns |= {Columns.OBS: observation, Columns.NEXT_OBS: observation.roll(-1, 0)}
+    clicked = torch.from_numpy(action >= 0)
+    return columns if clicked.all() else {name: t[clicked] for name, t in columns.items()}
 
 
 @dataclass
@@ -235,7 +231,7 @@ class ColumnIterator:
         starts, self.drawn = starts[self.drawn :], 0
         for start in starts:
             chosen = order[start : start + size]
-            yield flat({name: tensor[chosen] for name, tensor in self.columns.items()})
+            yield flat({name: tensor.index_select(0, chosen) for name, tensor in self.columns.items()})
 
 
 @dataclass(frozen=True)
