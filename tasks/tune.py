@@ -14,7 +14,8 @@ from prefect import get_run_logger, task
 from prefect.runtime import task_run
 
 from slateflow.learners.search_space import SPACES, draw_settings
-from slateflow.learners.tuning import Trial, best_trial, run_trials
+from slateflow.learners.trial import Trial, best_trial
+from slateflow.learners.tuning import run_trials
 from slateflow.trajectories import Dataset, Folder
 from slateflow.trajectories.held_out import training_logs
 from tasks.lineage import dataset_name

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from ray import tune
 
 from slateflow.errors import InputError
@@ -20,7 +18,7 @@ from slateflow.evaluation.slate_value import SlateValue
 from slateflow.learners.config import learner_config
 from slateflow.learners.search_space import Settings
 from slateflow.learners.training import train
-from slateflow.learners.tuning import Trial
+from slateflow.learners.trial import Trial, possible
 from slateflow.trajectories import Dataset
 
 MAX_FAILURES = 3
@@ -92,22 +90,6 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
     judge = _judge(job.dataset, memory_decays(scorer))
     trial = Trial(number, settings, judge.value(scorer), report.train_seconds)
     return {"trial": asdict(possible(trial, judge.rows.reward, judge.horizon))}
-
-
-def possible(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
-    """The trial without its value where no episode of such rewards could return it.
-
-    An evaluation from logs diverges where a policy shows what they hardly have.
-    """
-    low, high = horizon * float(rewards.min()), horizon * float(rewards.max())
-    rounding = 1e-6 * max(abs(low), abs(high))
-    if trial.value is not None and low - rounding <= trial.value <= high + rounding:
-        return trial
-    error = (
-        f"{trial.settings}: expected a return of {low:.4g} to {high:.4g} on held-out logs, got "
-        f"{trial.value:.4g}; the logs say too little of what this policy shows, log more episodes"
-    )
-    return replace(trial, value=None, error=error)
 
 
 @lru_cache(maxsize=1)

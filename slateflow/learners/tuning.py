@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from slateflow.errors import InputError
 from slateflow.learners.cluster import cluster
 from slateflow.learners.quiet import quiet_rllib
 from slateflow.learners.search_space import Settings
+from slateflow.learners.trial import Trial
 from slateflow.ray_cluster import cluster_address
 from slateflow.trajectories import Dataset
 
@@ -25,37 +24,6 @@ _QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C interrupts, as it does elsewhere
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One finished trial.
-
-    Attributes:
-        number: Its place in the study.
-        settings: What it differs in from the learner's defaults.
-        value: Expected return on the held-out episodes; None where there is none.
-        train_seconds: Wall-clock seconds of the training.
-        error: Why there is no value: the training was refused, or the logs cannot judge it.
-    """
-
-    number: int
-    settings: Settings
-    value: float | None
-    train_seconds: float
-    error: str = ""
-
-
-def best_trial(trials: list[Trial]) -> Trial:
-    """The trial with the highest held-out value; of equals the first.
-
-    Raises:
-        InputError: No trial has a value.
-    """
-    judged = [trial for trial in trials if trial.value is not None]
-    if not judged:
-        raise InputError(trials[0].error)
-    return max(judged, key=lambda trial: (trial.value, -trial.number))
 
 
 def run_trials(

@@ -231,7 +231,9 @@ class ColumnIterator:
         starts, self.drawn = starts[self.drawn :], 0
         for start in starts:
             chosen = order[start : start + size]
-            yield flat({name: tensor.index_select(0, chosen) for name, tensor in self.columns.items()})
+            yield flat(
+                {name: tensor.index_select(0, chosen) for name, tensor in self.columns.items()}
+            )
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ OWNER = textwrap.dedent(
         guard.watch(service)
         while not (folder / "log").read_text().endswith("\\n"):
             time.sleep(0.05)
-        print(guard.process.pid, service.process.pid, (folder / "log").read_text(), flush=True)
+        child = (folder / "log").read_text().strip()
+        print(guard.process.pid, service.process.pid, child, flush=True)
         sys.stdin.read()
         if sys.argv[2] == "farewell":
             guard.dismiss()

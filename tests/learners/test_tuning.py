@@ -10,7 +10,8 @@ from slateflow.evaluation.off_policy import held_out_value
 from slateflow.learners import learner_config, train
 from slateflow.learners.cluster import cluster
 from slateflow.learners.quiet import quiet_rllib
-from slateflow.learners.tuning import Trial, best_trial, run_trials
+from slateflow.learners.trial import Trial, best_trial, possible
+from slateflow.learners.tuning import run_trials
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 
@@ -91,8 +92,6 @@ def test_a_training_that_is_refused_is_a_trial_without_a_value(make_logs, tmp_pa
     ("value", "kept"), [(30.0, True), (9.9, False), (90.1, False), (-6e14, False)]
 )
 def test_a_value_that_no_episode_can_return_is_none(value, kept):
-    from slateflow.learners.ray_trials import possible
-
     trial = possible(Trial(0, {"width": 8}, value, 1.0), np.array([1.0, 9.0], np.float32), 10)
     assert trial.value == (value if kept else None)
     assert bool(trial.error) != kept
