@@ -203,7 +203,7 @@ class OnlineConfig(LearnerConfig):
     """Random episodes before the learning, for the mean reward and the scale of the features."""
     window: int = 12
     """Steps before the end from which on the number of steps left is told apart."""
-    width: int = 32
+    width: int = 64
     """Units in a hidden layer."""
     layers: int = 2
     """Hidden layers."""
@@ -230,8 +230,6 @@ class PPOConfig(OnlineConfig):
 
     learner: ClassVar[str] = "ppo"
 
-    width: int = 64
-    """Units in a hidden layer."""
     epochs: int = 8
     """Passes over the steps of each round."""
     clip: float = 0.2
