@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of mallopt's parameters in malloc.h
 _LARGEST_BLOCK = 2**25  # the highest threshold that glibc takes
-_USUAL_TRIM = 2**17
+_USUAL_TRIM = 2 * _LARGEST_BLOCK  # what glibc comes to by itself where such blocks are freed
 
 
 def keep_memory() -> bool:

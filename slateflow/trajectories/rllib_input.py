@@ -191,8 +191,11 @@ def train_columns(
     }
     # The row after the last of an episode belongs to another one; `ends` masks it out.
     columns |= {Columns.OBS: observation, Columns.NEXT_OBS: observation.roll(-1, 0)}
-    clicked = torch.from_numpy(action >= 0)
-    return columns if clicked.all() else {name: t[clicked] for name, t in columns.items()}
+    clicked = action >= 0
+    if clicked.all():
+        return columns
+    kept = torch.from_numpy(clicked)
+    return {name: tensor[kept] for name, tensor in columns.items()}
 
 
 @dataclass
