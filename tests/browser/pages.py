@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 
-def open_page(address: str, expected: str, profile: Path) -> str:
-    """The page's HTML when its scripts have run and `expected` is on it.
+def chromium(address: str, profile: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Open the page and let its scripts run; what is done then is up to the options.
 
     Skips the test where there is no Chromium.
     """
@@ -19,9 +19,14 @@ def open_page(address: str, expected: str, profile: Path) -> str:
     if browser is None:
         pytest.skip("the test reads pages with chromium, which is not installed")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"]
-    command += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", "--dump-dom", address]
+    command += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", *options, address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def open_page(address: str, expected: str, profile: Path) -> str:
+    """The page's HTML when its scripts have run and `expected` is on it."""
     for _ in range(5):  # the budget counts scripts, not how long the server takes
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = chromium(address, profile, "--dump-dom")
         if expected in done.stdout:
             return done.stdout
     raise AssertionError(f"{address}: {expected!r} is not on the page: {done.stdout[-2000:]}")
