@@ -18,11 +18,11 @@ ENVIRONMENT = "modified-lts-20-2"
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def shoot(address: str, expected: str, profile: Path, name: str, height: int) -> None:
+def shoot(address: str, expected: str, profile: Path, name: str, width: int, height: int) -> None:
     """A picture of a page on which `expected` is."""
     open_page(address, expected, profile)
     chromium(
-        address, profile, f"--screenshot={DOCS / name}", f"--window-size=1280,{height}",
+        address, profile, f"--screenshot={DOCS / name}", f"--window-size={width},{height}",
         "--hide-scrollbars",
     )  # fmt: skip
 
@@ -43,10 +43,17 @@ def main() -> None:
             first, second = (night(client, 20261100 + day, f"{folder}/data") for day in (23, 24))
             (report,) = (one for one in client.read_artifacts() if one.flow_run_id == second)
         profile = Path(folder, "browser")
-        shoot(f"{up.ui}/runs/flow-run/{first}", "Promoted", profile, "run.png", 800)
-        shoot(f"{up.ui}/artifacts/artifact/{report.id}", "optimum", profile, "report.png", 1250)
+        shoot(f"{up.ui}/runs/flow-run/{first}", "Promoted", profile, "run.png", 1280, 800)
+        shoot(
+            f"{up.ui}/artifacts/artifact/{report.id}",
+            "Optimum: ",
+            profile,
+            "report.png",
+            1280,
+            1250,
+        )
         version = f"{up.mlflow}/#/models/slateflow-{ENVIRONMENT}/versions/1"
-        shoot(version, "Description", profile, "version.png", 1400)
+        shoot(version, "Description", profile, "version.png", 1700, 1250)
 
 
 if __name__ == "__main__":
