@@ -21,11 +21,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.recommend import recommend
+from tests.benchmarks.cores import one_core
 from tests.registry.published import MODEL_URI, publish_champion
 from tests.servers import model_server
 
 pytestmark = pytest.mark.benchmark
 CANDIDATES, ROWS = 20, 10_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone():
+    """All of it on one core, the model server, too."""
+    with one_core():
+        yield
 
 
 @pytest.fixture(scope="module")

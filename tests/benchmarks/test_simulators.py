@@ -13,8 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from slateflow.trajectories.blocks import plan, simulate
 from slateflow.trajectories.parquet import parquet_bytes
 from slateflow.trajectories.parts import STATISTICS
 from slateflow.trajectories.schema import column_digest, to_table
+from tests.benchmarks.cores import one_core
 from tests.reference import RETURNS
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
@@ -52,17 +52,6 @@ def show(capsys) -> Callable[..., None]:
             print("", *text, sep="\n")
 
     return lines
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """This process on one core only."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(allowed)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def medians(sides: dict[str, Callable[[], int]]) -> dict[str, tuple[float, float]]:
