@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,31 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
     except OSError:
         return ""
+
+
+def refused(command: list[str], **environment: str) -> str:
+    """The one line of a command that is refused and leaves no process behind."""
+    mark = uuid.uuid4().hex
+    environment = {**os.environ, **environment, "STARTED_BY_TEST": mark}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert processes_with(mark) == []
+    (line,) = done.stderr.splitlines()
+    return line.removeprefix("slateflow: ")
+
+
+def processes_with(mark: str) -> list[str]:
+    """Command lines of the living processes that inherited a mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            inherited = mark.encode() in (process / "environ").read_bytes()
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        if inherited:
+            found.append(command_line(int(process.name)))
+    return found
 
 
 def kill(pids: list[int]) -> None:

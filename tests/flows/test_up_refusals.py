@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.servers import BIN, free_port
-from tests.up import command_line
+from tests.up import refused
 
 
-def refused(folder: str | Path, *options: str, **environment: str) -> str:
+def refused_up(folder: str | Path, *options: str, **environment: str) -> str:
     """The one line of a `slateflow up` that is refused."""
-    command = [str(BIN / "slateflow"), "up", "--folder", str(folder), *options]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    left = [
-        pid for pid in Path("/proc").glob("[0-9]*") if str(folder) in command_line(int(pid.name))
-    ]
-    assert left == []
-    return line.removeprefix("slateflow: ")
+    return refused([str(BIN / "slateflow"), "up", "--folder", str(folder), *options], **environment)
 
 
 def ports(prefect: int | None = None, mlflow: int | None = None) -> list[str]:
@@ -41,7 +28,7 @@ def test_a_port_on_which_somebody_listens(tmp_path, flag):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        line = refused(tmp_path, *(ports(port) if "prefect" in flag else ports(None, port)))
+        line = refused_up(tmp_path, *(ports(port) if "prefect" in flag else ports(None, port)))
     assert f"expected port {port} of 127.0.0.1 to be free, got: Address already in use" in line
     assert line.endswith(f"choose another with {flag}")
 
@@ -49,13 +36,13 @@ def test_a_port_on_which_somebody_listens(tmp_path, flag):
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_a_number_that_is_no_port(tmp_path, port):
     expected = f"--mlflow-port: expected a port from 1 to 65535, got {port}"
-    assert refused(tmp_path, *ports(None, port)) == expected
+    assert refused_up(tmp_path, *ports(None, port)) == expected
 
 
 def test_one_port_for_both(tmp_path):
     port = free_port()
     expected = f"--mlflow-port: expected another than Prefect's, got {port}"
-    assert refused(tmp_path, *ports(port, port)) == expected
+    assert refused_up(tmp_path, *ports(port, port)) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,12 +59,14 @@ def test_a_database_that_refuses_the_connection(tmp_path, server, driver, variab
         f"--{server}-database: expected a database at 127.0.0.1:{port}, got: Connection refused; "
         "start it or give another"
     )
-    assert refused(tmp_path, *ports(), f"--{server}-database", url) == expected
-    assert refused(tmp_path, *ports(), **{variable: url}) == expected
+    assert refused_up(tmp_path, *ports(), f"--{server}-database", url) == expected
+    assert refused_up(tmp_path, *ports(), **{variable: url}) == expected
 
 
 def test_an_address_that_is_none(tmp_path):
-    line = refused(tmp_path, *ports(), "--mlflow-database", "postgresql://somebody:secret@[::1/x")
+    line = refused_up(
+        tmp_path, *ports(), "--mlflow-database", "postgresql://somebody:secret@[::1/x"
+    )
     assert (
         line == "--mlflow-database: expected such as postgresql+…://HOST/NAME, got Invalid IPv6 URL"
     )
@@ -85,7 +74,7 @@ def test_an_address_that_is_none(tmp_path):
 
 def test_a_folder_that_cannot_be_made_or_written(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    line = refused(tmp_path / "file" / "folder")
+    line = refused_up(tmp_path / "file" / "folder")
     assert line.startswith(f"--folder: expected one to write in, got {tmp_path}/file/folder: ")
     if Path("/proc/self").is_dir():  # there, but nobody can make a file in it
-        assert refused("/proc/self").startswith("--folder: expected one to write in, got /proc/")
+        assert refused_up("/proc/self").startswith("--folder: expected one to write in, got /proc/")
