@@ -37,6 +37,9 @@ class BatchedLongTermSatisfaction(BatchedEnvironment[LongTermSatisfactionSpec]):
         (3, 10, 1)
     """
 
+    _of_users = ("_exposure", "_satisfaction")
+    _of_documents = ("_candidates",)
+
     def _welcome(self, lanes: Lanes) -> None:
         spec = self.environment_spec
         exposure = dynamics.initial_exposure(spec, self._users.random(self.num_envs))
@@ -45,7 +48,7 @@ class BatchedLongTermSatisfaction(BatchedEnvironment[LongTermSatisfactionSpec]):
             self._satisfaction = dynamics.satisfaction(spec, exposure)
 
     def _draw_candidates(self) -> None:
-        shape = (self.num_envs, self.environment_spec.num_candidates, 1)
+        shape = (len(self.lanes), self.environment_spec.num_candidates, 1)
         self._candidates = self._documents.random(shape, dtype=np.float32)
 
     def _respond(self, slates: NDArray[Any]) -> Response:
@@ -53,12 +56,12 @@ class BatchedLongTermSatisfaction(BatchedEnvironment[LongTermSatisfactionSpec]):
         assert candidates is not None
         first = at_places(candidates[:, :, 0], slates[:, :1])[:, 0]
         clickbait = first.astype(np.float64)  # RecSim's user always clicks the first place
-        noise = self._responses.standard_normal((2, self.num_envs), lanes_last=True)
+        noise = self._responses.standard_normal((2, len(self.lanes)), lanes_last=True)
         reward = dynamics.watch_time(spec, self._satisfaction, clickbait, noise[0])
         self._exposure = dynamics.next_exposure(spec, self._exposure, clickbait, noise[1])
         self._satisfaction = dynamics.satisfaction(spec, self._exposure)
         responses = {
-            "clicked": np.zeros(self.num_envs, dtype=np.int32),
+            "clicked": np.zeros(len(self.lanes), dtype=np.int32),
             "watch_time": np.minimum(reward, MAX_WATCH_TIME).astype(np.float32),
         }
         return reward, self._steps == spec.time_budget, responses
@@ -81,6 +84,9 @@ class BatchedInterestExploration(BatchedEnvironment[InterestExplorationSpec]):
         ((3, 0), (3, 10, 3))
     """
 
+    _of_users = ("_affinities",)
+    _of_documents = ("_candidates", "_topics", "_quality")
+
     def _welcome(self, lanes: Lanes) -> None:
         spec = self.environment_spec
         uniform = self._users.random(self.num_envs)
@@ -89,7 +95,7 @@ class BatchedInterestExploration(BatchedEnvironment[InterestExplorationSpec]):
             self._affinities = exploration.user_affinities(spec, uniform, normal)
 
     def _draw_candidates(self) -> None:
-        spec, shape = self.environment_spec, (self.num_envs, self.environment_spec.num_candidates)
+        spec, shape = self.environment_spec, (len(self.lanes), self.environment_spec.num_candidates)
         uniform, normal = self._documents.random(shape), self._documents.standard_normal(shape)
         self._topics, self._quality = exploration.documents(spec, uniform, normal)
         self._candidates = np.empty((*shape, spec.document_size), np.float32)
@@ -104,18 +110,18 @@ class BatchedInterestExploration(BatchedEnvironment[InterestExplorationSpec]):
             self._affinities,
             topics,
             quality,
-            self._responses.random(self.num_envs),
+            self._responses.random(len(self.lanes)),
         )
         responses = {
             "clicked": clicked,
             "quality": at_click(quality, clicked, none=0),
             "cluster": at_click(topics, clicked, none=-1),
         }
-        stays = np.zeros(self.num_envs, dtype=np.bool_)  # RecSim's users never leave
+        stays = np.zeros(len(self.lanes), dtype=np.bool_)  # RecSim's users never leave
         return (clicked >= 0).astype(np.float64), stays, responses
 
     def _observed_users(self) -> NDArray[np.float32]:
-        return np.zeros((self.num_envs, 0), dtype=np.float32)
+        return np.zeros((len(self.lanes), 0), dtype=np.float32)
 
 
 class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
@@ -132,6 +138,9 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
         ((3, 20), (3, 10, 20))
     """
 
+    _of_users = ("_interests", "_budget")
+    _of_documents = ("_candidates", "_clusters", "_quality_noise")
+
     def _welcome(self, lanes: Lanes) -> None:
         spec = self.environment_spec
         uniform = self._users.random((self.num_envs, spec.num_features))
@@ -144,41 +153,47 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
             self._budget = np.where(lanes, spec.time_budget, self._budget)
 
     def _draw_candidates(self) -> None:
-        spec, shape = self.environment_spec, (self.num_envs, self.environment_spec.num_candidates)
-        self._clusters = self._documents.integers(0, spec.num_features, shape)
-        self._quality_noise = self._documents.standard_normal(shape)
+        spec, shape = self.environment_spec, (len(self.lanes), self.environment_spec.num_candidates)
+        self._clusters = self._documents.integers(0, spec.num_features, shape, np.int16)
         self._candidates = one_hot(self._clusters, spec.num_features)
+        if not spec.resample_documents:
+            self._quality_noise = self._documents.standard_normal(shape)
 
     @property
     def documents(self) -> NDArray[Any]:
-        """Clusters (B, N)."""
-        return self._clusters.astype(np.int16)
+        """Clusters (A, N)."""
+        return self._clusters
 
-    def features(self, documents: NDArray[Any]) -> NDArray[np.float32]:
+    def features(self, documents: NDArray[Any]) -> NDArray[np.bool_]:
         """Clusters (R, N), one-hot."""
-        return one_hot(documents, self.environment_spec.num_features)
+        return one_hot(documents, self.environment_spec.num_features, np.bool_)
 
     def _respond(self, slates: NDArray[Any]) -> Response:
-        spec = self.environment_spec
-        uniform = self._responses.random((2, self.num_envs), lanes_last=True)
+        spec, lanes = self.environment_spec, np.arange(len(self.lanes))
+        uniform = self._responses.random((2, len(lanes)), lanes_last=True)
         clusters = at_places(self._clusters, slates)
-        quality = evolution.quality(spec, clusters, at_places(self._quality_noise, slates))
         clicked = evolution.clicked_place(spec, self._interests, clusters, uniform[0])
-        lanes, place, any_click = np.arange(self.num_envs), np.maximum(clicked, 0), clicked >= 0
-        cluster = clusters[lanes, place]
+        any_click = clicked >= 0
+        document = at_places(slates, np.maximum(clicked, 0)[:, None])[:, 0]
+        cluster = self._clusters[lanes, document]
+        # Where no document is offered twice, the noise of the one that shows its quality will do
+        noise = (
+            self._responses.standard_normal(len(lanes))
+            if spec.resample_documents
+            else self._quality_noise[lanes, document]
+        )
+        quality = evolution.quality(spec, cluster, noise)
         interest = self._interests[lanes, cluster]
         watched = np.where(any_click, evolution.watch_time(spec, self._budget), 0.0)
-        self._budget = evolution.next_budget(
-            spec, self._budget, any_click, interest, quality[lanes, place]
-        )
+        self._budget = evolution.next_budget(spec, self._budget, any_click, interest, quality)
         moved = evolution.next_interest(spec, interest, uniform[1])
         self._interests[lanes, cluster] = np.where(any_click, moved, interest)
         responses = {
             "clicked": clicked,
             "watch_time": watched.astype(np.float32),
-            "quality": at_click(quality, clicked, none=0),
-            "liked": np.zeros(self.num_envs, dtype=np.float32),
-            "cluster": at_click(clusters, clicked, none=-1),
+            "quality": np.where(any_click, quality, 0).astype(np.float32),
+            "liked": np.zeros(len(lanes), dtype=np.float32),
+            "cluster": np.where(any_click, cluster, -1).astype(np.float32),
         }
         return watched, self._budget <= 0, responses
 
@@ -187,7 +202,7 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
 
 
 def batched_environment(
-    spec: EnvironmentSpec, num_envs: int, autoreset: bool = True, seed: int | None = None
+    spec: EnvironmentSpec, num_envs: int, seed: int | None = None, common_numbers: bool = True
 ) -> BatchedEnvironment[Any]:
     """The batched simulator of a world; the arguments are those of `BatchedEnvironment`.
 
@@ -196,11 +211,11 @@ def batched_environment(
     """
     match spec:
         case LongTermSatisfactionSpec():
-            return BatchedLongTermSatisfaction(spec, num_envs, autoreset, seed)
+            return BatchedLongTermSatisfaction(spec, num_envs, seed, common_numbers)
         case InterestEvolutionSpec():
-            return BatchedInterestEvolution(spec, num_envs, autoreset, seed)
+            return BatchedInterestEvolution(spec, num_envs, seed, common_numbers)
         case InterestExplorationSpec():
-            return BatchedInterestExploration(spec, num_envs, autoreset, seed)
+            return BatchedInterestExploration(spec, num_envs, seed, common_numbers)
     raise unknown("world", spec.world, WORLDS)
 
 

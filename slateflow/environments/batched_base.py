@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from slateflow.environments.observation import Observation, observation_space
 from slateflow.environments.slates import SlateSpace, at_places, distinct
@@ -38,30 +39,60 @@ class BatchedEnvironment(
     Args:
         spec: The world's parameters.
         num_envs: Users in lockstep (B).
-        autoreset: Whether the next user follows in a lane whose episode has ended. Without it
-            the lane idles until all are reset, what it gives until then means nothing, and no
-            numbers are drawn for followers.
         seed: Where the streams of the first episodes start; None for an unpredictable start.
+        common_numbers: Whether numbers are also drawn for users who left (`step_and_leave`), so
+            that the others' do not depend on it. Without them sessions of unequal length take
+            half of the draws, and two policies are not to be compared user by user.
+
+    Attributes:
+        lanes: (A,) the lanes that play: all, but for those that `step_and_leave` has emptied.
     """
 
+    # Attributes of subclasses that have a row a lane
+    _of_users: ClassVar[tuple[str, ...]]
+    _of_documents: ClassVar[tuple[str, ...]]
+
     def __init__(
-        self, spec: Spec, num_envs: int = 1, autoreset: bool = True, seed: int | None = None
+        self,
+        spec: Spec,
+        num_envs: int = 1,
+        seed: int | None = None,
+        common_numbers: bool = True,
     ) -> None:
         if num_envs < 1:
             raise InputError(f"num_envs: expected at least 1, got {num_envs}")
         self.environment_spec = spec
         self.num_envs = num_envs
-        self._autoreset = autoreset
-        mode = AutoresetMode.NEXT_STEP if autoreset else AutoresetMode.DISABLED
-        self.metadata = {"autoreset_mode": mode, "render_modes": []}
-        self.single_observation_space = observation_space(spec)
-        self.single_action_space = SlateSpace(spec.num_candidates, spec.slate_size)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.lanes = np.arange(num_envs)
+        self.common_numbers = common_numbers
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
+        self._candidates: NDArray[np.float32] | None = None
         self._running = False  # before the first reset
         self._steps: NDArray[np.int32] = np.zeros(num_envs, dtype=np.int32)
         self._over: Lanes = np.zeros(num_envs, dtype=np.bool_)
         self._seed_streams([np.random.SeedSequence(seed)])
+
+    # Gymnasium's spaces take longer to make than many users to play
+
+    @cached_property
+    def single_observation_space(self) -> gym.spaces.Dict:  # type: ignore[override]
+        """What is seen of one user."""
+        return observation_space(self.environment_spec)
+
+    @cached_property
+    def observation_space(self) -> gym.Space[Any]:  # type: ignore[override]
+        """What is seen of all of them."""
+        return batch_space(self.single_observation_space, self.num_envs)
+
+    @cached_property
+    def single_action_space(self) -> SlateSpace:  # type: ignore[override]
+        """The slates for one user."""
+        return SlateSpace(self.environment_spec.num_candidates, self.environment_spec.slate_size)
+
+    @cached_property
+    def action_space(self) -> gym.Space[Any]:  # type: ignore[override]
+        """The slates for all of them."""
+        return batch_space(self.single_action_space, self.num_envs)
 
     def reset(
         self,
@@ -84,6 +115,9 @@ class BatchedEnvironment(
                     f"got {len(seeds)}"
                 )
             self._seed_streams([np.random.SeedSequence(int(one)) for one in seeds])
+        elif len(self.lanes) < self.num_envs:
+            self._play_on(np.arange(self.num_envs))
+            self._candidates = None  # those of the lanes that left are gone
         self._welcome(np.ones(self.num_envs, dtype=np.bool_))
         self._steps = np.zeros(self.num_envs, dtype=np.int32)
         self._over = np.zeros(self.num_envs, dtype=np.bool_)
@@ -102,33 +136,70 @@ class BatchedEnvironment(
             place, −1 for none) and the response columns, each (B,). The call after the last
             step of a lane's episode ignores the lane's action and resets it: reward and
             response are 0 there, `clicked` is −1. Where it resets every lane, infos are empty.
-            Without autoreset the lane idles with the same blanks.
 
         Raises:
             InputError: The actions are no slates of distinct candidates.
         """
-        if not self._running:
-            raise ResetNeeded("step(): expected running episodes, got none; call reset() first")
         over = self._over
+        if len(self.lanes) < self.num_envs:
+            raise ResetNeeded(
+                "step(): expected users in all lanes, got some that left; call reset()"
+            )
         slates = self._checked(actions, over)
-        self._steps = self._steps + np.int32(1)
-        rewards, terminated, responses = self._respond(slates)
-        any_over = bool(over.any())
-        if self._autoreset:
-            self._welcome(over)
-        if any_over:
+        rewards, terminated, responses = self._advance(slates)
+        self._welcome(over)
+        if over.any():
             self._steps[over] = 0
             rewards, terminated = np.where(over, 0.0, rewards), terminated & ~over
             for name, values in responses.items():
                 blank = values.dtype.type(-1 if name == "clicked" else 0)
                 responses[name] = np.where(over, blank, values)
-        truncated = (self._steps >= self.environment_spec.horizon) & ~terminated
+        truncated = self._at_limit() & ~terminated
         self._over = terminated | truncated
-        if any_over and not self._autoreset:
-            self._over |= over
         if self.environment_spec.resample_documents:
             self._draw_candidates()
         return self._observe(), rewards, terminated, truncated, {} if over.all() else responses
+
+    def step_and_leave(
+        self, slates: NDArray[Any]
+    ) -> tuple[Observation, NDArray[Any], Lanes, Lanes, dict[str, NDArray[Any]]]:
+        """Show a slate (A, K) to the users who are left; those whose episode ends then leave.
+
+        Nobody follows them, and no time is spent on empty lanes. The observation is of those who
+        stay, the rest of all who were shown a slate.
+
+        Raises:
+            InputError: The slates are none of distinct candidates.
+        """
+        slates = self._checked(slates, np.zeros(len(self.lanes), dtype=np.bool_))
+        rewards, terminated, responses = self._advance(slates)
+        truncated = self._at_limit() & ~terminated
+        over = terminated | truncated
+        if over.any():
+            self._leave(np.flatnonzero(~over))
+        if self.environment_spec.resample_documents:
+            self._draw_candidates()
+        return self._observe(), rewards, terminated, truncated, responses
+
+    def _advance(self, slates: NDArray[Any]) -> Response:
+        self._steps = self._steps + np.int32(1)
+        return self._respond(slates)
+
+    def _at_limit(self) -> Lanes:
+        return self._steps >= self.environment_spec.horizon
+
+    def _leave(self, stay: NDArray[np.intp]) -> None:
+        moved = ["_steps", *self._of_users]
+        if not self.environment_spec.resample_documents:
+            moved += self._of_documents
+        for name in moved:
+            setattr(self, name, getattr(self, name).take(stay, axis=0))
+        self._play_on(self.lanes[stay])
+
+    def _play_on(self, lanes: NDArray[np.intp]) -> None:
+        self.lanes = lanes
+        for streams in (self._users, self._documents, self._responses):
+            streams.keep(lanes)
 
     @abstractmethod
     def _welcome(self, lanes: Lanes) -> None:
@@ -148,17 +219,19 @@ class BatchedEnvironment(
 
     @property
     def documents(self) -> NDArray[Any]:
-        """(B, N, …) what `features` needs of the candidates, in as few bytes as it can be had."""
+        """(A, N, …) what `features` needs of the candidates, in as few bytes as it can be had."""
         assert self._candidates is not None
         return self._candidates
 
-    def features(self, documents: NDArray[Any]) -> NDArray[np.float32]:
-        """(R, N, D) what is seen of documents (R, N, …)."""
+    def features(self, documents: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.bool_]:
+        """(R, N, D) what is seen of documents (R, N, …); booleans where all of it is 0 or 1."""
         return documents
 
     def _checked(self, actions: NDArray[Any], over: Lanes) -> NDArray[Any]:
+        if not self._running:
+            raise ResetNeeded("step(): expected running episodes, got none; call reset() first")
         slates, spec = np.asarray(actions), self.environment_spec
-        if slates.shape == (self.num_envs, spec.slate_size) and slates.dtype.kind in "iu":
+        if slates.shape == (len(self.lanes), spec.slate_size) and slates.dtype.kind in "iu":
             if over.any():  # what is ignored may be anything
                 slates = np.where(over[:, None], np.arange(spec.slate_size), slates)
             # Seen as unsigned, negative positions are too large as well: one pass instead of two.
@@ -166,17 +239,22 @@ class BatchedEnvironment(
             if largest < spec.num_candidates and distinct(slates):
                 return slates
         raise InputError(
-            f"actions: expected {self.num_envs} slates of {spec.slate_size} distinct positions "
+            f"actions: expected {len(self.lanes)} slates of {spec.slate_size} distinct positions "
             f"below {spec.num_candidates}, got {slates.dtype} {slates.shape}: {slates[:3].tolist()}"
         )
 
     def _seed_streams(self, sequences: Sequence[np.random.SeedSequence]) -> None:
         children = zip(*(sequence.spawn(3) for sequence in sequences), strict=True)
         self._users, self._documents, self._responses = (
-            Streams([np.random.Generator(np.random.SFC64(child)) for child in group])
+            Streams(
+                [np.random.Generator(np.random.SFC64(child)) for child in group],
+                self.num_envs,
+                self.common_numbers,
+            )
             for group in children
         )
-        self._candidates: NDArray[np.float32] | None = None
+        self.lanes = np.arange(self.num_envs)
+        self._candidates = None
 
     def _observe(self) -> Observation:
         assert self._candidates is not None
@@ -187,17 +265,19 @@ class BatchedEnvironment(
         }
 
 
-def one_hot(categories: NDArray[np.integer], count: int) -> NDArray[np.float32]:
+def one_hot(
+    categories: NDArray[np.integer], count: int, dtype: DTypeLike = np.float32
+) -> NDArray[Any]:
     """(..., C) from categories (...).
 
     Example:
         >>> one_hot(np.array([1, 0]), 3).tolist()
         [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    categories = np.asarray(categories, np.intp)
-    taken = np.empty((*categories.shape, count), np.float32)
+    taken = np.empty((*categories.shape, count), dtype)
     # Into memory of its own and without its check of bounds, which `eye` has no need of
-    np.eye(count, dtype=np.float32).take(categories, axis=0, out=taken, mode="clip")
+    rows = np.eye(count, dtype=dtype)
+    rows.take(np.asarray(categories, np.intp), axis=0, out=taken, mode="clip")
     return taken
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -92,25 +93,32 @@ def slates_of(
         raise InputError(
             f"action: expected the number of a slate below {count}, got {outside.ravel()[0]}"
         )
-    slates = np.empty((len(left), slate_size), dtype=np.int64)
+    chosen = []
     for place in range(slate_size):
         # That many slates begin with the places that are filled so far.
         block = math.perm(num_candidates - place - 1, slate_size - place - 1)
-        chosen, left = np.divmod(left, block)
-        slates[:, place] = skip_taken(chosen, slates[:, :place])
-    return slates
+        among_left, left = np.divmod(left, block)
+        chosen.append(among_left.astype(np.int64))
+    return without_replacement(chosen)
 
 
-def skip_taken(chosen: NDArray[Any], taken: NDArray[Any]) -> NDArray[Any]:
-    """Positions (B,) among all candidates, of positions among those that are not `taken` (B, J).
+def without_replacement(chosen: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Slates (B, K) from a choice (B,) for each place among the candidates that are left there.
 
     Example:
-        >>> skip_taken(np.array([0, 2]), np.array([[1, 0], [0, 2]])).tolist()
-        [2, 4]
+        >>> without_replacement([np.array([1, 0]), np.array([1, 0]), np.array([0, 2])]).tolist()
+        [[1, 2, 0], [0, 1, 4]]
     """
-    for one in np.sort(taken, axis=1).T:  # step over the taken ones in ascending order
-        chosen = chosen + (chosen >= one)
-    return chosen
+    slates = np.empty((len(chosen[0]), len(chosen)), chosen[0].dtype)
+    taken: list[NDArray[Any]] = []  # in ascending order
+    for place, position in enumerate(chosen):
+        for one in taken:
+            position = position + (position >= one)  # step over it
+        slates[:, place] = position
+        for rank, one in enumerate(taken):
+            taken[rank], position = np.minimum(one, position), np.maximum(one, position)
+        taken.append(position)
+    return slates
 
 
 def index_of(slate: NDArray[np.integer], num_candidates: int) -> int:

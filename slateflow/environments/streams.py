@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Size = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A generator, and the lanes that it draws for."""
+
+    generator: np.random.Generator
+    place: slice  # of its lanes among those that are left
+    left: NDArray[np.intp] | None  # those of its lanes; None where it draws for no others
 
 
 class Streams:
@@ -17,53 +30,82 @@ class Streams:
 
     Args:
         generators: One a share; the shares are of equal size and lie side by side.
+        lanes: All lanes.
+        common: Whether numbers are still drawn for lanes that have left, so that the others get
+            what they would get with them. A generator none of whose lanes is left draws no more.
 
     Example:
         >>> one, two = (np.random.Generator(np.random.SFC64(seed)) for seed in (1, 2))
-        >>> Streams([one, two]).random((6, 5)).shape
+        >>> streams = Streams([one, two], 6)
+        >>> streams.random((6, 5)).shape
         (6, 5)
+        >>> streams.keep(np.array([0, 1, 5]))
+        >>> streams.random((3, 5)).shape
+        (3, 5)
     """
 
-    def __init__(self, generators: Sequence[np.random.Generator]) -> None:
-        self._generators = tuple(generators)
+    def __init__(
+        self, generators: Sequence[np.random.Generator], lanes: int, common: bool = True
+    ) -> None:
+        self._generators, self._size = tuple(generators), lanes // len(generators)
+        self._common = common
+        self.keep(np.arange(lanes))
 
-    def random(
-        self, size: int | tuple[int, ...], dtype: Any = np.float64, lanes_last: bool = False
-    ) -> NDArray[Any]:
+    def keep(self, lanes: NDArray[np.intp]) -> None:
+        """From now on give the numbers of these lanes only: their first places, in order."""
+        size = self._size
+        bounds = np.searchsorted(lanes, size * np.arange(len(self._generators) + 1)).tolist()
+        self._shares = []
+        for number, (start, end) in enumerate(pairwise(bounds)):
+            if end > start:
+                alone = end - start == size or not self._common
+                left = None if alone else lanes[start:end] - number * size
+                self._shares.append(_Share(self._generators[number], slice(start, end), left))
+
+    def random(self, size: Size, dtype: Any = np.float64, lanes_last: bool = False) -> NDArray[Any]:
         """Uniform draws in [0, 1)."""
-        drawn = np.empty(size, dtype)
-        for generator, share in self._shares(drawn, lanes_last):
-            if share.flags.c_contiguous:
-                generator.random(dtype=dtype, out=share)
-            else:
-                share[...] = generator.random(share.shape, dtype)
-        return drawn
+        return self._filled(
+            np.empty(size, dtype), lambda rng, out: rng.random(dtype=dtype, out=out), lanes_last
+        )
 
-    def standard_normal(
-        self, size: int | tuple[int, ...], lanes_last: bool = False
-    ) -> NDArray[np.float64]:
+    def standard_normal(self, size: Size, lanes_last: bool = False) -> NDArray[np.float64]:
         """Standard normal draws."""
-        drawn = np.empty(size)
-        for generator, share in self._shares(drawn, lanes_last):
-            if share.flags.c_contiguous:
-                generator.standard_normal(out=share)
-            else:
-                share[...] = generator.standard_normal(share.shape)
-        return drawn
+        return self._filled(
+            np.empty(size), lambda rng, out: rng.standard_normal(out=out), lanes_last
+        )
 
-    def integers(self, low: int, high: int, size: tuple[int, ...]) -> NDArray[np.int64]:
+    def integers(self, low: int, high: int, size: Size, dtype: Any = np.int64) -> NDArray[Any]:
         """Whole numbers from `low` to below `high`."""
-        drawn = np.empty(size, np.int64)
-        for generator, share in self._shares(drawn, lanes_last=False):
-            share[...] = generator.integers(low, high, share.shape)
-        return drawn
 
-    def _shares(
-        self, drawn: NDArray[Any], lanes_last: bool
-    ) -> list[tuple[np.random.Generator, NDArray[Any]]]:
-        lanes = drawn.T if lanes_last else drawn
-        share = len(lanes) // len(self._generators)
-        shares = (lanes[start : start + share] for start in range(0, len(lanes), share))
-        if lanes_last:
-            shares = (one.T for one in shares)
-        return list(zip(self._generators, shares, strict=True))
+        def fill(rng: np.random.Generator, out: NDArray[Any]) -> None:
+            out[...] = rng.integers(low, high, out.shape, dtype)
+
+        return self._filled(np.empty(size, dtype), fill)
+
+    def gumbel(self, *, size: Size) -> NDArray[np.float64]:
+        """Draws from the standard Gumbel distribution."""
+
+        def fill(rng: np.random.Generator, out: NDArray[Any]) -> None:
+            out[...] = rng.gumbel(size=out.shape)
+
+        return self._filled(np.empty(size), fill)
+
+    def _filled(
+        self,
+        drawn: NDArray[Any],
+        fill: Callable[[np.random.Generator, NDArray[Any]], object],
+        lanes_last: bool = False,
+    ) -> NDArray[Any]:
+        lanes = np.moveaxis(drawn, -1, 0) if lanes_last else drawn
+        for share in self._shares:
+            part = lanes[share.place]
+            if share.left is None and part.flags.c_contiguous:
+                fill(share.generator, part)
+                continue
+            count = len(part) if share.left is None else self._size
+            shape = (count, *part.shape[1:])
+            whole = np.empty(shape[::-1] if lanes_last else shape, drawn.dtype)
+            fill(share.generator, whole)
+            whole = whole.T if lanes_last else whole
+            part[...] = whole if share.left is None else whole.take(share.left, axis=0)
+        return drawn

@@ -86,7 +86,6 @@ def measure_baselines(
 
 def _rewards_by_episode(steps: list[Step]) -> Iterator[NDArray[np.float64]]:
     """The rewards of each user; episodes may differ in length."""
-    rewards = np.stack([step.rewards for step in steps], axis=1)  # (B, T)
-    alive = np.stack([step.alive for step in steps], axis=1)
-    for user in range(len(rewards)):
-        yield rewards[user, alive[user]]
+    lanes = np.concatenate([step.lanes for step in steps])
+    rewards = np.concatenate([step.rewards for step in steps])[lanes.argsort(kind="stable")]
+    yield from np.split(rewards, np.cumsum(np.bincount(lanes))[:-1])

@@ -41,12 +41,13 @@ def episode_returns(
     spec: EnvironmentSpec, policy: Policy, episodes: int, seed: int
 ) -> NDArray[np.float64]:
     """Undiscounted return of each episode, (episodes,)."""
-    return np.concatenate(
-        [
-            np.sum([np.where(step.alive, step.rewards, 0.0) for step in steps], axis=0)
-            for steps in play_blocks(spec, policy, episodes, seed)
-        ]
-    )
+    returns = []
+    for steps in play_blocks(spec, policy, episodes, seed):
+        of_block = np.zeros(len(steps[0].lanes))
+        for step in steps:
+            of_block[step.lanes] += step.rewards
+        returns.append(of_block)
+    return np.concatenate(returns)
 
 
 def standard_error(values: NDArray[np.float64]) -> float:

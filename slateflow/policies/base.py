@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import Observation
+from slateflow.environments.streams import Streams
 
 Slates = NDArray[np.int32]  # (B, K), positions of distinct candidates, best first
 Propensities = NDArray[np.float64]  # (B,), probability of exactly this slate
 Scores = NDArray[np.float64]  # (B, N)
+Rng: TypeAlias = np.random.Generator | Streams
 
 
 class Policy(Protocol):
-    """Chooses slates for B users at once."""
+    """Chooses slates for B users at once.
 
-    def act(
-        self, observation: Observation, rng: np.random.Generator
-    ) -> tuple[Slates, Propensities]:
+    What it draws at random comes from `rng`, a row a user; `Streams` have `random`, `integers`,
+    `standard_normal` and `gumbel` of a generator.
+    """
+
+    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Slates (B, K) and the probability with which the policy shows exactly them."""
         ...
 
@@ -44,6 +48,10 @@ class Session(Policy, Protocol):
         rewards: NDArray[np.float64],
     ) -> None:
         """Take in what came of a step: the clicked places (B,), −1 for none, and rewards (B,)."""
+        ...
+
+    def keep(self, users: NDArray[np.intp]) -> None:
+        """Go on with these of the users; the sessions of the others have ended."""
         ...
 
 

@@ -16,9 +16,9 @@ from slateflow.environments import (
     InterestExplorationSpec,
     Observation,
 )
-from slateflow.environments.slates import skip_taken
+from slateflow.environments.slates import without_replacement
 from slateflow.errors import InputError, unknown
-from slateflow.policies.base import Propensities, SlateDistribution, Slates, top_slates
+from slateflow.policies.base import Propensities, Rng, SlateDistribution, Slates, top_slates
 from slateflow.policies.mixture import EpsilonMixture
 from slateflow.policies.rules import FIRST_FEATURE, RULES, ScoringRule, scoring_rule
 from slateflow.policies.softmax import MIN_TEMPERATURE, SoftmaxPolicy
@@ -38,17 +38,16 @@ class RandomPolicy:
 
     slate_size: int
 
-    def act(
-        self, observation: Observation, rng: np.random.Generator
-    ) -> tuple[Slates, Propensities]:
+    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Draw the places one after the other, without replacement."""
         batch, candidates = observation["candidates"].shape[:2]
-        slates = np.empty((batch, self.slate_size), dtype=np.int32)
-        for place in range(self.slate_size):
-            # A uniform draw among the candidates that are left, as a position among all.
-            chosen = rng.integers(0, candidates - place, batch, dtype=np.int32)
-            slates[:, place] = skip_taken(chosen, slates[:, :place])
-        return slates, np.full(batch, 1 / math.perm(candidates, self.slate_size))
+        chosen = [
+            rng.integers(0, candidates - place, batch, dtype=np.int32)
+            for place in range(self.slate_size)
+        ]
+        return without_replacement(chosen), np.full(
+            batch, 1 / math.perm(candidates, self.slate_size)
+        )
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
         """The same for all slates (B, K)."""
@@ -63,9 +62,7 @@ class GreedyPolicy:
     slate_size: int
     rule: ScoringRule = FIRST_FEATURE
 
-    def act(
-        self, observation: Observation, rng: np.random.Generator
-    ) -> tuple[Slates, Propensities]:
+    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Rank the candidates by the rule."""
         del rng  # deterministic
         slates = top_slates(self.rule(observation), self.slate_size)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import Observation
-from slateflow.policies.base import Propensities, Slates, top_slates
+from slateflow.policies.base import Propensities, Rng, Slates, top_slates
 from slateflow.policies.scorer import Scorer
 from slateflow.policies.slate_scorer import SlateScorer
 
@@ -37,9 +37,7 @@ class ScoringPolicy:
         """The policy for `users` sessions that start now."""
         return ScoringSession(self.scorer, np.zeros((users, self.scorer.memory_size)))
 
-    def act(
-        self, observation: Observation, rng: np.random.Generator
-    ) -> tuple[Slates, Propensities]:
+    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Rank the candidates by their scores."""
         return self.begin(len(observation["candidates"])).act(observation, rng)
 
@@ -51,9 +49,7 @@ class ScoringSession:
     scorer: AnyScorer
     memory: NDArray[np.float64] = field(repr=False)  # (B, M)
 
-    def act(
-        self, observation: Observation, rng: np.random.Generator
-    ) -> tuple[Slates, Propensities]:
+    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Rank the candidates by their scores."""
         del rng  # deterministic
         scores = self.scorer.scores(
@@ -74,3 +70,7 @@ class ScoringSession:
             self.memory = self.scorer.remember(
                 self.memory, observation["user"], shown, clicked, rewards
             )
+
+    def keep(self, users: NDArray[np.intp]) -> None:
+        """Go on with these of the users."""
+        self.memory = self.memory.take(users, axis=0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import Observation
 from slateflow.errors import InputError
-from slateflow.policies.base import Propensities, SlateDistribution, Slates
+from slateflow.policies.base import Propensities, Rng, SlateDistribution, Slates
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class EpsilonMixture:
         if not 0 <= self.epsilon <= 1:
             raise InputError(f"epsilon: expected a number in [0, 1], got {self.epsilon}")
 
-    def act(
-        self, observation: Observation, rng: np.random.Generator
-    ) -> tuple[Slates, Propensities]:
+    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """All numbers are drawn whatever the coins say, so lanes do not shift each other's."""
         coins = rng.random(len(observation["candidates"])) < self.epsilon
         explored, _ = self.explore.act(observation, rng)

@@ -10,22 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import BatchedEnvironment, Observation
+from slateflow.environments.streams import Streams
 from slateflow.policies.base import Policy, Propensities, Session, SessionPolicy, Slates
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of B users: what they saw before, what was shown, and what came of it."""
+    """One step of the A users whose episodes go on: what they saw, were shown, what came of it."""
 
+    lanes: NDArray[np.intp]  # (A,), numbers of the users
     observation: Observation
-    documents: NDArray[Any]  # (B, N, …), of which the world's `features` makes the candidates
-    slates: Slates  # (B, K)
-    propensities: Propensities  # (B,)
-    rewards: NDArray[np.float64]  # (B,)
-    responses: dict[str, NDArray[Any]]  # clicked and the world's response columns, each (B,)
-    terminated: NDArray[np.bool_]  # (B,)
-    truncated: NDArray[np.bool_]  # (B,)
-    alive: NDArray[np.bool_]  # (B,), False where the user's episode has ended before this step
+    documents: NDArray[Any]  # (A, N, …), of which the world's `features` makes the candidates
+    slates: Slates  # (A, K)
+    propensities: Propensities  # (A,)
+    rewards: NDArray[np.float64]  # (A,)
+    responses: dict[str, NDArray[Any]]  # clicked and the world's response columns, each (A,)
+    terminated: NDArray[np.bool_]  # (A,)
+    truncated: NDArray[np.bool_]  # (A,)
 
 
 def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]) -> Iterator[Step]:
@@ -42,57 +43,29 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
     seeds = [seed] if isinstance(seed, int) else seed
     streams = [np.random.SeedSequence(one).spawn(2) for one in seeds]
     observation, _ = env.reset(seed=[seed_of(world) for world, _ in streams])
-    share = env.num_envs // len(seeds)
-    actors = [
-        _Actor(
-            policy.begin(share) if isinstance(policy, SessionPolicy) else policy,
-            np.random.Generator(np.random.SFC64(choices)),
-            slice(number * share, (number + 1) * share),
-        )
-        for number, (_, choices) in enumerate(streams)
-    ]
-    sessions = [(actor, actor.policy) for actor in actors if isinstance(actor.policy, Session)]
-    alive = np.ones(env.num_envs, dtype=np.bool_)
-    while alive.any():
-        acts = [actor.act(observation) for actor in actors]
-        slates = np.concatenate([slates for slates, _ in acts])
-        propensities = np.concatenate([propensities for _, propensities in acts])
-        documents = env.documents
-        following, rewards, terminated, truncated, responses = env.step(slates)
+    rng = Streams(
+        [np.random.Generator(np.random.SFC64(choices)) for _, choices in streams],
+        env.num_envs,
+        env.common_numbers,
+    )
+    actor = policy.begin(env.num_envs) if isinstance(policy, SessionPolicy) else policy
+    session = actor if isinstance(actor, Session) else None
+    while len(env.lanes):
+        lanes, documents = env.lanes, env.documents
+        slates, propensities = actor.act(observation, rng)
+        following, rewards, terminated, truncated, responses = env.step_and_leave(slates)
         yield Step(
-            observation, documents, slates, propensities, rewards, responses, terminated,
-            truncated, alive,
+            lanes, observation, documents, slates, propensities, rewards, responses, terminated,
+            truncated,
         )  # fmt: skip
-        alive = alive & ~(terminated | truncated)
-        if alive.any():
-            for actor, session in sessions:
-                lanes = actor.lanes
-                session.remember(
-                    actor.seen(observation),
-                    slates[lanes],
-                    responses["clicked"][lanes],
-                    rewards[lanes],
-                )
+        if session:
+            session.remember(observation, slates, responses["clicked"], rewards)
+        if len(env.lanes) < len(lanes):
+            stay = np.flatnonzero(~(terminated | truncated))
+            rng.keep(lanes[stay])
+            if session:
+                session.keep(stay)
         observation = following
-
-
-@dataclass(frozen=True)
-class _Actor:
-    """A policy in the share of the lanes that one seed has."""
-
-    policy: Policy
-    rng: np.random.Generator
-    lanes: slice
-
-    def act(self, observation: Observation) -> tuple[Slates, Propensities]:
-        return self.policy.act(self.seen(observation), self.rng)
-
-    def seen(self, observation: Observation) -> Observation:
-        return {
-            "user": observation["user"][self.lanes],
-            "candidates": observation["candidates"][self.lanes],
-            "step": observation["step"][self.lanes],
-        }
 
 
 def seed_of(sequence: np.random.SeedSequence) -> int:

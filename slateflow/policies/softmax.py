@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import Observation
 from slateflow.errors import InputError
-from slateflow.policies.base import Propensities, Scores, Slates, top_slates
+from slateflow.policies.base import Propensities, Rng, Scores, Slates, top_slates
 from slateflow.policies.rules import ScoringRule
 
 MIN_TEMPERATURE = 1e-6
@@ -44,9 +44,7 @@ class SoftmaxPolicy:
                 f"temperature: expected a number from {MIN_TEMPERATURE:g}, got {self.temperature}"
             )
 
-    def act(
-        self, observation: Observation, rng: np.random.Generator
-    ) -> tuple[Slates, Propensities]:
+    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """The K largest of score / T plus Gumbel noise are such a draw (Yellott 1977)."""
         logits = self._logits(observation)
         slates = top_slates(logits + rng.gumbel(size=logits.shape), self.slate_size)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import EnvironmentSpec, batched_environment
+from slateflow.environments import BatchedEnvironment, EnvironmentSpec, batched_environment
 from slateflow.policies import Behaviour, behaviour_policy
 from slateflow.policies.play import Step, play, seed_of
+from slateflow.trajectories.bits import Bits
 from slateflow.trajectories.parts import Part
 from slateflow.trajectories.recipe import Recipe
-from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.schema import Columns, arrow_schema
 
 BLOCK_EPISODES = 500
 """Episodes in a part. Fixed, because the random streams belong to the block."""
@@ -72,44 +73,64 @@ def plan(recipe: Recipe) -> list[Block]:
     ]
 
 
-def simulate(spec: EnvironmentSpec, blocks: Sequence[Block], seed: int) -> Iterator[Trajectories]:
+def logged_bytes(spec: EnvironmentSpec) -> int:
+    """Bytes that a simulated step of one user takes before it is a row."""
+    env = batched_environment(spec, 1, seed=0)
+    step = next(play(env, behaviour_policy("random", spec), 0))
+    return sum(values.nbytes for values in _Moment.of(step).columns.values())
+
+
+def simulate(spec: EnvironmentSpec, blocks: Sequence[Block], seed: int) -> Iterator[Columns]:
     """Play the episodes of blocks of one policy and one size; rows sorted by episode, then step.
 
     The blocks are lanes of one batch, which shares out the cost of a step; each draws from
     streams of its own.
     """
-    env = batched_environment(spec, sum(block.episodes for block in blocks), autoreset=False)
+    lanes = sum(block.episodes for block in blocks)
+    env = batched_environment(spec, lanes, common_numbers=False)
     seeds = [
         seed_of(np.random.SeedSequence(seed, spawn_key=(block.seed_block,))) for block in blocks
     ]
     policy = behaviour_policy(blocks[0].behaviour, spec)
     moments = [_Moment.of(step) for step in play(env, policy, seeds)]
-    lengths = np.sum([moment.alive for moment in moments], axis=0)  # (B,), of the episodes
+    lengths = np.bincount(np.concatenate([moment.lanes for moment in moments]))  # of the episodes
     columns = _rows(moments, lengths)
+    names = arrow_schema(spec).names
     start = 0
     for block, episodes in zip(blocks, np.split(lengths, len(blocks)), strict=True):
         end = start + int(episodes.sum())
-        part = {name: values[start:end] for name, values in columns.items()}
-        candidates = env.features(part.pop("documents"))  # of one part at a time: they are large
-        responses = {name: part.pop(name) for name in spec.response_columns}
+        part: dict[str, NDArray[Any] | Bits] = {
+            name: values[start:end] for name, values in columns.items()
+        }
         numbers = np.arange(block.first_episode, block.first_episode + block.episodes)
-        yield Trajectories(
-            episode=np.repeat(numbers, episodes), candidates=candidates, responses=responses, **part
-        )
+        part["episode"] = np.repeat(numbers, episodes)
+        part["candidates"] = _candidates(env, columns["documents"][start:end])
+        yield {name: part[name] for name in names}
         start = end
+
+
+def _candidates(env: BatchedEnvironment[Any], documents: NDArray[Any]) -> NDArray[Any] | Bits:
+    """(R, N·D) of documents (R, N, …), of one part at a time, because they are large."""
+    spec, rows = env.environment_spec, len(documents)
+    length = spec.num_candidates * spec.document_size
+    if env.features(documents[:1]).dtype != np.bool_:
+        return env.features(documents).reshape(rows, length)
+    packed = [  # as many as stay in the processor's cache, and whole bytes of them
+        np.packbits(env.features(some).view(np.bool_), bitorder="little")
+        for some in np.split(documents, range(2048, rows, 2048))
+    ]
+    return Bits(np.concatenate(packed), rows, length)
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """What is logged of one step of the lanes that are alive, a row each."""
+    """What is logged of one step, a row a lane."""
 
-    alive: NDArray[np.bool_]  # (B,)
-    lanes: NDArray[np.intp]  # (A,) that are alive
+    lanes: NDArray[np.intp]  # (A,)
     columns: dict[str, NDArray[Any]]  # each (A, …)
 
     @classmethod
     def of(cls, step: Step) -> _Moment:
-        """Without the lanes that idle: where sessions end early they would be most of it."""
         columns: dict[str, NDArray[Any]] = {
             "step": step.observation["step"][:, 0],
             "user": step.observation["user"],
@@ -121,10 +142,7 @@ class _Moment:
             "truncated": step.truncated,
             **step.responses,  # clicked and the response columns
         }
-        lanes = np.flatnonzero(step.alive)
-        if len(lanes) < len(step.alive):
-            columns = {name: values.take(lanes, axis=0) for name, values in columns.items()}
-        return cls(step.alive, lanes, columns)
+        return cls(step.lanes, columns)
 
 
 def _rows(moments: list[_Moment], lengths: NDArray[np.intp]) -> dict[str, NDArray[Any]]:

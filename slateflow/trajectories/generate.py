@@ -17,7 +17,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.ray_cluster import cluster_address, connected, map_tasks, processors
 from slateflow.trajectories.allocator import keep_memory, kept_memory
-from slateflow.trajectories.blocks import BLOCK_EPISODES, Block, plan, simulate
+from slateflow.trajectories.blocks import BLOCK_EPISODES, Block, logged_bytes, plan, simulate
 from slateflow.trajectories.dataset import MANIFEST, REMEDY, Dataset
 from slateflow.trajectories.parts import Part, encode_part, read_part
 from slateflow.trajectories.recipe import Recipe
@@ -126,8 +126,8 @@ def _groups(spec: EnvironmentSpec, blocks: list[Block], workers: int) -> list[li
 
 
 def _blocks_at_once(spec: EnvironmentSpec) -> int:
-    seen = 4 * (spec.user_size + spec.num_candidates * spec.document_size)  # bytes of a row
-    block = BLOCK_EPISODES * spec.horizon * seen
+    seen = 4 * (spec.user_size + spec.num_candidates * spec.document_size)  # bytes, at each moment
+    block = BLOCK_EPISODES * (spec.horizon * logged_bytes(spec) + 4 * seen)
     return max(1, min(MAX_BLOCKS_AT_ONCE, BATCH_BYTES // block))
 
 
@@ -163,9 +163,9 @@ def make_parts(recipe: Recipe, folder: Folder, groups: Iterable[Sequence[Block]]
             for block in group:
                 part, data = found[block], b""
                 if part is None:
-                    rows = next(simulated)
-                    digest, data = encode_part(rows, spec, block.key(seed))
-                    part = block.part(len(rows), digest)
+                    columns = next(simulated)
+                    digest, data = encode_part(columns, spec, block.key(seed))
+                    part = block.part(len(columns["episode"]), digest)
                 if writing:
                     yield writing.result()  # after a failure nothing more is written
                 writing = writer.submit(_write, folder, part, data)

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from slateflow.trajectories.bits import Bits
 from slateflow.trajectories.thrift import I64, Struct, Value, encode, varint
 
 PAGE_BYTES = 2**20
@@ -35,7 +36,7 @@ PAGE_BYTES = 2**20
 _MAGIC = b"PAR1"
 _CREATED_BY = b"slateflow"
 _REQUIRED, _REPEATED = 0, 2
-_PLAIN, _RLE = 0, 3
+_PLAIN, _RLE, _DICTIONARY = 0, 3, 8
 _LIST_LOGICAL: Struct = {3: {}}
 _CONVERTED_LIST = 3
 _TYPES = {pa.bool_(): 0, pa.int32(): 1, pa.int64(): 2, pa.float32(): 4, pa.float64(): 5}
@@ -68,7 +69,7 @@ class _Column:
 
 
 def parquet_bytes(
-    columns: Mapping[str, NDArray[Any]],
+    columns: Mapping[str, NDArray[Any] | Bits],
     schema: pa.Schema,
     statistics: Collection[str] = (),
     compression: str = "lz4",
@@ -76,7 +77,8 @@ def parquet_bytes(
     """A Parquet file of one row group.
 
     Args:
-        columns: One array a field of the schema: (R,), or (R, L) for lists of length L.
+        columns: One array a field of the schema: (R,), or (R, L) for lists of length L, which may
+            be bits.
         schema: Fields that are not nullable, of fixed-size lists, numbers or booleans, and
             metadata for the footer.
         statistics: Columns whose smallest and largest value the footer tells.
@@ -86,7 +88,7 @@ def parquet_bytes(
     end = len(_MAGIC)
     chunks: list[Value] = []
     elements: list[Value] = [{4: b"schema", 5: len(schema)}]
-    rows, size, compressed_size = len(columns[schema[0].name]), 0, 0
+    rows, size = len(columns[schema[0].name]), 0
     for field in schema:
         listed = pa.types.is_fixed_size_list(field.type)
         column = _Column(
@@ -94,26 +96,14 @@ def parquet_bytes(
             field.type.value_type if listed else field.type,
             field.type.list_size if listed else 0,
         )
-        start, uncompressed = end, 0
-        for header, page, full in _pages(column, columns[field.name], compression):
-            written += [header, page]
-            end += len(header) + len(page)
-            uncompressed += len(header) + full
-        chunk: Struct = {
-            1: _TYPES[column.dtype],
-            2: [_PLAIN, _RLE],
-            3: column.path,
-            4: _CODECS[compression],
-            5: I64(rows * max(column.length, 1)),
-            6: I64(uncompressed),
-            7: I64(end - start),
-            9: I64(start),
-        }
-        if field.name in statistics and rows:
-            chunk[12] = _statistics(columns[field.name])
-        chunks.append({2: I64(start), 3: chunk})
+        values, told = columns[field.name], field.name in statistics
+        start, chunk = end, _Chunk.of(column, values, compression)
+        written += chunk.written
+        end += chunk.compressed_size
+        chunks.append({2: I64(start), 3: chunk.metadata(start, values, told)})
         elements += column.schema()
-        size, compressed_size = size + uncompressed, compressed_size + end - start
+        size += chunk.size
+    compressed_size = end - len(_MAGIC)
     group: Struct = {
         1: chunks, 2: I64(size), 3: I64(rows), 5: I64(len(_MAGIC)), 6: I64(compressed_size),
     }  # fmt: skip
@@ -131,28 +121,88 @@ def parquet_bytes(
     return b"".join([*written, footer, len(footer).to_bytes(4, "little"), _MAGIC])
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """The pages of a column, with headers."""
+
+    column: _Column
+    compression: str
+    written: list[Any]
+    size: int  # before compression
+    dictionary_size: int  # of the first page, if it is one
+
+    @classmethod
+    def of(cls, column: _Column, values: NDArray[Any] | Bits, compression: str) -> _Chunk:
+        written: list[Any] = []
+        if isinstance(values, Bits):
+            compression = "none"  # they are short as they are
+            written += _dictionary_page(column)
+        size = dictionary_size = sum(map(len, written))
+        for header, page, full in _pages(column, values, compression):
+            written += [header, page]
+            size += len(header) + full
+        return cls(column, compression, written, size, dictionary_size)
+
+    @property
+    def compressed_size(self) -> int:
+        return sum(map(len, self.written))
+
+    def metadata(self, start: int, values: NDArray[Any] | Bits, statistics: bool) -> Struct:
+        """What the footer says of it."""
+        said: Struct = {
+            1: _TYPES[self.column.dtype],
+            2: [_PLAIN, _RLE, *([_DICTIONARY] if self.dictionary_size else [])],
+            3: self.column.path,
+            4: _CODECS[self.compression],
+            5: I64(len(values) * max(self.column.length, 1)),
+            6: I64(self.size),
+            7: I64(self.compressed_size),
+            9: I64(start + self.dictionary_size),
+        }
+        if self.dictionary_size:
+            said[11] = I64(start)
+        if statistics and len(values) and not isinstance(values, Bits):
+            said[12] = _statistics(values)
+        return said
+
+
+def _dictionary_page(column: _Column) -> tuple[bytes, bytes]:
+    """Header and body of the page that says that index 0 is 0 and index 1 is 1."""
+    body = np.array([0, 1], column.dtype.to_pandas_dtype()).tobytes()
+    header = _page_header(2, body, body)
+    header[7] = {1: 2, 2: _PLAIN}
+    return encode(header), body
+
+
 def _pages(
-    column: _Column, values: NDArray[Any], compression: str
+    column: _Column, values: NDArray[Any] | Bits, compression: str
 ) -> Iterator[tuple[bytes, Any, int]]:
     """Header and body of each page, and the size of the body before compression."""
     codec = None if compression == "none" else pa.Codec(_CODEC_NAMES.get(compression, compression))
-    row_bytes = values.itemsize * max(column.length, 1)
+    encoding, number_bytes = (
+        (_DICTIONARY, 1) if isinstance(values, Bits) else (_PLAIN, values.itemsize)
+    )
+    row_bytes = number_bytes * max(column.length, 1)
     at_once = max(8, PAGE_BYTES // row_bytes // 8 * 8)  # whole bytes of booleans and levels
     for first in range(0, max(len(values), 1), at_once):
         rows = values[first : first + at_once]
         count = len(rows) * max(column.length, 1)
-        body = _plain(rows)
+        body = _indices(rows) if isinstance(rows, Bits) else _plain(rows)
         if column.length:
             body = b"".join((_levels(len(rows), column.length), body))
         page = body if codec is None else codec.compress(body)
-        header: Struct = {
-            1: 0,  # a data page
-            2: len(body),
-            3: len(page),
-            4: _signed(zlib.crc32(page)),
-            5: {1: count, 2: _PLAIN, 3: _RLE, 4: _RLE},
-        }
+        header = _page_header(0, body, page)
+        header[5] = {1: count, 2: encoding, 3: _RLE, 4: _RLE}
         yield encode(header), page, len(body)
+
+
+def _page_header(kind: int, body: Any, page: Any) -> Struct:
+    return {1: kind, 2: len(body), 3: len(page), 4: _signed(zlib.crc32(page))}
+
+
+def _indices(bits: Bits) -> bytes:
+    """Indices of one bit, as one run of groups of eight."""
+    return b"".join((b"\1", varint(len(bits.packed) << 1 | 1), bits.packed.data))
 
 
 def _plain(rows: NDArray[Any]) -> Any:
@@ -167,13 +217,15 @@ def _plain(rows: NDArray[Any]) -> Any:
 def _levels(rows: int, length: int) -> bytes:
     """Repetition and definition levels of lists of one length.
 
-    The first value of a list has repetition level 0, the others 1: bits in groups of eight. All
-    values are there, definition level 1: a single run.
+    The first value of a list has repetition level 0, the others 1: as bits in groups of eight, or
+    as a run for the one and a run for the others, whichever is shorter. All values are there,
+    definition level 1: a single run.
     """
+    runs = rows * (varint(1 << 1) + b"\0" + varint((length - 1) << 1) + b"\1")
     repeated = np.ones((rows, length), np.bool_)
     repeated[:, 0] = False
     bits = np.packbits(repeated, bitorder="little").tobytes()
-    repetition = varint(len(bits) << 1 | 1) + bits
+    repetition = min(varint(len(bits) << 1 | 1) + bits, runs, key=len)
     definition = varint(rows * length << 1) + b"\1"
     return b"".join(len(one).to_bytes(4, "little") + one for one in (repetition, definition))
 

@@ -17,9 +17,11 @@ from slateflow.trajectories.parquet import parquet_bytes
 from slateflow.trajectories.schema import (
     METADATA_KEY,
     SCHEMA_VERSION,
+    Columns,
     Trajectories,
     arrow_schema,
-    column_digest,
+    compact_columns,
+    digest_of,
     file_schema,
     from_table,
 )
@@ -54,18 +56,16 @@ def write_part(
     folder: Folder, path: str, rows: Trajectories, spec: EnvironmentSpec, key: dict[str, Any]
 ) -> str:
     """Write one Parquet file; the digest of its rows. `key` says what is in it."""
-    digest, data = encode_part(rows, spec, key)
+    digest, data = encode_part(compact_columns(rows), spec, key)
     folder.write(path, data)
     return digest
 
 
-def encode_part(
-    rows: Trajectories, spec: EnvironmentSpec, key: dict[str, Any]
-) -> tuple[str, bytes]:
+def encode_part(columns: Columns, spec: EnvironmentSpec, key: dict[str, Any]) -> tuple[str, bytes]:
     """The digest of the rows, and a Parquet file of them; its metadata has `key` and digest."""
-    digest = column_digest(rows)
+    digest = digest_of(columns)
     schema = file_schema(spec, {**key, "sha256": digest})
-    return digest, parquet_bytes(rows.columns(), schema, STATISTICS)
+    return digest, parquet_bytes(columns, schema, STATISTICS)
 
 
 def read_part(folder: Folder, path: str, spec: EnvironmentSpec, remedy: str) -> Trajectories:

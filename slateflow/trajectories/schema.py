@@ -6,15 +6,19 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
+from slateflow.trajectories.bits import Bits
+
+Columns: TypeAlias = "Mapping[str, NDArray[Any] | Bits]"
+"""By name, in the order of the schema; compact ones have bits for vectors of zeros and ones."""
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"slateflow"
@@ -131,11 +135,16 @@ def file_schema(spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Schema:
 
 def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Table:
     """The rows as an Arrow table; its metadata says how they were made."""
-    schema = file_schema(spec, part_key)
-    columns = rows.columns()
+    return arrow_table(rows.columns(), file_schema(spec, part_key))
+
+
+def arrow_table(columns: Columns, schema: pa.Schema) -> pa.Table:
+    """Columns, which may be compact, as an Arrow table."""
     arrays = []
     for field in schema:
         values = columns[field.name]
+        if isinstance(values, Bits):
+            values = values.numbers()
         if pa.types.is_fixed_size_list(field.type):
             flat = pa.array(np.ascontiguousarray(values).reshape(-1))
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
@@ -178,14 +187,34 @@ def no_rows(spec: EnvironmentSpec) -> Trajectories:
     return from_table(arrow_schema(spec).empty_table(), spec)
 
 
-def column_digest(rows: Trajectories) -> str:
-    """SHA-256 over the names and the little-endian bytes of the columns, in schema order.
+def compact_columns(rows: Trajectories) -> Columns:
+    """The columns with bits for vectors of zeros and ones."""
+    return {name: _compact(values) for name, values in rows.columns().items()}
 
-    It knows nothing of files, so compression, encodings and row groups do not change it.
+
+def _compact(values: NDArray[Any]) -> NDArray[Any] | Bits:
+    bits = Bits.of(values) if values.ndim == 2 and values.dtype == np.float32 else None
+    return values if bits is None else bits
+
+
+def column_digest(rows: Trajectories) -> str:
+    """SHA-256 over the names and the canonical bytes of the columns, in schema order.
+
+    Numbers are little-endian. Vectors of zeros and ones, as one-hot features are, count a bit a
+    number and say so behind their name. The digest knows nothing of files, so compression,
+    encodings and row groups do not change it.
     """
+    return digest_of(compact_columns(rows))
+
+
+def digest_of(columns: Columns) -> str:
+    """The same of compact columns."""
     digest = hashlib.sha256()
-    for name, values in rows.columns().items():
+    for name, values in columns.items():
         digest.update(name.encode())
+        if isinstance(values, Bits):
+            digest.update(b" in bits")
+            values = values.packed
         little_endian = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
         digest.update(little_endian.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -93,5 +93,5 @@ class Player:
     def standard_normal(self, size, lanes_last=False) -> np.ndarray:
         return np.reshape(self._normals(), size)
 
-    def integers(self, low, high, size) -> np.ndarray:
-        return np.reshape(self._integers(), size)
+    def integers(self, low, high, size, dtype) -> np.ndarray:
+        return np.reshape(self._integers(), size).astype(dtype)

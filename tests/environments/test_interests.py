@@ -25,7 +25,7 @@ def test_mean_return_is_the_measured_one(name, policy):
     behaviour = Behaviour(scorer=policy) if policy == "quality" else policy
     returns = np.zeros(EPISODES)
     for step in play(env, behaviour_policy(behaviour, spec), seed=12):
-        returns += np.where(step.alive, step.rewards, 0.0)
+        returns[step.lanes] += step.rewards
     mean, error = MEASURED[name, policy]
     sem = returns.std(ddof=1) / math.sqrt(EPISODES)
     assert abs(returns.mean() - mean) < 4 * math.hypot(error, sem)
@@ -63,22 +63,22 @@ def test_evolution_ends_when_the_time_is_used_up_and_reveals_the_clicked_documen
     steps = list(play(batched_environment(spec, 200), behaviour_policy("random", spec), seed=3))
     left, lengths = np.full(200, 30.0), np.zeros(200)
     for step in steps:
-        lengths += step.alive
-        for user in np.flatnonzero(step.alive):
-            place = step.responses["clicked"][user]
-            response = {name: step.responses[name][user] for name in spec.response_columns}
+        lengths[step.lanes] += 1
+        for row, user in enumerate(step.lanes):
+            place = step.responses["clicked"][row]
+            response = {name: step.responses[name][row] for name in spec.response_columns}
             if place < 0:
                 left[user] -= 0.5
                 assert response == {"watch_time": 0, "quality": 0, "liked": 0, "cluster": -1}
-                assert step.rewards[user] == 0
+                assert step.rewards[row] == 0
             else:
                 watched, good = min(left[user], 4.0), response["quality"]
                 left[user] += watched * (0.9 / 3.4 * good - 1)
-                shown = step.observation["candidates"][user, step.slates[user, place]]
+                shown = step.observation["candidates"][row, step.slates[row, place]]
                 assert response["cluster"] == shown.argmax()
-                assert step.rewards[user] == pytest.approx(watched, abs=1e-5)
-                assert response["watch_time"] == np.float32(step.rewards[user])
-            assert step.terminated[user] == (left[user] <= 0)
+                assert step.rewards[row] == pytest.approx(watched, abs=1e-5)
+                assert response["watch_time"] == np.float32(step.rewards[row])
+            assert step.terminated[row] == (left[user] <= 0)
         assert not step.truncated.any()
     assert len(np.unique(lengths)) > 10
 

@@ -113,14 +113,16 @@ class Lanes:
             normals=lambda: [w.documents.normals[-count:] for w in self.worlds],
             integers=lambda: [w.documents.integers[-count:] for w in self.worlds],
         )
-        self.batched._responses = Player(lambda: [self.choices, self.flips])
-        self.choices = np.zeros(4)
+        self.batched._responses = Player(lambda: [self.choices, self.flips], lambda: self.noise)
+        self.choices, self.noise = np.zeros(4), np.zeros(4)
 
     def step(self, lane: int, slate: np.ndarray) -> tuple:
         """A step of one of RecSim's users, whose draws become those of the lane."""
         world = self.worlds[lane]
         before = len(world.responses.uniforms)
+        noise = world.documents.normals[-self.spec.num_candidates :]
         played = world.env.step(slate)
+        self.noise[lane] = noise[slate[played[4]["clicked"]]]  # of no effect without a click
         drawn = [*world.responses.uniforms[before:], 1.0]
         self.choices[lane], self.flips[lane] = drawn[:2]
         return played

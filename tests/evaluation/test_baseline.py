@@ -53,12 +53,9 @@ def test_episodes_of_different_lengths_count_until_their_own_end():
     for baseline in measure_baselines(spec, 1_030, 9):  # two blocks, which differ in length, too
         policy, slopes, returns = behaviour_policy(baseline.policy, spec), [], []
         for steps in play_blocks(spec, policy, 1_030, 9):
-            for user in range(len(steps[0].rewards)):
-                rewards = []
-                for step in steps:
-                    rewards.append(step.rewards[user])
-                    if step.terminated[user]:
-                        break
+            for user in steps[0].lanes:
+                rewards = [step.rewards[step.lanes == user] for step in steps]
+                rewards = np.concatenate(rewards).tolist()
                 slope = np.polyfit(range(len(rewards)), rewards, 1)[0] if len(rewards) > 1 else 0
                 slopes.append(slope)
                 returns.append(sum(rewards))

@@ -15,7 +15,7 @@ def test_steps_hold_what_was_seen_before_and_what_came_of_it():
     assert [step.observation["step"][0, 0] for step in steps] == [0, 1, 2, 3, 4]
     assert [bool(step.terminated.all()) for step in steps] == [False] * 4 + [True]
     for step in steps:
-        assert step.alive.all()
+        assert step.lanes.tolist() == [0, 1, 2]
         assert not step.truncated.any()
         shown = [
             row[place, 0]

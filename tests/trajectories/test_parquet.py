@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slateflow.trajectories import parquet
+from slateflow.trajectories.bits import Bits
 from slateflow.trajectories.parquet import parquet_bytes
 from slateflow.trajectories.thrift import I64, encode
 
@@ -56,7 +57,8 @@ def written(data: pa.Table, **options) -> bytes:
 
 @given(
     st.integers(0, 50),
-    st.lists(st.integers(1, 9), min_size=1, max_size=2, unique=True),
+    # Levels are written as bits up to some 30 numbers, as runs beyond
+    st.lists(st.integers(1, 9) | st.integers(25, 70), min_size=1, max_size=2, unique=True),
     st.sampled_from(["lz4", "snappy", "zstd", "none"]),
     st.sampled_from([8, 100, 2**20]),
     st.integers(0, 2**32),
@@ -70,6 +72,63 @@ def test_pyarrow_reads_what_was_written(rows, lengths, compression, page_bytes, 
     assert read.schema.equals(data.schema, check_metadata=True)
     assert read.equals(data)
     read.validate(full=True)
+
+
+def one_hot(rows: int, length: int) -> tuple[pa.Table, dict[str, np.ndarray | Bits]]:
+    """Vectors of zeros and ones between other columns, and how our writer takes them."""
+    values = np.random.default_rng(1).integers(0, 2, (rows, length))
+    fields, arrays = [], []
+    for dtype in TYPES[:4]:
+        item = pa.field("element", dtype, nullable=False)
+        flat = pa.array(values.reshape(-1)).cast(dtype)
+        arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(item, length)))
+        fields.append(pa.field(f"{dtype}", arrays[-1].type, nullable=False))
+    data = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    bits = Bits.of(values.astype(np.float32))
+    assert bits is not None
+    return data, {**columns(data), "float": bits, "int64": bits}
+
+
+@given(
+    st.integers(0, 50),
+    st.integers(1, 9) | st.integers(25, 210),
+    st.sampled_from(["lz4", "none"]),
+    st.sampled_from([8, 100, 2**20]),
+)
+def test_pyarrow_reads_bits_as_the_numbers_that_they_are(rows, length, compression, page_bytes):
+    data, taken = one_hot(rows, length)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet, "PAGE_BYTES", page_bytes)
+        file = parquet_bytes(taken, data.schema, compression=compression)
+    read = pq.read_table(io.BytesIO(file), page_checksum_verification=True)
+    assert read.equals(data)
+    read.validate(full=True)
+
+
+def test_the_footer_tells_where_bits_are_and_that_they_are_short(tmp_path):
+    data, taken = one_hot(4_000, 200)
+    content = parquet_bytes(taken, data.schema)
+    group = pq.read_metadata(io.BytesIO(content)).row_group(0)
+    numbers, bits = (group.column(data.schema.names.index(name)) for name in ("int32", "float"))
+    assert (numbers.has_dictionary_page, bits.has_dictionary_page) == (False, True)
+    assert "RLE_DICTIONARY" in bits.encodings
+    assert bits.dictionary_page_offset < bits.data_page_offset
+    # 25 bytes of a bit each and 5 of levels
+    assert 4_000 * 30 < bits.total_compressed_size < 4_000 * 30 + 200
+    chunks = [group.column(number) for number in range(4)]
+    starts = [
+        one.dictionary_page_offset if one.has_dictionary_page else one.data_page_offset
+        for one in chunks
+    ]
+    ends = [a + one.total_compressed_size for a, one in zip(starts, chunks, strict=True)]
+    assert starts == [4, *ends[:-1]]
+    assert group.total_byte_size == sum(one.total_uncompressed_size for one in chunks)
+    (tmp_path / "bits.parquet").write_bytes(content)
+    expected = {name: values.tolist() for name, values in columns(data).items()}
+    assert pl.read_parquet(tmp_path / "bits.parquet").to_dict(as_series=False) == expected
+    with duckdb.connect() as connection:
+        rows = connection.sql(f"select * from '{tmp_path}/bits.parquet'").fetchall()
+    assert dict(zip(expected, map(list, zip(*rows, strict=True)), strict=True)) == expected
 
 
 def test_the_footer_says_what_pyarrows_says():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from hypothesis.extra import numpy as hnp
 
 from slateflow.environments import EnvironmentSpec, preset
 from slateflow.trajectories import Dataset, Folder, Part, Recipe, Trajectories, generate
-from slateflow.trajectories.parts import read_part, write_part
-from slateflow.trajectories.schema import column_digest, from_table, no_rows, to_table
+from slateflow.trajectories.blocks import plan, simulate
+from slateflow.trajectories.parts import encode_part, read_part, write_part
+from slateflow.trajectories.schema import arrow_schema, column_digest, from_table, no_rows, to_table
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ def arrays(dtype, shape) -> st.SearchStrategy:
     return hnp.arrays(dtype, shape, elements=hnp.from_dtype(np.dtype(dtype), allow_nan=False))
 
 
+def vectors(shape) -> st.SearchStrategy:
+    """Features of any kind, or nothing but zeros and ones."""
+    one_hot = hnp.arrays(np.float32, shape, elements=st.sampled_from([0.0, 1.0]))
+    return arrays(np.float32, shape) | one_hot
+
+
 @st.composite
 def logs(draw) -> tuple[EnvironmentSpec, Trajectories]:
     """A world and episodes of one to three steps in it; perhaps none."""
@@ -65,8 +73,8 @@ def logs(draw) -> tuple[EnvironmentSpec, Trajectories]:
     return spec, Trajectories(
         episode=np.repeat(np.arange(len(lengths), dtype=np.int64) * 2**40, lengths),
         step=np.array([step for length in lengths for step in range(length)], dtype=np.int32),
-        user=draw(arrays(np.float32, (rows, users))),
-        candidates=draw(arrays(np.float32, (rows, candidates, features))),
+        user=draw(vectors((rows, users))),
+        candidates=draw(vectors((rows, candidates, features))),
         slate=np.array(slates, dtype=np.int32).reshape(rows, size),
         propensity=draw(hnp.arrays(np.float64, rows, elements=st.floats(0, 1, exclude_min=True))),
         clicked=draw(hnp.arrays(np.int32, rows, elements=st.integers(-1, size - 1))),
@@ -135,6 +143,26 @@ def test_another_value_anywhere_is_another_digest(logged, data):
     assert column_digest(rows) != before
     flat[place] ^= 1
     assert column_digest(rows) == before
+
+
+@pytest.mark.parametrize("name", ["modified-lts-10-1", "interest-evolution"])
+def test_the_digest_is_over_the_bytes_that_the_contract_names(name):
+    recipe = Recipe("d", name, 5, 3, {"random": 1.0})
+    (columns,) = simulate(recipe.spec, plan(recipe), 3)
+    hashed = hashlib.sha256()
+    for field in arrow_schema(recipe.spec):
+        values = columns[field.name]
+        hashed.update(field.name.encode())
+        if field.name == "candidates" and name == "interest-evolution":
+            numbers = values.numbers().reshape(-1).astype(int).tolist()
+            assert set(numbers) == {0, 1}
+            bits = sum(number << place for place, number in enumerate(numbers))
+            hashed.update(b" in bits" + bits.to_bytes(-(-len(numbers) // 8), "little"))
+        else:
+            assert isinstance(values, np.ndarray)
+            hashed.update(values.tobytes())
+    digest, _ = encode_part(columns, recipe.spec, {})
+    assert digest == hashed.hexdigest()
 
 
 @pytest.mark.parametrize("name", ["lts-10-1", "modified-lts-20-2", "interest-evolution"])
