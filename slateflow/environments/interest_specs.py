@@ -11,6 +11,9 @@ from slateflow.errors import InputError
 
 Numbers = tuple[float, ...]
 
+MOST_FEATURES = 32_760
+"""Clusters that numbers of 16 bits can tell apart."""
+
 
 @dataclass(frozen=True)
 class InterestEvolutionSpec(EnvironmentSpec):
@@ -63,6 +66,8 @@ class InterestEvolutionSpec(EnvironmentSpec):
         if features < 1 or int(features * 0.7) + int(features * 0.3) != features:
             # RecSim has 70% of the clusters below quality 0, the rest above it.
             raise InputError(f"num_features: expected a multiple of 10, got {features}")
+        if features > MOST_FEATURES:
+            raise InputError(f"num_features: expected {MOST_FEATURES} or fewer, got {features}")
         for name in ("time_budget", "video_length", "alpha_x_intercept"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name}: expected more than 0, got {getattr(self, name)}")

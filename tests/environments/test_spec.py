@@ -73,6 +73,7 @@ def test_interest_evolution_has_recsims_defaults():
     [
         ({"num_features": 0}, "num_features: expected a multiple of 10, got 0"),
         ({"num_features": 21}, "num_features: expected a multiple of 10, got 21"),
+        ({"num_features": 32_770}, "num_features: expected 32760 or fewer, got 32770"),
         ({"time_budget": 0}, "time_budget: expected more than 0, got 0"),
         ({"time_budget": float("nan")}, "time_budget: expected a finite number, got nan"),
         ({"video_length": -1}, "video_length: expected more than 0, got -1"),
