@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,16 +36,33 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command: Callable[[argparse.Namespace], None] = options.command
         command(options)
+        sys.stdout.flush()
     except InputError as error:
         return _complain(str(error), BAD_INPUT)
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on where it stopped", FAILED)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return FAILED
         if os.environ.get("SLATEFLOW_TRACEBACK"):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return _complain(f"{reason} (SLATEFLOW_TRACEBACK=1 shows where)", FAILED)
     return DONE
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of standard output is gone, as behind `| head`; the rest goes nowhere."""
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # it is no file
+        return False
+    asked = select.poll()
+    asked.register(output, 0)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
 
 
 def _complain(message: str, status: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from flows.cli import main
 from slateflow.trajectories import Folder, generate, read_recipe
+from tests.servers import BIN
 
 RECIPES = Path(__file__).parents[2] / "datasets"
 REFERENCE = {"random": 1157.81, "greedy": 1163.66, "opposite": 1084.12}  # exact dynamics
@@ -67,6 +69,26 @@ def test_a_wrong_call_is_one_line_and_status_2(capsys, arguments):
         main(arguments)
     assert stopped.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("buffered", [True, False])  # short output breaks at its end only
+def test_a_reader_that_leaves_is_no_error_to_speak_of(buffered):
+    nobody, pipe = os.pipe()
+    os.close(nobody)
+    environment = os.environ | ({} if buffered else {"PYTHONUNBUFFERED": "1"})
+    command = [str(BIN / "slateflow"), "environments"]
+    with os.fdopen(pipe, "wb") as writing:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_another_broken_pipe_is_said(capsys, monkeypatch):
+    def breaks(presets):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("flows.cli._environments", breaks)
+    assert main(["environments"]) == 1
+    assert "slateflow: BrokenPipeError: [Errno 32] Broken pipe" in capsys.readouterr().err
 
 
 def test_baseline_agrees_with_the_reference(capsys):

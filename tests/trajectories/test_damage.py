@@ -23,6 +23,11 @@ from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, Trajectori
 from slateflow.trajectories.importing import import_logs
 
 TINY = Recipe("tiny", "modified-lts-10-1", 3, 5, {"random": 1}, {"time_budget": 2})
+ONE_HOT = replace(
+    TINY,
+    environment="interest-evolution",
+    parameters={"step_limit": 2, "num_features": 10, "num_candidates": 3},
+)
 NOBODY = 65534
 
 
@@ -69,8 +74,10 @@ def test_a_flipped_bit_anywhere_in_the_manifest_is_found_or_changes_nothing(fold
     assert found > 0.75 * len(content)
 
 
-def test_a_flipped_bit_anywhere_in_a_part_is_found_or_changes_nothing(folder):
-    dataset = Dataset.open(str(folder))
+@pytest.mark.parametrize("recipe", [TINY, ONE_HOT], ids=["numbers", "bits"])
+def test_a_flipped_bit_anywhere_in_a_part_is_found_or_changes_nothing(recipe, tmp_path):
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    folder = Path(dataset.path)
     rows, file = dataset.read(), folder / dataset.parts[0].path
     content, found = file.read_bytes(), 0
     for flipped in flips(content):

@@ -175,11 +175,16 @@ def test_pandas_duckdb_and_polars_read_it(tmp_path, compression, monkeypatch):
     assert some == [(sum(value > 500 for value in expected["int64-0"]),)]
 
 
-def test_a_flipped_bit_in_any_page_is_found():
-    data = table(40, [3])
-    file = written(data)
+@pytest.mark.parametrize("bits", [False, True])
+def test_a_flipped_bit_in_any_page_is_found(bits):
+    if bits:
+        data, taken = one_hot(12, 5)
+        file = parquet_bytes(taken, data.schema)
+    else:
+        data = table(40, [3])
+        file = written(data)
     footer = int.from_bytes(file[-8:-4], "little")
-    for position in range(4, len(file) - 8 - footer, 7):
+    for position in range(4, len(file) - 8 - footer, 1 if bits else 7):
         flipped = bytearray(file)
         flipped[position] ^= 4
         try:
