@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from slateflow.environments.recsim_reference import recsim_environment
 
 EQUAL = {"rtol": 1e-12, "atol": 1e-14}  # NumPy's exp may differ in the last bit between CPUs
+
+
+def variants(parameters: dict[str, dict]) -> list:
+    """Every set of parameters with slates of 1 to 5, and candidates that move or stay."""
+    return [
+        pytest.param(
+            {**values, "resample_documents": resample, "slate_size": places},
+            id=f"{name}-{'moving' if resample else 'fixed'}-{places}",
+        )
+        for name, values in parameters.items()
+        for resample in (True, False)
+        for places in (1, 2, 3, 4, 5)
+    ]
 
 
 class Recorder:
@@ -26,6 +40,12 @@ class Recorder:
         self._sample(1)
         return self._values.choice(a, p=p)
 
+    def random_sample(self):
+        """Rounded to float32, in which the batched simulator draws uniform documents."""
+        self._sample(1)
+        self.uniforms[-1] = float(np.float32(self._values.random_sample()))
+        return self.uniforms[-1]
+
     def rand(self, size):
         self._sample(size)
         return self._values.rand(size)
@@ -38,7 +58,7 @@ class Recorder:
         self.normals += self._twin.standard_normal(np.size(mean)).tolist()
         return self._values.lognormal(mean, sigma)
 
-    def normal(self, loc, scale):
+    def normal(self, loc=0.0, scale=1.0):
         self.normals.append(self._twin.standard_normal())
         return self._values.normal(loc, scale)
 
@@ -87,8 +107,8 @@ class Player:
     def __init__(self, uniforms=None, normals=None, integers=None) -> None:
         self._uniforms, self._normals, self._integers = uniforms, normals, integers
 
-    def random(self, size, lanes_last=False) -> np.ndarray:
-        return np.reshape(self._uniforms(), size)
+    def random(self, size, dtype=np.float64, lanes_last=False) -> np.ndarray:
+        return np.reshape(self._uniforms(), size).astype(dtype)
 
     def standard_normal(self, size, lanes_last=False) -> np.ndarray:
         return np.reshape(self._normals(), size)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slateflow.environments import BatchedLongTermSatisfaction, dynamics, preset
-from slateflow.environments.recsim_reference import RecSimLongTermSatisfaction
+from tests.environments.recording import EQUAL, Player, Recorded, variants
 
 PARAMETERS = {
     "modified": {"preset": "modified-lts-20-2", "time_budget": 50},
@@ -25,68 +25,16 @@ PARAMETERS = {
         "num_candidates": 7,
     },
 }
-WORLDS = [
-    pytest.param(
-        {**parameters, "resample_documents": resample, "slate_size": places},
-        id=f"{name}-{'moving' if resample else 'fixed'}-{places}",
-    )
-    for name, parameters in PARAMETERS.items()
-    for resample in (True, False)
-    for places in (1, 2, 3, 4, 5)
-]
+WORLDS = variants(PARAMETERS)
 
 
 def world_of(parameters: dict):
     return preset(parameters["preset"], **{k: v for k, v in parameters.items() if k != "preset"})
 
 
-EQUAL = {"rtol": 1e-12, "atol": 0}  # NumPy's exp may differ in the last bit between CPUs
-
-
-class Recorder:
-    """A stream of RecSim's that remembers what it gave.
-
-    `uniforms` are rounded to float32, in which the batched simulator draws its documents.
-    `normals` are the standard normals behind the values: the legacy generator computes
-    loc + scale × standard normal.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._values = np.random.RandomState(seed)
-        self._twin = np.random.RandomState(seed)
-        self.uniforms: list[float] = []
-        self.normals: list[float] = []
-
-    def random_sample(self) -> float:
-        self.uniforms.append(float(np.float32(self._values.random_sample())))
-        return self.uniforms[-1]
-
-    def normal(self, loc: float = 0.0, scale: float = 1.0) -> float:
-        self.normals.append(self._twin.standard_normal())
-        return self._values.normal(loc, scale)
-
-
-class Recorded:
-    """RecSim's environment, with recorders for streams."""
-
-    def __init__(self, spec, seed: int) -> None:
-        self.spec = spec
-        self.env = RecSimLongTermSatisfaction(spec)
-        world = self.env._world
-        self.users, self.documents, self.responses = (Recorder(3 * seed + i) for i in range(3))
-        world.user_model._user_sampler._rng = self.users
-        world._document_sampler._rng = self.documents
-        self.env._responses = self.responses
-        world._do_resample_documents()  # where they stay, they are drawn through the recorder too
-
-    @property
-    def state(self):
-        return self.env._world.user_model._user_state
-
-    @property
-    def scores(self) -> np.ndarray:
-        """Clickbait scores of the candidates on offer, as they were drawn."""
-        return np.array(self.documents.uniforms[-self.spec.num_candidates :])
+def scores(world: Recorded) -> list[float]:
+    """Clickbait scores of the candidates on offer, as they were drawn."""
+    return world.documents.uniforms[-world.spec.num_candidates :]
 
 
 @pytest.mark.parametrize("parameters", WORLDS)
@@ -108,7 +56,7 @@ def replay(parameters: dict) -> int:
         terminated, step = False, 0
         while not terminated:
             slate = rng.permutation(spec.num_candidates)[: spec.slate_size]
-            clickbait = world.scores[slate[:1]]
+            clickbait = np.array(scores(world))[slate[:1]]
             _, reward, terminated, truncated, info = world.env.step(slate)
             engagement_normal, innovation_normal = np.array(world.responses.normals[-2:])[:, None]
             watched = dynamics.watch_time(spec, satisfaction, clickbait, engagement_normal)
@@ -126,22 +74,6 @@ def replay(parameters: dict) -> int:
     return steps
 
 
-class Player:
-    """Stands in for a generator and gives what was recorded."""
-
-    next: np.ndarray
-
-    def random(self, size, dtype=np.float64, lanes_last=False) -> np.ndarray:
-        return self._given(size).astype(dtype)
-
-    def standard_normal(self, size, lanes_last=False) -> np.ndarray:
-        return self._given(size)
-
-    def _given(self, size) -> np.ndarray:
-        assert self.next.size == np.prod(size)
-        return self.next.reshape(size)
-
-
 @pytest.mark.parametrize("parameters", WORLDS)
 def test_batched_simulator_replays_recsim(parameters):
     assert replay_batched(parameters) == 4 * 3 * world_of(parameters).time_budget
@@ -152,17 +84,14 @@ def replay_batched(parameters: dict) -> int:
     spec, steps = world_of(parameters), 0
     worlds = [Recorded(spec, seed) for seed in range(4)]
     batched = BatchedLongTermSatisfaction(spec, num_envs=len(worlds))
-    users, documents, responses = Player(), Player(), Player()
-    batched._users, batched._documents, batched._responses = users, documents, responses
+    batched._users = Player(lambda: [world.users.uniforms[-1] for world in worlds])
+    batched._documents = Player(lambda: [scores(world) for world in worlds])
+    batched._responses = Player(
+        normals=lambda: np.transpose([world.responses.normals[-2:] for world in worlds])
+    )
     rng = np.random.default_rng(3)
-
-    def offered() -> np.ndarray:
-        return np.array([world.scores for world in worlds])
-
     for episode in range(3):
         expected = [world.env.reset()[0] for world in worlds]
-        users.next = np.array([world.users.uniforms[-1] for world in worlds])
-        documents.next = offered()
         # From the second episode on through Gymnasium's autoreset, which ignores the actions.
         observation = (
             batched.reset()[0]
@@ -177,8 +106,6 @@ def replay_batched(parameters: dict) -> int:
             slates = slates[:, : spec.slate_size]
             played = [world.env.step(slate) for world, slate in zip(worlds, slates, strict=True)]
             expected = [one[0] for one in played]
-            responses.next = np.array([world.responses.normals[-2:] for world in worlds]).T
-            documents.next = offered()
             observation, rewards, terminated, truncated, infos = batched.step(slates)
             np.testing.assert_allclose(rewards, [one[1] for one in played], **EQUAL)
             np.testing.assert_allclose(

@@ -7,7 +7,7 @@ import pytest
 
 from slateflow.environments import BatchedInterestEvolution, preset
 from slateflow.environments import interest_evolution as evolution
-from tests.environments.recording import EQUAL, Player, Recorded
+from tests.environments.recording import EQUAL, Player, Recorded, variants
 
 PARAMETERS = {
     "recsims": {},
@@ -29,15 +29,7 @@ PARAMETERS = {
         "step_limit": 26,
     },
 }
-WORLDS = [
-    pytest.param(
-        {**parameters, "resample_documents": resample, "slate_size": places},
-        id=f"{name}-{'moving' if resample else 'fixed'}-{places}",
-    )
-    for name, parameters in PARAMETERS.items()
-    for resample in (True, False)
-    for places in (1, 2, 3, 4, 5)
-]
+WORLDS = variants(PARAMETERS)
 INTERESTS = {"rtol": 1e-12, "atol": 1e-12}  # they pass through 0
 
 

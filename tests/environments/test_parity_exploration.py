@@ -7,7 +7,7 @@ import pytest
 
 from slateflow.environments import BatchedInterestExploration, preset
 from slateflow.environments import interest_exploration as exploration
-from tests.environments.recording import EQUAL, Player, Recorded
+from tests.environments.recording import EQUAL, Player, Recorded, variants
 
 PARAMETERS = {
     "recsims": {"step_limit": 40},
@@ -27,13 +27,7 @@ PARAMETERS = {
         "step_limit": 37,
     },
 }  # fmt: skip
-WORLDS = [
-    pytest.param({**parameters, "resample_documents": resample, "slate_size": places},
-                 id=f"{name}-{'moving' if resample else 'fixed'}-{places}")
-    for name, parameters in PARAMETERS.items()
-    for resample in (True, False)
-    for places in (1, 2, 3, 4, 5)
-]  # fmt: skip
+WORLDS = variants(PARAMETERS)
 
 
 def documents(world: Recorded) -> tuple[np.ndarray, np.ndarray]:

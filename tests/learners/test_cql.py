@@ -13,6 +13,7 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.learners.quiet import quiet_rllib
 from slateflow.policies import ScoringPolicy
+from tests.learners.chain import Chain
 from tests.learners.hand_made import hand_made
 
 with quiet_rllib():
@@ -136,18 +137,7 @@ def test_the_target_network_follows_at_its_rate(algorithm):
 
 
 def test_kale_now_pays_off_later(make_logs):
-    """Two steps: a first bite of 1 earns 1 and spoils the second, a first bite of 0 earns 3 then.
-
-    The logs bite at random. With one step left the sweet is better, with two the kale.
-    """
-    rng = np.random.default_rng(0)
-    candidates = np.sort(rng.integers(0, 2, (400, 2, 1)), axis=2)
-    candidates = np.concatenate([candidates, 1 - candidates], axis=2).astype(float)
-    action = rng.integers(0, 2, (400, 2))
-    chosen = np.take_along_axis(candidates, action[..., None], axis=2)[..., 0]
-    user = np.stack([np.full(400, 0.5), 1 - chosen[:, 0]], axis=1)
-    reward = np.stack([chosen[:, 0], chosen[:, 1] * (0.5 + 2.5 * user[:, 1])], axis=1)
-    dataset = make_logs(user, candidates, action, reward)
+    chain = Chain(make_logs)
     config = learner_config(
         "cql",
         conservatism=0,
@@ -157,18 +147,11 @@ def test_kale_now_pays_off_later(make_logs):
         target_rate=0.05,
         restarts=1,
     )
-    scorer, _ = train(dataset, config, seed=0)
-    both = np.array([[[0.0], [1.0]]])
-
-    def gap(user: float, step: int) -> float:
-        """How much better the sweet is, in units of the reward."""
-        scores = scorer.scores(np.array([[user]]), np.array([step]), both)[0]
-        return float(scores[1] - scores[0]) * float(reward.std())
-
+    scorer, _ = train(chain.dataset, config, seed=0)
     # Exactly: 1 + 0.5 against 0 + 3; then 3 and 0.5 against nothing.
-    assert gap(0.5, 0) == pytest.approx(-1.5, abs=0.3)
-    assert gap(1.0, 1) == pytest.approx(3.0, abs=0.3)
-    assert gap(0.0, 1) == pytest.approx(0.5, abs=0.3)
+    assert chain.gap(scorer, 0.5, step=0) == pytest.approx(-1.5, abs=0.3)
+    assert chain.gap(scorer, 1.0, step=1) == pytest.approx(3.0, abs=0.3)
+    assert chain.gap(scorer, 0.0, step=1) == pytest.approx(0.5, abs=0.3)
 
 
 def test_conservatism_holds_to_what_was_logged(make_logs):

@@ -11,6 +11,7 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.learners.quiet import quiet_rllib
 from slateflow.policies import ScoringPolicy
+from tests.learners.chain import Chain
 from tests.learners.hand_made import hand_made
 
 with quiet_rllib():
@@ -94,33 +95,16 @@ def test_the_loss_is_least_at_the_expectile(expectile):
 
 @pytest.mark.parametrize("expectile", [0.5, 0.9])
 def test_a_chain_solved_by_hand(make_logs, expectile):
-    """Two steps: a first bite of 1 earns 1 and spoils the second, a first bite of 0 earns 3 then.
-
-    The logs bite at random, so of two equally frequent rewards 0 and r the value is expectile × r.
-    """
-    rng = np.random.default_rng(0)
-    candidates = np.sort(rng.integers(0, 2, (400, 2, 1)), axis=2)
-    candidates = np.concatenate([candidates, 1 - candidates], axis=2).astype(float)
-    action = rng.integers(0, 2, (400, 2))
-    chosen = np.take_along_axis(candidates, action[..., None], axis=2)[..., 0]
-    user = np.stack([np.full(400, 0.5), 1 - chosen[:, 0]], axis=1)
-    reward = np.stack([chosen[:, 0], chosen[:, 1] * (0.5 + 2.5 * user[:, 1])], axis=1)
-    dataset = make_logs(user, candidates, action, reward)
+    """Of two equally frequent rewards 0 and r the value is expectile × r."""
+    chain = Chain(make_logs)
     config = learner_config(
         "iql", expectile=expectile, window=2, batch_size=64, updates=800, target_rate=0.05
     )
-    scorer, _ = train(dataset, config, seed=0)
-    both = np.array([[[0.0], [1.0]]])
-
-    def gap(user: float, step: int) -> float:
-        """How much better the sweet is, in units of the reward."""
-        scores = scorer.scores(np.array([[user]]), np.array([step]), both)[0]
-        return float(scores[1] - scores[0]) * float(reward.std())
-
+    scorer, _ = train(chain.dataset, config, seed=0)
     # First 1 + expectile × 0.5 against 0 + expectile × 3; then 3 and 0.5 against nothing.
-    assert gap(0.5, 0) == pytest.approx(1 - 2.5 * expectile, abs=0.3)
-    assert gap(1.0, 1) == pytest.approx(3.0, abs=0.3)
-    assert gap(0.0, 1) == pytest.approx(0.5, abs=0.3)
+    assert chain.gap(scorer, 0.5, step=0) == pytest.approx(1 - 2.5 * expectile, abs=0.3)
+    assert chain.gap(scorer, 1.0, step=1) == pytest.approx(3.0, abs=0.3)
+    assert chain.gap(scorer, 0.0, step=1) == pytest.approx(0.5, abs=0.3)
 
 
 @pytest.mark.slow
