@@ -123,8 +123,9 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
     output.print(table)
     if verdict.reference is not None:
         _show_reference(verdict.reference, baseline.episodes)
-    note = "uplift over random on the same users; p after Holm; score: random 0, optimum 1"
-    output.print(note, style="dim")
+    known = verdict.optimum is not None
+    score = "score: random 0, optimum 1" if known else "no score: optimum unknown"
+    output.print(f"uplift over random on the same users; p after Holm; {score}", style="dim")
 
 
 def _show_reference(found: ReferenceReport, compared: int) -> None:
@@ -169,7 +170,7 @@ def show_study(study: StudyReport, logs: str) -> None:
             style="bold green" if trial.number == study.best else "",
         )
     output.print(table)
-    output.print("value: return expected on held-out logs, by fitted-Q evaluation", style="dim")
+    output.print("value: return expected on held-out logs, by off-policy evaluation", style="dim")
     chosen = "".join(f" --set {name}={v}" for name, v in study.best_trial.settings.items())
     output.print(f"\n[bold]trial {study.best} is best[/bold]")
     output.print(

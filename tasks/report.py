@@ -149,7 +149,7 @@ def judged(candidate: CandidateReport) -> str:
     low, high = candidate.ci
     if low > 0:
         return "better"
-    return "worse" if high < 0 else "equal"
+    return "worse" if high < 0 else "undecided"
 
 
 def verdict_line(report: PipelineReport | Registration) -> str:
