@@ -79,7 +79,8 @@ def centred_rewards(rows: Trajectories, scale: RewardScale | None = None) -> NDA
     _, lengths = np.unique(rows.episode, return_counts=True)
     if len(set(lengths.tolist())) > 1:
         raise InputError(
-            f"episodes: expected all of one length, got {lengths.min()} to {lengths.max()} steps"
+            f"episodes: expected all of one length, got {lengths.min()} to {lengths.max()} steps; "
+            "linucb and lints take such logs, and slateq where users choose"
         )
     return (scale or RewardScale.of(rows)).scaled(rows)
 

@@ -192,7 +192,7 @@ def test_constant_rewards_are_centred_only(episodes):
 
 
 def test_episodes_of_different_lengths_are_refused():
-    with pytest.raises(InputError, match="expected all of one length, got 2 to 5 steps"):
+    with pytest.raises(InputError, match="expected all of one length, got 2 to 5 steps; linucb"):
         centred_rewards(made_up([3, 2, 5]))
 
 
