@@ -71,13 +71,24 @@ def top_slates(scores: NDArray[Any], slate_size: int) -> Slates:
         >>> top_slates(np.array([[0.1, 0.9, 0.9, 0.5]]), 3)
         array([[1, 2, 3]], dtype=int32)
     """
+    users, candidates = scores.shape
+    across = users >= 40 * candidates  # they then share the cost of a step along the candidates
     # −∞ marks a candidate that is taken, so no score may be as low
     scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
-    remaining = np.maximum(scores, np.finfo(scores.dtype).min)
-    slates = np.empty((len(remaining), slate_size), dtype=np.int32)
-    rows = np.arange(len(remaining))
+    remaining = np.maximum(scores.T, np.finfo(scores.dtype).min, order="C" if across else "F")
+    slates = np.empty((users, slate_size), dtype=np.int32)
+    rows = np.arange(users)
     for place in range(slate_size):
-        slates[:, place] = best = remaining.argmax(axis=1)
+        best = _first_of_highest(remaining) if across else remaining.argmax(axis=0)
+        slates[:, place] = best
         if place + 1 < slate_size:
-            remaining[rows, best] = -np.inf
+            remaining[best, rows] = -np.inf
     return slates
+
+
+def _first_of_highest(scores: NDArray[Any]) -> NDArray[np.intp]:
+    """What `argmax` gives for scores (N, B) of many users, in half of the time."""
+    last = len(scores) - 1
+    ranks = np.arange(last, -1, -1, dtype=np.min_scalar_type(last))  # the first has the highest
+    highest = scores == scores.max(axis=0)
+    return last - (ranks[:, None] * highest).max(axis=0).astype(np.intp)

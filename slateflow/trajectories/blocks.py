@@ -150,9 +150,10 @@ def _rows(moments: list[_Moment], lengths: NDArray[np.intp]) -> dict[str, NDArra
     columns: dict[str, NDArray[Any]] = {}
     if (lengths == len(moments)).all():
         for name, some in moments[0].columns.items():
-            columns[name] = placed = np.empty((lengths.sum(), *some.shape[1:]), some.dtype)
+            columns[name] = np.empty((lengths.sum(), *some.shape[1:]), some.dtype)
+            placed = _whole_rows(columns[name])
             for number, moment in enumerate(moments):
-                placed[number :: len(moments)] = moment.columns[name]
+                placed[number :: len(moments)] = _whole_rows(moment.columns[name])
         return columns
     first = np.cumsum(lengths) - lengths  # row of each lane's first step
     places = np.concatenate([first[moment.lanes] + n for n, moment in enumerate(moments)])
@@ -162,3 +163,10 @@ def _rows(moments: list[_Moment], lengths: NDArray[np.intp]) -> dict[str, NDArra
         by_step = np.concatenate([moment.columns.pop(name) for moment in moments])
         columns[name] = by_step.take(order, axis=0)
     return columns
+
+
+def _whole_rows(values: NDArray[Any]) -> NDArray[Any]:
+    """Values (R, …) as R things, which are copied each at once and not number by number."""
+    if values.ndim == 1 or not values.size:
+        return values
+    return values.reshape(len(values), -1).view(np.dtype((np.void, values[0].nbytes)))[:, 0]

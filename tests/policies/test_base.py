@@ -12,11 +12,11 @@ from slateflow.policies import top_slates
 ROWS = st.lists(st.lists(st.integers(-2, 2), min_size=7, max_size=7), min_size=1, max_size=5)
 
 
-@given(ROWS, st.integers(1, 7))
-def test_best_first_and_of_equals_the_first(rows, places):
-    slates = top_slates(np.array(rows), places)
+@given(ROWS, st.integers(1, 7), st.sampled_from([1, 300]))
+def test_best_first_and_of_equals_the_first(rows, places, times):
+    slates = top_slates(np.array(times * rows), places)
     assert slates.dtype == np.int32
-    for slate, row in zip(slates.tolist(), rows, strict=True):
+    for slate, row in zip(slates.tolist(), times * rows, strict=True):
         # Pairs of (falling score, position) are what a stable order is.
         assert slate == [i for _, i in sorted((-score, i) for i, score in enumerate(row))][:places]
 
