@@ -91,4 +91,4 @@ def _first_of_highest(scores: NDArray[Any]) -> NDArray[np.intp]:
     last = len(scores) - 1
     ranks = np.arange(last, -1, -1, dtype=np.min_scalar_type(last))  # the first has the highest
     highest = scores == scores.max(axis=0)
-    return last - (ranks[:, None] * highest).max(axis=0).astype(np.intp)
+    return np.asarray(last - (ranks[:, None] * highest).max(axis=0).astype(np.intp))

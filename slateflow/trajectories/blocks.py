@@ -92,25 +92,27 @@ def simulate(spec: EnvironmentSpec, blocks: Sequence[Block], seed: int) -> Itera
         seed_of(np.random.SeedSequence(seed, spawn_key=(block.seed_block,))) for block in blocks
     ]
     policy = behaviour_policy(blocks[0].behaviour, spec)
-    moments = [_Moment.of(step) for step in play(env, policy, seeds)]
-    lengths = np.bincount(np.concatenate([moment.lanes for moment in moments]))  # of the episodes
-    columns = _rows(moments, lengths)
+    log = _Log([_Moment.of(step) for step in play(env, policy, seeds)])
+    columns = {name: log.rows(name, 0, lanes) for name in log.names if name != "documents"}
     names = arrow_schema(spec).names
     start = 0
-    for block, episodes in zip(blocks, np.split(lengths, len(blocks)), strict=True):
-        end = start + int(episodes.sum())
+    for number, block in enumerate(blocks):
+        first = number * block.episodes
+        lengths = log.lengths[first : first + block.episodes]
+        end = start + int(lengths.sum())
         part: dict[str, NDArray[Any] | Bits] = {
             name: values[start:end] for name, values in columns.items()
         }
         numbers = np.arange(block.first_episode, block.first_episode + block.episodes)
-        part["episode"] = np.repeat(numbers, episodes)
-        part["candidates"] = _candidates(env, columns["documents"][start:end])
+        part["episode"] = np.repeat(numbers, lengths)
+        # Of one part at a time, because they are large: the cache still has them when it is written
+        part["candidates"] = _candidates(env, log.rows("documents", first, first + block.episodes))
         yield {name: part[name] for name in names}
         start = end
 
 
 def _candidates(env: BatchedEnvironment[Any], documents: NDArray[Any]) -> NDArray[Any] | Bits:
-    """(R, N·D) of documents (R, N, …), of one part at a time, because they are large."""
+    """(R, N·D) of documents (R, N, …)."""
     spec, rows = env.environment_spec, len(documents)
     length = spec.num_candidates * spec.document_size
     if env.features(documents[:1]).dtype != np.bool_:
@@ -145,24 +147,42 @@ class _Moment:
         return cls(step.lanes, columns)
 
 
-def _rows(moments: list[_Moment], lengths: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-    """The steps of all lanes as rows, by episode, then step; `lengths` (B,) are the episodes'."""
-    columns: dict[str, NDArray[Any]] = {}
-    if (lengths == len(moments)).all():
-        for name, some in moments[0].columns.items():
-            columns[name] = np.empty((lengths.sum(), *some.shape[1:]), some.dtype)
-            placed = _whole_rows(columns[name])
-            for number, moment in enumerate(moments):
-                placed[number :: len(moments)] = _whole_rows(moment.columns[name])
-        return columns
-    first = np.cumsum(lengths) - lengths  # row of each lane's first step
-    places = np.concatenate([first[moment.lanes] + n for n, moment in enumerate(moments)])
-    order = np.empty_like(places)
-    order[places] = np.arange(len(places))
-    for name in list(moments[0].columns):
-        by_step = np.concatenate([moment.columns.pop(name) for moment in moments])
-        columns[name] = by_step.take(order, axis=0)
-    return columns
+class _Log:
+    """The steps of all lanes (B), and the rows of some: by episode, then step.
+
+    Attributes:
+        names: Of the columns.
+        lengths: (B,) steps of each lane.
+    """
+
+    def __init__(self, moments: list[_Moment]) -> None:
+        self.names = list(moments[0].columns)
+        self.lengths = np.bincount(np.concatenate([moment.lanes for moment in moments]))
+        self._first = np.cumsum(self.lengths) - self.lengths  # row of each lane's first step
+        self._moments = moments
+        self._same_length = bool((self.lengths == len(moments)).all())
+        if self._same_length:
+            return
+        places = np.concatenate([self._first[one.lanes] + n for n, one in enumerate(moments)])
+        self._order = np.empty_like(places)
+        self._order[places] = np.arange(len(places))
+        self._by_step = {
+            name: np.concatenate([moment.columns.pop(name) for moment in moments])
+            for name in self.names
+        }
+
+    def rows(self, name: str, start: int, end: int) -> NDArray[Any]:
+        """A column of the lanes from `start` to below `end`."""
+        if not self._same_length:
+            last = end - 1
+            chosen = slice(self._first[start], self._first[last] + self.lengths[last])
+            return self._by_step[name].take(self._order[chosen], axis=0)
+        values, steps = self._moments[0].columns[name], len(self._moments)
+        made = np.empty(((end - start) * steps, *values.shape[1:]), values.dtype)
+        placed = _whole_rows(made)
+        for number, moment in enumerate(self._moments):
+            placed[number::steps] = _whole_rows(moment.columns[name][start:end])
+        return made
 
 
 def _whole_rows(values: NDArray[Any]) -> NDArray[Any]:

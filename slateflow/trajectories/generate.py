@@ -24,7 +24,7 @@ from slateflow.trajectories.recipe import Recipe
 from slateflow.trajectories.schema import METADATA_KEY, column_digest
 from slateflow.trajectories.storage import Folder
 
-MAX_BLOCKS_AT_ONCE = 6
+MAX_BLOCKS_AT_ONCE = 12
 """Blocks simulated in one batch, so that they share the cost of a step; more gain nothing."""
 
 BATCH_BYTES = 400_000_000
