@@ -25,7 +25,7 @@ from slateflow.trajectories.schema import METADATA_KEY, column_digest
 from slateflow.trajectories.storage import Folder
 
 MAX_BLOCKS_AT_ONCE = 12
-"""Blocks simulated in one batch, so that they share the cost of a step; more gain nothing."""
+"""Blocks simulated in one batch, so that they share the cost of a step."""
 
 BATCH_BYTES = 400_000_000
 """Most that a batch may hold, if all its episodes last as long as they can."""
