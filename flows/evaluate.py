@@ -17,10 +17,10 @@ from flows.parameters import (
 )
 from slateflow.environments import preset
 from tasks.evaluate import check_reference, evaluate_models
-from tasks.lineage import verdict_given
-from tasks.orphans import record_process
-from tasks.references import VerdictReport, World
-from tasks.report import publish_verdict
+from tasks.reports.documents import VerdictReport, World
+from tasks.reports.report import publish_verdict
+from tasks.server.lineage import verdict_given
+from tasks.server.orphans import record_process
 
 
 @flow(name="evaluate", flow_run_name="evaluate {environment}", on_running=[record_process])

@@ -7,8 +7,8 @@ from prefect import flow
 from flows.parameters import DataURL, Environment, Episodes, Seed, Workers, resolve_seed
 from slateflow.environments import DEFAULT_PRESET
 from tasks.generate import find_recipe, generate_dataset
-from tasks.orphans import record_process
-from tasks.references import DatasetReference
+from tasks.reports.documents import DatasetReference
+from tasks.server.orphans import record_process
 
 
 @flow(name="generate", flow_run_name="generate {recipe}", on_running=[record_process])

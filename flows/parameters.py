@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from slateflow.environments import PRESETS
+from slateflow.environments import presets
 from slateflow.learners import LEARNERS
-from slateflow.learners.search_space import SPACES
-from tasks.references import ModelReference
+from slateflow.tuning.search_space import SPACES
+from tasks.reports.documents import ModelReference
 
-Environment = Annotated[str, Field(json_schema_extra={"enum": list(PRESETS)})]
+Environment = Annotated[str, Field(json_schema_extra={"enum": list(presets())})]
 Episodes = Annotated[int | None, Field(gt=0)]
 EvaluationEpisodes = Annotated[int, Field(gt=1)]
 ReferenceEpisodes = Annotated[int, Field(ge=0)]

@@ -23,9 +23,9 @@ from flows.register import register
 from flows.train import train
 from slateflow.environments import DEFAULT_PRESET
 from tasks.generate import find_recipe
-from tasks.orphans import record_process
-from tasks.references import PipelineReport
-from tasks.report import final_state, publish_report, verdict_line
+from tasks.reports.documents import PipelineReport
+from tasks.reports.report import final_state, publish_report, verdict_line
+from tasks.server.orphans import record_process
 
 
 @flow(name="pipeline", flow_run_name="pipeline {environment}", on_running=[record_process])

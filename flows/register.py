@@ -9,10 +9,10 @@ from prefect.states import Completed
 
 from flows.parameters import Environment, SpecParameters, WholeSeed
 from slateflow.environments import preset
-from tasks.orphans import record_process
-from tasks.references import Registration, VerdictReport
 from tasks.register import register_winner
-from tasks.report import final_state, verdict_line
+from tasks.reports.documents import Registration, VerdictReport
+from tasks.reports.report import final_state, verdict_line
+from tasks.server.orphans import record_process
 
 
 @flow(name="register", flow_run_name="register {environment}", on_running=[record_process])

@@ -9,9 +9,9 @@ from flows.parameters import DatasetDigest, DatasetPath, Learners, Settings, Who
 from slateflow.learners import learners_for
 from slateflow.trajectories import Dataset
 from tasks.generate import verify_dataset
-from tasks.lineage import training_finished
-from tasks.orphans import record_process
-from tasks.references import ModelReference, World
+from tasks.reports.documents import ModelReference, World
+from tasks.server.lineage import training_finished
+from tasks.server.orphans import record_process
 from tasks.train import train_learner
 
 

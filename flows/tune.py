@@ -7,8 +7,8 @@ from prefect.runtime import flow_run
 
 from flows.parameters import DatasetPath, LogLearner, Processes, Trials, WholeSeed
 from tasks.generate import verify_dataset
-from tasks.orphans import record_process
-from tasks.references import StudyReport
+from tasks.reports.documents import StudyReport
+from tasks.server.orphans import record_process
 from tasks.tune import tune_learner
 
 

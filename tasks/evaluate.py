@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 
-from slateflow.environments import EnvironmentSpec
+from slateflow.environments import EnvironmentSpec, optimal_return
 from slateflow.errors import InputError
-from slateflow.evaluation import Verdict, episode_returns, judge, optimal_return, standard_error
-from slateflow.evaluation.reference import agreement, reference_returns
+from slateflow.evaluation import Verdict, episode_returns, judge, standard_error
+from slateflow.evaluation.recsim_check import agreement, reference_returns
 from slateflow.policies import AnyScorer, Policy, RandomPolicy, ScoringPolicy
-from tasks.champion import CHAMPION, aliased
-from tasks.progress import stage
-from tasks.references import (
+from tasks.reports.documents import (
     BaselineReport,
     CandidateReport,
     ChampionReport,
@@ -25,8 +23,10 @@ from tasks.references import (
     ReferenceReport,
     VerdictReport,
 )
-from tasks.retries import RETRIES
-from tasks.tracking import load_scorer, mlflow_client, model_name
+from tasks.server.progress import stage
+from tasks.server.retries import RETRIES
+from tasks.store.champion import CHAMPION, aliased
+from tasks.store.tracking import load_scorer, mlflow_client, model_name
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

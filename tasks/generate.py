@@ -11,10 +11,10 @@ from prefect.runtime import task_run
 
 from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate, read_recipe
-from tasks.lineage import dataset_published
-from tasks.progress import watched_stage
-from tasks.references import DatasetReference, World
-from tasks.tracking import PROJECT
+from tasks.reports.documents import DatasetReference, World
+from tasks.server.lineage import dataset_published
+from tasks.server.progress import watched_stage
+from tasks.store.tracking import PROJECT
 
 
 def find_recipe(name: str, episodes: int | None, seed: int | None) -> Recipe:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slateflow.errors import InputError
-from tasks.progress import stage
-from tasks.tracking import mlflow_client
+from tasks.server.progress import stage
+from tasks.store.tracking import mlflow_client
 
 if TYPE_CHECKING:
     import pyarrow as pa

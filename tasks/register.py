@@ -13,21 +13,21 @@ from prefect import get_run_logger, task
 
 from slateflow.environments import EnvironmentSpec, Observation, batched_environment
 from slateflow.policies import AnyScorer, ScoringPolicy
-from tasks.champion import CHAMPION, aliased, aliases_locked, promote
 from tasks.evaluate import take_verdict
-from tasks.lineage import model_promoted
-from tasks.model_page import model_description, verdict_tag, version_description
-from tasks.progress import stage
-from tasks.references import (
+from tasks.reports.documents import (
     CandidateReport,
     ModelReference,
     RegisteredVersion,
     Registration,
     VerdictReport,
 )
-from tasks.report import run_links
-from tasks.retries import RETRIES
-from tasks.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
+from tasks.reports.report import run_links
+from tasks.server.lineage import model_promoted
+from tasks.server.progress import stage
+from tasks.server.retries import RETRIES
+from tasks.store.champion import CHAMPION, aliased, aliases_locked, promote
+from tasks.store.model_page import model_description, verdict_tag, version_description
+from tasks.store.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,11 +10,11 @@ from prefect.runtime import task_run
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
 from slateflow.trajectories import Dataset
-from tasks.lineage import dataset_name, model_trained
-from tasks.progress import watched_stage
-from tasks.references import DatasetReference, ModelReference
-from tasks.retries import RETRIES
-from tasks.tracking import (
+from tasks.reports.documents import DatasetReference, ModelReference
+from tasks.server.lineage import dataset_name, model_trained
+from tasks.server.progress import watched_stage
+from tasks.server.retries import RETRIES
+from tasks.store.tracking import (
     PROJECT,
     TRAINING,
     log_training,

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from prefect import get_run_logger, task
 from prefect.runtime import task_run
 
-from slateflow.learners.search_space import SPACES, draw_settings
-from slateflow.learners.trial import Trial, best_trial
-from slateflow.learners.tuning import run_trials
 from slateflow.trajectories import Dataset, Folder
 from slateflow.trajectories.held_out import training_logs
-from tasks.lineage import dataset_name
-from tasks.progress import watched_stage
-from tasks.references import DatasetReference, StudyReport, TrialReport
-from tasks.tracking import code_commit, dataset_input, experiment_id, mlflow_client
+from slateflow.tuning.search_space import SPACES, draw_settings
+from slateflow.tuning.study import run_trials
+from slateflow.tuning.trial import Trial, best_trial
+from tasks.reports.documents import DatasetReference, StudyReport, TrialReport
+from tasks.server.lineage import dataset_name
+from tasks.server.progress import watched_stage
+from tasks.store.tracking import code_commit, dataset_input, experiment_id, mlflow_client
 from tasks.train import CHECKPOINTS
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ import pytest
 
 from slateflow.environments import preset
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy import held_out_value
+from slateflow.evaluation.off_policy.fitted_q_evaluation import held_out_value
 from slateflow.learners import learner_config, train, train_live
 from slateflow.learners.bandits import dataset_statistics
-from slateflow.learners.trial import Trial
-from slateflow.learners.tuning import run_trials
 from slateflow.ray_cluster import connected, map_tasks, processors
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
+from slateflow.tuning.study import run_trials
+from slateflow.tuning.trial import Trial
 
 pytestmark = [
     pytest.mark.slow,

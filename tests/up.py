@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows.services import descendants
+from flows.services.processes import descendants
 from tests.servers import BIN, free_port
 
 STARTED = "Ctrl-C stops them all"

@@ -1,34 +1,35 @@
 """The worlds: specs and presets, RecSim itself, and the batched simulators."""
 
-from slateflow.environments.batched import (
-    BatchedInterestEvolution,
-    BatchedInterestExploration,
-    BatchedLongTermSatisfaction,
-    batched_environment,
-)
-from slateflow.environments.batched_base import BatchedEnvironment
-from slateflow.environments.interest_specs import InterestEvolutionSpec, InterestExplorationSpec
 from slateflow.environments.observation import Observation
-from slateflow.environments.presets import DEFAULT_PRESET, PRESETS, preset, spec_from_dict
-from slateflow.environments.registration import register_gymnasium
+from slateflow.environments.simulator import BatchedEnvironment
 from slateflow.environments.slates import SlateSpace
-from slateflow.environments.spec import EnvironmentSpec, LongTermSatisfactionSpec
+from slateflow.environments.spec import EnvironmentSpec
+from slateflow.environments.world import World
+from slateflow.environments.worlds import (
+    DEFAULT_PRESET,
+    WORLDS,
+    batched_environment,
+    optimal_return,
+    preset,
+    presets,
+    recsim_environment,
+    spec_from_dict,
+    world_of,
+)
 
 __all__ = [
     "DEFAULT_PRESET",
-    "PRESETS",
+    "WORLDS",
     "BatchedEnvironment",
-    "BatchedInterestEvolution",
-    "BatchedInterestExploration",
-    "BatchedLongTermSatisfaction",
     "EnvironmentSpec",
-    "InterestEvolutionSpec",
-    "InterestExplorationSpec",
-    "LongTermSatisfactionSpec",
     "Observation",
     "SlateSpace",
+    "World",
     "batched_environment",
+    "optimal_return",
     "preset",
-    "register_gymnasium",
+    "presets",
+    "recsim_environment",
     "spec_from_dict",
+    "world_of",
 ]

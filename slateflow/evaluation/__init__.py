@@ -1,7 +1,6 @@
 """Evaluation: returns on common users, the optimum, and the verdict."""
 
 from slateflow.evaluation.baseline import PolicyBaseline, measure_baselines
-from slateflow.evaluation.optimum import optimal_return
 from slateflow.evaluation.returns import episode_returns, standard_error
 from slateflow.evaluation.verdict import Baseline, Candidate, Comparison, Verdict, compare, judge
 
@@ -15,6 +14,5 @@ __all__ = [
     "episode_returns",
     "judge",
     "measure_baselines",
-    "optimal_return",
     "standard_error",
 ]

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.evaluation.item_values import ItemValues, Rows, Sessions
 from slateflow.learners.config import SlateQConfig
 from slateflow.policies import Slates, top_slates
 from slateflow.policies.slate_scorer import (
@@ -24,8 +23,9 @@ from slateflow.policies.slate_scorer import (
     user_features,
 )
 from slateflow.trajectories import Dataset
-from slateflow.trajectories.choice_model import Choices, fit_choice_model
 from slateflow.trajectories.clicked import clicked_features
+from slateflow.user_models.choice_model import Choices, fit_choice_model
+from slateflow.user_models.item_values import ItemValues, Rows, Sessions
 
 Array = NDArray[np.float64]
 

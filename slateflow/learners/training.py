@@ -21,7 +21,7 @@ from slateflow.learners.config import (
     OnlineConfig,
     SlateQConfig,
 )
-from slateflow.learners.quiet import quiet_rllib
+from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.learners.slateq import train_slateq
 from slateflow.policies import AnyScorer, Scorer
 from slateflow.trajectories import Dataset
@@ -86,8 +86,8 @@ def train(
     earlier_seconds = 0.0
     if config.rllib:
         with quiet_rllib():
-            from slateflow.learners.restarts import train_best  # Ray takes seconds
-            from slateflow.learners.rllib_training import train_on_rllib
+            from slateflow.learners.rllib.restarts import train_best  # Ray takes seconds
+            from slateflow.learners.rllib.training import train_on_rllib
 
             start = time.perf_counter()
             if isinstance(config, CQLConfig) and config.restarts > 1:
@@ -134,7 +134,7 @@ def train_live(
     if not isinstance(config, OnlineConfig):
         raise InputError(f"{config.learner}: expected a learner with live users, got one for logs")
     with quiet_rllib():
-        from slateflow.learners.online import train_online  # Ray takes seconds
+        from slateflow.learners.rllib.live import train_online  # Ray takes seconds
 
         start = time.perf_counter()
         trained = train_online(spec, config, seed, progress)

@@ -20,7 +20,6 @@ from slateflow.policies.behaviour import (
 )
 from slateflow.policies.learned import AnyScorer, ScoringPolicy, load_scorer
 from slateflow.policies.mixture import EpsilonMixture
-from slateflow.policies.rules import ScoringRule, scoring_rule
 from slateflow.policies.scorer import Scorer
 from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.policies.softmax import SoftmaxPolicy
@@ -36,7 +35,6 @@ __all__ = [
     "RandomPolicy",
     "Scorer",
     "ScoringPolicy",
-    "ScoringRule",
     "Session",
     "SessionPolicy",
     "SlateDistribution",
@@ -47,6 +45,5 @@ __all__ = [
     "behaviour_labels",
     "behaviour_policy",
     "load_scorer",
-    "scoring_rule",
     "top_slates",
 ]

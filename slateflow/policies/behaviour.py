@@ -5,23 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from slateflow.environments import (
-    EnvironmentSpec,
-    InterestEvolutionSpec,
-    InterestExplorationSpec,
-    Observation,
-)
+from slateflow.environments import EnvironmentSpec, Observation
+from slateflow.environments.rules import FirstFeature, ScoringRule
 from slateflow.environments.slates import without_replacement
-from slateflow.errors import InputError, unknown
+from slateflow.environments.worlds import scoring_rule, world_of
+from slateflow.errors import unknown
 from slateflow.policies.base import Propensities, Rng, SlateDistribution, Slates, top_slates
 from slateflow.policies.mixture import EpsilonMixture
-from slateflow.policies.rules import FIRST_FEATURE, RULES, ScoringRule, scoring_rule
 from slateflow.policies.softmax import MIN_TEMPERATURE, SoftmaxPolicy
+from slateflow.validation import validated
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,8 @@ class RandomPolicy:
     """Every ordered slate of distinct candidates is equally likely.
 
     Example:
-        >>> from slateflow.environments import BatchedLongTermSatisfaction, preset
-        >>> observation, _ = BatchedLongTermSatisfaction(preset("modified-lts-20-2")).reset(seed=0)
+        >>> from slateflow.environments import batched_environment, preset
+        >>> observation, _ = batched_environment(preset("modified-lts-20-2"), 1).reset(seed=0)
         >>> slates, propensities = RandomPolicy(2).act(observation, np.random.default_rng(0))
         >>> float(propensities[0]) == 1 / (20 * 19)
         True
@@ -55,6 +53,9 @@ class RandomPolicy:
         return np.full(len(slates), 1 / math.perm(candidates, self.slate_size))
 
 
+FIRST_FEATURE = FirstFeature()
+
+
 @dataclass(frozen=True)
 class GreedyPolicy:
     """The candidates with the highest scores, best first; of equals the first."""
@@ -74,7 +75,7 @@ class GreedyPolicy:
         return np.asarray((shown == slates).all(axis=1), dtype=np.float64)
 
 
-@dataclass(frozen=True)
+@validated
 class Behaviour:
     """The settings of a behaviour policy that is none of the plain ones, as a recipe has them.
 
@@ -82,26 +83,14 @@ class Behaviour:
     with an `epsilon` it shows, with that probability, a slate at random instead.
 
     Attributes:
-        scorer: Scoring rule, see `scoring_rule`.
+        scorer: Scoring rule, one of the world's (see `World.scoring_rule`).
         epsilon: Probability of a uniformly random slate, which may also be the best one.
         temperature: What scores are divided by before the softmax; None for the best candidates.
     """
 
     scorer: str = "greedy"
-    epsilon: float = 0.0
-    temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.scorer not in RULES:
-            raise unknown("scorer", self.scorer, list(RULES))
-        if not _is_number(self.epsilon) or not 0 <= self.epsilon <= 1:
-            raise InputError(f"epsilon: expected a number in [0, 1], got {self.epsilon!r}")
-        if self.temperature is not None and (
-            not _is_number(self.temperature) or not MIN_TEMPERATURE <= self.temperature < math.inf
-        ):
-            raise InputError(
-                f"temperature: expected a number from {MIN_TEMPERATURE:g}, got {self.temperature!r}"
-            )
+    epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
+    temperature: Annotated[float | None, Field(ge=MIN_TEMPERATURE)] = None
 
     def to_dict(self) -> dict[str, Any]:
         """The settings that are not the defaults."""
@@ -112,25 +101,13 @@ class Behaviour:
         }
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-BEHAVIOURS = {"random": "random", "greedy": "sweetest", "opposite": "kaleiest"}
-"""Names of the plain behaviour policies, and what they are called in long-term satisfaction."""
-
-_LABELS = {
-    InterestEvolutionSpec.world: ("best match", "worst match"),
-    InterestExplorationSpec.world: ("best quality", "worst quality"),
-}
+BEHAVIOURS = ("random", "greedy", "opposite")
+"""Names of the plain behaviour policies."""
 
 
 def behaviour_labels(spec: EnvironmentSpec) -> dict[str, str]:
-    """Names of the plain behaviour policies, and what they are called in that world."""
-    if spec.world not in _LABELS:
-        return dict(BEHAVIOURS)
-    greedy, opposite = _LABELS[spec.world]
-    return {"random": "random", "greedy": greedy, "opposite": opposite}
+    """Names of the plain behaviour policies, and what they do in that world."""
+    return {"random": "random", **world_of(spec).labels}
 
 
 def behaviour_label(behaviour: str | Behaviour, spec: EnvironmentSpec) -> str:
@@ -139,7 +116,7 @@ def behaviour_label(behaviour: str | Behaviour, spec: EnvironmentSpec) -> str:
     Example:
         >>> from slateflow.environments import preset
         >>> behaviour_label(Behaviour(epsilon=0.1), preset("modified-lts-20-2"))
-        'sweetest, ε 0.1'
+        'most clickbait, ε 0.1'
     """
     labels = behaviour_labels(spec)
     if isinstance(behaviour, str):

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import Observation
+from slateflow.environments.rules import ScoringRule
 from slateflow.errors import InputError
 from slateflow.policies.base import Propensities, Rng, Scores, Slates, top_slates
-from slateflow.policies.rules import ScoringRule
 
 MIN_TEMPERATURE = 1e-6
 """Below it, scores would overflow; the policy is greedy there to the last digit anyway."""
@@ -26,7 +26,7 @@ class SoftmaxPolicy:
     """Draws the places one after the other with probabilities proportional to exp(score / T).
 
     Example:
-        >>> from slateflow.policies.rules import FirstFeature
+        >>> from slateflow.environments.rules import FirstFeature
         >>> candidates = np.log([[[1.0], [2.0], [3.0]]])
         >>> observation = {"user": np.zeros((1, 0)), "candidates": candidates, "step": [[0]]}
         >>> policy = SoftmaxPolicy(2, FirstFeature(), temperature=1.0)

@@ -1,11 +1,11 @@
 """Logged trajectories: the contract of a row, the recipe, the dataset and its manifest."""
 
-from slateflow.trajectories.dataset import MANIFEST, Dataset
-from slateflow.trajectories.generate import generate
-from slateflow.trajectories.parts import Part
-from slateflow.trajectories.recipe import Recipe, read_recipe
+from slateflow.trajectories.files.dataset import MANIFEST, Dataset
+from slateflow.trajectories.files.folder import Folder
+from slateflow.trajectories.files.part_files import Part
+from slateflow.trajectories.generation.generate import generate
+from slateflow.trajectories.generation.recipe import Recipe, read_recipe
 from slateflow.trajectories.schema import SCHEMA_VERSION, Trajectories, arrow_schema
-from slateflow.trajectories.storage import Folder
 
 __all__ = [
     "MANIFEST",

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.trajectories.dataset import MANIFEST, Dataset
-from slateflow.trajectories.parts import Part, write_part
+from slateflow.trajectories.files.dataset import MANIFEST, Dataset
+from slateflow.trajectories.files.folder import Folder
+from slateflow.trajectories.files.part_files import Part, write_part
 from slateflow.trajectories.schema import Trajectories
-from slateflow.trajectories.storage import Folder
 
 HELD_OUT = 5
 """Every fifth episode is held out."""
@@ -38,10 +38,10 @@ def held_out_rows(dataset: Dataset) -> Trajectories:
         InputError: Too few episodes are held out.
     """
     rows = dataset.read()
-    rows = rows.of(held_out(rows))
+    rows = rows.where(held_out(rows))
     session = np.cumsum(rows.step == 0) - 1
     every = -(-int(session.max(initial=0) + 1) // MOST_EPISODES)
-    rows = rows.of(session % every == 0)
+    rows = rows.where(session % every == 0)
     if not (rows.step > 0).any():
         raise InputError(
             f"{dataset.path}: expected {HELD_OUT} episodes of two steps or more, so that one "
@@ -62,7 +62,7 @@ def training_logs(dataset: Dataset, folder: Folder) -> Dataset:
             return Dataset.open(folder.url)
         parts, earlier = [], 0
         for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
-            kept = rows.of(~held_out(rows, earlier))
+            kept = rows.where(~held_out(rows, earlier))
             earlier += part.episodes
             if not len(kept):
                 continue

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +19,8 @@ from slateflow.trajectories.bits import Bits
 
 Columns: TypeAlias = "Mapping[str, NDArray[Any] | Bits]"
 """By name, in the order of the schema; compact ones have bits for vectors of zeros and ones."""
+
+Rows: TypeAlias = "NDArray[np.integer[Any]] | slice"
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"slateflow"
@@ -43,22 +45,55 @@ class Trajectories:
     def __len__(self) -> int:
         return len(self.episode)
 
-    def part(self, rows: slice) -> Trajectories:
-        """Some of the rows, in the same memory."""
-        arrays = {
-            field.name: getattr(self, field.name)[rows]
-            for field in dataclasses.fields(self)
-            if field.name != "responses"
-        }
-        responses = {name: values[rows] for name, values in self.responses.items()}
-        return Trajectories(**arrays, responses=responses)
-
-    def of(self, chosen: NDArray[Any]) -> Trajectories:
-        """Some of the rows, by number or by a mask (R,); in whole episodes they stay a log."""
+    def where(self, chosen: NDArray[Any] | slice) -> Trajectories:
+        """Some of the rows, by number, by a mask (R,) or a slice; whole episodes stay a log."""
         arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
         return Trajectories(
             **arrays, responses={name: values[chosen] for name, values in self.responses.items()}
         )
+
+    @cached_property
+    def starts(self) -> NDArray[np.intp]:
+        """(E,) first row of each episode."""
+        return np.flatnonzero(episode_starts(self.episode))
+
+    @property
+    def lengths(self) -> NDArray[np.intp]:
+        """(E,) rows of each episode."""
+        return np.diff(np.append(self.starts, len(self)))
+
+    @property
+    def sessions(self) -> NDArray[np.intp]:
+        """(R,) number of the row's episode among those of these rows, from 0."""
+        return np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    @property
+    def last(self) -> NDArray[np.bool_]:
+        """(R,) whether the row is its episode's last, by the episodes' numbers."""
+        return np.append(episode_starts(self.episode)[1:], True)[: len(self)]
+
+    def candidate_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
+        """Features (B, N, D) of the candidates of some rows, by number or slice."""
+        features: NDArray[np.float32] = self.candidates[rows]
+        return features
+
+    def features_at(
+        self, positions: NDArray[np.integer], rows: Rows = slice(None)
+    ) -> NDArray[np.float32]:
+        """Features (B, …, D) of the candidates at positions (B, …) of some rows."""
+        offered = self.candidates[rows]
+        first = np.arange(len(offered)).reshape(-1, *[1] * (positions.ndim - 1))
+        return offered[first, positions]
+
+    def shown_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
+        """Features (B, K, D) of the slates of some rows."""
+        return self.features_at(self.slate[rows], rows)
+
+    def clicked_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
+        """Features (B, D) of the clicked candidates of some rows; zeros without a click."""
+        position = self.clicked_candidate()[rows]
+        features = self.features_at(np.maximum(position, 0), rows)
+        return np.where(position[:, None] >= 0, features, np.float32(0))
 
     @classmethod
     def joined(cls, parts: Sequence[Trajectories]) -> Trajectories:
@@ -94,6 +129,13 @@ class Trajectories:
         place = np.maximum(self.clicked, 0)[:, None]
         position = np.take_along_axis(self.slate, place, axis=1)[:, 0].astype(np.intp)
         return np.where(self.clicked >= 0, position, -1)
+
+
+def episode_starts(episode: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(R,) whether a row is of another episode than the row before it."""
+    starts = np.ones(len(episode), dtype=np.bool_)
+    starts[1:] = episode[1:] != episode[:-1]
+    return starts
 
 
 _ARRAYS = [field.name for field in fields(Trajectories) if field.name != "responses"]

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slateflow.environments import EnvironmentSpec, InterestExplorationSpec
-from slateflow.evaluation import episode_returns, optimal_return
+from slateflow.environments import EnvironmentSpec, optimal_return
+from slateflow.environments.interest_exploration.spec import InterestExplorationSpec
+from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, learners_for, train
 from slateflow.policies import RandomPolicy, ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate

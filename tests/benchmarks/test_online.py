@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from slateflow.environments import preset
-from slateflow.evaluation import episode_returns, optimal_return
+from slateflow.environments import optimal_return, preset
+from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train_live
 from slateflow.policies import RandomPolicy, ScoringPolicy
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slateflow.learners.quiet import quiet_rllib
+from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 
 WINDOW, BATCH, PASSES = 12, 512, 3
@@ -57,7 +57,7 @@ def our_reader(dataset: Dataset, scale) -> int:
 
     With a scale of None the model of the rewards is fitted, too, which RLlib's reader has not.
     """
-    from slateflow.trajectories.rllib_input import ColumnIterator, InputOptions, train_columns
+    from slateflow.learners.rllib.input import ColumnIterator, InputOptions, train_columns
 
     columns = train_columns(Dataset.open(dataset.path).read(), dataset.spec, WINDOW, scale)
     source = ColumnIterator(columns, InputOptions(WINDOW, seed=0))
@@ -72,7 +72,7 @@ def rllib_config(dataset: Dataset, path: str):
     from ray.rllib.algorithms.bc import BCConfig
     from ray.rllib.connectors.learner import AddNextObservationsFromEpisodesToTrainBatch
 
-    from slateflow.trajectories.rllib_input import flat_observation_space
+    from slateflow.learners.rllib.input import flat_observation_space
 
     return (
         BCConfig()
@@ -118,8 +118,8 @@ def rate(run) -> float:
 def test_reading_rows_for_rllib(dataset, tmp_path, capsys):
     from ray.rllib.offline.offline_prelearner import OfflinePreLearner
 
-    from slateflow.trajectories.reward_model import RewardScale
-    from slateflow.trajectories.rllib_input import train_columns
+    from slateflow.learners.rllib.input import train_columns
+    from slateflow.user_models.reward_model import RewardScale
 
     ours = train_columns(dataset.read(), dataset.spec, WINDOW)
     rows = {name: ours[name].numpy() for name in ("obs", "new_obs", "actions", "rewards")}

@@ -22,16 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slateflow.environments import PRESETS, preset
+from slateflow.environments import preset, presets, recsim_environment
 from slateflow.environments.recsim_import import drawing_from
-from slateflow.environments.recsim_reference import recsim_environment
 from slateflow.evaluation import measure_baselines
 from slateflow.policies import Behaviour
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.bits import Bits
-from slateflow.trajectories.blocks import plan, simulate
-from slateflow.trajectories.parquet import parquet_bytes
-from slateflow.trajectories.parts import STATISTICS
+from slateflow.trajectories.files.parquet import parquet_bytes
+from slateflow.trajectories.files.part_files import STATISTICS
+from slateflow.trajectories.generation.blocks import plan, simulate
 from slateflow.trajectories.schema import Columns, arrow_table, digest_of, file_schema
 from tests.benchmarks.cores import one_core
 from tests.reference import RETURNS
@@ -81,7 +80,7 @@ def medians(
 def test_returns(show):
     """Every preset under every policy, beside the reference."""
     rows = [f"{'preset, policy':<36}{'ours':>18}{'reference':>18}{'sems apart':>12}"]
-    for name in PRESETS:
+    for name in presets():
         spec = preset(name)
         others = {"quality": Behaviour(scorer="quality")} if name == "interest-evolution" else {}
         for one in measure_baselines(spec, episodes=10_000, seed=1, others=others):
@@ -97,9 +96,9 @@ def test_returns(show):
 
 def test_parity_counts(show):
     """How many steps the replays compare."""
-    from tests.environments import test_parity as lts
-    from tests.environments import test_parity_evolution as evolution
-    from tests.environments import test_parity_exploration as exploration
+    from tests.environments.interest_evolution import test_parity_evolution as evolution
+    from tests.environments.interest_exploration import test_parity_exploration as exploration
+    from tests.environments.long_term_satisfaction import test_parity as lts
 
     rows = ["replays of RecSim's draws: kernels, batched simulator; sets of parameters"]
     for module in (lts, evolution, exploration):
@@ -264,7 +263,8 @@ def test_compressions_and_encodings(name, show):
 
 STAGES = {
     "generate": """
-from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories import Folder, Recipe
+from slateflow.trajectories import generate
 recipe = Recipe("big", "modified-lts-20-2", steps // 120, 7, {"random": 0.5, "greedy": 0.5})
 dataset = generate(recipe, Folder(folder), workers)
 found = {"digest": dataset.digest, "rows": dataset.rows}

@@ -127,7 +127,7 @@ class Bench:
 
     def champion(self) -> str | None:
         """Version with the alias."""
-        from tasks.champion import aliased
+        from tasks.store.champion import aliased
 
         version = aliased(self.registry, MODEL, "champion")
         return None if version is None else str(version)

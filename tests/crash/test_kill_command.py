@@ -23,7 +23,8 @@ RECIPE = read_recipe(ROOT / "datasets", NAME).varied(episodes=EPISODES)
 LIBRARY = f"""
 import sys
 from pathlib import Path
-from slateflow.trajectories import Folder, generate, read_recipe
+from slateflow.trajectories import Folder, read_recipe
+from slateflow.trajectories import generate
 
 if __name__ == "__main__":
     recipe = read_recipe(Path({str(ROOT / "datasets")!r}), {NAME!r}).varied(episodes={EPISODES})
@@ -92,7 +93,7 @@ def test_killed_processes_with_workers_lose_nothing(tmp_path, digest):
 @pytest.mark.slow
 def test_the_killed_command_goes_on_where_it_stopped(tmp_path, digest):
     folder = tmp_path / RECIPE.name
-    command = [sys.executable, "-m", "flows.cli", "generate", NAME, "--json"]
+    command = [sys.executable, "-m", "flows.cli.main", "generate", NAME, "--json"]
     command += ["--episodes", str(EPISODES), "--data", str(tmp_path)]
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
     process = subprocess.Popen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.environments.recsim_reference import recsim_environment
+from slateflow.environments import recsim_environment
 
 EQUAL = {"rtol": 1e-12, "atol": 1e-14}  # NumPy's exp may differ in the last bit between CPUs
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from slateflow.environments import BatchedLongTermSatisfaction, preset
+from slateflow.environments import preset
+from slateflow.environments.long_term_satisfaction.simulator import BatchedLongTermSatisfaction
 from slateflow.errors import InputError
 from slateflow.policies import behaviour_policy
 from slateflow.policies.play import play

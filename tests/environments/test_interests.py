@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from slateflow.environments import BatchedInterestExploration, batched_environment, preset
-from slateflow.environments.recsim_reference import recsim_environment
+from slateflow.environments import batched_environment, preset, recsim_environment
+from slateflow.environments.interest_exploration.simulator import BatchedInterestExploration
 from slateflow.policies import Behaviour, behaviour_policy
 from slateflow.policies.play import play
 from tests.reference import RETURNS

@@ -8,9 +8,8 @@ import inspect
 import numpy as np
 import pytest
 
-from slateflow.environments import batched_environment, preset
+from slateflow.environments import batched_environment, preset, recsim_environment
 from slateflow.environments.recsim_import import load_recsim
-from slateflow.environments.recsim_reference import recsim_environment
 from slateflow.trajectories import Recipe
 
 RECSIM = load_recsim()

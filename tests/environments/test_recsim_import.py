@@ -16,9 +16,9 @@ import types
 if {fake}:
     sys.modules["gym"] = types.ModuleType("gym")
     mine = sys.modules["gym"]
-from slateflow.environments.config import make_reference
+from slateflow.environments.gym.config import make_recsim
 assert not [name for name in sys.modules if name.split(".")[0] == "recsim"]
-env = make_reference({{"seed": 0}})
+env = make_recsim({{"seed": 0}})
 env.reset()
 env.step([0, 1])
 assert "recsim.environments.long_term_satisfaction" in sys.modules

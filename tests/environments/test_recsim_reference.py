@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from slateflow.environments import PRESETS, preset, register_gymnasium
-from slateflow.environments.config import make_reference
-from slateflow.environments.recsim_reference import RecSimLongTermSatisfaction
-from slateflow.environments.registration import gymnasium_id
+from slateflow.environments import preset, presets
+from slateflow.environments.gym.config import make_recsim
+from slateflow.environments.gym.registration import gymnasium_id, register_gymnasium
+from slateflow.environments.long_term_satisfaction.recsim import RecSimLongTermSatisfaction
 from slateflow.errors import InputError
 
 
@@ -27,7 +27,7 @@ def episode(env, seed=None, steps=10):
     return np.concatenate([value.ravel() for one in trace for value in one.values()])
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 def test_gymnasium_finds_nothing_to_complain_about(name):
     register_gymnasium()
     check_env(gym.make(gymnasium_id(name)).unwrapped)  # warnings are errors here
@@ -51,7 +51,7 @@ def test_wrapped_environments_keep_gymnasiums_conventions(config):
 
 
 def test_an_episode_ends_with_the_time_budget_and_has_to_be_reset():
-    env = make_reference({"preset": "modified-lts-10-1", "time_budget": 3})
+    env = make_recsim({"preset": "modified-lts-10-1", "time_budget": 3})
     with pytest.raises(gym.error.ResetNeeded, match="call reset"):
         env.step(np.array([0]))
     env.reset(seed=0)
@@ -64,7 +64,7 @@ def test_an_episode_ends_with_the_time_budget_and_has_to_be_reset():
 
 
 def test_reward_is_unclipped_and_watch_time_is_clipped():
-    env = make_reference({"preset": "lts-10-1", "choc_mean": 14.0, "kale_mean": 14.0})
+    env = make_recsim({"preset": "lts-10-1", "choc_mean": 14.0, "kale_mean": 14.0})
     env.reset(seed=0)
     _, reward, *_, info = env.step(np.array([0]))
     assert reward > 101
@@ -72,30 +72,30 @@ def test_reward_is_unclipped_and_watch_time_is_clipped():
 
 
 def test_satisfaction_is_that_of_the_hidden_user_and_only_where_it_is_observed():
-    env = make_reference({"preset": "modified-lts-10-1"})
+    env = make_recsim({"preset": "modified-lts-10-1"})
     observation, _ = env.reset(seed=4)
     user = env._world.user_model._user_state
     by_hand = 1 / (1 + np.exp(-0.058 * user.net_positive_exposure))
     assert observation["user"] == pytest.approx(by_hand, rel=1e-6)
-    assert make_reference({"preset": "lts-10-1"}).reset()[0]["user"].shape == (0,)
+    assert make_recsim({"preset": "lts-10-1"}).reset()[0]["user"].shape == (0,)
 
 
 def test_seeds_reproduce_and_differ():
-    env = make_reference({})
+    env = make_recsim({})
     first, again, other = (episode(env, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.9
     continued = episode(env)  # without a seed the streams go on
     assert (continued != other).mean() > 0.9
-    np.testing.assert_array_equal(episode(make_reference({}), seed=1), first)
+    np.testing.assert_array_equal(episode(make_recsim({}), seed=1), first)
 
 
 def test_the_seed_of_the_config_starts_the_streams():
-    first, again, other = (episode(make_reference({"seed": seed})) for seed in (1, 1, 2))
+    first, again, other = (episode(make_recsim({"seed": seed})) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.9
     # Unlike in RecSim, where every environment meets the same users and documents.
-    assert (episode(make_reference({})) != episode(make_reference({}))).mean() > 0.9
+    assert (episode(make_recsim({})) != episode(make_recsim({}))).mean() > 0.9
 
 
 def exposures(env, seed, users=3):
@@ -108,7 +108,7 @@ def exposures(env, seed, users=3):
 
 
 def test_users_are_those_of_the_seed_and_not_recsims_own():
-    env = make_reference({})
+    env = make_recsim({})
     first, again, other = (exposures(env, seed) for seed in (1, 1, 2))
     assert first == again
     recsims_own = ((np.random.RandomState(0).random_sample(10) - 0.5) / 0.3).tolist()
@@ -116,13 +116,13 @@ def test_users_are_those_of_the_seed_and_not_recsims_own():
 
 
 def test_users_do_not_depend_on_what_was_drawn_of_documents():
-    fixed, moving = (make_reference({"resample_documents": resample}) for resample in (False, True))
+    fixed, moving = (make_recsim({"resample_documents": resample}) for resample in (False, True))
     assert exposures(fixed, 3) == exposures(moving, 3)
 
 
 @pytest.mark.parametrize("resample", [True, False])
 def test_candidates_move_or_stay(resample):
-    env = make_reference({"resample_documents": resample})
+    env = make_recsim({"resample_documents": resample})
     start, _ = env.reset(seed=5)
     following, *_ = env.step(np.array([0, 1]))
     later, _ = env.reset()
@@ -132,8 +132,8 @@ def test_candidates_move_or_stay(resample):
 
 
 def test_interleaved_environments_do_not_disturb_each_other():
-    alone = episode(make_reference({}), seed=1, steps=20)
-    env, other = make_reference({}), make_reference({})
+    alone = episode(make_recsim({}), seed=1, steps=20)
+    env, other = make_recsim({}), make_recsim({})
     observation, _ = env.reset(seed=1)
     other.reset(seed=2)
     together = [observation]
@@ -152,7 +152,7 @@ def test_the_global_generator_is_neither_read_nor_seeded():
 
     keys, position = state()
     keys = keys.copy()
-    episode(make_reference({"seed": 1}), seed=2, steps=60)
+    episode(make_recsim({"seed": 1}), seed=2, steps=60)
     np.testing.assert_array_equal(state()[0], keys)
     assert state()[1] == position
 
@@ -168,7 +168,7 @@ def test_every_parameter_of_the_user_arrives_at_recsim():
         "kale_stddev": 0.6,
         "time_budget": 17,
     }
-    env = make_reference({**values, "num_candidates": 7, "slate_size": 3})
+    env = make_recsim({**values, "num_candidates": 7, "slate_size": 3})
     env.reset(seed=0)
     user = env._world.user_model._user_state
     assert {name: getattr(user, name) for name in values} == values
@@ -183,8 +183,8 @@ def test_config_may_say_everything():
     spec = preset("modified-lts-10-1")
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
     del fields["name"]
-    assert make_reference({"preset": "modified-lts-10-1", **fields}).environment_spec == spec
-    assert make_reference({}).environment_spec == preset("modified-lts-20-2")
+    assert make_recsim({"preset": "modified-lts-10-1", **fields}).environment_spec == spec
+    assert make_recsim({}).environment_spec == preset("modified-lts-20-2")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_config_may_say_everything():
 )
 def test_bad_configs_are_refused_in_one_line(config, message):
     with pytest.raises(InputError, match=message) as refused:
-        make_reference(config)
+        make_recsim(config)
     assert "\n" not in str(refused.value)
 
 
@@ -217,7 +217,7 @@ def test_bad_configs_are_refused_in_one_line(config, message):
     "action", [[0, 0], [0, 20], [-1, 0], [0], [0, 1, 2], [[0, 1]], [0.0, 1.0], 3]
 )
 def test_what_is_no_slate_is_refused(action):
-    env = make_reference({})
+    env = make_recsim({})
     env.reset(seed=0)
     with pytest.raises(InputError, match="expected 2 distinct positions below 20, got") as refused:
         env.step(np.array(action))
@@ -226,8 +226,8 @@ def test_what_is_no_slate_is_refused(action):
 
 def test_discrete_actions_are_the_permutations_in_order():
     config = {"num_candidates": 5, "slate_size": 3, "preset": "modified-lts-20-2"}
-    discrete = make_reference({**config, "convert_to_discrete_action_space": True})
-    plain = make_reference(config)
+    discrete = make_recsim({**config, "convert_to_discrete_action_space": True})
+    plain = make_recsim(config)
     permutations = list(itertools.permutations(range(5), 3))
     assert discrete.action_space == gym.spaces.Discrete(len(permutations))
     for number, slate in enumerate(permutations):
@@ -239,8 +239,8 @@ def test_discrete_actions_are_the_permutations_in_order():
 
 
 def test_bandits_see_the_candidates_as_items():
-    bandit = make_reference({"wrap_for_bandits": True})
-    plain = make_reference({})
+    bandit = make_recsim({"wrap_for_bandits": True})
+    plain = make_recsim({})
     item = bandit.reset(seed=2)[0]
     assert list(item) == list(bandit.observation_space) == ["item"]
     np.testing.assert_array_equal(item["item"], plain.reset(seed=2)[0]["candidates"])
@@ -252,14 +252,14 @@ def test_workers_of_rllib_meet_different_users():
 
     contexts = [Context(seed=1) for _ in range(3)]
     contexts[1].worker_index = 1
-    zero, one, again = (episode(make_reference(context)) for context in contexts)
+    zero, one, again = (episode(make_recsim(context)) for context in contexts)
     np.testing.assert_array_equal(zero, again)
     assert (zero != one).mean() > 0.9
-    np.testing.assert_array_equal(zero, episode(make_reference({"seed": 1})))
+    np.testing.assert_array_equal(zero, episode(make_recsim({"seed": 1})))
 
 
 def test_render_and_close_do_not_raise():
-    env = make_reference({})
+    env = make_recsim({})
     env.reset()
     assert env.render() is None
     env.close()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from slateflow.environments import PRESETS, EnvironmentSpec, preset, spec_from_dict
+from slateflow.environments import EnvironmentSpec, preset, presets, spec_from_dict
 from slateflow.environments.recsim_import import load_recsim
 from slateflow.errors import InputError
 
@@ -20,14 +20,14 @@ def test_presets_are_the_worlds_that_were_published():
         ("lts-20-2", (20, 2), recsims, False),
         ("lts-10-1", (10, 1), recsims, False),
     ]:
-        spec = PRESETS[name]
+        spec = presets()[name]
         assert (spec.num_candidates, spec.slate_size) == (candidates, places)
         assert {key: getattr(spec, key) for key in values} == values
         assert (spec.user_size, spec.horizon) == (int(observed), values["time_budget"])
 
 
 def test_interest_exploration_has_recsims_defaults():
-    spec = PRESETS["interest-exploration"]
+    spec = presets()["interest-exploration"]
     assert (spec.num_candidates, spec.slate_size, spec.horizon) == (10, 3, 300)
     assert (spec.user_size, spec.document_size) == (0, 3)
     recsim = load_recsim().interest_exploration
@@ -44,7 +44,7 @@ def test_interest_exploration_has_recsims_defaults():
 
 
 def test_interest_evolution_has_recsims_defaults():
-    spec = PRESETS["interest-evolution"]
+    spec = presets()["interest-evolution"]
     assert (spec.num_candidates, spec.slate_size, spec.horizon) == (10, 3, 400)
     assert (spec.user_size, spec.document_size) == (20, 20)
     recsim = load_recsim().interest_evolution
@@ -100,16 +100,18 @@ def test_lists_of_toml_are_the_tuples_of_the_spec():
     assert hash(spec) == hash(spec_from_dict(json.loads(json.dumps(spec.to_dict()))))
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 def test_specs_make_the_round_trip_through_json(name):
-    document = json.loads(json.dumps(PRESETS[name].to_dict()))
-    assert spec_from_dict(document) == PRESETS[name]
+    document = json.loads(json.dumps(presets()[name].to_dict()))
+    assert spec_from_dict(document) == presets()[name]
 
 
 def test_overrides_replace_fields_and_nothing_else():
     spec = preset("lts-10-1", choc_mean=4)
     assert {
-        key for key, value in spec.to_dict().items() if PRESETS["lts-10-1"].to_dict()[key] != value
+        key
+        for key, value in spec.to_dict().items()
+        if presets()["lts-10-1"].to_dict()[key] != value
     } == {"choc_mean"}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 
-from slateflow.environments import PRESETS, batched_environment, preset
+from slateflow.environments import batched_environment, preset, presets
 from slateflow.environments.streams import Streams
 from slateflow.errors import InputError
 from slateflow.policies import RandomPolicy, behaviour_policy
@@ -96,7 +96,7 @@ def pairs_of(one: Step, rows: np.ndarray, other: Step, others: np.ndarray) -> It
             yield mine[key][rows], its[key][others]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 @pytest.mark.parametrize("common", [True, False])
 def test_every_seed_plays_in_a_batch_as_it_plays_alone(name, common):
     spec = preset(name, **SHORT.get(name, {"time_budget": 9}))

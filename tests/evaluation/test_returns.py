@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slateflow.environments import BatchedLongTermSatisfaction, preset
+from slateflow.environments import preset
+from slateflow.environments.long_term_satisfaction.simulator import BatchedLongTermSatisfaction
+from slateflow.environments.rules import FirstFeature, Opposite
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns, standard_error
 from slateflow.evaluation.returns import BLOCK_EPISODES, play_blocks
 from slateflow.policies import GreedyPolicy, RandomPolicy
 from slateflow.policies.play import seed_of
-from slateflow.policies.rules import FirstFeature, Opposite
 
 SHORT = preset("modified-lts-20-2", time_budget=3)
 

@@ -32,6 +32,6 @@ def report(embedded, data):
 @pytest.fixture(scope="session")
 def client(report):
     """An MLflow client on the store in which the report was made."""
-    from tasks.tracking import mlflow_client
+    from tasks.store.tracking import mlflow_client
 
     return mlflow_client()

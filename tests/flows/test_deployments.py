@@ -14,15 +14,15 @@ import pytest
 import yaml
 from prefect.events import DeploymentEventTrigger
 
-from tasks import orphans
-from tasks.deployments import (
+from tasks.server import orphans
+from tasks.server.deployments import (
     POOL,
     ensure_pool,
     planned_deployments,
     prune_deployments,
 )
-from tasks.orphans import sweep_orphans
-from tasks.tracking import PROJECT
+from tasks.server.orphans import sweep_orphans
+from tasks.store.tracking import PROJECT
 
 
 @pytest.fixture(scope="module")

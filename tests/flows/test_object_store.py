@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from flows.cli import main
+from flows.cli.main import main
 from slateflow.trajectories import Dataset
 from tests.object_store import object_store
 

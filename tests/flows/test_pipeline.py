@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from slateflow.environments import BatchedLongTermSatisfaction, preset
+from slateflow.environments import preset
+from slateflow.environments.long_term_satisfaction.simulator import BatchedLongTermSatisfaction
 from slateflow.learners import learner_config
 from slateflow.policies import Scorer, ScoringPolicy
 from slateflow.trajectories import Dataset
@@ -185,7 +186,7 @@ def test_the_champion_gives_the_slates_of_the_policy_that_was_evaluated(
 
 def test_again_the_dataset_is_reused_and_the_champion_stays(report, data, client):
     from flows.pipeline import pipeline
-    from tasks.report import verdict_line
+    from tasks.reports.report import verdict_line
 
     files = sorted(Path(report.dataset.path).rglob("*.parquet"))
     before = [file.stat().st_mtime_ns for file in files]
@@ -277,8 +278,8 @@ def check_trend(key: str, reports) -> None:
 def test_a_run_that_reports_again_has_one_row(report):
     from prefect import flow
 
-    from tasks.past_runs import past_rows
-    from tasks.report import publish_report
+    from tasks.reports.past_runs import past_rows
+    from tasks.reports.report import publish_report
 
     @flow(name="reporting")
     def reporting() -> tuple[str, str]:
@@ -292,7 +293,7 @@ def test_a_run_that_reports_again_has_one_row(report):
 
 def test_nobody_better_than_random_registers_nothing(embedded, client):
     from flows.register import register
-    from tasks.references import BaselineReport, VerdictReport
+    from tasks.reports.documents import BaselineReport, VerdictReport
 
     verdict = VerdictReport(
         baseline=BaselineReport(policy="random", mean=1.0, sem=0.1, episodes=10),
@@ -352,8 +353,8 @@ def test_the_final_state_is_named_for_the_verdict(report):
     [(True, False, "Promoted"), (False, True, "Kept champion"), (False, False, "No winner")],
 )
 def test_every_verdict_has_a_name(report, registered, champion, name):
-    from tasks.references import ChampionReport
-    from tasks.report import final_state
+    from tasks.reports.documents import ChampionReport
+    from tasks.reports.report import final_state
 
     reigning = ChampionReport(version=3, mean=1.0, sem=0.1) if champion else None
     other = report.model_copy(
@@ -375,7 +376,7 @@ def test_long_steps_have_progress_artifacts_that_end_at_all(report):
 
 
 def test_the_report_links_runs_and_the_registered_version(report):
-    from tasks.report import render_markdown
+    from tasks.reports.report import render_markdown
 
     server = "http://127.0.0.1:5000"
     links = {c.run_id: f"{server}/#/runs/{c.run_id}" for c in report.candidates}
@@ -389,8 +390,8 @@ def test_the_report_links_runs_and_the_registered_version(report):
 
 
 def test_events_lead_from_the_dataset_to_the_champion(report, monkeypatch):
-    from tasks import lineage
-    from tasks.references import World
+    from tasks.reports.documents import World
+    from tasks.server import lineage
 
     emitted = []
     monkeypatch.setattr(

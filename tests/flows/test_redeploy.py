@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.up import _deploy
+from flows.services.up import _deploy
 from slateflow.errors import InputError
-from tasks import deployments
-from tasks.tracking import PROJECT
+from tasks.server import deployments
+from tasks.store.tracking import PROJECT
 from tests.up import Up
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -33,7 +33,7 @@ def project(up, tmp_path, monkeypatch):
         (tmp_path / room).symlink_to(PROJECT / room)
     with monkeypatch.context() as patch:
         patch.setattr(deployments, "PROJECT", tmp_path)
-        patch.setattr("flows.up.PROJECT", tmp_path)
+        patch.setattr("flows.services.up.PROJECT", tmp_path)
         yield tmp_path
     deploy(up)
     up.pause_schedules()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.tracking import public, version_url
+from tasks.store.tracking import public, version_url
 
 
 def test_no_password_of_an_address_is_shown():

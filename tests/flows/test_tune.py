@@ -7,9 +7,9 @@ import json
 import pytest
 
 import tasks.tune
-from flows.cli import main
-from slateflow.learners.cluster import cluster
-from slateflow.learners.quiet import quiet_rllib
+from flows.cli.main import main
+from slateflow.learners.rllib.cluster import cluster
+from slateflow.learners.rllib.quiet import quiet_rllib
 
 LOGS = ["modified-lts-10-1", "--episodes", "40", "--seed", "12"]
 
@@ -46,7 +46,7 @@ def children(client, study) -> list:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 def test_a_study_goes_on_where_it_was_interrupted(logs, capsys, monkeypatch):
-    from tasks.tracking import mlflow_client
+    from tasks.store.tracking import mlflow_client
 
     run_trials, wanted = tasks.tune.run_trials, []
 

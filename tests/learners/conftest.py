@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from slateflow.environments import preset
-from slateflow.learners.quiet import quiet_rllib
+from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
-from slateflow.trajectories.dataset import Part
+from slateflow.trajectories.files.dataset import Part
 from slateflow.trajectories.schema import Trajectories, column_digest, to_table
 
 MakeLogs = Callable[..., Dataset]

@@ -12,7 +12,7 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
-from slateflow.trajectories.reward_model import expected_rewards
+from slateflow.user_models.reward_model import expected_rewards
 
 REWARD = {(0, 0): 0.0, (0, 1): 1.0, (1, 0): 2.0, (1, 1): 4.5}
 """Of (user, candidate): chocolate (1) pays more at once and leaves user 0, kale (0) user 1."""

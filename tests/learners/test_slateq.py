@@ -8,11 +8,11 @@ import pytest
 from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
-from slateflow.evaluation.item_values import Sessions
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.item_values import Sessions
 from tests.leaving import CLICK, LEAVE, leaving_sessions
 
 

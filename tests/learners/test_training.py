@@ -110,10 +110,10 @@ def test_updates_come_in_fifties(small_logs, updates, iterations):
 
 @pytest.mark.parametrize("name", NEURAL)
 def test_the_learning_rate_falls_to_a_hundredth(small_logs, name):
-    from slateflow.learners.quiet import quiet_rllib
+    from slateflow.learners.rllib.quiet import quiet_rllib
 
     with quiet_rllib():
-        from slateflow.learners.rllib_training import algorithm_config
+        from slateflow.learners.rllib.training import algorithm_config
 
         config = learner_config(name, updates=100, batch_size=8, learning_rate=0.01)
         algorithm = algorithm_config(small_logs, config, seed=0).build_algo()

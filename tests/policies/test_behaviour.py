@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from slateflow.environments import PRESETS, preset
+from slateflow.environments import preset, presets
+from slateflow.environments.rules import FirstFeature, Opposite
 from slateflow.errors import InputError
 from slateflow.policies import (
     BEHAVIOURS,
@@ -25,7 +26,6 @@ from slateflow.policies import (
     behaviour_labels,
     behaviour_policy,
 )
-from slateflow.policies.rules import FirstFeature, Opposite
 
 SIZES = st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
 
@@ -112,7 +112,7 @@ def test_names_of_policies():
         behaviour_policy("best", spec)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 def test_every_policy_has_a_label_in_every_world(name):
     labels = behaviour_labels(preset(name))
     assert list(labels) == list(BEHAVIOURS)
@@ -143,7 +143,7 @@ def test_greedy_goes_by_affinity_where_the_user_is_seen():
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
-@pytest.mark.parametrize("world", PRESETS)
+@pytest.mark.parametrize("world", presets())
 def test_plain_policies_know_the_propensity_of_every_slate(world, name):
     spec = preset(world, num_candidates=5, slate_size=2)
     rng = np.random.default_rng(2)

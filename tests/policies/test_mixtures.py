@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from slateflow.environments.rules import FirstFeature
 from slateflow.errors import InputError
 from slateflow.policies import EpsilonMixture, GreedyPolicy, RandomPolicy, SoftmaxPolicy
-from slateflow.policies.rules import FirstFeature
 
 SIZES = [(4, 1), (4, 2), (4, 3), (4, 4), (1, 1), (6, 2)]
 KINDS = ["softmax", "epsilon", "both"]

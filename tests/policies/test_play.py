@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from slateflow.environments import BatchedLongTermSatisfaction, preset
+from slateflow.environments import preset
+from slateflow.environments.long_term_satisfaction.simulator import BatchedLongTermSatisfaction
 from slateflow.policies import GreedyPolicy, RandomPolicy
 from slateflow.policies.play import play, seed_of
 

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from slateflow.environments import BatchedInterestEvolution, preset
+from slateflow.environments import preset
+from slateflow.environments.interest_evolution.simulator import BatchedInterestEvolution
 from slateflow.policies import ScoringPolicy, SlateScorer, load_scorer, slate_scorer, top_slates
 from slateflow.policies.slate_scorer import (
     Offer,

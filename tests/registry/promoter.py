@@ -17,8 +17,8 @@ from dataclasses import replace
 from slateflow.environments import preset
 from tasks import register
 from tasks.evaluate import take_verdict
-from tasks.references import ModelReference
 from tasks.register import take_over
+from tasks.reports.documents import ModelReference
 
 EPISODES, SEED = 200, 5
 

@@ -9,9 +9,9 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Folder, generate, read_recipe
 from tasks.evaluate import take_verdict
-from tasks.references import ModelReference
 from tasks.register import take_over
-from tasks.tracking import log_training, mlflow_client
+from tasks.reports.documents import ModelReference
+from tasks.store.tracking import log_training, mlflow_client
 
 RECIPES = Path(__file__).parents[2] / "datasets"
 NAME = "modified-lts-20-2"

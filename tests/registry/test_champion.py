@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import main
+from flows.cli.main import main
 from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train
 from slateflow.trajectories import Folder, generate, read_recipe
 from tasks import register
-from tasks.champion import aliased, aliases_locked, promote
 from tasks.evaluate import take_verdict
-from tasks.references import ModelReference
-from tasks.tracking import log_training, mlflow_client
+from tasks.reports.documents import ModelReference
+from tasks.store.champion import aliased, aliases_locked, promote
+from tasks.store.tracking import log_training, mlflow_client
 
 ROOT = Path(__file__).parents[2]
 NAME = "modified-lts-10-1"
@@ -162,7 +162,7 @@ def test_a_killed_registration_is_taken_up_and_registers_once(registry, models, 
 
 def test_a_killed_process_leaves_no_lock(registry):
     code = (
-        "import time\nfrom tasks.champion import aliases_locked\n"
+        "import time\nfrom tasks.store.champion import aliases_locked\n"
         "with aliases_locked('held'):\n    print('held', flush=True)\n    time.sleep(600)\n"
     )
     holder = subprocess.Popen(
@@ -200,7 +200,7 @@ def test_rollback_puts_previous_back(registry, models, capsys):
 
 
 def test_rollback_of_an_unknown_model_of_an_empty_registry(tmp_path, monkeypatch):
-    from tasks.champion import rollback
+    from tasks.store.champion import rollback
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(InputError, match="it is empty"):

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from flows.register import register
-from slateflow.environments import BatchedLongTermSatisfaction, preset
+from slateflow.environments import preset
+from slateflow.environments.long_term_satisfaction.simulator import BatchedLongTermSatisfaction
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
-from tasks.references import BaselineReport, CandidateReport, VerdictReport
 from tasks.register import request_frame
-from tasks.tracking import log_training, mlflow_client
+from tasks.reports.documents import BaselineReport, CandidateReport, VerdictReport
+from tasks.store.tracking import log_training, mlflow_client
 from tests.servers import mlflow_server
 
 RECIPES = Path(__file__).parents[2] / "datasets"

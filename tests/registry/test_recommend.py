@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.cli import main
+from flows.cli.main import main
 from tasks import recommend as batch
 from tests.registry.published import MODEL_URI, publish_champion
 

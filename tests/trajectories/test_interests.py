@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slateflow.trajectories import Dataset, Folder, generate
-from slateflow.trajectories.recipe import read_recipe
+from slateflow.trajectories.generation.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "datasets"
 EPISODES = {"interest-evolution": 1_000, "interest-exploration": 500}

@@ -1,0 +1,1 @@
+"""The `slateflow` command line."""

@@ -1,0 +1,202 @@
+"""What the command line shows: progress on standard error, tables on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from slateflow.evaluation import PolicyBaseline
+from tasks.reports.documents import (
+    DatasetReference,
+    ModelReference,
+    PipelineReport,
+    ReferenceReport,
+    StudyReport,
+    VerdictReport,
+)
+from tasks.reports.report import judged, p_value, verdict_line
+from tasks.server.progress import listening
+from tasks.store.tracking import PROJECT, public, tracking_uri
+
+output = Console()
+errors = Console(stderr=True)
+
+
+@contextmanager
+def progress(first: str) -> Iterator[None]:
+    """Show every stage that tasks report as a bar; `first` is shown until one does."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bars:
+        stages: dict[str, TaskID] = {first: bars.add_task(first, total=None)}
+
+        def show(name: str, done: int, total: int) -> None:
+            bars.update(stages[first], total=1, completed=1)
+            if name not in stages:
+                stages[name] = bars.add_task(name, total=total)
+            bars.update(stages[name], completed=done, total=total)
+
+        with listening(show):
+            yield
+
+
+def show_report(report: PipelineReport) -> None:
+    """The verdict's table, what was registered, and what to open next."""
+    dataset = report.dataset
+    output.print(f"{dataset.path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
+    show_verdict(
+        VerdictReport(
+            baseline=report.baseline,
+            optimum=report.optimum,
+            champion=report.champion,
+            candidates=report.candidates,
+        ),
+        report.environment,
+    )
+    output.print(f"\n[bold]{verdict_line(report)}[/bold]")
+    if report.registered is not None:
+        registered = report.registered
+        uri = f"models:/{registered.name}@{registered.alias}"
+        output.print(f"Load it   mlflow.pyfunc.load_model({uri!r})", soft_wrap=True)
+    output.print(f"Open it   {open_hint()}", soft_wrap=True)
+
+
+def open_hint() -> str:
+    """How to look at the runs and the registry."""
+    uri = tracking_uri()
+    if uri.startswith("http"):
+        return uri
+    if uri == f"sqlite:///{PROJECT}/mlflow/mlflow.db":
+        uri = "sqlite:///mlflow/mlflow.db"
+    return f"uv run mlflow ui --backend-store-uri {public(uri)}"
+
+
+def show_verdict(verdict: VerdictReport, environment: str) -> None:
+    """Candidates, baseline and optimum as a table."""
+    table = Table(
+        title=f"{environment}, {verdict.baseline.episodes:,} episodes each",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,  # the table fits 80 columns
+        pad_edge=False,
+    )
+    table.add_column("policy", no_wrap=True)
+    for name in ("return", "uplift, 95%", "p", "score", "sec"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    if verdict.optimum is not None:
+        table.add_row("optimum", f"{verdict.optimum:.2f}", "", "", "1.000", "", "", style="dim")
+    for candidate in verdict.candidates:
+        low, high = candidate.ci
+        table.add_row(
+            candidate.learner,
+            f"{candidate.mean:.2f} ± {candidate.sem:.2f}",
+            f"{candidate.uplift:+.1f} \\[{low:+.1f}, {high:+.1f}]",
+            p_value(candidate.p_value),
+            "" if candidate.normalised is None else f"{candidate.normalised:.3f}",
+            f"{candidate.train_seconds:.1f}",
+            judged(candidate),
+            style="bold green" if candidate.winner else "",
+        )
+    champion = verdict.champion
+    if champion is not None:
+        table.add_row(
+            "champion",
+            f"{champion.mean:.2f} ± {champion.sem:.2f}",
+            *[""] * 4,
+            f"v{champion.version}",
+        )
+    baseline = verdict.baseline
+    table.add_row(
+        baseline.policy,
+        f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
+        "",
+        "",
+        "" if verdict.optimum is None else "0.000",
+        "",
+        "",
+        style="dim",
+    )
+    output.print(table)
+    if verdict.reference is not None:
+        _show_reference(verdict.reference, baseline.episodes)
+    known = verdict.optimum is not None
+    score = "score: random 0, optimum 1" if known else "no score: optimum unknown"
+    output.print(f"uplift over random on the same users; p after Holm; {score}", style="dim")
+
+
+def _show_reference(found: ReferenceReport, compared: int) -> None:
+    """Both simulators on the best candidate."""
+    output.print(
+        f"{found.learner} in RecSim's own code {found.reference:.2f} ± {found.reference_sem:.2f} "
+        f"({found.episodes:,} episodes),\nbatched {found.batched:.2f} ± {found.batched_sem:.2f} "
+        f"({compared:,} episodes): {found.deviation:+.1f} s.e.m. apart"
+    )
+
+
+def show_dataset(dataset: DatasetReference) -> None:
+    """Where a dataset is and what identifies it."""
+    output.print(f"{dataset.path}: {dataset.rows:,} rows\n{dataset.digest}", soft_wrap=True)
+
+
+def show_models(models: list[ModelReference]) -> None:
+    """Trained models and the runs that hold them."""
+    table = Table("learner", "train s", "MLflow run", box=SIMPLE_HEAD)
+    for model in models:
+        table.add_row(model.learner, f"{model.train_seconds:.1f}", model.run_id)
+    output.print(table)
+
+
+def show_study(study: StudyReport, logs: str) -> None:
+    """The trials, the best of them, and the command that trains with its settings."""
+    table = Table(
+        title=f"{study.learner}, {len(study.trials)} trials",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for name in ("trial", "value", "sec"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("settings")
+    for trial in sorted(study.trials, key=lambda one: -(one.value or float("-inf"))):
+        table.add_row(
+            str(trial.number),
+            "none" if trial.value is None else f"{trial.value:.2f}",
+            f"{trial.train_seconds:.1f}",
+            _settings(trial.settings) or "the defaults",
+            style="bold green" if trial.number == study.best else "",
+        )
+    output.print(table)
+    output.print("value: return expected on held-out logs, by off-policy evaluation", style="dim")
+    chosen = "".join(f" --set {name}={v}" for name, v in study.best_trial.settings.items())
+    output.print(f"\n[bold]trial {study.best} is best[/bold]")
+    output.print(
+        f"Train with it   slateflow train {logs} --learner {study.learner}{chosen}",
+        soft_wrap=True,
+    )
+
+
+def _settings(settings: dict[str, int | float]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def show_baselines(environment: str, baselines: list[PolicyBaseline]) -> None:
+    """Returns and slopes of the behaviour policies."""
+    title = f"{environment}, {baselines[0].episodes:,} episodes each"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column("policy")
+    table.add_column("return", justify="right")
+    table.add_column("slope of the reward a step", justify="right")
+    for baseline in baselines:
+        name = baseline.policy
+        if baseline.label != name:
+            name += f" ({baseline.label})"
+        table.add_row(
+            name,
+            f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
+            f"{baseline.slope:+.5f} ± {baseline.slope_sem:.5f}",
+        )
+    output.print(table)

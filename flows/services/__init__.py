@@ -1,0 +1,1 @@
+"""`slateflow up`: servers and a worker as processes of this machine."""

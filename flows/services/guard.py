@@ -1,0 +1,70 @@
+"""What ends the services when `slateflow up` is killed and cannot do it itself.
+
+The guard is a process that reads from a pipe of which only `up` has the other end. While `up`
+lives it is told the services' processes; when the pipe ends without a farewell, `up` is dead, and
+the guard ends them. It shares the lock of `up`'s folder, so whoever starts `up` again waits for it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from flows.services.processes import Service, end_family
+
+_FAREWELL = "farewell"
+
+
+class Guard:
+    """The other side of the pipe."""
+
+    def __init__(self, lock: IO[str]) -> None:
+        """Start the guard; it holds the lock as long as it lives."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flows.services.guard"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).resolve().parents[2],
+            start_new_session=True,
+            pass_fds=[lock.fileno()],
+            text=True,
+        )
+
+    def watch(self, service: Service) -> None:
+        """Tell it the process of a service that was started."""
+        if service.process is not None:
+            self._say(f"{service.name} {service.process.pid}")
+
+    def dismiss(self) -> None:
+        """Everything is ended; so does the guard."""
+        self._say(_FAREWELL)
+        if self.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
+        self.process.wait()
+
+    def _say(self, line: str) -> None:
+        if self.process.stdin is not None:
+            with suppress(BrokenPipeError):  # a guard that is dead guards no more
+                self.process.stdin.write(line + "\n")
+                self.process.stdin.flush()
+
+
+def main() -> None:
+    """Read until the pipe ends; then end what is left, the youngest first."""
+    processes: dict[str, int] = {}
+    for line in sys.stdin:
+        if line.strip() == _FAREWELL:
+            return
+        name, pid = line.split()
+        processes[name] = int(pid)
+    for pid in reversed(processes.values()):
+        end_family(pid)
+
+
+if __name__ == "__main__":
+    main()

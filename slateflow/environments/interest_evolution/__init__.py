@@ -1,0 +1,26 @@
+"""RecSim's interest evolution: what is liked now costs session time, what is good gives some."""
+
+from slateflow.environments.interest_evolution import dynamics
+from slateflow.environments.interest_evolution.spec import InterestEvolutionSpec
+from slateflow.environments.rules import Affinity, ClusterQuality, ScoringRule
+from slateflow.environments.world import World
+
+_HERE = __name__
+
+
+def _rules(spec: InterestEvolutionSpec) -> dict[str, ScoringRule]:
+    quality = ClusterQuality(tuple(dynamics.cluster_means(spec).tolist()))
+    return {"greedy": Affinity(), "affinity": Affinity(), "quality": quality}
+
+
+WORLD = World(
+    spec=InterestEvolutionSpec,
+    presets=(InterestEvolutionSpec("interest-evolution", 10, 3),),
+    simulator=f"{_HERE}.simulator:BatchedInterestEvolution",
+    recsim=f"{_HERE}.recsim:RecSimInterestEvolution",
+    rules=_rules,
+    labels={"greedy": "best match", "opposite": "worst match"},
+    catalogue=dynamics.item_features,
+    rllib_names={"interest_evolution": "interest-evolution"},
+    categorical_responses=("cluster",),
+)

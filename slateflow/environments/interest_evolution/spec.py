@@ -1,0 +1,99 @@
+"""The parameters of interest evolution."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from slateflow.environments.spec import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.validation import validated
+
+Positive = Annotated[float, Field(gt=0)]
+
+MOST_FEATURES = 32_760
+"""Clusters that numbers of 16 bits can tell apart."""
+
+
+@validated
+class InterestEvolutionSpec(EnvironmentSpec):
+    """RecSim's interest evolution: what is liked now costs session time, what is good gives some.
+
+    Field names and defaults are those of RecSim's `UtilityModelUserSampler`, `IEvUserModel` and
+    `UtilityModelVideoSampler`, which fix some of them in their code. Without a field are the
+    parameters of other choice models (`score_scaling`, `attention_prob`) and the deviation of
+    quality within a cluster, a constant of RecSim's. Only `step_limit` is ours.
+
+    Attributes:
+        num_features: Clusters of documents, and interests of a user.
+        time_budget: Minutes of a session; it ends when they are used up.
+        no_click_mass: Score of clicking nothing, beside the user's interests in the documents.
+        min_normalizer: Subtracted from all scores, so that they become shares.
+        step_penalty: Minutes that a slate without a click takes.
+        user_update_alpha: Minutes given back for a minute watched, at a utility of 1.
+        user_quality_factor: Weight of the user's score of a document in the utility.
+        document_quality_factor: Weight of its quality.
+        alpha_x_intercept: Interest, up or down, from which a click moves it no more.
+        alpha_y_intercept: Share of the way that a click moves an interest of 0.
+        min_utility: Mean quality of the worst cluster.
+        max_utility: Mean quality of the best cluster.
+        video_length: Minutes that a document takes.
+        step_limit: Steps after which an episode is truncated. The default is what the session
+            lasts if nothing is ever clicked; by RecSim's defaults hardly any lasts longer.
+    """
+
+    world: ClassVar[str] = "interest_evolution"
+    response_columns: ClassVar[tuple[str, ...]] = ("watch_time", "quality", "liked", "cluster")
+
+    num_features: Annotated[int, Field(ge=1, le=MOST_FEATURES)] = 20
+    time_budget: Positive = 200.0
+    no_click_mass: float = 1.0
+    min_normalizer: Annotated[float, Field(le=-1)] = -1.0  # the least interest
+    step_penalty: Annotated[float, Field(ge=0)] = 0.5
+    user_update_alpha: float = 0.9 * (1.0 / 3.4)
+    user_quality_factor: float = 0.0
+    document_quality_factor: float = 1.0
+    alpha_x_intercept: Positive = 1.0
+    alpha_y_intercept: float = 0.3
+    min_utility: float = -3.0
+    max_utility: float = 3.0
+    video_length: Positive = 4.0
+    step_limit: Annotated[int, Field(ge=1)] = 400
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        features = self.num_features
+        if int(features * 0.7) + int(features * 0.3) != features:
+            # RecSim has 70% of the clusters below quality 0, the rest above it.
+            raise InputError(f"num_features: expected a multiple of 10, got {features}")
+        if self.no_click_mass <= self.min_normalizer:
+            raise InputError(
+                f"no_click_mass: expected more than min_normalizer ({self.min_normalizer}), "
+                f"got {self.no_click_mass}"
+            )
+
+    @property
+    def user_size(self) -> int:
+        """The interests."""
+        return self.num_features
+
+    @property
+    def document_size(self) -> int:
+        """The cluster, one-hot; quality is hidden until the document is clicked."""
+        return self.num_features
+
+    @property
+    def horizon(self) -> int:
+        """The step limit; most sessions end long before it."""
+        return self.step_limit
+
+    @property
+    def items(self) -> int:
+        """One item for each cluster: documents of a cluster look alike."""
+        return self.num_features
+
+    @property
+    def user_bounds(self) -> tuple[float, float]:
+        """From disgust to interest."""
+        return -1.0, 1.0

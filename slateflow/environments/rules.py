@@ -1,0 +1,64 @@
+"""Scoring rules: what a behaviour policy goes by when it prefers some candidates to others.
+
+A rule turns an observation into scores (B, N), one a candidate, the higher the better. Any such
+function is a rule: `GreedyPolicy` and `SoftmaxPolicy` ask for nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments.observation import Observation
+
+
+class ScoringRule(Protocol):
+    """Scores (B, N) of the candidates on offer."""
+
+    def __call__(self, observation: Observation) -> NDArray[np.floating[Any]]:
+        """The higher, the better."""
+        ...
+
+
+@dataclass(frozen=True)
+class FirstFeature:
+    """The first feature of a candidate: clickbait score, or quality in interest exploration."""
+
+    def __call__(self, observation: Observation) -> NDArray[np.floating[Any]]:
+        """Scores (B, N)."""
+        return observation["candidates"][:, :, 0]
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """The scalar product of user and candidate, where both have the same features."""
+
+    def __call__(self, observation: Observation) -> NDArray[np.floating[Any]]:
+        """Scores (B, N)."""
+        scores = np.matmul(observation["candidates"], observation["user"][:, :, None])
+        return np.asarray(scores[:, :, 0])
+
+
+@dataclass(frozen=True)
+class ClusterQuality:
+    """Mean quality of a candidate's cluster, where the quality itself is hidden."""
+
+    means: tuple[float, ...]  # (D,), one for each cluster
+
+    def __call__(self, observation: Observation) -> NDArray[np.floating[Any]]:
+        """Scores (B, N)."""
+        return np.asarray(observation["candidates"] @ np.array(self.means))
+
+
+@dataclass(frozen=True)
+class Opposite:
+    """The same scores with the other sign."""
+
+    rule: ScoringRule
+
+    def __call__(self, observation: Observation) -> NDArray[np.floating[Any]]:
+        """Scores (B, N)."""
+        return -self.rule(observation)

@@ -1,0 +1,108 @@
+"""The list of worlds, the presets by name, and what is asked of a spec's world."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from slateflow.environments.rules import ScoringRule
+from slateflow.environments.spec import EnvironmentSpec
+from slateflow.environments.world import World
+from slateflow.errors import InputError, unknown
+from slateflow.records import Records
+
+if TYPE_CHECKING:
+    from slateflow.environments.recsim_base import RecSimEnvironment
+    from slateflow.environments.simulator import BatchedEnvironment
+
+WORLDS: Records[World] = Records(
+    "world",
+    "slateflow.worlds",
+    {
+        "long_term_satisfaction": "slateflow.environments.long_term_satisfaction:WORLD",
+        "interest_evolution": "slateflow.environments.interest_evolution:WORLD",
+        "interest_exploration": "slateflow.environments.interest_exploration:WORLD",
+    },
+)
+
+DEFAULT_PRESET = "modified-lts-20-2"
+
+
+def presets() -> dict[str, EnvironmentSpec]:
+    """The named specs of all worlds."""
+    return {spec.name: spec for world in WORLDS.values() for spec in world.presets}
+
+
+def preset(name: str, /, **overrides: Any) -> EnvironmentSpec:
+    """The preset of that name, with some fields replaced.
+
+    Raises:
+        InputError: The preset or a field does not exist, or a value does not fit.
+
+    Example:
+        >>> preset("modified-lts-20-2", num_candidates=5).num_candidates
+        5
+    """
+    known = presets()
+    if not isinstance(name, str) or name not in known:
+        raise unknown("environment", name, list(known))
+    spec = known[name]
+    fields = [field.name for field in dataclasses.fields(spec) if field.name != "name"]
+    for key in overrides:
+        if key not in fields:
+            raise unknown("environment parameter", key, fields)
+    return dataclasses.replace(spec, **overrides)
+
+
+def spec_from_dict(document: dict[str, Any]) -> EnvironmentSpec:
+    """The inverse of `EnvironmentSpec.to_dict`, for specs that were stored with a dataset.
+
+    Raises:
+        InputError: It is not a stored spec, or of a world that does not exist.
+    """
+    if not isinstance(document, dict):
+        raise InputError(f"environment spec: expected a table of fields, got {document!r}")
+    fields = {key: value for key, value in document.items() if key != "world"}
+    return WORLDS[document.get("world", "")].spec(**fields)
+
+
+def world_of(spec: EnvironmentSpec) -> World:
+    """The record of a spec's world."""
+    return WORLDS[spec.world]
+
+
+def batched_environment(
+    spec: EnvironmentSpec, num_envs: int, seed: int | None = None, common_numbers: bool = True
+) -> BatchedEnvironment[Any]:
+    """The batched simulator of a spec; the arguments are those of `BatchedEnvironment`."""
+    return world_of(spec).make_simulator(spec, num_envs, seed, common_numbers)
+
+
+def recsim_environment(
+    spec: EnvironmentSpec, seed: int | Sequence[int] | None = None
+) -> RecSimEnvironment[Any]:
+    """RecSim's own environment of a spec.
+
+    Raises:
+        InputError: RecSim has no such world.
+    """
+    return world_of(spec).make_recsim(spec, seed)
+
+
+def scoring_rule(name: str, spec: EnvironmentSpec) -> ScoringRule:
+    """The scoring rule of that name for a spec.
+
+    Raises:
+        InputError: There is no such rule, or the world does not show what it goes by.
+
+    Example:
+        >>> scoring_rule("opposite", preset("interest-exploration"))
+        Opposite(rule=FirstFeature())
+    """
+    return world_of(spec).scoring_rule(name, spec)
+
+
+def optimal_return(spec: EnvironmentSpec) -> float | None:
+    """Best expected return of an episode; None where it is unknown."""
+    return world_of(spec).optimal_return(spec)

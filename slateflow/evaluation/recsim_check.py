@@ -1,0 +1,100 @@
+"""Returns in RecSim's own code, to prove on the reference what the batched simulator says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec, Observation, recsim_environment
+from slateflow.environments.recsim_base import SingleObservation
+from slateflow.errors import InputError
+from slateflow.evaluation.returns import standard_error
+from slateflow.policies import Policy, Session, SessionPolicy
+from slateflow.policies.play import seed_of
+
+REFERENCE_STREAM = 0x8EC5
+"""Keeps RecSim's users apart from all others with the same seed."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Mean returns of one policy in two simulators, on users of their own.
+
+    Attributes:
+        batched: Mean in the batched simulator.
+        batched_sem: Its standard error.
+        reference: Mean in RecSim's own code.
+        reference_sem: Its standard error.
+        episodes: Episodes played in RecSim.
+    """
+
+    batched: float
+    batched_sem: float
+    reference: float
+    reference_sem: float
+    episodes: int
+
+    @property
+    def deviation(self) -> float:
+        """RecSim's mean less the other, in standard errors of the difference."""
+        error = float(np.hypot(self.batched_sem, self.reference_sem))
+        return (self.reference - self.batched) / error if error else 0.0
+
+
+def agreement(batched: NDArray[np.float64], reference: NDArray[np.float64]) -> Agreement:
+    """Compare the returns of the same policy."""
+    return Agreement(
+        batched=float(batched.mean()),
+        batched_sem=standard_error(batched),
+        reference=float(reference.mean()),
+        reference_sem=standard_error(reference),
+        episodes=len(reference),
+    )
+
+
+def reference_returns(
+    spec: EnvironmentSpec,
+    policy: Policy,
+    episodes: int,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> NDArray[np.float64]:
+    """Undiscounted return of each episode in RecSim's own code, (episodes,).
+
+    RecSim knows one user at a time. They are played side by side, so that the policy is asked
+    once for all of them.
+    """
+    if episodes < 2:
+        raise InputError(f"reference episodes: expected at least 2, got {episodes}")
+    streams = np.random.SeedSequence(seed, spawn_key=(REFERENCE_STREAM,)).spawn(episodes + 1)
+    worlds = [recsim_environment(spec, seed_of(stream)) for stream in streams[1:]]
+    rng = np.random.Generator(np.random.SFC64(streams[0]))
+    actor = policy.begin(episodes) if isinstance(policy, SessionPolicy) else policy
+    seen = [world.reset()[0] for world in worlds]
+    returns, alive = np.zeros(episodes), np.ones(episodes, dtype=np.bool_)
+    for step in range(spec.horizon):
+        observation = _stacked(seen)
+        slates, _ = actor.act(observation, rng)
+        rewards, clicked = np.zeros(episodes), np.full(episodes, -1, dtype=np.int32)
+        for user in np.flatnonzero(alive):
+            seen[user], rewards[user], terminated, truncated, info = worlds[user].step(slates[user])
+            clicked[user] = info["clicked"]
+            alive[user] = not (terminated or truncated)
+        returns += rewards
+        progress(step + 1, spec.horizon)
+        if not alive.any():
+            break
+        if isinstance(actor, Session):
+            actor.remember(observation, slates, clicked, rewards)
+    return returns
+
+
+def _stacked(seen: list[SingleObservation]) -> Observation:
+    return {
+        "user": np.stack([one["user"] for one in seen]),
+        "candidates": np.stack([one["candidates"] for one in seen]),
+        "step": np.stack([one["step"] for one in seen]),
+    }

@@ -1,0 +1,1 @@
+"""The learners that run on RLlib, and how RLlib reads our datasets."""

@@ -1,0 +1,120 @@
+"""A batched world as RLlib's environment: one candidate is the action, features are flat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec, Observation, batched_environment
+from slateflow.errors import InputError
+from slateflow.learners.rllib.input import FeatureMoments, flat_observation_space, steps_left
+from slateflow.policies import RandomPolicy
+from slateflow.policies.play import play, seed_of
+
+LIVE_STREAM = 0x11FE
+"""Keeps live users apart from those of a dataset or an evaluation with the same seed."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a random policy finds out before the learning starts.
+
+    Attributes:
+        reward_mean: Mean reward of a step.
+        reward_scale: Its standard deviation.
+        moments: Of the features.
+        live_steps: Steps that it took.
+    """
+
+    reward_mean: float
+    reward_scale: float
+    moments: FeatureMoments
+    live_steps: int
+
+
+def survey(spec: EnvironmentSpec, episodes: int, seed: int) -> Survey:
+    """Play random slates.
+
+    Rewards are large and nearly constant, some 9.7 a step: with them as they are, PPO never gets
+    past "always the sweetest". Less their mean they prefer the same policies, because all
+    episodes are of one length.
+
+    Raises:
+        InputError: The world is none whose users click what is shown first.
+    """
+    if spec.user_chooses:
+        raise InputError(
+            f"{spec.name}: expected a world whose users click the first place of a slate, got "
+            f"{spec.world}, whose users choose; learn it from logs"
+        )
+    stream = seed_of(np.random.SeedSequence(seed, spawn_key=(LIVE_STREAM,)))
+    steps = list(play(batched_environment(spec, episodes), RandomPolicy(spec.slate_size), stream))
+    rewards = np.concatenate([step.rewards for step in steps])
+    observed = [step.observation for step in steps]
+    return Survey(
+        reward_mean=float(rewards.mean()),
+        reward_scale=float(rewards.std()) or 1.0,
+        moments=FeatureMoments.over((seen["user"], seen["candidates"]) for seen in observed),
+        live_steps=len(rewards),
+    )
+
+
+class OnlineWorld(gym.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
+    """Long-term satisfaction for RLlib: the action is the candidate that is shown first.
+
+    Users of this world click the first place, so what fills the others makes no difference.
+
+    Args:
+        config: `spec`, the world's parameters; `num_envs`, users in lockstep (B); `window`, steps
+            before the end from which on the number of steps left is told apart; `reward_mean` and
+            `reward_scale`, by which rewards are centred and divided; `seed`.
+
+    Attributes:
+        runner: Which of several processes this is; each has other users.
+    """
+
+    runner = 0
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.num_envs, self.window = config["num_envs"], config["window"]
+        self.reward_mean, self.reward_scale = config["reward_mean"], config["reward_scale"]
+        self.seed: int | None = config["seed"]
+        spec = self.spec_of_world = config["spec"]
+        self.world = batched_environment(spec, self.num_envs)
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
+        self.single_observation_space = flat_observation_space(spec)
+        self.single_action_space = gym.spaces.Discrete(spec.num_candidates)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start an episode in every lane; the first time from the instance's own seed."""
+        if seed is None and self.seed is not None:
+            sequence = np.random.SeedSequence(self.seed, spawn_key=(LIVE_STREAM, self.runner))
+            seed, self.seed = seed_of(sequence), None
+        observation, _ = self.world.reset(seed=seed)
+        return self._flat(observation), {}
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Show the candidates (B,), followed by any others."""
+        places = np.arange(self.spec_of_world.slate_size)
+        slates = (np.asarray(actions)[:, None] + places) % self.spec_of_world.num_candidates
+        observation, rewards, terminated, truncated, _ = self.world.step(slates)
+        centred = (rewards - self.reward_mean) / self.reward_scale
+        return self._flat(observation), centred, terminated, truncated, {}
+
+    def _flat(self, observation: Observation) -> NDArray[np.float32]:
+        left = steps_left(self.spec_of_world, observation["step"], self.window)
+        candidates = observation["candidates"].reshape(self.num_envs, -1)
+        return np.concatenate([observation["user"], left, candidates], axis=1)

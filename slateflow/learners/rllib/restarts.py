@@ -1,0 +1,51 @@
+"""Several trainings of one learner, of which held-out logs choose.
+
+The same network on the same logs ends in policies of very different worth, as the seed has it. So
+it is trained a few times without every fifth episode, and on those episodes fitted-Q evaluation
+says which training to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from slateflow.evaluation.off_policy.fitted_q_evaluation import OffPolicyValue
+from slateflow.learners.config import CQLConfig
+from slateflow.learners.rllib.training import Trained, train_on_rllib
+from slateflow.trajectories import Dataset
+
+
+def train_best(
+    dataset: Dataset,
+    config: CQLConfig,
+    seed: int,
+    progress: Callable[[int, int], None],
+    checkpoints: Path | None,
+) -> Trained:
+    """The best of `config.restarts` trainings, with the value of each as a curve."""
+    best: Trained | None = None
+    judge: OffPolicyValue | None = None
+    values: list[float] = []
+    earlier_seconds = 0.0
+    for restart in range(config.restarts):
+        trained = train_on_rllib(
+            dataset,
+            config,
+            int(np.random.SeedSequence([seed, restart]).generate_state(1)[0]),
+            lambda done, total, before=restart: progress(  # type: ignore[misc]
+                before * total + done, config.restarts * total
+            ),
+            checkpoints,
+        )
+        judge = judge or OffPolicyValue.of(dataset, tuple(trained.scorer.decays.tolist()))
+        values.append(judge.value(trained.scorer))
+        earlier_seconds += trained.earlier_seconds
+        if best is None or values[-1] > max(values[:-1]):
+            best = trained
+    assert best is not None
+    curves = {**best.curves, "held_out_value": values}
+    return replace(best, curves=curves, earlier_seconds=earlier_seconds)

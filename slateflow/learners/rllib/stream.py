@@ -1,0 +1,224 @@
+"""RLlib's offline input for more rows than memory holds: parts that stream through Ray Data.
+
+Processes of Ray read a part each, turn it into the columns that the reader in memory gives, and
+hand them on while the learner trains; an epoch is a pass over the parts in a new order, shuffled
+within a buffer of rows. A part holds whole episodes, so returns and memories do not break off.
+
+Which of the two readers serves is a question of room. All rows are held where they take at most
+half of the memory that is free, four copies of the observation counted for each row: as read,
+joined, and as observation and next observation. The setting `memory_rows` of a learner puts a
+number of rows in the place of that. Rewards are scaled by what up to `SCALING_ROWS` of them say,
+in parts spread evenly over the dataset; in memory all of them are asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray.rllib.core.columns import Columns
+
+from slateflow.errors import InputError
+from slateflow.learners.rllib.input import (
+    ColumnarOfflineData,
+    InputOptions,
+    Tensors,
+    flat,
+    train_columns,
+)
+from slateflow.trajectories.clicked import clicked_features
+from slateflow.trajectories.files.dataset import Dataset
+from slateflow.trajectories.held_out import HELD_OUT, held_out
+from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.reward_model import RewardScale
+from slateflow.user_models.session_memory import remembering
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+SCALING_ROWS = 200_000
+"""Rows by which rewards are scaled, at most."""
+
+BUFFER_BATCHES = 64
+"""Minibatches that the buffer holds from which rows are drawn."""
+
+COPIES = 4
+"""Copies of the observations that the reader in memory holds at its worst moment."""
+
+
+def too_large(dataset: Dataset, memory_rows: int) -> bool:
+    """Whether the rows are too many to be held; see the module."""
+    if memory_rows:
+        return dataset.rows > memory_rows
+    spec = dataset.spec
+    remembered = 0 if spec.user_size else spec.document_size + 1
+    features = spec.user_size + remembered + 1 + spec.num_candidates * spec.document_size
+    return 4 * features * COPIES * dataset.rows > available_memory() / 2
+
+
+def available_memory(meminfo: Path = Path("/proc/meminfo")) -> float:
+    """Bytes that processes can still have; infinite where the system does not tell."""
+    if not meminfo.exists():
+        return float("inf")
+    lines = (line.split() for line in meminfo.read_text(encoding="ascii").splitlines())
+    return next((1024.0 * int(line[1]) for line in lines if line[0] == "MemAvailable:"), np.inf)
+
+
+@dataclass(frozen=True)
+class StreamedPart:
+    """A part, and what has to be known of the others to read it."""
+
+    dataset: Dataset
+    earlier: int
+    options: InputOptions
+    scale: RewardScale | None
+
+    def rows(self) -> Trajectories:
+        """Its rows that are trained from, with the memory of the session."""
+        (rows,) = self.dataset.iter_parts()
+        if self.options.hold_out:
+            rows = rows.where(~held_out(rows, self.earlier))
+        return remembering(rows, self.options.decays)
+
+    def columns(self) -> Tensors:
+        """The columns of these rows."""
+        return train_columns(self.rows(), self.dataset.spec, self.options.window, self.scale)
+
+
+@dataclass
+class StreamIterator:
+    """Stands where RLlib expects a `ray.data.DataIterator`: epochs of minibatches.
+
+    Attributes:
+        path: The dataset's.
+        options: Order and seed.
+        shard: Which of `shards` shares of the parts it hands out.
+        shards: Learners.
+        drawn: Minibatches that a training which goes on here has drawn before.
+        running: The pass that is under way.
+    """
+
+    path: str
+    options: InputOptions
+    shard: int = 0
+    shards: int = 1
+    drawn: int = 0
+    running: Generator[Tensors, None, None] | None = None
+
+    def close(self) -> None:
+        """End the pass that is under way, while there is a cluster to end it on."""
+        if self.running is not None:
+            self.running.close()
+
+    def iter_torch_batches(self, *, batch_size: int, **_: Any) -> _StreamedEpochs:
+        """An iterable whose every pass is one epoch in a new order."""
+        parts = self.parts()[self.shard :: self.shards]
+        if not parts:
+            raise InputError(
+                f"{self.path}: expected a part for each of {self.shards} learners, got fewer; set "
+                "num_learners to less"
+            )
+        return _StreamedEpochs(self, parts, batch_size)
+
+    def parts(self) -> list[StreamedPart]:
+        """All parts with rows to train from."""
+        dataset = Dataset.open(self.path)
+        earlier = itertools.accumulate((part.episodes for part in dataset.parts), initial=0)
+        unscaled = [
+            StreamedPart(dataclasses.replace(dataset, parts=(part,)), before, self.options, None)
+            for part, before in zip(dataset.parts, earlier, strict=False)
+            if part.rows and not (self.options.hold_out and _held_out_whole(before, part.episodes))
+        ]
+        if not unscaled:
+            raise InputError("dataset: expected rows to train from, got none")
+        every = -(-sum(part.dataset.rows for part in unscaled) // SCALING_ROWS)
+        asked = Trajectories.joined([part.rows() for part in unscaled[::every]])
+        clicked_features(asked)  # raises where they cannot teach anything
+        scale = RewardScale.of(asked)
+        return [dataclasses.replace(part, scale=scale) for part in unscaled]
+
+
+def _held_out_whole(earlier: int, episodes: int) -> bool:
+    """Whether a part has no episode to train from."""
+    return all((earlier + number) % HELD_OUT == HELD_OUT - 1 for number in range(episodes))
+
+
+@dataclass
+class _StreamedEpochs:
+    source: StreamIterator
+    parts: list[StreamedPart]
+    batch_size: int
+    epoch: int = 0
+
+    def __iter__(self) -> Iterator[Tensors]:
+        self.source.running = self._pass()
+        return self.source.running
+
+    def _pass(self) -> Generator[Tensors, None, None]:
+        """Minibatches that an earlier run has drawn are passed over."""
+        seeds = np.random.SeedSequence([self.source.options.seed, self.source.shard, self.epoch])
+        order = np.random.Generator(np.random.SFC64(seeds)).permutation(len(self.parts))
+        self.epoch += 1
+        buffer_seed = int(seeds.generate_state(1)[0])
+        for batch in stream([self.parts[n] for n in order], self.batch_size, buffer_seed):
+            if self.source.drawn:
+                self.source.drawn -= 1
+                continue
+            yield flat(batch)
+
+
+def stream(parts: list[StreamedPart], batch_size: int, seed: int) -> Iterator[Tensors]:
+    """The rows of parts in minibatches, on the cluster that this process is connected to.
+
+    The same parts and seed give the same minibatches; an incomplete last one is left out, unless
+    it is the only one.
+    """
+    import ray
+
+    numbers = [{"part": number} for number in range(len(parts))]
+    dataset = ray.data.from_items(numbers, override_num_blocks=len(parts))
+    dataset.context.enable_progress_bars = False
+    dataset.context.execution_options.preserve_order = True
+    held = ray.put(parts)
+
+    def read(batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        (number,) = batch["part"]
+        return {name: column.numpy() for name, column in ray.get(held)[number].columns().items()}
+
+    batches = dataset.map_batches(read, batch_size=1, num_cpus=1).iter_torch_batches(
+        batch_size=batch_size,
+        local_shuffle_buffer_size=BUFFER_BATCHES * batch_size,
+        local_shuffle_seed=seed,
+    )
+    for number, batch in enumerate(batches):
+        if not number or len(batch[Columns.ACTIONS]) == batch_size:
+            yield batch
+
+
+class StreamedOfflineData(ColumnarOfflineData):
+    """Takes the place of `ColumnarOfflineData` where the rows are too many to be held."""
+
+    def __init__(self, config: AlgorithmConfig) -> None:
+        super().__init__(config)
+        self.streams: list[StreamIterator] = []
+
+    def iterators(self, learners: int) -> list[StreamIterator]:
+        """A share of the parts for each learner."""
+        if not self.streams:
+            path, shards = self.config.input_[0], max(1, learners)
+            self.streams = [
+                StreamIterator(path, self.options, shard, shards, self.drawn)
+                for shard in range(shards)
+            ]
+        return self.streams
+
+    def close(self) -> None:
+        """End what is under way."""
+        for one in self.streams:
+            one.close()

@@ -1,0 +1,77 @@
+"""What a log has to be before anybody may learn from it: the contract of the rows, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.trajectories.schema import Trajectories, episode_starts
+
+Rule = tuple[str, Any, str, NDArray[Any]]  # column, wrong rows, expected, values
+
+
+def check_rows(rows: Trajectories, spec: EnvironmentSpec, where: str) -> Trajectories:
+    """The rows themselves, if they are whole episodes that keep the contract.
+
+    Args:
+        rows: Rows of whole episodes.
+        spec: The world that they are from.
+        where: File, for the message.
+
+    Raises:
+        InputError: One does not; the message names file, episode, step and column.
+    """
+    for column, wrong, expected, values in _rules(rows, spec):
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise InputError(
+                f"{where}: episode {rows.episode[row]}, step {rows.step[row]}: {column}: "
+                f"expected {expected}, got {values[row].tolist()}; correct the log and try again"
+            )
+    return rows
+
+
+def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
+    starts = episode_starts(rows.episode)
+    again = np.zeros(len(rows), dtype=np.bool_)
+    again[starts] = _seen_before(rows.episode[starts])
+    yield "episode", again, "its rows side by side and once", rows.episode
+    due = np.zeros(len(rows), dtype=np.int32)
+    due[1:] = np.where(starts[1:], 0, rows.step[:-1] + 1)
+    yield "step", rows.step != due, "steps from 0 without a gap", rows.step
+    yield "step", rows.step >= spec.horizon, f"at most {spec.horizon} steps", rows.step
+    for name, values in {
+        "user": rows.user,
+        "candidates": rows.candidates,
+        "reward": rows.reward,
+        **rows.responses,
+    }.items():
+        flat = values.reshape(len(rows), -1) if values.size else np.zeros((len(rows), 0))
+        yield name, ~np.isfinite(flat).all(axis=1), "finite numbers", values
+    fits = (rows.propensity > 0) & (rows.propensity <= 1)  # NaN does not
+    yield "propensity", ~fits, "a probability in (0, 1]", rows.propensity
+    count = spec.num_candidates
+    outside = ((rows.slate < 0) | (rows.slate >= count)).any(axis=1)
+    yield "slate", outside, f"positions from 0 to {count - 1}", rows.slate
+    ordered = np.sort(rows.slate, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    yield "slate", twice, "distinct candidates", rows.slate
+    clicked, places = rows.clicked, spec.slate_size
+    outside = (clicked < -1) | (clicked >= places)
+    yield "clicked", outside, f"a place from 0 to {places - 1}, or -1", clicked
+    last = np.append(starts[1:], True)[: len(rows)]
+    ends = rows.terminated | rows.truncated
+    expected = "true at the last step of an episode and at no other"
+    yield "terminated or truncated", ends != last, expected, ends
+
+
+def _seen_before(values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the value stands further up, too."""
+    seen = np.ones(len(values), dtype=np.bool_)
+    seen[np.unique(values, return_index=True)[1]] = False
+    return seen

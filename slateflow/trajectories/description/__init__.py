@@ -1,0 +1,1 @@
+"""A dataset in figures and as a page with plots."""

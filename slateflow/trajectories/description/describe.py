@@ -1,0 +1,238 @@
+"""What is in a dataset, policy by policy, in one pass over its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec, Observation, world_of
+from slateflow.policies import behaviour_policy
+from slateflow.trajectories.contract import check_rows
+from slateflow.trajectories.files.dataset import Dataset
+from slateflow.trajectories.schema import Trajectories, episode_starts
+
+TARGETS = ("random", "greedy")
+PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
+"""Of the histogram, as powers of ten; what is smaller counts as the smallest."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much the logs of a policy say about another one, the target, at a single step.
+
+    Both figures come from the importance weights w = target's probability / propensity of the
+    slates that were shown. Weights of whole episodes would be products over all steps, of which
+    hardly any is not 0; bandits and Q-learning use single steps.
+
+    Attributes:
+        target: Name of the other policy.
+        coverage: Mean of w: the share of what the target would show that the policy ever shows.
+            1 is all; for less, no estimate of the target from these logs alone is unbiased.
+        effective: Kish's effective sample size, (sum of w)² / sum of w², as a share of the steps.
+    """
+
+    target: str
+    coverage: float
+    effective: float
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Least squares of a quantity on the step, over all steps that were logged."""
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Means by step, and their trend."""
+
+    steps: NDArray[np.int64]  # (T,), those that were logged
+    means: NDArray[np.float64]  # (T,)
+    trend: Trend
+
+
+@dataclass(frozen=True)
+class PolicySummary:
+    """One behaviour policy in the logs.
+
+    Attributes:
+        policy: Its name.
+        episodes: Logged episodes.
+        steps: Logged steps.
+        share: Share of the dataset's episodes.
+        mean: Mean return of an episode.
+        sem: Standard error of that mean; 0 for a single episode.
+        lowest: Smallest return.
+        highest: Largest return.
+        clicks: Share of the steps with a click.
+        propensity: Smallest and largest propensity.
+        reward_slope: Change of the reward by the step.
+        satisfaction_slope: Change of the observed satisfaction; None where there is none.
+        overlap: With each of `TARGETS`.
+    """
+
+    policy: str
+    episodes: int
+    steps: int
+    share: float
+    mean: float
+    sem: float
+    lowest: float
+    highest: float
+    clicks: float
+    propensity: tuple[float, float]
+    reward_slope: float
+    satisfaction_slope: float | None
+    overlap: tuple[Overlap, ...]
+
+
+@dataclass(frozen=True)
+class PolicyPlots:
+    """What is drawn of one policy."""
+
+    returns: NDArray[np.float64]  # (episodes,)
+    propensities: NDArray[np.int64]  # counts between `PROPENSITY_EDGES`
+    reward: Curve
+    satisfaction: Curve | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """A dataset in figures."""
+
+    path: str
+    digest: str
+    environment: str
+    episodes: int
+    steps: int
+    policies: tuple[PolicySummary, ...]
+    plots: tuple[PolicyPlots, ...] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures without the plots, as JSON can hold them."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["policies"] = [dataclasses.asdict(policy) for policy in self.policies]
+        del fields["plots"]
+        return fields
+
+
+def describe(dataset: Dataset) -> Description:
+    """Read every part once, and keep of it sums, and the return of each episode.
+
+    Raises:
+        InputError: A part is damaged or does not keep the contract.
+    """
+    spec = dataset.spec
+    tallies: dict[str, _Tally] = {}
+    for part, rows in zip(dataset.parts, dataset.iter_parts(verify=True), strict=True):
+        check_rows(rows, spec, f"{dataset.path}/{part.path}")
+        if len(rows):
+            tallies.setdefault(part.policy, _Tally(spec)).add(rows)
+    return Description(
+        path=dataset.path,
+        digest=dataset.digest,
+        environment=spec.name,
+        episodes=dataset.episodes,
+        steps=dataset.rows,
+        policies=tuple(
+            tally.summary(policy, dataset.episodes) for policy, tally in tallies.items()
+        ),
+        plots=tuple(tally.plots() for tally in tallies.values()),
+    )
+
+
+class _Curve:
+    """Sums by step of one quantity."""
+
+    def __init__(self, horizon: int) -> None:
+        self.counts = np.zeros(horizon, dtype=np.int64)
+        self.sums = np.zeros(horizon)
+
+    def add(self, step: NDArray[np.int32], values: NDArray[np.float32]) -> None:
+        self.counts += np.bincount(step, minlength=len(self.counts))
+        self.sums += np.bincount(step, values, minlength=len(self.sums))
+
+    def curve(self) -> Curve:
+        steps = np.flatnonzero(self.counts)
+        weights = self.counts[steps] / self.counts.sum()
+        means = self.sums[steps] / self.counts[steps]
+        centre, level = weights @ steps, weights @ means
+        spread = weights @ (steps - centre) ** 2
+        slope = float(weights @ ((steps - centre) * (means - level)) / spread) if spread else 0.0
+        return Curve(steps, means, Trend(slope, float(level - slope * centre)))
+
+
+class _Tally:
+    """What is known of one policy so far."""
+
+    def __init__(self, spec: EnvironmentSpec) -> None:
+        self.spec = spec
+        self.returns: list[NDArray[np.float64]] = []
+        self.steps, self.clicks = 0, 0
+        self.propensity = (np.inf, -np.inf)
+        self.histogram = np.zeros(len(PROPENSITY_EDGES) - 1, dtype=np.int64)
+        self.weights = dict.fromkeys(TARGETS, np.zeros(2))  # sums of w and of w²
+        self.reward = _Curve(spec.horizon)
+        shown = world_of(spec).user_label and spec.user_size
+        self.satisfaction = _Curve(spec.horizon) if shown else None
+
+    def add(self, rows: Trajectories) -> None:
+        first = np.flatnonzero(episode_starts(rows.episode))
+        self.returns.append(np.add.reduceat(rows.reward, first, dtype=np.float64))
+        self.steps += len(rows)
+        self.clicks += int(np.count_nonzero(rows.clicked >= 0))
+        low, high = self.propensity
+        p = rows.propensity
+        self.propensity = (min(low, float(p.min())), max(high, float(p.max())))
+        powers = np.clip(np.log10(p), PROPENSITY_EDGES[0], PROPENSITY_EDGES[-1])
+        self.histogram += np.histogram(powers, PROPENSITY_EDGES)[0]
+        self.reward.add(rows.step, rows.reward)
+        if self.satisfaction is not None:
+            self.satisfaction.add(rows.step, rows.user[:, 0])
+        observation = Observation(
+            user=rows.user, candidates=rows.candidates, step=rows.step[:, None]
+        )
+        for target in TARGETS:
+            weights = behaviour_policy(target, self.spec).propensities(observation, rows.slate) / p
+            self.weights[target] = self.weights[target] + (weights.sum(), (weights**2).sum())
+
+    def summary(self, policy: str, episodes: int) -> PolicySummary:
+        returns = np.concatenate(self.returns)
+        count = len(returns)
+        satisfaction = self.satisfaction
+        return PolicySummary(
+            policy=policy,
+            episodes=count,
+            steps=self.steps,
+            share=count / episodes,
+            mean=float(returns.mean()),
+            sem=float(returns.std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0,
+            lowest=float(returns.min()),
+            highest=float(returns.max()),
+            clicks=self.clicks / self.steps,
+            propensity=self.propensity,
+            reward_slope=self.reward.curve().trend.slope,
+            satisfaction_slope=None if satisfaction is None else satisfaction.curve().trend.slope,
+            overlap=tuple(
+                Overlap(
+                    target,
+                    coverage=float(total / self.steps),
+                    effective=float(total**2 / squares / self.steps) if squares else 0.0,
+                )
+                for target, (total, squares) in self.weights.items()
+            ),
+        )
+
+    def plots(self) -> PolicyPlots:
+        return PolicyPlots(
+            returns=np.concatenate(self.returns),
+            propensities=self.histogram,
+            reward=self.reward.curve(),
+            satisfaction=None if self.satisfaction is None else self.satisfaction.curve(),
+        )

@@ -1,0 +1,119 @@
+"""Logs as the libraries of reinforcement learning have them: vectors, numbers and next vectors.
+
+**Observation.** One float32 vector: the user (U numbers), the share of the episode that is left
+(1 at its first step, 1 / horizon at the last possible one), then the candidates row by row
+(N times D numbers). The share is there because what is best depends on it.
+
+**Action.** The slate as it was shown, because it is what the policy chose and what the logged
+propensity is the probability of; also a row without a click has one. Where a library wants one
+number, it is the slate's place among all ordered slates, in the order of
+`itertools.permutations`, as the environments count with `convert_to_discrete_action_space`. With
+one place in the slate it is the candidate's position.
+
+**After the last step** nothing is observed in a log. The vector that libraries want there is the
+last one with nothing left of the episode; its value is 0 whether the episode was terminated or
+cut off at the horizon.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.trajectories.contract import check_rows
+from slateflow.trajectories.files.dataset import Dataset
+from slateflow.trajectories.schema import Trajectories, episode_starts
+
+MOST_SLATES = 1_000_000
+"""Slates that can be told apart by one number; no library learns from more actions."""
+
+
+@dataclass(frozen=True)
+class FlatRows:
+    """Whole episodes of one part. R rows, E episodes, F features."""
+
+    policy: str
+    rows: Trajectories
+    first: NDArray[np.intp]  # (E + 1,) row at which an episode begins; R at the end
+    observations: NDArray[np.float32]  # (R, F)
+    following: NDArray[np.float32]  # (R, F)
+
+    @property
+    def spans(self) -> Iterator[slice]:
+        """The rows of each episode."""
+        return (slice(a, b) for a, b in zip(self.first[:-1], self.first[1:], strict=True))
+
+
+def flat_rows(dataset: Dataset) -> Iterator[FlatRows]:
+    """The dataset, part by part.
+
+    Raises:
+        InputError: A part is damaged or does not keep the contract.
+    """
+    for part, rows in zip(dataset.parts, dataset.iter_parts(verify=True), strict=True):
+        check_rows(rows, dataset.spec, f"{dataset.path}/{part.path}")
+        starts = episode_starts(rows.episode)
+        first = np.append(np.flatnonzero(starts), len(rows))
+        observations = flat_observations(rows, dataset.spec)
+        following = np.roll(observations, -1, axis=0)
+        last = first[1:] - 1
+        following[last] = observations[last]
+        following[last, dataset.spec.user_size] = 0.0
+        yield FlatRows(part.policy, rows, first, observations, following)
+
+
+def flat_observations(rows: Trajectories, spec: EnvironmentSpec) -> NDArray[np.float32]:
+    """(R, F): user, share of the episode that is left, candidates."""
+    left = (spec.horizon - rows.step) / spec.horizon
+    flat = rows.columns()["candidates"]
+    return np.concatenate([rows.user, left[:, None].astype(np.float32), flat], axis=1)
+
+
+def observation_box(spec: EnvironmentSpec) -> gym.spaces.Box:
+    """The space of these vectors."""
+    documents = spec.num_candidates * spec.document_size
+
+    def bound(side: int) -> NDArray[np.float32]:
+        user = np.full(spec.user_size, spec.user_bounds[side])
+        candidates = np.full(documents, spec.candidate_bounds[side])
+        return np.concatenate([user, [side], candidates]).astype(np.float32)
+
+    return gym.spaces.Box(bound(0), bound(1), dtype=np.float32)
+
+
+def slate_count(spec: EnvironmentSpec) -> int:
+    """How many ordered slates there are.
+
+    Raises:
+        InputError: Too many to be numbered.
+    """
+    count = math.perm(spec.num_candidates, spec.slate_size)
+    if count > MOST_SLATES:
+        raise InputError(
+            f"slates: expected at most {MOST_SLATES:,} for one number each, got {count:,} "
+            f"({spec.slate_size} of {spec.num_candidates}); take a format with slates, minari"
+        )
+    return count
+
+
+def slate_numbers(slates: NDArray[np.int32], candidates: int) -> NDArray[np.int64]:
+    """(R,) place of each slate (R, K) among all, in the order of `itertools.permutations`.
+
+    Example:
+        >>> slate_numbers(np.array([[0, 1], [0, 2], [1, 0], [2, 1]], dtype=np.int32), 3)
+        array([0, 1, 2, 5])
+    """
+    size = slates.shape[1]
+    numbers = np.zeros(len(slates), dtype=np.int64)
+    for place in range(size):
+        taken = (slates[:, :place] < slates[:, place, None]).sum(axis=1)
+        below = math.perm(candidates - place - 1, size - place - 1)
+        numbers += (slates[:, place] - taken) * below
+    return numbers

@@ -1,0 +1,1 @@
+"""Datasets on disk or in an object store: folders, atomic files, part files, the manifest."""

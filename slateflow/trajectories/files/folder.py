@@ -1,0 +1,187 @@
+"""Files by URL: a local folder or any filesystem that pyarrow knows (`s3://…`, `gs://…`).
+
+Keys, region and endpoint of an object store come from its own environment variables
+(`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on). A URL travels into logs and runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow.fs as pafs
+
+from slateflow.errors import InputError
+from slateflow.trajectories.files.atomic_files import (
+    ClaimedError,
+    claim,
+    remove_leftovers,
+    write_whole,
+)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on some filesystem, whose files appear whole or not at all."""
+
+    url: str
+
+    @property
+    def _located(self) -> tuple[Any, str]:
+        if "://" not in self.url:
+            return pafs.LocalFileSystem(), str(Path(self.url).absolute())
+        # Another endpoint is another store; the client keeps the one that it was made with.
+        return _locate(self.url, os.environ.get("AWS_ENDPOINT_URL"))
+
+    def absolute(self) -> Folder:
+        """The same folder for a process with another working directory."""
+        return self if "://" in self.url else Folder(self._located[1])
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(f"{self.url.rstrip('/')}/{name}")
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of that name.
+
+        Raises:
+            InputError: It cannot be told.
+        """
+        filesystem, path = self._located
+        try:
+            kind = filesystem.get_file_info(f"{path}/{name}").type
+        except OSError as error:
+            raise self._unreadable(name, error) from error
+        return bool(kind == pafs.FileType.File)
+
+    def files(self) -> list[str]:
+        """Names of all files that are not hidden, in folders of it, too.
+
+        Raises:
+            InputError: It cannot be told.
+        """
+        filesystem, path = self._located
+        selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
+        try:
+            found = filesystem.get_file_info(selector)
+        except OSError as error:
+            raise self._unreadable("", error) from error
+        names = (
+            info.path.removeprefix(path).lstrip("/")
+            for info in found
+            if info.type == pafs.FileType.File
+        )
+        return sorted(name for name in names if name.rsplit("/", 1)[-1][0] not in "._")
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        filesystem, path = self._located
+        try:
+            with filesystem.open_input_stream(f"{path}/{name}") as stream:
+                return bytes(stream.read())
+        except OSError as error:
+            raise self._unreadable(name, error) from error
+
+    def open(self, name: str) -> Any:
+        """A file for random access, for Parquet.
+
+        Raises:
+            InputError: It cannot be opened.
+        """
+        filesystem, path = self._located
+        try:
+            return filesystem.open_input_file(f"{path}/{name}")
+        except OSError as error:
+            raise self._unreadable(name, error) from error
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file in one piece; nobody sees it before it is complete and on the disk.
+
+        Raises:
+            InputError: The folder cannot be written to, or the disk is full.
+        """
+        filesystem, path = self._located
+        target = f"{path}/{name}"
+        try:
+            if isinstance(filesystem, pafs.LocalFileSystem):
+                write_whole(Path(target), data)
+            else:  # an object store shows an object when it is complete, and with its close it is
+                with filesystem.open_output_stream(target) as stream:
+                    stream.write(data)
+        except OSError as error:
+            raise _unwritable(target, error) from error
+
+    @contextmanager
+    def claimed(self, content: bytes) -> Iterator[None]:
+        """Hold the folder, so that only those who say the same `content` fill it meanwhile.
+
+        What a killed process left half written is removed. Object stores have neither locks nor
+        halves: nothing happens there.
+
+        Raises:
+            InputError: Another process fills it with something else, or it cannot be written to.
+        """
+        filesystem, path = self._located
+        if not isinstance(filesystem, pafs.LocalFileSystem):
+            yield
+            return
+        with ExitStack() as held:
+            try:
+                held.enter_context(claim(Path(path), content))
+            except ClaimedError as error:
+                raise InputError(
+                    f"{path}: expected to be the only recipe of this name, got another process "
+                    "that makes a dataset of another recipe there; wait for it, or choose "
+                    "another name or --data"
+                ) from error
+            except OSError as error:
+                raise _unwritable(path, error) from error
+            remove_leftovers(Path(path))
+            yield
+
+    def _unreadable(self, name: str, error: OSError) -> InputError:
+        reason = error.strerror or str(error).splitlines()[0]
+        return InputError(
+            f"{self.url}/{name}: expected a readable file, got {reason}; "
+            "make it readable or choose another folder with --data"
+        )
+
+
+@lru_cache(maxsize=64)
+def _locate(url: str, endpoint: str | None) -> tuple[Any, str]:
+    """The filesystem of a URL, and the path there; a client of a store is costly to make."""
+    del endpoint  # pyarrow reads it from the environment
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query:
+        raise InputError(
+            f"data folder {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: expected "
+            "a URL without keys and options; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+            "AWS_DEFAULT_REGION and AWS_ENDPOINT_URL instead"
+        )
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(url)
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"data folder {url}: expected a path or a URL of pyarrow.fs, got {error}"
+        ) from error
+    return filesystem, path
+
+
+def _unwritable(target: str, error: OSError) -> InputError:
+    reason = error.strerror or str(error).splitlines()[0]
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "make room" if full else "make the folder writable"
+    return InputError(
+        f"cannot write {target}: {reason}; {remedy} or choose another with --data, and the same "
+        "command goes on where it stopped"
+    )

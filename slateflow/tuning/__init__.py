@@ -1,0 +1,1 @@
+"""Studies: trials of a learner's settings, judged by held-out logs."""

@@ -1,0 +1,58 @@
+"""What came of one trial of a study, and which trial is the best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+from slateflow.tuning.search_space import Settings
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One finished trial.
+
+    Attributes:
+        number: Its place in the study.
+        settings: What it differs in from the learner's defaults.
+        value: Expected return on the held-out episodes; None where there is none.
+        train_seconds: Wall-clock seconds of the training.
+        error: Why there is no value: the training was refused, or the logs cannot judge it.
+    """
+
+    number: int
+    settings: Settings
+    value: float | None
+    train_seconds: float
+    error: str = ""
+
+
+def best_trial(trials: list[Trial]) -> Trial:
+    """The trial with the highest held-out value; of equals the first.
+
+    Raises:
+        InputError: No trial has a value.
+    """
+    judged = [trial for trial in trials if trial.value is not None]
+    if not judged:
+        raise InputError(trials[0].error)
+    return max(judged, key=lambda trial: (trial.value, -trial.number))
+
+
+def possible(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
+    """The trial without its value where no episode of such rewards could return it.
+
+    An evaluation from logs diverges where a policy shows what they hardly have.
+    """
+    low, high = horizon * float(rewards.min()), horizon * float(rewards.max())
+    rounding = 1e-6 * max(abs(low), abs(high))
+    if trial.value is not None and low - rounding <= trial.value <= high + rounding:
+        return trial
+    error = (
+        f"{trial.settings}: expected a return of {low:.4g} to {high:.4g} on held-out logs, got "
+        f"{trial.value:.4g}; the logs say too little of what this policy shows, log more episodes"
+    )
+    return replace(trial, value=None, error=error)

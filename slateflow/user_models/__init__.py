@@ -1,0 +1,1 @@
+"""Models of users fitted to logs: choices, rewards, session memory and item values."""

@@ -1,0 +1,90 @@
+"""pydantic's validation with our errors: one line that says what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform
+
+import pydantic
+from pydantic import ConfigDict, Field, Strict, ValidationError
+
+from slateflow.errors import InputError
+
+T = TypeVar("T")
+
+Numbers = Annotated[tuple[float, ...], Strict(False), Field(min_length=1)]
+"""A list of numbers, which TOML and JSON have where Python has a tuple."""
+Matrix = Annotated[tuple[Numbers, ...], Strict(False), Field(min_length=1)]
+"""A list of lists of numbers."""
+
+_CONFIG = ConfigDict(strict=True, allow_inf_nan=False)
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "dict_type": "a table",
+    "tuple_type": "a list of numbers",
+    "list_type": "a list",
+    "missing": "a value",
+    "missing_argument": "a value",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "literal_error": "{expected}",
+    "string_pattern_mismatch": "a text like {pattern}",
+    "too_short": "at least {min_length} entries",
+}
+"""What an error of pydantic's was about, by its type; its context fills the braces."""
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def validated(cls: type[T]) -> type[T]:
+    """Make a class a frozen dataclass whose fields are checked by pydantic.
+
+    Types are strict: `true` is not a number, and a number is not whole because it could be. Bounds
+    are those of `pydantic.Field`. `dataclasses.replace` checks again.
+
+    Raises:
+        InputError: At construction, where a value does not fit.
+
+    Example:
+        >>> @validated
+        ... class Coin:
+        ...     heads: Annotated[float, Field(ge=0, le=1)] = 0.5
+        >>> Coin(2.0)
+        Traceback (most recent call last):
+        ...
+        slateflow.errors.InputError: heads: expected at most 1, got 2.0
+    """
+    made = pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)(cls)
+    construct: Callable[..., None] = made.__init__
+
+    def construct_or_refuse(self: Any, *args: Any, **fields: Any) -> None:
+        try:
+            construct(self, *args, **fields)
+        except ValidationError as error:
+            raise input_error(error) from None
+
+    made.__init__ = construct_or_refuse  # type: ignore[method-assign]
+    return cast(type[T], made)
+
+
+def input_error(error: ValidationError, prefix: str = "") -> InputError:
+    """The first of pydantic's complaints as one line of ours."""
+    first = error.errors(include_url=False)[0]
+    kind, context = first["type"], first.get("ctx", {})
+    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+    where = ".".join(part for part in (prefix, where) if part)
+    if kind == "value_error":  # a check of our own, which has said it all
+        message = str(context["error"])
+        return InputError(f"{where}: {message}" if where and where not in message else message)
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return InputError(f"{where}: expected no such field, got {first['input']!r}; leave it out")
+    expected = _EXPECTED.get(kind, first["msg"]).format(**context)
+    got = "none" if kind.startswith("missing") else repr(first["input"])
+    return InputError(f"{where}: expected {expected}, got {got}")

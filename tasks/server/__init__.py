@@ -1,0 +1,1 @@
+"""The Prefect server: deployments, events, progress, retries, runs whose process died."""

@@ -1,0 +1,142 @@
+"""What a Prefect server is told: the pool, and prefect.yaml's deployments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import yaml
+
+from slateflow.errors import InputError
+from tasks.store.tracking import PROJECT
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+POOL, TAG = "slateflow", "slateflow"
+_POOL_TYPE = "process"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A deployment of prefect.yaml."""
+
+    name: str
+    entrypoint: str
+    description: str
+    schedules: tuple[str, ...]  # cron, and the time zone
+    events: tuple[str, ...] = ()  # names of those that start it
+
+    @property
+    def flow(self) -> str:
+        """Name of its flow, which is that of the function."""
+        return self.entrypoint.rpartition(":")[2]
+
+
+def planned_deployments() -> list[Planned]:
+    """The deployments of prefect.yaml."""
+    document: dict[str, Any] = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    return [
+        Planned(
+            name=entry["name"],
+            entrypoint=entry["entrypoint"],
+            description=" ".join(entry["description"].split()),
+            schedules=tuple(
+                f"{schedule['cron']} {schedule.get('timezone', 'UTC')}"
+                for schedule in entry.get("schedules", [])
+            ),
+            events=tuple(
+                event for trigger in entry.get("triggers", []) for event in trigger["expect"]
+            ),
+        )
+        for entry in document["deployments"]
+    ]
+
+
+def ensure_pool(client: SyncPrefectClient) -> None:
+    """Make the work pool where it is missing.
+
+    Raises:
+        InputError: There is one of this name whose workers start no processes.
+    """
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    try:
+        client.create_work_pool(WorkPoolCreate(name=POOL, type=_POOL_TYPE))
+    except ObjectAlreadyExists:
+        found = client.read_work_pool(POOL).type
+        if found != _POOL_TYPE:
+            raise InputError(
+                f"work pool {POOL}: expected one of type {_POOL_TYPE}, got {found}; delete it, "
+                "and `slateflow up` makes it"
+            ) from None
+
+
+def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list[str]:
+    """Delete those of ours, by tag and pool, that are not planned any more; gives their names.
+
+    What triggers them goes, too.
+    """
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    wanted = {(one.entrypoint, one.name) for one in planned}
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    pruned = []
+    for deployment in client.read_deployments(deployment_filter=ours):
+        known = (deployment.entrypoint, deployment.name) in wanted
+        if not known and deployment.work_pool_name == POOL:
+            client.delete_resource_owned_automations(f"prefect.deployment.{deployment.id}")
+            client.delete_deployment(deployment.id)
+            pruned.append(deployment.name)
+    return pruned
+
+
+@dataclass(frozen=True)
+class Paused:
+    """What somebody has paused by hand; `prefect deploy` would make all of it go on.
+
+    Attributes:
+        deployments: Their ids.
+        schedules: The id of its deployment, and when it is due.
+        triggers: Names of automations.
+    """
+
+    deployments: frozenset[UUID]
+    schedules: frozenset[tuple[UUID, str]]
+    triggers: frozenset[str]
+
+
+def read_paused(client: SyncPrefectClient) -> Paused:
+    """What is paused at this moment."""
+    deployments = client.read_deployments()
+    schedules = {
+        (deployment.id, schedule.schedule.model_dump_json())
+        for deployment in deployments
+        for schedule in deployment.schedules
+        if not schedule.active
+    }
+    return Paused(
+        deployments=frozenset(one.id for one in deployments if one.paused),
+        schedules=frozenset(schedules),
+        triggers=frozenset(one.name for one in client.read_automations() if not one.enabled),
+    )
+
+
+def pause_again(client: SyncPrefectClient, paused: Paused) -> list[str]:
+    """Pause what was paused before prefect.yaml was deployed; gives the names."""
+    names = []
+    for deployment in client.read_deployments():
+        if deployment.id in paused.deployments:
+            client.pause_deployment(deployment.id)
+            names.append(deployment.name)
+        for schedule in deployment.schedules:
+            if (deployment.id, schedule.schedule.model_dump_json()) in paused.schedules:
+                client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+                names.append(f"{deployment.name}'s schedule")
+    for automation in client.read_automations():
+        if automation.name in paused.triggers:
+            client.pause_automation(automation.id)
+            names.append(automation.name)
+    return names

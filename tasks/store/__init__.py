@@ -1,0 +1,1 @@
+"""The MLflow store: runs, registered versions, the champion's alias."""

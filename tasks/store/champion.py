@@ -1,0 +1,112 @@
+"""The aliases of a registered model: `champion`, and `previous`, the one before it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slateflow.errors import InputError
+from tasks.store.tracking import tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+CHAMPION, PREVIOUS = "champion", "previous"
+
+
+def lock_folder() -> Path:
+    """Where the locks are: beside the embedded store; for other stores in the user's home.
+
+    `SLATEFLOW_LOCKS` names another folder. For a store that is not a SQLite file the folder's
+    name is a digest of its URI, so whoever shares a registry has to write its address alike.
+    """
+    chosen = os.environ.get("SLATEFLOW_LOCKS")
+    if chosen:
+        return Path(chosen)
+    uri = tracking_uri()
+    if uri.startswith("sqlite:///"):
+        return Path(uri.removeprefix("sqlite:///")).parent / "locks"
+    store = hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:16]
+    return Path.home() / ".slateflow" / "locks" / store
+
+
+@contextmanager
+def aliases_locked(name: str) -> Iterator[None]:
+    """Nobody else moves the aliases of the model while the block runs.
+
+    MLflow sets an alias whatever it was; this makes read, compare and set one step. It holds
+    between processes of one user on one machine (`fcntl.flock`; the system takes the lock back
+    from a process that dies), and nothing more: not between machines, nor users, nor against
+    whoever moves an alias by hand. `SLATEFLOW_LOCKS` on a file system that both see and that
+    passes `flock` on, as NFSv4 does, brings two users or machines together.
+    """
+    folder = lock_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def aliased(client: MlflowClient, name: str, alias: str) -> int | None:
+    """The version that has the alias; None where there is none, or no such model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return int(client.get_model_version_by_alias(name, alias).version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:
+    """Make the version the champion, if `reigning` is it still; call it with the lock held.
+
+    Setting `champion` is the commit point and comes last.
+
+    Returns:
+        Whether the alias moved.
+    """
+    current = aliased(client, name, CHAMPION)
+    if current != reigning:
+        return False
+    if current is not None and current != version:
+        client.set_registered_model_alias(name, PREVIOUS, str(current))
+    client.set_registered_model_alias(name, CHAMPION, str(version))
+    return True
+
+
+def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
+    """Put `previous` back; the champion becomes `previous`, so a second call undoes the first.
+
+    Returns:
+        The champion now, and the one before.
+
+    Raises:
+        InputError: There is no such model, or nothing to go back to.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = ", ".join(sorted(model.name for model in client.search_registered_models()))
+        raise InputError(
+            f"model: expected one of the registry ({known or 'it is empty'}), got {name!r}"
+        ) from error
+    with aliases_locked(name):
+        champion, previous = (aliased(client, name, alias) for alias in (CHAMPION, PREVIOUS))
+        if previous is None or previous == champion:
+            reign = "has no champion" if champion is None else f"version {champion} reigns"
+            raise InputError(f"{name}: expected a version before the champion, got none; {reign}")
+        client.set_registered_model_alias(name, CHAMPION, str(previous))
+        if champion is not None:
+            client.set_registered_model_alias(name, PREVIOUS, str(champion))
+    return previous, champion

@@ -1,0 +1,248 @@
+"""Where MLflow is, and how a training becomes a run there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slateflow
+from slateflow.learners import TrainingReport
+from slateflow.policies import AnyScorer
+from slateflow.policies import load_scorer as read_scorer
+from slateflow.trajectories import Dataset
+from tasks.server.retries import UnreachableError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+PROJECT = Path(__file__).resolve().parents[2]
+SCORER_FILE = "scorer.npz"
+TRAINING = "slateflow.training"
+"""Tag of a run: the digest of all that its weights depend on."""
+_DIGEST_LENGTH = 36  # MLflow stores no longer digest with a dataset
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, or the embedded store in the project's `mlflow` folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT}/mlflow/mlflow.db"
+
+
+def mlflow_client() -> MlflowClient:
+    """A client of the tracking server and registry.
+
+    Raises:
+        InputError: Nothing answers at the address.
+    """
+    uri = tracking_uri()
+    if uri.startswith("http"):
+        _check_server(uri)
+    import mlflow  # takes two seconds
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    try:
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        client.search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnreachableError(
+            f"MLFLOW_TRACKING_URI: expected a store or a server at {public(uri)}, got "
+            f"{public(reason)}; start it or unset the variable"
+        ) from error
+    return client
+
+
+def public(text: str) -> str:
+    """The text without the passwords of addresses in it."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
+
+
+def _check_server(uri: str) -> None:
+    """Ask once: MLflow's own client would go on trying for minutes."""
+    try:
+        with urllib.request.urlopen(f"{_without_user(uri).rstrip('/')}/health", timeout=10):
+            pass
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise UnreachableError(
+            f"MLFLOW_TRACKING_URI: expected an MLflow server at {public(uri)}, got "
+            f"{getattr(error, 'reason', error)}; start it or unset the variable"
+        ) from error
+
+
+def experiment_id(client: MlflowClient, environment: str) -> str:
+    """The experiment `slateflow-<environment>`, made where it is missing."""
+    from mlflow.exceptions import MlflowException
+
+    name = model_name(environment)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        uri = tracking_uri()
+        location = None
+        if uri.startswith("sqlite:///"):  # artifacts lie beside the database
+            location = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts").as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process was faster
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def model_name(environment: str) -> str:
+    """Name of the registered model, and of the experiment."""
+    return f"slateflow-{environment}"
+
+
+def log_training(
+    client: MlflowClient, dataset: Dataset, scorer: AnyScorer, report: TrainingReport
+) -> str:
+    """Log a finished training as a run: parameters, curves, the dataset, the weights.
+
+    Returns:
+        The run's id.
+    """
+    environment = dataset.spec.name
+    experiment = experiment_id(client, environment)
+    training = training_digest(dataset, report.learner, report.parameters, report.seed)
+    _end_killed_tries(client, experiment, training)
+    run = client.create_run(
+        experiment,
+        run_name=f"{report.learner}-{environment}",
+        tags={
+            "slateflow.learner": report.learner,
+            "slateflow.environment": environment,
+            "slateflow.dataset_digest": dataset.digest,
+            "slateflow.recipe": json.dumps(dataset.recipe, sort_keys=True),
+            "slateflow.code_commit": code_commit(),
+            TRAINING: training,
+        },
+    )
+    run_id = str(run.info.run_id)
+    _log_figures(client, run_id, report)
+    client.log_inputs(run_id, datasets=[dataset_input(dataset)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / SCORER_FILE
+        scorer.save(path)
+        client.log_artifact(run_id, str(path))
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _end_killed_tries(client: MlflowClient, experiment: str, training: str) -> None:
+    """What a process that was killed while it logged the same training left as running."""
+    left = f"tags.`{TRAINING}` = '{training}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment], left):
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _log_figures(client: MlflowClient, run_id: str, report: TrainingReport) -> None:
+    """Settings as parameters, times and curves as metrics."""
+    from mlflow.entities import Metric, Param
+
+    now = int(time.time() * 1000)
+    parameters = {"learner": report.learner, "seed": report.seed, **report.parameters}
+    metrics = [
+        Metric("train_seconds", report.train_seconds, now, 0),
+        Metric("train_rows", float(report.rows), now, 0),
+        Metric("live_steps", float(report.live_steps), now, 0),
+    ]
+    for name, values in report.curves.items():
+        metrics += [Metric(name, value, now, step) for step, value in enumerate(values)]
+    for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+
+
+def training_digest(dataset: Dataset, learner: str, parameters: dict[str, Any], seed: int) -> str:
+    """What a training's weights depend on, in one word: equal words, equal weights."""
+    identity = [dataset.digest, learner, parameters, seed, _science_digest()]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _science_digest() -> str:
+    """Our own code below the tasks, and the libraries that do the arithmetic."""
+    digest = hashlib.sha256()
+    for name in ("numpy", "ray", "scipy", "torch"):
+        digest.update(f"{name} {version(name)}\n".encode())
+    for path in sorted(Path(slateflow.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def dataset_input(dataset: Dataset) -> Any:
+    """What a run says of the logs that it learnt from."""
+    from mlflow.entities import Dataset as LoggedDataset
+    from mlflow.entities import DatasetInput, InputTag
+
+    profile = {"rows": dataset.rows, "episodes": dataset.episodes, "digest": dataset.digest}
+    logged = LoggedDataset(
+        name=dataset.path.rstrip("/").rsplit("/", 1)[-1],
+        digest=dataset.digest.removeprefix("sha256:")[:_DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": dataset.path}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(logged, [InputTag("mlflow.data.context", "training")])
+
+
+def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
+    """The weights that a run logged."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_scorer(client.download_artifacts(run_id, SCORER_FILE, folder))
+
+
+def run_url(client: MlflowClient, run_id: str) -> str | None:
+    """Address of the run's page; None where MLflow is no server."""
+    experiment = client.get_run(run_id).info.experiment_id
+    return _page(tracking_uri(), f"experiments/{experiment}/runs/{run_id}")
+
+
+def experiment_url(client: MlflowClient, environment: str) -> str | None:
+    """Address of the page with the environment's runs; None where MLflow is no server."""
+    return _page(tracking_uri(), f"experiments/{experiment_id(client, environment)}/runs")
+
+
+def version_url(store: str, name: str, version: int) -> str | None:
+    """Address of a registered version's page; None where MLflow is no server."""
+    return _page(store, f"models/{name}/versions/{version}")
+
+
+def _page(store: str, path: str) -> str | None:
+    if not store.startswith("http"):
+        return None
+    # Without the workflow type MLflow opens its pages for language models
+    return f"{_without_user(store).rstrip('/')}/#/{path}?workflowType=machine_learning"
+
+
+def _without_user(address: str) -> str:
+    """A link for others: without the name and the password with which we go there."""
+    return re.sub(r"(?<=://)[^/@]*@", "", address)
+
+
+@lru_cache(maxsize=1)
+def code_commit() -> str:
+    """The commit of the code, with `-dirty` where files differ from it."""
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()

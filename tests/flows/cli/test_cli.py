@@ -1,0 +1,205 @@
+"""The command line: contracts of output, exit status and one-line errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli.main import main
+from slateflow.trajectories import Folder, generate, read_recipe
+from tests.servers import BIN
+
+RECIPES = Path(__file__).parents[3] / "datasets"
+REFERENCE = {"random": 1157.81, "greedy": 1163.66, "opposite": 1084.12}  # exact dynamics
+
+
+def complain(capsys, *arguments: str) -> str:
+    """The one line on standard error of a command that is refused."""
+    assert main(list(arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("slateflow: ")
+    return line
+
+
+def test_help_answers_without_the_heavy_imports():
+    code = (
+        "import sys\nfrom flows.cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as e:\n    assert e.code == 0\n"
+        "heavy = {'ray', 'torch', 'mlflow', 'prefect', 'pandas', 'pyarrow', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "baseline" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["run", "mars"], ["environment 'mars'", "modified-lts-20-2", "lts-10-1"]),
+        (["run", "--learners", "magic"], ["learner 'magic'", "fitted-q", "linucb"]),
+        (["run", "--learners", "bc,bc"], ["learners: expected each once, got bc, bc"]),
+        (["run", "--episodes", "0"], ["--episodes: expected at least 1, got 0"]),
+        (
+            ["run", "--evaluation-episodes", "1"],
+            ["--evaluation-episodes: expected at least 2, got 1"],
+        ),
+        (["run", "--workers", "0"], ["--workers: expected at least 1, got 0"]),
+        (["run", "--seed", "-1"], ["--seed: expected 0 or more, got -1"]),
+        (["generate", "../secret"], ["recipe '../secret'", "modified-lts-20-2"]),
+        (["baseline", "mars"], ["recipe 'mars'", "modified-lts-20-2-mixed"]),
+        (["baseline", "--episodes", "0"], ["--episodes: expected at least 1, got 0"]),
+    ],
+)
+def test_bad_input_is_one_line(capsys, arguments, parts):
+    line = complain(capsys, *arguments)
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--episodes", "many"], ["generate"]])
+def test_a_wrong_call_is_one_line_and_status_2(capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("buffered", [True, False])  # short output breaks at its end only
+def test_a_reader_that_leaves_is_no_error_to_speak_of(buffered):
+    nobody, pipe = os.pipe()
+    os.close(nobody)
+    environment = os.environ | ({} if buffered else {"PYTHONUNBUFFERED": "1"})
+    command = [str(BIN / "slateflow"), "environments"]
+    with os.fdopen(pipe, "wb") as writing:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_another_broken_pipe_is_said(capsys, monkeypatch):
+    def breaks(presets):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("flows.cli.main._environments", breaks)
+    assert main(["environments"]) == 1
+    assert "slateflow: BrokenPipeError: [Errno 32] Broken pipe" in capsys.readouterr().err
+
+
+def test_baseline_agrees_with_the_reference(capsys):
+    assert main(["baseline", "modified-lts-20-2", "--episodes", "1000", "--json"]) == 0
+    measured = {entry["policy"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert set(measured) == set(REFERENCE)
+    for policy, mean in REFERENCE.items():
+        assert measured[policy]["mean"] == pytest.approx(mean, abs=4 * measured[policy]["sem"])
+    assert measured["opposite"]["slope"] > 0 > measured["greedy"]["slope"]
+
+
+def test_baseline_prints_a_table(capsys):
+    assert main(["baseline", "modified-lts-10-1", "--episodes", "20"]) == 0
+    out = capsys.readouterr().out
+    assert "greedy (sweetest)" in out
+    assert "opposite (kaleiest)" in out
+
+
+def test_baseline_of_a_recipe_plays_its_policies_in_its_world(capsys):
+    assert main(["baseline", "modified-lts-20-2-mixed", "--episodes", "20", "--json"]) == 0
+    played = {entry["policy"]: entry["label"] for entry in json.loads(capsys.readouterr().out)}
+    assert played == {
+        "random": "random",
+        "greedy": "sweetest",
+        "opposite": "kaleiest",
+        "epsilon-greedy": "sweetest, ε 0.1",
+        "softmax": "softmax of sweetest, T 0.5",
+    }
+
+
+def test_environments_lists_presets_and_parameters(capsys):
+    assert main(["environments", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["modified-lts-20-2"]["sensitivity"] == 0.058
+    assert main(["environments"]) == 0
+    assert "memory_discount = 0.7" in capsys.readouterr().out
+
+
+def test_stages_one_by_one(embedded, tmp_path, capsys):
+    common = ["modified-lts-10-1", "--episodes", "40", "--seed", "11", "--data", str(tmp_path)]
+
+    def run(*arguments: str):
+        assert main([*arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    dataset = run("generate", *common)
+    assert dataset["rows"] == 40 * 120
+    assert run("generate", *common) == dataset
+    models = run("train", *common, "--learners", "linucb,lints")
+    assert [model["learner"] for model in models] == ["linucb", "lints"]
+    short = ["--evaluation-episodes", "50"]
+    verdict = run("evaluate", *common, *short)  # those that were trained on this dataset
+    assert {c["run_id"] for c in verdict["candidates"]} == {m["run_id"] for m in models}
+    checked = run("evaluate", *common, *short, "--reference", "12")["reference"]
+    assert checked["learner"] == verdict["candidates"][0]["learner"]
+    assert checked["episodes"] == 12
+    assert abs(checked["deviation"]) < 4
+    assert main(["evaluate", *common, *short, "--reference", "12"]) == 0
+    captured = capsys.readouterr()
+    assert "score: 0" not in captured.err
+    assert "in RecSim's own code" in captured.out
+    assert main(["register", *common, *short, "--learners", "bc"]) == 2
+    assert "bc: expected a training on" in capsys.readouterr().err
+
+
+def test_run_prints_one_json_document(embedded, tmp_path, capsys):
+    arguments = ["run", "lts-10-1", "--episodes", "20", "--learners", "linucb"]
+    options = ["--evaluation-episodes", "30", "--data", str(tmp_path), "--json"]
+    assert main(arguments + options) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert document["environment"] == "lts-10-1"
+    assert captured.err == ""
+    assert main(arguments + options[:-1]) == 0
+    table = capsys.readouterr().out
+    assert "linucb" in table
+    assert "Open it" in table
+    assert max(len(line) for line in table.splitlines() if "±" in line) <= 80
+
+
+def test_an_unwritable_folder(embedded, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    line = complain(
+        capsys, "run", "--episodes", "2", "--learners", "linucb",
+        "--data", str(tmp_path / "file" / "data"),
+    )  # fmt: skip
+    assert "cannot write" in line
+    assert "--data" in line
+
+
+def test_an_unreachable_tracking_server(embedded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    line = complain(capsys, "run", "--episodes", "2", "--data", str(tmp_path))
+    assert "MLFLOW_TRACKING_URI" in line
+    assert "http://127.0.0.1:9" in line
+    assert not list(tmp_path.iterdir())  # found before any work
+
+
+def test_datasets_that_cannot_be_trusted(embedded, tmp_path, capsys):
+    recipe = read_recipe(RECIPES, "modified-lts-10-1").varied(4, 0)
+    train = ["train", "modified-lts-10-1", "--episodes", "4", "--seed", "0", "--data"]
+    train += [str(tmp_path), "--learners", "linucb"]
+    assert "_manifest.json, found none" in complain(capsys, *train)
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    manifest = Path(dataset.path) / "_manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace(dataset.parts[0].sha256, "0" * 64))
+    assert "expected digest" in complain(capsys, *train)
+    manifest.write_text(text)
+    part = Path(dataset.path) / dataset.parts[1].path
+    whole = part.read_bytes()
+    part.write_bytes(whole[:200])
+    assert dataset.parts[1].path in complain(capsys, *train)
+    assert part.read_bytes() == whole[:200]  # nothing is deleted or repaired behind one's back

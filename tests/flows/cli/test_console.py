@@ -1,0 +1,126 @@
+"""The tables on standard output, of reports that are made up."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.reports.documents import (
+    BaselineReport,
+    CandidateReport,
+    ChampionReport,
+    DatasetReference,
+    ReferenceReport,
+    StudyReport,
+    TrialReport,
+    VerdictReport,
+)
+
+
+@pytest.fixture
+def lines(capsys, monkeypatch):
+    """The lines that a function of the console prints on a terminal of 80 columns."""
+    from rich.console import Console
+
+    from flows.cli.main import console
+
+    def lines_of(show, *arguments) -> list[str]:
+        monkeypatch.setattr(console, "output", Console(width=80))
+        show(*arguments)
+        printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        return [line for line in printed if line]
+
+    return lines_of
+
+
+def candidate(learner: str, **values) -> CandidateReport:
+    made_up = {
+        "mean": 1195.804,
+        "sem": 0.366,
+        "uplift": 37.65,
+        "ci": (37.42, 37.88),
+        "p_value": 0.0,
+        "normalised": 0.9996,
+        "train_seconds": 2.04,
+        "winner": False,
+        "run_id": "run",
+    }
+    return CandidateReport(learner=learner, **{**made_up, **values})
+
+
+BASELINE = BaselineReport(policy="random", mean=1158.11, sem=0.357, episodes=1000)
+
+
+def test_a_verdict_is_a_row_a_policy(lines):
+    from flows.cli.console import show_verdict
+
+    verdict = VerdictReport(
+        baseline=BASELINE,
+        optimum=1195.8,
+        champion=ChampionReport(version=3, mean=1190.5, sem=0.41),
+        candidates=[
+            candidate("fitted-q", winner=True),
+            candidate("bc", uplift=-0.3, ci=(-0.9, 0.3), p_value=0.34, normalised=-0.008),
+        ],
+        reference=ReferenceReport(
+            learner="fitted-q", batched=1195.8, batched_sem=0.37, reference=1195.21,
+            reference_sem=0.5, episodes=500, deviation=-0.9,
+        ),
+    )  # fmt: skip
+    title, head, _, *rows, reference, compared, note = lines(show_verdict, verdict, "some-world")
+    assert title.strip() == "some-world, 1,000 episodes each"
+    assert head.split() == ["policy", "return", "uplift,", "95%", "p", "score", "sec", "verdict"]
+    assert [row.split() for row in rows] == [
+        ["optimum", "1195.80", "1.000"],
+        ["fitted-q", "1195.80", "±", "0.37", "+37.6", "[+37.4,", "+37.9]", "<1e-99", "1.000", "2.0",
+         "winner"],
+        ["bc", "1195.80", "±", "0.37", "-0.3", "[-0.9,", "+0.3]", "0.3", "-0.008", "2.0",
+         "undecided"],
+        ["champion", "1190.50", "±", "0.41", "v3"],
+        ["random", "1158.11", "±", "0.36", "0.000"],
+    ]  # fmt: skip
+    assert reference == "fitted-q in RecSim's own code 1195.21 ± 0.50 (500 episodes),"
+    assert compared == "batched 1195.80 ± 0.37 (1,000 episodes): -0.9 s.e.m. apart"
+    assert note.endswith("score: random 0, optimum 1")
+
+
+def test_where_nobody_knows_the_optimum_there_is_no_score(lines):
+    from flows.cli.console import show_verdict
+
+    verdict = VerdictReport(
+        baseline=BASELINE,
+        optimum=None,
+        champion=None,
+        candidates=[candidate("slateq", normalised=None, winner=True)],
+    )
+    _, _, _, slateq, random, note = lines(show_verdict, verdict, "interest-evolution")
+    assert slateq.split()[-3:] == ["<1e-99", "2.0", "winner"]
+    assert random.split() == ["random", "1158.11", "±", "0.36"]
+    assert note.endswith("no score: optimum unknown")
+
+
+def test_a_study_ends_with_the_command_to_type(lines):
+    from flows.cli.console import show_study
+
+    study = StudyReport(
+        learner="iql",
+        dataset=DatasetReference(path="/data/logs", digest="sha256:0", rows=10),
+        seed=0,
+        trials=[
+            TrialReport(number=0, settings={}, value=1190.123, train_seconds=4.0, run_id="a"),
+            TrialReport(number=1, settings={"window": 3}, value=None, train_seconds=1, run_id="b"),
+            TrialReport(number=2, settings={"expectile": 0.8, "window": 2}, value=1194.5,
+                        train_seconds=5.25, run_id="c"),
+        ],
+        best=2,
+        run_id="parent",
+    )  # fmt: skip
+    _, _, _, *rows, _, best, command = lines(show_study, study, "logs")
+    assert [row.split(maxsplit=3) for row in rows] == [
+        ["2", "1194.50", "5.2", "expectile 0.8, window 2"],
+        ["0", "1190.12", "4.0", "the defaults"],
+        ["1", "none", "1.0", "window 3"],
+    ]
+    assert best == "trial 2 is best"
+    assert command == (
+        "Train with it   slateflow train logs --learner iql --set expectile=0.8 --set window=2"
+    )

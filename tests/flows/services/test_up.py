@@ -1,0 +1,273 @@
+"""`slateflow up` with its real servers and worker, as operators and their users meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flows.services.processes import alive, answers, descendants
+from tests.browser.pages import open_page, table_rows
+from tests.postgres import postgres
+from tests.servers import BIN, free_port
+from tests.up import Up, command_line, kill, refused, running_up, wait_until
+
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[3]
+SMALL = {"episodes": 60, "learners": ["linucb", "fitted-q"], "evaluation_episodes": 100}
+
+
+@pytest.fixture(scope="module")
+def client(up):
+    """A client of its Prefect server."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(up.api) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def promoted(up, client):
+    """A pipeline's run by the worker, as every night, but smaller."""
+    run = start(client, "pipeline/nightly-modified-lts-10-1", {**SMALL, "data": f"{up.folder}/d"})
+    return ended(client, run.id)
+
+
+def start(client, deployment: str, parameters):
+    """A run of a deployment."""
+    found = client.read_deployment_by_name(deployment)
+    return client.create_flow_run_from_deployment(found.id, parameters=parameters)
+
+
+def ended(client, run_id):
+    """The run, when it has come to its end."""
+    wait_until(lambda: client.read_flow_run(run_id).state.is_final(), 400, "the run's end")
+    return client.read_flow_run(run_id)
+
+
+def test_both_servers_answer_and_it_says_what_runs_when(up):
+    assert answers(f"{up.api}/health")
+    assert answers(f"{up.mlflow}/health")
+    assert f"Prefect   {up.ui}" in up.lines
+    assert f"MLflow    {up.mlflow}" in up.lines
+    assert f"{'0 3 * * * UTC':28s} pipeline/nightly-modified-lts-20-2" in up.lines
+    assert f"{'slateflow.dataset.published':28s} train/fresh" in up.lines
+
+
+def test_a_second_one_says_that_it_runs(up):
+    line = refused(up.command(free_port(), free_port()))
+    assert f"process {up.process.pid} (Prefect on {up.ports[0]}" in line
+
+
+def test_a_server_that_does_not_come_up_is_named_and_leaves_nothing(up, tmp_path):
+    command = [*up.command(free_port(), free_port()), "--mlflow-database", "nosuch://store"]
+    command[command.index("--folder") + 1] = str(tmp_path)
+    line = refused(command)
+    assert line.startswith("mlflow: expected it to come up, it ended; see ")
+    assert str(tmp_path / "mlflow.log") in line
+
+
+def test_every_deployment_runs_once_at_a_time_and_the_second_waits(up, client):
+    deployed = client.read_deployments()
+    assert len(deployed) >= 11
+    for deployment in deployed:
+        assert deployment.global_concurrency_limit.limit == 1, deployment.name
+        assert deployment.concurrency_options.collision_strategy == "ENQUEUE"
+        assert deployment.description
+
+
+def test_a_night_of_a_worker_ends_in_the_registry(up, promoted):
+    import mlflow
+
+    assert promoted.state.name == "Promoted", promoted.state
+    store = mlflow.MlflowClient(up.mlflow)
+    version = store.get_model_version_by_alias("slateflow-modified-lts-10-1", "champion")
+    assert version.tags["learner"] == "fitted-q"
+    # The seed is the day for which the run was scheduled
+    day = f"{promoted.expected_start_time:%Y%m%d}"
+    assert version.tags["seed"] == day
+    assert (up.folder / "prefect" / "concurrency_leases").is_dir()
+    assert (up.folder / "d" / f"modified-lts-10-1.episodes-60.seed-{day}").is_dir()
+
+
+def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up, client):
+    """Nobody starts the last three: each follows the event of the one before."""
+    began = start(
+        client,
+        "generate/fresh-modified-lts-20-2",
+        {"episodes": 60, "data": str(up.folder / "fresh")},
+    )
+    names = {one.id: one.name for one in client.read_deployments()}
+
+    def chain():
+        runs = [run for run in client.read_flow_runs() if names.get(run.deployment_id) == "fresh"]
+        return {client.read_flow(run.flow_id).name: run for run in runs}
+
+    wait_until(lambda: "register" in chain(), 400, "the run of register/fresh")
+    last = ended(client, chain()["register"].id)
+    assert last.state.name == "Promoted", last.state
+    generated, runs = client.read_flow_run(began.id), chain()
+    assert set(runs) == {"train", "evaluate", "register"}  # once each
+    starts = [generated.start_time, *(runs[name].start_time for name in ("train", "evaluate"))]
+    assert starts == sorted(starts)
+    # By the hour for which it was scheduled; the others have what the events say
+    hour = int(f"{generated.expected_start_time:%Y%m%d%H}")
+    (folder,) = (up.folder / "fresh").iterdir()
+    assert folder.name.endswith(f".seed-{hour}")
+    manifest = json.loads((folder / "_manifest.json").read_text())
+    trained = runs["train"].parameters
+    assert trained["dataset_path"] == str(folder)
+    assert trained["dataset_digest"] == manifest["digest"]
+    assert {runs[name].parameters["seed"] for name in runs} == {hour}
+    verdict = runs["register"].parameters["verdict"]
+    models = [
+        (model["learner"], model["run_id"]) for model in runs["evaluate"].parameters["models"]
+    ]
+    assert sorted(models) == sorted((c["learner"], c["run_id"]) for c in verdict["candidates"])
+    assert [learner for learner, _ in models] == ["linucb", "lints", "fitted-q"]
+
+
+def test_what_a_pipeline_publishes_starts_nothing(up, client, promoted):
+    """It trains by itself; a train/fresh beside it would do all twice."""
+    names = {one.id: one.name for one in client.read_deployments()}
+    for run in client.read_flow_runs():
+        if names.get(run.deployment_id) == "fresh":
+            assert "modified-lts-10-1" not in json.dumps(run.parameters)
+
+
+def environment(up: Up) -> dict[str, str]:
+    """Variables of a shell that uses its servers."""
+    inherited = {key: value for key, value in os.environ.items() if "PREFECT" not in key}
+    return {
+        **inherited,
+        "PREFECT_HOME": str(up.folder / "shell"),
+        "PREFECT_API_URL": up.api,
+        "MLFLOW_TRACKING_URI": up.mlflow,
+    }
+
+
+def test_a_shell_uses_its_servers(up, client):
+    world = "modified-lts-20-2-hidden"  # where no other test has a champion
+    command = [str(BIN / "slateflow"), "run", world, "--episodes", "40", "--json"]
+    options = ["--learners", "linucb", "--evaluation-episodes", "100"]
+    done = subprocess.run(
+        [*command, *options, "--data", str(up.folder / "shell-data")],
+        env=environment(up),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["registered"]["name"] == f"slateflow-{world}"
+    assert f"pipeline {world}" in {run.name for run in client.read_flow_runs()}
+
+
+def test_a_run_of_a_shell_that_is_killed_is_crashed_by_the_sweep(up, client):
+    command = [str(BIN / "slateflow"), "generate", "lts-20-2", "--episodes", "200000"]
+    shell = subprocess.Popen([*command, "--data", str(up.folder / "killed")], env=environment(up))
+
+    def of_shell():
+        runs = [run for run in client.read_flow_runs() if run.name == "generate lts-20-2"]
+        return next((run for run in runs if run.infrastructure_pid), None)
+
+    wait_until(of_shell, 120, "a run that has written down its process")
+    kill([shell.pid])
+    shell.wait()
+    run = ended(client, of_shell().id)
+    assert run.state.is_crashed()
+    assert (
+        run.state.message
+        == f"Process {socket.gethostname()}:{shell.pid} is gone; found by the sweep"
+    )
+
+
+def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, client, promoted):
+    import mlflow
+
+    (report,) = [  # other tests' runs report under the same key
+        artifact
+        for artifact in client.read_artifacts()
+        if artifact.key == "slateflow-modified-lts-10-1" and artifact.flow_run_id == promoted.id
+    ]
+    page = open_page(f"{up.ui}/runs/flow-run/{promoted.id}", "Promoted", up.folder / "browser")
+    assert "pipeline modified-lts-10-1" in page
+
+    store = mlflow.MlflowClient(up.mlflow)
+    experiment = store.get_experiment_by_name("slateflow-modified-lts-10-1")
+    (trained,) = [
+        run.data.metrics
+        for run in store.search_runs([experiment.experiment_id])
+        if run.data.tags["slateflow.learner"] == "fitted-q"
+    ]
+    address = f"{up.ui}/artifacts/artifact/{report.id}"
+    page = open_page(address, "registered as version", up.folder / "browser")
+    (row,) = [row for row in table_rows(page) if row[0] == "fitted-q"]
+    assert row[1] == f"{trained['evaluation_mean']:.2f} ± {trained['evaluation_sem']:.2f}"
+    assert row[2].startswith(f"{trained['uplift']:+.2f} [{trained['uplift_ci_low']:+.2f}, ")
+    assert row[6] == "winner"
+    link = f"127.0.0.1:{up.ports[1]}/#/models/slateflow-modified-lts-10-1/versions/"
+    assert link in page
+
+
+def test_the_browser_shows_a_form_that_explains_itself(up, client):
+    deployment = client.read_deployment_by_name("pipeline/nightly-modified-lts-10-1")
+    page = open_page(
+        f"{up.ui}/deployments/deployment/{deployment.id}/run",
+        "Episodes that each policy plays in the evaluation, 2 or more.",
+        up.folder / "browser",
+    )
+    assert "Learners to train; default those that are made for the world." in page
+
+
+def test_killed_it_leaves_no_process_and_the_next_one_takes_its_place(up):
+    """The next one has its stores in PostgreSQL, and keeps its passwords to itself."""
+    family = descendants(up.process.pid)
+    assert len(family) >= 4
+    kill([up.process.pid])
+    up.process.wait()
+    # It may be started at once: it waits for the guard, which has the lock
+    with postgres() as cluster:
+        databases = {
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": cluster.url("postgresql+asyncpg", "prefect"),
+            "MLFLOW_BACKEND_STORE_URI": cluster.url("postgresql+psycopg", "mlflow"),
+        }
+        with running_up(up.folder, **databases) as second:
+            assert [pid for pid in family if alive(pid)] == []
+            assert not answers(f"{up.api}/health")
+            check_postgres(second, cluster)
+            family = descendants(second.process.pid)
+            second.process.send_signal(signal.SIGINT)
+            assert second.process.wait(timeout=120) == 0
+            assert [pid for pid in family if alive(pid)] == []
+            assert not answers(f"{second.api}/health")
+
+
+def check_postgres(up: Up, cluster) -> None:
+    """A pipeline's run is in both databases, and the password nowhere else."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(up.api) as client:
+        parameters = {**SMALL, "learners": ["linucb"], "data": str(up.folder / "d")}
+        run = start(client, "pipeline/nightly-modified-lts-20-2", parameters)
+        wait_until(lambda: client.read_flow_run(run.id).infrastructure_pid, 120, "the process")
+        for pid in descendants(up.process.pid):
+            assert cluster.password not in command_line(pid)
+        for pid in up.family("worker"):
+            assert cluster.password not in Path(f"/proc/{pid}/environ").read_text()
+        assert ended(client, run.id).state.name == "Promoted"
+        logs = "".join(log.message for log in client.read_logs(limit=200))
+        known = [*client.read_flow_runs(), *client.read_deployments(), *client.read_artifacts()]
+        said = "".join(one.model_dump_json() for one in known) + logs + "".join(up.lines)
+    assert "linucb" in said
+    assert cluster.password not in said
+    for log in up.folder.glob("*.log"):
+        assert cluster.password not in log.read_text(), log
+    name = "slateflow-modified-lts-20-2"
+    assert (name, 1) in cluster.ask("SELECT name, version FROM model_versions", "mlflow")
+    states = cluster.ask(f"SELECT state_name FROM flow_run WHERE id = '{run.id}'", "prefect")
+    assert states == [("Promoted",)]

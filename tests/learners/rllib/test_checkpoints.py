@@ -1,0 +1,125 @@
+"""A training that is killed goes on, and ends as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slateflow.learners import learner_config, train
+from slateflow.policies import Scorer
+from slateflow.trajectories import Dataset
+
+ROOT = Path(__file__).parents[3]
+LEARNERS = ("bc", "marwil", "cql", "iql", "fitted-q")
+SEED = 3
+
+KILLED = """\
+import json, os, signal, sys
+from pathlib import Path
+from slateflow.learners import learner_config, train
+from slateflow.trajectories import Dataset
+
+def die(done, total):
+    if done == {iteration}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+learner, settings, path, folder = json.loads(sys.argv[1])
+train(Dataset.open(path), learner_config(learner, **settings), {seed}, die, Path(folder))
+"""
+
+
+def settings_of(learner: str) -> dict[str, float]:
+    """Several epochs of 9 minibatches, so that the place in the data is none at its start."""
+    if learner == "fitted-q":
+        return {}
+    shape = {"updates": 400, "batch_size": 64, "width": 8}
+    own = {"marwil": {"beta": 1.0}}
+    return {**shape, **own.get(learner, {})}
+
+
+def arrays(scorer: Scorer) -> list[np.ndarray]:
+    values = [getattr(scorer, field.name) for field in fields(Scorer)]
+    flat = [v for value in values for v in (value if isinstance(value, tuple) else (value,))]
+    return [np.asarray(value) for value in flat]
+
+
+def kill(dataset: Dataset, learner: str, folder: Path, iteration: int) -> None:
+    """Train in a process that dies in its middle."""
+    request = json.dumps([learner, settings_of(learner), dataset.path, str(folder)])
+    code = KILLED.format(iteration=iteration, seed=SEED)
+    done = subprocess.run(
+        [sys.executable, "-c", code, request], cwd=ROOT, capture_output=True, check=False,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-500:]
+
+
+def stop_at_six(done: int, total: int) -> None:
+    """Interrupt a training after the checkpoint of its fourth iteration."""
+    if done == 6:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("learner", "how"), [*((learner, "interrupted") for learner in LEARNERS), ("cql", "killed")]
+)
+def test_a_training_goes_on_and_ends_in_the_same_weights(small_logs, tmp_path, learner, how):
+    config = learner_config(learner, **settings_of(learner))
+    whole, whole_report = train(small_logs, config, SEED)
+    if how == "killed":
+        kill(small_logs, learner, tmp_path, iteration=6)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train(small_logs, config, SEED, stop_at_six, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert [file.name for file in folder.iterdir()] == ["state.pt"]
+    calls: list[int] = []
+    scorer, report = train(
+        small_logs, config, SEED, lambda done, _: calls.append(done), checkpoints=tmp_path
+    )
+    assert calls[0] == 5  # the last checkpoint was after four iterations
+    for one, other in zip(arrays(whole), arrays(scorer), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert report.curves == whole_report.curves
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["seed", "setting", "dataset"])
+def test_another_training_does_not_go_on_there(small_logs, logs, tmp_path, change):
+    settings = settings_of("bc")
+    with pytest.raises(KeyboardInterrupt):
+        train(small_logs, learner_config("bc", **settings), SEED, stop_at_six, tmp_path)
+    calls: list[int] = []
+    dataset = logs if change == "dataset" else small_logs
+    if change == "setting":
+        settings["learning_rate"] = 1e-3
+    seed = SEED + (change == "seed")
+    train(
+        dataset, learner_config("bc", **settings), seed,
+        lambda done, _: calls.append(done), tmp_path,
+    )  # fmt: skip
+    assert calls[0] == 1
+    assert len(list(tmp_path.iterdir())) == 1  # what the first one left is still there for it
+
+
+def test_seconds_of_the_killed_run_count(small_logs, tmp_path):
+    def slow_then_stop(done: int, total: int) -> None:
+        time.sleep(0.1)
+        if done == 5:
+            raise KeyboardInterrupt
+
+    config = learner_config("bc", **settings_of("bc"))
+    with pytest.raises(KeyboardInterrupt):
+        train(small_logs, config, SEED, slow_then_stop, tmp_path)
+    start = time.perf_counter()
+    _, report = train(small_logs, config, SEED, checkpoints=tmp_path)
+    assert report.train_seconds > time.perf_counter() - start + 0.25  # three pauses before the save

@@ -1,0 +1,159 @@
+"""Online bandits against plain loops, and on a problem whose answer is known."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from slateflow.environments import batched_environment, preset
+from slateflow.errors import InputError
+from slateflow.learners.bandits import LinearStatistics, dataset_statistics
+from slateflow.learners.incremental_bandits import LinTS, LinUCB
+from slateflow.policies import RandomPolicy
+from slateflow.trajectories import Folder, Recipe, generate
+
+SPEC = preset("modified-lts-20-2", num_candidates=6)
+
+
+def observed(rng: np.random.Generator, users: int) -> dict[str, np.ndarray]:
+    return {
+        "user": rng.random((users, 1)),
+        "candidates": rng.random((users, 6, 1)),
+        "step": np.zeros((users, 1), dtype=np.int32),
+    }
+
+
+def history(bandit, steps: int, seed: int = 0):
+    """Steps with rewards of no meaning; the clicked features and rewards, row by row."""
+    rng, design, rewards = np.random.default_rng(seed), [], []
+    for _ in range(steps):
+        observation = observed(rng, 4)
+        slates = RandomPolicy(2).act(observation, rng)[0]
+        clicked = rng.integers(-1, 2, 4).astype(np.int32)
+        reward = rng.normal(size=4)
+        bandit.update(observation, slates, clicked, reward)
+        for user in range(4):
+            if clicked[user] >= 0:
+                shown = slates[user, clicked[user]]
+                document = observation["candidates"][user, shown, 0]
+                design.append([1.0, observation["user"][user, 0], document])
+                rewards.append(reward[user])
+    return np.array(design), np.array(rewards)
+
+
+@pytest.mark.parametrize("exploration", [0.0, 0.5, 3.0])
+def test_linucb_is_the_mean_plus_the_bound_of_the_loop(exploration):
+    bandit = LinUCB(SPEC, ridge=0.7, exploration=exploration)
+    design, rewards = history(bandit, 40)
+    precision, moment = 0.7 * np.eye(3), np.zeros(3)
+    for x, reward in zip(design, rewards, strict=True):
+        precision += np.outer(x, x)
+        moment += reward * x
+    inverse = np.linalg.inv(precision)
+    observation = observed(np.random.default_rng(1), 30)
+    slates = bandit.select(observation, np.random.default_rng(0))
+    for user in range(30):
+        scores = []
+        for document in observation["candidates"][user, :, 0]:
+            x = np.array([1.0, observation["user"][user, 0], document])
+            scores.append(x @ inverse @ moment + exploration * math.sqrt(x @ inverse @ x))
+        assert slates[user].tolist() == np.argsort(-np.array(scores)).tolist()[:2]
+
+
+def test_lints_draws_weights_from_the_posterior():
+    bandit = LinTS(SPEC, ridge=0.7, exploration=0.5)
+    design, rewards = history(bandit, 40)
+    precision = design.T @ design + 0.7 * np.eye(3)
+    mean = np.linalg.solve(precision, design.T @ rewards)
+    # One candidate a user, whose score is a draw of the weights times its features.
+    features = np.tile([1.0, 0.4, 0.9], (60_000, 1, 1))
+    drawn = bandit._scores(features, np.random.default_rng(5))[:, 0]
+    x = features[0, 0]
+    deviation = 0.5 * math.sqrt(x @ np.linalg.inv(precision) @ x)
+    assert drawn.mean() == pytest.approx(x @ mean, abs=4 * deviation / math.sqrt(60_000))
+    assert drawn.std() == pytest.approx(deviation, rel=0.02)
+    # The same weights for all candidates of a user: scores differ by features times them.
+    pair = bandit._scores(np.tile(np.eye(3), (5, 1, 1)), np.random.default_rng(6))
+    normal = np.random.default_rng(6).standard_normal((3, 5))
+    root = np.linalg.inv(np.linalg.cholesky(precision)).T
+    np.testing.assert_allclose(pair, (mean[:, None] + 0.5 * root @ normal).T, rtol=1e-9)
+
+
+def test_what_is_learnt_later_adds_to_what_was_learnt_before(tmp_path):
+    halves = {"random": 0.5, "greedy": 0.5}
+    recipes = [Recipe(f"r{i}", "modified-lts-20-2", 6, i, halves) for i in (0, 1)]
+    first, second = (generate(recipe, Folder(str(tmp_path))) for recipe in recipes)
+    world = first.spec
+    bandit = LinUCB(world)
+    bandit.partial_fit(first.read())
+    bandit.statistics.save(tmp_path / "statistics.npz")
+    later = LinUCB(world, statistics=LinearStatistics.load(tmp_path / "statistics.npz"))
+    later.partial_fit(second.read())
+    whole = dataset_statistics(first) + dataset_statistics(second)
+    assert later.statistics.rows == whole.rows == first.rows + second.rows
+    np.testing.assert_allclose(later.statistics.gram, whole.gram, rtol=1e-12)
+    refit = LinUCB(world, statistics=whole).scorer()
+    np.testing.assert_allclose(later.scorer().head, refit.head, rtol=1e-9)
+    # By another path: least squares on all rows.
+    rows = [dataset.read() for dataset in (first, second)]
+    design = np.concatenate([
+        np.column_stack([
+            np.ones(len(one)), one.user, one.candidates[np.arange(len(one)), one.slate[:, 0]],
+        ])
+        for one in rows
+    ])  # fmt: skip
+    rewards = np.concatenate([one.reward for one in rows])
+    penalised = np.concatenate([design, np.eye(3)]), np.concatenate([rewards, np.zeros(3)])
+    expected = np.linalg.lstsq(*penalised, rcond=None)[0]
+    np.testing.assert_allclose(refit.head[0], expected[1:], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [LinUCB, LinTS])
+def test_the_best_candidate_is_found_where_the_weights_are_known(kind):
+    spec = preset("modified-lts-10-1")
+    bandit, rng = kind(spec, ridge=0.01, exploration=0.3), np.random.default_rng(4)
+    weights, hits, size = np.array([0.5, 1.0, -2.0]), [], 0
+    for step in range(400):
+        observation = observed(rng, 1)
+        slates = bandit.select(observation, rng)
+        x = [1.0, observation["user"][0, 0], observation["candidates"][0, slates[0, 0], 0]]
+        hits.append(slates[0, 0] == observation["candidates"][0, :, 0].argmin())
+        reward = np.array([x @ weights + 0.1 * rng.normal()])
+        bandit.update(observation, slates, np.zeros(1, dtype=np.int32), reward)
+        if step == 10:
+            size = len(pickle.dumps(bandit.statistics.gram))
+    assert np.mean(hits[-200:]) > 0.95
+    np.testing.assert_allclose(bandit._posterior()[0], weights, atol=0.15)
+    assert len(pickle.dumps(bandit.statistics.gram)) == size  # whatever it has seen
+
+
+def test_a_bandit_plays_and_learns_in_a_world():
+    spec = preset("modified-lts-20-2")
+    bandit, rng = LinTS(spec, exploration=2.0), np.random.default_rng(0)
+    env = batched_environment(spec, 50)
+    observation, _ = env.reset(seed=1)
+    for _ in range(60):
+        slates = bandit.select(observation, rng)
+        following, rewards, *_, infos = env.step(slates)
+        bandit.update(observation, slates, infos["clicked"], rewards)
+        observation = following
+    assert bandit.statistics.rows == 50 * 60
+    # The sweetest is watched most, which is all that a bandit asks for.
+    sweetest = observation["candidates"][:, :, 0].argmax(axis=1)
+    assert (bandit.select(observation, rng)[:, 0] == sweetest).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ridge": 0.0}, "ridge: expected more than 0, got 0.0"),
+        ({"exploration": -1.0}, "exploration: expected 0 or more, got -1.0"),
+        ({"statistics": LinearStatistics.none(5)}, "expected those of 3 features, got 5"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        LinUCB(SPEC, **settings)

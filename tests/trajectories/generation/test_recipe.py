@@ -1,0 +1,195 @@
+"""Recipes: what they say, how they are shared out, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slateflow.environments import preset, presets
+from slateflow.errors import InputError
+from slateflow.policies import Behaviour
+from slateflow.trajectories import Recipe, read_recipe
+
+ROOT = Path(__file__).parents[3]
+
+GOOD = """
+environment = "modified-lts-20-2"
+episodes = 10
+seed = 3
+
+[policies]
+random = 0.5
+greedy = 0.5
+
+[parameters]
+time_budget = 5
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "mine.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_recipe_is_what_its_file_says(tmp_path):
+    recipe = read_recipe(written(tmp_path, GOOD), "mine")
+    assert recipe.name == "mine"
+    assert recipe.spec == preset("modified-lts-20-2", time_budget=5)
+    assert recipe.to_dict() == {
+        "environment": "modified-lts-20-2",
+        "episodes": 10,
+        "seed": 3,
+        "policies": {"random": 0.5, "greedy": 0.5},
+        "parameters": {"time_budget": 5},
+    }
+
+
+@pytest.mark.parametrize("name", presets())
+def test_the_recipes_of_the_house_can_be_read(name):
+    assert read_recipe(ROOT / "datasets", name).spec == preset(name)
+
+
+def test_policies_with_settings_have_tables(tmp_path):
+    recipe = read_recipe(ROOT / "datasets", "modified-lts-20-2-mixed")
+    assert recipe.shares == dict.fromkeys(["random", "greedy", "epsilon-greedy", "softmax"], 0.25)
+    assert recipe.behaviours == {
+        "random": "random",
+        "greedy": "greedy",
+        "epsilon-greedy": Behaviour(epsilon=0.1),
+        "softmax": Behaviour(temperature=0.5),
+    }
+    assert recipe.policy_episodes() == dict.fromkeys(recipe.policies, 500)
+    # What says the same is the same recipe, whether or not it spells out a default.
+    spelled = {"share": 0.25, "scorer": "greedy", "epsilon": 0.1}
+    policies = {**recipe.policies, "epsilon-greedy": spelled}
+    assert replace(recipe, policies=policies).to_dict() == recipe.to_dict()
+    assert recipe.to_dict()["policies"] == recipe.policies
+    json.dumps(recipe.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("episodes = 10", "episodes = 0", "episodes: expected at least 1, got 0"),
+        ("episodes = 10", "episodes = 1.5", "episodes: expected a whole number, got 1.5"),
+        ("episodes = 10", "episodes = true", "episodes: expected a whole number, got True"),
+        ("episodes = 10", 'episodes = "9"', "episodes: expected a whole number, got '9'"),
+        ("episodes = 10", "", "episodes: expected a value, got none"),
+        ("seed = 3", "seed = -1", "seed: expected 0 or more, got -1"),
+        ("seed = 3", "seed = 0.5", "seed: expected a whole number, got 0.5"),
+        ("seed = 3", "", "seed: expected a value, got none"),
+        ("seed = 3", "sede = 3", "unknown field 'sede': expected one of environment, episodes"),
+        ('"modified-lts-20-2"', '"mars"', "unknown environment 'mars': expected one of modified"),
+        ('"modified-lts-20-2"', "7", "unknown environment 7: expected one of modified"),
+        ('"modified-lts-20-2"', '["lts-20-2"]', r"unknown environment \['lts-20-2'\]: expected"),
+        ("greedy = 0.5", "best = 0.5", "unknown policy 'best': expected one of random, greedy"),
+        ("greedy = 0.5", "", "policies: expected shares that add up to 1, got 0.5"),
+        ("greedy = 0.5", "greedy = 0.6", "policies: expected shares that add up to 1, got 1.1"),
+        ("greedy = 0.5", "greedy = 0", r"policies.greedy: expected a share in \(0, 1\], got 0"),
+        ("greedy = 0.5", "greedy = nan", r"policies.greedy: expected a share in \(0, 1\], got nan"),
+        ("greedy = 0.5", "greedy = 1.5", r"policies.greedy: expected a share in \(0, 1\], got 1.5"),
+        ("greedy = 0.5", "greedy = '1'", r"policies.greedy: expected a share in \(0, 1\], got '1'"),
+        ("greedy = 0.5", "greedy = true", r"policies.greedy: expected a share .*, got True"),
+        ("random = 0.5\ngreedy = 0.5", "", r"policies: expected a table of shares, got \{\}"),
+        ("[policies]", "[police]", "unknown field 'police': expected one of environment"),
+        ("time_budget = 5", "budget = 5", "unknown environment parameter 'budget': expected"),
+        ("time_budget = 5", "name = 'x'", "unknown environment parameter 'name': expected"),
+        ("time_budget = 5", "time_budget = 0", "time_budget: expected at least 1, got 0"),
+        ("time_budget = 5", "choc_mean = inf", "choc_mean: expected a finite number, got inf"),
+        ("time_budget = 5", "num_candidates = 1", "num_candidates: expected at least slate_size"),
+        ("seed = 3", "seed = = 3", "expected TOML, got "),
+    ],
+)
+def test_bad_recipes_are_refused_in_one_line(tmp_path, old, new, message):
+    assert GOOD.count(old) == 1
+    with pytest.raises(InputError, match=rf"^mine\.toml: {message}") as refused:
+        read_recipe(written(tmp_path, GOOD.replace(old, new)), "mine")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[policies.random]\nshare = 0.5\nepsilon = 0.1", r"policies.random: expected a share in"),
+        ("[policies.'a/b']\nshare = 0.5\nepsilon = 0.1", "policies.a/b: expected a name of a-z"),
+        ("[policies.'..']\nshare = 0.5\nepsilon = 0.1", r"policies.\.\.: expected a name of a-z"),
+        ("[policies.Mine]\nshare = 0.5\nepsilon = 0.1", "policies.Mine: expected a name of a-z"),
+        ("[policies.mine]\nshare = 0.5", "policies.mine: expected one of scorer, epsilon, temp"),
+        ("[policies.mine]\nshare = 0.5\nepsi = 0.1", "policies.mine: unknown setting 'epsi'"),
+        ("[policies.mine]\nepsilon = 0.1", r"policies.mine.share: expected a share in \(0, 1\]"),
+        ("[policies.mine]\nshare = 2\nepsilon = 0.1", r"policies.mine.share: expected .*, got 2"),
+        ("[policies.mine]\nshare = 0.4\nepsilon = 0.1", "policies: expected shares that add up"),
+        ("[policies.mine]\nshare = 0.5\nepsilon = 2", "policies.mine: epsilon: expected a numb"),
+        ("[policies.mine]\nshare = 0.5\ntemperature = 0", "policies.mine: temperature: expected"),
+        ("[policies.mine]\nshare = 0.5\nscorer = 'best'", "policies.mine: unknown scorer 'best'"),
+        ("[policies.mine]\nshare = 0.5\nscorer = 'affinity'", "policies.mine: scorer 'affinity'"),
+    ],
+)
+def test_bad_settings_of_policies_are_refused_in_one_line(tmp_path, table, message):
+    text = GOOD.replace("greedy = 0.5", table)
+    with pytest.raises(InputError, match=rf"^mine\.toml: {message}") as refused:
+        read_recipe(written(tmp_path, text.replace("random = 0.5", "opposite = 0.5")), "mine")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("policies", "random", "policies: expected a table of shares, got 'random'"),
+        ("policies", [0.5, 0.5], r"policies: expected a table of shares, got \[0.5, 0.5\]"),
+        ("parameters", 5, "parameters: expected a table, got 5"),
+    ],
+)
+def test_tables_have_to_be_tables(field, value, message):
+    fields = {
+        "environment": "lts-10-1",
+        "episodes": 1,
+        "seed": 0,
+        "policies": {"random": 1},
+        "parameters": {},
+    }
+    with pytest.raises(InputError, match=message):
+        Recipe(name="x", **{**fields, field: value})
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"mine\.toml: expected TOML, got"):
+        read_recipe(tmp_path, "mine")
+
+
+@pytest.mark.parametrize("name", ["other", "../mine", "mine.toml", ""])
+def test_unknown_recipes_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match=r"unknown recipe .*: expected one of mine"):
+        read_recipe(written(tmp_path, GOOD), name)
+
+
+@given(
+    st.integers(1, 10_000),
+    st.lists(st.integers(1, 50), min_size=1, max_size=3),
+)
+def test_shares_give_all_episodes_and_miss_none_by_more_than_one(episodes, weights):
+    shares = {
+        policy: weight / sum(weights)
+        for policy, weight in zip(("random", "greedy", "opposite"), weights, strict=False)
+    }
+    counted = Recipe("r", "lts-10-1", episodes, 0, shares).policy_episodes()
+    assert list(counted) == list(shares)
+    assert sum(counted.values()) == episodes
+    for policy, share in shares.items():
+        assert abs(counted[policy] - share * episodes) <= 1
+
+
+def test_variations_carry_their_difference_in_the_name():
+    recipe = Recipe("r", "lts-10-1", 5, 1, {"random": 1})
+    assert recipe.varied() == recipe
+    assert recipe.varied(episodes=5, seed=1) == recipe
+    changed = recipe.varied(episodes=9, seed=0)
+    assert (changed.name, changed.episodes, changed.seed) == ("r.episodes-9.seed-0", 9, 0)
+    with pytest.raises(InputError, match="episodes: expected at least 1, got 0"):
+        recipe.varied(episodes=0)

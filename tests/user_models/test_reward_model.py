@@ -1,0 +1,94 @@
+"""Expected rewards against the closed forms of rewards that are made up with known noise."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from slateflow.environments import preset
+from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.reward_model import RewardModel, expected_rewards
+
+NOISE = 0.5
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory) -> Trajectories:
+    """Users and candidates of a real log; the tests make up the rewards."""
+    recipe = Recipe("r", "modified-lts-10-1", 200, 3, {"random": 1.0})
+    return generate(recipe, Folder(str(tmp_path_factory.mktemp("rows")))).read()
+
+
+def with_rewards(rows: Trajectories, kind: str) -> tuple[Trajectories, np.ndarray]:
+    """The rows with noisy rewards, and what is to be expected of each."""
+    user = rows.user[:, 0].astype(float)
+    document = rows.candidates[np.arange(len(rows)), rows.slate[:, 0], 0].astype(float)
+    noise = NOISE * np.random.default_rng(0).standard_normal(len(rows))
+    if kind == "log-normal":
+        log = 1.0 + 0.3 * user + 0.2 * document - 0.4 * user * document
+        reward, expected = np.exp(log + noise), np.exp(log + NOISE**2 / 2)
+    else:
+        expected = 3 * user - 2 * document + 4 * document**3
+        reward = expected + noise
+    return dataclasses.replace(rows, reward=reward.astype(np.float32)), expected
+
+
+@pytest.mark.parametrize("kind", ["log-normal", "cubic"])
+def test_the_noise_is_taken_out(logs, kind):
+    rows, expected = with_rewards(logs, kind)
+    noise = np.std(rows.reward - expected)
+    assert np.sqrt(np.mean((expected_rewards(rows) - expected) ** 2)) < 0.05 * noise
+
+
+def test_a_step_without_a_click_keeps_its_reward(logs):
+    rows, _ = with_rewards(logs, "cubic")
+    clicked = rows.clicked.copy()
+    clicked[::7] = -1
+    found = expected_rewards(dataclasses.replace(rows, clicked=clicked))
+    np.testing.assert_array_equal(found[::7], rows.reward[::7])
+    assert not np.isclose(found[1::7], rows.reward[1::7]).any()
+
+
+def test_rewards_stay_as_they_are_where_no_episode_can_be_held_out(logs):
+    rows, _ = with_rewards(logs, "cubic")
+    few = rows.where(rows.episode < 4)
+    np.testing.assert_array_equal(expected_rewards(few), few.reward)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_a_polynomial_is_that_of_polyfit(degree):
+    rng = np.random.default_rng(degree)
+    x, reward = rng.random((50, 1)), rng.random(50) + 1
+    model = RewardModel.fit(degree, False, x, reward)
+    fitted = np.polyval(np.polyfit(x[:, 0], reward, degree), x[:, 0])
+    np.testing.assert_allclose(model.expected(x), fitted, rtol=1e-9)
+    # The smearing estimate keeps the mean of the ratios of reward and prediction at 1.
+    log = RewardModel.fit(degree, True, x, reward).expected(x)
+    logarithm = np.polyval(np.polyfit(x[:, 0], np.log(reward), degree), x[:, 0])
+    np.testing.assert_allclose(log / np.exp(logarithm), (log / np.exp(logarithm))[0], rtol=1e-9)
+    assert np.mean(reward / log) == pytest.approx(1, rel=1e-9)
+
+
+def test_many_features_are_taken_as_they_are():
+    spec = preset("modified-lts-10-1")
+    rng, episodes, steps, size = np.random.default_rng(1), 60, 10, 30
+    rows = episodes * steps
+    user, candidates = rng.random((rows, size)), rng.random((rows, spec.num_candidates, 1))
+    reward = user @ np.arange(size) - 400 * candidates[:, 0, 0]
+    logs = Trajectories(
+        episode=np.repeat(np.arange(episodes), steps),
+        step=np.tile(np.arange(steps, dtype=np.int32), episodes),
+        user=user,
+        candidates=candidates,
+        slate=np.zeros((rows, 1), np.int32),
+        propensity=np.ones(rows),
+        clicked=np.zeros(rows, np.int32),
+        reward=reward,
+        responses={},
+        terminated=np.zeros(rows, np.bool_),
+        truncated=np.zeros(rows, np.bool_),
+    )
+    np.testing.assert_allclose(expected_rewards(logs), reward, rtol=1e-9, atol=1e-9)

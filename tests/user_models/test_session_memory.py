@@ -1,0 +1,108 @@
+"""The memory of a session against a plain loop, and against the scorer that serves it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slateflow.environments import optimal_return
+from slateflow.evaluation import episode_returns
+from slateflow.learners import learner_config, train
+from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
+from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.user_models.session_memory import fitting_decays, remembering, session_memory
+
+DECAYS = (0.0, 0.6)
+
+
+@pytest.fixture(scope="module", params=["modified-lts-10-1", "interest-evolution"])
+def rows(request, tmp_path_factory):
+    """Sessions of one length, and of several with steps without a click."""
+    recipe = Recipe("r", request.param, 6, 3, {"random": 1.0})
+    return generate(recipe, Folder(str(tmp_path_factory.mktemp("rows")))).read()
+
+
+def test_it_fades_as_a_plain_loop_says(rows):
+    memory = session_memory(rows, DECAYS)
+    size = rows.candidates.shape[2] + 1
+    for row in range(len(rows)):
+        if rows.step[row] == 0:
+            sums = [[0.0] * size for _ in DECAYS]
+        np.testing.assert_allclose(memory[row], np.concatenate(sums), rtol=1e-12, atol=1e-12)
+        event = [0.0] * (size - 1)
+        if rows.clicked[row] >= 0:
+            event = rows.candidates[row, rows.slate[row, rows.clicked[row]]].tolist()
+        event = [*event, float(rows.reward[row])]
+        for index, decay in enumerate(DECAYS):
+            sums[index] = [decay * old + new for old, new in zip(sums[index], event, strict=True)]
+
+
+def test_the_scorer_remembers_the_same(rows):
+    user_size, document_size = rows.user.shape[1], rows.candidates.shape[2]
+    features = user_size + len(DECAYS) * (document_size + 1) + 1 + document_size
+    scorer = Scorer(
+        user_size=user_size, slate_size=rows.slate.shape[1], horizon=400, window=1,
+        offset=np.zeros(features), scale=np.ones(features),
+        powers=np.zeros((0, features), dtype=np.int64),
+        head=np.zeros((1, features)), head_bias=np.zeros(1), decays=np.array(DECAYS),
+    )  # fmt: skip
+    assert (scorer.document_size, scorer.memory_size) == (document_size, 2 * (document_size + 1))
+    expected = session_memory(rows, DECAYS)
+    memory = np.zeros((1, scorer.memory_size))
+    for row in range(min(len(rows), 150)):
+        if rows.step[row] == 0:
+            memory = np.zeros((1, scorer.memory_size))
+        np.testing.assert_allclose(memory[0], expected[row], rtol=1e-6, atol=1e-6)
+        shown = rows.candidates[row, rows.slate[row]][None]
+        memory = scorer.remember(
+            memory, rows.user[[row]], shown, rows.clicked[[row]], rows.reward[[row]]
+        )
+
+
+def test_nothing_is_added_without_decays(rows):
+    assert remembering(rows, ()) is rows
+    assert remembering(rows, (0.5,)).user.shape[1] == (
+        rows.user.shape[1] + rows.candidates.shape[2] + 1
+    )
+
+
+def test_the_decay_is_that_of_the_hidden_state(tmp_path):
+    for discount in (0.3, 0.9):
+        recipe = Recipe(
+            f"d{discount}", "modified-lts-20-2-hidden", 300, 1, {"random": 1.0},
+            {"memory_discount": discount},
+        )  # fmt: skip
+        (decay,) = fitting_decays(generate(recipe, Folder(str(tmp_path))))
+        assert decay == pytest.approx(discount, abs=0.12)
+
+
+def test_an_observed_user_needs_no_memory(tmp_path):
+    recipe = Recipe("seen", "modified-lts-20-2", 4, 1, {"random": 1.0})
+    assert fitting_decays(generate(recipe, Folder(str(tmp_path)))) == ()
+
+
+def test_hidden_satisfaction_is_learnt_from_the_session(tmp_path):
+    recipe = Recipe("h", "modified-lts-20-2-hidden", 600, 7, {"random": 0.5, "greedy": 0.5})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    scorer, _ = train(dataset, learner_config("fitted-q"), seed=0)
+    spec, optimum = dataset.spec, optimal_return(dataset.spec)
+    assert optimum is not None
+    random, ours = (
+        episode_returns(spec, policy, 1000, seed=1)
+        for policy in (RandomPolicy(2), ScoringPolicy(scorer))
+    )
+    # The optimum knows the satisfaction; a policy without memory stays at 0.15
+    assert (ours - random).mean() / (optimum - random.mean()) > 0.95
+
+
+def test_default_worlds_keep_to_the_sweetest(tmp_path):
+    recipe = Recipe("d", "lts-10-1", 600, 7, {"random": 0.5, "greedy": 0.5})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    scorer, _ = train(dataset, learner_config("fitted-q"), seed=0)
+    assert len(scorer.decays) == 1
+    candidates = np.random.default_rng(0).random((50, 10, 1))
+    memory = session_memory(dataset.read(), tuple(scorer.decays))[:50]
+    for step in (0, 30, 59):
+        scores = scorer.scores(np.zeros((50, 0)), np.full(50, step), candidates, memory)
+        sweetest = candidates[:, :, 0].argmax(axis=1)
+        assert np.mean(scores.argmax(axis=1) == sweetest) > 0.9
