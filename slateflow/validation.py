@@ -77,7 +77,11 @@ def validated(cls: type[T]) -> type[T]:
 def input_error(error: ValidationError, prefix: str = "") -> InputError:
     """The first of pydantic's complaints as one line of ours."""
     first = error.errors(include_url=False)[0]
-    kind, context = first["type"], first.get("ctx", {})
+    kind = first["type"]
+    context = {
+        name: f"{value:g}" if isinstance(value, float) else value
+        for name, value in first.get("ctx", {}).items()
+    }
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
     where = ".".join(part for part in (prefix, where) if part)
     if kind == "value_error":  # a check of our own, which has said it all
