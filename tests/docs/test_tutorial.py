@@ -30,7 +30,9 @@ def numbers(text: str) -> list[float]:
 def test_the_tutorial_prints_what_stands_in_git():
     notebook = nbformat.read(TUTORIAL, as_version=4)
     stored = texts(notebook)
-    client = NotebookClient(notebook, timeout=500, resources={"metadata": {"path": TUTORIAL.parents[1]}})
+    client = NotebookClient(
+        notebook, timeout=500, resources={"metadata": {"path": TUTORIAL.parents[1]}}
+    )
     client.execute()  # raises where a cell does
     for before, now in zip(stored, texts(notebook), strict=True):
         assert NUMBER.sub("#", now) == NUMBER.sub("#", before)
