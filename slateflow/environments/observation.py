@@ -20,7 +20,7 @@ class Observation(TypedDict):
 
 
 def observation_space(spec: EnvironmentSpec) -> gym.spaces.Dict:
-    """The space of one user's observation; RecSim's environment and the batched simulator share it."""
+    """The space of one user's observation, in RecSim's environment and the batched simulator."""
     candidates = (spec.num_candidates, spec.document_size)
     return gym.spaces.Dict(
         user=gym.spaces.Box(*spec.user_bounds, (spec.user_size,), np.float32),
