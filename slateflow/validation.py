@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
@@ -63,10 +64,12 @@ def validated(cls: type[T]) -> type[T]:
     """
     made = pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)(cls)
     construct: Callable[..., None] = made.__init__
+    names = [field.name for field in dataclasses.fields(made)]
 
     def construct_or_refuse(self: Any, *args: Any, **fields: Any) -> None:
         try:
-            construct(self, *args, **fields)
+            # By name, so that an error names the field
+            construct(self, *args[len(names) :], **dict(zip(names, args, strict=False)), **fields)
         except ValidationError as error:
             raise input_error(error) from None
 
