@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import WORLDS, EnvironmentSpec, World
+from slateflow.environments import EnvironmentSpec, World
 from slateflow.environments.rules import FirstFeature
 from slateflow.environments.simulator import BatchedEnvironment, Lanes, Response
 from slateflow.validation import Numbers, validated
@@ -65,4 +65,3 @@ WORLD = World(
     labels={"greedy": "the first coin", "opposite": "the second coin"},
     optimum=lambda spec: spec.steps * max(spec.heads),
 )
-WORLDS.register("coins", WORLD)

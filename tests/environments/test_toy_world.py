@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slateflow.environments import optimal_return, preset, recsim_environment, world_of
+from slateflow.environments import WORLDS, optimal_return, preset, recsim_environment, world_of
 from slateflow.errors import InputError
 from slateflow.evaluation import measure_baselines
 from slateflow.learners import learner_config, train
@@ -13,8 +13,17 @@ from slateflow.trajectories import Folder, Recipe, generate
 from tests.environments import coins
 
 
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """The world in the list for these tests, and for no others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WORLDS, "_entries", dict(WORLDS._entries))
+        WORLDS.register("coins", coins.WORLD)
+        yield
+
+
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(registered, tmp_path_factory):
     recipe = Recipe("coins", "coins", 600, 7, {"random": 0.5, "greedy": 0.5})
     return generate(recipe, Folder(str(tmp_path_factory.mktemp("coins"))))
 
