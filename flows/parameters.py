@@ -14,7 +14,7 @@ from pydantic import Field
 
 from slateflow.environments import presets
 from slateflow.learners import LEARNERS
-from slateflow.tuning.search_space import SPACES
+from slateflow.tuning.draws import tunable_learners
 from tasks.reports.documents import ModelReference
 
 Environment = Annotated[str, Field(json_schema_extra={"enum": list(presets())})]
@@ -32,7 +32,7 @@ SpecParameters = dict[str, Any] | None
 Models = Annotated[list[ModelReference], Field(min_length=1)]
 DataURL = str | None
 Workers = Annotated[int, Field(gt=0)]
-LogLearner = Annotated[str, Field(json_schema_extra={"enum": list(SPACES)})]
+LogLearner = Annotated[str, Field(json_schema_extra={"enum": tunable_learners()})]
 Trials = Annotated[int, Field(gt=0)]
 Processes = Annotated[Annotated[int, Field(gt=0)] | None, Field()]
 

@@ -59,7 +59,7 @@ def train_learner(
     else:
         scorer, report = (
             train_live(opened.spec, config, seed, progress)
-            if config.online
+            if config.live
             else train(opened, config, seed, progress, CHECKPOINTS)
         )
         run_id = log_training(client, opened, scorer, report)

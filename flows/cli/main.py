@@ -312,7 +312,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    from slateflow.tuning.search_space import draw_settings
+    from slateflow.tuning.draws import draw_settings
 
     draw_settings(options.learner, 0, 0)  # one that cannot be tuned is refused at once
     with _flow_run(options):

@@ -89,7 +89,7 @@ class Scorer:
         known = (known - self.offset[:shared]) / self.scale[:shared]
         documents = (np.asarray(candidates) - self.offset[shared:]) / self.scale[shared:]
         if len(self.powers):
-            weights = _monomials(known, self.powers[:, :shared]) * self.head[row]
+            weights = monomials(known, self.powers[:, :shared]) * self.head[row]
             scored = self._polynomial(weights, documents, self.powers[:, shared:])
         else:
             scored = self._network(known, documents, self.head[row])
@@ -102,7 +102,7 @@ class Scorer:
         """
         distinct, group = np.unique(powers, axis=0, return_inverse=True)
         weights = weights @ (group.reshape(-1, 1) == np.arange(len(distinct)))  # (B, C)
-        return np.asarray(np.matmul(_monomials(documents, distinct), weights[:, :, None])[:, :, 0])
+        return np.asarray(np.matmul(monomials(documents, distinct), weights[:, :, None])[:, :, 0])
 
     def _network(self, known: Array, documents: Array, head: Array) -> Array:
         """The layers and their head (B, H); the first layer meets what is shared only once."""
@@ -166,7 +166,7 @@ class Scorer:
         return cls(**arrays)
 
 
-def _monomials(x: Array, powers: NDArray[np.int64]) -> Array:
+def monomials(x: Array, powers: NDArray[np.int64]) -> Array:
     """(…, P) products of the features (…, F) to the powers (P, F)."""
     monomials = np.ones((*x.shape[:-1], len(powers)))
     for feature, exponents in enumerate(powers.T):

@@ -83,7 +83,8 @@ class Trajectories:
         """Features (B, …, D) of the candidates at positions (B, …) of some rows."""
         offered = self.candidates[rows]
         first = np.arange(len(offered)).reshape(-1, *[1] * (positions.ndim - 1))
-        return offered[first, positions]
+        features: NDArray[np.float32] = offered[first, positions]
+        return features
 
     def shown_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, K, D) of the slates of some rows."""

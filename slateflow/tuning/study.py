@@ -13,9 +13,9 @@ from pathlib import Path
 
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.quiet import quiet_rllib
+from slateflow.learners.search_space import Settings
 from slateflow.ray_cluster import cluster_address
 from slateflow.trajectories import Dataset
-from slateflow.tuning.search_space import Settings
 from slateflow.tuning.trial import Trial
 
 _QUIET = {
@@ -39,7 +39,7 @@ def run_trials(
     """Run trials on Ray Tune, each in a process of its own.
 
     Args:
-        dataset: Its held-out episodes judge.
+        dataset: Its held-out episodes estimator.
         training: Its other episodes, as `trajectories.held_out.training_logs` gives them.
         learner: Whose settings are tried.
         wanted: Settings by the trial's number.
@@ -53,8 +53,8 @@ def run_trials(
     os.environ.update(_QUIET)
     at_once = workers or (0 if cluster_address() else os.cpu_count() or 1)
     with quiet_rllib(), cluster(min(at_once, len(wanted)) or 1):
-        from slateflow.tuning.ray_trials import Job, fit  # Ray takes seconds
+        from slateflow.tuning.ray_trials import Job, run_with_ray_tune  # Ray takes seconds
 
         held, used = (logs.folder.absolute().url for logs in (dataset, training))
         job = Job(held, used, learner, seed, checkpoints)
-        fit(job, wanted, at_once or None, finished)
+        run_with_ray_tune(job, wanted, at_once or None, finished)

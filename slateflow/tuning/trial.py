@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.tuning.search_space import Settings
+from slateflow.learners.search_space import Settings
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def best_trial(trials: list[Trial]) -> Trial:
     return max(judged, key=lambda trial: (trial.value, -trial.number))
 
 
-def possible(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
+def drop_impossible_value(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
     """The trial without its value where no episode of such rewards could return it.
 
     An evaluation from logs diverges where a policy shows what they hardly have.

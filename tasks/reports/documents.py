@@ -43,7 +43,7 @@ class TrialReport(BaseModel):
     """One trial of a study; `value` is its return on held-out episodes, None where it failed."""
 
     number: int
-    settings: dict[str, int | float]
+    settings: dict[str, int | float | str]
     value: float | None
     train_seconds: float
     run_id: str

@@ -10,7 +10,7 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
-from slateflow.user_models.session_memory import fitting_decays, remembering, session_memory
+from slateflow.user_models.session_memory import fitting_decays, session_memory, with_session_memory
 
 DECAYS = (0.0, 0.6)
 
@@ -60,8 +60,8 @@ def test_the_scorer_remembers_the_same(rows):
 
 
 def test_nothing_is_added_without_decays(rows):
-    assert remembering(rows, ()) is rows
-    assert remembering(rows, (0.5,)).user.shape[1] == (
+    assert with_session_memory(rows, ()) is rows
+    assert with_session_memory(rows, (0.5,)).user.shape[1] == (
         rows.user.shape[1] + rows.candidates.shape[2] + 1
     )
 
