@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from slateflow.environments.observation import Observation, observation_space
 from slateflow.environments.slates import SlateSpace, at_places, distinct
@@ -218,14 +218,10 @@ class BatchedEnvironment(
         """What is seen of the users, (B, U), in memory of its own."""
 
     @property
-    def documents(self) -> NDArray[Any]:
-        """(A, N, …) what `features` needs of the candidates, in as few bytes as it can be had."""
+    def logged_candidates(self) -> NDArray[Any]:
+        """The candidates as logs have them: features (A, N, D), or items (A, N) of a catalogue."""
         assert self._candidates is not None
         return self._candidates
-
-    def features(self, documents: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.bool_]:
-        """(R, N, D) what is seen of documents (R, N, …); booleans where all of it is 0 or 1."""
-        return documents
 
     def _checked(self, actions: NDArray[Any], over: Lanes) -> NDArray[Any]:
         if not self._running:
@@ -265,18 +261,16 @@ class BatchedEnvironment(
         }
 
 
-def one_hot(
-    categories: NDArray[np.integer], count: int, dtype: DTypeLike = np.float32
-) -> NDArray[Any]:
+def one_hot(categories: NDArray[np.integer], count: int) -> NDArray[np.float32]:
     """(..., C) from categories (...).
 
     Example:
         >>> one_hot(np.array([1, 0]), 3).tolist()
         [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    taken = np.empty((*categories.shape, count), dtype)
+    taken = np.empty((*categories.shape, count), np.float32)
     # Into memory of its own and without its check of bounds, which `eye` has no need of
-    rows = np.eye(count, dtype=dtype)
+    rows = np.eye(count, dtype=np.float32)
     rows.take(np.asarray(categories, np.intp), axis=0, out=taken, mode="clip")
     return taken
 

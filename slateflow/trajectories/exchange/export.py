@@ -1,4 +1,4 @@
-"""A dataset as files of other libraries. What observation and action are, `flat` says."""
+"""A dataset as files of other libraries, with observations and actions as in `flat_rows`."""
 
 from __future__ import annotations
 
