@@ -15,6 +15,7 @@ from slateflow.errors import InputError
 from slateflow.policies import Scorer
 from slateflow.ray_cluster import cluster_address, connected, map_tasks
 from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.clicked import no_variation_message
 
 Array = NDArray[np.float64]
 

@@ -143,7 +143,7 @@ def _checked(logs: list[LogFile], spec: EnvironmentSpec) -> Iterator[tuple[LogFi
     next_episode = 0
     for log in logs:
         if log.path.suffix == ".parquet":
-            pieces: Iterable[Trajectories] = read_parquet(log.path, spec)
+            pieces: Iterable[Trajectories] = read_parquet(log.path, spec, PART_ROWS)
         else:
             pieces = read_json(log.path, spec, next_episode)
         for rows in _whole_episodes(pieces):

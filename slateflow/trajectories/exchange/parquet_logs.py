@@ -23,9 +23,6 @@ from slateflow.errors import InputError
 from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
 from slateflow.trajectories.schema import METADATA_KEY, Trajectories, arrow_schema, from_table
 
-BATCH_ROWS = 60_000
-"""Rows that are read at once."""
-
 
 def spec_of_parquet(path: Path, environment: str | None) -> EnvironmentSpec:
     """The world of a file: that of its metadata, or the preset in the size of its lists.
@@ -73,8 +70,8 @@ def _sized(spec: EnvironmentSpec, path: Path) -> EnvironmentSpec:
     return dataclasses.replace(spec, num_candidates=candidates, slate_size=slate)
 
 
-def read_parquet(path: Path, spec: EnvironmentSpec) -> Iterator[Trajectories]:
-    """The rows of a file, in pieces that may end within an episode.
+def read_parquet(path: Path, spec: EnvironmentSpec, at_once: int) -> Iterator[Trajectories]:
+    """The rows of a file, at most `at_once` in a piece, which may end within an episode.
 
     Raises:
         InputError: Columns are missing, unknown or of another type, lists have another length, or
@@ -89,7 +86,7 @@ def read_parquet(path: Path, spec: EnvironmentSpec) -> Iterator[Trajectories]:
         if items:
             _check_catalogue(path, catalogue)
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
+        for batch in file.iter_batches(at_once, columns=wanted.names):
             rows = from_table(_cast(batch, wanted, path), spec, catalogue if items else None)
             if catalogue is not None and not items:
                 rows = in_catalogue(rows, catalogue, str(path))

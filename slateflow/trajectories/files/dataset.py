@@ -39,7 +39,9 @@ class Dataset:
     spec: EnvironmentSpec
     recipe: dict[str, Any]
     parts: tuple[PartFile, ...]
-    catalogue: Catalogue | None = field(default=None, compare=False)  # None for the world's own
+    catalogue: Catalogue | None = field(
+        default=None, compare=False, repr=False
+    )  # None for the world's own
 
     def __post_init__(self) -> None:
         if self.catalogue is None:

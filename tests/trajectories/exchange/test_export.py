@@ -46,7 +46,7 @@ def expected(dataset: Dataset) -> list[dict]:
         if rows.step[row] == 0:
             episodes.append({name: [] for name in ("obs", "slates", "rewards", "logp", "clicked")})
         left = (spec.horizon - int(rows.step[row])) / spec.horizon
-        vector = [*rows.user[row], left, *rows.candidates[row].reshape(-1)]
+        vector = [*rows.user[row], left, *rows.candidate_features(np.array([row])).reshape(-1)]
         episodes[-1]["obs"].append(np.array(vector, dtype=np.float32))
         episodes[-1]["slates"].append(rows.slate[row])
         episodes[-1]["rewards"].append(rows.reward[row])
