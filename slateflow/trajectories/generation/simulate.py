@@ -16,7 +16,7 @@ from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.generation.plan import BLOCK_EPISODES, PlannedPart
 from slateflow.trajectories.schema import Trajectories
 
-MAX_PARTS_AT_ONCE = 6
+MAX_PARTS_AT_ONCE = 4
 """Parts simulated in one batch, so that they share the cost of a step."""
 
 BATCH_BYTES = 200_000_000
