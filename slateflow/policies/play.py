@@ -1,4 +1,4 @@
-"""Plays a policy in a batched world, one step of all users at a time."""
+"""Play of a policy in a batched world, one step of all users at a time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
 
     Args:
         env: The lanes.
-        policy: What chooses the slates.
+        policy: Chooses the slates.
         seed: Several seeds share the lanes out evenly; each gives what it would give alone.
     """
     seeds = [seed] if isinstance(seed, int) else seed
@@ -53,7 +53,7 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
     while len(env.lanes):
         lanes, candidates = env.lanes, env.logged_candidates
         slates, propensities = actor.act(observation, rng)
-        following, rewards, terminated, truncated, responses = env.step_and_leave(slates)
+        next_observation, rewards, terminated, truncated, responses = env.step_without_reset(slates)
         yield Step(
             lanes, observation, candidates, slates, propensities, rewards, responses, terminated,
             truncated,
@@ -65,7 +65,7 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
             rng.keep(lanes[stay])
             if session:
                 session.keep(stay)
-        observation = following
+        observation = next_observation
 
 
 def seed_of(sequence: np.random.SeedSequence) -> int:

@@ -1,4 +1,4 @@
-"""The episodes that learners are not trained from, so that something can be chosen by them."""
+"""Held-out episodes: learners are not trained on them, so that they can judge what was learnt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slateflow.trajectories.files.part_files import PartFile, write_part
 from slateflow.trajectories.schema import Trajectories
 
 MOST_EPISODES = 400
-"""Held-out episodes that judges make use of."""
+"""Most held-out episodes that off-policy evaluation uses."""
 
 
 def held_out(rows: Trajectories, earlier: int = 0) -> NDArray[np.bool_]:

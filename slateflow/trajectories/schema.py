@@ -140,7 +140,7 @@ class Trajectories:
         }
 
     def clicked_candidate(self) -> NDArray[np.intp]:
-        """(R,) position among the candidates of the clicked one; −1 where nothing was clicked."""
+        """(R,) position of the clicked candidate among the candidates; −1 without a click."""
         place = np.maximum(self.clicked, 0)[:, None]
         position = np.take_along_axis(self.slate, place, axis=1)[:, 0].astype(np.intp)
         return np.where(self.clicked >= 0, position, -1)
@@ -157,9 +157,8 @@ def arrow_schema(spec: EnvironmentSpec, items: bool | None = None) -> pa.Schema:
     Args:
         spec: The world.
         items: Whether rows name items of a catalogue or carry the features of their candidates;
-            None for what the world's datasets do. Lists of items have the fixed length of the
-            world's slates to choose from; logs whose rows offer different numbers of items take
-            `list<int32>` in its place.
+            None for the form of the world's own datasets. The lists have a fixed size because a
+            world offers the same number at every step; elsewhere the column is `list<int32>`.
     """
 
     def vector(dtype: pa.DataType, length: int) -> pa.DataType:

@@ -157,7 +157,7 @@ def test_leaving_is_what_autoreset_plays_until_the_end_of_each_session(resample)
         of_all = np.tile(np.arange(spec.slate_size), (30, 1))
         of_all[lanes] = slates
         expected, *others, infos = reference.step(of_all)
-        observation, *results, responses = env.step_and_leave(slates)
+        observation, *results, responses = env.step_without_reset(slates)
         for mine, its in zip(results, others, strict=True):
             np.testing.assert_array_equal(mine, its[lanes])
         for key, values in responses.items():

@@ -30,7 +30,7 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
     _of_users = ("_interests", "_budget")
     _of_documents = ("_candidates", "_clusters", "_quality_noise")
 
-    def _welcome(self, lanes: Lanes) -> None:
+    def _start_users(self, lanes: Lanes) -> None:
         spec = self.environment_spec
         uniform = self._users.random((self.num_envs, spec.num_features))
         interests = dynamics.initial_interests(uniform)

@@ -95,7 +95,7 @@ class PolicySummary:
 
 @dataclass(frozen=True)
 class PolicyPlots:
-    """What is drawn of one policy."""
+    """The plotted figures of one policy."""
 
     returns: NDArray[np.float64]  # (episodes,)
     propensities: NDArray[np.int64]  # counts between `PROPENSITY_EDGES`

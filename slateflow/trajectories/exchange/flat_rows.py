@@ -43,7 +43,7 @@ class FlatRows:
     rows: Trajectories
     first: NDArray[np.intp]  # (E + 1,) row at which an episode begins; R at the end
     observations: NDArray[np.float32]  # (R, F)
-    following: NDArray[np.float32]  # (R, F)
+    next_observations: NDArray[np.float32]  # (R, F)
 
     @property
     def spans(self) -> Iterator[slice]:
@@ -61,11 +61,11 @@ def flat_rows(dataset: Dataset) -> Iterator[FlatRows]:
         check_rows(rows, dataset.spec, f"{dataset.path}/{part.path}")
         first = np.append(rows.starts, len(rows))
         observations = flat_observations(rows, dataset.spec)
-        following = np.roll(observations, -1, axis=0)
+        next_observations = np.roll(observations, -1, axis=0)
         last = first[1:] - 1
-        following[last] = observations[last]
-        following[last, dataset.spec.user_size] = 0.0
-        yield FlatRows(part.policy, rows, first, observations, following)
+        next_observations[last] = observations[last]
+        next_observations[last, dataset.spec.user_size] = 0.0
+        yield FlatRows(part.policy, rows, first, observations, next_observations)
 
 
 def flat_observations(rows: Trajectories, spec: EnvironmentSpec) -> NDArray[np.float32]:

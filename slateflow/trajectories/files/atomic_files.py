@@ -22,7 +22,7 @@ _TEMPORARY = ".tmp"
 
 
 class ClaimedError(Exception):
-    """Another process is filling the folder with something else."""
+    """Another process is filling the folder with other content."""
 
 
 def write_whole(target: Path, data: bytes | memoryview) -> None:

@@ -41,7 +41,7 @@ class Folder:
         return _locate(self.url, os.environ.get("AWS_ENDPOINT_URL"))
 
     def absolute(self) -> Folder:
-        """The same folder for a process with another working directory."""
+        """The folder with an absolute path, for processes with another working directory."""
         return self if "://" in self.url else Folder(self._located[1])
 
     def __truediv__(self, name: str) -> Folder:
@@ -115,7 +115,7 @@ class Folder:
         try:
             if isinstance(filesystem, pafs.LocalFileSystem):
                 write_whole(Path(target), data)
-            else:  # an object store shows an object when it is complete, and with its close it is
+            else:  # object stores show an object once its stream is closed
                 with filesystem.open_output_stream(target) as stream:
                     stream.write(data)
         except OSError as error:

@@ -126,8 +126,8 @@ def _end_with_parent() -> None:
 def make_parts(recipe: Recipe, folder: Folder, groups: Iterable[Batch]) -> Iterator[PartFile]:
     """Simulate parts and write them, except those that have been written.
 
-    A thread turns a batch into rows, encodes and writes them while the next batch is played: NumPy,
-    Arrow and the disk need the interpreter for little of that. So two batches are in memory.
+    A thread turns a batch into rows, encodes and writes them while the next batch is played; most
+    of its work releases the interpreter's lock. At most two batches are in memory.
 
     Args:
         recipe: How the dataset is made.

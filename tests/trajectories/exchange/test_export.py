@@ -196,7 +196,7 @@ def check_batches(dataset: Dataset, batches, columns: list[str]) -> None:
     (flat,) = flat_rows(dataset)
     logged = {
         "obs": flat.observations,
-        "new_obs": flat.following,
+        "new_obs": flat.next_observations,
         "actions": slate_numbers(flat.rows.slate, dataset.spec.num_candidates),
         "rewards": flat.rows.reward,
         "terminateds": flat.rows.terminated,

@@ -190,6 +190,7 @@ def test_an_episode_in_two_files_is_refused(frame, tmp_path):
         written(frame, tmp_path / "logs" / f"{name}.parquet")
     with pytest.raises(InputError, match=r"b\.parquet: episode 3, step 0: episode: expected a num"):
         import_logs(tmp_path / "logs", "twice", Folder(str(tmp_path)), WORLD)
+    assert not (tmp_path / "twice").exists()  # the part of the first file was written before
 
 
 @pytest.mark.parametrize("kept", [0, 10, -5])
