@@ -16,6 +16,8 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 
 TARGETS = ("random", "greedy")
+BLOCK_ROWS = 4096
+"""Rows whose candidates' features are in memory at once."""
 PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
 """Of the histogram, as powers of ten; what is smaller counts as the smallest."""
 
@@ -195,11 +197,16 @@ class _Tally:
         self.reward.add(rows.step, rows.reward)
         if self.satisfaction is not None:
             self.satisfaction.add(rows.step, rows.user[:, 0])
+        for start in range(0, len(rows), BLOCK_ROWS):
+            self._weigh(rows.where(slice(start, start + BLOCK_ROWS)))
+
+    def _weigh(self, rows: Trajectories) -> None:
         observation = Observation(
             user=rows.user, candidates=rows.candidate_features(), step=rows.step[:, None]
         )
         for target in TARGETS:
-            weights = behaviour_policy(target, self.spec).propensities(observation, rows.slate) / p
+            chances = behaviour_policy(target, self.spec).propensities(observation, rows.slate)
+            weights = chances / rows.propensity
             self.weights[target] = self.weights[target] + (weights.sum(), (weights**2).sum())
 
     def summary(self, policy: str, episodes: int) -> PolicySummary:
