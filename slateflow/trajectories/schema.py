@@ -94,8 +94,7 @@ class Trajectories:
         return self._features(offered[first, positions])
 
     def _features(self, candidates: NDArray[Any]) -> NDArray[np.float32]:
-        features = candidates if self.catalogue is None else self.catalogue.features[candidates]
-        return np.asarray(features, np.float32)
+        return candidates if self.catalogue is None else self.catalogue.features[candidates]
 
     def shown_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, K, D) of the slates of some rows."""
