@@ -15,7 +15,7 @@ from slateflow.errors import InputError
 from slateflow.policies import Scorer
 from slateflow.ray_cluster import cluster_address, connected, map_tasks
 from slateflow.trajectories import Dataset, Trajectories
-from slateflow.trajectories.clicked import no_variation_message
+from slateflow.trajectories.clicked import constant
 
 Array = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ class LinearStatistics:
         mean = self.gram[0, -document_size:] / self.rows
         squares = np.diag(self.gram)[-document_size:] / self.rows
         if (squares - mean**2 <= 1e-12 * squares).all():
-            raise InputError(no_variation_message(mean))
+            raise InputError(constant(mean))
 
     @classmethod
     def of(cls, rows: Trajectories) -> LinearStatistics:

@@ -37,9 +37,21 @@ class Catalogue:
 
     @classmethod
     def of_world(cls, spec: EnvironmentSpec) -> Catalogue | None:
-        """The catalogue of a world; None where candidates are fresh at every step."""
-        features = world_of(spec).item_features(spec) if spec.items else None
-        return None if features is None else cls(features)
+        """The catalogue of a world; None where candidates are fresh at every step.
+
+        Raises:
+            InputError: The world's record has features for another number of items.
+        """
+        if not spec.items:
+            return None
+        features = world_of(spec).item_features(spec)
+        count = 0 if features is None else len(features)
+        if features is None or count != spec.items:
+            raise InputError(
+                f"{spec.name}: expected features of {spec.items} items, got {count}; give the "
+                "record of the world a catalogue"
+            )
+        return cls(features)
 
     @cached_property
     def digest(self) -> str:

@@ -1,4 +1,4 @@
-"""Clicked candidates as something to learn from."""
+"""What was clicked in logged steps, if it can teach anything."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from slateflow.trajectories.schema import Trajectories
 
 
 def clicked_features(rows: Trajectories) -> NDArray[np.float32]:
-    """Features (C, D) of the clicked candidates, one row per click.
+    """Features (C, D) of the clicked candidates, one row a click.
 
     Raises:
-        InputError: There are no rows or no clicks, or all clicked candidates have the same
-            features, so that nothing can be learnt about others.
+        InputError: There are no rows, no clicks, or the same candidate was clicked every time:
+            then nothing tells what another one would have done.
     """
     if not len(rows):
         raise InputError("dataset: expected rows to train from, got none")
-    clicked = np.flatnonzero(rows.clicked >= 0)
+    position = rows.clicked_candidate()
+    clicked = np.flatnonzero(position >= 0)
     if not len(clicked):
         raise InputError("dataset: expected rows with a click, got none")
-    features = rows.clicked_features(clicked)
+    features = rows.candidates[clicked, position[clicked]]
     if (features == features[0]).all():
-        raise InputError(no_variation_message(features[0]))
+        raise InputError(constant(features[0]))
     return features
 
 
-def no_variation_message(features: NDArray[np.floating]) -> str:
-    """The error where all clicked candidates have the same features (D,)."""
+def constant(features: NDArray[np.floating]) -> str:
+    """What is wrong where all clicked candidates have the same features (D,)."""
     got = ", ".join(f"{value:g}" for value in features)
     return (
         f"candidates: expected clicked candidates that vary, got ({got}) every time; log a random "

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slateflow.environments import preset
+from slateflow.environments import preset, world_of
 from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
 from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
@@ -193,3 +193,13 @@ def test_a_catalogue_beside_the_logs_has_to_be_the_worlds(dataset, tmp_path):
 def test_worlds_with_fresh_candidates_have_no_catalogue():
     assert Catalogue.of_world(preset("modified-lts-20-2")) is None
     assert Catalogue.of_world(preset("interest-exploration")) is None
+
+
+def test_a_world_whose_record_lacks_its_catalogue_is_named(monkeypatch):
+    spec = preset("interest-evolution")
+    without = replace(world_of(spec), catalogue=None)
+    monkeypatch.setattr("slateflow.trajectories.catalogue.world_of", lambda spec: without)
+    with pytest.raises(
+        InputError, match="interest-evolution: expected features of 20 items, got 0"
+    ):
+        Catalogue.of_world(spec)
