@@ -203,3 +203,35 @@ def test_a_world_whose_record_lacks_its_catalogue_is_named(monkeypatch):
         InputError, match="interest-evolution: expected features of 20 items, got 0"
     ):
         Catalogue.of_world(spec)
+
+
+def test_rllibs_json_with_features_gives_the_items_back(dataset, tmp_path, monkeypatch):
+    rows = dataset.read()
+    vectors = np.concatenate(
+        [rows.user, np.eye(10)[rows.candidates].reshape(len(rows), 40)], axis=1
+    )
+    batch = {
+        "type": "SampleBatch",
+        "eps_id": rows.episode.tolist(),
+        "t": rows.step.tolist(),
+        "obs": vectors.tolist(),
+        "actions": rows.slate.tolist(),
+        "rewards": rows.reward.tolist(),
+        "action_prob": rows.propensity.tolist(),
+        "clicked": rows.clicked.tolist(),
+        **{name: values.tolist() for name, values in rows.responses.items()},
+        "terminateds": rows.terminated.tolist(),
+        "truncateds": rows.truncated.tolist(),
+    }
+    source = tmp_path / "logs.json"
+    source.write_text(json.dumps(batch))
+    monkeypatch.setattr(
+        "slateflow.trajectories.exchange.importing.preset", lambda name: dataset.spec
+    )
+    read = import_logs(source, "mine", Folder(str(tmp_path)), "interest-evolution").read()
+    for name, values in rows.columns().items():
+        np.testing.assert_array_equal(read.columns()[name], values, err_msg=name)
+    batch["obs"][1][-1] = 0.25
+    source.write_text(json.dumps(batch))
+    with pytest.raises(InputError, match=r"logs\.json, line 1: episode 0, step 1: candidates: exp"):
+        import_logs(source, "other", Folder(str(tmp_path)), "interest-evolution")
