@@ -80,15 +80,15 @@ def read_parquet(path: Path, spec: EnvironmentSpec, at_once: int) -> Iterator[Tr
     catalogue = Catalogue.of_world(spec)
     with _reading(path):
         names = pq.read_schema(path).names
-        items = catalogue is not None and "candidates" not in names
-        wanted = arrow_schema(spec, items)
+        by_item = catalogue is not None and "candidates" not in names
+        wanted = arrow_schema(spec, by_item)
         _check_names(names, wanted.names, path)
-        if items:
+        if catalogue is not None:
             _check_catalogue(path, catalogue)
         file = pq.ParquetFile(path, page_checksum_verification=True)
         for batch in file.iter_batches(at_once, columns=wanted.names):
-            rows = from_table(_cast(batch, wanted, path), spec, catalogue if items else None)
-            if catalogue is not None and not items:
+            rows = from_table(_cast(batch, wanted, path), spec, catalogue if by_item else None)
+            if catalogue is not None and not by_item:
                 rows = in_catalogue(rows, catalogue, str(path))
             yield rows
 
@@ -111,18 +111,17 @@ def in_catalogue(rows: Trajectories, catalogue: Catalogue, where: str) -> Trajec
     return dataclasses.replace(rows, candidates=items, catalogue=catalogue)
 
 
-def _check_catalogue(path: Path, catalogue: Catalogue | None) -> None:
-    """Refuse items of another catalogue, which would lie beside the file or its partition."""
+def _check_catalogue(path: Path, catalogue: Catalogue) -> None:
+    """Refuse items of another catalogue, which lies beside the file or beside its partition."""
     for folder in (path.parent, path.parent.parent):
         file = folder / CATALOGUE
         if file.is_file():
             found = Catalogue.from_bytes(file.read_bytes(), str(file))
-            if catalogue is None or found.digest != catalogue.digest:
+            if found.digest != catalogue.digest:
                 raise InputError(
-                    f"{file}: expected the {len(catalogue or [])} items of the world, got "
-                    f"{len(found)} others; choose the world with --environment"
+                    f"{file}: expected the {len(catalogue)} items of the world, got {len(found)} "
+                    "others; choose the world with --environment"
                 )
-            return
 
 
 def _check_names(names: list[str], wanted: list[str], path: Path) -> None:
