@@ -325,8 +325,8 @@ def test_memory_and_time_grow_as_they_should(tmp_path, show):
 def test_two_cores(tmp_path, show):
     """Two processes on two cores against one on one, start-up included.
 
-    By the clock says something only where both cores are free. By the processor is what there
-    would be of it if they were: the seconds of one process against half of those of two.
+    The ratio by the clock holds only where both cores are free. The ratio by the processor is the
+    one to expect there: the seconds of one process against half of those of two.
     """
     steps, found = 20_000_000, {}
     for workers in (1, 2):
