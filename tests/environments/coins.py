@@ -41,7 +41,7 @@ class BatchedCoins(BatchedEnvironment[CoinsSpec]):
     _of_users = ()
     _of_documents = ("_candidates",)
 
-    def _welcome(self, lanes: Lanes) -> None:
+    def _start_users(self, lanes: Lanes) -> None:
         pass
 
     def _draw_candidates(self) -> None:

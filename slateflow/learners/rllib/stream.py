@@ -130,7 +130,7 @@ class StreamIterator:
         if not unscaled:
             raise InputError("dataset: expected rows to train from, got none")
         every = -(-sum(part.dataset.rows for part in unscaled) // SCALING_ROWS)
-        asked = Trajectories.joined([part.rows() for part in unscaled[::every]])
+        asked = Trajectories.from_parts([part.rows() for part in unscaled[::every]])
         check_variation(asked)
         scale = RewardScale.from_rows(asked)
         return [dataclasses.replace(part, scale=scale) for part in unscaled]
