@@ -76,7 +76,7 @@ def run_with_ray_tune(
 
 
 def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Train and judge; runs in a process of Ray."""
+    """Train and evaluate; runs in a process of Ray."""
     job: Job = parameters["job"]
     os.environ.pop("RAY_ADDRESS", None)  # a trial is one of the cluster's tasks, and makes none
     number, settings = parameters["trial"]["number"], parameters["trial"]["settings"]

@@ -20,7 +20,7 @@ class Trial:
         settings: What it differs in from the learner's defaults.
         value: Expected return on the held-out episodes; None where there is none.
         train_seconds: Wall-clock seconds of the training.
-        error: Why there is no value: the training was refused, or the logs cannot judge it.
+        error: Why there is no value: the training was refused, or the logs cannot evaluate it.
     """
 
     number: int
@@ -36,10 +36,10 @@ def best_trial(trials: list[Trial]) -> Trial:
     Raises:
         InputError: No trial has a value.
     """
-    judged = [trial for trial in trials if trial.value is not None]
-    if not judged:
+    evaluated = [trial for trial in trials if trial.value is not None]
+    if not evaluated:
         raise InputError(trials[0].error)
-    return max(judged, key=lambda trial: (trial.value, -trial.number))
+    return max(evaluated, key=lambda trial: (trial.value, -trial.number))
 
 
 def drop_impossible_value(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
