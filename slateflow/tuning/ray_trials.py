@@ -29,7 +29,7 @@ MAX_FAILURES = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials of a study have in common; see `tuning.run_trials`."""
+    """Arguments that all trials of a study share; see `tuning.run_trials`."""
 
     dataset: str
     training: str
