@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,8 @@ from prefect import task
 
 from slateflow.environments import EnvironmentSpec, optimal_return
 from slateflow.errors import InputError
-from slateflow.evaluation import Verdict, episode_returns, judge, standard_error
-from slateflow.evaluation.recsim_check import agreement, reference_returns
+from slateflow.evaluation import Verdict, decide_winner, episode_returns, standard_error
+from slateflow.evaluation.recsim_check import agreement, recsim_returns
 from slateflow.policies import AnyScorer, Policy, RandomPolicy, ScoringPolicy
 from tasks.reports.documents import (
     BaselineReport,
@@ -66,7 +65,7 @@ def take_verdict(
     if champion is not None:
         version, run_id = champion
         champion_returns = play("champion", _policy(load_scorer(client, run_id), spec))
-    verdict = judge(baseline, returns, optimal_return(spec), champion_returns)
+    verdict = decide_winner(baseline, returns, optimal_return(spec), champion_returns)
     report = _report(verdict, models)
     if champion is not None and champion_returns is not None:
         report.champion = ChampionReport(
@@ -85,10 +84,16 @@ def check_reference(
     """Play a candidate in RecSim's own code, and compare with `compared` batched episodes."""
     policy = _policy(load_scorer(mlflow_client(), candidate.run_id), spec)
     progress = stage(f"RecSim plays {candidate.learner}")
-    reference = reference_returns(spec, policy, episodes, seed, progress)
-    found = agreement(episode_returns(spec, policy, compared, seed), reference)
+    recsim = recsim_returns(spec, policy, episodes, seed, progress)
+    found = agreement(episode_returns(spec, policy, compared, seed), recsim)
     return ReferenceReport(
-        learner=candidate.learner, deviation=found.deviation, **dataclasses.asdict(found)
+        learner=candidate.learner,
+        batched=found.batched,
+        batched_sem=found.batched_sem,
+        reference=found.recsim,
+        reference_sem=found.recsim_sem,
+        episodes=found.episodes,
+        deviation=found.deviation,
     )
 
 
@@ -130,7 +135,7 @@ def _report(verdict: Verdict, models: list[ModelReference]) -> VerdictReport:
                 uplift=candidate.over_baseline.uplift,
                 ci=candidate.over_baseline.ci,
                 p_value=candidate.over_baseline.p_value,
-                normalised=candidate.normalised,
+                normalised=candidate.score,
                 train_seconds=by_learner[candidate.learner].train_seconds,
                 live_steps=by_learner[candidate.learner].live_steps,
                 winner=candidate.winner,

@@ -18,7 +18,7 @@ from scipy import linalg
 
 from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
-from slateflow.learners.config import LearnerConfig, Positive, Progress, Trained
+from slateflow.learners.config import LearnerConfig, NonNegative, Progress, Trained
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer, Slates, top_slates
 from slateflow.ray_cluster import cluster_address, connected, map_tasks
@@ -42,7 +42,7 @@ class LinUCBConfig(LearnerConfig):
     user_chooses: ClassVar[bool | None] = None
     search_space: ClassVar[Space] = {"ridge": _RIDGE}
 
-    ridge: Positive = 1.0
+    ridge: NonNegative = 1.0
     """Precision of the prior on the weights."""
 
     def train(
@@ -62,9 +62,9 @@ class LinTSConfig(LearnerConfig):
     user_chooses: ClassVar[bool | None] = None
     search_space: ClassVar[Space] = {"ridge": _RIDGE, "exploration": Range(1e-2, 2.0, log=True)}
 
-    ridge: Positive = 1.0
+    ridge: NonNegative = 1.0
     """Precision of the prior on the weights."""
-    exploration: Positive = 1.0
+    exploration: NonNegative = 1.0
     """Factor on the posterior's standard deviation."""
 
     def train(
@@ -85,7 +85,7 @@ def _posterior(dataset: Dataset, ridge: float) -> LinearPosterior:
 
 @dataclass(frozen=True)
 class LinearStatistics:
-    """What a linear regression needs to know of any number of rows.
+    """Sufficient statistics of a linear regression over any number of rows.
 
     Attributes:
         gram: (P, P) sum of the outer products of the features.
@@ -109,7 +109,7 @@ class LinearStatistics:
 
     @classmethod
     def none(cls, features: int) -> LinearStatistics:
-        """Those of no rows at all."""
+        """Make the statistics of no rows."""
         return cls(np.zeros((features, features)), np.zeros(features), 0.0, 0)
 
     def save(self, path: str | Path) -> None:
@@ -197,9 +197,9 @@ def _singular(precision: Array) -> bool:
 
 
 def dataset_statistics(dataset: Dataset) -> LinearStatistics:
-    """One pass over the Parquet, one part in memory at a time.
+    """Pass once over the Parquet, one part in memory at a time.
 
-    Where there is a Ray cluster, its processors take a part each, and what they say of it is added
+    Where there is a Ray cluster, its processors take a part each, and their statistics are added
     up here, in the order of the parts.
     """
     address = cluster_address()
@@ -315,7 +315,10 @@ class LinearBandit(ABC):
 
 
 class LinUCB(LinearBandit):
-    """Mean plus confidence bound, x·θ + α √(xᵀ A⁻¹ x) (Li et al. 2010, algorithm 1)."""
+    """Mean plus confidence bound, x·θ + α σ √(xᵀ A⁻¹ x) (Li et al. 2010, algorithm 1).
+
+    α is `exploration`, and σ the noise of the rewards, which the paper bounds by 1.
+    """
 
     def _scores(self, features: Array, rng: np.random.Generator) -> Array:
         del rng  # deterministic
@@ -326,7 +329,10 @@ class LinUCB(LinearBandit):
 
 
 class LinTS(LinearBandit):
-    """Weights drawn anew for every user from N(θ, v² A⁻¹) (Agrawal and Goyal 2013)."""
+    """Weights drawn anew for every user from N(θ, (v σ)² A⁻¹) (Agrawal and Goyal 2013).
+
+    v is `exploration`, and σ the noise of the rewards.
+    """
 
     def _scores(self, features: Array, rng: np.random.Generator) -> Array:
         weights = self.posterior().draw(rng, self.exploration, len(features))  # (B, P)

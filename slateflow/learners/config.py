@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from pydantic import Field
 
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]  # finished and all iterations
 # Bounds that settings share
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -62,7 +62,8 @@ class LearnerConfig:
         user_chooses: Whether it is made for users who choose from the slate (True), who click the
             first place (False), or both (None).
         on_rllib: Whether Ray and torch are imported when it trains.
-        search_space: What a study draws of its settings; empty where held-out logs cannot judge it.
+        search_space: Ranges from which a study draws settings; empty where held-out logs cannot
+            evaluate it.
         revision: Number to raise where the same settings give other weights than before: runs of
             an earlier revision are not found again.
     """
@@ -151,8 +152,9 @@ class Setting:
     """A setting of a learner, for the command line and for documentation."""
 
     name: str
+    type: str  # "int", "float" or "str"
     default: Any
-    bounds: str  # such as "at least 1"; empty without any
+    bounds: str  # such as "at least 1" or "'optimal' or 'greedy'"; empty without any
     meaning: str
 
 
@@ -163,14 +165,23 @@ def settings_of(config: type[LearnerConfig]) -> tuple[Setting, ...]:
         meanings |= _docstrings(kind)
     found = []
     for field in dataclasses.fields(config):
-        bounds = config.__pydantic_fields__[field.name].metadata  # type: ignore[attr-defined]
+        checked = config.__pydantic_fields__[field.name]  # type: ignore[attr-defined]
+        choices = get_args(checked.annotation)  # of a Literal
         words = {"Ge": "at least", "Gt": "more than", "Le": "at most", "Lt": "less than"}
-        text = ", ".join(
+        bounds = [
             f"{words[type(bound).__name__]} {getattr(bound, type(bound).__name__.lower()):g}"
-            for bound in bounds
+            for bound in checked.metadata
             if type(bound).__name__ in words
+        ]
+        found.append(
+            Setting(
+                name=field.name,
+                type=(type(choices[0]) if choices else checked.annotation).__name__,
+                default=field.default,
+                bounds=" or ".join(map(repr, choices)) if choices else ", ".join(bounds),
+                meaning=meanings.get(field.name, ""),
+            )
         )
-        found.append(Setting(field.name, field.default, text, meanings.get(field.name, "")))
     return tuple(found)
 
 

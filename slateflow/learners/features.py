@@ -60,7 +60,8 @@ def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:
     """Whether a row is the last of its episode; (R,).
 
     Raises:
-        InputError: The flags do not say so. Values would then flow from one user to the next.
+        InputError: The flags differ from the episodes of the rows. Values would then flow from one
+            user to the next.
     """
     ends = rows.terminated | rows.truncated
     wrong = np.flatnonzero(ends != rows.last)

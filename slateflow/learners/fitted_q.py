@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.backward_stages import backward_stages
-from slateflow.learners.config import Count, LearnerConfig, Positive, Progress, Trained
+from slateflow.learners.config import Count, LearnerConfig, NonNegative, Progress, Trained
 from slateflow.learners.features import FeatureMoments, blocks, centred_rewards, episode_ends
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer
@@ -46,7 +46,7 @@ class FittedQConfig(LearnerConfig):
     """Steps back from the end for which a Q-function of their own is fitted."""
     degree: Count = 3
     """Degree of the polynomial in user and candidate."""
-    ridge: Positive = 1e-9
+    ridge: NonNegative = 1e-9
     """Precision of the prior on the weights, for each row."""
 
     def train(

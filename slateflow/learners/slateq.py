@@ -19,7 +19,7 @@ from slateflow.learners.config import (
     Count,
     CountOrZero,
     LearnerConfig,
-    Positive,
+    NonNegative,
     Progress,
     Trained,
 )
@@ -56,9 +56,9 @@ class SlateQConfig(LearnerConfig):
 
     iterations: Count = 10
     """Most policy iterations."""
-    tolerance: Positive = 1e-4
+    tolerance: NonNegative = 1e-4
     """Relative change of the values at which the iteration ends."""
-    ridge: Positive = 0.1
+    ridge: NonNegative = 0.1
     """Precision of the prior on the weights."""
     classes: CountOrZero = 0
     """Latent classes of users in the choice model; 0 takes as many as held-out clicks ask for."""

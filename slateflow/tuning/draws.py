@@ -10,7 +10,7 @@ from slateflow.learners.search_space import Settings
 
 
 def tunable_learners() -> list[str]:
-    """The learners that held-out logs can estimator."""
+    """The learners that held-out logs can evaluate."""
     return [name for name, config in LEARNERS.items() if config.search_space]
 
 

@@ -29,7 +29,7 @@ MAX_FAILURES = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials of a study have in common; see `tuning.run_trials`."""
+    """Arguments that all trials of a study share; see `tuning.run_trials`."""
 
     dataset: str
     training: str
@@ -76,7 +76,7 @@ def run_with_ray_tune(
 
 
 def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Train and judge; runs in a process of Ray."""
+    """Train and evaluate; runs in a process of Ray."""
     job: Job = parameters["job"]
     os.environ.pop("RAY_ADDRESS", None)  # a trial is one of the cluster's tasks, and makes none
     number, settings = parameters["trial"]["number"], parameters["trial"]["settings"]

@@ -1,8 +1,7 @@
 """A study of a learner's settings: trials, and the choice among them by held-out logs.
 
-Every trial trains on four fifths of the episodes, and the values of its policy on the others say
-what it is worth (`evaluation.off_policy`, and `evaluation.slate_value` where users choose). The
-simulator has no say: its episodes are for the verdict.
+Every trial trains on four fifths of the episodes, and its policy is valued on the others
+(`evaluation.off_policy`). The simulator is not asked: its episodes are for the verdict.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from slateflow.trajectories import Dataset
 from slateflow.tuning.trial import Trial
 
 _QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a heading however quiet it is told to be
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a heading even at verbosity 0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C interrupts, as it does elsewhere
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -24,7 +24,7 @@ HELD_OUT = 5
 
 @dataclass(frozen=True)
 class Choices:
-    """What users chose from, grouped by episode: a session is by one user.
+    """Shown items and clicks, grouped by episode: a session has a single user.
 
     Attributes:
         shown: (R, K, P) features of the shown items.

@@ -30,7 +30,7 @@ BLOCK_ROWS = 20_000
 
 @dataclass(frozen=True)
 class Sessions:
-    """Logged steps, with what they say of the session so far.
+    """Logged steps, with sums over the session so far.
 
     Attributes:
         rows: The steps, R of them.
@@ -38,7 +38,7 @@ class Sessions:
         ends: (R,) whether the row is its episode's last.
         past: (R, H) sums over the earlier steps of the session: steps, clicks, rewards and
             responses that are quantities. They shift the values of all items of a step alike, so
-            that no policy needs them, but they tell how much of a session is left.
+            no policy depends on them, but they predict how much of a session is left.
     """
 
     rows: Trajectories

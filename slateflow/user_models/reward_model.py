@@ -1,6 +1,6 @@
 """Expected rewards, fitted to the logs: rewards without their noise.
 
-The noise of a reward says nothing of a policy, but values carry it from step to step. So the
+The noise of a reward does not depend on the policy, but values carry it from step to step. So the
 expectation takes the reward's place, regressed on a polynomial of the user and the clicked
 candidate. Watch times are positive and skewed, and their logarithm is nearly linear in what drives
 them: where all rewards are positive the logarithm may be regressed instead, and its prediction
@@ -86,7 +86,7 @@ class RewardModel:
 
 @dataclass(frozen=True)
 class RewardScale:
-    """What puts a reward in the place of its expectation, and that on a scale of its own.
+    """Replaces rewards by their expectations, centred and divided by their deviation.
 
     Attributes:
         model: Of the rewards; None where they are taken as they are.
@@ -139,8 +139,7 @@ def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:
 def _best_kind(x: Array, reward: Array, session: NDArray[np.intp]) -> tuple[int, bool]:
     """Degree, and whether of the logarithm, by cross-validation over episodes.
 
-    The first, from the lowest degree on, that is no more than a standard error less likely than the
-    likeliest.
+    Choose the lowest degree whose log-likelihood is within a standard error of the best.
     """
     fold, (_, episode) = session % FOLDS, np.unique(session, return_inverse=True)
 

@@ -90,9 +90,15 @@ def test_configurations_cannot_be_changed():
 def test_every_setting_has_a_docstring_and_its_bounds():
     for config in LEARNERS.values():
         assert all(setting.meaning for setting in settings_of(config))
-    bounds = {one.name: (one.default, one.bounds) for one in settings_of(LEARNERS["iql"])}
-    assert bounds["updates"] == (2000, "at least 1")
-    assert bounds["expectile"] == (0.95, "at least 0, at most 1")
+    described = {
+        (name, setting.name): (setting.type, setting.default, setting.bounds)
+        for name in ("iql", "slateq")
+        for setting in settings_of(LEARNERS[name])
+    }
+    assert described["iql", "updates"] == ("int", 2000, "at least 1")
+    assert described["iql", "expectile"] == ("float", 0.95, "at least 0, at most 1")
+    choices = "'optimal' or 'greedy' or 'top-k'"
+    assert described["slateq", "construction"] == ("str", "optimal", choices)
 
 
 def test_listing_and_configuring_learners_is_light():

@@ -167,11 +167,19 @@ def test_fewer_rows_than_a_batch_are_enough(make_logs, name):
     assert all(np.isfinite(values).all() for values in arrays(scorer))
 
 
-def test_no_folder_is_left_in_ray_results(small_logs, tmp_path):
+@pytest.mark.parametrize(
+    "training",
+    [
+        'train(dataset, learner_config("bc", updates=50, batch_size=64))',
+        'train_live(dataset.spec, learner_config("ppo", users=4, live_steps=1000, batch_size=64))',
+    ],
+)
+def test_no_folder_is_left_in_ray_results(small_logs, tmp_path, training):
     code = f"""
-from slateflow.learners import learner_config, train
+from slateflow.learners import learner_config, train, train_live
 from slateflow.trajectories import Dataset
-train(Dataset.open({small_logs.path!r}), learner_config("bc", updates=50, batch_size=64))
+dataset = Dataset.open({small_logs.path!r})
+{training}
 """
     environment = {**os.environ, "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)

@@ -1,9 +1,9 @@
 """The return of a policy where users choose from the slate, estimated from held-out logs.
 
 The values of a policy, by the decomposition of SlateQ (`item_values`), with a choice model and
-weights of the held-out episodes' own: nothing here was seen by the training that is judged. Slates
-that no log has shown have a value then, because their items were shown beside others. Importance
-weights would need the very slate: of 720 that ten candidates make, deterministic logs show one.
+weights of the held-out episodes' own: the training that is evaluated saw none of them. Slates that
+no log has shown have a value then, because their items were shown beside others. Importance weights
+would need the very slate: of 720 that ten candidates make, deterministic logs show one.
 
 The sessions so far are those that the logs had, also where the policy would have had others.
 """
@@ -46,7 +46,7 @@ class SlateValue:
         least = ROWS_PER_WEIGHT * self.sessions.design.shape[1]
         if len(rows) < least:
             raise InputError(
-                f"dataset: expected {least:,} held-out steps or more, so that values can be told, "
+                f"dataset: expected {least:,} held-out steps or more, "
                 f"got {len(rows):,}; log more episodes"
             )
         choices = Choices.from_rows(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import Count, Positive
+from slateflow.learners.config import Count, NonNegative
 from slateflow.learners.rllib.network_config import NETWORK_SPACE, NetworkConfig
 from slateflow.learners.search_space import OneOf, Space
 from slateflow.validation import validated
@@ -28,7 +28,7 @@ class BCConfig(NetworkConfig):
     """Rows in a minibatch."""
     updates: Count = 800
     """Minibatch updates in all, rounded up to fifties."""
-    learning_rate: Positive = 1e-2
+    learning_rate: NonNegative = 1e-2
     """Step size of Adam at the start; it falls linearly to a hundredth of that."""
 
     def algorithm(self, training: dict[str, Any]) -> AlgorithmConfig:

@@ -51,7 +51,9 @@ class Checkpoint:
     folder: Path
 
     @classmethod
-    def of(cls, folder: Path, dataset: Dataset, config: LearnerConfig, seed: int) -> Checkpoint:
+    def for_training(
+        cls, folder: Path, dataset: Dataset, config: LearnerConfig, seed: int
+    ) -> Checkpoint:
         """The one of this training; another dataset, setting or seed has another."""
         identity = [dataset.digest, config.learner, config.parameters(), seed]
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import Count, Positive, Progress, Trained
+from slateflow.learners.config import Count, NonNegative, Progress, Trained
 from slateflow.learners.rllib.network_config import NETWORK_SPACE
 from slateflow.learners.rllib.offline_q_config import OfflineQConfig
 from slateflow.learners.search_space import OneOf, Range, Space
@@ -41,12 +41,12 @@ class CQLConfig(OfflineQConfig):
     """Hidden layers."""
     updates: Count = 2000
     """Minibatch updates of each training, rounded up to fifties."""
-    learning_rate: Positive = 1e-2
+    learning_rate: NonNegative = 1e-2
     """Step size of Adam at the start; it falls linearly to a hundredth of that."""
     restarts: Count = 1
     """Trainings, of which held-out episodes choose; 1 trains once, on all episodes, which has been
     worth more than a choice among trainings on four fifths of them."""
-    conservatism: Positive = 0.001
+    conservatism: NonNegative = 0.001
     """Weight of the penalty on values of actions not taken; with 0 this is double DQN."""
 
     @property

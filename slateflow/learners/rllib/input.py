@@ -39,7 +39,7 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class InputOptions:
-    """What the input needs to know beside the path.
+    """Options of the input beside the path.
 
     Attributes:
         window: Steps-left is counted exactly only within this many steps of the end.
@@ -66,8 +66,8 @@ def train_columns(
         rows: Whole episodes.
         spec: Their world.
         window: See `InputOptions`.
-        scale: Of the rewards, told from other rows, too; by default what these say, which then
-            have to have something to say.
+        scale: Scale of the rewards, if it was fitted elsewhere; by default it is fitted to these
+            rows, which then have to vary.
     """
     if scale is None:
         check_variation(rows)

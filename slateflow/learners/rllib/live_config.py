@@ -5,7 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import Count, CountOrZero, LearnerConfig, Positive, Progress, Trained
+from slateflow.learners.config import (
+    Count,
+    CountOrZero,
+    LearnerConfig,
+    NonNegative,
+    Progress,
+    Trained,
+)
 from slateflow.validation import validated
 
 if TYPE_CHECKING:
@@ -45,9 +52,9 @@ class LiveConfig(LearnerConfig, ABC):
     """Hidden layers."""
     batch_size: Count = 512
     """Steps in a minibatch."""
-    learning_rate: Positive = 3e-3
+    learning_rate: NonNegative = 3e-3
     """Step size of Adam at the start; it falls linearly to a hundredth of that."""
-    max_grad_norm: Positive = 10.0
+    max_grad_norm: NonNegative = 10.0
     """Gradients are clipped to this norm."""
     num_learners: CountOrZero = 0
     """Processes of Ray that learn, each a share of every minibatch; 0 learns in this process."""

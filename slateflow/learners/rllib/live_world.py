@@ -72,8 +72,8 @@ class LiveWorld(gym.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
     Users of this world click the first place, so what fills the others makes no difference.
 
     Args:
-        config: `spec`, the world's parameters; `num_envs`, users in lockstep (B); `window`, steps
-            before the end from which on the number of steps left is told apart; `reward_mean` and
+        config: `spec`, the world's parameters; `num_envs`, users in lockstep (B); `window`,
+            steps before the end within which steps-left is counted exactly; `reward_mean` and
             `reward_scale`, by which rewards are centred and divided; `seed`.
 
     Attributes:

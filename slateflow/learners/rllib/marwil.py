@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import Positive, Share
+from slateflow.learners.config import NonNegative, Share
 from slateflow.learners.rllib.network_config import NETWORK_SPACE, NetworkConfig
 from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.validation import validated
@@ -27,7 +27,7 @@ class MARWILConfig(NetworkConfig):
 
     beta: Share = 1.0
     """Exponent of the advantage, at most 1 for RLlib; 0 is behaviour cloning."""
-    value_coefficient: Positive = 1.0
+    value_coefficient: NonNegative = 1.0
     """Weight of the value function's loss."""
 
     def algorithm(self, training: dict[str, Any]) -> AlgorithmConfig:

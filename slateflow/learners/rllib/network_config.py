@@ -6,7 +6,14 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import Count, CountOrZero, LearnerConfig, Positive, Progress, Trained
+from slateflow.learners.config import (
+    Count,
+    CountOrZero,
+    LearnerConfig,
+    NonNegative,
+    Progress,
+    Trained,
+)
 from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.validation import validated
 
@@ -50,9 +57,9 @@ class NetworkConfig(LearnerConfig, ABC):
     """Rows in a minibatch."""
     updates: Count = 600
     """Minibatch updates in all, rounded up to fifties."""
-    learning_rate: Positive = 3e-3
+    learning_rate: NonNegative = 3e-3
     """Step size of Adam at the start; it falls linearly to a hundredth of that."""
-    max_grad_norm: Positive = 10.0
+    max_grad_norm: NonNegative = 10.0
     """Gradients are clipped to this norm."""
     num_learners: CountOrZero = 0
     """Processes of Ray that learn, each a share of every minibatch; 0 learns in this process, and

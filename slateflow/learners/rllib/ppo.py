@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import Count, Positive, Share
+from slateflow.learners.config import Count, NonNegative, Share
 from slateflow.learners.rllib.live_config import LiveConfig
 from slateflow.validation import validated
 
@@ -27,7 +27,7 @@ class PPOConfig(LiveConfig):
     """Steps in a minibatch."""
     trace: Share = 0.8
     """λ of the advantage estimate (Schulman et al. 2016, eq. 16)."""
-    entropy: Positive = 0.01
+    entropy: NonNegative = 0.01
     """Weight of the entropy at the start; it falls linearly to 0."""
 
     def algorithm(self, sizes: dict[str, Any]) -> AlgorithmConfig:

@@ -1,8 +1,8 @@
-"""Several trainings of one learner, of which held-out logs choose.
+"""Several trainings of a learner, from which held-out logs choose the best.
 
-The same network on the same logs ends in policies of very different worth, as the seed has it. So
-it is trained a few times without every fifth episode, and on those episodes fitted-Q evaluation
-says which training to keep.
+The same network trained on the same logs gives policies of very different worth, depending on the
+seed. So it is trained a few times without every fifth episode, and the training is kept whose
+policy fitted-Q evaluation values most on those episodes.
 """
 
 from __future__ import annotations

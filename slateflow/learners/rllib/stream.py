@@ -7,8 +7,8 @@ within a buffer of rows. A part holds whole episodes, so returns and memories do
 Which of the two readers serves is a question of room. All rows are held where they take at most
 half of the memory that is free, four copies of the observation counted for each row: as read,
 joined, and as observation and next observation. The setting `max_rows_in_ram` of a learner puts a
-number of rows in the place of that. Rewards are scaled by what up to `SCALING_ROWS` of them say,
-in parts spread evenly over the dataset; in memory all of them are asked.
+number of rows in the place of that. The scale of the rewards is estimated from up to
+`SCALING_ROWS` rows, in parts spread evenly over the dataset; in memory it is that of all rows.
 """
 
 from __future__ import annotations

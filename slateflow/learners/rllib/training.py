@@ -63,7 +63,9 @@ def _train(
     start = time.perf_counter()
     algorithm = algorithm_config(dataset, config, seed).build_algo()
     try:
-        checkpoint = None if folder is None else Checkpoint.of(folder, dataset, config, seed)
+        checkpoint = (
+            None if folder is None else Checkpoint.for_training(folder, dataset, config, seed)
+        )
         done = TrainingProgress() if checkpoint is None else checkpoint.restore(algorithm)
         earlier, iterations = done.seconds, config.iterations
         while done.iterations < iterations:

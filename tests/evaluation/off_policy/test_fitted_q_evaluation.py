@@ -1,4 +1,4 @@
-"""Values from logs alone: a chain solved by hand, and the simulator as the judge of the judge."""
+"""Values from logs alone: a chain solved by hand, and the simulator beside it."""
 
 from __future__ import annotations
 

@@ -26,13 +26,13 @@ from tests.leaving import CLICK, LEAVE, leaving_sessions
 def test_sessions_by_hand(shown):
     """V = p (1 + (1 − l) V) + (1 − p) (1 − l₀) V of who always shows the same document."""
     spec = preset("interest-exploration", num_candidates=2, slate_size=1)
-    judge = SlateValue(leaving_sessions(), spec)
+    estimator = SlateValue(leaving_sessions(), spec)
     weights = np.zeros(4)
     weights[2 + shown] = 1.0  # after the constant and the quality
     click = CLICK[shown]
     stays = click * (1 - LEAVE[shown]) + (1 - click) * (1 - LEAVE[2])
     expected = click / (1 - stays)  # 1.9 of the one that is clicked more often, 5 of the other
-    assert judge.value(linear_scorer(weights, spec)) == pytest.approx(expected, rel=0.05)
+    assert estimator.value(linear_scorer(weights, spec)) == pytest.approx(expected, rel=0.05)
 
 
 def test_it_is_what_the_simulator_returns(tmp_path):
