@@ -58,7 +58,7 @@ def generate(
     Raises:
         InputError: The folder cannot be written to, or holds a dataset of another recipe.
     """
-    folder = data / recipe.name
+    folder = data / recipe.dataset_name
     if folder.exists(MANIFEST):
         return _reuse(recipe, Dataset.open(folder.url))
     with folder.claimed(json.dumps(recipe.to_dict(), sort_keys=True).encode()):
