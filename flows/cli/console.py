@@ -11,17 +11,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from slateflow.evaluation import PolicyBaseline
-from tasks.reports.documents import (
-    DatasetReference,
-    ModelReference,
-    PipelineReport,
-    ReferenceReport,
-    StudyReport,
-    VerdictReport,
-)
-from tasks.reports.report import judged, p_value, verdict_line
+from tasks.experiment import DatasetRef, ModelRef
+from tasks.reports.page import p_value
+from tasks.reports.report import Candidate, RecSimCheck, Report
+from tasks.reports.study import StudyReport
 from tasks.server.progress import listening
-from tasks.store.tracking import PROJECT, public, tracking_uri
+from tasks.store.tracking import PROJECT, redact_passwords, tracking_uri
 
 output = Console()
 errors = Console(stderr=True)
@@ -44,20 +39,12 @@ def progress(first: str) -> Iterator[None]:
             yield
 
 
-def show_report(report: PipelineReport) -> None:
+def show_report(report: Report) -> None:
     """The verdict's table, what was registered, and what to open next."""
-    dataset = report.dataset
+    dataset = report.experiment.dataset
     output.print(f"{dataset.path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
-    show_verdict(
-        VerdictReport(
-            baseline=report.baseline,
-            optimum=report.optimum,
-            champion=report.champion,
-            candidates=report.candidates,
-        ),
-        report.environment,
-    )
-    output.print(f"\n[bold]{verdict_line(report)}[/bold]")
+    show_verdict(report)
+    output.print(f"\n[bold]{report.summary}[/bold]")
     if report.registered is not None:
         registered = report.registered
         uri = f"models:/{registered.name}@{registered.alias}"
@@ -72,13 +59,13 @@ def open_hint() -> str:
         return uri
     if uri == f"sqlite:///{PROJECT}/mlflow/mlflow.db":
         uri = "sqlite:///mlflow/mlflow.db"
-    return f"uv run mlflow ui --backend-store-uri {public(uri)}"
+    return f"uv run mlflow ui --backend-store-uri {redact_passwords(uri)}"
 
 
-def show_verdict(verdict: VerdictReport, environment: str) -> None:
+def show_verdict(verdict: Report) -> None:
     """Candidates, baseline and optimum as a table."""
     table = Table(
-        title=f"{environment}, {verdict.baseline.episodes:,} episodes each",
+        title=f"{verdict.experiment.recipe}, {verdict.baseline.episodes:,} episodes each",
         box=SIMPLE_HEAD,
         collapse_padding=True,  # the table fits 80 columns
         pad_edge=False,
@@ -88,7 +75,9 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     if verdict.optimum is not None:
-        table.add_row("optimum", f"{verdict.optimum:.2f}", "", "", "1.000", "", "", style="dim")
+        table.add_row(
+            "optimum", f"{verdict.optimum.mean:.2f}", "", "", "1.000", "", "", style="dim"
+        )
     for candidate in verdict.candidates:
         low, high = candidate.ci
         table.add_row(
@@ -96,10 +85,10 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
             f"{candidate.mean:.2f} ± {candidate.sem:.2f}",
             f"{candidate.uplift:+.1f} \\[{low:+.1f}, {high:+.1f}]",
             p_value(candidate.p_value),
-            "" if candidate.normalised is None else f"{candidate.normalised:.3f}",
+            "" if candidate.score is None else f"{candidate.score:.3f}",
             f"{candidate.train_seconds:.1f}",
-            judged(candidate),
-            style="bold green" if candidate.winner else "",
+            candidate.verdict,
+            style="bold green" if candidate.verdict == "winner" else "",
         )
     champion = verdict.champion
     if champion is not None:
@@ -121,28 +110,40 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
         style="dim",
     )
     output.print(table)
-    if verdict.reference is not None:
-        _show_reference(verdict.reference, baseline.episodes)
+    for candidate in verdict.candidates[:1]:
+        _show_over_champion(candidate)
+    if verdict.recsim_check is not None:
+        _show_recsim_check(verdict.recsim_check, baseline.episodes)
     known = verdict.optimum is not None
     score = "score: random 0, optimum 1" if known else "no score: optimum unknown"
     output.print(f"uplift over random on the same users; p after Holm; {score}", style="dim")
 
 
-def _show_reference(found: ReferenceReport, compared: int) -> None:
+def _show_over_champion(best: Candidate) -> None:
+    """The uplift of the best candidate over the champion, where there is any."""
+    found = best.over_champion
+    if found is not None:
+        output.print(
+            f"{best.learner} over the champion: {found.uplift:+.2f} "
+            f"\\[{found.ci[0]:+.2f}, {found.ci[1]:+.2f}]"
+        )
+
+
+def _show_recsim_check(found: RecSimCheck, compared: int) -> None:
     """Both simulators on the best candidate."""
     output.print(
-        f"{found.learner} in RecSim's own code {found.reference:.2f} ± {found.reference_sem:.2f} "
+        f"{found.learner} in RecSim's own code {found.recsim:.2f} ± {found.recsim_sem:.2f} "
         f"({found.episodes:,} episodes),\nbatched {found.batched:.2f} ± {found.batched_sem:.2f} "
         f"({compared:,} episodes): {found.deviation:+.1f} s.e.m. apart"
     )
 
 
-def show_dataset(dataset: DatasetReference) -> None:
+def show_dataset(dataset: DatasetRef) -> None:
     """Where a dataset is and what identifies it."""
     output.print(f"{dataset.path}: {dataset.rows:,} rows\n{dataset.digest}", soft_wrap=True)
 
 
-def show_models(models: list[ModelReference]) -> None:
+def show_models(models: list[ModelRef]) -> None:
     """Trained models and the runs that hold them."""
     table = Table("learner", "train s", "MLflow run", box=SIMPLE_HEAD)
     for model in models:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import signal
@@ -11,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -20,13 +20,13 @@ from flows.services.processes import (
     Service,
     adopt_orphans,
     alive,
-    answers,
     descendants,
     end_all,
     end_family,
     reap_orphans,
     require_database,
     require_free,
+    responds,
     wait_for,
 )
 from slateflow.errors import InputError
@@ -40,23 +40,27 @@ _SECONDS_BEFORE_ANOTHER_START = 5.0
 _GUARD_SECONDS = 60.0  # a guard may have to end three services by force
 
 
-def add_up(add: Callable[..., Any]) -> None:
-    """Add it to the command line."""
-    up = add("up", _up, "Prefect and MLflow servers, a worker and the deployments, until Ctrl-C")
-    up.add_argument("--prefect-port", metavar="PORT", type=int, default=4200, help="default 4200")
-    up.add_argument("--mlflow-port", metavar="PORT", type=int, default=5000, help="default 5000")
-    up.add_argument(
-        "--folder",
-        metavar="DIR",
-        help="folder of both stores; default those that `slateflow run` uses without servers",
-    )
-    databases = (("prefect", "postgresql+asyncpg://…"), ("mlflow", "postgresql+psycopg://…"))
-    for (server, example), variable in zip(databases, _DATABASES, strict=True):
-        text = f"such as {example}; with a password rather in {variable}"
-        up.add_argument(f"--{server}-database", metavar="URL", help=text)
+@dataclass(frozen=True)
+class UpOptions:
+    """Options of `slateflow up`.
+
+    Attributes:
+        prefect_port: Port of Prefect's server.
+        mlflow_port: Port of MLflow's server.
+        folder: Folder of both stores; None for those that `slateflow run` uses without servers.
+        prefect_database: Address of Prefect's database.
+        mlflow_database: Address of MLflow's database.
+    """
+
+    prefect_port: int = 4200
+    mlflow_port: int = 5000
+    folder: str | None = None
+    prefect_database: str | None = None
+    mlflow_database: str | None = None
 
 
-def _up(options: argparse.Namespace) -> None:
+def up(options: UpOptions) -> None:
+    """Run both servers, a worker and the deployments until a signal comes."""
     folder = Path(options.folder or PROJECT / ".slateflow").resolve()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts jobs with SIGINT ignored
         signal.signal(number, _interrupt)
@@ -88,7 +92,7 @@ def _up(options: argparse.Namespace) -> None:
             guard.dismiss()
 
 
-def _check_addresses(options: argparse.Namespace) -> None:
+def _check_addresses(options: UpOptions) -> None:
     """Refuse ports that cannot be had, and databases that nobody serves, before anything starts."""
     require_free(options.prefect_port, "Prefect", "--prefect-port")
     require_free(options.mlflow_port, "MLflow", "--mlflow-port")
@@ -152,7 +156,7 @@ def _is_alive(holder: str) -> bool:
     return len(words) > 1 and words[1].isdigit() and alive(int(words[1]))
 
 
-def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
+def _services(options: UpOptions, folder: Path) -> list[Service]:
     """Prefect's server, MLflow's, and the worker.
 
     Databases' addresses may hold passwords: each is only in the environment of its own server.
@@ -194,7 +198,7 @@ def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
         service(
             "prefect",
             ["prefect", "server", "start", *at, str(options.prefect_port)],
-            lambda: answers(f"{prefect}/api/health"),
+            lambda: responds(f"{prefect}/api/health"),
             **{by_prefect: options.prefect_database or os.environ.get(by_prefect)},
         ),
         service(
@@ -203,7 +207,7 @@ def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
                 *("mlflow", "server", *at, str(options.mlflow_port), "--workers", "1"),
                 *("--artifacts-destination", str(store / "artifacts")),
             ],
-            lambda: answers(f"{mlflow}/health"),
+            lambda: responds(f"{mlflow}/health"),
             **{
                 by_mlflow: options.mlflow_database
                 or os.environ.get(by_mlflow, f"sqlite:///{store}/mlflow.db")

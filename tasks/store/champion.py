@@ -1,22 +1,26 @@
-"""The aliases of a registered model: `champion`, and `previous`, the one before it."""
+"""The aliases of a registered model: `champion`, and `previous`, the version before it."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from tasks.store.tracking import tracking_uri
+from tasks.store.tracking import model_name, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CHAMPION, PREVIOUS = "champion", "previous"
+SPEC = "spec"
+"""Tag of a version: the world in which its verdict was taken."""
 
 
 def lock_folder() -> Path:
@@ -64,8 +68,35 @@ def aliased(client: MlflowClient, name: str, alias: str) -> int | None:
         raise
 
 
+def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec) -> None:
+    """Refuse a world that is not the one in which the recipe's champion was judged.
+
+    Raises:
+        InputError: The recipe's environment or parameters changed since.
+    """
+    name = model_name(recipe)
+    champion = aliased(client, name, CHAMPION)
+    if champion is None:
+        return
+    judged = client.get_model_version(name, str(champion)).tags.get(SPEC)
+    wanted = spec.to_dict()
+    if judged is None or json.loads(judged) == wanted:
+        return
+    before = json.loads(judged)
+    changed = [
+        f"{key} {wanted.get(key)!r} instead of {before.get(key)!r}"
+        for key in {**before, **wanted}
+        if before.get(key) != wanted.get(key)
+    ]
+    raise InputError(
+        f"{recipe}: expected the world in which its champion, version {champion} of {name}, was "
+        f"judged, got {', '.join(changed)}; rename the recipe, roll back to a version of this "
+        "world, or delete the registered model"
+    )
+
+
 def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:
-    """Make the version the champion, if `reigning` is it still; call it with the lock held.
+    """Make the version the champion if `reigning` still is; call it with the lock held.
 
     Setting `champion` is the commit point and comes last.
 
@@ -85,7 +116,7 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
     """Put `previous` back; the champion becomes `previous`, so a second call undoes the first.
 
     Returns:
-        The champion now, and the one before.
+        The new champion and the former.
 
     Raises:
         InputError: There is no such model, or nothing to go back to.
