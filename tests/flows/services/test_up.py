@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.services.processes import alive, answers, descendants
+from flows.services.processes import alive, descendants, responds
 from tests.browser.pages import open_page, table_rows
 from tests.postgres import postgres
 from tests.servers import BIN, free_port
@@ -52,8 +52,8 @@ def ended(client, run_id):
 
 
 def test_both_servers_answer_and_it_says_what_runs_when(up):
-    assert answers(f"{up.api}/health")
-    assert answers(f"{up.mlflow}/health")
+    assert responds(f"{up.api}/health")
+    assert responds(f"{up.mlflow}/health")
     assert f"Prefect   {up.ui}" in up.lines
     assert f"MLflow    {up.mlflow}" in up.lines
     assert f"{'0 3 * * * UTC':28s} pipeline/nightly-modified-lts-20-2" in up.lines
@@ -238,13 +238,13 @@ def test_killed_it_leaves_no_process_and_the_next_one_takes_its_place(up):
         }
         with running_up(up.folder, **databases) as second:
             assert [pid for pid in family if alive(pid)] == []
-            assert not answers(f"{up.api}/health")
+            assert not responds(f"{up.api}/health")
             check_postgres(second, cluster)
             family = descendants(second.process.pid)
             second.process.send_signal(signal.SIGINT)
             assert second.process.wait(timeout=120) == 0
             assert [pid for pid in family if alive(pid)] == []
-            assert not answers(f"{second.api}/health")
+            assert not responds(f"{second.api}/health")
 
 
 def check_postgres(up: Up, cluster) -> None:
