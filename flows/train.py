@@ -9,6 +9,7 @@ from flows.parameters import Learners, PublishedExperiment, Settings
 from slateflow.learners import learners_for
 from tasks.experiment import ModelRef
 from tasks.generate import verify_dataset
+from tasks.register import check_champion
 from tasks.server.lineage import training_finished
 from tasks.server.orphans import record_process
 from tasks.train import train_learner
@@ -22,13 +23,14 @@ def _run_name() -> str:
 def train(
     experiment: PublishedExperiment, learners: Learners = None, settings: Settings = None
 ) -> list[ModelRef]:
-    """Verify the dataset, then train each learner that has not been trained on it.
+    """Verify the dataset, then train each learner that has not been trained on it yet.
 
     Args:
         experiment: Name of a recipe whose dataset is published; or the experiment of an event.
         learners: Learners to train; default those that are made for the world.
         settings: Settings by learner, for those that differ from the defaults.
     """
+    check_champion(experiment.recipe, experiment.spec)
     verify_dataset(experiment)
     chosen = settings or {}
     names = learners or learners_for(experiment.spec)
