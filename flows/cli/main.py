@@ -5,6 +5,7 @@ A command's module is imported when the command is called, so that `--help` answ
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -99,6 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(_explain(error), BAD_INPUT)
     except BaseException as error:
         if _was_interrupted(error):
+            # Prefect would complain that it cannot send its logs to a server that has ended, too
+            logging.raiseExceptions = False
             return _complain("interrupted; the same command continues where it stopped", FAILED)
         if not isinstance(error, Exception):
             raise

@@ -31,7 +31,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import AwaitingRetry
 
 from slateflow.trajectories import MANIFEST, Dataset, Folder, generate
-from tasks.generate import find_recipe
+from tasks.experiment import find_recipe
 from tests.up import Up, kill, running_up, wait_until
 
 ENVIRONMENT = "modified-lts-10-1"
