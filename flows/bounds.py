@@ -1,6 +1,6 @@
 """Bounds of the numbers that flows and the command line take.
 
-They stand apart from the flows' parameters because those import Prefect, and `--help` must not.
+Separate from the flows' parameters, which import Prefect, for `--help` must not.
 """
 
 from __future__ import annotations

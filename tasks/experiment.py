@@ -1,4 +1,4 @@
-"""What travels from step to step: a recipe's experiment, and references to datasets and models."""
+"""An experiment and its references to datasets and models, which travel from step to step."""
 
 from __future__ import annotations
 

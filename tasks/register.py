@@ -119,7 +119,7 @@ def _log_model(client: MlflowClient, run_id: str, weights: AnyScorer, example: p
 
     # Of an `Array` MLflow checks every element of every row, which costs many times the scoring;
     # of a number its server takes the whole part. The recommender checks all of them itself, in
-    # whole columns, and says which row does not fit.
+    # whole columns, and names the row that does not fit.
     unchecked = AnyType()
     signature = ModelSignature(
         inputs=Schema(
@@ -157,7 +157,7 @@ def _log_model(client: MlflowClient, run_id: str, weights: AnyScorer, example: p
 
 
 def _registered_before(client: MlflowClient, name: str, run_id: str) -> str | None:
-    """The version that was made of this run, if there is one."""
+    """The version of this run; None where it was not registered."""
     found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
     return max((str(version.version) for version in found), key=int, default=None)
 

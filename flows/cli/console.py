@@ -1,4 +1,4 @@
-"""What the command line shows: progress on standard error, tables on standard output."""
+"""Output of the command line: progress on standard error, tables on standard output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ errors = Console(stderr=True)
 
 @contextmanager
 def progress(first: str) -> Iterator[None]:
-    """Show every stage that tasks report as a bar; `first` is shown until one does."""
+    """Show stages of tasks as bars; `first` is shown until a stage begins."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as bars:
         stages: dict[str, TaskID] = {first: bars.add_task(first, total=None)}

@@ -1,4 +1,4 @@
-"""Commands that list what there is: environments, learners, and what simple policies earn."""
+"""The commands that list environments, learners, and the returns of simple policies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flows.cli.options import DEFAULT_RECIPE, JSON, number, print_json
 
 def baseline_command(
     name: Annotated[
-        str, Parameter(help="Preset, or a recipe, whose policies are then played, too.")
+        str, Parameter(help="Preset, or a recipe, whose policies also play.")
     ] = DEFAULT_RECIPE,
     /,
     *,

@@ -59,7 +59,7 @@ _PREFECT_SETTINGS = {
 
 
 def _app(called: str) -> App:
-    """The commands; the called command explains itself, the others are lines of a list."""
+    """All commands; the called command is shown with its docstring, others with a line each."""
     listed = any(called in commands for commands in _COMMANDS.values())
     app = App(
         name="slateflow",
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(_explain(error), BAD_INPUT)
     except BaseException as error:
         if _was_interrupted(error):
-            # Prefect would complain that it cannot send its logs to a server that has ended, too
+            # Otherwise Prefect complains that it cannot send its logs to a server that has ended
             logging.raiseExceptions = False
             return _complain("interrupted; the same command continues where it stopped", FAILED)
         if not isinstance(error, Exception):
@@ -120,7 +120,7 @@ def interrupt(number: int, frame: object) -> NoReturn:
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether the error is a signal to end, or came of handling one.
+    """Whether the error is a signal to end, or was raised while handling it.
 
     Prefect raises a signal of its own within a flow; the server that a run started may then be
     gone before Prefect reports to it.

@@ -84,7 +84,7 @@ AS_IN_RECIPE = Logs()
 
 
 def split_learners(names: str | None) -> list[str] | None:
-    """The learners that were asked for; None stands for those that are made for the world."""
+    """The learners of the option; None for those that are made for the world."""
     from slateflow.learners import learner_config
 
     if names is None:

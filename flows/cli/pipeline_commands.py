@@ -155,14 +155,14 @@ def _find(recipe: str, logs: Logs) -> Experiment:
 
 
 def _settings(assignments: list[str], learners: list[str] | None) -> Any:
-    """The settings of the one learner, which have to fit it; None where none were given."""
+    """The settings by learner, checked; None where none were given."""
     from slateflow.learners import learner_config
 
     if not assignments:
         return None
     if learners is None or len(learners) != 1:
         raise InputError(
-            f"--set: expected one learner that it is for, got {len(learners or ())}; "
+            f"--set: expected one learner with these settings, got {len(learners or ())}; "
             "name it with --learner"
         )
     settings: dict[str, Any] = {}

@@ -47,7 +47,7 @@ def require_database(url: str | None, flag: str) -> None:
         host, port = parts.hostname, parts.port or _POSTGRES_PORT
     except ValueError as error:
         raise InputError(
-            f"{flag}: expected such as postgresql+…://HOST/NAME, got {error}"
+            f"{flag}: expected an address such as postgresql+…://HOST/NAME, got {error}"
         ) from error
     if host is None or not parts.scheme.startswith("postgresql"):
         return
@@ -56,7 +56,7 @@ def require_database(url: str | None, flag: str) -> None:
     except OSError as error:
         raise InputError(
             f"{flag}: expected a database at {host}:{port}, got: {error.strerror or error}; "
-            "start it or give another"
+            "start it or give another address"
         ) from error
 
 
@@ -71,12 +71,12 @@ def responds(url: str) -> bool:
 
 @dataclass
 class Service:
-    """A process that runs until it is told to end.
+    """A process that runs until a signal ends it.
 
     Attributes:
         name: For messages, and for its log.
         command: Program and arguments.
-        ready: Whether it does its work by now.
+        ready: Function that returns whether it works by now.
         log: File that its output goes to.
         environment: Variables in which it runs.
         folder: Working directory.
@@ -105,7 +105,7 @@ class Service:
 
     @property
     def ended(self) -> bool:
-        """Whether it was started and runs no longer."""
+        """Whether it was started and has ended."""
         return self.process is not None and self.process.poll() is not None
 
 
@@ -113,16 +113,18 @@ def wait_for(services: list[Service]) -> None:
     """Wait until all of them are ready.
 
     Raises:
-        InputError: One ended, or took too long.
+        InputError: A service ended, or took too long.
     """
     deadline = time.monotonic() + _STARTUP_SECONDS
     waiting = list(services)
     while waiting := [service for service in waiting if not service.ready()]:
         for service in waiting:
             if service.ended or time.monotonic() > deadline:
-                what = "ended" if service.ended else f"did not answer in {_STARTUP_SECONDS:.0f} s"
+                outcome = (
+                    "ended" if service.ended else f"did not answer in {_STARTUP_SECONDS:.0f} s"
+                )
                 raise InputError(
-                    f"{service.name}: expected it to come up, it {what}; see {service.log}"
+                    f"{service.name}: expected it to come up, it {outcome}; see {service.log}"
                 )
         time.sleep(0.3)
 
@@ -150,14 +152,14 @@ def end_family(root: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of processes whose own one dies, such as runs of a killed worker."""
+    """Become the parent of processes whose parent dies, such as runs of a killed worker."""
     if sys.platform == "linux":
         pr_set_child_subreaper = 36
         ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
 def reap_orphans(services: list[Service]) -> None:
-    """Look after what was adopted and has ended, or the system would keep its number."""
+    """Wait for adopted processes that have ended, which would otherwise stay zombies."""
     own = {service.process.pid for service in services if service.process is not None}
     for pid in set(descendants(os.getpid())) - own:
         with suppress(ChildProcessError):  # a child of a child

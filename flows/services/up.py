@@ -34,7 +34,7 @@ from slateflow.errors import InputError
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 _DATABASES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "MLFLOW_BACKEND_STORE_URI")
-"""Variables by which the two servers are told their databases."""
+"""Variables with the addresses of the two servers' databases."""
 _SECONDS_BETWEEN_SWEEPS = 15.0
 _SECONDS_BEFORE_ANOTHER_START = 5.0
 _GUARD_SECONDS = 60.0  # a guard may have to end three services by force
@@ -93,12 +93,12 @@ def up(options: UpOptions) -> None:
 
 
 def _check_addresses(options: UpOptions) -> None:
-    """Refuse ports that cannot be had, and databases that nobody serves, before anything starts."""
+    """Refuse ports in use, and databases that nobody serves, before anything starts."""
     require_free(options.prefect_port, "Prefect", "--prefect-port")
     require_free(options.mlflow_port, "MLflow", "--mlflow-port")
     if options.prefect_port == options.mlflow_port:
         port = options.mlflow_port
-        raise InputError(f"--mlflow-port: expected another than Prefect's, got {port}")
+        raise InputError(f"--mlflow-port: expected a port other than Prefect's, got {port}")
     for name, variable in zip(("prefect", "mlflow"), _DATABASES, strict=True):
         url = getattr(options, f"{name}_database") or os.environ.get(variable)
         require_database(url, f"--{name}-database")
@@ -110,16 +110,17 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 @contextmanager
 def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
-    """Hold the folder's lock; refuse where another `slateflow up` does.
+    """Hold the folder's lock; refuse where another `slateflow up` holds it.
 
-    One that was killed leaves it to its guard, which is waited for.
+    If that was killed, its guard holds the lock, and is waited for.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "up.lock").open("a+")
     except OSError as error:
         raise InputError(
-            f"--folder: expected one to write in, got {folder}: {error.strerror}; choose another"
+            f"--folder: expected a folder to write in, got {folder}: {error.strerror}; choose "
+            "another"
         ) from error
     with lock:
         if not _locked(lock):
@@ -127,7 +128,7 @@ def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
             holder = lock.read()
             if _is_alive(holder) or not _locked(lock, _GUARD_SECONDS):
                 raise InputError(
-                    f"up: expected it not to run yet, got {holder}; stop that, or choose "
+                    f"up: expected none on this folder, got {holder}; stop that, or choose "
                     "another --folder and other ports"
                 )
         lock.truncate(0)
@@ -137,7 +138,7 @@ def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
 
 
 def _locked(lock: IO[str], patience: float = 0.0) -> bool:
-    """Whether the lock is ours within so many seconds."""
+    """Whether the lock was taken within so many seconds."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -237,13 +238,13 @@ def _worker_is_online(environment: dict[str, str]) -> bool:
     try:
         with _client(environment) as client:
             workers = client.read_workers_for_work_pool(POOL)
-    except httpx.HTTPError:  # its server has just died, too
+    except httpx.HTTPError:  # the server has also just died
         return False
     return any(worker.status == "ONLINE" for worker in workers)
 
 
 def _deploy(environment: dict[str, str]) -> None:
-    """Make the server's deployments those of prefect.yaml, and bury what died before."""
+    """Make the server's deployments those of prefect.yaml, and sweep dead runs."""
     from tasks.server.deployments import (
         ensure_pool,
         pause_again,
@@ -270,7 +271,7 @@ def _deploy(environment: dict[str, str]) -> None:
         for name in pause_again(client, paused):
             print(f"{name} stays paused", flush=True)
         for name in prune_deployments(client, planned_deployments()):
-            print(f"pruned {name}: prefect.yaml has it no longer", flush=True)
+            print(f"pruned {name}: prefect.yaml no longer has it", flush=True)
     _sweep(environment)
 
 
@@ -280,13 +281,13 @@ def _announce(environment: dict[str, str]) -> None:
     print(f"Prefect   {environment['PREFECT_API_URL'].removesuffix('/api')}")
     print(f"MLflow    {environment['MLFLOW_TRACKING_URI']}")
     for planned in planned_deployments():
-        when = ", ".join(planned.schedules + planned.events) or "when it is asked to"
+        when = ", ".join(planned.schedules + planned.events) or "on request"
         print(f"{when:28s} {planned.flow}/{planned.name}")
     print("Ctrl-C stops them all", flush=True)
 
 
 def _watch(services: list[Service], guard: Guard) -> None:
-    """Sweep now and then; start again what ended by itself, as often as it takes."""
+    """Restart services that end, and sweep dead runs now and then, until a signal comes."""
     swept = time.monotonic()
     while True:
         time.sleep(0.5)
@@ -311,7 +312,7 @@ def _sweep(environment: dict[str, str]) -> None:
 
     from tasks.server.orphans import sweep_orphans
 
-    # A server that has just died gets its sweep later
+    # The sweep of a server that has just died comes later
     with suppress(httpx.HTTPError), _client(environment) as client:
         for name in sweep_orphans(client):
             print(f"crashed {name}: its process is gone", flush=True)

@@ -19,7 +19,7 @@ _listeners: list[Listener] = []
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call `listener` for every report within the block."""
+    """Call `listener` for all progress within the block."""
     _listeners.append(listener)
     try:
         yield
@@ -44,7 +44,7 @@ _SECONDS_BETWEEN_UPDATES = 2.0
 def artifact_key(*parts: str) -> str:
     """The key of an artifact: the parts with dashes, in the characters that Prefect allows.
 
-    Names that these characters cannot tell apart get different keys.
+    Names that differ only in other characters get different keys.
     """
     name = "-".join(parts)
     key = re.sub("[^a-z0-9]+", "-", name.lower())

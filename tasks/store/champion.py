@@ -24,10 +24,10 @@ SPEC = "spec"
 
 
 def lock_folder() -> Path:
-    """Where the locks are: beside the embedded store; for other stores in the user's home.
+    """Folder of the locks: beside the embedded store; for other stores in the user's home.
 
     `SLATEFLOW_LOCKS` names another folder. For a store that is not a SQLite file the folder's
-    name is a digest of its URI, so whoever shares a registry has to write its address alike.
+    name is a digest of its URI, so all who share a registry have to write its address alike.
     """
     chosen = os.environ.get("SLATEFLOW_LOCKS")
     if chosen:
@@ -41,13 +41,12 @@ def lock_folder() -> Path:
 
 @contextmanager
 def aliases_locked(name: str) -> Iterator[None]:
-    """Nobody else moves the aliases of the model while the block runs.
+    """Hold the lock under which the aliases of a model are read, compared and set.
 
-    MLflow sets an alias whatever it was; this makes read, compare and set one step. It holds
-    between processes of one user on one machine (`fcntl.flock`; the system takes the lock back
-    from a process that dies), and nothing more: not between machines, nor users, nor against
-    whoever moves an alias by hand. `SLATEFLOW_LOCKS` on a file system that both see and that
-    passes `flock` on, as NFSv4 does, brings two users or machines together.
+    MLflow sets an alias whatever it was before. The lock holds between processes of one user on
+    one machine (`fcntl.flock`; the system takes it back from a process that dies), and not between
+    machines or users, nor against changes by hand. `SLATEFLOW_LOCKS` on a file system that two
+    users or machines share, and that passes `flock` on, as NFSv4 does, holds between them.
     """
     folder = lock_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +118,7 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
         The new champion and the former.
 
     Raises:
-        InputError: There is no such model, or nothing to go back to.
+        InputError: There is no such model, or no version before the champion.
     """
     from mlflow.exceptions import MlflowException
 
@@ -130,13 +129,13 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
             raise
         known = ", ".join(sorted(model.name for model in client.search_registered_models()))
         raise InputError(
-            f"model: expected one of the registry ({known or 'it is empty'}), got {name!r}"
+            f"model: expected a model of the registry ({known or 'it is empty'}), got {name!r}"
         ) from error
     with aliases_locked(name):
         champion, previous = (aliased(client, name, alias) for alias in (CHAMPION, PREVIOUS))
         if previous is None or previous == champion:
             reign = "has no champion" if champion is None else f"version {champion} reigns"
-            raise InputError(f"{name}: expected a version before the champion, got none; {reign}")
+            raise InputError(f"{name}: expected a version before the champion, found none; {reign}")
         client.set_registered_model_alias(name, CHAMPION, str(previous))
         if champion is not None:
             client.set_registered_model_alias(name, PREVIOUS, str(champion))

@@ -17,13 +17,13 @@ _SHOWN_CANDIDATES = 3  # of the example
 
 
 def model_description(name: str, experiment: Experiment) -> str:
-    """The model's page: what all its versions are, and how to use one."""
+    """The model's page: the meaning of its versions, and how to load the champion."""
     return (
         f"Recommends slates for the recipe `{experiment.recipe}`, in the environment "
         f"`{experiment.spec.name}`. Every version is better than random on the same users, with "
         "its whole 95% interval.\n\n"
         "- `champion`: the version to use.\n"
-        "- `previous`: the one before it; `slateflow rollback` exchanges the two.\n\n"
+        "- `previous`: the version before it; `slateflow rollback` exchanges the two.\n\n"
         "```python\n"
         f'model = mlflow.pyfunc.load_model("models:/{name}@champion")\n'
         "answers = model.predict(requests)  # a pandas frame; each version shows a request\n"

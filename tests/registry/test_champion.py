@@ -195,7 +195,9 @@ def test_rollback_puts_previous_back(registry, models, capsys):
     name = f"slateflow-{NAME}"
     version = registry.get_model_version(name, "1")
     assert main(["rollback", NAME]) == 2
-    assert "expected a version before the champion, got none; version 1" in capsys.readouterr().err
+    assert (
+        "expected a version before the champion, found none; version 1" in capsys.readouterr().err
+    )
     registry.create_model_version(name, version.source, run_id=version.run_id)
     assert promote(registry, name, 2, reigning=1)
     assert main(["rollback", NAME]) == 0

@@ -1,4 +1,4 @@
-"""A recipe says how a dataset is made: the world, how many episodes, by which policies."""
+"""Recipes: how datasets are made, from the world, the number of episodes and the policies."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _logging_policy(name: str, entry: Any) -> LoggingPolicy:
     settings = dict(entry)
     share = settings.pop("share", None)
     if not settings:
-        raise InputError("expected one of scorer, epsilon, temperature, got none")
+        raise InputError("expected scorer, epsilon or temperature, got none")
     return LoggingPolicy(share=share, behaviour=Behaviour(**settings))
 
 

@@ -134,7 +134,7 @@ def test_bad_recipes_are_refused_in_one_line(tmp_path, old, new, message):
         ("[policies.'a/b']\nshare = 0.5\nepsilon = 0.1", "policies.a/b: expected a name of a-z"),
         ("[policies.'..']\nshare = 0.5\nepsilon = 0.1", r"policies.\.\.: expected a name of a-z"),
         ("[policies.Mine]\nshare = 0.5\nepsilon = 0.1", "policies.Mine: expected a name of a-z"),
-        ("[policies.mine]\nshare = 0.5", "policies.mine: expected one of scorer, epsilon, temp"),
+        ("[policies.mine]\nshare = 0.5", "policies.mine: expected scorer, epsilon or temp"),
         ("[policies.mine]\nshare = 0.5\nepsi = 0.1", "policies.mine: epsi: expected no such field"),
         ("[policies.mine]\nepsilon = 0.1", "policies.mine: share: expected a number, got None"),
         (
