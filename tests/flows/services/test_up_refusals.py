@@ -59,7 +59,7 @@ def test_a_database_that_refuses_the_connection(tmp_path, server, driver, variab
     url = f"postgresql+{driver}://somebody:secret@127.0.0.1:{port}/{server}"
     expected = (
         f"--{server}-database: expected a database at 127.0.0.1:{port}, got: Connection refused; "
-        "start it or give another"
+        "start it or give another address"
     )
     assert refused_up(tmp_path, *ports(), f"--{server}-database", url) == expected
     assert refused_up(tmp_path, *ports(), **{variable: url}) == expected
@@ -69,8 +69,9 @@ def test_an_address_that_is_none(tmp_path):
     line = refused_up(
         tmp_path, *ports(), "--mlflow-database", "postgresql://somebody:secret@[::1/x"
     )
-    assert (
-        line == "--mlflow-database: expected such as postgresql+…://HOST/NAME, got Invalid IPv6 URL"
+    assert line == (
+        "--mlflow-database: expected an address such as postgresql+…://HOST/NAME, "
+        "got Invalid IPv6 URL"
     )
 
 
