@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from annotated_types import Ge, Le
 from cyclopts import Parameter
 from pydantic import TypeAdapter, ValidationError
 
@@ -33,8 +32,8 @@ def number(bound: Any, text: str) -> Parameter:
             raise ValueError(str(input_error(error)).removeprefix(": ")) from None
 
     limits = [limit for field in get_args(bound)[1:] for limit in field.metadata]
-    words = [f"at least {limit.ge}" for limit in limits if isinstance(limit, Ge)]
-    words += [f"at most {limit.le}" for limit in limits if isinstance(limit, Le)]
+    words = [f"at least {limit.ge}" for limit in limits if hasattr(limit, "ge")]
+    words += [f"at most {limit.le}" for limit in limits if hasattr(limit, "le")]
     return Parameter(help=f"{text} {', '.join(words).capitalize()}.", validator=check)
 
 

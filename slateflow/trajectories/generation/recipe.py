@@ -175,6 +175,10 @@ def read_recipe(folder: Path, name: str) -> Recipe:
         InputError: There is no such recipe, or a field of it does not fit; the message names it.
     """
     known = recipe_names(folder)
+    if not known:
+        raise InputError(
+            f"{folder}: expected recipes (*.toml), found none; use a checkout of the project"
+        )
     if name not in known:
         raise unknown("recipe", name, known)
     path = folder / f"{name}.toml"

@@ -187,6 +187,11 @@ def test_unknown_recipes_are_refused(tmp_path, name):
         read_recipe(written(tmp_path, GOOD), name)
 
 
+def test_a_folder_without_recipes_is_refused(tmp_path):
+    with pytest.raises(InputError, match="expected recipes .*; use a checkout of the project"):
+        read_recipe(tmp_path / "none", "mine")
+
+
 @given(
     st.integers(1, 10_000),
     st.lists(st.integers(1, 50), min_size=1, max_size=3),
