@@ -188,7 +188,7 @@ def test_unknown_recipes_are_refused(tmp_path, name):
 
 
 def test_a_folder_without_recipes_is_refused(tmp_path):
-    with pytest.raises(InputError, match="expected recipes .*; use a checkout of the project"):
+    with pytest.raises(InputError, match=r"expected recipes .*; use a checkout of the project"):
         read_recipe(tmp_path / "none", "mine")
 
 
