@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,15 +114,9 @@ def _report(
     champion: Champion | None,
 ) -> Report:
     by_learner = {model.learner: model for model in models}
-    baseline = verdict.baseline
     return Report(
         experiment=experiment,
-        baseline=Baseline(
-            policy=baseline.policy,
-            mean=baseline.mean,
-            sem=baseline.sem,
-            episodes=baseline.episodes,
-        ),
+        baseline=Baseline(**asdict(verdict.baseline)),
         optimum=None if verdict.optimum is None else Optimum(mean=verdict.optimum),
         champion=champion,
         candidates=[_candidate(one, by_learner[one.learner]) for one in verdict.candidates],
@@ -129,22 +124,13 @@ def _report(
 
 
 def _candidate(judged: JudgedCandidate, model: ModelRef) -> Candidate:
-    over_random, over_champion = judged.over_baseline, judged.over_champion
+    over_champion = judged.over_champion
     return Candidate(
-        learner=model.learner,
-        run_id=model.run_id,
-        train_seconds=model.train_seconds,
-        live_steps=model.live_steps,
+        **model.model_dump(include=set(ModelRef.model_fields)),
         mean=judged.mean,
         sem=judged.sem,
-        uplift=over_random.uplift,
-        ci=over_random.ci,
-        p_value=over_random.p_value,
-        over_champion=None
-        if over_champion is None
-        else Comparison(
-            uplift=over_champion.uplift, ci=over_champion.ci, p_value=over_champion.p_value
-        ),
+        **asdict(judged.over_baseline),
+        over_champion=None if over_champion is None else Comparison(**asdict(over_champion)),
         score=judged.normalised,
         verdict=_verdict_word(judged),
     )

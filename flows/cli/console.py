@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from flows.cli.options import print_json
 from slateflow.evaluation import PolicyBaseline
 from tasks.experiment import DatasetRef, ModelRef
 from tasks.reports.page import p_value
@@ -39,8 +41,10 @@ def progress(first: str) -> Iterator[None]:
             yield
 
 
-def show_report(report: Report) -> None:
+def show_report(report: Report, as_json: bool = False) -> None:
     """The verdict's table, what was registered, and what to open next."""
+    if as_json:
+        return print_json(report.document())
     dataset = report.experiment.dataset
     output.print(f"{dataset.path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
     show_verdict(report)
@@ -62,8 +66,10 @@ def open_hint() -> str:
     return f"uv run mlflow ui --backend-store-uri {redact_passwords(uri)}"
 
 
-def show_verdict(verdict: Report) -> None:
+def show_verdict(verdict: Report, as_json: bool = False) -> None:
     """Candidates, baseline and optimum as a table."""
+    if as_json:
+        return print_json(verdict.document())
     table = Table(
         title=f"{verdict.experiment.recipe}, {verdict.baseline.episodes:,} episodes each",
         box=SIMPLE_HEAD,
@@ -138,21 +144,27 @@ def _show_recsim_check(found: RecSimCheck, compared: int) -> None:
     )
 
 
-def show_dataset(dataset: DatasetRef) -> None:
-    """Where a dataset is and what identifies it."""
+def show_dataset(dataset: DatasetRef, as_json: bool = False) -> None:
+    """Path, rows and digest of a dataset."""
+    if as_json:
+        return print_json(dataset.model_dump(mode="json"))
     output.print(f"{dataset.path}: {dataset.rows:,} rows\n{dataset.digest}", soft_wrap=True)
 
 
-def show_models(models: list[ModelRef]) -> None:
+def show_models(models: list[ModelRef], as_json: bool = False) -> None:
     """Trained models and the runs that hold them."""
+    if as_json:
+        return print_json([model.model_dump(mode="json") for model in models])
     table = Table("learner", "train s", "MLflow run", box=SIMPLE_HEAD)
     for model in models:
         table.add_row(model.learner, f"{model.train_seconds:.1f}", model.run_id)
     output.print(table)
 
 
-def show_study(study: StudyReport, logs: str) -> None:
+def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
     """The trials, the best of them, and the command that trains with its settings."""
+    if as_json:
+        return print_json(study.model_dump(mode="json"))
     table = Table(
         title=f"{study.learner}, {len(study.trials)} trials",
         box=SIMPLE_HEAD,
@@ -184,19 +196,21 @@ def _settings(settings: dict[str, int | float]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def show_baselines(environment: str, baselines: list[PolicyBaseline]) -> None:
+def show_baselines(name: str, baselines: list[PolicyBaseline], as_json: bool = False) -> None:
     """Returns and slopes of the behaviour policies."""
-    title = f"{environment}, {baselines[0].episodes:,} episodes each"
+    if as_json:
+        return print_json([asdict(baseline) for baseline in baselines])
+    title = f"{name}, {baselines[0].episodes:,} episodes each"
     table = Table(title=title, box=SIMPLE_HEAD)
     table.add_column("policy")
     table.add_column("return", justify="right")
     table.add_column("slope of the reward a step", justify="right")
     for baseline in baselines:
-        name = baseline.policy
-        if baseline.label != name:
-            name += f" ({baseline.label})"
+        policy = baseline.policy
+        if baseline.label != policy:
+            policy += f" ({baseline.label})"
         table.add_row(
-            name,
+            policy,
             f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
             f"{baseline.slope:+.5f} ± {baseline.slope_sem:.5f}",
         )

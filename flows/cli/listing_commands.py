@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -25,6 +24,7 @@ def baseline_command(
 
     Example: slateflow baseline modified-lts-20-2 --episodes 200
     """
+    from flows.cli.console import show_baselines
     from slateflow.environments import preset, presets
     from slateflow.evaluation import measure_baselines
     from tasks.experiment import find_recipe
@@ -34,13 +34,7 @@ def baseline_command(
     else:
         recipe = find_recipe(name)
         spec, others = recipe.spec, recipe.behaviours
-    baselines = measure_baselines(spec, episodes, seed, others)
-    if as_json:
-        print_json([asdict(baseline) for baseline in baselines])
-    else:
-        from flows.cli.console import show_baselines
-
-        show_baselines(name, baselines)
+    show_baselines(name, measure_baselines(spec, episodes, seed, others), as_json)
 
 
 def environments_command(*, as_json: JSON = False) -> None:

@@ -21,7 +21,6 @@ from flows.cli.options import (
     Published,
     Recipe,
     number,
-    print_json,
     split_learners,
 )
 from slateflow.errors import InputError
@@ -78,12 +77,9 @@ def run_command(
             data=logs.data,
             workers=workers,
         )
-    if as_json:
-        print_json(report.document())
-    else:
-        from flows.cli.console import show_report
+    from flows.cli.console import show_report
 
-        show_report(report)
+    show_report(report, as_json)
 
 
 def generate_command(
@@ -105,12 +101,9 @@ def generate_command(
         from flows.generate import generate
 
         dataset = generate(chosen, data=logs.data, workers=workers).dataset
-    if as_json:
-        print_json(dataset.model_dump(mode="json"))
-    else:
-        from flows.cli.console import show_dataset
+    from flows.cli.console import show_dataset
 
-        show_dataset(dataset)
+    show_dataset(dataset, as_json)
 
 
 def train_command(
@@ -140,12 +133,9 @@ def train_command(
 
         mlflow_client()  # a server that is away is found before the work
         models = train(experiment, names, chosen)
-    if as_json:
-        print_json([model.model_dump(mode="json") for model in models])
-    else:
-        from flows.cli.console import show_models
+    from flows.cli.console import show_models
 
-        show_models(models)
+    show_models(models, as_json)
 
 
 def _find(recipe: str, logs: Logs) -> Experiment:
@@ -203,14 +193,10 @@ def tune_command(
         from flows.tune import tune
 
         study = tune(experiment, learner, trials, workers)
-    if as_json:
-        print_json(study.model_dump(mode="json"))
-    else:
-        from flows.cli.console import show_study
+    from flows.cli.console import show_study
 
-        given = vars(logs).items()
-        same = [f"--{name} {value}" for name, value in given if value is not None]
-        show_study(study, " ".join([recipe, *same]))
+    same = [f"--{name} {value}" for name, value in vars(logs).items() if value is not None]
+    show_study(study, " ".join([recipe, *same]), as_json)
 
 
 def evaluate_command(
@@ -239,12 +225,9 @@ def evaluate_command(
     recsim_episodes = reference_episodes if reference else 0
     with _flow_run():
         report = _evaluate(experiment, names, evaluation_episodes, recsim_episodes)
-    if as_json:
-        print_json(report.document())
-    else:
-        from flows.cli.console import show_verdict
+    from flows.cli.console import show_verdict
 
-        show_verdict(report)
+    show_verdict(report, as_json)
 
 
 def register_command(
@@ -265,12 +248,9 @@ def register_command(
         from flows.register import register
 
         report = register(_evaluate(experiment, names, evaluation_episodes))
-    if as_json:
-        print_json(report.document())
-    else:
-        from flows.cli.console import show_report
+    from flows.cli.console import show_report
 
-        show_report(report)
+    show_report(report, as_json)
 
 
 def _evaluate(
