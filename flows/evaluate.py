@@ -5,52 +5,44 @@ from __future__ import annotations
 from typing import cast
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.parameters import (
-    Environment,
-    EvaluationEpisodes,
-    Models,
-    ReferenceEpisodes,
-    SpecParameters,
-    WholeSeed,
-)
-from slateflow.environments import preset
-from tasks.evaluate import check_reference, evaluate_models
-from tasks.reports.documents import VerdictReport, World
-from tasks.reports.report import publish_verdict
+from flows.bounds import EvaluationEpisodes, RecSimEpisodes
+from flows.parameters import Models, PublishedExperiment
+from tasks.evaluate import check_against_recsim, evaluate_models
+from tasks.reports.page import publish_verdict
+from tasks.reports.report import Report
 from tasks.server.lineage import verdict_given
 from tasks.server.orphans import record_process
 
 
-@flow(name="evaluate", flow_run_name="evaluate {environment}", on_running=[record_process])
+def _run_name() -> str:
+    return f"evaluate {flow_run.parameters['experiment'].recipe}"
+
+
+@flow(name="evaluate", flow_run_name=_run_name, on_running=[record_process])
 def evaluate(
-    environment: Environment,
+    experiment: PublishedExperiment,
     models: Models,
     evaluation_episodes: EvaluationEpisodes = 1000,
-    seed: WholeSeed = 0,
-    parameters: SpecParameters = None,
-    reference_episodes: ReferenceEpisodes = 0,
-) -> VerdictReport:
-    """Play everyone on common users and give the verdict.
+    recsim_episodes: RecSimEpisodes = 0,
+) -> Report:
+    """Play all policies on common users and decide the winner.
 
     Args:
-        environment: Preset of the world.
+        experiment: Name of a recipe whose dataset is published; or the experiment of an event.
         models: Trained models: the MLflow runs that hold their weights.
         evaluation_episodes: Episodes that each policy plays, 2 or more.
-        seed: Seed of users, candidates and noise, 0 or more.
-        parameters: Fields of the world's spec that differ from the preset.
-        reference_episodes: Episodes that the best candidate plays in RecSim's own code, too.
+        recsim_episodes: Episodes that the best candidate also plays in RecSim's own code.
     """
-    spec = preset(environment, **(parameters or {}))
-    verdict = evaluate_models(spec, models, evaluation_episodes, seed)
-    if reference_episodes:
-        best = verdict.candidates[0]
-        verdict.reference = check_reference(
-            spec, best, evaluation_episodes, reference_episodes, seed
+    report = evaluate_models(experiment, models, evaluation_episodes)
+    if recsim_episodes:
+        report.recsim_check = check_against_recsim(
+            experiment, report.candidates[0], evaluation_episodes, recsim_episodes
         )
-    publish_verdict(environment, verdict)
-    verdict_given(verdict, World(environment=environment, parameters=parameters or {}, seed=seed))
-    winner = verdict.winner
+    publish_verdict(report)
+    verdict_given(report)
+    winner = report.winner
     name, message = ("No winner", None) if winner is None else ("Winner", f"{winner.learner} wins")
-    return cast(VerdictReport, Completed(name=name, message=message, data=verdict))
+    return cast(Report, Completed(name=name, message=message, data=report))

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.parameters import DataURL, Environment, Episodes, Seed, Workers, resolve_seed
+from flows.bounds import Workers
+from flows.parameters import DataURL, Episodes, RecipeOrName, Seed, named_for_recipe, resolve_seed
 from slateflow.environments import DEFAULT_PRESET
-from tasks.generate import find_recipe, generate_dataset
-from tasks.reports.documents import DatasetReference
+from tasks.experiment import Experiment, find_recipe
+from tasks.generate import generate_dataset
 from tasks.server.orphans import record_process
 
 
-@flow(name="generate", flow_run_name="generate {recipe}", on_running=[record_process])
+@flow(name="generate", flow_run_name=named_for_recipe("generate"), on_running=[record_process])
 def generate(
-    recipe: Environment = DEFAULT_PRESET,
+    recipe: RecipeOrName = DEFAULT_PRESET,
     episodes: Episodes = None,
     seed: Seed = None,
     data: DataURL = None,
     workers: Workers = 1,
-) -> DatasetReference:
-    """Make the dataset of a recipe, or find it made.
+) -> Experiment:
+    """Create the dataset of a recipe unless it already exists.
 
     Args:
         recipe: Name of the recipe in `datasets`; there is one for each preset.

@@ -1,46 +1,65 @@
 """The types of the flows' parameters; the Prefect UI draws its forms from them.
 
-What the form says of a parameter is taken from the flow's docstring: Prefect puts that in the
-place of a field's own description.
+Descriptions in the forms come from the flows' docstrings, which Prefect prefers to those of
+fields.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from prefect.runtime import flow_run
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from slateflow.environments import presets
+from flows import bounds
 from slateflow.learners import LEARNERS
+from slateflow.trajectories import Recipe
+from slateflow.trajectories.generation.recipe import recipe_names
 from slateflow.tuning.draws import tunable_learners
-from tasks.reports.documents import ModelReference
+from tasks.experiment import RECIPES, Experiment, ModelRef, find_experiment
 
-Environment = Annotated[str, Field(json_schema_extra={"enum": list(presets())})]
-Episodes = Annotated[int | None, Field(gt=0)]
-EvaluationEpisodes = Annotated[int, Field(gt=1)]
-ReferenceEpisodes = Annotated[int, Field(ge=0)]
-WholeSeed = Annotated[int, Field(ge=0)]
-Seed = Annotated[WholeSeed | Literal["date", "hour"] | None, Field()]
-DatasetPath = Annotated[str, Field(min_length=1)]
-DatasetDigest = Annotated[str | None, Field(pattern="^sha256:[0-9a-f]{64}$")]
+_RECIPE_SCHEMA = {"type": "string", "enum": recipe_names(RECIPES)}
+
+
+def _find(value: Any) -> Any:
+    return find_experiment(value) if isinstance(value, str) else value
+
+
+RecipeOrName = Annotated[Recipe | str, WithJsonSchema(_RECIPE_SCHEMA)]
+PublishedExperiment = Annotated[
+    Experiment,
+    BeforeValidator(_find),
+    WithJsonSchema({"anyOf": [_RECIPE_SCHEMA, {"type": "object"}]}),
+]
+"""An experiment, or the name of a recipe whose dataset is published."""
+Episodes = bounds.Episodes | None
+Seed = bounds.Seed | Literal["date", "hour"] | None
 _Learner = Annotated[str, Field(json_schema_extra={"enum": list(LEARNERS)})]
-Learners = Annotated[Annotated[list[_Learner], Field(min_length=1)] | None, Field()]
+Learners = Annotated[list[_Learner], Field(min_length=1)] | None
 Settings = dict[str, dict[str, Any]] | None
-SpecParameters = dict[str, Any] | None
-Models = Annotated[list[ModelReference], Field(min_length=1)]
+Models = Annotated[list[ModelRef], Field(min_length=1)]
 DataURL = str | None
-Workers = Annotated[int, Field(gt=0)]
 LogLearner = Annotated[str, Field(json_schema_extra={"enum": tunable_learners()})]
-Trials = Annotated[int, Field(gt=0)]
-Processes = Annotated[Annotated[int, Field(gt=0)] | None, Field()]
+Processes = bounds.Workers | None
+
+
+def named_for_recipe(flow: str) -> Callable[[], str]:
+    """A function that names runs of a flow, which takes `recipe`, after the recipe."""
+
+    def run_name() -> str:
+        recipe = flow_run.parameters["recipe"]
+        return f"{flow} {recipe if isinstance(recipe, str) else recipe.name}"
+
+    return run_name
+
 
 _MOMENTS = {"date": "%Y%m%d", "hour": "%Y%m%d%H"}
 
 
 def resolve_seed(seed: int | Literal["date", "hour"] | None) -> int | None:
-    """`date` as the day for which the run was scheduled: 2026-11-24 is 20261124; `hour` goes on."""
+    """The scheduled day or hour as a number: `date` 2026-11-24 is 20261124, `hour` 2026112403."""
     if not isinstance(seed, str):
         return seed
     scheduled: datetime = flow_run.scheduled_start_time

@@ -7,41 +7,42 @@ from typing import cast
 from prefect import flow
 from prefect.states import Completed
 
+from flows.bounds import EvaluationEpisodes, Workers
 from flows.evaluate import evaluate
 from flows.generate import generate
 from flows.parameters import (
     DataURL,
-    Environment,
     Episodes,
-    EvaluationEpisodes,
     Learners,
+    RecipeOrName,
     Seed,
-    Workers,
+    named_for_recipe,
     resolve_seed,
 )
 from flows.register import register
 from flows.train import train
 from slateflow.environments import DEFAULT_PRESET
-from tasks.generate import find_recipe
-from tasks.reports.documents import PipelineReport
-from tasks.reports.report import final_state, publish_report, verdict_line
+from tasks.experiment import find_recipe
+from tasks.register import check_champion
+from tasks.reports.page import publish_report
+from tasks.reports.report import Report
 from tasks.server.orphans import record_process
 
 
-@flow(name="pipeline", flow_run_name="pipeline {environment}", on_running=[record_process])
+@flow(name="pipeline", flow_run_name=named_for_recipe("pipeline"), on_running=[record_process])
 def pipeline(
-    environment: Environment = DEFAULT_PRESET,
+    recipe: RecipeOrName = DEFAULT_PRESET,
     episodes: Episodes = None,
     seed: Seed = None,
     learners: Learners = None,
     evaluation_episodes: EvaluationEpisodes = 1000,
     data: DataURL = None,
     workers: Workers = 1,
-) -> PipelineReport:
+) -> Report:
     """Generate logs, train on them, evaluate against random, register the winner.
 
     Args:
-        environment: Preset of the world, and name of the recipe in `datasets`.
+        recipe: Name of the recipe in `datasets`; there is one for each preset.
         episodes: Episodes of the dataset, 1 or more, instead of the recipe's.
         seed: Seed of data, training and evaluation, 0 or more, instead of the recipe's. `date`
             takes the scheduled day as a number, so that every night has new logs; `hour` day and
@@ -51,26 +52,13 @@ def pipeline(
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
         workers: Processes that simulate, 1 or more.
     """
-    recipe = find_recipe(environment, episodes, resolve_seed(seed))
-    dataset = generate(environment, recipe.episodes, recipe.seed, data, workers)
-    models = train(dataset.path, learners, recipe.seed)
-    verdict = evaluate(
-        recipe.environment, models, evaluation_episodes, recipe.seed, recipe.parameters
-    )
-    registration = register(recipe.environment, verdict, recipe.seed, recipe.parameters)
-    verdict = registration.verdict
-    report = PipelineReport(
-        environment=recipe.environment,
-        dataset=dataset,
-        baseline=verdict.baseline,
-        optimum=verdict.optimum,
-        champion=verdict.champion,
-        candidates=verdict.candidates,
-        registered=registration.registered,
-    )
-    publish_report(report)
+    chosen = find_recipe(recipe, episodes, resolve_seed(seed))
+    check_champion(chosen.name, chosen.spec)
+    experiment = generate(chosen, data=data, workers=workers)
+    models = train(experiment, learners)
+    verdict = evaluate(experiment, models, evaluation_episodes)
+    report = register(verdict)
+    # A copy: Prefect's page of a task stays blank where an input is a subflow's own result
+    publish_report(report.model_copy())
     # Prefect shows the state's name and gives the caller its data
-    return cast(
-        PipelineReport,
-        Completed(name=final_state(report), message=verdict_line(report), data=report),
-    )
+    return cast(Report, Completed(name=report.state_name, message=report.summary, data=report))

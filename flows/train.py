@@ -5,48 +5,35 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.parameters import DatasetDigest, DatasetPath, Learners, Settings, WholeSeed
+from flows.parameters import Learners, PublishedExperiment, Settings
 from slateflow.learners import learners_for
-from slateflow.trajectories import Dataset
+from tasks.experiment import ModelRef
 from tasks.generate import verify_dataset
-from tasks.reports.documents import ModelReference, World
+from tasks.register import check_champion
 from tasks.server.lineage import training_finished
 from tasks.server.orphans import record_process
 from tasks.train import train_learner
 
 
 def _run_name() -> str:
-    """The dataset's name; its path is too long for the timeline."""
-    path: str = flow_run.parameters["dataset_path"]
-    return f"train on {path.rstrip('/').rsplit('/', 1)[-1]}"
+    return f"train on {flow_run.parameters['experiment'].dataset.name}"
 
 
 @flow(name="train", flow_run_name=_run_name, on_running=[record_process])
 def train(
-    dataset_path: DatasetPath,
-    learners: Learners = None,
-    seed: WholeSeed = 0,
-    settings: Settings = None,
-    dataset_digest: DatasetDigest = None,
-) -> list[ModelReference]:
-    """Verify the dataset, then train each learner on it, or find it trained.
+    experiment: PublishedExperiment, learners: Learners = None, settings: Settings = None
+) -> list[ModelRef]:
+    """Verify the dataset, then train each learner that has not been trained on it yet.
 
     Args:
-        dataset_path: Path or URL of a published dataset.
+        experiment: Name of a recipe whose dataset is published; or the experiment of an event.
         learners: Learners to train; default those that are made for the world.
-        seed: Seed of the trainings, 0 or more.
         settings: Settings by learner, for those that differ from the defaults.
-        dataset_digest: The digest that the dataset has to have; default any.
     """
-    dataset = verify_dataset(dataset_path, dataset_digest)
+    check_champion(experiment.recipe, experiment.spec)
+    verify_dataset(experiment)
     chosen = settings or {}
-    opened = Dataset.open(dataset.path)
-    names = learners or learners_for(opened.spec)
-    models = [train_learner(dataset, name, seed, chosen.get(name)) for name in names]
-    world = World(
-        environment=opened.recipe["environment"],
-        parameters=opened.recipe.get("parameters", {}),
-        seed=seed,
-    )
-    training_finished(models, dataset, world)
+    names = learners or learners_for(experiment.spec)
+    models = [train_learner(experiment, name, chosen.get(name)) for name in names]
+    training_finished(models, experiment)
     return models

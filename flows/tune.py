@@ -5,35 +5,33 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.parameters import DatasetPath, LogLearner, Processes, Trials, WholeSeed
+from flows.bounds import Trials
+from flows.parameters import LogLearner, Processes, PublishedExperiment
 from tasks.generate import verify_dataset
-from tasks.reports.documents import StudyReport
+from tasks.reports.study import StudyReport
 from tasks.server.orphans import record_process
 from tasks.tune import tune_learner
 
 
 def _run_name() -> str:
-    """The learner and the dataset's name; its path is too long for the timeline."""
-    path: str = flow_run.parameters["dataset_path"]
-    name = path.rstrip("/").rsplit("/", 1)[-1]
-    return f"tune {flow_run.parameters['learner']} on {name}"
+    parameters = flow_run.parameters
+    return f"tune {parameters['learner']} on {parameters['experiment'].dataset.name}"
 
 
 @flow(name="tune", flow_run_name=_run_name, on_running=[record_process])
 def tune(
-    dataset_path: DatasetPath,
+    experiment: PublishedExperiment,
     learner: LogLearner,
     trials: Trials = 16,
-    seed: WholeSeed = 0,
     workers: Processes = None,
 ) -> StudyReport:
     """Verify the dataset, then run the trials that the study does not have yet.
 
     Args:
-        dataset_path: Path or URL of a published dataset.
-        learner: Whose settings are tried.
+        experiment: Name of a recipe whose dataset is published; or the experiment of an event.
+        learner: Learner whose settings are tried.
         trials: Trials in all; the first has the defaults.
-        seed: Seed of the settings that are drawn and of the trainings.
-        workers: Trials at a time; default one for every processor.
+        workers: Trials at a time; default the number of processors.
     """
-    return tune_learner(verify_dataset(dataset_path), learner, trials, seed, workers)
+    verify_dataset(experiment)
+    return tune_learner(experiment, learner, trials, workers)

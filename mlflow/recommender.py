@@ -15,15 +15,17 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
+LAST_STEP = 2**31 - 1
+
 
 class Recommender(mlflow.pyfunc.PythonModel):
     """One request is one row: `user`, `candidates`, and the optional `step` and `history`.
 
     One answer is one row: `slate`, positions of the candidates, best first; and `scores`, one
-    number a candidate. Without `step` the session is taken to be at its beginning. `history` is
-    for models that remember the session: a list for each earlier step, oldest first, of the
-    user's features then, the shown candidates' features row by row, the clicked place (−1 for
-    none) and the reward. Other models take no notice of it.
+    number for each candidate. Without `step` the session is at its beginning. `history` is for
+    models that remember the session: a list for each earlier step, oldest first, of the user's
+    features then, the shown candidates' features row by row, the clicked place (−1 for none) and
+    the reward. Other models ignore it.
     """
 
     def load_context(self, context: Any) -> None:
@@ -73,7 +75,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
         return best.tolist(), scored.tolist()
 
     def _memories(self, model_input: pd.DataFrame) -> np.ndarray:
-        """What the model remembers of each row's session, from its history."""
+        """The session memory of each row, from its history."""
         scorer = self.scorer
         memories = np.zeros((len(model_input), scorer.memory_size))
         if "history" not in model_input or not scorer.memory_size:
@@ -105,10 +107,10 @@ class Recommender(mlflow.pyfunc.PythonModel):
     def _numbers(
         self, column: pd.Series, name: str, shape: tuple[int, ...]
     ) -> np.ndarray | list[np.ndarray]:
-        """The column's rows as arrays of that shape; −1 is one or more, 0 before others any.
+        """The column's rows as arrays of that shape; first -1 is one or more rows, 0 any number.
 
-        They come as one array where they are alike, which is the fast way; else one by one, which
-        also finds the row that does not fit.
+        Rows that are alike come as one array, which is fast; otherwise row by row, which also
+        finds the row that does not fit.
         """
         free = shape[0] <= 0 and len(shape) > 1
         try:
@@ -131,34 +133,53 @@ class Recommender(mlflow.pyfunc.PythonModel):
         column = model_input["step"]
         numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
         steps = np.where(column.isna(), 0.0, numbers)  # missing is at the beginning
-        wrong = np.flatnonzero(~((steps >= 0) & (steps < 2**31) & (steps == np.floor(steps))))
+        whole = (steps >= 0) & (steps <= LAST_STEP) & (steps == np.floor(steps))
+        wrong = np.flatnonzero(~whole)
         if len(wrong):
             got = f"{column.iloc[wrong[0]]!s:.60}"
-            raise _invalid(f"step, row {wrong[0]}: expected a whole number from 0, got {got}")
+            raise _invalid(
+                f"step, row {wrong[0]}: expected a whole number from 0 to {LAST_STEP}, got {got}"
+            )
         return steps.astype(np.int64)
 
 
 def _row(value: Any, where: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One row's numbers, or an error that says what was expected."""
+    """One row's numbers, or an error with what was expected and what came."""
     free = shape[0] <= 0 and len(shape) > 1
-    expected = " × ".join(["N", *map(str, shape[1:])] if free else map(str, shape)) + " numbers"
+    expected = f"lists of {_count(shape[1])} each" if free else f"a list of {_count(shape[0])}"
+    if shape[0] < 0:
+        expected = f"one or more {expected}"
+
+    def refusal(got: str) -> MlflowException:
+        return _invalid(f"{where}: expected {expected}, got {got}")
+
+    if _missing(value) or isinstance(value, str) or not hasattr(value, "__len__"):
+        raise refusal("nothing" if _missing(value) else f"{value!s:.60}")
     try:
         # Lists from JSON, arrays of arrays from Parquet
         array = np.array([np.asarray(item) for item in value])
-    except (TypeError, ValueError) as error:
-        raise _invalid(f"{where}: expected {expected}, got {error}") from error
+    except ValueError:
+        raise refusal("lists of different lengths") from None
     if not array.size and shape[0] <= 0:
         array = array.reshape(0, *shape[1:])
-    fits = array.ndim == len(shape) and array.shape[free:] == shape[free:]
-    if not fits or (shape[0] < 0 and not len(array)):
-        got = " × ".join(map(str, array.shape))
-        raise _invalid(f"{where}: expected {expected}, got {got}")
+    if array.dtype == object and any(map(_missing, array.ravel())):
+        raise refusal("a list in which a number is missing")
     if array.size and array.dtype.kind not in "iuf":
-        raise _invalid(f"{where}: expected {expected}, got {value!s:.60}")
+        raise refusal(f"{value!s:.60}")
+    if shape[0] < 0 and not len(array):
+        raise refusal("an empty list")
+    if array.ndim != len(shape):
+        raise refusal(f"{value!s:.60}")
+    if array.shape[free:] != shape[free:]:
+        raise refusal(f"{'lists of ' * free}{_count(array.shape[-1])}")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
         raise _invalid(f"{where}: expected finite numbers, got NaN or infinity")
     return array
+
+
+def _count(count: int) -> str:
+    return "1 number" if count == 1 else f"{count} numbers"
 
 
 def _missing(value: Any) -> bool:
@@ -171,7 +192,7 @@ def _invalid(message: str) -> MlflowException:
 
 
 def _module(path: Path) -> ModuleType:
-    """The file as a module of its own, so that two versions in one process do not mix."""
+    """The file as a module without a name in `sys.modules`, so that two versions do not mix."""
     specification = importlib.util.spec_from_file_location("slateflow_scorer", path)
     assert specification is not None
     assert specification.loader is not None

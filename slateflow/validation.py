@@ -18,7 +18,7 @@ Numbers = Annotated[tuple[float, ...], Strict(False), Field(min_length=1)]
 Matrix = Annotated[tuple[Numbers, ...], Strict(False), Field(min_length=1)]
 """A list of lists of numbers."""
 
-_CONFIG = ConfigDict(strict=True, allow_inf_nan=False)
+_CONFIG = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
 _EXPECTED = {
     "int_type": "a whole number",

@@ -1,7 +1,7 @@
-"""The steps that the flows chain. All talk with Prefect and MLflow is here.
+"""The steps that the flows chain, and all calls of Prefect and MLflow.
 
-References come in and go out, paths and digests, never frames. Importing this package turns off
-the telemetry of the libraries below it, unless the environment says otherwise.
+Steps pass references (paths and digests), never frames. Importing this package turns off the
+telemetry of the libraries below it; environment variables that are set take precedence.
 """
 
 import os
@@ -12,7 +12,7 @@ _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_UV_AUTO_DETECT": "false",  # MLflow would copy the project's lock into every model
+    "MLFLOW_UV_AUTO_DETECT": "false",  # otherwise MLflow copies the project's lock into every model
     "RAY_USAGE_STATS_ENABLED": "0",
     "GIT_PYTHON_REFRESH": "quiet",
 }

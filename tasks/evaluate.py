@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,45 +14,43 @@ from slateflow.environments import EnvironmentSpec, optimal_return
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, decide_winner, episode_returns, standard_error
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
+from slateflow.evaluation.verdict import Candidate as JudgedCandidate
 from slateflow.policies import AnyScorer, Policy, RandomPolicy, ScoringPolicy
-from tasks.reports.documents import (
-    BaselineReport,
-    CandidateReport,
-    ChampionReport,
-    ModelReference,
-    ReferenceReport,
-    VerdictReport,
+from tasks.experiment import Experiment, ModelRef
+from tasks.reports.report import (
+    Baseline,
+    Candidate,
+    Champion,
+    Comparison,
+    Optimum,
+    RecSimCheck,
+    Report,
+    VerdictWord,
 )
 from tasks.server.progress import stage
 from tasks.server.retries import RETRIES
-from tasks.store.champion import CHAMPION, aliased
+from tasks.store.champion import CHAMPION, aliased, require_same_world
 from tasks.store.tracking import load_scorer, mlflow_client, model_name
 
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
-
-Returns = NDArray[np.float64]
+Returns = NDArray[np.float64]  # (E,)
 
 
-@task(task_run_name="evaluate {spec.name}", **RETRIES)
-def evaluate_models(
-    spec: EnvironmentSpec, models: list[ModelReference], episodes: int, seed: int
-) -> VerdictReport:
-    """Play every candidate, random and the champion on common users, and judge them."""
-    return take_verdict(spec, models, episodes, seed)
+@task(task_run_name="evaluate {experiment.recipe}", **RETRIES)
+def evaluate_models(experiment: Experiment, models: list[ModelRef], episodes: int) -> Report:
+    """Play every candidate, random and the champion on common users, and decide the winner."""
+    return take_verdict(experiment, models, episodes)
 
 
-def take_verdict(
-    spec: EnvironmentSpec, models: list[ModelReference], episodes: int, seed: int
-) -> VerdictReport:
-    """The same, whether Prefect runs it or not."""
+def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: int) -> Report:
+    """`evaluate_models` for callers outside a flow."""
     if not models:
         raise InputError("models: expected at least one to evaluate, got none")
-    client = mlflow_client()
+    client, spec = mlflow_client(), experiment.spec
+    require_same_world(client, experiment.recipe, spec)
 
     def play(name: str, policy: Policy) -> Returns:
         progress = stage(f"evaluate {name}")
-        returns = episode_returns(spec, policy, episodes, seed)
+        returns = episode_returns(spec, policy, episodes, experiment.seed)
         progress(1, 1)
         return returns
 
@@ -60,38 +59,39 @@ def take_verdict(
         model.learner: play(model.learner, _policy(load_scorer(client, model.run_id), spec))
         for model in models
     }
-    champion = _champion(client, spec.name)
-    champion_returns = None
-    if champion is not None:
-        version, run_id = champion
+    champion = champion_returns = None
+    name = model_name(experiment.recipe)
+    version = aliased(client, name, CHAMPION)
+    if version is not None:
+        run_id = str(client.get_model_version(name, str(version)).run_id)
         champion_returns = play("champion", _policy(load_scorer(client, run_id), spec))
-    verdict = decide_winner(baseline, returns, optimal_return(spec), champion_returns)
-    report = _report(verdict, models)
-    if champion is not None and champion_returns is not None:
-        report.champion = ChampionReport(
+        champion = Champion(
             version=version,
             mean=float(champion_returns.mean()),
             sem=standard_error(champion_returns),
         )
+    verdict = decide_winner(baseline, returns, optimal_return(spec), champion_returns)
+    report = _report(experiment, verdict, models, champion)
     _log_evaluation(report)
     return report
 
 
 @task(task_run_name="check {candidate.learner} against RecSim", **RETRIES)
-def check_reference(
-    spec: EnvironmentSpec, candidate: CandidateReport, compared: int, episodes: int, seed: int
-) -> ReferenceReport:
+def check_against_recsim(
+    experiment: Experiment, candidate: Candidate, compared: int, episodes: int
+) -> RecSimCheck:
     """Play a candidate in RecSim's own code, and compare with `compared` batched episodes."""
+    spec, seed = experiment.spec, experiment.seed
     policy = _policy(load_scorer(mlflow_client(), candidate.run_id), spec)
     progress = stage(f"RecSim plays {candidate.learner}")
     recsim = recsim_returns(spec, policy, episodes, seed, progress)
     found = agreement(episode_returns(spec, policy, compared, seed), recsim)
-    return ReferenceReport(
+    return RecSimCheck(
         learner=candidate.learner,
         batched=found.batched,
         batched_sem=found.batched_sem,
-        reference=found.recsim,
-        reference_sem=found.recsim_sem,
+        recsim=found.recsim,
+        recsim_sem=found.recsim_sem,
         episodes=found.episodes,
         deviation=found.deviation,
     )
@@ -107,47 +107,47 @@ def _policy(scorer: AnyScorer, spec: EnvironmentSpec) -> Policy:
     return ScoringPolicy(scorer)
 
 
-def _champion(client: MlflowClient, environment: str) -> tuple[int, str] | None:
-    """Version and run of the reigning champion."""
-    name = model_name(environment)
-    version = aliased(client, name, CHAMPION)
-    if version is None:
-        return None
-    return version, str(client.get_model_version(name, str(version)).run_id)
-
-
-def _report(verdict: Verdict, models: list[ModelReference]) -> VerdictReport:
+def _report(
+    experiment: Experiment,
+    verdict: Verdict,
+    models: Sequence[ModelRef],
+    champion: Champion | None,
+) -> Report:
     by_learner = {model.learner: model for model in models}
-    return VerdictReport(
-        baseline=BaselineReport(
-            policy=verdict.baseline.policy,
-            mean=verdict.baseline.mean,
-            sem=verdict.baseline.sem,
-            episodes=verdict.baseline.episodes,
-        ),
-        optimum=verdict.optimum,
-        champion=None,
-        candidates=[
-            CandidateReport(
-                learner=candidate.learner,
-                mean=candidate.mean,
-                sem=candidate.sem,
-                uplift=candidate.over_baseline.uplift,
-                ci=candidate.over_baseline.ci,
-                p_value=candidate.over_baseline.p_value,
-                normalised=candidate.score,
-                train_seconds=by_learner[candidate.learner].train_seconds,
-                live_steps=by_learner[candidate.learner].live_steps,
-                winner=candidate.winner,
-                run_id=by_learner[candidate.learner].run_id,
-            )
-            for candidate in verdict.candidates
-        ],
+    return Report(
+        experiment=experiment,
+        baseline=Baseline(**asdict(verdict.baseline)),
+        optimum=None if verdict.optimum is None else Optimum(mean=verdict.optimum),
+        champion=champion,
+        candidates=[_candidate(one, by_learner[one.learner]) for one in verdict.candidates],
     )
 
 
-def _log_evaluation(report: VerdictReport) -> None:
-    """The verdict's figures as metrics of each candidate's run."""
+def _candidate(judged: JudgedCandidate, model: ModelRef) -> Candidate:
+    over_champion = judged.over_champion
+    return Candidate(
+        **model.model_dump(include=set(ModelRef.model_fields)),
+        mean=judged.mean,
+        sem=judged.sem,
+        **asdict(judged.over_baseline),
+        over_champion=None if over_champion is None else Comparison(**asdict(over_champion)),
+        score=judged.score,
+        verdict=_verdict_word(judged),
+    )
+
+
+def _verdict_word(judged: JudgedCandidate) -> VerdictWord:
+    """The verdict on a candidate: where the interval of its uplift over random lies."""
+    if judged.winner:
+        return "winner"
+    low, high = judged.over_baseline.ci
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "undecided"
+
+
+def _log_evaluation(report: Report) -> None:
+    """Log the verdict's figures as metrics of each candidate's run."""
     from mlflow.entities import Metric
 
     client = mlflow_client()
@@ -160,8 +160,10 @@ def _log_evaluation(report: VerdictReport) -> None:
             "uplift_ci_low": candidate.ci[0],
             "uplift_ci_high": candidate.ci[1],
             "p_value": candidate.p_value,
-            "normalised": candidate.normalised,
+            "score": candidate.score,
         }
+        if candidate.over_champion is not None:
+            figures["uplift_over_champion"] = candidate.over_champion.uplift
         metrics = [
             Metric(key, value, now, 0) for key, value in figures.items() if value is not None
         ]

@@ -1,4 +1,4 @@
-"""Batch scoring: a Parquet file of requests in, one of slates out."""
+"""Batch scoring: a Parquet file of requests in, a Parquet file of slates out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recommend(model_uri: str, source: Path, out: Path) -> int:
     """Answer every row of `source` with the model, in its order.
 
     The file is read and written row group by row group, at most `BATCH_ROWS` rows at once. `out`
-    has `slate` and `scores`, and before them the columns of `source` that are no part of a
+    has `slate` and `scores`, and before them the columns of `source` that are not part of a
     request, such as an id. It appears when it is complete.
 
     Returns:
@@ -33,7 +33,7 @@ def recommend(model_uri: str, source: Path, out: Path) -> int:
 
     requests = _open(source)
     if out.exists() and out.samefile(source):
-        raise InputError(f"OUT: expected another file than IN, got {out}")
+        raise InputError(f"OUT: expected a file other than IN, got {out}")
     if not out.parent.is_dir():
         raise InputError(f"OUT: expected a folder {out.parent} to write in, found none; make it")
     model = _load(model_uri)
@@ -78,12 +78,12 @@ def _open(source: Path) -> pq.ParquetFile:
             raise InputError(f"{source}: expected a column {name}, got {', '.join(names)}")
     for name in ANSWERS:
         if name in names:
-            raise InputError(f"{source}: expected no column {name}, it is an answer's; rename it")
+            raise InputError(f"{source}: expected no column {name}, which an answer has; rename it")
     return requests
 
 
 def _load(model_uri: str) -> Any:
-    """The recommender itself: it checks every row, and MLflow would do so value by value."""
+    """The recommender without MLflow's check, which goes value by value; it checks rows itself."""
     mlflow_client()
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -98,7 +98,7 @@ def _load(model_uri: str) -> Any:
 
 
 def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.Table]:
-    """One table a batch."""
+    """A table of answers for each batch."""
     import pandas as pd
     import pyarrow as pa
     from mlflow.exceptions import MlflowException
@@ -107,7 +107,7 @@ def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.
     start = 0
     for batch in _batches(requests, source):
         asked = [name for name in COLUMNS if name in batch.schema.names]
-        # Not `to_pandas`, whose arrays of arrays are taken apart one by one
+        # Not `to_pandas`, whose arrays of arrays would have to be taken apart row by row
         frame = pd.DataFrame({name: _values(batch.column(name)) for name in asked})
         try:
             answers = model.predict(None, frame)
@@ -133,7 +133,7 @@ def _batches(requests: pq.ParquetFile, source: Path) -> Iterator[pa.RecordBatch]
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """The rows as NumPy arrays where all have one shape, else as lists."""
+    """The rows as NumPy arrays where all have the same shape, otherwise as lists."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

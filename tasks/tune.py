@@ -1,6 +1,6 @@
 """A search for a learner's settings: a study is an MLflow run, and each trial a run below it.
 
-MLflow is the study's memory, too. A study that was killed finds its finished trials there.
+A study that was killed finds its finished trials in MLflow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
-from prefect.runtime import task_run
 
 from slateflow.learners import LEARNERS
 from slateflow.trajectories import Dataset, Folder
@@ -19,9 +18,9 @@ from slateflow.trajectories.held_out import training_logs
 from slateflow.tuning.draws import draw_settings
 from slateflow.tuning.study import run_trials
 from slateflow.tuning.trial import Trial, best_trial
-from tasks.reports.documents import DatasetReference, StudyReport, TrialReport
-from tasks.server.lineage import dataset_name
-from tasks.server.progress import watched_stage
+from tasks.experiment import Experiment
+from tasks.reports.study import StudyReport, TrialSummary
+from tasks.server.progress import stage_with_artifact
 from tasks.store.tracking import code_commit, dataset_input, experiment_id, mlflow_client
 from tasks.train import CHECKPOINTS
 
@@ -32,22 +31,21 @@ TRIAL = "slateflow.trial"
 """Tag with all of a finished trial."""
 
 
-def _run_name() -> str:
-    parameters = task_run.parameters
-    return f"tune {parameters['learner']} on {dataset_name(parameters['dataset'])}"
-
-
-@task(task_run_name=_run_name)
+@task(task_run_name="tune {learner} on {experiment.dataset.name}")
 def tune_learner(
-    dataset: DatasetReference, learner: str, trials: int, seed: int, workers: int | None = None
+    experiment: Experiment, learner: str, trials: int, workers: int | None = None
 ) -> StudyReport:
-    """Run the trials that the study has not, and say which is best."""
+    """Run the missing trials of a study, and choose the best of all."""
+    seed = experiment.seed
     settings = {number: draw_settings(learner, number, seed) for number in range(trials)}
-    client, opened = mlflow_client(), Dataset.open(dataset.path)
-    study = Study(client, opened, learner, seed)
+    client, dataset = mlflow_client(), Dataset.open(experiment.dataset.path)
+    study = Study(client, experiment.recipe, dataset, learner, seed)
     done = {trial.number: (trial, run_id) for trial, run_id in study.finished()}
-    key, what = f"tune-{learner}-{opened.spec.name}", f"tune {learner} on {dataset_name(dataset)}"
-    progress = watched_stage(f"tune {learner}", key, what)
+    progress = stage_with_artifact(
+        f"tune {learner}",
+        f"tune-{learner}-{experiment.recipe}",
+        f"tune {learner} on {experiment.dataset.name}",
+    )
 
     def finished(trial: Trial) -> None:
         done[trial.number] = (trial, study.log(trial))
@@ -55,9 +53,9 @@ def tune_learner(
 
     missing = {number: drawn for number, drawn in settings.items() if number not in done}
     if missing:
-        training = training_logs(opened, training_folder(opened))
+        training = training_logs(dataset, training_folder(dataset))
         run_trials(
-            opened, training, learner, missing, seed, workers, finished, CHECKPOINTS.absolute()
+            dataset, training, learner, missing, seed, workers, finished, CHECKPOINTS.absolute()
         )
     chosen = [done[number] for number in settings]
     best = best_trial([trial for trial, _ in chosen])
@@ -66,10 +64,10 @@ def tune_learner(
     get_run_logger().info("%s: trial %d of %d, %s", learner, best.number, trials, best.settings)
     return StudyReport(
         learner=learner,
-        dataset=dataset,
+        dataset=experiment.dataset,
         seed=seed,
         trials=[
-            TrialReport(
+            TrialSummary(
                 number=trial.number,
                 settings=trial.settings,
                 value=trial.value,
@@ -84,7 +82,7 @@ def tune_learner(
 
 
 def training_folder(dataset: Dataset) -> Folder:
-    """Where the episodes are that trials train on: hidden, beside the dataset."""
+    """Hidden folder beside the dataset for the episodes that trials train on."""
     data, name = dataset.path.rstrip("/").rsplit("/", 1)
     return Folder(data) / ".training" / f"{name}-{dataset.digest.removeprefix('sha256:')[:12]}"
 
@@ -92,9 +90,11 @@ def training_folder(dataset: Dataset) -> Folder:
 class Study:
     """The parent run of a dataset's, learner's and seed's trials, made where it is missing."""
 
-    def __init__(self, client: MlflowClient, dataset: Dataset, learner: str, seed: int) -> None:
+    def __init__(
+        self, client: MlflowClient, recipe: str, dataset: Dataset, learner: str, seed: int
+    ) -> None:
         self.client, self.learner = client, learner
-        self.experiment = experiment_id(client, dataset.spec.name)
+        self.experiment = experiment_id(client, recipe)
         # Where other settings are searched, trials of that name are others
         identity = [dataset.digest, learner, seed, repr(LEARNERS[learner].search_space)]
         self.key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
@@ -109,7 +109,7 @@ class Study:
             return
         run = client.create_run(
             self.experiment,
-            run_name=f"tune-{learner}-{dataset.spec.name}",
+            run_name=f"tune-{learner}-{recipe}",
             tags={**self.tags, "slateflow.study": self.key},
         )
         self.run_id = str(run.info.run_id)

@@ -1,27 +1,24 @@
-"""What the command line shows: progress on standard error, tables on standard output."""
+"""Output of the command line: progress on standard error, tables on standard output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from flows.cli.options import print_json
 from slateflow.evaluation import PolicyBaseline
-from tasks.reports.documents import (
-    DatasetReference,
-    ModelReference,
-    PipelineReport,
-    ReferenceReport,
-    StudyReport,
-    VerdictReport,
-)
-from tasks.reports.report import judged, p_value, verdict_line
+from tasks.experiment import DatasetRef, ModelRef
+from tasks.reports.page import p_value
+from tasks.reports.report import Candidate, RecSimCheck, Report
+from tasks.reports.study import StudyReport
 from tasks.server.progress import listening
-from tasks.store.tracking import PROJECT, public, tracking_uri
+from tasks.store.tracking import PROJECT, redact_passwords, tracking_uri
 
 output = Console()
 errors = Console(stderr=True)
@@ -29,7 +26,7 @@ errors = Console(stderr=True)
 
 @contextmanager
 def progress(first: str) -> Iterator[None]:
-    """Show every stage that tasks report as a bar; `first` is shown until one does."""
+    """Show stages of tasks as bars; `first` is shown until a stage begins."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as bars:
         stages: dict[str, TaskID] = {first: bars.add_task(first, total=None)}
@@ -44,20 +41,14 @@ def progress(first: str) -> Iterator[None]:
             yield
 
 
-def show_report(report: PipelineReport) -> None:
+def show_report(report: Report, as_json: bool = False) -> None:
     """The verdict's table, what was registered, and what to open next."""
-    dataset = report.dataset
+    if as_json:
+        return print_json(report.document())
+    dataset = report.experiment.dataset
     output.print(f"{dataset.path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
-    show_verdict(
-        VerdictReport(
-            baseline=report.baseline,
-            optimum=report.optimum,
-            champion=report.champion,
-            candidates=report.candidates,
-        ),
-        report.environment,
-    )
-    output.print(f"\n[bold]{verdict_line(report)}[/bold]")
+    show_verdict(report)
+    output.print(f"\n[bold]{report.summary}[/bold]")
     if report.registered is not None:
         registered = report.registered
         uri = f"models:/{registered.name}@{registered.alias}"
@@ -72,13 +63,15 @@ def open_hint() -> str:
         return uri
     if uri == f"sqlite:///{PROJECT}/mlflow/mlflow.db":
         uri = "sqlite:///mlflow/mlflow.db"
-    return f"uv run mlflow ui --backend-store-uri {public(uri)}"
+    return f"uv run mlflow ui --backend-store-uri {redact_passwords(uri)}"
 
 
-def show_verdict(verdict: VerdictReport, environment: str) -> None:
+def show_verdict(verdict: Report, as_json: bool = False) -> None:
     """Candidates, baseline and optimum as a table."""
+    if as_json:
+        return print_json(verdict.document())
     table = Table(
-        title=f"{environment}, {verdict.baseline.episodes:,} episodes each",
+        title=f"{verdict.experiment.recipe}, {verdict.baseline.episodes:,} episodes each",
         box=SIMPLE_HEAD,
         collapse_padding=True,  # the table fits 80 columns
         pad_edge=False,
@@ -88,7 +81,9 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     if verdict.optimum is not None:
-        table.add_row("optimum", f"{verdict.optimum:.2f}", "", "", "1.000", "", "", style="dim")
+        table.add_row(
+            "optimum", f"{verdict.optimum.mean:.2f}", "", "", "1.000", "", "", style="dim"
+        )
     for candidate in verdict.candidates:
         low, high = candidate.ci
         table.add_row(
@@ -96,10 +91,10 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
             f"{candidate.mean:.2f} ± {candidate.sem:.2f}",
             f"{candidate.uplift:+.1f} \\[{low:+.1f}, {high:+.1f}]",
             p_value(candidate.p_value),
-            "" if candidate.normalised is None else f"{candidate.normalised:.3f}",
+            "" if candidate.score is None else f"{candidate.score:.3f}",
             f"{candidate.train_seconds:.1f}",
-            judged(candidate),
-            style="bold green" if candidate.winner else "",
+            candidate.verdict,
+            style="bold green" if candidate.verdict == "winner" else "",
         )
     champion = verdict.champion
     if champion is not None:
@@ -121,37 +116,55 @@ def show_verdict(verdict: VerdictReport, environment: str) -> None:
         style="dim",
     )
     output.print(table)
-    if verdict.reference is not None:
-        _show_reference(verdict.reference, baseline.episodes)
+    for candidate in verdict.candidates[:1]:
+        _show_over_champion(candidate)
+    if verdict.recsim_check is not None:
+        _show_recsim_check(verdict.recsim_check, baseline.episodes)
     known = verdict.optimum is not None
     score = "score: random 0, optimum 1" if known else "no score: optimum unknown"
     output.print(f"uplift over random on the same users; p after Holm; {score}", style="dim")
 
 
-def _show_reference(found: ReferenceReport, compared: int) -> None:
+def _show_over_champion(best: Candidate) -> None:
+    """The uplift of the best candidate over the champion, where there is any."""
+    found = best.over_champion
+    if found is not None:
+        output.print(
+            f"{best.learner} over the champion: {found.uplift:+.2f} "
+            f"\\[{found.ci[0]:+.2f}, {found.ci[1]:+.2f}]"
+        )
+
+
+def _show_recsim_check(found: RecSimCheck, compared: int) -> None:
     """Both simulators on the best candidate."""
     output.print(
-        f"{found.learner} in RecSim's own code {found.reference:.2f} ± {found.reference_sem:.2f} "
+        f"{found.learner} in RecSim's own code {found.recsim:.2f} ± {found.recsim_sem:.2f} "
         f"({found.episodes:,} episodes),\nbatched {found.batched:.2f} ± {found.batched_sem:.2f} "
         f"({compared:,} episodes): {found.deviation:+.1f} s.e.m. apart"
     )
 
 
-def show_dataset(dataset: DatasetReference) -> None:
-    """Where a dataset is and what identifies it."""
+def show_dataset(dataset: DatasetRef, as_json: bool = False) -> None:
+    """Path, rows and digest of a dataset."""
+    if as_json:
+        return print_json(dataset.model_dump(mode="json"))
     output.print(f"{dataset.path}: {dataset.rows:,} rows\n{dataset.digest}", soft_wrap=True)
 
 
-def show_models(models: list[ModelReference]) -> None:
+def show_models(models: list[ModelRef], as_json: bool = False) -> None:
     """Trained models and the runs that hold them."""
+    if as_json:
+        return print_json([model.model_dump(mode="json") for model in models])
     table = Table("learner", "train s", "MLflow run", box=SIMPLE_HEAD)
     for model in models:
         table.add_row(model.learner, f"{model.train_seconds:.1f}", model.run_id)
     output.print(table)
 
 
-def show_study(study: StudyReport, logs: str) -> None:
+def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
     """The trials, the best of them, and the command that trains with its settings."""
+    if as_json:
+        return print_json(study.model_dump(mode="json"))
     table = Table(
         title=f"{study.learner}, {len(study.trials)} trials",
         box=SIMPLE_HEAD,
@@ -183,19 +196,21 @@ def _settings(settings: dict[str, int | float | str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def show_baselines(environment: str, baselines: list[PolicyBaseline]) -> None:
+def show_baselines(name: str, baselines: list[PolicyBaseline], as_json: bool = False) -> None:
     """Returns and slopes of the behaviour policies."""
-    title = f"{environment}, {baselines[0].episodes:,} episodes each"
+    if as_json:
+        return print_json([asdict(baseline) for baseline in baselines])
+    title = f"{name}, {baselines[0].episodes:,} episodes each"
     table = Table(title=title, box=SIMPLE_HEAD)
     table.add_column("policy")
     table.add_column("return", justify="right")
     table.add_column("slope of the reward a step", justify="right")
     for baseline in baselines:
-        name = baseline.policy
-        if baseline.label != name:
-            name += f" ({baseline.label})"
+        policy = baseline.policy
+        if baseline.label != policy:
+            policy += f" ({baseline.label})"
         table.add_row(
-            name,
+            policy,
             f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
             f"{baseline.slope:+.5f} ± {baseline.slope_sem:.5f}",
         )

@@ -2,106 +2,123 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from flows.cli.options import DATASETS, JSON, Data, print_json
+from slateflow.errors import InputError
 
 if TYPE_CHECKING:
-    from slateflow.trajectories import Dataset, Folder
+    from slateflow.trajectories import Dataset
     from slateflow.trajectories.description.describe import Description
 
-DATASETS = Path(__file__).parents[2] / "datasets"
+DatasetName = Annotated[str, Parameter(help="Name of a dataset, or its path or URL.")]
 
 
-def add_dataset_commands(add: Callable[..., Any]) -> None:
-    """Add them to the command line."""
-    export = add("export", _export, "write a dataset for another library")
-    export.add_argument("--format", required=True, help="rllib, minari or d3rlpy")
-    _add_dataset(export)
-    export.add_argument("out", metavar="OUT", help="folder to make")
-
-    importing = add("import", _import, "check logs from elsewhere and make a dataset of them")
-    importing.add_argument(
-        "source", metavar="SOURCE", help="file or folder: Parquet in our schema, or RLlib's JSON"
-    )
-    importing.add_argument("name", metavar="NAME", help="name of the dataset")
-    importing.add_argument("--environment", metavar="PRESET", help="world that the logs are from")
-    _add_data(importing)
-
-    describe = add("describe", _describe, "what is in a dataset, as a table and a page with plots")
-    _add_dataset(describe)
-    describe.add_argument("--page", metavar="FILE", help="HTML file to write the plots to")
-
-
-def _add_dataset(command: argparse.ArgumentParser) -> None:
-    command.add_argument("dataset", metavar="DATASET", help="name, path or URL")
-    _add_data(command)
-
-
-def _add_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", metavar="URL", help="folder of the datasets, or a URL")
-
-
-def _data(options: argparse.Namespace) -> Folder:
-    from slateflow.trajectories import Folder
-
-    return Folder(options.data or str(DATASETS))
-
-
-def _dataset(options: argparse.Namespace) -> Dataset:
-    """By name, or by path where it has a slash."""
+def _open(name: str, data: str | None) -> Dataset:
+    """Open a dataset by its name, or by its path where it has a slash."""
     from slateflow.trajectories import Dataset
+    from tasks.experiment import data_folder
 
-    name = options.dataset
-    return Dataset.open(name if "/" in name else (_data(options) / name).url)
+    return Dataset.open(name if "/" in name else (data_folder(data) / name).url)
 
 
-def _export(options: argparse.Namespace) -> None:
+def export_command(
+    dataset: DatasetName,
+    out: Annotated[Path, Parameter(help="Folder to make.")],
+    /,
+    *,
+    to: Annotated[
+        Literal["rllib", "minari", "d3rlpy"], Parameter(name="--format", help="Library.")
+    ],
+    data: Data = None,
+    as_json: JSON = False,
+) -> None:
+    """Write a dataset for another library.
+
+    Example: slateflow export --format minari modified-lts-20-2 exported
+    """
     from slateflow.trajectories.exchange.export import export
 
-    dataset = _dataset(options)
-    out = export(dataset, options.format, Path(options.out))
-    if options.json:
-        print(json.dumps({"path": str(out), "format": options.format, "digest": dataset.digest}))
+    opened = _open(dataset, data)
+    written = export(opened, to, out)
+    if as_json:
+        print_json({"path": str(written), "format": to, "digest": opened.digest})
     else:
-        print(f"{out}: {dataset.episodes:,} episodes, {dataset.rows:,} steps for {options.format}")
+        print(f"{written}: {opened.episodes:,} episodes, {opened.rows:,} steps for {to}")
 
 
-def _import(options: argparse.Namespace) -> None:
-    from slateflow.errors import InputError
+def import_command(
+    source: Annotated[Path, Parameter(help="File or folder of logs.")],
+    name: Annotated[str, Parameter(help="Name of the dataset, and of its experiment and model.")],
+    /,
+    *,
+    environment: Annotated[
+        str | None,
+        Parameter(help="Preset that the logs are from; `slateflow environments` lists them."),
+    ] = None,
+    data: Data = None,
+    as_json: JSON = False,
+) -> None:
+    """Check logs from elsewhere and make a dataset of them.
+
+    Parquet files have a row for each step and need these columns:
+
+    - `episode`, `step`: whole numbers; steps count from 0.
+    - `user`: list of the U numbers observed; empty where nothing is.
+    - `candidates`: list of N·D features, candidate by candidate.
+    - `slate`: list of K distinct positions among the candidates.
+    - `propensity`: probability of exactly this slate, in (0, 1].
+    - `clicked`: place in the slate, -1 for none.
+    - `reward`, and the response columns of the world, such as `watch_time`: numbers.
+    - `terminated`, `truncated`: true or false.
+
+    A folder `policy=NAME` names the policy. JSON files are those of RLlib's writer; they need
+    `--environment`.
+
+    Example: slateflow import logs/ mine --environment modified-lts-20-2
+    """
     from slateflow.trajectories.exchange.importing import import_logs
+    from tasks.experiment import data_folder
 
-    if (DATASETS / f"{options.name}.toml").exists():
-        raise InputError(
-            f"name: expected one that no recipe has, got {options.name}; choose another"
-        )
-    dataset = import_logs(Path(options.source), options.name, _data(options), options.environment)
-    if options.json:
-        document = {"path": dataset.path, "digest": dataset.digest, "rows": dataset.rows}
-        print(json.dumps(document))
+    if (DATASETS / f"{name}.toml").exists():
+        raise InputError(f"name: expected a name without a recipe, got {name}; choose another")
+    dataset = import_logs(source, name, data_folder(data), environment)
+    if as_json:
+        print_json({"path": dataset.path, "digest": dataset.digest, "rows": dataset.rows})
     else:
         print(f"{dataset.path}: {dataset.episodes:,} episodes, {dataset.rows:,} rows")
         print(dataset.digest)
 
 
-def _describe(options: argparse.Namespace) -> None:
+def describe_command(
+    dataset: DatasetName,
+    /,
+    *,
+    page: Annotated[Path | None, Parameter(help="HTML file to write the plots to.")] = None,
+    data: Data = None,
+    as_json: JSON = False,
+) -> None:
+    """Show figures of a dataset, and write a page with plots.
+
+    Example: slateflow describe modified-lts-20-2 --page logs.html
+    """
     from slateflow.trajectories.description.describe import describe
 
-    description = describe(_dataset(options))
-    if options.page:
-        _write_page(description, Path(options.page))
-    if options.json:
-        print(json.dumps(description.to_dict()))
+    description = describe(_open(dataset, data))
+    if page is not None:
+        _write_page(description, page)
+    if as_json:
+        print_json(description.to_dict())
         return
     _show(description)
-    if options.page:
-        print(f"Look at it   {options.page}")
+    if page is not None:
+        print(f"Look at it   {page}")
 
 
 def _write_page(description: Description, path: Path) -> None:
-    from slateflow.errors import InputError
     from slateflow.trajectories.description.page import page
 
     try:

@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.cli.options import JSON, print_json
 
 
-def add_registry_commands(add: Callable[..., Any]) -> None:
-    """Add them to the command line."""
-    rollback = add("rollback", _rollback, "put the version before the champion back")
-    rollback.add_argument("model", metavar="MODEL", help="registered model, or its environment")
+def rollback_command(
+    recipe: Annotated[str, Parameter(help="Recipe whose registered model is rolled back.")],
+    /,
+    *,
+    as_json: JSON = False,
+) -> None:
+    """Make the version before the champion the champion again; a second call undoes the first.
 
-    recommend = add("recommend", _recommend, "answer a Parquet file of requests with slates")
-    recommend.add_argument("--model", metavar="URI", required=True, help="models:/NAME@champion")
-    recommend.add_argument("source", metavar="IN", help="Parquet: user, candidates, step")
-    recommend.add_argument("out", metavar="OUT", help="Parquet to write: slate, scores")
-
-
-def _rollback(options: argparse.Namespace) -> None:
-    from slateflow.environments import presets
+    Example: slateflow rollback modified-lts-20-2
+    """
     from tasks.store.champion import rollback
     from tasks.store.tracking import mlflow_client, model_name
 
-    name = model_name(options.model) if options.model in presets() else options.model
+    name = model_name(recipe)
     champion, previous = rollback(mlflow_client(), name)
-    if options.json:
-        print(json.dumps({"name": name, "champion": champion, "previous": previous}))
+    if as_json:
+        print_json({"name": name, "champion": champion, "previous": previous})
     else:
         print(f"{name}: version {champion} is the champion again, before it was {previous}")
 
 
-def _recommend(options: argparse.Namespace) -> None:
+def recommend_command(
+    source: Annotated[Path, Parameter(help="Parquet file: user, candidates, and perhaps step.")],
+    out: Annotated[Path, Parameter(help="Parquet file to write: slate, scores.")],
+    /,
+    *,
+    model: Annotated[str, Parameter(help="URI of the model.")],
+    as_json: JSON = False,
+) -> None:
+    """Answer a Parquet file of requests with slates.
+
+    Example: slateflow recommend --model models:/slateflow-lts-10-1@champion in.parquet o.parquet
+    """
     from flows.cli.console import progress
     from tasks.recommend import recommend
 
     started = time.monotonic()
     with progress("load the model"):
-        rows = recommend(options.model, Path(options.source), Path(options.out))
+        rows = recommend(model, source, out)
     seconds = time.monotonic() - started
-    if options.json:
-        print(json.dumps({"path": options.out, "rows": rows, "seconds": seconds}))
+    if as_json:
+        print_json({"path": str(out), "rows": rows, "seconds": seconds})
     else:
-        print(f"{options.out}: {rows:,} rows in {seconds:.1f} s")
+        print(f"{out}: {rows:,} rows in {seconds:.1f} s")

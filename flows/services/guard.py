@@ -1,8 +1,8 @@
-"""What ends the services when `slateflow up` is killed and cannot do it itself.
+"""The guard: a process that ends the services when `slateflow up` is killed.
 
-The guard is a process that reads from a pipe of which only `up` has the other end. While `up`
-lives it is told the services' processes; when the pipe ends without a farewell, `up` is dead, and
-the guard ends them. It shares the lock of `up`'s folder, so whoever starts `up` again waits for it.
+It reads from a pipe of which only `up` has the other end. `up` writes the services' processes into
+it; when the pipe ends without a farewell, `up` is dead, and the guard ends them. It shares the lock
+of `up`'s folder, so the next `up` waits for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FAREWELL = "farewell"
 
 
 class Guard:
-    """The other side of the pipe."""
+    """The guard as `up` sees it: its process, and the pipe to it."""
 
     def __init__(self, lock: IO[str]) -> None:
         """Start the guard; it holds the lock as long as it lives."""
@@ -35,12 +35,12 @@ class Guard:
         )
 
     def watch(self, service: Service) -> None:
-        """Tell it the process of a service that was started."""
+        """Report the process of a service that was started."""
         if service.process is not None:
             self._say(f"{service.name} {service.process.pid}")
 
     def dismiss(self) -> None:
-        """Everything is ended; so does the guard."""
+        """End the guard; all services have ended."""
         self._say(_FAREWELL)
         if self.process.stdin is not None:
             with suppress(BrokenPipeError):
@@ -49,13 +49,13 @@ class Guard:
 
     def _say(self, line: str) -> None:
         if self.process.stdin is not None:
-            with suppress(BrokenPipeError):  # a guard that is dead guards no more
+            with suppress(BrokenPipeError):  # the guard is dead
                 self.process.stdin.write(line + "\n")
                 self.process.stdin.flush()
 
 
 def main() -> None:
-    """Read until the pipe ends; then end what is left, the youngest first."""
+    """Read until the pipe ends; then end the services, the youngest first."""
     processes: dict[str, int] = {}
     for line in sys.stdin:
         if line.strip() == _FAREWELL:

@@ -1,4 +1,4 @@
-"""Servers and workers as processes of this machine: started, waited for, ended without a rest."""
+"""Servers and workers as processes of this machine: start, wait for, end with all descendants."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from slateflow.errors import InputError
 
 HOST = "127.0.0.1"
@@ -27,8 +29,6 @@ _SHUTDOWN_SECONDS = 10.0
 
 def require_free(port: int, name: str, flag: str) -> None:
     """Refuse a port on which somebody listens."""
-    if not 0 < port < 2**16:
-        raise InputError(f"{flag}: expected a port from 1 to 65535, got {port}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -41,13 +41,13 @@ def require_free(port: int, name: str, flag: str) -> None:
 
 
 def require_database(url: str | None, flag: str) -> None:
-    """Refuse the address of a database behind which nobody listens; of a file it says nothing."""
+    """Refuse the address of a database server on which nobody listens; files are not checked."""
     try:
         parts = urllib.parse.urlsplit(url or "")
         host, port = parts.hostname, parts.port or _POSTGRES_PORT
     except ValueError as error:
         raise InputError(
-            f"{flag}: expected such as postgresql+…://HOST/NAME, got {error}"
+            f"{flag}: expected an address such as postgresql+…://HOST/NAME, got {error}"
         ) from error
     if host is None or not parts.scheme.startswith("postgresql"):
         return
@@ -56,12 +56,12 @@ def require_database(url: str | None, flag: str) -> None:
     except OSError as error:
         raise InputError(
             f"{flag}: expected a database at {host}:{port}, got: {error.strerror or error}; "
-            "start it or give another"
+            "start it or give another address"
         ) from error
 
 
-def answers(url: str) -> bool:
-    """Whether there is an answer that is no error."""
+def responds(url: str) -> bool:
+    """Whether the address answers without an error."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
@@ -71,12 +71,12 @@ def answers(url: str) -> bool:
 
 @dataclass
 class Service:
-    """A process that runs until it is told to end.
+    """A process that runs until a signal ends it.
 
     Attributes:
         name: For messages, and for its log.
         command: Program and arguments.
-        ready: Whether it does its work by now.
+        ready: Function that returns whether it works by now.
         log: File that its output goes to.
         environment: Variables in which it runs.
         folder: Working directory.
@@ -105,7 +105,7 @@ class Service:
 
     @property
     def ended(self) -> bool:
-        """Whether it was started and runs no longer."""
+        """Whether it was started and has ended."""
         return self.process is not None and self.process.poll() is not None
 
 
@@ -113,16 +113,18 @@ def wait_for(services: list[Service]) -> None:
     """Wait until all of them are ready.
 
     Raises:
-        InputError: One ended, or took too long.
+        InputError: A service ended, or took too long.
     """
     deadline = time.monotonic() + _STARTUP_SECONDS
     waiting = list(services)
     while waiting := [service for service in waiting if not service.ready()]:
         for service in waiting:
             if service.ended or time.monotonic() > deadline:
-                what = "ended" if service.ended else f"did not answer in {_STARTUP_SECONDS:.0f} s"
+                outcome = (
+                    "ended" if service.ended else f"did not answer in {_STARTUP_SECONDS:.0f} s"
+                )
                 raise InputError(
-                    f"{service.name}: expected it to come up, it {what}; see {service.log}"
+                    f"{service.name}: expected it to come up, it {outcome}; see {service.log}"
                 )
         time.sleep(0.3)
 
@@ -136,10 +138,10 @@ def end_all(services: list[Service]) -> None:
 
 
 def end_family(root: int) -> None:
-    """End a process and whatever it started, by force if it does not end when told to.
+    """End a process and all its descendants, by force after ten seconds.
 
     A worker starts each flow run in a session of its own, so process groups do not find them;
-    the tree of processes does, as long as it stands.
+    the tree of processes does.
     """
     family = [root, *descendants(root)]
     _signal(family, signal.SIGTERM)
@@ -150,14 +152,14 @@ def end_family(root: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of processes whose own one dies, such as runs of a killed worker."""
+    """Become the parent of processes whose parent dies, such as runs of a killed worker."""
     if sys.platform == "linux":
         pr_set_child_subreaper = 36
         ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
 def reap_orphans(services: list[Service]) -> None:
-    """Look after what was adopted and has ended, or the system would keep its number."""
+    """Wait for adopted processes that have ended, which would otherwise stay zombies."""
     own = {service.process.pid for service in services if service.process is not None}
     for pid in set(descendants(os.getpid())) - own:
         with suppress(ChildProcessError):  # a child of a child
@@ -165,30 +167,19 @@ def reap_orphans(services: list[Service]) -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """Processes that `root` started, and they, and so on; empty where there is no /proc."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
-    return found[1:]
+    """All descendants of the process `root`, the nearest first."""
+    try:
+        return [child.pid for child in psutil.Process(root).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs; one that has ended and waits for its parent does not."""
+    """Whether the process runs; a zombie, which waits for its parent, does not."""
     try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except ProcessLookupError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except OSError:
-        return not Path("/proc").is_dir()
-    return state != "Z"
 
 
 def _signal(pids: list[int], number: signal.Signals) -> None:

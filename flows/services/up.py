@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import signal
@@ -11,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -20,13 +20,13 @@ from flows.services.processes import (
     Service,
     adopt_orphans,
     alive,
-    answers,
     descendants,
     end_all,
     end_family,
     reap_orphans,
     require_database,
     require_free,
+    responds,
     wait_for,
 )
 from slateflow.errors import InputError
@@ -34,29 +34,33 @@ from slateflow.errors import InputError
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 _DATABASES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "MLFLOW_BACKEND_STORE_URI")
-"""Variables by which the two servers are told their databases."""
+"""Variables with the addresses of the two servers' databases."""
 _SECONDS_BETWEEN_SWEEPS = 15.0
 _SECONDS_BEFORE_ANOTHER_START = 5.0
 _GUARD_SECONDS = 60.0  # a guard may have to end three services by force
 
 
-def add_up(add: Callable[..., Any]) -> None:
-    """Add it to the command line."""
-    up = add("up", _up, "Prefect and MLflow servers, a worker and the deployments, until Ctrl-C")
-    up.add_argument("--prefect-port", metavar="PORT", type=int, default=4200, help="default 4200")
-    up.add_argument("--mlflow-port", metavar="PORT", type=int, default=5000, help="default 5000")
-    up.add_argument(
-        "--folder",
-        metavar="DIR",
-        help="folder of both stores; default those that `slateflow run` uses without servers",
-    )
-    databases = (("prefect", "postgresql+asyncpg://…"), ("mlflow", "postgresql+psycopg://…"))
-    for (server, example), variable in zip(databases, _DATABASES, strict=True):
-        text = f"such as {example}; with a password rather in {variable}"
-        up.add_argument(f"--{server}-database", metavar="URL", help=text)
+@dataclass(frozen=True)
+class UpOptions:
+    """Options of `slateflow up`.
+
+    Attributes:
+        prefect_port: Port of Prefect's server.
+        mlflow_port: Port of MLflow's server.
+        folder: Folder of both stores; None for those that `slateflow run` uses without servers.
+        prefect_database: Address of Prefect's database.
+        mlflow_database: Address of MLflow's database.
+    """
+
+    prefect_port: int = 4200
+    mlflow_port: int = 5000
+    folder: str | None = None
+    prefect_database: str | None = None
+    mlflow_database: str | None = None
 
 
-def _up(options: argparse.Namespace) -> None:
+def up(options: UpOptions) -> None:
+    """Run both servers, a worker and the deployments until a signal comes."""
     folder = Path(options.folder or PROJECT / ".slateflow").resolve()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts jobs with SIGINT ignored
         signal.signal(number, _interrupt)
@@ -88,13 +92,13 @@ def _up(options: argparse.Namespace) -> None:
             guard.dismiss()
 
 
-def _check_addresses(options: argparse.Namespace) -> None:
-    """Refuse ports that cannot be had, and databases that nobody serves, before anything starts."""
+def _check_addresses(options: UpOptions) -> None:
+    """Refuse ports in use, and databases that nobody serves, before anything starts."""
     require_free(options.prefect_port, "Prefect", "--prefect-port")
     require_free(options.mlflow_port, "MLflow", "--mlflow-port")
     if options.prefect_port == options.mlflow_port:
         port = options.mlflow_port
-        raise InputError(f"--mlflow-port: expected another than Prefect's, got {port}")
+        raise InputError(f"--mlflow-port: expected a port other than Prefect's, got {port}")
     for name, variable in zip(("prefect", "mlflow"), _DATABASES, strict=True):
         url = getattr(options, f"{name}_database") or os.environ.get(variable)
         require_database(url, f"--{name}-database")
@@ -106,16 +110,17 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 @contextmanager
 def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
-    """Hold the folder's lock; refuse where another `slateflow up` does.
+    """Hold the folder's lock; refuse where another `slateflow up` holds it.
 
-    One that was killed leaves it to its guard, which is waited for.
+    If that was killed, its guard holds the lock, and is waited for.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "up.lock").open("a+")
     except OSError as error:
         raise InputError(
-            f"--folder: expected one to write in, got {folder}: {error.strerror}; choose another"
+            f"--folder: expected a folder to write in, got {folder}: {error.strerror}; choose "
+            "another"
         ) from error
     with lock:
         if not _locked(lock):
@@ -123,7 +128,7 @@ def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
             holder = lock.read()
             if _is_alive(holder) or not _locked(lock, _GUARD_SECONDS):
                 raise InputError(
-                    f"up: expected it not to run yet, got {holder}; stop that, or choose "
+                    f"up: expected none on this folder, got {holder}; stop that, or choose "
                     "another --folder and other ports"
                 )
         lock.truncate(0)
@@ -133,7 +138,7 @@ def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
 
 
 def _locked(lock: IO[str], patience: float = 0.0) -> bool:
-    """Whether the lock is ours within so many seconds."""
+    """Whether the lock was taken within so many seconds."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -152,7 +157,7 @@ def _is_alive(holder: str) -> bool:
     return len(words) > 1 and words[1].isdigit() and alive(int(words[1]))
 
 
-def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
+def _services(options: UpOptions, folder: Path) -> list[Service]:
     """Prefect's server, MLflow's, and the worker.
 
     Databases' addresses may hold passwords: each is only in the environment of its own server.
@@ -194,7 +199,7 @@ def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
         service(
             "prefect",
             ["prefect", "server", "start", *at, str(options.prefect_port)],
-            lambda: answers(f"{prefect}/api/health"),
+            lambda: responds(f"{prefect}/api/health"),
             **{by_prefect: options.prefect_database or os.environ.get(by_prefect)},
         ),
         service(
@@ -203,7 +208,7 @@ def _services(options: argparse.Namespace, folder: Path) -> list[Service]:
                 *("mlflow", "server", *at, str(options.mlflow_port), "--workers", "1"),
                 *("--artifacts-destination", str(store / "artifacts")),
             ],
-            lambda: answers(f"{mlflow}/health"),
+            lambda: responds(f"{mlflow}/health"),
             **{
                 by_mlflow: options.mlflow_database
                 or os.environ.get(by_mlflow, f"sqlite:///{store}/mlflow.db")
@@ -233,13 +238,13 @@ def _worker_is_online(environment: dict[str, str]) -> bool:
     try:
         with _client(environment) as client:
             workers = client.read_workers_for_work_pool(POOL)
-    except httpx.HTTPError:  # its server has just died, too
+    except httpx.HTTPError:  # the server has also just died
         return False
     return any(worker.status == "ONLINE" for worker in workers)
 
 
 def _deploy(environment: dict[str, str]) -> None:
-    """Make the server's deployments those of prefect.yaml, and bury what died before."""
+    """Make the server's deployments those of prefect.yaml, and sweep dead runs."""
     from tasks.server.deployments import (
         ensure_pool,
         pause_again,
@@ -266,7 +271,7 @@ def _deploy(environment: dict[str, str]) -> None:
         for name in pause_again(client, paused):
             print(f"{name} stays paused", flush=True)
         for name in prune_deployments(client, planned_deployments()):
-            print(f"pruned {name}: prefect.yaml has it no longer", flush=True)
+            print(f"pruned {name}: prefect.yaml no longer has it", flush=True)
     _sweep(environment)
 
 
@@ -276,13 +281,13 @@ def _announce(environment: dict[str, str]) -> None:
     print(f"Prefect   {environment['PREFECT_API_URL'].removesuffix('/api')}")
     print(f"MLflow    {environment['MLFLOW_TRACKING_URI']}")
     for planned in planned_deployments():
-        when = ", ".join(planned.schedules + planned.events) or "when it is asked to"
+        when = ", ".join(planned.schedules + planned.events) or "on request"
         print(f"{when:28s} {planned.flow}/{planned.name}")
     print("Ctrl-C stops them all", flush=True)
 
 
 def _watch(services: list[Service], guard: Guard) -> None:
-    """Sweep now and then; start again what ended by itself, as often as it takes."""
+    """Restart services that end, and sweep dead runs now and then, until a signal comes."""
     swept = time.monotonic()
     while True:
         time.sleep(0.5)
@@ -307,7 +312,7 @@ def _sweep(environment: dict[str, str]) -> None:
 
     from tasks.server.orphans import sweep_orphans
 
-    # A server that has just died gets its sweep later
+    # The sweep of a server that has just died comes later
     with suppress(httpx.HTTPError), _client(environment) as client:
         for name in sweep_orphans(client):
             print(f"crashed {name}: its process is gone", flush=True)

@@ -1,53 +1,73 @@
-"""The runs before this one, as the table below a report: it shows the trend over the nights.
-
-Prefect keeps every report under its key and lists their dates alone. So each report has the rows
-of the one before, and its own on top of them.
-"""
+"""The trend over a recipe's reports: each is a run in MLflow, and a row of the table below it."""
 
 from __future__ import annotations
 
-from prefect.artifacts import Artifact
+import time
+from typing import TYPE_CHECKING
+
 from prefect.runtime import flow_run
 
-from tasks.reports.documents import PipelineReport
+from tasks.reports.report import Report
+from tasks.store.tracking import experiment_id
 
-_HEADING = "## This run and those before"
-_COLUMNS = "| run | best | return | uplift | normalised | verdict |"  # more are cut off by the UI
-_KEPT = 30
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+_FLOW_RUN = "slateflow.flow_run"
+_SHOWN = 30
 
 
-def with_past_runs(markdown: str, key: str, report: PipelineReport, verdict: str) -> str:
-    """The report with the table below it.
+def log_report(client: MlflowClient, report: Report) -> None:
+    """Log a report's best candidate as a run of the recipe's experiment.
 
-    Args:
-        markdown: This run's report.
-        key: Key of the artifact, under which the report before is found.
-        report: What the run found.
-        verdict: Name of the run's final state.
+    The report of a flow run that is retried takes the place of its first.
     """
-    before = Artifact.get(key)
-    rows = past_rows(str(getattr(before, "data", "")))  # None at the first run
-    # The report of a run that is retried takes the place of its first
-    past = [row for row in rows if f"({_address()})" not in row]
-    rows = [_row(report, verdict), *past][:_KEPT]
-    return "\n".join([markdown, _HEADING, "", _COLUMNS, "|---|---|---|---|---|---|", *rows, ""])
+    from mlflow.entities import Metric, RunTag
 
-
-def past_rows(markdown: str) -> list[str]:
-    """The rows of a report's table of runs, the newest first; none where it has no such table."""
-    _, _, table = markdown.partition(_HEADING)
-    return [line for line in table.splitlines() if line.startswith("| [")]
-
-
-def _row(report: PipelineReport, verdict: str) -> str:
-    best = report.candidates[0]
-    score = "" if best.normalised is None else f"{best.normalised:.3f}"
-    return (
-        f"| [{flow_run.scheduled_start_time:%Y-%m-%d %H:%M}]({_address()}) | {best.learner} "
-        f"| {best.mean:.2f} ± {best.sem:.2f} | {best.uplift:+.2f} | {score} | {verdict} |"
+    experiment = experiment_id(client, report.experiment.recipe)
+    logged = client.search_runs([experiment], f"tags.`{_FLOW_RUN}` = '{flow_run.id}'")
+    run = next(iter(logged), None) or client.create_run(
+        experiment,
+        start_time=int(flow_run.scheduled_start_time.timestamp() * 1000),
+        run_name=f"report-{report.experiment.recipe}",
+        tags={_FLOW_RUN: str(flow_run.id)},
     )
+    best = report.candidates[0]
+    figures = {"mean": best.mean, "sem": best.sem, "uplift": best.uplift, "score": best.score}
+    tags = {"slateflow.best_learner": best.learner, "slateflow.state": report.state_name}
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(f"best_{k}", v, now, 0) for k, v in figures.items() if v is not None],
+        tags=[RunTag(key, value) for key, value in tags.items()],
+    )
+    client.set_terminated(run.info.run_id, "FINISHED")
 
 
-def _address() -> str:
-    """The run's page, from any other page of the same UI."""
-    return f"/runs/flow-run/{flow_run.id}"
+def past_runs_table(client: MlflowClient, recipe: str) -> list[str]:
+    """Lines of markdown: the recipe's reports, the newest first."""
+    runs = client.search_runs(
+        [experiment_id(client, recipe)],
+        f"tags.`{_FLOW_RUN}` != '' and attributes.status = 'FINISHED'",
+        max_results=_SHOWN,
+        order_by=["start_time DESC"],
+    )
+    return [
+        "## This run and those before",
+        "",
+        "| run | best | return | uplift | score | verdict |",  # more are cut off by the UI
+        "|---|---|---|---|---|---|",
+        *[_row(run) for run in runs],
+    ]
+
+
+def _row(run: Run) -> str:
+    figures, tags = run.data.metrics, run.data.tags
+    moment = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.info.start_time / 1000))
+    score = f"{figures['best_score']:.3f}" if "best_score" in figures else ""
+    return (
+        f"| [{moment}](/runs/flow-run/{tags[_FLOW_RUN]}) | {tags['slateflow.best_learner']} "
+        f"| {figures['best_mean']:.2f} ± {figures['best_sem']:.2f} "
+        f"| {figures['best_uplift']:+.2f} | {score} | {tags['slateflow.state']} |"
+    )

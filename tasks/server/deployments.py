@@ -1,4 +1,4 @@
-"""What a Prefect server is told: the pool, and prefect.yaml's deployments."""
+"""The work pool, and prefect.yaml's deployments on a Prefect server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Planned:
     entrypoint: str
     description: str
     schedules: tuple[str, ...]  # cron, and the time zone
-    events: tuple[str, ...] = ()  # names of those that start it
+    events: tuple[str, ...] = ()  # names of the events that start it
 
     @property
     def flow(self) -> str:
@@ -55,10 +55,10 @@ def planned_deployments() -> list[Planned]:
 
 
 def ensure_pool(client: SyncPrefectClient) -> None:
-    """Make the work pool where it is missing.
+    """Create the work pool where it is missing.
 
     Raises:
-        InputError: There is one of this name whose workers start no processes.
+        InputError: The pool exists, and its workers do not start processes.
     """
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
@@ -69,15 +69,16 @@ def ensure_pool(client: SyncPrefectClient) -> None:
         found = client.read_work_pool(POOL).type
         if found != _POOL_TYPE:
             raise InputError(
-                f"work pool {POOL}: expected one of type {_POOL_TYPE}, got {found}; delete it, "
-                "and `slateflow up` makes it"
+                f"work pool {POOL}: expected the type {_POOL_TYPE}, got {found}; delete it, "
+                "and `slateflow up` creates it"
             ) from None
 
 
 def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list[str]:
-    """Delete those of ours, by tag and pool, that are not planned any more; gives their names.
+    """Delete our deployments, by tag and pool, that prefect.yaml no longer has, and their triggers.
 
-    What triggers them goes, too.
+    Returns:
+        Names of the deleted deployments.
     """
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
@@ -95,11 +96,11 @@ def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list
 
 @dataclass(frozen=True)
 class Paused:
-    """What somebody has paused by hand; `prefect deploy` would make all of it go on.
+    """All that was paused by hand; `prefect deploy` would resume it.
 
     Attributes:
         deployments: Their ids.
-        schedules: The id of its deployment, and when it is due.
+        schedules: Id of the deployment, and the schedule as JSON.
         triggers: Names of automations.
     """
 
@@ -109,7 +110,7 @@ class Paused:
 
 
 def read_paused(client: SyncPrefectClient) -> Paused:
-    """What is paused at this moment."""
+    """Read what is paused on the server."""
     deployments = client.read_deployments()
     schedules = {
         (deployment.id, schedule.schedule.model_dump_json())
@@ -125,7 +126,7 @@ def read_paused(client: SyncPrefectClient) -> Paused:
 
 
 def pause_again(client: SyncPrefectClient, paused: Paused) -> list[str]:
-    """Pause what was paused before prefect.yaml was deployed; gives the names."""
+    """Pause what was paused before prefect.yaml was deployed; returns the names."""
     names = []
     for deployment in client.read_deployments():
         if deployment.id in paused.deployments:

@@ -1,12 +1,19 @@
-"""Runs whose process is gone: nobody else would say so, and they would be "Running" for ever."""
+"""Runs whose process is gone, and which would otherwise be "Running" for ever.
+
+Prefect can find such runs by their heartbeats, and an automation can then mark them as crashed.
+The sweep stays because that needs an automation on every server, and a heartbeat thread, for which
+every flow run waits a second at its end; it finds a run minutes after its death, not seconds, and
+never one that was taken and not begun, nor one from a shell, which sends no heartbeats here.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from tasks.server.deployments import POOL
 
@@ -16,12 +23,12 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 _PENDING_SECONDS = 600.0  # our workers start a process within seconds
-_CLOCK_SECONDS = 5.0  # the boot time, to which process times are relative, is not exact
+_CLOCK_SECONDS = 5.0  # the boot time, to which start times are relative, is not exact
 
 
 def record_process(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Write down the process of a run that no worker started; a hook for flows that begin."""
-    if flow_run.deployment_id is not None:  # the worker writes down its own
+    """Record the process of a run that no worker started; a hook for flows that begin."""
+    if flow_run.deployment_id is not None:  # the worker records its own
         return
     from prefect.client.orchestration import get_client
 
@@ -31,11 +38,14 @@ def record_process(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
 
 
 def sweep_orphans(client: SyncPrefectClient) -> list[str]:
-    """Mark runs whose process on this machine is gone as crashed; gives their names.
+    """Mark runs whose process on this machine is gone as crashed.
 
-    The worker writes down the process of each run it starts, and runs from a shell their own. When
-    a process dies and its worker with it, or it had none, nobody is left to say so. Its tasks
-    and subflows end with it. So does a run that a worker took, and died before it started it.
+    The worker records the process of each run that it starts, and runs from a shell record their
+    own. Where the process died with its worker, or had none, nobody reports its end. Subflows
+    crash with their parent; so does a run that a worker took and died before it started it.
+
+    Returns:
+        Names of the runs that were marked.
     """
     from prefect.client.schemas.filters import (
         FlowRunFilter,
@@ -61,14 +71,14 @@ def sweep_orphans(client: SyncPrefectClient) -> list[str]:
         swept |= {child.id: child for child in children.get(parent, [])}
     for run in swept.values():
         process = run.infrastructure_pid
-        what = f"Process {process} is gone" if process else "A worker took it and is gone"
-        message = f"{what}; found by the sweep"
+        cause = f"Process {process} is gone" if process else "A worker took it and is gone"
+        message = f"{cause}; found by the sweep"
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
     return [run.name for run in swept.values()]
 
 
 def _is_orphan(run: FlowRun) -> bool:
-    """Whether nobody works on it any more."""
+    """Whether nobody works on the run."""
     state = run.state
     if state is None:
         return False
@@ -84,12 +94,12 @@ def _is_orphan(run: FlowRun) -> bool:
 
 
 def _process_is_gone(infrastructure: str | None, entered: float) -> bool:
-    """Whether it is a process of this machine that does not run any more.
+    """Whether it is a process of this machine that no longer runs.
 
     Args:
         infrastructure: `host:pid`, or `pid`.
-        entered: When the run entered its state; a process that began later is another one, which
-            got the number.
+        entered: When the run entered its state, in seconds since 1970; a process that began later
+            is another that got the number.
     """
     if infrastructure is None:
         return False
@@ -97,23 +107,10 @@ def _process_is_gone(infrastructure: str | None, entered: float) -> bool:
     if host not in ("", socket.gethostname()) or not pid.isdigit():
         return False
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
+        process = psutil.Process(int(pid))
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return ended or process.create_time() > entered + _CLOCK_SECONDS
+    except psutil.NoSuchProcess:
         return True
-    except PermissionError:
+    except psutil.AccessDenied:
         return False
-    return _has_ended_or_is_younger(int(pid), entered + _CLOCK_SECONDS)
-
-
-def _has_ended_or_is_younger(pid: int, moment: float) -> bool:
-    """Whether only its parent has not looked yet, or it began after the moment.
-
-    False where there is no /proc.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-    except OSError:
-        return False
-    state, ticks = stat[0], int(stat[19])
-    return state == "Z" or time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK") > moment

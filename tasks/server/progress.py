@@ -1,7 +1,8 @@
-"""How far a long step has come, for whoever listens: the command line, the Prefect UI, nobody."""
+"""Progress of long steps, for the command line and for the Prefect UI."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ _listeners: list[Listener] = []
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call `listener` for every report within the block."""
+    """Call `listener` for all progress within the block."""
     _listeners.append(listener)
     try:
         yield
@@ -40,20 +41,32 @@ def stage(name: str) -> Callable[[int, int], None]:
 _SECONDS_BETWEEN_UPDATES = 2.0
 
 
-def watched_stage(name: str, key: str, what: str) -> Callable[[int, int], None]:
-    """The same for a step that takes long, within a run: also a progress artifact of the run.
+def artifact_key(*parts: str) -> str:
+    """The key of an artifact: the parts with dashes, in the characters that Prefect allows.
+
+    Names that differ only in other characters get different keys.
+    """
+    name = "-".join(parts)
+    key = re.sub("[^a-z0-9]+", "-", name.lower())
+    return key if key == name else f"{key}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def stage_with_artifact(name: str, key: str, description: str) -> Callable[[int, int], None]:
+    """A stage, for a long step within a flow run, that is also a progress artifact of the run.
 
     Args:
         name: Name of the stage for the listeners.
-        key: The artifact's, after `progress-`; the same every night, or there would be ever more.
-        what: The artifact's description.
+        key: The artifact's, after `progress-`. It has no part that changes from night to night,
+            which would make a new artifact every time.
+        description: The artifact's description.
     """
     listeners = stage(name)
-    key = "progress-" + re.sub("[^a-z0-9]+", "-", key.lower())  # what Prefect allows
     artifact = None
-    # Without a server the step goes on all the same, unseen
+    # Without a server the step runs unseen
     with suppress(httpx.HTTPError):
-        artifact = create_progress_artifact(0.0, key=key, description=what)
+        artifact = create_progress_artifact(
+            0.0, key=artifact_key("progress", key), description=description
+        )
     shown = time.monotonic()
 
     def report(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""When another try helps: where MLflow was away, and nowhere else."""
+"""Retries of tasks: only where the MLflow server was away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class UnreachableError(InputError):
-    """Nothing answers at an address. It may be wrong; or a server is being started again."""
+    """Nothing answers at an address, which may be wrong, or whose server is restarting."""
 
 
 def server_was_away(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -35,4 +35,4 @@ RETRIES: Any = {
     "retry_jitter_factor": 0.3,
     "retry_condition_fn": server_was_away,
 }
-"""Options of tasks that talk with MLflow; all of them can be repeated."""
+"""Options of tasks that call MLflow, which can all be repeated."""

@@ -1,29 +1,33 @@
-"""The aliases of a registered model: `champion`, and `previous`, the one before it."""
+"""The aliases of a registered model: `champion`, and `previous`, the version before it."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from tasks.store.tracking import tracking_uri
+from tasks.store.tracking import model_name, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CHAMPION, PREVIOUS = "champion", "previous"
+SPEC = "spec"
+"""Tag of a version: the world in which its verdict was taken."""
 
 
 def lock_folder() -> Path:
-    """Where the locks are: beside the embedded store; for other stores in the user's home.
+    """Folder of the locks: beside the embedded store; for other stores in the user's home.
 
     `SLATEFLOW_LOCKS` names another folder. For a store that is not a SQLite file the folder's
-    name is a digest of its URI, so whoever shares a registry has to write its address alike.
+    name is a digest of its URI, so all who share a registry have to write its address alike.
     """
     chosen = os.environ.get("SLATEFLOW_LOCKS")
     if chosen:
@@ -37,13 +41,12 @@ def lock_folder() -> Path:
 
 @contextmanager
 def aliases_locked(name: str) -> Iterator[None]:
-    """Nobody else moves the aliases of the model while the block runs.
+    """Hold the lock under which the aliases of a model are read, compared and set.
 
-    MLflow sets an alias whatever it was; this makes read, compare and set one step. It holds
-    between processes of one user on one machine (`fcntl.flock`; the system takes the lock back
-    from a process that dies), and nothing more: not between machines, nor users, nor against
-    whoever moves an alias by hand. `SLATEFLOW_LOCKS` on a file system that both see and that
-    passes `flock` on, as NFSv4 does, brings two users or machines together.
+    MLflow sets an alias whatever it was before. The lock holds between processes of one user on
+    one machine (`fcntl.flock`; the system takes it back from a process that dies), and not between
+    machines or users, nor against changes by hand. `SLATEFLOW_LOCKS` on a file system that two
+    users or machines share, and that passes `flock` on, as NFSv4 does, holds between them.
     """
     folder = lock_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,8 +67,35 @@ def aliased(client: MlflowClient, name: str, alias: str) -> int | None:
         raise
 
 
+def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec) -> None:
+    """Refuse a world that is not the one in which the recipe's champion was judged.
+
+    Raises:
+        InputError: The recipe's environment or parameters changed since.
+    """
+    name = model_name(recipe)
+    champion = aliased(client, name, CHAMPION)
+    if champion is None:
+        return
+    judged = client.get_model_version(name, str(champion)).tags.get(SPEC)
+    wanted = spec.to_dict()
+    if judged is None or json.loads(judged) == wanted:
+        return
+    before = json.loads(judged)
+    changed = [
+        f"{key} {wanted.get(key)!r} instead of {before.get(key)!r}"
+        for key in {**before, **wanted}
+        if before.get(key) != wanted.get(key)
+    ]
+    raise InputError(
+        f"{recipe}: expected the world in which its champion, version {champion} of {name}, was "
+        f"judged, got {', '.join(changed)}; rename the recipe, roll back to a version of this "
+        "world, or delete the registered model"
+    )
+
+
 def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:
-    """Make the version the champion, if `reigning` is it still; call it with the lock held.
+    """Make the version the champion if `reigning` still is; call it with the lock held.
 
     Setting `champion` is the commit point and comes last.
 
@@ -85,10 +115,10 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
     """Put `previous` back; the champion becomes `previous`, so a second call undoes the first.
 
     Returns:
-        The champion now, and the one before.
+        The new champion and the former.
 
     Raises:
-        InputError: There is no such model, or nothing to go back to.
+        InputError: There is no such model, or no version before the champion.
     """
     from mlflow.exceptions import MlflowException
 
@@ -99,13 +129,13 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
             raise
         known = ", ".join(sorted(model.name for model in client.search_registered_models()))
         raise InputError(
-            f"model: expected one of the registry ({known or 'it is empty'}), got {name!r}"
+            f"model: expected a model of the registry ({known or 'it is empty'}), got {name!r}"
         ) from error
     with aliases_locked(name):
         champion, previous = (aliased(client, name, alias) for alias in (CHAMPION, PREVIOUS))
         if previous is None or previous == champion:
             reign = "has no champion" if champion is None else f"version {champion} reigns"
-            raise InputError(f"{name}: expected a version before the champion, got none; {reign}")
+            raise InputError(f"{name}: expected a version before the champion, found none; {reign}")
         client.set_registered_model_alias(name, CHAMPION, str(previous))
         if champion is not None:
             client.set_registered_model_alias(name, PREVIOUS, str(champion))

@@ -1,12 +1,13 @@
-"""What the pages of MLflow's registry say of a model and of its versions."""
+"""The pages of a model and of its versions in MLflow's registry."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from tasks.reports.documents import CandidateReport, VerdictReport
-from tasks.reports.report import verdict_table
+from tasks.experiment import Experiment
+from tasks.reports.page import verdict_table
+from tasks.reports.report import Candidate, Report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 _SHOWN_CANDIDATES = 3  # of the example
 
 
-def model_description(name: str, environment: str) -> str:
-    """The model's page: what all its versions are, and how to use one."""
+def model_description(name: str, experiment: Experiment) -> str:
+    """The model's page: the meaning of its versions, and how to load the champion."""
     return (
-        f"Recommends slates in the world `{environment}`. Every version is better than random on "
-        "the same users, with its whole 95% interval.\n\n"
+        f"Recommends slates for the recipe `{experiment.recipe}`, in the environment "
+        f"`{experiment.spec.name}`. Every version is better than random on the same users, with "
+        "its whole 95% interval.\n\n"
         "- `champion`: the version to use.\n"
-        "- `previous`: the one before it; `slateflow rollback` exchanges the two.\n\n"
+        "- `previous`: the version before it; `slateflow rollback` exchanges the two.\n\n"
         "```python\n"
         f'model = mlflow.pyfunc.load_model("models:/{name}@champion")\n'
         "answers = model.predict(requests)  # a pandas frame; each version shows a request\n"
@@ -31,26 +33,26 @@ def model_description(name: str, environment: str) -> str:
 
 
 def version_description(
-    winner: CandidateReport,
-    verdict: VerdictReport,
+    winner: Candidate,
+    report: Report,
     links: dict[str, str | None],
     run: Run,
     example: pd.DataFrame,
 ) -> str:
-    """A version's page: the verdict as a table, the logs that it was learnt from, a request.
+    """A version's page: the verdict as a table, the dataset, a request.
 
     Args:
         winner: The candidate that became this version.
-        verdict: All candidates, on the same users.
+        report: All candidates, on the same users.
         links: Addresses of the candidates' runs.
         run: The winner's training, which has the dataset as its input.
         example: Requests, of which the first is shown.
     """
-    baseline = verdict.baseline
+    baseline = report.baseline
     low, high = winner.ci
-    score = "" if winner.normalised is None else f", normalised score {winner.normalised:.3f}"
+    score = "" if winner.score is None else f", score {winner.score:.3f}"
     how = f"with {winner.live_steps:,} live steps" if winner.live_steps else "from the logs alone"
-    champion = verdict.champion
+    champion = report.champion
     (logged,) = [entry.dataset for entry in run.inputs.dataset_inputs]
     profile = json.loads(logged.profile)
     before = (
@@ -66,7 +68,7 @@ def version_description(
             f"`{winner.learner}` {how}: {winner.uplift:+.2f} "
             f"[{low:+.2f}, {high:+.2f}] over {baseline.policy}{score}, "
             f"on {baseline.episodes:,} episodes with the same users.\n",
-            *verdict_table(verdict, links),
+            *verdict_table(report, links),
             "",
             *before,
             f"Dataset `{logged.name}`: {profile['rows']:,} rows, "
@@ -80,17 +82,14 @@ def version_description(
     )
 
 
-def verdict_tag(winner: CandidateReport, verdict: VerdictReport) -> dict[str, Any]:
+def verdict_tag(winner: Candidate, report: Report) -> dict[str, Any]:
     """The verdict for programs."""
     return {
-        "baseline": verdict.baseline.model_dump(),
-        "optimum": verdict.optimum,
-        "mean": winner.mean,
-        "sem": winner.sem,
-        "uplift": winner.uplift,
-        "ci": winner.ci,
-        "p_value": winner.p_value,
-        "normalised": winner.normalised,
+        "baseline": report.baseline.model_dump(),
+        "optimum": None if report.optimum is None else report.optimum.model_dump(),
+        **winner.model_dump(
+            include={"mean", "sem", "uplift", "ci", "p_value", "over_champion", "score"}
+        ),
     }
 
 

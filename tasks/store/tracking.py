@@ -61,34 +61,34 @@ def mlflow_client() -> MlflowClient:
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UnreachableError(
-            f"MLFLOW_TRACKING_URI: expected a store or a server at {public(uri)}, got "
-            f"{public(reason)}; start it or unset the variable"
+            f"MLFLOW_TRACKING_URI: expected a store or a server at {redact_passwords(uri)}, got "
+            f"{redact_passwords(reason)}; start it or unset the variable"
         ) from error
     return client
 
 
-def public(text: str) -> str:
+def redact_passwords(text: str) -> str:
     """The text without the passwords of addresses in it."""
     return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
 
 
 def _check_server(uri: str) -> None:
-    """Ask once: MLflow's own client would go on trying for minutes."""
+    """Ask once; MLflow's own client would try for minutes."""
     try:
         with urllib.request.urlopen(f"{_without_user(uri).rstrip('/')}/health", timeout=10):
             pass
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise UnreachableError(
-            f"MLFLOW_TRACKING_URI: expected an MLflow server at {public(uri)}, got "
+            f"MLFLOW_TRACKING_URI: expected an MLflow server at {redact_passwords(uri)}, got "
             f"{getattr(error, 'reason', error)}; start it or unset the variable"
         ) from error
 
 
-def experiment_id(client: MlflowClient, environment: str) -> str:
-    """The experiment `slateflow-<environment>`, made where it is missing."""
+def experiment_id(client: MlflowClient, recipe: str) -> str:
+    """The experiment `slateflow-<recipe>`, made where it is missing."""
     from mlflow.exceptions import MlflowException
 
-    name = model_name(environment)
+    name = model_name(recipe)
     found = client.get_experiment_by_name(name)
     if found is None:
         uri = tracking_uri()
@@ -104,29 +104,32 @@ def experiment_id(client: MlflowClient, environment: str) -> str:
     return str(found.experiment_id)
 
 
-def model_name(environment: str) -> str:
-    """Name of the registered model, and of the experiment."""
-    return f"slateflow-{environment}"
+def model_name(recipe: str) -> str:
+    """Name of a recipe's registered model and MLflow experiment."""
+    return f"slateflow-{recipe}"
 
 
 def log_training(
-    client: MlflowClient, dataset: Dataset, scorer: AnyScorer, report: TrainingSummary
+    client: MlflowClient,
+    recipe: str,
+    dataset: Dataset,
+    scorer: AnyScorer,
+    report: TrainingSummary,
 ) -> str:
     """Log a finished training as a run: parameters, curves, the dataset, the weights.
 
     Returns:
         The run's id.
     """
-    environment = dataset.spec.name
-    experiment = experiment_id(client, environment)
+    experiment = experiment_id(client, recipe)
     training = training_digest(dataset, report.learner, report.parameters, report.seed)
     _end_killed_tries(client, experiment, training)
     run = client.create_run(
         experiment,
-        run_name=f"{report.learner}-{environment}",
+        run_name=f"{report.learner}-{recipe}",
         tags={
             "slateflow.learner": report.learner,
-            "slateflow.environment": environment,
+            "slateflow.environment": dataset.spec.name,
             "slateflow.dataset_digest": dataset.digest,
             "slateflow.recipe": json.dumps(dataset.recipe, sort_keys=True),
             "slateflow.code_commit": code_commit(),
@@ -145,7 +148,7 @@ def log_training(
 
 
 def _end_killed_tries(client: MlflowClient, experiment: str, training: str) -> None:
-    """What a process that was killed while it logged the same training left as running."""
+    """Close the runs of processes that were killed while they logged the same training."""
     left = f"tags.`{TRAINING}` = '{training}' and attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment], left):
         client.set_terminated(run.info.run_id, "KILLED")
@@ -182,7 +185,7 @@ def training_digest(dataset: Dataset, learner: str, parameters: dict[str, Any], 
 
 
 def dataset_input(dataset: Dataset) -> Any:
-    """What a run says of the logs that it learnt from."""
+    """The dataset as the input of a run."""
     from mlflow.entities import Dataset as LoggedDataset
     from mlflow.entities import DatasetInput, InputTag
 
@@ -204,18 +207,18 @@ def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
 
 
 def run_url(client: MlflowClient, run_id: str) -> str | None:
-    """Address of the run's page; None where MLflow is no server."""
+    """Address of the run's page; None where MLflow is not a server."""
     experiment = client.get_run(run_id).info.experiment_id
     return _page(tracking_uri(), f"experiments/{experiment}/runs/{run_id}")
 
 
-def experiment_url(client: MlflowClient, environment: str) -> str | None:
-    """Address of the page with the environment's runs; None where MLflow is no server."""
-    return _page(tracking_uri(), f"experiments/{experiment_id(client, environment)}/runs")
+def experiment_url(client: MlflowClient, recipe: str) -> str | None:
+    """Address of the page with the recipe's runs; None where MLflow is not a server."""
+    return _page(tracking_uri(), f"experiments/{experiment_id(client, recipe)}/runs")
 
 
 def version_url(store: str, name: str, version: int) -> str | None:
-    """Address of a registered version's page; None where MLflow is no server."""
+    """Address of a registered version's page; None where MLflow is not a server."""
     return _page(store, f"models/{name}/versions/{version}")
 
 

@@ -14,7 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from tests.browser.pages import chromium, open_page
 from tests.up import running_up, wait_until
 
-ENVIRONMENT = "modified-lts-20-2"
+RECIPE = "modified-lts-20-2"
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -29,7 +29,7 @@ def shoot(address: str, expected: str, profile: Path, name: str, width: int, hei
 
 def night(client: SyncPrefectClient, date: int, data: str) -> UUID:
     """Run the nightly deployment to its end, as of that date; the run."""
-    deployment = client.read_deployment_by_name(f"pipeline/nightly-{ENVIRONMENT}").id
+    deployment = client.read_deployment_by_name(f"pipeline/nightly-{RECIPE}").id
     parameters = {"seed": date, "data": data}
     run = client.create_flow_run_from_deployment(deployment, parameters=parameters).id
     wait_until(lambda: client.read_flow_run(run).state.is_final(), 600, "the run's end")
@@ -52,7 +52,7 @@ def main() -> None:
             1280,
             1250,
         )
-        version = f"{up.mlflow}/#/models/slateflow-{ENVIRONMENT}/versions/1"
+        version = f"{up.mlflow}/#/models/slateflow-{RECIPE}/versions/1"
         shoot(version, "Description", profile, "version.png", 1700, 1250)
 
 

@@ -31,7 +31,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import AwaitingRetry
 
 from slateflow.trajectories import MANIFEST, Dataset, Folder, generate
-from tasks.generate import find_recipe
+from tasks.experiment import find_recipe
 from tests.up import Up, kill, running_up, wait_until
 
 ENVIRONMENT = "modified-lts-10-1"
@@ -187,7 +187,7 @@ class Bench:
                 self.registry.delete_registered_model(MODEL)
             parameters = {**STAGES[stage], "seed": next(self.seeds), "data": str(self.data)}
             recipe = find_recipe(ENVIRONMENT, parameters["episodes"], parameters["seed"])
-            folder, run = self.data / recipe.name, self.start(parameters)
+            folder, run = self.data / recipe.dataset_name, self.start(parameters)
             if self.caught(run, stage, folder, victim):
                 break
             shutil.rmtree(folder, ignore_errors=True)
@@ -216,7 +216,7 @@ class Bench:
         if "Promoted" not in ended:
             yield f"not promoted: {ended}"
             return
-        dataset = Dataset.open(str(self.data / recipe.name)).verify()
+        dataset = Dataset.open(str(self.data / recipe.dataset_name)).verify()
         with tempfile.TemporaryDirectory() as undisturbed:
             if dataset.digest != generate(recipe, Folder(undisturbed)).digest:
                 yield f"other data: {dataset.digest}"

@@ -79,7 +79,7 @@ def check_untouched_or_whole(folder: Path, digest: str) -> None:
 def test_killed_processes_with_workers_lose_nothing(tmp_path, digest):
     script = tmp_path / "script.py"
     script.write_text(LIBRARY)
-    folder = tmp_path / RECIPE.name
+    folder = tmp_path / RECIPE.dataset_name
     delays = random.Random(5)
     for _ in range(5):
         command = [sys.executable, str(script), str(tmp_path)]
@@ -92,7 +92,7 @@ def test_killed_processes_with_workers_lose_nothing(tmp_path, digest):
 
 @pytest.mark.slow
 def test_the_killed_command_goes_on_where_it_stopped(tmp_path, digest):
-    folder = tmp_path / RECIPE.name
+    folder = tmp_path / RECIPE.dataset_name
     command = [sys.executable, "-m", "flows.cli.main", "generate", NAME, "--json"]
     command += ["--episodes", str(EPISODES), "--data", str(tmp_path)]
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}

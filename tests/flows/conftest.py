@@ -20,7 +20,7 @@ def report(embedded, data):
     from flows.pipeline import pipeline
 
     return pipeline(
-        environment="modified-lts-20-2",
+        recipe="modified-lts-20-2",
         episodes=EPISODES,
         seed=SEED,
         learners=["linucb", "lints", "bc", "fitted-q"],

@@ -84,7 +84,7 @@ def test_no_chain_of_events_comes_back_to_where_it_began():
 
 
 def test_the_events_are_those_that_are_emitted():
-    source = (PROJECT / "tasks" / "lineage.py").read_text()
+    source = (PROJECT / "tasks" / "server" / "lineage.py").read_text()
     assert set(re.findall(r'"(slateflow\.\w+\.[a-z]+)"', source)) == EMITTED["pipeline"]
 
 

@@ -25,34 +25,39 @@ SWEETEST_SCORE = (1163.66 - 1157.81) / (1195.80 - 1157.81)
 
 
 def test_the_report_is_the_documented_json(report):
-    document = report.model_dump(mode="json")
+    document = report.document()
     assert list(document) == [
-        "environment", "dataset", "baseline", "optimum", "champion", "candidates", "registered",
+        "recipe", "environment", "evidence", "dataset", "baseline", "logged", "optimum", "champion",
+        "candidates", "no_verdict", "registered",
     ]  # fmt: skip
     assert list(document["dataset"]) == ["path", "digest", "rows"]
     assert list(document["baseline"]) == ["policy", "mean", "sem", "episodes"]
-    assert list(document["candidates"][0]) == [
-        "learner", "mean", "sem", "uplift", "ci", "p_value", "normalised", "train_seconds",
-        "live_steps", "winner", "run_id",
-    ]  # fmt: skip
+    assert set(document["candidates"][0]) == {
+        "learner", "mean", "sem", "uplift", "ci", "p_value", "over_champion", "score", "score_ci",
+        "verdict", "overlap", "train_seconds", "live_steps", "run_id",
+    }  # fmt: skip
+    assert document["recipe"] == document["environment"] == "modified-lts-20-2"
+    assert document["evidence"] == "played"
+    assert document["logged"] is document["no_verdict"] is None
+    assert document["optimum"] == {"mean": pytest.approx(1195.80, abs=0.01), "sem": 0.0}
     assert document["dataset"]["rows"] == EPISODES * 120
     assert document["registered"] == {"name": MODEL, "version": 1, "alias": "champion"}
     assert json.loads(json.dumps(document)) == document
 
 
 def test_fitted_q_wins_and_the_bandits_find_the_sweetest(report):
-    scores = {c.learner: c.normalised for c in report.candidates}
-    assert [c.learner for c in report.candidates if c.winner] == ["fitted-q"]
+    scores = {c.learner: c.score for c in report.candidates}
+    assert [c.learner for c in report.candidates if c.verdict == "winner"] == ["fitted-q"]
     assert scores["fitted-q"] > 0.9
     assert scores["linucb"] == pytest.approx(SWEETEST_SCORE, abs=0.03)
     assert scores["lints"] == pytest.approx(SWEETEST_SCORE, abs=0.03)
     assert report.baseline.mean == pytest.approx(PUBLISHED_RANDOM, abs=4 * report.baseline.sem)
-    assert report.optimum == pytest.approx(1195.80, abs=0.01)
+    assert report.optimum.mean == pytest.approx(1195.80, abs=0.01)
 
 
 def test_the_dataset_is_published_and_whole(report):
-    dataset = Dataset.open(report.dataset.path).verify()
-    assert dataset.digest == report.dataset.digest
+    dataset = Dataset.open(report.experiment.dataset.path).verify()
+    assert dataset.digest == report.experiment.dataset.digest
     assert dataset.recipe["seed"] == SEED
 
 
@@ -105,14 +110,14 @@ def test_every_training_is_a_run_with_parameters_curve_dataset_and_commit(report
         assert run.info.status == "FINISHED"
         assert run.data.params["learner"] == candidate.learner
         assert run.data.params["seed"] == str(SEED)
-        assert run.data.tags["slateflow.dataset_digest"] == report.dataset.digest
+        assert run.data.tags["slateflow.dataset_digest"] == report.experiment.dataset.digest
         assert re.fullmatch(
             r"[0-9a-f]{40}(-dirty)?|unknown", run.data.tags["slateflow.code_commit"]
         )
         assert run.data.metrics["train_seconds"] == pytest.approx(candidate.train_seconds)
         assert run.data.metrics["evaluation_mean"] == pytest.approx(candidate.mean)
         (logged,) = run.inputs.dataset_inputs
-        assert report.dataset.digest.startswith(f"sha256:{logged.dataset.digest}")
+        assert report.experiment.dataset.digest.startswith(f"sha256:{logged.dataset.digest}")
     bc = next(c for c in report.candidates if c.learner == "bc")
     curve = client.get_metric_history(bc.run_id, "policy_loss")
     assert len(curve) == learner_config("bc").updates / 50
@@ -124,15 +129,15 @@ def test_the_version_explains_itself_and_carries_no_pickle(report, client):
 
     version = client.get_model_version_by_alias(MODEL, "champion")
     assert version.tags["learner"] == "fitted-q"
-    assert version.tags["dataset_digest"] == report.dataset.digest
+    assert version.tags["dataset_digest"] == report.experiment.dataset.digest
     assert json.loads(version.tags["recipe"])["episodes"] == EPISODES
     verdict = json.loads(version.tags["verdict"])
-    assert verdict["uplift"] == next(c.uplift for c in report.candidates if c.winner)
+    assert verdict["uplift"] == next(c.uplift for c in report.candidates if c.verdict == "winner")
     for candidate in report.candidates:
         row = f"| {candidate.learner} | {candidate.mean:.2f} ± {candidate.sem:.2f} |"
         assert row in version.description
-    assert f"{report.dataset.rows:,} rows, {EPISODES} episodes" in version.description
-    assert report.dataset.digest in version.description
+    assert f"{report.experiment.dataset.rows:,} rows, {EPISODES} episodes" in version.description
+    assert report.experiment.dataset.digest in version.description
     # What it shows as a request is one
     (request,) = re.findall("```json\n(.*)\n```", version.description)
     model = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
@@ -158,7 +163,7 @@ def test_the_champion_gives_the_slates_of_the_policy_that_was_evaluated(
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     model = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
-    winner = next(c for c in report.candidates if c.winner)
+    winner = next(c for c in report.candidates if c.verdict == "winner")
     policy = ScoringPolicy(Scorer.load(client.download_artifacts(winner.run_id, "scorer.npz")))
     frames, expected = [], []
     for count in (20, 3, 57):
@@ -186,25 +191,24 @@ def test_the_champion_gives_the_slates_of_the_policy_that_was_evaluated(
 
 def test_again_the_dataset_is_reused_and_the_champion_stays(report, data, client):
     from flows.pipeline import pipeline
-    from tasks.reports.report import verdict_line
 
-    files = sorted(Path(report.dataset.path).rglob("*.parquet"))
+    files = sorted(Path(report.experiment.dataset.path).rglob("*.parquet"))
     before = [file.stat().st_mtime_ns for file in files]
     again = pipeline(
-        environment="modified-lts-20-2",
+        recipe="modified-lts-20-2",
         episodes=EPISODES,
         seed=SEED,
         learners=["fitted-q"],
         evaluation_episodes=500,
         data=data,
     )
-    assert again.dataset == report.dataset
+    assert again.experiment.dataset == report.experiment.dataset
     assert [file.stat().st_mtime_ns for file in files] == before
     assert again.registered is None
     assert again.champion is not None
     assert again.champion.version == 1
     assert again.champion.mean == again.candidates[0].mean  # the same data, the same weights
-    assert verdict_line(again) == "no winner, version 1 stays champion"
+    assert again.summary == "no winner, version 1 stays champion"
     assert int(client.get_model_version_by_alias(MODEL, "champion").version) == 1
 
 
@@ -215,7 +219,8 @@ def test_again_the_trainings_are_found_and_other_settings_are_trained(report):
     learners = ["linucb", "fitted-q"]
 
     def again(seed=SEED, settings=None):
-        return {m.learner: m.run_id for m in train(report.dataset.path, learners, seed, settings)}
+        experiment = report.experiment.model_copy(update={"seed": seed})
+        return {m.learner: m.run_id for m in train(experiment, learners, settings)}
 
     assert again() == {name: before[name] for name in learners}
     changed = again(settings={"fitted-q": {"ridge": 1e-3}})
@@ -229,8 +234,9 @@ def test_a_training_refuses_a_dataset_that_is_not_the_published_one(report):
     from slateflow.errors import InputError
 
     wanted = f"sha256:{'0' * 64}"
+    dataset = report.experiment.dataset.model_copy(update={"digest": wanted})
     with pytest.raises(InputError, match=f"expected the dataset {wanted}, got sha256:"):
-        train(report.dataset.path, ["linucb"], SEED, dataset_digest=wanted)
+        train(report.experiment.model_copy(update={"dataset": dataset}), ["linucb"])
 
 
 def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, data, client):
@@ -238,7 +244,7 @@ def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, da
 
     def run(learner):
         return pipeline(
-            environment="modified-lts-10-1", episodes=100, seed=1, learners=[learner],
+            recipe="modified-lts-10-1", episodes=100, seed=1, learners=[learner],
             evaluation_episodes=300, data=data,
         )  # fmt: skip
 
@@ -267,42 +273,38 @@ def check_trend(key: str, reports) -> None:
     assert len(rows) == len(reports)
     for row, found in zip(rows, reports, strict=True):
         moment, run_id = re.fullmatch(r"\[(.*)\]\(/runs/flow-run/(.*)\)", row[0]).groups()
-        assert runs[run_id].name == f"pipeline {found.environment}"
+        assert runs[run_id].name == f"pipeline {found.experiment.recipe}"
         assert moment == f"{runs[run_id].expected_start_time:%Y-%m-%d %H:%M}"
         best = found.candidates[0]
         assert row[1] == best.learner
         assert row[2] == f"{best.mean:.2f} ± {best.sem:.2f}"
-        assert row[3:] == [f"{best.uplift:+.2f}", f"{best.normalised:.3f}", "Promoted"]
+        assert row[3:] == [f"{best.uplift:+.2f}", f"{best.score:.3f}", "Promoted"]
 
 
 def test_a_run_that_reports_again_has_one_row(report):
     from prefect import flow
 
-    from tasks.reports.past_runs import past_rows
-    from tasks.reports.report import publish_report
+    from tasks.reports.page import publish_report
 
     @flow(name="reporting")
     def reporting() -> tuple[str, str]:
-        other = report.model_copy(update={"environment": "reported-twice"})
+        experiment = report.experiment.model_copy(update={"recipe": "reported-twice"})
+        other = report.model_copy(update={"experiment": experiment})
         return publish_report(other), publish_report(other)
 
     first, second = reporting()
-    assert len(past_rows(first)) == 1
-    assert past_rows(second) == past_rows(first)
+    assert first.count("/runs/flow-run/") == 1
+    assert second == first
 
 
-def test_nobody_better_than_random_registers_nothing(embedded, client):
+def test_nobody_better_than_random_registers_nothing(report, client):
     from flows.register import register
-    from tasks.reports.documents import BaselineReport, VerdictReport
 
-    verdict = VerdictReport(
-        baseline=BaselineReport(policy="random", mean=1.0, sem=0.1, episodes=10),
-        optimum=None,
-        champion=None,
-        candidates=[],
-    )
-    assert register("lts-20-2", verdict).registered is None
-    assert not client.search_registered_models("name = 'slateflow-lts-20-2'")
+    loser = report.candidates[0].model_copy(update={"verdict": "undecided"})
+    experiment = report.experiment.model_copy(update={"recipe": "no-winner"})
+    changes = {"experiment": experiment, "candidates": [loser], "registered": None}
+    assert register(report.model_copy(update=changes)).registered is None
+    assert not client.search_registered_models("name = 'slateflow-no-winner'")
 
 
 @pytest.mark.parametrize("name", ["pipeline", "generate", "train", "tune", "evaluate", "register"])
@@ -315,12 +317,14 @@ def test_the_forms_explain_every_parameter(name):
     schema = parameter_schema(flow.fn).model_dump()["properties"]
     for parameter, field in schema.items():
         assert field.get("description"), parameter
-    for parameter in {"environment", "recipe"} & set(schema):
-        assert "modified-lts-20-2" in schema[parameter]["enum"]
+    if "recipe" in schema:
+        assert "modified-lts-20-2-mixed" in schema["recipe"]["enum"]
+    if "experiment" in schema:
+        assert "modified-lts-20-2-mixed" in schema["experiment"]["anyOf"][0]["enum"]
     if "learners" in schema:
         assert "fitted-q" in schema["learners"]["anyOf"][0]["items"]["enum"]
     if "evaluation_episodes" in schema:
-        assert schema["evaluation_episodes"]["exclusiveMinimum"] == 1
+        assert schema["evaluation_episodes"]["minimum"] == 2
 
 
 def test_a_nightly_seed_is_the_scheduled_day(monkeypatch):
@@ -353,14 +357,13 @@ def test_the_final_state_is_named_for_the_verdict(report):
     [(True, False, "Promoted"), (False, True, "Kept champion"), (False, False, "No winner")],
 )
 def test_every_verdict_has_a_name(report, registered, champion, name):
-    from tasks.reports.documents import ChampionReport
-    from tasks.reports.report import final_state
+    from tasks.reports.report import Champion
 
-    reigning = ChampionReport(version=3, mean=1.0, sem=0.1) if champion else None
+    reigning = Champion(version=3, mean=1.0, sem=0.1) if champion else None
     other = report.model_copy(
         update={"registered": report.registered if registered else None, "champion": reigning}
     )
-    assert final_state(other) == name
+    assert other.state_name == name
 
 
 def test_long_steps_have_progress_artifacts_that_end_at_all(report):
@@ -376,7 +379,7 @@ def test_long_steps_have_progress_artifacts_that_end_at_all(report):
 
 
 def test_the_report_links_runs_and_the_registered_version(report):
-    from tasks.reports.report import render_markdown
+    from tasks.reports.page import render_markdown
 
     server = "http://127.0.0.1:5000"
     links = {c.run_id: f"{server}/#/runs/{c.run_id}" for c in report.candidates}
@@ -390,20 +393,23 @@ def test_the_report_links_runs_and_the_registered_version(report):
 
 
 def test_events_lead_from_the_dataset_to_the_champion(report, monkeypatch):
-    from tasks.reports.documents import World
     from tasks.server import lineage
 
     emitted = []
     monkeypatch.setattr(
         lineage, "emit_event", lambda *a, related=(), **k: emitted.append((*a, related))
     )
-    world = World(environment=report.environment, seed=SEED)
-    winner = next(c for c in report.candidates if c.winner)
-    model = winner.model_dump(include={"learner", "run_id", "train_seconds"})
-    lineage.dataset_published(report.dataset, world)
-    lineage.model_trained(lineage.ModelReference(**model), report.dataset, report.environment)
-    lineage.model_promoted(report.registered, winner.run_id, report.environment)
+    lineage.dataset_published(report.experiment)
+    lineage.model_trained(report.winner, report.experiment)
+    lineage.model_promoted(report)
     (_, dataset, _), (_, run, (trained_on,)), (_, _, (promoted,)) = emitted
     assert trained_on.id == dataset["prefect.resource.id"]
     assert promoted.id == run["prefect.resource.id"]
-    assert dataset["prefect.resource.id"].endswith(report.dataset.digest.removeprefix("sha256:"))
+    digest = report.experiment.dataset.digest.removeprefix("sha256:")
+    assert dataset["prefect.resource.id"].endswith(digest)
+
+
+def test_a_verdict_is_the_same_after_it_was_an_event(report):
+    from tasks.reports.report import Report
+
+    assert Report.model_validate(json.loads(report.model_dump_json())) == report

@@ -88,6 +88,6 @@ def test_what_does_not_fit_the_form_is_refused_before_it_waits(bench):
     from prefect.exceptions import PrefectHTTPStatusError
 
     deployment = bench.prefect.read_deployment_by_name(DEPLOYMENT).id
-    for name, value in (("episodes", 0), ("environment", "mars"), ("learners", []), ("seed", -1)):
+    for name, value in (("episodes", 0), ("recipe", "mars"), ("learners", []), ("seed", -1)):
         with pytest.raises(PrefectHTTPStatusError, match=f"field '{name}'"):
             bench.prefect.create_flow_run_from_deployment(deployment, parameters={name: value})

@@ -76,7 +76,7 @@ def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
     gone = {"pipeline/nightly-lts-10-1", "train/fresh", "register/fresh"}
     assert set(before) - set(after) == gone
     assert set(after) - set(before) == {"pipeline/every-night-lts-10-1", "train/renamed"}
-    assert capsys.readouterr().out.count("prefect.yaml has it no longer") == len(gone)
+    assert capsys.readouterr().out.count("prefect.yaml no longer has it") == len(gone)
     (schedule,) = after["pipeline/every-night-lts-10-1"].schedules
     assert schedule.schedule.cron == "30 4 * * *"
     # One trigger for each that is left, and it starts the new deployment
@@ -135,6 +135,6 @@ def test_a_pool_of_another_type_is_named(up, client, monkeypatch):
 
     client.create_work_pool(WorkPoolCreate(name="other", type="docker"))
     monkeypatch.setattr(deployments, "POOL", "other")
-    with pytest.raises(InputError, match="work pool other: expected one of type process, got dock"):
+    with pytest.raises(InputError, match="work pool other: expected the type process, got dock"):
         deployments.ensure_pool(client)
     client.delete_work_pool("other")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from tasks.store.tracking import public, version_url
+from tasks.store.tracking import redact_passwords, version_url
 
 
 def test_no_password_of_an_address_is_shown():
-    assert public("postgresql://mlflow:s3cret@db:5432/x") == "postgresql://mlflow:***@db:5432/x"
-    assert public("got postgresql+asyncpg://:s3@h/x, no") == "got postgresql+asyncpg://:***@h/x, no"
+    assert (
+        redact_passwords("postgresql://mlflow:s3cret@db:5432/x")
+        == "postgresql://mlflow:***@db:5432/x"
+    )
+    assert (
+        redact_passwords("got postgresql+asyncpg://:s3@h/x, no")
+        == "got postgresql+asyncpg://:***@h/x, no"
+    )
     for harmless in ("sqlite:////tmp/mlflow.db", "http://127.0.0.1:5000", "s3://bucket/a:b@c"):
-        assert public(harmless) == harmless
+        assert redact_passwords(harmless) == harmless
 
 
 def test_links_carry_neither_name_nor_password():

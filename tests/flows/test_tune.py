@@ -63,7 +63,7 @@ def test_a_study_goes_on_where_it_was_interrupted(logs, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tasks.tune, "run_trials", interrupted)
         assert main(["tune", *command]) == 1
-        assert "goes on where it stopped" in capsys.readouterr().err
+        assert "continues where it stopped" in capsys.readouterr().err
     monkeypatch.setattr(tasks.tune, "run_trials", counted)
     study = tune(capsys, *command)
     assert wanted == [[0], [1, 2]]

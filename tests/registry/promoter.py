@@ -12,13 +12,13 @@ import json
 import os
 import signal
 import sys
-from dataclasses import replace
 
 from slateflow.environments import preset
 from tasks import register
 from tasks.evaluate import take_verdict
+from tasks.experiment import ModelRef
 from tasks.register import take_over
-from tasks.reports.documents import ModelReference
+from tests.registry.published import experiment_on
 
 EPISODES, SEED = 200, 5
 
@@ -26,19 +26,19 @@ EPISODES, SEED = 200, 5
 def main() -> None:
     """Answer until the input ends."""
     learner, run_id = sys.argv[1:]
-    model = ModelReference(learner=learner, run_id=run_id, train_seconds=0.0)
+    model = ModelRef(learner=learner, run_id=run_id, train_seconds=0.0)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         order, *name = line.split()
         if order == "judge":
-            spec = replace(preset("modified-lts-10-1"), name=name[0])
-            verdict = take_verdict(spec, [model], EPISODES, SEED)
+            experiment = experiment_on(preset("modified-lts-10-1"), name[0], SEED)
+            verdict = take_verdict(experiment, [model], EPISODES)
             print(json.dumps(verdict.winner is not None), flush=True)
         elif order == "die":
             setattr(register, name[0], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-            take_over(spec, verdict, SEED)
+            take_over(verdict)
         else:
-            registered = take_over(spec, verdict, SEED).registered
+            registered = take_over(verdict).registered
             print(json.dumps(registered and registered.version), flush=True)
 
 

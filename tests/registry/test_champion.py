@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -19,9 +18,10 @@ from slateflow.learners import learner_config, train
 from slateflow.trajectories import Folder, generate, read_recipe
 from tasks import register
 from tasks.evaluate import take_verdict
-from tasks.reports.documents import ModelReference
+from tasks.experiment import ModelRef
 from tasks.store.champion import aliased, aliases_locked, promote
 from tasks.store.tracking import log_training, mlflow_client
+from tests.registry.published import experiment_on
 
 ROOT = Path(__file__).parents[2]
 NAME = "modified-lts-10-1"
@@ -45,15 +45,15 @@ def models(registry, tmp_path_factory):
     runs = {}
     for learner in ("linucb", "fitted-q"):
         scorer, report = train(dataset, learner_config(learner), seed=1)
-        run_id = log_training(registry, dataset, scorer, report)
-        runs[learner] = ModelReference(learner=learner, run_id=run_id, train_seconds=0.0)
+        run_id = log_training(registry, NAME, dataset, scorer, report)
+        runs[learner] = ModelRef(learner=learner, run_id=run_id, train_seconds=0.0)
     return runs
 
 
 class Promoter:
     """A process of `promoter.py`."""
 
-    def __init__(self, model: ModelReference) -> None:
+    def __init__(self, model: ModelRef) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.registry.promoter", model.learner, model.run_id],
             stdin=subprocess.PIPE,
@@ -109,17 +109,30 @@ def test_of_racing_pipelines_the_better_one_is_champion(registry, models):
 
 
 def test_a_verdict_against_a_former_champion_is_taken_again(registry, models):
-    spec = preset(NAME)
-    weak = take_verdict(spec, [models["linucb"]], 200, 5)
-    strong = take_verdict(spec, [models["fitted-q"]], 200, 5)
+    experiment = experiment_on(preset(NAME), NAME, 5)
+    weak = take_verdict(experiment, [models["linucb"]], 200)
+    strong = take_verdict(experiment, [models["fitted-q"]], 200)
     assert weak.champion is None
-    assert register.take_over(spec, strong, 5).registered.version == 1
-    late = register.take_over(spec, weak, 5)
+    assert register.take_over(strong).registered.version == 1
+    late = register.take_over(weak)
     assert late.registered is None
-    assert late.verdict.champion.version == 1
-    assert late.verdict.winner is None
-    assert late.verdict.candidates[0].mean == weak.candidates[0].mean  # the same users
+    assert late.champion.version == 1
+    assert late.winner is None
+    assert late.candidates[0].mean == weak.candidates[0].mean  # the same users
+    over_champion = late.candidates[0].over_champion
+    assert over_champion.uplift == pytest.approx(
+        weak.candidates[0].mean - strong.candidates[0].mean
+    )
+    assert over_champion.ci[1] < 0
     assert aliased(registry, f"slateflow-{NAME}", "champion") == 1
+
+
+def test_a_changed_world_does_not_compete_under_the_same_name(registry, models):
+    changed = experiment_on(preset(NAME, sensitivity=0.2), NAME, 5)
+    with pytest.raises(InputError, match=r"version 1 of slateflow-.*got sensitivity 0.2 instead"):
+        take_verdict(changed, [models["linucb"]], 20)
+    renamed = changed.model_copy(update={"recipe": "more-sensitive"})
+    assert take_verdict(renamed, [models["linucb"]], 20).champion is None
 
 
 def test_an_alias_moves_only_from_the_version_that_is_expected(registry, models):
@@ -152,9 +165,8 @@ def test_a_killed_registration_is_taken_up_and_registers_once(registry, models, 
     assert aliased(registry, model, "champion") is None
     found = registry.search_model_versions(f"name = '{model}'")
     assert len(found) == (step in ("_explain", "promote"))
-    spec = dataclasses.replace(preset(NAME), name=name)
-    verdict = take_verdict(spec, [models["fitted-q"]], 200, 5)
-    assert register.take_over(spec, verdict, 5).registered.version == 1
+    verdict = take_verdict(experiment_on(preset(NAME), name, 5), [models["fitted-q"]], 200)
+    assert register.take_over(verdict).registered.version == 1
     assert len(registry.search_model_versions(f"name = '{model}'")) == 1
     run = registry.get_run(models["fitted-q"].run_id)
     assert run.info.status == "FINISHED"  # `slateflow register` has to find it
@@ -183,7 +195,9 @@ def test_rollback_puts_previous_back(registry, models, capsys):
     name = f"slateflow-{NAME}"
     version = registry.get_model_version(name, "1")
     assert main(["rollback", NAME]) == 2
-    assert "expected a version before the champion, got none; version 1" in capsys.readouterr().err
+    assert (
+        "expected a version before the champion, found none; version 1" in capsys.readouterr().err
+    )
     registry.create_model_version(name, version.source, run_id=version.run_id)
     assert promote(registry, name, 2, reigning=1)
     assert main(["rollback", NAME]) == 0
@@ -191,9 +205,9 @@ def test_rollback_puts_previous_back(registry, models, capsys):
         f"{name}: version 1 is the champion again, before it was 2\n"
     )
     assert (aliased(registry, name, "champion"), aliased(registry, name, "previous")) == (1, 2)
-    assert main(["rollback", name, "--json"]) == 0
+    assert main(["rollback", NAME, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"name": name, "champion": 2, "previous": 1}
-    assert main(["rollback", "slateflow-mars"]) == 2
+    assert main(["rollback", "mars"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "got 'slateflow-mars'" in line
     assert name in line

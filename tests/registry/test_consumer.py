@@ -19,8 +19,9 @@ from slateflow.environments.long_term_satisfaction.simulator import BatchedLongT
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
+from tasks.experiment import Experiment
 from tasks.register import request_frame
-from tasks.reports.documents import BaselineReport, CandidateReport, VerdictReport
+from tasks.reports.report import Baseline, Candidate, Report
 from tasks.store.tracking import log_training, mlflow_client
 from tests.servers import mlflow_server
 
@@ -52,18 +53,19 @@ def trained(tmp_path_factory):
 
 def publish(dataset, scorer, report) -> None:
     """Register the model as a verdict's winner."""
-    run_id = log_training(mlflow_client(), dataset, scorer, report)
-    winner = CandidateReport(
+    run_id = log_training(mlflow_client(), NAME, dataset, scorer, report)
+    winner = Candidate(
         learner="fitted-q", mean=2.0, sem=0.1, uplift=1.0, ci=(0.5, 1.5), p_value=0.0,
-        normalised=None, train_seconds=report.train_seconds, winner=True, run_id=run_id,
+        score=None, train_seconds=report.train_seconds, verdict="winner", run_id=run_id,
     )  # fmt: skip
-    verdict = VerdictReport(
-        baseline=BaselineReport(policy="random", mean=1.0, sem=0.1, episodes=10),
+    verdict = Report(
+        experiment=Experiment.on(dataset, NAME, 0),
+        baseline=Baseline(policy="random", mean=1.0, sem=0.1, episodes=10),
         optimum=None,
         champion=None,
         candidates=[winner],
     )
-    assert register(NAME, verdict).registered is not None
+    assert register(verdict).registered is not None
 
 
 def expected_slates(scorer, folder: Path) -> tuple[list[list[int]], Path]:

@@ -93,9 +93,12 @@ def test_a_wrong_history_is_refused_with_a_sentence(served):
         "candidates": [observation["candidates"][0].tolist()],
     }
     for history, message in (
-        ([[0.0] * (size - 1)], f"history, row 0: expected N × {size} numbers, got 1 × {size - 1}"),
+        (
+            [[0.0] * (size - 1)],
+            f"expected lists of {size} numbers each, got lists of {size - 1} numbers",
+        ),
         ([[0.0] * (size - 2) + [9.0, 1.0]], "expected a clicked place from 0 to"),
-        ("none", "history, row 0: expected"),
+        ("none", f"history, row 0: expected lists of {size} numbers each, got none"),
     ):
         with pytest.raises(MlflowException, match=message):
             recommender.predict(None, pd.DataFrame({**row, "history": [history]}))

@@ -87,7 +87,7 @@ def test_a_wrong_row_leaves_the_old_answers(scorer, requests, capsys):
         (MODEL_URI, "answered.parquet", "out.parquet", "expected no column slate"),
         (MODEL_URI, "damaged.parquet", "out.parquet", "damaged.parquet: cannot read it"),
         (MODEL_URI, ".", "out.parquet", "expected a Parquet file"),
-        (MODEL_URI, "in.parquet", "in.parquet", "expected another file than IN"),
+        (MODEL_URI, "in.parquet", "in.parquet", "expected a file other than IN"),
         (MODEL_URI, "in.parquet", "folder", "cannot write"),
     ],
 )
@@ -121,19 +121,26 @@ def content(file: Path) -> bytes:
     return file.read_bytes() if file.is_file() else b""
 
 
+LISTS = "expected one or more lists of 1 number each"
+
+
 @pytest.mark.parametrize(
     ("column", "values", "part"),
     [
-        ("user", [0.5, 0.5], "user, row 0: expected 1 numbers"),
-        ("user", [["half"], ["half"]], "user, row 0: expected 1 numbers, got ['half']"),
-        ("user", [[0.5], None], "user, row 1: expected 1 numbers"),
-        ("candidates", [[0.1], [0.2]], "candidates, row 0: expected N × 1 numbers"),
-        ("candidates", [[[0.1]], []], "candidates, row 1: expected N × 1 numbers, got 0 × 1"),
-        ("candidates", [[[0.1], [0.2, 0.3]], [[0.1]]], "candidates, row 0: expected N × 1 numbers"),
+        ("user", [0.5, 0.5], "user, row 0: expected a list of 1 number, got 0.5"),
+        ("user", [["half"], ["half"]], "user, row 0: expected a list of 1 number, got ['half']"),
+        ("user", [[0.5], None], "user, row 1: expected a list of 1 number, got nothing"),
+        ("candidates", [[0.1], [0.2]], f"candidates, row 0: {LISTS}, got [0.1]"),
+        ("candidates", [[[0.1]], []], f"candidates, row 1: {LISTS}, got an empty list"),
+        ("candidates", [[[0.1], [0.2, 0.3]], [[0.1]]], f"{LISTS}, got lists of different lengths"),
         ("candidates", [[[0.1]], [[float("nan")]]], "candidates, row 1: expected finite numbers"),
-        ("step", [1, -1], "step, row 1: expected a whole number from 0, got -1"),
-        ("step", [1.0, 1.5], "step, row 1: expected a whole number from 0, got 1.5"),
-        ("step", ["soon", "later"], "step, row 0: expected a whole number from 0, got soon"),
+        ("step", [1, -1], "step, row 1: expected a whole number from 0 to 2147483647, got -1"),
+        ("step", [1.0, 1.5], "step, row 1: expected a whole number from 0 to 2147483647, got 1.5"),
+        (
+            "step",
+            ["soon", "later"],
+            "step, row 0: expected a whole number from 0 to 2147483647, got soon",
+        ),
     ],
 )
 def test_a_wrong_column_is_one_line(scorer, tmp_path, capsys, column, values, part):

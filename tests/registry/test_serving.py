@@ -72,28 +72,32 @@ def test_a_request_without_a_step_is_at_the_beginning(served):
         np.testing.assert_allclose(document["predictions"][0]["scores"], scores, rtol=1e-12)
 
 
+LISTS = "expected one or more lists of 1 number each"
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"user": None}, "user, row 1: expected 1 numbers, got"),
-        ({"user": ["half"]}, "user, row 1: expected 1 numbers, got ['half']"),
-        ({"user": [0.5, 0.5]}, "user, row 1: expected 1 numbers, got 2"),
+        ({"user": None}, "user, row 1: expected a list of 1 number, got"),
+        ({"user": ["half"]}, "user, row 1: expected a list of 1 number, got ['half']"),
+        ({"user": [0.5, 0.5]}, "user, row 1: expected a list of 1 number, got 2 numbers"),
         ({"user": [float("nan")]}, "user, row 1: expected finite numbers, got NaN or infinity"),
-        ({"candidates": []}, "candidates, row 1: expected N × 1 numbers, got 0 × 1"),
-        ({"candidates": [[0.9], [0.1, 0.2]]}, "candidates, row 1: expected N × 1 numbers"),
-        ({"candidates": [[0.9, 0.1]]}, "candidates, row 1: expected N × 1 numbers, got 1 × 2"),
-        ({"candidates": [[True]]}, "candidates, row 1: expected N × 1 numbers, got [[True]]"),
+        ({"candidates": []}, f"candidates, row 1: {LISTS}, got an empty list"),
+        ({"candidates": [[0.9], [0.1, 0.2]]}, f"{LISTS}, got lists of different lengths"),
+        ({"candidates": [[0.9, 0.1]]}, f"candidates, row 1: {LISTS}, got lists of 2 numbers"),
+        ({"candidates": [[True]]}, f"candidates, row 1: {LISTS}, got [[True]]"),
         ({"candidates": [[float("inf")]]}, "candidates, row 1: expected finite numbers"),
-        ({"candidates": "kale"}, "candidates, row 1: expected N × 1 numbers, got"),
+        ({"candidates": "kale"}, f"candidates, row 1: {LISTS}, got kale"),
         ({"candidates": [[float("nan")]]}, "candidates, row 1: expected finite numbers"),
-        ({"candidates": [[None]]}, "candidates, row 1: expected N × 1 numbers"),
-        ({"candidates": [[[0.9]]]}, "candidates, row 1: expected N × 1 numbers"),
-        ({"candidates": None}, "candidates, row 1: expected N × 1 numbers"),
-        ({"step": 1.5}, "step, row 1: expected a whole number from 0, got 1.5"),
-        ({"step": -1}, "step, row 1: expected a whole number from 0, got -1"),
-        ({"step": "soon"}, "step, row 1: expected a whole number from 0, got soon"),
-        ({"step": [17]}, "step, row 1: expected a whole number from 0, got [17]"),
-        ({"step": 1e300}, "step, row 1: expected a whole number from 0, got 1e+300"),
+        ({"candidates": [[None]]}, f"{LISTS}, got a list in which a number is missing"),
+        ({"candidates": [[[0.9]]]}, f"candidates, row 1: {LISTS}, got [[[0.9]]]"),
+        ({"candidates": None}, f"candidates, row 1: {LISTS}, got nothing"),
+        ({"step": 1.5}, "step, row 1: expected a whole number from 0 to 2147483647, got 1.5"),
+        ({"step": -1}, "step, row 1: expected a whole number from 0 to 2147483647, got -1"),
+        ({"step": "soon"}, "step, row 1: expected a whole number from 0 to 2147483647, got soon"),
+        ({"step": [17]}, "step, row 1: expected a whole number from 0 to 2147483647, got [17]"),
+        ({"step": 10**12}, "from 0 to 2147483647, got 1000000000000"),
+        ({"step": 1e300}, "step, row 1: expected a whole number from 0 to 2147483647, got 1e+300"),
     ],
 )
 def test_a_wrong_request_is_refused_with_a_sentence(served, change, sentence):

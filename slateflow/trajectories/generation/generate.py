@@ -49,7 +49,7 @@ def generate(
     Raises:
         InputError: The folder cannot be written to, or holds a dataset of another recipe.
     """
-    folder = data / recipe.name
+    folder = data / recipe.dataset_name
 
     def make() -> Dataset:
         planned, parts = plan(recipe), []

@@ -1,29 +1,45 @@
-"""A recipe says how a dataset is made: the world, how many episodes, by which policies."""
+"""Recipes: how datasets are made, from the world, the number of episodes and the policies."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from slateflow.environments import EnvironmentSpec, preset
 from slateflow.errors import InputError, unknown
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_policy
+from slateflow.validation import validated
 
-_FIELDS = ("environment", "episodes", "seed", "policies", "parameters")
-_SETTINGS = ("share", "scorer", "epsilon", "temperature")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Names that experiments, registered models and folders can have."""
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names that a `policy=…` folder can have on any filesystem and in any URL."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What `datasets/<name>.toml` says.
+@validated
+class LoggingPolicy:
+    """An entry of a recipe's `[policies]`.
 
     Attributes:
-        name: Name of the dataset; the recipe's file without its ending.
+        share: Share of the episodes.
+        behaviour: Name of a plain policy, or the settings of another.
+    """
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    behaviour: str | Behaviour
+
+
+@validated
+class Recipe:
+    """A file `datasets/<name>.toml`.
+
+    Attributes:
+        name: The file's name without its ending. Models are registered under it.
         environment: Preset.
         episodes: Episodes in the dataset, over all policies.
         seed: Seed of everything random in it.
@@ -31,65 +47,32 @@ class Recipe:
             `greedy` and `opposite` it is a number; a policy with a name of its own has a table
             with its `share` and the settings of a `Behaviour`.
         parameters: Fields of the environment's spec that differ from the preset.
+        variation: Suffix of the dataset's name where episodes or seed are not the file's.
     """
 
     name: str
     environment: str
-    episodes: int
-    seed: int
-    policies: dict[str, Any]
+    episodes: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0)]
+    policies: Annotated[dict[str, Any], Field(min_length=1)]
     parameters: dict[str, Any] = field(default_factory=dict)
+    variation: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "seed"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise InputError(f"{name}: expected a whole number, got {value!r}")
-        if self.episodes < 1:
-            raise InputError(f"episodes: expected at least 1, got {self.episodes}")
-        if self.seed < 0:
-            raise InputError(f"seed: expected 0 or more, got {self.seed}")
-        if not isinstance(self.policies, dict) or not self.policies:
-            raise InputError(f"policies: expected a table of shares, got {self.policies!r}")
-        for policy in self.policies:
-            self._check_policy(policy)
-        if abs(sum(self.shares.values()) - 1) > 1e-9:
-            raise InputError(
-                f"policies: expected shares that add up to 1, got {sum(self.shares.values()):g}"
-            )
-        if not isinstance(self.parameters, dict):
-            raise InputError(f"parameters: expected a table, got {self.parameters!r}")
         spec = self.spec  # a world that does not exist is refused here
-        for policy, entry in self.policies.items():
-            if isinstance(entry, dict):
-                try:
-                    behaviour_policy(_behaviour(entry), spec)
-                except InputError as error:
-                    raise InputError(f"policies.{policy}: {error}") from error
+        for name, entry in self.policies.items():
+            try:
+                behaviour_policy(_logging_policy(name, entry).behaviour, spec)
+            except InputError as error:
+                raise InputError(f"policies.{name}: {error}") from error
+        total = sum(self.shares.values())
+        if abs(total - 1) > 1e-9:
+            raise InputError(f"policies: expected shares that add up to 1, got {total:g}")
 
-    def _check_policy(self, policy: str) -> None:
-        entry, where = self.policies[policy], f"policies.{policy}"
-        if isinstance(entry, dict):
-            if policy in BEHAVIOURS:
-                raise InputError(
-                    f"{where}: expected a share in (0, 1], got {entry!r}; "
-                    "a policy with settings needs a name of its own"
-                )
-            if not _PARTITION.fullmatch(policy):
-                raise InputError(
-                    f"{where}: expected a name of a-z, 0-9, '.', '_' and '-', got {policy!r}"
-                )
-            for key in entry:
-                if key not in _SETTINGS:
-                    raise InputError(f"{where}: {unknown('setting', key, list(_SETTINGS))}")
-            if not set(entry) - {"share"}:
-                raise InputError(f"{where}: expected one of {', '.join(_SETTINGS[1:])}, got none")
-            entry = entry.get("share")
-            where += ".share"
-        elif policy not in BEHAVIOURS:
-            raise unknown("policy", policy, list(BEHAVIOURS))
-        if not isinstance(entry, int | float) or isinstance(entry, bool) or not 0 < entry <= 1:
-            raise InputError(f"{where}: expected a share in (0, 1], got {entry!r}")
+    @property
+    def dataset_name(self) -> str:
+        """Name of the dataset's folder: the recipe's, and how it was varied."""
+        return self.name + self.variation
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -97,20 +80,19 @@ class Recipe:
         return preset(self.environment, **self.parameters)
 
     @property
+    def logging_policies(self) -> dict[str, LoggingPolicy]:
+        """Share and behaviour of each policy."""
+        return {name: _logging_policy(name, entry) for name, entry in self.policies.items()}
+
+    @property
     def shares(self) -> dict[str, float]:
         """Share of the episodes of each behaviour policy."""
-        return {
-            policy: entry["share"] if isinstance(entry, dict) else entry
-            for policy, entry in self.policies.items()
-        }
+        return {name: policy.share for name, policy in self.logging_policies.items()}
 
     @property
     def behaviours(self) -> dict[str, str | Behaviour]:
         """Each behaviour policy: its name where it is a plain one, otherwise its settings."""
-        return {
-            policy: _behaviour(entry) if isinstance(entry, dict) else policy
-            for policy, entry in self.policies.items()
-        }
+        return {name: policy.behaviour for name, policy in self.logging_policies.items()}
 
     def policy_episodes(self) -> dict[str, int]:
         """Episodes of each policy; they add up to `episodes` exactly.
@@ -128,31 +110,62 @@ class Recipe:
         }
 
     def varied(self, episodes: int | None = None, seed: int | None = None) -> Recipe:
-        """The recipe with another size or seed, under a name that says so."""
-        name = self.name
+        """The recipe with another size or seed, which its dataset's name shows."""
+        variation = self.variation
         if episodes is not None and episodes != self.episodes:
-            name += f".episodes-{episodes}"
+            variation += f".episodes-{episodes}"
         if seed is not None and seed != self.seed:
-            name += f".seed-{seed}"
+            variation += f".seed-{seed}"
         return replace(
             self,
-            name=name,
+            variation=variation,
             episodes=self.episodes if episodes is None else episodes,
             seed=self.seed if seed is None else seed,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields but the name, as JSON can hold them."""
-        shares, behaviours = self.shares, self.behaviours
+        """All that decides about the rows, as JSON can hold it."""
         policies = {
-            policy: share if isinstance(one, str) else {"share": share, **one.to_dict()}
-            for (policy, share), one in zip(shares.items(), behaviours.values(), strict=True)
+            name: policy.share
+            if isinstance(policy.behaviour, str)
+            else {"share": policy.share, **policy.behaviour.to_dict()}
+            for name, policy in self.logging_policies.items()
         }
-        return {name: getattr(self, name) for name in _FIELDS} | {"policies": policies}
+        return {
+            "environment": self.environment,
+            "episodes": self.episodes,
+            "seed": self.seed,
+            "policies": policies,
+            "parameters": self.parameters,
+        }
 
 
-def _behaviour(entry: dict[str, Any]) -> Behaviour:
-    return Behaviour(**{key: value for key, value in entry.items() if key != "share"})
+_FIELDS = ("environment", "episodes", "seed", "policies", "parameters")
+
+
+def _logging_policy(name: str, entry: Any) -> LoggingPolicy:
+    """Read one entry of `[policies]`."""
+    if not isinstance(entry, dict):
+        if name not in BEHAVIOURS:
+            raise unknown("policy", name, list(BEHAVIOURS))
+        return LoggingPolicy(share=entry, behaviour=name)
+    if name in BEHAVIOURS:
+        raise InputError(
+            f"share: expected a number, got {entry!r}; a policy with settings needs a name of its "
+            "own"
+        )
+    if not _PARTITION.fullmatch(name):
+        raise InputError(f"expected a name of a-z, 0-9, '.', '_' and '-', got {name!r}")
+    settings = dict(entry)
+    share = settings.pop("share", None)
+    if not settings:
+        raise InputError("expected scorer, epsilon or temperature, got none")
+    return LoggingPolicy(share=share, behaviour=Behaviour(**settings))
+
+
+def recipe_names(folder: Path) -> list[str]:
+    """Names of the recipes in a folder."""
+    return sorted(path.stem for path in folder.glob("*.toml") if _NAME.fullmatch(path.stem))
 
 
 def read_recipe(folder: Path, name: str) -> Recipe:
@@ -161,7 +174,11 @@ def read_recipe(folder: Path, name: str) -> Recipe:
     Raises:
         InputError: There is no such recipe, or a field of it does not fit; the message names it.
     """
-    known = sorted(path.stem for path in folder.glob("*.toml"))
+    known = recipe_names(folder)
+    if not known:
+        raise InputError(
+            f"{folder}: expected recipes (*.toml), found none; use a checkout of the project"
+        )
     if name not in known:
         raise unknown("recipe", name, known)
     path = folder / f"{name}.toml"
@@ -169,13 +186,10 @@ def read_recipe(folder: Path, name: str) -> Recipe:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name}: expected TOML, got {error}") from error
-    for key in document:
-        if key not in _FIELDS:
-            raise InputError(f"{path.name}: {unknown('field', key, list(_FIELDS))}")
-    for key in _FIELDS[:4]:
-        if key not in document:
-            raise InputError(f"{path.name}: {key}: expected a value, got none")
     try:
+        for key in document:
+            if key not in _FIELDS:
+                raise unknown("field", key, list(_FIELDS))
         return Recipe(name=name, **document)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from error

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.reports.documents import (
-    BaselineReport,
-    CandidateReport,
-    ChampionReport,
-    DatasetReference,
-    ReferenceReport,
-    StudyReport,
-    TrialReport,
-    VerdictReport,
+from slateflow.environments import preset
+from tasks.experiment import DatasetRef, Experiment
+from tasks.reports.report import (
+    Baseline,
+    Candidate,
+    Champion,
+    Comparison,
+    Optimum,
+    RecSimCheck,
+    Report,
 )
+from tasks.reports.study import StudyReport, TrialSummary
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def lines(capsys, monkeypatch):
     """The lines that a function of the console prints on a terminal of 80 columns."""
     from rich.console import Console
 
-    from flows.cli.main import console
+    from flows.cli import console
 
     def lines_of(show, *arguments) -> list[str]:
         monkeypatch.setattr(console, "output", Console(width=80))
@@ -32,42 +34,49 @@ def lines(capsys, monkeypatch):
     return lines_of
 
 
-def candidate(learner: str, **values) -> CandidateReport:
+def candidate(learner: str, **values) -> Candidate:
     made_up = {
         "mean": 1195.804,
         "sem": 0.366,
         "uplift": 37.65,
         "ci": (37.42, 37.88),
         "p_value": 0.0,
-        "normalised": 0.9996,
+        "score": 0.9996,
         "train_seconds": 2.04,
-        "winner": False,
+        "verdict": "undecided",
         "run_id": "run",
     }
-    return CandidateReport(learner=learner, **{**made_up, **values})
+    return Candidate(learner=learner, **{**made_up, **values})
 
 
-BASELINE = BaselineReport(policy="random", mean=1158.11, sem=0.357, episodes=1000)
+DATASET = DatasetRef(path="/data/logs", digest="sha256:0", rows=10)
+EXPERIMENT = Experiment(recipe="some-recipe", spec=preset("lts-10-1"), dataset=DATASET)
+BASELINE = Baseline(policy="random", mean=1158.11, sem=0.357, episodes=1000)
 
 
 def test_a_verdict_is_a_row_a_policy(lines):
     from flows.cli.console import show_verdict
 
-    verdict = VerdictReport(
+    verdict = Report(
+        experiment=EXPERIMENT,
         baseline=BASELINE,
-        optimum=1195.8,
-        champion=ChampionReport(version=3, mean=1190.5, sem=0.41),
+        optimum=Optimum(mean=1195.8),
+        champion=Champion(version=3, mean=1190.5, sem=0.41),
         candidates=[
-            candidate("fitted-q", winner=True),
-            candidate("bc", uplift=-0.3, ci=(-0.9, 0.3), p_value=0.34, normalised=-0.008),
+            candidate(
+                "fitted-q",
+                verdict="winner",
+                over_champion=Comparison(uplift=5.304, ci=(5.1, 5.5), p_value=0.0),
+            ),
+            candidate("bc", uplift=-0.3, ci=(-0.9, 0.3), p_value=0.34, score=-0.008),
         ],
-        reference=ReferenceReport(
-            learner="fitted-q", batched=1195.8, batched_sem=0.37, reference=1195.21,
-            reference_sem=0.5, episodes=500, deviation=-0.9,
+        recsim_check=RecSimCheck(
+            learner="fitted-q", batched=1195.8, batched_sem=0.37, recsim=1195.21,
+            recsim_sem=0.5, episodes=500, deviation=-0.9,
         ),
     )  # fmt: skip
-    title, head, _, *rows, reference, compared, note = lines(show_verdict, verdict, "some-world")
-    assert title.strip() == "some-world, 1,000 episodes each"
+    title, head, _, *rows, over, reference, compared, note = lines(show_verdict, verdict)
+    assert title.strip() == "some-recipe, 1,000 episodes each"
     assert head.split() == ["policy", "return", "uplift,", "95%", "p", "score", "sec", "verdict"]
     assert [row.split() for row in rows] == [
         ["optimum", "1195.80", "1.000"],
@@ -78,6 +87,7 @@ def test_a_verdict_is_a_row_a_policy(lines):
         ["champion", "1190.50", "±", "0.41", "v3"],
         ["random", "1158.11", "±", "0.36", "0.000"],
     ]  # fmt: skip
+    assert over == "fitted-q over the champion: +5.30 [+5.10, +5.50]"
     assert reference == "fitted-q in RecSim's own code 1195.21 ± 0.50 (500 episodes),"
     assert compared == "batched 1195.80 ± 0.37 (1,000 episodes): -0.9 s.e.m. apart"
     assert note.endswith("score: random 0, optimum 1")
@@ -86,13 +96,14 @@ def test_a_verdict_is_a_row_a_policy(lines):
 def test_where_nobody_knows_the_optimum_there_is_no_score(lines):
     from flows.cli.console import show_verdict
 
-    verdict = VerdictReport(
+    verdict = Report(
+        experiment=EXPERIMENT,
         baseline=BASELINE,
         optimum=None,
         champion=None,
-        candidates=[candidate("slateq", normalised=None, winner=True)],
+        candidates=[candidate("slateq", score=None, verdict="winner")],
     )
-    _, _, _, slateq, random, note = lines(show_verdict, verdict, "interest-evolution")
+    _, _, _, slateq, random, note = lines(show_verdict, verdict)
     assert slateq.split()[-3:] == ["<1e-99", "2.0", "winner"]
     assert random.split() == ["random", "1158.11", "±", "0.36"]
     assert note.endswith("no score: optimum unknown")
@@ -103,12 +114,12 @@ def test_a_study_ends_with_the_command_to_type(lines):
 
     study = StudyReport(
         learner="iql",
-        dataset=DatasetReference(path="/data/logs", digest="sha256:0", rows=10),
+        dataset=DATASET,
         seed=0,
         trials=[
-            TrialReport(number=0, settings={}, value=1190.123, train_seconds=4.0, run_id="a"),
-            TrialReport(number=1, settings={"window": 3}, value=None, train_seconds=1, run_id="b"),
-            TrialReport(number=2, settings={"expectile": 0.8, "window": 2}, value=1194.5,
+            TrialSummary(number=0, settings={}, value=1190.123, train_seconds=4.0, run_id="a"),
+            TrialSummary(number=1, settings={"window": 3}, value=None, train_seconds=1, run_id="b"),
+            TrialSummary(number=2, settings={"expectile": 0.8, "window": 2}, value=1194.5,
                         train_seconds=5.25, run_id="c"),
         ],
         best=2,

@@ -41,10 +41,10 @@ def test_export_by_name_and_by_path(dataset, data, kind, tmp_path, capsys):
 def test_bad_input_of_the_commands_is_one_line(dataset, data, tmp_path, capsys):
     source = str(tmp_path / "none.parquet")
     for arguments, message in [
-        (["export", "--format", "csv", dataset.path, str(tmp_path / "x")], "unknown format 'csv'"),
+        (["export", "--format", "csv", dataset.path, str(tmp_path / "x")], 'Invalid value "csv"'),
         (["export", "--format", "rllib", "none", "x", "--data", data], "found none; make it with"),
         (["import", source, "mine", "--data", data], "expected a file or folder of logs"),
-        (["import", source, WORLD, "--data", data], "expected one that no recipe has"),
+        (["import", source, WORLD, "--data", data], "expected a name without a recipe"),
         (["train", "mine", "--data", data], "unknown recipe 'mine'"),
         (["train", "logged", "--data", data], "unknown recipe 'logged'"),
     ]:
@@ -69,7 +69,7 @@ def test_an_import_is_trained_on_and_evaluated_by_its_name(dataset, embedded, tm
     models = run("train", "theirs", "--learners", "linucb,fitted-q")
     verdict = run("evaluate", "theirs", "--evaluation-episodes", "50")
     assert {c["run_id"] for c in verdict["candidates"]} == {m["run_id"] for m in models}
-    scores = {c["learner"]: c["normalised"] for c in verdict["candidates"]}
+    scores = {c["learner"]: c["score"] for c in verdict["candidates"]}
     assert scores["fitted-q"] > 0.8 > 0.5 > scores["linucb"]
     assert main(["train", "theirs", "--episodes", "9", "--data", str(tmp_path / "data")]) == 2
     assert "--episodes: expected none for imported theirs, got 9" in capsys.readouterr().err

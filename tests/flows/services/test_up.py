@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.services.processes import alive, answers, descendants
+from flows.services.processes import alive, descendants, responds
 from tests.browser.pages import open_page, table_rows
 from tests.postgres import postgres
 from tests.servers import BIN, free_port
@@ -52,8 +52,8 @@ def ended(client, run_id):
 
 
 def test_both_servers_answer_and_it_says_what_runs_when(up):
-    assert answers(f"{up.api}/health")
-    assert answers(f"{up.mlflow}/health")
+    assert responds(f"{up.api}/health")
+    assert responds(f"{up.mlflow}/health")
     assert f"Prefect   {up.ui}" in up.lines
     assert f"MLflow    {up.mlflow}" in up.lines
     assert f"{'0 3 * * * UTC':28s} pipeline/nightly-modified-lts-20-2" in up.lines
@@ -121,11 +121,13 @@ def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up
     (folder,) = (up.folder / "fresh").iterdir()
     assert folder.name.endswith(f".seed-{hour}")
     manifest = json.loads((folder / "_manifest.json").read_text())
-    trained = runs["train"].parameters
-    assert trained["dataset_path"] == str(folder)
-    assert trained["dataset_digest"] == manifest["digest"]
-    assert {runs[name].parameters["seed"] for name in runs} == {hour}
     verdict = runs["register"].parameters["verdict"]
+    experiment = runs["train"].parameters["experiment"]
+    assert experiment == runs["evaluate"].parameters["experiment"] == verdict["experiment"]
+    assert experiment["recipe"] == "modified-lts-20-2"
+    assert experiment["seed"] == hour
+    dataset = {"path": str(folder), "digest": manifest["digest"], "rows": manifest["rows"]}
+    assert experiment["dataset"] == dataset
     models = [
         (model["learner"], model["run_id"]) for model in runs["evaluate"].parameters["models"]
     ]
@@ -202,14 +204,14 @@ def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, client, pro
     (trained,) = [
         run.data.metrics
         for run in store.search_runs([experiment.experiment_id])
-        if run.data.tags["slateflow.learner"] == "fitted-q"
+        if run.data.tags.get("slateflow.learner") == "fitted-q"
     ]
     address = f"{up.ui}/artifacts/artifact/{report.id}"
     page = open_page(address, "registered as version", up.folder / "browser")
     (row,) = [row for row in table_rows(page) if row[0] == "fitted-q"]
     assert row[1] == f"{trained['evaluation_mean']:.2f} ± {trained['evaluation_sem']:.2f}"
     assert row[2].startswith(f"{trained['uplift']:+.2f} [{trained['uplift_ci_low']:+.2f}, ")
-    assert row[6] == "winner"
+    assert row[-1] == "winner"
     link = f"127.0.0.1:{up.ports[1]}/#/models/slateflow-modified-lts-10-1/versions/"
     assert link in page
 
@@ -238,13 +240,13 @@ def test_killed_it_leaves_no_process_and_the_next_one_takes_its_place(up):
         }
         with running_up(up.folder, **databases) as second:
             assert [pid for pid in family if alive(pid)] == []
-            assert not answers(f"{up.api}/health")
+            assert not responds(f"{up.api}/health")
             check_postgres(second, cluster)
             family = descendants(second.process.pid)
             second.process.send_signal(signal.SIGINT)
             assert second.process.wait(timeout=120) == 0
             assert [pid for pid in family if alive(pid)] == []
-            assert not answers(f"{second.api}/health")
+            assert not responds(f"{second.api}/health")
 
 
 def check_postgres(up: Up, cluster) -> None:

@@ -33,15 +33,17 @@ def test_a_port_on_which_somebody_listens(tmp_path, flag):
     assert line.endswith(f"choose another with {flag}")
 
 
-@pytest.mark.parametrize("port", [0, -1, 65536])
-def test_a_number_that_is_no_port(tmp_path, port):
-    expected = f"--mlflow-port: expected a port from 1 to 65535, got {port}"
+@pytest.mark.parametrize(
+    ("port", "bound"), [(0, "at least 1"), (-1, "at least 1"), (65536, "at most 65535")]
+)
+def test_a_number_that_is_not_a_port(tmp_path, port, bound):
+    expected = f"--mlflow-port: expected {bound}, got {port}; see `slateflow up --help`"
     assert refused_up(tmp_path, *ports(None, port)) == expected
 
 
 def test_one_port_for_both(tmp_path):
     port = free_port()
-    expected = f"--mlflow-port: expected another than Prefect's, got {port}"
+    expected = f"--mlflow-port: expected a port other than Prefect's, got {port}"
     assert refused_up(tmp_path, *ports(port, port)) == expected
 
 
@@ -57,7 +59,7 @@ def test_a_database_that_refuses_the_connection(tmp_path, server, driver, variab
     url = f"postgresql+{driver}://somebody:secret@127.0.0.1:{port}/{server}"
     expected = (
         f"--{server}-database: expected a database at 127.0.0.1:{port}, got: Connection refused; "
-        "start it or give another"
+        "start it or give another address"
     )
     assert refused_up(tmp_path, *ports(), f"--{server}-database", url) == expected
     assert refused_up(tmp_path, *ports(), **{variable: url}) == expected
@@ -67,14 +69,17 @@ def test_an_address_that_is_none(tmp_path):
     line = refused_up(
         tmp_path, *ports(), "--mlflow-database", "postgresql://somebody:secret@[::1/x"
     )
-    assert (
-        line == "--mlflow-database: expected such as postgresql+…://HOST/NAME, got Invalid IPv6 URL"
+    assert line == (
+        "--mlflow-database: expected an address such as postgresql+…://HOST/NAME, "
+        "got Invalid IPv6 URL"
     )
 
 
 def test_a_folder_that_cannot_be_made_or_written(tmp_path):
     (tmp_path / "file").write_text("no folder")
     line = refused_up(tmp_path / "file" / "folder")
-    assert line.startswith(f"--folder: expected one to write in, got {tmp_path}/file/folder: ")
+    assert line.startswith(f"--folder: expected a folder to write in, got {tmp_path}/file/folder: ")
     if Path("/proc/self").is_dir():  # there, but nobody can make a file in it
-        assert refused_up("/proc/self").startswith("--folder: expected one to write in, got /proc/")
+        assert refused_up("/proc/self").startswith(
+            "--folder: expected a folder to write in, got /proc/"
+        )

@@ -1,0 +1,70 @@
+"""The commands that list environments, learners, and the returns of simple policies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows import bounds
+from flows.cli.options import DEFAULT_RECIPE, JSON, number, print_json
+
+
+def baseline_command(
+    name: Annotated[
+        str, Parameter(help="Preset, or a recipe, whose policies also play.")
+    ] = DEFAULT_RECIPE,
+    /,
+    *,
+    episodes: Annotated[int, number(bounds.Episodes, "Episodes of each policy.")] = 1000,
+    seed: Annotated[int, number(bounds.Seed, "Seed of users and noise.")] = 0,
+    as_json: JSON = False,
+) -> None:
+    """Play random, greedy and its opposite: returns, and slopes of the reward.
+
+    Example: slateflow baseline modified-lts-20-2 --episodes 200
+    """
+    from flows.cli.console import show_baselines
+    from slateflow.environments import preset, presets
+    from slateflow.evaluation import measure_baselines
+    from tasks.experiment import find_recipe
+
+    if name in presets():
+        spec, others = preset(name), None
+    else:
+        recipe = find_recipe(name)
+        spec, others = recipe.spec, recipe.behaviours
+    show_baselines(name, measure_baselines(spec, episodes, seed, others), as_json)
+
+
+def environments_command(*, as_json: JSON = False) -> None:
+    """List the presets and their parameters, which a recipe's `[parameters]` may change.
+
+    Example: slateflow environments
+    """
+    from slateflow.environments import presets
+
+    if as_json:
+        print_json({name: spec.to_dict() for name, spec in presets().items()})
+        return
+    for name, spec in presets().items():
+        fields = {key: value for key, value in spec.to_dict().items() if key != "name"}
+        print(name)
+        print("  " + "\n  ".join(f"{key} = {value}" for key, value in fields.items()))
+
+
+def learners_command(*, as_json: JSON = False) -> None:
+    """List the learners and the defaults of their settings, which `train --set` changes.
+
+    Example: slateflow learners
+    """
+    from slateflow.learners import LEARNERS, learner_config
+
+    defaults = {name: learner_config(name).parameters() for name in LEARNERS}
+    if as_json:
+        print_json(defaults)
+        return
+    for name, settings in defaults.items():
+        print(name)
+        for key, value in settings.items():
+            print(f"  {key} = {value}")

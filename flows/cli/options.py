@@ -1,0 +1,101 @@
+"""Options that several commands share, with bounds from `flows.bounds`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from cyclopts import Parameter
+from pydantic import TypeAdapter, ValidationError
+
+from flows import bounds
+from slateflow.errors import InputError
+from slateflow.validation import input_error
+
+DATASETS = Path(__file__).parents[2] / "datasets"
+DEFAULT_RECIPE = "modified-lts-20-2"
+
+
+def number(bound: Any, text: str) -> Parameter:
+    """An option whose values keep a bound; its help names the bound."""
+    adapter = TypeAdapter(bound)
+
+    def check(kind: Any, value: Any) -> None:
+        del kind
+        if value is None:
+            return
+        try:
+            adapter.validate_python(value)
+        except ValidationError as error:
+            raise ValueError(str(input_error(error)).removeprefix(": ")) from None
+
+    limits = [limit for field in get_args(bound)[1:] for limit in field.metadata]
+    words = [f"at least {limit.ge}" for limit in limits if hasattr(limit, "ge")]
+    words += [f"at most {limit.le}" for limit in limits if hasattr(limit, "le")]
+    return Parameter(help=f"{text} {', '.join(words).capitalize()}.", validator=check)
+
+
+def _recipes() -> str:
+    return ", ".join(sorted(path.stem for path in DATASETS.glob("*.toml")))
+
+
+Recipe = Annotated[str, Parameter(help=f"Recipe in datasets/: {_recipes()}.")]
+Published = Annotated[
+    str, Parameter(help=f"Recipe in datasets/ ({_recipes()}), or an imported dataset.")
+]
+JSON = Annotated[
+    bool, Parameter(name="--json", negative=(), show_default=False, help="Print one JSON document.")
+]
+Data = Annotated[
+    str | None,
+    Parameter(
+        name="--data", help="Folder of the datasets, or a pyarrow.fs URL. [default: datasets]"
+    ),
+]
+Learners = Annotated[
+    str | None,
+    Parameter(
+        name=["--learners", "--learner"],
+        help="Learners, separated by commas; `slateflow learners` lists them. "
+        "[default: those made for the world]",
+    ),
+]
+EvaluationEpisodes = Annotated[
+    int, number(bounds.EvaluationEpisodes, "Episodes that each policy plays.")
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Logs:
+    """Options that choose the dataset of a recipe."""
+
+    episodes: Annotated[
+        int | None, number(bounds.Episodes, "Episodes of the dataset, instead of the recipe's.")
+    ] = None
+    seed: Annotated[int | None, number(bounds.Seed, "Seed, instead of the recipe's.")] = None
+    data: Data = None
+
+
+AS_IN_RECIPE = Logs()
+
+
+def split_learners(names: str | None) -> list[str] | None:
+    """The learners of the option; None for those that are made for the world."""
+    from slateflow.learners import learner_config
+
+    if names is None:
+        return None
+    chosen = names.split(",")
+    for name in chosen:
+        learner_config(name)  # an unknown learner is refused before anything runs
+    if len(set(chosen)) < len(chosen):
+        raise InputError(f"learners: expected each once, got {', '.join(chosen)}")
+    return chosen
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on standard output."""
+    print(json.dumps(document))

@@ -1,0 +1,266 @@
+"""The pipeline and its steps from the command line, each as a Prefect flow run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from flows import bounds
+from flows.cli.options import (
+    AS_IN_RECIPE,
+    DEFAULT_RECIPE,
+    JSON,
+    EvaluationEpisodes,
+    Learners,
+    Logs,
+    Published,
+    Recipe,
+    number,
+    split_learners,
+)
+from slateflow.errors import InputError
+
+if TYPE_CHECKING:
+    from tasks.experiment import Experiment
+    from tasks.reports.report import Report
+
+Workers = Annotated[int, number(bounds.Workers, "Processes that simulate.")]
+
+
+@contextmanager
+def _flow_run() -> Iterator[None]:
+    """Prefect set up for a run from the command line, and progress shown."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flows.cli.console import progress
+
+    first = "connect to Prefect" if os.environ.get("PREFECT_API_URL") else "start Prefect"
+    # Each flow run would end with a second of waiting for its heartbeat
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), progress(first):
+        yield
+
+
+def run_command(
+    recipe: Recipe = DEFAULT_RECIPE,
+    /,
+    *,
+    logs: Logs = AS_IN_RECIPE,
+    learners: Learners = None,
+    evaluation_episodes: EvaluationEpisodes = 1000,
+    workers: Workers = 1,
+    as_json: JSON = False,
+) -> None:
+    """Generate logs, train on them, evaluate against random, register the winner.
+
+    Example: slateflow run modified-lts-20-2 --episodes 200 --learners linucb,fitted-q
+    """
+    names = split_learners(learners)
+    from tasks.experiment import find_recipe
+
+    chosen = find_recipe(recipe, logs.episodes, logs.seed)
+    with _flow_run():
+        from flows.pipeline import pipeline
+        from tasks.store.champion import require_same_world
+        from tasks.store.tracking import mlflow_client
+
+        # A server that is away, or a champion of another world, is found before the work
+        require_same_world(mlflow_client(), chosen.name, chosen.spec)
+        report = pipeline(
+            recipe=chosen,
+            learners=names,
+            evaluation_episodes=evaluation_episodes,
+            data=logs.data,
+            workers=workers,
+        )
+    from flows.cli.console import show_report
+
+    show_report(report, as_json)
+
+
+def generate_command(
+    recipe: Recipe,
+    /,
+    *,
+    logs: Logs = AS_IN_RECIPE,
+    workers: Workers = 1,
+    as_json: JSON = False,
+) -> None:
+    """Create the dataset of a recipe unless it already exists.
+
+    Example: slateflow generate lts-10-1 --seed 1 --workers 2
+    """
+    from tasks.experiment import find_recipe
+
+    chosen = find_recipe(recipe, logs.episodes, logs.seed)
+    with _flow_run():
+        from flows.generate import generate
+
+        dataset = generate(chosen, data=logs.data, workers=workers).dataset
+    from flows.cli.console import show_dataset
+
+    show_dataset(dataset, as_json)
+
+
+def train_command(
+    recipe: Published,
+    /,
+    *,
+    logs: Logs = AS_IN_RECIPE,
+    learners: Learners = None,
+    settings: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set", negative=(), help="Setting NAME=VALUE of the learner; may be repeated."
+        ),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Train learners on a recipe's dataset.
+
+    Example: slateflow train modified-lts-20-2 --learner cql --set width=64
+    """
+    names = split_learners(learners)
+    chosen = _settings(settings or [], names)
+    experiment = _find(recipe, logs)
+    with _flow_run():
+        from flows.train import train
+        from tasks.store.tracking import mlflow_client
+
+        mlflow_client()  # a server that is away is found before the work
+        models = train(experiment, names, chosen)
+    from flows.cli.console import show_models
+
+    show_models(models, as_json)
+
+
+def _find(recipe: str, logs: Logs) -> Experiment:
+    from tasks.experiment import find_experiment
+
+    return find_experiment(recipe, logs.episodes, logs.seed, logs.data)
+
+
+def _settings(assignments: list[str], learners: list[str] | None) -> Any:
+    """The settings by learner, checked; None where none were given."""
+    from slateflow.learners import learner_config
+
+    if not assignments:
+        return None
+    if learners is None or len(learners) != 1:
+        raise InputError(
+            f"--set: expected one learner with these settings, got {len(learners or ())}; "
+            "name it with --learner"
+        )
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, _, text = assignment.partition("=")
+        try:
+            settings[name] = json.loads(text)
+        except ValueError:
+            settings[name] = text
+    learner_config(learners[0], **settings)
+    return {learners[0]: settings}
+
+
+def tune_command(
+    learner: Annotated[str, Parameter(help="A learner that learns from logs.")],
+    recipe: Published,
+    /,
+    *,
+    logs: Logs = AS_IN_RECIPE,
+    trials: Annotated[
+        int, number(bounds.Trials, "Trials in all; the first has the defaults.")
+    ] = 16,
+    workers: Annotated[
+        int | None,
+        number(bounds.Workers, "Trials at a time. [default: the number of processors]"),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Try settings of a learner; held-out logs choose.
+
+    Example: slateflow tune fitted-q modified-lts-20-2 --trials 8
+    """
+    from slateflow.tuning.draws import draw_settings
+
+    draw_settings(learner, 0, 0)  # a learner that cannot be tuned is refused at once
+    experiment = _find(recipe, logs)
+    with _flow_run():
+        from flows.tune import tune
+
+        study = tune(experiment, learner, trials, workers)
+    from flows.cli.console import show_study
+
+    same = [f"--{name} {value}" for name, value in vars(logs).items() if value is not None]
+    show_study(study, " ".join([recipe, *same]), as_json)
+
+
+def evaluate_command(
+    recipe: Published,
+    /,
+    *,
+    logs: Logs = AS_IN_RECIPE,
+    learners: Learners = None,
+    evaluation_episodes: EvaluationEpisodes = 1000,
+    reference: Annotated[
+        bool,
+        Parameter(
+            negative=(), show_default=False, help="The best also plays in RecSim's own code."
+        ),
+    ] = False,
+    reference_episodes: Annotated[
+        int, number(bounds.Episodes, "Episodes in RecSim's own code.")
+    ] = 500,
+    as_json: JSON = False,
+) -> None:
+    """Play the newest models of a recipe against random and the champion.
+
+    Example: slateflow evaluate modified-lts-20-2 --reference
+    """
+    names, experiment = split_learners(learners), _find(recipe, logs)
+    recsim_episodes = reference_episodes if reference else 0
+    with _flow_run():
+        report = _evaluate(experiment, names, evaluation_episodes, recsim_episodes)
+    from flows.cli.console import show_verdict
+
+    show_verdict(report, as_json)
+
+
+def register_command(
+    recipe: Published,
+    /,
+    *,
+    logs: Logs = AS_IN_RECIPE,
+    learners: Learners = None,
+    evaluation_episodes: EvaluationEpisodes = 1000,
+    as_json: JSON = False,
+) -> None:
+    """Evaluate the newest models of a recipe, and make the winner the champion.
+
+    Example: slateflow register modified-lts-20-2 --learners fitted-q
+    """
+    names, experiment = split_learners(learners), _find(recipe, logs)
+    with _flow_run():
+        from flows.register import register
+
+        report = register(_evaluate(experiment, names, evaluation_episodes))
+    from flows.cli.console import show_report
+
+    show_report(report, as_json)
+
+
+def _evaluate(
+    experiment: Experiment, learners: list[str] | None, episodes: int, recsim_episodes: int = 0
+) -> Report:
+    """The verdict on the newest run of each learner on the experiment's dataset."""
+    from flows.evaluate import evaluate
+    from slateflow.learners import learners_for
+    from tasks.train import newest_models
+
+    names = learners or learners_for(experiment.spec)
+    models = newest_models(experiment, names, required=learners is not None)
+    return evaluate(experiment, models, episodes, recsim_episodes)

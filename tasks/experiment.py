@@ -1,0 +1,110 @@
+"""An experiment and its references to datasets and models, which travel from step to step."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, InstanceOf, PlainSerializer, WithJsonSchema
+
+from slateflow.environments import EnvironmentSpec, spec_from_dict
+from slateflow.errors import InputError
+from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, read_recipe
+from slateflow.trajectories.generation.recipe import recipe_names
+from tasks.store.tracking import PROJECT
+
+RECIPES = PROJECT / "datasets"
+
+
+def _spec(value: Any) -> Any:
+    return spec_from_dict(value) if isinstance(value, dict) else value
+
+
+Spec = Annotated[
+    InstanceOf[EnvironmentSpec],
+    BeforeValidator(_spec),
+    PlainSerializer(lambda spec: spec.to_dict()),
+    WithJsonSchema({"type": "object"}),
+]
+"""A spec of any world, which JSON holds as `EnvironmentSpec.to_dict` writes it."""
+
+
+class DatasetRef(BaseModel):
+    """A published dataset."""
+
+    path: str
+    digest: str
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
+
+class ModelRef(BaseModel):
+    """A trained model: the MLflow run that holds its weights.
+
+    `live_steps` counts the steps with live users that it learnt from; 0 from logs alone.
+    """
+
+    learner: str
+    run_id: str
+    train_seconds: float
+    live_steps: int = 0
+
+
+class Experiment(BaseModel):
+    """A recipe's dataset and world; every step after `generate` works on it.
+
+    `recipe` names the MLflow experiment and the registered model. `seed` is that of trainings and
+    evaluations.
+    """
+
+    recipe: str
+    spec: Spec
+    seed: int = 0
+    dataset: DatasetRef
+
+    @classmethod
+    def on(cls, dataset: Dataset, recipe: str, seed: int) -> Experiment:
+        """The experiment on a published dataset."""
+        reference = DatasetRef(path=dataset.path, digest=dataset.digest, rows=dataset.rows)
+        return cls(recipe=recipe, spec=dataset.spec, seed=seed, dataset=reference)
+
+
+def find_recipe(
+    recipe: str | Recipe, episodes: int | None = None, seed: int | None = None
+) -> Recipe:
+    """A recipe, or that of a name in the project's `datasets` folder, in another size or seed."""
+    found = read_recipe(RECIPES, recipe) if isinstance(recipe, str) else recipe
+    return found.varied(episodes, seed)
+
+
+def find_experiment(
+    name: str, episodes: int | None = None, seed: int | None = None, data: str | None = None
+) -> Experiment:
+    """The experiment on the published dataset of a recipe, or on an imported dataset.
+
+    Raises:
+        InputError: There is no such recipe or dataset, or the recipe changed since it was made.
+    """
+    folder = data_folder(data) / name
+    if name not in recipe_names(RECIPES) and "/" not in name and folder.exists(MANIFEST):
+        dataset = Dataset.open(folder.url)
+        if "imported" in dataset.recipe:
+            if episodes is not None:
+                raise InputError(f"--episodes: expected none for imported {name}, got {episodes}")
+            return Experiment.on(dataset, name, seed or 0)
+    recipe = find_recipe(name, episodes, seed)
+    dataset = Dataset.open((data_folder(data) / recipe.dataset_name).url)
+    if dataset.recipe != recipe.to_dict() or dataset.spec != recipe.spec:
+        raise InputError(
+            f"{dataset.path}: expected the dataset of {name} as it is now, got one that was made "
+            "under other settings; rename the recipe, or delete the dataset and generate it again"
+        )
+    return Experiment.on(dataset, recipe.name, recipe.seed)
+
+
+def data_folder(url: str | None) -> Folder:
+    """Folder of the datasets: the given path or URL, or the project's `datasets`."""
+    return Folder(url or str(RECIPES))

@@ -1,0 +1,43 @@
+"""A command that is told to end while its flow runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from slateflow.trajectories import MANIFEST
+from tests.servers import BIN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [os.kill, os.killpg])  # Prefect's own server is in the group
+def test_told_to_end_in_the_middle_it_says_so_in_one_line(tmp_path, end):
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+    }
+    environment.pop("PREFECT_API_URL", None)
+    command = [str(BIN / "slateflow"), "run", "lts-10-1", "--episodes", "400", "--learners", "bc"]
+    process = subprocess.Popen(
+        [*command, "--data", str(tmp_path / "data")],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(Path(tmp_path, "data").rglob(MANIFEST)):
+        assert process.poll() is None
+        time.sleep(0.02)
+    end(process.pid, signal.SIGTERM)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert out == ""
+    (line,) = errors.splitlines()
+    assert line == "slateflow: interrupted; the same command continues where it stopped"
