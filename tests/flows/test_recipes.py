@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import tasks.experiment
 from flows.cli.main import main
 from slateflow.environments import preset
+from tasks.server.progress import artifact_key
 
 PRESET = "modified-lts-10-1"
 RECIPE = f"""
@@ -85,6 +87,14 @@ def test_recipes_of_one_preset_keep_their_own_champions_and_models(recipes, run)
         assert again["champion"]["mean"] == candidate["mean"]
         assert candidate["over_champion"] == {"uplift": 0.0, "ci": [0.0, 0.0], "p_value": 1.0}
         assert candidate["verdict"] == "better"
+
+
+def test_keys_of_artifacts_keep_recipes_apart():
+    names = ["shop", "Shop", "shop.a", "shop-a", "shop_a"]
+    keys = [artifact_key("slateflow", name) for name in names]
+    assert len(set(keys)) == len(names)
+    assert all(re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", key) for key in keys)
+    assert keys[3] == "slateflow-shop-a"
 
 
 def test_changed_parameters_under_one_name_are_refused(recipes, run, capsys):
