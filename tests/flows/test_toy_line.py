@@ -1,0 +1,55 @@
+"""The whole line on a world and a learner from outside the package, registration included."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from slateflow.environments import WORLDS
+from slateflow.learners import LEARNERS
+from slateflow.trajectories import Recipe
+from tests.environments import coins
+from tests.learners.test_toy_learner import TasteConfig
+
+
+@pytest.fixture(scope="module", autouse=True)
+def listed():
+    """World and learner in the lists for these tests, and for no others."""
+    with pytest.MonkeyPatch.context() as patch:
+        for records, name, entry in (
+            (WORLDS, "coins", coins.WORLD),
+            (LEARNERS, "taste", TasteConfig),
+        ):
+            patch.setattr(records, "_entries", dict(records._entries))
+            records.register(name, entry)
+        yield
+
+
+@pytest.fixture(scope="module")
+def report(listed, embedded, tmp_path_factory):
+    from flows.pipeline import pipeline
+
+    recipe = Recipe("two-coins", "coins", 2000, 7, {"random": 0.5, "greedy": 0.5})
+    return pipeline(
+        recipe=recipe,
+        learners=["linucb", "taste"],
+        evaluation_episodes=4000,
+        data=str(tmp_path_factory.mktemp("coins")),
+    )
+
+
+def test_the_better_coin_wins_and_the_optimum_is_the_worlds_own(report):
+    assert report.experiment.recipe == "two-coins"
+    assert report.experiment.dataset.rows == 6000
+    assert report.optimum.mean == pytest.approx(3 * 0.7)
+    for candidate in report.candidates:  # both show the first coin: 0.7 against random's 0.55
+        assert candidate.uplift == pytest.approx(3 * 0.15, abs=0.1)
+    assert report.registered.name == "slateflow-two-coins"
+
+
+def test_the_champion_answers_from_the_registry(report):
+    import mlflow
+
+    model = mlflow.pyfunc.load_model("models:/slateflow-two-coins@champion")
+    request = pd.DataFrame({"user": [[]], "candidates": [[[0.0, 1.0], [1.0, 0.0]]]})
+    assert model.predict(request)["slate"][0] == [1]
