@@ -17,7 +17,7 @@ from flows import bounds
 from slateflow.learners import LEARNERS
 from slateflow.trajectories import Recipe
 from slateflow.trajectories.generation.recipe import recipe_names
-from slateflow.tuning.search_space import SPACES
+from slateflow.tuning.draws import tunable_learners
 from tasks.experiment import RECIPES, Experiment, ModelRef, find_experiment
 
 _RECIPE_SCHEMA = {"type": "string", "enum": recipe_names(RECIPES)}
@@ -41,7 +41,7 @@ Learners = Annotated[list[_Learner], Field(min_length=1)] | None
 Settings = dict[str, dict[str, Any]] | None
 Models = Annotated[list[ModelRef], Field(min_length=1)]
 DataURL = str | None
-LogLearner = Annotated[str, Field(json_schema_extra={"enum": list(SPACES)})]
+LogLearner = Annotated[str, Field(json_schema_extra={"enum": tunable_learners()})]
 Processes = bounds.Workers | None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
@@ -63,10 +64,12 @@ def validated(cls: type[T]) -> type[T]:
     """
     made = pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)(cls)
     construct: Callable[..., None] = made.__init__
+    names = [field.name for field in dataclasses.fields(made)]
 
     def construct_or_refuse(self: Any, *args: Any, **fields: Any) -> None:
         try:
-            construct(self, *args, **fields)
+            # By name, so that an error names the field
+            construct(self, *args[len(names) :], **dict(zip(names, args, strict=False)), **fields)
         except ValidationError as error:
             raise input_error(error) from None
 
@@ -77,7 +80,11 @@ def validated(cls: type[T]) -> type[T]:
 def input_error(error: ValidationError, prefix: str = "") -> InputError:
     """The first of pydantic's complaints as one line of ours."""
     first = error.errors(include_url=False)[0]
-    kind, context = first["type"], first.get("ctx", {})
+    kind = first["type"]
+    context = {
+        name: f"{value:g}" if isinstance(value, float) else value
+        for name, value in first.get("ctx", {}).items()
+    }
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
     where = ".".join(part for part in (prefix, where) if part)
     if kind == "value_error":  # a check of our own, which has said it all

@@ -12,8 +12,8 @@ from prefect import task
 
 from slateflow.environments import EnvironmentSpec, optimal_return
 from slateflow.errors import InputError
-from slateflow.evaluation import Verdict, episode_returns, judge, standard_error
-from slateflow.evaluation.recsim_check import agreement, reference_returns
+from slateflow.evaluation import Verdict, decide_winner, episode_returns, standard_error
+from slateflow.evaluation.recsim_check import agreement, recsim_returns
 from slateflow.evaluation.verdict import Candidate as JudgedCandidate
 from slateflow.policies import AnyScorer, Policy, RandomPolicy, ScoringPolicy
 from tasks.experiment import Experiment, ModelRef
@@ -70,7 +70,7 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
             mean=float(champion_returns.mean()),
             sem=standard_error(champion_returns),
         )
-    verdict = judge(baseline, returns, optimal_return(spec), champion_returns)
+    verdict = decide_winner(baseline, returns, optimal_return(spec), champion_returns)
     report = _report(experiment, verdict, models, champion)
     _log_evaluation(report)
     return report
@@ -84,14 +84,14 @@ def check_against_recsim(
     spec, seed = experiment.spec, experiment.seed
     policy = _policy(load_scorer(mlflow_client(), candidate.run_id), spec)
     progress = stage(f"RecSim plays {candidate.learner}")
-    recsim = reference_returns(spec, policy, episodes, seed, progress)
+    recsim = recsim_returns(spec, policy, episodes, seed, progress)
     found = agreement(episode_returns(spec, policy, compared, seed), recsim)
     return RecSimCheck(
         learner=candidate.learner,
         batched=found.batched,
         batched_sem=found.batched_sem,
-        recsim=found.reference,
-        recsim_sem=found.reference_sem,
+        recsim=found.recsim,
+        recsim_sem=found.recsim_sem,
         episodes=found.episodes,
         deviation=found.deviation,
     )
@@ -131,7 +131,7 @@ def _candidate(judged: JudgedCandidate, model: ModelRef) -> Candidate:
         sem=judged.sem,
         **asdict(judged.over_baseline),
         over_champion=None if over_champion is None else Comparison(**asdict(over_champion)),
-        score=judged.normalised,
+        score=judged.score,
         verdict=_verdict_word(judged),
     )
 

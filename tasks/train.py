@@ -55,7 +55,7 @@ def train_learner(
     else:
         scorer, report = (
             train_live(dataset.spec, config, seed, progress)
-            if config.online
+            if config.live
             else train(dataset, config, seed, progress, CHECKPOINTS)
         )
         run_id = log_training(client, experiment.recipe, dataset, scorer, report)

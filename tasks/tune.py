@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 
+from slateflow.learners import LEARNERS
 from slateflow.trajectories import Dataset, Folder
 from slateflow.trajectories.held_out import training_logs
-from slateflow.tuning.search_space import SPACES, draw_settings
+from slateflow.tuning.draws import draw_settings
 from slateflow.tuning.study import run_trials
 from slateflow.tuning.trial import Trial, best_trial
 from tasks.experiment import Experiment
@@ -95,7 +96,7 @@ class Study:
         self.client, self.learner = client, learner
         self.experiment = experiment_id(client, recipe)
         # Where other settings are searched, trials of that name are others
-        identity = [dataset.digest, learner, seed, repr(SPACES[learner])]
+        identity = [dataset.digest, learner, seed, repr(LEARNERS[learner].search_space)]
         self.key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
         self.tags = {
             "slateflow.environment": dataset.spec.name,

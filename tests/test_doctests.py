@@ -9,26 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# The learners' modules bring Ray and torch, which take seconds; they have tests of their own.
+# RLlib's modules bring Ray and torch, which take seconds; they have tests of their own.
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for room in ("environments", "policies", "trajectories", "evaluation")
-    for path in sorted((ROOT / "slateflow" / room).glob("*.py"))
-    if not path.name.startswith(("rllib_", "__"))
+    for path in sorted((ROOT / "slateflow").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8") and "rllib" not in path.parts
 ]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_the_module_hold(name):
     module = importlib.import_module(name)
-    assert doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
-
-
-def test_examples_are_found_at_all():
-    finder = doctest.DocTestFinder(exclude_empty=True)
-    examples = [
-        len(test.examples)
-        for name in MODULES
-        for test in finder.find(importlib.import_module(name))
-    ]
-    assert sum(examples) > 10
+    found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert found.attempted > 0
+    assert found.failed == 0

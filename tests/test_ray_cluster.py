@@ -10,7 +10,6 @@ import pytest
 
 from slateflow.environments import preset
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.fitted_q_evaluation import held_out_value
 from slateflow.learners import learner_config, train, train_live
 from slateflow.learners.bandits import dataset_statistics
 from slateflow.ray_cluster import connected, map_tasks, processors
@@ -18,6 +17,7 @@ from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 from slateflow.tuning.study import run_trials
 from slateflow.tuning.trial import Trial
+from tests.evaluation.held_out import held_out_value
 
 pytestmark = [
     pytest.mark.slow,

@@ -192,7 +192,7 @@ def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
     )
 
 
-def _settings(settings: dict[str, int | float]) -> str:
+def _settings(settings: dict[str, int | float | str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 

@@ -1,4 +1,4 @@
-"""What a policy sees, in every world and from every simulator."""
+"""The observation of a policy, the same in every world and from every simulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slateflow.environments.spec import EnvironmentSpec
 
 
 class Observation(TypedDict):
-    """What a policy sees of B users."""
+    """An observation of B users."""
 
     user: NDArray[np.float32]  # (B, U)
     candidates: NDArray[np.float32]  # (B, N, D)
@@ -20,7 +20,7 @@ class Observation(TypedDict):
 
 
 def observation_space(spec: EnvironmentSpec) -> gym.spaces.Dict:
-    """The space of one user's observation; the reference and the batched simulator share it."""
+    """The space of one user's observation, in RecSim's environment and the batched simulator."""
     candidates = (spec.num_candidates, spec.document_size)
     return gym.spaces.Dict(
         user=gym.spaces.Box(*spec.user_bounds, (spec.user_size,), np.float32),

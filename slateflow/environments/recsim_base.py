@@ -1,4 +1,4 @@
-"""What RecSim's worlds share behind Gymnasium: streams, slates, and the end of an episode."""
+"""The common part of RecSim's worlds behind Gymnasium: streams, slates, ends of episodes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class RecSimEnvironment(gym.Env[SingleObservation, NDArray[Any]], Generic[Spec])
             place, −1 for none) and the response columns as RecSim shows them.
 
         Raises:
-            InputError: The action is no slate of distinct candidates.
+            InputError: The action is not a slate of distinct candidates.
         """
         if self._over:
             raise ResetNeeded("step(): expected a running episode, got none; call reset() first")
@@ -77,7 +77,7 @@ class RecSimEnvironment(gym.Env[SingleObservation, NDArray[Any]], Generic[Spec])
         return self._observe(documents), reward, terminated, truncated, info
 
     def render(self) -> None:
-        """There is nothing to see; RecSim's own would raise."""
+        """Render nothing; RecSim's own would raise."""
 
     @abstractmethod
     def _models(self) -> tuple[Any, Any]:
@@ -85,15 +85,15 @@ class RecSimEnvironment(gym.Env[SingleObservation, NDArray[Any]], Generic[Spec])
 
     @abstractmethod
     def _reward(self, responses: Sequence[Any]) -> float:
-        """What RecSim's aggregator makes of the responses."""
+        """The reward that RecSim's aggregator computes from the responses."""
 
     @abstractmethod
     def _response(self, seen: Mapping[str, Any] | None) -> dict[str, np.float32]:
-        """The response columns from what is observed of the clicked document's, if any."""
+        """The response columns, from the observed response of the clicked document, if any."""
 
     @abstractmethod
     def _observed_user(self) -> NDArray[np.float32]:
-        """What is seen of the user, (U,), in memory of its own."""
+        """Observed features of the user (U,), as a copy."""
 
     def _observed_document(self, document: Any) -> Any:
         """The features of a candidate, (D,), from what RecSim observes of it."""

@@ -1,4 +1,4 @@
-"""What the batched simulators share: streams, slates, and episodes that end lane by lane."""
+"""Base of the batched simulators: streams, slates, and episodes that end lane by lane."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from slateflow.environments.observation import Observation, observation_space
 from slateflow.environments.slates import SlateSpace, at_places, distinct
@@ -30,22 +30,22 @@ class BatchedEnvironment(
 ):
     """A world for `num_envs` users at once.
 
-    Users, documents and responses have a random stream each, and every step draws the numbers
-    of all lanes, those of users who might follow included, whatever the slates are and whose
-    episode has ended. So two policies that are played from the same seed meet the same users,
-    the same candidates and the same noise (common random numbers), and what happens in one lane
-    never shifts the numbers of another.
+    Users, candidates and responses each have a random stream. Every step draws the numbers of all
+    lanes, including those of users who might follow, whatever the slates are and whichever
+    episodes have ended. So two policies that are played from the same seed meet the same users,
+    the same candidates and the same noise (common random numbers), and events in one lane never
+    shift the numbers of another.
 
     Args:
         spec: The world's parameters.
         num_envs: Users in lockstep (B).
         seed: Where the streams of the first episodes start; None for an unpredictable start.
-        common_numbers: Whether numbers are also drawn for users who left (`step_and_leave`), so
-            that the others' do not depend on it. Without them sessions of unequal length take
-            half of the draws, and two policies are not to be compared user by user.
+        common_numbers: Whether numbers are also drawn for users who left (`step_without_reset`),
+            so that those of the others do not depend on it. Without them sessions of unequal
+            length take half of the draws, but two policies cannot be compared user by user.
 
     Attributes:
-        lanes: (A,) the lanes that play: all, but for those that `step_and_leave` has emptied.
+        lanes: (A,) the lanes that play: all except those that `step_without_reset` has emptied.
     """
 
     # Attributes of subclasses that have a row a lane
@@ -76,12 +76,12 @@ class BatchedEnvironment(
 
     @cached_property
     def single_observation_space(self) -> gym.spaces.Dict:  # type: ignore[override]
-        """What is seen of one user."""
+        """The observation of one user."""
         return observation_space(self.environment_spec)
 
     @cached_property
     def observation_space(self) -> gym.Space[Any]:  # type: ignore[override]
-        """What is seen of all of them."""
+        """The observations of all users."""
         return batch_space(self.single_observation_space, self.num_envs)
 
     @cached_property
@@ -118,7 +118,7 @@ class BatchedEnvironment(
         elif len(self.lanes) < self.num_envs:
             self._play_on(np.arange(self.num_envs))
             self._candidates = None  # those of the lanes that left are gone
-        self._welcome(np.ones(self.num_envs, dtype=np.bool_))
+        self._start_users(np.ones(self.num_envs, dtype=np.bool_))
         self._steps = np.zeros(self.num_envs, dtype=np.int32)
         self._over = np.zeros(self.num_envs, dtype=np.bool_)
         self._running = True
@@ -138,7 +138,7 @@ class BatchedEnvironment(
             response are 0 there, `clicked` is −1. Where it resets every lane, infos are empty.
 
         Raises:
-            InputError: The actions are no slates of distinct candidates.
+            InputError: The actions are not slates of distinct candidates.
         """
         over = self._over
         if len(self.lanes) < self.num_envs:
@@ -147,7 +147,7 @@ class BatchedEnvironment(
             )
         slates = self._checked(actions, over)
         rewards, terminated, responses = self._advance(slates)
-        self._welcome(over)
+        self._start_users(over)
         if over.any():
             self._steps[over] = 0
             rewards, terminated = np.where(over, 0.0, rewards), terminated & ~over
@@ -160,16 +160,16 @@ class BatchedEnvironment(
             self._draw_candidates()
         return self._observe(), rewards, terminated, truncated, {} if over.all() else responses
 
-    def step_and_leave(
+    def step_without_reset(
         self, slates: NDArray[Any]
     ) -> tuple[Observation, NDArray[Any], Lanes, Lanes, dict[str, NDArray[Any]]]:
-        """Show a slate (A, K) to the users who are left; those whose episode ends then leave.
+        """Show a slate (A, K) to the users who are left; users leave when their episode ends.
 
         Nobody follows them, and no time is spent on empty lanes. The observation is of those who
-        stay, the rest of all who were shown a slate.
+        stay; rewards, ends and responses are of all who were shown a slate.
 
         Raises:
-            InputError: The slates are none of distinct candidates.
+            InputError: The actions are not slates of distinct candidates.
         """
         slates = self._checked(slates, np.zeros(len(self.lanes), dtype=np.bool_))
         rewards, terminated, responses = self._advance(slates)
@@ -202,12 +202,12 @@ class BatchedEnvironment(
             streams.keep(lanes)
 
     @abstractmethod
-    def _welcome(self, lanes: Lanes) -> None:
-        """Draw a new user for every lane, and let those of `lanes` begin."""
+    def _start_users(self, lanes: Lanes) -> None:
+        """Draw a new user for every lane; those of `lanes` begin."""
 
     @abstractmethod
     def _draw_candidates(self) -> None:
-        """Draw the documents of every lane; `self._candidates` becomes what is seen of them."""
+        """Draw the candidates of every lane; their features become `self._candidates`."""
 
     @abstractmethod
     def _respond(self, slates: NDArray[Any]) -> Response:
@@ -215,17 +215,13 @@ class BatchedEnvironment(
 
     @abstractmethod
     def _observed_users(self) -> NDArray[np.float32]:
-        """What is seen of the users, (B, U), in memory of its own."""
+        """Observed features of the users, (B, U), in a new array."""
 
     @property
-    def documents(self) -> NDArray[Any]:
-        """(A, N, …) what `features` needs of the candidates, in as few bytes as it can be had."""
+    def logged_candidates(self) -> NDArray[Any]:
+        """The candidates as logs have them: features (A, N, D), or items (A, N) of a catalogue."""
         assert self._candidates is not None
         return self._candidates
-
-    def features(self, documents: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.bool_]:
-        """(R, N, D) what is seen of documents (R, N, …); booleans where all of it is 0 or 1."""
-        return documents
 
     def _checked(self, actions: NDArray[Any], over: Lanes) -> NDArray[Any]:
         if not self._running:
@@ -265,18 +261,16 @@ class BatchedEnvironment(
         }
 
 
-def one_hot(
-    categories: NDArray[np.integer], count: int, dtype: DTypeLike = np.float32
-) -> NDArray[Any]:
+def one_hot(categories: NDArray[np.integer], count: int) -> NDArray[np.float32]:
     """(..., C) from categories (...).
 
     Example:
         >>> one_hot(np.array([1, 0]), 3).tolist()
         [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    taken = np.empty((*categories.shape, count), dtype)
+    taken = np.empty((*categories.shape, count), np.float32)
     # Into memory of its own and without its check of bounds, which `eye` has no need of
-    rows = np.eye(count, dtype=dtype)
+    rows = np.eye(count, dtype=np.float32)
     rows.take(np.asarray(categories, np.intp), axis=0, out=taken, mode="clip")
     return taken
 

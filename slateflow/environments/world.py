@@ -118,7 +118,7 @@ class World:
         if name in rules:
             return rules[name]
         if name not in RULES:
-            raise unknown("scorer", name, sorted({*RULES, *rules}))
+            raise unknown("scorer", name, list(dict.fromkeys([*RULES, *rules])))
         raise InputError(
             f"scorer {name!r}: {spec.name} shows nothing to go by; expected one of "
             f"{', '.join(sorted(rules))}"

@@ -2,7 +2,14 @@
 
 from slateflow.evaluation.baseline import PolicyBaseline, measure_baselines
 from slateflow.evaluation.returns import episode_returns, standard_error
-from slateflow.evaluation.verdict import Baseline, Candidate, Comparison, Verdict, compare, judge
+from slateflow.evaluation.verdict import (
+    Baseline,
+    Candidate,
+    Comparison,
+    Verdict,
+    compare,
+    decide_winner,
+)
 
 __all__ = [
     "Baseline",
@@ -11,8 +18,8 @@ __all__ = [
     "PolicyBaseline",
     "Verdict",
     "compare",
+    "decide_winner",
     "episode_returns",
-    "judge",
     "measure_baselines",
     "standard_error",
 ]

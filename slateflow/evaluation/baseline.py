@@ -1,4 +1,4 @@
-"""What the behaviour policies earn, and how the reward changes over an episode."""
+"""Returns of the behaviour policies, and how the reward changes over an episode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Returns in RecSim's own code, to prove on the reference what the batched simulator says."""
+"""Returns in RecSim's own code, to check the batched simulator against them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slateflow.evaluation.returns import standard_error
 from slateflow.policies import Policy, Session, SessionPolicy
 from slateflow.policies.play import seed_of
 
-REFERENCE_STREAM = 0x8EC5
+RECSIM_STREAM = 0x8EC5
 """Keeps RecSim's users apart from all others with the same seed."""
 
 
@@ -26,36 +26,36 @@ class Agreement:
     Attributes:
         batched: Mean in the batched simulator.
         batched_sem: Its standard error.
-        reference: Mean in RecSim's own code.
-        reference_sem: Its standard error.
+        recsim: Mean in RecSim's own code.
+        recsim_sem: Its standard error.
         episodes: Episodes played in RecSim.
     """
 
     batched: float
     batched_sem: float
-    reference: float
-    reference_sem: float
+    recsim: float
+    recsim_sem: float
     episodes: int
 
     @property
     def deviation(self) -> float:
         """RecSim's mean less the other, in standard errors of the difference."""
-        error = float(np.hypot(self.batched_sem, self.reference_sem))
-        return (self.reference - self.batched) / error if error else 0.0
+        error = float(np.hypot(self.batched_sem, self.recsim_sem))
+        return (self.recsim - self.batched) / error if error else 0.0
 
 
-def agreement(batched: NDArray[np.float64], reference: NDArray[np.float64]) -> Agreement:
+def agreement(batched: NDArray[np.float64], recsim: NDArray[np.float64]) -> Agreement:
     """Compare the returns of the same policy."""
     return Agreement(
         batched=float(batched.mean()),
         batched_sem=standard_error(batched),
-        reference=float(reference.mean()),
-        reference_sem=standard_error(reference),
-        episodes=len(reference),
+        recsim=float(recsim.mean()),
+        recsim_sem=standard_error(recsim),
+        episodes=len(recsim),
     )
 
 
-def reference_returns(
+def recsim_returns(
     spec: EnvironmentSpec,
     policy: Policy,
     episodes: int,
@@ -69,7 +69,7 @@ def reference_returns(
     """
     if episodes < 2:
         raise InputError(f"reference episodes: expected at least 2, got {episodes}")
-    streams = np.random.SeedSequence(seed, spawn_key=(REFERENCE_STREAM,)).spawn(episodes + 1)
+    streams = np.random.SeedSequence(seed, spawn_key=(RECSIM_STREAM,)).spawn(episodes + 1)
     worlds = [recsim_environment(spec, seed_of(stream)) for stream in streams[1:]]
     rng = np.random.Generator(np.random.SFC64(streams[0]))
     actor = policy.begin(episodes) if isinstance(policy, SessionPolicy) else policy

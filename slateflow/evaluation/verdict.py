@@ -42,7 +42,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the evaluation says of one learner.
+    """A learner beside the baseline and the champion.
 
     Attributes:
         learner: Its name.
@@ -50,7 +50,7 @@ class Candidate:
         sem: Standard error of the mean.
         over_baseline: Difference to random; its p-value is Holm-corrected over the candidates.
         over_champion: Difference to the reigning champion; None where there is none.
-        normalised: 0 for random, 1 for the optimum; None where the optimum is not known.
+        score: 0 for random, 1 for the optimum; None where the optimum is not known.
         winner: Whether it is the one to register.
     """
 
@@ -59,7 +59,7 @@ class Candidate:
     sem: float
     over_baseline: Comparison
     over_champion: Comparison | None
-    normalised: float | None
+    score: float | None
     winner: bool
 
 
@@ -113,7 +113,7 @@ def holm(p_values: list[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def judge(
+def decide_winner(
     baseline: Returns,
     candidates: dict[str, Returns],
     optimum: float | None = None,
@@ -153,7 +153,7 @@ def judge(
                 sem=standard_error(candidates[name]),
                 over_baseline=adjusted[name],
                 over_champion=over_champion[name],
-                normalised=adjusted[name].uplift / room if room is not None and room > 0 else None,
+                score=adjusted[name].uplift / room if room is not None and room > 0 else None,
                 winner=name == winner,
             )
             for name in ranked

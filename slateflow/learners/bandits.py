@@ -1,28 +1,91 @@
-"""Linear bandits, exact from sufficient statistics that add up over parts, workers and days."""
+"""Linear bandits, from logs and while they act: exact from sufficient statistics.
+
+The statistics add up over parts, workers and days, and have one size whatever the number of rows.
+So what was learnt from logs is where a bandit that acts can start.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from slateflow.environments import EnvironmentSpec
+from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
-from slateflow.policies import Scorer
+from slateflow.learners.config import LearnerConfig, NonNegative, Progress, Trained
+from slateflow.learners.search_space import Range, Space
+from slateflow.policies import Scorer, Slates, top_slates
 from slateflow.ray_cluster import cluster_address, connected, map_tasks
 from slateflow.trajectories import Dataset, Trajectories
-from slateflow.trajectories.clicked import constant
+from slateflow.trajectories.variation import no_variation_message
+from slateflow.validation import validated
 
 Array = NDArray[np.float64]
+
+_RIDGE = Range(1e-3, 1e3, log=True)
+
+
+@validated
+class LinUCBConfig(LearnerConfig):
+    """Ridge regression of the reward (Li et al. 2010, algorithm 1), served by its mean.
+
+    The confidence bound of LinUCB is for exploring while it acts; from logs nothing is explored.
+    """
+
+    learner: ClassVar[str] = "linucb"
+    user_chooses: ClassVar[bool | None] = None
+    search_space: ClassVar[Space] = {"ridge": _RIDGE}
+
+    ridge: NonNegative = 1.0
+    """Precision of the prior on the weights."""
+
+    def train(
+        self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
+    ) -> Trained:
+        """Serve the mean of the posterior."""
+        posterior = _posterior(dataset, self.ridge)
+        progress(1, 1)
+        return Trained(linear_scorer(posterior.mean, dataset.spec))
+
+
+@validated
+class LinTSConfig(LearnerConfig):
+    """Thompson sampling with a Gaussian posterior (Agrawal and Goyal 2013)."""
+
+    learner: ClassVar[str] = "lints"
+    user_chooses: ClassVar[bool | None] = None
+    search_space: ClassVar[Space] = {"ridge": _RIDGE, "exploration": Range(1e-2, 2.0, log=True)}
+
+    ridge: NonNegative = 1.0
+    """Precision of the prior on the weights."""
+    exploration: NonNegative = 1.0
+    """Factor on the posterior's standard deviation."""
+
+    def train(
+        self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
+    ) -> Trained:
+        """Serve weights that are drawn from the posterior once."""
+        rng = np.random.Generator(np.random.SFC64(seed))
+        weights = _posterior(dataset, self.ridge).draw(rng, self.exploration)
+        progress(1, 1)
+        return Trained(linear_scorer(weights, dataset.spec))
+
+
+def _posterior(dataset: Dataset, ridge: float) -> LinearPosterior:
+    statistics = dataset_statistics(dataset)
+    statistics.check_candidates(dataset.spec.document_size)
+    return LinearPosterior.from_statistics(statistics, ridge)
 
 
 @dataclass(frozen=True)
 class LinearStatistics:
-    """What a linear regression needs to know of any number of rows.
+    """Sufficient statistics of a linear regression over any number of rows.
 
     Attributes:
         gram: (P, P) sum of the outer products of the features.
@@ -46,7 +109,7 @@ class LinearStatistics:
 
     @classmethod
     def none(cls, features: int) -> LinearStatistics:
-        """Those of no rows at all."""
+        """Make the statistics of no rows."""
         return cls(np.zeros((features, features)), np.zeros(features), 0.0, 0)
 
     def save(self, path: str | Path) -> None:
@@ -71,14 +134,13 @@ class LinearStatistics:
         mean = self.gram[0, -document_size:] / self.rows
         squares = np.diag(self.gram)[-document_size:] / self.rows
         if (squares - mean**2 <= 1e-12 * squares).all():
-            raise InputError(constant(mean))
+            raise InputError(no_variation_message(mean))
 
     @classmethod
-    def of(cls, rows: Trajectories) -> LinearStatistics:
-        """The statistics of the clicked candidates; features (1, user, candidate)."""
-        position = rows.clicked_candidate()
-        clicked = np.flatnonzero(position >= 0)
-        chosen = rows.candidates[clicked, position[clicked]]
+    def from_rows(cls, rows: Trajectories) -> LinearStatistics:
+        """Sum up the clicked candidates; features (1, user, candidate)."""
+        clicked = np.flatnonzero(rows.clicked >= 0)
+        chosen = rows.clicked_features(clicked)
         user = rows.user[clicked].astype(np.float64)
         reward = rows.reward[clicked].astype(np.float64)
         for name, values in (("user", user), ("candidates", chosen), ("reward", reward)):
@@ -90,17 +152,18 @@ class LinearStatistics:
 
 @dataclass(frozen=True)
 class LinearPosterior:
-    """Gaussian posterior of the weights: mean, and the factor of its precision."""
+    """Gaussian posterior of the weights, N(mean, noise² (gram + ridge · I)⁻¹)."""
 
     mean: Array  # (P,)
     precision_factor: Array  # (P, P), lower Cholesky factor of gram + ridge · I
     noise: float  # standard deviation of the reward around the regression
 
     @classmethod
-    def of(cls, statistics: LinearStatistics, ridge: float) -> LinearPosterior:
-        """Ridge regression: (gram + ridge · I) mean = moment."""
-        if not statistics.rows:
-            raise InputError("dataset: expected rows with a click, got none")
+    def from_statistics(cls, statistics: LinearStatistics, ridge: float) -> LinearPosterior:
+        """Solve the ridge regression (gram + ridge · I) mean = moment.
+
+        The noise has a prior of a single row with residual 1, for a bandit that has seen nothing.
+        """
         precision = statistics.gram + ridge * np.eye(len(statistics.gram))
         if _singular(precision):
             raise InputError(
@@ -109,14 +172,20 @@ class LinearPosterior:
         factor = linalg.cholesky(precision, lower=True)
         mean = linalg.cho_solve((factor, True), statistics.moment)
         explained = float(2 * mean @ statistics.moment - mean @ statistics.gram @ mean)
-        residual = max(statistics.reward_squares - explained, 0.0) / statistics.rows
-        return cls(mean, factor, float(np.sqrt(residual)))
+        residual = max(statistics.reward_squares - explained, 0.0)
+        return cls(mean, factor, float(np.sqrt((residual + 1) / (statistics.rows + 1))))
 
-    def draw(self, rng: np.random.Generator, exploration: float) -> Array:
-        """Weights drawn from the posterior, its deviation times `exploration`; (P,)."""
-        normal = rng.standard_normal(len(self.mean))
+    def draw(self, rng: np.random.Generator, exploration: float, count: int | None = None) -> Array:
+        """Draw weights (P,) or (count, P), with `exploration` times the posterior's deviation."""
+        shape = len(self.mean) if count is None else (len(self.mean), count)
+        normal = rng.standard_normal(shape)
         deviation = linalg.solve_triangular(self.precision_factor, normal, lower=True, trans="T")
-        return self.mean + exploration * self.noise * np.asarray(deviation)
+        return self.mean + exploration * self.noise * np.asarray(deviation).T
+
+    def deviations(self, features: Array) -> Array:
+        """Standard deviations (R,) of the expected rewards at features (R, P)."""
+        whitened = linalg.solve_triangular(self.precision_factor, features.T, lower=True)
+        return np.asarray(self.noise * np.sqrt(np.square(whitened).sum(axis=0)))
 
 
 def _singular(precision: Array) -> bool:
@@ -128,9 +197,9 @@ def _singular(precision: Array) -> bool:
 
 
 def dataset_statistics(dataset: Dataset) -> LinearStatistics:
-    """One pass over the Parquet, one part in memory at a time.
+    """Pass once over the Parquet, one part in memory at a time.
 
-    Where there is a Ray cluster, its processors take a part each, and what they say of it is added
+    Where there is a Ray cluster, its processors take a part each, and their statistics are added
     up here, in the order of the parts.
     """
     address = cluster_address()
@@ -148,7 +217,7 @@ def dataset_statistics(dataset: Dataset) -> LinearStatistics:
 def _local_statistics(dataset: Dataset) -> LinearStatistics:
     total: LinearStatistics | None = None
     for rows in dataset.iter_parts():
-        statistics = LinearStatistics.of(rows)
+        statistics = LinearStatistics.from_rows(rows)
         total = statistics if total is None else total + statistics
     if total is None:
         raise InputError("dataset: expected rows to train from, got none")
@@ -170,3 +239,101 @@ def linear_scorer(weights: Array, spec: EnvironmentSpec) -> Scorer:
         head=weights[None, 1:],
         head_bias=weights[:1],
     )
+
+
+@dataclass
+class LinearBandit(ABC):
+    """Ridge regression of the reward on (1, user, clicked candidate), and a way to explore.
+
+    Attributes:
+        spec: The world.
+        ridge: Precision of the prior on the weights.
+        exploration: Factor on the posterior's standard deviation; 0 is greedy.
+        statistics: What has been learnt; by default nothing.
+    """
+
+    spec: EnvironmentSpec
+    ridge: float = 1.0
+    exploration: float = 1.0
+    statistics: LinearStatistics = field(default_factory=lambda: LinearStatistics.none(0))
+
+    def __post_init__(self) -> None:
+        if not self.ridge > 0:
+            raise InputError(f"ridge: expected more than 0, got {self.ridge}")
+        if not self.exploration >= 0:
+            raise InputError(f"exploration: expected at least 0, got {self.exploration}")
+        features = 1 + self.spec.user_size + self.spec.document_size
+        if not self.statistics.moment.size:
+            self.statistics = LinearStatistics.none(features)
+        if self.statistics.moment.shape != (features,):
+            raise InputError(
+                f"statistics: expected those of {features} features, "
+                f"got {len(self.statistics.moment)}"
+            )
+
+    def select(self, observation: Observation, rng: np.random.Generator) -> Slates:
+        """Slates (B, K) that pay, or of which little is known."""
+        return top_slates(self._scores(self._features(observation), rng), self.spec.slate_size)
+
+    def update(
+        self,
+        observation: Observation,
+        slates: Slates,
+        clicked: NDArray[np.int32],
+        rewards: NDArray[np.float64],
+    ) -> None:
+        """Learn from a step: the clicked places (B,), −1 for none, and the rewards (B,)."""
+        users = np.flatnonzero(clicked >= 0)
+        candidates = slates[users, clicked[users]]
+        seen, reward = self._features(observation)[users, candidates], rewards[users]
+        self.statistics += LinearStatistics(
+            seen.T @ seen, seen.T @ reward, float(reward @ reward), len(users)
+        )
+
+    def partial_fit(self, rows: Trajectories) -> None:
+        """Learn from logs, to what is known already; the same as from all rows at once."""
+        self.statistics += LinearStatistics.from_rows(rows)
+
+    def scorer(self) -> Scorer:
+        """The mean of what is known as a scorer, which explores no more."""
+        return linear_scorer(self.posterior().mean, self.spec)
+
+    @abstractmethod
+    def _scores(self, features: Array, rng: np.random.Generator) -> Array:
+        """Scores (B, N) of candidates with features (B, N, P)."""
+
+    def posterior(self) -> LinearPosterior:
+        """The posterior of the weights."""
+        return LinearPosterior.from_statistics(self.statistics, self.ridge)
+
+    def _features(self, observation: Observation) -> Array:
+        user, candidates = observation["user"], observation["candidates"]
+        batch, count = candidates.shape[:2]
+        known = np.broadcast_to(user[:, None], (batch, count, user.shape[1]))
+        ones = np.ones((batch, count, 1))
+        return np.concatenate([ones, known, candidates], axis=2).astype(np.float64)
+
+
+class LinUCB(LinearBandit):
+    """Mean plus confidence bound, x·θ + α σ √(xᵀ A⁻¹ x) (Li et al. 2010, algorithm 1).
+
+    α is `exploration`, and σ the noise of the rewards, which the paper bounds by 1.
+    """
+
+    def _scores(self, features: Array, rng: np.random.Generator) -> Array:
+        del rng  # deterministic
+        posterior = self.posterior()
+        flat = features.reshape(-1, features.shape[2])
+        bound = posterior.deviations(flat).reshape(features.shape[:2])
+        return np.asarray(features @ posterior.mean + self.exploration * bound)
+
+
+class LinTS(LinearBandit):
+    """Weights drawn anew for every user from N(θ, (v σ)² A⁻¹) (Agrawal and Goyal 2013).
+
+    v is `exploration`, and σ the noise of the rewards.
+    """
+
+    def _scores(self, features: Array, rng: np.random.Generator) -> Array:
+        weights = self.posterior().draw(rng, self.exploration, len(features))  # (B, P)
+        return np.asarray(np.matmul(features, weights[:, :, None])[:, :, 0])

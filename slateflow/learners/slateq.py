@@ -1,6 +1,6 @@
 """SlateQ from logs: a learnt choice model, and values of items by least-squares policy iteration.
 
-How values are solved for stands in `evaluation.item_values` (Ie et al. 2019, "SlateQ"; Lagoudakis
+How values are solved for stands in `user_models.item_values` (Ie et al. 2019, "SlateQ"; Lagoudakis
 and Parr 2003, "Least-Squares Policy Iteration"). The first policy is greedy on the returns that
 the logs saw, each next one on the values of the one before.
 """
@@ -8,12 +8,23 @@ the logs saw, each next one on the values of the one before.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.learners.config import SlateQConfig
+from slateflow.learners.config import (
+    Count,
+    CountOrZero,
+    LearnerConfig,
+    NonNegative,
+    Progress,
+    Trained,
+)
+from slateflow.learners.features import blocks
+from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
 from slateflow.policies.slate_scorer import (
     Offer,
@@ -23,70 +34,84 @@ from slateflow.policies.slate_scorer import (
     user_features,
 )
 from slateflow.trajectories import Dataset
-from slateflow.trajectories.clicked import clicked_features
+from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.choice_model import Choices, fit_choice_model
 from slateflow.user_models.item_values import ItemValues, Rows, Sessions
+from slateflow.validation import validated
 
 Array = NDArray[np.float64]
 
 
-def train_slateq(
-    dataset: Dataset,
-    config: SlateQConfig,
-    seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[SlateScorer, dict[str, list[float]]]:
-    """Train from logged slates.
+@validated
+class SlateQConfig(LearnerConfig):
+    """Values of items and a choice model, by least-squares policy iteration (Ie et al. 2019)."""
 
-    Args:
-        dataset: Of any world; episodes may differ in length.
-        config: The learner's settings.
-        seed: Of the choice model's classes.
-        progress: Called with the finished and all policy iterations.
+    learner: ClassVar[str] = "slateq"
+    user_chooses: ClassVar[bool | None] = True
+    search_space: ClassVar[Space] = {
+        "ridge": Range(1e-3, 1e2, log=True),
+        "classes": OneOf((1, 2, 4)),
+        "iterations": OneOf((1, 3, 10)),
+    }
 
-    Returns:
-        The scorer, and by policy iteration how much the values changed.
+    iterations: Count = 10
+    """Most policy iterations."""
+    tolerance: NonNegative = 1e-4
+    """Relative change of the values at which the iteration ends."""
+    ridge: NonNegative = 0.1
+    """Precision of the prior on the weights."""
+    classes: CountOrZero = 0
+    """Latent classes of users in the choice model; 0 takes as many as held-out clicks ask for."""
+    construction: Literal["optimal", "greedy", "top-k"] = "optimal"
+    """How a slate is made: `optimal`, `greedy` or `top-k`."""
 
-    Raises:
-        InputError: The dataset cannot be learnt from.
-    """
-    rows = dataset.read()
-    clicked_features(rows)  # raises where they cannot teach anything
-    for name in ("user", "candidates", "reward"):
-        if not np.isfinite(getattr(rows, name)).all():
-            raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
-    sessions = Sessions.of(rows)
-    choices = Choices.of(rows, sessions.starts)
-    rng = np.random.Generator(np.random.SFC64(seed))
-    choice = fit_choice_model(choices, config.classes, config.ridge, rng)
-    member = choices.members(choice)
-    classes = [
-        ItemValues(sessions, choice.of_class(g), member[:, g], config.ridge)
-        for g in range(len(choice.shares))
-    ]
-    changes: list[float] = []
-    for done in range(1, config.iterations + 1):
-        changes.append(max(one.follow(greedy_policy(one)) for one in classes))
-        progress(done, config.iterations)
-        if changes[-1] < config.tolerance:
-            break
-    click, item, none = (
-        np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)
-    )
-    spec = dataset.spec
-    scorer = SlateScorer(
-        user_size=spec.user_size,
-        document_size=spec.document_size,
-        slate_size=spec.slate_size,
-        construction=config.construction,
-        choice_weights=choice.weights,
-        choice_no_click=choice.no_click,
-        choice_shares=choice.shares,
-        item_values=item,
-        click_values=click,
-        no_click_values=none,
-    )
-    return scorer, {"value_change": changes}
+    def train(
+        self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
+    ) -> Trained:
+        """Fit the choice model, then iterate; the curve is the change of the values."""
+        rows = dataset.read()
+        check_variation(rows)
+        for name, finite in {
+            "user": np.isfinite(rows.user).all(),
+            "candidates": all(
+                np.isfinite(rows.candidate_features(block)).all() for block in blocks(len(rows))
+            ),
+            "reward": np.isfinite(rows.reward).all(),
+        }.items():
+            if not finite:
+                raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
+        choices = Choices.from_rows(rows)
+        rng = np.random.Generator(np.random.SFC64(seed))
+        choice = fit_choice_model(choices, self.classes, self.ridge, rng)
+        member = choices.members(choice)
+        sessions = Sessions.from_rows(rows, dataset.spec)
+        classes = [
+            ItemValues(sessions, choice.of_class(g), member[:, g], self.ridge)
+            for g in range(len(choice.shares))
+        ]
+        changes: list[float] = []
+        for done in range(1, self.iterations + 1):
+            changes.append(max(one.follow(greedy_policy(one)) for one in classes))
+            progress(done, self.iterations)
+            if changes[-1] < self.tolerance:
+                break
+        click, item, none = (
+            np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)
+        )
+        spec = dataset.spec
+        scorer = SlateScorer(
+            user_size=spec.user_size,
+            document_size=spec.document_size,
+            slate_size=spec.slate_size,
+            construction=self.construction,
+            choice_weights=choice.weights,
+            choice_no_click=choice.no_click,
+            choice_shares=choice.shares,
+            item_values=item,
+            click_values=click,
+            no_click_values=none,
+        )
+        return Trained(scorer, {"value_change": changes})
 
 
 def greedy_policy(values: ItemValues) -> Callable[[Rows], Slates]:
@@ -94,7 +119,7 @@ def greedy_policy(values: ItemValues) -> Callable[[Rows], Slates]:
     rows, (click, item, none) = values.sessions.rows, values.parts
 
     def slates(block: Rows) -> Slates:
-        features = item_features(rows.user[block], rows.candidates[block])  # (B, N, P)
+        features = item_features(rows.user[block], rows.candidate_features(block))  # (B, N, P)
         state = user_features(rows.user[block])
         offer = Offer(
             belief=np.ones((1, len(block))),

@@ -19,8 +19,8 @@ Rng: TypeAlias = np.random.Generator | Streams
 class Policy(Protocol):
     """Chooses slates for B users at once.
 
-    What it draws at random comes from `rng`, a row a user; `Streams` have `random`, `integers`,
-    `standard_normal` and `gumbel` of a generator.
+    All random draws come from `rng`, one row for each user; `Streams` have a generator's `random`,
+    `integers`, `standard_normal` and `gumbel`.
     """
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
@@ -38,7 +38,7 @@ class SlateDistribution(Policy, Protocol):
 
 @runtime_checkable
 class Session(Policy, Protocol):
-    """A policy in the middle of B sessions, which remembers what came of the earlier steps."""
+    """A policy in the middle of B sessions, with a memory of their earlier steps."""
 
     def remember(
         self,
@@ -47,11 +47,11 @@ class Session(Policy, Protocol):
         clicked: NDArray[np.int32],
         rewards: NDArray[np.float64],
     ) -> None:
-        """Take in what came of a step: the clicked places (B,), −1 for none, and rewards (B,)."""
+        """Add a step to the memory: the clicked places (B,), −1 for none, and rewards (B,)."""
         ...
 
     def keep(self, users: NDArray[np.intp]) -> None:
-        """Go on with these of the users; the sessions of the others have ended."""
+        """Keep these users only; the sessions of the others have ended."""
         ...
 
 
@@ -60,7 +60,7 @@ class SessionPolicy(Policy, Protocol):
     """A policy that can follow sessions from their beginning."""
 
     def begin(self, users: int) -> Session:
-        """The policy for `users` sessions that start now."""
+        """Start `users` sessions."""
         ...
 
 
@@ -87,7 +87,7 @@ def top_slates(scores: NDArray[Any], slate_size: int) -> Slates:
 
 
 def _first_of_highest(scores: NDArray[Any]) -> NDArray[np.intp]:
-    """What `argmax` gives for scores (N, B) of many users, in half of the time."""
+    """Position of each user's first highest score, as `argmax` of (N, B), in half of the time."""
     last = len(scores) - 1
     ranks = np.arange(last, -1, -1, dtype=np.min_scalar_type(last))  # the first has the highest
     highest = scores == scores.max(axis=0)

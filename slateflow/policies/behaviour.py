@@ -48,7 +48,7 @@ class RandomPolicy:
         )
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
-        """The same for all slates (B, K)."""
+        """Probabilities (B,), equal for all slates (B, K)."""
         candidates = observation["candidates"].shape[1]
         return np.full(len(slates), 1 / math.perm(candidates, self.slate_size))
 
@@ -77,7 +77,7 @@ class GreedyPolicy:
 
 @validated
 class Behaviour:
-    """The settings of a behaviour policy that is none of the plain ones, as a recipe has them.
+    """Settings of a behaviour policy beyond the plain ones, as a recipe has them.
 
     It shows the best candidates by `scorer`; with a `temperature` it draws them by softmax, and
     with an `epsilon` it shows, with that probability, a slate at random instead.
@@ -106,12 +106,12 @@ BEHAVIOURS = ("random", "greedy", "opposite")
 
 
 def behaviour_labels(spec: EnvironmentSpec) -> dict[str, str]:
-    """Names of the plain behaviour policies, and what they do in that world."""
+    """Labels of the plain behaviour policies in that world, by name."""
     return {"random": "random", **world_of(spec).labels}
 
 
 def behaviour_label(behaviour: str | Behaviour, spec: EnvironmentSpec) -> str:
-    """What a behaviour policy is called in that world.
+    """Name of a behaviour policy in that world.
 
     Example:
         >>> from slateflow.environments import preset

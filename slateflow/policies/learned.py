@@ -14,11 +14,11 @@ from slateflow.policies.scorer import Scorer
 from slateflow.policies.slate_scorer import SlateScorer
 
 AnyScorer = Scorer | SlateScorer
-"""What a learner gives back."""
+"""The result of a training."""
 
 
 def load_scorer(path: str | Path) -> AnyScorer:
-    """The scorer of whichever kind that its `save` wrote."""
+    """Load a scorer of either kind from the file that its `save` wrote."""
     with np.load(path, allow_pickle=False) as stored:
         kind = SlateScorer if "choice_weights" in stored.files else Scorer
     return kind.load(path)
@@ -34,7 +34,7 @@ class ScoringPolicy:
     scorer: AnyScorer
 
     def begin(self, users: int) -> ScoringSession:
-        """The policy for `users` sessions that start now."""
+        """Start `users` sessions."""
         return ScoringSession(self.scorer, np.zeros((users, self.scorer.memory_size)))
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
@@ -44,7 +44,7 @@ class ScoringPolicy:
 
 @dataclass
 class ScoringSession:
-    """A scoring policy in the middle of B sessions, with what it remembers of them."""
+    """A scoring policy in the middle of B sessions, with their memory."""
 
     scorer: AnyScorer
     memory: NDArray[np.float64] = field(repr=False)  # (B, M)
@@ -64,7 +64,7 @@ class ScoringSession:
         clicked: NDArray[np.int32],
         rewards: NDArray[np.float64],
     ) -> None:
-        """Take in what came of a step."""
+        """Add a step to the memory."""
         if self.memory.size:
             shown = np.take_along_axis(observation["candidates"], slates[:, :, None], axis=1)
             self.memory = self.scorer.remember(
@@ -72,5 +72,5 @@ class ScoringSession:
             )
 
     def keep(self, users: NDArray[np.intp]) -> None:
-        """Go on with these of the users."""
+        """Keep these users only."""
         self.memory = self.memory.take(users, axis=0)

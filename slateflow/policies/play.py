@@ -1,4 +1,4 @@
-"""Plays a policy in a batched world, one step of all users at a time."""
+"""Play of a policy in a batched world, one step of all users at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from slateflow.policies.base import Policy, Propensities, Session, SessionPolicy
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the A users whose episodes go on: what they saw, were shown, what came of it."""
+    """One step of the A users whose episodes go on: their observation, slates and responses."""
 
     lanes: NDArray[np.intp]  # (A,), numbers of the users
     observation: Observation
-    documents: NDArray[Any]  # (A, N, …), of which the world's `features` makes the candidates
+    candidates: NDArray[Any]  # as logs have them: features (A, N, D), or items (A, N)
     slates: Slates  # (A, K)
     propensities: Propensities  # (A,)
     rewards: NDArray[np.float64]  # (A,)
@@ -37,7 +37,7 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
 
     Args:
         env: The lanes.
-        policy: What chooses the slates.
+        policy: Chooses the slates.
         seed: Several seeds share the lanes out evenly; each gives what it would give alone.
     """
     seeds = [seed] if isinstance(seed, int) else seed
@@ -51,11 +51,11 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
     actor = policy.begin(env.num_envs) if isinstance(policy, SessionPolicy) else policy
     session = actor if isinstance(actor, Session) else None
     while len(env.lanes):
-        lanes, documents = env.lanes, env.documents
+        lanes, candidates = env.lanes, env.logged_candidates
         slates, propensities = actor.act(observation, rng)
-        following, rewards, terminated, truncated, responses = env.step_and_leave(slates)
+        next_observation, rewards, terminated, truncated, responses = env.step_without_reset(slates)
         yield Step(
-            lanes, observation, documents, slates, propensities, rewards, responses, terminated,
+            lanes, observation, candidates, slates, propensities, rewards, responses, terminated,
             truncated,
         )  # fmt: skip
         if session:
@@ -65,7 +65,7 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
             rng.keep(lanes[stay])
             if session:
                 session.keep(stay)
-        observation = following
+        observation = next_observation
 
 
 def seed_of(sequence: np.random.SeedSequence) -> int:

@@ -1,7 +1,7 @@
 """The learned scoring function: one candidate in, one number out, weights shared by all.
 
-This one file serves twice. Policies are evaluated with it, and a registered model version
-carries a copy of it as an artifact, which is why it needs nothing but NumPy.
+This file serves twice: policies are evaluated with it, and a registered model version carries a
+copy of it as an artifact. So it needs nothing but NumPy.
 """
 
 from dataclasses import dataclass, field, fields
@@ -26,23 +26,23 @@ class Scorer:
     powers, a network has layers. The head has a row of weights for each number of steps
     left from 1 to S, and the last row serves all that are further away.
 
-    The memory is what stays of the session where the user's state is hidden: for each of the
-    `decays`, the sum of the clicked candidates' features and of the rewards, (D + 1) numbers, in
-    which a step weighs that factor less than the one after it.
+    The session memory stands in for a hidden user state: for each of the `decays`, a sum of the
+    clicked candidates' features and of the rewards, (D + 1) numbers, in which a step weighs less
+    by that factor than the step after it.
 
     Attributes:
         user_size: U, features of the user.
         slate_size: K, candidates shown.
         horizon: Steps in an episode.
-        window: Steps before the end from which on the number of steps left matters.
+        window: Steps left are counted exactly only within this many steps of the end.
         offset: (F,) subtracted from the features.
         scale: (F,) by which they are divided then.
         powers: (P, F) exponents of the monomials, or (0, F) for a network.
         head: (S, H) weights.
         head_bias: (S,).
-        weights: One (inputs, outputs) matrix a layer.
-        biases: One (outputs,) vector a layer.
-        decays: (H,) factors of the memory; none where nothing is remembered.
+        weights: One (inputs, outputs) matrix for each layer.
+        biases: One (outputs,) vector for each layer.
+        decays: (H,) factors of the session memory; empty without one.
     """
 
     user_size: int
@@ -66,7 +66,7 @@ class Scorer:
 
     @property
     def memory_size(self) -> int:
-        """M, numbers that are remembered of a session."""
+        """M, numbers in the session memory."""
         return len(self.decays) * (self.document_size + 1)
 
     def scores(
@@ -78,7 +78,7 @@ class Scorer:
     ) -> Array:
         """Scores (B, N) of `candidates` (B, N, D) for `user` (B, U) at `step` (B,).
 
-        Without a `memory` (B, M) the sessions are taken to be at their beginning.
+        Without a `memory` (B, M) all sessions are at their beginning.
         """
         if memory is None:
             memory = np.zeros((len(candidates), self.memory_size))
@@ -89,7 +89,7 @@ class Scorer:
         known = (known - self.offset[:shared]) / self.scale[:shared]
         documents = (np.asarray(candidates) - self.offset[shared:]) / self.scale[shared:]
         if len(self.powers):
-            weights = _monomials(known, self.powers[:, :shared]) * self.head[row]
+            weights = monomials(known, self.powers[:, :shared]) * self.head[row]
             scored = self._polynomial(weights, documents, self.powers[:, shared:])
         else:
             scored = self._network(known, documents, self.head[row])
@@ -102,7 +102,7 @@ class Scorer:
         """
         distinct, group = np.unique(powers, axis=0, return_inverse=True)
         weights = weights @ (group.reshape(-1, 1) == np.arange(len(distinct)))  # (B, C)
-        return np.asarray(np.matmul(_monomials(documents, distinct), weights[:, :, None])[:, :, 0])
+        return np.asarray(np.matmul(monomials(documents, distinct), weights[:, :, None])[:, :, 0])
 
     def _network(self, known: Array, documents: Array, head: Array) -> Array:
         """The layers and their head (B, H); the first layer meets what is shared only once."""
@@ -166,7 +166,7 @@ class Scorer:
         return cls(**arrays)
 
 
-def _monomials(x: Array, powers: NDArray[np.int64]) -> Array:
+def monomials(x: Array, powers: NDArray[np.int64]) -> Array:
     """(…, P) products of the features (…, F) to the powers (P, F)."""
     monomials = np.ones((*x.shape[:-1], len(powers)))
     for feature, exponents in enumerate(powers.T):
@@ -179,4 +179,4 @@ def _monomials(x: Array, powers: NDArray[np.int64]) -> Array:
 
 
 SCORER = Scorer
-"""What a registered version loads its weights with."""
+"""The class with which a registered version loads its weights."""

@@ -1,7 +1,7 @@
 """The learned slate: a choice model and a value for each item, for users who choose themselves.
 
-Like `scorer.py`, this one file serves twice: policies are evaluated with it, and a registered
-model version carries a copy of it as an artifact. It needs nothing but NumPy.
+Like `scorer.py`, this file serves twice: policies are evaluated with it, and a registered model
+version carries a copy of it as an artifact. It needs nothing but NumPy.
 """
 
 from dataclasses import dataclass, fields
@@ -47,8 +47,8 @@ class ChoiceModel:
 
     A user of class g clicks item i of slate A with probability
     exp(w_g · x_i) / (exp(c_g) + Σ_{j ∈ A} exp(w_g · x_j)), and nothing with the rest. With one
-    class it is McFadden's conditional logit. What a session's clicks say about the class is
-    remembered as the logarithm of the likelihood, one number a class.
+    class it is McFadden's conditional logit. The session memory is the logarithm
+    of the likelihood of the clicks so far, one number for each class.
 
     Attributes:
         weights: (G, P) of the item's features.
@@ -128,7 +128,7 @@ class SlateScorer:
 
     @property
     def memory_size(self) -> int:
-        """M, numbers remembered of a session: a log-likelihood for each of several classes."""
+        """M, numbers in the session memory: a log-likelihood for each of several classes."""
         classes = len(self.choice_shares)
         return classes if classes > 1 else 0
 
@@ -141,7 +141,7 @@ class SlateScorer:
     ) -> Array:
         """Scores (B, N) of `candidates` (B, N, D) for `user` (B, U).
 
-        Without a `memory` (B, M) the sessions are taken to be at their beginning.
+        Without a `memory` (B, M) all sessions are at their beginning.
         """
         del step  # the values are of a stationary policy
         features, state = item_features(user, candidates), user_features(user)
@@ -197,7 +197,7 @@ class SlateScorer:
 
 @dataclass(frozen=True)
 class Offer:
-    """What slates can be made of, for B users of G classes.
+    """Candidates from which slates are made, for B users of G classes.
 
     Attributes:
         belief: (G, B) probabilities of the classes.
@@ -290,4 +290,4 @@ def top_k_gains(offer: Offer, slate_size: int) -> Array:
 _GAINS = {"optimal": optimal_gains, "greedy": greedy_gains, "top-k": top_k_gains}
 
 SCORER = SlateScorer
-"""What a registered version loads its weights with."""
+"""The class with which a registered version loads its weights."""

@@ -2,7 +2,7 @@
 
 from slateflow.trajectories.files.dataset import MANIFEST, Dataset
 from slateflow.trajectories.files.folder import Folder
-from slateflow.trajectories.files.part_files import Part
+from slateflow.trajectories.files.part_files import PartFile
 from slateflow.trajectories.generation.generate import generate
 from slateflow.trajectories.generation.recipe import Recipe, read_recipe
 from slateflow.trajectories.schema import SCHEMA_VERSION, Trajectories, arrow_schema
@@ -12,7 +12,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Dataset",
     "Folder",
-    "Part",
+    "PartFile",
     "Recipe",
     "Trajectories",
     "arrow_schema",

@@ -1,4 +1,4 @@
-"""What a log has to be before anybody may learn from it: the contract of the rows, row by row."""
+"""The contract of a log, checked row by row before anybody learns from it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.trajectories.schema import Trajectories, episode_starts
+from slateflow.trajectories.schema import Trajectories
 
 Rule = tuple[str, Any, str, NDArray[Any]]  # column, wrong rows, expected, values
 
 
 def check_rows(rows: Trajectories, spec: EnvironmentSpec, where: str) -> Trajectories:
-    """The rows themselves, if they are whole episodes that keep the contract.
+    """Return the rows if they are whole episodes that keep the contract.
 
     Args:
         rows: Rows of whole episodes.
@@ -24,7 +24,7 @@ def check_rows(rows: Trajectories, spec: EnvironmentSpec, where: str) -> Traject
         where: File, for the message.
 
     Raises:
-        InputError: One does not; the message names file, episode, step and column.
+        InputError: A row does not; the message names file, episode, step and column.
     """
     for column, wrong, expected, values in _rules(rows, spec):
         if wrong.any():
@@ -37,20 +37,22 @@ def check_rows(rows: Trajectories, spec: EnvironmentSpec, where: str) -> Traject
 
 
 def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
-    starts = episode_starts(rows.episode)
+    starts = rows.starts
     again = np.zeros(len(rows), dtype=np.bool_)
     again[starts] = _seen_before(rows.episode[starts])
     yield "episode", again, "its rows side by side and once", rows.episode
-    due = np.zeros(len(rows), dtype=np.int32)
-    due[1:] = np.where(starts[1:], 0, rows.step[:-1] + 1)
+    due = np.roll(rows.step, 1) + 1
+    due[starts] = 0
     yield "step", rows.step != due, "steps from 0 without a gap", rows.step
     yield "step", rows.step >= spec.horizon, f"at most {spec.horizon} steps", rows.step
-    for name, values in {
-        "user": rows.user,
-        "candidates": rows.candidates,
-        "reward": rows.reward,
-        **rows.responses,
-    }.items():
+    numbers = {"user": rows.user, "reward": rows.reward, **rows.responses}
+    if rows.catalogue is None:
+        numbers["candidates"] = rows.candidates
+    else:
+        most = len(rows.catalogue) - 1
+        outside = ((rows.candidates < 0) | (rows.candidates > most)).any(axis=1)
+        yield "items", outside, f"items of the catalogue, from 0 to {most}", rows.candidates
+    for name, values in numbers.items():
         flat = values.reshape(len(rows), -1) if values.size else np.zeros((len(rows), 0))
         yield name, ~np.isfinite(flat).all(axis=1), "finite numbers", values
     fits = (rows.propensity > 0) & (rows.propensity <= 1)  # NaN does not
@@ -64,14 +66,13 @@ def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
     clicked, places = rows.clicked, spec.slate_size
     outside = (clicked < -1) | (clicked >= places)
     yield "clicked", outside, f"a place from 0 to {places - 1}, or -1", clicked
-    last = np.append(starts[1:], True)[: len(rows)]
     ends = rows.terminated | rows.truncated
     expected = "true at the last step of an episode and at no other"
-    yield "terminated or truncated", ends != last, expected, ends
+    yield "terminated or truncated", ends != rows.last, expected, ends
 
 
 def _seen_before(values: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the value stands further up, too."""
+    """(E,) whether an earlier entry has the same value."""
     seen = np.ones(len(values), dtype=np.bool_)
     seen[np.unique(values, return_index=True)[1]] = False
     return seen

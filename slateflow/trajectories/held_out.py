@@ -1,4 +1,4 @@
-"""The episodes that learners are not trained from, so that something can be chosen by them."""
+"""Held-out episodes: learners are not trained on them, so that they can judge what was learnt."""
 
 from __future__ import annotations
 
@@ -6,42 +6,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.trajectories.files.dataset import MANIFEST, Dataset
+from slateflow.trajectories.files.dataset import HELD_OUT as HELD_OUT
+from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.folder import Folder
-from slateflow.trajectories.files.part_files import Part, write_part
+from slateflow.trajectories.files.part_files import PartFile, write_part
 from slateflow.trajectories.schema import Trajectories
 
-HELD_OUT = 5
-"""Every fifth episode is held out."""
-
 MOST_EPISODES = 400
-"""Held-out episodes that judges make use of."""
+"""Most held-out episodes that off-policy evaluation uses."""
 
 
 def held_out(rows: Trajectories, earlier: int = 0) -> NDArray[np.bool_]:
-    """Whether a row (R,) belongs to an episode that is held out.
+    """(R,) whether a row belongs to an episode that is held out.
 
-    By its place among the episodes of the rows, so that every policy gives its share.
+    By the episode's place in the dataset, so that every policy gives its share.
 
     Args:
-        rows: A dataset's, or those of a part of it.
+        rows: All rows of a dataset, or those of a part.
         earlier: Episodes in the parts before.
     """
-    first = np.append(True, rows.episode[1:] != rows.episode[:-1])
-    return np.asarray((earlier + np.cumsum(first) - 1) % HELD_OUT == HELD_OUT - 1)
+    return np.asarray((earlier + rows.sessions) % HELD_OUT == HELD_OUT - 1)
 
 
 def held_out_rows(dataset: Dataset) -> Trajectories:
-    """The steps of the episodes that are held out, of some hundred episodes at most.
+    """Rows of the held-out episodes, of at most `MOST_EPISODES` of them.
 
     Raises:
         InputError: Too few episodes are held out.
     """
     rows = dataset.read()
     rows = rows.where(held_out(rows))
-    session = np.cumsum(rows.step == 0) - 1
-    every = -(-int(session.max(initial=0) + 1) // MOST_EPISODES)
-    rows = rows.where(session % every == 0)
+    every = -(-len(rows.starts) // MOST_EPISODES)
+    rows = rows.where(rows.sessions % max(every, 1) == 0)
     if not (rows.step > 0).any():
         raise InputError(
             f"{dataset.path}: expected {HELD_OUT} episodes of two steps or more, so that one "
@@ -51,15 +47,9 @@ def held_out_rows(dataset: Dataset) -> Trajectories:
 
 
 def training_logs(dataset: Dataset, folder: Folder) -> Dataset:
-    """The episodes that are not held out, as a dataset of their own in `folder`.
+    """The episodes that are not held out, as a dataset of their own in `folder`, made once."""
 
-    It is made once; whoever asks again finds it.
-    """
-    if folder.exists(MANIFEST):
-        return Dataset.open(folder.url)
-    with folder.claimed(dataset.digest.encode()):
-        if folder.exists(MANIFEST):  # another process published it meanwhile
-            return Dataset.open(folder.url)
+    def make() -> Dataset:
         parts, earlier = [], 0
         for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
             kept = rows.where(~held_out(rows, earlier))
@@ -68,7 +58,12 @@ def training_logs(dataset: Dataset, folder: Folder) -> Dataset:
                 continue
             key = {"policy": part.policy, "held_in_of": part.sha256}
             digest = write_part(folder, part.path, kept, dataset.spec, key)
-            episodes = len(np.unique(kept.episode))
-            parts.append(Part(part.path, part.policy, part.seed_block, episodes, len(kept), digest))
+            parts.append(
+                PartFile(
+                    part.path, part.policy, part.seed_block, len(kept.starts), len(kept), digest
+                )
+            )
         recipe = {**dataset.recipe, "held_in_of": dataset.digest}
-        return Dataset(folder, dataset.spec, recipe, tuple(parts)).publish()
+        return Dataset(folder, dataset.spec, recipe, tuple(parts), dataset.catalogue).publish()
+
+    return Dataset.make_once(folder, dataset.digest.encode(), make)

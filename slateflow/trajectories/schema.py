@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -15,25 +15,27 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.trajectories.bits import Bits
-
-Columns: TypeAlias = "Mapping[str, NDArray[Any] | Bits]"
-"""By name, in the order of the schema; compact ones have bits for vectors of zeros and ones."""
+from slateflow.trajectories.catalogue import Catalogue
 
 Rows: TypeAlias = "NDArray[np.integer[Any]] | slice"
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA_KEY = b"slateflow"
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Logged steps as arrays, sorted by episode, then step. R is the number of rows."""
+    """Logged steps as arrays, sorted by episode, then step. R is the number of rows.
+
+    Candidates are features where they are fresh at every step, and numbers of items where they
+    come from a catalogue. The methods below give features in both cases; ask them for a block of
+    rows, because the features of all rows may not fit into memory.
+    """
 
     episode: NDArray[np.int64]  # (R,)
     step: NDArray[np.int32]  # (R,)
     user: NDArray[np.float32]  # (R, U)
-    candidates: NDArray[np.float32]  # (R, N, D)
+    candidates: NDArray[Any]  # (R, N, D) features, or (R, N) items of the catalogue
     slate: NDArray[np.int32]  # (R, K)
     propensity: NDArray[np.float64]  # (R,)
     clicked: NDArray[np.int32]  # (R,), the clicked place in the slate, −1 for none
@@ -41,21 +43,28 @@ class Trajectories:
     responses: dict[str, NDArray[np.float32]]  # each (R,)
     terminated: NDArray[np.bool_]  # (R,)
     truncated: NDArray[np.bool_]  # (R,)
+    catalogue: Catalogue | None = None
 
     def __len__(self) -> int:
         return len(self.episode)
 
     def where(self, chosen: NDArray[Any] | slice) -> Trajectories:
         """Some of the rows, by number, by a mask (R,) or a slice; whole episodes stay a log."""
-        arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
-        return Trajectories(
-            **arrays, responses={name: values[chosen] for name, values in self.responses.items()}
-        )
+        arrays: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _ARRAYS}
+        responses = {name: values[chosen] for name, values in self.responses.items()}
+        return replace(self, **arrays, responses=responses)
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """(R,) whether the row is its episode's first, by the episodes' numbers."""
+        first = np.ones(len(self), dtype=np.bool_)
+        first[1:] = self.episode[1:] != self.episode[:-1]
+        return first
 
     @cached_property
     def starts(self) -> NDArray[np.intp]:
-        """(E,) first row of each episode."""
-        return np.flatnonzero(episode_starts(self.episode))
+        """(E,) the first row of each episode."""
+        return np.flatnonzero(self.first)
 
     @property
     def lengths(self) -> NDArray[np.intp]:
@@ -70,12 +79,11 @@ class Trajectories:
     @property
     def last(self) -> NDArray[np.bool_]:
         """(R,) whether the row is its episode's last, by the episodes' numbers."""
-        return np.append(episode_starts(self.episode)[1:], True)[: len(self)]
+        return np.append(self.first[1:], True)[: len(self)]
 
     def candidate_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, N, D) of the candidates of some rows, by number or slice."""
-        features: NDArray[np.float32] = self.candidates[rows]
-        return features
+        return self._features(self.candidates[rows])
 
     def features_at(
         self, positions: NDArray[np.integer], rows: Rows = slice(None)
@@ -83,7 +91,10 @@ class Trajectories:
         """Features (B, …, D) of the candidates at positions (B, …) of some rows."""
         offered = self.candidates[rows]
         first = np.arange(len(offered)).reshape(-1, *[1] * (positions.ndim - 1))
-        return offered[first, positions]
+        return self._features(offered[first, positions])
+
+    def _features(self, candidates: NDArray[Any]) -> NDArray[np.float32]:
+        return candidates if self.catalogue is None else self.catalogue.features[candidates]
 
     def shown_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, K, D) of the slates of some rows."""
@@ -96,25 +107,28 @@ class Trajectories:
         return np.where(position[:, None] >= 0, features, np.float32(0))
 
     @classmethod
-    def joined(cls, parts: Sequence[Trajectories]) -> Trajectories:
-        """The rows of parts, one after the other."""
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    def from_parts(cls, parts: Sequence[Trajectories]) -> Trajectories:
+        """The rows of parts of one dataset, in their order."""
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS
+        }
         responses = {
             name: np.concatenate([part.responses[name] for part in parts])
             for name in parts[0].responses
         }
-        return cls(**arrays, responses=responses)
+        return replace(parts[0], **arrays, responses=responses)
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays under the names of the Parquet columns, in their order."""
         responses = {name: self.responses[name] for name in sorted(self.responses)}
         user = {"user": self.user} if self.user.shape[1] else {}
-        features = math.prod(self.candidates.shape[1:])  # −1 does not do without rows
+        width = math.prod(self.candidates.shape[1:])  # −1 needs rows
+        offered = "candidates" if self.catalogue is None else "items"
         return {
             "episode": self.episode,
             "step": self.step,
             **user,
-            "candidates": self.candidates.reshape(len(self), features),
+            offered: self.candidates.reshape(len(self), width),
             "slate": self.slate,
             "propensity": self.propensity,
             "clicked": self.clicked,
@@ -125,34 +139,41 @@ class Trajectories:
         }
 
     def clicked_candidate(self) -> NDArray[np.intp]:
-        """(R,) position among the candidates of the clicked one; −1 where nothing was clicked."""
+        """(R,) position of the clicked candidate among the candidates; −1 without a click."""
         place = np.maximum(self.clicked, 0)[:, None]
         position = np.take_along_axis(self.slate, place, axis=1)[:, 0].astype(np.intp)
         return np.where(self.clicked >= 0, position, -1)
 
 
-def episode_starts(episode: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(R,) whether a row is of another episode than the row before it."""
-    starts = np.ones(len(episode), dtype=np.bool_)
-    starts[1:] = episode[1:] != episode[:-1]
-    return starts
+_ARRAYS = [
+    field.name for field in fields(Trajectories) if field.name not in ("responses", "catalogue")
+]
 
 
-_ARRAYS = [field.name for field in fields(Trajectories) if field.name != "responses"]
+def arrow_schema(spec: EnvironmentSpec, items: bool | None = None) -> pa.Schema:
+    """The Arrow schema of that world's logs, without metadata.
 
-
-def arrow_schema(spec: EnvironmentSpec) -> pa.Schema:
-    """The Arrow schema of that world's logs, without metadata."""
+    Args:
+        spec: The world.
+        items: Whether rows name items of a catalogue or carry the features of their candidates;
+            None for the form of the world's own datasets. The lists have a fixed size because a
+            world offers the same number at every step; elsewhere the column is `list<int32>`.
+    """
 
     def vector(dtype: pa.DataType, length: int) -> pa.DataType:
         return pa.list_(pa.field("item", dtype, nullable=False), length)
 
     user = {"user": vector(pa.float32(), spec.user_size)} if spec.user_size else {}
+    features = vector(pa.float32(), spec.num_candidates * spec.document_size)
+    by_item = bool(spec.items) if items is None else items
+    offered = (
+        {"items": vector(pa.int32(), spec.num_candidates)} if by_item else {"candidates": features}
+    )
     types = {
         "episode": pa.int64(),
         "step": pa.int32(),
         **user,
-        "candidates": vector(pa.float32(), spec.num_candidates * spec.document_size),
+        **offered,
         "slate": vector(pa.int32(), spec.slate_size),
         "propensity": pa.float64(),
         "clicked": pa.int32(),
@@ -165,7 +186,7 @@ def arrow_schema(spec: EnvironmentSpec) -> pa.Schema:
 
 
 def file_schema(spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Schema:
-    """The same with the metadata of a file, which say how its rows were made."""
+    """The Arrow schema with the metadata of a file: schema version, world and part."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "environment": spec.to_dict(),
@@ -176,17 +197,11 @@ def file_schema(spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Schema:
 
 
 def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Table:
-    """The rows as an Arrow table; its metadata says how they were made."""
-    return arrow_table(rows.columns(), file_schema(spec, part_key))
-
-
-def arrow_table(columns: Columns, schema: pa.Schema) -> pa.Table:
-    """Columns, which may be compact, as an Arrow table."""
+    """The rows as an Arrow table, with the metadata of `file_schema`."""
+    schema, columns = file_schema(spec, part_key), rows.columns()
     arrays = []
     for field in schema:
         values = columns[field.name]
-        if isinstance(values, Bits):
-            values = values.numbers()
         if pa.types.is_fixed_size_list(field.type):
             flat = pa.array(np.ascontiguousarray(values).reshape(-1))
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
@@ -195,8 +210,10 @@ def arrow_table(columns: Columns, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def from_table(table: pa.Table, spec: EnvironmentSpec) -> Trajectories:
-    """The inverse of `to_table`."""
+def from_table(
+    table: pa.Table, spec: EnvironmentSpec, catalogue: Catalogue | None = None
+) -> Trajectories:
+    """The inverse of `to_table`; with a catalogue the table has a column `items`."""
     rows = table.num_rows
 
     def column(name: str) -> NDArray[Any]:
@@ -213,7 +230,11 @@ def from_table(table: pa.Table, spec: EnvironmentSpec) -> Trajectories:
             if spec.user_size
             else np.zeros((rows, 0), dtype=np.float32)
         ),
-        candidates=column("candidates").reshape(rows, spec.num_candidates, spec.document_size),
+        candidates=(
+            column("candidates").reshape(rows, spec.num_candidates, spec.document_size)
+            if catalogue is None
+            else column("items").reshape(rows, spec.num_candidates)
+        ),
         slate=column("slate").reshape(rows, spec.slate_size),
         propensity=column("propensity"),
         clicked=column("clicked"),
@@ -221,42 +242,24 @@ def from_table(table: pa.Table, spec: EnvironmentSpec) -> Trajectories:
         responses={name: column(name) for name in spec.response_columns},
         terminated=column("terminated"),
         truncated=column("truncated"),
+        catalogue=catalogue,
     )
 
 
-def no_rows(spec: EnvironmentSpec) -> Trajectories:
+def no_rows(spec: EnvironmentSpec, catalogue: Catalogue | None = None) -> Trajectories:
     """Logs of that world without a step."""
-    return from_table(arrow_schema(spec).empty_table(), spec)
-
-
-def compact_columns(rows: Trajectories) -> Columns:
-    """The columns with bits for vectors of zeros and ones."""
-    return {name: _compact(values) for name, values in rows.columns().items()}
-
-
-def _compact(values: NDArray[Any]) -> NDArray[Any] | Bits:
-    bits = Bits.of(values) if values.ndim == 2 and values.dtype == np.float32 else None
-    return values if bits is None else bits
+    schema = arrow_schema(spec, items=catalogue is not None)
+    return from_table(schema.empty_table(), spec, catalogue)
 
 
 def column_digest(rows: Trajectories) -> str:
     """SHA-256 over the names and the canonical bytes of the columns, in schema order.
 
-    Numbers are little-endian. Vectors of zeros and ones, as one-hot features are, count a bit a
-    number and say so behind their name. The digest knows nothing of files, so compression,
-    encodings and row groups do not change it.
+    Numbers are little-endian. Compression, encodings and row groups of files do not change it.
     """
-    return digest_of(compact_columns(rows))
-
-
-def digest_of(columns: Columns) -> str:
-    """The same of compact columns."""
     digest = hashlib.sha256()
-    for name, values in columns.items():
+    for name, values in rows.columns().items():
         digest.update(name.encode())
-        if isinstance(values, Bits):
-            digest.update(b" in bits")
-            values = values.packed
         little_endian = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
         digest.update(little_endian.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -1,1 +1,1 @@
-"""Studies: trials of a learner's settings, judged by held-out logs."""
+"""Studies: trials of a learner's settings, evaluated on held-out logs."""

@@ -14,16 +14,14 @@ from ray import tune
 
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.fitted_q_evaluation import (
-    OffPolicyValue,
-    held_out_judge,
+    Estimator,
+    held_out_estimator,
     memory_decays,
 )
-from slateflow.evaluation.off_policy.slate_values import SlateValue
-from slateflow.learners.config import learner_config
-from slateflow.learners.training import train
+from slateflow.learners import learner_config, train
+from slateflow.learners.search_space import Settings
 from slateflow.trajectories import Dataset
-from slateflow.tuning.search_space import Settings
-from slateflow.tuning.trial import Trial, possible
+from slateflow.tuning.trial import Trial, drop_impossible_value
 
 MAX_FAILURES = 3
 """Times that a trial is started again whose process died, with its machine perhaps."""
@@ -31,7 +29,7 @@ MAX_FAILURES = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials of a study have in common; see `tuning.run_trials`."""
+    """Arguments that all trials of a study share; see `tuning.run_trials`."""
 
     dataset: str
     training: str
@@ -53,7 +51,7 @@ class _Report(tune.Callback):
         self.finished(Trial(**trial.last_result["trial"]))
 
 
-def fit(
+def run_with_ray_tune(
     job: Job,
     wanted: Mapping[int, Settings],
     at_once: int | None,
@@ -78,7 +76,7 @@ def fit(
 
 
 def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Train and judge; runs in a process of Ray."""
+    """Train and evaluate; runs in a process of Ray."""
     job: Job = parameters["job"]
     os.environ.pop("RAY_ADDRESS", None)  # a trial is one of the cluster's tasks, and makes none
     number, settings = parameters["trial"]["number"], parameters["trial"]["settings"]
@@ -91,12 +89,12 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
         )
     except InputError as error:
         return {"trial": asdict(Trial(number, settings, None, 0.0, str(error)))}
-    judge = _judge(job.dataset, memory_decays(scorer))
-    trial = Trial(number, settings, judge.value(scorer), report.train_seconds)
-    return {"trial": asdict(possible(trial, judge.rows.reward, judge.horizon))}
+    estimator = _estimator(job.dataset, memory_decays(scorer))
+    trial = Trial(number, settings, estimator.value(scorer), report.train_seconds)
+    return {"trial": asdict(drop_impossible_value(trial, estimator.rows.reward, estimator.horizon))}
 
 
 @lru_cache(maxsize=1)
-def _judge(path: str, decays: tuple[float, ...]) -> OffPolicyValue | SlateValue:
-    """One process runs many trials, which have the same judge."""
-    return held_out_judge(Dataset.open(path), decays)
+def _estimator(path: str, decays: tuple[float, ...]) -> Estimator:
+    """One process runs many trials, which have the same estimator."""
+    return held_out_estimator(Dataset.open(path), decays)

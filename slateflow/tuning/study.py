@@ -1,8 +1,7 @@
 """A study of a learner's settings: trials, and the choice among them by held-out logs.
 
-Every trial trains on four fifths of the episodes, and the values of its policy on the others say
-what it is worth (`evaluation.off_policy`, and `evaluation.slate_value` where users choose). The
-simulator has no say: its episodes are for the verdict.
+Every trial trains on four fifths of the episodes, and its policy is valued on the others
+(`evaluation.off_policy`). The simulator is not asked: its episodes are for the verdict.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from pathlib import Path
 
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.quiet import quiet_rllib
+from slateflow.learners.search_space import Settings
 from slateflow.ray_cluster import cluster_address
 from slateflow.trajectories import Dataset
-from slateflow.tuning.search_space import Settings
 from slateflow.tuning.trial import Trial
 
 _QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a heading however quiet it is told to be
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a heading even at verbosity 0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C interrupts, as it does elsewhere
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -39,7 +38,7 @@ def run_trials(
     """Run trials on Ray Tune, each in a process of its own.
 
     Args:
-        dataset: Its held-out episodes judge.
+        dataset: Its held-out episodes estimator.
         training: Its other episodes, as `trajectories.held_out.training_logs` gives them.
         learner: Whose settings are tried.
         wanted: Settings by the trial's number.
@@ -53,8 +52,8 @@ def run_trials(
     os.environ.update(_QUIET)
     at_once = workers or (0 if cluster_address() else os.cpu_count() or 1)
     with quiet_rllib(), cluster(min(at_once, len(wanted)) or 1):
-        from slateflow.tuning.ray_trials import Job, fit  # Ray takes seconds
+        from slateflow.tuning.ray_trials import Job, run_with_ray_tune  # Ray takes seconds
 
         held, used = (logs.folder.absolute().url for logs in (dataset, training))
         job = Job(held, used, learner, seed, checkpoints)
-        fit(job, wanted, at_once or None, finished)
+        run_with_ray_tune(job, wanted, at_once or None, finished)

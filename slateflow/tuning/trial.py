@@ -1,4 +1,4 @@
-"""What came of one trial of a study, and which trial is the best."""
+"""The result of a trial, and the choice of the best."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.tuning.search_space import Settings
+from slateflow.learners.search_space import Settings
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One finished trial.
+    """A finished trial.
 
     Attributes:
         number: Its place in the study.
-        settings: What it differs in from the learner's defaults.
-        value: Expected return on the held-out episodes; None where there is none.
+        settings: Settings that differ from the learner's defaults.
+        value: Expected return on the held-out episodes; None if it could not be estimated.
         train_seconds: Wall-clock seconds of the training.
-        error: Why there is no value: the training was refused, or the logs cannot judge it.
+        error: Why the value is None: the training was refused, or the logs cannot evaluate it.
     """
 
     number: int
@@ -36,16 +36,16 @@ def best_trial(trials: list[Trial]) -> Trial:
     Raises:
         InputError: No trial has a value.
     """
-    judged = [trial for trial in trials if trial.value is not None]
-    if not judged:
+    evaluated = [trial for trial in trials if trial.value is not None]
+    if not evaluated:
         raise InputError(trials[0].error)
-    return max(judged, key=lambda trial: (trial.value, -trial.number))
+    return max(evaluated, key=lambda trial: (trial.value, -trial.number))
 
 
-def possible(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
+def drop_impossible_value(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
     """The trial without its value where no episode of such rewards could return it.
 
-    An evaluation from logs diverges where a policy shows what they hardly have.
+    An evaluation from logs diverges where a policy shows what the logs rarely show.
     """
     low, high = horizon * float(rewards.min()), horizon * float(rewards.max())
     rounding = 1e-6 * max(abs(low), abs(high))
@@ -53,6 +53,6 @@ def possible(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
         return trial
     error = (
         f"{trial.settings}: expected a return of {low:.4g} to {high:.4g} on held-out logs, got "
-        f"{trial.value:.4g}; the logs say too little of what this policy shows, log more episodes"
+        f"{trial.value:.4g}; the logs rarely show what this policy shows; log more episodes"
     )
     return replace(trial, value=None, error=error)

@@ -24,7 +24,7 @@ HELD_OUT = 5
 
 @dataclass(frozen=True)
 class Choices:
-    """What users chose from, grouped by episode: a session is by one user.
+    """Shown items and clicks, grouped by episode: a session has a single user.
 
     Attributes:
         shown: (R, K, P) features of the shown items.
@@ -37,10 +37,9 @@ class Choices:
     starts: NDArray[np.intp]
 
     @classmethod
-    def of(cls, rows: Trajectories, starts: NDArray[np.intp]) -> Choices:
-        """From logged steps, sorted by episode, then step."""
-        shown = np.take_along_axis(rows.candidates, rows.slate[:, :, None], axis=1)
-        return cls(item_features(rows.user, shown), rows.clicked, starts)
+    def from_rows(cls, rows: Trajectories) -> Choices:
+        """Take logged steps, sorted by episode, then step."""
+        return cls(item_features(rows.user, rows.shown_features()), rows.clicked, rows.starts)
 
     @property
     def lengths(self) -> NDArray[np.intp]:

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.policies import AnyScorer, Slates, top_slates
 from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_features
 from slateflow.trajectories import Trajectories
@@ -26,13 +27,10 @@ Rows = NDArray[np.intp]
 BLOCK_ROWS = 20_000
 """Rows whose features are in memory at once."""
 
-CATEGORIES = ("cluster",)
-"""Responses that number kinds, and so have no sum."""
-
 
 @dataclass(frozen=True)
 class Sessions:
-    """Logged steps, with what they say of the session so far.
+    """Logged steps, with sums over the session so far.
 
     Attributes:
         rows: The steps, R of them.
@@ -40,7 +38,7 @@ class Sessions:
         ends: (R,) whether the row is its episode's last.
         past: (R, H) sums over the earlier steps of the session: steps, clicks, rewards and
             responses that are quantities. They shift the values of all items of a step alike, so
-            that no policy needs them, but they tell how much of a session is left.
+            no policy depends on them, but they predict how much of a session is left.
     """
 
     rows: Trajectories
@@ -49,17 +47,16 @@ class Sessions:
     past: Array
 
     @classmethod
-    def of(cls, rows: Trajectories) -> Sessions:
-        """From rows that are sorted by episode, then step."""
-        first = np.append(True, rows.episode[1:] != rows.episode[:-1])
-        starts = np.flatnonzero(first)
+    def from_rows(cls, rows: Trajectories, spec: EnvironmentSpec) -> Sessions:
+        """Sum up rows that are sorted by episode, then step."""
         clicks = rows.clicked >= 0
+        categories = world_of(spec).categorical_responses
         responses = [
-            rows.responses[name] for name in sorted(rows.responses) if name not in CATEGORIES
+            rows.responses[name] for name in sorted(rows.responses) if name not in categories
         ]
         events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
         events = events.astype(np.float64)
-        return cls(rows, starts, np.append(first[1:], True), _sums_before(events, starts))
+        return cls(rows, rows.starts, rows.last, _sums_before(events, rows.starts))
 
     @property
     def lengths(self) -> Rows:
@@ -89,21 +86,20 @@ class Sessions:
     def _chosen(self, block: Rows) -> Array:
         rows, state = self.rows, user_features(self.rows.user[block])
         clicked = (rows.clicked[block] >= 0)[:, None]
-        position = np.maximum(rows.clicked_candidate()[block], 0)
-        chosen = rows.candidates[block, position][:, None]
+        chosen = rows.clicked_features(block)[:, None]
         item = item_features(rows.user[block], chosen)[:, 0]
         parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
         return np.concatenate(parts, axis=1)
 
     def expected(self, block: Rows, slates: Slates, choice: ChoiceModel) -> Array:
-        """The same in expectation, if these slates (B, K) were shown at the rows (B,).
+        """The design in expectation, if these slates (B, K) were shown at the rows (B,).
 
         Args:
             block: Row numbers.
             slates: Positions among the candidates of these rows.
             choice: What users click, of one class.
         """
-        documents = np.take_along_axis(self.rows.candidates[block], slates[:, :, None], axis=1)
+        documents = self.rows.features_at(slates, block)
         shown = item_features(self.rows.user[block], documents)  # (B, K, P)
         state = user_features(self.rows.user[block])
         probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
@@ -119,18 +115,18 @@ class Sessions:
         return np.concatenate([past, products.reshape(len(past), -1)], axis=1)
 
     def slates(self, scorer: AnyScorer) -> Slates:
-        """(R, K) what a scorer would show at each step, with the session so far in its memory."""
+        """The slates (R, K) of a scorer at each step, with the session so far in its memory."""
         rows, lengths = self.rows, self.lengths
         slates = np.empty_like(rows.slate)
         memory = np.zeros((len(self.starts), scorer.memory_size))
         for step in range(lengths.max(initial=0)):
             ongoing = np.flatnonzero(lengths > step)
             now = self.starts[ongoing] + step
-            user, candidates = rows.user[now], rows.candidates[now]
+            user, candidates = rows.user[now], rows.candidate_features(now)
             scores = scorer.scores(user, rows.step[now], candidates, memory[ongoing])
             slates[now] = top_slates(scores, rows.slate.shape[1])
             if memory.size:
-                shown = np.take_along_axis(candidates, rows.slate[now][:, :, None], axis=1)
+                shown = rows.shown_features(now)
                 memory[ongoing] = scorer.remember(
                     memory[ongoing], user, shown, rows.clicked[now], rows.reward[now]
                 )
@@ -175,6 +171,8 @@ class ItemValues:
         following = np.zeros_like(self.gram)
         for block in self.sessions.blocks():
             ongoing = block[~self.sessions.ends[block]]
+            if not len(ongoing):  # sessions of one step
+                continue
             expected = self.sessions.expected(ongoing + 1, policy(ongoing + 1), self.choice)
             following += self._weighted(ongoing).T @ expected
         before, design = self.weights, self.sessions.design

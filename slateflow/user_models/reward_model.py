@@ -1,6 +1,6 @@
-"""What a reward is expected to be, told from the logs: rewards without their noise.
+"""Expected rewards, fitted to the logs: rewards without their noise.
 
-The noise of a reward says nothing of a policy, but values carry it from step to step. So the
+The noise of a reward does not depend on the policy, but values carry it from step to step. So the
 expectation takes the reward's place, regressed on a polynomial of the user and the clicked
 candidate. Watch times are positive and skewed, and their logarithm is nearly linear in what drives
 them: where all rewards are positive the logarithm may be regressed instead, and its prediction
@@ -86,7 +86,7 @@ class RewardModel:
 
 @dataclass(frozen=True)
 class RewardScale:
-    """What puts a reward in the place of its expectation, and that on a scale of its own.
+    """Replaces rewards by their expectations, centred and divided by their deviation.
 
     Attributes:
         model: Of the rewards; None where they are taken as they are.
@@ -99,10 +99,10 @@ class RewardScale:
     deviation: float
 
     @classmethod
-    def of(cls, rows: Trajectories) -> RewardScale:
-        """What rows say."""
+    def from_rows(cls, rows: Trajectories) -> RewardScale:
+        """Fit the model, and the scale of its expectations."""
         model = fitted_model(rows)
-        expected = _expected(rows, model)
+        expected = expected_rewards(rows, model)
         mean, deviation = float(expected.mean()), float(expected.std())
         if deviation < 1e-9 * abs(mean):  # constant but for rounding
             deviation = 1.0
@@ -110,7 +110,7 @@ class RewardScale:
 
     def scaled(self, rows: Trajectories) -> NDArray[np.float32]:
         """(R,) expected rewards less their mean, over their deviation."""
-        expected = _expected(rows, self.model)
+        expected = expected_rewards(rows, self.model)
         return np.asarray((expected - self.mean) / self.deviation, dtype=np.float32)
 
 
@@ -120,7 +120,7 @@ def fitted_model(rows: Trajectories) -> RewardModel | None:
     None where there are too few of them, or the rewards are all the same.
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
-    session = np.cumsum(rows.step == 0) - 1
+    session = rows.sessions
     x, y, session = _features(rows)[clicked], reward[clicked], session[clicked]
     if len(np.unique(session % FOLDS)) < FOLDS or (y == y[0]).all():
         return None
@@ -128,12 +128,8 @@ def fitted_model(rows: Trajectories) -> RewardModel | None:
     return RewardModel.fit(*_best_kind(x[few], y[few], session[few]), x, y)
 
 
-def expected_rewards(rows: Trajectories) -> Array:
-    """(R,) what the rewards are expected to be; a row without a click keeps its reward."""
-    return _expected(rows, fitted_model(rows))
-
-
-def _expected(rows: Trajectories, model: RewardModel | None) -> Array:
+def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:
+    """(R,) expected rewards; a row without a click keeps its reward."""
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
     if model is not None:
         reward[clicked] = model.expected(_features(rows)[clicked])
@@ -143,8 +139,7 @@ def _expected(rows: Trajectories, model: RewardModel | None) -> Array:
 def _best_kind(x: Array, reward: Array, session: NDArray[np.intp]) -> tuple[int, bool]:
     """Degree, and whether of the logarithm, by cross-validation over episodes.
 
-    The first, from the lowest degree on, that is no more than a standard error less likely than the
-    likeliest.
+    Choose the lowest degree whose log-likelihood is within a standard error of the best.
     """
     fold, (_, episode) = session % FOLDS, np.unique(session, return_inverse=True)
 
@@ -175,5 +170,5 @@ def _best_kind(x: Array, reward: Array, session: NDArray[np.intp]) -> tuple[int,
 def _features(rows: Trajectories) -> Array:
     """(R, U + D) user and clicked candidate, the first shown one where nothing was clicked."""
     place = np.maximum(rows.clicked, 0)
-    chosen = rows.candidates[np.arange(len(rows)), rows.slate[np.arange(len(rows)), place]]
+    chosen = rows.features_at(rows.slate[np.arange(len(rows)), place])
     return np.concatenate([rows.user, chosen], axis=1).astype(np.float64)

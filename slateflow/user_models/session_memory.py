@@ -1,4 +1,4 @@
-"""What a session's earlier steps say of a user whose state is hidden.
+"""Session memory: a summary of the earlier steps, where the user's state is hidden.
 
 The memory is that of `Scorer`: for each decay a sum over the earlier steps of the clicked
 candidate's features and of the reward, in which a step weighs `decay` times as much as the one
@@ -31,13 +31,8 @@ def memory_size(document_size: int, decays: tuple[float, ...]) -> int:
 
 def session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Array:
     """The memory (R, M) before each step."""
-    position = rows.clicked_candidate()
-    chosen = rows.candidates[np.arange(len(rows)), np.maximum(position, 0)]
-    chosen = np.where(position[:, None] >= 0, chosen, 0.0)
-    events = np.column_stack([chosen, rows.reward]).astype(np.float64)  # (R, D + 1)
-    first = np.append(True, rows.episode[1:] != rows.episode[:-1])
-    starts = np.flatnonzero(first)
-    session = np.cumsum(first) - 1
+    events = np.column_stack([rows.clicked_features(), rows.reward]).astype(np.float64)
+    starts, session = rows.starts, rows.sessions
     place = np.arange(len(rows)) - starts[session]
     padded = np.zeros((len(starts), place.max(initial=0) + 1, events.shape[1]))
     padded[session, place] = events
@@ -46,7 +41,7 @@ def session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Array:
     return memory
 
 
-def remembering(rows: Trajectories, decays: tuple[float, ...]) -> Trajectories:
+def with_session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Trajectories:
     """The rows with the memory as further features of the user, (R, U + M)."""
     if not decays or not len(rows):
         return rows
@@ -57,7 +52,7 @@ def remembering(rows: Trajectories, decays: tuple[float, ...]) -> Trajectories:
 def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     """The decay whose memory predicts the rewards of held-out episodes best.
 
-    None where the user is observed: then what is observed says it all.
+    None where the user is observed.
     """
     if dataset.spec.user_size:
         return ()
@@ -84,8 +79,7 @@ def _held_out_error(rows: Trajectories, decay: float) -> float:
     Of the logarithm where all rewards are positive, as watch times are skewed.
     """
     clicked = rows.clicked >= 0
-    chosen = rows.candidates[np.arange(len(rows)), np.maximum(rows.clicked_candidate(), 0)]
-    x = np.column_stack([session_memory(rows, (decay,)), chosen])[clicked]
+    x = np.column_stack([session_memory(rows, (decay,)), rows.clicked_features()])[clicked]
     x = (x - x.mean(axis=0)) / np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
     first, second = np.triu_indices(x.shape[1])
     design = np.column_stack([np.ones(len(x)), x, x[:, first] * x[:, second]])

@@ -11,7 +11,7 @@ class TrialSummary(BaseModel):
     """A trial of a study; `value` is its return on held-out episodes, None where it failed."""
 
     number: int
-    settings: dict[str, int | float]
+    settings: dict[str, int | float | str]
     value: float | None
     train_seconds: float
     run_id: str

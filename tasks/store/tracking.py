@@ -17,8 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import slateflow
-from slateflow.learners import TrainingReport
+from slateflow.learners import LEARNERS, TrainingSummary
 from slateflow.policies import AnyScorer
 from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset
@@ -115,7 +114,7 @@ def log_training(
     recipe: str,
     dataset: Dataset,
     scorer: AnyScorer,
-    report: TrainingReport,
+    report: TrainingSummary,
 ) -> str:
     """Log a finished training as a run: parameters, curves, the dataset, the weights.
 
@@ -155,7 +154,7 @@ def _end_killed_tries(client: MlflowClient, experiment: str, training: str) -> N
         client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _log_figures(client: MlflowClient, run_id: str, report: TrainingReport) -> None:
+def _log_figures(client: MlflowClient, run_id: str, report: TrainingSummary) -> None:
     """Settings as parameters, times and curves as metrics."""
     from mlflow.entities import Metric, Param
 
@@ -174,20 +173,15 @@ def _log_figures(client: MlflowClient, run_id: str, report: TrainingReport) -> N
 
 
 def training_digest(dataset: Dataset, learner: str, parameters: dict[str, Any], seed: int) -> str:
-    """Digest of all that a training's weights depend on: equal digests, equal weights."""
-    identity = [dataset.digest, learner, parameters, seed, _science_digest()]
+    """Digest of everything that a training's weights depend on.
+
+    Libraries count by their versions, our own code by the learner's `revision`.
+    """
+    config = LEARNERS[learner]
+    libraries = ("numpy", "scipy", *(("ray", "torch") if config.on_rllib else ()))
+    versions = {name: version(name) for name in libraries}
+    identity = [dataset.digest, learner, config.revision, parameters, seed, versions]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def _science_digest() -> str:
-    """Our own code below the tasks, and the libraries that do the arithmetic."""
-    digest = hashlib.sha256()
-    for name in ("numpy", "ray", "scipy", "torch"):
-        digest.update(f"{name} {version(name)}\n".encode())
-    for path in sorted(Path(slateflow.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def dataset_input(dataset: Dataset) -> Any:

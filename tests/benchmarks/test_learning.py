@@ -24,7 +24,7 @@ ONLY = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "")
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a world's table: what learnt or acted, from how much, and how well."""
+    """A line of a world's table: a learner or policy, its logs, and its figures."""
 
     name: str
     logged: str = ""
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class World:
-    """What is measured in a world.
+    """The measurements of a world.
 
     Attributes:
         logged: Episodes in the logs.
@@ -99,9 +99,9 @@ def tables(request) -> Iterator[list[str]]:
 
 
 def measure(spec: EnvironmentSpec) -> str:
-    """What `figure` gives: the normalised score where the optimum is known."""
+    """Name of the number that `figure` computes: the score where the optimum is known."""
     if optimal_return(spec) is not None:
-        return "normalised score"
+        return "score"
     if isinstance(spec, InterestExplorationSpec):
         return f"clicks a step, sessions of {spec.step_limit} steps"
     return "mean return"

@@ -1,4 +1,4 @@
-"""What live interaction buys: scores of the online learners, and the steps that users paid."""
+"""Scores of the learners with live users, and the steps that users paid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPISODES = 5_000
 
 @pytest.mark.benchmark
 @pytest.mark.timeout(7200)
-def test_scores_of_online_learners(capsys):
+def test_scores_of_live_learners(capsys):
     spec = preset("modified-lts-20-2")
     optimum = optimal_return(spec)
     assert optimum is not None

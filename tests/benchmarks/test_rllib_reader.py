@@ -72,7 +72,7 @@ def rllib_config(dataset: Dataset, path: str):
     from ray.rllib.algorithms.bc import BCConfig
     from ray.rllib.connectors.learner import AddNextObservationsFromEpisodesToTrainBatch
 
-    from slateflow.learners.rllib.input import flat_observation_space
+    from slateflow.learners.features import flat_observation_space
 
     return (
         BCConfig()
@@ -150,7 +150,7 @@ def test_reading_rows_for_rllib(dataset, tmp_path, capsys):
             reader({name: values[first : first + BATCH] for name, values in rows.items()})
         return dataset.rows
 
-    scale = RewardScale.of(dataset.read())
+    scale = RewardScale.from_rows(dataset.read())
     ours_rate = rate(lambda: our_reader(dataset, scale))
     modelling = rate(lambda: our_reader(dataset, None))
     loop_rate = rate(loop)

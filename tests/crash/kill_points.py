@@ -28,13 +28,13 @@ from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
 
 RECIPE = Recipe(
     name="tiny",
-    environment="modified-lts-20-2",
+    environment="interest-evolution",  # its datasets have a catalogue, too
     episodes=1_010,
     seed=3,
     policies={"random": 0.6, "greedy": 0.4},
-    parameters={"time_budget": 3},
+    parameters={"step_limit": 3, "num_features": 10},
 )
-CALLS = ("mkdir", "open", "write", "ftruncate", "fsync", "replace", "unlink")
+CALLS = ("mkdir", "open", "write", "ftruncate", "fsync", "replace", "unlink", "rmdir")
 Visit = Callable[[str, Callable[[], None]], None]  # name of the call, half of it
 
 

@@ -88,7 +88,7 @@ SHORT = {"interest-evolution": {"time_budget": 30}, "interest-exploration": {"st
 def pairs_of(one: Step, rows: np.ndarray, other: Step, others: np.ndarray) -> Iterator[tuple]:
     """The same of some users' rows from two runs."""
     assert one.lanes[rows].size == other.lanes[others].size
-    for name in ("slates", "propensities", "rewards", "terminated", "truncated", "documents"):
+    for name in ("slates", "propensities", "rewards", "terminated", "truncated", "candidates"):
         yield getattr(one, name)[rows], getattr(other, name)[others]
     for mine, its in ((one.observation, other.observation), (one.responses, other.responses)):
         assert set(mine) == set(its)
@@ -134,7 +134,7 @@ def test_users_who_leave_change_nothing_for_the_others(resample):
     compared = 0
     for one, other in zip(random, greedy, strict=False):
         _, mine, its = np.intersect1d(one.lanes, other.lanes, return_indices=True)
-        np.testing.assert_array_equal(one.documents[mine], other.documents[its])
+        np.testing.assert_array_equal(one.candidates[mine], other.candidates[its])
         np.testing.assert_array_equal(
             one.observation["candidates"][mine], other.observation["candidates"][its]
         )
@@ -157,7 +157,7 @@ def test_leaving_is_what_autoreset_plays_until_the_end_of_each_session(resample)
         of_all = np.tile(np.arange(spec.slate_size), (30, 1))
         of_all[lanes] = slates
         expected, *others, infos = reference.step(of_all)
-        observation, *results, responses = env.step_and_leave(slates)
+        observation, *results, responses = env.step_without_reset(slates)
         for mine, its in zip(results, others, strict=True):
             np.testing.assert_array_equal(mine, its[lanes])
         for key, values in responses.items():

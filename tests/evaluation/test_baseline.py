@@ -65,16 +65,16 @@ def test_episodes_of_different_lengths_count_until_their_own_end():
 
 def test_the_slope_shows_what_a_diet_does_to_the_user():
     slopes = {b.label: b.slope for b in measure_baselines(preset("modified-lts-10-1"), 500, 0)}
-    assert slopes["kaleiest"] > max(slopes["random"], 0.0)
-    assert slopes["sweetest"] < min(slopes["random"], 0.0)
+    assert slopes["least clickbait"] > max(slopes["random"], 0.0)
+    assert slopes["most clickbait"] < min(slopes["random"], 0.0)
 
 
 def test_names_and_labels():
     rows = measure_baselines(preset("modified-lts-20-2", time_budget=2), 5, 0)
     assert [(row.policy, row.label) for row in rows] == [
         ("random", "random"),
-        ("greedy", "sweetest"),
-        ("opposite", "kaleiest"),
+        ("greedy", "most clickbait"),
+        ("opposite", "least clickbait"),
     ]
 
 

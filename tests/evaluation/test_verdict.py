@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from slateflow.errors import InputError
-from slateflow.evaluation import Comparison, compare, judge
+from slateflow.evaluation import Comparison, compare, decide_winner
 from slateflow.evaluation.verdict import holm
 
 EPISODES = 200
@@ -102,7 +102,7 @@ def test_holm_is_that_of_a_plain_loop(p_values):
 
 
 def test_the_best_of_those_above_random_wins():
-    verdict = judge(
+    verdict = decide_winner(
         returns(0.0, 1),
         {"worse": returns(-2.0, 2), "good": returns(2.0, 3), "best": returns(4.0, 4)},
     )
@@ -112,7 +112,7 @@ def test_the_best_of_those_above_random_wins():
 
 
 def test_the_highest_mean_does_not_win_if_it_is_not_certain():
-    verdict = judge(
+    verdict = decide_winner(
         returns(0.0, 1), {"wild": returns(3.0, 2, spread=100.0), "steady": returns(1.0, 3)}
     )
     wild = next(c for c in verdict.candidates if c.learner == "wild")
@@ -124,20 +124,20 @@ def test_the_highest_mean_does_not_win_if_it_is_not_certain():
 
 @pytest.mark.parametrize("mean", [-2.0, -0.01, 0.0])
 def test_nobody_wins_who_is_not_better_than_random(mean):
-    verdict = judge(returns(0.0, 1), {"one": returns(mean, 2), "two": returns(mean - 1, 3)})
+    verdict = decide_winner(returns(0.0, 1), {"one": returns(mean, 2), "two": returns(mean - 1, 3)})
     assert verdict.winner is None
     assert [candidate.winner for candidate in verdict.candidates] == [False, False]
 
 
 def test_no_candidates_no_winner():
-    verdict = judge(returns(0.0), {})
+    verdict = decide_winner(returns(0.0), {})
     assert (verdict.candidates, verdict.winner) == ((), None)
 
 
 def test_the_champion_must_be_beaten_too():
     baseline, champion = returns(0.0, 1), returns(3.0, 2)
     candidates = {"below": returns(2.0, 3), "above": returns(3.6, 4), "over": returns(3.5, 5)}
-    verdict = judge(baseline, candidates, champion=champion)
+    verdict = decide_winner(baseline, candidates, champion=champion)
     assert verdict.winner is not None
     assert verdict.winner.learner == "above"
     below = verdict.candidates[-1]
@@ -146,18 +146,18 @@ def test_the_champion_must_be_beaten_too():
     assert not below.over_champion.better
     test = stats.ttest_rel(candidates["below"], champion)
     assert below.over_champion.p_value == pytest.approx(test.pvalue, rel=1e-9)
-    assert judge(baseline, {"below": candidates["below"]}, champion=champion).winner is None
+    assert decide_winner(baseline, {"below": candidates["below"]}, champion=champion).winner is None
 
 
 def test_the_champion_itself_does_not_win_again():
     again = returns(5.0, 2)
-    verdict = judge(returns(0.0, 1), {"same": again}, champion=again)
+    verdict = decide_winner(returns(0.0, 1), {"same": again}, champion=again)
     assert verdict.winner is None
     assert verdict.candidates[0].over_champion == Comparison(0.0, (0.0, 0.0), 1.0)
 
 
 def test_a_champion_below_random_does_not_lower_the_bar():
-    verdict = judge(returns(0.0, 1), {"bad": returns(-1.0, 2)}, champion=returns(-5.0, 3))
+    verdict = decide_winner(returns(0.0, 1), {"bad": returns(-1.0, 2)}, champion=returns(-5.0, 3))
     assert verdict.candidates[0].over_champion is not None
     assert verdict.candidates[0].over_champion.better
     assert verdict.winner is None
@@ -165,7 +165,7 @@ def test_a_champion_below_random_does_not_lower_the_bar():
 
 def test_of_equals_the_first_one_wins_alone():
     twin = returns(2.0, 2)
-    verdict = judge(returns(0.0, 1), {"first": twin, "second": twin.copy()})
+    verdict = decide_winner(returns(0.0, 1), {"first": twin, "second": twin.copy()})
     assert [(c.learner, c.winner) for c in verdict.candidates] == [
         ("first", True),
         ("second", False),
@@ -173,7 +173,7 @@ def test_of_equals_the_first_one_wins_alone():
 
 
 def test_without_a_champion_nobody_is_compared_with_one():
-    verdict = judge(returns(0.0), {"one": returns(1.0, 2)})
+    verdict = decide_winner(returns(0.0), {"one": returns(1.0, 2)})
     assert verdict.candidates[0].over_champion is None
 
 
@@ -186,7 +186,7 @@ def test_p_values_are_corrected_for_the_number_of_candidates():
     second = max(first, 2 * raw[ordered[1]])
     third = max(second, raw[ordered[2]])
     expected = {name: min(p, 1.0) for name, p in zip(ordered, (first, second, third), strict=True)}
-    verdict = judge(baseline, candidates)
+    verdict = decide_winner(baseline, candidates)
     corrected = {c.learner: c.over_baseline.p_value for c in verdict.candidates}
     assert corrected == pytest.approx(expected, rel=1e-9)
     assert len(set(raw.values())) == 3
@@ -194,19 +194,19 @@ def test_p_values_are_corrected_for_the_number_of_candidates():
 
 def test_the_normalised_score_is_the_way_from_random_to_the_optimum():
     baseline, learnt = returns(1157.81, 1), returns(1163.66, 2)
-    verdict = judge(baseline, {"one": learnt}, optimum=1195.80)
+    verdict = decide_winner(baseline, {"one": learnt}, optimum=1195.80)
     expected = (np.mean(learnt) - np.mean(baseline)) / (1195.80 - np.mean(baseline))
-    assert verdict.candidates[0].normalised == pytest.approx(expected)
+    assert verdict.candidates[0].score == pytest.approx(expected)
     assert verdict.optimum == 1195.80
-    assert judge(baseline, {"one": learnt}).candidates[0].normalised is None
+    assert decide_winner(baseline, {"one": learnt}).candidates[0].score is None
     # The three published anchors: random 0, the optimum 1.
-    exact = judge(baseline, {"random": baseline, "best": np.full(EPISODES, 1195.8)}, 1195.8)
-    assert [c.normalised for c in exact.candidates] == pytest.approx([1.0, 0.0])
+    exact = decide_winner(baseline, {"random": baseline, "best": np.full(EPISODES, 1195.8)}, 1195.8)
+    assert [c.score for c in exact.candidates] == pytest.approx([1.0, 0.0])
 
 
 def test_the_baseline_is_described():
     baseline = returns(3.0)
-    described = judge(baseline, {}, baseline_policy="greedy").baseline
+    described = decide_winner(baseline, {}, baseline_policy="greedy").baseline
     assert described.policy == "greedy"
     assert described.mean == pytest.approx(float(np.mean(baseline)))
     assert described.sem == pytest.approx(stats.sem(baseline))

@@ -10,7 +10,7 @@ import pytest
 from slateflow.environments import preset
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
-from slateflow.trajectories.files.dataset import Part
+from slateflow.trajectories.files.part_files import PartFile
 from slateflow.trajectories.schema import Trajectories, column_digest, to_table
 
 MakeLogs = Callable[..., Dataset]
@@ -79,7 +79,9 @@ def make_logs(tmp_path_factory) -> MakeLogs:
             )
             path = f"policy=random/part-{number:05d}.parquet"
             _write(folder, path, to_table(logged, spec, {}))
-            written.append(Part(path, "random", number, len(chosen), rows, column_digest(logged)))
+            written.append(
+                PartFile(path, "random", number, len(chosen), rows, column_digest(logged))
+            )
         return Dataset(folder, spec, {}, tuple(written)).publish()
 
     return make

@@ -10,7 +10,7 @@ import pytest
 from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config, train
 
-OFFLINE = [name for name, config in LEARNERS.items() if not config.online]
+OFFLINE = [name for name, config in LEARNERS.items() if not config.live]
 
 
 def short(name: str):

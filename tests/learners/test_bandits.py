@@ -72,7 +72,7 @@ def test_rows_without_a_click_do_not_count(make_logs):
 
 def test_statistics_add_up_over_parts(make_logs):
     dataset = made_up(make_logs, noise=1.0, parts=7)
-    whole, summed = LinearStatistics.of(dataset.read()), dataset_statistics(dataset)
+    whole, summed = LinearStatistics.from_rows(dataset.read()), dataset_statistics(dataset)
     assert len(dataset.parts) == 7
     np.testing.assert_allclose(summed.gram, whole.gram, rtol=1e-12)
     np.testing.assert_allclose(summed.moment, whole.moment, rtol=1e-12)
@@ -90,12 +90,12 @@ def test_known_weights_are_recovered(make_logs):
 def test_the_noise_is_that_of_the_residuals(make_logs):
     dataset = made_up(make_logs, noise=0.5)
     features, rewards = clicked_rows(dataset)
-    posterior = LinearPosterior.of(dataset_statistics(dataset), ridge=1.0)
+    posterior = LinearPosterior.from_statistics(dataset_statistics(dataset), ridge=1.0)
     residuals = [
         reward - sum(w * v for w, v in zip(posterior.mean, x, strict=True))
         for x, reward in zip(features, rewards, strict=True)
     ]
-    expected = (sum(r * r for r in residuals) / len(residuals)) ** 0.5
+    expected = ((sum(r * r for r in residuals) + 1) / (len(residuals) + 1)) ** 0.5  # the prior
     assert posterior.noise == pytest.approx(expected, rel=1e-6)
     assert posterior.noise == pytest.approx(0.5, abs=0.06)
 
@@ -106,9 +106,9 @@ def test_draws_have_the_mean_and_covariance_of_the_posterior(make_logs, explorat
     features, rewards = (np.array(values) for values in clicked_rows(dataset))
     precision = features.T @ features + 1.5 * np.eye(3)
     mean = np.linalg.solve(precision, features.T @ rewards)
-    noise = np.mean((rewards - features @ mean) ** 2)
+    noise = (np.sum((rewards - features @ mean) ** 2) + 1) / (len(rewards) + 1)
     covariance = exploration**2 * noise * np.linalg.inv(precision)
-    posterior = LinearPosterior.of(dataset_statistics(dataset), ridge=1.5)
+    posterior = LinearPosterior.from_statistics(dataset_statistics(dataset), ridge=1.5)
     rng = np.random.default_rng(0)
     draws = np.array([posterior.draw(rng, exploration) for _ in range(40_000)])
     deviation = np.sqrt(np.diag(covariance))
@@ -189,7 +189,7 @@ def test_rounding_hides_no_constant(seed):
     features = np.column_stack([np.ones(1000), rng.random(1000), np.full(1000, rng.random())])
     statistics = LinearStatistics(features.T @ features, features.sum(axis=0), 1000.0, 1000)
     with pytest.raises(InputError, match="expected values that vary"):
-        LinearPosterior.of(statistics, ridge=0.0)
+        LinearPosterior.from_statistics(statistics, ridge=0.0)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.3, 1 / 3, 1.0])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, LearnerConfig, learner_config
+from slateflow.learners.config import settings_of
 
 
 def test_learners_carry_their_names():
     offline = ["linucb", "lints", "bc", "marwil", "cql", "iql", "fitted-q", "slateq"]
-    assert [name for name, config in LEARNERS.items() if not config.online] == offline
-    assert [name for name, config in LEARNERS.items() if config.online] == ["ppo", "dqn"]
+    assert [name for name, config in LEARNERS.items() if not config.live] == offline
+    assert [name for name, config in LEARNERS.items() if config.live] == ["ppo", "dqn"]
     for name, config in LEARNERS.items():
         assert config.learner == name
         assert isinstance(learner_config(name), config)
@@ -21,7 +25,7 @@ def test_learners_carry_their_names():
 def test_defaults_are_accepted_and_kept(name):
     config = learner_config(name)
     assert learner_config(name, **config.parameters()) == config
-    assert config.rllib == (name not in ("linucb", "lints", "slateq"))
+    assert config.on_rllib == (name not in ("linucb", "lints", "fitted-q", "slateq"))
 
 
 def test_a_setting_is_replaced_and_the_others_stay():
@@ -53,13 +57,13 @@ def test_an_unknown_setting_is_refused_with_the_known_ones(name):
 @pytest.mark.parametrize(
     ("learner", "setting", "value", "expected"),
     [
-        ("linucb", "ridge", -1.0, "expected 0 or more, got -1.0"),
+        ("linucb", "ridge", -1.0, "expected at least 0, got -1.0"),
         ("linucb", "ridge", "1", "expected a number, got '1'"),
         ("linucb", "ridge", None, "expected a number, got None"),
         ("linucb", "ridge", True, "expected a number, got True"),
         ("linucb", "ridge", float("nan"), "expected a finite number, got nan"),
         ("lints", "exploration", float("inf"), "expected a finite number, got inf"),
-        ("lints", "exploration", -0.1, "expected 0 or more, got -0.1"),
+        ("lints", "exploration", -0.1, "expected at least 0, got -0.1"),
         ("fitted-q", "degree", 0, "expected at least 1, got 0"),
         ("fitted-q", "degree", 2.0, "expected a whole number, got 2.0"),
         ("fitted-q", "window", True, "expected a whole number, got True"),
@@ -69,7 +73,7 @@ def test_an_unknown_setting_is_refused_with_the_known_ones(name):
         ("marwil", "beta", 1.5, "expected at most 1, got 1.5"),
         ("cql", "target_rate", 2, "expected at most 1, got 2"),
         ("iql", "expectile", 1.01, "expected at most 1, got 1.01"),
-        ("cql", "conservatism", -1e-9, "expected 0 or more, got -1e-09"),
+        ("cql", "conservatism", -1e-9, "expected at least 0, got -1e-09"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(learner, setting, value, expected):
@@ -81,3 +85,27 @@ def test_configurations_cannot_be_changed():
     config: LearnerConfig = learner_config("bc")
     with pytest.raises(AttributeError):
         config.updates = 3  # type: ignore[attr-defined]
+
+
+def test_every_setting_has_a_docstring_and_its_bounds():
+    for config in LEARNERS.values():
+        assert all(setting.meaning for setting in settings_of(config))
+    described = {
+        (name, setting.name): (setting.type, setting.default, setting.bounds)
+        for name in ("iql", "slateq")
+        for setting in settings_of(LEARNERS[name])
+    }
+    assert described["iql", "updates"] == ("int", 2000, "at least 1")
+    assert described["iql", "expectile"] == ("float", 0.95, "at least 0, at most 1")
+    choices = "'optimal' or 'greedy' or 'top-k'"
+    assert described["slateq", "construction"] == ("str", "optimal", choices)
+
+
+def test_listing_and_configuring_learners_is_light():
+    code = (
+        "import sys; from slateflow.learners import LEARNERS, learner_config; "
+        "[learner_config(name) for name in LEARNERS]; "
+        "print([name for name in ('torch', 'ray', 'recsim') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -10,9 +10,10 @@ import pytest
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
+from slateflow.learners.fitted_q import exponents
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
-from slateflow.user_models.reward_model import expected_rewards
+from slateflow.user_models.reward_model import expected_rewards, fitted_model
 
 REWARD = {(0, 0): 0.0, (0, 1): 1.0, (1, 0): 2.0, (1, 1): 4.5}
 """Of (user, candidate): chocolate (1) pays more at once and leaves user 0, kale (0) user 1."""
@@ -111,7 +112,7 @@ def by_least_squares(dataset, window: int, degree: int, ridge: float) -> np.ndar
     rows = dataset.read()
     user, offered = rows.user[:, 0].astype(float), rows.candidates[:, :, 0].astype(float)
     chosen = offered[np.arange(len(rows)), rows.slate[:, 0]]
-    reward = expected_rewards(rows)
+    reward = expected_rewards(rows, fitted_model(rows))
     reward = (reward - reward.mean()) / reward.std()
 
     def features(u, c):
@@ -186,3 +187,12 @@ def test_one_step_episodes_are_refused(make_logs):
     )
     with pytest.raises(InputError, match="expected episodes of two steps or more"):
         train(dataset, learner_config("fitted-q"))
+
+
+def test_monomials_by_hand():
+    """Degree 2 of one user feature u and one candidate feature c; the middle one is the time."""
+    assert {tuple(row) for row in exponents(1, 1, 2).tolist()} == {
+        (0, 0, 0), (1, 0, 0), (2, 0, 0), (0, 0, 1), (0, 0, 2), (1, 0, 1),
+    }  # fmt: skip
+    assert len(exponents(1, 1, 3)) == 10
+    assert len(exponents(2, 3, 3)) == 56  # 8 over 3

@@ -59,7 +59,7 @@ def test_the_choice_model_is_the_frequency_of_clicks(sessions, monkeypatch):
 
 
 def test_sums_of_the_past_by_hand(sessions):
-    made = Sessions.of(sessions)
+    made = Sessions.from_rows(sessions, preset("interest-exploration"))
     clicks = rewards = steps = 0.0
     togo = made.returns_to_go()
     for row in range(200):
@@ -111,3 +111,13 @@ def test_what_cannot_be_learnt_from_is_named(sessions, monkeypatch):
         train(logged(spoilt, monkeypatch), learner_config("slateq"))
     with pytest.raises(InputError, match=r"construction.*optimal"):
         learner_config("slateq", construction="best")
+
+
+def test_sessions_of_one_step_are_learnt_by_what_is_clicked(tmp_path):
+    recipe = Recipe("one", "interest-exploration", 4000, 3, {"random": 1.0}, {"step_limit": 1})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    scorer, _ = train(dataset, learner_config("slateq"), seed=0)
+    # Nothing comes after a click, so a document is worth its chance: quality decides
+    candidates = np.array([[[1.0, 0, 1], [3.0, 0, 1], [2.0, 0, 1], [0.5, 0, 1]]])
+    scores = scorer.scores(np.zeros((1, 0)), np.zeros(1, dtype=int), candidates)
+    assert scores[0].argsort()[::-1][:3].tolist() == [1, 2, 0]

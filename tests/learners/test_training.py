@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import threading
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +18,7 @@ from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config, train
 from slateflow.policies import AnyScorer
 
-OFFLINE = [name for name, config in LEARNERS.items() if not config.online]
+OFFLINE = [name for name, config in LEARNERS.items() if not config.live]
 NEURAL = ("bc", "marwil", "cql", "iql")
 RLLIB = (*NEURAL, "fitted-q")
 
@@ -162,3 +165,22 @@ def test_fewer_rows_than_a_batch_are_enough(make_logs, name):
     )
     scorer, _ = train(dataset, short(name))
     assert all(np.isfinite(values).all() for values in arrays(scorer))
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        'train(dataset, learner_config("bc", updates=50, batch_size=64))',
+        'train_live(dataset.spec, learner_config("ppo", users=4, live_steps=1000, batch_size=64))',
+    ],
+)
+def test_no_folder_is_left_in_ray_results(small_logs, tmp_path, training):
+    code = f"""
+from slateflow.learners import learner_config, train, train_live
+from slateflow.trajectories import Dataset
+dataset = Dataset.open({small_logs.path!r})
+{training}
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+    assert not (tmp_path / "ray_results").exists()

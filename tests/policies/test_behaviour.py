@@ -192,16 +192,15 @@ def test_settings_have_labels():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scorer": "best"}, "unknown scorer 'best': expected one of greedy, opposite, affinity"),
-        ({"scorer": ["greedy"]}, "unknown scorer"),
-        ({"epsilon": 1.1}, r"epsilon: expected a number in \[0, 1\], got 1.1"),
-        ({"epsilon": -0.1}, r"epsilon: expected a number in \[0, 1\], got -0.1"),
-        ({"epsilon": float("nan")}, "epsilon: expected a number .*, got nan"),
-        ({"epsilon": "0.1"}, "epsilon: expected a number .*, got '0.1'"),
-        ({"epsilon": True}, "epsilon: expected a number .*, got True"),
-        ({"temperature": 0}, "temperature: expected a number from 1e-06, got 0"),
-        ({"temperature": float("inf")}, "temperature: expected a number from 1e-06, got inf"),
-        ({"temperature": "hot"}, "temperature: expected a number from 1e-06, got 'hot'"),
+        ({"scorer": ["greedy"]}, "scorer: expected a text"),
+        ({"epsilon": 1.1}, "epsilon: expected at most 1, got 1.1"),
+        ({"epsilon": -0.1}, "epsilon: expected at least 0, got -0.1"),
+        ({"epsilon": float("nan")}, "epsilon: expected a finite number, got nan"),
+        ({"epsilon": "0.1"}, "epsilon: expected a number, got '0.1'"),
+        ({"epsilon": True}, "epsilon: expected a number, got True"),
+        ({"temperature": 0}, "temperature: expected at least 1e-06, got 0"),
+        ({"temperature": float("inf")}, "temperature: expected a finite number, got inf"),
+        ({"temperature": "hot"}, "temperature: expected a number, got 'hot'"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(settings, message):

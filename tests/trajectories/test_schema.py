@@ -67,7 +67,7 @@ def test_user_is_absent_where_nothing_of_the_user_is_observed(tmp_path):
 def test_metadata_carries_the_schema_version_and_the_world(small):
     for number, file in enumerate(files(small)):
         document = json.loads(pq.read_schema(file).metadata[b"slateflow"])
-        assert document["schema_version"] == 1
+        assert document["schema_version"] == 2
         assert document["environment"] == small.spec.to_dict()
         assert document["part"]["seed_block"] == number
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.fitted_q_evaluation import held_out_value
 from slateflow.learners import learner_config, train
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 from slateflow.tuning.study import run_trials
-from slateflow.tuning.trial import Trial, best_trial, possible
+from slateflow.tuning.trial import Trial, best_trial, drop_impossible_value
+from tests.evaluation.held_out import held_out_value
 
 pytestmark = [
     pytest.mark.slow,
@@ -92,10 +92,12 @@ def test_a_training_that_is_refused_is_a_trial_without_a_value(make_logs, tmp_pa
     ("value", "kept"), [(30.0, True), (9.9, False), (90.1, False), (-6e14, False)]
 )
 def test_a_value_that_no_episode_can_return_is_none(value, kept):
-    trial = possible(Trial(0, {"width": 8}, value, 1.0), np.array([1.0, 9.0], np.float32), 10)
+    trial = drop_impossible_value(
+        Trial(0, {"width": 8}, value, 1.0), np.array([1.0, 9.0], np.float32), 10
+    )
     assert trial.value == (value if kept else None)
     assert bool(trial.error) != kept
-    constant = possible(Trial(0, {}, 70.000001, 1.0), np.full(4, 7.0, np.float32), 10)
+    constant = drop_impossible_value(Trial(0, {}, 70.000001, 1.0), np.full(4, 7.0, np.float32), 10)
     assert constant.value == 70.000001
 
 

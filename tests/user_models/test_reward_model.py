@@ -10,7 +10,7 @@ import pytest
 from slateflow.environments import preset
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.reward_model import RewardModel, expected_rewards
+from slateflow.user_models.reward_model import RewardModel, expected_rewards, fitted_model
 
 NOISE = 0.5
 
@@ -40,14 +40,20 @@ def with_rewards(rows: Trajectories, kind: str) -> tuple[Trajectories, np.ndarra
 def test_the_noise_is_taken_out(logs, kind):
     rows, expected = with_rewards(logs, kind)
     noise = np.std(rows.reward - expected)
-    assert np.sqrt(np.mean((expected_rewards(rows) - expected) ** 2)) < 0.05 * noise
+    assert (
+        np.sqrt(np.mean((expected_rewards(rows, fitted_model(rows)) - expected) ** 2))
+        < 0.05 * noise
+    )
 
 
 def test_a_step_without_a_click_keeps_its_reward(logs):
     rows, _ = with_rewards(logs, "cubic")
     clicked = rows.clicked.copy()
     clicked[::7] = -1
-    found = expected_rewards(dataclasses.replace(rows, clicked=clicked))
+    found = expected_rewards(
+        dataclasses.replace(rows, clicked=clicked),
+        fitted_model(dataclasses.replace(rows, clicked=clicked)),
+    )
     np.testing.assert_array_equal(found[::7], rows.reward[::7])
     assert not np.isclose(found[1::7], rows.reward[1::7]).any()
 
@@ -55,7 +61,7 @@ def test_a_step_without_a_click_keeps_its_reward(logs):
 def test_rewards_stay_as_they_are_where_no_episode_can_be_held_out(logs):
     rows, _ = with_rewards(logs, "cubic")
     few = rows.where(rows.episode < 4)
-    np.testing.assert_array_equal(expected_rewards(few), few.reward)
+    np.testing.assert_array_equal(expected_rewards(few, fitted_model(few)), few.reward)
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
@@ -91,4 +97,6 @@ def test_many_features_are_taken_as_they_are():
         terminated=np.zeros(rows, np.bool_),
         truncated=np.zeros(rows, np.bool_),
     )
-    np.testing.assert_allclose(expected_rewards(logs), reward, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        expected_rewards(logs, fitted_model(logs)), reward, rtol=1e-9, atol=1e-9
+    )

@@ -10,7 +10,7 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
-from slateflow.user_models.session_memory import fitting_decays, remembering, session_memory
+from slateflow.user_models.session_memory import fitting_decays, session_memory, with_session_memory
 
 DECAYS = (0.0, 0.6)
 
@@ -24,21 +24,21 @@ def rows(request, tmp_path_factory):
 
 def test_it_fades_as_a_plain_loop_says(rows):
     memory = session_memory(rows, DECAYS)
-    size = rows.candidates.shape[2] + 1
+    size = rows.candidate_features(slice(1)).shape[2] + 1
     for row in range(len(rows)):
         if rows.step[row] == 0:
             sums = [[0.0] * size for _ in DECAYS]
         np.testing.assert_allclose(memory[row], np.concatenate(sums), rtol=1e-12, atol=1e-12)
         event = [0.0] * (size - 1)
         if rows.clicked[row] >= 0:
-            event = rows.candidates[row, rows.slate[row, rows.clicked[row]]].tolist()
+            event = rows.clicked_features(np.array([row]))[0].tolist()
         event = [*event, float(rows.reward[row])]
         for index, decay in enumerate(DECAYS):
             sums[index] = [decay * old + new for old, new in zip(sums[index], event, strict=True)]
 
 
 def test_the_scorer_remembers_the_same(rows):
-    user_size, document_size = rows.user.shape[1], rows.candidates.shape[2]
+    user_size, document_size = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
     features = user_size + len(DECAYS) * (document_size + 1) + 1 + document_size
     scorer = Scorer(
         user_size=user_size, slate_size=rows.slate.shape[1], horizon=400, window=1,
@@ -53,16 +53,16 @@ def test_the_scorer_remembers_the_same(rows):
         if rows.step[row] == 0:
             memory = np.zeros((1, scorer.memory_size))
         np.testing.assert_allclose(memory[0], expected[row], rtol=1e-6, atol=1e-6)
-        shown = rows.candidates[row, rows.slate[row]][None]
+        shown = rows.shown_features(np.array([row]))
         memory = scorer.remember(
             memory, rows.user[[row]], shown, rows.clicked[[row]], rows.reward[[row]]
         )
 
 
 def test_nothing_is_added_without_decays(rows):
-    assert remembering(rows, ()) is rows
-    assert remembering(rows, (0.5,)).user.shape[1] == (
-        rows.user.shape[1] + rows.candidates.shape[2] + 1
+    assert with_session_memory(rows, ()) is rows
+    assert with_session_memory(rows, (0.5,)).user.shape[1] == (
+        rows.user.shape[1] + rows.candidate_features(slice(1)).shape[2] + 1
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
+from pydantic import Field
 
 from slateflow.environments.gym.wrappers import (
     BanditObservation,
@@ -21,48 +21,43 @@ from slateflow.environments.worlds import (
     batched_environment,
     preset,
 )
-from slateflow.errors import InputError, unknown
+from slateflow.errors import unknown
+from slateflow.validation import validated
 
 
-@dataclass(frozen=True)
+@validated
 class EnvironmentConfig:
-    """What the keys of a config say.
+    """The keys of an environment's config, beside the fields of its spec.
 
     Attributes:
-        spec: The world: `preset`, and every field of its spec that is given beside it, among
-            them `num_candidates`, `slate_size` and `resample_documents`.
+        preset: Preset of the world.
         seed: Where the streams of the first episodes start; None for an unpredictable start.
         convert_to_discrete_action_space: Actions are numbers of slates, see `DiscreteSlates`.
         wrap_for_bandits: Observations are the candidates alone, see `BanditObservation`.
     """
 
-    spec: EnvironmentSpec
-    seed: int | None
-    convert_to_discrete_action_space: bool
-    wrap_for_bandits: bool
+    preset: Any = DEFAULT_PRESET
+    seed: Annotated[int | None, Field(ge=0)] = None
+    convert_to_discrete_action_space: bool = False
+    wrap_for_bandits: bool = False
 
-    @classmethod
-    def parse(
-        cls, config: Mapping[str, Any], default_preset: str = DEFAULT_PRESET
-    ) -> EnvironmentConfig:
-        """Read a config; all keys are optional.
 
-        Raises:
-            InputError: A key does not exist, or a value does not fit.
-        """
-        chosen = preset(config.get("preset", default_preset))
-        fields = [field.name for field in dataclasses.fields(chosen)][1:]  # all but the name
-        own = [field.name for field in dataclasses.fields(cls)][1:]
-        for key in config:
-            if key not in ["preset", *own, *fields]:
-                raise unknown("config key", key, ["preset", *own, *fields])
-        overrides = {key: value for key, value in config.items() if key in fields}
-        return cls(
-            preset(chosen.name, **overrides),
-            _seed(config.get("seed")),
-            _switch(config, "convert_to_discrete_action_space"),
-            _switch(config, "wrap_for_bandits"),
-        )
+def parse_config(
+    config: Mapping[str, Any], default_preset: str = DEFAULT_PRESET
+) -> tuple[EnvironmentSpec, EnvironmentConfig]:
+    """Read a config; all keys are optional, and every field of the preset's spec is a key.
+
+    Raises:
+        InputError: A key does not exist, or a value does not fit.
+    """
+    chosen = preset(config.get("preset", default_preset))
+    own = [field.name for field in dataclasses.fields(EnvironmentConfig)]
+    fields = [field.name for field in dataclasses.fields(chosen) if field.name != "name"]
+    for key in config:
+        if key not in [*own, *fields]:
+            raise unknown("config key", key, [*own, *fields])
+    spec = preset(chosen.name, **{key: config[key] for key in fields if key in config})
+    return spec, EnvironmentConfig(**{key: config[key] for key in own if key in config})
 
 
 def make_recsim(
@@ -81,11 +76,11 @@ def make_recsim(
     # RecSim is imported when somebody asks for it.
     from slateflow.environments import recsim_environment
 
-    parsed = EnvironmentConfig.parse(config, default_preset)
+    spec, parsed = parse_config(config, default_preset)
     # RLlib gives one config to all of its workers, which should not meet the same users.
     worker = getattr(config, "worker_index", 0)
     seed = None if parsed.seed is None else [parsed.seed, worker]
-    env: gym.Env[Any, Any] = recsim_environment(parsed.spec, seed)
+    env: gym.Env[Any, Any] = recsim_environment(spec, seed)
     if parsed.convert_to_discrete_action_space:
         env = DiscreteSlates(env)
     return BanditObservation(env) if parsed.wrap_for_bandits else env
@@ -100,24 +95,9 @@ def make_batched(
         >>> make_batched({"convert_to_discrete_action_space": True}, num_envs=3).action_space
         MultiDiscrete([380 380 380])
     """
-    parsed = EnvironmentConfig.parse(config, default_preset)
+    spec, parsed = parse_config(config, default_preset)
     env: gym.vector.VectorEnv[Any, Any, Any]
-    env = batched_environment(parsed.spec, num_envs, seed=parsed.seed)
+    env = batched_environment(spec, num_envs, seed=parsed.seed)
     if parsed.convert_to_discrete_action_space:
         env = BatchedDiscreteSlates(env)
     return BatchedBanditObservation(env) if parsed.wrap_for_bandits else env
-
-
-def _switch(config: Mapping[str, Any], key: str) -> bool:
-    value = config.get(key, False)
-    if not isinstance(value, bool):
-        raise InputError(f"{key}: expected bool, got {value!r}")
-    return value
-
-
-def _seed(seed: Any) -> int | None:
-    if seed is None:
-        return None
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed: expected a whole number from 0, got {seed!r}")
-    return seed

@@ -30,7 +30,7 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
     _of_users = ("_interests", "_budget")
     _of_documents = ("_candidates", "_clusters", "_quality_noise")
 
-    def _welcome(self, lanes: Lanes) -> None:
+    def _start_users(self, lanes: Lanes) -> None:
         spec = self.environment_spec
         uniform = self._users.random((self.num_envs, spec.num_features))
         interests = dynamics.initial_interests(uniform)
@@ -49,13 +49,9 @@ class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
             self._quality_noise = self._documents.standard_normal(shape)
 
     @property
-    def documents(self) -> NDArray[Any]:
-        """Clusters (A, N)."""
+    def logged_candidates(self) -> NDArray[np.int16]:
+        """Clusters (A, N), each an item of the catalogue."""
         return self._clusters
-
-    def features(self, documents: NDArray[Any]) -> NDArray[np.bool_]:
-        """Clusters (R, N), one-hot."""
-        return one_hot(documents, self.environment_spec.num_features, np.bool_)
 
     def _respond(self, slates: NDArray[Any]) -> Response:
         spec, lanes = self.environment_spec, np.arange(len(self.lanes))

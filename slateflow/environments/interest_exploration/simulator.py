@@ -29,7 +29,7 @@ class BatchedInterestExploration(BatchedEnvironment[InterestExplorationSpec]):
     _of_users = ("_affinities",)
     _of_documents = ("_candidates", "_topics", "_quality")
 
-    def _welcome(self, lanes: Lanes) -> None:
+    def _start_users(self, lanes: Lanes) -> None:
         spec = self.environment_spec
         uniform = self._users.random(self.num_envs)
         normal = self._users.standard_normal((self.num_envs, len(spec.topic_distribution)))

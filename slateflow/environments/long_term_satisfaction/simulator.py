@@ -27,7 +27,7 @@ class BatchedLongTermSatisfaction(BatchedEnvironment[LongTermSatisfactionSpec]):
     _of_users = ("_exposure", "_satisfaction")
     _of_documents = ("_candidates",)
 
-    def _welcome(self, lanes: Lanes) -> None:
+    def _start_users(self, lanes: Lanes) -> None:
         spec = self.environment_spec
         exposure = dynamics.initial_exposure(spec, self._users.random(self.num_envs))
         if lanes.all():  # here all episodes are of one length

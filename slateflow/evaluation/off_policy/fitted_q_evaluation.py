@@ -1,4 +1,4 @@
-"""What a policy would return, told from logs of other policies alone.
+"""The return of a policy, estimated from logs of other policies alone.
 
 Fitted-Q evaluation (Le, Voloshin and Yue 2019, "Batch Policy Learning under Constraints",
 algorithm 3), backwards from the end of an episode: Q₁ regresses the reward on a polynomial of
@@ -14,32 +14,36 @@ asked for the verdict.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from slateflow.errors import InputError
+from slateflow.evaluation.off_policy.backward_stages import backward_stages
 from slateflow.evaluation.off_policy.slate_values import SlateValue
 from slateflow.policies import AnyScorer, Scorer
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.held_out import held_out_rows
 from slateflow.user_models.polynomial import Polynomial
-from slateflow.user_models.session_memory import remembering
+from slateflow.user_models.session_memory import with_session_memory
 
 Array = NDArray[np.float64]
 
 
-def held_out_value(dataset: Dataset, scorer: AnyScorer) -> float:
-    """Expected return of a scorer's policy, from the held-out episodes of a dataset.
+class Estimator(Protocol):
+    """Estimates the return of a scorer's policy from logs."""
 
-    Raises:
-        InputError: Too few episodes are held out.
-    """
-    return held_out_judge(dataset, memory_decays(scorer)).value(scorer)
+    rows: Trajectories
+    horizon: int
+
+    def value(self, scorer: AnyScorer) -> float:
+        """Expected return of an episode."""
+        ...
 
 
-def held_out_judge(dataset: Dataset, decays: tuple[float, ...] = ()) -> OffPolicyValue | SlateValue:
-    """What tells the values of scorers in the world of a dataset, from its held-out episodes.
+def held_out_estimator(dataset: Dataset, decays: tuple[float, ...] = ()) -> Estimator:
+    """The estimator for scorers in the world of a dataset, on its held-out episodes.
 
     Args:
         dataset: The logs.
@@ -49,46 +53,42 @@ def held_out_judge(dataset: Dataset, decays: tuple[float, ...] = ()) -> OffPolic
         InputError: Too few episodes are held out.
     """
     if dataset.spec.user_chooses:
-        return SlateValue(held_out_rows(dataset), dataset.spec.horizon)
-    return OffPolicyValue.of(dataset, decays)
+        return SlateValue(held_out_rows(dataset), dataset.spec)
+    return FittedQEvaluation.from_dataset(dataset, decays)
 
 
 def memory_decays(scorer: AnyScorer) -> tuple[float, ...]:
-    """The factors of a scorer's fading memory; none where it has no such."""
+    """The factors of a scorer's session memory; empty without one."""
     return tuple(scorer.decays.tolist()) if isinstance(scorer, Scorer) else ()
 
 
-class OffPolicyValue:
+class FittedQEvaluation:
     """Held-out rows, prepared for any number of scorers with the same memory."""
 
     def __init__(self, rows: Trajectories, horizon: int, degree: int) -> None:
         self.rows, self.horizon = rows, horizon
-        last = np.append(rows.episode[1:] != rows.episode[:-1], True)
-        self.starts = np.flatnonzero(rows.step == 0)
-        self.ongoing = np.flatnonzero(~last)
+        self.starts = rows.starts
+        self.ongoing = np.flatnonzero(~rows.last)
         user = rows.user.astype(np.float64)
-        chosen = rows.candidates[np.arange(len(rows)), rows.slate[:, 0]].astype(np.float64)
+        chosen = rows.features_at(rows.slate[:, 0]).astype(np.float64)
         x = np.concatenate([user, chosen], axis=1)
         self.polynomial = Polynomial.over(x, degree)
         design = self.polynomial.design(x)
         self.design = design[self.ongoing]
-        gram = self.design.T @ self.design
-        ridge = 1e-9 * len(self.design) * np.eye(len(gram))
-        self.factor = linalg.cho_factor(gram + ridge, lower=True)
         self.reward = rows.reward[self.ongoing].astype(np.float64)
         self.mean = float(self.reward.mean())
 
     @classmethod
-    def of(
+    def from_dataset(
         cls, dataset: Dataset, decays: tuple[float, ...] = (), degree: int = 3
-    ) -> OffPolicyValue:
-        """From the held-out episodes of a dataset."""
+    ) -> FittedQEvaluation:
+        """Take the held-out episodes of a dataset."""
         if dataset.spec.user_chooses:
             raise InputError(
                 f"{dataset.path}: expected logs of users who click the first place, got "
                 f"{dataset.spec.world}, whose users choose"
             )
-        rows = remembering(held_out_rows(dataset), decays)
+        rows = with_session_memory(held_out_rows(dataset), decays)
         return cls(rows, dataset.spec.horizon, degree)
 
     def value(self, scorer: AnyScorer) -> float:
@@ -97,15 +97,13 @@ class OffPolicyValue:
             raise InputError("scorer: expected one of candidates, got one of slates")
         following = self.ongoing + 1
         # From `window` steps before the end on, the policy is another one at every step.
-        stages = [self._shown(scorer, following, left) for left in range(1, scorer.window + 1)]
-        values = np.zeros(len(following))
-        weights = np.zeros(self.design.shape[1])
-        for stage in range(self.horizon):
-            if stage:
-                values = stages[min(stage, len(stages)) - 1] @ weights
-            target = self.reward - self.mean + values
-            weights = linalg.cho_solve(self.factor, self.design.T @ target)
-        start = self._shown(scorer, self.starts, self.horizon) @ weights
+        shown = [self._shown(scorer, following, left) for left in range(1, scorer.window + 1)]
+
+        def next_values(stage: int, weights: Array) -> Array:
+            return np.asarray(shown[min(stage, len(shown)) - 1] @ weights)
+
+        *_, last = backward_stages(self.design, self.reward - self.mean, next_values, self.horizon)
+        start = self._shown(scorer, self.starts, self.horizon) @ last.weights
         return float(start.mean() + self.horizon * self.mean)
 
     def _shown(self, scorer: Scorer, index: NDArray[np.intp], left: int) -> Array:
@@ -113,7 +111,7 @@ class OffPolicyValue:
         rows, user_size = self.rows, scorer.user_size
         known = rows.user[index].astype(np.float64)
         step = np.full(len(index), scorer.horizon - left)
-        candidates = rows.candidates[index].astype(np.float64)
+        candidates = rows.candidate_features(index).astype(np.float64)
         scores = scorer.scores(known[:, :user_size], step, candidates, known[:, user_size:])
         chosen = candidates[np.arange(len(index)), scores.argmax(axis=1)]
         return self.polynomial.design(np.concatenate([known, chosen], axis=1))

@@ -1,9 +1,9 @@
-"""What a policy would return where users choose from the slate, told from held-out logs alone.
+"""The return of a policy where users choose from the slate, estimated from held-out logs.
 
 The values of a policy, by the decomposition of SlateQ (`item_values`), with a choice model and
-weights of the held-out episodes' own: nothing here was seen by the training that is judged. Slates
-that no log has shown have a value then, because their items were shown beside others. Importance
-weights would need the very slate: of 720 that ten candidates make, deterministic logs show one.
+weights of the held-out episodes' own: the training that is evaluated saw none of them. Slates that
+no log has shown have a value then, because their items were shown beside others. Importance weights
+would need the very slate: of 720 that ten candidates make, deterministic logs show one.
 
 The sessions so far are those that the logs had, also where the policy would have had others.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Trajectories
@@ -33,21 +34,22 @@ class SlateValue:
 
     Args:
         rows: Whole episodes, sorted by episode, then step.
-        horizon: Most steps of an episode.
+        spec: Their world.
 
     Raises:
         InputError: There are too few steps for so many features.
     """
 
-    def __init__(self, rows: Trajectories, horizon: int) -> None:
-        self.rows, self.horizon, self.sessions = rows, horizon, Sessions.of(rows)
+    def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
+        self.rows, self.horizon = rows, spec.horizon
+        self.sessions = Sessions.from_rows(rows, spec)
         least = ROWS_PER_WEIGHT * self.sessions.design.shape[1]
         if len(rows) < least:
             raise InputError(
-                f"dataset: expected {least:,} held-out steps or more, so that values can be told, "
+                f"dataset: expected {least:,} held-out steps or more, "
                 f"got {len(rows):,}; log more episodes"
             )
-        choices = Choices.of(rows, self.sessions.starts)
+        choices = Choices.from_rows(rows)
         rng = np.random.Generator(np.random.SFC64(0))
         choice = fit_choice_model(choices, 0, CHOICE_RIDGE, rng)
         self.members = choices.members(choice)  # (R, G)

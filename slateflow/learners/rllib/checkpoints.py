@@ -30,7 +30,7 @@ MOVING_AVERAGE = "moving_avg_sqd_adv_norms_per_module"
 
 
 @dataclass
-class Standing:
+class TrainingProgress:
     """How far a training has come.
 
     Attributes:
@@ -51,16 +51,18 @@ class Checkpoint:
     folder: Path
 
     @classmethod
-    def of(cls, folder: Path, dataset: Dataset, config: LearnerConfig, seed: int) -> Checkpoint:
+    def for_training(
+        cls, folder: Path, dataset: Dataset, config: LearnerConfig, seed: int
+    ) -> Checkpoint:
         """The one of this training; another dataset, setting or seed has another."""
         identity = [dataset.digest, config.learner, config.parameters(), seed]
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return cls(folder / f"{config.learner}-{digest[:16]}")
 
-    def save(self, algorithm: Algorithm, standing: Standing) -> None:
+    def save(self, algorithm: Algorithm, done: TrainingProgress) -> None:
         """Write everything that the rest of the training depends on."""
         document = {
-            "standing": vars(standing),
+            "done": vars(done),
             "metrics": algorithm.metrics.get_state(),
             "learners": [state.get() for state in algorithm.learner_group.foreach_learner(_state)],
         }
@@ -69,18 +71,18 @@ class Checkpoint:
         torch.save(document, partial)
         partial.replace(self.folder / STATE)
 
-    def restore(self, algorithm: Algorithm) -> Standing:
+    def restore(self, algorithm: Algorithm) -> TrainingProgress:
         """Put a fresh algorithm where the last checkpoint was written; where there is none, 0."""
         path = self.folder / STATE
         if not path.exists():
-            return Standing()
+            return TrainingProgress()
         document = torch.load(path, weights_only=False)  # our own, on our own disk
-        standing = Standing(**document["standing"])
+        done = TrainingProgress(**document["done"])
         algorithm.metrics.set_state(document["metrics"])
         algorithm.learner_group.foreach_learner(_put_back, states=document["learners"])
-        updates = standing.iterations * algorithm.config.dataset_num_iters_per_learner
+        updates = done.iterations * algorithm.config.dataset_num_iters_per_learner
         algorithm.offline_data.start_after(updates)
-        return standing
+        return done
 
     def remove(self) -> None:
         """The training is over."""

@@ -13,7 +13,7 @@ def cluster(processes: int) -> Iterator[None]:
     """A Ray cluster for that many remote learners and samplers; none for 0.
 
     The cluster at `RAY_ADDRESS` serves where it is set, and one that the caller has connected to
-    in any case. Else a local one is started, and stopped again.
+    in any case. Otherwise a local one is started, and stopped at the end.
     """
     import ray
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, Observation, batched_environment
 from slateflow.errors import InputError
-from slateflow.learners.rllib.input import FeatureMoments, flat_observation_space, steps_left
+from slateflow.learners.features import FeatureMoments, flat_observation_space, steps_left
 from slateflow.policies import RandomPolicy
 from slateflow.policies.play import play, seed_of
 
@@ -24,7 +24,7 @@ LIVE_STREAM = 0x11FE
 
 @dataclass(frozen=True)
 class Survey:
-    """What a random policy finds out before the learning starts.
+    """Findings of a random policy before the learning starts.
 
     Attributes:
         reward_mean: Mean reward of a step.
@@ -47,7 +47,7 @@ def survey(spec: EnvironmentSpec, episodes: int, seed: int) -> Survey:
     episodes are of one length.
 
     Raises:
-        InputError: The world is none whose users click what is shown first.
+        InputError: Users of the world choose from the slate.
     """
     if spec.user_chooses:
         raise InputError(
@@ -61,19 +61,19 @@ def survey(spec: EnvironmentSpec, episodes: int, seed: int) -> Survey:
     return Survey(
         reward_mean=float(rewards.mean()),
         reward_scale=float(rewards.std()) or 1.0,
-        moments=FeatureMoments.over((seen["user"], seen["candidates"]) for seen in observed),
+        moments=FeatureMoments.from_blocks((seen["user"], seen["candidates"]) for seen in observed),
         live_steps=len(rewards),
     )
 
 
-class OnlineWorld(gym.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
+class LiveWorld(gym.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """Long-term satisfaction for RLlib: the action is the candidate that is shown first.
 
     Users of this world click the first place, so what fills the others makes no difference.
 
     Args:
-        config: `spec`, the world's parameters; `num_envs`, users in lockstep (B); `window`, steps
-            before the end from which on the number of steps left is told apart; `reward_mean` and
+        config: `spec`, the world's parameters; `num_envs`, users in lockstep (B); `window`,
+            steps before the end within which steps-left is counted exactly; `reward_mean` and
             `reward_scale`, by which rewards are centred and divided; `seed`.
 
     Attributes:

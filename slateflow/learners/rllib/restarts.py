@@ -1,8 +1,8 @@
-"""Several trainings of one learner, of which held-out logs choose.
+"""Several trainings of a learner, from which held-out logs choose the best.
 
-The same network on the same logs ends in policies of very different worth, as the seed has it. So
-it is trained a few times without every fifth episode, and on those episodes fitted-Q evaluation
-says which training to keep.
+The same network trained on the same logs gives policies of very different worth, depending on the
+seed. So it is trained a few times without every fifth episode, and the training is kept whose
+policy fitted-Q evaluation values most on those episodes.
 """
 
 from __future__ import annotations
@@ -13,36 +13,42 @@ from pathlib import Path
 
 import numpy as np
 
-from slateflow.evaluation.off_policy.fitted_q_evaluation import OffPolicyValue
-from slateflow.learners.config import CQLConfig
-from slateflow.learners.rllib.training import Trained, train_on_rllib
+from slateflow.evaluation.off_policy.fitted_q_evaluation import (
+    Estimator,
+    held_out_estimator,
+    memory_decays,
+)
+from slateflow.learners.config import Trained
+from slateflow.learners.rllib.network_config import NetworkConfig
+from slateflow.learners.rllib.training import train_on_rllib
 from slateflow.trajectories import Dataset
 
 
-def train_best(
+def train_with_restarts(
     dataset: Dataset,
-    config: CQLConfig,
+    config: NetworkConfig,
+    restarts: int,
     seed: int,
     progress: Callable[[int, int], None],
     checkpoints: Path | None,
 ) -> Trained:
-    """The best of `config.restarts` trainings, with the value of each as a curve."""
+    """Keep the best of `restarts` trainings, with the value of each as a curve."""
     best: Trained | None = None
-    judge: OffPolicyValue | None = None
+    estimator: Estimator | None = None
     values: list[float] = []
     earlier_seconds = 0.0
-    for restart in range(config.restarts):
+    for restart in range(restarts):
         trained = train_on_rllib(
             dataset,
             config,
             int(np.random.SeedSequence([seed, restart]).generate_state(1)[0]),
             lambda done, total, before=restart: progress(  # type: ignore[misc]
-                before * total + done, config.restarts * total
+                before * total + done, restarts * total
             ),
             checkpoints,
         )
-        judge = judge or OffPolicyValue.of(dataset, tuple(trained.scorer.decays.tolist()))
-        values.append(judge.value(trained.scorer))
+        estimator = estimator or held_out_estimator(dataset, memory_decays(trained.scorer))
+        values.append(estimator.value(trained.scorer))
         earlier_seconds += trained.earlier_seconds
         if best is None or values[-1] > max(values[:-1]):
             best = trained

@@ -6,9 +6,9 @@ within a buffer of rows. A part holds whole episodes, so returns and memories do
 
 Which of the two readers serves is a question of room. All rows are held where they take at most
 half of the memory that is free, four copies of the observation counted for each row: as read,
-joined, and as observation and next observation. The setting `memory_rows` of a learner puts a
-number of rows in the place of that. Rewards are scaled by what up to `SCALING_ROWS` of them say,
-in parts spread evenly over the dataset; in memory all of them are asked.
+joined, and as observation and next observation. The setting `max_rows_in_ram` of a learner puts a
+number of rows in the place of that. The scale of the rewards is estimated from up to
+`SCALING_ROWS` rows, in parts spread evenly over the dataset; in memory it is that of all rows.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import dataclasses
 import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 
@@ -32,12 +32,12 @@ from slateflow.learners.rllib.input import (
     flat,
     train_columns,
 )
-from slateflow.trajectories.clicked import clicked_features
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.held_out import HELD_OUT, held_out
 from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.reward_model import RewardScale
-from slateflow.user_models.session_memory import remembering
+from slateflow.user_models.session_memory import with_session_memory
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -52,22 +52,14 @@ COPIES = 4
 """Copies of the observations that the reader in memory holds at its worst moment."""
 
 
-def too_large(dataset: Dataset, memory_rows: int) -> bool:
+def exceeds_memory(dataset: Dataset, max_rows_in_ram: int) -> bool:
     """Whether the rows are too many to be held; see the module."""
-    if memory_rows:
-        return dataset.rows > memory_rows
+    if max_rows_in_ram:
+        return dataset.rows > max_rows_in_ram
     spec = dataset.spec
     remembered = 0 if spec.user_size else spec.document_size + 1
     features = spec.user_size + remembered + 1 + spec.num_candidates * spec.document_size
-    return 4 * features * COPIES * dataset.rows > available_memory() / 2
-
-
-def available_memory(meminfo: Path = Path("/proc/meminfo")) -> float:
-    """Bytes that processes can still have; infinite where the system does not tell."""
-    if not meminfo.exists():
-        return float("inf")
-    lines = (line.split() for line in meminfo.read_text(encoding="ascii").splitlines())
-    return next((1024.0 * int(line[1]) for line in lines if line[0] == "MemAvailable:"), np.inf)
+    return bool(4 * features * COPIES * dataset.rows > psutil.virtual_memory().available / 2)
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class StreamedPart:
         (rows,) = self.dataset.iter_parts()
         if self.options.hold_out:
             rows = rows.where(~held_out(rows, self.earlier))
-        return remembering(rows, self.options.decays)
+        return with_session_memory(rows, self.options.decays)
 
     def columns(self) -> Tensors:
         """The columns of these rows."""
@@ -138,9 +130,9 @@ class StreamIterator:
         if not unscaled:
             raise InputError("dataset: expected rows to train from, got none")
         every = -(-sum(part.dataset.rows for part in unscaled) // SCALING_ROWS)
-        asked = Trajectories.joined([part.rows() for part in unscaled[::every]])
-        clicked_features(asked)  # raises where they cannot teach anything
-        scale = RewardScale.of(asked)
+        asked = Trajectories.from_parts([part.rows() for part in unscaled[::every]])
+        check_variation(asked)
+        scale = RewardScale.from_rows(asked)
         return [dataclasses.replace(part, scale=scale) for part in unscaled]
 
 

@@ -20,7 +20,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts between edges, and what to say of them."""
+    """Counts between edges, with a mark and a note."""
 
     name: str
     edges: Floats  # (bins + 1,)

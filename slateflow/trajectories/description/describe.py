@@ -1,4 +1,4 @@
-"""What is in a dataset, policy by policy, in one pass over its parts."""
+"""The contents of a dataset, policy by policy, in one pass over its parts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from slateflow.environments import EnvironmentSpec, Observation, world_of
 from slateflow.policies import behaviour_policy
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.files.dataset import Dataset
-from slateflow.trajectories.schema import Trajectories, episode_starts
+from slateflow.trajectories.schema import Trajectories
 
 TARGETS = ("random", "greedy")
+BLOCK_ROWS = 4096
+"""Rows whose candidates' features are in memory at once."""
 PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
 """Of the histogram, as powers of ten; what is smaller counts as the smallest."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much the logs of a policy say about another one, the target, at a single step.
+    """How well the logs of a policy stand for another policy, the target, at a single step.
 
     Both figures come from the importance weights w = target's probability / propensity of the
     slates that were shown. Weights of whole episodes would be products over all steps, of which
@@ -30,9 +32,10 @@ class Overlap:
 
     Attributes:
         target: Name of the other policy.
-        coverage: Mean of w: the share of what the target would show that the policy ever shows.
-            1 is all; for less, no estimate of the target from these logs alone is unbiased.
-        effective: Kish's effective sample size, (sum of w)² / sum of w², as a share of the steps.
+        coverage: Mean of w: the share of the target's slates that the policy ever shows. 1 is
+            all; for less, no estimate of the target from these logs alone is unbiased.
+        effective: Steps of the target's own that the logs are worth, as a share of the steps:
+            Kish's effective sample size (sum of w)² / sum of w², times the covered share.
     """
 
     target: str
@@ -72,7 +75,7 @@ class PolicySummary:
         highest: Largest return.
         clicks: Share of the steps with a click.
         propensity: Smallest and largest propensity.
-        reward_slope: Change of the reward by the step.
+        reward_slope: Change of the reward per step.
         satisfaction_slope: Change of the observed satisfaction; None where there is none.
         overlap: With each of `TARGETS`.
     """
@@ -94,7 +97,7 @@ class PolicySummary:
 
 @dataclass(frozen=True)
 class PolicyPlots:
-    """What is drawn of one policy."""
+    """The plotted figures of one policy."""
 
     returns: NDArray[np.float64]  # (episodes,)
     propensities: NDArray[np.int64]  # counts between `PROPENSITY_EDGES`
@@ -169,7 +172,7 @@ class _Curve:
 
 
 class _Tally:
-    """What is known of one policy so far."""
+    """Sums over the steps of one policy so far."""
 
     def __init__(self, spec: EnvironmentSpec) -> None:
         self.spec = spec
@@ -183,8 +186,7 @@ class _Tally:
         self.satisfaction = _Curve(spec.horizon) if shown else None
 
     def add(self, rows: Trajectories) -> None:
-        first = np.flatnonzero(episode_starts(rows.episode))
-        self.returns.append(np.add.reduceat(rows.reward, first, dtype=np.float64))
+        self.returns.append(np.add.reduceat(rows.reward, rows.starts, dtype=np.float64))
         self.steps += len(rows)
         self.clicks += int(np.count_nonzero(rows.clicked >= 0))
         low, high = self.propensity
@@ -195,11 +197,16 @@ class _Tally:
         self.reward.add(rows.step, rows.reward)
         if self.satisfaction is not None:
             self.satisfaction.add(rows.step, rows.user[:, 0])
+        for start in range(0, len(rows), BLOCK_ROWS):
+            self._weigh(rows.where(slice(start, start + BLOCK_ROWS)))
+
+    def _weigh(self, rows: Trajectories) -> None:
         observation = Observation(
-            user=rows.user, candidates=rows.candidates, step=rows.step[:, None]
+            user=rows.user, candidates=rows.candidate_features(), step=rows.step[:, None]
         )
         for target in TARGETS:
-            weights = behaviour_policy(target, self.spec).propensities(observation, rows.slate) / p
+            chances = behaviour_policy(target, self.spec).propensities(observation, rows.slate)
+            weights = chances / rows.propensity
             self.weights[target] = self.weights[target] + (weights.sum(), (weights**2).sum())
 
     def summary(self, policy: str, episodes: int) -> PolicySummary:
@@ -219,15 +226,14 @@ class _Tally:
             propensity=self.propensity,
             reward_slope=self.reward.curve().trend.slope,
             satisfaction_slope=None if satisfaction is None else satisfaction.curve().trend.slope,
-            overlap=tuple(
-                Overlap(
-                    target,
-                    coverage=float(total / self.steps),
-                    effective=float(total**2 / squares / self.steps) if squares else 0.0,
-                )
-                for target, (total, squares) in self.weights.items()
-            ),
+            overlap=tuple(self._overlap(target) for target in TARGETS),
         )
+
+    def _overlap(self, target: str) -> Overlap:
+        total, squares = self.weights[target]
+        coverage = float(total / self.steps)
+        kish = float(total**2 / squares / self.steps) if squares else 0.0
+        return Overlap(target, coverage, kish * min(coverage, 1.0))
 
     def plots(self) -> PolicyPlots:
         return PolicyPlots(

@@ -148,9 +148,10 @@ def _overlap(description: Description) -> str:
         for figure in ("covered", "effective steps")
     ]
     text = (
-        "How well a policy’s steps can stand for another’s. Covered: mean importance weight, the "
-        "share of what the other would show that this one ever shows (with noise around 100%). "
-        "Effective steps: Kish’s sample size of the weights, as a share of the steps."
+        "How well the steps of a policy stand for those of another. Covered: mean importance "
+        "weight, the share of the other’s slates that this policy ever shows (with noise around "
+        "100%). Effective steps: Kish’s sample size of the weights times the covered share, as a "
+        "share of the steps."
     )
     return f"<section><h2>Overlap</h2><p>{text}</p>{_table(head, rows)}</section>"
 

@@ -1,4 +1,4 @@
-"""A dataset as files of other libraries. What observation and action are, `flat` says."""
+"""A dataset as files of other libraries, with observations and actions as in `flat_rows`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _to_rllib(dataset: Dataset, folder: Path) -> None:
             "eps_id": by_episode(pa.array(rows.episode)),
             "t": by_episode(pa.array(rows.step)),
             "obs": by_episode(_vectors(flat.observations)),
-            "new_obs": by_episode(_vectors(flat.following)),
+            "new_obs": by_episode(_vectors(flat.next_observations)),
             "actions": by_episode(pa.array(_actions(flat, dataset))),
             "rewards": by_episode(pa.array(rows.reward)),
             "terminateds": by_episode(pa.array(rows.terminated)),
@@ -172,7 +172,7 @@ def _minari_episodes(flat: FlatRows, first: int) -> Iterator[Any]:
     rows = flat.rows
     logged: dict[str, Any] = {"propensity": rows.propensity, **rows.responses}
     for number, span in enumerate(flat.spans):
-        end = flat.following[span][-1:]
+        end = flat.next_observations[span][-1:]
         infos: dict[str, Any] = {
             name: np.concatenate([[np.nan], values[span]]) for name, values in logged.items()
         }

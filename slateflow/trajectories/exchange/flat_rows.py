@@ -1,8 +1,8 @@
-"""Logs as the libraries of reinforcement learning have them: vectors, numbers and next vectors.
+"""Logs as libraries of reinforcement learning have them: vectors, numbers and next vectors.
 
 **Observation.** One float32 vector: the user (U numbers), the share of the episode that is left
-(1 at its first step, 1 / horizon at the last possible one), then the candidates row by row
-(N times D numbers). The share is there because what is best depends on it.
+(1 at its first step, 1 / horizon at the last possible one), then the features of the candidates
+row by row (N times D numbers). The share is there because what is best depends on it.
 
 **Action.** The slate as it was shown, because it is what the policy chose and what the logged
 propensity is the probability of; also a row without a click has one. Where a library wants one
@@ -29,7 +29,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.files.dataset import Dataset
-from slateflow.trajectories.schema import Trajectories, episode_starts
+from slateflow.trajectories.schema import Trajectories
 
 MOST_SLATES = 1_000_000
 """Slates that can be told apart by one number; no library learns from more actions."""
@@ -43,7 +43,7 @@ class FlatRows:
     rows: Trajectories
     first: NDArray[np.intp]  # (E + 1,) row at which an episode begins; R at the end
     observations: NDArray[np.float32]  # (R, F)
-    following: NDArray[np.float32]  # (R, F)
+    next_observations: NDArray[np.float32]  # (R, F)
 
     @property
     def spans(self) -> Iterator[slice]:
@@ -59,20 +59,19 @@ def flat_rows(dataset: Dataset) -> Iterator[FlatRows]:
     """
     for part, rows in zip(dataset.parts, dataset.iter_parts(verify=True), strict=True):
         check_rows(rows, dataset.spec, f"{dataset.path}/{part.path}")
-        starts = episode_starts(rows.episode)
-        first = np.append(np.flatnonzero(starts), len(rows))
+        first = np.append(rows.starts, len(rows))
         observations = flat_observations(rows, dataset.spec)
-        following = np.roll(observations, -1, axis=0)
+        next_observations = np.roll(observations, -1, axis=0)
         last = first[1:] - 1
-        following[last] = observations[last]
-        following[last, dataset.spec.user_size] = 0.0
-        yield FlatRows(part.policy, rows, first, observations, following)
+        next_observations[last] = observations[last]
+        next_observations[last, dataset.spec.user_size] = 0.0
+        yield FlatRows(part.policy, rows, first, observations, next_observations)
 
 
 def flat_observations(rows: Trajectories, spec: EnvironmentSpec) -> NDArray[np.float32]:
     """(R, F): user, share of the episode that is left, candidates."""
     left = (spec.horizon - rows.step) / spec.horizon
-    flat = rows.columns()["candidates"]
+    flat = rows.candidate_features().reshape(len(rows), spec.num_candidates * spec.document_size)
     return np.concatenate([rows.user, left[:, None].astype(np.float32), flat], axis=1)
 
 

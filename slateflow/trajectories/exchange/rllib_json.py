@@ -1,11 +1,10 @@
-"""What RLlib's JSON writer wrote: lines of `SampleBatch`, of its old API stack.
+"""Logs of RLlib's JSON writer: lines of `SampleBatch`, of its old API stack.
 
-An observation is one vector: the user and the candidates row by row, perhaps with the share of
-the episode that is left between them, as `flat` has it; or an object with `user` and
+An observation is one vector: the user and the features of the candidates row by row, perhaps with
+the share of the episode that is left between them, as in `flat_rows`; or an object with `user` and
 `candidates`. An action is a slate, or its number. `action_prob` or `action_logp` has to be there,
-because a propensity cannot be made up. The click and the response are columns `clicked` and
-those of the world; in long-term satisfaction they may be left out, because its user always
-clicks the first place and watches as long as the reward, which is observed up to 100.
+because a propensity cannot be made up. The click and the response are columns `clicked` and those
+of the world; they may be left out where they follow from the reward, as in long-term satisfaction.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.environments.slates import slates_of
 from slateflow.errors import InputError
 from slateflow.records import resolve
+from slateflow.trajectories.catalogue import Catalogue
+from slateflow.trajectories.exchange.parquet_logs import in_catalogue
 from slateflow.trajectories.schema import Trajectories
 
 Batch = dict[str, Any]
@@ -32,8 +33,9 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
     """The rows, line by line; episodes are numbered as they come, from `first_episode`.
 
     Raises:
-        InputError: A line is no such batch; the message names file and line.
+        InputError: A line is not such a batch; the message names file and line.
     """
+    catalogue = Catalogue.of_world(spec)
     episode, last = first_episode - 1, None
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
@@ -48,6 +50,8 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
                 new[:1] = ids[:1] != last
                 episodes = episode + np.cumsum(new)
                 rows = _rows(batch, spec, episodes, where)
+                if catalogue is not None:
+                    rows = in_catalogue(rows, catalogue, where)
             except InputError:
                 raise
             except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -83,27 +87,56 @@ def _column(batch: Batch, where: str, *names: str) -> Any:
     raise InputError(f"{where}: expected a column {' or '.join(names)}, got {', '.join(batch)}")
 
 
+def _numbers(values: Any, where: str, dtype: Any, shape: tuple[int, ...] = ()) -> NDArray[Any]:
+    """The values as an array, of that shape if one is given; `where` names their column.
+
+    Raises:
+        InputError: They are not numbers, or too many or too few.
+    """
+    try:
+        array = np.asarray(values, dtype=dtype)
+        return array.reshape(shape) if shape else array
+    except (ValueError, TypeError) as error:
+        wanted = f"numbers of shape {shape}" if shape else "lists of numbers of one length"
+        raise InputError(f"{where}: expected {wanted}, got {_shortened(values)}") from error
+
+
+def _shortened(values: Any) -> str:
+    text = json.dumps(values)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _rows(
     batch: Batch, spec: EnvironmentSpec, episodes: NDArray[np.int64], where: str
 ) -> Trajectories:
     count = len(episodes)
+
+    def column(dtype: Any, *names: str) -> NDArray[Any]:
+        return _numbers(_column(batch, where, *names), f"{where}: {names[0]}", dtype, (count,))
+
     user, candidates = _observed(_column(batch, where, "obs"), spec, count, where)
-    reward = np.asarray(_column(batch, where, "rewards"), dtype=np.float32).reshape(count)
-    terminated = _column(batch, where, "terminateds", "dones")
-    truncated = batch.get("truncateds", np.zeros(count, dtype=np.bool_))
-    clicked, responses = _responses(batch, spec, reward, where)
+    reward = column(np.float32, "rewards")
+    derive = resolve(world_of(spec).responses_of_reward)
+    if derive is not None:
+        batch = {**derive(reward), **batch}
+    actions = _numbers(_column(batch, where, "actions"), f"{where}: actions", None)
+    batch.setdefault("truncateds", np.zeros(count, dtype=np.bool_))
     return Trajectories(
         episode=episodes,
-        step=np.asarray(_column(batch, where, "t"), dtype=np.int32).reshape(count),
+        step=column(np.int32, "t"),
         user=user,
         candidates=candidates,
-        slate=_slates(np.asarray(_column(batch, where, "actions")), spec, count, where),
-        propensity=_propensity(batch, where).reshape(count),
-        clicked=clicked.reshape(count),
+        slate=_slates(actions, spec, count, where),
+        propensity=(
+            column(np.float64, "action_prob")
+            if "action_prob" in batch
+            else np.exp(column(np.float64, "action_logp", "action_prob"))
+        ),
+        clicked=column(np.int32, "clicked"),
         reward=reward,
-        responses=responses,
-        terminated=np.asarray(terminated, dtype=np.bool_).reshape(count),
-        truncated=np.asarray(truncated, dtype=np.bool_).reshape(count),
+        responses={name: column(np.float32, name) for name in spec.response_columns},
+        terminated=column(np.bool_, "terminateds", "dones"),
+        truncated=column(np.bool_, "truncateds"),
     )
 
 
@@ -113,9 +146,10 @@ def _observed(
     users, documents = spec.user_size, spec.num_candidates * spec.document_size
     shape = (count, spec.num_candidates, spec.document_size)
     if isinstance(obs, dict):
-        user = np.asarray(obs.get("user", []), dtype=np.float32).reshape(count, users)
-        return user, np.asarray(obs["candidates"], dtype=np.float32).reshape(shape)
-    vectors = np.asarray(obs, dtype=np.float32)
+        named, f32 = f"{where}: obs", np.float32
+        user = _numbers(obs.get("user", []), f"{named}.user", f32, (count, users))
+        return user, _numbers(obs["candidates"], f"{named}.candidates", f32, shape)
+    vectors = _numbers(obs, f"{where}: obs", np.float32)
     widths = (users + documents, users + 1 + documents)
     if vectors.ndim != 2 or len(vectors) != count or vectors.shape[1] not in widths:
         raise InputError(
@@ -145,24 +179,3 @@ def _slates(
             f"got {actions.min()} to {actions.max()}"
         )
     return slates_of(actions, spec.num_candidates, size).astype(np.int32)
-
-
-def _propensity(batch: Batch, where: str) -> NDArray[np.float64]:
-    if "action_prob" in batch:
-        return np.asarray(_column(batch, where, "action_prob"), dtype=np.float64)
-    logarithm = _column(batch, where, "action_logp", "action_prob")
-    return np.asarray(np.exp(np.asarray(logarithm, dtype=np.float64)))
-
-
-def _responses(
-    batch: Batch, spec: EnvironmentSpec, reward: NDArray[np.float32], where: str
-) -> tuple[NDArray[np.int32], dict[str, NDArray[np.float32]]]:
-    derive = resolve(world_of(spec).responses_of_reward)
-    if derive is not None:
-        batch = {**derive(reward), **batch}
-    clicked = np.asarray(_column(batch, where, "clicked"), dtype=np.int32)
-    responses = {
-        name: np.asarray(_column(batch, where, name), dtype=np.float32).reshape(len(reward))
-        for name in spec.response_columns
-    }
-    return clicked, responses

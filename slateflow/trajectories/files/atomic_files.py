@@ -16,13 +16,13 @@ from pathlib import Path
 from uuid import uuid4
 
 CLAIM = ".making.json"
-"""Lies in a folder while it is being filled, and says with what. The dot hides it from readers."""
+"""Holds what a folder is being filled with, as long as it is. The dot hides it from readers."""
 
 _TEMPORARY = ".tmp"
 
 
 class ClaimedError(Exception):
-    """Another process is filling the folder with something else."""
+    """Another process is filling the folder with other content."""
 
 
 def write_whole(target: Path, data: bytes | memoryview) -> None:
@@ -72,21 +72,26 @@ def claim(folder: Path, content: bytes) -> Iterator[None]:
     Raises:
         ClaimedError: A process that is still alive fills it with other content.
     """
-    make_folder(folder)
     descriptor = _take_claim(folder / CLAIM, content)
     try:
         yield
     finally:
-        # The last to leave takes the file along.
+        # The last to leave takes the file along, and the folder if nothing was put into it.
         if _locked_alone(descriptor):
             with suppress(FileNotFoundError):
                 os.unlink(folder / CLAIM)
+            with suppress(OSError):
+                os.rmdir(folder)
         os.close(descriptor)
 
 
 def _take_claim(path: Path, content: bytes) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        make_folder(path.parent)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # the folder was empty, and the last to leave removed it
+            continue
         try:
             if _locked_alone(descriptor) and os.pread(descriptor, 1 << 20, 0) != content:
                 os.ftruncate(descriptor, 0)

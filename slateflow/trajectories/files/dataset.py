@@ -1,19 +1,20 @@
-"""A published dataset: its manifest, and the checks that stand between its files and a reader."""
+"""A published dataset: its manifest, its catalogue, and the checks on reading its files."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.errors import InputError
+from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
 from slateflow.trajectories.files.folder import Folder
-from slateflow.trajectories.files.part_files import Part, part_rows, read_part
+from slateflow.trajectories.files.part_files import MAKE_AGAIN, PartFile, part_rows, read_part
 from slateflow.trajectories.schema import (
     SCHEMA_VERSION,
     Trajectories,
@@ -22,6 +23,8 @@ from slateflow.trajectories.schema import (
 )
 
 MANIFEST = "_manifest.json"
+HELD_OUT = 5
+"""Every fifth episode is held out: those at places 4, 9, 14 … of the dataset, counted from 0."""
 REMEDY = (
     f"delete its {MANIFEST} and run `slateflow generate` again, "
     "which makes what is damaged and keeps the rest"
@@ -30,12 +33,19 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """A complete dataset: folder, world, recipe and parts."""
+    """A complete dataset: folder, world, recipe, parts, and the catalogue if rows name items."""
 
     folder: Folder
     spec: EnvironmentSpec
     recipe: dict[str, Any]
-    parts: tuple[Part, ...]
+    parts: tuple[PartFile, ...]
+    catalogue: Catalogue | None = field(
+        default=None, compare=False, repr=False
+    )  # None for the world's own
+
+    def __post_init__(self) -> None:
+        if self.catalogue is None:
+            object.__setattr__(self, "catalogue", Catalogue.of_world(self.spec))
 
     @property
     def path(self) -> str:
@@ -54,21 +64,39 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """`sha256:` over the world and the digests of the parts in their order."""
+        """`sha256:` over world, digests of the parts in their order, and that of the catalogue."""
         document = {
             "schema_version": SCHEMA_VERSION,
             "environment": self.spec.to_dict(),
             "parts": [[part.policy, part.sha256] for part in self.parts],
         }
+        if self.catalogue is not None:
+            document["items"] = self.catalogue.digest
         encoded = json.dumps(document, sort_keys=True).encode()
         return "sha256:" + hashlib.sha256(encoded).hexdigest()
+
+    @classmethod
+    def make_once(cls, folder: Folder, content: bytes, make: Callable[[], Dataset]) -> Dataset:
+        """The published dataset of a folder; `make` publishes it unless it exists.
+
+        Args:
+            folder: Where it is.
+            content: How it is made; processes with the same content share the work.
+            make: Called while the folder is claimed.
+        """
+        if not folder.exists(MANIFEST):
+            with folder.claimed(content):
+                if not folder.exists(MANIFEST):  # another process may have published it meanwhile
+                    return make()
+        return cls.open(folder.url)
 
     @classmethod
     def open(cls, url: str) -> Dataset:
         """Open a published dataset.
 
         Raises:
-            InputError: There is no manifest, or it is not one of ours, or it contradicts itself.
+            InputError: There is no manifest, or it is not one of ours, or it contradicts itself,
+                or the catalogue is not the one that it names.
         """
         folder = Folder(url)
         if not folder.exists(MANIFEST):
@@ -76,70 +104,75 @@ class Dataset:
                 f"{url}: expected a dataset with {MANIFEST}, found none; "
                 "make it with `slateflow generate`"
             )
+        where = f"{url}/{MANIFEST}"
         try:
             document = json.loads(folder.read(MANIFEST))
             version = document["schema_version"]
             if version != SCHEMA_VERSION:
                 raise InputError(
-                    f"{url}/{MANIFEST}: expected schema version {SCHEMA_VERSION}, got {version}; "
-                    "read it with the Slateflow that wrote it"
+                    f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; "
+                    f"{MAKE_AGAIN}"
                 )
+            if document["held_out"] != {"every": HELD_OUT}:
+                raise InputError(f"held_out of every {HELD_OUT}, got {document['held_out']}")
             dataset = cls(
                 folder=folder,
                 spec=spec_from_dict(document["environment"]),
                 recipe=document["recipe"],
-                parts=tuple(Part(**part) for part in document["parts"]),
+                parts=tuple(PartFile(**part) for part in document["parts"]),
+                catalogue=_read_catalogue(folder, document),
             )
             digest, checksum = document["digest"], document.pop("checksum", None)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, InputError) and f"{url}/" in str(error):
                 raise
-            what = error if isinstance(error, InputError) else repr(error)
-            raise InputError(
-                f"{url}/{MANIFEST}: expected a manifest, got {what}; {REMEDY}"
-            ) from error
+            reason = error if isinstance(error, InputError) else repr(error)
+            raise InputError(f"{where}: expected a manifest, got {reason}; {REMEDY}") from error
         if dataset.digest != digest:
             raise InputError(
-                f"{url}/{MANIFEST}: expected digest {dataset.digest} from its parts, "
+                f"{where}: expected digest {dataset.digest} from its parts, "
                 f"got {digest}; {dataset.remedy}"
             )
         if checksum not in (None, _checksum(document)):
             raise InputError(
-                f"{url}/{MANIFEST}: expected checksum {_checksum(document)}, got {checksum}; "
+                f"{where}: expected checksum {_checksum(document)}, got {checksum}; "
                 f"{dataset.remedy}"
             )
         return dataset
 
     @property
     def remedy(self) -> str:
-        """What to do when a file of it is damaged."""
-        if "imported" in self.recipe:
-            return "delete the dataset and import it again"
-        return REMEDY
+        """Advice for the case that one of its files is damaged."""
+        return _remedy(self.recipe)
 
     def publish(self) -> Dataset:
-        """Write the manifest. Before it stands, there is no dataset.
+        """Write the catalogue, then the manifest, without which there is no dataset.
 
         Raises:
             InputError: The folder cannot be written to, or other files are in it, which readers
-                that know nothing of the manifest would take for rows of this dataset.
+                that do not know the manifest would take for rows of this dataset.
         """
         strangers = sorted(set(self.folder.files()) - {part.path for part in self.parts})
         if strangers:
             raise InputError(
                 f"{self.path}/{strangers[0]}: expected only the parts of this dataset, got "
-                "another file, perhaps of an unfinished one of this name; move it away, and the "
-                "same command goes on where it stopped"
+                "another file, perhaps of an unfinished dataset of this name; move it away, and "
+                "the same command continues"
             )
-        document = {
+        document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "environment": self.spec.to_dict(),
             "recipe": self.recipe,
+            "held_out": {"every": HELD_OUT},
             "episodes": self.episodes,
             "rows": self.rows,
             "digest": self.digest,
             "parts": [dataclasses.asdict(part) for part in self.parts],
         }
+        if self.catalogue is not None:
+            data = self.catalogue.to_bytes()
+            self.folder.write(CATALOGUE, data)
+            document["items"] = {"path": CATALOGUE, "sha256": hashlib.sha256(data).hexdigest()}
         document["checksum"] = _checksum(document)
         self.folder.write(MANIFEST, json.dumps(document, indent=2).encode() + b"\n")
         return self
@@ -151,10 +184,10 @@ class Dataset:
             verify: Recompute each part's digest from what was read.
 
         Raises:
-            InputError: A part is missing, unreadable or not what the manifest says.
+            InputError: A part is missing or unreadable, or differs from the manifest.
         """
         for part in self.parts:
-            rows = read_part(self.folder, part.path, self.spec, self.remedy)
+            rows = read_part(self.folder, part.path, self.spec, self.remedy, self.catalogue)
             if verify and column_digest(rows) != part.sha256:
                 raise self._corrupt(part, "its digest does not match the manifest")
             if len(rows) != part.rows:
@@ -162,7 +195,7 @@ class Dataset:
             yield rows
 
     def check(self) -> Dataset:
-        """Look that every part is there and as long as the manifest says; reads footers only."""
+        """Check that every part exists and is as long as in the manifest; reads footers only."""
         for part in self.parts:
             rows = part_rows(self.folder, part.path, self.remedy)
             if rows != part.rows:
@@ -170,19 +203,42 @@ class Dataset:
         return self
 
     def verify(self) -> Dataset:
-        """Read everything and compare it with the manifest; the dataset itself if all is well."""
+        """Read everything, compare it with the manifest, and return the dataset itself."""
         for _ in self.iter_parts(verify=True):
             pass
         return self
 
     def read(self) -> Trajectories:
         """All rows at once."""
-        return Trajectories.joined(list(self.iter_parts()) or [no_rows(self.spec)])
+        parts = list(self.iter_parts())
+        return Trajectories.from_parts(parts or [no_rows(self.spec, self.catalogue)])
 
-    def _corrupt(self, part: Part, what: str) -> InputError:
+    def _corrupt(self, part: PartFile, what: str) -> InputError:
         return InputError(f"{self.path}/{part.path}: {what}; {self.remedy}")
 
 
+def _remedy(recipe: dict[str, Any]) -> str:
+    return "delete the dataset and import it again" if "imported" in recipe else REMEDY
+
+
+def _read_catalogue(folder: Folder, document: dict[str, Any]) -> Catalogue | None:
+    """The catalogue that a manifest names.
+
+    Raises:
+        InputError: It is missing, or not the file that was published.
+    """
+    entry = document.get("items")
+    if entry is None:
+        return None
+    where, remedy = f"{folder.url}/{entry['path']}", _remedy(document["recipe"])
+    if not folder.exists(entry["path"]):
+        raise InputError(f"{where}: expected the catalogue of the dataset, found none; {remedy}")
+    data = folder.read(entry["path"])
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise InputError(f"{where}: its digest does not match the manifest; {remedy}")
+    return Catalogue.from_bytes(data, where)
+
+
 def _checksum(document: dict[str, Any]) -> str:
-    """Over all that the manifest says; the digest leaves out what other files may differ in."""
+    """SHA-256 over the whole manifest; the digest leaves out recipe, names and sizes."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

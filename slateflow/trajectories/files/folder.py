@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,7 +41,7 @@ class Folder:
         return _locate(self.url, os.environ.get("AWS_ENDPOINT_URL"))
 
     def absolute(self) -> Folder:
-        """The same folder for a process with another working directory."""
+        """The folder with an absolute path, for processes with another working directory."""
         return self if "://" in self.url else Folder(self._located[1])
 
     def __truediv__(self, name: str) -> Folder:
@@ -51,7 +51,7 @@ class Folder:
         """Whether there is a file of that name.
 
         Raises:
-            InputError: It cannot be told.
+            InputError: The filesystem does not answer.
         """
         filesystem, path = self._located
         try:
@@ -64,7 +64,7 @@ class Folder:
         """Names of all files that are not hidden, in folders of it, too.
 
         Raises:
-            InputError: It cannot be told.
+            InputError: The filesystem does not answer.
         """
         filesystem, path = self._located
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
@@ -115,21 +115,32 @@ class Folder:
         try:
             if isinstance(filesystem, pafs.LocalFileSystem):
                 write_whole(Path(target), data)
-            else:  # an object store shows an object when it is complete, and with its close it is
+            else:  # object stores show an object once its stream is closed
                 with filesystem.open_output_stream(target) as stream:
                     stream.write(data)
         except OSError as error:
             raise _unwritable(target, error) from error
 
+    def remove(self, names: list[str]) -> None:
+        """Remove files, as far as they exist, and folders that are empty then."""
+        filesystem, path = self._located
+        for name in names:
+            with suppress(OSError):
+                filesystem.delete_file(f"{path}/{name}")
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            for name in {name.rpartition("/")[0] for name in names} - {""}:
+                with suppress(OSError):
+                    os.rmdir(f"{path}/{name}")
+
     @contextmanager
     def claimed(self, content: bytes) -> Iterator[None]:
-        """Hold the folder, so that only those who say the same `content` fill it meanwhile.
+        """Hold the folder, so that only processes with the same `content` fill it meanwhile.
 
-        What a killed process left half written is removed. Object stores have neither locks nor
-        halves: nothing happens there.
+        Half-written files of killed processes are removed first, and the folder at the end if it
+        is empty. Nothing happens in object stores, which have neither locks nor halves.
 
         Raises:
-            InputError: Another process fills it with something else, or it cannot be written to.
+            InputError: Another process fills it with other content, or it cannot be written to.
         """
         filesystem, path = self._located
         if not isinstance(filesystem, pafs.LocalFileSystem):
@@ -183,5 +194,5 @@ def _unwritable(target: str, error: OSError) -> InputError:
     remedy = "make room" if full else "make the folder writable"
     return InputError(
         f"cannot write {target}: {reason}; {remedy} or choose another with --data, and the same "
-        "command goes on where it stopped"
+        "command continues"
     )

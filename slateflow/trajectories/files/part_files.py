@@ -1,4 +1,4 @@
-"""One Parquet file of a dataset: how it is written, and what stands between it and a reader."""
+"""One Parquet file of a dataset: written in one piece, checked when it is read."""
 
 from __future__ import annotations
 
@@ -13,26 +13,33 @@ import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.files.folder import Folder
-from slateflow.trajectories.files.parquet import parquet_bytes
 from slateflow.trajectories.schema import (
     METADATA_KEY,
     SCHEMA_VERSION,
-    Columns,
     Trajectories,
     arrow_schema,
-    compact_columns,
-    digest_of,
-    file_schema,
+    column_digest,
     from_table,
+    to_table,
 )
 
-STATISTICS = ("episode", "step", "reward")
-"""Columns whose smallest and largest value each file tells, so that readers can skip it."""
+LAYOUT: dict[str, Any] = {
+    "compression": "lz4",
+    "use_dictionary": False,  # features are all different
+    "write_statistics": ["episode", "step", "reward"],  # by which readers can skip files
+    "write_page_checksum": True,
+}
+"""Options of the Parquet writer."""
+
+MAKE_AGAIN = (
+    "delete the dataset, and generate it again with `slateflow generate` or import it again"
+)
 
 
 @dataclass(frozen=True)
-class Part:
+class PartFile:
     """One Parquet file of a dataset.
 
     Attributes:
@@ -55,20 +62,24 @@ class Part:
 def write_part(
     folder: Folder, path: str, rows: Trajectories, spec: EnvironmentSpec, key: dict[str, Any]
 ) -> str:
-    """Write one Parquet file; the digest of its rows. `key` says what is in it."""
-    digest, data = encode_part(compact_columns(rows), spec, key)
-    folder.write(path, data)
+    """Write one Parquet file and return the digest of its rows.
+
+    The metadata of the file holds `key`, which is how its rows were made, and the digest.
+    """
+    digest = column_digest(rows)
+    sink = pa.BufferOutputStream()
+    pq.write_table(to_table(rows, spec, {**key, "sha256": digest}), sink, **LAYOUT)
+    folder.write(path, memoryview(sink.getvalue()))
     return digest
 
 
-def encode_part(columns: Columns, spec: EnvironmentSpec, key: dict[str, Any]) -> tuple[str, bytes]:
-    """The digest of the rows, and a Parquet file of them; its metadata has `key` and digest."""
-    digest = digest_of(columns)
-    schema = file_schema(spec, {**key, "sha256": digest})
-    return digest, parquet_bytes(columns, schema, STATISTICS)
-
-
-def read_part(folder: Folder, path: str, spec: EnvironmentSpec, remedy: str) -> Trajectories:
+def read_part(
+    folder: Folder,
+    path: str,
+    spec: EnvironmentSpec,
+    remedy: str,
+    catalogue: Catalogue | None = None,
+) -> Trajectories:
     """The rows of one Parquet file.
 
     Raises:
@@ -77,16 +88,16 @@ def read_part(folder: Folder, path: str, spec: EnvironmentSpec, remedy: str) -> 
     where = f"{folder.url}/{path}"
     with _opened(folder, path, remedy) as file:
         table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
-    if not table.schema.equals(arrow_schema(spec)):
+    _check_metadata(where, table.schema.metadata, spec, remedy)
+    if not table.schema.equals(arrow_schema(spec, items=catalogue is not None)):
         raise InputError(
             f"{where}: expected the columns of {spec.name}, got {table.schema.names}; {remedy}"
         )
-    _check_metadata(where, table.schema.metadata, spec, remedy)
-    return from_table(table, spec)
+    return from_table(table, spec, catalogue)
 
 
 def part_rows(folder: Folder, path: str, remedy: str) -> int:
-    """How many rows its footer says there are.
+    """The number of rows in its footer.
 
     Raises:
         InputError: It is missing or has no footer; the message ends with `remedy`.
@@ -97,7 +108,7 @@ def part_rows(folder: Folder, path: str, remedy: str) -> int:
 
 @contextmanager
 def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
-    """A part as a file; what goes wrong in the block is said of it."""
+    """The part as a file; errors of the block name it."""
     where = f"{folder.url}/{path}"
     if not folder.exists(path):
         raise InputError(f"{where}: expected a part of the dataset, found none; {remedy}")
@@ -112,19 +123,18 @@ def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
 def _check_metadata(
     where: str, metadata: dict[bytes, bytes] | None, spec: EnvironmentSpec, remedy: str
 ) -> None:
-    """Refuse a part that says that it is of another version or world. It need not say anything."""
-    said = (metadata or {}).get(METADATA_KEY)
-    if said is None:
+    """Refuse a part whose metadata names another version or world; metadata may be absent."""
+    encoded = (metadata or {}).get(METADATA_KEY)
+    if encoded is None:
         return
     try:
-        document = json.loads(said)
+        document = json.loads(encoded)
         version, environment = document["schema_version"], document["environment"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{where}: expected our metadata, got {error!r}; {remedy}") from error
     if version != SCHEMA_VERSION:
         raise InputError(
-            f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; "
-            "read it with the Slateflow that wrote it"
+            f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; {MAKE_AGAIN}"
         )
     if environment != spec.to_dict():
         given = environment if isinstance(environment, dict) else {}

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from slateflow.environments import preset, presets
-from slateflow.environments.gym.config import EnvironmentConfig, make_batched, make_recsim
+from slateflow.environments.gym.config import make_batched, make_recsim, parse_config
 
 SWITCHES = [
     {},
@@ -127,7 +127,10 @@ def test_sizes_and_parameters_arrive_in_both():
     config = {"preset": "interest-evolution", "num_candidates": 6, "slate_size": 2}
     config |= {"video_length": 3.5, "seed": 4}
     spec = preset("interest-evolution", num_candidates=6, slate_size=2, video_length=3.5)
-    assert EnvironmentConfig.parse(config) == EnvironmentConfig(spec, 4, False, False)
+    parsed, keys = parse_config(config)
+    assert (parsed, keys.seed) == (spec, 4)
+    assert not keys.convert_to_discrete_action_space
+    assert not keys.wrap_for_bandits
     assert make_recsim(config).unwrapped.environment_spec == spec
     assert make_batched(config, 2).unwrapped.environment_spec == spec
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from slateflow.environments import optimal_return, preset
+from slateflow.environments import preset
+from slateflow.environments.long_term_satisfaction.optimum import optimal_return
 from slateflow.evaluation import episode_returns
 from slateflow.policies import GreedyPolicy
 

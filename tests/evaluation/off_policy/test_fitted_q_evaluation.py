@@ -1,4 +1,4 @@
-"""Values from logs alone: a chain solved by hand, and the simulator as the judge of the judge."""
+"""Values from logs alone: a chain solved by hand, and the simulator beside it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pytest
 from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
-from slateflow.evaluation.off_policy.fitted_q_evaluation import OffPolicyValue, held_out_value
+from slateflow.evaluation.off_policy.fitted_q_evaluation import FittedQEvaluation
 from slateflow.learners.bandits import linear_scorer
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.schema import Trajectories
+from tests.evaluation.held_out import held_out_value
 
 SPEC = preset("modified-lts-20-2")
 SWEETEST, KALEIEST = (linear_scorer(np.array([0.0, 0.0, sign]), SPEC) for sign in (1.0, -1.0))
@@ -71,7 +72,7 @@ def chain(episodes: int) -> Trajectories:
 
 def test_a_chain_by_hand():
     spec = preset("modified-lts-10-1", num_candidates=2, time_budget=3)
-    value = OffPolicyValue(chain(4000), spec.horizon, degree=3)
+    value = FittedQEvaluation(chain(4000), spec.horizon, degree=3)
     # The greatest of two uniform numbers is 2/3 in the mean: the user is 1, then 1/3, then 1/3
     best = 2 / 3
     expected = best + (1 - best) * best + (1 - best) * best

@@ -11,7 +11,6 @@ from slateflow.environments import batched_environment, preset
 from slateflow.environments.interest_evolution.dynamics import cluster_means
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
-from slateflow.evaluation.off_policy.fitted_q_evaluation import held_out_value
 from slateflow.evaluation.off_policy.slate_values import SlateValue
 from slateflow.learners import learner_config, train
 from slateflow.learners.bandits import linear_scorer
@@ -19,6 +18,7 @@ from slateflow.policies import ScoringPolicy
 from slateflow.policies.play import play
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.item_values import Sessions
+from tests.evaluation.held_out import held_out_value
 from tests.leaving import CLICK, LEAVE, leaving_sessions
 
 
@@ -26,13 +26,13 @@ from tests.leaving import CLICK, LEAVE, leaving_sessions
 def test_sessions_by_hand(shown):
     """V = p (1 + (1 − l) V) + (1 − p) (1 − l₀) V of who always shows the same document."""
     spec = preset("interest-exploration", num_candidates=2, slate_size=1)
-    judge = SlateValue(leaving_sessions(), horizon=500)
+    estimator = SlateValue(leaving_sessions(), spec)
     weights = np.zeros(4)
     weights[2 + shown] = 1.0  # after the constant and the quality
     click = CLICK[shown]
     stays = click * (1 - LEAVE[shown]) + (1 - click) * (1 - LEAVE[2])
     expected = click / (1 - stays)  # 1.9 of the one that is clicked more often, 5 of the other
-    assert judge.value(linear_scorer(weights, spec)) == pytest.approx(expected, rel=0.05)
+    assert estimator.value(linear_scorer(weights, spec)) == pytest.approx(expected, rel=0.05)
 
 
 def test_it_is_what_the_simulator_returns(tmp_path):
@@ -66,11 +66,14 @@ def test_slates_of_a_logged_session_are_those_that_were_played(tmp_path):
         clicked=column([step.responses["clicked"] for step in steps]),
         reward=column([step.rewards for step in steps]).astype(np.float32),
     )
-    np.testing.assert_array_equal(Sessions.of(played).slates(scorer), played.slate)
+    np.testing.assert_array_equal(
+        Sessions.from_rows(played, dataset.spec).slates(scorer), played.slate
+    )
     forgetful = dataclasses.replace(played, clicked=np.full_like(played.clicked, -1))
-    assert (Sessions.of(forgetful).slates(scorer) != played.slate).any()
+    assert (Sessions.from_rows(forgetful, dataset.spec).slates(scorer) != played.slate).any()
 
 
 def test_too_few_steps_are_refused():
+    spec = preset("interest-exploration", num_candidates=2, slate_size=1)
     with pytest.raises(InputError, match=r"expected 180 held-out steps or more.*got 100"):
-        SlateValue(leaving_sessions().of(np.arange(100)), horizon=500)
+        SlateValue(leaving_sessions().where(np.arange(100)), spec)

@@ -19,7 +19,7 @@ from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset
 
 ROOT = Path(__file__).parents[3]
-LEARNERS = ("bc", "marwil", "cql", "iql", "fitted-q")
+LEARNERS = ("bc", "marwil", "cql", "iql")
 SEED = 3
 
 KILLED = """\
@@ -39,8 +39,6 @@ train(Dataset.open(path), learner_config(learner, **settings), {seed}, die, Path
 
 def settings_of(learner: str) -> dict[str, float]:
     """Several epochs of 9 minibatches, so that the place in the data is none at its start."""
-    if learner == "fitted-q":
-        return {}
     shape = {"updates": 400, "batch_size": 64, "width": 8}
     own = {"marwil": {"beta": 1.0}}
     return {**shape, **own.get(learner, {})}

@@ -13,9 +13,16 @@ import torch
 from scipy import stats
 
 from slateflow.errors import InputError
+from slateflow.learners.features import (
+    FeatureMoments,
+    centred_rewards,
+    flat_observation_space,
+    steps_left,
+    window_returns,
+)
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.reward_model import expected_rewards
+from slateflow.user_models.reward_model import expected_rewards, fitted_model
 
 with quiet_rllib():
     from ray.rllib.algorithms.bc import BCConfig
@@ -26,13 +33,8 @@ with quiet_rllib():
     from slateflow.learners.rllib.input import (
         ColumnarOfflineData,
         ColumnIterator,
-        FeatureMoments,
         InputOptions,
-        centred_rewards,
-        flat_observation_space,
-        steps_left,
         train_columns,
-        window_returns,
     )
 
 WINDOW = 3
@@ -70,7 +72,7 @@ def observation_by_hand(rows: Trajectories, row: int, horizon: int) -> list[floa
 
 def rllib_rows(rows: Trajectories, horizon: int) -> dict[str, np.ndarray]:
     """The clicked rows under RLlib's column names, one at a time."""
-    rewards = expected_rewards(rows).tolist()
+    rewards = expected_rewards(rows, fitted_model(rows)).tolist()
     mean = math.fsum(rewards) / len(rows)
     deviation = math.sqrt(math.fsum((r - mean) ** 2 for r in rewards) / len(rows))
     columns: dict[str, list] = {
@@ -181,7 +183,9 @@ def test_centred_rewards_have_mean_0_and_deviation_1():
     assert centred.dtype == np.float32
     assert np.mean(centred, dtype=float) == pytest.approx(0, abs=1e-6)
     assert np.std(centred, dtype=float) == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(centred, stats.zscore(expected_rewards(rows)), atol=1e-5)
+    np.testing.assert_allclose(
+        centred, stats.zscore(expected_rewards(rows, fitted_model(rows))), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("episodes", [2, 20])
@@ -222,7 +226,7 @@ def test_no_rows_are_refused():
 
 
 def test_moments_are_those_of_all_features(small):
-    rows, moments = small.read(), FeatureMoments.of(small)
+    rows, moments = small.read(), FeatureMoments.from_dataset(small)
     user, candidates = rows.user.astype(float), rows.candidates.astype(float)
     np.testing.assert_allclose(moments.offset, [user.mean(), 0, candidates.mean()], rtol=1e-9)
     np.testing.assert_allclose(moments.scale, [user.std(), 1, candidates.std()], rtol=1e-6)
@@ -273,25 +277,21 @@ def test_the_order_depends_on_the_seed_alone():
     assert first != second  # every epoch has its own
 
 
-def test_a_whole_batch_keeps_the_order_of_the_rows():
-    source = ColumnIterator(columns_of(10), InputOptions(1, seed=0, whole=True))
-    assert epoch(source, 3) == [list(range(10))]
-
-
 def test_an_iterable_can_be_passed_over_again():
     epochs = ColumnIterator(columns_of(8), InputOptions(1, seed=0)).iter_torch_batches(batch_size=4)
     assert len(list(epochs)) == len(list(epochs)) == 2
 
 
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("shards", [1, 4])
 def test_shards_share_the_rows_among_them(small, shards):
     config = SimpleNamespace(
-        input_=[small.path], input_read_method_kwargs={"window": WINDOW, "seed": 0, "whole": True}
+        input_=[small.path], input_read_method_kwargs={"window": WINDOW, "seed": 0}
     )
     data = ColumnarOfflineData(config)
     iterators = data.sample(0, return_iterator=True, num_shards=shards)
     assert len(iterators) == shards
-    passes = [i.iter_torch_batches(batch_size=0) for i in iterators]
+    share = small.rows // shards
+    passes = [i.iter_torch_batches(batch_size=share) for i in iterators]
     drawn = torch.cat([next(iter(batches))["default_policy/obs"] for batches in passes])
     assert len(drawn) == small.rows
     expected = train_columns(small.read(), small.spec, WINDOW)["obs"]

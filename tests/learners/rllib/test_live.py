@@ -16,7 +16,7 @@ from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.policies import ScoringPolicy
 
 with quiet_rllib():
-    from slateflow.learners.rllib.live_world import OnlineWorld, survey
+    from slateflow.learners.rllib.live_world import LiveWorld, survey
 
 ONE_STEP = preset("modified-lts-10-1", num_candidates=4, time_budget=1)
 """Nothing comes after the first step, so the sweetest candidate is the best."""
@@ -31,9 +31,9 @@ def short(name: str, **settings):
     return learner_config("ppo", **{**SHORT, "steps": 20, "live_steps": 50 + 640 * 4, **settings})
 
 
-def world(spec, num_envs: int = 6, **changes) -> OnlineWorld:
+def world(spec, num_envs: int = 6, **changes) -> LiveWorld:
     config = {"window": 3, "reward_mean": 2.0, "reward_scale": 4.0, "seed": 1}
-    return OnlineWorld({"spec": spec, "num_envs": num_envs, **config, **changes})
+    return LiveWorld({"spec": spec, "num_envs": num_envs, **config, **changes})
 
 
 def test_the_world_is_the_batched_one_with_flat_features_and_centred_rewards():
@@ -93,13 +93,13 @@ def test_every_live_step_is_counted_and_the_process_left_as_it_was(name, monkeyp
     import ray
 
     taken = []
-    step = OnlineWorld.step
+    step = LiveWorld.step
 
     def counted(self, actions):
         taken.append(int((~self.world._over).sum()))  # a reset is no step
         return step(self, actions)
 
-    monkeypatch.setattr(OnlineWorld, "step", counted)
+    monkeypatch.setattr(LiveWorld, "step", counted)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     calls: list[int] = []
     _, report = train_live(ONE_STEP, short(name), 3, lambda done, total: calls.append(done))
@@ -126,7 +126,7 @@ def test_the_same_seed_gives_the_same_weights(name):
 
 @pytest.mark.parametrize("environment", ["interest-exploration", "interest-evolution"])
 def test_worlds_whose_users_choose_are_refused(environment):
-    with pytest.raises(InputError, match="expected a world of long-term satisfaction"):
+    with pytest.raises(InputError, match="expected a world whose users click the first"):
         train_live(preset(environment), learner_config("ppo"))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from slateflow.evaluation.off_policy.fitted_q_evaluation import held_out_value
 from slateflow.learners import learner_config, train
 from slateflow.learners.rllib.quiet import quiet_rllib
+from tests.evaluation.held_out import held_out_value
 
 with quiet_rllib():
     from slateflow.learners.rllib.training import algorithm_config

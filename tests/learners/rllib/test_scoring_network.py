@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from slateflow.environments import preset
+from slateflow.learners.features import flat_observation_space, steps_left
 from slateflow.learners.rllib.quiet import quiet_rllib
 
 with quiet_rllib():
-    from slateflow.learners.rllib.fitted_q import PolynomialModule, export_polynomial, monomials
-    from slateflow.learners.rllib.input import flat_observation_space, steps_left
     from slateflow.learners.rllib.scoring_network import ScoringModule, export_network
 
 WINDOW = 5
@@ -71,20 +70,6 @@ def test_a_network_scores_alike_in_numpy(spec, width, layers):
     assert np.ptp(scored(module, flat)) > 0.1
 
 
-@pytest.mark.parametrize("degree", [1, 3])
-def test_a_polynomial_scores_alike_in_numpy(spec, degree):
-    module = build(PolynomialModule, spec, degree=degree, window=WINDOW)
-    rng = np.random.default_rng(2)
-    module.head[:] = torch.from_numpy(rng.normal(size=tuple(module.head.shape)))
-    module.stage.fill_(WINDOW)
-    request, flat = observations(spec)
-    scorer = export_polynomial(module, spec)
-    np.testing.assert_allclose(scorer.scores(*request), scored(module, flat), rtol=1e-5, atol=1e-5)
-    # Each number of steps left up to the window has weights of its own.
-    assert len(scorer.head) == WINDOW
-    assert len({tuple(row) for row in scorer.head.tolist()}) == WINDOW
-
-
 def test_one_candidate_is_scored_as_among_all(spec):
     module = build(ScoringModule, spec, width=8, layers=2, values_states=True)
     _, flat = observations(spec)
@@ -105,12 +90,3 @@ def test_the_value_does_not_look_at_the_candidates(spec):
         one, same = module.compute_values({"obs": flat}), module.compute_values({"obs": other})
     torch.testing.assert_close(one, same)
     assert one.shape == (40,)
-
-
-def test_monomials_by_hand():
-    """Degree 2 of one user feature u and one candidate feature c; the middle one is the time."""
-    assert {tuple(row) for row in monomials(1, 1, 2).tolist()} == {
-        (0, 0, 0), (1, 0, 0), (2, 0, 0), (0, 0, 1), (0, 0, 2), (1, 0, 1),
-    }  # fmt: skip
-    assert len(monomials(1, 1, 3)) == 10
-    assert len(monomials(2, 3, 3)) == 56  # 8 over 3

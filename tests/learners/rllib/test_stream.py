@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,8 @@ from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.trajectories.held_out import held_out
 
 with quiet_rllib():
-    from slateflow.learners.rllib import stream as rllib_stream
     from slateflow.learners.rllib.input import InputOptions, read_columns
-    from slateflow.learners.rllib.stream import StreamIterator, available_memory, too_large
+    from slateflow.learners.rllib.stream import StreamIterator, exceeds_memory
 
 ray_leaves_sockets = pytest.mark.filterwarnings("ignore")
 
@@ -149,7 +149,7 @@ def test_a_stream_takes_little_memory(tmp_path):
 @pytest.mark.usefixtures("ray")
 def test_the_same_learner_trains_from_the_stream(dataset):
     settings = {"updates": 100, "batch_size": 256, "width": 8}
-    streamed = learner_config("bc", memory_rows=1000, **settings)
+    streamed = learner_config("bc", max_rows_in_ram=1000, **settings)
     scorer, report = train(dataset, streamed, seed=3)
     again, _ = train(dataset, streamed, seed=3)
     np.testing.assert_array_equal(again.head, scorer.head)
@@ -159,14 +159,12 @@ def test_the_same_learner_trains_from_the_stream(dataset):
     assert curves[0] == pytest.approx(curves[1], rel=0.1)
 
 
-def test_what_takes_more_than_half_of_the_free_memory_streams(dataset, monkeypatch, tmp_path):
+def test_what_takes_more_than_half_of_the_free_memory_streams(dataset, monkeypatch):
     rows = dataset.rows
-    assert not too_large(dataset, rows)
-    assert too_large(dataset, rows - 1)
+    assert not exceeds_memory(dataset, rows)
+    assert exceeds_memory(dataset, rows - 1)
     observation = 4 * (1 + 1 + 3)  # bytes: user, steps left, candidates
     for free, streamed in ((8 * rows * observation + 8, False), (8 * rows * observation - 8, True)):
-        monkeypatch.setattr(rllib_stream, "available_memory", lambda free=free: free)
-        assert too_large(dataset, 0) == streamed
-    (tmp_path / "meminfo").write_text("MemTotal:  9 kB\nMemAvailable:    3 kB\n")
-    assert available_memory(tmp_path / "meminfo") == 3072
-    assert available_memory(tmp_path / "none") == np.inf
+        found = SimpleNamespace(available=free)
+        monkeypatch.setattr("psutil.virtual_memory", lambda found=found: found)
+        assert exceeds_memory(dataset, 0) == streamed

@@ -46,7 +46,7 @@ def expected(dataset: Dataset) -> list[dict]:
         if rows.step[row] == 0:
             episodes.append({name: [] for name in ("obs", "slates", "rewards", "logp", "clicked")})
         left = (spec.horizon - int(rows.step[row])) / spec.horizon
-        vector = [*rows.user[row], left, *rows.candidates[row].reshape(-1)]
+        vector = [*rows.user[row], left, *rows.candidate_features(np.array([row])).reshape(-1)]
         episodes[-1]["obs"].append(np.array(vector, dtype=np.float32))
         episodes[-1]["slates"].append(rows.slate[row])
         episodes[-1]["rewards"].append(rows.reward[row])
@@ -196,7 +196,7 @@ def check_batches(dataset: Dataset, batches, columns: list[str]) -> None:
     (flat,) = flat_rows(dataset)
     logged = {
         "obs": flat.observations,
-        "new_obs": flat.following,
+        "new_obs": flat.next_observations,
         "actions": slate_numbers(flat.rows.slate, dataset.spec.num_candidates),
         "rewards": flat.rows.reward,
         "terminateds": flat.rows.terminated,

@@ -14,7 +14,7 @@ import pytest
 
 from slateflow.environments.slates import index_of
 from slateflow.errors import InputError
-from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
+from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.trajectories.exchange.importing import import_logs
 
 WORLD = "modified-lts-10-1"
@@ -174,7 +174,7 @@ def test_what_breaks_the_contract_is_refused_where_it_is(frame, tmp_path, change
     with pytest.raises(InputError, match=f"^{source}: (.*{message})") as refused:
         import_logs(source, "bad", Folder(str(tmp_path / "data")), WORLD)
     assert "\n" not in str(refused.value)
-    assert not (tmp_path / "data" / "bad" / MANIFEST).exists()
+    assert not (tmp_path / "data" / "bad").exists()
 
 
 def test_more_steps_than_the_world_has_are_refused(frame, tmp_path):
@@ -190,6 +190,7 @@ def test_an_episode_in_two_files_is_refused(frame, tmp_path):
         written(frame, tmp_path / "logs" / f"{name}.parquet")
     with pytest.raises(InputError, match=r"b\.parquet: episode 3, step 0: episode: expected a num"):
         import_logs(tmp_path / "logs", "twice", Folder(str(tmp_path)), WORLD)
+    assert not (tmp_path / "twice").exists()  # the part of the first file was written before
 
 
 @pytest.mark.parametrize("kept", [0, 10, -5])
@@ -207,7 +208,7 @@ def test_sources_and_names_that_will_not_do(frame, logged, tmp_path):
         ((tmp_path / "none", "x"), "none: expected a file or folder of logs, found none"),
         ((source, "a/b"), "name: expected letters"),
         ((source, ".x"), "name: expected letters"),
-        ((source, "x"), "expected --environment, because the file does not say"),
+        ((source, "x"), "expected --environment, because the file does not name"),
         ((source, "x", data, "mars"), "unknown environment 'mars'"),
         ((Path(logged.path), "x", data, WORLD), f"expected logs of {WORLD}, got some of modified"),
     ]:
@@ -271,11 +272,11 @@ def test_rllibs_json_gives_the_rows_back(logged, tmp_path, layout, slates):
         half = lines if number == 0 else []
         write_lines(tmp_path / "json" / f"output-{number}.json", half)
     spec = logged.spec
-    import slateflow.environments.presets as presets
+    from slateflow.environments import worlds
 
-    small = {**presets.presets(), "modified-lts-20-2": spec}
+    small = {**worlds.presets(), "modified-lts-20-2": spec}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(presets, "presets()", small)
+        patch.setattr(worlds, "presets", lambda: small)
         dataset = import_logs(tmp_path / "json", "old", Folder(str(tmp_path)), "modified-lts-20-2")
     read, expected = dataset.verify().read(), logged.read()
     for name, values in expected.columns().items():
@@ -298,7 +299,18 @@ def test_rllibs_json_gives_the_rows_back(logged, tmp_path, layout, slates):
             lambda line: line.update(actions=[99] * 7),
             "actions: expected numbers of slates from 0 to 9, got 99 to 99",
         ),
-        (lambda line: line.update(rewards=[1.0]), "expected a SampleBatch, got cannot reshape"),
+        (
+            lambda line: line.update(rewards=[1.0]),
+            r"rewards: expected numbers of shape \(7,\), got \[1.0\]",
+        ),
+        (
+            lambda line: line.update(obs=[[0.5] * 11, [0.5] * 10] + [[0.5] * 11] * 5),
+            r"obs: expected lists of numbers of one length, got \[\[0.5",
+        ),
+        (
+            lambda line: line.update(t=[0, [1], 2, 3, 4, 5, 6]),
+            r"t: expected numbers of shape \(7,\), got \[0, \[1\], 2",
+        ),
         (lambda line: line.update(obs=[[1, 2]] * 7), "obs: expected 7 vectors of 11 or 12 numbers"),
         (lambda line: line.update(rewards=[NAN] * 7), "reward: expected finite numbers, got nan"),
         (lambda line: line.update(action_logp=[1] * 7), r"propensity: expected a prob.* got 2\.71"),

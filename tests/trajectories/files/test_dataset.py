@@ -48,7 +48,7 @@ def test_all_rows_are_the_rows_of_the_files(small):
 
 def test_the_digest_covers_the_world_and_the_parts_in_their_order(small):
     document = {
-        "schema_version": 1,
+        "schema_version": 2,
         "environment": small.spec.to_dict(),
         "parts": [[part.policy, part.sha256] for part in small.parts],
     }
@@ -126,9 +126,11 @@ def test_a_part_with_other_columns_is_named(copied, change):
         Dataset.open(str(copied)).read()
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_a_foreign_schema_version_is_refused(copied, version):
-    with pytest.raises(InputError, match=f"expected schema version 1, got {version}; read it with"):
+    with pytest.raises(
+        InputError, match=f"expected schema version 2, got {version}; delete .*again"
+    ):
         edit(copied, schema_version=version)
 
 
@@ -164,7 +166,7 @@ def test_a_manifest_that_is_none_of_ours_is_refused(copied, changes):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"x"', "{}", '{"schema_version": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"x"', "{}", '{"schema_version": 2}'])
 def test_what_is_no_manifest_is_refused(copied, text):
     (copied / MANIFEST).write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"_manifest\.json: expected a manifest, got"):

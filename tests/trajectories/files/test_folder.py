@@ -69,3 +69,30 @@ def test_a_folder_below_a_file_holds_nothing_and_takes_nothing(tmp_path):
 def test_foreign_urls_are_refused(url):
     with pytest.raises(InputError, match=f"data folder {url}: expected a path or a URL"):
         Folder(url).exists("a")
+
+
+def test_a_claim_leaves_no_empty_folder(tmp_path):
+    folder = Folder(str(tmp_path / "made"))
+    with folder.claimed(b"one"):
+        assert (tmp_path / "made").is_dir()
+        with folder.claimed(b"one"):
+            pass
+        assert (tmp_path / "made").is_dir()  # it is still claimed
+        with (
+            pytest.raises(InputError, match="expected to be the only recipe of this name"),
+            folder.claimed(b"other"),
+        ):
+            pass
+    assert list(tmp_path.iterdir()) == []
+    with folder.claimed(b"other"):
+        folder.write("a", b"abc")
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["a"]
+
+
+def test_removed_files_take_empty_folders_along(tmp_path):
+    folder = Folder(str(tmp_path))
+    for name in ("a", "sub/b", "sub/c", "other/d"):
+        folder.write(name, b"abc")
+    folder.remove(["a", "sub/b", "other/d", "none/there"])
+    assert folder.files() == ["sub/c"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sub"]

@@ -16,6 +16,7 @@ from tests.object_store import object_store
 generation = import_module(
     "slateflow.trajectories.generation.generate"
 )  # a function has its name, too
+simulation = import_module("slateflow.trajectories.generation.simulate")
 
 LOGS = Recipe(
     "logs", "modified-lts-10-1", 2100, 5, {"random": 0.5, "greedy": 0.5}, {"time_budget": 4}
@@ -72,20 +73,20 @@ def test_an_interrupted_generation_shows_no_dataset_and_its_parts_are_used(
         if done == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(generation, "MAX_BLOCKS_AT_ONCE", 1)
+    monkeypatch.setattr(simulation, "MAX_PARTS_AT_ONCE", 1)
     with pytest.raises(KeyboardInterrupt):
         generate(LOGS, data, progress=interrupt)
     assert len((data / LOGS.name).files()) == 3
     with pytest.raises(InputError, match=r"s3://.*expected a dataset with _manifest\.json"):
         Dataset.open((data / LOGS.name).url)
     written = []
-    encode = generation.encode_part
+    write = generation.write_part
 
-    def counted(rows, spec, key):
+    def counted(folder, path, rows, spec, key):
         written.append(key)
-        return encode(rows, spec, key)
+        return write(folder, path, rows, spec, key)
 
-    monkeypatch.setattr(generation, "encode_part", counted)
+    monkeypatch.setattr(generation, "write_part", counted)
     dataset = generate(LOGS, data, progress=lambda *_: seen.append(False))
     assert dataset.digest == local.digest
     assert len(written) == len(dataset.parts) - 3

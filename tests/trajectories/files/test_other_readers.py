@@ -119,5 +119,11 @@ def test_arrow_sees_the_types_of_the_contract(dataset):
     schema = pads.dataset(dataset.path, format="parquet", partitioning="hive").schema
     spec = dataset.spec
     assert schema.field("slate").type.list_size == spec.slate_size
-    assert schema.field("candidates").type.list_size == spec.num_candidates * spec.document_size
+    if spec.items:
+        assert schema.field("items").type.list_size == spec.num_candidates
+        assert schema.field("items").type.value_type == pa.int32()
+        assert "candidates" not in schema.names
+    else:
+        size = spec.num_candidates * spec.document_size
+        assert schema.field("candidates").type.list_size == size
     assert schema.field("propensity").type == pa.float64()

@@ -48,7 +48,9 @@ def test_the_manifest_is_written_last(small):
 
 def test_the_manifest_says_how_the_dataset_was_made(small, recipe):
     document = json.loads(Path(small.path, MANIFEST).read_text(encoding="utf-8"))
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
+    assert document["held_out"] == {"every": 5}
+    assert "items" not in document
     assert document["recipe"] == recipe.to_dict()
     assert document["environment"] == recipe.spec.to_dict()
     assert (document["episodes"], document["rows"]) == (1_300, 5_200)

@@ -1,4 +1,4 @@
-"""What was clicked in logged steps, if it can teach anything."""
+"""Whether logs can teach anything: the clicked candidates have to vary."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from slateflow.errors import InputError
 from slateflow.trajectories.schema import Trajectories
 
 
-def clicked_features(rows: Trajectories) -> NDArray[np.float32]:
-    """Features (C, D) of the clicked candidates, one row a click.
+def check_variation(rows: Trajectories) -> None:
+    """Refuse rows that cannot teach anything.
 
     Raises:
         InputError: There are no rows, no clicks, or the same candidate was clicked every time:
@@ -18,18 +18,16 @@ def clicked_features(rows: Trajectories) -> NDArray[np.float32]:
     """
     if not len(rows):
         raise InputError("dataset: expected rows to train from, got none")
-    position = rows.clicked_candidate()
-    clicked = np.flatnonzero(position >= 0)
+    clicked = np.flatnonzero(rows.clicked >= 0)
     if not len(clicked):
         raise InputError("dataset: expected rows with a click, got none")
-    features = rows.candidates[clicked, position[clicked]]
+    features = rows.clicked_features(clicked)
     if (features == features[0]).all():
-        raise InputError(constant(features[0]))
-    return features
+        raise InputError(no_variation_message(features[0]))
 
 
-def constant(features: NDArray[np.floating]) -> str:
-    """What is wrong where all clicked candidates have the same features (D,)."""
+def no_variation_message(features: NDArray[np.floating]) -> str:
+    """The error where all clicked candidates have the same features (D,)."""
     got = ", ".join(f"{value:g}" for value in features)
     return (
         f"candidates: expected clicked candidates that vary, got ({got}) every time; log a random "

@@ -7,15 +7,16 @@ import pytest
 
 from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config
-from slateflow.tuning.search_space import SPACES, OneOf, Range, draw_settings
+from slateflow.learners.search_space import OneOf, Range
+from slateflow.tuning.draws import draw_settings, tunable_learners
 
 
-@pytest.mark.parametrize("learner", SPACES)
+@pytest.mark.parametrize("learner", tunable_learners())
 def test_everything_drawn_is_a_setting_of_the_learner(learner):
     drawn = [draw_settings(learner, number, seed=2) for number in range(40)]
     assert drawn[0] == {}
     for settings in drawn[1:]:
-        assert set(settings) == set(SPACES[learner])
+        assert set(settings) == set(LEARNERS[learner].search_space)
         config = learner_config(learner, **settings).parameters()
         assert {name: config[name] for name in settings} == settings
 
@@ -48,12 +49,12 @@ def test_a_drawn_number_can_be_typed_again():
     assert all(float(f"{value:.3g}") == value for value in draws(Range(1e-9, 1e3, log=True), 200))
 
 
-@pytest.mark.parametrize("learner", sorted(set(LEARNERS) - set(SPACES)))
+@pytest.mark.parametrize("learner", sorted(set(LEARNERS) - set(tunable_learners())))
 def test_what_held_out_logs_cannot_judge_is_refused(learner):
     with pytest.raises(InputError, match=f"held-out logs can judge, got {learner}; they judge"):
         draw_settings(learner, 0, seed=0)
 
 
 def test_an_unknown_learner_is_refused():
-    with pytest.raises(InputError, match="learner 'magic'"):
+    with pytest.raises(InputError, match="unknown learner 'magic'"):
         draw_settings("magic", 0, seed=0)

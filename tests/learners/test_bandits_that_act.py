@@ -10,8 +10,7 @@ import pytest
 
 from slateflow.environments import batched_environment, preset
 from slateflow.errors import InputError
-from slateflow.learners.bandits import LinearStatistics, dataset_statistics
-from slateflow.learners.incremental_bandits import LinTS, LinUCB
+from slateflow.learners.bandits import LinearStatistics, LinTS, LinUCB, dataset_statistics
 from slateflow.policies import RandomPolicy
 from slateflow.trajectories import Folder, Recipe, generate
 
@@ -44,6 +43,12 @@ def history(bandit, steps: int, seed: int = 0):
     return np.array(design), np.array(rewards)
 
 
+def residual_deviation(design, rewards, weights) -> float:
+    """Of the rewards around the regression, with a prior of a single row with residual 1."""
+    squares = sum((reward - x @ weights) ** 2 for x, reward in zip(design, rewards, strict=True))
+    return math.sqrt((squares + 1) / (len(design) + 1))
+
+
 @pytest.mark.parametrize("exploration", [0.0, 0.5, 3.0])
 def test_linucb_is_the_mean_plus_the_bound_of_the_loop(exploration):
     bandit = LinUCB(SPEC, ridge=0.7, exploration=exploration)
@@ -53,13 +58,15 @@ def test_linucb_is_the_mean_plus_the_bound_of_the_loop(exploration):
         precision += np.outer(x, x)
         moment += reward * x
     inverse = np.linalg.inv(precision)
+    noise = residual_deviation(design, rewards, inverse @ moment)
     observation = observed(np.random.default_rng(1), 30)
     slates = bandit.select(observation, np.random.default_rng(0))
     for user in range(30):
         scores = []
         for document in observation["candidates"][user, :, 0]:
             x = np.array([1.0, observation["user"][user, 0], document])
-            scores.append(x @ inverse @ moment + exploration * math.sqrt(x @ inverse @ x))
+            bound = exploration * noise * math.sqrt(x @ inverse @ x)
+            scores.append(x @ inverse @ moment + bound)
         assert slates[user].tolist() == np.argsort(-np.array(scores)).tolist()[:2]
 
 
@@ -68,18 +75,19 @@ def test_lints_draws_weights_from_the_posterior():
     design, rewards = history(bandit, 40)
     precision = design.T @ design + 0.7 * np.eye(3)
     mean = np.linalg.solve(precision, design.T @ rewards)
+    factor = 0.5 * residual_deviation(design, rewards, mean)
     # One candidate a user, whose score is a draw of the weights times its features.
     features = np.tile([1.0, 0.4, 0.9], (60_000, 1, 1))
     drawn = bandit._scores(features, np.random.default_rng(5))[:, 0]
     x = features[0, 0]
-    deviation = 0.5 * math.sqrt(x @ np.linalg.inv(precision) @ x)
+    deviation = factor * math.sqrt(x @ np.linalg.inv(precision) @ x)
     assert drawn.mean() == pytest.approx(x @ mean, abs=4 * deviation / math.sqrt(60_000))
     assert drawn.std() == pytest.approx(deviation, rel=0.02)
     # The same weights for all candidates of a user: scores differ by features times them.
     pair = bandit._scores(np.tile(np.eye(3), (5, 1, 1)), np.random.default_rng(6))
     normal = np.random.default_rng(6).standard_normal((3, 5))
     root = np.linalg.inv(np.linalg.cholesky(precision)).T
-    np.testing.assert_allclose(pair, (mean[:, None] + 0.5 * root @ normal).T, rtol=1e-9)
+    np.testing.assert_allclose(pair, (mean[:, None] + factor * root @ normal).T, rtol=1e-9)
 
 
 def test_what_is_learnt_later_adds_to_what_was_learnt_before(tmp_path):
@@ -126,7 +134,7 @@ def test_the_best_candidate_is_found_where_the_weights_are_known(kind):
         if step == 10:
             size = len(pickle.dumps(bandit.statistics.gram))
     assert np.mean(hits[-200:]) > 0.95
-    np.testing.assert_allclose(bandit._posterior()[0], weights, atol=0.15)
+    np.testing.assert_allclose(bandit.posterior().mean, weights, atol=0.15)
     assert len(pickle.dumps(bandit.statistics.gram)) == size  # whatever it has seen
 
 
@@ -150,7 +158,7 @@ def test_a_bandit_plays_and_learns_in_a_world():
     ("settings", "message"),
     [
         ({"ridge": 0.0}, "ridge: expected more than 0, got 0.0"),
-        ({"exploration": -1.0}, "exploration: expected 0 or more, got -1.0"),
+        ({"exploration": -1.0}, "exploration: expected at least 0, got -1.0"),
         ({"statistics": LinearStatistics.none(5)}, "expected those of 3 features, got 5"),
     ],
 )

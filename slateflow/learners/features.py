@@ -1,0 +1,136 @@
+"""Features and targets of logged steps, for learners of values and for networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.trajectories import Dataset, Trajectories
+from slateflow.user_models.reward_model import RewardScale
+from slateflow.user_models.session_memory import with_session_memory
+
+BLOCK_ROWS = 20_000
+"""Rows whose features are in memory at once."""
+
+
+def flat_observation_space(spec: EnvironmentSpec, memory: int = 0) -> gym.spaces.Box:
+    """(user, memory, steps left / window, candidates row by row) as one vector."""
+    size = spec.user_size + memory + 1 + spec.num_candidates * spec.document_size
+    return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+
+def steps_left(spec: EnvironmentSpec, step: NDArray[np.int32], window: int) -> NDArray[np.float32]:
+    """Steps left, this one included, counted up to `window` and divided by it; (R,) in (0, 1]."""
+    return np.asarray(np.minimum(spec.horizon - step, window) / window, dtype=np.float32)
+
+
+def blocks(rows: int) -> Iterable[slice]:
+    """Slices of at most `BLOCK_ROWS` rows."""
+    return (slice(start, start + BLOCK_ROWS) for start in range(0, rows, BLOCK_ROWS))
+
+
+def centred_rewards(rows: Trajectories, scale: RewardScale | None = None) -> NDArray[np.float32]:
+    """Expected rewards less their mean, over their standard deviation; (R,).
+
+    Rewards of this kind are large and nearly constant (some 9.7 a step), and a network would
+    spend itself on the constant. Taking it out changes no preference between policies as long
+    as all episodes have the same number of steps. Nor does taking out the noise.
+
+    Raises:
+        InputError: Episodes differ in length, or a reward is not a finite number.
+    """
+    if not np.isfinite(rows.reward).all():
+        raise InputError("reward: expected finite numbers, got NaN or infinity")
+    lengths = rows.lengths
+    if len(lengths) and (lengths != lengths[0]).any():
+        raise InputError(
+            f"episodes: expected all of one length, got {lengths.min()} to {lengths.max()} steps; "
+            "linucb and lints take such logs, and slateq where users choose"
+        )
+    return (scale or RewardScale.from_rows(rows)).scaled(rows)
+
+
+def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:
+    """Whether a row is the last of its episode; (R,).
+
+    Raises:
+        InputError: The flags differ from the episodes of the rows. Values would then flow from one
+            user to the next.
+    """
+    ends = rows.terminated | rows.truncated
+    wrong = np.flatnonzero(ends != rows.last)
+    if len(wrong):
+        raise InputError(
+            "terminated, truncated: expected one of them at the last step of an episode and at "
+            f"no other, got something else in episode {rows.episode[wrong[0]]}, "
+            f"step {rows.step[wrong[0]]}"
+        )
+    return ends
+
+
+def window_returns(
+    rows: Trajectories, rewards: NDArray[np.float32], window: int
+) -> NDArray[np.float32]:
+    """Sum of the rewards of this and the next steps, `window` in all, within the episode; (R,)."""
+    index = np.arange(len(rows))
+    last = np.flatnonzero(episode_ends(rows))
+    end = last[np.searchsorted(last, index)] + 1  # one past the row's episode
+    total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
+    ahead = total[np.minimum(index + window, end)]
+    return np.asarray(ahead - total[index], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class FeatureMoments:
+    """Mean and standard deviation of the features (user, steps left, candidate), F of each.
+
+    Networks see features that are standardised by them: satisfaction, for one, varies by a few
+    hundredths only. The steps left keep their scale.
+    """
+
+    offset: NDArray[np.float64]  # (F,)
+    scale: NDArray[np.float64]  # (F,)
+
+    @classmethod
+    def from_dataset(cls, dataset: Dataset, decays: tuple[float, ...] = ()) -> FeatureMoments:
+        """Pass once over the Parquet."""
+        parts = (with_session_memory(part, decays) for part in dataset.iter_parts())
+        return cls.from_blocks(
+            (rows.user[block], rows.candidate_features(block))
+            for rows in parts
+            for block in blocks(len(rows))
+        )
+
+    @classmethod
+    def from_blocks(
+        cls, blocks: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]]
+    ) -> FeatureMoments:
+        """Sum up users (R, U) and their candidates (R, N, D), a block in memory at a time."""
+        count, user_size, total, squares = 0, 0, np.zeros(1), np.zeros(1)
+        for users, documents in blocks:
+            # Averages over a row's candidates, so that users and candidates weigh the same.
+            candidates = documents.astype(np.float64)
+            user = users.astype(np.float64)
+            for name, values in (("user", user), ("candidates", candidates)):
+                if not np.isfinite(values).all():
+                    raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
+            first = np.concatenate([user, candidates.mean(axis=1)], axis=1)
+            second = np.concatenate([user**2, (candidates**2).mean(axis=1)], axis=1)
+            count, user_size, total, squares = (
+                count + len(user),
+                user.shape[1],
+                total + first.sum(axis=0),
+                squares + second.sum(axis=0),
+            )
+        if not count:
+            raise InputError("dataset: expected rows to train from, got none")
+        mean = total / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+        deviation[deviation < 1e-9] = 1.0  # a constant feature
+        return cls(np.insert(mean, user_size, 0.0), np.insert(deviation, user_size, 1.0))

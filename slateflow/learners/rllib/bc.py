@@ -1,0 +1,38 @@
+"""Behaviour cloning, RLlib's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from slateflow.learners.config import Count, NonNegative
+from slateflow.learners.rllib.network_config import NETWORK_SPACE, NetworkConfig
+from slateflow.learners.search_space import OneOf, Space
+from slateflow.validation import validated
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+
+@validated
+class BCConfig(NetworkConfig):
+    """Behaviour cloning: what the logs did is right.
+
+    Where most rows are of a random policy, what is left to imitate is a slight preference, so the
+    gradients need little noise.
+    """
+
+    learner: ClassVar[str] = "bc"
+    search_space: ClassVar[Space] = {**NETWORK_SPACE, "updates": OneOf((400, 800, 1600))}
+
+    batch_size: Count = 2048
+    """Rows in a minibatch."""
+    updates: Count = 800
+    """Minibatch updates in all, rounded up to fifties."""
+    learning_rate: NonNegative = 1e-2
+    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
+
+    def algorithm(self, training: dict[str, Any]) -> AlgorithmConfig:
+        """RLlib's BC."""
+        from ray.rllib.algorithms.bc import BCConfig as RLlibBCConfig
+
+        return RLlibBCConfig().training(**training)

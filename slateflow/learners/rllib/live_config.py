@@ -1,0 +1,90 @@
+"""The settings that learners with live users share. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from slateflow.learners.config import (
+    Count,
+    CountOrZero,
+    LearnerConfig,
+    NonNegative,
+    Progress,
+    Trained,
+)
+from slateflow.validation import validated
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from slateflow.environments import EnvironmentSpec
+
+
+@validated
+class LiveConfig(LearnerConfig, ABC):
+    """Settings of a learner that interacts with users instead of reading logs.
+
+    Attributes:
+        values_states: Whether a second network values the state.
+        acts_by_target: Whether the slow copy of the network is what acts.
+    """
+
+    live: ClassVar[bool] = True
+    on_rllib: ClassVar[bool] = True
+    values_states: ClassVar[bool] = False
+    acts_by_target: ClassVar[bool] = False
+
+    live_steps: Count = 300_000
+    """Steps with live users, at most, those of the survey before the learning included."""
+    users: Count = 64
+    """Users in lockstep."""
+    steps: Count = 64
+    """Steps that each of them takes between two updates of the network."""
+    survey_episodes: Count = 64
+    """Random episodes before the learning, for the mean reward and the scale of the features."""
+    window: Count = 12
+    """Steps-left is counted exactly only within this many steps of the end."""
+    width: Count = 64
+    """Units in a hidden layer."""
+    layers: Count = 2
+    """Hidden layers."""
+    batch_size: Count = 512
+    """Steps in a minibatch."""
+    learning_rate: NonNegative = 3e-3
+    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
+    max_grad_norm: NonNegative = 10.0
+    """Gradients are clipped to this norm."""
+    num_learners: CountOrZero = 0
+    """Processes of Ray that learn, each a share of every minibatch; 0 learns in this process."""
+    num_env_runners: CountOrZero = 0
+    """Processes of Ray that sample, each a share of the users; 0 samples in this process."""
+
+    @property
+    def round_steps(self) -> int:
+        """Steps of all users between two points of a training curve."""
+        return self.users * self.steps
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The arguments of RLlib's `training` that all share."""
+        return {
+            "gamma": 1.0,
+            "lr": [[0, self.learning_rate], [self.live_steps, self.learning_rate / 100]],
+            "grad_clip": self.max_grad_norm,
+            "grad_clip_by": "global_norm",
+        }
+
+    @abstractmethod
+    def algorithm(self, sizes: dict[str, Any]) -> AlgorithmConfig:
+        """RLlib's configuration; `sizes` are those of the network, its `model_config`."""
+
+    def seed_algorithm(self, algorithm: Algorithm, seed: int) -> None:
+        """Seed what RLlib does not seed itself."""
+
+    def train_live(self, spec: EnvironmentSpec, seed: int, progress: Progress) -> Trained:
+        """Train on RLlib, in the batched simulator."""
+        from slateflow.learners.rllib.live import train_with_users
+
+        return train_with_users(spec, self, seed, progress)

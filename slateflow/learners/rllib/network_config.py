@@ -1,0 +1,97 @@
+"""The settings that the offline learners with networks share. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from slateflow.learners.config import (
+    Count,
+    CountOrZero,
+    LearnerConfig,
+    NonNegative,
+    Progress,
+    Trained,
+)
+from slateflow.learners.search_space import OneOf, Range, Space
+from slateflow.validation import validated
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from slateflow.learners.rllib.scoring_network import ScoringModule
+    from slateflow.trajectories import Dataset
+
+UPDATES_PER_ITERATION = 50
+"""Minibatches between two points of a training curve."""
+
+NETWORK_SPACE: Space = {
+    "learning_rate": Range(5e-4, 1e-2, log=True),
+    "width": OneOf((16, 32, 64)),
+    "window": Range(6, 20, whole=True),
+}
+
+
+@validated
+class NetworkConfig(LearnerConfig, ABC):
+    """Settings that the neural learners share.
+
+    Attributes:
+        values_states: Whether a second network values the state.
+        acts_by_target: Whether the slow copy of the network is what acts. It is an average over
+            the last updates.
+    """
+
+    on_rllib: ClassVar[bool] = True
+    values_states: ClassVar[bool] = False
+    acts_by_target: ClassVar[bool] = False
+
+    window: Count = 12
+    """Steps-left is counted exactly only within this many steps of the end."""
+    width: Count = 32
+    """Units in a hidden layer."""
+    layers: Count = 2
+    """Hidden layers."""
+    batch_size: Count = 512
+    """Rows in a minibatch."""
+    updates: Count = 600
+    """Minibatch updates in all, rounded up to fifties."""
+    learning_rate: NonNegative = 3e-3
+    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
+    max_grad_norm: NonNegative = 10.0
+    """Gradients are clipped to this norm."""
+    num_learners: CountOrZero = 0
+    """Processes of Ray that learn, each a share of every minibatch; 0 learns in this process, and
+    only that gives the same weights for the same seed."""
+    max_rows_in_ram: CountOrZero = 0
+    """Most rows that are held in memory; more stream through Ray Data. 0 holds what takes at most
+    half of the free memory."""
+
+    @property
+    def iterations(self) -> int:
+        """Points of a training curve."""
+        return -(-self.updates // UPDATES_PER_ITERATION)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether the held-out episodes are left out of the training."""
+        return False
+
+    @abstractmethod
+    def algorithm(self, training: dict[str, Any]) -> AlgorithmConfig:
+        """RLlib's configuration with these arguments of `training`."""
+
+    def module(self) -> type[ScoringModule]:
+        """The class of the network."""
+        from slateflow.learners.rllib.scoring_network import ScoringModule
+
+        return ScoringModule
+
+    def train(
+        self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
+    ) -> Trained:
+        """Train on RLlib."""
+        from slateflow.learners.rllib.training import train_on_rllib
+
+        return train_on_rllib(dataset, self, seed, progress, checkpoints)

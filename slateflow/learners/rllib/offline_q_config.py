@@ -1,0 +1,28 @@
+"""The settings that the learners of Q-functions share. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from slateflow.learners.config import Share
+from slateflow.learners.rllib.network_config import NetworkConfig
+from slateflow.validation import validated
+
+if TYPE_CHECKING:
+    from slateflow.learners.rllib.scoring_network import ScoringModule
+
+
+@validated
+class OfflineQConfig(NetworkConfig):
+    """Settings of a learner whose file defines a loss; the slow copy of its network acts."""
+
+    acts_by_target: ClassVar[bool] = True
+
+    target_rate: Share = 0.01
+    """Share of the network that the target network takes over at each update (Polyak)."""
+
+    def module(self) -> type[ScoringModule]:
+        """The network as a Q-function."""
+        from slateflow.learners.rllib.offline_q import OfflineQModule
+
+        return OfflineQModule

@@ -1,0 +1,116 @@
+"""The catalogue: features of the items that rows name by their number."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec, world_of
+from slateflow.errors import InputError
+
+CATALOGUE = "_items.arrow"
+"""Name of its file in a dataset: Arrow IPC, not Parquet, so that globs of readers pass it by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The items that candidates come from; an item's number is its place, from 0.
+
+    Example:
+        >>> colours = Catalogue(np.eye(3, dtype=np.float32))
+        >>> colours.features[[2, 0]].tolist()
+        [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+        >>> colours.find(np.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.0]])).tolist()
+        [1, -1]
+    """
+
+    features: NDArray[np.float32]  # (M, D)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @classmethod
+    def of_world(cls, spec: EnvironmentSpec) -> Catalogue | None:
+        """The catalogue of a world; None where candidates are fresh at every step.
+
+        Raises:
+            InputError: The world's record has features for another number of items.
+        """
+        if not spec.items:
+            return None
+        features = world_of(spec).item_features(spec)
+        count = 0 if features is None else len(features)
+        if features is None or count != spec.items:
+            raise InputError(
+                f"{spec.name}: expected features of {spec.items} items, got {count}; give the "
+                "record of the world a catalogue"
+            )
+        return cls(features)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the number of items and the little-endian bytes of their features."""
+        digest = hashlib.sha256(str(self.features.shape).encode())
+        digest.update(np.ascontiguousarray(self.features, "<f4").tobytes())
+        return digest.hexdigest()
+
+    def find(self, features: NDArray[Any]) -> NDArray[np.int32]:
+        """Numbers (...) of the items with exactly these features (..., D); −1 for no such item."""
+        known, wanted = _keys(self.features), _keys(features)
+        order = np.argsort(known, kind="stable")
+        place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
+        items = order[place]
+        found = np.where(known[items] == wanted, items, -1).astype(np.int32)
+        return found.reshape(features.shape[:-1])
+
+    def to_bytes(self) -> bytes:
+        """The Arrow IPC file: `id` int32 and `features`, a float32 list of fixed size."""
+        vectors = pa.list_(pa.field("item", pa.float32(), nullable=False), self.features.shape[1])
+        schema = pa.schema(
+            [
+                pa.field("id", pa.int32(), nullable=False),
+                pa.field("features", vectors, nullable=False),
+            ]
+        )
+        numbers = pa.array(np.arange(len(self), dtype=np.int32))
+        flat = pa.array(np.ascontiguousarray(self.features).reshape(-1))
+        lists = pa.FixedSizeListArray.from_arrays(flat, type=vectors)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(pa.Table.from_arrays([numbers, lists], schema=schema))
+        return bytes(sink.getvalue().to_pybytes())
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Catalogue:
+        """The inverse of `to_bytes`.
+
+        Raises:
+            InputError: The bytes are no catalogue; the message begins with `where`.
+        """
+        try:
+            table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
+            table.validate(full=True)
+            numbers = table["id"].to_numpy()
+            features = np.array(table["features"].to_pylist(), np.float32)
+        except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{where}: expected a catalogue of items, got {reason}") from error
+        if not len(numbers) or features.ndim != 2 or (numbers != np.arange(len(numbers))).any():
+            raise InputError(
+                f"{where}: expected items numbered from 0 with features of one length, "
+                f"got {len(numbers)} items"
+            )
+        return cls(features)
+
+
+def _keys(features: NDArray[Any]) -> NDArray[np.void]:
+    """Vectors (..., D) as one value each; both zeros are the same."""
+    vectors = np.ascontiguousarray(features, np.float32).reshape(-1, features.shape[-1])
+    vectors = vectors + np.float32(0)
+    return vectors.view(np.dtype((np.void, vectors.shape[1] * 4)))[:, 0]

@@ -1,0 +1,65 @@
+"""The plan of a dataset: its parts, and the episodes and random streams of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from slateflow.policies import Behaviour
+from slateflow.trajectories.files.part_files import PartFile
+from slateflow.trajectories.generation.recipe import Recipe
+
+BLOCK_EPISODES = 500
+"""Episodes in a part. Fixed, because the random streams belong to the part."""
+
+
+@dataclass(frozen=True)
+class PlannedPart:
+    """A part that is to be made."""
+
+    policy: str
+    behaviour: str | Behaviour
+    path: str
+    seed_block: int
+    first_episode: int
+    episodes: int
+
+    def key(self, seed: int) -> dict[str, Any]:
+        """How the part is made; a file with another key in its metadata is another part."""
+        key = {
+            "policy": self.policy,
+            "seed": seed,
+            "seed_block": self.seed_block,
+            "first_episode": self.first_episode,
+            "episodes": self.episodes,
+        }
+        if isinstance(self.behaviour, Behaviour):
+            key["behaviour"] = self.behaviour.to_dict()
+        return key
+
+    def manifest_entry(self, rows: int, sha256: str) -> PartFile:
+        """The manifest's entry of the part, once it has been made."""
+        return PartFile(self.path, self.policy, self.seed_block, self.episodes, rows, sha256)
+
+
+def plan(recipe: Recipe) -> list[PlannedPart]:
+    """The parts of a dataset, in the order of its rows."""
+    sizes = [
+        (policy, number, min(BLOCK_EPISODES, count - number * BLOCK_EPISODES))
+        for policy, count in recipe.policy_episodes().items()
+        for number in range(-(-count // BLOCK_EPISODES))
+    ]
+    behaviours = recipe.behaviours
+    first = accumulate((episodes for _, _, episodes in sizes), initial=0)
+    return [
+        PlannedPart(
+            policy,
+            behaviours[policy],
+            f"policy={policy}/part-{number:05d}.parquet",
+            index,
+            start,
+            episodes,
+        )
+        for index, ((policy, number, episodes), start) in enumerate(zip(sizes, first, strict=False))
+    ]
