@@ -54,17 +54,23 @@ def environments_command(*, as_json: JSON = False) -> None:
 
 
 def learners_command(*, as_json: JSON = False) -> None:
-    """List the learners and the defaults of their settings, which `train --set` changes.
+    """List the learners and their settings, which `train --set` changes.
 
     Example: slateflow learners
     """
-    from slateflow.learners import LEARNERS, learner_config
+    from slateflow.learners import LEARNERS
+    from slateflow.learners.config import settings_of
 
-    defaults = {name: learner_config(name).parameters() for name in LEARNERS}
     if as_json:
-        print_json(defaults)
+        print_json(
+            {
+                name: {setting.name: setting.default for setting in settings_of(config)}
+                for name, config in LEARNERS.items()
+            }
+        )
         return
-    for name, settings in defaults.items():
-        print(name)
-        for key, value in settings.items():
-            print(f"  {key} = {value}")
+    for name, config in LEARNERS.items():
+        print(f"{name}: {(config.__doc__ or '').strip().splitlines()[0]}")
+        for setting in settings_of(config):
+            bounds = f" ({setting.bounds})" if setting.bounds else ""
+            print(f"  {setting.name} = {setting.default}{bounds}: {setting.meaning}")
