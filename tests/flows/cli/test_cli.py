@@ -148,7 +148,7 @@ def test_environments_lists_presets_and_parameters(capsys):
     assert "memory_discount = 0.7" in capsys.readouterr().out
 
 
-def test_learners_lists_the_defaults_of_their_settings(capsys):
+def test_learners_lists_settings_with_defaults_and_bounds(capsys):
     from slateflow.learners import LEARNERS
 
     assert main(["learners", "--json"]) == 0
@@ -156,7 +156,10 @@ def test_learners_lists_the_defaults_of_their_settings(capsys):
     assert list(listed) == list(LEARNERS)
     assert listed["lints"] == {"ridge": 1.0, "exploration": 1.0}
     assert main(["learners"]) == 0
-    assert "lints\n  ridge = 1.0\n  exploration = 1.0\n" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    (lints,) = [number for number, line in enumerate(lines) if line.startswith("lints: ")]
+    assert lines[lints + 1].startswith("  ridge = 1.0 (at least 0): Precision")
+    assert lines[lints + 2].startswith("  exploration = 1.0 (at least 0): ")
 
 
 def test_stages_one_by_one(embedded, tmp_path, capsys):
