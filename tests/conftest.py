@@ -1,8 +1,9 @@
-"""What the tests of every room share."""
+"""Fixtures and settings of the tests in every room."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from absl import logging as absl_logging
@@ -23,6 +24,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("slateflow")
+
+
+INTEGRATION = ("flows", "registry", "crash", "docs", "learners/rllib")
+"""Rooms of the tests that start more than the code under test; single files mark themselves."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of these rooms."""
+    for item in items:
+        room = item.path.relative_to(Path(__file__).parent)
+        if any(room.is_relative_to(name) for name in INTEGRATION):
+            item.add_marker(pytest.mark.integration)
 
 
 @pytest.fixture(scope="session")

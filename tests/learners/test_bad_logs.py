@@ -10,6 +10,8 @@ import pytest
 from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config, train
 
+pytestmark = pytest.mark.integration
+
 OFFLINE = [name for name, config in LEARNERS.items() if not config.live]
 
 

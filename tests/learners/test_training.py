@@ -18,6 +18,8 @@ from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config, train
 from slateflow.policies import AnyScorer
 
+pytestmark = pytest.mark.integration
+
 OFFLINE = [name for name, config in LEARNERS.items() if not config.live]
 NEURAL = ("bc", "marwil", "cql", "iql")
 RLLIB = (*NEURAL, "fitted-q")

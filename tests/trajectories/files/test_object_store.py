@@ -13,6 +13,8 @@ from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 from tests.object_store import object_store
 
+pytestmark = pytest.mark.integration
+
 generation = import_module(
     "slateflow.trajectories.generation.generate"
 )  # a function has its name, too
