@@ -26,15 +26,21 @@ settings.register_profile(
 settings.load_profile("slateflow")
 
 
-INTEGRATION = ("flows", "registry", "crash", "docs", "learners/rllib")
+INTEGRATION = ("flows", "registry", "crash", "learners/rllib")
 """Rooms of the tests that start more than the code under test; single files mark themselves."""
 
 
+LONG = ("slow", "services", "long", "benchmark")
+"""Markers of tests that `-m "not integration"` leaves out, too."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of these rooms."""
+    """Mark the tests of these rooms, and those that take long."""
     for item in items:
         room = item.path.relative_to(Path(__file__).parent)
-        if any(room.is_relative_to(name) for name in INTEGRATION):
+        if any(room.is_relative_to(name) for name in INTEGRATION) or any(
+            item.get_closest_marker(name) for name in LONG
+        ):
             item.add_marker(pytest.mark.integration)
 
 

@@ -64,8 +64,6 @@ class LearnerConfig:
         on_rllib: Whether Ray and torch are imported when it trains.
         search_space: Ranges from which a study draws settings; empty where held-out logs cannot
             evaluate it.
-        revision: Number to raise where the same settings give other weights than before: runs of
-            an earlier revision are not found again.
     """
 
     learner: ClassVar[str]
@@ -73,7 +71,6 @@ class LearnerConfig:
     user_chooses: ClassVar[bool | None] = False
     on_rllib: ClassVar[bool] = False
     search_space: ClassVar[Space] = {}
-    revision: ClassVar[int] = 1
 
     def parameters(self) -> dict[str, Any]:
         """The settings, under the names they have everywhere."""

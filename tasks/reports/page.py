@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from html import escape
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
+from slateflow.charts import Interval, data_uri, intervals
 from tasks.experiment import ModelRef
 from tasks.reports.past_runs import log_report, past_runs_table
 from tasks.reports.report import Report
@@ -94,7 +93,7 @@ def render_markdown(
     lines = [
         f"# {report.experiment.recipe}: {report.summary}",
         "",
-        f"![Mean return by policy]({svg_data_uri(return_chart(report))})",
+        f"![Mean return by policy]({data_uri(return_chart(report))})",
         "",
         *verdict_table(report, links),
         "",
@@ -159,48 +158,15 @@ def _registered_line(report: Report, store: str) -> list[str]:
 
 def return_chart(report: Report) -> str:
     """Mean returns as dots with 95% intervals, random and the optimum as lines (SVG)."""
-    width, left, row_height = 640, 110, 26
-    entries = [(c.learner, c.mean, c.sem, c.verdict == "winner") for c in report.candidates]
-    entries.append((report.baseline.policy, report.baseline.mean, report.baseline.sem, False))
-    optimum = None if report.optimum is None else report.optimum.mean
-    values = [mean for _, mean, _, _ in entries] + ([optimum] if optimum else [])
-    low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or 1.0
-    low, high = low - margin, high + margin
-
-    def x(value: float) -> float:
-        return left + (width - left - 20) * (value - low) / (high - low)
-
-    height = row_height * len(entries) + 34
-    marks = []
-    for label, value, colour in (
-        ("random", report.baseline.mean, "#8a8f98"),
-        ("optimum", optimum, "#2e9e5b"),
-    ):
-        if value is not None:
-            marks.append(
-                f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="4" y2="{height - 26}" '
-                f'stroke="{colour}" stroke-dasharray="4 3"/>'
-                f'<text x="{x(value):.1f}" y="{height - 8}" text-anchor="middle" '
-                f'fill="{colour}">{label} {value:.1f}</text>'
-            )
-    for index, (name, mean, sem, winner) in enumerate(entries):
-        y = 16 + row_height * index
-        colour = "#3b82f6" if winner else "#8a94a3"
-        marks.append(
-            f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" fill="{colour}">'
-            f"{escape(name)}</text>"
-            f'<line x1="{x(mean - 1.96 * sem):.1f}" x2="{x(mean + 1.96 * sem):.1f}" y1="{y}" '
-            f'y2="{y}" stroke="{colour}" stroke-width="2"/>'
-            f'<circle cx="{x(mean):.1f}" cy="{y}" r="4" fill="{colour}"/>'
-        )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">'
-        f"{''.join(marks)}</svg>"
-    )
-
-
-def svg_data_uri(svg: str) -> str:
-    """The picture as a link that carries it."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    played = [(c.learner, c.mean, c.sem, c.verdict == "winner") for c in report.candidates]
+    if (champion := report.champion) is not None:
+        played.append((f"champion v{champion.version}", champion.mean, champion.sem, False))
+    played.append((report.baseline.policy, report.baseline.mean, report.baseline.sem, False))
+    rows = [
+        Interval(name, mean, mean - 1.96 * sem, mean + 1.96 * sem, highlighted)
+        for name, mean, sem, highlighted in played
+    ]
+    marks = {report.baseline.policy: report.baseline.mean}
+    if report.optimum is not None:
+        marks["optimum"] = report.optimum.mean
+    return intervals(rows, marks, "Mean return by policy")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slateflow.learners import LEARNERS, TrainingSummary
+from slateflow.learners.code_digest import code_digest
 from slateflow.policies import AnyScorer
 from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset
@@ -175,12 +176,13 @@ def _log_figures(client: MlflowClient, run_id: str, report: TrainingSummary) -> 
 def training_digest(dataset: Dataset, learner: str, parameters: dict[str, Any], seed: int) -> str:
     """Digest of everything that a training's weights depend on.
 
-    Libraries count by their versions, our own code by the learner's `revision`.
+    Libraries count by their versions, our own code by what the learner imports of it.
     """
     config = LEARNERS[learner]
     libraries = ("numpy", "scipy", *(("ray", "torch") if config.on_rllib else ()))
     versions = {name: version(name) for name in libraries}
-    identity = [dataset.digest, learner, config.revision, parameters, seed, versions]
+    code = code_digest(config.__module__)
+    identity = [dataset.digest, learner, code, parameters, seed, versions]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

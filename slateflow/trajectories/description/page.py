@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from slateflow.trajectories.description.charts import (
+from slateflow.charts import (
     SERIES,
     Histogram,
     Line,

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from slateflow.charts import ticks
 from slateflow.errors import InputError
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
-from slateflow.trajectories.description.charts import ticks
 from slateflow.trajectories.description.describe import describe
 from slateflow.trajectories.description.page import page
 from slateflow.trajectories.schema import no_rows

@@ -1,0 +1,64 @@
+"""A digest of the code that a learner's weights depend on, so that a comment retrains nothing."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import slateflow
+
+ROOT = Path(slateflow.__file__).parent
+
+
+@cache
+def code_digest(module: str) -> str:
+    """SHA-256 over the code of a module and of all of ours that it imports, at any depth.
+
+    The syntax trees count, without comments, docstrings and layout. Packages of others count by
+    nothing: whoever asks adds the versions of the libraries that matter.
+
+    Args:
+        module: Its dotted name; one outside of `slateflow` counts by its name alone.
+    """
+    waiting, trees = [module], dict[str, ast.AST]()
+    while waiting:
+        name = waiting.pop()
+        path = _path(name)
+        if name not in trees and path is not None:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            waiting += _imported(tree)
+            trees[name] = _WithoutDocstrings().visit(tree)
+    digest = hashlib.sha256(module.encode())
+    for name in sorted(trees):
+        digest.update(f"{name}\n{ast.dump(trees[name])}\n".encode())
+    return digest.hexdigest()
+
+
+def _path(name: str) -> Path | None:
+    """The file of a module of ours."""
+    package, *rest = name.split(".")
+    if package != ROOT.name:
+        return None
+    base = ROOT.joinpath(*rest)
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+def _imported(tree: ast.AST) -> list[str]:
+    """Names that may be modules, imported anywhere in the tree, in functions too."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Strings that stand alone go, those below fields too."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        constant = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if constant else node
