@@ -75,7 +75,7 @@ def processors() -> int:
 
 
 def map_tasks(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    """What `function` gives for the arguments of each job, in the order of the jobs.
+    """Results of `function` for the arguments of each job, in the order of the jobs.
 
     They run at the same time, one on a processor. What a task raises is raised here.
     """

@@ -49,7 +49,7 @@ def test_no_flow_is_called_like_a_package(name):
 
 
 def run(code: str) -> str:
-    """What a fresh interpreter in the root of the repository prints."""
+    """Output of a fresh interpreter in the root of the repository."""
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )

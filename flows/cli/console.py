@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -46,7 +47,8 @@ def show_report(report: Report, as_json: bool = False) -> None:
     if as_json:
         return print_json(report.document())
     dataset = report.experiment.dataset
-    output.print(f"{dataset.path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
+    path = short_path(dataset.path)
+    output.print(f"{path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
     show_verdict(report)
     output.print(f"\n[bold]{report.summary}[/bold]")
     if report.registered is not None:
@@ -54,6 +56,11 @@ def show_report(report: Report, as_json: bool = False) -> None:
         uri = f"models:/{registered.name}@{registered.alias}"
         output.print(f"Load it   mlflow.pyfunc.load_model({uri!r})", soft_wrap=True)
     output.print(f"Open it   {open_hint()}", soft_wrap=True)
+
+
+def short_path(path: str) -> str:
+    """A path relative to the working directory, where it lies below it."""
+    return path.removeprefix(f"{os.getcwd()}/")
 
 
 def open_hint() -> str:
@@ -148,7 +155,8 @@ def show_dataset(dataset: DatasetRef, as_json: bool = False) -> None:
     """Path, rows and digest of a dataset."""
     if as_json:
         return print_json(dataset.model_dump(mode="json"))
-    output.print(f"{dataset.path}: {dataset.rows:,} rows\n{dataset.digest}", soft_wrap=True)
+    path = short_path(dataset.path)
+    output.print(f"{path}: {dataset.rows:,} rows\n{dataset.digest}", soft_wrap=True)
 
 
 def show_models(models: list[ModelRef], as_json: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What a benchmark may use of the machine."""
+"""Processors for a benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recommendation costs: in process, over HTTP, in batches; the bare scoring beside it.
+"""The cost of a recommendation: in process, over HTTP, in batches; the bare scoring beside it.
 
 The floor is what nobody can do without who takes and gives pandas frames: the frame of the
 request, the scores of the same network in NumPy, the order, the frame of the answer.

@@ -215,7 +215,7 @@ def test_generation_against_recsim_and_the_floor(name, episodes, tmp_path, show)
 
 @pytest.mark.parametrize("name", ["modified-lts-20-2", "interest-evolution"])
 def test_compressions_and_encodings(name, show):
-    """What compression and encoding cost end to end: simulation, digest, file, and reading it."""
+    """The cost of compression and encoding end to end: simulation, digest, file, and reading it."""
     recipe = Recipe("c", name, 500, 0, {"random": 1})
     spec, parts = recipe.spec, plan(recipe)
     lists = [f"{name}.list.element" for name in ("user", "candidates", "items")]

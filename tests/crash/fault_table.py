@@ -212,7 +212,7 @@ class Bench:
         return f"next run: {self.wait(self.start(parameters))}"
 
     def faults(self, recipe: Any, learners: list[str], ended: str) -> Iterator[str]:
-        """What is not as it would be without the kill."""
+        """Differences to a run without the kill."""
         if "Promoted" not in ended:
             yield f"not promoted: {ended}"
             return

@@ -40,7 +40,7 @@ Visit = Callable[[str, Callable[[], None]], None]  # name of the call, half of i
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one kill point left, and what the same command made of it."""
+    """The remains of a kill, and the outcome of the same command afterwards."""
 
     start: str
     call: str
@@ -126,7 +126,7 @@ def killed_at(data: Path, point: int) -> None:
 
 
 def look(data: Path) -> str:
-    """What a reader sees."""
+    """A reader's view of the folder."""
     try:
         Dataset.open(str(data / RECIPE.name)).verify()
     except InputError as error:
@@ -160,7 +160,7 @@ def from_nothing(data: Path) -> None:
 
 
 def from_damage(data: Path) -> None:
-    """What other accidents left: a part cut off, one half written, one of another recipe."""
+    """Remains of other accidents: a part cut off, one half written, one of another recipe."""
     generate(RECIPE, Folder(str(data)))
     folder = data / RECIPE.name
     (folder / MANIFEST).unlink()

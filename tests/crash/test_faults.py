@@ -22,7 +22,7 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def bench(up):
-    """What is killed in."""
+    """Where the kill happens."""
     return Bench(up)
 
 

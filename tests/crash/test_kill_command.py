@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def digest(tmp_path_factory) -> str:
-    """What an uninterrupted run makes."""
+    """The dataset of an uninterrupted run."""
     return generate(RECIPE, Folder(str(tmp_path_factory.mktemp("whole")))).digest
 
 

@@ -52,7 +52,7 @@ def racers() -> Iterator[list[Racer]]:
 
 @pytest.fixture(scope="module")
 def digests(tmp_path_factory) -> list[str]:
-    """What the recipes of two seeds make in peace."""
+    """The datasets of two seeds, made in peace."""
     return [
         generate(recipe(seed), Folder(str(tmp_path_factory.mktemp("peace")))).digest
         for seed in range(2)

@@ -14,7 +14,7 @@ NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 
 
 def texts(notebook) -> list[str]:
-    """What each cell of code printed."""
+    """Printed text of each cell of code."""
     return [
         "".join(out.get("text", "") or out.get("data", {}).get("text/plain", "") for out in outputs)
         for outputs in (cell.outputs for cell in notebook.cells if cell.cell_type == "code")

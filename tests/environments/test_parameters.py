@@ -33,13 +33,13 @@ MACHINERY = {
     "self", "kwargs", "seed", "user_ctor", "user_state_ctor", "doc_ctor", "response_model_ctor",
     "choice_model_ctor",
 }  # fmt: skip
-# What is drawn for a user.
+# Drawn for a user.
 STATE = {
     "lts-20-2": {"net_positive_exposure"},
     "interest-evolution": {"user_interests"},
     "interest-exploration": {"topic_affinity"},
 }
-# What RecSim's user state takes and no code of this world reads: parameters of the cascade choice
+# Taken by RecSim's user state, and read by no code of this world: parameters of the cascade choice
 # models, which it does not use, and of a user model that it does not have.
 UNREAD = {
     "interest-evolution": {
@@ -107,7 +107,7 @@ def test_a_recipe_sets_every_parameter_and_both_simulators_follow(world, field):
 
 
 def played(spec) -> tuple[bytes, bytes, int]:
-    """What RecSim and the batch give for a slate that is always the same, and the horizon."""
+    """Results of RecSim and of the batch for a slate that is always the same, and the horizon."""
     env, batched = recsim_environment(spec), batched_environment(spec, 40)
     slate = np.arange(spec.slate_size)
     single, many = [], []

@@ -138,7 +138,7 @@ def test_the_version_explains_itself_and_carries_no_pickle(report, client):
         assert row in version.description
     assert f"{report.experiment.dataset.rows:,} rows, {EPISODES} episodes" in version.description
     assert report.experiment.dataset.digest in version.description
-    # What it shows as a request is one
+    # Its example request can be asked
     (request,) = re.findall("```json\n(.*)\n```", version.description)
     model = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
     answer = model.predict(pd.DataFrame(json.loads(request)["dataframe_records"]))

@@ -40,7 +40,7 @@ def project(up, tmp_path, monkeypatch):
 
 
 def deploy(up: Up) -> None:
-    """What `slateflow up` does when its servers answer."""
+    """The deployment by `slateflow up` once its servers answer."""
     _deploy({**os.environ, "PREFECT_API_URL": up.api})
 
 

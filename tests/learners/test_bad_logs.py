@@ -1,4 +1,4 @@
-"""What no learner can learn from is refused by each of them, with the reason."""
+"""Logs that teach nothing are refused by every learner, with the reason."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def scores_at(scorer, left: int) -> dict[tuple[int, int], float]:
 
 
 def test_the_chain_is_worth_solving():
-    """What is best depends on the user and on the steps left."""
+    """The best action depends on the user and on the steps left."""
     best = [[max((0, 1), key=lambda c: exact_q(k)[user, c]) for user in (0, 1)] for k in (1, 2, 3)]
     assert best == [[1, 1], [0, 0], [0, 1]]
 

@@ -1,4 +1,4 @@
-"""What holds for every learner: seeds, reports, a clean process, and errors that say which."""
+"""Properties of every learner: seeds, reports, a clean process, and errors that say which."""
 
 from __future__ import annotations
 

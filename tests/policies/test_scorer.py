@@ -22,7 +22,7 @@ HORIZON, WINDOW = 10, 4
 
 
 def activation(x: float) -> float:
-    """What the layers do to a number."""
+    """The layers, applied to a number."""
     return max(x, 0.0)
 
 

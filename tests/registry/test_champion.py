@@ -69,7 +69,7 @@ class Promoter:
         self.process.stdin.flush()
 
     def answer(self):
-        """What it says to the oldest order without an answer."""
+        """The answer to the oldest open order."""
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())
 

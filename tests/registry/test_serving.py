@@ -41,7 +41,7 @@ def ask(address: str, body: object) -> tuple[int, dict]:
 
 
 def expected_scores(scorer, row) -> np.ndarray:
-    """What the scorer itself says to one request."""
+    """The scorer's own answer to a request."""
     candidates = np.array([row["candidates"]], dtype=float)
     return scorer.scores(np.array([row["user"]]), np.array([row["step"]]), candidates)[0]
 

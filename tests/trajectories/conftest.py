@@ -22,7 +22,7 @@ SMALL = Recipe(
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    """What `small` is made of."""
+    """The recipe of `small`."""
     return SMALL
 
 

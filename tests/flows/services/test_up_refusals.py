@@ -1,4 +1,4 @@
-"""What `slateflow up` refuses before it starts anything: one line, and no process left."""
+"""Refusals of `slateflow up` before it starts anything: one line, and no process left."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def rllib_rows(rows: Trajectories, horizon: int) -> dict[str, np.ndarray]:
 
 
 def read_row_by_row(columns: dict[str, np.ndarray], spec) -> dict[str, np.ndarray]:
-    """What RLlib's own reader makes of them: an episode a row, through its connectors."""
+    """The batch of RLlib's own reader: an episode a row, through its connectors."""
     observations, actions = flat_observation_space(spec), gym.spaces.Discrete(spec.num_candidates)
     spaces = {"default_policy": (observations, actions), "__env__": (observations, actions)}
     config = (
@@ -259,7 +259,7 @@ def test_an_epoch_covers_every_row_once(rows, size):
 
 
 def test_every_row_comes_in_time():
-    """What an epoch leaves out for want of a full batch comes in a later one."""
+    """Rows that an epoch leaves out for want of a full batch come in a later epoch."""
     source = ColumnIterator(columns_of(10), InputOptions(1, seed=0))
     assert {row for _ in range(20) for batch in epoch(source, 4) for row in batch} == set(range(10))
 

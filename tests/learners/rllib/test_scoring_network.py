@@ -1,4 +1,4 @@
-"""What is exported for NumPy scores like the torch module it came from."""
+"""Exported weights score like the torch module that they came from."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build(module_class, spec, **shape):
 
 
 def scored(module, flat: torch.Tensor) -> np.ndarray:
-    """What the torch module says."""
+    """Scores of the torch module."""
     with torch.no_grad():
         return module.forward_inference({"obs": flat})["action_dist_inputs"].numpy()
 

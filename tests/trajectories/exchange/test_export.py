@@ -1,4 +1,4 @@
-"""What other libraries read is what was logged, by their own readers."""
+"""Other libraries' own readers give back the logged rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was written is what is read, whatever the world, the values and the layout of the file."""
+"""Rows that were written are read again, whatever the world, the values and the layout of the file."""
 
 from __future__ import annotations
 

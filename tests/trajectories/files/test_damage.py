@@ -44,7 +44,7 @@ def equal(one: Trajectories, other: Trajectories) -> bool:
 
 
 def or_complaint(call: Callable[[], Any]) -> Any:
-    """What the call gives, or what it says that is wrong with the input."""
+    """The result of the call, or its complaint about the input."""
     try:
         return call()
     except InputError as error:

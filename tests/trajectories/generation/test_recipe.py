@@ -64,7 +64,7 @@ def test_policies_with_settings_have_tables(tmp_path):
         "softmax": Behaviour(temperature=0.5),
     }
     assert recipe.policy_episodes() == dict.fromkeys(recipe.policies, 500)
-    # What says the same is the same recipe, whether or not it spells out a default.
+    # Equal settings are the same recipe, whether or not it spells out a default.
     spelled = {"share": 0.25, "scorer": "greedy", "epsilon": 0.1}
     policies = {**recipe.policies, "epsilon-greedy": spelled}
     assert replace(recipe, policies=policies).to_dict() == recipe.to_dict()
