@@ -1,4 +1,4 @@
-"""Rows that were written are read again, whatever the world, the values and the layout of the file."""
+"""Rows that were written are read again, whatever the world, the values and the file's layout."""
 
 from __future__ import annotations
 
