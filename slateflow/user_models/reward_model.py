@@ -1,22 +1,29 @@
 """Expected rewards, fitted to the logs: rewards without their noise.
 
-The noise of a reward does not depend on the policy, but values carry it from step to step. So the
-expectation takes the reward's place, regressed on a polynomial of the user and the clicked
+The noise of a reward carries no information on a policy, but values carry it from step to step.
+So the expectation takes the reward's place, regressed on a polynomial of the user and the clicked
 candidate. Watch times are positive and skewed, and their logarithm is nearly linear in what drives
-them: where all rewards are positive the logarithm may be regressed instead, and its prediction
-brought back to the scale of the rewards by the mean of the exponentiated residuals (Duan 1983,
-"Smearing Estimate: A Nonparametric Retransformation Method"). The likelihood of held-out episodes
-chooses between the two, and the degree.
+them: where all rewards are positive the logarithm may be regressed instead.
 
-What a reward has beyond a cubic is lost with the noise.
+The noise may differ from candidate to candidate, and then so does the way back from the logarithm.
+So the variance has a polynomial of its own, fitted to the squared residuals (Harvey 1976,
+"Estimating Regression Models with Multiplicative Heteroscedasticity", section 4). A prediction μ
+with variance v is worth exp(μ + v / 2), times the mean of exp(residual − v / 2): with the same
+variance for all that is Duan's factor (Duan 1983, "Smearing Estimate: A Nonparametric
+Retransformation Method").
+
+The likelihood of held-out episodes chooses the degrees, and whether of the logarithm. What a reward
+has beyond a cubic is lost with the noise.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.polynomial import Polynomial, terms
@@ -24,7 +31,10 @@ from slateflow.user_models.polynomial import Polynomial, terms
 Array = NDArray[np.float64]
 
 DEGREES = (1, 2, 3)
-"""Degrees of the polynomials among which held-out episodes choose."""
+"""Degrees of the mean among which held-out episodes choose."""
+
+NOISE_DEGREES = (0, 1, 2, 3, 4)
+"""Degrees of the logarithm of the variance; 0 is the same variance for all."""
 
 FOLDS = 5
 """Of the episodes."""
@@ -35,53 +45,103 @@ MOST_TERMS = 200
 CHOOSING_ROWS = 60_000
 """Rows by which the model is chosen, at most; whole episodes."""
 
+REWEIGHTINGS = 2
+"""Turns of fitting the mean by the variance and the variance by the mean."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is chosen of a model: the degrees, and whether the logarithm is regressed."""
+
+    degree: int
+    logarithmic: bool
+    noise_degree: int = 0
+
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A polynomial of (user, clicked candidate) for the reward or its logarithm.
+    """Polynomials of (user, clicked candidate) for the reward or its logarithm, and for its noise.
 
     Attributes:
-        polynomial: The terms.
-        logarithmic: Whether it stands for the logarithm of the reward.
-        weights: (P,) of the terms.
-        smearing: Factor that brings an exponentiated prediction to the mean; 1 without logarithm.
-        variance: Of the reward or its logarithm around the polynomial.
+        polynomial: The terms of the mean.
+        weights: (P,) of these terms.
+        logarithmic: Whether the logarithm of the reward is regressed.
+        noise: The terms of the logarithm of the variance.
+        noise_weights: (Q,) of these terms.
+        smearing: Factor that brings exponentiated predictions to the mean; 1 without logarithm.
     """
 
     polynomial: Polynomial
-    logarithmic: bool
     weights: Array
+    logarithmic: bool
+    noise: Polynomial
+    noise_weights: Array
     smearing: float
-    variance: float
 
     @classmethod
-    def fit(cls, degree: int, logarithmic: bool, x: Array, reward: Array) -> RewardModel:
-        """By least squares, from features (R, F) and rewards (R,)."""
-        polynomial = Polynomial.over(x, degree)
-        design = polynomial.design(x)
-        target = np.log(reward) if logarithmic else reward
-        found = np.linalg.lstsq(design.T @ design, design.T @ target, rcond=None)
-        weights = np.asarray(found[0], np.float64)
-        residual = target - design @ weights
-        smearing = float(np.exp(residual).mean()) if logarithmic else 1.0
+    def fit(cls, kind: Kind, x: Array, reward: Array) -> RewardModel:
+        """Fit to features (R, F) and rewards (R,), by weighted least squares for the mean."""
+        target = np.log(reward) if kind.logarithmic else reward
+        polynomial = Polynomial.over(x, kind.degree)
+        noise = Polynomial.over(x, kind.noise_degree)
+        design, noise_design = polynomial.design(x), noise.design(x)
         # Not 0, which would make what is exact infinitely likely
-        variance = max(float(residual.var()), 1e-12 * (float(target.var()) or 1.0))
-        return cls(polynomial, logarithmic, weights, smearing, variance)
+        least = 1e-12 * (float(target.var()) or 1.0)
+        precision = np.ones(len(target))
+        for _ in range(1 + REWEIGHTINGS * (kind.noise_degree > 0)):
+            weighted = design * precision[:, None]
+            found = np.linalg.lstsq(weighted.T @ design, weighted.T @ target, rcond=None)
+            weights = np.asarray(found[0], np.float64)
+            residual = target - design @ weights
+            noise_weights = _fit_log_variance(noise_design, np.square(residual) + least)
+            precision = np.exp(-noise_design @ noise_weights)
+            precision /= precision.mean()
+        variance = np.exp(noise_design @ noise_weights)
+        smearing = float(np.exp(residual - variance / 2).mean()) if kind.logarithmic else 1.0
+        return cls(polynomial, weights, kind.logarithmic, noise, noise_weights, smearing)
 
     def expected(self, x: Array) -> Array:
         """(R,) expected rewards at features (R, F)."""
-        predicted = self._predicted(x)
-        return np.exp(predicted) * self.smearing if self.logarithmic else predicted
+        mean = self._mean(x)
+        if not self.logarithmic:
+            return mean
+        return np.asarray(np.exp(mean + self._variance(x) / 2) * self.smearing)
 
     def log_likelihoods(self, x: Array, reward: Array) -> Array:
         """(R,) logarithms of the densities of rewards (R,), normal or log-normal."""
-        target = np.log(reward) if self.logarithmic else reward
-        squares = np.square(target - self._predicted(x)) / self.variance
+        target, variance = np.log(reward) if self.logarithmic else reward, self._variance(x)
+        squares = np.square(target - self._mean(x)) / variance
         jacobian = target if self.logarithmic else 0.0
-        return np.asarray(-0.5 * (squares + np.log(2 * np.pi * self.variance)) - jacobian)
+        return np.asarray(-0.5 * (squares + np.log(2 * np.pi * variance)) - jacobian)
 
-    def _predicted(self, x: Array) -> Array:
+    def _mean(self, x: Array) -> Array:
         return np.asarray(self.polynomial.design(x) @ self.weights)
+
+    def _variance(self, x: Array) -> Array:
+        return np.asarray(np.exp(self.noise.design(x) @ self.noise_weights))
+
+
+def _fit_log_variance(design: Array, squares: Array) -> Array:
+    """Weights (Q,) of the logarithm of the variance, from squared residuals (R,).
+
+    Fisher scoring on the normal likelihood (Harvey 1976, equation 4.2): its information is the
+    same at every step, X'X / 2, and factored once.
+    """
+    weights = np.zeros(design.shape[1])
+    weights[0] = np.log(squares.mean())
+    if len(weights) == 1:
+        return weights
+    information = design.T @ design
+    ridge = 1e-9 * np.trace(information) * np.eye(len(information))
+    factor = linalg.cho_factor(information + ridge, lower=True)
+    for _ in range(50):
+        surprise = squares * np.exp(-design @ weights) - 1
+        step = np.asarray(linalg.cho_solve(factor, design.T @ surprise), np.float64)
+        largest = float(np.abs(step).max())
+        weights = weights + step * min(1.0, 1.0 / (largest or 1.0))
+        if largest < 1e-4:
+            break
+    return weights
 
 
 @dataclass(frozen=True)
@@ -125,7 +185,7 @@ def fitted_model(rows: Trajectories) -> RewardModel | None:
     if len(np.unique(session % FOLDS)) < FOLDS or (y == y[0]).all():
         return None
     few = session // FOLDS % -(-len(y) // CHOOSING_ROWS) == 0
-    return RewardModel.fit(*_best_kind(x[few], y[few], session[few]), x, y)
+    return RewardModel.fit(_best_kind(x[few], y[few], session[few]), x, y)
 
 
 def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:
@@ -136,29 +196,39 @@ def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:
     return reward
 
 
-def _best_kind(x: Array, reward: Array, session: NDArray[np.intp]) -> tuple[int, bool]:
-    """Degree, and whether of the logarithm, by cross-validation over episodes.
+def _best_kind(x: Array, reward: Array, session: NDArray[np.intp]) -> Kind:
+    """Choose the mean, then the noise beside it, then the mean once more if the noise varies."""
 
-    Choose the lowest degree whose log-likelihood is within a standard error of the best.
-    """
+    def fits(degree: int) -> bool:
+        return degree <= 1 or len(terms(x.shape[1], degree)) <= MOST_TERMS
+
+    means = [
+        Kind(degree, logarithmic)
+        for degree in DEGREES
+        if fits(degree)
+        for logarithmic in (False, True)
+        if not logarithmic or (reward > 0).all()
+    ]
+    best = _likeliest(means, x, reward, session)
+    noises = [replace(best, noise_degree=degree) for degree in NOISE_DEGREES if fits(degree)]
+    best = _likeliest(noises, x, reward, session)
+    if not best.noise_degree:
+        return best
+    means = [replace(mean, noise_degree=best.noise_degree) for mean in means]
+    return _likeliest(means, x, reward, session)
+
+
+def _likeliest(kinds: Iterable[Kind], x: Array, reward: Array, session: NDArray[np.intp]) -> Kind:
+    """The first kind whose held-out log-likelihood is within a standard error of the best."""
     fold, (_, episode) = session % FOLDS, np.unique(session, return_inverse=True)
-
-    def log_likelihoods(kind: tuple[int, bool]) -> Array:
-        """(E,) of the held-out episodes."""
+    found: dict[Kind, Array] = {}
+    for kind in kinds:
         values = np.empty(len(reward))
         for one in range(FOLDS):
             out = fold == one
-            model = RewardModel.fit(*kind, x[~out], reward[~out])
+            model = RewardModel.fit(kind, x[~out], reward[~out])
             values[out] = model.log_likelihoods(x[out], reward[out])
-        return np.asarray(np.bincount(episode, values), np.float64)
-
-    found = {
-        (degree, logarithmic): log_likelihoods((degree, logarithmic))
-        for degree in DEGREES
-        if degree == 1 or len(terms(x.shape[1], degree)) <= MOST_TERMS
-        for logarithmic in (False, True)
-        if not logarithmic or (reward > 0).all()
-    }
+        found[kind] = np.asarray(np.bincount(episode, values), np.float64)  # (E,)
     best = max(found.values(), key=np.sum)
     return next(
         kind

@@ -10,7 +10,12 @@ import pytest
 from slateflow.environments import preset
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.reward_model import RewardModel, expected_rewards, fitted_model
+from slateflow.user_models.reward_model import (
+    Kind,
+    RewardModel,
+    expected_rewards,
+    fitted_model,
+)
 
 NOISE = 0.5
 
@@ -27,7 +32,11 @@ def with_rewards(rows: Trajectories, kind: str) -> tuple[Trajectories, np.ndarra
     user = rows.user[:, 0].astype(float)
     document = rows.candidates[np.arange(len(rows)), rows.slate[:, 0], 0].astype(float)
     noise = NOISE * np.random.default_rng(0).standard_normal(len(rows))
-    if kind == "log-normal":
+    if kind == "unequal noise":  # as where kale is noisier than chocolate
+        deviation = 0.1 + 0.9 * (1 - document)
+        log, noise = 2.0 + 0.3 * document, deviation * noise / NOISE
+        reward, expected = np.exp(log + noise), np.exp(log + deviation**2 / 2)
+    elif kind == "log-normal":
         log = 1.0 + 0.3 * user + 0.2 * document - 0.4 * user * document
         reward, expected = np.exp(log + noise), np.exp(log + NOISE**2 / 2)
     else:
@@ -36,7 +45,7 @@ def with_rewards(rows: Trajectories, kind: str) -> tuple[Trajectories, np.ndarra
     return dataclasses.replace(rows, reward=reward.astype(np.float32)), expected
 
 
-@pytest.mark.parametrize("kind", ["log-normal", "cubic"])
+@pytest.mark.parametrize("kind", ["log-normal", "unequal noise", "cubic"])
 def test_the_noise_is_taken_out(logs, kind):
     rows, expected = with_rewards(logs, kind)
     noise = np.std(rows.reward - expected)
@@ -44,6 +53,21 @@ def test_the_noise_is_taken_out(logs, kind):
         np.sqrt(np.mean((expected_rewards(rows, fitted_model(rows)) - expected) ** 2))
         < 0.05 * noise
     )
+
+
+@pytest.mark.parametrize("slope", [0.0, 3.0])
+def test_the_variance_is_that_of_the_residuals(slope):
+    """Where it is one for all, the mean square; otherwise its logarithm is found again."""
+    rng = np.random.default_rng(2)
+    x = rng.random((20_000, 1))
+    deviation = np.exp((-1 + slope * x[:, 0]) / 2)
+    reward = 5 + x[:, 0] + deviation * rng.standard_normal(len(x))
+    flat = RewardModel.fit(Kind(1, False), x, reward)
+    fitted = np.polyval(np.polyfit(x[:, 0], reward, 1), x[:, 0])
+    assert np.exp(flat.noise_weights[0]) == pytest.approx(np.mean((reward - fitted) ** 2))
+    model = RewardModel.fit(Kind(1, False, noise_degree=1), x, reward)
+    found = model.noise.design(np.array([[0.0], [1.0]])) @ model.noise_weights
+    np.testing.assert_allclose(found, [-1, slope - 1], atol=0.1)
 
 
 def test_a_step_without_a_click_keeps_its_reward(logs):
@@ -68,11 +92,11 @@ def test_rewards_stay_as_they_are_where_no_episode_can_be_held_out(logs):
 def test_a_polynomial_is_that_of_polyfit(degree):
     rng = np.random.default_rng(degree)
     x, reward = rng.random((50, 1)), rng.random(50) + 1
-    model = RewardModel.fit(degree, False, x, reward)
+    model = RewardModel.fit(Kind(degree, False), x, reward)
     fitted = np.polyval(np.polyfit(x[:, 0], reward, degree), x[:, 0])
     np.testing.assert_allclose(model.expected(x), fitted, rtol=1e-9)
     # The smearing estimate keeps the mean of the ratios of reward and prediction at 1.
-    log = RewardModel.fit(degree, True, x, reward).expected(x)
+    log = RewardModel.fit(Kind(degree, True), x, reward).expected(x)
     logarithm = np.polyval(np.polyfit(x[:, 0], np.log(reward), degree), x[:, 0])
     np.testing.assert_allclose(log / np.exp(logarithm), (log / np.exp(logarithm))[0], rtol=1e-9)
     assert np.mean(reward / log) == pytest.approx(1, rel=1e-9)
