@@ -1,4 +1,8 @@
-"""Linear bandits, from logs and while they act: exact from sufficient statistics.
+"""Contextual linear bandits, from logs and while they act: exact from sufficient statistics.
+
+A bandit regresses the reward of every candidate that was seen on the products of (1, user) and
+(1, candidate), and on its place in the slate: the reward where it was clicked, 0 where not. Where
+users always click the first place, that is the only one they see.
 
 The statistics add up over parts, workers and days, and have one size whatever the number of rows.
 So what was learnt from logs is where a bandit that acts can start.
@@ -19,6 +23,7 @@ from scipy import linalg
 from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
 from slateflow.learners.config import LearnerConfig, NonNegative, Progress, Trained
+from slateflow.learners.features import blocks
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer, Slates, top_slates
 from slateflow.ray_cluster import cluster_address, connected, map_tasks
@@ -51,7 +56,7 @@ class LinUCBConfig(LearnerConfig):
         """Serve the mean of the posterior."""
         posterior = _posterior(dataset, self.ridge)
         progress(1, 1)
-        return Trained(linear_scorer(posterior.mean, dataset.spec))
+        return Trained(bilinear_scorer(posterior.mean, dataset.spec))
 
 
 @validated
@@ -74,12 +79,12 @@ class LinTSConfig(LearnerConfig):
         rng = np.random.Generator(np.random.SFC64(seed))
         weights = _posterior(dataset, self.ridge).draw(rng, self.exploration)
         progress(1, 1)
-        return Trained(linear_scorer(weights, dataset.spec))
+        return Trained(bilinear_scorer(weights, dataset.spec))
 
 
 def _posterior(dataset: Dataset, ridge: float) -> LinearPosterior:
     statistics = dataset_statistics(dataset)
-    statistics.check_candidates(dataset.spec.document_size)
+    statistics.check_candidates(dataset.spec)
     return LinearPosterior.from_statistics(statistics, ridge)
 
 
@@ -127,27 +132,77 @@ class LinearStatistics:
                 int(stored["rows"]),
             )
 
-    def check_candidates(self, document_size: int) -> None:
-        """Raise if the clicked candidates do not vary; their features are the last D."""
-        if not self.rows:
-            raise InputError("dataset: expected rows with a click, got none")
-        mean = self.gram[0, -document_size:] / self.rows
-        squares = np.diag(self.gram)[-document_size:] / self.rows
+    def check_candidates(self, spec: EnvironmentSpec) -> None:
+        """Raise if nothing was ever clicked, or the seen candidates do not vary."""
+        if not self.reward_squares:
+            raise InputError("dataset: expected rows with a click and a reward, got none")
+        own = slice(1, 1 + spec.document_size)  # of the candidate alone
+        mean = self.gram[0, own] / self.rows
+        squares = np.diag(self.gram)[own] / self.rows
         if (squares - mean**2 <= 1e-12 * squares).all():
             raise InputError(no_variation_message(mean))
 
     @classmethod
-    def from_rows(cls, rows: Trajectories) -> LinearStatistics:
-        """Sum up the clicked candidates; features (1, user, candidate)."""
-        clicked = np.flatnonzero(rows.clicked >= 0)
-        chosen = rows.clicked_features(clicked)
-        user = rows.user[clicked].astype(np.float64)
-        reward = rows.reward[clicked].astype(np.float64)
-        for name, values in (("user", user), ("candidates", chosen), ("reward", reward)):
+    def from_rows(cls, rows: Trajectories, spec: EnvironmentSpec) -> LinearStatistics:
+        """Sum up the candidates that were seen, a block of rows in memory at a time."""
+        total = cls.none(feature_count(spec))
+        for block in blocks(len(rows)):
+            shown = rows.shown_features(block)[:, : places_seen(spec)]
+            total += cls.from_shown(
+                rows.user[block], shown, rows.clicked[block], rows.reward[block]
+            )
+        return total
+
+    @classmethod
+    def from_shown(
+        cls,
+        user: NDArray[np.floating],
+        shown: NDArray[np.floating],
+        clicked: NDArray[np.integer],
+        reward: NDArray[np.floating],
+    ) -> LinearStatistics:
+        """Sum up slates.
+
+        Args:
+            user: (B, U).
+            shown: (B, K, D), the places that users see.
+            clicked: (B,) the clicked place, −1 for none.
+            reward: (B,).
+        """
+        for name, values in (("user", user), ("candidates", shown), ("reward", reward)):
             if not np.isfinite(values).all():
                 raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
-        features = np.column_stack([np.ones(len(clicked)), user, chosen])
-        return cls(features.T @ features, features.T @ reward, float(reward @ reward), len(clicked))
+        seen = shown.shape[1]
+        products = bilinear_features(user, shown)  # (B, K, P)
+        place = np.broadcast_to(np.eye(seen)[:, 1:], (len(user), seen, seen - 1))
+        x = np.concatenate([products, place], axis=2).reshape(len(user) * seen, -1)
+        paid = np.where(clicked[:, None] == np.arange(seen), reward[:, None], 0.0)
+        y = paid.reshape(-1).astype(np.float64)
+        return cls(x.T @ x, x.T @ y, float(y @ y), len(y))
+
+
+def bilinear_features(user: NDArray[np.floating], candidates: NDArray[np.floating]) -> Array:
+    """Products (B, N, (1 + U) (1 + D)) of (1, user) (B, U) and (1, candidate) (B, N, D).
+
+    Example:
+        >>> bilinear_features(np.array([[2.0]]), np.array([[[3.0], [5.0]]])).tolist()
+        [[[1.0, 3.0, 2.0, 6.0], [1.0, 5.0, 2.0, 10.0]]]
+    """
+    batch, count, _ = candidates.shape
+    of_user = np.concatenate([np.ones((batch, 1)), user], axis=1)
+    of_candidate = np.concatenate([np.ones((batch, count, 1)), candidates], axis=2)
+    products = of_user[:, None, :, None] * of_candidate[:, :, None, :]
+    return np.asarray(products.reshape(batch, count, -1), np.float64)
+
+
+def places_seen(spec: EnvironmentSpec) -> int:
+    """Places of the slate that users see: all where they choose, otherwise the first."""
+    return spec.slate_size if spec.user_chooses else 1
+
+
+def feature_count(spec: EnvironmentSpec) -> int:
+    """P: the products, and the places but the first."""
+    return (1 + spec.user_size) * (1 + spec.document_size) + places_seen(spec) - 1
 
 
 @dataclass(frozen=True)
@@ -210,40 +265,42 @@ def dataset_statistics(dataset: Dataset) -> LinearStatistics:
         parts = [
             (dataclasses.replace(dataset, folder=folder, parts=(part,)),) for part in dataset.parts
         ]
-        total = LinearStatistics.none(dataset.spec.user_size + dataset.spec.document_size + 1)
+        total = LinearStatistics.none(feature_count(dataset.spec))
         return sum(map_tasks(_local_statistics, parts), start=total)
 
 
 def _local_statistics(dataset: Dataset) -> LinearStatistics:
-    total: LinearStatistics | None = None
-    for rows in dataset.iter_parts():
-        statistics = LinearStatistics.from_rows(rows)
-        total = statistics if total is None else total + statistics
-    if total is None:
+    parts = (LinearStatistics.from_rows(rows, dataset.spec) for rows in dataset.iter_parts())
+    total = sum(parts, start=LinearStatistics.none(feature_count(dataset.spec)))
+    if not total.rows:
         raise InputError("dataset: expected rows to train from, got none")
     return total
 
 
-def linear_scorer(weights: Array, spec: EnvironmentSpec) -> Scorer:
-    """Weights of (1, user, candidate) as a scorer that knows no time."""
-    features = spec.user_size + 1 + spec.document_size
-    powers = np.delete(np.eye(features, dtype=np.int64), spec.user_size, axis=0)
+def bilinear_scorer(weights: Array, spec: EnvironmentSpec) -> Scorer:
+    """Weights (P,) of the products as a scorer; time and place make no difference to it."""
+    users, documents = spec.user_size, spec.document_size
+    exponents = np.eye(1 + users + 1 + documents, dtype=np.int64)
+    of_user, of_candidate = exponents[: 1 + users], exponents[1 + users :]
+    powers = (of_user[:, None] + of_candidate[None]).reshape(-1, exponents.shape[1])
+    powers = np.delete(powers, 0, axis=1)  # the constant of the user
+    powers[:, users] = 0  # that of the candidate stands where the time does
     return Scorer(
-        user_size=spec.user_size,
+        user_size=users,
         slate_size=spec.slate_size,
         horizon=spec.horizon,
         window=1,
-        offset=np.zeros(features),
-        scale=np.ones(features),
+        offset=np.zeros(users + 1 + documents),
+        scale=np.ones(users + 1 + documents),
         powers=powers,
-        head=weights[None, 1:],
-        head_bias=weights[:1],
+        head=weights[None, : len(powers)],
+        head_bias=np.zeros(1),
     )
 
 
 @dataclass
 class LinearBandit(ABC):
-    """Ridge regression of the reward on (1, user, clicked candidate), and a way to explore.
+    """Ridge regression of the reward on user, candidate and place, and a way to explore.
 
     Attributes:
         spec: The world.
@@ -262,7 +319,7 @@ class LinearBandit(ABC):
             raise InputError(f"ridge: expected more than 0, got {self.ridge}")
         if not self.exploration >= 0:
             raise InputError(f"exploration: expected at least 0, got {self.exploration}")
-        features = 1 + self.spec.user_size + self.spec.document_size
+        features = feature_count(self.spec)
         if not self.statistics.moment.size:
             self.statistics = LinearStatistics.none(features)
         if self.statistics.moment.shape != (features,):
@@ -283,20 +340,17 @@ class LinearBandit(ABC):
         rewards: NDArray[np.float64],
     ) -> None:
         """Learn from a step: the clicked places (B,), −1 for none, and the rewards (B,)."""
-        users = np.flatnonzero(clicked >= 0)
-        candidates = slates[users, clicked[users]]
-        seen, reward = self._features(observation)[users, candidates], rewards[users]
-        self.statistics += LinearStatistics(
-            seen.T @ seen, seen.T @ reward, float(reward @ reward), len(users)
-        )
+        places = slates[:, : places_seen(self.spec), None]
+        shown = np.take_along_axis(observation["candidates"], places, axis=1)
+        self.statistics += LinearStatistics.from_shown(observation["user"], shown, clicked, rewards)
 
     def partial_fit(self, rows: Trajectories) -> None:
-        """Learn from logs, to what is known already; the same as from all rows at once."""
-        self.statistics += LinearStatistics.from_rows(rows)
+        """Add logs to what is known, as if all rows had come at once."""
+        self.statistics += LinearStatistics.from_rows(rows, self.spec)
 
     def scorer(self) -> Scorer:
         """The mean of what is known as a scorer, which explores no more."""
-        return linear_scorer(self.posterior().mean, self.spec)
+        return bilinear_scorer(self.posterior().mean, self.spec)
 
     @abstractmethod
     def _scores(self, features: Array, rng: np.random.Generator) -> Array:
@@ -307,11 +361,9 @@ class LinearBandit(ABC):
         return LinearPosterior.from_statistics(self.statistics, self.ridge)
 
     def _features(self, observation: Observation) -> Array:
-        user, candidates = observation["user"], observation["candidates"]
-        batch, count = candidates.shape[:2]
-        known = np.broadcast_to(user[:, None], (batch, count, user.shape[1]))
-        ones = np.ones((batch, count, 1))
-        return np.concatenate([ones, known, candidates], axis=2).astype(np.float64)
+        """Features (B, N, P) of all candidates in the first place."""
+        products = bilinear_features(observation["user"], observation["candidates"])
+        return np.pad(products, ((0, 0), (0, 0), (0, places_seen(self.spec) - 1)))
 
 
 class LinUCB(LinearBandit):

@@ -10,12 +10,12 @@ from pydantic import Field
 
 from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, LearnerConfig, learner_config, learners_for, train
-from slateflow.learners.bandits import linear_scorer
 from slateflow.learners.config import Trained
 from slateflow.learners.search_space import Range
 from slateflow.policies import ScoringPolicy
 from slateflow.tuning.draws import draw_settings
 from slateflow.validation import validated
+from tests.learners.linear import linear_scorer
 
 
 @validated

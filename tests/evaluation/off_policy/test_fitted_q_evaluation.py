@@ -9,12 +9,12 @@ from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
 from slateflow.evaluation.off_policy.fitted_q_evaluation import FittedQEvaluation
-from slateflow.learners.bandits import linear_scorer
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.schema import Trajectories
 from tests.evaluation.held_out import held_out_value
+from tests.learners.linear import linear_scorer
 
 SPEC = preset("modified-lts-20-2")
 SWEETEST, KALEIEST = (linear_scorer(np.array([0.0, 0.0, sign]), SPEC) for sign in (1.0, -1.0))

@@ -13,12 +13,12 @@ from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
 from slateflow.evaluation.off_policy.slate_values import SlateValue
 from slateflow.learners import learner_config, train
-from slateflow.learners.bandits import linear_scorer
 from slateflow.policies import ScoringPolicy
 from slateflow.policies.play import play
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.item_values import Sessions
 from tests.evaluation.held_out import held_out_value
+from tests.learners.linear import linear_scorer
 from tests.leaving import CLICK, LEAVE, leaving_sessions
 
 
