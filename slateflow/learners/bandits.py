@@ -135,7 +135,7 @@ class LinearStatistics:
     def check_candidates(self, spec: EnvironmentSpec) -> None:
         """Raise if nothing was ever clicked, or the seen candidates do not vary."""
         if not self.reward_squares:
-            raise InputError("dataset: expected rows with a click and a reward, got none")
+            raise InputError("dataset: expected rows with a click, got none with a reward")
         own = slice(1, 1 + spec.document_size)  # of the candidate alone
         mean = self.gram[0, own] / self.rows
         squares = np.diag(self.gram)[own] / self.rows

@@ -181,7 +181,7 @@ def test_logs_without_a_click_are_refused(make_logs, learner):
         rng.random((3, 4)), rng.random((3, 4, 2)), np.zeros((3, 4)), rng.random((3, 4)),
         clicked=np.full((3, 4), -1),
     )  # fmt: skip
-    with pytest.raises(InputError, match="expected rows with a click and a reward, got none"):
+    with pytest.raises(InputError, match="expected rows with a click, got none with a reward"):
         train(dataset, learner_config(learner))
 
 
