@@ -64,7 +64,7 @@ def embedded(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def up(tmp_path_factory):
-    """One `slateflow up` for all tests of the real servers; the last of them may end it."""
+    """One `slateflow up` for all tests of the real servers; none of them ends it."""
     from tests.up import running_up
 
     with running_up(tmp_path_factory.mktemp("up")) as running:

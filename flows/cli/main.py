@@ -5,19 +5,18 @@ A command's module is imported when the command is called, so that `--help` answ
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import signal
 import sys
 from importlib.metadata import version
-from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
+from flows.cli.interruption import FAILED, interrupt, say_interrupted, was_interrupted
 from slateflow.errors import InputError
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
+DONE, BAD_INPUT = 0, 2
 
 _COMMANDS = {
     "Pipeline": {
@@ -99,10 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
     except CycloptsError as error:
         return _complain(_explain(error), BAD_INPUT)
     except BaseException as error:
-        if _was_interrupted(error):
-            # Otherwise Prefect complains that it cannot send its logs to a server that has ended
-            logging.raiseExceptions = False
-            return _complain("interrupted; the same command continues where it stopped", FAILED)
+        if was_interrupted(error):
+            return say_interrupted()
         if not isinstance(error, Exception):
             raise
         if isinstance(error, BrokenPipeError) and _nobody_reads():
@@ -112,24 +109,6 @@ def main(arguments: list[str] | None = None) -> int:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return _complain(f"{reason} (SLATEFLOW_TRACEBACK=1 shows where)", FAILED)
     return DONE
-
-
-def interrupt(number: int, frame: object) -> NoReturn:
-    """A handler of signals that ends the command as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether the error is a signal to end, or was raised while handling it.
-
-    Prefect raises a signal of its own within a flow; the server that a run started may then be
-    gone before Prefect reports to it.
-    """
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "TerminationSignal":
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _explain(error: CycloptsError) -> str:

@@ -38,10 +38,15 @@ def _flow_run() -> Iterator[None]:
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.cli.console import progress
+    from flows.cli.interruption import ended_when_told
 
     first = "connect to Prefect" if os.environ.get("PREFECT_API_URL") else "start Prefect"
     # Each flow run would end with a second of waiting for its heartbeat
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), progress(first):
+    with (
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        progress(first),
+        ended_when_told(),
+    ):
         yield
 
 

@@ -226,14 +226,14 @@ def test_the_browser_shows_a_form_that_explains_itself(up, client):
     assert "Learners to train; default those that are made for the world." in page
 
 
-def test_killed_it_leaves_no_process_and_the_next_one_takes_its_place(up):
+def test_killed_it_leaves_no_process_and_the_next_one_takes_its_place(tmp_path):
     """The next one has its stores in PostgreSQL, and keeps its passwords to itself."""
-    family = descendants(up.process.pid)
-    assert len(family) >= 4
-    kill([up.process.pid])
-    up.process.wait()
-    # It may be started at once: it waits for the guard, which has the lock
-    with postgres() as cluster:
+    with running_up(tmp_path) as up, postgres() as cluster:
+        family = descendants(up.process.pid)
+        assert len(family) >= 4
+        kill([up.process.pid])
+        up.process.wait()
+        # It may be started at once: it waits for the guard, which has the lock
         databases = {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": cluster.url("postgresql+asyncpg", "prefect"),
             "MLFLOW_BACKEND_STORE_URI": cluster.url("postgresql+psycopg", "mlflow"),
