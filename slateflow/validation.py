@@ -1,4 +1,4 @@
-"""pydantic's validation with our errors: one line that says what was expected and what came."""
+"""pydantic's validation with our errors: one line with what was expected and what came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends that is told to: with one line, and within seconds."""
+"""Interrupted commands end with one line, and within seconds."""
 
 from __future__ import annotations
 

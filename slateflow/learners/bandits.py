@@ -284,7 +284,7 @@ def bilinear_scorer(weights: Array, spec: EnvironmentSpec) -> Scorer:
     of_user, of_candidate = exponents[: 1 + users], exponents[1 + users :]
     powers = (of_user[:, None] + of_candidate[None]).reshape(-1, exponents.shape[1])
     powers = np.delete(powers, 0, axis=1)  # the constant of the user
-    powers[:, users] = 0  # that of the candidate stands where the time does
+    powers[:, users] = 0  # the candidate's constant, in the column of the time
     return Scorer(
         user_size=users,
         slate_size=spec.slate_size,

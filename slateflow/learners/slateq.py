@@ -1,6 +1,6 @@
 """SlateQ from logs: a learnt choice model, and values of items by least-squares policy iteration.
 
-How values are solved for stands in `user_models.item_values` (Ie et al. 2019, "SlateQ"; Lagoudakis
+`user_models.item_values` solves for the values (Ie et al. 2019, "SlateQ"; Lagoudakis
 and Parr 2003, "Least-Squares Policy Iteration"). The first policy is greedy on the returns that
 the logs saw, each next one on the values of the one before.
 """

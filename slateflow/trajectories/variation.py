@@ -14,7 +14,7 @@ def check_variation(rows: Trajectories) -> None:
 
     Raises:
         InputError: There are no rows, no clicks, or the same candidate was clicked every time:
-            then nothing tells what another one would have done.
+            then nothing in the logs bears on another candidate.
     """
     if not len(rows):
         raise InputError("dataset: expected rows to train from, got none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slateflow.learners.config import Count, NonNegative
-from slateflow.learners.rllib.network_config import NETWORK_SPACE, NetworkConfig
+from slateflow.learners.rllib.network_config import NETWORK_SPACE, OfflineConfig
 from slateflow.learners.search_space import OneOf, Space
 from slateflow.validation import validated
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @validated
-class BCConfig(NetworkConfig):
+class BCConfig(OfflineConfig):
     """Behaviour cloning: what the logs did is right.
 
     Where most rows are of a random policy, what is left to imitate is a slight preference, so the

@@ -1,4 +1,4 @@
-"""A training that was killed goes on where it stood, and ends in the same weights.
+"""A training that was killed resumes where it was, and ends in the same weights.
 
 RLlib's own checkpoints leave out what MARWIL keeps beside its network, the state of the random
 generator and the position in the data, and restoring an algorithm without environment fails. So

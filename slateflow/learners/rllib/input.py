@@ -99,7 +99,7 @@ class ColumnIterator:
     Attributes:
         columns: The rows.
         options: Order and seed.
-        drawn: Minibatches that a training which goes on here has drawn before.
+        drawn: Minibatches drawn before by a training that resumes here.
     """
 
     columns: Tensors

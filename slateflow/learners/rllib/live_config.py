@@ -5,14 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import (
-    Count,
-    CountOrZero,
-    LearnerConfig,
-    NonNegative,
-    Progress,
-    Trained,
-)
+from slateflow.learners.config import Count, CountOrZero, Progress, Trained
+from slateflow.learners.rllib.network_config import NetworkConfig
 from slateflow.validation import validated
 
 if TYPE_CHECKING:
@@ -23,19 +17,13 @@ if TYPE_CHECKING:
 
 
 @validated
-class LiveConfig(LearnerConfig, ABC):
-    """Settings of a learner that interacts with users instead of reading logs.
-
-    Attributes:
-        values_states: Whether a second network values the state.
-        acts_by_target: Whether the slow copy of the network is what acts.
-    """
+class LiveConfig(NetworkConfig, ABC):
+    """Settings of a learner that interacts with users instead of reading logs."""
 
     live: ClassVar[bool] = True
-    on_rllib: ClassVar[bool] = True
-    values_states: ClassVar[bool] = False
-    acts_by_target: ClassVar[bool] = False
 
+    width: Count = 64
+    """Units in a hidden layer."""
     live_steps: Count = 300_000
     """Steps with live users, at most, those of the survey before the learning included."""
     users: Count = 64
@@ -44,20 +32,6 @@ class LiveConfig(LearnerConfig, ABC):
     """Steps that each of them takes between two updates of the network."""
     survey_episodes: Count = 64
     """Random episodes before the learning, for the mean reward and the scale of the features."""
-    window: Count = 12
-    """Steps-left is counted exactly only within this many steps of the end."""
-    width: Count = 64
-    """Units in a hidden layer."""
-    layers: Count = 2
-    """Hidden layers."""
-    batch_size: Count = 512
-    """Steps in a minibatch."""
-    learning_rate: NonNegative = 3e-3
-    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
-    max_grad_norm: NonNegative = 10.0
-    """Gradients are clipped to this norm."""
-    num_learners: CountOrZero = 0
-    """Processes of Ray that learn, each a share of every minibatch; 0 learns in this process."""
     num_env_runners: CountOrZero = 0
     """Processes of Ray that sample, each a share of the users; 0 samples in this process."""
 

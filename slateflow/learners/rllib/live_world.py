@@ -43,7 +43,7 @@ def survey(spec: EnvironmentSpec, episodes: int, seed: int) -> Survey:
     """Play random slates.
 
     Rewards are large and nearly constant, some 9.7 a step: with them as they are, PPO never gets
-    past "always the sweetest". Less their mean they prefer the same policies, because all
+    past "always the most clickbait". Less their mean they prefer the same policies, because all
     episodes are of one length.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from slateflow.learners.config import NonNegative, Share
-from slateflow.learners.rllib.network_config import NETWORK_SPACE, NetworkConfig
+from slateflow.learners.rllib.network_config import NETWORK_SPACE, OfflineConfig
 from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.validation import validated
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @validated
-class MARWILConfig(NetworkConfig):
+class MARWILConfig(OfflineConfig):
     """Imitation weighted by the advantage (Wang et al. 2018, eq. 4)."""
 
     learner: ClassVar[str] = "marwil"

@@ -1,4 +1,4 @@
-"""The settings that the offline learners with networks share. Importing this imports no torch."""
+"""The settings that learners with networks share. Importing this imports no torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NETWORK_SPACE: Space = {
 
 @validated
 class NetworkConfig(LearnerConfig, ABC):
-    """Settings that the neural learners share.
+    """Settings of a learner with the scoring network.
 
     Attributes:
         values_states: Whether a second network values the state.
@@ -55,8 +55,6 @@ class NetworkConfig(LearnerConfig, ABC):
     """Hidden layers."""
     batch_size: Count = 512
     """Rows in a minibatch."""
-    updates: Count = 600
-    """Minibatch updates in all, rounded up to fifties."""
     learning_rate: NonNegative = 3e-3
     """Step size of Adam at the start; it falls linearly to a hundredth of that."""
     max_grad_norm: NonNegative = 10.0
@@ -64,6 +62,14 @@ class NetworkConfig(LearnerConfig, ABC):
     num_learners: CountOrZero = 0
     """Processes of Ray that learn, each a share of every minibatch; 0 learns in this process, and
     only that gives the same weights for the same seed."""
+
+
+@validated
+class OfflineConfig(NetworkConfig, ABC):
+    """Settings of a learner with the scoring network that reads logs."""
+
+    updates: Count = 600
+    """Minibatch updates in all, rounded up to fifties."""
     max_rows_in_ram: CountOrZero = 0
     """Most rows that are held in memory; more stream through Ray Data. 0 holds what takes at most
     half of the free memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from slateflow.learners.config import Share
-from slateflow.learners.rllib.network_config import NetworkConfig
+from slateflow.learners.rllib.network_config import OfflineConfig
 from slateflow.validation import validated
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @validated
-class OfflineQConfig(NetworkConfig):
+class OfflineQConfig(OfflineConfig):
     """Settings of a learner whose file defines a loss; the slow copy of its network acts."""
 
     acts_by_target: ClassVar[bool] = True

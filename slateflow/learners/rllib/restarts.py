@@ -19,14 +19,14 @@ from slateflow.evaluation.off_policy.fitted_q_evaluation import (
     memory_decays,
 )
 from slateflow.learners.config import Trained
-from slateflow.learners.rllib.network_config import NetworkConfig
+from slateflow.learners.rllib.network_config import OfflineConfig
 from slateflow.learners.rllib.training import train_on_rllib
 from slateflow.trajectories import Dataset
 
 
 def train_with_restarts(
     dataset: Dataset,
-    config: NetworkConfig,
+    config: OfflineConfig,
     restarts: int,
     seed: int,
     progress: Callable[[int, int], None],

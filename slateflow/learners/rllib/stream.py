@@ -92,7 +92,7 @@ class StreamIterator:
         options: Order and seed.
         shard: Which of `shards` shares of the parts it hands out.
         shards: Learners.
-        drawn: Minibatches that a training which goes on here has drawn before.
+        drawn: Minibatches drawn before by a training that resumes here.
         running: The pass that is under way.
     """
 

@@ -24,7 +24,7 @@ from slateflow.learners.features import FeatureMoments, flat_observation_space
 from slateflow.learners.rllib.checkpoints import Checkpoint, TrainingProgress
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.input import ColumnarOfflineData
-from slateflow.learners.rllib.network_config import UPDATES_PER_ITERATION, NetworkConfig
+from slateflow.learners.rllib.network_config import UPDATES_PER_ITERATION, OfflineConfig
 from slateflow.learners.rllib.scoring_network import export_network
 from slateflow.learners.rllib.stream import StreamedOfflineData, exceeds_memory
 from slateflow.policies import Scorer
@@ -37,7 +37,7 @@ CHECKPOINT_ITERATIONS = 4
 
 def train_on_rllib(
     dataset: Dataset,
-    config: NetworkConfig,
+    config: OfflineConfig,
     seed: int,
     progress: Progress,
     checkpoints: Path | None = None,
@@ -55,7 +55,7 @@ def train_on_rllib(
 
 def _train(
     dataset: Dataset,
-    config: NetworkConfig,
+    config: OfflineConfig,
     seed: int,
     progress: Progress,
     folder: Path | None,
@@ -105,7 +105,7 @@ def trained_module(algorithm: Algorithm) -> Any:
     return first.get()
 
 
-def algorithm_config(dataset: Dataset, config: NetworkConfig, seed: int) -> AlgorithmConfig:
+def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> AlgorithmConfig:
     """The RLlib configuration of a learner over a dataset."""
     spec, decays = dataset.spec, fitting_decays(dataset)
     memory = memory_size(spec.document_size, decays)
@@ -147,7 +147,7 @@ def algorithm_config(dataset: Dataset, config: NetworkConfig, seed: int) -> Algo
 
 
 def _module_spec(
-    dataset: Dataset, config: NetworkConfig, decays: tuple[float, ...]
+    dataset: Dataset, config: OfflineConfig, decays: tuple[float, ...]
 ) -> RLModuleSpec:
     moments = FeatureMoments.from_dataset(dataset, decays)
     memory = memory_size(dataset.spec.document_size, decays)
@@ -165,12 +165,12 @@ def _module_spec(
     return RLModuleSpec(module_class=config.module(), model_config={**sizes, **shape})
 
 
-def _processes(dataset: Dataset, config: NetworkConfig) -> int:
+def _processes(dataset: Dataset, config: OfflineConfig) -> int:
     """Processes of Ray beside this one."""
     return max(config.num_learners, int(exceeds_memory(dataset, config.max_rows_in_ram)))
 
 
-def _export(module: Any, spec: EnvironmentSpec, config: NetworkConfig) -> Scorer:
+def _export(module: Any, spec: EnvironmentSpec, config: OfflineConfig) -> Scorer:
     network = module.target_scorer if config.acts_by_target else module.scorer
     return export_network(network, module, spec, config.window)
 

@@ -32,7 +32,7 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 
 MOST_SLATES = 1_000_000
-"""Slates that can be told apart by one number; no library learns from more actions."""
+"""Slates that can be numbered; no library learns from more actions."""
 
 
 @dataclass(frozen=True)
