@@ -101,7 +101,8 @@ def test_logs_and_statistics_are_those_of_one_machine(local, cluster, tmp_path, 
     assert made.verify().rows == 4100 * 120
     rows = local.read()
     chosen = rows.candidates[np.arange(len(rows)), rows.slate[:, 0]].astype(np.float64)
-    x = np.column_stack([np.ones(len(rows)), rows.user.astype(np.float64), chosen])
+    user = rows.user.astype(np.float64)
+    x = np.column_stack([np.ones(len(rows)), chosen, user, user * chosen])
     statistics = dataset_statistics(made)
     assert statistics.rows == len(rows)
     np.testing.assert_allclose(statistics.gram, x.T @ x, rtol=1e-9)
