@@ -80,7 +80,7 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
     table = Table(
         title=f"{verdict.experiment.recipe}, {verdict.baseline.episodes:,} episodes each",
         box=SIMPLE_HEAD,
-        collapse_padding=True,  # the table fits 80 columns
+        collapse_padding=True,
         pad_edge=False,
     )
     table.add_column("policy", no_wrap=True)
@@ -91,12 +91,14 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
         table.add_row(
             "optimum", f"{verdict.optimum.mean:.2f}", "", "", "1.000", "", "", style="dim"
         )
+    widest = max((abs(bound) for one in verdict.candidates for bound in one.ci), default=0.0)
+    digits = 1 if widest < 100 else 0  # the table fits 80 columns
     for candidate in verdict.candidates:
         low, high = candidate.ci
         table.add_row(
             candidate.learner,
             f"{candidate.mean:.2f} ± {candidate.sem:.2f}",
-            f"{candidate.uplift:+.1f} \\[{low:+.1f}, {high:+.1f}]",
+            f"{candidate.uplift:+.{digits}f} \\[{low:+.{digits}f}, {high:+.{digits}f}]",
             p_value(candidate.p_value),
             "" if candidate.score is None else f"{candidate.score:.3f}",
             f"{candidate.train_seconds:.1f}",
