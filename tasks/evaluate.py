@@ -15,14 +15,20 @@ from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, decide_winner, episode_returns, standard_error
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
 from slateflow.evaluation.verdict import Candidate as JudgedCandidate
-from slateflow.policies import AnyScorer, Policy, RandomPolicy, ScoringPolicy
+from slateflow.policies import (
+    AnyScorer,
+    Policy,
+    RandomPolicy,
+    ScoringPolicy,
+    behaviour_policy,
+)
 from tasks.experiment import Experiment, ModelRef
 from tasks.reports.report import (
-    Baseline,
     Candidate,
     Champion,
     Comparison,
     Optimum,
+    PlayedPolicy,
     RecSimCheck,
     Report,
     VerdictWord,
@@ -70,7 +76,11 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
             mean=float(champion_returns.mean()),
             sem=standard_error(champion_returns),
         )
-    verdict = decide_winner(baseline, returns, optimal_return(spec), champion_returns)
+    logged = {
+        name: baseline if behaviour == "random" else play(name, behaviour_policy(behaviour, spec))
+        for name, behaviour in experiment.behaviours().items()
+    }
+    verdict = decide_winner(baseline, returns, optimal_return(spec), champion_returns, logged)
     report = _report(experiment, verdict, models, champion)
     _log_evaluation(report)
     return report
@@ -114,9 +124,12 @@ def _report(
     champion: Champion | None,
 ) -> Report:
     by_learner = {model.learner: model for model in models}
+    logged = [PlayedPolicy(**asdict(policy)) for policy in verdict.logged]
     return Report(
         experiment=experiment,
-        baseline=Baseline(**asdict(verdict.baseline)),
+        baseline=PlayedPolicy(**asdict(verdict.baseline)),
+        logged=logged[0] if logged else None,
+        logging_policies=logged,
         optimum=None if verdict.optimum is None else Optimum(mean=verdict.optimum),
         champion=champion,
         candidates=[_candidate(one, by_learner[one.learner]) for one in verdict.candidates],
@@ -124,13 +137,14 @@ def _report(
 
 
 def _candidate(judged: JudgedCandidate, model: ModelRef) -> Candidate:
-    over_champion = judged.over_champion
+    over_champion, over_logged = judged.over_champion, judged.over_logged
     return Candidate(
         **model.model_dump(include=set(ModelRef.model_fields)),
         mean=judged.mean,
         sem=judged.sem,
         **asdict(judged.over_baseline),
         over_champion=None if over_champion is None else Comparison(**asdict(over_champion)),
+        over_logged=None if over_logged is None else Comparison(**asdict(over_logged)),
         score=judged.score,
         verdict=_verdict_word(judged),
     )

@@ -3,18 +3,18 @@
 from slateflow.evaluation.baseline import PolicyBaseline, measure_baselines
 from slateflow.evaluation.returns import episode_returns, standard_error
 from slateflow.evaluation.verdict import (
-    Baseline,
     Candidate,
     Comparison,
+    PlayedPolicy,
     Verdict,
     compare,
     decide_winner,
 )
 
 __all__ = [
-    "Baseline",
     "Candidate",
     "Comparison",
+    "PlayedPolicy",
     "PolicyBaseline",
     "Verdict",
     "compare",

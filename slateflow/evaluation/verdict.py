@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +32,18 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """The policy that everyone is compared with."""
+class PlayedPolicy:
+    """The mean return of a policy that is no candidate, and its standard error."""
 
     policy: str
     mean: float
     sem: float
     episodes: int
+
+    @classmethod
+    def from_returns(cls, policy: str, returns: Returns) -> PlayedPolicy:
+        """Sum up returns."""
+        return cls(policy, float(returns.mean()), standard_error(returns), len(returns))
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Candidate:
         sem: Standard error of the mean.
         over_baseline: Difference to random; its p-value is Holm-corrected over the candidates.
         over_champion: Difference to the reigning champion; None where there is none.
+        over_logged: Difference to the best logging policy; None where they are not known.
         score: 0 for random, 1 for the optimum; None where the optimum is not known.
         winner: Whether it is the one to register.
     """
@@ -59,15 +66,17 @@ class Candidate:
     sem: float
     over_baseline: Comparison
     over_champion: Comparison | None
+    over_logged: Comparison | None
     score: float | None
     winner: bool
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Baseline, optimum and candidates, best first."""
+    """Baseline, logging policies, optimum and candidates; the best ones first."""
 
-    baseline: Baseline
+    baseline: PlayedPolicy
+    logged: tuple[PlayedPolicy, ...]
     optimum: float | None
     candidates: tuple[Candidate, ...]
 
@@ -115,51 +124,61 @@ def holm(p_values: list[float]) -> list[float]:
 
 def decide_winner(
     baseline: Returns,
-    candidates: dict[str, Returns],
+    candidates: Mapping[str, Returns],
     optimum: float | None = None,
     champion: Returns | None = None,
+    logged: Mapping[str, Returns] | None = None,
     baseline_policy: str = "random",
 ) -> Verdict:
-    """Compare every candidate with the baseline and the champion.
+    """Compare every candidate with the baseline, the logging policies and the champion.
 
     The winner is the best of those whose uplift over the baseline, and over the champion where
-    there is one, has its lower bound above zero.
+    there is one, has its lower bound above zero, and whose difference to the best logging policy
+    does not lie below zero: what already runs is not replaced by something worse.
+
+    Args:
+        baseline: Returns of the policy that everyone is compared with.
+        candidates: Returns of each learner's policy.
+        optimum: The best expected return, where it is known.
+        champion: Returns of the reigning champion.
+        logged: Returns of each policy that wrote the logs.
+        baseline_policy: Name of the baseline.
     """
     over_baseline = {name: compare(returns, baseline) for name, returns in candidates.items()}
     corrected = holm([comparison.p_value for comparison in over_baseline.values()])
-    adjusted = {
-        name: Comparison(comparison.uplift, comparison.ci, p_value)
-        for (name, comparison), p_value in zip(over_baseline.items(), corrected, strict=True)
-    }
-    over_champion = {
-        name: None if champion is None else compare(returns, champion)
-        for name, returns in candidates.items()
-    }
-    ranked = sorted(candidates, key=lambda name: float(candidates[name].mean()), reverse=True)
-    winner = next(
-        (name for name in ranked if _beats(adjusted[name], over_champion[name])),
-        None,
-    )
     room = None if optimum is None else optimum - float(baseline.mean())
-    return Verdict(
-        baseline=Baseline(
-            baseline_policy, float(baseline.mean()), standard_error(baseline), len(baseline)
-        ),
-        optimum=optimum,
-        candidates=tuple(
+    played = [PlayedPolicy.from_returns(name, returns) for name, returns in (logged or {}).items()]
+    played.sort(key=lambda policy: policy.mean, reverse=True)
+    best_logged = logged[played[0].policy] if logged else None
+    found = []
+    for (name, over), p_value in zip(over_baseline.items(), corrected, strict=True):
+        returns = candidates[name]
+        found.append(
             Candidate(
                 learner=name,
-                mean=float(candidates[name].mean()),
-                sem=standard_error(candidates[name]),
-                over_baseline=adjusted[name],
-                over_champion=over_champion[name],
-                score=adjusted[name].uplift / room if room is not None and room > 0 else None,
-                winner=name == winner,
+                mean=float(returns.mean()),
+                sem=standard_error(returns),
+                over_baseline=replace(over, p_value=p_value),
+                over_champion=None if champion is None else compare(returns, champion),
+                over_logged=None if best_logged is None else compare(returns, best_logged),
+                score=over.uplift / room if room is not None and room > 0 else None,
+                winner=False,
             )
-            for name in ranked
-        ),
+        )
+    found.sort(key=lambda candidate: candidate.mean, reverse=True)
+    winner = next((candidate for candidate in found if _wins(candidate)), None)
+    return Verdict(
+        baseline=PlayedPolicy.from_returns(baseline_policy, baseline),
+        logged=tuple(played),
+        optimum=optimum,
+        candidates=tuple(replace(one, winner=one is winner) for one in found),
     )
 
 
-def _beats(over_baseline: Comparison, over_champion: Comparison | None) -> bool:
-    return over_baseline.better and (over_champion is None or over_champion.better)
+def _wins(candidate: Candidate) -> bool:
+    over_champion, over_logged = candidate.over_champion, candidate.over_logged
+    return (
+        candidate.over_baseline.better
+        and (over_champion is None or over_champion.better)
+        and (over_logged is None or over_logged.ci[1] >= 0)
+    )

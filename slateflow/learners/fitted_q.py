@@ -24,18 +24,19 @@ from slateflow.learners.config import CountOrZero, LearnerConfig, NonNegative, P
 from slateflow.learners.features import FeatureMoments, episode_ends, scaled_rewards
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer
-from slateflow.policies.scorer import monomials
+from slateflow.policies.scorer import Support, monomials
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.polynomial import of_degree, powers, term_count
 from slateflow.user_models.session_memory import fitting_decays, with_session_memory
+from slateflow.user_models.support import as_if_at_random, logged_support, without_gaps
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
 Powers = NDArray[np.int64]
 
-DEGREES = (1, 2, 3, 4, 5, 6)
+DEGREES = (1, 2, 3, 4, 5)
 """Among which held-out episodes choose."""
 
 MOST_TERMS = 150
@@ -55,6 +56,9 @@ FOLDS = 5
 
 SETTLED = 0.01
 """Change of the preferences by a stage, relative to them, below which none is added."""
+
+PATIENCE = 5
+"""Stages after which preferences have to change less; otherwise the values grow without bound."""
 
 SPREAD_ROWS = 3_000
 """Rows by which preferences are measured, at most."""
@@ -90,9 +94,16 @@ class FittedQConfig(LearnerConfig):
         rows = with_session_memory(dataset.read(), decays)
         check_variation(rows)
         episode_ends(rows)  # checked
-        steps = LoggedSteps(rows, scaled_rewards(rows), dataset.spec, moments)
+        support = logged_support(dataset)
+        steps = LoggedSteps(rows, scaled_rewards(rows), dataset.spec, moments, support)
         degree, ridge = chosen_basis(steps, self.degree, self.ridge)
-        stages = fitted_stages(steps, degree, ridge, self.window, progress)
+        while (stages := fitted_stages(steps, degree, ridge, self.window, progress)) is None:
+            if degree == 1 or self.degree:
+                raise InputError(
+                    f"dataset: expected values that settle, got ever larger ones with degree "
+                    f"{degree}; log a random policy, lower the degree or set a window"
+                )
+            degree -= 1
         # Where nobody knows how many steps are left, the last stage serves all
         served = stages if steps.transitions.timed else stages[-1:]
         fitted = replace(
@@ -110,13 +121,15 @@ class FittedQConfig(LearnerConfig):
 class LoggedSteps:
     """Logged steps with their scaled rewards (R,), in a world, and the moments of their features.
 
-    The session memory counts as features of the user. The user responds to the first place.
+    The session memory counts as features of the user. The user responds to the first place. What
+    the support leaves out is not chosen where anything else is offered.
     """
 
     rows: Trajectories
     rewards: NDArray[np.float32]
     spec: EnvironmentSpec
     moments: FeatureMoments
+    support: Support
 
     @cached_property
     def transitions(self) -> Transitions:
@@ -150,6 +163,7 @@ class LoggedSteps:
             powers=exponents,
             head=(np.zeros(len(exponents)) if weights is None else weights)[None],
             head_bias=np.zeros(1),
+            support=without_gaps(self.support),
         )
 
     def design(self, exponents: Powers) -> Callable[[slice], Array]:
@@ -173,12 +187,34 @@ class LoggedSteps:
     def best_next(self, scorer: Scorer) -> Array:
         """(S,) the best score at each of the rows that follow."""
         following, rows = self.transitions.following, self.rows
-        best = np.empty(len(following))
+        scorer, best = replace(scorer, support=None), np.empty(len(following))
         for block in blocks(len(following)):
             now = following[block]
             offered = rows.candidate_features(now)
-            best[block] = scorer.scores(rows.user[now], rows.step[now], offered).max(axis=1)
+            scores = scorer.scores(rows.user[now], rows.step[now], offered)
+            if self._left_out is not None:
+                scores[self._left_out[block]] = -np.inf
+            best[block] = scores.max(axis=1)
         return best
+
+    @cached_property
+    def _left_out(self) -> NDArray[np.bool_] | None:
+        """(S, N) candidates of the rows that follow which the logs hardly show; never all."""
+        following = self.transitions.following
+        if without_gaps(self.support) is None:
+            return None
+        left_out = [np.zeros((0, self.spec.num_candidates), np.bool_)]
+        for block in blocks(len(following)):
+            offered = self.rows.candidate_features(following[block])
+            unseen = self.support.hardly_seen(offered)
+            left_out.append(unseen & ~unseen.all(axis=1, keepdims=True))
+        return np.concatenate(left_out)
+
+    @cached_property
+    def weights(self) -> Array:
+        """(T,) by which the steps count."""
+        shown = self.rows.features_at(self.rows.slate[:, 0])[self.transitions.rows]
+        return as_if_at_random(self.support, shown.astype(np.float64))
 
     def spread(self, exponents: Powers) -> Array:
         """(P, P) covariance of the monomials among the candidates of a step.
@@ -197,7 +233,7 @@ class LoggedSteps:
 
 def fitted_stages(
     steps: LoggedSteps, degree: int, ridge: float, window: int, progress: Progress
-) -> list[Stage]:
+) -> list[Stage] | None:
     """Go back from the end by `window` stages, with 0 until preferences settle."""
     transitions, exponents = steps.transitions, steps.exponents(degree)
     most = transitions.most_stages(window or steps.spec.horizon)
@@ -212,17 +248,19 @@ def fitted_stages(
         return transitions.values(best)
 
     design = steps.design(exponents)
-    for stage in backward_stages(design, steps.reward, next_values, most, ridge):
+    changes: list[float] = []
+    for stage in backward_stages(design, steps.reward, next_values, most, ridge, steps.weights):
         stages.append(stage)
-        if not window and len(stages) > 1 and _settled(stages[-2], stage, spread):
+        if window or len(stages) < 2:
+            continue
+        change = stage.weights - stages[-2].weights
+        changes.append(float(change @ spread @ change))
+        if changes[-1] <= SETTLED**2 * float(stage.weights @ spread @ stage.weights):
             break
+        if len(changes) > PATIENCE and changes[-1] > changes[-1 - PATIENCE]:
+            return None
     progress(most, most)
     return stages
-
-
-def _settled(before: Stage, stage: Stage, spread: Array) -> bool:
-    change = stage.weights - before.weights
-    return bool(change @ spread @ change <= SETTLED**2 * (stage.weights @ spread @ stage.weights))
 
 
 def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, float]:
@@ -248,9 +286,13 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, fl
         return degrees[min(len(degrees), 2) - 1], ridges[0]
     target = few.reward
     if len(few.transitions.following):
-        *_, stage = fitted_stages(few, degrees[-1], ridge or 1e-6, 0, lambda done, total: None)
-        ahead = few.best_next(few.scorer(degrees[-1], stage.weights))
-        target = target + few.transitions.values(ahead)
+        for largest in reversed(degrees):
+            stages = fitted_stages(few, largest, ridge or 1e-6, 0, lambda done, total: None)
+            if stages is not None:
+                ahead = few.best_next(few.scorer(largest, stages[-1].weights))
+                target = target + few.transitions.values(ahead)
+                break
+            degrees = degrees[:-1] or degrees
     options = [(degree, ridge) for degree in degrees for ridge in ridges]
     errors = held_out_errors(few, target, options)
     best = [
@@ -278,8 +320,9 @@ def held_out_errors(steps: LoggedSteps, target: Array, options: list[tuple[int, 
         x = design(block)
         for one in range(FOLDS):
             of_fold = fold[block] == one
-            grams[one] += x[of_fold].T @ x[of_fold]
-            moments[one] += x[of_fold].T @ target[block][of_fold]
+            weighted = (x * steps.weights[block, None])[of_fold].T
+            grams[one] += weighted @ x[of_fold]
+            moments[one] += weighted @ target[block][of_fold]
     weights = np.zeros((FOLDS, size, len(options)))
     for one in range(FOLDS):
         gram, moment = grams.sum(axis=0) - grams[one], moments.sum(axis=0) - moments[one]
@@ -293,5 +336,6 @@ def held_out_errors(steps: LoggedSteps, target: Array, options: list[tuple[int, 
         for one in range(FOLDS):
             of_fold = fold[block] == one
             wrong = target[block][of_fold, None] - x[of_fold] @ weights[one]
-            np.add.at(errors, session[block][of_fold], np.square(wrong))
+            squares = steps.weights[block][of_fold, None] * np.square(wrong)
+            np.add.at(errors, session[block][of_fold], squares)
     return errors

@@ -18,6 +18,49 @@ CACHED_NUMBERS = 2**16
 
 
 @dataclass(frozen=True)
+class Support:
+    """How often the logs show candidates like one, as a decision tree with S nodes.
+
+    See `slateflow.user_models.support`.
+
+    Attributes:
+        feature: (S,) the feature that a node asks for.
+        threshold: (S,) a node goes left up to it, and right above it.
+        children: (S, 2) left and right; leaves are their own children.
+        rows: (S,) logged rows that end at a node.
+        offered: (S,) rows that would end there if all candidates were shown alike.
+        least: Share of the rows offered below which a candidate is hardly seen.
+        depth: Nodes from the root to the deepest leaf.
+    """
+
+    feature: NDArray[np.int64]
+    threshold: Array
+    children: NDArray[np.int64]
+    rows: Array
+    offered: Array
+    least: float
+    depth: int
+
+    @property
+    def gaps(self) -> NDArray[np.bool_]:
+        """(S,) nodes of what is hardly seen."""
+        return np.asarray(self.rows < self.least * self.offered)
+
+    def leaves(self, x: NDArray[np.floating]) -> NDArray[np.int64]:
+        """(R,) nodes where features (R, F) end."""
+        node, row = np.zeros(len(x), np.int64), np.arange(len(x))
+        for _ in range(self.depth):
+            right = x[row, self.feature[node]] > self.threshold[node]
+            node = self.children[node, right.astype(np.int64)]
+        return node
+
+    def hardly_seen(self, x: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """(…) which features (…, F) the logs hardly show."""
+        hardly = self.gaps[self.leaves(x.reshape(-1, x.shape[-1]))]
+        return np.asarray(hardly.reshape(x.shape[:-1]))
+
+
+@dataclass(frozen=True)
 class Scorer:
     """Scores from (user, memory, steps left, candidate): powers or ReLU layers, then a head.
 
@@ -43,6 +86,8 @@ class Scorer:
         weights: One (inputs, outputs) matrix for each layer.
         biases: One (outputs,) vector for each layer.
         decays: (H,) factors of the session memory; empty without one.
+        support: Candidates that the logs hardly show come after all others; None where they show
+            everything.
     """
 
     user_size: int
@@ -57,6 +102,7 @@ class Scorer:
     weights: tuple[Array, ...] = field(default=())
     biases: tuple[Array, ...] = field(default=())
     decays: Array = field(default_factory=lambda: np.zeros(0))
+    support: Support | None = None
 
     @property
     def document_size(self) -> int:
@@ -93,7 +139,11 @@ class Scorer:
             scored = self._polynomial(weights, documents, self.powers[:, shared:])
         else:
             scored = self._network(known, documents, self.head[row])
-        return np.asarray(scored + self.head_bias[row][:, None])
+        scored = np.asarray(scored + self.head_bias[row][:, None])
+        if self.support is not None:
+            unseen = self.support.hardly_seen(np.asarray(candidates))
+            scored -= unseen * (np.ptp(scored, axis=1, keepdims=True) + 1)
+        return scored
 
     def _polynomial(self, weights: Array, documents: Array, powers: NDArray[np.int64]) -> Array:
         """Sum of the candidates' monomials, by weights (B, P) that are the row's own.
@@ -148,6 +198,8 @@ class Scorer:
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        if (support := arrays.pop("support")) is not None:
+            arrays |= {f"support_{f.name}": getattr(support, f.name) for f in fields(support)}
         for name in ("weights", "biases"):
             for layer, array in enumerate(arrays.pop(name)):
                 arrays[f"{name}_{layer}"] = array
@@ -163,6 +215,14 @@ class Scorer:
             arrays[name] = tuple(arrays.pop(f"{name}_{layer}") for layer in range(layers))
         for name in ("user_size", "slate_size", "horizon", "window"):
             arrays[name] = int(arrays[name])
+        support = {
+            f.name: arrays.pop(f"support_{f.name}")
+            for f in fields(Support)
+            if f"support_{f.name}" in arrays
+        }
+        if support:
+            least, depth = float(support.pop("least")), int(support.pop("depth"))
+            arrays["support"] = Support(**support, least=least, depth=depth)
         return cls(**arrays)
 
 

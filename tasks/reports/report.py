@@ -23,8 +23,8 @@ class Comparison(BaseModel):
     p_value: float
 
 
-class Baseline(BaseModel):
-    """The policy that the candidates are compared with."""
+class PlayedPolicy(BaseModel):
+    """A policy on the same users as the candidates: the baseline, or one that wrote the logs."""
 
     policy: str
     mean: float
@@ -59,6 +59,7 @@ class Candidate(ModelRef):
     ci: Interval
     p_value: float
     over_champion: Comparison | None = None
+    over_logged: Comparison | None = None
     score: float | None
     score_ci: None = None
     verdict: VerdictWord
@@ -89,12 +90,17 @@ class RegisteredVersion(BaseModel):
 
 
 class Report(BaseModel):
-    """The verdict on an experiment's models, best first, and what became of the winner."""
+    """The verdict on an experiment's models, best first, and what became of the winner.
+
+    `logged` is the best of the `logging_policies`, which stand best first; None and none where
+    nobody knows them, as in imported logs.
+    """
 
     experiment: Experiment
     evidence: Literal["played"] = "played"
-    baseline: Baseline
-    logged: None = None
+    baseline: PlayedPolicy
+    logged: PlayedPolicy | None = None
+    logging_policies: list[PlayedPolicy] = []
     optimum: Optimum | None
     champion: Champion | None
     candidates: list[Candidate]

@@ -86,6 +86,7 @@ def backward_stages(
     next_values: Callable[[int, Array], Array],
     stages: int,
     ridge: float = 1e-9,
+    row_weights: Array | None = None,
 ) -> Iterator[Stage]:
     """Fit the stages, from the last step of an episode backwards.
 
@@ -97,12 +98,17 @@ def backward_stages(
             steps with k steps left.
         stages: How many.
         ridge: Precision of the prior on the weights, for each row.
+        row_weights: (T,) by which steps count; None for all alike.
 
     Raises:
         InputError: The features do not vary enough.
     """
     steps = list(blocks(len(rewards)))
-    gram: Array = sum((x.T @ x for x in map(design, steps)), start=np.zeros(()))
+    weight = np.ones(len(rewards)) if row_weights is None else row_weights
+    gram: Array = sum(
+        (x.T @ (x * weight[block, None]) for block in steps for x in [design(block)]),
+        start=np.zeros(()),
+    )
     try:
         precision = gram + ridge * len(rewards) * np.eye(len(gram))
         factor = linalg.cho_factor(precision, lower=True)
@@ -114,10 +120,13 @@ def backward_stages(
     values: Array = np.zeros(len(rewards))
     for stage in range(1, stages + 1):
         target = rewards + values
-        moment = sum((design(block).T @ target[block] for block in steps), start=np.zeros(()))
+        moment: Array = sum(
+            (design(block).T @ (weight * target)[block] for block in steps), start=np.zeros(())
+        )
         weights = np.asarray(linalg.cho_solve(factor, moment), np.float64)
         # The squared residual, without another pass
         explained = weights @ (2 * moment - gram @ weights)
-        yield Stage(weights, max(float(target @ target - explained), 0.0) / len(target))
+        residual = max(float((weight * target) @ target - explained), 0.0)
+        yield Stage(weights, residual / float(weight.sum()))
         if stage < stages:
             values = next_values(stage, weights)

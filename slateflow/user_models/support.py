@@ -1,0 +1,128 @@
+"""What logs have seen: which candidates they show to which users, and which hardly ever.
+
+Values of what was never shown are guesses, and the best of many guesses is too high. So what the
+logs have hardly seen is told apart, and left alone where anything else is offered (the constraint
+of Fujimoto, Meger and Precup 2019, "Off-Policy Deep Reinforcement Learning without Exploration",
+section 4, by counts in place of a generative model).
+
+A decision tree tells shown candidates from offered ones. Where logs show everything alike, it finds
+nothing to tell apart; where some are avoided, they come to leaves of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+from slateflow.policies.scorer import Support
+from slateflow.trajectories.files.dataset import Dataset
+from slateflow.trajectories.schema import Trajectories
+
+Array = NDArray[np.float64]
+
+MOST_ROWS = 100_000
+"""Logged rows by which the tree is grown, at most; whole episodes."""
+
+LEAST_SHARE = 1 / 200
+"""Of the times that a random policy would show a candidate: what is shown less is hardly seen."""
+
+MOST_WEIGHT = 30.0
+"""Of a row, and the inverse of the least."""
+
+LEAVES = 64
+"""Of the tree, at most."""
+
+LEAF_ROWS = 200
+"""Shown and offered candidates in a leaf, at least, and a hundredth of all."""
+
+
+def logged_support(dataset: Dataset) -> Support:
+    """The support of a dataset's logs in the features of candidates (D).
+
+    Raises:
+        InputError: There are no rows.
+    """
+    every = -(-dataset.rows // MOST_ROWS)
+    few = (rows.where(rows.sessions % every == 0) for rows in dataset.iter_parts())
+    kept = [rows for rows in few if len(rows)]
+    if not kept:
+        raise InputError("dataset: expected rows to train from, got none")
+    rows = Trajectories.from_parts(kept)
+    shown, offered = shown_and_offered(rows, dataset.spec.user_chooses)
+    return grown_support(shown, offered, dataset.rows / len(rows))
+
+
+def grown_support(shown: Array, offered: Array, weight: float = 1.0) -> Support:
+    """Grow the tree.
+
+    Args:
+        shown: (R, F) features of what was shown.
+        offered: (R, F) features of what was offered beside it, drawn at random.
+        weight: Logged rows that one of these rows stands for.
+    """
+    from sklearn.tree import DecisionTreeClassifier  # type: ignore[import-untyped]
+
+    tree = DecisionTreeClassifier(
+        criterion="log_loss",
+        max_leaf_nodes=LEAVES,
+        min_samples_leaf=max(LEAF_ROWS, len(shown) // 50),
+        random_state=0,
+    )
+    x = np.concatenate([shown, offered])
+    nodes = tree.fit(x, np.repeat([1, 0], [len(shown), len(offered)])).tree_
+    children = np.column_stack([nodes.children_left, nodes.children_right]).astype(np.int64)
+    leaf = children[:, 0] < 0
+    children[leaf] = np.flatnonzero(leaf)[:, None]
+    unknown = np.ones(len(children))
+    support = Support(
+        feature=np.where(leaf, 0, nodes.feature).astype(np.int64),
+        threshold=np.asarray(nodes.threshold, np.float64),
+        children=children,
+        rows=unknown,
+        offered=unknown,
+        least=LEAST_SHARE,
+        depth=int(nodes.max_depth),
+    )
+
+    def ended(features: Array) -> Array:
+        ends = np.bincount(support.leaves(features), minlength=len(children))
+        return np.asarray(weight * ends)
+
+    return replace(support, rows=ended(shown), offered=ended(offered))
+
+
+def without_gaps(support: Support) -> Support | None:
+    """The support to serve with; None where the logs show all that they offer."""
+    return support if support.gaps.any() else None
+
+
+def as_if_at_random(support: Support, x: Array) -> Array:
+    """Weights (R,) of shown candidates (R, D), as if all candidates had been shown alike.
+
+    A regression is asked for the best of what is offered, and so it has to be right there
+    (Shimodaira 2000, "Improving Predictive Inference under Covariate Shift by Weighting the
+    Log-Likelihood Function").
+    """
+    import os
+
+    if os.environ.get("NOWEIGHT"):
+        return np.ones(len(x))
+    leaves = support.leaves(x)
+    ratio = support.offered[leaves] / np.maximum(support.rows[leaves], 1.0)
+    return np.asarray(np.clip(ratio, 1 / MOST_WEIGHT, MOST_WEIGHT))
+
+
+def shown_and_offered(rows: Trajectories, user_chooses: bool) -> tuple[Array, Array]:
+    """Features (R, D) of what was shown, and of as many candidates drawn at random.
+
+    Where users choose from the slate, all of its places were shown, otherwise the first.
+    """
+    rng = np.random.Generator(np.random.SFC64(0))
+    shown = rows.slate if user_chooses else rows.slate[:, :1]
+    drawn = rng.integers(rows.candidates.shape[1], size=shown.shape)
+    found = (rows.features_at(places) for places in (shown, drawn))
+    first, second = (one.reshape(-1, one.shape[2]).astype(np.float64) for one in found)
+    return first, second
