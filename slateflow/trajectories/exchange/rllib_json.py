@@ -24,7 +24,7 @@ from slateflow.errors import InputError
 from slateflow.records import resolve
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.exchange.parquet_logs import in_catalogue
-from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.schema import Trajectories, columns_of
 
 Batch = dict[str, Any]
 
@@ -106,38 +106,41 @@ def _shortened(values: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+_NAMES = {
+    "step": ("t",),
+    "propensity": ("action_prob",),
+    "reward": ("rewards",),
+    "terminated": ("terminateds", "dones"),
+    "truncated": ("truncateds",),
+}
+"""RLlib's names of our columns, where they differ."""
+
+
 def _rows(
     batch: Batch, spec: EnvironmentSpec, episodes: NDArray[np.int64], where: str
 ) -> Trajectories:
     count = len(episodes)
-
-    def column(dtype: Any, *names: str) -> NDArray[Any]:
-        return _numbers(_column(batch, where, *names), f"{where}: {names[0]}", dtype, (count,))
-
     user, candidates = _observed(_column(batch, where, "obs"), spec, count, where)
-    reward = column(np.float32, "rewards")
+    actions = _numbers(_column(batch, where, "actions"), f"{where}: actions", None)
+    slate = _slates(actions, spec, count, where)
+    values: dict[str, NDArray[Any]]
+    values = {"episode": episodes, "user": user, "candidates": candidates, "slate": slate}
     derive = resolve(world_of(spec).responses_of_reward)
     if derive is not None:
+        named = f"{where}: rewards"
+        reward = _numbers(_column(batch, where, "rewards"), named, np.float32, (count,))
         batch = {**derive(reward), **batch}
-    actions = _numbers(_column(batch, where, "actions"), f"{where}: actions", None)
     batch.setdefault("truncateds", np.zeros(count, dtype=np.bool_))
-    return Trajectories(
-        episode=episodes,
-        step=column(np.int32, "t"),
-        user=user,
-        candidates=candidates,
-        slate=_slates(actions, spec, count, where),
-        propensity=(
-            column(np.float64, "action_prob")
-            if "action_prob" in batch
-            else np.exp(column(np.float64, "action_logp", "action_prob"))
-        ),
-        clicked=column(np.int32, "clicked"),
-        reward=reward,
-        responses={name: column(np.float32, name) for name in spec.response_columns},
-        terminated=column(np.bool_, "terminateds", "dones"),
-        truncated=column(np.bool_, "truncateds"),
-    )
+    if "action_prob" not in batch:
+        named = f"{where}: action_logp"
+        given = _column(batch, where, "action_logp", "action_prob")
+        batch["action_prob"] = np.exp(_numbers(given, named, np.float64, (count,)))
+    for name, (dtype, _) in columns_of(spec, items=False).items():
+        if name not in values:
+            names = _NAMES.get(name, (name,))
+            given, named = _column(batch, where, *names), f"{where}: {names[0]}"
+            values[name] = _numbers(given, named, dtype.to_pandas_dtype(), (count,))
+    return Trajectories.from_columns(values, spec)
 
 
 def _observed(

@@ -14,7 +14,7 @@ from slateflow.policies import behaviour_policy
 from slateflow.policies.play import Step, play, seed_of
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.generation.plan import BLOCK_EPISODES, PlannedPart
-from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.schema import Trajectories, columns_of
 
 MAX_PARTS_AT_ONCE = 4
 """Parts simulated in one batch, so that they share the cost of a step."""
@@ -92,24 +92,10 @@ class StepBuffer:
             first = last
 
     def _trajectories(self, first: int, last: int, episode: NDArray[np.int64]) -> Trajectories:
-        def column(name: str, dtype: type[np.generic] | None = None) -> NDArray[Any]:
-            values = self.rows(name, first, last)
-            return values if dtype is None else values.astype(dtype, copy=False)
-
-        return Trajectories(
-            episode=episode,
-            step=column("step"),
-            user=column("user"),
-            candidates=column("candidates", np.int32 if self._catalogue else np.float32),
-            slate=column("slate", np.int32),
-            propensity=column("propensity"),
-            clicked=column("clicked"),
-            reward=column("reward"),
-            responses={name: column(name) for name in self._spec.response_columns},
-            terminated=column("terminated"),
-            truncated=column("truncated"),
-            catalogue=self._catalogue,
-        )
+        names = [name for name in columns_of(self._spec) if name != "episode"]
+        logged = {name: self.rows(name, first, last) for name in names}
+        values = {"episode": episode, **logged}
+        return Trajectories.from_columns(values, self._spec, self._catalogue)
 
     def rows(self, name: str, first: int, last: int) -> NDArray[Any]:
         """A column of the lanes from `first` to below `last`, by lane, then step."""
@@ -129,7 +115,7 @@ def logged_columns(step: Step) -> dict[str, NDArray[Any]]:
     return {
         "step": step.observation["step"][:, 0],
         "user": step.observation["user"],
-        "candidates": step.candidates,
+        "candidates" if step.candidates.ndim == 3 else "items": step.candidates,
         "slate": step.slates,
         "propensity": step.propensities,
         "reward": step.rewards.astype(np.float32),
