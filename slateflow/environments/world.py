@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from slateflow.environments.rules import Opposite, ScoringRule
+from slateflow.environments.rules import ScoringRule
 from slateflow.environments.spec import EnvironmentSpec
-from slateflow.errors import InputError, unknown
-from slateflow.records import resolve
-
-if TYPE_CHECKING:
-    from slateflow.environments.recsim_base import RecSimEnvironment
-    from slateflow.environments.simulator import BatchedEnvironment
-
-RULES = ("greedy", "opposite", "affinity", "quality")
-"""Names of the scoring rules in a recipe; a world has `greedy` and perhaps more."""
 
 
 @dataclass(frozen=True)
@@ -65,61 +53,3 @@ class World:
     def name(self) -> str:
         """The world's name, that of its specs."""
         return self.spec.world
-
-    def make_simulator(
-        self,
-        spec: EnvironmentSpec,
-        num_envs: int,
-        seed: int | None = None,
-        common_numbers: bool = True,
-    ) -> BatchedEnvironment[Any]:
-        """Make the batched simulator; the arguments are those of `BatchedEnvironment`."""
-        made: BatchedEnvironment[Any] = resolve(self.simulator)(
-            spec, num_envs, seed, common_numbers
-        )
-        return made
-
-    def make_recsim(
-        self, spec: EnvironmentSpec, seed: int | Sequence[int] | None = None
-    ) -> RecSimEnvironment[Any]:
-        """Make RecSim's own environment.
-
-        Raises:
-            InputError: RecSim has no such world.
-        """
-        if self.recsim is None:
-            raise InputError(
-                f"{spec.name}: expected a world of RecSim, got {self.name}, which has only the "
-                "batched simulator; play that"
-            )
-        made: RecSimEnvironment[Any] = resolve(self.recsim)(spec, seed)
-        return made
-
-    def optimal_return(self, spec: EnvironmentSpec) -> float | None:
-        """Best expected return of an episode; None where it is unknown."""
-        found: float | None = None if self.optimum is None else resolve(self.optimum)(spec)
-        return found
-
-    def item_features(self, spec: EnvironmentSpec) -> NDArray[np.float32] | None:
-        """Features (M, D) of the catalogue; None where candidates are fresh each time."""
-        if self.catalogue is None:
-            return None
-        features: NDArray[np.float32] = resolve(self.catalogue)(spec)
-        return features
-
-    def scoring_rule(self, name: str, spec: EnvironmentSpec) -> ScoringRule:
-        """The scoring rule of that name.
-
-        Raises:
-            InputError: There is no such rule, or the world does not show what it goes by.
-        """
-        rules = dict(self.rules(spec))
-        rules["opposite"] = Opposite(rules["greedy"])
-        if name in rules:
-            return rules[name]
-        if name not in RULES:
-            raise unknown("scorer", name, list(dict.fromkeys([*RULES, *rules])))
-        raise InputError(
-            f"scorer {name!r}: {spec.name} shows nothing to go by; expected one of "
-            f"{', '.join(sorted(rules))}"
-        )

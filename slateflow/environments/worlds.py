@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from slateflow.environments.rules import ScoringRule
+from slateflow.environments.rules import Opposite, ScoringRule
 from slateflow.environments.spec import EnvironmentSpec
 from slateflow.environments.world import World
 from slateflow.errors import InputError, unknown
-from slateflow.records import Records
+from slateflow.records import Records, resolve
 
 if TYPE_CHECKING:
     from slateflow.environments.recsim_base import RecSimEnvironment
@@ -27,6 +27,9 @@ WORLDS: Records[World] = Records(
 )
 
 DEFAULT_PRESET = "modified-lts-20-2"
+
+RULES = ("greedy", "opposite", "affinity", "quality")
+"""Names of the scoring rules in a recipe; a world has `greedy` and perhaps more."""
 
 
 def presets() -> dict[str, EnvironmentSpec]:
@@ -76,7 +79,8 @@ def batched_environment(
     spec: EnvironmentSpec, num_envs: int, seed: int | None = None, common_numbers: bool = True
 ) -> BatchedEnvironment[Any]:
     """The batched simulator of a spec; the arguments are those of `BatchedEnvironment`."""
-    return world_of(spec).make_simulator(spec, num_envs, seed, common_numbers)
+    simulator: type[BatchedEnvironment[Any]] = resolve(world_of(spec).simulator)
+    return simulator(spec, num_envs, seed, common_numbers)
 
 
 def recsim_environment(
@@ -87,7 +91,13 @@ def recsim_environment(
     Raises:
         InputError: RecSim has no such world.
     """
-    return world_of(spec).make_recsim(spec, seed)
+    environment: type[RecSimEnvironment[Any]] | None = resolve(world_of(spec).recsim)
+    if environment is None:
+        raise InputError(
+            f"{spec.name}: expected a world of RecSim, got {spec.world}, which has only the "
+            "batched simulator; play that"
+        )
+    return environment(spec, seed)
 
 
 def scoring_rule(name: str, spec: EnvironmentSpec) -> ScoringRule:
@@ -100,9 +110,19 @@ def scoring_rule(name: str, spec: EnvironmentSpec) -> ScoringRule:
         >>> scoring_rule("opposite", preset("interest-exploration"))
         Opposite(rule=FirstFeature())
     """
-    return world_of(spec).scoring_rule(name, spec)
+    rules = dict(world_of(spec).rules(spec))
+    rules["opposite"] = Opposite(rules["greedy"])
+    if name in rules:
+        return rules[name]
+    if name not in RULES:
+        raise unknown("scorer", name, list(dict.fromkeys([*RULES, *rules])))
+    raise InputError(
+        f"scorer {name!r}: {spec.name} shows nothing to go by; expected one of "
+        f"{', '.join(sorted(rules))}"
+    )
 
 
 def optimal_return(spec: EnvironmentSpec) -> float | None:
     """Best expected return of an episode; None where it is unknown."""
-    return world_of(spec).optimal_return(spec)
+    optimum: Callable[[EnvironmentSpec], float | None] | None = resolve(world_of(spec).optimum)
+    return None if optimum is None else optimum(spec)

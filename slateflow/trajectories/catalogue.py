@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.errors import InputError
+from slateflow.records import resolve
 
 CATALOGUE = "_items.arrow"
 """Name of its file in a dataset: Arrow IPC, not Parquet, so that globs of readers pass it by."""
@@ -44,7 +45,8 @@ class Catalogue:
         """
         if not spec.items:
             return None
-        features = world_of(spec).item_features(spec)
+        catalogue = resolve(world_of(spec).catalogue)
+        features = None if catalogue is None else catalogue(spec)
         count = 0 if features is None else len(features)
         if features is None or count != spec.items:
             raise InputError(
