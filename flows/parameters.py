@@ -6,7 +6,6 @@ fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -43,16 +42,6 @@ Models = Annotated[list[ModelRef], Field(min_length=1)]
 DataURL = str | None
 LogLearner = Annotated[str, Field(json_schema_extra={"enum": tunable_learners()})]
 Processes = bounds.Workers | None
-
-
-def named_for_recipe(flow: str) -> Callable[[], str]:
-    """A function that names runs of a flow, which takes `recipe`, after the recipe."""
-
-    def run_name() -> str:
-        recipe = flow_run.parameters["recipe"]
-        return f"{flow} {recipe if isinstance(recipe, str) else recipe.name}"
-
-    return run_name
 
 
 _MOMENTS = {"date": "%Y%m%d", "hour": "%Y%m%d%H"}

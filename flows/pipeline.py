@@ -16,7 +16,6 @@ from flows.parameters import (
     Learners,
     RecipeOrName,
     Seed,
-    named_for_recipe,
     resolve_seed,
 )
 from flows.register import register
@@ -29,7 +28,7 @@ from tasks.reports.report import Report
 from tasks.server.orphans import record_process
 
 
-@flow(name="pipeline", flow_run_name=named_for_recipe("pipeline"), on_running=[record_process])
+@flow(name="pipeline", flow_run_name="pipeline {recipe}", on_running=[record_process])
 def pipeline(
     recipe: RecipeOrName = DEFAULT_PRESET,
     episodes: Episodes = None,

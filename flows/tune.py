@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.runtime import flow_run
 
 from flows.bounds import Trials
 from flows.parameters import LogLearner, Processes, PublishedExperiment
@@ -13,12 +12,11 @@ from tasks.server.orphans import record_process
 from tasks.tune import tune_learner
 
 
-def _run_name() -> str:
-    parameters = flow_run.parameters
-    return f"tune {parameters['learner']} on {parameters['experiment'].dataset.name}"
-
-
-@flow(name="tune", flow_run_name=_run_name, on_running=[record_process])
+@flow(
+    name="tune",
+    flow_run_name="tune {learner} on {experiment.dataset.name}",
+    on_running=[record_process],
+)
 def tune(
     experiment: PublishedExperiment,
     learner: LogLearner,

@@ -69,6 +69,9 @@ class Recipe:
         if abs(total - 1) > 1e-9:
             raise InputError(f"policies: expected shares that add up to 1, got {total:g}")
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def dataset_name(self) -> str:
         """Name of the dataset's folder: the recipe's, and how it was varied."""
