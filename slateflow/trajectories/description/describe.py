@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.charts import Curve
 from slateflow.environments import EnvironmentSpec, Observation, world_of
 from slateflow.policies import behaviour_policy
 from slateflow.trajectories.contract import check_rows
@@ -44,20 +45,13 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Trend:
-    """Least squares of a quantity on the step, over all steps that were logged."""
+class PolicyPlots:
+    """The plotted figures of one policy: returns, propensities, and means by step."""
 
-    slope: float
-    intercept: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Means by step, and their trend."""
-
-    steps: NDArray[np.int64]  # (T,), those that were logged
-    means: NDArray[np.float64]  # (T,)
-    trend: Trend
+    returns: NDArray[np.float64]  # (episodes,)
+    propensities: NDArray[np.int64]  # counts between `PROPENSITY_EDGES`
+    reward: Curve
+    satisfaction: Curve | None
 
 
 @dataclass(frozen=True)
@@ -78,6 +72,7 @@ class PolicySummary:
         reward_slope: Change of the reward per step.
         satisfaction_slope: Change of the observed satisfaction; None where there is none.
         overlap: With each of `TARGETS`.
+        plots: What is plotted of it.
     """
 
     policy: str
@@ -93,16 +88,13 @@ class PolicySummary:
     reward_slope: float
     satisfaction_slope: float | None
     overlap: tuple[Overlap, ...]
+    plots: PolicyPlots = field(repr=False)
 
-
-@dataclass(frozen=True)
-class PolicyPlots:
-    """The plotted figures of one policy."""
-
-    returns: NDArray[np.float64]  # (episodes,)
-    propensities: NDArray[np.int64]  # counts between `PROPENSITY_EDGES`
-    reward: Curve
-    satisfaction: Curve | None
+    @property
+    def propensity_range(self) -> str:
+        """Smallest to largest, or the only one."""
+        low, high = self.propensity
+        return f"{low:.3g}" if low == high else f"{low:.2g} – {high:.2g}"
 
 
 @dataclass(frozen=True)
@@ -115,14 +107,13 @@ class Description:
     episodes: int
     steps: int
     policies: tuple[PolicySummary, ...]
-    plots: tuple[PolicyPlots, ...] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures without the plots, as JSON can hold them."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields["policies"] = [dataclasses.asdict(policy) for policy in self.policies]
-        del fields["plots"]
-        return fields
+        document = dataclasses.asdict(self)
+        for policy in document["policies"]:
+            del policy["plots"]
+        return document
 
 
 def describe(dataset: Dataset) -> Description:
@@ -146,11 +137,10 @@ def describe(dataset: Dataset) -> Description:
         policies=tuple(
             tally.summary(policy, dataset.episodes) for policy, tally in tallies.items()
         ),
-        plots=tuple(tally.plots() for tally in tallies.values()),
     )
 
 
-class _Curve:
+class _StepSums:
     """Sums by step of one quantity."""
 
     def __init__(self, horizon: int) -> None:
@@ -162,13 +152,13 @@ class _Curve:
         self.sums += np.bincount(step, values, minlength=len(self.sums))
 
     def curve(self) -> Curve:
+        """Means by step, and their trend by least squares over all steps that were logged."""
         steps = np.flatnonzero(self.counts)
-        weights = self.counts[steps] / self.counts.sum()
-        means = self.sums[steps] / self.counts[steps]
-        centre, level = weights @ steps, weights @ means
-        spread = weights @ (steps - centre) ** 2
-        slope = float(weights @ ((steps - centre) * (means - level)) / spread) if spread else 0.0
-        return Curve(steps, means, Trend(slope, float(level - slope * centre)))
+        counts, means = self.counts[steps], self.sums[steps] / self.counts[steps]
+        slope, intercept = 0.0, float(means[0])
+        if len(steps) > 1:
+            slope, intercept = np.polyfit(steps, means, 1, w=np.sqrt(counts)).tolist()
+        return Curve(steps, means, slope, intercept)
 
 
 class _Tally:
@@ -181,9 +171,9 @@ class _Tally:
         self.propensity = (np.inf, -np.inf)
         self.histogram = np.zeros(len(PROPENSITY_EDGES) - 1, dtype=np.int64)
         self.weights = dict.fromkeys(TARGETS, np.zeros(2))  # sums of w and of w²
-        self.reward = _Curve(spec.horizon)
+        self.reward = _StepSums(spec.horizon)
         shown = world_of(spec).user_label and spec.user_size
-        self.satisfaction = _Curve(spec.horizon) if shown else None
+        self.satisfaction = _StepSums(spec.horizon) if shown else None
 
     def add(self, rows: Trajectories) -> None:
         self.returns.append(np.add.reduceat(rows.reward, rows.starts, dtype=np.float64))
@@ -210,9 +200,13 @@ class _Tally:
             self.weights[target] = self.weights[target] + (weights.sum(), (weights**2).sum())
 
     def summary(self, policy: str, episodes: int) -> PolicySummary:
-        returns = np.concatenate(self.returns)
-        count = len(returns)
-        satisfaction = self.satisfaction
+        plots = PolicyPlots(
+            returns=np.concatenate(self.returns),
+            propensities=self.histogram,
+            reward=self.reward.curve(),
+            satisfaction=None if self.satisfaction is None else self.satisfaction.curve(),
+        )
+        returns, count = plots.returns, len(plots.returns)
         return PolicySummary(
             policy=policy,
             episodes=count,
@@ -224,9 +218,10 @@ class _Tally:
             highest=float(returns.max()),
             clicks=self.clicks / self.steps,
             propensity=self.propensity,
-            reward_slope=self.reward.curve().trend.slope,
-            satisfaction_slope=None if satisfaction is None else satisfaction.curve().trend.slope,
+            reward_slope=plots.reward.slope,
+            satisfaction_slope=None if plots.satisfaction is None else plots.satisfaction.slope,
             overlap=tuple(self._overlap(target) for target in TARGETS),
+            plots=plots,
         )
 
     def _overlap(self, target: str) -> Overlap:
@@ -234,11 +229,3 @@ class _Tally:
         coverage = float(total / self.steps)
         kish = float(total**2 / squares / self.steps) if squares else 0.0
         return Overlap(target, coverage, kish * min(coverage, 1.0))
-
-    def plots(self) -> PolicyPlots:
-        return PolicyPlots(
-            returns=np.concatenate(self.returns),
-            propensities=self.histogram,
-            reward=self.reward.curve(),
-            satisfaction=None if self.satisfaction is None else self.satisfaction.curve(),
-        )
