@@ -131,11 +131,9 @@ def _write_page(description: Description, path: Path) -> None:
 
 def _show(description: Description) -> None:
     """The figures as two tables."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
-    from slateflow.trajectories.description.page import propensity_range
+    from flows.cli.tables import new_table
 
     output = Console()
     output.print(f"{description.path}: {description.environment}", soft_wrap=True)
@@ -143,14 +141,10 @@ def _show(description: Description) -> None:
     output.print(description.digest, soft_wrap=True)
     if not description.policies:
         return
-    policies = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    overlap = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for name in ("policy", "share", "episodes", "return", "clicks", "propensity"):
-        policies.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-    overlap.add_column("logs of", no_wrap=True)
-    for one in description.policies[0].overlap:
-        overlap.add_column(f"{one.target} covered", justify="right")
-        overlap.add_column("effective", justify="right")
+    policies = new_table("policy", ">share", ">episodes", ">return", ">clicks", ">propensity")
+    targets = [one.target for one in description.policies[0].overlap]
+    headings = [name for target in targets for name in (f">{target} covered", ">effective")]
+    overlap = new_table("logs of", *headings)
     for policy in description.policies:
         policies.add_row(
             policy.policy,
@@ -158,7 +152,7 @@ def _show(description: Description) -> None:
             f"{policy.episodes:,}",
             f"{policy.mean:,.2f} ± {policy.sem:.2f}",
             f"{policy.clicks:.1%}",
-            propensity_range(policy),
+            policy.propensity_range,
         )
         figures = [figure for one in policy.overlap for figure in (one.coverage, one.effective)]
         overlap.add_row(policy.policy, *(f"{figure:.2%}" for figure in figures))
