@@ -71,6 +71,21 @@ class Experiment(BaseModel):
         reference = DatasetRef(path=dataset.path, digest=dataset.digest, rows=dataset.rows)
         return cls(recipe=recipe, spec=dataset.spec, seed=seed, dataset=reference)
 
+    def open_dataset(self) -> Dataset:
+        """The dataset.
+
+        Raises:
+            InputError: Another was published in its place.
+        """
+        path, digest = self.dataset.path, self.dataset.digest
+        dataset = Dataset.open(path)
+        if dataset.digest != digest:
+            raise InputError(
+                f"{path}: expected the dataset {digest}, got {dataset.digest}; "
+                "it was replaced since it was published, start again with its recipe"
+            )
+        return dataset
+
 
 def find_recipe(
     recipe: str | Recipe, episodes: int | None = None, seed: int | None = None

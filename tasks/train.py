@@ -8,7 +8,6 @@ from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
-from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment, ModelRef
 from tasks.server.lineage import model_trained
 from tasks.server.progress import stage_with_artifact
@@ -36,12 +35,7 @@ def train_learner(
     """Train a learner and log it as an MLflow run, unless such a run already exists."""
     config, seed = learner_config(learner, **(settings or {})), experiment.seed
     client = mlflow_client()
-    dataset = Dataset.open(experiment.dataset.path)
-    if dataset.digest != experiment.dataset.digest:
-        raise InputError(
-            f"{dataset.path}: expected digest {experiment.dataset.digest}, got {dataset.digest}; "
-            "the dataset was replaced since it was generated, start again"
-        )
+    dataset = experiment.open_dataset()
     progress = stage_with_artifact(
         f"train {learner}",
         f"train-{learner}-{experiment.recipe}",

@@ -38,7 +38,7 @@ def tune_learner(
     """Run the missing trials of a study, and choose the best of all."""
     seed = experiment.seed
     settings = {number: draw_settings(learner, number, seed) for number in range(trials)}
-    client, dataset = mlflow_client(), Dataset.open(experiment.dataset.path)
+    client, dataset = mlflow_client(), experiment.open_dataset()
     study = Study(client, experiment.recipe, dataset, learner, seed)
     done = {trial.number: (trial, run_id) for trial, run_id in study.finished()}
     progress = stage_with_artifact(
@@ -67,13 +67,7 @@ def tune_learner(
         dataset=experiment.dataset,
         seed=seed,
         trials=[
-            TrialSummary(
-                number=trial.number,
-                settings=trial.settings,
-                value=trial.value,
-                train_seconds=trial.train_seconds,
-                run_id=run_id,
-            )
+            TrialSummary.model_validate({**vars(trial), "run_id": run_id})
             for trial, run_id in chosen
         ],
         best=best.number,
@@ -118,15 +112,10 @@ class Study:
         client.log_inputs(self.run_id, datasets=[dataset_input(dataset)])
 
     def _runs(self, query: str) -> list[Any]:
-        runs: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment], query, order_by=["start_time ASC"], page_token=token
-            )
-            runs, token = runs + list(page), page.token
-            if not token:
-                return runs
+        at_most = 50_000  # the most that MLflow gives in a page
+        experiments, order = [self.experiment], ["start_time ASC"]
+        found = self.client.search_runs(experiments, query, max_results=at_most, order_by=order)
+        return list(found)
 
     def finished(self) -> list[tuple[Trial, str]]:
         """Its trials so far, with their runs; those that a killed study left open are closed."""

@@ -12,8 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Annotated, Any
 
+from cyclopts import Parameter
+
+from flows import bounds
+from flows.cli.interruption import interrupt
+from flows.cli.options import number
 from flows.services.guard import Guard
 from flows.services.processes import (
     HOST,
@@ -40,30 +45,40 @@ _SECONDS_BEFORE_ANOTHER_START = 5.0
 _GUARD_SECONDS = 60.0  # a guard may have to end three services by force
 
 
-@dataclass(frozen=True)
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class UpOptions:
-    """Options of `slateflow up`.
+    """Options of `slateflow up`."""
 
-    Attributes:
-        prefect_port: Port of Prefect's server.
-        mlflow_port: Port of MLflow's server.
-        folder: Folder of both stores; None for those that `slateflow run` uses without servers.
-        prefect_database: Address of Prefect's database.
-        mlflow_database: Address of MLflow's database.
-    """
+    prefect_port: Annotated[int, number(bounds.Port, "Port of Prefect's server.")] = 4200
+    mlflow_port: Annotated[int, number(bounds.Port, "Port of MLflow's server.")] = 5000
+    folder: Annotated[
+        str | None, Parameter(help="Folder of both stores. [default: those of `slateflow run`]")
+    ] = None
+    prefect_database: Annotated[
+        str | None,
+        Parameter(
+            help="URL such as postgresql+asyncpg://…; with a password rather in "
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL."
+        ),
+    ] = None
+    mlflow_database: Annotated[
+        str | None,
+        Parameter(
+            help="URL such as postgresql+psycopg://…; with a password rather in "
+            "MLFLOW_BACKEND_STORE_URI."
+        ),
+    ] = None
 
-    prefect_port: int = 4200
-    mlflow_port: int = 5000
-    folder: str | None = None
-    prefect_database: str | None = None
-    mlflow_database: str | None = None
+
+DEFAULTS = UpOptions()
 
 
 def up(options: UpOptions) -> None:
     """Run both servers, a worker and the deployments until a signal comes."""
     folder = Path(options.folder or PROJECT / ".slateflow").resolve()
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts jobs with SIGINT ignored
-        signal.signal(number, _interrupt)
+    for caught in (signal.SIGTERM, signal.SIGINT):  # a shell starts jobs with SIGINT ignored
+        signal.signal(caught, interrupt)
     ports = f"Prefect on {options.prefect_port}, MLflow on {options.mlflow_port}"
     with _only_one(folder, ports) as lock:
         _check_addresses(options)
@@ -102,10 +117,6 @@ def _check_addresses(options: UpOptions) -> None:
     for name, variable in zip(("prefect", "mlflow"), _DATABASES, strict=True):
         url = getattr(options, f"{name}_database") or os.environ.get(variable)
         require_database(url, f"--{name}-database")
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 @contextmanager
