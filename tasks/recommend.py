@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from tasks.server.progress import stage
 from tasks.store.tracking import mlflow_client
 
@@ -65,13 +65,10 @@ def _open(source: Path) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    if not source.exists():
+        raise InputError(f"IN: expected a Parquet file at {source}, found none")
+    with refused(f"IN: expected a Parquet file at {source}", OSError, pa.ArrowInvalid):
         requests = pq.ParquetFile(source)
-    except FileNotFoundError as error:
-        raise InputError(f"IN: expected a Parquet file at {source}, found none") from error
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"IN: expected a Parquet file at {source}, got {reason}") from error
     names = requests.schema_arrow.names
     for name in COLUMNS[:2]:
         if name not in names:
@@ -88,13 +85,9 @@ def _load(model_uri: str) -> Any:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    try:
+    expected = f"--model {model_uri}: expected a model such as models:/NAME@champion"
+    with refused(expected, MlflowException, OSError):
         return mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"--model: expected a model such as models:/NAME@champion, got {model_uri!r}: {reason}"
-        ) from error
 
 
 def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.Table]:
@@ -125,11 +118,8 @@ def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.
 def _batches(requests: pq.ParquetFile, source: Path) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
-    try:
+    with refused(f"{source}: expected an undamaged file", OSError, pa.ArrowException):
         yield from requests.iter_batches(BATCH_ROWS)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{source}: cannot read it, it is damaged: {reason}") from error
 
 
 def _values(column: pa.Array) -> list[Any]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, world_of
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from slateflow.records import resolve
 
 CATALOGUE = "_items.arrow"
@@ -95,14 +95,12 @@ class Catalogue:
         Raises:
             InputError: The bytes are no catalogue; the message begins with `where`.
         """
-        try:
+        kinds = (pa.ArrowException, KeyError, ValueError, TypeError, OSError)
+        with refused(f"{where}: expected a catalogue of items", *kinds):
             table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
             table.validate(full=True)
             numbers = table["id"].to_numpy()
             features = np.array(table["features"].to_pylist(), np.float32)
-        except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{where}: expected a catalogue of items, got {reason}") from error
         if not len(numbers) or features.ndim != 2 or (numbers != np.arange(len(numbers))).any():
             raise InputError(
                 f"{where}: expected items numbered from 0 with features of one length, "

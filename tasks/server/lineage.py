@@ -19,7 +19,7 @@ def dataset_published(experiment: Experiment) -> None:
     """Emit the experiment once its dataset exists: a training takes it as it is."""
     payload = {"experiment": experiment.model_dump(mode="json")}
     name = experiment.dataset.name
-    _emit("slateflow.dataset.published", _dataset(experiment), name, experiment, payload)
+    _emit("slateflow.dataset.published", _dataset(experiment), name, experiment, payload, {})
 
 
 def model_trained(model: ModelRef, experiment: Experiment) -> None:
@@ -47,7 +47,7 @@ def verdict_given(report: Report) -> None:
     payload = {"verdict": report.model_dump(mode="json")}
     labels = {} if winner is None else {"slateflow.winner": winner.learner}
     resource, name = f"verdict.{flow_run.id}", f"verdict on {experiment.recipe}"
-    _emit("slateflow.verdict.given", resource, name, experiment, payload, **labels)
+    _emit("slateflow.verdict.given", resource, name, experiment, payload, {}, **labels)
 
 
 def model_promoted(report: Report) -> None:
@@ -67,7 +67,7 @@ def _emit(
     name: str,
     experiment: Experiment,
     payload: dict[str, Any],
-    related: dict[str, str] | None = None,
+    related: dict[str, str],
     **labels: str,
 ) -> None:
     """Emit an event about a resource; `related` has those that it comes from, by their role."""
@@ -80,7 +80,7 @@ def _emit(
         RelatedResource(
             {"prefect.resource.id": f"slateflow.{source}", "prefect.resource.role": role}
         )
-        for role, source in (related or {}).items()
+        for role, source in related.items()
     ]
     emit_event(event, {**named, **labels}, related=sources, payload=payload)
 

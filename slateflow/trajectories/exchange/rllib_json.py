@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.environments.slates import slates_of
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from slateflow.records import resolve
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.exchange.parquet_logs import in_catalogue
 from slateflow.trajectories.schema import Trajectories, columns_of
 
 Batch = dict[str, Any]
+_BROKEN = (ValueError, TypeError, KeyError, IndexError)
 
 
 def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator[Trajectories]:
@@ -42,7 +43,7 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
-            try:
+            with refused(f"{where}: expected a SampleBatch", *_BROKEN):
                 batch = _batch(json.loads(line), where)
                 ids = np.asarray(_column(batch, where, "eps_id")).astype(str)
                 new = np.ones(len(ids), dtype=np.int64)
@@ -52,11 +53,6 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
                 rows = _rows(batch, spec, episodes, where)
                 if catalogue is not None:
                     rows = in_catalogue(rows, catalogue, where)
-            except InputError:
-                raise
-            except (ValueError, TypeError, KeyError, IndexError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"{where}: expected a SampleBatch, got {reason}") from error
             if len(ids):
                 episode, last = int(episodes[-1]), ids[-1]
                 yield rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
 
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from slateflow.trajectories.files.atomic_files import (
     ClaimedError,
     claim,
@@ -54,10 +54,8 @@ class Folder:
             InputError: The filesystem does not answer.
         """
         filesystem, path = self._located
-        try:
+        with self._readable(name):
             kind = filesystem.get_file_info(f"{path}/{name}").type
-        except OSError as error:
-            raise self._unreadable(name, error) from error
         return bool(kind == pafs.FileType.File)
 
     def files(self) -> list[str]:
@@ -68,10 +66,8 @@ class Folder:
         """
         filesystem, path = self._located
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
-        try:
+        with self._readable(""):
             found = filesystem.get_file_info(selector)
-        except OSError as error:
-            raise self._unreadable("", error) from error
         names = (
             info.path.removeprefix(path).lstrip("/")
             for info in found
@@ -86,11 +82,8 @@ class Folder:
             InputError: It cannot be read.
         """
         filesystem, path = self._located
-        try:
-            with filesystem.open_input_stream(f"{path}/{name}") as stream:
-                return bytes(stream.read())
-        except OSError as error:
-            raise self._unreadable(name, error) from error
+        with self._readable(name), filesystem.open_input_stream(f"{path}/{name}") as stream:
+            return bytes(stream.read())
 
     def open(self, name: str) -> Any:
         """A file for random access, for Parquet.
@@ -99,10 +92,8 @@ class Folder:
             InputError: It cannot be opened.
         """
         filesystem, path = self._located
-        try:
+        with self._readable(name):
             return filesystem.open_input_file(f"{path}/{name}")
-        except OSError as error:
-            raise self._unreadable(name, error) from error
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write a file in one piece; nobody sees it before it is complete and on the disk.
@@ -160,12 +151,10 @@ class Folder:
             remove_leftovers(Path(path))
             yield
 
-    def _unreadable(self, name: str, error: OSError) -> InputError:
-        reason = error.strerror or str(error).splitlines()[0]
-        return InputError(
-            f"{self.url}/{name}: expected a readable file, got {reason}; "
-            "make it readable or choose another folder with --data"
-        )
+    def _readable(self, name: str) -> AbstractContextManager[None]:
+        expected = f"{self.url}/{name}: expected a readable file"
+        remedy = "make it readable or choose another folder with --data"
+        return refused(expected, OSError, remedy=remedy)
 
 
 @lru_cache(maxsize=64)
@@ -179,12 +168,9 @@ def _locate(url: str, endpoint: str | None) -> tuple[Any, str]:
             "a URL without keys and options; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
             "AWS_DEFAULT_REGION and AWS_ENDPOINT_URL instead"
         )
-    try:
+    expected = f"data folder {url}: expected a path or a URL of pyarrow.fs"
+    with refused(expected, ValueError, OSError):
         filesystem, path = pafs.FileSystem.from_uri(url)
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"data folder {url}: expected a path or a URL of pyarrow.fs, got {error}"
-        ) from error
     return filesystem, path
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.schema import (
@@ -112,12 +112,9 @@ def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
     where = f"{folder.url}/{path}"
     if not folder.exists(path):
         raise InputError(f"{where}: expected a part of the dataset, found none; {remedy}")
-    try:
-        with folder.open(path) as file:
-            yield file
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{where}: expected a Parquet file, got {reason}; {remedy}") from error
+    expected = f"{where}: expected a Parquet file"
+    with refused(expected, pa.ArrowException, OSError, remedy=remedy), folder.open(path) as file:
+        yield file
 
 
 def _check_metadata(
