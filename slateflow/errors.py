@@ -24,7 +24,7 @@ def refused(expected: str, *kinds: type[Exception], remedy: str = "") -> Iterato
         ...     {}["half"]
         Traceback (most recent call last):
         ...
-        slateflow.errors.InputError: share: expected one of the shares, got 'half'
+        slateflow.errors.InputError: share: expected one of the shares, got no 'half'
     """
     try:
         yield
@@ -32,4 +32,5 @@ def refused(expected: str, *kinds: type[Exception], remedy: str = "") -> Iterato
         if isinstance(error, InputError) and InputError not in kinds:
             raise
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = f"no {reason}" if isinstance(error, KeyError) else reason
         raise InputError("; ".join(filter(None, [f"{expected}, got {reason}", remedy]))) from error

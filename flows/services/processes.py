@@ -144,11 +144,15 @@ def end_family(root: int) -> None:
     the tree of processes does.
     """
     family = [root, *descendants(root)]
-    _signal(family, signal.SIGTERM)
+    for pid in family:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _SHUTDOWN_SECONDS
     while time.monotonic() < deadline and any(alive(pid) for pid in family):
         time.sleep(0.1)
-    _signal([pid for pid in family if alive(pid)], signal.SIGKILL)
+    for pid in filter(alive, family):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def adopt_orphans() -> None:
@@ -180,11 +184,3 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _signal(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from slateflow.environments.slates import slate_numbers
 from slateflow.errors import InputError, unknown
 from slateflow.trajectories.exchange.flat_rows import (
     FlatRows,
     flat_rows,
     observation_box,
     slate_count,
-    slate_numbers,
 )
 from slateflow.trajectories.files.dataset import Dataset
 

@@ -100,19 +100,3 @@ def slate_count(spec: EnvironmentSpec) -> int:
             f"({spec.slate_size} of {spec.num_candidates}); take a format with slates, minari"
         )
     return count
-
-
-def slate_numbers(slates: NDArray[np.int32], candidates: int) -> NDArray[np.int64]:
-    """(R,) place of each slate (R, K) among all, in the order of `itertools.permutations`.
-
-    Example:
-        >>> slate_numbers(np.array([[0, 1], [0, 2], [1, 0], [2, 1]], dtype=np.int32), 3)
-        array([0, 1, 2, 5])
-    """
-    size = slates.shape[1]
-    numbers = np.zeros(len(slates), dtype=np.int64)
-    for place in range(size):
-        taken = (slates[:, :place] < slates[:, place, None]).sum(axis=1)
-        below = math.perm(candidates - place - 1, size - place - 1)
-        numbers += (slates[:, place] - taken) * below
-    return numbers
