@@ -6,21 +6,17 @@ function is a rule: `GreedyPolicy` and `SoftmaxPolicy` ask for nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments.observation import Observation
 
-
-class ScoringRule(Protocol):
-    """Scores (B, N) of the candidates on offer."""
-
-    def __call__(self, observation: Observation) -> NDArray[np.floating[Any]]:
-        """The higher, the better."""
-        ...
+ScoringRule: TypeAlias = Callable[[Observation], NDArray[np.floating[Any]]]
+"""Scores (B, N) of the candidates on offer; the higher, the better."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class EnvironmentSpec(ABC):
 
     world: ClassVar[str]
     response_columns: ClassVar[tuple[str, ...]]  # what the user's response reveals, float32
+    user_bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)  # of what is observed of a user
     user_chooses: ClassVar[bool] = True  # from the slate; otherwise the first place is clicked
 
     name: str
@@ -62,11 +63,6 @@ class EnvironmentSpec(ABC):
     def items(self) -> int:
         """Entries of the catalogue that candidates come from; 0 where they are fresh each time."""
         return 0
-
-    @property
-    def user_bounds(self) -> tuple[float, float]:
-        """Smallest and largest value that is observed of a user."""
-        return 0.0, 1.0
 
     @property
     def candidate_bounds(self) -> tuple[float, float]:

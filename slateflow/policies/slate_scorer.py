@@ -166,15 +166,7 @@ class SlateScorer:
         clicked: NDArray[np.integer],
         reward: NDArray[np.floating],
     ) -> Array:
-        """The memory (B, M) after a step.
-
-        Args:
-            memory: (B, M) before it; zeros at the beginning.
-            user: (B, U) before it.
-            shown: (B, K, D) the slate.
-            clicked: (B,) the clicked place, −1 for none.
-            reward: (B,).
-        """
+        """The memory (B, M) after a step; the arguments are those of `Scorer.remember`."""
         del reward
         if not self.memory_size:
             return memory

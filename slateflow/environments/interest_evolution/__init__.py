@@ -3,7 +3,7 @@
 from slateflow.environments.interest_evolution import dynamics
 from slateflow.environments.interest_evolution.spec import InterestEvolutionSpec
 from slateflow.environments.rules import Affinity, ClusterQuality, ScoringRule
-from slateflow.environments.world import World
+from slateflow.environments.worlds import World
 
 _HERE = __name__
 

@@ -45,6 +45,7 @@ class InterestEvolutionSpec(EnvironmentSpec):
 
     world: ClassVar[str] = "interest_evolution"
     response_columns: ClassVar[tuple[str, ...]] = ("watch_time", "quality", "liked", "cluster")
+    user_bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)  # from disgust to interest
 
     num_features: Annotated[int, Field(ge=1, le=MOST_FEATURES)] = 20
     time_budget: Positive = 200.0
@@ -92,8 +93,3 @@ class InterestEvolutionSpec(EnvironmentSpec):
     def items(self) -> int:
         """One item for each cluster: documents of a cluster look alike."""
         return self.num_features
-
-    @property
-    def user_bounds(self) -> tuple[float, float]:
-        """From disgust to interest."""
-        return -1.0, 1.0

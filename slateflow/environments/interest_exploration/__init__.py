@@ -2,7 +2,7 @@
 
 from slateflow.environments.interest_exploration.spec import InterestExplorationSpec
 from slateflow.environments.rules import FirstFeature
-from slateflow.environments.world import World
+from slateflow.environments.worlds import World
 
 _HERE = __name__
 

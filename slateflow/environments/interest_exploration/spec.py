@@ -47,20 +47,25 @@ class InterestExplorationSpec(EnvironmentSpec):
         super().__post_init__()
         types, topics = len(self.user_type_distribution), len(self.topic_distribution)
         for name in ("user_type_distribution", "topic_distribution"):
-            _check_distribution(name, getattr(self, name))
-        for name in ("topic_quality_mean", "topic_quality_stddev"):
-            _check_length(name, getattr(self, name), topics)
+            shares = getattr(self, name)
+            if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+                raise InputError(f"{name}: expected shares that add up to 1, got {list(shares)}")
+        moments = ("topic_quality_mean", "topic_quality_stddev")
+        by_topic = [(name, getattr(self, name)) for name in moments]
         for name in ("user_document_mean_affinity_matrix", "user_document_stddev_affinity_matrix"):
             rows = getattr(self, name)
             if len(rows) != types:
                 raise InputError(
                     f"{name}: expected {types} rows, one for each user type, got {len(rows)}"
                 )
-            for row in rows:
-                _check_length(name, row, topics)
-        _check_deviations("topic_quality_stddev", self.topic_quality_stddev)
-        for row in self.user_document_stddev_affinity_matrix:
-            _check_deviations("user_document_stddev_affinity_matrix", row)
+            by_topic += [(name, row) for row in rows]
+        for name, values in by_topic:
+            if len(values) != topics:
+                raise InputError(
+                    f"{name}: expected {topics} numbers, one for each topic, got {list(values)}"
+                )
+            if "stddev" in name and min(values) < 0:
+                raise InputError(f"{name}: expected 0 or more, got {list(values)}")
 
     @property
     def user_size(self) -> int:
@@ -83,20 +88,3 @@ class InterestExplorationSpec(EnvironmentSpec):
         moments = zip(self.topic_quality_mean, self.topic_quality_stddev, strict=True)
         largest = max(mean + 14 * stddev for mean, stddev in moments)
         return 0.0, math.exp(min(max(largest, 0.0), 88.0))  # float32 ends at e to the 88.7
-
-
-def _check_distribution(name: str, shares: Numbers) -> None:
-    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
-        raise InputError(f"{name}: expected shares that add up to 1, got {list(shares)}")
-
-
-def _check_length(name: str, values: Numbers, topics: int) -> None:
-    if len(values) != topics:
-        raise InputError(
-            f"{name}: expected {topics} numbers, one for each topic, got {list(values)}"
-        )
-
-
-def _check_deviations(name: str, values: Numbers) -> None:
-    if min(values) < 0:
-        raise InputError(f"{name}: expected 0 or more, got {list(values)}")

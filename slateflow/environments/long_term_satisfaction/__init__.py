@@ -4,7 +4,7 @@ from typing import Any
 
 from slateflow.environments.long_term_satisfaction.spec import LongTermSatisfactionSpec
 from slateflow.environments.rules import FirstFeature
-from slateflow.environments.world import World
+from slateflow.environments.worlds import World
 
 _HERE = __name__
 _MODIFIED: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slateflow.environments.slates import slate_numbers
-from slateflow.errors import InputError, unknown
+from slateflow.errors import InputError, refused, unknown
 from slateflow.trajectories.exchange.flat_rows import (
     FlatRows,
     flat_rows,
@@ -189,15 +190,9 @@ def _minari_episodes(flat: FlatRows, first: int) -> Iterator[Any]:
 
 
 def _library(name: str) -> Any:
-    import importlib
-
-    try:
+    remedy = "install it with `uv pip install 'slateflow[export]'`"
+    with refused(f"{name}: expected the package for this format", ImportError, remedy=remedy):
         return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"{name}: expected the package for this format, found none; "
-            "install it with `uv pip install 'slateflow[export]'`"
-        ) from error
 
 
 FORMATS: dict[str, Callable[[Dataset, Path], None]] = {

@@ -39,7 +39,6 @@ MOST_SLATES = 1_000_000
 class FlatRows:
     """Whole episodes of one part. R rows, E episodes, F features."""
 
-    policy: str
     rows: Trajectories
     first: NDArray[np.intp]  # (E + 1,) row at which an episode begins; R at the end
     observations: NDArray[np.float32]  # (R, F)
@@ -65,7 +64,7 @@ def flat_rows(dataset: Dataset) -> Iterator[FlatRows]:
         last = first[1:] - 1
         next_observations[last] = observations[last]
         next_observations[last, dataset.spec.user_size] = 0.0
-        yield FlatRows(part.policy, rows, first, observations, next_observations)
+        yield FlatRows(rows, first, observations, next_observations)
 
 
 def flat_observations(rows: Trajectories, spec: EnvironmentSpec) -> NDArray[np.float32]:
