@@ -22,6 +22,7 @@ from slateflow.trajectories.exchange.rllib_json import read_json
 from slateflow.trajectories.files.dataset import MANIFEST, Dataset
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.part_files import PartFile, write_part
+from slateflow.trajectories.generation.recipe import NAME
 from slateflow.trajectories.schema import Trajectories
 
 PART_ROWS = 60_000
@@ -31,7 +32,6 @@ LogFile = tuple[Path, str]
 """A file of logs, and the behaviour policy that wrote it."""
 
 _POLICY = re.compile(r"policy=([^/]+)/")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def import_logs(source: Path, name: str, data: Folder, environment: str | None = None) -> Dataset:
@@ -53,7 +53,7 @@ def import_logs(source: Path, name: str, data: Folder, environment: str | None =
         InputError: The name is taken, or the logs do not keep the contract; the message names
             file, episode and step. No file of the dataset is left then.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise InputError(f"name: expected letters, digits, '.', '_' and '-', got {name!r}")
     folder = data / name
     if folder.exists(MANIFEST):

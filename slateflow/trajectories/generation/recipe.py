@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from slateflow.environments import EnvironmentSpec, preset
@@ -15,7 +17,7 @@ from slateflow.errors import InputError, unknown
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_policy
 from slateflow.validation import validated
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Names that experiments, registered models and folders can have."""
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names that a `policy=…` folder can have on any filesystem and in any URL."""
@@ -65,7 +67,7 @@ class Recipe:
                 behaviour_policy(_logging_policy(name, entry).behaviour, spec)
             except InputError as error:
                 raise InputError(f"policies.{name}: {error}") from error
-        total = sum(self.shares.values())
+        total = sum(policy.share for policy in self.logging_policies.values())
         if abs(total - 1) > 1e-9:
             raise InputError(f"policies: expected shares that add up to 1, got {total:g}")
 
@@ -82,15 +84,10 @@ class Recipe:
         """The world it describes."""
         return preset(self.environment, **self.parameters)
 
-    @property
+    @cached_property
     def logging_policies(self) -> dict[str, LoggingPolicy]:
         """Share and behaviour of each policy."""
         return {name: _logging_policy(name, entry) for name, entry in self.policies.items()}
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of the episodes of each behaviour policy."""
-        return {name: policy.share for name, policy in self.logging_policies.items()}
 
     @property
     def behaviours(self) -> dict[str, str | Behaviour]:
@@ -104,27 +101,20 @@ class Recipe:
             >>> Recipe("r", "lts-10-1", 5, 0, {"random": 0.5, "greedy": 0.5}).policy_episodes()
             {'random': 2, 'greedy': 3}
         """
-        bounds, cumulated = [0], 0.0
-        for share in self.shares.values():
-            cumulated += share
-            bounds.append(round(cumulated * self.episodes))
-        return {
-            policy: bounds[index + 1] - bounds[index] for index, policy in enumerate(self.policies)
-        }
+        shares = [policy.share for policy in self.logging_policies.values()]
+        bounds = np.round(np.cumsum([0.0, *shares]) * self.episodes).astype(int)
+        return dict(zip(self.policies, np.diff(bounds).tolist(), strict=True))
 
     def varied(self, episodes: int | None = None, seed: int | None = None) -> Recipe:
         """The recipe with another size or seed, which its dataset's name shows."""
-        variation = self.variation
-        if episodes is not None and episodes != self.episodes:
-            variation += f".episodes-{episodes}"
-        if seed is not None and seed != self.seed:
-            variation += f".seed-{seed}"
-        return replace(
-            self,
-            variation=variation,
-            episodes=self.episodes if episodes is None else episodes,
-            seed=self.seed if seed is None else seed,
-        )
+        changed = {"episodes": episodes, "seed": seed}
+        fields: dict[str, Any] = {
+            name: value
+            for name, value in changed.items()
+            if value is not None and value != getattr(self, name)
+        }
+        suffix = "".join(f".{name}-{value}" for name, value in fields.items())
+        return replace(self, variation=self.variation + suffix, **fields)
 
     def to_dict(self) -> dict[str, Any]:
         """All that decides about the rows, as JSON can hold it."""
@@ -168,7 +158,7 @@ def _logging_policy(name: str, entry: Any) -> LoggingPolicy:
 
 def recipe_names(folder: Path) -> list[str]:
     """Names of the recipes in a folder."""
-    return sorted(path.stem for path in folder.glob("*.toml") if _NAME.fullmatch(path.stem))
+    return sorted(path.stem for path in folder.glob("*.toml") if NAME.fullmatch(path.stem))
 
 
 def read_recipe(folder: Path, name: str) -> Recipe:

@@ -56,7 +56,9 @@ def test_the_recipes_of_the_house_can_be_read(name):
 
 def test_policies_with_settings_have_tables(tmp_path):
     recipe = read_recipe(ROOT / "datasets", "modified-lts-20-2-mixed")
-    assert recipe.shares == dict.fromkeys(["random", "greedy", "epsilon-greedy", "softmax"], 0.25)
+    names = ["random", "greedy", "epsilon-greedy", "softmax"]
+    shares = {name: policy.share for name, policy in recipe.logging_policies.items()}
+    assert shares == dict.fromkeys(names, 0.25)
     assert recipe.behaviours == {
         "random": "random",
         "greedy": "greedy",
