@@ -30,4 +30,5 @@ def generate(
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
         workers: Processes that simulate, 1 or more.
     """
-    return generate_dataset(find_recipe(recipe, episodes, resolve_seed(seed)), data, workers)
+    chosen = find_recipe(recipe, episodes, resolve_seed(seed), data)
+    return generate_dataset(chosen, data, workers)

@@ -51,7 +51,7 @@ def pipeline(
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
         workers: Processes that simulate, 1 or more.
     """
-    chosen = find_recipe(recipe, episodes, resolve_seed(seed))
+    chosen = find_recipe(recipe, episodes, resolve_seed(seed), data)
     check_champion(chosen.name, chosen.spec)
     experiment = generate(chosen, data=data, workers=workers)
     models = train(experiment, learners)

@@ -88,11 +88,33 @@ class Experiment(BaseModel):
 
 
 def find_recipe(
-    recipe: str | Recipe, episodes: int | None = None, seed: int | None = None
+    recipe: str | Recipe,
+    episodes: int | None = None,
+    seed: int | None = None,
+    data: str | None = None,
 ) -> Recipe:
-    """A recipe, or that of a name in the project's `datasets` folder, in another size or seed."""
-    found = read_recipe(RECIPES, recipe) if isinstance(recipe, str) else recipe
-    return found.varied(episodes, seed)
+    """A recipe, or that of a name in the project's `datasets` folder, in another size or seed.
+
+    Raises:
+        InputError: There is no such recipe; the name may be that of an imported dataset.
+    """
+    if isinstance(recipe, str):
+        if _find_imported(recipe, data):
+            raise InputError(
+                f"{recipe}: expected a recipe, got an imported dataset, whose logs are there; give "
+                "it to `slateflow train`, then to `slateflow register`, which evaluates it, too"
+            )
+        recipe = read_recipe(RECIPES, recipe)
+    return recipe.varied(episodes, seed)
+
+
+def _find_imported(name: str, data: str | None) -> Dataset | None:
+    """The imported dataset of a name that is no recipe's."""
+    folder = data_folder(data) / name
+    if name in recipe_names(RECIPES) or "/" in name or not folder.exists(MANIFEST):
+        return None
+    dataset = Dataset.open(folder.url)
+    return dataset if "imported" in dataset.recipe else None
 
 
 def find_experiment(
@@ -103,14 +125,11 @@ def find_experiment(
     Raises:
         InputError: There is no such recipe or dataset, or the recipe changed since it was made.
     """
-    folder = data_folder(data) / name
-    if name not in recipe_names(RECIPES) and "/" not in name and folder.exists(MANIFEST):
-        dataset = Dataset.open(folder.url)
-        if "imported" in dataset.recipe:
-            if episodes is not None:
-                raise InputError(f"--episodes: expected none for imported {name}, got {episodes}")
-            return Experiment.on(dataset, name, seed or 0)
-    recipe = find_recipe(name, episodes, seed)
+    if imported := _find_imported(name, data):
+        if episodes is not None:
+            raise InputError(f"--episodes: expected none for imported {name}, got {episodes}")
+        return Experiment.on(imported, name, seed or 0)
+    recipe = find_recipe(name, episodes, seed, data)
     dataset = Dataset.open((data_folder(data) / recipe.dataset_name).url)
     if dataset.recipe != recipe.to_dict() or dataset.spec != recipe.spec:
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,12 @@ def test_recipes_can_be_read(name, tmp_path):
         (tmp_path / f"recipe-{number}.toml").write_text(text, encoding="utf-8")
         recipe = read_recipe(tmp_path, f"recipe-{number}")
         assert sum(recipe.policy_episodes().values()) == recipe.episodes
+
+
+def test_the_recipe_with_parameters_is_the_file():
+    shown = [tomllib.loads(text) for text in blocks("docs/datasets.md", "toml")]
+    file = ROOT / "datasets" / "sensitive-users.toml"
+    assert tomllib.loads(file.read_text(encoding="utf-8")) in shown
 
 
 def test_the_worlds_page_plays():
