@@ -94,7 +94,7 @@ def histograms(rows: Sequence[Histogram], title: str, label: str, powers: bool =
 
     With `powers` the edges are powers of ten.
     """
-    tick: Callable[[float], str] = _power if powers else "{:g}".format
+    tick: Callable[[float], str] = (lambda at: f"{10**at:.3g}") if powers else "{:g}".format
     low = min(float(row.edges[0]) for row in rows)
     high = max(float(row.edges[-1]) for row in rows)
     band, left, right = 62, 132, WIDTH - RIGHT
@@ -180,10 +180,6 @@ def intervals(rows: Sequence[Interval], marks: dict[str, float], title: str) -> 
 def data_uri(svg: str) -> str:
     """A link that carries the picture."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-
-def _power(exponent: float) -> str:
-    return f"{10**exponent:.3g}"
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:

@@ -53,7 +53,9 @@ def tune_learner(
 
     missing = {number: drawn for number, drawn in settings.items() if number not in done}
     if missing:
-        training = training_logs(dataset, training_folder(dataset))
+        data, name = dataset.path.rstrip("/").rsplit("/", 1)
+        hidden = f"{name}-{dataset.digest.removeprefix('sha256:')[:12]}"
+        training = training_logs(dataset, Folder(data) / ".training" / hidden)
         run_trials(
             dataset, training, learner, missing, seed, workers, finished, CHECKPOINTS.absolute()
         )
@@ -73,12 +75,6 @@ def tune_learner(
         best=best.number,
         run_id=study.run_id,
     )
-
-
-def training_folder(dataset: Dataset) -> Folder:
-    """Hidden folder beside the dataset for the episodes that trials train on."""
-    data, name = dataset.path.rstrip("/").rsplit("/", 1)
-    return Folder(data) / ".training" / f"{name}-{dataset.digest.removeprefix('sha256:')[:12]}"
 
 
 class Study:

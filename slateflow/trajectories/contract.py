@@ -39,7 +39,8 @@ def check_rows(rows: Trajectories, spec: EnvironmentSpec, where: str) -> Traject
 def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
     starts = rows.starts
     again = np.zeros(len(rows), dtype=np.bool_)
-    again[starts] = _seen_before(rows.episode[starts])
+    again[starts] = True
+    again[starts[np.unique(rows.episode[starts], return_index=True)[1]]] = False
     yield "episode", again, "its rows side by side and once", rows.episode
     due = np.roll(rows.step, 1) + 1
     due[starts] = 0
@@ -67,10 +68,3 @@ def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
     ends = rows.terminated | rows.truncated
     expected = "true at the last step of an episode and at no other"
     yield "terminated or truncated", ends != rows.last, expected, ends
-
-
-def _seen_before(values: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(E,) whether an earlier entry has the same value."""
-    seen = np.ones(len(values), dtype=np.bool_)
-    seen[np.unique(values, return_index=True)[1]] = False
-    return seen

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -63,11 +62,9 @@ def import_logs(source: Path, name: str, data: Folder, environment: str | None =
         )
     logs = _find_logs(source)
     spec = _spec_of(logs, environment)
-    recipe = {
-        "imported": str(source),
-        "environment": spec.name,
-        "parameters": _parameters(spec),
-    }
+    standard = preset(spec.name).to_dict()
+    changed = {key: value for key, value in spec.to_dict().items() if standard[key] != value}
+    recipe = {"imported": str(source), "environment": spec.name, "parameters": changed}
     parts: list[PartFile] = []
     with folder.claimed(json.dumps(recipe, sort_keys=True).encode()):
         numbers: dict[str, int] = {}
@@ -117,12 +114,6 @@ def _spec_of(logs: list[LogFile], environment: str | None) -> EnvironmentSpec:
     if environment is None:
         raise InputError(f"{first}: expected --environment for JSON files, got none")
     return preset(environment)
-
-
-def _parameters(spec: EnvironmentSpec) -> dict[str, Any]:
-    """Fields that differ from the preset."""
-    standard = preset(spec.name).to_dict()
-    return {key: value for key, value in spec.to_dict().items() if standard[key] != value}
 
 
 def _checked(

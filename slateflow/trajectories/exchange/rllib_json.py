@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -94,12 +95,8 @@ def _numbers(values: Any, where: str, dtype: Any, shape: tuple[int, ...] = ()) -
         return array.reshape(shape) if shape else array
     except (ValueError, TypeError) as error:
         wanted = f"numbers of shape {shape}" if shape else "lists of numbers of one length"
-        raise InputError(f"{where}: expected {wanted}, got {_shortened(values)}") from error
-
-
-def _shortened(values: Any) -> str:
-    text = json.dumps(values)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        got = shorten(json.dumps(values), 80, placeholder="...")
+        raise InputError(f"{where}: expected {wanted}, got {got}") from error
 
 
 _NAMES = {

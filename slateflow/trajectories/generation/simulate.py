@@ -84,18 +84,15 @@ class StepBuffer:
 
     def parts(self, parts: Sequence[PlannedPart]) -> Iterator[Trajectories]:
         """The rows of each part in turn; its episodes are the next lanes."""
+        names = [name for name in columns_of(self._spec) if name != "episode"]
         first = 0
         for part in parts:
             last = first + part.episodes
             numbers = np.arange(part.first_episode, part.first_episode + part.episodes)
-            yield self._trajectories(first, last, np.repeat(numbers, self.lengths[first:last]))
+            values = {name: self.rows(name, first, last) for name in names}
+            values["episode"] = np.repeat(numbers, self.lengths[first:last])
+            yield Trajectories.from_columns(values, self._spec, self._catalogue)
             first = last
-
-    def _trajectories(self, first: int, last: int, episode: NDArray[np.int64]) -> Trajectories:
-        names = [name for name in columns_of(self._spec) if name != "episode"]
-        logged = {name: self.rows(name, first, last) for name in names}
-        values = {"episode": episode, **logged}
-        return Trajectories.from_columns(values, self._spec, self._catalogue)
 
     def rows(self, name: str, first: int, last: int) -> NDArray[Any]:
         """A column of the lanes from `first` to below `last`, by lane, then step."""
