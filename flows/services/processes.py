@@ -71,23 +71,14 @@ def responds(url: str) -> bool:
 
 @dataclass
 class Service:
-    """A process that runs until a signal ends it.
+    """A process that runs until a signal ends it."""
 
-    Attributes:
-        name: For messages, and for its log.
-        command: Program and arguments.
-        ready: Function that returns whether it works by now.
-        log: File that its output goes to.
-        environment: Variables in which it runs.
-        folder: Working directory.
-    """
-
-    name: str
-    command: list[str]
-    ready: Callable[[], bool]
-    log: Path
-    environment: dict[str, str]
-    folder: Path
+    name: str  # for messages, and for its log
+    command: list[str]  # program and arguments
+    ready: Callable[[], bool]  # function that returns whether it works by now
+    log: Path  # file that its output goes to
+    environment: dict[str, str]  # variables in which it runs
+    folder: Path  # working directory
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:

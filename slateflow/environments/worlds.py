@@ -22,38 +22,31 @@ class World:
     """A family of dynamics; `spec` types its parameters, and presets are named parameters.
 
     Fields that may be a reference ("package.module:name") are imported when they are asked for.
-
-    Attributes:
-        spec: Class of the parameters.
-        presets: Named specs, each with a recipe of its name.
-        simulator: Class of the batched simulator, or a reference to it.
-        rules: From a spec to its scoring rules by name; `greedy` is what pays most at once as far
-            as the observation shows it, and `opposite` follows from it.
-        labels: What the behaviour policies `greedy` and `opposite` do in this world.
-        recsim: Class of RecSim's own environment, or a reference to it; None where RecSim has no
-            such world.
-        optimum: Function from a spec to the best expected return of an episode, or None where
-            that is unknown; may be a reference.
-        catalogue: Function from a spec to the features (M, D) of the items that candidates come
-            from, where they come from a fixed set; may be a reference.
-        rllib_names: Names in RLlib's registry, and the presets behind them.
-        categorical_responses: Response columns that number categories, and so have no sum.
-        user_label: What the user's first feature is called in descriptions; empty for none.
-        responses_of_reward: Function from rewards (R,) to `clicked` and the response columns,
-            where these follow from the reward; may be a reference.
     """
 
-    spec: type[EnvironmentSpec]
-    presets: tuple[EnvironmentSpec, ...]
-    simulator: Any
+    spec: type[EnvironmentSpec]  # class of the parameters
+    presets: tuple[EnvironmentSpec, ...]  # named specs, each with a recipe of its name
+    simulator: Any  # class of the batched simulator, or a reference to it
+    # From a spec to its scoring rules by name; `greedy` is what pays most at once as far as the
+    # observation shows it, and `opposite` follows from it
     rules: Callable[[Any], Mapping[str, ScoringRule]]
+    # What the behaviour policies `greedy` and `opposite` do in this world
     labels: Mapping[str, str]
+    # Class of RecSim's own environment, or a reference to it; None where RecSim has no such world
     recsim: Any = None
+    # Function from a spec to the best expected return of an episode, or None where that is unknown;
+    # may be a reference
     optimum: Any = None
+    # Function from a spec to the features (M, D) of the items that candidates come from, where they
+    # come from a fixed set; may be a reference
     catalogue: Any = None
+    # Names in RLlib's registry, and the presets behind them
     rllib_names: Mapping[str, str] = field(default_factory=dict)
+    # Response columns that number categories, and so have no sum
     categorical_responses: tuple[str, ...] = ()
-    user_label: str = ""
+    user_label: str = ""  # what the user's first feature is called in descriptions; empty for none
+    # Function from rewards (R,) to `clicked` and the response columns, where these follow from the
+    # reward; may be a reference
     responses_of_reward: Any = None
 
     @property

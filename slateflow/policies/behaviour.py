@@ -110,15 +110,12 @@ class Behaviour:
 
     It shows the best candidates by `scorer`; with a `temperature` it draws them by softmax, and
     with an `epsilon` it shows, with that probability, a slate at random instead.
-
-    Attributes:
-        scorer: Scoring rule, one of the world's (see `World.scoring_rule`).
-        epsilon: Probability of a uniformly random slate, which may also be the best one.
-        temperature: What scores are divided by before the softmax; None for the best candidates.
     """
 
-    scorer: str = "greedy"
+    scorer: str = "greedy"  # scoring rule, one of the world's (see `worlds.scoring_rule`)
+    # Probability of a uniformly random slate, which may also be the best one
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
+    # What scores are divided by before the softmax; None for the best candidates
     temperature: Annotated[float | None, Field(ge=MIN_TEMPERATURE)] = None
 
     def to_dict(self) -> dict[str, Any]:

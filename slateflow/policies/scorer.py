@@ -29,33 +29,20 @@ class Scorer:
     The session memory stands in for a hidden user state: for each of the `decays`, a sum of the
     clicked candidates' features and of the rewards, (D + 1) numbers, in which a step weighs less
     by that factor than the step after it.
-
-    Attributes:
-        user_size: U, features of the user.
-        slate_size: K, candidates shown.
-        horizon: Steps in an episode.
-        window: Steps left are counted exactly only within this many steps of the end.
-        offset: (F,) subtracted from the features.
-        scale: (F,) by which they are divided then.
-        powers: (P, F) exponents of the monomials, or (0, F) for a network.
-        head: (S, H) weights.
-        head_bias: (S,).
-        weights: One (inputs, outputs) matrix for each layer.
-        biases: One (outputs,) vector for each layer.
-        decays: (H,) factors of the session memory; empty without one.
     """
 
-    user_size: int
-    slate_size: int
-    horizon: int
-    window: int
-    offset: Array
-    scale: Array
-    powers: NDArray[np.int64]
-    head: Array
-    head_bias: Array
-    weights: tuple[Array, ...] = field(default=())
-    biases: tuple[Array, ...] = field(default=())
+    user_size: int  # U, features of the user
+    slate_size: int  # K, candidates shown
+    horizon: int  # steps in an episode
+    window: int  # steps left are counted exactly only within this many steps of the end
+    offset: Array  # (F,) subtracted from the features
+    scale: Array  # (F,) by which they are divided then
+    powers: NDArray[np.int64]  # (P, F) exponents of the monomials, or (0, F) for a network
+    head: Array  # (S, H) weights
+    head_bias: Array  # (S,)
+    weights: tuple[Array, ...] = field(default=())  # one (inputs, outputs) matrix for each layer
+    biases: tuple[Array, ...] = field(default=())  # one (outputs,) vector for each layer
+    # (H,) factors of the session memory; empty without one
     decays: Array = field(default_factory=lambda: np.zeros(0))
 
     @property

@@ -13,20 +13,14 @@ from slateflow.learners.search_space import Settings
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished trial.
+    """A finished trial."""
 
-    Attributes:
-        number: Its place in the study.
-        settings: Settings that differ from the learner's defaults.
-        value: Expected return on the held-out episodes; None if it could not be estimated.
-        train_seconds: Wall-clock seconds of the training.
-        error: Why the value is None: the training was refused, or the logs cannot evaluate it.
-    """
-
-    number: int
-    settings: Settings
+    number: int  # its place in the study
+    settings: Settings  # settings that differ from the learner's defaults
+    # Expected return on the held-out episodes; None if it could not be estimated
     value: float | None
-    train_seconds: float
+    train_seconds: float  # wall-clock seconds of the training
+    # Why the value is None: the training was refused, or the logs cannot evaluate it
     error: str = ""
 
 

@@ -29,20 +29,15 @@ from slateflow.validation import validated
 
 @validated
 class EnvironmentConfig:
-    """The keys of an environment's config, beside the fields of its spec.
+    """The keys of an environment's config, beside the fields of its spec."""
 
-    Attributes:
-        preset: Preset of the world.
-        seed: Where the streams of the first episodes start; None for an unpredictable start.
-        convert_to_discrete_action_space: Actions are numbers of ordered slates, in the order of
-            `itertools.permutations`.
-        wrap_for_bandits: Observations are the candidates alone, under the name `item` by which
-            RLlib's bandits knew them.
-    """
-
-    preset: Any = DEFAULT_PRESET
+    preset: Any = DEFAULT_PRESET  # preset of the world
+    # Where the streams of the first episodes start; None for an unpredictable start
     seed: Annotated[int | None, Field(ge=0)] = None
+    # Actions are numbers of ordered slates, in the order of `itertools.permutations`
     convert_to_discrete_action_space: bool = False
+    # Observations are the candidates alone, under the name `item` by which RLlib's bandits knew
+    # them
     wrap_for_bandits: bool = False
 
 

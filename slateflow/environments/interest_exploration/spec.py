@@ -18,29 +18,23 @@ class InterestExplorationSpec(EnvironmentSpec):
 
     Field names and defaults are those of RecSim's `IEUserModel`, `IEClusterUserSampler` and
     `IETopicDocumentSampler`. Only `step_limit` is ours, because RecSim's users never leave.
-
-    Attributes:
-        user_type_distribution: Shares of the user types.
-        user_document_mean_affinity_matrix: Mean log affinity of a type (row) to a topic (column).
-        user_document_stddev_affinity_matrix: Its standard deviation.
-        no_click_mass: Score of clicking nothing, beside the documents' affinity plus quality.
-        topic_distribution: Shares of the topics among documents.
-        topic_quality_mean: Mean log quality of the documents of a topic.
-        topic_quality_stddev: Its standard deviation.
-        step_limit: Steps after which an episode is truncated. What kind of user it is shows in the
-            clicks of the session only, so the default leaves time to find out.
     """
 
     world: ClassVar[str] = "interest_exploration"
     response_columns: ClassVar[tuple[str, ...]] = ("quality", "cluster")
 
-    user_type_distribution: Numbers = (0.3, 0.7)
+    user_type_distribution: Numbers = (0.3, 0.7)  # shares of the user types
+    # Mean log affinity of a type (row) to a topic (column)
     user_document_mean_affinity_matrix: Matrix = ((0.1, 0.7), (0.7, 0.1))
+    # Its standard deviation
     user_document_stddev_affinity_matrix: Matrix = ((0.1, 0.1), (0.1, 0.1))
+    # Score of clicking nothing, beside the documents' affinity plus quality
     no_click_mass: float = 5.0
-    topic_distribution: Numbers = (0.2, 0.8)
-    topic_quality_mean: Numbers = (0.8, 0.2)
-    topic_quality_stddev: Numbers = (0.1, 0.1)
+    topic_distribution: Numbers = (0.2, 0.8)  # shares of the topics among documents
+    topic_quality_mean: Numbers = (0.8, 0.2)  # mean log quality of the documents of a topic
+    topic_quality_stddev: Numbers = (0.1, 0.1)  # its standard deviation
+    # Steps after which an episode is truncated. What kind of user it is shows in the clicks of the
+    # session only, so the default leaves time to find out
     step_limit: Annotated[int, Field(ge=1)] = 300
 
     def __post_init__(self) -> None:

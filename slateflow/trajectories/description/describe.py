@@ -30,17 +30,14 @@ class Overlap:
     Both figures come from the importance weights w = target's probability / propensity of the
     slates that were shown. Weights of whole episodes would be products over all steps, of which
     hardly any is not 0; bandits and Q-learning use single steps.
-
-    Attributes:
-        target: Name of the other policy.
-        coverage: Mean of w: the share of the target's slates that the policy ever shows. 1 is
-            all; for less, no estimate of the target from these logs alone is unbiased.
-        effective: Steps of the target's own that the logs are worth, as a share of the steps:
-            Kish's effective sample size (sum of w)² / sum of w², times the covered share.
     """
 
-    target: str
+    target: str  # name of the other policy
+    # Mean of w: the share of the target's slates that the policy ever shows. 1 is all; for less, no
+    # estimate of the target from these logs alone is unbiased
     coverage: float
+    # Steps of the target's own that the logs are worth, as a share of the steps: Kish's effective
+    # sample size (sum of w)² / sum of w², times the covered share
     effective: float
 
 
@@ -56,39 +53,23 @@ class PolicyPlots:
 
 @dataclass(frozen=True)
 class PolicySummary:
-    """One behaviour policy in the logs.
+    """One behaviour policy in the logs."""
 
-    Attributes:
-        policy: Its name.
-        episodes: Logged episodes.
-        steps: Logged steps.
-        share: Share of the dataset's episodes.
-        mean: Mean return of an episode.
-        sem: Standard error of that mean; 0 for a single episode.
-        lowest: Smallest return.
-        highest: Largest return.
-        clicks: Share of the steps with a click.
-        propensity: Smallest and largest propensity.
-        reward_slope: Change of the reward per step.
-        satisfaction_slope: Change of the observed satisfaction; None where there is none.
-        overlap: With each of `TARGETS`.
-        plots: What is plotted of it.
-    """
-
-    policy: str
-    episodes: int
-    steps: int
-    share: float
-    mean: float
-    sem: float
-    lowest: float
-    highest: float
-    clicks: float
-    propensity: tuple[float, float]
-    reward_slope: float
+    policy: str  # its name
+    episodes: int  # logged episodes
+    steps: int  # logged steps
+    share: float  # share of the dataset's episodes
+    mean: float  # mean return of an episode
+    sem: float  # standard error of that mean; 0 for a single episode
+    lowest: float  # smallest return
+    highest: float  # largest return
+    clicks: float  # share of the steps with a click
+    propensity: tuple[float, float]  # smallest and largest propensity
+    reward_slope: float  # change of the reward per step
+    # Change of the observed satisfaction; None where there is none
     satisfaction_slope: float | None
-    overlap: tuple[Overlap, ...]
-    plots: PolicyPlots = field(repr=False)
+    overlap: tuple[Overlap, ...]  # with each of `TARGETS`
+    plots: PolicyPlots = field(repr=False)  # what is plotted of it
 
     @property
     def propensity_range(self) -> str:

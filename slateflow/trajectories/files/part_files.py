@@ -40,23 +40,14 @@ MAKE_AGAIN = (
 
 @dataclass(frozen=True)
 class PartFile:
-    """One Parquet file of a dataset.
+    """One Parquet file of a dataset."""
 
-    Attributes:
-        path: File, relative to the dataset.
-        policy: Behaviour policy that made it.
-        seed_block: Number of the block of random numbers that it was made from.
-        episodes: Episodes in it.
-        rows: Steps in it.
-        sha256: Digest over the canonical bytes of its columns (not of the file).
-    """
-
-    path: str
-    policy: str
-    seed_block: int
-    episodes: int
-    rows: int
-    sha256: str
+    path: str  # file, relative to the dataset
+    policy: str  # behaviour policy that made it
+    seed_block: int  # number of the block of random numbers that it was made from
+    episodes: int  # episodes in it
+    rows: int  # steps in it
+    sha256: str  # digest over the canonical bytes of its columns (not of the file)
 
 
 def write_part(

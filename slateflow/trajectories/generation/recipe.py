@@ -25,40 +25,27 @@ _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 @validated
 class LoggingPolicy:
-    """An entry of a recipe's `[policies]`.
+    """An entry of a recipe's `[policies]`."""
 
-    Attributes:
-        share: Share of the episodes.
-        behaviour: Name of a plain policy, or the settings of another.
-    """
-
-    share: Annotated[float, Field(gt=0, le=1)]
-    behaviour: str | Behaviour
+    share: Annotated[float, Field(gt=0, le=1)]  # share of the episodes
+    behaviour: str | Behaviour  # name of a plain policy, or the settings of another
 
 
 @validated
 class Recipe:
-    """A file `datasets/<name>.toml`.
+    """A file `datasets/<name>.toml`."""
 
-    Attributes:
-        name: The file's name without its ending. Models are registered under it.
-        environment: Preset.
-        episodes: Episodes in the dataset, over all policies.
-        seed: Seed of everything random in it.
-        policies: Share of the episodes of each behaviour policy; they add up to 1. Of `random`,
-            `greedy` and `opposite` it is a number; a policy with a name of its own has a table
-            with its `share` and the settings of a `Behaviour`.
-        parameters: Fields of the environment's spec that differ from the preset.
-        variation: Suffix of the dataset's name where episodes or seed are not the file's.
-    """
-
-    name: str
-    environment: str
-    episodes: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)]
+    name: str  # the file's name without its ending. Models are registered under it
+    environment: str  # preset
+    episodes: Annotated[int, Field(ge=1)]  # episodes in the dataset, over all policies
+    seed: Annotated[int, Field(ge=0)]  # seed of everything random in it
+    # Share of the episodes of each behaviour policy; they add up to 1. Of `random`, `greedy` and
+    # `opposite` it is a number; a policy with a name of its own has a table with its `share` and
+    # the settings of a `Behaviour`
     policies: Annotated[dict[str, Any], Field(min_length=1)]
+    # Fields of the environment's spec that differ from the preset
     parameters: dict[str, Any] = field(default_factory=dict)
-    variation: str = ""
+    variation: str = ""  # suffix of the dataset's name where episodes or seed are not the file's
 
     def __post_init__(self) -> None:
         spec = self.spec  # a world that does not exist is refused here
