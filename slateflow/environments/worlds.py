@@ -49,11 +49,6 @@ class World:
     # reward; may be a reference
     responses_of_reward: Any = None
 
-    @property
-    def name(self) -> str:
-        """The world's name, that of its specs."""
-        return self.spec.world
-
 
 WORLDS: Records[World] = Records(
     "world",

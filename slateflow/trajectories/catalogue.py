@@ -74,18 +74,16 @@ class Catalogue:
     def to_bytes(self) -> bytes:
         """The Arrow IPC file: `id` int32 and `features`, a float32 list of fixed size."""
         vectors = pa.list_(pa.field("item", pa.float32(), nullable=False), self.features.shape[1])
-        schema = pa.schema(
-            [
-                pa.field("id", pa.int32(), nullable=False),
-                pa.field("features", vectors, nullable=False),
-            ]
-        )
-        numbers = pa.array(np.arange(len(self), dtype=np.int32))
         flat = pa.array(np.ascontiguousarray(self.features).reshape(-1))
-        lists = pa.FixedSizeListArray.from_arrays(flat, type=vectors)
+        columns = {
+            "id": pa.array(np.arange(len(self), dtype=np.int32)),
+            "features": pa.FixedSizeListArray.from_arrays(flat, type=vectors),
+        }
+        fields = [pa.field(name, one.type, nullable=False) for name, one in columns.items()]
+        table = pa.table(columns, schema=pa.schema(fields))
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, schema) as writer:
-            writer.write_table(pa.Table.from_arrays([numbers, lists], schema=schema))
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
         return bytes(sink.getvalue().to_pybytes())
 
     @classmethod

@@ -18,13 +18,12 @@ from tasks.reports.report import Baseline, Candidate, Champion, Comparison, Repo
 from tasks.server.progress import artifact_key
 from tasks.server.retries import RETRIES
 from tasks.store.tracking import (
-    experiment_url,
+    experiment_id,
     mlflow_client,
     model_name,
+    page_url,
     redact_passwords,
-    run_url,
     tracking_uri,
-    version_url,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def publish_report(report: Report) -> str:
         report,
         run_links(report.candidates),
         redact_passwords(tracking_uri()),
-        experiment_url(client, recipe),
+        page_url(tracking_uri(), f"experiments/{experiment_id(client, recipe)}/runs"),
         past_runs(client, recipe),
     )
     create_markdown_artifact(
@@ -70,8 +69,12 @@ def publish_verdict(report: Report) -> str:
 
 def run_links(models: Sequence[ModelRef]) -> dict[str, str | None]:
     """Address of each model's page in MLflow, by run id; None where MLflow is not a server."""
-    client = mlflow_client()
-    return {model.run_id: run_url(client, model.run_id) for model in models}
+    client, store = mlflow_client(), tracking_uri()
+    experiments = {one.run_id: client.get_run(one.run_id).info.experiment_id for one in models}
+    return {
+        run: page_url(store, f"experiments/{experiment}/runs/{run}")
+        for run, experiment in experiments.items()
+    }
 
 
 def render_markdown(
@@ -101,7 +104,8 @@ def render_markdown(
         store=store,
         experiment=experiment,
         model=model_name(report.experiment.recipe),
-        version_page=registered and version_url(store, registered.name, registered.version),
+        version_page=registered
+        and page_url(store, f"models/{registered.name}/versions/{registered.version}"),
         past=past,
     )
 

@@ -208,23 +208,8 @@ def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
         return read_scorer(client.download_artifacts(run_id, SCORER_FILE, folder))
 
 
-def run_url(client: MlflowClient, run_id: str) -> str | None:
-    """Address of the run's page; None where MLflow is not a server."""
-    experiment = client.get_run(run_id).info.experiment_id
-    return _page(tracking_uri(), f"experiments/{experiment}/runs/{run_id}")
-
-
-def experiment_url(client: MlflowClient, recipe: str) -> str | None:
-    """Address of the page with the recipe's runs; None where MLflow is not a server."""
-    return _page(tracking_uri(), f"experiments/{experiment_id(client, recipe)}/runs")
-
-
-def version_url(store: str, name: str, version: int) -> str | None:
-    """Address of a registered version's page; None where MLflow is not a server."""
-    return _page(store, f"models/{name}/versions/{version}")
-
-
-def _page(store: str, path: str) -> str | None:
+def page_url(store: str, path: str) -> str | None:
+    """Address of a page of MLflow; None where the store is not a server."""
     if not store.startswith("http"):
         return None
     # Without the workflow type MLflow opens its pages for language models

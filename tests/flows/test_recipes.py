@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+import flows.parameters  # noqa: F401 - its forms list the recipes that are there at its import
 import tasks.experiment
 from flows.cli.main import main
 from slateflow.environments import preset

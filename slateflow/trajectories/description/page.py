@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
 
-from slateflow.charts import Curve, Histogram, histograms, lines, series_colour
+from slateflow.charts import Histogram, histograms, lines, series_colour
 from slateflow.trajectories.description.describe import (
     PROPENSITY_EDGES,
     Description,
@@ -34,29 +33,18 @@ def page(description: Description) -> str:
         for policy in policies
         if policy.plots.satisfaction is not None
     }
-    charts = {}
-    if policies:
-        charts = {
-            "returns": histograms(_returns(policies), "Histogram of returns by policy", "return"),
-            "rewards": _over_step(rewards, "reward"),
-            "satisfaction": _over_step(satisfaction, "satisfaction") if satisfaction else "",
-            "propensities": histograms(
-                _propensities(policies), "Histogram of propensities by policy", "propensity", True
-            ),
-        }
     return _TEMPLATES.get_template("page.html").render(
         name=description.path.rstrip("/").rsplit("/", 1)[-1],
         described=description,
         policies=policies,
         rewards=rewards,
         satisfaction=satisfaction,
-        charts={name: Markup(chart) for name, chart in charts.items()},
+        returns=_returns(policies) if policies else (),
+        propensities=_propensities(policies) if policies else (),
+        histograms=histograms,
+        lines=lines,
         colour=series_colour,
     )
-
-
-def _over_step(curves: dict[str, Curve], what: str) -> str:
-    return lines(curves, f"Mean {what} by step and policy", "step")
 
 
 def _returns(policies: tuple[PolicySummary, ...]) -> list[Histogram]:

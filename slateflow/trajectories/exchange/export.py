@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slateflow.environments.slates import slate_numbers
 from slateflow.errors import InputError, refused, unknown
 from slateflow.trajectories.exchange.flat_rows import (
     FlatRows,
@@ -90,7 +89,7 @@ def _to_rllib(dataset: Dataset, folder: Path) -> None:
             "t": by_episode(pa.array(rows.step)),
             "obs": by_episode(_vectors(flat.observations)),
             "new_obs": by_episode(_vectors(flat.next_observations)),
-            "actions": by_episode(pa.array(_actions(flat, dataset))),
+            "actions": by_episode(pa.array(flat.actions)),
             "rewards": by_episode(pa.array(rows.reward)),
             "terminateds": by_episode(pa.array(rows.terminated)),
             "truncateds": by_episode(pa.array(rows.truncated)),
@@ -105,10 +104,6 @@ def _vectors(values: np.ndarray[Any, Any]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, flat)
 
 
-def _actions(flat: FlatRows, dataset: Dataset) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return slate_numbers(flat.rows.slate, dataset.spec.num_candidates)
-
-
 def _to_d3rlpy(dataset: Dataset, folder: Path) -> None:
     """HDF5 as d3rlpy 2 dumps a replay buffer.
 
@@ -120,11 +115,10 @@ def _to_d3rlpy(dataset: Dataset, folder: Path) -> None:
     with h5py.File(folder / D3RLPY_FILE, "w") as file:
         count = 0
         for flat in flat_rows(dataset):
-            actions = _actions(flat, dataset)
             for span in flat.spans:
                 episode = (
                     flat.observations[span],
-                    actions[span, None],
+                    flat.actions[span, None],
                     flat.rows.reward[span, None],
                     flat.rows.terminated[span][-1],
                 )

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
+from slateflow.environments.slates import slate_numbers
 from slateflow.errors import InputError
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.files.dataset import Dataset
@@ -43,6 +44,11 @@ class FlatRows:
     first: NDArray[np.intp]  # (E + 1,) row at which an episode begins; R at the end
     observations: NDArray[np.float32]  # (R, F)
     next_observations: NDArray[np.float32]  # (R, F)
+
+    @property
+    def actions(self) -> NDArray[np.int64]:
+        """(R,) numbers of the slates."""
+        return slate_numbers(self.rows.slate, self.rows.candidates.shape[1])
 
     @property
     def spans(self) -> Iterator[slice]:
