@@ -105,13 +105,12 @@ def _newest_model(
     runs = client.search_runs(
         [found.experiment_id], query, max_results=1, order_by=["start_time DESC"]
     )
-    models = (
-        ModelRef(
+    for run in runs:
+        figures = run.data.metrics
+        return ModelRef(
             learner=learner,
             run_id=run.info.run_id,
-            train_seconds=run.data.metrics["train_seconds"],
-            live_steps=int(run.data.metrics["live_steps"]),
+            train_seconds=figures["train_seconds"],
+            live_steps=int(figures["live_steps"]),
         )
-        for run in runs
-    )
-    return next(models, None)
+    return None

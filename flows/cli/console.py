@@ -10,8 +10,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from flows.cli.options import print_json
-from flows.cli.tables import new_table
+from flows.cli.options import new_table, print_json
 from slateflow.evaluation import PolicyBaseline
 from tasks.experiment import DatasetRef, ModelRef
 from tasks.reports.page import p_value

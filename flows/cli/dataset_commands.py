@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows.cli.options import DATASETS, JSON, Data, print_json
+from flows.cli.options import DATASETS, JSON, Data, answer, new_table, print_json
 from slateflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,10 +44,9 @@ def export_command(
 
     opened = _open(dataset, data)
     written = export(opened, to, out)
-    if as_json:
-        print_json({"path": str(written), "format": to, "digest": opened.digest})
-    else:
-        print(f"{written}: {opened.episodes:,} episodes, {opened.rows:,} steps for {to}")
+    document = {"path": str(written), "format": to, "digest": opened.digest}
+    text = f"{written}: {opened.episodes:,} episodes, {opened.rows:,} steps for {to}"
+    answer(as_json, document, text)
 
 
 def import_command(
@@ -86,11 +85,9 @@ def import_command(
     if (DATASETS / f"{name}.toml").exists():
         raise InputError(f"name: expected a name without a recipe, got {name}; choose another")
     dataset = import_logs(source, name, data_folder(data), environment)
-    if as_json:
-        print_json({"path": dataset.path, "digest": dataset.digest, "rows": dataset.rows})
-    else:
-        print(f"{dataset.path}: {dataset.episodes:,} episodes, {dataset.rows:,} rows")
-        print(dataset.digest)
+    document = {"path": dataset.path, "digest": dataset.digest, "rows": dataset.rows}
+    text = f"{dataset.path}: {dataset.episodes:,} episodes, {dataset.rows:,} rows"
+    answer(as_json, document, f"{text}\n{dataset.digest}")
 
 
 def describe_command(
@@ -132,8 +129,6 @@ def _write_page(description: Description, path: Path) -> None:
 def _show(description: Description) -> None:
     """The figures as two tables."""
     from rich.console import Console
-
-    from flows.cli.tables import new_table
 
     output = Console()
     output.print(f"{description.path}: {description.environment}", soft_wrap=True)

@@ -228,6 +228,11 @@ def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
+def stored_metadata(schema: pa.Schema) -> Any:
+    """The metadata that `to_table` wrote; an empty table where there is none of ours."""
+    return json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+
+
 def from_table(
     table: pa.Table, spec: EnvironmentSpec, catalogue: Catalogue | None = None
 ) -> Trajectories:

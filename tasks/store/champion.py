@@ -77,21 +77,20 @@ def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec)
     champion = aliased(client, name, CHAMPION)
     if champion is None:
         return
-    judged = client.get_model_version(name, str(champion)).tags.get(SPEC)
     wanted = spec.to_dict()
-    if judged is None or json.loads(judged) == wanted:
-        return
-    before = json.loads(judged)
+    tags = client.get_model_version(name, str(champion)).tags
+    before = json.loads(tags[SPEC]) if SPEC in tags else wanted
     changed = [
         f"{key} {wanted.get(key)!r} instead of {before.get(key)!r}"
         for key in {**before, **wanted}
         if before.get(key) != wanted.get(key)
     ]
-    raise InputError(
-        f"{recipe}: expected the world in which its champion, version {champion} of {name}, was "
-        f"judged, got {', '.join(changed)}; rename the recipe, roll back to a version of this "
-        "world, or delete the registered model"
-    )
+    if changed:
+        raise InputError(
+            f"{recipe}: expected the world in which its champion, version {champion} of {name}, "
+            f"was judged, got {', '.join(changed)}; rename the recipe, roll back to a version of "
+            "this world, or delete the registered model"
+        )
 
 
 def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:

@@ -52,13 +52,9 @@ def version_description(
 
 def verdict_tag(winner: Candidate, report: Report) -> dict[str, Any]:
     """The verdict for programs."""
-    return {
-        "baseline": report.baseline.model_dump(),
-        "optimum": None if report.optimum is None else report.optimum.model_dump(),
-        **winner.model_dump(
-            include={"mean", "sem", "uplift", "ci", "p_value", "over_champion", "score"}
-        ),
-    }
+    of_winner = {"mean", "sem", "uplift", "ci", "p_value", "over_champion", "score"}
+    played = report.model_dump(include={"baseline", "optimum"})
+    return {**played, **winner.model_dump(include=of_winner)}
 
 
 def _short(request: pd.Series[Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ doubles where ours are floats (which become floats). Where the world has a catal
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from slateflow.environments import EnvironmentSpec, preset, spec_from_dict
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
-from slateflow.trajectories.schema import METADATA_KEY, Trajectories, arrow_schema, from_table
+from slateflow.trajectories.schema import Trajectories, arrow_schema, from_table, stored_metadata
 
 
 def spec_of_parquet(path: Path, environment: str | None) -> EnvironmentSpec:
@@ -32,11 +31,11 @@ def spec_of_parquet(path: Path, environment: str | None) -> EnvironmentSpec:
     """
     with _reading(path):
         schema = pq.read_schema(path)
-    encoded = (schema.metadata or {}).get(METADATA_KEY)
-    if encoded is not None:
-        kinds = (InputError, ValueError, KeyError, TypeError)
-        with refused(f"{path}: expected metadata of a world", *kinds):
-            spec = spec_from_dict(json.loads(encoded)["environment"])
+    kinds = (InputError, ValueError, KeyError, TypeError)
+    with refused(f"{path}: expected metadata of a world", *kinds):
+        document = stored_metadata(schema)
+        spec = spec_from_dict(document["environment"]) if document != {} else None
+    if spec is not None:
         if environment not in (None, spec.name):
             raise InputError(
                 f"{path}: expected logs of {environment}, got some of {spec.name}; leave out "

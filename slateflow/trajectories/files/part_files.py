@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from slateflow.errors import InputError, refused
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.schema import (
-    METADATA_KEY,
     SCHEMA_VERSION,
     Trajectories,
     arrow_schema,
     column_digest,
     from_table,
+    stored_metadata,
     to_table,
 )
 
@@ -79,7 +78,7 @@ def read_part(
     where = f"{folder.url}/{path}"
     with _opened(folder, path, remedy) as file:
         table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
-    _check_metadata(where, table.schema.metadata, spec, remedy)
+    _check_metadata(where, table.schema, spec, remedy)
     if not table.schema.equals(arrow_schema(spec, items=catalogue is not None)):
         raise InputError(
             f"{where}: expected the columns of {spec.name}, got {table.schema.names}; {remedy}"
@@ -108,18 +107,14 @@ def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
         yield file
 
 
-def _check_metadata(
-    where: str, metadata: dict[bytes, bytes] | None, spec: EnvironmentSpec, remedy: str
-) -> None:
+def _check_metadata(where: str, schema: pa.Schema, spec: EnvironmentSpec, remedy: str) -> None:
     """Refuse a part whose metadata names another version or world; metadata may be absent."""
-    encoded = (metadata or {}).get(METADATA_KEY)
-    if encoded is None:
-        return
-    try:
-        document = json.loads(encoded)
+    kinds = (ValueError, KeyError, TypeError)
+    with refused(f"{where}: expected our metadata", *kinds, remedy=remedy):
+        document = stored_metadata(schema)
+        if document == {}:
+            return
         version, environment = document["schema_version"], document["environment"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{where}: expected our metadata, got {error!r}; {remedy}") from error
     if version != SCHEMA_VERSION:
         raise InputError(
             f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; {MAKE_AGAIN}"

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from slateflow.environments import EnvironmentSpec, preset
-from slateflow.errors import InputError, unknown
+from slateflow.errors import InputError, refused, unknown
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_policy
 from slateflow.validation import validated
 
@@ -162,10 +162,8 @@ def read_recipe(folder: Path, name: str) -> Recipe:
     if name not in known:
         raise unknown("recipe", name, known)
     path = folder / f"{name}.toml"
-    try:
+    with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeDecodeError):
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name}: expected TOML, got {error}") from error
     try:
         for key in document:
             if key not in _FIELDS:
