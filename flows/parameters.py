@@ -16,7 +16,7 @@ from flows import bounds
 from slateflow.learners import LEARNERS
 from slateflow.trajectories import Recipe
 from slateflow.trajectories.generation.recipe import recipe_names
-from slateflow.tuning.draws import tunable_learners
+from slateflow.tuning.trial import tunable_learners
 from tasks.experiment import RECIPES, Experiment, ModelRef, find_experiment
 
 _RECIPE_SCHEMA = {"type": "string", "enum": recipe_names(RECIPES)}

@@ -15,9 +15,8 @@ from prefect import get_run_logger, task
 from slateflow.learners import LEARNERS
 from slateflow.trajectories import Dataset, Folder
 from slateflow.trajectories.held_out import training_logs
-from slateflow.tuning.draws import draw_settings
 from slateflow.tuning.study import run_trials
-from slateflow.tuning.trial import Trial, best_trial
+from slateflow.tuning.trial import Trial, best_trial, draw_settings
 from tasks.experiment import Experiment
 from tasks.reports.study import StudyReport, TrialSummary
 from tasks.server.progress import stage_with_artifact

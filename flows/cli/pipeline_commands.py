@@ -190,7 +190,7 @@ def tune_command(
 
     Example: slateflow tune fitted-q modified-lts-20-2 --trials 8
     """
-    from slateflow.tuning.draws import draw_settings
+    from slateflow.tuning.trial import draw_settings
 
     draw_settings(learner, 0, 0)  # a learner that cannot be tuned is refused at once
     experiment = _find(recipe, logs)

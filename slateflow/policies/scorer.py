@@ -109,21 +109,13 @@ class Scorer:
 
     def remember(
         self,
-        memory: Array,
-        user: NDArray[np.floating],
-        shown: NDArray[np.floating],
-        clicked: NDArray[np.integer],
-        reward: NDArray[np.floating],
+        memory: Array,  # (B, M) before it; zeros at the beginning
+        user: NDArray[np.floating],  # (B, U) before it
+        shown: NDArray[np.floating],  # (B, K, D) the slate
+        clicked: NDArray[np.integer],  # (B,) the clicked place, −1 for none
+        reward: NDArray[np.floating],  # (B,)
     ) -> Array:
-        """The memory (B, M) after a step.
-
-        Args:
-            memory: (B, M) before it; zeros at the beginning.
-            user: (B, U) before it.
-            shown: (B, K, D) the slate.
-            clicked: (B,) the clicked place, −1 for none.
-            reward: (B,).
-        """
+        """The memory (B, M) after a step."""
         del user
         place = np.maximum(clicked, 0)[:, None, None]
         chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]

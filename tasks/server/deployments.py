@@ -25,7 +25,6 @@ class Planned:
 
     name: str
     entrypoint: str
-    description: str
     schedules: tuple[str, ...]  # cron, and the time zone
     events: tuple[str, ...] = ()  # names of the events that start it
 
@@ -42,7 +41,6 @@ def planned_deployments() -> list[Planned]:
         Planned(
             name=entry["name"],
             entrypoint=entry["entrypoint"],
-            description=" ".join(entry["description"].split()),
             schedules=tuple(
                 f"{schedule['cron']} {schedule.get('timezone', 'UTC')}"
                 for schedule in entry.get("schedules", [])

@@ -22,21 +22,13 @@ def model_description(name: str, experiment: Experiment) -> str:
 
 
 def version_description(
-    winner: Candidate,
-    report: Report,
-    links: dict[str, str | None],
-    run: Run,
-    example: pd.DataFrame,
+    winner: Candidate,  # the candidate that became this version
+    report: Report,  # all candidates, on the same users
+    links: dict[str, str | None],  # addresses of the candidates' runs
+    run: Run,  # the winner's training, which has the dataset as its input
+    example: pd.DataFrame,  # requests, of which the first is shown
 ) -> str:
-    """A version's page: the verdict as a table, the dataset, a request.
-
-    Args:
-        winner: The candidate that became this version.
-        report: All candidates, on the same users.
-        links: Addresses of the candidates' runs.
-        run: The winner's training, which has the dataset as its input.
-        example: Requests, of which the first is shown.
-    """
+    """A version's page: the verdict as a table, the dataset, a request."""
     (logged,) = [entry.dataset for entry in run.inputs.dataset_inputs]
     return fill_in(
         "version.md",

@@ -29,7 +29,10 @@ from slateflow.trajectories.files.atomic_files import (
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on some filesystem, whose files appear whole or not at all."""
+    """A folder on some filesystem, whose files appear whole or not at all.
+
+    What cannot be asked, read or written (a full disk, too) is an `InputError` of every method.
+    """
 
     url: str
 
@@ -48,22 +51,14 @@ class Folder:
         return Folder(f"{self.url.rstrip('/')}/{name}")
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of that name.
-
-        Raises:
-            InputError: The filesystem does not answer.
-        """
+        """Whether there is a file of that name."""
         filesystem, path = self._located
         with self._readable(name):
             kind = filesystem.get_file_info(f"{path}/{name}").type
         return bool(kind == pafs.FileType.File)
 
     def files(self) -> list[str]:
-        """Names of all files that are not hidden, in folders of it, too.
-
-        Raises:
-            InputError: The filesystem does not answer.
-        """
+        """Names of all files that are not hidden, in folders of it, too."""
         filesystem, path = self._located
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
         with self._readable(""):
@@ -76,31 +71,19 @@ class Folder:
         return sorted(name for name in names if name.rsplit("/", 1)[-1][0] not in "._")
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file.
-
-        Raises:
-            InputError: It cannot be read.
-        """
+        """The bytes of a file."""
         filesystem, path = self._located
         with self._readable(name), filesystem.open_input_stream(f"{path}/{name}") as stream:
             return bytes(stream.read())
 
     def open(self, name: str) -> Any:
-        """A file for random access, for Parquet.
-
-        Raises:
-            InputError: It cannot be opened.
-        """
+        """A file for random access, for Parquet."""
         filesystem, path = self._located
         with self._readable(name):
             return filesystem.open_input_file(f"{path}/{name}")
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file in one piece; nobody sees it before it is complete and on the disk.
-
-        Raises:
-            InputError: The folder cannot be written to, or the disk is full.
-        """
+        """Write a file in one piece; nobody sees it before it is complete and on the disk."""
         filesystem, path = self._located
         target = f"{path}/{name}"
         try:
