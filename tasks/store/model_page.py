@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tasks.experiment import Experiment
 from tasks.reports.page import fill_in
 from tasks.reports.report import Candidate, Report
@@ -29,6 +31,12 @@ def version_description(
     example: pd.DataFrame,  # requests, of which the first is shown
 ) -> str:
     """A version's page: the verdict as a table, the dataset, a request."""
+    first = example.iloc[0]
+    request = {
+        "user": np.round(first["user"], 2).tolist(),
+        "candidates": np.round(first["candidates"][:_SHOWN_CANDIDATES], 2).tolist(),
+        "step": int(first["step"]),
+    }
     (logged,) = [entry.dataset for entry in run.inputs.dataset_inputs]
     return fill_in(
         "version.md",
@@ -38,7 +46,7 @@ def version_description(
         logged=logged,
         profile=json.loads(logged.profile),
         shown=_SHOWN_CANDIDATES,
-        request=json.dumps({"dataframe_records": [_short(example.iloc[0])]}),
+        request=json.dumps({"dataframe_records": [request]}),
     )
 
 
@@ -47,15 +55,3 @@ def verdict_tag(winner: Candidate, report: Report) -> dict[str, Any]:
     of_winner = {"mean", "sem", "uplift", "ci", "p_value", "over_champion", "score"}
     played = report.model_dump(include={"baseline", "optimum"})
     return {**played, **winner.model_dump(include=of_winner)}
-
-
-def _short(request: pd.Series[Any]) -> dict[str, Any]:
-    """The request with few candidates and digits."""
-    return {
-        "user": [round(number, 2) for number in request["user"]],
-        "candidates": [
-            [round(number, 2) for number in candidate]
-            for candidate in request["candidates"][:_SHOWN_CANDIDATES]
-        ],
-        "step": int(request["step"]),
-    }

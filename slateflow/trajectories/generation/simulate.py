@@ -58,18 +58,14 @@ def simulate(
 
 
 class StepBuffer:
-    """The steps of all lanes (B), as they were played; gives the rows of some lanes.
-
-    Attributes:
-        lengths: (B,) steps of each lane.
-    """
+    """The steps of all lanes (B), as they were played; gives the rows of some lanes."""
 
     def __init__(self, steps: Iterator[Step], spec: EnvironmentSpec) -> None:
         self._spec = spec
         self._catalogue = Catalogue.of_world(spec)
         self._steps = [(step.lanes, logged_columns(step)) for step in steps]
         lanes = [lanes for lanes, _ in self._steps]
-        self.lengths = np.bincount(np.concatenate(lanes))
+        self.lengths = np.bincount(np.concatenate(lanes))  # (B,) steps of each lane
         self._first = np.cumsum(self.lengths) - self.lengths  # row of each lane's first step
         self._same_length = bool((self.lengths == len(self._steps)).all())
         if self._same_length:
