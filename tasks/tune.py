@@ -82,7 +82,7 @@ class Study:
     def __init__(
         self, client: MlflowClient, recipe: str, dataset: Dataset, learner: str, seed: int
     ) -> None:
-        self.client, self.learner = client, learner
+        self.client = client
         self.experiment = experiment_id(client, recipe)
         # Where other settings are searched, trials of that name are others
         identity = [dataset.digest, learner, seed, repr(LEARNERS[learner].search_space)]
