@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,24 +40,20 @@ def recommend(model_uri: str, source: Path, out: Path) -> int:
     model = _load(model_uri)
     unfinished = out.with_name(f".{out.name}.tmp")
     progress = stage(f"recommend {source.name}")
-    rows = 0
-    writer: pq.ParquetWriter | None = None
+    answers, rows = _answers(model, requests, source), 0
+    first = next(answers, None)
+    if first is None:
+        raise InputError(f"{source}: expected requests, got a file without rows")
     try:
-        for answers in _answers(model, requests, source):
-            if writer is None:
-                writer = pq.ParquetWriter(unfinished, answers.schema)
-            writer.write_table(answers)
-            rows += answers.num_rows
-            progress(rows, requests.metadata.num_rows)
-        if writer is None:
-            raise InputError(f"{source}: expected requests, got a file without rows")
-        writer.close()
+        with pq.ParquetWriter(unfinished, first.schema) as writer:
+            for table in chain([first], answers):
+                writer.write_table(table)
+                rows += table.num_rows
+                progress(rows, requests.metadata.num_rows)
         unfinished.replace(out)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}; choose another OUT") from error
     finally:
-        if writer is not None:
-            writer.close()
         unfinished.unlink(missing_ok=True)
     return rows
 

@@ -141,8 +141,9 @@ def scoring_rule(name: str, spec: EnvironmentSpec) -> ScoringRule:
         InputError: There is no such rule, or the world does not show what it goes by.
 
     Example:
-        >>> scoring_rule("opposite", preset("interest-exploration"))
-        Opposite(rule=FirstFeature())
+        >>> best_quality = scoring_rule("greedy", preset("interest-exploration"))
+        >>> scoring_rule("opposite", preset("interest-exploration")) == Opposite(best_quality)
+        True
     """
     rules = dict(world_of(spec).rules(spec))
     rules["opposite"] = Opposite(rules["greedy"])

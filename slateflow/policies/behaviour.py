@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from slateflow.environments import EnvironmentSpec, Observation
-from slateflow.environments.rules import FirstFeature, ScoringRule
+from slateflow.environments.rules import ScoringRule, first_feature
 from slateflow.environments.slates import without_replacement
 from slateflow.environments.worlds import scoring_rule, world_of
 from slateflow.errors import InputError, unknown
@@ -51,15 +51,12 @@ class RandomPolicy:
         return np.full(len(slates), 1 / math.perm(candidates, self.slate_size))
 
 
-FIRST_FEATURE = FirstFeature()
-
-
 @dataclass(frozen=True)
 class GreedyPolicy:
     """The candidates with the highest scores, best first; of equals the first."""
 
     slate_size: int
-    rule: ScoringRule = FIRST_FEATURE
+    rule: ScoringRule = first_feature
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Rank the candidates by the rule."""

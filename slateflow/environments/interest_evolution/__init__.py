@@ -2,7 +2,7 @@
 
 from slateflow.environments.interest_evolution import dynamics
 from slateflow.environments.interest_evolution.spec import InterestEvolutionSpec
-from slateflow.environments.rules import Affinity, ClusterQuality, ScoringRule
+from slateflow.environments.rules import ClusterQuality, ScoringRule, affinity
 from slateflow.environments.worlds import World
 
 _HERE = __name__
@@ -10,7 +10,7 @@ _HERE = __name__
 
 def _rules(spec: InterestEvolutionSpec) -> dict[str, ScoringRule]:
     quality = ClusterQuality(tuple(dynamics.cluster_means(spec).tolist()))
-    return {"greedy": Affinity(), "affinity": Affinity(), "quality": quality}
+    return {"greedy": affinity, "affinity": affinity, "quality": quality}
 
 
 WORLD = World(

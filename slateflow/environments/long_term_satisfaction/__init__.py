@@ -3,7 +3,7 @@
 from typing import Any
 
 from slateflow.environments.long_term_satisfaction.spec import LongTermSatisfactionSpec
-from slateflow.environments.rules import FirstFeature
+from slateflow.environments.rules import first_feature
 from slateflow.environments.worlds import World
 
 _HERE = __name__
@@ -30,7 +30,7 @@ WORLD = World(
     simulator=f"{_HERE}.simulator:BatchedLongTermSatisfaction",
     recsim=f"{_HERE}.recsim:RecSimLongTermSatisfaction",
     optimum=f"{_HERE}.optimum:optimal_return",
-    rules=lambda spec: {"greedy": FirstFeature()},
+    rules=lambda spec: {"greedy": first_feature},
     labels={"greedy": "most clickbait", "opposite": "least clickbait"},
     rllib_names={"modified_lts": "modified-lts-20-2", "long_term_satisfaction": "lts-20-2"},
     user_label="satisfaction",
