@@ -106,24 +106,20 @@ def describe_command(
 
     description = describe(_open(dataset, data))
     if page is not None:
-        _write_page(description, page)
+        from slateflow.trajectories.description.page import page as html
+
+        try:
+            page.write_text(html(description), encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"cannot write {page}: {error.strerror}; choose another file with --page"
+            ) from error
     if as_json:
         print_json(description.to_dict())
         return
     _show(description)
     if page is not None:
         print(f"Look at it   {page}")
-
-
-def _write_page(description: Description, path: Path) -> None:
-    from slateflow.trajectories.description.page import page
-
-    try:
-        path.write_text(page(description), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}; choose another file with --page"
-        ) from error
 
 
 def _show(description: Description) -> None:

@@ -22,6 +22,7 @@ class InterestExplorationSpec(EnvironmentSpec):
 
     world: ClassVar[str] = "interest_exploration"
     response_columns: ClassVar[tuple[str, ...]] = ("quality", "cluster")
+    user_size: ClassVar[int] = 0  # affinities are hidden
 
     user_type_distribution: Numbers = (0.3, 0.7)  # shares of the user types
     # Mean log affinity of a type (row) to a topic (column)
@@ -60,11 +61,6 @@ class InterestExplorationSpec(EnvironmentSpec):
                 )
             if "stddev" in name and min(values) < 0:
                 raise InputError(f"{name}: expected 0 or more, got {list(values)}")
-
-    @property
-    def user_size(self) -> int:
-        """0: affinities are hidden."""
-        return 0
 
     @property
     def document_size(self) -> int:

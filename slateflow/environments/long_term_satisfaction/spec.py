@@ -22,6 +22,7 @@ class LongTermSatisfactionSpec(EnvironmentSpec):
     world: ClassVar[str] = "long_term_satisfaction"
     response_columns: ClassVar[tuple[str, ...]] = ("watch_time",)
     user_chooses: ClassVar[bool] = False
+    document_size: ClassVar[int] = 1  # the clickbait score
 
     satisfaction_observed: bool = False  # whether the observation shows the user's satisfaction
     # Share of net positive exposure that stays from step to step
@@ -40,11 +41,6 @@ class LongTermSatisfactionSpec(EnvironmentSpec):
     def user_size(self) -> int:
         """1 where the satisfaction is observed."""
         return int(self.satisfaction_observed)
-
-    @property
-    def document_size(self) -> int:
-        """1, the clickbait score."""
-        return 1
 
     @property
     def horizon(self) -> int:
