@@ -21,14 +21,11 @@ BATCH_ROWS = 10_000
 
 
 def recommend(model_uri: str, source: Path, out: Path) -> int:
-    """Answer every row of `source` with the model, in its order.
+    """Answer every row of `source` with the model, in its order; returns the number of rows.
 
     The file is read and written row group by row group, at most `BATCH_ROWS` rows at once. `out`
     has `slate` and `scores`, and before them the columns of `source` that are not part of a
     request, such as an id. It appears when it is complete.
-
-    Returns:
-        The number of rows.
     """
     import pyarrow.parquet as pq
 

@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 
 @task(task_run_name="report {report.experiment.recipe}", **RETRIES)
 def publish_report(report: Report) -> str:
-    """Store the report under a key that stays, so that its history shows the nights.
-
-    Returns:
-        The markdown.
-    """
+    """Store the report, as Markdown, under a key that stays, so that its history shows the nights."""
     client, recipe = mlflow_client(), report.experiment.recipe
     log_report(client, report)
     markdown = render_markdown(
@@ -54,11 +50,7 @@ def publish_report(report: Report) -> str:
 
 @task(task_run_name="verdict on {report.experiment.recipe}", **RETRIES)
 def publish_verdict(report: Report) -> str:
-    """Store the verdict's table as an artifact, for an evaluation that nothing follows.
-
-    Returns:
-        The markdown.
-    """
+    """Store the verdict's table, as Markdown, for an evaluation that nothing follows."""
     winner, recipe = report.winner, report.experiment.recipe
     title = f"{recipe}: {'no winner' if winner is None else f'{winner.learner} wins'}"
     table = fill_in("verdict.md", report=report, links=run_links(report.candidates))

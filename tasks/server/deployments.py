@@ -74,10 +74,9 @@ def ensure_pool(client: SyncPrefectClient) -> None:
 
 
 def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list[str]:
-    """Delete our deployments, by tag and pool, that prefect.yaml no longer has, and their triggers.
+    """Delete our deployments, by tag and pool, that prefect.yaml no longer has; returns their names.
 
-    Returns:
-        Names of the deleted deployments.
+    Their triggers go, too.
     """
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 

@@ -38,14 +38,11 @@ def record_process(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
 
 
 def sweep_orphans(client: SyncPrefectClient) -> list[str]:
-    """Mark runs whose process on this machine is gone as crashed.
+    """Mark runs whose process on this machine is gone as crashed; returns their names.
 
     The worker records the process of each run that it starts, and runs from a shell record their
     own. Where the process died with its worker, or had none, nobody reports its end. Subflows
     crash with their parent; so does a run that a worker took and died before it started it.
-
-    Returns:
-        Names of the runs that were marked.
     """
     from prefect.client.schemas.filters import (
         FlowRunFilter,

@@ -68,11 +68,7 @@ def aliased(client: MlflowClient, name: str, alias: str) -> int | None:
 
 
 def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec) -> None:
-    """Refuse a world that is not the one in which the recipe's champion was judged.
-
-    Raises:
-        InputError: The recipe's environment or parameters changed since.
-    """
+    """Refuse a world that is not the one in which the recipe's champion was judged."""
     name = model_name(recipe)
     champion = aliased(client, name, CHAMPION)
     if champion is None:
@@ -94,12 +90,9 @@ def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec)
 
 
 def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:
-    """Make the version the champion if `reigning` still is; call it with the lock held.
+    """Make the version the champion if `reigning` still is; whether it did.
 
-    Setting `champion` is the commit point and comes last.
-
-    Returns:
-        Whether the alias moved.
+    Call it with the lock held. Setting `champion` is the commit point and comes last.
     """
     current = aliased(client, name, CHAMPION)
     if current != reigning:
@@ -111,10 +104,9 @@ def promote(client: MlflowClient, name: str, version: int, reigning: int | None)
 
 
 def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
-    """Put `previous` back; the champion becomes `previous`, so a second call undoes the first.
+    """Put `previous` back; returns the new champion and the former.
 
-    Returns:
-        The new champion and the former.
+    The champion becomes `previous`, so a second call undoes the first.
 
     Raises:
         InputError: There is no such model, or no version before the champion.

@@ -117,11 +117,7 @@ def log_training(
     scorer: AnyScorer,
     report: TrainingSummary,
 ) -> str:
-    """Log a finished training as a run: parameters, curves, the dataset, the weights.
-
-    Returns:
-        The run's id.
-    """
+    """Log a finished training as a run, whose id is returned: parameters, curves, data, weights."""
     experiment = experiment_id(client, recipe)
     training = training_digest(dataset, report.learner, report.parameters, report.seed)
     _end_killed_tries(client, experiment, training)

@@ -93,11 +93,7 @@ def observation_box(spec: EnvironmentSpec) -> gym.spaces.Box:
 
 
 def slate_count(spec: EnvironmentSpec) -> int:
-    """How many ordered slates there are.
-
-    Raises:
-        InputError: Too many to be numbered.
-    """
+    """How many ordered slates there are; too many to be numbered are refused."""
     count = math.perm(spec.num_candidates, spec.slate_size)
     if count > MOST_SLATES:
         raise InputError(

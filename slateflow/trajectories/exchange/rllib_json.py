@@ -85,11 +85,7 @@ def _column(batch: Batch, where: str, *names: str) -> Any:
 
 
 def _numbers(values: Any, where: str, dtype: Any, shape: tuple[int, ...] = ()) -> NDArray[Any]:
-    """The values as an array, of that shape if one is given; `where` names their column.
-
-    Raises:
-        InputError: They are not numbers, or too many or too few.
-    """
+    """The values as an array, of that shape if one is given; `where` names their column."""
     try:
         array = np.asarray(values, dtype=dtype)
         return array.reshape(shape) if shape else array

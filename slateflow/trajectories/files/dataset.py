@@ -218,11 +218,7 @@ def _remedy(recipe: dict[str, Any]) -> str:
 
 
 def _read_catalogue(folder: Folder, name: str, digest: str, remedy: str) -> Catalogue:
-    """The catalogue that a manifest names.
-
-    Raises:
-        InputError: It is missing, or not the file that was published.
-    """
+    """The catalogue that a manifest names; one that is not as it was published is refused."""
     where = f"{folder.url}/{name}"
     if not folder.exists(name):
         raise InputError(f"{where}: expected the catalogue of the dataset, found none; {remedy}")
