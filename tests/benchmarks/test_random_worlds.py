@@ -1,0 +1,192 @@
+"""The line with its defaults, in worlds drawn at random: does the winner hold there, too?
+
+`SLATEFLOW_BENCHMARK_SEED` draws other worlds, `SLATEFLOW_BENCHMARK_WORLDS` fewer, and
+`SLATEFLOW_BENCHMARK_LEARNERS` names some learners only.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slateflow.environments import EnvironmentSpec, batched_environment, optimal_return
+from slateflow.environments.long_term_satisfaction.dynamics import log_watch_time_moments
+from slateflow.errors import InputError
+from slateflow.evaluation import decide_winner, episode_returns
+from slateflow.evaluation.verdict import compare
+from slateflow.learners import learner_config, learners_for, train
+from slateflow.policies import (
+    AnyScorer,
+    Policy,
+    RandomPolicy,
+    ScoringPolicy,
+    behaviour_policy,
+)
+from slateflow.policies.play import play
+from slateflow.trajectories import Folder, generate
+from tests.benchmarks.random_worlds import FAMILIES, drawn_recipe
+
+SEED = int(os.environ.get("SLATEFLOW_BENCHMARK_SEED", "2026"))
+WORLDS = int(os.environ.get("SLATEFLOW_BENCHMARK_WORLDS", "1000"))
+ONLY = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "")
+PROCESSES = int(os.environ.get("SLATEFLOW_BENCHMARK_PROCESSES", str(os.cpu_count())))
+PLAYED = 2000
+"""Episodes by which the line chooses its winner, and those by which it is measured."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one world.
+
+    Attributes:
+        number: Of the world.
+        described: Its parameters, in short.
+        winner: The learner that won, or none.
+        figures: Of each learner the score, or the gain over the best fixed rule in percent.
+        below: Standard errors of the winner's paired difference to the best of random, greedy,
+            opposite and the logging policies, where it is negative.
+        rival: That policy.
+        refused: Learners that do not take these logs, and why.
+    """
+
+    number: int
+    described: str
+    winner: str
+    figures: dict[str, float]
+    below: float
+    rival: str
+    refused: dict[str, str]
+
+    @property
+    def figure(self) -> float:
+        """The winner's; without a winner that of random, or no gain."""
+        return self.figures.get(self.winner, 0.0)
+
+
+def measured_returns(spec: EnvironmentSpec, policy: Policy, seed: int) -> np.ndarray:
+    """Returns (E,) of a policy; in long-term satisfaction with expected rewards.
+
+    Its rewards are log-normal, and their noise would drown what policies differ by. Users, what
+    they are offered and what they do stay as they were drawn.
+    """
+    if spec.world != "long_term_satisfaction":
+        return episode_returns(spec, policy, PLAYED, seed)
+    env, twin = batched_environment(spec, PLAYED), batched_environment(spec, PLAYED)
+    world = np.random.SeedSequence(seed).spawn(2)[0].generate_state(4).tobytes()
+    twin.reset(seed=[int.from_bytes(world, "little")])
+    satisfied, total = twin._satisfaction, np.zeros(PLAYED)
+    for step in play(env, policy, seed):
+        first = step.observation["candidates"][np.arange(PLAYED), step.slates[:, 0], 0]
+        location, scale = log_watch_time_moments(spec, satisfied, first.astype(np.float64))
+        total += np.exp(location + scale**2 / 2)
+        satisfied = env._satisfaction
+    return total
+
+
+def run_world(family: str, number: int, folder: Path) -> Outcome:
+    """Log, train with defaults, let the line choose, and measure what it chose."""
+    recipe = drawn_recipe(family, number, SEED)
+    dataset, spec = generate(recipe, Folder(str(folder))), recipe.spec
+    scorers: dict[str, AnyScorer] = {}
+    refused: dict[str, str] = {}
+    for learner in learners_for(spec):
+        if ONLY and learner not in ONLY.split(","):
+            continue
+        try:
+            scorers[learner], _ = train(dataset, learner_config(learner), recipe.seed)
+        except InputError as error:
+            refused[learner] = str(error)
+    random = RandomPolicy(spec.slate_size)
+    rules: dict[str, Policy] = {
+        name: behaviour_policy(behaviour, spec)
+        for name, behaviour in {
+            **{name: name for name in ("random", "greedy", "opposite")},
+            **recipe.behaviours,
+        }.items()
+    }
+    verdict = decide_winner(
+        episode_returns(spec, random, PLAYED, recipe.seed),
+        {
+            learner: episode_returns(spec, ScoringPolicy(scorer), PLAYED, recipe.seed)
+            for learner, scorer in scorers.items()
+        },
+    )
+    winner = verdict.winner.learner if verdict.winner else "none"
+    ruled = {name: measured_returns(spec, policy, SEED + 1) for name, policy in rules.items()}
+    learnt = {
+        name: measured_returns(spec, ScoringPolicy(scorer), SEED + 1)
+        for name, scorer in scorers.items()
+    }
+    rival = max(ruled, key=lambda name: float(ruled[name].mean()))
+    base, optimum = float(ruled["random"].mean()), optimal_return(spec)
+
+    def figure(returns: np.ndarray) -> float:
+        mean = float(returns.mean())
+        if optimum is not None:
+            return (mean - base) / (optimum - base)
+        return 100 * (mean / float(ruled[rival].mean()) - 1)
+
+    found = compare(learnt.get(winner, ruled["random"]), ruled[rival])
+    error = (found.ci[1] - found.ci[0]) / 2 / 1.96
+    return Outcome(
+        number,
+        ", ".join(f"{key} {_short(value)}" for key, value in recipe.parameters.items())
+        + f"; logged by {', '.join(recipe.policies)}",
+        winner,
+        {name: figure(returns) for name, returns in learnt.items()}
+        | {f"({rival})": figure(ruled[rival])},
+        min(found.uplift / error, 0.0) if error else 0.0,
+        rival,
+        refused,
+    )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + " ".join(map(_short, value)) + "]"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(14_400)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_random_worlds(family, tmp_path, capsys):
+    """Print one line a world and the counts; nothing is asserted but that all worlds ran."""
+    count = min(FAMILIES[family][1], WORLDS)
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(run_world, family, number, tmp_path) for number in range(count)]
+        outcomes = []
+        for future in running:
+            one = future.result()
+            outcomes.append(one)
+            with capsys.disabled():
+                figures = ", ".join(f"{name} {value:.3f}" for name, value in one.figures.items())
+                print(f"{one.number:3} {one.winner}: {figures}; {one.described}", flush=True)
+                for learner, reason in one.refused.items():
+                    print(f"    {learner} refused: {reason}")
+                if one.below < -1.96:
+                    print(f"    below {one.rival} by {-one.below:.1f} standard errors")
+    assert len(outcomes) == count
+    figures = np.array([one.figure for one in outcomes])
+    below = sum(one.below < -1.96 for one in outcomes)
+    with capsys.disabled():
+        print(f"\n{family}, {count} worlds of seed {SEED}: winner's figure, sorted")
+        print(np.array2string(np.sort(figures), precision=3, max_line_width=88))
+        print(f"winner below the best rule by more than 1.96 standard errors: {below}")
+        for learner in sorted({name for one in outcomes for name in one.figures}):
+            values = np.array([one.figures[learner] for one in outcomes if learner in one.figures])
+            if learner.startswith("("):
+                continue
+            shares = ", ".join(
+                f"{(values >= least).sum()} of {len(values)} at least {least:g}"
+                for least in (0.98, 0.95, 0.9, 0.0)
+            )
+            print(
+                f"{learner:10} median {np.median(values):.3f}, least {values.min():.3f}; {shares}"
+            )
