@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @task(task_run_name="report {report.experiment.recipe}", **RETRIES)
 def publish_report(report: Report) -> str:
-    """Store the report, as Markdown, under a key that stays, so that its history shows the nights."""
+    """Store the report, as Markdown, under a key that stays: its history shows the nights."""
     client, recipe = mlflow_client(), report.experiment.recipe
     log_report(client, report)
     markdown = render_markdown(

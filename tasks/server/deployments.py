@@ -74,9 +74,9 @@ def ensure_pool(client: SyncPrefectClient) -> None:
 
 
 def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list[str]:
-    """Delete our deployments, by tag and pool, that prefect.yaml no longer has; returns their names.
+    """Delete our deployments that prefect.yaml no longer has; returns their names.
 
-    Their triggers go, too.
+    Ours are known by tag and pool. Their triggers go, too.
     """
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
