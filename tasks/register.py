@@ -15,7 +15,7 @@ from slateflow.environments import EnvironmentSpec, Observation, batched_environ
 from slateflow.policies import AnyScorer, ScoringPolicy
 from tasks.evaluate import take_verdict
 from tasks.experiment import Experiment
-from tasks.reports.page import run_links
+from tasks.reports.page import fill_in, run_links
 from tasks.reports.report import Candidate, RegisteredVersion, Report
 from tasks.server.lineage import model_promoted
 from tasks.server.progress import stage
@@ -28,7 +28,7 @@ from tasks.store.champion import (
     promote,
     require_same_world,
 )
-from tasks.store.model_page import model_description, verdict_tag, version_description
+from tasks.store.model_page import verdict_tag, version_description
 from tasks.store.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ def _create_version(
 
     model_id = _log_model(client, run, weights, example)
     try:
-        client.create_registered_model(name, description=model_description(name, experiment))
+        page = fill_in("model.md", name=name, experiment=experiment)
+        client.create_registered_model(name, description=page)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

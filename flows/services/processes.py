@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 
 HOST = "127.0.0.1"
 _POSTGRES_PORT = 5432
@@ -31,33 +31,21 @@ def require_free(port: int, name: str, flag: str) -> None:
     """Refuse a port on which somebody listens."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        expected = f"{name}: expected port {port} of {HOST} to be free"
+        with refused(expected, OSError, remedy=f"choose another with {flag}"):
             probe.bind((HOST, port))
-        except OSError as error:
-            raise InputError(
-                f"{name}: expected port {port} of {HOST} to be free, got: {error.strerror}; "
-                f"choose another with {flag}"
-            ) from error
 
 
 def require_database(url: str | None, flag: str) -> None:
     """Refuse the address of a database server on which nobody listens; files are not checked."""
-    try:
+    with refused(f"{flag}: expected an address such as postgresql+…://HOST/NAME", ValueError):
         parts = urllib.parse.urlsplit(url or "")
         host, port = parts.hostname, parts.port or _POSTGRES_PORT
-    except ValueError as error:
-        raise InputError(
-            f"{flag}: expected an address such as postgresql+…://HOST/NAME, got {error}"
-        ) from error
     if host is None or not parts.scheme.startswith("postgresql"):
         return
-    try:
+    expected = f"{flag}: expected a database at {host}:{port}"
+    with refused(expected, OSError, remedy="start it or give another address"):
         socket.create_connection((host, port), timeout=10).close()
-    except OSError as error:
-        raise InputError(
-            f"{flag}: expected a database at {host}:{port}, got: {error.strerror or error}; "
-            "start it or give another address"
-        ) from error
 
 
 def responds(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""The pages of a model and of its versions in MLflow's registry."""
+"""The page of a version in MLflow's registry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.experiment import Experiment
 from tasks.reports.page import fill_in
 from tasks.reports.report import Candidate, Report
 
@@ -16,11 +15,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _SHOWN_CANDIDATES = 3  # of the example
-
-
-def model_description(name: str, experiment: Experiment) -> str:
-    """The model's page: the meaning of its versions, and how to load the champion."""
-    return fill_in("model.md", name=name, experiment=experiment)
 
 
 def version_description(
