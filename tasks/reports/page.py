@@ -134,13 +134,9 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.globals |= {
-    "interval": _interval,
-    "link": _link,
-    "mean": _mean,
-    "moment": _moment,
-    "p_value": p_value,
-}
+_TEMPLATES.globals.update(
+    interval=_interval, link=_link, mean=_mean, moment=_moment, p_value=p_value
+)
 
 
 def return_chart(report: Report) -> str:

@@ -65,20 +65,13 @@ class InterestEvolutionSpec(EnvironmentSpec):
 
     @property
     def user_size(self) -> int:
-        """The interests."""
+        """The interests, one for each cluster."""
         return self.num_features
 
-    @property
-    def document_size(self) -> int:
-        """The cluster, one-hot; quality is hidden until the document is clicked."""
-        return self.num_features
+    document_size = user_size  # the cluster, one-hot; quality is hidden until the click
+    items = user_size  # one item for each cluster, whose documents look alike
 
     @property
     def horizon(self) -> int:
         """The step limit; most sessions end long before it."""
         return self.step_limit
-
-    @property
-    def items(self) -> int:
-        """One item for each cluster: documents of a cluster look alike."""
-        return self.num_features
