@@ -22,14 +22,10 @@ from tasks.experiment import RECIPES, Experiment, ModelRef, find_experiment
 _RECIPE_SCHEMA = {"type": "string", "enum": recipe_names(RECIPES)}
 
 
-def _find(value: Any) -> Any:
-    return find_experiment(value) if isinstance(value, str) else value
-
-
 RecipeOrName = Annotated[Recipe | str, WithJsonSchema(_RECIPE_SCHEMA)]
 PublishedExperiment = Annotated[
     Experiment,
-    BeforeValidator(_find),
+    BeforeValidator(lambda one: find_experiment(one) if isinstance(one, str) else one),
     WithJsonSchema({"anyOf": [_RECIPE_SCHEMA, {"type": "object"}]}),
 ]
 """An experiment, or the name of a recipe whose dataset is published."""
@@ -41,7 +37,6 @@ Settings = dict[str, dict[str, Any]] | None
 Models = Annotated[list[ModelRef], Field(min_length=1)]
 DataURL = str | None
 LogLearner = Annotated[str, Field(json_schema_extra={"enum": tunable_learners()})]
-Processes = bounds.Workers | None
 
 
 _MOMENTS = {"date": "%Y%m%d", "hour": "%Y%m%d%H"}

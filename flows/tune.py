@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.bounds import Trials
-from flows.parameters import LogLearner, Processes, PublishedExperiment
+from flows.bounds import Trials, Workers
+from flows.parameters import LogLearner, PublishedExperiment
 from tasks.generate import verify_dataset
 from tasks.reports.study import StudyReport
 from tasks.server.orphans import record_process
@@ -21,7 +21,7 @@ def tune(
     experiment: PublishedExperiment,
     learner: LogLearner,
     trials: Trials = 16,
-    workers: Processes = None,
+    workers: Workers | None = None,
 ) -> StudyReport:
     """Verify the dataset, then run the trials that the study does not have yet.
 

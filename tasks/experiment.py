@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, InstanceOf, PlainSerializer, WithJsonSchema
 
@@ -15,13 +15,9 @@ from tasks.store.tracking import PROJECT
 RECIPES = PROJECT / "datasets"
 
 
-def _spec(value: Any) -> Any:
-    return spec_from_dict(value) if isinstance(value, dict) else value
-
-
 Spec = Annotated[
     InstanceOf[EnvironmentSpec],
-    BeforeValidator(_spec),
+    BeforeValidator(lambda one: spec_from_dict(one) if isinstance(one, dict) else one),
     PlainSerializer(lambda spec: spec.to_dict()),
     WithJsonSchema({"type": "object"}),
 ]

@@ -52,8 +52,8 @@ def register_winner(report: Report) -> Report:
     if done.registered is None:
         get_run_logger().info("No winner: nothing is registered")
     else:
-        name, version = done.registered.name, done.registered.version
-        get_run_logger().info("%s version %d is the champion", name, version)
+        made = done.registered
+        get_run_logger().info("%s version %d is the champion", made.name, made.version)
         model_promoted(done)
     return done
 

@@ -65,12 +65,9 @@ def train_learner(
 
 
 def newest_models(experiment: Experiment, learners: list[str], required: bool) -> list[ModelRef]:
-    """The newest finished run of each learner on exactly the experiment's dataset.
+    """The newest finished run of each learner on the dataset, which its digest picks.
 
-    Args:
-        experiment: The digest of its dataset picks the runs.
-        learners: Learners to look for.
-        required: Whether a learner without a run is an error; otherwise it is left out.
+    A learner without a run is left out, or an error where all are required.
     """
     client, dataset = mlflow_client(), experiment.dataset
     models = []

@@ -49,8 +49,7 @@ def show_report(report: Report, as_json: bool = False) -> None:
     output.print(f"{path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
     show_verdict(report)
     output.print(f"\n[bold]{report.summary}[/bold]")
-    if report.registered is not None:
-        registered = report.registered
+    if (registered := report.registered) is not None:
         uri = f"models:/{registered.name}@{registered.alias}"
         output.print(f"Load it   mlflow.pyfunc.load_model({uri!r})", soft_wrap=True)
     output.print(f"Open it   {open_hint()}", soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,7 +138,8 @@ def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
         if not _locked(lock):
             lock.seek(0)
             holder = lock.read()
-            if _is_alive(holder) or not _locked(lock, _GUARD_SECONDS):
+            pid = re.match(r"process (\d+)", holder)
+            if (pid and alive(int(pid[1]))) or not _locked(lock, _GUARD_SECONDS):
                 raise InputError(
                     f"up: expected none on this folder, got {holder}; stop that, or choose "
                     "another --folder and other ports"
@@ -160,12 +162,6 @@ def _locked(lock: IO[str], patience: float = 0.0) -> bool:
             time.sleep(0.2)
         else:
             return True
-
-
-def _is_alive(holder: str) -> bool:
-    """Whether the process that wrote itself into the lock runs."""
-    words = holder.split()
-    return len(words) > 1 and words[1].isdigit() and alive(int(words[1]))
 
 
 def _services(options: UpOptions, folder: Path) -> list[Service]:

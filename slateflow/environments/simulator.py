@@ -189,10 +189,8 @@ class BatchedEnvironment(
         return rewards, terminated, truncated, responses
 
     def _leave(self, stay: NDArray[np.intp]) -> None:
-        moved = ["_steps", *self._of_users]
-        if not self.environment_spec.resample_documents:
-            moved += self._of_documents
-        for name in moved:
+        kept = () if self.environment_spec.resample_documents else self._of_documents
+        for name in ("_steps", *self._of_users, *kept):
             setattr(self, name, getattr(self, name).take(stay, axis=0))
         self._play_on(self.lanes[stay])
 

@@ -29,8 +29,7 @@ def lock_folder() -> Path:
     `SLATEFLOW_LOCKS` names another folder. For a store that is not a SQLite file the folder's
     name is a digest of its URI, so all who share a registry have to write its address alike.
     """
-    chosen = os.environ.get("SLATEFLOW_LOCKS")
-    if chosen:
+    if chosen := os.environ.get("SLATEFLOW_LOCKS"):
         return Path(chosen)
     uri = tracking_uri()
     if uri.startswith("sqlite:///"):

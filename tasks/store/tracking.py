@@ -120,7 +120,9 @@ def log_training(
     """Log a finished training as a run, whose id is returned: parameters, curves, data, weights."""
     experiment = experiment_id(client, recipe)
     training = training_digest(dataset, report.learner, report.parameters, report.seed)
-    _end_killed_tries(client, experiment, training)
+    killed = f"tags.`{TRAINING}` = '{training}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment], killed):  # while they logged the same training
+        client.set_terminated(run.info.run_id, "KILLED")
     run = client.create_run(
         experiment,
         run_name=f"{report.learner}-{recipe}",
@@ -142,13 +144,6 @@ def log_training(
         client.log_artifact(run_id, str(path))
     client.set_terminated(run_id, "FINISHED")
     return run_id
-
-
-def _end_killed_tries(client: MlflowClient, experiment: str, training: str) -> None:
-    """Close the runs of processes that were killed while they logged the same training."""
-    left = f"tags.`{TRAINING}` = '{training}' and attributes.status = 'RUNNING'"
-    for run in client.search_runs([experiment], left):
-        client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _log_figures(client: MlflowClient, run_id: str, report: TrainingSummary) -> None:

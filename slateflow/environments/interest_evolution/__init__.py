@@ -5,8 +5,6 @@ from slateflow.environments.interest_evolution.spec import InterestEvolutionSpec
 from slateflow.environments.rules import ClusterQuality, ScoringRule, affinity
 from slateflow.environments.worlds import World
 
-_HERE = __name__
-
 
 def _rules(spec: InterestEvolutionSpec) -> dict[str, ScoringRule]:
     quality = ClusterQuality(tuple(dynamics.cluster_means(spec).tolist()))
@@ -16,8 +14,8 @@ def _rules(spec: InterestEvolutionSpec) -> dict[str, ScoringRule]:
 WORLD = World(
     spec=InterestEvolutionSpec,
     presets=(InterestEvolutionSpec("interest-evolution", 10, 3),),
-    simulator=f"{_HERE}.simulator:BatchedInterestEvolution",
-    recsim=f"{_HERE}.recsim:RecSimInterestEvolution",
+    simulator=f"{__name__}.simulator:BatchedInterestEvolution",
+    recsim=f"{__name__}.recsim:RecSimInterestEvolution",
     rules=_rules,
     labels={"greedy": "best match", "opposite": "worst match"},
     catalogue=dynamics.item_features,

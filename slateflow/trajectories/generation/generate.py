@@ -79,8 +79,7 @@ def _of_recipe(recipe: Recipe, dataset: Dataset) -> Dataset:
 def _make_parts(
     recipe: Recipe, folder: Folder, planned: list[PlannedPart], workers: int
 ) -> Iterator[PartFile]:
-    address = cluster_address()
-    if address is not None:
+    if address := cluster_address():
         yield from _make_on_cluster(recipe, folder, planned, address)
         return
     groups = batches(recipe.spec, planned, workers)

@@ -85,8 +85,8 @@ class StepBuffer:
         for part in parts:
             last = first + part.episodes
             numbers = np.arange(part.first_episode, part.first_episode + part.episodes)
-            values = {name: self.rows(name, first, last) for name in names}
-            values["episode"] = np.repeat(numbers, self.lengths[first:last])
+            episode = np.repeat(numbers, self.lengths[first:last])
+            values = {name: self.rows(name, first, last) for name in names} | {"episode": episode}
             yield Trajectories.from_columns(values, self._spec, self._catalogue)
             first = last
 
