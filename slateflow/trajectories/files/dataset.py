@@ -109,14 +109,14 @@ class Dataset:
         expected = f"{where}: expected a manifest"
         with refused(expected, *_BROKEN, remedy=REMEDY):
             document = json.loads(folder.read(MANIFEST))
-            version, held_out = document["schema_version"], document["held_out"]
-            digest, checksum = document["digest"], document.pop("checksum", None)
+            version, held_out = document["schema_version"], document.get("held_out")
+            digest, checksum = document.get("digest"), document.pop("checksum", None)
         if version != SCHEMA_VERSION:
             raise InputError(
                 f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; {MAKE_AGAIN}"
             )
         if held_out != {"every": HELD_OUT}:
-            raise InputError(f"{expected}, held_out of every {HELD_OUT}, got {held_out}; {REMEDY}")
+            raise InputError(f"{expected}, got held_out {held_out}, not 1 in {HELD_OUT}; {REMEDY}")
         with refused(expected, InputError, *_BROKEN, remedy=REMEDY):
             spec, recipe = spec_from_dict(document["environment"]), document["recipe"]
             parts = tuple(PartFile(**part) for part in document["parts"])
