@@ -23,11 +23,11 @@ from scipy import linalg
 from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
 from slateflow.learners.config import LearnerConfig, NonNegative, Progress, Trained
-from slateflow.learners.features import blocks
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer, Slates, top_slates
 from slateflow.ray_cluster import cluster_address, connected, map_tasks
 from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import no_variation_message
 from slateflow.validation import validated
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -23,6 +23,9 @@ Column: TypeAlias = tuple[pa.DataType, tuple[int, ...]]
 
 SCHEMA_VERSION = 2
 METADATA_KEY = b"slateflow"
+BLOCK_ROWS = 3_000
+"""Rows whose features are in memory at once. With 20 candidates their monomials stay in the
+processor's cache: fitted-q takes 2.2 s where blocks of 20,000 take 6."""
 
 
 def _column(
@@ -30,6 +33,11 @@ def _column(
 ) -> dict[str, Any]:
     """Metadata of a field that is a column of the files."""
     return {"column": lambda spec: (dtype, shape(spec))}
+
+
+def blocks(rows: int) -> Iterable[slice]:
+    """Slices of at most `BLOCK_ROWS` rows."""
+    return (slice(start, start + BLOCK_ROWS) for start in range(0, rows, BLOCK_ROWS))
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,9 @@ from slateflow.environments import EnvironmentSpec, Observation, world_of
 from slateflow.policies import behaviour_policy
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.files.dataset import Dataset
-from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.schema import Trajectories, blocks
 
 TARGETS = ("random", "greedy")
-BLOCK_ROWS = 4096
-"""Rows whose candidates' features are in memory at once."""
 PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
 """Of the histogram, as powers of ten; what is smaller counts as the smallest."""
 
@@ -168,8 +166,8 @@ class _Tally:
         self.reward.add(rows.step, rows.reward)
         if self.satisfaction is not None:
             self.satisfaction.add(rows.step, rows.user[:, 0])
-        for start in range(0, len(rows), BLOCK_ROWS):
-            self._weigh(rows.where(slice(start, start + BLOCK_ROWS)))
+        for block in blocks(len(rows)):
+            self._weigh(rows.where(block))
 
     def _weigh(self, rows: Trajectories) -> None:
         observation = Observation(
