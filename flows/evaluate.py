@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 from prefect import flow
-from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.bounds import EvaluationEpisodes, RecSimEpisodes
@@ -17,11 +16,7 @@ from tasks.server.lineage import verdict_given
 from tasks.server.orphans import record_process
 
 
-def _run_name() -> str:
-    return f"evaluate {flow_run.parameters['experiment'].recipe}"
-
-
-@flow(name="evaluate", flow_run_name=_run_name, on_running=[record_process])
+@flow(name="evaluate", flow_run_name="evaluate {experiment.recipe}", on_running=[record_process])
 def evaluate(
     experiment: PublishedExperiment,
     models: Models,

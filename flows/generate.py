@@ -5,14 +5,14 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.bounds import Workers
-from flows.parameters import DataURL, Episodes, RecipeOrName, Seed, named_for_recipe, resolve_seed
+from flows.parameters import DataURL, Episodes, RecipeOrName, Seed, resolve_seed
 from slateflow.environments import DEFAULT_PRESET
 from tasks.experiment import Experiment, find_recipe
 from tasks.generate import generate_dataset
 from tasks.server.orphans import record_process
 
 
-@flow(name="generate", flow_run_name=named_for_recipe("generate"), on_running=[record_process])
+@flow(name="generate", flow_run_name="generate {recipe}", on_running=[record_process])
 def generate(
     recipe: RecipeOrName = DEFAULT_PRESET,
     episodes: Episodes = None,
@@ -30,4 +30,5 @@ def generate(
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
         workers: Processes that simulate, 1 or more.
     """
-    return generate_dataset(find_recipe(recipe, episodes, resolve_seed(seed)), data, workers)
+    chosen = find_recipe(recipe, episodes, resolve_seed(seed), data)
+    return generate_dataset(chosen, data, workers)

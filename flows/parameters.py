@@ -6,7 +6,6 @@ fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -17,20 +16,16 @@ from flows import bounds
 from slateflow.learners import LEARNERS
 from slateflow.trajectories import Recipe
 from slateflow.trajectories.generation.recipe import recipe_names
-from slateflow.tuning.draws import tunable_learners
+from slateflow.tuning.trial import tunable_learners
 from tasks.experiment import RECIPES, Experiment, ModelRef, find_experiment
 
 _RECIPE_SCHEMA = {"type": "string", "enum": recipe_names(RECIPES)}
 
 
-def _find(value: Any) -> Any:
-    return find_experiment(value) if isinstance(value, str) else value
-
-
 RecipeOrName = Annotated[Recipe | str, WithJsonSchema(_RECIPE_SCHEMA)]
 PublishedExperiment = Annotated[
     Experiment,
-    BeforeValidator(_find),
+    BeforeValidator(lambda one: find_experiment(one) if isinstance(one, str) else one),
     WithJsonSchema({"anyOf": [_RECIPE_SCHEMA, {"type": "object"}]}),
 ]
 """An experiment, or the name of a recipe whose dataset is published."""
@@ -42,17 +37,6 @@ Settings = dict[str, dict[str, Any]] | None
 Models = Annotated[list[ModelRef], Field(min_length=1)]
 DataURL = str | None
 LogLearner = Annotated[str, Field(json_schema_extra={"enum": tunable_learners()})]
-Processes = bounds.Workers | None
-
-
-def named_for_recipe(flow: str) -> Callable[[], str]:
-    """A function that names runs of a flow, which takes `recipe`, after the recipe."""
-
-    def run_name() -> str:
-        recipe = flow_run.parameters["recipe"]
-        return f"{flow} {recipe if isinstance(recipe, str) else recipe.name}"
-
-    return run_name
 
 
 _MOMENTS = {"date": "%Y%m%d", "hour": "%Y%m%d%H"}

@@ -16,7 +16,6 @@ from flows.parameters import (
     Learners,
     RecipeOrName,
     Seed,
-    named_for_recipe,
     resolve_seed,
 )
 from flows.register import register
@@ -29,7 +28,7 @@ from tasks.reports.report import Report
 from tasks.server.orphans import record_process
 
 
-@flow(name="pipeline", flow_run_name=named_for_recipe("pipeline"), on_running=[record_process])
+@flow(name="pipeline", flow_run_name="pipeline {recipe}", on_running=[record_process])
 def pipeline(
     recipe: RecipeOrName = DEFAULT_PRESET,
     episodes: Episodes = None,
@@ -52,7 +51,7 @@ def pipeline(
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
         workers: Processes that simulate, 1 or more.
     """
-    chosen = find_recipe(recipe, episodes, resolve_seed(seed))
+    chosen = find_recipe(recipe, episodes, resolve_seed(seed), data)
     check_champion(chosen.name, chosen.spec)
     experiment = generate(chosen, data=data, workers=workers)
     models = train(experiment, learners)

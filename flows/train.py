@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.runtime import flow_run
 
 from flows.parameters import Learners, PublishedExperiment, Settings
 from slateflow.learners import learners_for
@@ -15,11 +14,7 @@ from tasks.server.orphans import record_process
 from tasks.train import train_learner
 
 
-def _run_name() -> str:
-    return f"train on {flow_run.parameters['experiment'].dataset.name}"
-
-
-@flow(name="train", flow_run_name=_run_name, on_running=[record_process])
+@flow(name="train", flow_run_name="train on {experiment.dataset.name}", on_running=[record_process])
 def train(
     experiment: PublishedExperiment, learners: Learners = None, settings: Settings = None
 ) -> list[ModelRef]:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.runtime import flow_run
 
-from flows.bounds import Trials
-from flows.parameters import LogLearner, Processes, PublishedExperiment
+from flows.bounds import Trials, Workers
+from flows.parameters import LogLearner, PublishedExperiment
 from tasks.generate import verify_dataset
 from tasks.reports.study import StudyReport
 from tasks.server.orphans import record_process
 from tasks.tune import tune_learner
 
 
-def _run_name() -> str:
-    parameters = flow_run.parameters
-    return f"tune {parameters['learner']} on {parameters['experiment'].dataset.name}"
-
-
-@flow(name="tune", flow_run_name=_run_name, on_running=[record_process])
+@flow(
+    name="tune",
+    flow_run_name="tune {learner} on {experiment.dataset.name}",
+    on_running=[record_process],
+)
 def tune(
     experiment: PublishedExperiment,
     learner: LogLearner,
     trials: Trials = 16,
-    workers: Processes = None,
+    workers: Workers | None = None,
 ) -> StudyReport:
     """Verify the dataset, then run the trials that the study does not have yet.
 

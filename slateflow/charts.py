@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import cycle
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +37,34 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Line:
-    """Values over x, and a straight line through them."""
+class Curve:
+    """Values over x, and the straight line through them."""
 
-    name: str
     x: NDArray[np.integer[Any]]  # (T,)
     y: Floats  # (T,)
     slope: float
     intercept: float
+
+    @property
+    def slope_text(self) -> str:
+        """The slope for people.
+
+        Example:
+            >>> Curve(np.arange(2), np.zeros(2), -0.0029361, 0).slope_text
+            '−0.0029 a step'
+        """
+        return f"{self.slope:+.2g} a step".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its 95% interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    highlighted: bool = False
 
 
 def ticks(low: float, high: float, most: int = 7) -> list[float]:
@@ -64,25 +84,9 @@ def ticks(low: float, high: float, most: int = 7) -> list[float]:
     return [round(number * step, decimals) for number in range(first, last + 1)]
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A value and its 95% interval."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    highlighted: bool = False
-
-
-def slope_text(slope: float) -> str:
-    """A slope for people.
-
-    Example:
-        >>> slope_text(-0.0029361)
-        '−0.0029 a step'
-    """
-    return f"{slope:+.2g} a step".replace("-", "−")
+def series_colour(number: int) -> str:
+    """The colour of a series, which the page defines."""
+    return f"var(--series-{number % SERIES})"
 
 
 def histograms(rows: Sequence[Histogram], title: str, label: str, powers: bool = False) -> str:
@@ -90,76 +94,60 @@ def histograms(rows: Sequence[Histogram], title: str, label: str, powers: bool =
 
     With `powers` the edges are powers of ten.
     """
-    tick: Callable[[float], str] = _power if powers else "{:g}".format
+    tick: Callable[[float], str] = (lambda at: f"{10**at:.3g}") if powers else "{:g}".format
     low = min(float(row.edges[0]) for row in rows)
     high = max(float(row.edges[-1]) for row in rows)
-    band, left = 62, 132
-    x = _scale(low, high, left, WIDTH - RIGHT)
-    height = band * len(rows) + BOTTOM
+    band, left, right = 62, 132, WIDTH - RIGHT
+    x = _scale(low, high, left, right)
+    svg = _picture(title, WIDTH, band * len(rows) + BOTTOM)
     values = [value for value in ticks(low, high) if not powers or value == round(value)]
-    marks = [_x_axis(x, values, height, label, tick)]
+    _x_axis(svg, x, values, band * len(rows), label, tick)
     for number, row in enumerate(rows):
-        base, colour = band * (number + 1), f"var(--series-{number % SERIES})"
+        base, colour = band * (number + 1), series_colour(number)
         heights = row.counts / max(1, row.counts.max()) * (band - 16)
-        for count, tall, start, end in zip(
-            row.counts, heights, row.edges[:-1], row.edges[1:], strict=True
-        ):
-            if count:
-                wide = max(x(float(end)) - x(float(start)) - 0.5, 1.5)
-                marks.append(
-                    f'<rect x="{x(float(start)):.1f}" y="{base - tall:.1f}" width="{wide:.1f}" '
-                    f'height="{tall:.1f}" fill="{colour}"><title>{escape(tick(float(start)))} to '
-                    f"{escape(tick(float(end)))}: {count:,}</title></rect>"
-                )
+        for bar in np.flatnonzero(row.counts):
+            start, end, tall = float(row.edges[bar]), float(row.edges[bar + 1]), heights[bar]
+            wide = max(x(end) - x(start) - 0.5, 1.5)
+            place = {"x": x(start), "y": base - tall, "width": wide, "height": tall}
+            rect = _add(svg, "rect", **place, fill=colour)
+            _add(rect, "title", f"{tick(start)} to {tick(end)}: {row.counts[bar]:,}")
         if row.mark is not None:
-            at = x(row.mark)
-            marks.append(
-                f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{base - band + 10}" '
-                f'y2="{base}"/>'
-            )
-        marks.append(
-            f'<line class="axis" x1="{left}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>'
-            f'<text class="name" x="{left - 10}" y="{base - 22}" text-anchor="end">'
-            f"{escape(row.name)}</text>"
-            f'<text x="{left - 10}" y="{base - 6}" text-anchor="end">{escape(row.note)}</text>'
-        )
-    return _svg(height, title, marks)
+            _line(svg, (x(row.mark), base - band + 10), (x(row.mark), base), class_="mark")
+        _line(svg, (left, base), (right, base), class_="axis")
+        _text(svg, row.name, (left - 10, base - 22), "end", class_="name")
+        _text(svg, row.note, (left - 10, base - 6), "end")
+    return tostring(svg, encoding="unicode")
 
 
-def lines(series: Sequence[Line], title: str, label: str) -> str:
+def lines(curves: Mapping[str, Curve], title: str, label: str) -> str:
     """Values over the step, faint, and their trends, strong."""
-    low_x = min(float(line.x[0]) for line in series)
-    high_x = max(float(line.x[-1]) for line in series)
-    trends = [line.intercept + line.slope * line.x[[0, -1]] for line in series]
-    ends = np.concatenate([*(line.y for line in series), *trends])
-    low_y, high_y = _padded(float(ends.min()), float(ends.max()))
+    low_x = min(float(curve.x[0]) for curve in curves.values())
+    high_x = max(float(curve.x[-1]) for curve in curves.values())
+    trends = [curve.intercept + curve.slope * curve.x[[0, -1]] for curve in curves.values()]
+    ends = np.concatenate([*(curve.y for curve in curves.values()), *trends])
+    low_y, high_y = float(ends.min()), float(ends.max())
+    margin = 0.05 * (high_y - low_y) or max(abs(high_y), 1.0) * 0.05
     height = 300
     x = _scale(low_x, max(high_x, low_x + 1), LEFT, WIDTH - RIGHT)
-    y = _scale(low_y, high_y, height - BOTTOM, 12)
-    marks = [_x_axis(x, ticks(low_x, high_x), height, label)]
-    for value in ticks(low_y, high_y, 6):
-        marks.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" '
-            f'y2="{y(value):.1f}"/><text x="{LEFT - 8}" y="{y(value) + 4:.1f}" '
-            f'text-anchor="end">{value:g}</text>'
+    y = _scale(low_y - margin, high_y + margin, height - BOTTOM, 12)
+    svg = _picture(title, WIDTH, height)
+    _x_axis(svg, x, ticks(low_x, high_x), height - BOTTOM, label)
+    for value in ticks(low_y - margin, high_y + margin, 6):
+        _line(svg, (LEFT, y(value)), (WIDTH - RIGHT, y(value)), class_="grid")
+        _text(svg, f"{value:g}", (LEFT - 8, y(value) + 4), "end")
+    for number, curve in enumerate(curves.values()):
+        points = zip(curve.x, curve.y, strict=True)
+        path = " ".join(f"{x(float(a)):.1f},{y(float(b)):.1f}" for a, b in points)
+        style = {"fill": "none", "stroke": series_colour(number), "opacity": "0.4"}
+        _add(svg, "polyline", points=path, **style, stroke_width="1")
+    for number, (name, curve) in enumerate(curves.items()):
+        start, end = (
+            (x(float(at)), y(float(trend)))
+            for at, trend in zip(curve.x[[0, -1]], trends[number], strict=True)
         )
-    for number, line in enumerate(series):
-        colour = f"var(--series-{number % SERIES})"
-        path = " ".join(
-            f"{x(float(a)):.1f},{y(float(b)):.1f}" for a, b in zip(line.x, line.y, strict=True)
-        )
-        marks.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1" '
-            'opacity="0.4"/>'
-        )
-    for number, (line, (start, end)) in enumerate(zip(series, trends, strict=True)):
-        marks.append(
-            f'<line x1="{x(float(line.x[0])):.1f}" x2="{x(float(line.x[-1])):.1f}" '
-            f'y1="{y(float(start)):.1f}" y2="{y(float(end)):.1f}" '
-            f'stroke="var(--series-{number % SERIES})" stroke-width="2.5" stroke-linecap="round">'
-            f"<title>{escape(line.name)}: {slope_text(line.slope)}</title></line>"
-        )
-    return _svg(height, title, marks)
+        style = {"stroke": series_colour(number), "stroke_width": "2.5", "stroke_linecap": "round"}
+        _add(_line(svg, start, end, **style), "title", f"{name}: {curve.slope_text}")
+    return tostring(svg, encoding="unicode")
 
 
 def intervals(rows: Sequence[Interval], marks: dict[str, float], title: str) -> str:
@@ -172,28 +160,21 @@ def intervals(rows: Sequence[Interval], marks: dict[str, float], title: str) -> 
     margin = 0.06 * (max(values) - min(values)) or 1.0
     x = _scale(min(values) - margin, max(values) + margin, left, width - 20)
     height = row_height * len(rows) + 34
-    drawn = [
-        f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="4" y2="{height - 26}" '
-        f'stroke="{colour}" stroke-dasharray="4 3"/>'
-        f'<text x="{x(value):.1f}" y="{height - 8}" text-anchor="middle" fill="{colour}">'
-        f"{escape(name)} {value:.1f}</text>"
-        for (name, value), colour in zip(marks.items(), cycle(("#8a8f98", "#2e9e5b")), strict=False)
-    ]
+    svg = _picture(title, width, height)
+    size = {"width": str(width), "height": str(height)}
+    svg.attrib |= {"xmlns": "http://www.w3.org/2000/svg", **size}
+    svg.attrib |= {"font-family": "sans-serif", "font-size": "12"}
+    for (name, value), colour in zip(marks.items(), cycle(("#8a8f98", "#2e9e5b")), strict=False):
+        dashed = {"stroke": colour, "stroke_dasharray": "4 3"}
+        _line(svg, (x(value), 4), (x(value), height - 26), **dashed)
+        _text(svg, f"{name} {value:.1f}", (x(value), height - 8), "middle", fill=colour)
     for index, row in enumerate(rows):
         y = 16 + row_height * index
         colour = "#3b82f6" if row.highlighted else "#8a94a3"
-        drawn.append(
-            f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" fill="{colour}">'
-            f"{escape(row.name)}</text>"
-            f'<line x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" y2="{y}" '
-            f'stroke="{colour}" stroke-width="2"/>'
-            f'<circle cx="{x(row.value):.1f}" cy="{y}" r="4" fill="{colour}"/>'
-        )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img" '
-        f'aria-label="{escape(title)}" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        f'font-size="12">{"".join(drawn)}</svg>'
-    )
+        _text(svg, row.name, (left - 10, y + 4), "end", fill=colour)
+        _line(svg, (x(row.low), y), (x(row.high), y), stroke=colour, stroke_width="2")
+        _add(svg, "circle", cx=x(row.value), cy=y, r=4, fill=colour)
+    return tostring(svg, encoding="unicode")
 
 
 def data_uri(svg: str) -> str:
@@ -201,39 +182,45 @@ def data_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def _power(exponent: float) -> str:
-    return f"{10**exponent:.3g}"
-
-
-def _padded(low: float, high: float) -> tuple[float, float]:
-    margin = 0.05 * (high - low) or max(abs(high), 1.0) * 0.05
-    return low - margin, high + margin
-
-
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     return lambda value: start + (end - start) * (value - low) / ((high - low) or 1.0)
 
 
 def _x_axis(
+    svg: Element,
     x: Callable[[float], float],
     values: Sequence[float],
-    height: float,
+    base: int,
     label: str,
     tick: Callable[[float], str] = "{:g}".format,
-) -> str:
-    base = height - BOTTOM
-    grid = "".join(
-        f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="8" y2="{base}"/>'
-        f'<text x="{x(value):.1f}" y="{base + 16}" text-anchor="middle">'
-        f"{escape(tick(value))}</text>"
-        for value in values
-    )
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    return f'{grid}<text x="{middle}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'
+) -> None:
+    for value in values:
+        _line(svg, (x(value), 8), (x(value), base), class_="grid")
+        _text(svg, tick(value), (x(value), base + 16), "middle")
+    _text(svg, label, ((LEFT + WIDTH - RIGHT) / 2, base + BOTTOM - 8), "middle")
 
 
-def _svg(height: float, title: str, marks: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}">'
-        f"{''.join(marks)}</svg>"
-    )
+def _picture(title: str, width: int, height: int) -> Element:
+    box = f"0 0 {width} {height}"
+    return Element("svg", {"viewBox": box, "role": "img", "aria-label": title})
+
+
+def _line(
+    svg: Element, start: tuple[float, float], end: tuple[float, float], **style: str
+) -> Element:
+    return _add(svg, "line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], **style)
+
+
+def _text(svg: Element, text: str, at: tuple[float, float], anchor: str, **style: str) -> None:
+    _add(svg, "text", text, x=at[0], y=at[1], text_anchor=anchor, **style)
+
+
+def _add(parent: Element, tag: str, text: str | None = None, **attributes: float | str) -> Element:
+    """Add an element; numbers have a decimal, and underscores in a name are dashes."""
+    written = {
+        name.strip("_").replace("_", "-"): value if isinstance(value, str) else f"{value:.1f}"
+        for name, value in attributes.items()
+    }
+    child = SubElement(parent, tag, written)
+    child.text = text
+    return child

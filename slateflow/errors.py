@@ -1,5 +1,8 @@
 """The one exception that means: the input is at fault, not the program."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Bad input. The message is one line: what was expected, what came, what to do."""
@@ -8,3 +11,26 @@ class InputError(ValueError):
 def unknown(kind: str, name: object, known: list[str]) -> InputError:
     """An error for a name that does not exist; it lists those that do."""
     return InputError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
+
+
+@contextmanager
+def refused(expected: str, *kinds: type[Exception], remedy: str = "") -> Iterator[None]:
+    """Errors of the block, of these kinds, as bad input: expected, their first line, the remedy.
+
+    An `InputError` has said it all, and passes unless it is one of the kinds itself.
+
+    Example:
+        >>> with refused("share: expected one of the shares", KeyError):
+        ...     {}["half"]
+        Traceback (most recent call last):
+        ...
+        slateflow.errors.InputError: share: expected one of the shares, got no 'half'
+    """
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, InputError) and InputError not in kinds:
+            raise
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = f"no {reason}" if isinstance(error, KeyError) else reason
+        raise InputError("; ".join(filter(None, [f"{expected}, got {reason}", remedy]))) from error

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from slateflow.errors import InputError
+from slateflow.errors import refused
 
 MAX_RETRIES = 10
 """Times that a task is run again whose machine died."""
@@ -45,15 +45,10 @@ def connected(address: str, **options: Any) -> Iterator[None]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # sockets that Ray leaves open
-        try:
+        expected = f"RAY_ADDRESS: expected a Ray cluster at {address}"
+        with refused(expected, OSError, ValueError, remedy="start it or unset the variable"):
             _check_reachable(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"RAY_ADDRESS: expected a Ray cluster at {address}, got {reason}; "
-                "start it or unset the variable"
-            ) from error
         try:
             yield
         finally:

@@ -13,21 +13,29 @@ from prefect import task
 from slateflow.environments import EnvironmentSpec, optimal_return
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, decide_winner, episode_returns, standard_error
+from slateflow.evaluation.off_policy.fitted_q_evaluation import (
+    Estimator,
+    held_out_estimator,
+    memory_decays,
+)
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
 from slateflow.evaluation.verdict import Candidate as JudgedCandidate
 from slateflow.policies import (
     AnyScorer,
+    Behaviour,
     Policy,
     RandomPolicy,
     ScoringPolicy,
     behaviour_policy,
 )
+from slateflow.trajectories import Dataset, Recipe
 from tasks.experiment import Experiment, ModelRef
 from tasks.reports.report import (
     Candidate,
     Champion,
     Comparison,
     Optimum,
+    Overlap,
     PlayedPolicy,
     RecSimCheck,
     Report,
@@ -51,7 +59,7 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
     """`evaluate_models` for callers outside a flow."""
     if not models:
         raise InputError("models: expected at least one to evaluate, got none")
-    client, spec = mlflow_client(), experiment.spec
+    client, spec, dataset = mlflow_client(), experiment.spec, experiment.open_dataset()
     require_same_world(client, experiment.recipe, spec)
 
     def play(name: str, policy: Policy) -> Returns:
@@ -61,10 +69,8 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
         return returns
 
     baseline = play("random", RandomPolicy(spec.slate_size))
-    returns = {
-        model.learner: play(model.learner, _policy(load_scorer(client, model.run_id), spec))
-        for model in models
-    }
+    scorers = {model.learner: load_scorer(client, model.run_id) for model in models}
+    returns = {name: play(name, _policy(scorer, spec)) for name, scorer in scorers.items()}
     champion = champion_returns = None
     name = model_name(experiment.recipe)
     version = aliased(client, name, CHAMPION)
@@ -78,10 +84,11 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
         )
     logged = {
         name: baseline if behaviour == "random" else play(name, behaviour_policy(behaviour, spec))
-        for name, behaviour in experiment.behaviours().items()
+        for name, behaviour in _logging_policies(dataset).items()
     }
     verdict = decide_winner(baseline, returns, optimal_return(spec), champion_returns, logged)
-    report = _report(experiment, verdict, models, champion)
+    unseen = hardly_seen_shares(dataset, scorers)
+    report = _report(experiment, verdict, models, champion, unseen)
     _log_evaluation(report)
     return report
 
@@ -117,11 +124,36 @@ def _policy(scorer: AnyScorer, spec: EnvironmentSpec) -> Policy:
     return ScoringPolicy(scorer)
 
 
+def _logging_policies(dataset: Dataset) -> dict[str, str | Behaviour]:
+    """The policies that wrote the logs; none where these were imported."""
+    recipe = dataset.recipe
+    return {} if "imported" in recipe else Recipe(name="logged", **recipe).behaviours
+
+
+def hardly_seen_shares(dataset: Dataset, scorers: dict[str, AnyScorer]) -> dict[str, float]:
+    """Of each policy the share of its choices that the logs have hardly seen.
+
+    Empty where there are too few logs to tell.
+    """
+    estimators: dict[tuple[float, ...], Estimator] = {}
+    shares = {}
+    for name, scorer in scorers.items():
+        decays = memory_decays(scorer)
+        try:
+            if decays not in estimators:
+                estimators[decays] = held_out_estimator(dataset, decays)
+        except InputError:
+            return {}
+        shares[name] = estimators[decays].hardly_seen(scorer)
+    return shares
+
+
 def _report(
     experiment: Experiment,
     verdict: Verdict,
     models: Sequence[ModelRef],
     champion: Champion | None,
+    unseen: dict[str, float],
 ) -> Report:
     by_learner = {model.learner: model for model in models}
     logged = [PlayedPolicy(**asdict(policy)) for policy in verdict.logged]
@@ -132,11 +164,14 @@ def _report(
         logging_policies=logged,
         optimum=None if verdict.optimum is None else Optimum(mean=verdict.optimum),
         champion=champion,
-        candidates=[_candidate(one, by_learner[one.learner]) for one in verdict.candidates],
+        candidates=[
+            _candidate(one, by_learner[one.learner], unseen.get(one.learner))
+            for one in verdict.candidates
+        ],
     )
 
 
-def _candidate(judged: JudgedCandidate, model: ModelRef) -> Candidate:
+def _candidate(judged: JudgedCandidate, model: ModelRef, unseen: float | None) -> Candidate:
     over_champion, over_logged = judged.over_champion, judged.over_logged
     return Candidate(
         **model.model_dump(include=set(ModelRef.model_fields)),
@@ -147,6 +182,7 @@ def _candidate(judged: JudgedCandidate, model: ModelRef) -> Candidate:
         over_logged=None if over_logged is None else Comparison(**asdict(over_logged)),
         score=judged.score,
         verdict=_verdict_word(judged),
+        overlap=None if unseen is None else Overlap(unsupported=unseen),
     )
 
 

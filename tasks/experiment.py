@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, InstanceOf, PlainSerializer, WithJsonSchema
 
@@ -15,13 +15,9 @@ from tasks.store.tracking import PROJECT
 RECIPES = PROJECT / "datasets"
 
 
-def _spec(value: Any) -> Any:
-    return spec_from_dict(value) if isinstance(value, dict) else value
-
-
 Spec = Annotated[
     InstanceOf[EnvironmentSpec],
-    BeforeValidator(_spec),
+    BeforeValidator(lambda one: spec_from_dict(one) if isinstance(one, dict) else one),
     PlainSerializer(lambda spec: spec.to_dict()),
     WithJsonSchema({"type": "object"}),
 ]
@@ -71,13 +67,50 @@ class Experiment(BaseModel):
         reference = DatasetRef(path=dataset.path, digest=dataset.digest, rows=dataset.rows)
         return cls(recipe=recipe, spec=dataset.spec, seed=seed, dataset=reference)
 
+    def open_dataset(self) -> Dataset:
+        """The dataset.
+
+        Raises:
+            InputError: Another was published in its place.
+        """
+        path, digest = self.dataset.path, self.dataset.digest
+        dataset = Dataset.open(path)
+        if dataset.digest != digest:
+            raise InputError(
+                f"{path}: expected the dataset {digest}, got {dataset.digest}; "
+                "it was replaced since it was published, start again with its recipe"
+            )
+        return dataset
+
 
 def find_recipe(
-    recipe: str | Recipe, episodes: int | None = None, seed: int | None = None
+    recipe: str | Recipe,
+    episodes: int | None = None,
+    seed: int | None = None,
+    data: str | None = None,
 ) -> Recipe:
-    """A recipe, or that of a name in the project's `datasets` folder, in another size or seed."""
-    found = read_recipe(RECIPES, recipe) if isinstance(recipe, str) else recipe
-    return found.varied(episodes, seed)
+    """A recipe, or that of a name in the project's `datasets` folder, in another size or seed.
+
+    Raises:
+        InputError: There is no such recipe; the name may be that of an imported dataset.
+    """
+    if isinstance(recipe, str):
+        if _find_imported(recipe, data):
+            raise InputError(
+                f"{recipe}: expected a recipe, got an imported dataset, whose logs are there; give "
+                "it to `slateflow train`, then to `slateflow register`, which evaluates it, too"
+            )
+        recipe = read_recipe(RECIPES, recipe)
+    return recipe.varied(episodes, seed)
+
+
+def _find_imported(name: str, data: str | None) -> Dataset | None:
+    """The imported dataset of a name that is no recipe's."""
+    folder = data_folder(data) / name
+    if name in recipe_names(RECIPES) or "/" in name or not folder.exists(MANIFEST):
+        return None
+    dataset = Dataset.open(folder.url)
+    return dataset if "imported" in dataset.recipe else None
 
 
 def find_experiment(
@@ -88,14 +121,11 @@ def find_experiment(
     Raises:
         InputError: There is no such recipe or dataset, or the recipe changed since it was made.
     """
-    folder = data_folder(data) / name
-    if name not in recipe_names(RECIPES) and "/" not in name and folder.exists(MANIFEST):
-        dataset = Dataset.open(folder.url)
-        if "imported" in dataset.recipe:
-            if episodes is not None:
-                raise InputError(f"--episodes: expected none for imported {name}, got {episodes}")
-            return Experiment.on(dataset, name, seed or 0)
-    recipe = find_recipe(name, episodes, seed)
+    if imported := _find_imported(name, data):
+        if episodes is not None:
+            raise InputError(f"--episodes: expected none for imported {name}, got {episodes}")
+        return Experiment.on(imported, name, seed or 0)
+    recipe = find_recipe(name, episodes, seed, data)
     dataset = Dataset.open((data_folder(data) / recipe.dataset_name).url)
     if dataset.recipe != recipe.to_dict() or dataset.spec != recipe.spec:
         raise InputError(

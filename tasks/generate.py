@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from slateflow.errors import InputError
-from slateflow.trajectories import Dataset, Recipe, generate
+from slateflow.trajectories import Recipe, generate
 from tasks.experiment import Experiment, data_folder
 from tasks.server.lineage import dataset_published
 from tasks.server.progress import stage_with_artifact
@@ -27,11 +26,4 @@ def generate_dataset(recipe: Recipe, data: str | None, workers: int) -> Experime
 @task(task_run_name="verify {experiment.dataset.name}")
 def verify_dataset(experiment: Experiment) -> None:
     """Read every part and compare its digest with the manifest, and with the expected one."""
-    path, digest = experiment.dataset.path, experiment.dataset.digest
-    dataset = Dataset.open(path)
-    if dataset.digest != digest:
-        raise InputError(
-            f"{path}: expected the dataset {digest}, got {dataset.digest}; "
-            "it was replaced since it was published, start again with its recipe"
-        )
-    dataset.verify()
+    experiment.open_dataset().verify()

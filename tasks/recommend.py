@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from tasks.server.progress import stage
 from tasks.store.tracking import mlflow_client
 
@@ -20,14 +21,11 @@ BATCH_ROWS = 10_000
 
 
 def recommend(model_uri: str, source: Path, out: Path) -> int:
-    """Answer every row of `source` with the model, in its order.
+    """Answer every row of `source` with the model, in its order; returns the number of rows.
 
     The file is read and written row group by row group, at most `BATCH_ROWS` rows at once. `out`
     has `slate` and `scores`, and before them the columns of `source` that are not part of a
     request, such as an id. It appears when it is complete.
-
-    Returns:
-        The number of rows.
     """
     import pyarrow.parquet as pq
 
@@ -39,24 +37,20 @@ def recommend(model_uri: str, source: Path, out: Path) -> int:
     model = _load(model_uri)
     unfinished = out.with_name(f".{out.name}.tmp")
     progress = stage(f"recommend {source.name}")
-    rows = 0
-    writer: pq.ParquetWriter | None = None
+    answers, rows = _answers(model, requests, source), 0
+    first = next(answers, None)
+    if first is None:
+        raise InputError(f"{source}: expected requests, got a file without rows")
     try:
-        for answers in _answers(model, requests, source):
-            if writer is None:
-                writer = pq.ParquetWriter(unfinished, answers.schema)
-            writer.write_table(answers)
-            rows += answers.num_rows
-            progress(rows, requests.metadata.num_rows)
-        if writer is None:
-            raise InputError(f"{source}: expected requests, got a file without rows")
-        writer.close()
+        with pq.ParquetWriter(unfinished, first.schema) as writer:
+            for table in chain([first], answers):
+                writer.write_table(table)
+                rows += table.num_rows
+                progress(rows, requests.metadata.num_rows)
         unfinished.replace(out)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}; choose another OUT") from error
     finally:
-        if writer is not None:
-            writer.close()
         unfinished.unlink(missing_ok=True)
     return rows
 
@@ -65,13 +59,10 @@ def _open(source: Path) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    if not source.exists():
+        raise InputError(f"IN: expected a Parquet file at {source}, found none")
+    with refused(f"IN: expected a Parquet file at {source}", OSError, pa.ArrowInvalid):
         requests = pq.ParquetFile(source)
-    except FileNotFoundError as error:
-        raise InputError(f"IN: expected a Parquet file at {source}, found none") from error
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"IN: expected a Parquet file at {source}, got {reason}") from error
     names = requests.schema_arrow.names
     for name in COLUMNS[:2]:
         if name not in names:
@@ -88,13 +79,9 @@ def _load(model_uri: str) -> Any:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    try:
+    expected = f"--model {model_uri}: expected a model such as models:/NAME@champion"
+    with refused(expected, MlflowException, OSError):
         return mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"--model: expected a model such as models:/NAME@champion, got {model_uri!r}: {reason}"
-        ) from error
 
 
 def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.Table]:
@@ -125,11 +112,8 @@ def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.
 def _batches(requests: pq.ParquetFile, source: Path) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
-    try:
+    with refused(f"{source}: expected an undamaged file", OSError, pa.ArrowException):
         yield from requests.iter_batches(BATCH_ROWS)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{source}: cannot read it, it is damaged: {reason}") from error
 
 
 def _values(column: pa.Array) -> list[Any]:

@@ -15,7 +15,7 @@ from slateflow.environments import EnvironmentSpec, Observation, batched_environ
 from slateflow.policies import AnyScorer, ScoringPolicy
 from tasks.evaluate import take_verdict
 from tasks.experiment import Experiment
-from tasks.reports.page import run_links
+from tasks.reports.page import fill_in, run_links
 from tasks.reports.report import Candidate, RegisteredVersion, Report
 from tasks.server.lineage import model_promoted
 from tasks.server.progress import stage
@@ -28,11 +28,12 @@ from tasks.store.champion import (
     promote,
     require_same_world,
 )
-from tasks.store.model_page import model_description, verdict_tag, version_description
+from tasks.store.model_page import verdict_tag, version_description
 from tasks.store.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 
@@ -51,8 +52,8 @@ def register_winner(report: Report) -> Report:
     if done.registered is None:
         get_run_logger().info("No winner: nothing is registered")
     else:
-        name, version = done.registered.name, done.registered.version
-        get_run_logger().info("%s version %d is the champion", name, version)
+        made = done.registered
+        get_run_logger().info("%s version %d is the champion", made.name, made.version)
         model_promoted(done)
     return done
 
@@ -83,19 +84,20 @@ def _tested_version(client: MlflowClient, report: Report, winner: Candidate) -> 
 
     A version that an earlier try left, killed before the alias moved, is used again.
     """
-    experiment = report.experiment
-    name = model_name(experiment.recipe)
-    weights = load_scorer(client, winner.run_id)
-    observation, _ = batched_environment(experiment.spec, 4).reset(seed=0)
+    name = model_name(report.experiment.recipe)
+    weights, run = load_scorer(client, winner.run_id), client.get_run(winner.run_id)
+    observation, _ = batched_environment(report.experiment.spec, 4).reset(seed=0)
     example = request_frame(observation)
-    version = _registered_before(client, name, winner.run_id)
-    if version is None:
-        model_id = _log_model(client, winner.run_id, weights, example)
-        _create_model(client, name, experiment)
-        version = _create_version(client, name, model_id, winner, experiment)
-    _explain(client, name, version, winner, report, example)
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{winner.run_id}'")
+    version = max((int(one.version) for one in found), default=0)
+    if not version:
+        version = _create_version(client, name, run, weights, example, report.experiment)
+    verdict, links = verdict_tag(winner, report), run_links(report.candidates)
+    client.set_model_version_tag(name, str(version), "verdict", json.dumps(verdict))
+    description = version_description(winner, report, links, run, example)
+    client.update_model_version(name, str(version), description)
     _ask_once(f"models:/{name}/{version}", example, weights, observation)
-    return int(version)
+    return version
 
 
 def request_frame(observation: Observation) -> pd.DataFrame:
@@ -111,7 +113,39 @@ def request_frame(observation: Observation) -> pd.DataFrame:
     )
 
 
-def _log_model(client: MlflowClient, run_id: str, weights: AnyScorer, example: pd.DataFrame) -> str:
+def _create_version(
+    client: MlflowClient,
+    name: str,
+    run: Run,
+    weights: AnyScorer,
+    example: pd.DataFrame,
+    experiment: Experiment,
+) -> int:
+    """Register the run's weights; an edited page of the registered model stays as it is."""
+    from mlflow.exceptions import MlflowException
+
+    model_id = _log_model(client, run, weights, example)
+    try:
+        page = fill_in("model.md", name=name, experiment=experiment)
+        client.create_registered_model(name, description=page)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    tags = {
+        "learner": run.data.tags["slateflow.learner"],
+        "seed": run.data.params["seed"],
+        "dataset_digest": run.data.tags["slateflow.dataset_digest"],
+        "recipe": run.data.tags["slateflow.recipe"],
+        SPEC: json.dumps(experiment.spec.to_dict(), sort_keys=True),
+        "code_commit": run.data.tags["slateflow.code_commit"],
+    }
+    source, run_id = f"models:/{model_id}", run.info.run_id
+    made = client.create_model_version(name, source, run_id, tags=tags, model_id=model_id)
+    return int(made.version)
+
+
+def _log_model(client: MlflowClient, run: Run, weights: AnyScorer, example: pd.DataFrame) -> str:
+    """Log the model that a version carries; returns its id."""
     import mlflow
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -120,22 +154,15 @@ def _log_model(client: MlflowClient, run_id: str, weights: AnyScorer, example: p
     # Of an `Array` MLflow checks every element of every row, which costs many times the scoring;
     # of a number its server takes the whole part. The recommender checks all of them itself, in
     # whole columns, and names the row that does not fit.
-    unchecked = AnyType()
+    requests = {"user": True, "candidates": True, "step": False, "history": False}
     signature = ModelSignature(
-        inputs=Schema(
-            [
-                ColSpec(unchecked, "user"),
-                ColSpec(unchecked, "candidates"),
-                ColSpec(unchecked, "step", required=False),
-                ColSpec(unchecked, "history", required=False),
-            ]
-        ),
+        inputs=Schema([ColSpec(AnyType(), key, required=must) for key, must in requests.items()]),
         outputs=Schema(
             [ColSpec(Array(DataType.long), "slate"), ColSpec(Array(DataType.double), "scores")]
         ),
     )
-    run = client.get_run(run_id)
     # `pyfunc.log_model` would make the run active; a kill would leave it "running" then
+    run_id = run.info.run_id
     model = client.create_logged_model(
         run.info.experiment_id, "recommender", source_run_id=run_id, params=run.data.params
     )
@@ -154,56 +181,6 @@ def _log_model(client: MlflowClient, run_id: str, weights: AnyScorer, example: p
             pip_requirements=["mlflow-skinny", "numpy", "pandas"],
         )
     return str(model.model_id)
-
-
-def _registered_before(client: MlflowClient, name: str, run_id: str) -> str | None:
-    """The version of this run; None where it was not registered."""
-    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    return max((str(version.version) for version in found), key=int, default=None)
-
-
-def _create_model(client: MlflowClient, name: str, experiment: Experiment) -> None:
-    """Create the registered model where it is missing; an edited page stays as it is."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name, description=model_description(name, experiment))
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _create_version(
-    client: MlflowClient, name: str, model_id: str, winner: Candidate, experiment: Experiment
-) -> str:
-    run = client.get_run(winner.run_id)
-    tags = {
-        "learner": winner.learner,
-        "seed": run.data.params["seed"],
-        "dataset_digest": run.data.tags["slateflow.dataset_digest"],
-        "recipe": run.data.tags["slateflow.recipe"],
-        SPEC: json.dumps(experiment.spec.to_dict(), sort_keys=True),
-        "code_commit": run.data.tags["slateflow.code_commit"],
-    }
-    version = client.create_model_version(
-        name, f"models:/{model_id}", run_id=winner.run_id, tags=tags, model_id=model_id
-    )
-    return str(version.version)
-
-
-def _explain(
-    client: MlflowClient,
-    name: str,
-    version: str,
-    winner: Candidate,
-    report: Report,
-    example: pd.DataFrame,
-) -> None:
-    """Write the verdict on the version's page."""
-    client.set_model_version_tag(name, version, "verdict", json.dumps(verdict_tag(winner, report)))
-    run, links = client.get_run(winner.run_id), run_links(report.candidates)
-    description = version_description(winner, report, links, run, example)
-    client.update_model_version(name, version, description)
 
 
 def _ask_once(

@@ -8,7 +8,6 @@ from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
-from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment, ModelRef
 from tasks.server.lineage import model_trained
 from tasks.server.progress import stage_with_artifact
@@ -36,12 +35,7 @@ def train_learner(
     """Train a learner and log it as an MLflow run, unless such a run already exists."""
     config, seed = learner_config(learner, **(settings or {})), experiment.seed
     client = mlflow_client()
-    dataset = Dataset.open(experiment.dataset.path)
-    if dataset.digest != experiment.dataset.digest:
-        raise InputError(
-            f"{dataset.path}: expected digest {experiment.dataset.digest}, got {dataset.digest}; "
-            "the dataset was replaced since it was generated, start again"
-        )
+    dataset = experiment.open_dataset()
     progress = stage_with_artifact(
         f"train {learner}",
         f"train-{learner}-{experiment.recipe}",
@@ -71,12 +65,9 @@ def train_learner(
 
 
 def newest_models(experiment: Experiment, learners: list[str], required: bool) -> list[ModelRef]:
-    """The newest finished run of each learner on exactly the experiment's dataset.
+    """The newest finished run of each learner on the dataset, which its digest picks.
 
-    Args:
-        experiment: The digest of its dataset picks the runs.
-        learners: Learners to look for.
-        required: Whether a learner without a run is an error; otherwise it is left out.
+    A learner without a run is left out, or an error where all are required.
     """
     client, dataset = mlflow_client(), experiment.dataset
     models = []
@@ -111,13 +102,12 @@ def _newest_model(
     runs = client.search_runs(
         [found.experiment_id], query, max_results=1, order_by=["start_time DESC"]
     )
-    models = (
-        ModelRef(
+    for run in runs:
+        figures = run.data.metrics
+        return ModelRef(
             learner=learner,
             run_id=run.info.run_id,
-            train_seconds=run.data.metrics["train_seconds"],
-            live_steps=int(run.data.metrics["live_steps"]),
+            train_seconds=figures["train_seconds"],
+            live_steps=int(figures["live_steps"]),
         )
-        for run in runs
-    )
-    return next(models, None)
+    return None

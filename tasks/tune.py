@@ -15,9 +15,8 @@ from prefect import get_run_logger, task
 from slateflow.learners import LEARNERS
 from slateflow.trajectories import Dataset, Folder
 from slateflow.trajectories.held_out import training_logs
-from slateflow.tuning.draws import draw_settings
 from slateflow.tuning.study import run_trials
-from slateflow.tuning.trial import Trial, best_trial
+from slateflow.tuning.trial import Trial, best_trial, draw_settings
 from tasks.experiment import Experiment
 from tasks.reports.study import StudyReport, TrialSummary
 from tasks.server.progress import stage_with_artifact
@@ -38,7 +37,7 @@ def tune_learner(
     """Run the missing trials of a study, and choose the best of all."""
     seed = experiment.seed
     settings = {number: draw_settings(learner, number, seed) for number in range(trials)}
-    client, dataset = mlflow_client(), Dataset.open(experiment.dataset.path)
+    client, dataset = mlflow_client(), experiment.open_dataset()
     study = Study(client, experiment.recipe, dataset, learner, seed)
     done = {trial.number: (trial, run_id) for trial, run_id in study.finished()}
     progress = stage_with_artifact(
@@ -53,7 +52,9 @@ def tune_learner(
 
     missing = {number: drawn for number, drawn in settings.items() if number not in done}
     if missing:
-        training = training_logs(dataset, training_folder(dataset))
+        data, name = dataset.path.rstrip("/").rsplit("/", 1)
+        hidden = f"{name}-{dataset.digest.removeprefix('sha256:')[:12]}"
+        training = training_logs(dataset, Folder(data) / ".training" / hidden)
         run_trials(
             dataset, training, learner, missing, seed, workers, finished, CHECKPOINTS.absolute()
         )
@@ -67,24 +68,12 @@ def tune_learner(
         dataset=experiment.dataset,
         seed=seed,
         trials=[
-            TrialSummary(
-                number=trial.number,
-                settings=trial.settings,
-                value=trial.value,
-                train_seconds=trial.train_seconds,
-                run_id=run_id,
-            )
+            TrialSummary.model_validate({**vars(trial), "run_id": run_id})
             for trial, run_id in chosen
         ],
         best=best.number,
         run_id=study.run_id,
     )
-
-
-def training_folder(dataset: Dataset) -> Folder:
-    """Hidden folder beside the dataset for the episodes that trials train on."""
-    data, name = dataset.path.rstrip("/").rsplit("/", 1)
-    return Folder(data) / ".training" / f"{name}-{dataset.digest.removeprefix('sha256:')[:12]}"
 
 
 class Study:
@@ -93,7 +82,7 @@ class Study:
     def __init__(
         self, client: MlflowClient, recipe: str, dataset: Dataset, learner: str, seed: int
     ) -> None:
-        self.client, self.learner = client, learner
+        self.client = client
         self.experiment = experiment_id(client, recipe)
         # Where other settings are searched, trials of that name are others
         identity = [dataset.digest, learner, seed, repr(LEARNERS[learner].search_space)]
@@ -118,15 +107,10 @@ class Study:
         client.log_inputs(self.run_id, datasets=[dataset_input(dataset)])
 
     def _runs(self, query: str) -> list[Any]:
-        runs: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment], query, order_by=["start_time ASC"], page_token=token
-            )
-            runs, token = runs + list(page), page.token
-            if not token:
-                return runs
+        at_most = 50_000  # the most that MLflow gives in a page
+        experiments, order = [self.experiment], ["start_time ASC"]
+        found = self.client.search_runs(experiments, query, max_results=at_most, order_by=order)
+        return list(found)
 
     def finished(self) -> list[tuple[Trial, str]]:
         """Its trials so far, with their runs; those that a killed study left open are closed."""

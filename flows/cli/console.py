@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from flows.cli.options import print_json
+from flows.cli.options import new_table, print_json
 from slateflow.evaluation import PolicyBaseline
 from tasks.experiment import DatasetRef, ModelRef
 from tasks.reports.page import p_value
-from tasks.reports.report import Candidate, RecSimCheck, Report
+from tasks.reports.report import Report
 from tasks.reports.study import StudyReport
 from tasks.server.progress import listening
 from tasks.store.tracking import PROJECT, redact_passwords, tracking_uri
@@ -51,8 +49,7 @@ def show_report(report: Report, as_json: bool = False) -> None:
     output.print(f"{path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
     show_verdict(report)
     output.print(f"\n[bold]{report.summary}[/bold]")
-    if report.registered is not None:
-        registered = report.registered
+    if (registered := report.registered) is not None:
         uri = f"models:/{registered.name}@{registered.alias}"
         output.print(f"Load it   mlflow.pyfunc.load_model({uri!r})", soft_wrap=True)
     output.print(f"Open it   {open_hint()}", soft_wrap=True)
@@ -77,20 +74,12 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
     """Candidates, baseline and optimum as a table."""
     if as_json:
         return print_json(verdict.document())
-    table = Table(
-        title=f"{verdict.experiment.recipe}, {verdict.baseline.episodes:,} episodes each",
-        box=SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    table.add_column("policy", no_wrap=True)
-    for name in ("return", "uplift, 95%", "p", "score", "sec"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    baseline, champion, check = verdict.baseline, verdict.champion, verdict.recsim_check
+    title = f"{verdict.experiment.recipe}, {baseline.episodes:,} episodes each"
+    columns = ("policy", ">return", ">uplift, 95%", ">p", ">score", ">sec", "verdict")
+    table = new_table(*columns, title=title)
     if verdict.optimum is not None:
-        table.add_row(
-            "optimum", f"{verdict.optimum.mean:.2f}", "", "", "1.000", "", "", style="dim"
-        )
+        table.add_row("optimum", f"{verdict.optimum.mean:.2f}", "", "", "1.000", style="dim")
     widest = max((abs(bound) for one in verdict.candidates for bound in one.ci), default=0.0)
     digits = 1 if widest < 100 else 0  # the table fits 80 columns
     for candidate in verdict.candidates:
@@ -105,52 +94,37 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
             candidate.verdict,
             style="bold green" if candidate.verdict == "winner" else "",
         )
-    champion = verdict.champion
     if champion is not None:
-        table.add_row(
-            "champion",
-            f"{champion.mean:.2f} ± {champion.sem:.2f}",
-            *[""] * 4,
-            f"v{champion.version}",
-        )
-    baseline = verdict.baseline
-    table.add_row(
-        baseline.policy,
-        f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
-        "",
-        "",
-        "" if verdict.optimum is None else "0.000",
-        "",
-        "",
-        style="dim",
-    )
+        reached = f"{champion.mean:.2f} ± {champion.sem:.2f}"
+        table.add_row("champion", reached, *[""] * 4, f"v{champion.version}")
+    for one in verdict.logging_policies:
+        if one.policy != baseline.policy:
+            found = verdict.score(one)
+            of_logs = "" if found is None else f"{found:.3f}"
+            reached = f"{one.mean:.2f} ± {one.sem:.2f}"
+            table.add_row(one.policy, reached, "", "", of_logs, "", "logged", style="dim")
+    zero = "" if verdict.optimum is None else "0.000"
+    reached = f"{baseline.mean:.2f} ± {baseline.sem:.2f}"
+    table.add_row(baseline.policy, reached, "", "", zero, style="dim")
     output.print(table)
-    for candidate in verdict.candidates[:1]:
-        _show_over_champion(candidate)
-    if verdict.recsim_check is not None:
-        _show_recsim_check(verdict.recsim_check, baseline.episodes)
-    known = verdict.optimum is not None
-    score = "score: random 0, optimum 1" if known else "no score: optimum unknown"
-    output.print(f"uplift over random on the same users; p after Holm; {score}", style="dim")
-
-
-def _show_over_champion(best: Candidate) -> None:
-    """The uplift of the best candidate over the champion, where there is any."""
-    found = best.over_champion
-    if found is not None:
+    for candidate in verdict.candidates:
+        if candidate.overlap is not None and candidate.overlap.unsupported >= 0.005:
+            share = f"{candidate.overlap.unsupported:.0%}"
+            output.print(f"{candidate.learner}: the logs have hardly seen {share} of what it shows")
+    best = verdict.candidates[0]
+    if (gain := best.over_champion) is not None:
+        low, high = gain.ci
+        over = f"{gain.uplift:+.2f} \\[{low:+.2f}, {high:+.2f}]"
+        output.print(f"{best.learner} over the champion: {over}")
+    if check is not None:
         output.print(
-            f"{best.learner} over the champion: {found.uplift:+.2f} "
-            f"\\[{found.ci[0]:+.2f}, {found.ci[1]:+.2f}]"
+            f"{check.learner} in RecSim's own code {check.recsim:.2f} ± {check.recsim_sem:.2f} "
+            f"({check.episodes:,} episodes),\nbatched {check.batched:.2f} ± "
+            f"{check.batched_sem:.2f} ({baseline.episodes:,} episodes): {check.deviation:+.1f} "
+            "s.e.m. apart"
         )
-
-
-def _show_recsim_check(found: RecSimCheck, compared: int) -> None:
-    """Both simulators on the best candidate."""
-    output.print(
-        f"{found.learner} in RecSim's own code {found.recsim:.2f} ± {found.recsim_sem:.2f} "
-        f"({found.episodes:,} episodes),\nbatched {found.batched:.2f} ± {found.batched_sem:.2f} "
-        f"({compared:,} episodes): {found.deviation:+.1f} s.e.m. apart"
-    )
+    score = "score: random 0, optimum 1" if zero else "no score: optimum unknown"
+    output.print(f"uplift over random on the same users; p after Holm; {score}", style="dim")
 
 
 def show_dataset(dataset: DatasetRef, as_json: bool = False) -> None:
@@ -165,7 +139,7 @@ def show_models(models: list[ModelRef], as_json: bool = False) -> None:
     """Trained models and the runs that hold them."""
     if as_json:
         return print_json([model.model_dump(mode="json") for model in models])
-    table = Table("learner", "train s", "MLflow run", box=SIMPLE_HEAD)
+    table = new_table("learner", ">train s", "MLflow run")
     for model in models:
         table.add_row(model.learner, f"{model.train_seconds:.1f}", model.run_id)
     output.print(table)
@@ -175,21 +149,14 @@ def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
     """The trials, the best of them, and the command that trains with its settings."""
     if as_json:
         return print_json(study.model_dump(mode="json"))
-    table = Table(
-        title=f"{study.learner}, {len(study.trials)} trials",
-        box=SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    for name in ("trial", "value", "sec"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("settings")
+    title = f"{study.learner}, {len(study.trials)} trials"
+    table = new_table(">trial", ">value", ">sec", "settings", title=title)
     for trial in sorted(study.trials, key=lambda one: -(one.value or float("-inf"))):
         table.add_row(
             str(trial.number),
             "none" if trial.value is None else f"{trial.value:.2f}",
             f"{trial.train_seconds:.1f}",
-            _settings(trial.settings) or "the defaults",
+            ", ".join(f"{k} {v}" for k, v in trial.settings.items()) or "the defaults",
             style="bold green" if trial.number == study.best else "",
         )
     output.print(table)
@@ -202,25 +169,16 @@ def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
     )
 
 
-def _settings(settings: dict[str, int | float | str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
-
-
 def show_baselines(name: str, baselines: list[PolicyBaseline], as_json: bool = False) -> None:
     """Returns and slopes of the behaviour policies."""
     if as_json:
         return print_json([asdict(baseline) for baseline in baselines])
     title = f"{name}, {baselines[0].episodes:,} episodes each"
-    table = Table(title=title, box=SIMPLE_HEAD)
-    table.add_column("policy")
-    table.add_column("return", justify="right")
-    table.add_column("slope of the reward a step", justify="right")
+    table = new_table("policy", ">return", ">slope of the reward a step", title=title)
     for baseline in baselines:
-        policy = baseline.policy
-        if baseline.label != policy:
-            policy += f" ({baseline.label})"
+        label = f" ({baseline.label})" if baseline.label != baseline.policy else ""
         table.add_row(
-            policy,
+            baseline.policy + label,
             f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
             f"{baseline.slope:+.5f} ± {baseline.slope_sem:.5f}",
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows.cli.options import DATASETS, JSON, Data, print_json
+from flows.cli.options import DATASETS, JSON, Data, answer, new_table, print_json
 from slateflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,10 +44,9 @@ def export_command(
 
     opened = _open(dataset, data)
     written = export(opened, to, out)
-    if as_json:
-        print_json({"path": str(written), "format": to, "digest": opened.digest})
-    else:
-        print(f"{written}: {opened.episodes:,} episodes, {opened.rows:,} steps for {to}")
+    document = {"path": str(written), "format": to, "digest": opened.digest}
+    text = f"{written}: {opened.episodes:,} episodes, {opened.rows:,} steps for {to}"
+    answer(as_json, document, text)
 
 
 def import_command(
@@ -86,11 +85,9 @@ def import_command(
     if (DATASETS / f"{name}.toml").exists():
         raise InputError(f"name: expected a name without a recipe, got {name}; choose another")
     dataset = import_logs(source, name, data_folder(data), environment)
-    if as_json:
-        print_json({"path": dataset.path, "digest": dataset.digest, "rows": dataset.rows})
-    else:
-        print(f"{dataset.path}: {dataset.episodes:,} episodes, {dataset.rows:,} rows")
-        print(dataset.digest)
+    document = {"path": dataset.path, "digest": dataset.digest, "rows": dataset.rows}
+    text = f"{dataset.path}: {dataset.episodes:,} episodes, {dataset.rows:,} rows"
+    answer(as_json, document, f"{text}\n{dataset.digest}")
 
 
 def describe_command(
@@ -109,7 +106,14 @@ def describe_command(
 
     description = describe(_open(dataset, data))
     if page is not None:
-        _write_page(description, page)
+        from slateflow.trajectories.description.page import page as html
+
+        try:
+            page.write_text(html(description), encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"cannot write {page}: {error.strerror}; choose another file with --page"
+            ) from error
     if as_json:
         print_json(description.to_dict())
         return
@@ -118,24 +122,9 @@ def describe_command(
         print(f"Look at it   {page}")
 
 
-def _write_page(description: Description, path: Path) -> None:
-    from slateflow.trajectories.description.page import page
-
-    try:
-        path.write_text(page(description), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}; choose another file with --page"
-        ) from error
-
-
 def _show(description: Description) -> None:
     """The figures as two tables."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
-
-    from slateflow.trajectories.description.page import propensity_range
 
     output = Console()
     output.print(f"{description.path}: {description.environment}", soft_wrap=True)
@@ -143,14 +132,10 @@ def _show(description: Description) -> None:
     output.print(description.digest, soft_wrap=True)
     if not description.policies:
         return
-    policies = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    overlap = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for name in ("policy", "share", "episodes", "return", "clicks", "propensity"):
-        policies.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-    overlap.add_column("logs of", no_wrap=True)
-    for one in description.policies[0].overlap:
-        overlap.add_column(f"{one.target} covered", justify="right")
-        overlap.add_column("effective", justify="right")
+    policies = new_table("policy", ">share", ">episodes", ">return", ">clicks", ">propensity")
+    targets = [one.target for one in description.policies[0].overlap]
+    headings = [name for target in targets for name in (f">{target} covered", ">effective")]
+    overlap = new_table("logs of", *headings)
     for policy in description.policies:
         policies.add_row(
             policy.policy,
@@ -158,7 +143,7 @@ def _show(description: Description) -> None:
             f"{policy.episodes:,}",
             f"{policy.mean:,.2f} ± {policy.sem:.2f}",
             f"{policy.clicks:.1%}",
-            propensity_range(policy),
+            policy.propensity_range,
         )
         figures = [figure for one in policy.overlap for figure in (one.coverage, one.effective)]
         overlap.add_row(policy.policy, *(f"{figure:.2%}" for figure in figures))

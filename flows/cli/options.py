@@ -1,4 +1,4 @@
-"""Options that several commands share, with bounds from `flows.bounds`."""
+"""Options that several commands share, with bounds from `flows.bounds`, and forms of output."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter
 from pydantic import TypeAdapter, ValidationError
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from flows import bounds
 from slateflow.errors import InputError
@@ -99,3 +101,18 @@ def split_learners(names: str | None) -> list[str] | None:
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output."""
     print(json.dumps(document))
+
+
+def answer(as_json: bool, document: Any, text: str) -> None:
+    """Print the document, or the text for people."""
+    print(json.dumps(document) if as_json else text)
+
+
+def new_table(*columns: str, title: str | None = None) -> Table:
+    """An empty table; a `>` before a column's name puts its cells to the right."""
+    table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for name in columns:
+        right = name.startswith(">")
+        table.add_column(name.lstrip(">"), justify="right" if right else "left", no_wrap=right)
+    table.columns[0].no_wrap = True
+    return table

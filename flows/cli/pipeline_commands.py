@@ -67,7 +67,7 @@ def run_command(
     names = split_learners(learners)
     from tasks.experiment import find_recipe
 
-    chosen = find_recipe(recipe, logs.episodes, logs.seed)
+    chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
     with _flow_run():
         from flows.pipeline import pipeline
         from tasks.store.champion import require_same_world
@@ -101,7 +101,7 @@ def generate_command(
     """
     from tasks.experiment import find_recipe
 
-    chosen = find_recipe(recipe, logs.episodes, logs.seed)
+    chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
     with _flow_run():
         from flows.generate import generate
 
@@ -190,7 +190,7 @@ def tune_command(
 
     Example: slateflow tune fitted-q modified-lts-20-2 --trials 8
     """
-    from slateflow.tuning.draws import draw_settings
+    from slateflow.tuning.trial import draw_settings
 
     draw_settings(learner, 0, 0)  # a learner that cannot be tuned is refused at once
     experiment = _find(recipe, logs)

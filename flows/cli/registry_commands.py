@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import JSON, print_json
+from flows.cli.options import JSON, answer
 
 
 def rollback_command(
@@ -26,10 +26,9 @@ def rollback_command(
 
     name = model_name(recipe)
     champion, previous = rollback(mlflow_client(), name)
-    if as_json:
-        print_json({"name": name, "champion": champion, "previous": previous})
-    else:
-        print(f"{name}: version {champion} is the champion again, before it was {previous}")
+    document = {"name": name, "champion": champion, "previous": previous}
+    text = f"{name}: version {champion} is the champion again, before it was {previous}"
+    answer(as_json, document, text)
 
 
 def recommend_command(
@@ -51,7 +50,5 @@ def recommend_command(
     with progress("load the model"):
         rows = recommend(model, source, out)
     seconds = time.monotonic() - started
-    if as_json:
-        print_json({"path": str(out), "rows": rows, "seconds": seconds})
-    else:
-        print(f"{out}: {rows:,} rows in {seconds:.1f} s")
+    document = {"path": str(out), "rows": rows, "seconds": seconds}
+    answer(as_json, document, f"{out}: {rows:,} rows in {seconds:.1f} s")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from flows.services.processes import Service, end_family
 
@@ -33,6 +33,7 @@ class Guard:
             pass_fds=[lock.fileno()],
             text=True,
         )
+        self._pipe = cast(IO[str], self.process.stdin)
 
     def watch(self, service: Service) -> None:
         """Report the process of a service that was started."""
@@ -42,16 +43,14 @@ class Guard:
     def dismiss(self) -> None:
         """End the guard; all services have ended."""
         self._say(_FAREWELL)
-        if self.process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._pipe.close()
         self.process.wait()
 
     def _say(self, line: str) -> None:
-        if self.process.stdin is not None:
-            with suppress(BrokenPipeError):  # the guard is dead
-                self.process.stdin.write(line + "\n")
-                self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # the guard is dead
+            self._pipe.write(line + "\n")
+            self._pipe.flush()
 
 
 def main() -> None:

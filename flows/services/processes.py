@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 
 HOST = "127.0.0.1"
 _POSTGRES_PORT = 5432
@@ -31,33 +31,21 @@ def require_free(port: int, name: str, flag: str) -> None:
     """Refuse a port on which somebody listens."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        expected = f"{name}: expected port {port} of {HOST} to be free"
+        with refused(expected, OSError, remedy=f"choose another with {flag}"):
             probe.bind((HOST, port))
-        except OSError as error:
-            raise InputError(
-                f"{name}: expected port {port} of {HOST} to be free, got: {error.strerror}; "
-                f"choose another with {flag}"
-            ) from error
 
 
 def require_database(url: str | None, flag: str) -> None:
     """Refuse the address of a database server on which nobody listens; files are not checked."""
-    try:
+    with refused(f"{flag}: expected an address such as postgresql+…://HOST/NAME", ValueError):
         parts = urllib.parse.urlsplit(url or "")
         host, port = parts.hostname, parts.port or _POSTGRES_PORT
-    except ValueError as error:
-        raise InputError(
-            f"{flag}: expected an address such as postgresql+…://HOST/NAME, got {error}"
-        ) from error
     if host is None or not parts.scheme.startswith("postgresql"):
         return
-    try:
+    expected = f"{flag}: expected a database at {host}:{port}"
+    with refused(expected, OSError, remedy="start it or give another address"):
         socket.create_connection((host, port), timeout=10).close()
-    except OSError as error:
-        raise InputError(
-            f"{flag}: expected a database at {host}:{port}, got: {error.strerror or error}; "
-            "start it or give another address"
-        ) from error
 
 
 def responds(url: str) -> bool:
@@ -71,23 +59,14 @@ def responds(url: str) -> bool:
 
 @dataclass
 class Service:
-    """A process that runs until a signal ends it.
+    """A process that runs until a signal ends it."""
 
-    Attributes:
-        name: For messages, and for its log.
-        command: Program and arguments.
-        ready: Function that returns whether it works by now.
-        log: File that its output goes to.
-        environment: Variables in which it runs.
-        folder: Working directory.
-    """
-
-    name: str
-    command: list[str]
-    ready: Callable[[], bool]
-    log: Path
-    environment: dict[str, str]
-    folder: Path
+    name: str  # for messages, and for its log
+    command: list[str]  # program and arguments
+    ready: Callable[[], bool]  # function that returns whether it works by now
+    log: Path  # file that its output goes to
+    environment: dict[str, str]  # variables in which it runs
+    folder: Path  # working directory
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
@@ -144,11 +123,15 @@ def end_family(root: int) -> None:
     the tree of processes does.
     """
     family = [root, *descendants(root)]
-    _signal(family, signal.SIGTERM)
+    for pid in family:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _SHUTDOWN_SECONDS
     while time.monotonic() < deadline and any(alive(pid) for pid in family):
         time.sleep(0.1)
-    _signal([pid for pid in family if alive(pid)], signal.SIGKILL)
+    for pid in filter(alive, family):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def adopt_orphans() -> None:
@@ -180,11 +163,3 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _signal(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Annotated, Any
 
+from cyclopts import Parameter
+
+from flows import bounds
+from flows.cli.interruption import interrupt
+from flows.cli.options import number
 from flows.services.guard import Guard
 from flows.services.processes import (
     HOST,
@@ -40,30 +46,40 @@ _SECONDS_BEFORE_ANOTHER_START = 5.0
 _GUARD_SECONDS = 60.0  # a guard may have to end three services by force
 
 
-@dataclass(frozen=True)
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class UpOptions:
-    """Options of `slateflow up`.
+    """Options of `slateflow up`."""
 
-    Attributes:
-        prefect_port: Port of Prefect's server.
-        mlflow_port: Port of MLflow's server.
-        folder: Folder of both stores; None for those that `slateflow run` uses without servers.
-        prefect_database: Address of Prefect's database.
-        mlflow_database: Address of MLflow's database.
-    """
+    prefect_port: Annotated[int, number(bounds.Port, "Port of Prefect's server.")] = 4200
+    mlflow_port: Annotated[int, number(bounds.Port, "Port of MLflow's server.")] = 5000
+    folder: Annotated[
+        str | None, Parameter(help="Folder of both stores. [default: those of `slateflow run`]")
+    ] = None
+    prefect_database: Annotated[
+        str | None,
+        Parameter(
+            help="URL such as postgresql+asyncpg://…; with a password rather in "
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL."
+        ),
+    ] = None
+    mlflow_database: Annotated[
+        str | None,
+        Parameter(
+            help="URL such as postgresql+psycopg://…; with a password rather in "
+            "MLFLOW_BACKEND_STORE_URI."
+        ),
+    ] = None
 
-    prefect_port: int = 4200
-    mlflow_port: int = 5000
-    folder: str | None = None
-    prefect_database: str | None = None
-    mlflow_database: str | None = None
+
+DEFAULTS = UpOptions()
 
 
 def up(options: UpOptions) -> None:
     """Run both servers, a worker and the deployments until a signal comes."""
     folder = Path(options.folder or PROJECT / ".slateflow").resolve()
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts jobs with SIGINT ignored
-        signal.signal(number, _interrupt)
+    for caught in (signal.SIGTERM, signal.SIGINT):  # a shell starts jobs with SIGINT ignored
+        signal.signal(caught, interrupt)
     ports = f"Prefect on {options.prefect_port}, MLflow on {options.mlflow_port}"
     with _only_one(folder, ports) as lock:
         _check_addresses(options)
@@ -104,10 +120,6 @@ def _check_addresses(options: UpOptions) -> None:
         require_database(url, f"--{name}-database")
 
 
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 @contextmanager
 def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
     """Hold the folder's lock; refuse where another `slateflow up` holds it.
@@ -126,7 +138,8 @@ def _only_one(folder: Path, ports: str) -> Iterator[IO[str]]:
         if not _locked(lock):
             lock.seek(0)
             holder = lock.read()
-            if _is_alive(holder) or not _locked(lock, _GUARD_SECONDS):
+            pid = re.match(r"process (\d+)", holder)
+            if (pid and alive(int(pid[1]))) or not _locked(lock, _GUARD_SECONDS):
                 raise InputError(
                     f"up: expected none on this folder, got {holder}; stop that, or choose "
                     "another --folder and other ports"
@@ -149,12 +162,6 @@ def _locked(lock: IO[str], patience: float = 0.0) -> bool:
             time.sleep(0.2)
         else:
             return True
-
-
-def _is_alive(holder: str) -> bool:
-    """Whether the process that wrote itself into the lock runs."""
-    words = holder.split()
-    return len(words) > 1 and words[1].isdigit() and alive(int(words[1]))
 
 
 def _services(options: UpOptions, folder: Path) -> list[Service]:

@@ -4,10 +4,10 @@ from slateflow.environments.observation import Observation
 from slateflow.environments.simulator import BatchedEnvironment
 from slateflow.environments.slates import SlateSpace
 from slateflow.environments.spec import EnvironmentSpec
-from slateflow.environments.world import World
 from slateflow.environments.worlds import (
     DEFAULT_PRESET,
     WORLDS,
+    World,
     batched_environment,
     optimal_return,
     preset,

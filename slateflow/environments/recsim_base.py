@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments.observation import observation_space
 from slateflow.environments.recsim_import import drawing_from, load_recsim
-from slateflow.environments.slates import SlateSpace, distinct
+from slateflow.environments.slates import SlateSpace
 from slateflow.environments.spec import EnvironmentSpec
 from slateflow.errors import InputError
 
@@ -118,12 +118,7 @@ class RecSimEnvironment(gym.Env[SingleObservation, NDArray[Any]], Generic[Spec])
 
     def _checked(self, action: NDArray[Any]) -> NDArray[Any]:
         slate, spec = np.asarray(action), self.environment_spec
-        if (
-            slate.shape != (spec.slate_size,)
-            or slate.dtype.kind not in "iu"
-            or not ((slate >= 0) & (slate < spec.num_candidates)).all()
-            or not distinct(slate)
-        ):
+        if slate.dtype.kind not in "iu" or not self.action_space.contains(slate):
             raise InputError(
                 f"action: expected {spec.slate_size} distinct positions below "
                 f"{spec.num_candidates}, got {slate.tolist()}"

@@ -13,14 +13,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+_MODULES = (
+    "recsim.environments.long_term_satisfaction",
+    "recsim.environments.interest_evolution",
+    "recsim.environments.interest_exploration",
+    "recsim.choice_model",
+    "recsim.simulator.environment",
+)
 _STAND_INS = (
     "gin.tf",
     "recsim.simulator.runner_lib",
@@ -31,19 +37,8 @@ _LOCK = threading.Lock()
 _stream: ContextVar[np.random.RandomState] = ContextVar("recsim_random")
 
 
-@dataclass(frozen=True)
-class RecSim:
-    """The modules of RecSim that make up its worlds."""
-
-    long_term_satisfaction: Any
-    interest_evolution: Any
-    interest_exploration: Any
-    choice_model: Any
-    environment: Any
-
-
-def load_recsim() -> RecSim:
-    """Import RecSim once, and leave nothing of what stood in for its dependencies."""
+def load_recsim() -> SimpleNamespace:
+    """RecSim's modules; nothing is left of what stood in for its dependencies."""
     with _LOCK:
         return _load()
 
@@ -59,18 +54,12 @@ def drawing_from(stream: np.random.RandomState) -> Iterator[None]:
 
 
 @cache
-def _load() -> RecSim:
+def _load() -> SimpleNamespace:
     stand_ins = {name: ModuleType(name) for name in _STAND_INS} | {"gym": gymnasium}
     replaced = {name: sys.modules.get(name) for name in stand_ins}
     sys.modules.update(stand_ins)
     try:
-        recsim = RecSim(
-            importlib.import_module("recsim.environments.long_term_satisfaction"),
-            importlib.import_module("recsim.environments.interest_evolution"),
-            importlib.import_module("recsim.environments.interest_exploration"),
-            importlib.import_module("recsim.choice_model"),
-            importlib.import_module("recsim.simulator.environment"),
-        )
+        modules = {path.rpartition(".")[2]: importlib.import_module(path) for path in _MODULES}
     finally:
         # Other libraries find out what is installed by looking here.
         for name, module in replaced.items():
@@ -78,14 +67,9 @@ def _load() -> RecSim:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
-    for module in (
-        recsim.long_term_satisfaction,
-        recsim.interest_evolution,
-        recsim.interest_exploration,
-        recsim.choice_model,
-    ):
+    for module in modules.values():
         vars(module)["np"] = _NumPy()
-    return recsim
+    return SimpleNamespace(**modules)
 
 
 class _NumPy:

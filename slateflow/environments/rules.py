@@ -6,40 +6,28 @@ function is a rule: `GreedyPolicy` and `SoftmaxPolicy` ask for nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments.observation import Observation
 
-
-class ScoringRule(Protocol):
-    """Scores (B, N) of the candidates on offer."""
-
-    def __call__(self, observation: Observation) -> NDArray[np.floating[Any]]:
-        """The higher, the better."""
-        ...
+ScoringRule: TypeAlias = Callable[[Observation], NDArray[np.floating[Any]]]
+"""Scores (B, N) of the candidates on offer; the higher, the better."""
 
 
-@dataclass(frozen=True)
-class FirstFeature:
+def first_feature(observation: Observation) -> NDArray[np.floating[Any]]:
     """The first feature of a candidate: clickbait score, or quality in interest exploration."""
-
-    def __call__(self, observation: Observation) -> NDArray[np.floating[Any]]:
-        """Scores (B, N)."""
-        return observation["candidates"][:, :, 0]
+    return observation["candidates"][:, :, 0]
 
 
-@dataclass(frozen=True)
-class Affinity:
+def affinity(observation: Observation) -> NDArray[np.floating[Any]]:
     """The scalar product of user and candidate, where both have the same features."""
-
-    def __call__(self, observation: Observation) -> NDArray[np.floating[Any]]:
-        """Scores (B, N)."""
-        scores = np.matmul(observation["candidates"], observation["user"][:, :, None])
-        return np.asarray(scores[:, :, 0])
+    scores = np.matmul(observation["candidates"], observation["user"][:, :, None])
+    return np.asarray(scores[:, :, 0])
 
 
 @dataclass(frozen=True)

@@ -146,15 +146,15 @@ class BatchedEnvironment(
                 "step(): expected users in all lanes, got some that left; call reset()"
             )
         slates = self._checked(actions, over)
-        rewards, terminated, responses = self._advance(slates)
+        rewards, terminated, truncated, responses = self._advance(slates)
         self._start_users(over)
         if over.any():
             self._steps[over] = 0
-            rewards, terminated = np.where(over, 0.0, rewards), terminated & ~over
+            rewards = np.where(over, 0.0, rewards)
+            terminated, truncated = terminated & ~over, truncated & ~over
             for name, values in responses.items():
                 blank = values.dtype.type(-1 if name == "clicked" else 0)
                 responses[name] = np.where(over, blank, values)
-        truncated = self._at_limit() & ~terminated
         self._over = terminated | truncated
         if self.environment_spec.resample_documents:
             self._draw_candidates()
@@ -172,8 +172,7 @@ class BatchedEnvironment(
             InputError: The actions are not slates of distinct candidates.
         """
         slates = self._checked(slates, np.zeros(len(self.lanes), dtype=np.bool_))
-        rewards, terminated, responses = self._advance(slates)
-        truncated = self._at_limit() & ~terminated
+        rewards, terminated, truncated, responses = self._advance(slates)
         over = terminated | truncated
         if over.any():
             self._leave(np.flatnonzero(~over))
@@ -181,18 +180,17 @@ class BatchedEnvironment(
             self._draw_candidates()
         return self._observe(), rewards, terminated, truncated, responses
 
-    def _advance(self, slates: NDArray[Any]) -> Response:
+    def _advance(
+        self, slates: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], Lanes, Lanes, dict[str, NDArray[Any]]]:
         self._steps = self._steps + np.int32(1)
-        return self._respond(slates)
-
-    def _at_limit(self) -> Lanes:
-        return self._steps >= self.environment_spec.horizon
+        rewards, terminated, responses = self._respond(slates)
+        truncated = (self._steps >= self.environment_spec.horizon) & ~terminated
+        return rewards, terminated, truncated, responses
 
     def _leave(self, stay: NDArray[np.intp]) -> None:
-        moved = ["_steps", *self._of_users]
-        if not self.environment_spec.resample_documents:
-            moved += self._of_documents
-        for name in moved:
+        kept = () if self.environment_spec.resample_documents else self._of_documents
+        for name in ("_steps", *self._of_users, *kept):
             setattr(self, name, getattr(self, name).take(stay, axis=0))
         self._play_on(self.lanes[stay])
 

@@ -121,17 +121,17 @@ def without_replacement(chosen: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return slates
 
 
-def index_of(slate: NDArray[np.integer], num_candidates: int) -> int:
-    """The number of an ordered slate: the inverse of `slates_of`.
+def slate_numbers(slates: NDArray[np.integer], num_candidates: int) -> NDArray[np.int64]:
+    """Numbers (R,) of ordered slates (R, K): the inverse of `slates_of`.
 
     Example:
-        >>> index_of(np.array([2, 0]), 3)
-        4
+        >>> slate_numbers(np.array([[0, 1], [0, 2], [1, 0], [2, 1]], dtype=np.int32), 3)
+        array([0, 1, 2, 5])
     """
-    left = list(range(num_candidates))
-    index = 0
-    for place, candidate in enumerate(slate):
-        choice = left.index(int(candidate))
-        left.pop(choice)
-        index += choice * math.perm(len(left), len(slate) - place - 1)
-    return index
+    size = slates.shape[1]
+    numbers = np.zeros(len(slates), dtype=np.int64)
+    for place in range(size):
+        taken = (slates[:, :place] < slates[:, place, None]).sum(axis=1)
+        below = math.perm(num_candidates - place - 1, size - place - 1)
+        numbers += (slates[:, place] - taken) * below
+    return numbers

@@ -18,23 +18,17 @@ def _lists(value: Any) -> Any:
 
 @validated
 class EnvironmentSpec(ABC):
-    """Parameters of a world; each world's own spec adds fields to these.
-
-    Attributes:
-        name: Preset that it was made from.
-        num_candidates: Candidates offered at each step (N).
-        slate_size: Candidates shown (K), distinct.
-        resample_documents: Draw new candidates at every step, or keep those of the reset.
-    """
+    """Parameters of a world; each world's own spec adds fields to these."""
 
     world: ClassVar[str]
     response_columns: ClassVar[tuple[str, ...]]  # what the user's response reveals, float32
+    user_bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)  # of what is observed of a user
     user_chooses: ClassVar[bool] = True  # from the slate; otherwise the first place is clicked
 
-    name: str
-    num_candidates: int
-    slate_size: Annotated[int, Field(ge=1)]
-    resample_documents: bool = True
+    name: str  # preset that it was made from
+    num_candidates: int  # candidates offered at each step (N)
+    slate_size: Annotated[int, Field(ge=1)]  # candidates shown (K), distinct
+    resample_documents: bool = True  # draw new candidates at every step, or keep those of the reset
 
     def __post_init__(self) -> None:
         if self.num_candidates < self.slate_size:
@@ -62,11 +56,6 @@ class EnvironmentSpec(ABC):
     def items(self) -> int:
         """Entries of the catalogue that candidates come from; 0 where they are fresh each time."""
         return 0
-
-    @property
-    def user_bounds(self) -> tuple[float, float]:
-        """Smallest and largest value that is observed of a user."""
-        return 0.0, 1.0
 
     @property
     def candidate_bounds(self) -> tuple[float, float]:

@@ -76,19 +76,16 @@ class Streams:
 
     def integers(self, low: int, high: int, size: Size, dtype: Any = np.int64) -> NDArray[Any]:
         """Whole numbers from `low` to below `high`."""
-
-        def fill(rng: np.random.Generator, out: NDArray[Any]) -> None:
-            out[...] = rng.integers(low, high, out.shape, dtype)
-
-        return self._filled(np.empty(size, dtype), fill)
+        return self._filled(
+            np.empty(size, dtype),
+            lambda rng, out: np.copyto(out, rng.integers(low, high, out.shape, dtype)),
+        )
 
     def gumbel(self, *, size: Size) -> NDArray[np.float64]:
         """Draws from the standard Gumbel distribution."""
-
-        def fill(rng: np.random.Generator, out: NDArray[Any]) -> None:
-            out[...] = rng.gumbel(size=out.shape)
-
-        return self._filled(np.empty(size), fill)
+        return self._filled(
+            np.empty(size), lambda rng, out: np.copyto(out, rng.gumbel(size=out.shape))
+        )
 
     def _filled(
         self,

@@ -1,20 +1,54 @@
-"""The list of worlds, the presets by name, and what is asked of a spec's world."""
+"""The list of worlds and their records, the presets by name, what is asked of a spec's world."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from slateflow.environments.rules import ScoringRule
+from slateflow.environments.rules import Opposite, ScoringRule
 from slateflow.environments.spec import EnvironmentSpec
-from slateflow.environments.world import World
 from slateflow.errors import InputError, unknown
-from slateflow.records import Records
+from slateflow.records import Records, resolve
 
 if TYPE_CHECKING:
     from slateflow.environments.recsim_base import RecSimEnvironment
     from slateflow.environments.simulator import BatchedEnvironment
+
+
+@dataclass(frozen=True)
+class World:
+    """A family of dynamics; `spec` types its parameters, and presets are named parameters.
+
+    Fields that may be a reference ("package.module:name") are imported when they are asked for.
+    """
+
+    spec: type[EnvironmentSpec]  # class of the parameters
+    presets: tuple[EnvironmentSpec, ...]  # named specs, each with a recipe of its name
+    simulator: Any  # class of the batched simulator, or a reference to it
+    # From a spec to its scoring rules by name; `greedy` is what pays most at once as far as the
+    # observation shows it, and `opposite` follows from it
+    rules: Callable[[Any], Mapping[str, ScoringRule]]
+    # What the behaviour policies `greedy` and `opposite` do in this world
+    labels: Mapping[str, str]
+    # Class of RecSim's own environment, or a reference to it; None where RecSim has no such world
+    recsim: Any = None
+    # Function from a spec to the best expected return of an episode, or None where that is unknown;
+    # may be a reference
+    optimum: Any = None
+    # Function from a spec to the features (M, D) of the items that candidates come from, where they
+    # come from a fixed set; may be a reference
+    catalogue: Any = None
+    # Names in RLlib's registry, and the presets behind them
+    rllib_names: Mapping[str, str] = field(default_factory=dict)
+    # Response columns that number categories, and so have no sum
+    categorical_responses: tuple[str, ...] = ()
+    user_label: str = ""  # what the user's first feature is called in descriptions; empty for none
+    # Function from rewards (R,) to `clicked` and the response columns, where these follow from the
+    # reward; may be a reference
+    responses_of_reward: Any = None
+
 
 WORLDS: Records[World] = Records(
     "world",
@@ -27,6 +61,9 @@ WORLDS: Records[World] = Records(
 )
 
 DEFAULT_PRESET = "modified-lts-20-2"
+
+RULES = ("greedy", "opposite", "affinity", "quality")
+"""Names of the scoring rules in a recipe; a world has `greedy` and perhaps more."""
 
 
 def presets() -> dict[str, EnvironmentSpec]:
@@ -48,7 +85,7 @@ def preset(name: str, /, **overrides: Any) -> EnvironmentSpec:
     if not isinstance(name, str) or name not in known:
         raise unknown("environment", name, list(known))
     spec = known[name]
-    fields = [field.name for field in dataclasses.fields(spec) if field.name != "name"]
+    fields = [one.name for one in dataclasses.fields(spec) if one.name != "name"]
     for key in overrides:
         if key not in fields:
             raise unknown("environment parameter", key, fields)
@@ -76,7 +113,8 @@ def batched_environment(
     spec: EnvironmentSpec, num_envs: int, seed: int | None = None, common_numbers: bool = True
 ) -> BatchedEnvironment[Any]:
     """The batched simulator of a spec; the arguments are those of `BatchedEnvironment`."""
-    return world_of(spec).make_simulator(spec, num_envs, seed, common_numbers)
+    simulator: type[BatchedEnvironment[Any]] = resolve(world_of(spec).simulator)
+    return simulator(spec, num_envs, seed, common_numbers)
 
 
 def recsim_environment(
@@ -87,7 +125,13 @@ def recsim_environment(
     Raises:
         InputError: RecSim has no such world.
     """
-    return world_of(spec).make_recsim(spec, seed)
+    environment: type[RecSimEnvironment[Any]] | None = resolve(world_of(spec).recsim)
+    if environment is None:
+        raise InputError(
+            f"{spec.name}: expected a world of RecSim, got {spec.world}, which has only the "
+            "batched simulator; play that"
+        )
+    return environment(spec, seed)
 
 
 def scoring_rule(name: str, spec: EnvironmentSpec) -> ScoringRule:
@@ -97,12 +141,23 @@ def scoring_rule(name: str, spec: EnvironmentSpec) -> ScoringRule:
         InputError: There is no such rule, or the world does not show what it goes by.
 
     Example:
-        >>> scoring_rule("opposite", preset("interest-exploration"))
-        Opposite(rule=FirstFeature())
+        >>> best_quality = scoring_rule("greedy", preset("interest-exploration"))
+        >>> scoring_rule("opposite", preset("interest-exploration")) == Opposite(best_quality)
+        True
     """
-    return world_of(spec).scoring_rule(name, spec)
+    rules = dict(world_of(spec).rules(spec))
+    rules["opposite"] = Opposite(rules["greedy"])
+    if name in rules:
+        return rules[name]
+    if name not in RULES:
+        raise unknown("scorer", name, list(dict.fromkeys([*RULES, *rules])))
+    raise InputError(
+        f"scorer {name!r}: {spec.name} shows nothing to go by; expected one of "
+        f"{', '.join(sorted(rules))}"
+    )
 
 
 def optimal_return(spec: EnvironmentSpec) -> float | None:
     """Best expected return of an episode; None where it is unknown."""
-    return world_of(spec).optimal_return(spec)
+    optimum: Callable[[EnvironmentSpec], float | None] | None = resolve(world_of(spec).optimum)
+    return None if optimum is None else optimum(spec)

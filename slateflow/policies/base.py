@@ -25,7 +25,6 @@ class Policy(Protocol):
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Slates (B, K) and the probability with which the policy shows exactly them."""
-        ...
 
 
 class SlateDistribution(Policy, Protocol):
@@ -33,7 +32,6 @@ class SlateDistribution(Policy, Protocol):
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
         """Probabilities (B,) of showing exactly these slates (B, K)."""
-        ...
 
 
 @runtime_checkable
@@ -48,11 +46,9 @@ class Session(Policy, Protocol):
         rewards: NDArray[np.float64],
     ) -> None:
         """Add a step to the memory: the clicked places (B,), −1 for none, and rewards (B,)."""
-        ...
 
     def keep(self, users: NDArray[np.intp]) -> None:
         """Keep these users only; the sessions of the others have ended."""
-        ...
 
 
 @runtime_checkable
@@ -61,7 +57,6 @@ class SessionPolicy(Policy, Protocol):
 
     def begin(self, users: int) -> Session:
         """Start `users` sessions."""
-        ...
 
 
 def top_slates(scores: NDArray[Any], slate_size: int) -> Slates:

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from slateflow.environments import EnvironmentSpec, Observation
-from slateflow.environments.rules import FirstFeature, ScoringRule
+from slateflow.environments.rules import ScoringRule, first_feature
 from slateflow.environments.slates import without_replacement
 from slateflow.environments.worlds import scoring_rule, world_of
-from slateflow.errors import unknown
+from slateflow.errors import InputError, unknown
 from slateflow.policies.base import Propensities, Rng, SlateDistribution, Slates, top_slates
-from slateflow.policies.mixture import EpsilonMixture
 from slateflow.policies.softmax import MIN_TEMPERATURE, SoftmaxPolicy
 from slateflow.validation import validated
 
@@ -43,9 +42,8 @@ class RandomPolicy:
             rng.integers(0, candidates - place, batch, dtype=np.int32)
             for place in range(self.slate_size)
         ]
-        return without_replacement(chosen), np.full(
-            batch, 1 / math.perm(candidates, self.slate_size)
-        )
+        slates = without_replacement(chosen)
+        return slates, self.propensities(observation, slates)
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
         """Probabilities (B,), equal for all slates (B, K)."""
@@ -53,15 +51,12 @@ class RandomPolicy:
         return np.full(len(slates), 1 / math.perm(candidates, self.slate_size))
 
 
-FIRST_FEATURE = FirstFeature()
-
-
 @dataclass(frozen=True)
 class GreedyPolicy:
     """The candidates with the highest scores, best first; of equals the first."""
 
     slate_size: int
-    rule: ScoringRule = FIRST_FEATURE
+    rule: ScoringRule = first_feature
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Rank the candidates by the rule."""
@@ -75,21 +70,49 @@ class GreedyPolicy:
         return np.asarray((shown == slates).all(axis=1), dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class EpsilonMixture:
+    """With probability ε a slate of `explore`, otherwise one of `exploit`.
+
+    One coin decides about the whole slate, not about each place. Both ways may lead to the same
+    slate, so its propensity is ε × explore's + (1 − ε) × exploit's.
+    """
+
+    exploit: SlateDistribution
+    explore: SlateDistribution
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon <= 1:
+            raise InputError(f"epsilon: expected a number in [0, 1], got {self.epsilon}")
+
+    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
+        """All numbers are drawn whatever the coins say, so lanes do not shift each other's."""
+        coins = rng.random(len(observation["candidates"])) < self.epsilon
+        explored, _ = self.explore.act(observation, rng)
+        exploited, _ = self.exploit.act(observation, rng)
+        slates = np.where(coins[:, None], explored, exploited)
+        return slates, self.propensities(observation, slates)
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
+        """Probabilities (B,) of showing exactly these slates (B, K)."""
+        explored = self.explore.propensities(observation, slates)
+        exploited = self.exploit.propensities(observation, slates)
+        return self.epsilon * explored + (1 - self.epsilon) * exploited
+
+
 @validated
 class Behaviour:
     """Settings of a behaviour policy beyond the plain ones, as a recipe has them.
 
     It shows the best candidates by `scorer`; with a `temperature` it draws them by softmax, and
     with an `epsilon` it shows, with that probability, a slate at random instead.
-
-    Attributes:
-        scorer: Scoring rule, one of the world's (see `World.scoring_rule`).
-        epsilon: Probability of a uniformly random slate, which may also be the best one.
-        temperature: What scores are divided by before the softmax; None for the best candidates.
     """
 
-    scorer: str = "greedy"
+    scorer: str = "greedy"  # scoring rule, one of the world's (see `worlds.scoring_rule`)
+    # Probability of a uniformly random slate, which may also be the best one
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
+    # What scores are divided by before the softmax; None for the best candidates
     temperature: Annotated[float | None, Field(ge=MIN_TEMPERATURE)] = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,11 +128,6 @@ BEHAVIOURS = ("random", "greedy", "opposite")
 """Names of the plain behaviour policies."""
 
 
-def behaviour_labels(spec: EnvironmentSpec) -> dict[str, str]:
-    """Labels of the plain behaviour policies in that world, by name."""
-    return {"random": "random", **world_of(spec).labels}
-
-
 def behaviour_label(behaviour: str | Behaviour, spec: EnvironmentSpec) -> str:
     """Name of a behaviour policy in that world.
 
@@ -118,7 +136,7 @@ def behaviour_label(behaviour: str | Behaviour, spec: EnvironmentSpec) -> str:
         >>> behaviour_label(Behaviour(epsilon=0.1), preset("modified-lts-20-2"))
         'most clickbait, ε 0.1'
     """
-    labels = behaviour_labels(spec)
+    labels = {"random": "random", **world_of(spec).labels}
     if isinstance(behaviour, str):
         return labels[behaviour]
     label = labels.get(behaviour.scorer, behaviour.scorer)

@@ -22,24 +22,15 @@ class Support:
     """How often the logs show candidates like one, as a decision tree with S nodes.
 
     See `slateflow.user_models.support`.
-
-    Attributes:
-        feature: (S,) the feature that a node asks for.
-        threshold: (S,) a node goes left up to it, and right above it.
-        children: (S, 2) left and right; leaves are their own children.
-        rows: (S,) logged rows that end at a node.
-        offered: (S,) rows that would end there if all candidates were shown alike.
-        least: Share of the rows offered below which a candidate is hardly seen.
-        depth: Nodes from the root to the deepest leaf.
     """
 
-    feature: NDArray[np.int64]
-    threshold: Array
-    children: NDArray[np.int64]
-    rows: Array
-    offered: Array
-    least: float
-    depth: int
+    feature: NDArray[np.int64]  # (S,) that a node asks for
+    threshold: Array  # (S,) up to it a node goes left, above it right
+    children: NDArray[np.int64]  # (S, 2) left and right; leaves are their own children
+    rows: Array  # (S,) logged rows that end at a node
+    offered: Array  # (S,) rows that would end there if all candidates were shown alike
+    least: float  # share of the rows offered below which a candidate is hardly seen
+    depth: int  # nodes from the root to the deepest leaf
 
     @property
     def gaps(self) -> NDArray[np.bool_]:
@@ -72,36 +63,22 @@ class Scorer:
     The session memory stands in for a hidden user state: for each of the `decays`, a sum of the
     clicked candidates' features and of the rewards, (D + 1) numbers, in which a step weighs less
     by that factor than the step after it.
-
-    Attributes:
-        user_size: U, features of the user.
-        slate_size: K, candidates shown.
-        horizon: Steps in an episode.
-        window: Steps left are counted exactly only within this many steps of the end.
-        offset: (F,) subtracted from the features.
-        scale: (F,) by which they are divided then.
-        powers: (P, F) exponents of the monomials, or (0, F) for a network.
-        head: (S, H) weights.
-        head_bias: (S,).
-        weights: One (inputs, outputs) matrix for each layer.
-        biases: One (outputs,) vector for each layer.
-        decays: (H,) factors of the session memory; empty without one.
-        support: Candidates that the logs hardly show come after all others; None where they show
-            everything.
     """
 
-    user_size: int
-    slate_size: int
-    horizon: int
-    window: int
-    offset: Array
-    scale: Array
-    powers: NDArray[np.int64]
-    head: Array
-    head_bias: Array
-    weights: tuple[Array, ...] = field(default=())
-    biases: tuple[Array, ...] = field(default=())
+    user_size: int  # U, features of the user
+    slate_size: int  # K, candidates shown
+    horizon: int  # steps in an episode
+    window: int  # steps left are counted exactly only within this many steps of the end
+    offset: Array  # (F,) subtracted from the features
+    scale: Array  # (F,) by which they are divided then
+    powers: NDArray[np.int64]  # (P, F) exponents of the monomials, or (0, F) for a network
+    head: Array  # (S, H) weights
+    head_bias: Array  # (S,)
+    weights: tuple[Array, ...] = field(default=())  # one (inputs, outputs) matrix for each layer
+    biases: tuple[Array, ...] = field(default=())  # one (outputs,) vector for each layer
+    # (H,) factors of the session memory; empty without one
     decays: Array = field(default_factory=lambda: np.zeros(0))
+    # Candidates that the logs hardly show come last; None where they show everything
     support: Support | None = None
 
     @property
@@ -172,21 +149,13 @@ class Scorer:
 
     def remember(
         self,
-        memory: Array,
-        user: NDArray[np.floating],
-        shown: NDArray[np.floating],
-        clicked: NDArray[np.integer],
-        reward: NDArray[np.floating],
+        memory: Array,  # (B, M) before it; zeros at the beginning
+        user: NDArray[np.floating],  # (B, U) before it
+        shown: NDArray[np.floating],  # (B, K, D) the slate
+        clicked: NDArray[np.integer],  # (B,) the clicked place, −1 for none
+        reward: NDArray[np.floating],  # (B,)
     ) -> Array:
-        """The memory (B, M) after a step.
-
-        Args:
-            memory: (B, M) before it; zeros at the beginning.
-            user: (B, U) before it.
-            shown: (B, K, D) the slate.
-            clicked: (B,) the clicked place, −1 for none.
-            reward: (B,).
-        """
+        """The memory (B, M) after a step."""
         del user
         place = np.maximum(clicked, 0)[:, None, None]
         chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]

@@ -49,16 +49,11 @@ class ChoiceModel:
     exp(w_g · x_i) / (exp(c_g) + Σ_{j ∈ A} exp(w_g · x_j)), and nothing with the rest. With one
     class it is McFadden's conditional logit. The session memory is the logarithm
     of the likelihood of the clicks so far, one number for each class.
-
-    Attributes:
-        weights: (G, P) of the item's features.
-        no_click: (G,) logits of clicking nothing.
-        shares: (G,) of the classes among users.
     """
 
-    weights: Array
-    no_click: Array
-    shares: Array
+    weights: Array  # (G, P) of the item's features
+    no_click: Array  # (G,) logits of clicking nothing
+    shares: Array  # (G,) of the classes among users
 
     def log_probabilities(self, features: Array) -> Array:
         """Logarithms (G, B, K + 1) of the choices from slates (B, K, P), the last is no click."""
@@ -95,31 +90,20 @@ class SlateScorer:
     different classes have values and choices of their own, and a slate is worth the mean over
     the classes that the session has left possible (QMDP: Littman, Cassandra and Kaelbling 1995).
     The slate is that of the K highest scores.
-
-    Attributes:
-        user_size: U, features of the user.
-        document_size: D, features of a candidate.
-        slate_size: K, candidates shown.
-        construction: How the slate is made (Ie et al. 2019, section 4.3): `optimal`, `greedy` or
-            `top-k`, by attraction × value.
-        choice_weights: (G, P), see `ChoiceModel`.
-        choice_no_click: (G,).
-        choice_shares: (G,).
-        item_values: (G, P) weights of Q(s, i) in the item's features.
-        click_values: (G, S) weights of Q(s, i) in the user's features.
-        no_click_values: (G, S) weights of Q(s, none) in the user's features.
     """
 
-    user_size: int
-    document_size: int
-    slate_size: int
+    user_size: int  # U, features of the user
+    document_size: int  # D, features of a candidate
+    slate_size: int  # K, candidates shown
+    # How the slate is made (Ie et al. 2019, section 4.3): `optimal`, `greedy` or `top-k`, by
+    # attraction × value
     construction: str
-    choice_weights: Array
-    choice_no_click: Array
-    choice_shares: Array
-    item_values: Array
-    click_values: Array
-    no_click_values: Array
+    choice_weights: Array  # (G, P), see `ChoiceModel`
+    choice_no_click: Array  # (G,)
+    choice_shares: Array  # (G,)
+    item_values: Array  # (G, P) weights of Q(s, i) in the item's features
+    click_values: Array  # (G, S) weights of Q(s, i) in the user's features
+    no_click_values: Array  # (G, S) weights of Q(s, none) in the user's features
 
     @property
     def choice(self) -> ChoiceModel:
@@ -166,15 +150,7 @@ class SlateScorer:
         clicked: NDArray[np.integer],
         reward: NDArray[np.floating],
     ) -> Array:
-        """The memory (B, M) after a step.
-
-        Args:
-            memory: (B, M) before it; zeros at the beginning.
-            user: (B, U) before it.
-            shown: (B, K, D) the slate.
-            clicked: (B,) the clicked place, −1 for none.
-            reward: (B,).
-        """
+        """The memory (B, M) after a step; the arguments are those of `Scorer.remember`."""
         del reward
         if not self.memory_size:
             return memory
@@ -197,19 +173,12 @@ class SlateScorer:
 
 @dataclass(frozen=True)
 class Offer:
-    """Candidates from which slates are made, for B users of G classes.
+    """Candidates from which slates are made, for B users of G classes."""
 
-    Attributes:
-        belief: (G, B) probabilities of the classes.
-        attraction: (G, B, N) weight of each item beside a weight of 1 for no click.
-        values: (G, B, N) Q of each item, once clicked.
-        none: (G, B) Q of no click.
-    """
-
-    belief: Array
-    attraction: Array
-    values: Array
-    none: Array
+    belief: Array  # (G, B) probabilities of the classes
+    attraction: Array  # (G, B, N) weight of each item beside a weight of 1 for no click
+    values: Array  # (G, B, N) Q of each item, once clicked
+    none: Array  # (G, B) Q of no click
 
     def worth(self, slates: NDArray[np.integer]) -> tuple[Array, Array]:
         """Q (G, B) of the slates (B, K), and the sum (G, B) of all weights in each."""

@@ -26,10 +26,10 @@ class SoftmaxPolicy:
     """Draws the places one after the other with probabilities proportional to exp(score / T).
 
     Example:
-        >>> from slateflow.environments.rules import FirstFeature
+        >>> from slateflow.environments.rules import first_feature
         >>> candidates = np.log([[[1.0], [2.0], [3.0]]])
         >>> observation = {"user": np.zeros((1, 0)), "candidates": candidates, "step": [[0]]}
-        >>> policy = SoftmaxPolicy(2, FirstFeature(), temperature=1.0)
+        >>> policy = SoftmaxPolicy(2, first_feature, temperature=1.0)
         >>> policy.propensities(observation, np.array([[2, 1]])).round(6)  # 3/6 × 2/3
         array([0.333333])
     """

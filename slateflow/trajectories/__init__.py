@@ -5,17 +5,15 @@ from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.part_files import PartFile
 from slateflow.trajectories.generation.generate import generate
 from slateflow.trajectories.generation.recipe import Recipe, read_recipe
-from slateflow.trajectories.schema import SCHEMA_VERSION, Trajectories, arrow_schema
+from slateflow.trajectories.schema import Trajectories
 
 __all__ = [
     "MANIFEST",
-    "SCHEMA_VERSION",
     "Dataset",
     "Folder",
     "PartFile",
     "Recipe",
     "Trajectories",
-    "arrow_schema",
     "generate",
     "read_recipe",
 ]

@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, world_of
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
+from slateflow.records import resolve
 
 CATALOGUE = "_items.arrow"
 """Name of its file in a dataset: Arrow IPC, not Parquet, so that globs of readers pass it by."""
@@ -44,7 +45,8 @@ class Catalogue:
         """
         if not spec.items:
             return None
-        features = world_of(spec).item_features(spec)
+        catalogue = resolve(world_of(spec).catalogue)
+        features = None if catalogue is None else catalogue(spec)
         count = 0 if features is None else len(features)
         if features is None or count != spec.items:
             raise InputError(
@@ -72,18 +74,16 @@ class Catalogue:
     def to_bytes(self) -> bytes:
         """The Arrow IPC file: `id` int32 and `features`, a float32 list of fixed size."""
         vectors = pa.list_(pa.field("item", pa.float32(), nullable=False), self.features.shape[1])
-        schema = pa.schema(
-            [
-                pa.field("id", pa.int32(), nullable=False),
-                pa.field("features", vectors, nullable=False),
-            ]
-        )
-        numbers = pa.array(np.arange(len(self), dtype=np.int32))
         flat = pa.array(np.ascontiguousarray(self.features).reshape(-1))
-        lists = pa.FixedSizeListArray.from_arrays(flat, type=vectors)
+        columns = {
+            "id": pa.array(np.arange(len(self), dtype=np.int32)),
+            "features": pa.FixedSizeListArray.from_arrays(flat, type=vectors),
+        }
+        fields = [pa.field(name, one.type, nullable=False) for name, one in columns.items()]
+        table = pa.table(columns, schema=pa.schema(fields))
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, schema) as writer:
-            writer.write_table(pa.Table.from_arrays([numbers, lists], schema=schema))
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
         return bytes(sink.getvalue().to_pybytes())
 
     @classmethod
@@ -93,14 +93,12 @@ class Catalogue:
         Raises:
             InputError: The bytes are no catalogue; the message begins with `where`.
         """
-        try:
+        kinds = (pa.ArrowException, KeyError, ValueError, TypeError, OSError)
+        with refused(f"{where}: expected a catalogue of items", *kinds):
             table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
             table.validate(full=True)
             numbers = table["id"].to_numpy()
             features = np.array(table["features"].to_pylist(), np.float32)
-        except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{where}: expected a catalogue of items, got {reason}") from error
         if not len(numbers) or features.ndim != 2 or (numbers != np.arange(len(numbers))).any():
             raise InputError(
                 f"{where}: expected items numbered from 0 with features of one length, "

@@ -39,22 +39,21 @@ def check_rows(rows: Trajectories, spec: EnvironmentSpec, where: str) -> Traject
 def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
     starts = rows.starts
     again = np.zeros(len(rows), dtype=np.bool_)
-    again[starts] = _seen_before(rows.episode[starts])
+    again[starts] = True
+    again[starts[np.unique(rows.episode[starts], return_index=True)[1]]] = False
     yield "episode", again, "its rows side by side and once", rows.episode
     due = np.roll(rows.step, 1) + 1
     due[starts] = 0
     yield "step", rows.step != due, "steps from 0 without a gap", rows.step
     yield "step", rows.step >= spec.horizon, f"at most {spec.horizon} steps", rows.step
-    numbers = {"user": rows.user, "reward": rows.reward, **rows.responses}
-    if rows.catalogue is None:
-        numbers["candidates"] = rows.candidates
-    else:
+    for name, values in rows.columns().items():
+        if values.dtype.kind == "f" and name != "propensity":
+            wrong = ~np.isfinite(values)
+            yield name, wrong.any(axis=tuple(range(1, wrong.ndim))), "finite numbers", values
+    if rows.catalogue is not None:
         most = len(rows.catalogue) - 1
         outside = ((rows.candidates < 0) | (rows.candidates > most)).any(axis=1)
         yield "items", outside, f"items of the catalogue, from 0 to {most}", rows.candidates
-    for name, values in numbers.items():
-        flat = values.reshape(len(rows), -1) if values.size else np.zeros((len(rows), 0))
-        yield name, ~np.isfinite(flat).all(axis=1), "finite numbers", values
     fits = (rows.propensity > 0) & (rows.propensity <= 1)  # NaN does not
     yield "propensity", ~fits, "a probability in (0, 1]", rows.propensity
     count = spec.num_candidates
@@ -69,10 +68,3 @@ def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
     ends = rows.terminated | rows.truncated
     expected = "true at the last step of an episode and at no other"
     yield "terminated or truncated", ends != rows.last, expected, ends
-
-
-def _seen_before(values: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(E,) whether an earlier entry has the same value."""
-    seen = np.ones(len(values), dtype=np.bool_)
-    seen[np.unique(values, return_index=True)[1]] = False
-    return seen

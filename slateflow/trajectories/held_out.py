@@ -34,14 +34,17 @@ def held_out_rows(dataset: Dataset) -> Trajectories:
     Raises:
         InputError: Too few episodes are held out.
     """
-    rows = dataset.read()
-    rows = rows.where(held_out(rows))
-    every = -(-len(rows.starts) // MOST_EPISODES)
-    rows = rows.where(rows.sessions % max(every, 1) == 0)
-    if not (rows.step > 0).any():
+    every = max(-(-(dataset.episodes // HELD_OUT) // MOST_EPISODES), 1)
+    kept, earlier = [], 0
+    for rows in dataset.iter_parts():
+        number = earlier + rows.sessions
+        kept.append(rows.where(held_out(rows, earlier) & (number // HELD_OUT % every == 0)))
+        earlier += len(rows.starts)
+    rows = Trajectories.from_parts(kept) if kept else dataset.read()
+    if not len(rows):
         raise InputError(
-            f"{dataset.path}: expected {HELD_OUT} episodes of two steps or more, so that one "
-            f"can be held out, got {dataset.episodes} episodes; set restarts to 1"
+            f"{dataset.path}: expected at least {HELD_OUT} episodes, so that one can be held out, "
+            f"got {dataset.episodes}; set restarts to 1"
         )
     return rows
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -18,14 +18,21 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.trajectories.catalogue import Catalogue
 
 Rows: TypeAlias = "NDArray[np.integer[Any]] | slice"
+Column: TypeAlias = tuple[pa.DataType, tuple[int, ...]]
+"""Arrow type of a column's numbers, and the shape of a row's value; () for a single number."""
 
 SCHEMA_VERSION = 2
 METADATA_KEY = b"slateflow"
-
-
 BLOCK_ROWS = 3_000
 """Rows whose features are in memory at once. With 20 candidates their monomials stay in the
 processor's cache: fitted-q takes 2.2 s where blocks of 20,000 take 6."""
+
+
+def _column(
+    dtype: pa.DataType, shape: Callable[[EnvironmentSpec], tuple[int, ...]] = lambda spec: ()
+) -> dict[str, Any]:
+    """Metadata of a field that is a column of the files."""
+    return {"column": lambda spec: (dtype, shape(spec))}
 
 
 def blocks(rows: int) -> Iterable[slice]:
@@ -37,22 +44,30 @@ def blocks(rows: int) -> Iterable[slice]:
 class Trajectories:
     """Logged steps as arrays, sorted by episode, then step. R is the number of rows.
 
-    Candidates are features where they are fresh at every step, and numbers of items where they
-    come from a catalogue. The methods below give features in both cases; ask them for a block of
-    rows, because the features of all rows may not fit into memory.
+    A field is a column of the files, in this order; all that reads and writes rows follows from
+    its Arrow type and shape. Candidates are features where they are fresh at every step, and
+    numbers of items where they come from a catalogue. The methods below give features in both
+    cases; ask them for a block of rows, because the features of all rows may not fit into memory.
     """
 
-    episode: NDArray[np.int64]  # (R,)
-    step: NDArray[np.int32]  # (R,)
-    user: NDArray[np.float32]  # (R, U)
-    candidates: NDArray[Any]  # (R, N, D) features, or (R, N) items of the catalogue
-    slate: NDArray[np.int32]  # (R, K)
-    propensity: NDArray[np.float64]  # (R,)
-    clicked: NDArray[np.int32]  # (R,), the clicked place in the slate, −1 for none
-    reward: NDArray[np.float32]  # (R,)
+    episode: NDArray[np.int64] = field(metadata=_column(pa.int64()))  # (R,)
+    step: NDArray[np.int32] = field(metadata=_column(pa.int32()))  # (R,)
+    user: NDArray[np.float32] = field(  # (R, U)
+        metadata=_column(pa.float32(), lambda spec: (spec.user_size,))
+    )
+    candidates: NDArray[Any] = field(  # (R, N, D) features, or (R, N) items of the catalogue
+        metadata=_column(pa.float32(), lambda spec: (spec.num_candidates, spec.document_size))
+    )
+    slate: NDArray[np.int32] = field(  # (R, K)
+        metadata=_column(pa.int32(), lambda spec: (spec.slate_size,))
+    )
+    propensity: NDArray[np.float64] = field(metadata=_column(pa.float64()))  # (R,)
+    # (R,), the clicked place in the slate, −1 for none
+    clicked: NDArray[np.int32] = field(metadata=_column(pa.int32()))
+    reward: NDArray[np.float32] = field(metadata=_column(pa.float32()))  # (R,)
     responses: dict[str, NDArray[np.float32]]  # each (R,)
-    terminated: NDArray[np.bool_]  # (R,)
-    truncated: NDArray[np.bool_]  # (R,)
+    terminated: NDArray[np.bool_] = field(metadata=_column(pa.bool_()))  # (R,)
+    truncated: NDArray[np.bool_] = field(metadata=_column(pa.bool_()))  # (R,)
     catalogue: Catalogue | None = None
 
     def __len__(self) -> int:
@@ -128,25 +143,35 @@ class Trajectories:
         }
         return replace(parts[0], **arrays, responses=responses)
 
+    @classmethod
+    def from_columns(
+        cls,
+        values: Mapping[str, NDArray[Any]],
+        spec: EnvironmentSpec,
+        catalogue: Catalogue | None = None,
+    ) -> Trajectories:
+        """The rows of arrays (R, …) under the names of the columns; with a catalogue, of items."""
+        rows = len(values["episode"])
+        arrays: dict[str, Any] = {"user": np.zeros((rows, 0), np.float32)}
+        for name, (dtype, shape) in columns_of(spec, catalogue is not None).items():
+            numbers = np.asarray(values[name], dtype.to_pandas_dtype())
+            arrays["candidates" if name == "items" else name] = numbers.reshape(rows, *shape)
+        responses = {name: arrays.pop(name) for name in spec.response_columns}
+        return cls(**arrays, responses=responses, catalogue=catalogue)
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays under the names of the Parquet columns, in their order."""
-        responses = {name: self.responses[name] for name in sorted(self.responses)}
-        user = {"user": self.user} if self.user.shape[1] else {}
-        width = math.prod(self.candidates.shape[1:])  # −1 needs rows
         offered = "candidates" if self.catalogue is None else "items"
-        return {
-            "episode": self.episode,
-            "step": self.step,
-            **user,
-            offered: self.candidates.reshape(len(self), width),
-            "slate": self.slate,
-            "propensity": self.propensity,
-            "clicked": self.clicked,
-            "reward": self.reward,
-            **responses,
-            "terminated": self.terminated,
-            "truncated": self.truncated,
-        }
+        columns: dict[str, NDArray[Any]] = {}
+        for one in fields(self):
+            values = getattr(self, one.name)
+            if one.name == "responses":
+                columns |= {name: values[name] for name in sorted(values)}
+            elif one.name == "candidates":
+                columns[offered] = values.reshape(len(self), math.prod(values.shape[1:]))
+            elif one.metadata and values.shape[1:] != (0,):
+                columns[one.name] = values
+        return columns
 
     def clicked_candidate(self) -> NDArray[np.intp]:
         """(R,) position of the clicked candidate among the candidates; −1 without a click."""
@@ -155,105 +180,77 @@ class Trajectories:
         return np.where(self.clicked >= 0, position, -1)
 
 
-_ARRAYS = [
-    field.name for field in fields(Trajectories) if field.name not in ("responses", "catalogue")
-]
+_ARRAYS = [one.name for one in fields(Trajectories) if one.metadata]
 
 
-def arrow_schema(spec: EnvironmentSpec, items: bool | None = None) -> pa.Schema:
-    """The Arrow schema of that world's logs, without metadata.
+def columns_of(spec: EnvironmentSpec, items: bool | None = None) -> dict[str, Column]:
+    """The columns of that world's logs by name, in the order of the files.
 
     Args:
         spec: The world.
         items: Whether rows name items of a catalogue or carry the features of their candidates;
-            None for the form of the world's own datasets. The lists have a fixed size because a
-            world offers the same number at every step; elsewhere the column is `list<int32>`.
+            None for the form of the world's own datasets.
+    """
+    columns: dict[str, Column] = {}
+    for one in fields(Trajectories):
+        if one.name == "responses":
+            columns |= {name: (pa.float32(), ()) for name in sorted(spec.response_columns)}
+        elif one.name == "candidates" and (bool(spec.items) if items is None else items):
+            columns["items"] = pa.int32(), (spec.num_candidates,)
+        elif one.metadata:
+            columns[one.name] = one.metadata["column"](spec)
+    return {name: column for name, column in columns.items() if 0 not in column[1]}
+
+
+def arrow_schema(spec: EnvironmentSpec, items: bool | None = None) -> pa.Schema:
+    """The Arrow schema of `columns_of`, without metadata.
+
+    Lists have a fixed size because a world offers the same number at every step.
     """
 
-    def vector(dtype: pa.DataType, length: int) -> pa.DataType:
-        return pa.list_(pa.field("item", dtype, nullable=False), length)
+    def stored(dtype: pa.DataType, shape: tuple[int, ...]) -> pa.DataType:
+        one = pa.field("item", dtype, nullable=False)
+        return pa.list_(one, math.prod(shape)) if shape else dtype
 
-    user = {"user": vector(pa.float32(), spec.user_size)} if spec.user_size else {}
-    features = vector(pa.float32(), spec.num_candidates * spec.document_size)
-    by_item = bool(spec.items) if items is None else items
-    offered = (
-        {"items": vector(pa.int32(), spec.num_candidates)} if by_item else {"candidates": features}
-    )
-    types = {
-        "episode": pa.int64(),
-        "step": pa.int32(),
-        **user,
-        **offered,
-        "slate": vector(pa.int32(), spec.slate_size),
-        "propensity": pa.float64(),
-        "clicked": pa.int32(),
-        "reward": pa.float32(),
-        **{name: pa.float32() for name in sorted(spec.response_columns)},
-        "terminated": pa.bool_(),
-        "truncated": pa.bool_(),
-    }
-    return pa.schema([pa.field(name, dtype, nullable=False) for name, dtype in types.items()])
+    columns = columns_of(spec, items)
+    return pa.schema([pa.field(name, stored(*columns[name]), nullable=False) for name in columns])
 
 
-def file_schema(spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Schema:
-    """The Arrow schema with the metadata of a file: schema version, world and part."""
+def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Table:
+    """The rows as an Arrow table; its metadata has the schema version, the world and the part."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "environment": spec.to_dict(),
         "part": part_key,
     }
     metadata = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
-    return arrow_schema(spec).with_metadata(metadata)
-
-
-def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Table:
-    """The rows as an Arrow table, with the metadata of `file_schema`."""
-    schema, columns = file_schema(spec, part_key), rows.columns()
+    schema, columns = arrow_schema(spec).with_metadata(metadata), rows.columns()
     arrays = []
-    for field in schema:
-        values = columns[field.name]
-        if pa.types.is_fixed_size_list(field.type):
+    for column in schema:
+        values = columns[column.name]
+        if pa.types.is_fixed_size_list(column.type):
             flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=column.type))
         else:
-            arrays.append(pa.array(values, type=field.type))
+            arrays.append(pa.array(values, type=column.type))
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def stored_metadata(schema: pa.Schema) -> Any:
+    """The metadata that `to_table` wrote; an empty table where there is none of ours."""
+    return json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
 
 
 def from_table(
     table: pa.Table, spec: EnvironmentSpec, catalogue: Catalogue | None = None
 ) -> Trajectories:
     """The inverse of `to_table`; with a catalogue the table has a column `items`."""
-    rows = table.num_rows
-
-    def column(name: str) -> NDArray[Any]:
+    values = {}
+    for name in table.column_names:
         array = table.column(name).combine_chunks()
-        if pa.types.is_fixed_size_list(array.type):
-            return np.asarray(array.flatten().to_numpy(zero_copy_only=False))
-        return np.asarray(array.to_numpy(zero_copy_only=False))
-
-    return Trajectories(
-        episode=column("episode"),
-        step=column("step"),
-        user=(
-            column("user").reshape(rows, spec.user_size)
-            if spec.user_size
-            else np.zeros((rows, 0), dtype=np.float32)
-        ),
-        candidates=(
-            column("candidates").reshape(rows, spec.num_candidates, spec.document_size)
-            if catalogue is None
-            else column("items").reshape(rows, spec.num_candidates)
-        ),
-        slate=column("slate").reshape(rows, spec.slate_size),
-        propensity=column("propensity"),
-        clicked=column("clicked"),
-        reward=column("reward"),
-        responses={name: column(name) for name in spec.response_columns},
-        terminated=column("terminated"),
-        truncated=column("truncated"),
-        catalogue=catalogue,
-    )
+        flat = array.flatten() if pa.types.is_fixed_size_list(array.type) else array
+        values[name] = flat.to_numpy(zero_copy_only=False)
+    return Trajectories.from_columns(values, spec, catalogue)
 
 
 def no_rows(spec: EnvironmentSpec, catalogue: Catalogue | None = None) -> Trajectories:

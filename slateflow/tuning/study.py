@@ -7,6 +7,7 @@ Every trial trains on four fifths of the episodes, and its policy is valued on t
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from slateflow.learners.search_space import Settings
 from slateflow.ray_cluster import cluster_address
 from slateflow.trajectories import Dataset
 from slateflow.tuning.trial import Trial
+
+MAX_FAILURES = 3
+"""Times that a trial is started again whose process died, with its machine perhaps."""
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a heading even at verbosity 0
@@ -51,9 +55,33 @@ def run_trials(
         return
     os.environ.update(_QUIET)
     at_once = workers or (0 if cluster_address() else os.cpu_count() or 1)
-    with quiet_rllib(), cluster(min(at_once, len(wanted)) or 1):
-        from slateflow.tuning.ray_trials import Job, run_with_ray_tune  # Ray takes seconds
+    parameters = {
+        "dataset": dataset.folder.absolute().url,
+        "training": training.folder.absolute().url,
+        "learner": learner,
+        "seed": seed,
+        "checkpoints": checkpoints,
+    }
+    numbered = [{"number": number, "settings": drawn} for number, drawn in wanted.items()]
+    with (
+        quiet_rllib(),
+        cluster(min(at_once, len(wanted)) or 1),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        from ray import tune  # takes seconds
 
-        held, used = (logs.folder.absolute().url for logs in (dataset, training))
-        job = Job(held, used, learner, seed, checkpoints)
-        run_with_ray_tune(job, wanted, at_once or None, finished)
+        from slateflow.tuning.ray_trials import Report, run_trial
+
+        results = tune.Tuner(
+            tune.with_resources(run_trial, {"cpu": 1}),
+            param_space={**parameters, "trial": tune.grid_search(numbered)},
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once or None),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                verbose=0,
+                callbacks=[Report(finished)],
+                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            ),
+        ).fit()
+    if results.errors:
+        raise results.errors[0]

@@ -1,32 +1,58 @@
-"""The result of a trial, and the choice of the best."""
+"""A trial: how its settings are drawn, its result, and the choice of the best."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slateflow.errors import InputError
+from slateflow.learners import LEARNERS
 from slateflow.learners.search_space import Settings
+
+
+def tunable_learners() -> list[str]:
+    """The learners that held-out logs can evaluate."""
+    return [name for name, config in LEARNERS.items() if config.search_space]
+
+
+def draw_settings(learner: str, number: int, seed: int) -> Settings:
+    """The settings of a trial; trial 0 has the defaults, so that no choice is below them.
+
+    They depend on the learner, the number and the seed alone: a longer study has the trials of a
+    shorter one.
+
+    Raises:
+        InputError: There is nothing to draw for this learner.
+
+    Example:
+        >>> draw_settings("linucb", 0, seed=5)
+        {}
+        >>> sorted(draw_settings("lints", 1, seed=5))
+        ['exploration', 'ridge']
+    """
+    space = LEARNERS[learner].search_space
+    if not space:
+        raise InputError(
+            f"tune: expected a learner that held-out logs can judge, got {learner}; "
+            f"they judge {', '.join(tunable_learners())}"
+        )
+    if not number:
+        return {}
+    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, number])))
+    return {name: domain.draw(rng) for name, domain in space.items()}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished trial.
+    """A finished trial."""
 
-    Attributes:
-        number: Its place in the study.
-        settings: Settings that differ from the learner's defaults.
-        value: Expected return on the held-out episodes; None if it could not be estimated.
-        train_seconds: Wall-clock seconds of the training.
-        error: Why the value is None: the training was refused, or the logs cannot evaluate it.
-    """
-
-    number: int
-    settings: Settings
+    number: int  # its place in the study
+    settings: Settings  # settings that differ from the learner's defaults
+    # Expected return on the held-out episodes; None if it could not be estimated
     value: float | None
-    train_seconds: float
+    train_seconds: float  # wall-clock seconds of the training
+    # Why the value is None: the training was refused, or the logs cannot evaluate it
     error: str = ""
 
 
@@ -40,19 +66,3 @@ def best_trial(trials: list[Trial]) -> Trial:
     if not evaluated:
         raise InputError(trials[0].error)
     return max(evaluated, key=lambda trial: (trial.value, -trial.number))
-
-
-def drop_impossible_value(trial: Trial, rewards: NDArray[np.float32], horizon: int) -> Trial:
-    """The trial without its value where no episode of such rewards could return it.
-
-    An evaluation from logs diverges where a policy shows what the logs rarely show.
-    """
-    low, high = horizon * float(rewards.min()), horizon * float(rewards.max())
-    rounding = 1e-6 * max(abs(low), abs(high))
-    if trial.value is not None and low - rounding <= trial.value <= high + rounding:
-        return trial
-    error = (
-        f"{trial.settings}: expected a return of {low:.4g} to {high:.4g} on held-out logs, got "
-        f"{trial.value:.4g}; the logs rarely show what this policy shows; log more episodes"
-    )
-    return replace(trial, value=None, error=error)

@@ -63,7 +63,7 @@ def grown_support(shown: Array, offered: Array, weight: float = 1.0) -> Support:
         offered: (R, F) features of what was offered beside it, drawn at random.
         weight: Logged rows that one of these rows stands for.
     """
-    from sklearn.tree import DecisionTreeClassifier  # type: ignore[import-untyped]
+    from sklearn.tree import DecisionTreeClassifier  # takes a second
 
     tree = DecisionTreeClassifier(
         criterion="log_loss",

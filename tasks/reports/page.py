@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, FileSystemLoader
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from slateflow.charts import Interval, data_uri, intervals
 from tasks.experiment import ModelRef
-from tasks.reports.past_runs import log_report, past_runs_table
-from tasks.reports.report import Report
+from tasks.reports.past_runs import log_report, past_runs
+from tasks.reports.report import Candidate, Champion, Comparison, PlayedPolicy, Report
 from tasks.server.progress import artifact_key
 from tasks.server.retries import RETRIES
 from tasks.store.tracking import (
-    experiment_url,
+    experiment_id,
     mlflow_client,
     model_name,
+    page_url,
     redact_passwords,
-    run_url,
     tracking_uri,
-    version_url,
 )
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 @task(task_run_name="report {report.experiment.recipe}", **RETRIES)
 def publish_report(report: Report) -> str:
-    """Store the report under a key that stays, so that its history shows the nights.
-
-    Returns:
-        The markdown.
-    """
+    """Store the report, as Markdown, under a key that stays: its history shows the nights."""
     client, recipe = mlflow_client(), report.experiment.recipe
     log_report(client, report)
-    page = render_markdown(
+    markdown = render_markdown(
         report,
         run_links(report.candidates),
         redact_passwords(tracking_uri()),
-        experiment_url(client, recipe),
+        page_url(tracking_uri(), f"experiments/{experiment_id(client, recipe)}/runs"),
+        past_runs(client, recipe),
     )
-    markdown = "\n".join([page, *past_runs_table(client, recipe), ""])
     create_markdown_artifact(
         markdown, key=artifact_key("slateflow", recipe), description=f"{recipe}: {report.summary}"
     )
@@ -48,23 +50,23 @@ def publish_report(report: Report) -> str:
 
 @task(task_run_name="verdict on {report.experiment.recipe}", **RETRIES)
 def publish_verdict(report: Report) -> str:
-    """Store the verdict's table as an artifact, for an evaluation that nothing follows.
-
-    Returns:
-        The markdown.
-    """
+    """Store the verdict's table, as Markdown, for an evaluation that nothing follows."""
     winner, recipe = report.winner, report.experiment.recipe
     title = f"{recipe}: {'no winner' if winner is None else f'{winner.learner} wins'}"
-    table = verdict_table(report, run_links(report.candidates))
-    markdown = "\n".join([f"# {title}", "", *table, ""])
+    table = fill_in("verdict.md", report=report, links=run_links(report.candidates))
+    markdown = f"# {title}\n\n{table}"
     create_markdown_artifact(markdown, key=artifact_key("verdict", recipe), description=title)
     return markdown
 
 
 def run_links(models: Sequence[ModelRef]) -> dict[str, str | None]:
     """Address of each model's page in MLflow, by run id; None where MLflow is not a server."""
-    client = mlflow_client()
-    return {model.run_id: run_url(client, model.run_id) for model in models}
+    client, store = mlflow_client(), tracking_uri()
+    experiments = {one.run_id: client.get_run(one.run_id).info.experiment_id for one in models}
+    return {
+        run: page_url(store, f"experiments/{experiment}/runs/{run}")
+        for run, experiment in experiments.items()
+    }
 
 
 def render_markdown(
@@ -72,6 +74,7 @@ def render_markdown(
     links: dict[str, str | None],
     store: str,
     experiment: str | None,
+    past: Sequence[Run] = (),
 ) -> str:
     """The report as markdown.
 
@@ -80,66 +83,28 @@ def render_markdown(
         links: Address of each run's page, by run id; None where MLflow is not a server.
         store: MLflow's tracking URI.
         experiment: Address of the page with all trainings; None where MLflow is not a server.
+        past: Runs of the recipe's reports, see `past_runs`.
     """
-    baseline, champion, dataset = report.baseline, report.champion, report.experiment.dataset
-    optimum = "not known" if report.optimum is None else f"{report.optimum.mean:.2f}"
-    trainings = f"experiment {model_name(report.experiment.recipe)}"
-    reigning = []
-    if champion is not None:
-        reigning = [
-            f"- Champion so far: version {champion.version}, "
-            f"{champion.mean:.2f} ± {champion.sem:.2f} on the same users."
-        ]
-    lines = [
-        f"# {report.experiment.recipe}: {report.summary}",
-        "",
-        f"![Mean return by policy]({data_uri(return_chart(report))})",
-        "",
-        *verdict_table(report, links),
-        "",
-        f"- World: {report.experiment.spec.name}. Optimum: {optimum}. "
-        f"{baseline.episodes:,} episodes each, on the same users.",
-        f"- Dataset: `{dataset.path}`, {dataset.rows:,} rows, `{dataset.digest}`.",
-        *reigning,
-        *_registered_line(report, store),
-        f"- MLflow: {f'[{trainings}]({experiment})' if experiment else f'{store}, {trainings}'}.",
-    ]
-    return "\n".join(lines) + "\n"
+    registered = report.registered
+    return fill_in(
+        "report.md",
+        report=report,
+        recipe=report.experiment.recipe,
+        dataset=report.experiment.dataset,
+        chart=data_uri(return_chart(report)),
+        links=links,
+        store=store,
+        experiment=experiment,
+        model=model_name(report.experiment.recipe),
+        version_page=registered
+        and page_url(store, f"models/{registered.name}/versions/{registered.version}"),
+        past=past,
+    )
 
 
-def verdict_table(report: Report, links: dict[str, str | None]) -> list[str]:
-    """Lines of markdown: a row for each candidate, and the baseline."""
-    over_champion = report.champion is not None
-    columns = ["learner", "return", "uplift over random (95%)", "p (Holm)"]
-    columns += ["over champion (95%)"] * over_champion + ["score", "train s", ""]
-    rows = [_markdown_row(columns), _markdown_row(["---"] * len(columns))]
-    for candidate in report.candidates:
-        link = links.get(candidate.run_id)
-        cells = [
-            f"[{candidate.learner}]({link})" if link else candidate.learner,
-            f"{candidate.mean:.2f} ± {candidate.sem:.2f}",
-            _interval(candidate.uplift, candidate.ci),
-            p_value(candidate.p_value),
-        ]
-        if over_champion:
-            found = candidate.over_champion
-            cells.append("" if found is None else _interval(found.uplift, found.ci))
-        score = "" if candidate.score is None else f"{candidate.score:.3f}"
-        cells += [score, f"{candidate.train_seconds:.1f}", candidate.verdict]
-        rows.append(_markdown_row(cells))
-    baseline = report.baseline
-    zero = "" if report.optimum is None else "0.000"
-    cells = [baseline.policy, f"{baseline.mean:.2f} ± {baseline.sem:.2f}", "", ""]
-    cells += [""] * over_champion + [zero, "", "baseline"]
-    return [*rows, _markdown_row(cells)]
-
-
-def _markdown_row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _interval(uplift: float, ci: tuple[float, float]) -> str:
-    return f"{uplift:+.2f} [{ci[0]:+.2f}, {ci[1]:+.2f}]"
+def fill_in(template: str, **values: Any) -> str:
+    """A page of the folder `templates`, with these values."""
+    return _TEMPLATES.get_template(template).render(values)
 
 
 def p_value(value: float) -> str:
@@ -147,13 +112,31 @@ def p_value(value: float) -> str:
     return "<1e-99" if value < 1e-99 else f"{value:.1g}"
 
 
-def _registered_line(report: Report, store: str) -> list[str]:
-    if report.registered is None:
-        return []
-    name, version = report.registered.name, report.registered.version
-    text = f"{name} version {version}"
-    url = version_url(store, name, version)
-    return [f"- Registered: {f'[{text}]({url})' if url else text}, alias `champion`."]
+def _mean(played: PlayedPolicy | Champion) -> str:
+    return f"{played.mean:.2f} ± {played.sem:.2f}"
+
+
+def _interval(compared: Candidate | Comparison) -> str:
+    low, high = compared.ci
+    return f"{compared.uplift:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _link(text: str, address: str | None) -> str:
+    return f"[{text}]({address})" if address else text
+
+
+def _moment(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(milliseconds / 1000))
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.globals.update(
+    interval=_interval, link=_link, mean=_mean, moment=_moment, p_value=p_value
+)
 
 
 def return_chart(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""The trend over a recipe's reports: each is a run in MLflow, and a row of the table below it."""
+"""The trend over a recipe's reports: each is a run in MLflow, and a row of the next page."""
 
 from __future__ import annotations
 
@@ -45,29 +45,12 @@ def log_report(client: MlflowClient, report: Report) -> None:
     client.set_terminated(run.info.run_id, "FINISHED")
 
 
-def past_runs_table(client: MlflowClient, recipe: str) -> list[str]:
-    """Lines of markdown: the recipe's reports, the newest first."""
-    runs = client.search_runs(
+def past_runs(client: MlflowClient, recipe: str) -> list[Run]:
+    """The runs of the recipe's reports, the newest first."""
+    reports = client.search_runs(
         [experiment_id(client, recipe)],
         f"tags.`{_FLOW_RUN}` != '' and attributes.status = 'FINISHED'",
         max_results=_SHOWN,
         order_by=["start_time DESC"],
     )
-    return [
-        "## This run and those before",
-        "",
-        "| run | best | return | uplift | score | verdict |",  # more are cut off by the UI
-        "|---|---|---|---|---|---|",
-        *[_row(run) for run in runs],
-    ]
-
-
-def _row(run: Run) -> str:
-    figures, tags = run.data.metrics, run.data.tags
-    moment = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.info.start_time / 1000))
-    score = f"{figures['best_score']:.3f}" if "best_score" in figures else ""
-    return (
-        f"| [{moment}](/runs/flow-run/{tags[_FLOW_RUN]}) | {tags['slateflow.best_learner']} "
-        f"| {figures['best_mean']:.2f} ± {figures['best_sem']:.2f} "
-        f"| {figures['best_uplift']:+.2f} | {score} | {tags['slateflow.state']} |"
-    )
+    return list(reports)

@@ -47,6 +47,12 @@ class Champion(BaseModel):
     sem: float
 
 
+class Overlap(BaseModel):
+    """What the logs know of a policy: the share of its choices that they have hardly seen."""
+
+    unsupported: float
+
+
 class Candidate(ModelRef):
     """A learner in the verdict; `uplift`, `ci` and `p_value` (Holm) are those over random.
 
@@ -63,7 +69,7 @@ class Candidate(ModelRef):
     score: float | None
     score_ci: None = None
     verdict: VerdictWord
-    overlap: None = None
+    overlap: Overlap | None = None
 
 
 class RecSimCheck(BaseModel):
@@ -112,6 +118,12 @@ class Report(BaseModel):
     def winner(self) -> Candidate | None:
         """The candidate to register, if there is any."""
         return next((one for one in self.candidates if one.verdict == "winner"), None)
+
+    def score(self, policy: PlayedPolicy) -> float | None:
+        """0 for the baseline and 1 for the optimum; None where the optimum is unknown."""
+        if self.optimum is None or self.optimum.mean <= self.baseline.mean:
+            return None
+        return (policy.mean - self.baseline.mean) / (self.optimum.mean - self.baseline.mean)
 
     @property
     def summary(self) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import yaml
 
@@ -24,7 +25,6 @@ class Planned:
 
     name: str
     entrypoint: str
-    description: str
     schedules: tuple[str, ...]  # cron, and the time zone
     events: tuple[str, ...] = ()  # names of the events that start it
 
@@ -41,7 +41,6 @@ def planned_deployments() -> list[Planned]:
         Planned(
             name=entry["name"],
             entrypoint=entry["entrypoint"],
-            description=" ".join(entry["description"].split()),
             schedules=tuple(
                 f"{schedule['cron']} {schedule.get('timezone', 'UTC')}"
                 for schedule in entry.get("schedules", [])
@@ -75,10 +74,9 @@ def ensure_pool(client: SyncPrefectClient) -> None:
 
 
 def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list[str]:
-    """Delete our deployments, by tag and pool, that prefect.yaml no longer has, and their triggers.
+    """Delete our deployments that prefect.yaml no longer has; returns their names.
 
-    Returns:
-        Names of the deleted deployments.
+    Ours are known by tag and pool. Their triggers go, too.
     """
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
@@ -94,50 +92,32 @@ def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list
     return pruned
 
 
-@dataclass(frozen=True)
-class Paused:
-    """All that was paused by hand; `prefect deploy` would resume it.
-
-    Attributes:
-        deployments: Their ids.
-        schedules: Id of the deployment, and the schedule as JSON.
-        triggers: Names of automations.
-    """
-
-    deployments: frozenset[UUID]
-    schedules: frozenset[tuple[UUID, str]]
-    triggers: frozenset[str]
-
-
-def read_paused(client: SyncPrefectClient) -> Paused:
-    """Read what is paused on the server."""
-    deployments = client.read_deployments()
-    schedules = {
-        (deployment.id, schedule.schedule.model_dump_json())
-        for deployment in deployments
-        for schedule in deployment.schedules
-        if not schedule.active
-    }
-    return Paused(
-        deployments=frozenset(one.id for one in deployments if one.paused),
-        schedules=frozenset(schedules),
-        triggers=frozenset(one.name for one in client.read_automations() if not one.enabled),
-    )
+def _pausable(
+    client: SyncPrefectClient,
+) -> Iterator[tuple[Hashable, str, bool, Callable[[], object]]]:
+    """All that can be paused: a key that outlives a deployment, name, whether it is, and how."""
+    for deployment in client.read_deployments():
+        pause = partial(client.pause_deployment, deployment.id)
+        yield deployment.id, deployment.name, deployment.paused, pause
+        for one in deployment.schedules:
+            key = deployment.id, one.schedule.model_dump_json()
+            stop = partial(client.update_deployment_schedule, deployment.id, one.id, active=False)
+            yield key, f"{deployment.name}'s schedule", not one.active, stop
+    for automation in client.read_automations():
+        pause = partial(client.pause_automation, automation.id)
+        yield automation.name, automation.name, not automation.enabled, pause
 
 
-def pause_again(client: SyncPrefectClient, paused: Paused) -> list[str]:
+def read_paused(client: SyncPrefectClient) -> set[Hashable]:
+    """Keys of what is paused, perhaps by hand; `prefect deploy` would resume it."""
+    return {key for key, _, paused, _ in _pausable(client) if paused}
+
+
+def pause_again(client: SyncPrefectClient, paused: set[Hashable]) -> list[str]:
     """Pause what was paused before prefect.yaml was deployed; returns the names."""
     names = []
-    for deployment in client.read_deployments():
-        if deployment.id in paused.deployments:
-            client.pause_deployment(deployment.id)
-            names.append(deployment.name)
-        for schedule in deployment.schedules:
-            if (deployment.id, schedule.schedule.model_dump_json()) in paused.schedules:
-                client.update_deployment_schedule(deployment.id, schedule.id, active=False)
-                names.append(f"{deployment.name}'s schedule")
-    for automation in client.read_automations():
-        if automation.name in paused.triggers:
-            client.pause_automation(automation.id)
-            names.append(automation.name)
+    for key, name, _, pause in _pausable(client):
+        if key in paused:
+            pause()
+            names.append(name)
     return names

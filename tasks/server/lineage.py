@@ -6,58 +6,48 @@ stand in the code, not in the run. Every event carries the flow run, and so the 
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect.events import RelatedResource, emit_event
 from prefect.runtime import flow_run
 
-from tasks.experiment import DatasetRef, Experiment, ModelRef
+from tasks.experiment import Experiment, ModelRef
 from tasks.reports.report import Report
 
 
 def dataset_published(experiment: Experiment) -> None:
     """Emit the experiment once its dataset exists: a training takes it as it is."""
-    resource = {**_dataset(experiment.dataset), "slateflow.recipe": experiment.recipe}
     payload = {"experiment": experiment.model_dump(mode="json")}
-    emit_event("slateflow.dataset.published", resource, payload=payload)
+    name = experiment.dataset.name
+    _emit("slateflow.dataset.published", _dataset(experiment), name, experiment, payload, {})
 
 
 def model_trained(model: ModelRef, experiment: Experiment) -> None:
     """Emit a model that was trained and is a run in MLflow."""
-    emit_event(
-        "slateflow.model.trained",
-        {
-            "prefect.resource.id": f"slateflow.run.{model.run_id}",
-            "prefect.resource.name": f"{model.learner} for {experiment.recipe}",
-            "slateflow.recipe": experiment.recipe,
-        },
-        related=[_related_dataset(experiment)],
-        payload=model.model_dump(),
-    )
+    name = f"{model.learner} for {experiment.recipe}"
+    related = {"dataset": _dataset(experiment)}
+    payload = model.model_dump()
+    _emit("slateflow.model.trained", f"run.{model.run_id}", name, experiment, payload, related)
 
 
 def training_finished(models: list[ModelRef], experiment: Experiment) -> None:
     """Emit the experiment and all its models: an evaluation takes them as they are."""
-    emit_event(
-        "slateflow.training.finished",
-        _run_resource("training", experiment),
-        related=[_related_dataset(experiment)],
-        payload={
-            "experiment": experiment.model_dump(mode="json"),
-            "models": [model.model_dump() for model in models],
-        },
-    )
+    payload = {
+        "experiment": experiment.model_dump(mode="json"),
+        "models": [model.model_dump() for model in models],
+    }
+    related, name = {"dataset": _dataset(experiment)}, f"training on {experiment.recipe}"
+    resource = f"training.{flow_run.id}"
+    _emit("slateflow.training.finished", resource, name, experiment, payload, related)
 
 
 def verdict_given(report: Report) -> None:
     """Emit a verdict: a registration takes it as it is."""
-    winner = report.winner
-    emit_event(
-        "slateflow.verdict.given",
-        {
-            **_run_resource("verdict", report.experiment),
-            **({} if winner is None else {"slateflow.winner": winner.learner}),
-        },
-        payload={"verdict": report.model_dump(mode="json")},
-    )
+    experiment, winner = report.experiment, report.winner
+    payload = {"verdict": report.model_dump(mode="json")}
+    labels = {} if winner is None else {"slateflow.winner": winner.learner}
+    resource, name = f"verdict.{flow_run.id}", f"verdict on {experiment.recipe}"
+    _emit("slateflow.verdict.given", resource, name, experiment, payload, {}, **labels)
 
 
 def model_promoted(report: Report) -> None:
@@ -65,37 +55,35 @@ def model_promoted(report: Report) -> None:
     winner, registered = report.winner, report.registered
     if winner is None or registered is None:
         return
-    run = {
-        "prefect.resource.id": f"slateflow.run.{winner.run_id}",
-        "prefect.resource.role": "model",
-    }
-    emit_event(
-        "slateflow.model.promoted",
-        {
-            "prefect.resource.id": f"slateflow.version.{registered.name}.{registered.version}",
-            "prefect.resource.name": f"{registered.name} version {registered.version}",
-            "slateflow.recipe": report.experiment.recipe,
-        },
-        related=[RelatedResource(run)],
-        payload=registered.model_dump(),
-    )
+    resource = f"version.{registered.name}.{registered.version}"
+    name = f"{registered.name} version {registered.version}"
+    payload, related = registered.model_dump(), {"model": f"run.{winner.run_id}"}
+    _emit("slateflow.model.promoted", resource, name, report.experiment, payload, related)
 
 
-def _run_resource(kind: str, experiment: Experiment) -> dict[str, str]:
-    """The finding of this flow run, by the run's id."""
-    return {
-        "prefect.resource.id": f"slateflow.{kind}.{flow_run.id}",
-        "prefect.resource.name": f"{kind} on {experiment.recipe}",
+def _emit(
+    event: str,
+    resource: str,
+    name: str,
+    experiment: Experiment,
+    payload: dict[str, Any],
+    related: dict[str, str],
+    **labels: str,
+) -> None:
+    """Emit an event about a resource; `related` has those that it comes from, by their role."""
+    named = {
+        "prefect.resource.id": f"slateflow.{resource}",
+        "prefect.resource.name": name,
         "slateflow.recipe": experiment.recipe,
     }
+    sources = [
+        RelatedResource(
+            {"prefect.resource.id": f"slateflow.{source}", "prefect.resource.role": role}
+        )
+        for role, source in related.items()
+    ]
+    emit_event(event, {**named, **labels}, related=sources, payload=payload)
 
 
-def _dataset(dataset: DatasetRef) -> dict[str, str]:
-    return {
-        "prefect.resource.id": f"slateflow.dataset.{dataset.digest.removeprefix('sha256:')}",
-        "prefect.resource.name": dataset.name,
-    }
-
-
-def _related_dataset(experiment: Experiment) -> RelatedResource:
-    return RelatedResource({**_dataset(experiment.dataset), "prefect.resource.role": "dataset"})
+def _dataset(experiment: Experiment) -> str:
+    return f"dataset.{experiment.dataset.digest.removeprefix('sha256:')}"

@@ -38,29 +38,17 @@ def record_process(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
 
 
 def sweep_orphans(client: SyncPrefectClient) -> list[str]:
-    """Mark runs whose process on this machine is gone as crashed.
+    """Mark runs whose process on this machine is gone as crashed; returns their names.
 
     The worker records the process of each run that it starts, and runs from a shell record their
     own. Where the process died with its worker, or had none, nobody reports its end. Subflows
     crash with their parent; so does a run that a worker took and died before it started it.
-
-    Returns:
-        Names of the runs that were marked.
     """
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.filters import FlowRunFilter
     from prefect.states import Crashed
 
-    started = FlowRunFilterStateType(
-        any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-    )
-    runs = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=started))
-    )
+    started = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    runs = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(started))
     children: dict[Any, list[FlowRun]] = {}
     for run in runs:
         if run.parent_task_run_id is not None:

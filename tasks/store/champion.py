@@ -29,8 +29,7 @@ def lock_folder() -> Path:
     `SLATEFLOW_LOCKS` names another folder. For a store that is not a SQLite file the folder's
     name is a digest of its URI, so all who share a registry have to write its address alike.
     """
-    chosen = os.environ.get("SLATEFLOW_LOCKS")
-    if chosen:
+    if chosen := os.environ.get("SLATEFLOW_LOCKS"):
         return Path(chosen)
     uri = tracking_uri()
     if uri.startswith("sqlite:///"):
@@ -68,39 +67,31 @@ def aliased(client: MlflowClient, name: str, alias: str) -> int | None:
 
 
 def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec) -> None:
-    """Refuse a world that is not the one in which the recipe's champion was judged.
-
-    Raises:
-        InputError: The recipe's environment or parameters changed since.
-    """
+    """Refuse a world that is not the one in which the recipe's champion was judged."""
     name = model_name(recipe)
     champion = aliased(client, name, CHAMPION)
     if champion is None:
         return
-    judged = client.get_model_version(name, str(champion)).tags.get(SPEC)
     wanted = spec.to_dict()
-    if judged is None or json.loads(judged) == wanted:
-        return
-    before = json.loads(judged)
+    tags = client.get_model_version(name, str(champion)).tags
+    before = json.loads(tags[SPEC]) if SPEC in tags else wanted
     changed = [
         f"{key} {wanted.get(key)!r} instead of {before.get(key)!r}"
         for key in {**before, **wanted}
         if before.get(key) != wanted.get(key)
     ]
-    raise InputError(
-        f"{recipe}: expected the world in which its champion, version {champion} of {name}, was "
-        f"judged, got {', '.join(changed)}; rename the recipe, roll back to a version of this "
-        "world, or delete the registered model"
-    )
+    if changed:
+        raise InputError(
+            f"{recipe}: expected the world in which its champion, version {champion} of {name}, "
+            f"was judged, got {', '.join(changed)}; rename the recipe, roll back to a version of "
+            "this world, or delete the registered model"
+        )
 
 
 def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:
-    """Make the version the champion if `reigning` still is; call it with the lock held.
+    """Make the version the champion if `reigning` still is; whether it did.
 
-    Setting `champion` is the commit point and comes last.
-
-    Returns:
-        Whether the alias moved.
+    Call it with the lock held. Setting `champion` is the commit point and comes last.
     """
     current = aliased(client, name, CHAMPION)
     if current != reigning:
@@ -112,10 +103,9 @@ def promote(client: MlflowClient, name: str, version: int, reigning: int | None)
 
 
 def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
-    """Put `previous` back; the champion becomes `previous`, so a second call undoes the first.
+    """Put `previous` back; returns the new champion and the former.
 
-    Returns:
-        The new champion and the former.
+    The champion becomes `previous`, so a second call undoes the first.
 
     Raises:
         InputError: There is no such model, or no version before the champion.

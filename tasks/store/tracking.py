@@ -117,14 +117,12 @@ def log_training(
     scorer: AnyScorer,
     report: TrainingSummary,
 ) -> str:
-    """Log a finished training as a run: parameters, curves, the dataset, the weights.
-
-    Returns:
-        The run's id.
-    """
+    """Log a finished training as a run, whose id is returned: parameters, curves, data, weights."""
     experiment = experiment_id(client, recipe)
     training = training_digest(dataset, report.learner, report.parameters, report.seed)
-    _end_killed_tries(client, experiment, training)
+    killed = f"tags.`{TRAINING}` = '{training}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment], killed):  # while they logged the same training
+        client.set_terminated(run.info.run_id, "KILLED")
     run = client.create_run(
         experiment,
         run_name=f"{report.learner}-{recipe}",
@@ -146,13 +144,6 @@ def log_training(
         client.log_artifact(run_id, str(path))
     client.set_terminated(run_id, "FINISHED")
     return run_id
-
-
-def _end_killed_tries(client: MlflowClient, experiment: str, training: str) -> None:
-    """Close the runs of processes that were killed while they logged the same training."""
-    left = f"tags.`{TRAINING}` = '{training}' and attributes.status = 'RUNNING'"
-    for run in client.search_runs([experiment], left):
-        client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _log_figures(client: MlflowClient, run_id: str, report: TrainingSummary) -> None:
@@ -208,23 +199,8 @@ def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
         return read_scorer(client.download_artifacts(run_id, SCORER_FILE, folder))
 
 
-def run_url(client: MlflowClient, run_id: str) -> str | None:
-    """Address of the run's page; None where MLflow is not a server."""
-    experiment = client.get_run(run_id).info.experiment_id
-    return _page(tracking_uri(), f"experiments/{experiment}/runs/{run_id}")
-
-
-def experiment_url(client: MlflowClient, recipe: str) -> str | None:
-    """Address of the page with the recipe's runs; None where MLflow is not a server."""
-    return _page(tracking_uri(), f"experiments/{experiment_id(client, recipe)}/runs")
-
-
-def version_url(store: str, name: str, version: int) -> str | None:
-    """Address of a registered version's page; None where MLflow is not a server."""
-    return _page(store, f"models/{name}/versions/{version}")
-
-
-def _page(store: str, path: str) -> str | None:
+def page_url(store: str, path: str) -> str | None:
+    """Address of a page of MLflow; None where the store is not a server."""
     if not store.startswith("http"):
         return None
     # Without the workflow type MLflow opens its pages for language models

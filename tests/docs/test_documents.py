@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from flows.cli.main import _app
+from slateflow.environments import preset, presets
 from slateflow.trajectories import read_recipe
+from slateflow.trajectories.schema import columns_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -55,6 +58,25 @@ def test_recipes_can_be_read(name, tmp_path):
         (tmp_path / f"recipe-{number}.toml").write_text(text, encoding="utf-8")
         recipe = read_recipe(tmp_path, f"recipe-{number}")
         assert sum(recipe.policy_episodes().values()) == recipe.episodes
+
+
+def test_the_recipe_with_parameters_is_the_file():
+    shown = [tomllib.loads(text) for text in blocks("docs/datasets.md", "toml")]
+    file = ROOT / "datasets" / "sensitive-users.toml"
+    assert tomllib.loads(file.read_text(encoding="utf-8")) in shown
+
+
+@pytest.mark.parametrize("name", presets())
+def test_the_columns_of_every_world_are_in_the_table(name):
+    text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", text, re.MULTILINE)
+    documented = {one: kind for names, kind in rows for one in re.findall(r"`(\w+)`", names)}
+    spec = preset(name)
+    for column, (dtype, shape) in columns_of(spec).items():
+        if column not in spec.response_columns:
+            kind = {"float": "float32", "double": "float64"}.get(str(dtype), str(dtype))
+            assert kind in documented[column], column
+            assert ("list" in documented[column]) == bool(shape), column
 
 
 def test_the_worlds_page_plays():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, World
-from slateflow.environments.rules import FirstFeature
+from slateflow.environments.rules import first_feature
 from slateflow.environments.simulator import BatchedEnvironment, Lanes, Response
 from slateflow.validation import Numbers, validated
 
@@ -61,7 +61,7 @@ WORLD = World(
     spec=CoinsSpec,
     presets=(CoinsSpec("coins", 2, 1),),
     simulator=BatchedCoins,
-    rules=lambda spec: {"greedy": FirstFeature()},
+    rules=lambda spec: {"greedy": first_feature},
     labels={"greedy": "the first coin", "opposite": "the second coin"},
     optimum=lambda spec: spec.steps * max(spec.heads),
 )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from slateflow.environments import WORLDS, optimal_return, preset, recsim_environment, world_of
+from slateflow.environments import (
+    WORLDS,
+    batched_environment,
+    optimal_return,
+    preset,
+    recsim_environment,
+    world_of,
+)
 from slateflow.errors import InputError
 from slateflow.evaluation import measure_baselines
 from slateflow.learners import learner_config, train
@@ -46,7 +53,7 @@ def test_behaviour_policies_earn_what_their_coins_give():
 def test_its_logs_say_the_world_and_learners_learn_the_better_coin(dataset):
     assert (dataset.rows, dataset.spec) == (1800, preset("coins"))
     scorer, _ = train(dataset, learner_config("linucb"))
-    env = world_of(dataset.spec).make_simulator(dataset.spec, 5, seed=3)
+    env = batched_environment(dataset.spec, 5, seed=3)
     observation, _ = env.reset()
     slates, _ = ScoringPolicy(scorer).act(observation, rng=None)
     assert slates.tolist() == [[0]] * 5

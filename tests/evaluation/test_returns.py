@@ -10,7 +10,7 @@ from scipy import stats
 
 from slateflow.environments import preset
 from slateflow.environments.long_term_satisfaction.simulator import BatchedLongTermSatisfaction
-from slateflow.environments.rules import FirstFeature, Opposite
+from slateflow.environments.rules import Opposite, first_feature
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns, standard_error
 from slateflow.evaluation.returns import BLOCK_EPISODES, play_blocks
@@ -48,7 +48,7 @@ def test_a_return_is_the_sum_of_the_rewards_of_an_episode():
 
 
 def test_every_policy_meets_the_same_users_and_candidates():
-    sweet, kale = Recording(GreedyPolicy(2)), Recording(GreedyPolicy(2, Opposite(FirstFeature())))
+    sweet, kale = Recording(GreedyPolicy(2)), Recording(GreedyPolicy(2, Opposite(first_feature)))
     for policy in (sweet, kale):
         episode_returns(SHORT, policy, 7, seed=3)
     for one, other in zip(sweet.seen, kale.seen, strict=True):

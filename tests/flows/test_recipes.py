@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+import flows.parameters  # noqa: F401 - its forms list the recipes that are there at its import
 import tasks.experiment
 from flows.cli.main import main
 from slateflow.environments import preset
@@ -113,12 +114,16 @@ def test_changed_parameters_under_one_name_are_refused(recipes, run, capsys):
     assert not (recipes / "changing").exists()  # refused before the work began
 
 
-def test_an_imported_dataset_has_its_own_champion(recipes, run):
+def test_an_imported_dataset_has_its_own_champion(recipes, run, capsys):
     from tasks.store.tracking import mlflow_client
 
     (recipes / "source.toml").write_text(RECIPE)
     own = run("run", "source", *SMALL)
     run("import", own["dataset"]["path"], "theirs")
+    for command in ("run", "generate"):
+        line = refuse(capsys, command, "theirs")
+        assert "theirs: expected a recipe, got an imported dataset" in line
+        assert "`slateflow train`" in line
     (model,) = run("train", "theirs", *SMALL[:2])
     document = run("register", "theirs", *SMALL)
     assert document["recipe"] == "theirs"

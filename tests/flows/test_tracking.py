@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.store.tracking import redact_passwords, version_url
+from tasks.store.tracking import page_url, redact_passwords
 
 
 def test_no_password_of_an_address_is_shown():
@@ -19,5 +19,5 @@ def test_no_password_of_an_address_is_shown():
 
 
 def test_links_carry_neither_name_nor_password():
-    link = version_url("https://me:s3cret@mlflow.example/", "m", 3)
+    link = page_url("https://me:s3cret@mlflow.example/", "models/m/versions/3")
     assert link == "https://mlflow.example/#/models/m/versions/3?workflowType=machine_learning"

@@ -13,7 +13,7 @@ from slateflow.learners import LEARNERS, LearnerConfig, learner_config, learners
 from slateflow.learners.config import Trained
 from slateflow.learners.search_space import Range
 from slateflow.policies import ScoringPolicy
-from slateflow.tuning.draws import draw_settings
+from slateflow.tuning.trial import draw_settings
 from slateflow.validation import validated
 from tests.learners.linear import linear_scorer
 

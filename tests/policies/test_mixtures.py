@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from slateflow.environments.rules import FirstFeature
+from slateflow.environments.rules import first_feature
 from slateflow.errors import InputError
 from slateflow.policies import EpsilonMixture, GreedyPolicy, RandomPolicy, SoftmaxPolicy
 
@@ -22,8 +22,8 @@ KINDS = ["softmax", "epsilon", "both"]
 
 
 def policy(kind: str, places: int, epsilon: float = 0.3, temperature: float = 0.6):
-    greedy = GreedyPolicy(places, FirstFeature())
-    softmax = SoftmaxPolicy(places, FirstFeature(), temperature)
+    greedy = GreedyPolicy(places, first_feature)
+    softmax = SoftmaxPolicy(places, first_feature, temperature)
     if kind == "softmax":
         return softmax
     exploit = greedy if kind == "epsilon" else softmax
@@ -107,7 +107,7 @@ def test_what_is_shown_has_a_propensity_above_zero_at_any_temperature(seed, kind
 
 def test_softmax_keeps_its_digits_where_one_candidate_outweighs_the_rest():
     scores = np.array([40.0, 1.0, 0.0])
-    computed = SoftmaxPolicy(3, FirstFeature(), 1.0).propensities(
+    computed = SoftmaxPolicy(3, first_feature, 1.0).propensities(
         observed(scores, 1), np.array([[0, 1, 2]])
     )
     # After the first place, e to the 40 is gone; 1 − e^40 / (e^40 + e + 1) would be noise.
@@ -117,19 +117,17 @@ def test_softmax_keeps_its_digits_where_one_candidate_outweighs_the_rest():
 def test_cold_is_greedy_and_hot_is_uniform():
     scores = np.random.default_rng(5).random(7)
     observation = observed(scores, 300)
-    cold, certain = SoftmaxPolicy(2, FirstFeature(), 1e-6).act(
-        observation, np.random.default_rng(0)
-    )
-    greedy, _ = GreedyPolicy(2, FirstFeature()).act(observation, np.random.default_rng(0))
+    cold, certain = SoftmaxPolicy(2, first_feature, 1e-6).act(observation, np.random.default_rng(0))
+    greedy, _ = GreedyPolicy(2, first_feature).act(observation, np.random.default_rng(0))
     np.testing.assert_array_equal(cold, greedy)
     assert certain == pytest.approx(1)
-    _, hot = SoftmaxPolicy(2, FirstFeature(), 1e9).act(observation, np.random.default_rng(0))
+    _, hot = SoftmaxPolicy(2, first_feature, 1e9).act(observation, np.random.default_rng(0))
     assert hot == pytest.approx(1 / 42)
 
 
 def test_the_ends_of_epsilon_are_its_two_policies():
     observation = observed(np.random.default_rng(5).random(7), 300)
-    greedy = GreedyPolicy(2, FirstFeature())
+    greedy = GreedyPolicy(2, first_feature)
     for epsilon, other in [(0.0, greedy), (1.0, RandomPolicy(2))]:
         mixed = EpsilonMixture(greedy, RandomPolicy(2), epsilon)
         slates, propensities = mixed.act(observation, np.random.default_rng(1))
@@ -161,7 +159,7 @@ def test_any_scoring_rule_will_do():
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan, 1e-7])
 def test_bad_temperatures_are_refused(temperature):
     with pytest.raises(InputError, match="temperature: expected a number from 1e-06, got"):
-        SoftmaxPolicy(2, FirstFeature(), temperature)
+        SoftmaxPolicy(2, first_feature, temperature)
 
 
 @pytest.mark.parametrize("epsilon", [-0.1, 1.1, math.nan])

@@ -85,7 +85,12 @@ def test_a_wrong_row_leaves_the_old_answers(scorer, requests, capsys):
         (MODEL_URI, "empty.parquet", "out.parquet", "expected a Parquet file"),
         (MODEL_URI, "rowless.parquet", "out.parquet", "expected requests, got a file without rows"),
         (MODEL_URI, "answered.parquet", "out.parquet", "expected no column slate"),
-        (MODEL_URI, "damaged.parquet", "out.parquet", "damaged.parquet: cannot read it"),
+        (
+            MODEL_URI,
+            "damaged.parquet",
+            "out.parquet",
+            "damaged.parquet: expected an undamaged file",
+        ),
         (MODEL_URI, ".", "out.parquet", "expected a Parquet file"),
         (MODEL_URI, "in.parquet", "in.parquet", "expected a file other than IN"),
         (MODEL_URI, "in.parquet", "folder", "cannot write"),

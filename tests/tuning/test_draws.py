@@ -8,7 +8,7 @@ import pytest
 from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config
 from slateflow.learners.search_space import OneOf, Range
-from slateflow.tuning.draws import draw_settings, tunable_learners
+from slateflow.tuning.trial import draw_settings, tunable_learners
 
 
 @pytest.mark.parametrize("learner", tunable_learners())

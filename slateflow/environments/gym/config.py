@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import gymnasium as gym
+import numpy as np
+from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import TransformAction, TransformObservation
+from gymnasium.wrappers import vector as batched
 from pydantic import Field
 
-from slateflow.environments.gym.wrappers import (
-    BanditObservation,
-    BatchedBanditObservation,
-    BatchedDiscreteSlates,
-    DiscreteSlates,
-)
+from slateflow.environments.observation import observation_space
+from slateflow.environments.slates import slates_of
 from slateflow.environments.spec import EnvironmentSpec
 from slateflow.environments.worlds import (
     DEFAULT_PRESET,
     batched_environment,
     preset,
+    recsim_environment,
 )
 from slateflow.errors import unknown
 from slateflow.validation import validated
@@ -27,18 +29,15 @@ from slateflow.validation import validated
 
 @validated
 class EnvironmentConfig:
-    """The keys of an environment's config, beside the fields of its spec.
+    """The keys of an environment's config, beside the fields of its spec."""
 
-    Attributes:
-        preset: Preset of the world.
-        seed: Where the streams of the first episodes start; None for an unpredictable start.
-        convert_to_discrete_action_space: Actions are numbers of slates, see `DiscreteSlates`.
-        wrap_for_bandits: Observations are the candidates alone, see `BanditObservation`.
-    """
-
-    preset: Any = DEFAULT_PRESET
+    preset: Any = DEFAULT_PRESET  # preset of the world
+    # Where the streams of the first episodes start; None for an unpredictable start
     seed: Annotated[int | None, Field(ge=0)] = None
+    # Actions are numbers of ordered slates, in the order of `itertools.permutations`
     convert_to_discrete_action_space: bool = False
+    # Observations are the candidates alone, under the name `item` by which RLlib's bandits knew
+    # them
     wrap_for_bandits: bool = False
 
 
@@ -73,17 +72,23 @@ def make_recsim(
         >>> make_recsim({"convert_to_discrete_action_space": True}).action_space
         Discrete(380)
     """
-    # RecSim is imported when somebody asks for it.
-    from slateflow.environments import recsim_environment
-
     spec, parsed = parse_config(config, default_preset)
     # RLlib gives one config to all of its workers, which should not meet the same users.
     worker = getattr(config, "worker_index", 0)
     seed = None if parsed.seed is None else [parsed.seed, worker]
     env: gym.Env[Any, Any] = recsim_environment(spec, seed)
     if parsed.convert_to_discrete_action_space:
-        env = DiscreteSlates(env)
-    return BanditObservation(env) if parsed.wrap_for_bandits else env
+        sizes = spec.num_candidates, spec.slate_size
+        numbers: gym.spaces.Discrete[Any] = gym.spaces.Discrete(math.perm(*sizes))
+        env = TransformAction(env, lambda one: slates_of(np.array([one]), *sizes)[0], numbers)
+    if parsed.wrap_for_bandits:
+        item = gym.spaces.Dict(item=observation_space(spec)["candidates"])
+        env = TransformObservation(env, _candidates_alone, item)
+    return env
+
+
+def _candidates_alone(observation: Mapping[str, Any]) -> dict[str, Any]:
+    return {"item": observation["candidates"]}
 
 
 def make_batched(
@@ -99,5 +104,14 @@ def make_batched(
     env: gym.vector.VectorEnv[Any, Any, Any]
     env = batched_environment(spec, num_envs, seed=parsed.seed)
     if parsed.convert_to_discrete_action_space:
-        env = BatchedDiscreteSlates(env)
-    return BatchedBanditObservation(env) if parsed.wrap_for_bandits else env
+        sizes = spec.num_candidates, spec.slate_size
+        number: gym.spaces.Discrete[Any] = gym.spaces.Discrete(math.perm(*sizes))
+        numbers = batch_space(number, num_envs)
+        env = batched.TransformAction(
+            env, lambda some: slates_of(np.asarray(some), *sizes), numbers, number
+        )
+    if parsed.wrap_for_bandits:
+        item = gym.spaces.Dict(item=observation_space(spec)["candidates"])
+        items = batch_space(item, num_envs)
+        env = batched.TransformObservation(env, _candidates_alone, items, item)
+    return env

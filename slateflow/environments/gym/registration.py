@@ -9,12 +9,10 @@ import gymnasium as gym
 from slateflow.environments.gym.config import make_batched, make_recsim
 from slateflow.environments.worlds import presets
 
-NAMESPACE = "slateflow"
-
 
 def gymnasium_id(name: str) -> str:
     """The id of a preset in Gymnasium's registry."""
-    return f"{NAMESPACE}/{name}-v0"
+    return f"slateflow/{name}-v0"
 
 
 def register_gymnasium() -> None:

@@ -2,22 +2,20 @@
 
 from slateflow.environments.interest_evolution import dynamics
 from slateflow.environments.interest_evolution.spec import InterestEvolutionSpec
-from slateflow.environments.rules import Affinity, ClusterQuality, ScoringRule
-from slateflow.environments.world import World
-
-_HERE = __name__
+from slateflow.environments.rules import ClusterQuality, ScoringRule, affinity
+from slateflow.environments.worlds import World
 
 
 def _rules(spec: InterestEvolutionSpec) -> dict[str, ScoringRule]:
     quality = ClusterQuality(tuple(dynamics.cluster_means(spec).tolist()))
-    return {"greedy": Affinity(), "affinity": Affinity(), "quality": quality}
+    return {"greedy": affinity, "affinity": affinity, "quality": quality}
 
 
 WORLD = World(
     spec=InterestEvolutionSpec,
     presets=(InterestEvolutionSpec("interest-evolution", 10, 3),),
-    simulator=f"{_HERE}.simulator:BatchedInterestEvolution",
-    recsim=f"{_HERE}.recsim:RecSimInterestEvolution",
+    simulator=f"{__name__}.simulator:BatchedInterestEvolution",
+    recsim=f"{__name__}.recsim:RecSimInterestEvolution",
     rules=_rules,
     labels={"greedy": "best match", "opposite": "worst match"},
     catalogue=dynamics.item_features,

@@ -50,18 +50,11 @@ def quality(spec: InterestEvolutionSpec, clusters: NDArray[np.integer], normal: 
 
 def clicked_place(
     spec: InterestEvolutionSpec,
-    interests: Floats,
-    clusters: NDArray[np.integer],
-    uniform: Floats,
+    interests: Floats,  # (B, F) of the users
+    clusters: NDArray[np.integer],  # (B, K) of the shown documents
+    uniform: Floats,  # (B,) draws in [0, 1)
 ) -> NDArray[np.int32]:
-    """The clicked place of each slate, −1 for none.
-
-    Args:
-        spec: The world's parameters.
-        interests: (B, F) of the users.
-        clusters: (B, K) of the shown documents.
-        uniform: (B,) draws in [0, 1).
-    """
+    """The clicked place of each slate, −1 for none."""
     scores = at_places(interests, clusters)
     return choice.multinomial_proportional(scores, spec.no_click_mass, spec.min_normalizer, uniform)
 
@@ -73,20 +66,12 @@ def watch_time(spec: InterestEvolutionSpec, budget: Floats) -> Floats:
 
 def next_budget(
     spec: InterestEvolutionSpec,
-    budget: Floats,
-    clicked: NDArray[np.bool_],
-    interest: Floats,
-    document_quality: Floats,
+    budget: Floats,  # (B,) minutes before it
+    clicked: NDArray[np.bool_],  # (B,) whether anything was clicked
+    interest: Floats,  # (B,) in the clicked document's cluster, before the click
+    document_quality: Floats,  # (B,) of the clicked document
 ) -> Floats:
-    """Minutes left of the sessions after a step; a session is over when none are.
-
-    Args:
-        spec: The world's parameters.
-        budget: (B,) minutes before it.
-        clicked: (B,) whether anything was clicked.
-        interest: (B,) in the clicked document's cluster, before the click.
-        document_quality: (B,) of the clicked document.
-    """
+    """Minutes left of the sessions after a step; a session is over when none are."""
     watched = watch_time(spec, budget)
     utility = (
         spec.user_quality_factor * (interest - spec.min_normalizer)

@@ -24,41 +24,31 @@ class InterestEvolutionSpec(EnvironmentSpec):
     `UtilityModelVideoSampler`, which fix some of them in their code. Without a field are the
     parameters of other choice models (`score_scaling`, `attention_prob`) and the deviation of
     quality within a cluster, a constant of RecSim's. Only `step_limit` is ours.
-
-    Attributes:
-        num_features: Clusters of documents, and interests of a user.
-        time_budget: Minutes of a session; it ends when they are used up.
-        no_click_mass: Score of clicking nothing, beside the user's interests in the documents.
-        min_normalizer: Subtracted from all scores, so that they become shares.
-        step_penalty: Minutes that a slate without a click takes.
-        user_update_alpha: Minutes given back for a minute watched, at a utility of 1.
-        user_quality_factor: Weight of the user's score of a document in the utility.
-        document_quality_factor: Weight of its quality.
-        alpha_x_intercept: Interest, up or down, from which a click moves it no more.
-        alpha_y_intercept: Share of the way that a click moves an interest of 0.
-        min_utility: Mean quality of the worst cluster.
-        max_utility: Mean quality of the best cluster.
-        video_length: Minutes that a document takes.
-        step_limit: Steps after which an episode is truncated. The default is what the session
-            lasts if nothing is ever clicked; by RecSim's defaults hardly any lasts longer.
     """
 
     world: ClassVar[str] = "interest_evolution"
     response_columns: ClassVar[tuple[str, ...]] = ("watch_time", "quality", "liked", "cluster")
+    user_bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)  # from disgust to interest
 
+    # Clusters of documents, and interests of a user
     num_features: Annotated[int, Field(ge=1, le=MOST_FEATURES)] = 20
-    time_budget: Positive = 200.0
+    time_budget: Positive = 200.0  # minutes of a session; it ends when they are used up
+    # Score of clicking nothing, beside the user's interests in the documents
     no_click_mass: float = 1.0
-    min_normalizer: Annotated[float, Field(le=-1)] = -1.0  # the least interest
-    step_penalty: Annotated[float, Field(ge=0)] = 0.5
+    # Subtracted from all scores, so that they become shares; the least interest is −1
+    min_normalizer: Annotated[float, Field(le=-1)] = -1.0
+    step_penalty: Annotated[float, Field(ge=0)] = 0.5  # minutes that a slate without a click takes
+    # Minutes given back for a minute watched, at a utility of 1
     user_update_alpha: float = 0.9 * (1.0 / 3.4)
-    user_quality_factor: float = 0.0
-    document_quality_factor: float = 1.0
-    alpha_x_intercept: Positive = 1.0
-    alpha_y_intercept: float = 0.3
-    min_utility: float = -3.0
-    max_utility: float = 3.0
-    video_length: Positive = 4.0
+    user_quality_factor: float = 0.0  # weight of the user's score of a document in the utility
+    document_quality_factor: float = 1.0  # weight of its quality
+    alpha_x_intercept: Positive = 1.0  # interest, up or down, from which a click moves it no more
+    alpha_y_intercept: float = 0.3  # share of the way that a click moves an interest of 0
+    min_utility: float = -3.0  # mean quality of the worst cluster
+    max_utility: float = 3.0  # mean quality of the best cluster
+    video_length: Positive = 4.0  # minutes that a document takes
+    # Steps after which an episode is truncated. The default is what the session lasts if nothing is
+    # ever clicked; by RecSim's defaults hardly any lasts longer
     step_limit: Annotated[int, Field(ge=1)] = 400
 
     def __post_init__(self) -> None:
@@ -75,25 +65,13 @@ class InterestEvolutionSpec(EnvironmentSpec):
 
     @property
     def user_size(self) -> int:
-        """The interests."""
+        """The interests, one for each cluster."""
         return self.num_features
 
-    @property
-    def document_size(self) -> int:
-        """The cluster, one-hot; quality is hidden until the document is clicked."""
-        return self.num_features
+    document_size = user_size  # the cluster, one-hot; quality is hidden until the click
+    items = user_size  # one item for each cluster, whose documents look alike
 
     @property
     def horizon(self) -> int:
         """The step limit; most sessions end long before it."""
         return self.step_limit
-
-    @property
-    def items(self) -> int:
-        """One item for each cluster: documents of a cluster look alike."""
-        return self.num_features
-
-    @property
-    def user_bounds(self) -> tuple[float, float]:
-        """From disgust to interest."""
-        return -1.0, 1.0

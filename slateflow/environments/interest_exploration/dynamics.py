@@ -43,19 +43,11 @@ def documents(
 
 def clicked_place(
     spec: InterestExplorationSpec,
-    affinities: Floats,
-    topics: Topics,
-    quality: Floats,
-    uniform: Floats,
+    affinities: Floats,  # (B, T) of the users
+    topics: Topics,  # (B, K) of the shown documents
+    quality: Floats,  # (B, K) of the shown documents
+    uniform: Floats,  # (B,) draws in [0, 1)
 ) -> NDArray[np.int32]:
-    """The clicked place of each slate, −1 for none.
-
-    Args:
-        spec: The world's parameters.
-        affinities: (B, T) of the users.
-        topics: (B, K) of the shown documents.
-        quality: (B, K) of the shown documents.
-        uniform: (B,) draws in [0, 1).
-    """
+    """The clicked place of each slate, −1 for none."""
     scores = at_places(affinities, topics) + quality
     return choice.multinomial_logit(scores, spec.no_click_mass, uniform)

@@ -18,54 +18,49 @@ class InterestExplorationSpec(EnvironmentSpec):
 
     Field names and defaults are those of RecSim's `IEUserModel`, `IEClusterUserSampler` and
     `IETopicDocumentSampler`. Only `step_limit` is ours, because RecSim's users never leave.
-
-    Attributes:
-        user_type_distribution: Shares of the user types.
-        user_document_mean_affinity_matrix: Mean log affinity of a type (row) to a topic (column).
-        user_document_stddev_affinity_matrix: Its standard deviation.
-        no_click_mass: Score of clicking nothing, beside the documents' affinity plus quality.
-        topic_distribution: Shares of the topics among documents.
-        topic_quality_mean: Mean log quality of the documents of a topic.
-        topic_quality_stddev: Its standard deviation.
-        step_limit: Steps after which an episode is truncated. What kind of user it is shows in the
-            clicks of the session only, so the default leaves time to find out.
     """
 
     world: ClassVar[str] = "interest_exploration"
     response_columns: ClassVar[tuple[str, ...]] = ("quality", "cluster")
+    user_size: ClassVar[int] = 0  # affinities are hidden
 
-    user_type_distribution: Numbers = (0.3, 0.7)
+    user_type_distribution: Numbers = (0.3, 0.7)  # shares of the user types
+    # Mean log affinity of a type (row) to a topic (column)
     user_document_mean_affinity_matrix: Matrix = ((0.1, 0.7), (0.7, 0.1))
+    # Its standard deviation
     user_document_stddev_affinity_matrix: Matrix = ((0.1, 0.1), (0.1, 0.1))
+    # Score of clicking nothing, beside the documents' affinity plus quality
     no_click_mass: float = 5.0
-    topic_distribution: Numbers = (0.2, 0.8)
-    topic_quality_mean: Numbers = (0.8, 0.2)
-    topic_quality_stddev: Numbers = (0.1, 0.1)
+    topic_distribution: Numbers = (0.2, 0.8)  # shares of the topics among documents
+    topic_quality_mean: Numbers = (0.8, 0.2)  # mean log quality of the documents of a topic
+    topic_quality_stddev: Numbers = (0.1, 0.1)  # its standard deviation
+    # Steps after which an episode is truncated. What kind of user it is shows in the clicks of the
+    # session only, so the default leaves time to find out
     step_limit: Annotated[int, Field(ge=1)] = 300
 
     def __post_init__(self) -> None:
         super().__post_init__()
         types, topics = len(self.user_type_distribution), len(self.topic_distribution)
         for name in ("user_type_distribution", "topic_distribution"):
-            _check_distribution(name, getattr(self, name))
-        for name in ("topic_quality_mean", "topic_quality_stddev"):
-            _check_length(name, getattr(self, name), topics)
+            shares = getattr(self, name)
+            if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+                raise InputError(f"{name}: expected shares that add up to 1, got {list(shares)}")
+        moments = ("topic_quality_mean", "topic_quality_stddev")
+        by_topic = [(name, getattr(self, name)) for name in moments]
         for name in ("user_document_mean_affinity_matrix", "user_document_stddev_affinity_matrix"):
             rows = getattr(self, name)
             if len(rows) != types:
                 raise InputError(
                     f"{name}: expected {types} rows, one for each user type, got {len(rows)}"
                 )
-            for row in rows:
-                _check_length(name, row, topics)
-        _check_deviations("topic_quality_stddev", self.topic_quality_stddev)
-        for row in self.user_document_stddev_affinity_matrix:
-            _check_deviations("user_document_stddev_affinity_matrix", row)
-
-    @property
-    def user_size(self) -> int:
-        """0: affinities are hidden."""
-        return 0
+            by_topic += [(name, row) for row in rows]
+        for name, values in by_topic:
+            if len(values) != topics:
+                raise InputError(
+                    f"{name}: expected {topics} numbers, one for each topic, got {list(values)}"
+                )
+            if "stddev" in name and min(values) < 0:
+                raise InputError(f"{name}: expected 0 or more, got {list(values)}")
 
     @property
     def document_size(self) -> int:
@@ -83,20 +78,3 @@ class InterestExplorationSpec(EnvironmentSpec):
         moments = zip(self.topic_quality_mean, self.topic_quality_stddev, strict=True)
         largest = max(mean + 14 * stddev for mean, stddev in moments)
         return 0.0, math.exp(min(max(largest, 0.0), 88.0))  # float32 ends at e to the 88.7
-
-
-def _check_distribution(name: str, shares: Numbers) -> None:
-    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
-        raise InputError(f"{name}: expected shares that add up to 1, got {list(shares)}")
-
-
-def _check_length(name: str, values: Numbers, topics: int) -> None:
-    if len(values) != topics:
-        raise InputError(
-            f"{name}: expected {topics} numbers, one for each topic, got {list(values)}"
-        )
-
-
-def _check_deviations(name: str, values: Numbers) -> None:
-    if min(values) < 0:
-        raise InputError(f"{name}: expected 0 or more, got {list(values)}")

@@ -3,10 +3,9 @@
 from typing import Any
 
 from slateflow.environments.long_term_satisfaction.spec import LongTermSatisfactionSpec
-from slateflow.environments.rules import FirstFeature
-from slateflow.environments.world import World
+from slateflow.environments.rules import first_feature
+from slateflow.environments.worlds import World
 
-_HERE = __name__
 _MODIFIED: dict[str, Any] = {
     "sensitivity": 0.058,
     "time_budget": 120,
@@ -27,12 +26,12 @@ WORLD = World(
         LongTermSatisfactionSpec("lts-20-2", 20, 2),
         LongTermSatisfactionSpec("lts-10-1", 10, 1),
     ),
-    simulator=f"{_HERE}.simulator:BatchedLongTermSatisfaction",
-    recsim=f"{_HERE}.recsim:RecSimLongTermSatisfaction",
-    optimum=f"{_HERE}.optimum:optimal_return",
-    rules=lambda spec: {"greedy": FirstFeature()},
+    simulator=f"{__name__}.simulator:BatchedLongTermSatisfaction",
+    recsim=f"{__name__}.recsim:RecSimLongTermSatisfaction",
+    optimum=f"{__name__}.optimum:optimal_return",
+    rules=lambda spec: {"greedy": first_feature},
     labels={"greedy": "most clickbait", "opposite": "least clickbait"},
     rllib_names={"modified_lts": "modified-lts-20-2", "long_term_satisfaction": "lts-20-2"},
     user_label="satisfaction",
-    responses_of_reward=f"{_HERE}.dynamics:responses_of_reward",
+    responses_of_reward=f"{__name__}.dynamics:responses_of_reward",
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slateflow.environments.long_term_satisfaction.dynamics import (
     initial_exposure,
@@ -13,8 +12,6 @@ from slateflow.environments.long_term_satisfaction.dynamics import (
     satisfaction,
 )
 from slateflow.environments.long_term_satisfaction.spec import LongTermSatisfactionSpec
-
-Floats = NDArray[np.float64]
 
 
 @lru_cache(maxsize=8)
@@ -60,10 +57,5 @@ def optimal_return(
         )
         q = reward + np.interp(centre, grid, smoothed)
         value = np.sort(q, axis=1) @ best_of_n
-    return float(_mean_over_start(spec, grid, value))
-
-
-def _mean_over_start(spec: LongTermSatisfactionSpec, grid: Floats, value: Floats) -> float:
-    """Over the midpoints of users that start uniformly."""
-    start = initial_exposure(spec, (np.arange(4000) + 0.5) / 4000)
+    start = initial_exposure(spec, (np.arange(4000) + 0.5) / 4000)  # users start uniformly
     return float(np.mean(np.interp(start, grid, value)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,12 @@ from numpy.typing import NDArray
 
 from slateflow.environments.long_term_satisfaction.spec import LongTermSatisfactionSpec
 from slateflow.environments.recsim_base import RecSimEnvironment
+from slateflow.environments.spec import EnvironmentSpec
 
-_USER_PARAMETERS = (
-    "memory_discount",
-    "sensitivity",
-    "innovation_stddev",
-    "choc_mean",
-    "choc_stddev",
-    "kale_mean",
-    "kale_stddev",
-    "time_budget",
-)
+_OURS = {"satisfaction_observed", *(field.name for field in fields(EnvironmentSpec))}
+_USER_PARAMETERS = [
+    field.name for field in fields(LongTermSatisfactionSpec) if field.name not in _OURS
+]
 
 
 class RecSimLongTermSatisfaction(RecSimEnvironment[LongTermSatisfactionSpec]):

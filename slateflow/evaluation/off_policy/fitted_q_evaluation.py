@@ -14,6 +14,7 @@ asked for the verdict.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +24,12 @@ from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.backward_stages import Transitions, backward_stages
 from slateflow.evaluation.off_policy.slate_values import SlateValue
 from slateflow.policies import AnyScorer, Scorer
+from slateflow.policies.scorer import Support
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.held_out import held_out_rows
 from slateflow.user_models.polynomial import Polynomial, term_count
 from slateflow.user_models.session_memory import with_session_memory
+from slateflow.user_models.support import grown_support, shown_and_offered
 
 Array = NDArray[np.float64]
 
@@ -42,6 +45,10 @@ class Estimator(Protocol):
 
     def value(self, scorer: AnyScorer) -> float:
         """Expected return of an episode."""
+        ...
+
+    def hardly_seen(self, scorer: AnyScorer) -> float:
+        """Share of the scorer's choices that the logs have hardly seen, of such users."""
         ...
 
 
@@ -114,12 +121,33 @@ class FittedQEvaluation:
         start = self._shown(scorer, self.starts, self.horizon) @ last.weights
         return float(start.mean() + self.horizon * self.mean)
 
+    def hardly_seen(self, scorer: AnyScorer) -> float:
+        """Share of the scorer's choices at the logged steps that the logs hardly show there."""
+        if not isinstance(scorer, Scorer):
+            raise InputError("scorer: expected one of candidates, got one of slates")
+        every = np.arange(len(self.rows))
+        chosen = self._chosen(scorer, every, self.rows.step)
+        return float(self._support.hardly_seen(chosen).mean())
+
+    @cached_property
+    def _support(self) -> Support:
+        known = self.rows.user.astype(np.float64)
+        shown, offered = (
+            np.concatenate([known, candidates], axis=1)
+            for candidates in shown_and_offered(self.rows, user_chooses=False)
+        )
+        return grown_support(shown, offered)
+
     def _shown(self, scorer: Scorer, index: NDArray[np.intp], left: int) -> Array:
         """Monomials (B, P) of what the policy shows at these rows with so many steps left."""
+        step = np.full(len(index), scorer.horizon - left)
+        return self.polynomial.design(self._chosen(scorer, index, step))
+
+    def _chosen(self, scorer: Scorer, index: NDArray[np.intp], step: NDArray[np.integer]) -> Array:
+        """Features (B, F) of user and first choice at these rows, as if at these steps."""
         rows, user_size = self.rows, scorer.user_size
         known = rows.user[index].astype(np.float64)
-        step = np.full(len(index), scorer.horizon - left)
         candidates = rows.candidate_features(index).astype(np.float64)
         scores = scorer.scores(known[:, :user_size], step, candidates, known[:, user_size:])
         chosen = candidates[np.arange(len(index)), scores.argmax(axis=1)]
-        return self.polynomial.design(np.concatenate([known, chosen], axis=1))
+        return np.concatenate([known, chosen], axis=1)

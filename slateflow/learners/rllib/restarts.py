@@ -7,17 +7,20 @@ policy fitted-Q evaluation values most on those episodes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.fitted_q_evaluation import (
     Estimator,
     held_out_estimator,
     memory_decays,
 )
+from slateflow.evaluation.off_policy.gate import HeldOutValue, held_out_value
 from slateflow.learners.config import Trained
 from slateflow.learners.rllib.network_config import OfflineConfig
 from slateflow.learners.rllib.training import train_on_rllib
@@ -33,10 +36,8 @@ def train_with_restarts(
     checkpoints: Path | None,
 ) -> Trained:
     """Keep the best of `restarts` trainings, with the value of each as a curve."""
-    best: Trained | None = None
+    tried: list[tuple[Trained, HeldOutValue]] = []
     estimator: Estimator | None = None
-    values: list[float] = []
-    earlier_seconds = 0.0
     for restart in range(restarts):
         trained = train_on_rllib(
             dataset,
@@ -48,10 +49,14 @@ def train_with_restarts(
             checkpoints,
         )
         estimator = estimator or held_out_estimator(dataset, memory_decays(trained.scorer))
-        values.append(estimator.value(trained.scorer))
-        earlier_seconds += trained.earlier_seconds
-        if best is None or values[-1] > max(values[:-1]):
-            best = trained
-    assert best is not None
+        tried.append((trained, held_out_value(estimator, trained.scorer)))
+    values = [math.nan if found.value is None else found.value for _, found in tried]
+    if np.isnan(values).all():
+        raise InputError(
+            f"{config.learner}: expected logs that can tell which of {restarts} trainings is best, "
+            f"got ones that cannot: {tried[0][1].reason}; or set restarts to 1"
+        )
+    best, _ = tried[int(np.nanargmax(values))]
     curves = {**best.curves, "held_out_value": values}
-    return replace(best, curves=curves, earlier_seconds=earlier_seconds)
+    seconds = sum(trained.earlier_seconds for trained, _ in tried)
+    return replace(best, curves=curves, earlier_seconds=seconds)

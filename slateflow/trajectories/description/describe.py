@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.charts import Curve
 from slateflow.environments import EnvironmentSpec, Observation, world_of
 from slateflow.policies import behaviour_policy
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.files.dataset import Dataset
-from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.schema import Trajectories, blocks
 
 TARGETS = ("random", "greedy")
-BLOCK_ROWS = 4096
-"""Rows whose candidates' features are in memory at once."""
 PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
 """Of the histogram, as powers of ten; what is smaller counts as the smallest."""
 
@@ -29,80 +28,52 @@ class Overlap:
     Both figures come from the importance weights w = target's probability / propensity of the
     slates that were shown. Weights of whole episodes would be products over all steps, of which
     hardly any is not 0; bandits and Q-learning use single steps.
-
-    Attributes:
-        target: Name of the other policy.
-        coverage: Mean of w: the share of the target's slates that the policy ever shows. 1 is
-            all; for less, no estimate of the target from these logs alone is unbiased.
-        effective: Steps of the target's own that the logs are worth, as a share of the steps:
-            Kish's effective sample size (sum of w)² / sum of w², times the covered share.
     """
 
-    target: str
+    target: str  # name of the other policy
+    # Mean of w: the share of the target's slates that the policy ever shows. 1 is all; for less, no
+    # estimate of the target from these logs alone is unbiased
     coverage: float
+    # Steps of the target's own that the logs are worth, as a share of the steps: Kish's effective
+    # sample size (sum of w)² / sum of w², times the covered share
     effective: float
 
 
 @dataclass(frozen=True)
-class Trend:
-    """Least squares of a quantity on the step, over all steps that were logged."""
-
-    slope: float
-    intercept: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Means by step, and their trend."""
-
-    steps: NDArray[np.int64]  # (T,), those that were logged
-    means: NDArray[np.float64]  # (T,)
-    trend: Trend
-
-
-@dataclass(frozen=True)
-class PolicySummary:
-    """One behaviour policy in the logs.
-
-    Attributes:
-        policy: Its name.
-        episodes: Logged episodes.
-        steps: Logged steps.
-        share: Share of the dataset's episodes.
-        mean: Mean return of an episode.
-        sem: Standard error of that mean; 0 for a single episode.
-        lowest: Smallest return.
-        highest: Largest return.
-        clicks: Share of the steps with a click.
-        propensity: Smallest and largest propensity.
-        reward_slope: Change of the reward per step.
-        satisfaction_slope: Change of the observed satisfaction; None where there is none.
-        overlap: With each of `TARGETS`.
-    """
-
-    policy: str
-    episodes: int
-    steps: int
-    share: float
-    mean: float
-    sem: float
-    lowest: float
-    highest: float
-    clicks: float
-    propensity: tuple[float, float]
-    reward_slope: float
-    satisfaction_slope: float | None
-    overlap: tuple[Overlap, ...]
-
-
-@dataclass(frozen=True)
 class PolicyPlots:
-    """The plotted figures of one policy."""
+    """The plotted figures of one policy: returns, propensities, and means by step."""
 
     returns: NDArray[np.float64]  # (episodes,)
     propensities: NDArray[np.int64]  # counts between `PROPENSITY_EDGES`
     reward: Curve
     satisfaction: Curve | None
+
+
+@dataclass(frozen=True)
+class PolicySummary:
+    """One behaviour policy in the logs."""
+
+    policy: str  # its name
+    episodes: int  # logged episodes
+    steps: int  # logged steps
+    share: float  # share of the dataset's episodes
+    mean: float  # mean return of an episode
+    sem: float  # standard error of that mean; 0 for a single episode
+    lowest: float  # smallest return
+    highest: float  # largest return
+    clicks: float  # share of the steps with a click
+    propensity: tuple[float, float]  # smallest and largest propensity
+    reward_slope: float  # change of the reward per step
+    # Change of the observed satisfaction; None where there is none
+    satisfaction_slope: float | None
+    overlap: tuple[Overlap, ...]  # with each of `TARGETS`
+    plots: PolicyPlots = field(repr=False)  # what is plotted of it
+
+    @property
+    def propensity_range(self) -> str:
+        """Smallest to largest, or the only one."""
+        low, high = self.propensity
+        return f"{low:.3g}" if low == high else f"{low:.2g} – {high:.2g}"
 
 
 @dataclass(frozen=True)
@@ -115,14 +86,13 @@ class Description:
     episodes: int
     steps: int
     policies: tuple[PolicySummary, ...]
-    plots: tuple[PolicyPlots, ...] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures without the plots, as JSON can hold them."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields["policies"] = [dataclasses.asdict(policy) for policy in self.policies]
-        del fields["plots"]
-        return fields
+        document = dataclasses.asdict(self)
+        for policy in document["policies"]:
+            del policy["plots"]
+        return document
 
 
 def describe(dataset: Dataset) -> Description:
@@ -146,11 +116,10 @@ def describe(dataset: Dataset) -> Description:
         policies=tuple(
             tally.summary(policy, dataset.episodes) for policy, tally in tallies.items()
         ),
-        plots=tuple(tally.plots() for tally in tallies.values()),
     )
 
 
-class _Curve:
+class _StepSums:
     """Sums by step of one quantity."""
 
     def __init__(self, horizon: int) -> None:
@@ -162,13 +131,13 @@ class _Curve:
         self.sums += np.bincount(step, values, minlength=len(self.sums))
 
     def curve(self) -> Curve:
+        """Means by step, and their trend by least squares over all steps that were logged."""
         steps = np.flatnonzero(self.counts)
-        weights = self.counts[steps] / self.counts.sum()
-        means = self.sums[steps] / self.counts[steps]
-        centre, level = weights @ steps, weights @ means
-        spread = weights @ (steps - centre) ** 2
-        slope = float(weights @ ((steps - centre) * (means - level)) / spread) if spread else 0.0
-        return Curve(steps, means, Trend(slope, float(level - slope * centre)))
+        counts, means = self.counts[steps], self.sums[steps] / self.counts[steps]
+        slope, intercept = 0.0, float(means[0])
+        if len(steps) > 1:
+            slope, intercept = np.polyfit(steps, means, 1, w=np.sqrt(counts)).tolist()
+        return Curve(steps, means, slope, intercept)
 
 
 class _Tally:
@@ -181,9 +150,9 @@ class _Tally:
         self.propensity = (np.inf, -np.inf)
         self.histogram = np.zeros(len(PROPENSITY_EDGES) - 1, dtype=np.int64)
         self.weights = dict.fromkeys(TARGETS, np.zeros(2))  # sums of w and of w²
-        self.reward = _Curve(spec.horizon)
+        self.reward = _StepSums(spec.horizon)
         shown = world_of(spec).user_label and spec.user_size
-        self.satisfaction = _Curve(spec.horizon) if shown else None
+        self.satisfaction = _StepSums(spec.horizon) if shown else None
 
     def add(self, rows: Trajectories) -> None:
         self.returns.append(np.add.reduceat(rows.reward, rows.starts, dtype=np.float64))
@@ -197,8 +166,8 @@ class _Tally:
         self.reward.add(rows.step, rows.reward)
         if self.satisfaction is not None:
             self.satisfaction.add(rows.step, rows.user[:, 0])
-        for start in range(0, len(rows), BLOCK_ROWS):
-            self._weigh(rows.where(slice(start, start + BLOCK_ROWS)))
+        for block in blocks(len(rows)):
+            self._weigh(rows.where(block))
 
     def _weigh(self, rows: Trajectories) -> None:
         observation = Observation(
@@ -210,9 +179,13 @@ class _Tally:
             self.weights[target] = self.weights[target] + (weights.sum(), (weights**2).sum())
 
     def summary(self, policy: str, episodes: int) -> PolicySummary:
-        returns = np.concatenate(self.returns)
-        count = len(returns)
-        satisfaction = self.satisfaction
+        plots = PolicyPlots(
+            returns=np.concatenate(self.returns),
+            propensities=self.histogram,
+            reward=self.reward.curve(),
+            satisfaction=None if self.satisfaction is None else self.satisfaction.curve(),
+        )
+        returns, count = plots.returns, len(plots.returns)
         return PolicySummary(
             policy=policy,
             episodes=count,
@@ -224,9 +197,10 @@ class _Tally:
             highest=float(returns.max()),
             clicks=self.clicks / self.steps,
             propensity=self.propensity,
-            reward_slope=self.reward.curve().trend.slope,
-            satisfaction_slope=None if satisfaction is None else satisfaction.curve().trend.slope,
+            reward_slope=plots.reward.slope,
+            satisfaction_slope=None if plots.satisfaction is None else plots.satisfaction.slope,
             overlap=tuple(self._overlap(target) for target in TARGETS),
+            plots=plots,
         )
 
     def _overlap(self, target: str) -> Overlap:
@@ -234,11 +208,3 @@ class _Tally:
         coverage = float(total / self.steps)
         kish = float(total**2 / squares / self.steps) if squares else 0.0
         return Overlap(target, coverage, kish * min(coverage, 1.0))
-
-    def plots(self) -> PolicyPlots:
-        return PolicyPlots(
-            returns=np.concatenate(self.returns),
-            propensities=self.histogram,
-            reward=self.reward.curve(),
-            satisfaction=None if self.satisfaction is None else self.satisfaction.curve(),
-        )

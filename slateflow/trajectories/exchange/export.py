@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,13 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slateflow.errors import InputError, unknown
+from slateflow.errors import InputError, refused, unknown
 from slateflow.trajectories.exchange.flat_rows import (
     FlatRows,
     flat_rows,
     observation_box,
     slate_count,
-    slate_numbers,
 )
 from slateflow.trajectories.files.dataset import Dataset
 
@@ -89,7 +89,7 @@ def _to_rllib(dataset: Dataset, folder: Path) -> None:
             "t": by_episode(pa.array(rows.step)),
             "obs": by_episode(_vectors(flat.observations)),
             "new_obs": by_episode(_vectors(flat.next_observations)),
-            "actions": by_episode(pa.array(_actions(flat, dataset))),
+            "actions": by_episode(pa.array(flat.actions)),
             "rewards": by_episode(pa.array(rows.reward)),
             "terminateds": by_episode(pa.array(rows.terminated)),
             "truncateds": by_episode(pa.array(rows.truncated)),
@@ -104,10 +104,6 @@ def _vectors(values: np.ndarray[Any, Any]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, flat)
 
 
-def _actions(flat: FlatRows, dataset: Dataset) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return slate_numbers(flat.rows.slate, dataset.spec.num_candidates)
-
-
 def _to_d3rlpy(dataset: Dataset, folder: Path) -> None:
     """HDF5 as d3rlpy 2 dumps a replay buffer.
 
@@ -119,11 +115,10 @@ def _to_d3rlpy(dataset: Dataset, folder: Path) -> None:
     with h5py.File(folder / D3RLPY_FILE, "w") as file:
         count = 0
         for flat in flat_rows(dataset):
-            actions = _actions(flat, dataset)
             for span in flat.spans:
                 episode = (
                     flat.observations[span],
-                    actions[span, None],
+                    flat.actions[span, None],
                     flat.rows.reward[span, None],
                     flat.rows.terminated[span][-1],
                 )
@@ -189,15 +184,9 @@ def _minari_episodes(flat: FlatRows, first: int) -> Iterator[Any]:
 
 
 def _library(name: str) -> Any:
-    import importlib
-
-    try:
+    remedy = "install it with `uv pip install 'slateflow[export]'`"
+    with refused(f"{name}: expected the package for this format", ImportError, remedy=remedy):
         return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"{name}: expected the package for this format, found none; "
-            "install it with `uv pip install 'slateflow[export]'`"
-        ) from error
 
 
 FORMATS: dict[str, Callable[[Dataset, Path], None]] = {

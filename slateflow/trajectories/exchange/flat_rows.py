@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
+from slateflow.environments.slates import slate_numbers
 from slateflow.errors import InputError
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.files.dataset import Dataset
@@ -39,11 +40,15 @@ MOST_SLATES = 1_000_000
 class FlatRows:
     """Whole episodes of one part. R rows, E episodes, F features."""
 
-    policy: str
     rows: Trajectories
     first: NDArray[np.intp]  # (E + 1,) row at which an episode begins; R at the end
     observations: NDArray[np.float32]  # (R, F)
     next_observations: NDArray[np.float32]  # (R, F)
+
+    @property
+    def actions(self) -> NDArray[np.int64]:
+        """(R,) numbers of the slates."""
+        return slate_numbers(self.rows.slate, self.rows.candidates.shape[1])
 
     @property
     def spans(self) -> Iterator[slice]:
@@ -65,7 +70,7 @@ def flat_rows(dataset: Dataset) -> Iterator[FlatRows]:
         last = first[1:] - 1
         next_observations[last] = observations[last]
         next_observations[last, dataset.spec.user_size] = 0.0
-        yield FlatRows(part.policy, rows, first, observations, next_observations)
+        yield FlatRows(rows, first, observations, next_observations)
 
 
 def flat_observations(rows: Trajectories, spec: EnvironmentSpec) -> NDArray[np.float32]:
@@ -88,11 +93,7 @@ def observation_box(spec: EnvironmentSpec) -> gym.spaces.Box:
 
 
 def slate_count(spec: EnvironmentSpec) -> int:
-    """How many ordered slates there are.
-
-    Raises:
-        InputError: Too many to be numbered.
-    """
+    """How many ordered slates there are; too many to be numbered are refused."""
     count = math.perm(spec.num_candidates, spec.slate_size)
     if count > MOST_SLATES:
         raise InputError(
@@ -100,19 +101,3 @@ def slate_count(spec: EnvironmentSpec) -> int:
             f"({spec.slate_size} of {spec.num_candidates}); take a format with slates, minari"
         )
     return count
-
-
-def slate_numbers(slates: NDArray[np.int32], candidates: int) -> NDArray[np.int64]:
-    """(R,) place of each slate (R, K) among all, in the order of `itertools.permutations`.
-
-    Example:
-        >>> slate_numbers(np.array([[0, 1], [0, 2], [1, 0], [2, 1]], dtype=np.int32), 3)
-        array([0, 1, 2, 5])
-    """
-    size = slates.shape[1]
-    numbers = np.zeros(len(slates), dtype=np.int64)
-    for place in range(size):
-        taken = (slates[:, :place] < slates[:, place, None]).sum(axis=1)
-        below = math.perm(candidates - place - 1, size - place - 1)
-        numbers += (slates[:, place] - taken) * below
-    return numbers

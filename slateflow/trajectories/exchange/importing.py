@@ -8,12 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, preset
 from slateflow.errors import InputError
@@ -24,35 +21,25 @@ from slateflow.trajectories.exchange.rllib_json import read_json
 from slateflow.trajectories.files.dataset import MANIFEST, Dataset
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.part_files import PartFile, write_part
+from slateflow.trajectories.generation.recipe import NAME
 from slateflow.trajectories.schema import Trajectories
 
 PART_ROWS = 60_000
 """Rows at which a part is closed; it ends with an episode."""
 
+LogFile = tuple[Path, str]
+"""A file of logs, and the behaviour policy that wrote it."""
+
 _POLICY = re.compile(r"policy=([^/]+)/")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class LogFile:
-    """A file of logs and the behaviour policy that wrote it."""
-
-    path: Path
-    policy: str
 
 
 def import_logs(source: Path, name: str, data: Folder, environment: str | None = None) -> Dataset:
     """Make a dataset of logs that somebody else wrote.
 
-    Parquet files need these columns, a row per step, sorted by episode, then step: `episode`,
-    `step` (from 0), `user` (list, absent where nothing of the user is observed), `candidates`
-    (features of all candidates in one list) or `items` (numbers of the catalogue), `slate` (list
-    of positions among the candidates), `propensity`, `clicked` (place in the slate, −1 for none),
-    `reward`, the response columns of the world (`watch_time` in long-term satisfaction),
-    `terminated` and `truncated`. A column `policy` is ignored; partitions `policy=…` name the
-    policy. RLlib's JSON files need `eps_id`, `t`, `obs`, `actions`, `rewards`, `action_prob` or
-    `action_logp`, `terminateds` or `dones`, and the clicks and responses where they do not follow
-    from the reward.
+    `slateflow import --help` and `docs/datasets.md` list the columns of Parquet files. A column
+    `policy` is ignored; partitions `policy=…` name the policy. RLlib's JSON files need `eps_id`,
+    `t`, `obs`, `actions`, `rewards`, `action_prob` or `action_logp`, `terminateds` or `dones`, and
+    the clicks and responses where they do not follow from the reward.
 
     Args:
         source: A file, or a folder: of Parquet files, perhaps in partitions `policy=…`, or of
@@ -65,7 +52,7 @@ def import_logs(source: Path, name: str, data: Folder, environment: str | None =
         InputError: The name is taken, or the logs do not keep the contract; the message names
             file, episode and step. No file of the dataset is left then.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise InputError(f"name: expected letters, digits, '.', '_' and '-', got {name!r}")
     folder = data / name
     if folder.exists(MANIFEST):
@@ -75,22 +62,20 @@ def import_logs(source: Path, name: str, data: Folder, environment: str | None =
         )
     logs = _find_logs(source)
     spec = _spec_of(logs, environment)
-    recipe = {
-        "imported": str(source),
-        "environment": spec.name,
-        "parameters": _parameters(spec),
-    }
+    standard = preset(spec.name).to_dict()
+    changed = {key: value for key, value in spec.to_dict().items() if standard[key] != value}
+    recipe = {"imported": str(source), "environment": spec.name, "parameters": changed}
     parts: list[PartFile] = []
     with folder.claimed(json.dumps(recipe, sort_keys=True).encode()):
         numbers: dict[str, int] = {}
         try:
-            for log, rows in _checked(logs, spec):
-                number = numbers[log.policy] = numbers.get(log.policy, -1) + 1
-                path = f"policy={log.policy}/part-{number:05d}.parquet"
-                key = {"policy": log.policy, "from": log.path.name}
+            for file, policy, rows in _checked(logs, spec):
+                number = numbers[policy] = numbers.get(policy, -1) + 1
+                path = f"policy={policy}/part-{number:05d}.parquet"
+                key = {"policy": policy, "from": file.name}
                 digest = write_part(folder, path, rows, spec, key)
                 episodes = len(rows.starts)
-                parts.append(PartFile(path, log.policy, len(parts), episodes, len(rows), digest))
+                parts.append(PartFile(path, policy, len(parts), episodes, len(rows), digest))
             return Dataset(folder, spec, recipe, tuple(parts)).publish()
         except InputError:
             folder.remove([CATALOGUE, *(part.path for part in parts)])
@@ -116,14 +101,14 @@ def _find_logs(source: Path) -> list[LogFile]:
                 "out of the folder"
             )
         match = _POLICY.search(relative)
-        logs.append(LogFile(path, match.group(1) if match else "logged"))
+        logs.append((path, match.group(1) if match else "logged"))
     if not logs:
         raise InputError(f"{source}: expected .parquet, .json or .jsonl files, found none")
     return logs
 
 
 def _spec_of(logs: list[LogFile], environment: str | None) -> EnvironmentSpec:
-    first = logs[0].path
+    first, _ = logs[0]
     if first.suffix == ".parquet":
         return spec_of_parquet(first, environment)
     if environment is None:
@@ -131,34 +116,27 @@ def _spec_of(logs: list[LogFile], environment: str | None) -> EnvironmentSpec:
     return preset(environment)
 
 
-def _parameters(spec: EnvironmentSpec) -> dict[str, Any]:
-    """Fields that differ from the preset."""
-    standard = preset(spec.name).to_dict()
-    return {key: value for key, value in spec.to_dict().items() if standard[key] != value}
-
-
-def _checked(logs: list[LogFile], spec: EnvironmentSpec) -> Iterator[tuple[LogFile, Trajectories]]:
+def _checked(
+    logs: list[LogFile], spec: EnvironmentSpec
+) -> Iterator[tuple[Path, str, Trajectories]]:
     """Parts of whole, checked episodes, none of which was in an earlier part."""
-    known: list[NDArray[np.int64]] = []
-    next_episode = 0
-    for log in logs:
-        if log.path.suffix == ".parquet":
-            pieces: Iterable[Trajectories] = read_parquet(log.path, spec, PART_ROWS)
+    known = np.zeros(0, np.int64)  # numbers of the episodes so far
+    for path, policy in logs:
+        if path.suffix == ".parquet":
+            pieces: Iterable[Trajectories] = read_parquet(path, spec, PART_ROWS)
         else:
-            pieces = read_json(log.path, spec, next_episode)
+            pieces = read_json(path, spec, int(known.max(initial=-1)) + 1)
         for rows in _whole_episodes(pieces):
-            check_rows(rows, spec, str(log.path))
+            check_rows(rows, spec, str(path))
             episodes = rows.episode[rows.starts]
-            for earlier in known:
-                again = np.intersect1d(earlier, episodes)
-                if len(again):
-                    raise InputError(
-                        f"{log.path}: episode {again[0]}, step 0: episode: expected a number that "
-                        "no other part of the logs has, got it again; number the episodes anew"
-                    )
-            known.append(episodes)
-            next_episode = max(next_episode, int(episodes.max()) + 1)
-            yield log, rows
+            again = np.intersect1d(known, episodes)
+            if len(again):
+                raise InputError(
+                    f"{path}: episode {again[0]}, step 0: episode: expected a number that no "
+                    "other part of the logs has, got it again; number the episodes anew"
+                )
+            known = np.append(known, episodes)
+            yield path, policy, rows
 
 
 def _whole_episodes(pieces: Iterable[Trajectories]) -> Iterator[Trajectories]:

@@ -8,9 +8,8 @@ doubles where ours are floats (which become floats). Where the world has a catal
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec, preset, spec_from_dict
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
-from slateflow.trajectories.schema import METADATA_KEY, Trajectories, arrow_schema, from_table
+from slateflow.trajectories.schema import Trajectories, arrow_schema, from_table, stored_metadata
 
 
 def spec_of_parquet(path: Path, environment: str | None) -> EnvironmentSpec:
@@ -32,12 +31,11 @@ def spec_of_parquet(path: Path, environment: str | None) -> EnvironmentSpec:
     """
     with _reading(path):
         schema = pq.read_schema(path)
-    encoded = (schema.metadata or {}).get(METADATA_KEY)
-    if encoded is not None:
-        try:
-            spec = spec_from_dict(json.loads(encoded)["environment"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: expected metadata of a world, got {error}") from error
+    kinds = (InputError, ValueError, KeyError, TypeError)
+    with refused(f"{path}: expected metadata of a world", *kinds):
+        document = stored_metadata(schema)
+        spec = spec_from_dict(document["environment"]) if document != {} else None
+    if spec is not None:
         if environment not in (None, spec.name):
             raise InputError(
                 f"{path}: expected logs of {environment}, got some of {spec.name}; leave out "
@@ -141,13 +139,9 @@ def _cast(batch: pa.RecordBatch, wanted: pa.Schema, path: Path) -> pa.Table:
     for field in wanted:
         column = batch.column(field.name)
         _check_shape(batch, field, path)
-        try:
+        expected = f"{path}: {field.name}: expected {field.type}, got {column.type}"
+        with refused(expected, pa.ArrowException):
             columns.append(column.cast(field.type))
-        except pa.ArrowException as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{path}: {field.name}: expected {field.type}, got {column.type} ({reason})"
-            ) from error
     return pa.Table.from_arrays(columns, schema=wanted)
 
 
@@ -171,11 +165,6 @@ def _check_shape(batch: pa.RecordBatch, field: pa.Field, path: Path) -> None:
         )
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> AbstractContextManager[None]:
     """Errors of Arrow and the disk name the file."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: expected a Parquet file, got {reason}") from error
+    return refused(f"{path}: expected a Parquet file", pa.ArrowException, OSError)

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.environments.slates import slates_of
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from slateflow.records import resolve
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.exchange.parquet_logs import in_catalogue
-from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.schema import Trajectories, columns_of
 
 Batch = dict[str, Any]
+_BROKEN = (ValueError, TypeError, KeyError, IndexError)
 
 
 def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator[Trajectories]:
@@ -42,7 +44,7 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
-            try:
+            with refused(f"{where}: expected a SampleBatch", *_BROKEN):
                 batch = _batch(json.loads(line), where)
                 ids = np.asarray(_column(batch, where, "eps_id")).astype(str)
                 new = np.ones(len(ids), dtype=np.int64)
@@ -52,11 +54,6 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
                 rows = _rows(batch, spec, episodes, where)
                 if catalogue is not None:
                     rows = in_catalogue(rows, catalogue, where)
-            except InputError:
-                raise
-            except (ValueError, TypeError, KeyError, IndexError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"{where}: expected a SampleBatch, got {reason}") from error
             if len(ids):
                 episode, last = int(episodes[-1]), ids[-1]
                 yield rows
@@ -88,56 +85,51 @@ def _column(batch: Batch, where: str, *names: str) -> Any:
 
 
 def _numbers(values: Any, where: str, dtype: Any, shape: tuple[int, ...] = ()) -> NDArray[Any]:
-    """The values as an array, of that shape if one is given; `where` names their column.
-
-    Raises:
-        InputError: They are not numbers, or too many or too few.
-    """
+    """The values as an array, of that shape if one is given; `where` names their column."""
     try:
         array = np.asarray(values, dtype=dtype)
         return array.reshape(shape) if shape else array
     except (ValueError, TypeError) as error:
         wanted = f"numbers of shape {shape}" if shape else "lists of numbers of one length"
-        raise InputError(f"{where}: expected {wanted}, got {_shortened(values)}") from error
+        got = shorten(json.dumps(values), 80, placeholder="...")
+        raise InputError(f"{where}: expected {wanted}, got {got}") from error
 
 
-def _shortened(values: Any) -> str:
-    text = json.dumps(values)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+_NAMES = {
+    "step": ("t",),
+    "propensity": ("action_prob",),
+    "reward": ("rewards",),
+    "terminated": ("terminateds", "dones"),
+    "truncated": ("truncateds",),
+}
+"""RLlib's names of our columns, where they differ."""
 
 
 def _rows(
     batch: Batch, spec: EnvironmentSpec, episodes: NDArray[np.int64], where: str
 ) -> Trajectories:
     count = len(episodes)
-
-    def column(dtype: Any, *names: str) -> NDArray[Any]:
-        return _numbers(_column(batch, where, *names), f"{where}: {names[0]}", dtype, (count,))
-
     user, candidates = _observed(_column(batch, where, "obs"), spec, count, where)
-    reward = column(np.float32, "rewards")
+    actions = _numbers(_column(batch, where, "actions"), f"{where}: actions", None)
+    slate = _slates(actions, spec, count, where)
+    values: dict[str, NDArray[Any]]
+    values = {"episode": episodes, "user": user, "candidates": candidates, "slate": slate}
     derive = resolve(world_of(spec).responses_of_reward)
     if derive is not None:
+        named = f"{where}: rewards"
+        reward = _numbers(_column(batch, where, "rewards"), named, np.float32, (count,))
         batch = {**derive(reward), **batch}
-    actions = _numbers(_column(batch, where, "actions"), f"{where}: actions", None)
     batch.setdefault("truncateds", np.zeros(count, dtype=np.bool_))
-    return Trajectories(
-        episode=episodes,
-        step=column(np.int32, "t"),
-        user=user,
-        candidates=candidates,
-        slate=_slates(actions, spec, count, where),
-        propensity=(
-            column(np.float64, "action_prob")
-            if "action_prob" in batch
-            else np.exp(column(np.float64, "action_logp", "action_prob"))
-        ),
-        clicked=column(np.int32, "clicked"),
-        reward=reward,
-        responses={name: column(np.float32, name) for name in spec.response_columns},
-        terminated=column(np.bool_, "terminateds", "dones"),
-        truncated=column(np.bool_, "truncateds"),
-    )
+    if "action_prob" not in batch:
+        named = f"{where}: action_logp"
+        given = _column(batch, where, "action_logp", "action_prob")
+        batch["action_prob"] = np.exp(_numbers(given, named, np.float64, (count,)))
+    for name, (dtype, _) in columns_of(spec, items=False).items():
+        if name not in values:
+            names = _NAMES.get(name, (name,))
+            given, named = _column(batch, where, *names), f"{where}: {names[0]}"
+            values[name] = _numbers(given, named, dtype.to_pandas_dtype(), (count,))
+    return Trajectories.from_columns(values, spec)
 
 
 def _observed(

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from slateflow.environments import EnvironmentSpec, spec_from_dict
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.part_files import MAKE_AGAIN, PartFile, part_rows, read_part
@@ -23,6 +23,7 @@ from slateflow.trajectories.schema import (
 )
 
 MANIFEST = "_manifest.json"
+_BROKEN = (ValueError, KeyError, TypeError, AttributeError)
 HELD_OUT = 5
 """Every fifth episode is held out: those at places 4, 9, 14 … of the dataset, counted from 0."""
 REMEDY = (
@@ -105,29 +106,24 @@ class Dataset:
                 "make it with `slateflow generate`"
             )
         where = f"{url}/{MANIFEST}"
-        try:
+        expected = f"{where}: expected a manifest"
+        with refused(expected, *_BROKEN, remedy=REMEDY):
             document = json.loads(folder.read(MANIFEST))
-            version = document["schema_version"]
-            if version != SCHEMA_VERSION:
-                raise InputError(
-                    f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; "
-                    f"{MAKE_AGAIN}"
-                )
-            if document["held_out"] != {"every": HELD_OUT}:
-                raise InputError(f"held_out of every {HELD_OUT}, got {document['held_out']}")
-            dataset = cls(
-                folder=folder,
-                spec=spec_from_dict(document["environment"]),
-                recipe=document["recipe"],
-                parts=tuple(PartFile(**part) for part in document["parts"]),
-                catalogue=_read_catalogue(folder, document),
+            version, held_out = document["schema_version"], document.get("held_out")
+            digest, checksum = document.get("digest"), document.pop("checksum", None)
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; {MAKE_AGAIN}"
             )
-            digest, checksum = document["digest"], document.pop("checksum", None)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, InputError) and f"{url}/" in str(error):
-                raise
-            reason = error if isinstance(error, InputError) else repr(error)
-            raise InputError(f"{where}: expected a manifest, got {reason}; {REMEDY}") from error
+        if held_out != {"every": HELD_OUT}:
+            raise InputError(f"{expected}, got held_out {held_out}, not 1 in {HELD_OUT}; {REMEDY}")
+        with refused(expected, InputError, *_BROKEN, remedy=REMEDY):
+            spec, recipe = spec_from_dict(document["environment"]), document["recipe"]
+            parts = tuple(PartFile(**part) for part in document["parts"])
+            entry = document.get("items")
+            named = entry and (entry["path"], entry["sha256"], _remedy(recipe))
+        catalogue = named and _read_catalogue(folder, *named)
+        dataset = cls(folder, spec, recipe, parts, catalogue)
         if dataset.digest != digest:
             raise InputError(
                 f"{where}: expected digest {dataset.digest} from its parts, "
@@ -221,20 +217,13 @@ def _remedy(recipe: dict[str, Any]) -> str:
     return "delete the dataset and import it again" if "imported" in recipe else REMEDY
 
 
-def _read_catalogue(folder: Folder, document: dict[str, Any]) -> Catalogue | None:
-    """The catalogue that a manifest names.
-
-    Raises:
-        InputError: It is missing, or not the file that was published.
-    """
-    entry = document.get("items")
-    if entry is None:
-        return None
-    where, remedy = f"{folder.url}/{entry['path']}", _remedy(document["recipe"])
-    if not folder.exists(entry["path"]):
+def _read_catalogue(folder: Folder, name: str, digest: str, remedy: str) -> Catalogue:
+    """The catalogue that a manifest names; one that is not as it was published is refused."""
+    where = f"{folder.url}/{name}"
+    if not folder.exists(name):
         raise InputError(f"{where}: expected the catalogue of the dataset, found none; {remedy}")
-    data = folder.read(entry["path"])
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+    data = folder.read(name)
+    if hashlib.sha256(data).hexdigest() != digest:
         raise InputError(f"{where}: its digest does not match the manifest; {remedy}")
     return Catalogue.from_bytes(data, where)
 

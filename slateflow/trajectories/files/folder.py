@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
 
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from slateflow.trajectories.files.atomic_files import (
     ClaimedError,
     claim,
@@ -29,7 +29,10 @@ from slateflow.trajectories.files.atomic_files import (
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on some filesystem, whose files appear whole or not at all."""
+    """A folder on some filesystem, whose files appear whole or not at all.
+
+    What cannot be asked, read or written (a full disk, too) is an `InputError` of every method.
+    """
 
     url: str
 
@@ -48,30 +51,18 @@ class Folder:
         return Folder(f"{self.url.rstrip('/')}/{name}")
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of that name.
-
-        Raises:
-            InputError: The filesystem does not answer.
-        """
+        """Whether there is a file of that name."""
         filesystem, path = self._located
-        try:
+        with self._readable(name):
             kind = filesystem.get_file_info(f"{path}/{name}").type
-        except OSError as error:
-            raise self._unreadable(name, error) from error
         return bool(kind == pafs.FileType.File)
 
     def files(self) -> list[str]:
-        """Names of all files that are not hidden, in folders of it, too.
-
-        Raises:
-            InputError: The filesystem does not answer.
-        """
+        """Names of all files that are not hidden, in folders of it, too."""
         filesystem, path = self._located
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
-        try:
+        with self._readable(""):
             found = filesystem.get_file_info(selector)
-        except OSError as error:
-            raise self._unreadable("", error) from error
         names = (
             info.path.removeprefix(path).lstrip("/")
             for info in found
@@ -80,36 +71,19 @@ class Folder:
         return sorted(name for name in names if name.rsplit("/", 1)[-1][0] not in "._")
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file.
-
-        Raises:
-            InputError: It cannot be read.
-        """
+        """The bytes of a file."""
         filesystem, path = self._located
-        try:
-            with filesystem.open_input_stream(f"{path}/{name}") as stream:
-                return bytes(stream.read())
-        except OSError as error:
-            raise self._unreadable(name, error) from error
+        with self._readable(name), filesystem.open_input_stream(f"{path}/{name}") as stream:
+            return bytes(stream.read())
 
     def open(self, name: str) -> Any:
-        """A file for random access, for Parquet.
-
-        Raises:
-            InputError: It cannot be opened.
-        """
+        """A file for random access, for Parquet."""
         filesystem, path = self._located
-        try:
+        with self._readable(name):
             return filesystem.open_input_file(f"{path}/{name}")
-        except OSError as error:
-            raise self._unreadable(name, error) from error
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file in one piece; nobody sees it before it is complete and on the disk.
-
-        Raises:
-            InputError: The folder cannot be written to, or the disk is full.
-        """
+        """Write a file in one piece; nobody sees it before it is complete and on the disk."""
         filesystem, path = self._located
         target = f"{path}/{name}"
         try:
@@ -160,12 +134,10 @@ class Folder:
             remove_leftovers(Path(path))
             yield
 
-    def _unreadable(self, name: str, error: OSError) -> InputError:
-        reason = error.strerror or str(error).splitlines()[0]
-        return InputError(
-            f"{self.url}/{name}: expected a readable file, got {reason}; "
-            "make it readable or choose another folder with --data"
-        )
+    def _readable(self, name: str) -> AbstractContextManager[None]:
+        expected = f"{self.url}/{name}: expected a readable file"
+        remedy = "make it readable or choose another folder with --data"
+        return refused(expected, OSError, remedy=remedy)
 
 
 @lru_cache(maxsize=64)
@@ -179,12 +151,9 @@ def _locate(url: str, endpoint: str | None) -> tuple[Any, str]:
             "a URL without keys and options; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
             "AWS_DEFAULT_REGION and AWS_ENDPOINT_URL instead"
         )
-    try:
+    expected = f"data folder {url}: expected a path or a URL of pyarrow.fs"
+    with refused(expected, ValueError, OSError):
         filesystem, path = pafs.FileSystem.from_uri(url)
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"data folder {url}: expected a path or a URL of pyarrow.fs, got {error}"
-        ) from error
     return filesystem, path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.errors import InputError
+from slateflow.errors import InputError, refused
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.schema import (
-    METADATA_KEY,
     SCHEMA_VERSION,
     Trajectories,
     arrow_schema,
     column_digest,
     from_table,
+    stored_metadata,
     to_table,
 )
 
@@ -40,23 +39,14 @@ MAKE_AGAIN = (
 
 @dataclass(frozen=True)
 class PartFile:
-    """One Parquet file of a dataset.
+    """One Parquet file of a dataset."""
 
-    Attributes:
-        path: File, relative to the dataset.
-        policy: Behaviour policy that made it.
-        seed_block: Number of the block of random numbers that it was made from.
-        episodes: Episodes in it.
-        rows: Steps in it.
-        sha256: Digest over the canonical bytes of its columns (not of the file).
-    """
-
-    path: str
-    policy: str
-    seed_block: int
-    episodes: int
-    rows: int
-    sha256: str
+    path: str  # file, relative to the dataset
+    policy: str  # behaviour policy that made it
+    seed_block: int  # number of the block of random numbers that it was made from
+    episodes: int  # episodes in it
+    rows: int  # steps in it
+    sha256: str  # digest over the canonical bytes of its columns (not of the file)
 
 
 def write_part(
@@ -88,7 +78,7 @@ def read_part(
     where = f"{folder.url}/{path}"
     with _opened(folder, path, remedy) as file:
         table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
-    _check_metadata(where, table.schema.metadata, spec, remedy)
+    _check_metadata(where, table.schema, spec, remedy)
     if not table.schema.equals(arrow_schema(spec, items=catalogue is not None)):
         raise InputError(
             f"{where}: expected the columns of {spec.name}, got {table.schema.names}; {remedy}"
@@ -112,26 +102,19 @@ def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
     where = f"{folder.url}/{path}"
     if not folder.exists(path):
         raise InputError(f"{where}: expected a part of the dataset, found none; {remedy}")
-    try:
-        with folder.open(path) as file:
-            yield file
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{where}: expected a Parquet file, got {reason}; {remedy}") from error
+    expected = f"{where}: expected a Parquet file"
+    with refused(expected, pa.ArrowException, OSError, remedy=remedy), folder.open(path) as file:
+        yield file
 
 
-def _check_metadata(
-    where: str, metadata: dict[bytes, bytes] | None, spec: EnvironmentSpec, remedy: str
-) -> None:
+def _check_metadata(where: str, schema: pa.Schema, spec: EnvironmentSpec, remedy: str) -> None:
     """Refuse a part whose metadata names another version or world; metadata may be absent."""
-    encoded = (metadata or {}).get(METADATA_KEY)
-    if encoded is None:
-        return
-    try:
-        document = json.loads(encoded)
+    kinds = (ValueError, KeyError, TypeError)
+    with refused(f"{where}: expected our metadata", *kinds, remedy=remedy):
+        document = stored_metadata(schema)
+        if document == {}:
+            return
         version, environment = document["schema_version"], document["environment"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{where}: expected our metadata, got {error!r}; {remedy}") from error
     if version != SCHEMA_VERSION:
         raise InputError(
             f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; {MAKE_AGAIN}"

@@ -23,7 +23,7 @@ from slateflow.trajectories.files.part_files import PartFile, read_part, write_p
 from slateflow.trajectories.generation.plan import PlannedPart, plan
 from slateflow.trajectories.generation.recipe import Recipe
 from slateflow.trajectories.generation.simulate import batches, simulate
-from slateflow.trajectories.schema import METADATA_KEY, Trajectories, column_digest
+from slateflow.trajectories.schema import Trajectories, column_digest, stored_metadata
 
 Batch = Sequence[PlannedPart]
 
@@ -79,8 +79,7 @@ def _of_recipe(recipe: Recipe, dataset: Dataset) -> Dataset:
 def _make_parts(
     recipe: Recipe, folder: Folder, planned: list[PlannedPart], workers: int
 ) -> Iterator[PartFile]:
-    address = cluster_address()
-    if address is not None:
+    if address := cluster_address():
         yield from _make_on_cluster(recipe, folder, planned, address)
         return
     groups = batches(recipe.spec, planned, workers)
@@ -178,14 +177,12 @@ def _written(
     if not folder.exists(part.path):
         return None
     try:
-        metadata = pq.read_schema(folder.open(part.path)).metadata or {}
-        document = json.loads(metadata.get(METADATA_KEY, b"{}"))
-        if document.get("environment") != spec.to_dict():
-            return None
+        with folder.open(part.path) as file:
+            document = stored_metadata(pq.read_schema(file))
         rows = read_part(folder, part.path, spec, REMEDY, Catalogue.of_world(spec))
         digest = column_digest(rows)
         # Parquet has checksums for its pages but none for its footer
         wanted = {**part.key(seed), "sha256": digest}
-        return part.manifest_entry(len(rows), digest) if document.get("part") == wanted else None
-    except (InputError, pa.ArrowException, OSError, ValueError, AttributeError):
+        return part.manifest_entry(len(rows), digest) if document["part"] == wanted else None
+    except (InputError, pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return None

@@ -27,13 +27,8 @@ class PlannedPart:
 
     def key(self, seed: int) -> dict[str, Any]:
         """How the part is made; a file with another key in its metadata is another part."""
-        key = {
-            "policy": self.policy,
-            "seed": seed,
-            "seed_block": self.seed_block,
-            "first_episode": self.first_episode,
-            "episodes": self.episodes,
-        }
+        parts = ("policy", "seed_block", "first_episode", "episodes")
+        key = {"seed": seed, **{name: getattr(self, name) for name in parts}}
         if isinstance(self.behaviour, Behaviour):
             key["behaviour"] = self.behaviour.to_dict()
         return key

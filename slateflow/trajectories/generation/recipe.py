@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from slateflow.environments import EnvironmentSpec, preset
-from slateflow.errors import InputError, unknown
+from slateflow.errors import InputError, refused, unknown
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_policy
 from slateflow.validation import validated
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Names that experiments, registered models and folders can have."""
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names that a `policy=…` folder can have on any filesystem and in any URL."""
@@ -23,40 +25,27 @@ _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 @validated
 class LoggingPolicy:
-    """An entry of a recipe's `[policies]`.
+    """An entry of a recipe's `[policies]`."""
 
-    Attributes:
-        share: Share of the episodes.
-        behaviour: Name of a plain policy, or the settings of another.
-    """
-
-    share: Annotated[float, Field(gt=0, le=1)]
-    behaviour: str | Behaviour
+    share: Annotated[float, Field(gt=0, le=1)]  # share of the episodes
+    behaviour: str | Behaviour  # name of a plain policy, or the settings of another
 
 
 @validated
 class Recipe:
-    """A file `datasets/<name>.toml`.
+    """A file `datasets/<name>.toml`."""
 
-    Attributes:
-        name: The file's name without its ending. Models are registered under it.
-        environment: Preset.
-        episodes: Episodes in the dataset, over all policies.
-        seed: Seed of everything random in it.
-        policies: Share of the episodes of each behaviour policy; they add up to 1. Of `random`,
-            `greedy` and `opposite` it is a number; a policy with a name of its own has a table
-            with its `share` and the settings of a `Behaviour`.
-        parameters: Fields of the environment's spec that differ from the preset.
-        variation: Suffix of the dataset's name where episodes or seed are not the file's.
-    """
-
-    name: str
-    environment: str
-    episodes: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)]
+    name: str  # the file's name without its ending. Models are registered under it
+    environment: str  # preset
+    episodes: Annotated[int, Field(ge=1)]  # episodes in the dataset, over all policies
+    seed: Annotated[int, Field(ge=0)]  # seed of everything random in it
+    # Share of the episodes of each behaviour policy; they add up to 1. Of `random`, `greedy` and
+    # `opposite` it is a number; a policy with a name of its own has a table with its `share` and
+    # the settings of a `Behaviour`
     policies: Annotated[dict[str, Any], Field(min_length=1)]
+    # Fields of the environment's spec that differ from the preset
     parameters: dict[str, Any] = field(default_factory=dict)
-    variation: str = ""
+    variation: str = ""  # suffix of the dataset's name where episodes or seed are not the file's
 
     def __post_init__(self) -> None:
         spec = self.spec  # a world that does not exist is refused here
@@ -65,9 +54,12 @@ class Recipe:
                 behaviour_policy(_logging_policy(name, entry).behaviour, spec)
             except InputError as error:
                 raise InputError(f"policies.{name}: {error}") from error
-        total = sum(self.shares.values())
+        total = sum(policy.share for policy in self.logging_policies.values())
         if abs(total - 1) > 1e-9:
             raise InputError(f"policies: expected shares that add up to 1, got {total:g}")
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def dataset_name(self) -> str:
@@ -79,15 +71,10 @@ class Recipe:
         """The world it describes."""
         return preset(self.environment, **self.parameters)
 
-    @property
+    @cached_property
     def logging_policies(self) -> dict[str, LoggingPolicy]:
         """Share and behaviour of each policy."""
         return {name: _logging_policy(name, entry) for name, entry in self.policies.items()}
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of the episodes of each behaviour policy."""
-        return {name: policy.share for name, policy in self.logging_policies.items()}
 
     @property
     def behaviours(self) -> dict[str, str | Behaviour]:
@@ -101,27 +88,20 @@ class Recipe:
             >>> Recipe("r", "lts-10-1", 5, 0, {"random": 0.5, "greedy": 0.5}).policy_episodes()
             {'random': 2, 'greedy': 3}
         """
-        bounds, cumulated = [0], 0.0
-        for share in self.shares.values():
-            cumulated += share
-            bounds.append(round(cumulated * self.episodes))
-        return {
-            policy: bounds[index + 1] - bounds[index] for index, policy in enumerate(self.policies)
-        }
+        shares = [policy.share for policy in self.logging_policies.values()]
+        bounds = np.round(np.cumsum([0.0, *shares]) * self.episodes).astype(int)
+        return dict(zip(self.policies, np.diff(bounds).tolist(), strict=True))
 
     def varied(self, episodes: int | None = None, seed: int | None = None) -> Recipe:
         """The recipe with another size or seed, which its dataset's name shows."""
-        variation = self.variation
-        if episodes is not None and episodes != self.episodes:
-            variation += f".episodes-{episodes}"
-        if seed is not None and seed != self.seed:
-            variation += f".seed-{seed}"
-        return replace(
-            self,
-            variation=variation,
-            episodes=self.episodes if episodes is None else episodes,
-            seed=self.seed if seed is None else seed,
-        )
+        changed = {"episodes": episodes, "seed": seed}
+        fields: dict[str, Any] = {
+            name: value
+            for name, value in changed.items()
+            if value is not None and value != getattr(self, name)
+        }
+        suffix = "".join(f".{name}-{value}" for name, value in fields.items())
+        return replace(self, variation=self.variation + suffix, **fields)
 
     def to_dict(self) -> dict[str, Any]:
         """All that decides about the rows, as JSON can hold it."""
@@ -165,7 +145,7 @@ def _logging_policy(name: str, entry: Any) -> LoggingPolicy:
 
 def recipe_names(folder: Path) -> list[str]:
     """Names of the recipes in a folder."""
-    return sorted(path.stem for path in folder.glob("*.toml") if _NAME.fullmatch(path.stem))
+    return sorted(path.stem for path in folder.glob("*.toml") if NAME.fullmatch(path.stem))
 
 
 def read_recipe(folder: Path, name: str) -> Recipe:
@@ -182,10 +162,8 @@ def read_recipe(folder: Path, name: str) -> Recipe:
     if name not in known:
         raise unknown("recipe", name, known)
     path = folder / f"{name}.toml"
-    try:
+    with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeDecodeError):
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name}: expected TOML, got {error}") from error
     try:
         for key in document:
             if key not in _FIELDS:

@@ -14,7 +14,7 @@ from slateflow.policies import behaviour_policy
 from slateflow.policies.play import Step, play, seed_of
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.generation.plan import BLOCK_EPISODES, PlannedPart
-from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.schema import Trajectories, columns_of
 
 MAX_PARTS_AT_ONCE = 4
 """Parts simulated in one batch, so that they share the cost of a step."""
@@ -58,18 +58,14 @@ def simulate(
 
 
 class StepBuffer:
-    """The steps of all lanes (B), as they were played; gives the rows of some lanes.
-
-    Attributes:
-        lengths: (B,) steps of each lane.
-    """
+    """The steps of all lanes (B), as they were played; gives the rows of some lanes."""
 
     def __init__(self, steps: Iterator[Step], spec: EnvironmentSpec) -> None:
         self._spec = spec
         self._catalogue = Catalogue.of_world(spec)
         self._steps = [(step.lanes, logged_columns(step)) for step in steps]
         lanes = [lanes for lanes, _ in self._steps]
-        self.lengths = np.bincount(np.concatenate(lanes))
+        self.lengths = np.bincount(np.concatenate(lanes))  # (B,) steps of each lane
         self._first = np.cumsum(self.lengths) - self.lengths  # row of each lane's first step
         self._same_length = bool((self.lengths == len(self._steps)).all())
         if self._same_length:
@@ -84,32 +80,15 @@ class StepBuffer:
 
     def parts(self, parts: Sequence[PlannedPart]) -> Iterator[Trajectories]:
         """The rows of each part in turn; its episodes are the next lanes."""
+        names = [name for name in columns_of(self._spec) if name != "episode"]
         first = 0
         for part in parts:
             last = first + part.episodes
             numbers = np.arange(part.first_episode, part.first_episode + part.episodes)
-            yield self._trajectories(first, last, np.repeat(numbers, self.lengths[first:last]))
+            episode = np.repeat(numbers, self.lengths[first:last])
+            values = {name: self.rows(name, first, last) for name in names} | {"episode": episode}
+            yield Trajectories.from_columns(values, self._spec, self._catalogue)
             first = last
-
-    def _trajectories(self, first: int, last: int, episode: NDArray[np.int64]) -> Trajectories:
-        def column(name: str, dtype: type[np.generic] | None = None) -> NDArray[Any]:
-            values = self.rows(name, first, last)
-            return values if dtype is None else values.astype(dtype, copy=False)
-
-        return Trajectories(
-            episode=episode,
-            step=column("step"),
-            user=column("user"),
-            candidates=column("candidates", np.int32 if self._catalogue else np.float32),
-            slate=column("slate", np.int32),
-            propensity=column("propensity"),
-            clicked=column("clicked"),
-            reward=column("reward"),
-            responses={name: column(name) for name in self._spec.response_columns},
-            terminated=column("terminated"),
-            truncated=column("truncated"),
-            catalogue=self._catalogue,
-        )
 
     def rows(self, name: str, first: int, last: int) -> NDArray[Any]:
         """A column of the lanes from `first` to below `last`, by lane, then step."""
@@ -129,7 +108,7 @@ def logged_columns(step: Step) -> dict[str, NDArray[Any]]:
     return {
         "step": step.observation["step"][:, 0],
         "user": step.observation["user"],
-        "candidates": step.candidates,
+        "candidates" if step.candidates.ndim == 3 else "items": step.candidates,
         "slate": step.slates,
         "propensity": step.propensities,
         "reward": step.rewards.astype(np.float32),

@@ -29,7 +29,7 @@ def test_a_port_on_which_somebody_listens(tmp_path, flag):
         taken.listen()
         port = taken.getsockname()[1]
         line = refused_up(tmp_path, *(ports(port) if "prefect" in flag else ports(None, port)))
-    assert f"expected port {port} of 127.0.0.1 to be free, got: Address already in use" in line
+    assert f"expected port {port} of 127.0.0.1 to be free, got Address already in use" in line
     assert line.endswith(f"choose another with {flag}")
 
 
@@ -58,7 +58,7 @@ def test_a_database_that_refuses_the_connection(tmp_path, server, driver, variab
     port = free_port()
     url = f"postgresql+{driver}://somebody:secret@127.0.0.1:{port}/{server}"
     expected = (
-        f"--{server}-database: expected a database at 127.0.0.1:{port}, got: Connection refused; "
+        f"--{server}-database: expected a database at 127.0.0.1:{port}, got Connection refused; "
         "start it or give another address"
     )
     assert refused_up(tmp_path, *ports(), f"--{server}-database", url) == expected

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from slateflow.environments import preset
-from slateflow.environments.slates import index_of
+from slateflow.environments.slates import slate_numbers
 from slateflow.errors import InputError
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.trajectories.exchange.export import FORMATS, export
-from slateflow.trajectories.exchange.flat_rows import flat_rows, observation_box, slate_numbers
+from slateflow.trajectories.exchange.flat_rows import flat_rows, observation_box
+from tests.slates import index_of
 
 WORLDS = {
     "modified-lts-20-2": {"time_budget": 4},

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slateflow.environments.slates import index_of
 from slateflow.errors import InputError
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.trajectories.exchange.importing import import_logs
+from tests.slates import index_of
 
 WORLD = "modified-lts-10-1"
 

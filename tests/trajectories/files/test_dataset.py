@@ -134,6 +134,14 @@ def test_a_foreign_schema_version_is_refused(copied, version):
         edit(copied, schema_version=version)
 
 
+def test_a_dataset_of_the_first_schema_is_refused_with_the_way_out(copied):
+    document = json.loads((copied / MANIFEST).read_bytes())
+    first = {key: value for key, value in document.items() if key not in ("held_out", "checksum")}
+    (copied / MANIFEST).write_text(json.dumps({**first, "schema_version": 1}))
+    with pytest.raises(InputError, match=r"expected schema version 2, got 1; delete .*again"):
+        Dataset.open(str(copied))
+
+
 def test_a_manifest_with_another_digest_is_refused(copied, small):
     other = "sha256:" + "0" * 64
     with pytest.raises(

@@ -54,9 +54,20 @@ def test_the_recipes_of_the_house_can_be_read(name):
     assert read_recipe(ROOT / "datasets", name).spec == preset(name)
 
 
+def test_a_recipe_of_the_house_changes_parameters_and_nothing_else():
+    recipe = read_recipe(ROOT / "datasets", "sensitive-users")
+    standard, spec = preset("modified-lts-20-2").to_dict(), recipe.spec.to_dict()
+    changed = {name: spec[name] for name in spec if spec[name] != standard[name]}
+    noises = {"innovation_stddev": 0.2, "choc_stddev": 0.3, "kale_stddev": 0.3}
+    assert changed == {"sensitivity": 0.1, **noises}
+    assert recipe.policy_episodes() == {"random": 1000, "greedy": 1000}
+
+
 def test_policies_with_settings_have_tables(tmp_path):
     recipe = read_recipe(ROOT / "datasets", "modified-lts-20-2-mixed")
-    assert recipe.shares == dict.fromkeys(["random", "greedy", "epsilon-greedy", "softmax"], 0.25)
+    names = ["random", "greedy", "epsilon-greedy", "softmax"]
+    shares = {name: policy.share for name, policy in recipe.logging_policies.items()}
+    assert shares == dict.fromkeys(names, 0.25)
     assert recipe.behaviours == {
         "random": "random",
         "greedy": "greedy",
