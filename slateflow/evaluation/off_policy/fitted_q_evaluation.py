@@ -48,7 +48,7 @@ class Estimator(Protocol):
         ...
 
     def hardly_seen(self, scorer: AnyScorer) -> float:
-        """Share of the scorer's choices that the logs have hardly seen, of such users."""
+        """Share of the scorer's choices that the logs have hardly seen."""
         ...
 
 
@@ -122,21 +122,16 @@ class FittedQEvaluation:
         return float(start.mean() + self.horizon * self.mean)
 
     def hardly_seen(self, scorer: AnyScorer) -> float:
-        """Share of the scorer's choices at the logged steps that the logs hardly show there."""
+        """Share of the scorer's choices at the logged steps that the logs hardly show."""
         if not isinstance(scorer, Scorer):
             raise InputError("scorer: expected one of candidates, got one of slates")
         every = np.arange(len(self.rows))
         chosen = self._chosen(scorer, every, self.rows.step)
-        return float(self._support.hardly_seen(chosen).mean())
+        return float(self._support.hardly_seen(chosen[:, self.rows.user.shape[1] :]).mean())
 
     @cached_property
     def _support(self) -> Support:
-        known = self.rows.user.astype(np.float64)
-        shown, offered = (
-            np.concatenate([known, candidates], axis=1)
-            for candidates in shown_and_offered(self.rows, user_chooses=False)
-        )
-        return grown_support(shown, offered)
+        return grown_support(*shown_and_offered(self.rows, user_chooses=False))
 
     def _shown(self, scorer: Scorer, index: NDArray[np.intp], left: int) -> Array:
         """Monomials (B, P) of what the policy shows at these rows with so many steps left."""

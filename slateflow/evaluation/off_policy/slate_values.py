@@ -13,7 +13,6 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
@@ -73,22 +72,10 @@ class SlateValue:
         return total / len(starts)
 
     def hardly_seen(self, scorer: AnyScorer) -> float:
-        """Share of the items that the scorer shows which the logs hardly show to such users."""
-        rows = self.rows
-        chosen = rows.features_at(self.sessions.slates(scorer))
-        return float(self._support.hardly_seen(self._with_user(chosen)).mean())
+        """Share of the items that the scorer shows which the logs hardly show."""
+        chosen = self.rows.features_at(self.sessions.slates(scorer))
+        return float(self._support.hardly_seen(chosen).mean())
 
     @cached_property
     def _support(self) -> Support:
-        places = self.rows.slate.shape[1]
-        shown, offered = (
-            self._with_user(items.reshape(len(self.rows), places, -1))
-            for items in shown_and_offered(self.rows, user_chooses=True)
-        )
-        return grown_support(shown, offered)
-
-    def _with_user(self, items: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Features (R · K, U + D) of items (R, K, D), each after those of its row's user."""
-        user = np.repeat(self.rows.user, items.shape[1], axis=0)
-        flat = items.reshape(len(user), -1)
-        return np.concatenate([user, flat], axis=1).astype(np.float64)
+        return grown_support(*shown_and_offered(self.rows, user_chooses=True))
