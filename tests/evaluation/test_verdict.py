@@ -211,3 +211,17 @@ def test_the_baseline_is_described():
     assert described.mean == pytest.approx(float(np.mean(baseline)))
     assert described.sem == pytest.approx(stats.sem(baseline))
     assert described.episodes == EPISODES
+
+
+def test_the_winner_is_not_worse_than_what_already_runs():
+    """Both candidates beat random; one of them is below the better of two logging policies."""
+    baseline, candidates = returns(0.0, 1), {"good": returns(3.0, 2), "bad": returns(1.0, 3)}
+    logged = {"old": returns(0.5, 4), "now": returns(2.0, 5)}
+    verdict = decide_winner(baseline, {"bad": candidates["bad"]}, logged=logged)
+    assert verdict.candidates[0].over_baseline.better
+    assert verdict.candidates[0].over_logged == compare(candidates["bad"], logged["now"])
+    assert verdict.winner is None
+    assert [policy.policy for policy in verdict.logged] == ["now", "old"]
+    assert decide_winner(baseline, candidates, logged=logged).winner.learner == "good"
+    # As good as what runs is good enough
+    assert decide_winner(baseline, {"now": logged["now"]}, logged=logged).winner is not None

@@ -21,7 +21,7 @@ from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
 from tasks.experiment import Experiment
 from tasks.register import request_frame
-from tasks.reports.report import Baseline, Candidate, Report
+from tasks.reports.report import Candidate, PlayedPolicy, Report
 from tasks.store.tracking import log_training, mlflow_client
 from tests.servers import mlflow_server
 
@@ -60,7 +60,7 @@ def publish(dataset, scorer, report) -> None:
     )  # fmt: skip
     verdict = Report(
         experiment=Experiment.on(dataset, NAME, 0),
-        baseline=Baseline(policy="random", mean=1.0, sem=0.1, episodes=10),
+        baseline=PlayedPolicy(policy="random", mean=1.0, sem=0.1, episodes=10),
         optimum=None,
         champion=None,
         candidates=[winner],

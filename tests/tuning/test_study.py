@@ -12,7 +12,7 @@ from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 from slateflow.tuning.study import run_trials
-from slateflow.tuning.trial import Trial, best_trial, drop_impossible_value
+from slateflow.tuning.trial import Trial, best_trial
 from tests.evaluation.held_out import held_out_value
 
 pytestmark = [
@@ -86,19 +86,6 @@ def test_a_training_that_is_refused_is_a_trial_without_a_value(make_logs, tmp_pa
     assert best_trial([refused, trained]) is trained
     with pytest.raises(InputError, match="set ridge above 0"):
         best_trial([refused])
-
-
-@pytest.mark.parametrize(
-    ("value", "kept"), [(30.0, True), (9.9, False), (90.1, False), (-6e14, False)]
-)
-def test_a_value_that_no_episode_can_return_is_none(value, kept):
-    trial = drop_impossible_value(
-        Trial(0, {"width": 8}, value, 1.0), np.array([1.0, 9.0], np.float32), 10
-    )
-    assert trial.value == (value if kept else None)
-    assert bool(trial.error) != kept
-    constant = drop_impossible_value(Trial(0, {}, 70.000001, 1.0), np.full(4, 7.0, np.float32), 10)
-    assert constant.value == 70.000001
 
 
 def test_of_equal_trials_the_first_is_best():

@@ -83,5 +83,5 @@ def test_a_chain_by_hand():
 
 def test_too_few_episodes_are_refused(tmp_path):
     dataset = generate(Recipe("f", SPEC.name, 4, 1, {"random": 1.0}), Folder(str(tmp_path)))
-    with pytest.raises(InputError, match="5 episodes of two steps"):
+    with pytest.raises(InputError, match="at least 5 episodes, so that one can be held out, got 4"):
         held_out_value(dataset, SWEETEST)

@@ -7,11 +7,11 @@ import pytest
 from slateflow.environments import preset
 from tasks.experiment import DatasetRef, Experiment
 from tasks.reports.report import (
-    Baseline,
     Candidate,
     Champion,
     Comparison,
     Optimum,
+    PlayedPolicy,
     RecSimCheck,
     Report,
 )
@@ -51,7 +51,7 @@ def candidate(learner: str, **values) -> Candidate:
 
 DATASET = DatasetRef(path="/data/logs", digest="sha256:0", rows=10)
 EXPERIMENT = Experiment(recipe="some-recipe", spec=preset("lts-10-1"), dataset=DATASET)
-BASELINE = Baseline(policy="random", mean=1158.11, sem=0.357, episodes=1000)
+BASELINE = PlayedPolicy(policy="random", mean=1158.11, sem=0.357, episodes=1000)
 
 
 def test_a_verdict_is_a_row_a_policy(lines):

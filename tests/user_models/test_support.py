@@ -1,0 +1,87 @@
+"""What logs have seen, against shares worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slateflow.policies import Scorer
+from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.user_models.support import (
+    as_if_at_random,
+    grown_support,
+    logged_support,
+    without_gaps,
+)
+
+
+def uniform(count: int, seed: int) -> np.ndarray:
+    return np.random.Generator(np.random.SFC64(seed)).random((count, 1))
+
+
+def test_uniform_logs_have_no_gaps_and_even_weights():
+    support = grown_support(uniform(50_000, 1), uniform(50_000, 2))
+    assert without_gaps(support) is None
+    assert as_if_at_random(support, uniform(1000, 3)) == pytest.approx(1.0, abs=0.3)
+
+
+def test_what_is_never_shown_is_a_gap():
+    """Only candidates above 0.5 are shown."""
+    support = grown_support(0.5 + uniform(20_000, 1) / 2, uniform(20_000, 2))
+    x = np.array([[0.1], [0.4], [0.6], [0.9]])
+    assert support.hardly_seen(x).tolist() == [True, True, False, False]
+    assert without_gaps(support) is support
+
+
+@pytest.mark.parametrize(("share", "gap"), [(0.0, True), (0.001, True), (0.02, False)])
+def test_a_little_exploration_closes_the_gap(share, gap):
+    """Most rows show what lies above 0.5, a share of them shows anything."""
+    count = 100_000
+    shown = 0.5 + uniform(count, 1) / 2
+    explored = round(share * count)
+    shown[:explored] = uniform(explored, 5)
+    support = grown_support(shown, uniform(count, 2))
+    assert support.hardly_seen(np.array([[0.2]])).tolist() == [gap]
+
+
+def test_weights_turn_the_logs_into_random_ones():
+    """Density 2c shown, 1 offered: the weight of c is 1 / 2c, and the weighted mean is 1/2."""
+    shown = np.sqrt(uniform(100_000, 1))
+    support = grown_support(shown, uniform(100_000, 2))
+    weights = as_if_at_random(support, shown)
+    assert np.average(shown[:, 0], weights=weights) == pytest.approx(0.5, abs=0.02)
+    assert shown.mean() == pytest.approx(2 / 3, abs=0.01)
+    assert as_if_at_random(support, np.array([[0.8]]))[0] == pytest.approx(1 / 1.6, rel=0.15)
+
+
+def scorer(support=None) -> Scorer:
+    """Likes small candidates."""
+    return Scorer(
+        user_size=0, slate_size=1, horizon=5, window=1, offset=np.zeros(2), scale=np.ones(2),
+        powers=np.array([[0, 1]]), head=np.array([[-1.0]]), head_bias=np.zeros(1), support=support,
+    )  # fmt: skip
+
+
+def test_a_scorer_leaves_gaps_alone_where_anything_else_is_offered(tmp_path):
+    support = grown_support(0.5 + uniform(20_000, 1) / 2, uniform(20_000, 2))
+    path = tmp_path / "scorer.npz"
+    scorer(support).save(path)
+    offered = np.array([[[0.1], [0.7], [0.9]], [[0.3], [0.2], [0.4]]])
+    for one in (scorer(support), Scorer.load(path)):
+        scores = one.scores(np.zeros((2, 0)), np.zeros(2, int), offered)
+        assert (-scores).argsort(axis=1).tolist() == [[1, 2, 0], [1, 0, 2]]
+    assert Scorer.load(path).support is not None
+    scorer().save(path)
+    assert Scorer.load(path).support is None
+
+
+@pytest.mark.parametrize(("policies", "gaps"), [
+    ({"random": 0.5, "greedy": 0.5}, False),
+    ({"greedy": 1.0}, True),
+])  # fmt: skip
+def test_logs_of_greedy_alone_have_gaps(tmp_path, policies, gaps):
+    recipe = Recipe("s", "modified-lts-10-1", 300, 1, policies)
+    support = logged_support(generate(recipe, Folder(str(tmp_path))))
+    assert (without_gaps(support) is not None) == gaps
+    if gaps:  # of ten uniform candidates the greatest is below 0.3 in 6 of a million rows
+        assert support.hardly_seen(np.array([[0.1], [0.95]])).tolist() == [True, False]
