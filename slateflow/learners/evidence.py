@@ -1,0 +1,126 @@
+"""The prior on a regression's weights, chosen by how likely it makes the logs.
+
+All weights of a group have the same prior variance, and no more is known of them than that. The
+marginal likelihood of the rewards ("evidence": MacKay 1992, "Bayesian Interpolation") chooses the
+variances. So what no log asks for is shrunk to nothing: that an item pays more whoever is asked, or
+that an interest in one thing bears on another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.learners.bilinear import LinearStatistics, places_seen
+
+Array = NDArray[np.float64]
+
+ROUNDS = 50
+"""Most rounds of the fixed point; it takes about ten."""
+
+LEAST, MOST = 1e-8, 1e8
+"""Smallest and largest precision of a prior, in units of the mean information on a weight."""
+
+
+@dataclass(frozen=True)
+class WeightGroups:
+    """Weights that share a prior.
+
+    The user's features, the candidate's, their products, and the places. Where users are observed
+    in the features of the candidates, the products of a feature with itself are a group of their
+    own, around a common mean: the weight of the affinity, which is the sum of these products.
+
+    Attributes:
+        numbers: (P,) group of each weight; that of the constant is 0.
+        affinity: (P,) 1 for the weights with a common mean, 0 for the others.
+
+    Example:
+        >>> from slateflow.environments import preset
+        >>> WeightGroups.of(preset("modified-lts-20-2")).numbers.tolist()  # 1, item, user, product
+        [0, 2, 1, 4]
+    """
+
+    numbers: NDArray[np.intp]
+    affinity: Array
+
+    @classmethod
+    def of(cls, spec: EnvironmentSpec) -> Self:
+        """Group the weights of a world."""
+        users, documents = spec.user_size, spec.document_size
+        groups = np.full((1 + users, 1 + documents), 4, np.intp)
+        groups[0, 0], groups[1:, 0], groups[0, 1:] = 0, 1, 2
+        if users == documents > 1:
+            np.fill_diagonal(groups[1:, 1:], 3)
+        numbers = np.append(groups, np.full(places_seen(spec) - 1, 5))
+        return cls(numbers, (numbers == 3).astype(np.float64))
+
+
+def chosen_prior(
+    statistics: LinearStatistics, groups: WeightGroups, noise: float | None = None
+) -> Array:
+    """Precision (P, P) of the prior, in units of the noise's, as a ridge is.
+
+    A feature counts in units of its usual size Σ x² / Σ |x|: years and pounds have priors that fit,
+    and an indicator counts as it is, however rare. The priors of the constant and of the affinity
+    are flat.
+
+    Args:
+        statistics: Of all rows.
+        groups: Of the weights.
+        noise: Variance of the rewards around the regression; None for an estimate.
+    """
+    squares, affinity = np.diag(statistics.gram), groups.affinity
+    known = (squares > 0) & (statistics.magnitude > 0)
+    size = np.divide(squares, statistics.magnitude, out=np.ones_like(squares), where=known)
+    gram, moment, numbers = statistics.gram, statistics.moment, groups.numbers
+    if affinity.any():
+        size[affinity > 0] = size[affinity > 0].mean()
+        of_affinity = gram @ affinity
+        gram = np.block([[gram, of_affinity[:, None]], [of_affinity, affinity @ of_affinity]])
+        moment, numbers = np.append(moment, affinity @ moment), np.append(numbers, 0)
+        size = np.append(size, size[affinity > 0][0])
+    precision = _chosen_precisions(
+        gram / np.outer(size, size), moment / size, numbers, statistics, noise
+    ) * np.square(size)
+    if not affinity.any():
+        return np.diag(precision)
+    # The covariance of weights around a common mean, inverted (Sherman and Morrison 1950)
+    own, common = precision[:-1], precision[-1]
+    between = own * affinity
+    return np.asarray(np.diag(own) - np.outer(between, between) / (common + between.sum()))
+
+
+def _chosen_precisions(
+    gram: Array,
+    moment: Array,
+    groups: NDArray[np.intp],
+    statistics: LinearStatistics,
+    noise: float | None,
+) -> Array:
+    """Precisions (P,) at which the evidence is greatest, by MacKay's fixed point."""
+    count, unit = int(groups.max()) + 1, float(np.trace(gram)) / len(gram)
+    members = np.bincount(groups, minlength=count)
+    precision, before = np.full(count, 0.1 * unit), np.zeros(count)
+    precision[0] = LEAST * unit
+    for _ in range(ROUNDS):
+        # (gram + prior)⁻¹ = inverse' inverse
+        factor = linalg.cholesky(gram + np.diag(precision[groups]), lower=True, check_finite=False)
+        inverse, _ = linalg.lapack.dtrtri(factor, lower=1)
+        mean = inverse.T @ (inverse @ moment)
+        variance = np.bincount(groups, np.einsum("ij,ij->j", inverse, inverse), minlength=count)
+        # γ of MacKay's equation 4.8: how many weights of each group the logs determine
+        determined = np.maximum(members - precision * variance, 1e-9)
+        if (np.abs(determined - before) < 0.01 * before + 1e-3).all():
+            break
+        before = determined
+        residual = statistics.reward_squares - mean @ (2 * moment - gram @ mean)
+        spread = noise or max(residual, 0.0) / max(statistics.rows - determined.sum(), 1.0)
+        power = np.bincount(groups, np.square(mean), minlength=count)
+        found = np.divide(spread * determined, power, out=np.full(count, np.inf), where=power > 0)
+        precision[1:] = np.clip(found, LEAST * unit, MOST * unit)[1:]
+    return np.asarray(precision[groups])
