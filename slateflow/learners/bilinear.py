@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,18 +34,34 @@ BLOCK_NUMBERS = 2**20
 """Numbers of the largest array that a block of rows becomes."""
 
 
-def feature_count(spec: EnvironmentSpec) -> int:
+class Squares(NamedTuple):
+    """Features that have their squares beside them, by number."""
+
+    user: tuple[int, ...] = ()
+    candidate: tuple[int, ...] = ()
+
+
+NO_SQUARES = Squares()
+
+
+def feature_count(spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> int:
     """P: the products, and the places but the first.
+
+    Args:
+        spec: The world.
+        squares: Beside the features.
 
     Raises:
         InputError: They are more than `MOST_FEATURES`.
     """
-    count = (1 + spec.user_size) * (1 + spec.document_size) + places_seen(spec) - 1
+    users = spec.user_size + len(squares.user)
+    documents = spec.document_size + len(squares.candidate)
+    count = (1 + users) * (1 + documents) + places_seen(spec) - 1
     if count > MOST_FEATURES:
         raise InputError(
             f"user, candidates: expected at most {MOST_FEATURES:,} products of (1, user) and "
-            f"(1, candidate), got {count:,} from {spec.user_size:,} features of the user and "
-            f"{spec.document_size:,} of a candidate; describe them by fewer features"
+            f"(1, candidate), got {count:,} from {users:,} features of the user and "
+            f"{documents:,} of a candidate; describe them by fewer features"
         )
     return count
 
@@ -72,13 +88,20 @@ def _with_one(features: NDArray[np.floating]) -> Array:
     return np.concatenate([np.ones((*features.shape[:-1], 1)), features], axis=-1)
 
 
+def _with_squares(features: Array, squared: tuple[int, ...]) -> Array:
+    """Squares after the features (…, 1 + F), of which the first is the constant."""
+    if not squared:
+        return features
+    return np.concatenate([features, np.square(features[..., np.add(squared, 1)])], axis=-1)
+
+
 @dataclass(frozen=True)
 class Block:
     """Slates that were seen, and what they paid.
 
     Attributes:
-        user: (B, 1 + U), a constant first.
-        seen: (B, K, 1 + D), the places that users see, a constant first.
+        user: (B, 1 + U), a constant first and squares last, which U counts.
+        seen: (B, K, 1 + D), the same of the places that users see.
         paid: (B, K) the reward where it was clicked, 0 where not.
     """
 
@@ -93,6 +116,7 @@ class Block:
         shown: NDArray[np.floating],
         clicked: NDArray[np.integer],
         reward: NDArray[np.floating],
+        squares: Squares = NO_SQUARES,
     ) -> Self:
         """Take slates.
 
@@ -101,12 +125,17 @@ class Block:
             shown: (B, K, D), the places that users see.
             clicked: (B,) the clicked place, −1 for none.
             reward: (B,).
+            squares: Beside the features.
         """
         for name, values in (("user", user), ("candidates", shown), ("reward", reward)):
             if not np.isfinite(values).all():
                 raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
         paid = np.where(clicked[:, None] == np.arange(shown.shape[1]), reward[:, None], 0.0)
-        return cls(_with_one(user), _with_one(shown), paid.astype(np.float64))
+        return cls(
+            _with_squares(_with_one(user), squares.user),
+            _with_squares(_with_one(shown), squares.candidate),
+            paid.astype(np.float64),
+        )
 
     def predicted(self, weights: Array) -> Array:
         """(B, K) sums of the features by weights (P,)."""
@@ -116,14 +145,19 @@ class Block:
         return np.asarray(found + np.append(0.0, places))
 
 
-def seen_blocks(rows: Trajectories, spec: EnvironmentSpec) -> Iterable[Block]:
+def seen_blocks(
+    rows: Trajectories, spec: EnvironmentSpec, squares: Squares = NO_SQUARES
+) -> Iterable[Block]:
     """The slates of logged steps, as many at a time as fit into `BLOCK_NUMBERS`."""
-    places = places_seen(spec)
-    widest = max(places * _pairs(1 + spec.document_size), _pairs(1 + spec.user_size))
+    places, users = places_seen(spec), spec.user_size + len(squares.user)
+    documents = spec.document_size + len(squares.candidate)
+    widest = max(places * _pairs(1 + documents), _pairs(1 + users))
     size = max(1, BLOCK_NUMBERS // widest)
     for block in (slice(start, start + size) for start in range(0, len(rows), size)):
         shown = rows.shown_features(block)[:, :places]
-        yield Block.from_shown(rows.user[block], shown, rows.clicked[block], rows.reward[block])
+        yield Block.from_shown(
+            rows.user[block], shown, rows.clicked[block], rows.reward[block], squares
+        )
 
 
 def _pairs(features: int) -> int:
@@ -266,8 +300,8 @@ class LinearStatistics:
         if not self.reward_squares:
             raise InputError("dataset: expected rows with a click, got none with a reward")
         own = slice(1, 1 + spec.document_size)  # of the candidate alone
-        mean = self.gram[0, own] / self.rows
-        squares = np.diag(self.gram)[own] / self.rows
+        weight = self.gram[0, 0]
+        mean, squares = self.gram[0, own] / weight, np.diag(self.gram)[own] / weight
         if (squares - mean**2 <= 1e-12 * squares).all():
             raise InputError(no_variation_message(mean))
 
@@ -345,11 +379,13 @@ def dataset_statistics(dataset: Dataset) -> LinearStatistics:
     return sum_over_parts(dataset, LinearStatistics.from_rows)
 
 
-def bilinear_scorer(weights: Array, spec: EnvironmentSpec) -> Scorer:
+def bilinear_scorer(weights: Array, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Scorer:
     """Weights (P,) of the products as a scorer; time and place make no difference to it."""
     users, documents = spec.user_size, spec.document_size
     exponents = np.eye(1 + users + 1 + documents, dtype=np.int64)
     of_user, of_candidate = exponents[: 1 + users], exponents[1 + users :]
+    of_user = np.concatenate([of_user, 2 * of_user[1:][list(squares.user)]])
+    of_candidate = np.concatenate([of_candidate, 2 * of_candidate[1:][list(squares.candidate)]])
     powers = (of_user[:, None] + of_candidate[None]).reshape(-1, exponents.shape[1])
     powers = np.delete(powers, 0, axis=1)  # the constant of the user
     powers[:, users] = 0  # the candidate's constant, in the column of the time

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.learners.bilinear import LinearStatistics, places_seen
+from slateflow.learners.bilinear import NO_SQUARES, LinearStatistics, Squares, places_seen
 
 Array = NDArray[np.float64]
 
@@ -27,11 +27,15 @@ LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
 
+_MATCHING, _PLACE = 9, 10  # groups; those before are 3 × kind of the user + kind of the candidate
+
+
 @dataclass(frozen=True)
 class WeightGroups:
     """Weights that share a prior.
 
-    The user's features, the candidate's, their products, and the places. Where users are observed
+    They are told apart by what they weigh of the user and of the candidate: the constant, a
+    feature or a square. Places are a group. Where users are observed
     in the features of the candidates, the products of a feature with itself are a group of their
     own, around a common mean: the weight of the affinity, which is the sum of these products.
 
@@ -42,22 +46,23 @@ class WeightGroups:
     Example:
         >>> from slateflow.environments import preset
         >>> WeightGroups.of(preset("modified-lts-20-2")).numbers.tolist()  # 1, item, user, product
-        [0, 2, 1, 4]
+        [0, 1, 3, 4]
     """
 
     numbers: NDArray[np.intp]
     affinity: Array
 
     @classmethod
-    def of(cls, spec: EnvironmentSpec) -> Self:
+    def of(cls, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Self:
         """Group the weights of a world."""
-        users, documents = spec.user_size, spec.document_size
-        groups = np.full((1 + users, 1 + documents), 4, np.intp)
-        groups[0, 0], groups[1:, 0], groups[0, 1:] = 0, 1, 2
-        if users == documents > 1:
-            np.fill_diagonal(groups[1:, 1:], 3)
-        numbers = np.append(groups, np.full(places_seen(spec) - 1, 5))
-        return cls(numbers, (numbers == 3).astype(np.float64))
+        users, documents = 1 + spec.user_size, 1 + spec.document_size
+        of_user = np.repeat([0, 1, 2], [1, users - 1, len(squares.user)])
+        of_candidate = np.repeat([0, 1, 2], [1, documents - 1, len(squares.candidate)])
+        groups = 3 * of_user[:, None] + of_candidate
+        if users == documents > 2:
+            np.fill_diagonal(groups[1:users, 1:documents], _MATCHING)
+        numbers = np.append(groups, np.full(places_seen(spec) - 1, _PLACE))
+        return cls(numbers, (numbers == _MATCHING).astype(np.float64))
 
 
 def chosen_prior(
