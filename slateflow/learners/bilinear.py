@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self, TypeVar
@@ -27,10 +27,10 @@ from slateflow.trajectories.variation import no_variation_message
 Array = NDArray[np.float64]
 
 MOST_FEATURES = 5_000
-"""Most features P of a regression. Its statistics have P² numbers, 200 MB at that size, and solving
-it takes a few of them and a minute of two processors."""
+"""Most features P of a regression. Its statistics have P² numbers, 200 MB at that size, and
+choosing its prior takes some minutes."""
 
-BLOCK_NUMBERS = 2**20
+BLOCK_NUMBERS = 2**18
 """Numbers of the largest array that a block of rows becomes."""
 
 
@@ -103,11 +103,15 @@ class Block:
         user: (B, 1 + U), a constant first and squares last, which U counts.
         seen: (B, K, 1 + D), the same of the places that users see.
         paid: (B, K) the reward where it was clicked, 0 where not.
+        items: (B, K) numbers of the seen items, where they are few; otherwise None.
+        item_features: (M, 1 + D) of all items, as in `seen`; otherwise None.
     """
 
     user: Array
     seen: Array
     paid: Array
+    items: NDArray[np.integer] | None = None
+    item_features: Array | None = None
 
     @classmethod
     def from_shown(
@@ -153,11 +157,18 @@ def seen_blocks(
     documents = spec.document_size + len(squares.candidate)
     widest = max(places * _pairs(1 + documents), _pairs(1 + users))
     size = max(1, BLOCK_NUMBERS // widest)
+    few: Array | None = None
+    if rows.catalogue is not None and len(rows.catalogue) < _pairs(1 + documents):
+        few = _with_squares(_with_one(rows.catalogue.features), squares.candidate)
     for block in (slice(start, start + size) for start in range(0, len(rows), size)):
         shown = rows.shown_features(block)[:, :places]
-        yield Block.from_shown(
+        made = Block.from_shown(
             rows.user[block], shown, rows.clicked[block], rows.reward[block], squares
         )
+        if few is not None:
+            items = rows.candidates[block][np.arange(len(shown))[:, None], rows.slate[block]]
+            made = replace(made, items=items[:, :places], item_features=few)
+        yield made
 
 
 def _pairs(features: int) -> int:
@@ -170,7 +181,7 @@ class _Sums:
 
     A product of two features is the product of a pair of the user's and a pair of the candidate's,
     and the user's pairs are the same for all places of a slate. So a row costs a quarter of P²
-    whatever the number of places.
+    whatever the number of places; where there are few items, less: users are summed up by item.
 
     Attributes:
         pairs: (pairs of 1 + U, pairs of 1 + D) of the products.
@@ -196,13 +207,20 @@ class _Sums:
     def from_block(cls, block: Block, weight: Array, target: Array) -> Self:
         """Sum up a block with weights (B, K) and targets (B, K)."""
         user, seen = block.user, block.seen
-        one, other = np.triu_indices(seen.shape[2])
-        of_seen = (weight[:, None, :] @ (seen[:, :, one] * seen[:, :, other]))[:, 0]
-        one, other = np.triu_indices(user.shape[1])
+        of_user = _pair_products(user)
+        if block.items is None or block.item_features is None:
+            of_seen = np.matmul(weight[:, None, :], _pair_products(seen))[:, 0]
+            pairs = of_user.T @ of_seen
+        else:
+            count = len(block.item_features)
+            cell = np.arange(len(user))[:, None] * count + block.items
+            by_item = np.bincount(cell.ravel(), weight.ravel(), len(user) * count)
+            of_items = of_user.T @ by_item.reshape(len(user), count)
+            pairs = of_items @ _pair_products(block.item_features)
         weighted, paid = weight[:, :, None] * seen, weight * target
         size = np.abs(seen) * weight[:, :, None]
         return cls(
-            pairs=(user[:, one] * user[:, other]).T @ of_seen,
+            pairs=pairs,
             place_products=np.stack([user.T @ in_place for in_place in weighted.swapaxes(0, 1)]),
             place_weights=weight.sum(axis=0),
             moment=user.T @ np.matmul(paid[:, None, :], seen)[:, 0],
@@ -237,6 +255,12 @@ class _Sums:
             rows=self.rows,
             magnitude=np.append(self.magnitude, self.place_weights[1:]),
         )
+
+
+def _pair_products(features: Array) -> Array:
+    """Products (…, F (F + 1) / 2) of all pairs of features (…, F)."""
+    each = range(features.shape[-1])
+    return np.concatenate([features[..., i : i + 1] * features[..., i:] for i in each], axis=-1)
 
 
 def _pair_index(features: int) -> NDArray[np.intp]:

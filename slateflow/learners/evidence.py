@@ -21,13 +21,17 @@ from slateflow.learners.bilinear import NO_SQUARES, LinearStatistics, Squares, p
 Array = NDArray[np.float64]
 
 ROUNDS = 50
-"""Most rounds of the fixed point; it takes about ten."""
+"""Most rounds of the fixed point; it takes ten to forty."""
+
+TOLERANCE = 0.1
+"""Change in the number of weights that the logs determine, at which the rounds end."""
 
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
 
-_MATCHING, _PLACE = 9, 10  # groups; those before are 3 × kind of the user + kind of the candidate
+_PLACE, _MATCHING, _MATCHING_SQUARES = 9, 10, 11
+"""Groups; those before are 3 × kind of the user + kind of the candidate."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,14 @@ class WeightGroups:
     """Weights that share a prior.
 
     They are told apart by what they weigh of the user and of the candidate: the constant, a
-    feature or a square. Places are a group. Where users are observed
-    in the features of the candidates, the products of a feature with itself are a group of their
-    own, around a common mean: the weight of the affinity, which is the sum of these products.
+    feature or a square. Places are a group. Where users are observed in the features of the
+    candidates, the products of a feature with itself are a group of their own, around a common
+    mean: the weight of the affinity, which is the sum of these products. The same holds for the
+    squares of the user's features.
 
     Attributes:
         numbers: (P,) group of each weight; that of the constant is 0.
-        affinity: (P,) 1 for the weights with a common mean, 0 for the others.
+        alike: (C, P) a row for each group with a common mean: 1 for its weights, 0 for the others.
 
     Example:
         >>> from slateflow.environments import preset
@@ -50,7 +55,7 @@ class WeightGroups:
     """
 
     numbers: NDArray[np.intp]
-    affinity: Array
+    alike: Array
 
     @classmethod
     def of(cls, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Self:
@@ -61,8 +66,11 @@ class WeightGroups:
         groups = 3 * of_user[:, None] + of_candidate
         if users == documents > 2:
             np.fill_diagonal(groups[1:users, 1:documents], _MATCHING)
+            if len(squares.user) == spec.user_size:
+                np.fill_diagonal(groups[users:, 1:documents], _MATCHING_SQUARES)
         numbers = np.append(groups, np.full(places_seen(spec) - 1, _PLACE))
-        return cls(numbers, (numbers == _MATCHING).astype(np.float64))
+        alike = [numbers == group for group in (_MATCHING, _MATCHING_SQUARES) if group in numbers]
+        return cls(numbers, np.array(alike, np.float64).reshape(-1, len(numbers)))
 
 
 def chosen_prior(
@@ -71,33 +79,37 @@ def chosen_prior(
     """Precision (P, P) of the prior, in units of the noise's, as a ridge is.
 
     A feature counts in units of its usual size Σ x² / Σ |x|: years and pounds have priors that fit,
-    and an indicator counts as it is, however rare. The priors of the constant and of the affinity
-    are flat.
+    and an indicator counts as it is, however rare. The priors of the constant and of common
+    means are flat.
 
     Args:
         statistics: Of all rows.
         groups: Of the weights.
         noise: Variance of the rewards around the regression; None for an estimate.
     """
-    squares, affinity = np.diag(statistics.gram), groups.affinity
+    squares, alike = np.diag(statistics.gram), groups.alike
     known = (squares > 0) & (statistics.magnitude > 0)
     size = np.divide(squares, statistics.magnitude, out=np.ones_like(squares), where=known)
-    gram, moment, numbers = statistics.gram, statistics.moment, groups.numbers
-    if affinity.any():
-        size[affinity > 0] = size[affinity > 0].mean()
-        of_affinity = gram @ affinity
-        gram = np.block([[gram, of_affinity[:, None]], [of_affinity, affinity @ of_affinity]])
-        moment, numbers = np.append(moment, affinity @ moment), np.append(numbers, 0)
-        size = np.append(size, size[affinity > 0][0])
+    for row in alike > 0:
+        size[row] = size[row].mean()
+    # The sum of features alike is a feature of its own, with the mean of their weights
+    summed = np.concatenate([np.eye(len(size)), alike])
+    numbers = np.append(groups.numbers, np.zeros(len(alike), np.intp))
+    all_sizes = np.append(size, (alike @ size) / alike.sum(axis=1))
     precision = _chosen_precisions(
-        gram / np.outer(size, size), moment / size, numbers, statistics, noise
-    ) * np.square(size)
-    if not affinity.any():
-        return np.diag(precision)
-    # The covariance of weights around a common mean, inverted (Sherman and Morrison 1950)
-    own, common = precision[:-1], precision[-1]
-    between = own * affinity
-    return np.asarray(np.diag(own) - np.outer(between, between) / (common + between.sum()))
+        summed @ statistics.gram @ summed.T / np.outer(all_sizes, all_sizes),
+        summed @ statistics.moment / all_sizes,
+        numbers,
+        statistics,
+        noise,
+    ) * np.square(all_sizes)
+    own, common = np.split(precision, [len(size)])
+    prior = np.diag(own)
+    for row, precision_of_mean in zip(alike, common, strict=True):
+        # The covariance of weights around a common mean, inverted (Sherman and Morrison 1950)
+        between = own * row
+        prior -= np.outer(between, between) / (precision_of_mean + between.sum())
+    return prior
 
 
 def _chosen_precisions(
@@ -120,7 +132,7 @@ def _chosen_precisions(
         variance = np.bincount(groups, np.einsum("ij,ij->j", inverse, inverse), minlength=count)
         # γ of MacKay's equation 4.8: how many weights of each group the logs determine
         determined = np.maximum(members - precision * variance, 1e-9)
-        if (np.abs(determined - before) < 0.01 * before + 1e-3).all():
+        if (np.abs(determined - before) < 0.01 * before + TOLERANCE).all():
             break
         before = determined
         residual = statistics.reward_squares - mean @ (2 * moment - gram @ mean)

@@ -47,6 +47,9 @@ Array = NDArray[np.float64]
 LEAST_WEIGHT = 1e-6
 """Of a row whose outcome is certain; its variance would be 0 otherwise."""
 
+PRIOR_STEPS = 4
+"""Steps at which the evidence chooses; by then the regression hardly changes."""
+
 TOLERANCE = 1e-8
 """Mean square change of the log-odds at which the steps end."""
 
@@ -154,8 +157,8 @@ class SeenRewards:
 
 def _graded(features: Array) -> NDArray[np.bool_]:
     """(F,) whether features (…, F) have values beside 0 and 1."""
-    flat = features.reshape(-1, features.shape[-1])
-    return np.asarray(((flat != 0) & (flat != 1)).any(axis=0))
+    graded = (features != 0) & (features != 1)
+    return np.asarray(graded.any(axis=tuple(range(features.ndim - 1))))
 
 
 def _ends(values: Array) -> Array:
@@ -235,7 +238,7 @@ def fit(
     weights[0] = special.logit(rewards.mean)
     prior, groups = ridge * np.eye(len(weights)), WeightGroups.of(spec, squares)
     last, reached = weights, -math.inf
-    for _ in range(iterations):
+    for step in range(iterations):
         found = sum_over_parts(
             dataset,
             partial(NewtonStatistics.from_rows, weights=weights, rewards=rewards, squares=squares),
@@ -246,13 +249,13 @@ def fit(
             continue
         regression = found.regression
         regression.check_candidates(spec)
-        if not ridge:
+        if not ridge and step < PRIOR_STEPS:
             prior = chosen_prior(regression, groups, 1.0 if rewards.binary else None)
         last, reached = weights, found.log_likelihood - _penalty(weights, prior)
         factor = linalg.cho_factor(regression.gram + prior, lower=True)
         weights = np.asarray(linalg.cho_solve(factor, regression.moment), np.float64)
-        step = weights - last
-        if step @ regression.gram @ step < TOLERANCE * regression.rows:
+        moved = weights - last
+        if moved @ regression.gram @ moved < TOLERANCE * regression.rows:
             break
     return weights
 
