@@ -297,7 +297,9 @@ def test_users_and_items_that_are_indicators_are_counted():
 
 
 def test_too_many_products_are_refused_before_they_fill_the_memory():
-    expected = r"^user, candidates: expected at most 5,000 products .* got 251,003 from 500 features"
+    expected = (
+        r"^user, candidates: expected at most 5,000 products .* got 251,003 from 500 features"
+    )
     with pytest.raises(InputError, match=expected):
         feature_count(preset("interest-evolution", num_features=500))
 
