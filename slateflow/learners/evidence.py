@@ -26,6 +26,9 @@ ROUNDS = 50
 TOLERANCE = 0.1
 """Change in the number of weights that the logs determine, at which the rounds end."""
 
+MOST_OF_A_STEP = 0.9
+"""Largest ratio of a step to the one before with which steps are carried on to their limit."""
+
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
@@ -124,7 +127,8 @@ def _chosen_precisions(
     members = np.bincount(groups, minlength=count)
     precision, before = np.full(count, 0.1 * unit), np.zeros(count)
     precision[0] = LEAST * unit
-    for _ in range(ROUNDS):
+    moved = np.zeros(count)
+    for turn in range(ROUNDS):
         # (gram + prior)⁻¹ = inverse' inverse
         factor = linalg.cholesky(gram + np.diag(precision[groups]), lower=True, check_finite=False)
         inverse, _ = linalg.lapack.dtrtri(factor, lower=1)
@@ -139,5 +143,9 @@ def _chosen_precisions(
         spread = noise or max(residual, 0.0) / max(statistics.rows - determined.sum(), 1.0)
         power = np.bincount(groups, np.square(mean), minlength=count)
         found = np.divide(spread * determined, power, out=np.full(count, np.inf), where=power > 0)
-        precision[1:] = np.clip(found, LEAST * unit, MOST * unit)[1:]
+        earlier, moved = moved, np.log(np.clip(found, LEAST * unit, MOST * unit) / precision)
+        if turn % 3 == 2:  # steps that shrink by a ratio go on to their limit
+            ratio = np.divide(moved, earlier, out=np.zeros(count), where=earlier != 0)
+            moved = moved / (1 - np.clip(ratio, 0, MOST_OF_A_STEP))
+        precision[1:] = np.clip(precision * np.exp(moved), LEAST * unit, MOST * unit)[1:]
     return np.asarray(precision[groups])

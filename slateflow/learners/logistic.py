@@ -47,6 +47,9 @@ Array = NDArray[np.float64]
 LEAST_WEIGHT = 1e-6
 """Of a row whose outcome is certain; its variance would be 0 otherwise."""
 
+MOST_WITH_SQUARES = 1_000
+"""Most products of features and squares; with more of them there are no squares."""
+
 PRIOR_STEPS = 4
 """Steps at which the evidence chooses; by then the regression hardly changes."""
 
@@ -73,9 +76,10 @@ class LogisticConfig(LearnerConfig):
         """Serve the weights of greatest posterior density."""
         rewards = sum_over_parts(dataset, SeenRewards.from_rows)
         rewards.check()
-        weights = fit(dataset, rewards, rewards.squares, self.ridge, self.iterations)
+        squares = rewards.squares(dataset.spec)
+        weights = fit(dataset, rewards, squares, self.ridge, self.iterations)
         progress(1, 1)
-        return Trained(bilinear_scorer(weights, dataset.spec, rewards.squares))
+        return Trained(bilinear_scorer(weights, dataset.spec, squares))
 
 
 @dataclass(frozen=True)
@@ -132,13 +136,20 @@ class SeenRewards:
                 "was not clicked, too"
             )
 
-    @property
-    def squares(self) -> Squares:
-        """The features that differ from their squares."""
-        return Squares(
-            tuple(np.flatnonzero(self.graded_user).tolist()),
-            tuple(np.flatnonzero(self.graded_candidate).tolist()),
+    def squares(self, spec: EnvironmentSpec) -> Squares:
+        """The features that differ from their squares, if these are few enough.
+
+        Otherwise those of the candidate only, or none.
+        """
+        user, candidate = (
+            tuple(np.flatnonzero(graded).tolist())
+            for graded in (self.graded_user, self.graded_candidate)
         )
+        for squares in (Squares(user, candidate), Squares((), candidate)):
+            users = 1 + spec.user_size + len(squares.user)
+            if users * (1 + spec.document_size + len(squares.candidate)) <= MOST_WITH_SQUARES:
+                return squares
+        return Squares()
 
     @property
     def binary(self) -> bool:
