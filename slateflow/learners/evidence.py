@@ -21,7 +21,7 @@ from slateflow.learners.bilinear import NO_SQUARES, LinearStatistics, Squares, p
 Array = NDArray[np.float64]
 
 ROUNDS = 50
-"""Most rounds of the fixed point; it takes ten to forty."""
+"""Most rounds of the fixed point; it takes about ten."""
 
 TOLERANCE = 0.1
 """Change in the number of weights that the logs determine, at which the rounds end."""
@@ -31,7 +31,6 @@ MOST_OF_A_STEP = 0.9
 
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
-
 
 _PLACE, _MATCHING, _MATCHING_SQUARES = 9, 10, 11
 """Groups; those before are 3 × kind of the user + kind of the candidate."""
