@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.evaluation.off_policy.backward_stages import same_length
 from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.schema import blocks
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import with_session_memory
-
-BLOCK_ROWS = 3_000
-"""Rows whose features are in memory at once. With 20 candidates their monomials stay in the
-processor's cache: fitted-q takes 2.2 s where blocks of 20,000 take 6."""
 
 
 def flat_observation_space(spec: EnvironmentSpec, memory: int = 0) -> gym.spaces.Box:
@@ -31,30 +29,20 @@ def steps_left(spec: EnvironmentSpec, step: NDArray[np.int32], window: int) -> N
     return np.asarray(np.minimum(spec.horizon - step, window) / window, dtype=np.float32)
 
 
-def blocks(rows: int) -> Iterable[slice]:
-    """Slices of at most `BLOCK_ROWS` rows."""
-    return (slice(start, start + BLOCK_ROWS) for start in range(0, rows, BLOCK_ROWS))
+def scaled_rewards(rows: Trajectories, scale: RewardScale | None = None) -> NDArray[np.float32]:
+    """Expected rewards over their standard deviation; (R,).
 
-
-def centred_rewards(rows: Trajectories, scale: RewardScale | None = None) -> NDArray[np.float32]:
-    """Expected rewards less their mean, over their standard deviation; (R,).
-
-    Rewards of this kind are large and nearly constant (some 9.7 a step), and a network would
-    spend itself on the constant. Taking it out changes no preference between policies as long
-    as all episodes have the same number of steps. Nor does taking out the noise.
+    Rewards are often large and nearly constant (some 9.7 a step), and a network would spend itself
+    on the constant. Where all episodes have the same number of steps, their mean is taken out: it
+    changes no preference between policies there. Nor does taking out the noise.
 
     Raises:
-        InputError: Episodes differ in length, or a reward is not a finite number.
+        InputError: A reward is not a finite number.
     """
     if not np.isfinite(rows.reward).all():
         raise InputError("reward: expected finite numbers, got NaN or infinity")
-    lengths = rows.lengths
-    if len(lengths) and (lengths != lengths[0]).any():
-        raise InputError(
-            f"episodes: expected all of one length, got {lengths.min()} to {lengths.max()} steps; "
-            "linucb and lints take such logs, and slateq where users choose"
-        )
-    return (scale or RewardScale.from_rows(rows)).scaled(rows)
+    scale = scale or RewardScale.from_rows(rows)
+    return scale.scaled(rows, centred=same_length(rows.lengths))
 
 
 def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:

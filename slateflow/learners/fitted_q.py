@@ -8,27 +8,56 @@ least squares in place of trees). `backward_stages` is the recursion.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import product
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.backward_stages import backward_stages
-from slateflow.learners.config import Count, LearnerConfig, NonNegative, Progress, Trained
-from slateflow.learners.features import FeatureMoments, blocks, centred_rewards, episode_ends
+from slateflow.evaluation.off_policy.backward_stages import Stage, Transitions, backward_stages
+from slateflow.learners.config import CountOrZero, LearnerConfig, NonNegative, Progress, Trained
+from slateflow.learners.features import FeatureMoments, episode_ends, scaled_rewards
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import monomials
-from slateflow.trajectories import Dataset
+from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
+from slateflow.user_models.polynomial import of_degree, powers, term_count
 from slateflow.user_models.session_memory import fitting_decays, with_session_memory
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
+Powers = NDArray[np.int64]
+
+DEGREES = (1, 2, 3, 4, 5, 6)
+"""Among which held-out episodes choose."""
+
+MOST_TERMS = 150
+"""Polynomials of more terms are not tried, but for the products of user and candidate alone."""
+
+MOST_PRODUCTS = 3_000
+"""Of user and candidate."""
+
+RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Among which held-out episodes choose."""
+
+CHOOSING_ROWS = 30_000
+"""Rows by which degree and ridge are chosen, at most; whole episodes."""
+
+FOLDS = 5
+"""Of the episodes."""
+
+SETTLED = 0.01
+"""Change of the preferences by a stage, relative to them, below which none is added."""
+
+SPREAD_ROWS = 3_000
+"""Rows by which preferences are measured, at most."""
 
 
 @validated
@@ -42,83 +71,227 @@ class FittedQConfig(LearnerConfig):
         "ridge": Range(1e-10, 1e-6, log=True),
     }
 
-    window: Count = 12
-    """Steps back from the end for which a Q-function of their own is fitted."""
-    degree: Count = 3
-    """Degree of the polynomial in user and candidate."""
-    ridge: NonNegative = 1e-9
-    """Precision of the prior on the weights, for each row."""
+    window: CountOrZero = 0
+    """Steps back from the end for which a Q-function of their own is fitted; 0 for as many as
+    change what is preferred."""
+    degree: CountOrZero = 0
+    """Degree of the polynomial in user and candidate, 1 for their products alone; 0 for the least
+    that held-out episodes find as good as any."""
+    ridge: NonNegative = 0.0
+    """Precision of the prior on the weights, for each row; 0 for the one that held-out episodes
+    choose."""
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
         """Fit stage by stage; all rows with a successor serve at every stage."""
-        spec, decays = dataset.spec, fitting_decays(dataset)
+        decays = fitting_decays(dataset)
         moments = FeatureMoments.from_dataset(dataset, decays)
         rows = with_session_memory(dataset.read(), decays)
         check_variation(rows)
-        rewards, ends = centred_rewards(rows), episode_ends(rows)
-        ongoing = np.flatnonzero(~ends & (rows.clicked >= 0))
-        if not len(ongoing):
-            raise InputError("dataset: expected episodes of two steps or more, got one-step ones")
-        users = rows.user.shape[1]  # the session memory included
-        powers = exponents(users, spec.document_size, self.degree)
-        scorer = Scorer(
-            user_size=users,
-            slate_size=spec.slate_size,
-            horizon=spec.horizon,
-            window=1,
-            offset=moments.offset,
-            scale=moments.scale,
-            powers=powers,
-            head=np.zeros((1, len(powers))),
-            head_bias=np.zeros(1),
-        )
-
-        def known(chosen: NDArray[np.intp]) -> Array:
-            """Standardised features (B, F) of what was clicked; 1 in place of the time."""
-            time = np.ones(len(chosen))
-            x = np.column_stack([rows.user[chosen], time, rows.clicked_features(chosen)])
-            return np.asarray((x - moments.offset) / moments.scale)
-
-        def best_next(stage: int, weights: Array) -> Array:
-            """Best values at the next steps, less their mean: that keeps the values small."""
-            rated = replace(scorer, head=weights[None])
-            best = np.empty(len(ongoing))
-            for block in blocks(len(ongoing)):
-                now = ongoing[block] + 1
-                offered = rows.candidate_features(now)
-                best[block] = rated.scores(rows.user[now], rows.step[now], offered).max(axis=1)
-            progress(stage, self.window)
-            return np.asarray(best - best.mean())
-
-        design = np.concatenate(
-            [monomials(known(ongoing[block]), powers) for block in blocks(len(ongoing))]
-        )
-        stages = list(
-            backward_stages(
-                design, rewards[ongoing].astype(np.float64), best_next, self.window, self.ridge
-            )
-        )
-        progress(self.window, self.window)
+        episode_ends(rows)  # checked
+        steps = LoggedSteps(rows, scaled_rewards(rows), dataset.spec, moments)
+        degree, ridge = chosen_basis(steps, self.degree, self.ridge)
+        stages = fitted_stages(steps, degree, ridge, self.window, progress)
+        # Where nobody knows how many steps are left, the last stage serves all
+        served = stages if steps.transitions.timed else stages[-1:]
         fitted = replace(
-            scorer,
-            user_size=spec.user_size,
-            window=self.window,
-            head=np.stack([stage.weights for stage in stages]),
-            head_bias=np.zeros(self.window),
+            steps.scorer(degree),
+            user_size=dataset.spec.user_size,
+            window=len(served),
+            head=np.stack([stage.weights for stage in served]),
+            head_bias=np.zeros(len(served)),
             decays=np.array(decays),
         )
         return Trained(fitted, {"residual": [stage.residual for stage in stages]})
 
 
-def exponents(user_size: int, document_size: int, degree: int) -> NDArray[np.int64]:
-    """(P, F) exponents of all monomials of (user, candidate) up to the degree; 0 for the time."""
-    return np.array(
-        [
-            (*powers[:user_size], 0, *powers[user_size:])
-            for powers in product(range(degree + 1), repeat=user_size + document_size)
-            if sum(powers) <= degree
-        ],
-        dtype=np.int64,
+@dataclass(frozen=True)
+class LoggedSteps:
+    """Logged steps with their scaled rewards (R,), in a world, and the moments of their features.
+
+    The session memory counts as features of the user. The user responds to the first place.
+    """
+
+    rows: Trajectories
+    rewards: NDArray[np.float32]
+    spec: EnvironmentSpec
+    moments: FeatureMoments
+
+    @cached_property
+    def transitions(self) -> Transitions:
+        """The steps to which values are fitted, T of them."""
+        return Transitions.from_rows(self.rows)
+
+    @cached_property
+    def reward(self) -> Array:
+        """(T,) scaled rewards of these steps."""
+        return self.rewards[self.transitions.rows].astype(np.float64)
+
+    def only(self, chosen: NDArray[np.bool_]) -> LoggedSteps:
+        """Some of the episodes, by a mask (R,) of their rows."""
+        return replace(self, rows=self.rows.where(chosen), rewards=self.rewards[chosen])
+
+    def exponents(self, degree: int) -> Powers:
+        """(P, F) exponents of the monomials of (user, candidate); 0 for the time."""
+        users, documents = self.rows.user.shape[1], self.spec.document_size
+        return np.insert(powers(users, documents, degree), users, 0, axis=1)
+
+    def scorer(self, degree: int, weights: Array | None = None) -> Scorer:
+        """A scorer that does not know the time; without weights (P,) it likes all equally."""
+        exponents = self.exponents(degree)
+        return Scorer(
+            user_size=self.rows.user.shape[1],
+            slate_size=self.spec.slate_size,
+            horizon=self.spec.horizon,
+            window=1,
+            offset=self.moments.offset,
+            scale=self.moments.scale,
+            powers=exponents,
+            head=(np.zeros(len(exponents)) if weights is None else weights)[None],
+            head_bias=np.zeros(1),
+        )
+
+    def design(self, exponents: Powers) -> Callable[[slice], Array]:
+        """Monomials (B, P) of what was shown first, of a slice of the T steps."""
+
+        def of_block(block: slice) -> Array:
+            chosen = self.transitions.rows[block]
+            shown = self.rows.features_at(self.rows.slate[chosen, 0], chosen)
+            return monomials(self._standardised(chosen, shown), exponents)
+
+        return of_block
+
+    def _standardised(self, chosen: NDArray[np.intp], candidates: NDArray[np.floating]) -> Array:
+        """(…, F) features of these rows (B,) and candidates (B, …, D) of theirs; 1 for the time."""
+        known = np.column_stack([self.rows.user[chosen], np.ones(len(chosen))])
+        known = known.reshape(len(known), *[1] * (candidates.ndim - 2), -1)
+        known = np.broadcast_to(known, (*candidates.shape[:-1], known.shape[-1]))
+        x = np.concatenate([known, candidates], axis=-1)
+        return np.asarray((x - self.moments.offset) / self.moments.scale)
+
+    def best_next(self, scorer: Scorer) -> Array:
+        """(S,) the best score at each of the rows that follow."""
+        following, rows = self.transitions.following, self.rows
+        best = np.empty(len(following))
+        for block in blocks(len(following)):
+            now = following[block]
+            offered = rows.candidate_features(now)
+            best[block] = scorer.scores(rows.user[now], rows.step[now], offered).max(axis=1)
+        return best
+
+    def spread(self, exponents: Powers) -> Array:
+        """(P, P) covariance of the monomials among the candidates of a step.
+
+        By it, weights w prefer some candidates to others by a standard deviation of √(w' C w).
+        """
+        steps = self.transitions.rows
+        few = steps[:: -(-len(steps) // SPREAD_ROWS)]
+        total = np.zeros((len(exponents), len(exponents)))
+        for row in np.array_split(few, -(-len(few) // 100)):
+            x = monomials(self._standardised(row, self.rows.candidate_features(row)), exponents)
+            x = (x - x.mean(axis=1, keepdims=True)).reshape(-1, len(exponents))
+            total += x.T @ x
+        return total
+
+
+def fitted_stages(
+    steps: LoggedSteps, degree: int, ridge: float, window: int, progress: Progress
+) -> list[Stage]:
+    """Go back from the end by `window` stages, with 0 until preferences settle."""
+    transitions, exponents = steps.transitions, steps.exponents(degree)
+    most = transitions.most_stages(window or steps.spec.horizon)
+    spread = steps.spread(exponents)
+    stages: list[Stage] = []
+
+    def next_values(stage: int, weights: Array) -> Array:
+        best = steps.best_next(steps.scorer(degree, weights))
+        if transitions.timed:  # a constant, which would only grow
+            best -= best.mean()
+        progress(stage, most)
+        return transitions.values(best)
+
+    design = steps.design(exponents)
+    for stage in backward_stages(design, steps.reward, next_values, most, ridge):
+        stages.append(stage)
+        if not window and len(stages) > 1 and _settled(stages[-2], stage, spread):
+            break
+    progress(most, most)
+    return stages
+
+
+def _settled(before: Stage, stage: Stage, spread: Array) -> bool:
+    change = stage.weights - before.weights
+    return bool(change @ spread @ change <= SETTLED**2 * (stage.weights @ spread @ stage.weights))
+
+
+def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, float]:
+    """Degree and ridge; of those that are 0 the ones that held-out episodes choose.
+
+    All regress the same targets: the reward and the next values by the largest degree.
+
+    Raises:
+        InputError: The features make too many terms.
+    """
+    sizes = steps.rows.user.shape[1], steps.spec.document_size
+    if term_count(*sizes, degree or 1) > MOST_PRODUCTS:
+        raise InputError(
+            f"user, candidates: expected features that make at most {MOST_PRODUCTS:,} terms of "
+            f"degree {degree or 1}, got {term_count(*sizes, degree or 1):,}; lower the degree or "
+            "leave features out"
+        )
+    small = [d for d in DEGREES if term_count(*sizes, d) <= MOST_TERMS]
+    degrees = [degree] if degree else small or [1]
+    ridges = [ridge] if ridge else list(RIDGES)
+    few = steps.only(steps.rows.sessions % -(-len(steps.rows) // CHOOSING_ROWS) == 0)
+    if len(degrees) == len(ridges) == 1 or len(few.rows.starts) < FOLDS:
+        return degrees[min(len(degrees), 2) - 1], ridges[0]
+    target = few.reward
+    if len(few.transitions.following):
+        *_, stage = fitted_stages(few, degrees[-1], ridge or 1e-6, 0, lambda done, total: None)
+        ahead = few.best_next(few.scorer(degrees[-1], stage.weights))
+        target = target + few.transitions.values(ahead)
+    options = [(degree, ridge) for degree in degrees for ridge in ridges]
+    errors = held_out_errors(few, target, options)
+    best = [
+        min(range(start, start + len(ridges)), key=lambda option: errors[:, option].sum())
+        for start in range(0, len(options), len(ridges))
+    ]
+    least = errors[:, min(best, key=lambda option: errors[:, option].sum())]
+    return next(
+        options[option]
+        for option in best
+        if (errors[:, option] - least).sum()
+        <= (errors[:, option] - least).std() * np.sqrt(len(least))
     )
+
+
+def held_out_errors(steps: LoggedSteps, target: Array, options: list[tuple[int, float]]) -> Array:
+    """(E, O) squared errors of episodes that the regression did not see, for degrees and ridges."""
+    largest = max(degree for degree, _ in options)
+    exponents = steps.exponents(largest)
+    design, size = steps.design(exponents), len(exponents)
+    session = steps.rows.sessions[steps.transitions.rows]
+    fold = session % FOLDS
+    grams, moments = np.zeros((FOLDS, size, size)), np.zeros((FOLDS, size))
+    for block in blocks(len(target)):
+        x = design(block)
+        for one in range(FOLDS):
+            of_fold = fold[block] == one
+            grams[one] += x[of_fold].T @ x[of_fold]
+            moments[one] += x[of_fold].T @ target[block][of_fold]
+    weights = np.zeros((FOLDS, size, len(options)))
+    for one in range(FOLDS):
+        gram, moment = grams.sum(axis=0) - grams[one], moments.sum(axis=0) - moments[one]
+        for option, (degree, ridge) in enumerate(options):
+            kept = np.flatnonzero(of_degree(exponents, steps.rows.user.shape[1], degree))
+            precision = gram[np.ix_(kept, kept)] + ridge * (fold != one).sum() * np.eye(len(kept))
+            weights[one, kept, option] = np.linalg.solve(precision, moment[kept])
+    errors = np.zeros((len(steps.rows.starts), len(options)))
+    for block in blocks(len(target)):
+        x = design(block)
+        for one in range(FOLDS):
+            of_fold = fold[block] == one
+            wrong = target[block][of_fold, None] - x[of_fold] @ weights[one]
+            np.add.at(errors, session[block][of_fold], np.square(wrong))
+    return errors

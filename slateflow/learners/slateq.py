@@ -23,7 +23,6 @@ from slateflow.learners.config import (
     Progress,
     Trained,
 )
-from slateflow.learners.features import blocks
 from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
 from slateflow.policies.slate_scorer import (
@@ -34,6 +33,7 @@ from slateflow.policies.slate_scorer import (
     user_features,
 )
 from slateflow.trajectories import Dataset
+from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.choice_model import Choices, fit_choice_model
 from slateflow.user_models.item_values import ItemValues, Rows, Sessions

@@ -140,7 +140,7 @@ class Scorer:
         del user
         place = np.maximum(clicked, 0)[:, None, None]
         chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]
-        event = np.concatenate([chosen, reward[:, None]], axis=1)  # (B, D + 1)
+        event = np.concatenate([chosen, np.arcsinh(reward)[:, None]], axis=1)  # (B, D + 1)
         past = memory.reshape(len(memory), len(self.decays), -1)
         kept: Array = past * self.decays[:, None] + event[:, None]
         return kept.reshape(memory.shape)
@@ -174,7 +174,10 @@ def monomials(x: Array, powers: NDArray[np.int64]) -> Array:
         for _ in range(exponents.max(initial=0)):
             table.append(table[-1] * x[..., feature])
         if len(table) > 1:
-            monomials *= np.stack(table, axis=-1)[..., exponents]
+            has: slice | NDArray[np.intp] = np.flatnonzero(exponents)
+            if 2 * np.count_nonzero(exponents) > len(powers):
+                has = slice(None)  # picking columns out would cost more than it saves
+            monomials[..., has] *= np.stack(table, axis=-1)[..., exponents[has]]
     return monomials
 
 

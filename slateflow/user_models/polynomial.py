@@ -4,43 +4,61 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
+
+from slateflow.policies.scorer import monomials
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Polynomial:
-    """All monomials up to a degree of features that are standardised first.
+    """Monomials of features that are standardised first.
+
+    Outside the range in which it was fitted a polynomial means nothing, so features are clipped to
+    it.
 
     Attributes:
-        degree: The largest.
+        powers: (P, F) exponents of the monomials.
         offset: (F,) by which the features are centred.
         scale: (F,) by which they are divided then.
+        low: (F,) least values.
+        high: (F,) largest values.
     """
 
-    degree: int
+    powers: NDArray[np.int64]
     offset: Array
     scale: Array
+    low: Array
+    high: Array
 
     @classmethod
-    def over(cls, x: Array, degree: int) -> Polynomial:
-        """With the mean and the standard deviation of the features (R, F)."""
+    def over(cls, x: Array, degree: int, users: int = 0) -> Polynomial:
+        """With the moments and the range of the features (R, F), the first `users` of them users'.
+
+        See `powers` for the degree.
+        """
         deviation = x.std(axis=0)
-        return cls(degree, x.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+        return cls(
+            powers(users, x.shape[1] - users, degree),
+            x.mean(axis=0),
+            np.where(deviation > 0, deviation, 1.0),
+            x.min(axis=0),
+            x.max(axis=0),
+        )
 
     def design(self, x: Array) -> Array:
         """(R, P) monomials of the features (R, F).
 
         Example:
-            >>> Polynomial(2, np.zeros(1), np.ones(1)).design(np.array([[3.0], [4.0]])).tolist()
-            [[1.0, 3.0, 9.0], [1.0, 4.0, 16.0]]
+            >>> seen = np.array([[-1.0], [1.0]])
+            >>> Polynomial.over(seen, 2).design(np.array([[0.5], [3.0]])).tolist()
+            [[1.0, 0.5, 0.25], [1.0, 1.0, 1.0]]
         """
-        x = (x - self.offset) / self.scale
-        columns = [x[:, list(powers)].prod(axis=1) for powers in terms(x.shape[1], self.degree)]
-        return np.stack(columns, axis=1)
+        return monomials((np.clip(x, self.low, self.high) - self.offset) / self.scale, self.powers)
 
 
 def terms(features: int, degree: int) -> list[tuple[int, ...]]:
@@ -55,3 +73,42 @@ def terms(features: int, degree: int) -> list[tuple[int, ...]]:
         for size in range(degree + 1)
         for powers in combinations_with_replacement(range(features), size)
     ]
+
+
+def powers(users: int, documents: int, degree: int) -> NDArray[np.int64]:
+    """(P, U + D) exponents of the monomials of a user and a candidate up to a degree.
+
+    Of degree 1 they are the products of (1, user) and (1, candidate): without them all users would
+    like the same candidates.
+
+    Example:
+        >>> powers(1, 1, 1).tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    unit = np.eye(users + documents, dtype=np.int64)
+    if degree == 1:
+        of_user = np.insert(unit[:users], 0, 0, axis=0)
+        of_candidate = np.insert(unit[users:], 0, 0, axis=0)
+        return (of_user[:, None] + of_candidate[None]).reshape(-1, users + documents)
+    found = [unit[list(chosen)].sum(axis=0) for chosen in terms(users + documents, degree)]
+    return np.array(found, dtype=np.int64).reshape(-1, users + documents)
+
+
+def of_degree(exponents: NDArray[np.int64], users: int, degree: int) -> NDArray[np.bool_]:
+    """(P,) whether `powers` of that degree has the monomials (P, …), the user's features first."""
+    if degree > 1:
+        return np.asarray(exponents.sum(axis=1) <= degree)
+    of_user, of_candidate = exponents[:, :users].sum(axis=1), exponents[:, users:].sum(axis=1)
+    return np.asarray((of_user <= 1) & (of_candidate <= 1))
+
+
+def term_count(users: int, documents: int, degree: int) -> int:
+    """Rows of `powers`, without making them.
+
+    Example:
+        >>> term_count(2, 3, 1), term_count(2, 3, 4)
+        (12, 126)
+    """
+    if degree == 1:
+        return (1 + users) * (1 + documents)
+    return comb(users + documents + degree, degree)

@@ -42,7 +42,7 @@ FOLDS = 5
 MOST_TERMS = 200
 """Polynomials of more terms than that are not tried."""
 
-CHOOSING_ROWS = 60_000
+CHOOSING_ROWS = 20_000
 """Rows by which the model is chosen, at most; whole episodes."""
 
 REWEIGHTINGS = 2
@@ -85,8 +85,9 @@ class RewardModel:
         polynomial = Polynomial.over(x, kind.degree)
         noise = Polynomial.over(x, kind.noise_degree)
         design, noise_design = polynomial.design(x), noise.design(x)
-        # Not 0, which would make what is exact infinitely likely
-        least = 1e-12 * (float(target.var()) or 1.0)
+        # A thousandth of the deviation: noise below it does not matter, and without a least one
+        # what is nearly exact would be so likely that a single episode decided between models
+        least = 1e-6 * (float(target.var()) or 1.0)
         precision = np.ones(len(target))
         for _ in range(1 + REWEIGHTINGS * (kind.noise_degree > 0)):
             weighted = design * precision[:, None]
@@ -168,22 +169,25 @@ class RewardScale:
             deviation = 1.0
         return cls(model, mean, deviation or 1.0)
 
-    def scaled(self, rows: Trajectories) -> NDArray[np.float32]:
-        """(R,) expected rewards less their mean, over their deviation."""
-        expected = expected_rewards(rows, self.model)
-        return np.asarray((expected - self.mean) / self.deviation, dtype=np.float32)
+    def scaled(self, rows: Trajectories, centred: bool = True) -> NDArray[np.float32]:
+        """(R,) expected rewards, less their mean where `centred`, over their deviation."""
+        expected = expected_rewards(rows, self.model) - self.mean * centred
+        return np.asarray(expected / self.deviation, dtype=np.float32)
 
 
 def fitted_model(rows: Trajectories) -> RewardModel | None:
     """The model that held-out episodes choose.
 
-    None where there are too few of them, or the rewards are all the same.
+    None where there are too few of them, the rewards are all the same, or a polynomial that tells
+    users apart would have too many terms.
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
     session = rows.sessions
     x, y, session = _features(rows)[clicked], reward[clicked], session[clicked]
     if len(np.unique(session % FOLDS)) < FOLDS or (y == y[0]).all():
         return None
+    if rows.user.shape[1] and len(terms(x.shape[1], 2)) > MOST_TERMS:
+        return None  # what users differ by would be lost
     few = session // FOLDS % -(-len(y) // CHOOSING_ROWS) == 0
     return RewardModel.fit(_best_kind(x[few], y[few], session[few]), x, y)
 

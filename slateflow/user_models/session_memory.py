@@ -3,7 +3,9 @@
 The memory is that of `Scorer`: for each decay a sum over the earlier steps of the clicked
 candidate's features and of the reward, in which a step weighs `decay` times as much as the one
 after it. An exponentially fading sum follows a hidden state that itself fades, as satisfaction
-does.
+does. The reward counts by its inverse hyperbolic sine, which is its logarithm where it is large and
+has both signs (Burbidge, Magee and Robb 1988, "Alternative Transformations to Handle Extreme Values
+of the Dependent Variable"): a single long watch time would outweigh a session otherwise.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def memory_size(document_size: int, decays: tuple[float, ...]) -> int:
 
 def session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Array:
     """The memory (R, M) before each step."""
-    events = np.column_stack([rows.clicked_features(), rows.reward]).astype(np.float64)
+    events = np.column_stack([rows.clicked_features(), np.arcsinh(rows.reward)]).astype(np.float64)
     starts, session = rows.starts, rows.sessions
     place = np.arange(len(rows)) - starts[session]
     padded = np.zeros((len(starts), place.max(initial=0) + 1, events.shape[1]))

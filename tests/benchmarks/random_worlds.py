@@ -5,7 +5,7 @@ worlds of the same kind.
 
 Long-term satisfaction: 3 to 60 candidates and 20 to 240 steps (log-uniform), slates of 1 to 5,
 sensitivity .005 to .2, innovation .01 to .3 and both noises .1 to 1.5 (log-uniform), memory .3 to
-.95, chocolate's mean 3 to 6, kale's mean 1 to 3 less, satisfaction observed in every other world.
+.95, chocolate's mean 3 to 6, kale's mean 0 to 2 less, satisfaction observed in every other world.
 
 Interest evolution: 5 to 20 candidates, slates of 1 to 4, 10, 20 or 30 clusters, sessions of 60 to
 300 minutes, no-click mass .5 to 3, the user's factor 0, 1 or uniform and the quality's what is left
@@ -65,7 +65,7 @@ def long_term_satisfaction(rng: Rng) -> tuple[str, dict[str, Any]]:
         "sensitivity": _log_uniform(rng, 0.005, 0.2),
         "memory_discount": float(rng.uniform(0.3, 0.95)),
         "choc_mean": choc_mean,
-        "kale_mean": choc_mean - float(rng.uniform(1, 3)),
+        "kale_mean": choc_mean - float(rng.uniform(0, 2)),
         "choc_stddev": _log_uniform(rng, 0.1, 1.5),
         "kale_stddev": _log_uniform(rng, 0.1, 1.5),
         "innovation_stddev": _log_uniform(rng, 0.01, 0.3),

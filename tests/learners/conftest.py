@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from slateflow.environments import preset
+from slateflow.environments import EnvironmentSpec, preset
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.trajectories.files.part_files import PartFile
 from slateflow.trajectories.schema import Trajectories, column_digest, to_table
+from slateflow.validation import validated
 
 MakeLogs = Callable[..., Dataset]
 
@@ -83,6 +85,71 @@ def make_logs(tmp_path_factory) -> MakeLogs:
                 PartFile(path, "random", number, len(chosen), rows, column_digest(logged))
             )
         return Dataset(folder, spec, {}, tuple(written)).publish()
+
+    return make
+
+
+@validated
+class MadeUpSpec(EnvironmentSpec):
+    """A world without dynamics, for logs of any size."""
+
+    world: ClassVar[str] = "made_up"
+    response_columns: ClassVar[tuple[str, ...]] = ()
+    user_chooses: ClassVar[bool] = False
+
+    users: int = 0
+    documents: int = 1
+    steps: int = 1
+
+    @property
+    def user_size(self) -> int:
+        return self.users
+
+    @property
+    def document_size(self) -> int:
+        return self.documents
+
+    @property
+    def horizon(self) -> int:
+        return self.steps
+
+
+@pytest.fixture
+def make_sessions(tmp_path) -> MakeLogs:
+    """Publish sessions of any length as a dataset of a world without dynamics.
+
+    user is a list of (T, U), candidates of (T, N, D), action, reward and clicked of (T,), an item
+    for each session. Sessions that are shorter than the longest end by themselves.
+    """
+
+    def make(candidates, action, reward, user=None, clicked=None) -> Dataset:
+        lengths = [len(one) for one in action]
+        count, documents = candidates[0].shape[1:]
+        user = [np.zeros((length, 0)) for length in lengths] if user is None else user
+        clicked = [np.zeros(length) for length in lengths] if clicked is None else clicked
+        spec = MadeUpSpec("made-up", count, 1, True, user[0].shape[1], documents, max(lengths))
+        step = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
+        rows = sum(lengths)
+        last = np.zeros(rows, bool)
+        last[np.cumsum(lengths) - 1] = True
+        logged = Trajectories(
+            episode=np.repeat(np.arange(len(lengths)), lengths),
+            step=step,
+            user=np.concatenate(user).astype(np.float32),
+            candidates=np.concatenate(candidates).astype(np.float32),
+            slate=np.concatenate(action)[:, None].astype(np.int32),
+            propensity=np.full(rows, 1 / count),
+            clicked=np.concatenate(clicked).astype(np.int32),
+            reward=np.concatenate(reward).astype(np.float32),
+            responses={},
+            terminated=last,
+            truncated=np.zeros(rows, bool),
+        )
+        folder = Folder(str(tmp_path))
+        path = "policy=random/part-00000.parquet"
+        _write(folder, path, to_table(logged, spec, {}))
+        part = PartFile(path, "random", 0, len(lengths), rows, column_digest(logged))
+        return Dataset(folder, spec, {}, (part,)).publish()
 
     return make
 

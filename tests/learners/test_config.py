@@ -65,7 +65,7 @@ def test_an_unknown_setting_is_refused_with_the_known_ones(name):
         ("linucb", "ridge", float("nan"), "expected a finite number, got nan"),
         ("lints", "exploration", float("inf"), "expected a finite number, got inf"),
         ("lints", "exploration", -0.1, "expected at least 0, got -0.1"),
-        ("fitted-q", "degree", 0, "expected at least 1, got 0"),
+        ("fitted-q", "degree", -1, "expected at least 0, got -1"),
         ("fitted-q", "degree", 2.0, "expected a whole number, got 2.0"),
         ("fitted-q", "window", True, "expected a whole number, got True"),
         ("bc", "updates", -5, "expected at least 1, got -5"),

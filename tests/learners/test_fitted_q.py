@@ -10,9 +10,9 @@ import pytest
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
-from slateflow.learners.fitted_q import exponents
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.user_models.polynomial import of_degree, powers, term_count
 from slateflow.user_models.reward_model import expected_rewards, fitted_model
 
 REWARD = {(0, 0): 0.0, (0, 1): 1.0, (1, 0): 2.0, (1, 1): 4.5}
@@ -118,7 +118,7 @@ def by_least_squares(dataset, window: int, degree: int, ridge: float) -> np.ndar
     def features(u, c):
         u, c = (u - user.mean()) / user.std(), (c - offered.mean()) / offered.std()
         return np.stack(
-            [u**i * c**j for i in range(degree + 1) for j in range(degree + 1) if i + j <= degree],
+            [u ** (total - j) * c**j for total in range(degree + 1) for j in range(total + 1)],
             axis=-1,
         )
 
@@ -168,7 +168,7 @@ def test_100_episodes_are_nearly_enough(tmp_path, seed):
 def test_the_default_recipe_leads_to_the_optimum(default_logs):
     scorer, report = train(default_logs, learner_config("fitted-q"))
     assert normalised(scorer, default_logs.spec) > 0.99
-    assert len(report.curves["residual"]) == 12
+    assert 8 < len(report.curves["residual"]) < 20  # satisfaction forgets a click by .7 a step
 
 
 def test_clicked_candidates_that_never_vary_are_refused(make_logs):
@@ -180,19 +180,118 @@ def test_clicked_candidates_that_never_vary_are_refused(make_logs):
         train(dataset, learner_config("fitted-q"))
 
 
-def test_one_step_episodes_are_refused(make_logs):
+def personal_taste(rng, shape):
+    """Users and candidates of two features; the reward is their scalar product."""
+    user, candidates = rng.random((*shape, 2)) * 2 - 1, rng.random((*shape, 4, 2)) * 2 - 1
+    action = rng.integers(0, 4, shape)
+    chosen = np.take_along_axis(candidates, action[..., None, None], axis=2)[..., 0, :]
+    return user, candidates, action, (user * chosen).sum(axis=-1)
+
+
+def test_sessions_of_a_single_step_are_a_bandit(make_sessions):
     rng = np.random.default_rng(0)
-    dataset = make_logs(
-        rng.random((8, 1)), rng.random((8, 1, 3)), np.ones((8, 1)), rng.random((8, 1))
+    user, candidates, action, reward = personal_taste(rng, (200, 1))
+    dataset = make_sessions(candidates, action, reward, user)
+    scorer, report = train(dataset, learner_config("fitted-q"))
+    assert len(report.curves["residual"]) == 1
+    user, candidates, _, _ = personal_taste(rng, (100, 1))
+    best = (candidates[:, 0] @ user[:, 0, :, None])[..., 0].argmax(axis=1)
+    scores = scorer.scores(user[:, 0], np.zeros(100, int), candidates[:, 0])
+    assert (scores.argmax(axis=1) == best).mean() > 0.97
+
+
+LEAVING = (0.5, 0.0)
+"""Probability that a user leaves after candidate 0, and after candidate 1."""
+
+
+def leaving_users(rng, sessions: int):
+    """Candidate 0 pays 1 and may end the session, candidate 1 pays 0.8; 6 steps at most."""
+    columns: dict[str, list] = {"candidates": [], "action": [], "reward": []}
+    for _ in range(sessions):
+        actions = []
+        while len(actions) < 6:
+            actions.append(int(rng.integers(2)))
+            if rng.random() < LEAVING[actions[-1]]:
+                break
+        columns["candidates"].append(np.tile([[[0.0], [1.0]]], (len(actions), 1, 1)))
+        columns["action"].append(np.array(actions))
+        columns["reward"].append(np.where(np.array(actions) == 0, 1.0, 0.8))
+    return columns
+
+
+def test_sessions_that_end_by_themselves_are_worth_prolonging(make_sessions):
+    """Taking the mean out of the rewards, as where all are of one length, would favour leaving."""
+    dataset = make_sessions(**leaving_users(np.random.default_rng(0), 400))
+    scorer, _ = train(dataset, learner_config("fitted-q"))
+    scores = scorer.scores(np.zeros((1, 0)), np.zeros(1, int), np.array([[[0.0], [1.0]]]))
+    assert scores[0, 1] > scores[0, 0]
+
+
+def test_the_window_grows_until_preferences_settle(make_logs):
+    """In the chain they change up to three steps before the end, and a window of 1 is myopic."""
+    scorer, report = train(chain(make_logs, copies=4), learner_config("fitted-q", degree=2))
+    assert len(report.curves["residual"]) == 3
+    assert scores_at(scorer, 2)[0, 0] > scores_at(scorer, 2)[0, 1]
+
+
+@pytest.mark.parametrize(("shape", "degree"), [("products", 1), ("cubic", 3)])
+def test_held_out_episodes_choose_the_degree(make_sessions, shape, degree):
+    rng = np.random.default_rng(1)
+    user, candidates, action, reward = personal_taste(rng, (150, 5))
+    chosen = np.take_along_axis(candidates, action[..., None, None], axis=2)[..., 0, :]
+    if shape == "cubic":
+        reward = chosen[..., 0] ** 3 - 0.6 * chosen[..., 0]
+    reward = reward + 0.01 * rng.standard_normal(reward.shape)
+    dataset = make_sessions(candidates, action, reward, user)
+    scorer, _ = train(dataset, learner_config("fitted-q", window=1))
+    assert len(scorer.powers) == term_count(2, 2, degree)
+    if shape == "cubic":
+        ranked = scorer.scores(user[:, 0], np.zeros(150, int), candidates[:, 0]).argmax(axis=1)
+        value = candidates[:, 0, :, 0] ** 3 - 0.6 * candidates[:, 0, :, 0]
+        lost = value.max(axis=1) - np.take_along_axis(value, ranked[:, None], axis=1)[:, 0]
+        assert lost.mean() < 0.01
+
+
+def test_many_features_are_learnt_by_their_products(make_sessions):
+    """20 groups of users, one-hot, who each like one of 20 items, one-hot: 441 products."""
+    rng = np.random.default_rng(2)
+    group = rng.integers(0, 20, (4000, 1))
+    offered = rng.permuted(np.tile(np.arange(20), (4000, 1)), axis=1)[:, None, :5]
+    action = rng.integers(0, 5, (4000, 1))
+    liked = np.take_along_axis(offered, action[..., None], axis=2)[..., 0] == group
+    dataset = make_sessions(
+        np.eye(20)[offered], action, liked.astype(float), user=np.eye(20)[group]
     )
-    with pytest.raises(InputError, match="expected episodes of two steps or more"):
+    scorer, _ = train(dataset, learner_config("fitted-q"))
+    assert len(scorer.powers) == 441
+    every = np.tile(np.eye(20), (20, 1, 1))
+    best = scorer.scores(np.eye(20), np.zeros(20, int), every).argmax(axis=1)
+    assert best.tolist() == list(range(20))
+
+
+def test_too_many_terms_are_refused(make_sessions):
+    rng = np.random.default_rng(0)
+    user, candidates = rng.random((8, 2, 100)), rng.random((8, 2, 3, 30))
+    dataset = make_sessions(candidates, np.ones((8, 2), int), rng.random((8, 2)), user)
+    with pytest.raises(InputError, match=r"at most 3,000 terms of degree 1, got 3,131; lower"):
         train(dataset, learner_config("fitted-q"))
+    with pytest.raises(InputError, match=r"at most 3,000 terms of degree 2, got 8,646; lower"):
+        train(dataset, learner_config("fitted-q", degree=2))
 
 
 def test_monomials_by_hand():
-    """Degree 2 of one user feature u and one candidate feature c; the middle one is the time."""
-    assert {tuple(row) for row in exponents(1, 1, 2).tolist()} == {
-        (0, 0, 0), (1, 0, 0), (2, 0, 0), (0, 0, 1), (0, 0, 2), (1, 0, 1),
+    """Of one user feature u and one candidate feature c."""
+    assert {tuple(row) for row in powers(1, 1, 2).tolist()} == {
+        (0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1),
     }  # fmt: skip
-    assert len(exponents(1, 1, 3)) == 10
-    assert len(exponents(2, 3, 3)) == 56  # 8 over 3
+    assert len(powers(1, 1, 3)) == 10
+    assert len(powers(2, 3, 3)) == 56  # 8 over 3
+
+
+@pytest.mark.parametrize("sizes", [(0, 1), (1, 1), (2, 3)])
+def test_lower_degrees_are_columns_of_higher_ones(sizes):
+    for degree in range(1, 5):
+        lower = powers(*sizes, degree)
+        assert len(lower) == term_count(*sizes, degree)
+        kept = powers(*sizes, 4)[of_degree(powers(*sizes, 4), sizes[0], degree)]
+        assert sorted(map(tuple, kept.tolist())) == sorted(map(tuple, lower.tolist()))

@@ -64,7 +64,7 @@ def test_the_variance_is_that_of_the_residuals(slope):
     reward = 5 + x[:, 0] + deviation * rng.standard_normal(len(x))
     flat = RewardModel.fit(Kind(1, False), x, reward)
     fitted = np.polyval(np.polyfit(x[:, 0], reward, 1), x[:, 0])
-    assert np.exp(flat.noise_weights[0]) == pytest.approx(np.mean((reward - fitted) ** 2))
+    assert np.exp(flat.noise_weights[0]) == pytest.approx(np.mean((reward - fitted) ** 2), rel=1e-5)
     model = RewardModel.fit(Kind(1, False, noise_degree=1), x, reward)
     found = model.noise.design(np.array([[0.0], [1.0]])) @ model.noise_weights
     np.testing.assert_allclose(found, [-1, slope - 1], atol=0.1)

@@ -32,7 +32,7 @@ def test_it_fades_as_a_plain_loop_says(rows):
         event = [0.0] * (size - 1)
         if rows.clicked[row] >= 0:
             event = rows.clicked_features(np.array([row]))[0].tolist()
-        event = [*event, float(rows.reward[row])]
+        event = [*event, float(np.arcsinh(rows.reward[row]))]
         for index, decay in enumerate(DECAYS):
             sums[index] = [decay * old + new for old, new in zip(sums[index], event, strict=True)]
 

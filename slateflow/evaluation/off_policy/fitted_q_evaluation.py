@@ -20,15 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.backward_stages import backward_stages
+from slateflow.evaluation.off_policy.backward_stages import Transitions, backward_stages
 from slateflow.evaluation.off_policy.slate_values import SlateValue
 from slateflow.policies import AnyScorer, Scorer
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.held_out import held_out_rows
-from slateflow.user_models.polynomial import Polynomial
+from slateflow.user_models.polynomial import Polynomial, term_count
 from slateflow.user_models.session_memory import with_session_memory
 
 Array = NDArray[np.float64]
+
+MOST_TERMS = 200
+"""Above so many the degree is lowered."""
 
 
 class Estimator(Protocol):
@@ -67,16 +70,16 @@ class FittedQEvaluation:
 
     def __init__(self, rows: Trajectories, horizon: int, degree: int) -> None:
         self.rows, self.horizon = rows, horizon
-        self.starts = rows.starts
-        self.ongoing = np.flatnonzero(~rows.last)
-        user = rows.user.astype(np.float64)
-        chosen = rows.features_at(rows.slate[:, 0]).astype(np.float64)
-        x = np.concatenate([user, chosen], axis=1)
-        self.polynomial = Polynomial.over(x, degree)
-        design = self.polynomial.design(x)
-        self.design = design[self.ongoing]
-        self.reward = rows.reward[self.ongoing].astype(np.float64)
-        self.mean = float(self.reward.mean())
+        self.starts, self.transitions = rows.starts, Transitions.from_rows(rows)
+        used = self.transitions.rows
+        users, documents = rows.user.shape[1], rows.candidate_features(used[:1]).shape[2]
+        while degree > 1 and term_count(users, documents, degree) > MOST_TERMS:
+            degree -= 1
+        x = np.concatenate([rows.user, rows.features_at(rows.slate[:, 0])], axis=1)
+        self.polynomial = Polynomial.over(x[used].astype(np.float64), degree, users)
+        self.design = self.polynomial.design(x[used].astype(np.float64))
+        self.reward = rows.reward[used].astype(np.float64)
+        self.mean = float(self.reward.mean()) if self.transitions.timed else 0.0
 
     @classmethod
     def from_dataset(
@@ -95,14 +98,19 @@ class FittedQEvaluation:
         """Expected return of the policy that shows the scorer's best candidate first."""
         if not isinstance(scorer, Scorer):
             raise InputError("scorer: expected one of candidates, got one of slates")
-        following = self.ongoing + 1
+        transitions = self.transitions
         # From `window` steps before the end on, the policy is another one at every step.
-        shown = [self._shown(scorer, following, left) for left in range(1, scorer.window + 1)]
+        shown = [
+            self._shown(scorer, transitions.following, left) for left in range(1, scorer.window + 1)
+        ]
 
         def next_values(stage: int, weights: Array) -> Array:
-            return np.asarray(shown[min(stage, len(shown)) - 1] @ weights)
+            return transitions.values(shown[min(stage, len(shown)) - 1] @ weights)
 
-        *_, last = backward_stages(self.design, self.reward - self.mean, next_values, self.horizon)
+        stages = transitions.most_stages(self.horizon)
+        *_, last = backward_stages(
+            self.design.__getitem__, self.reward - self.mean, next_values, stages
+        )
         start = self._shown(scorer, self.starts, self.horizon) @ last.weights
         return float(start.mean() + self.horizon * self.mean)
 

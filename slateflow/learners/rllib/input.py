@@ -19,8 +19,8 @@ from ray.rllib.offline.offline_data import OfflineData
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.learners.features import (
-    centred_rewards,
     episode_ends,
+    scaled_rewards,
     steps_left,
     window_returns,
 )
@@ -71,7 +71,7 @@ def train_columns(
     """
     if scale is None:
         check_variation(rows)
-    rewards = centred_rewards(rows, scale)
+    rewards = scaled_rewards(rows, scale)
     left = steps_left(spec, rows.step, window)[:, None]
     flat = rows.candidate_features().reshape(len(rows), -1)
     action = rows.clicked_candidate()

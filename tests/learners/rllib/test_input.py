@@ -15,8 +15,8 @@ from scipy import stats
 from slateflow.errors import InputError
 from slateflow.learners.features import (
     FeatureMoments,
-    centred_rewards,
     flat_observation_space,
+    scaled_rewards,
     steps_left,
     window_returns,
 )
@@ -165,10 +165,10 @@ def test_window_returns_are_those_of_a_plain_loop(lengths, window):
     np.testing.assert_allclose(window_returns(rows, rows.reward, window), expected, rtol=1e-6)
 
 
-def test_value_targets_are_window_returns_of_centred_rewards():
+def test_value_targets_are_window_returns_of_scaled_rewards():
     rows = made_up([4, 4])
     ours = train_columns(rows, spec_of(4), WINDOW)
-    targets = window_returns(rows, centred_rewards(rows), WINDOW)
+    targets = window_returns(rows, scaled_rewards(rows), WINDOW)
     np.testing.assert_array_equal(ours["value_targets"], targets[rows.clicked >= 0])
 
 
@@ -177,9 +177,9 @@ def test_steps_left_count_from_the_end_up_to_the_window():
     np.testing.assert_allclose(left, [1, 1, 1, 0.75, 0.5, 0.25])
 
 
-def test_centred_rewards_have_mean_0_and_deviation_1():
+def test_scaled_rewards_have_mean_0_and_deviation_1():
     rows = made_up([50] * 20)
-    centred = centred_rewards(rows)
+    centred = scaled_rewards(rows)
     assert centred.dtype == np.float32
     assert np.mean(centred, dtype=float) == pytest.approx(0, abs=1e-6)
     assert np.std(centred, dtype=float) == pytest.approx(1, abs=1e-6)
@@ -192,12 +192,12 @@ def test_centred_rewards_have_mean_0_and_deviation_1():
 def test_constant_rewards_are_centred_only(episodes):
     rows = made_up([2] * episodes)
     rows = dataclasses.replace(rows, reward=np.full(len(rows), 3.0, np.float32))
-    np.testing.assert_allclose(centred_rewards(rows), 0.0, atol=1e-12)
+    np.testing.assert_allclose(scaled_rewards(rows), 0.0, atol=1e-12)
 
 
 def test_episodes_of_different_lengths_are_refused():
     with pytest.raises(InputError, match="expected all of one length, got 2 to 5 steps; linucb"):
-        centred_rewards(made_up([3, 2, 5]))
+        scaled_rewards(made_up([3, 2, 5]))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

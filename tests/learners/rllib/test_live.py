@@ -36,7 +36,7 @@ def world(spec, num_envs: int = 6, **changes) -> LiveWorld:
     return LiveWorld({"spec": spec, "num_envs": num_envs, **config, **changes})
 
 
-def test_the_world_is_the_batched_one_with_flat_features_and_centred_rewards():
+def test_the_world_is_the_batched_one_with_flat_features_and_scaled_rewards():
     spec = preset("modified-lts-20-2", time_budget=4)
     ours, theirs = world(spec), BatchedLongTermSatisfaction(spec, 6)
     flat, _ = ours.reset(seed=5)
