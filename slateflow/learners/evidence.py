@@ -32,7 +32,7 @@ MOST_OF_A_STEP = 0.9
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
-_PLACE, _MATCHING, _MATCHING_SQUARES = 9, 10, 11
+_PLACE, _MATCHING = 9, 10
 """Groups; those before are 3 × kind of the user + kind of the candidate."""
 
 
@@ -43,8 +43,7 @@ class WeightGroups:
     They are told apart by what they weigh of the user and of the candidate: the constant, a
     feature or a square. Places are a group. Where users are observed in the features of the
     candidates, the products of a feature with itself are a group of their own, around a common
-    mean: the weight of the affinity, which is the sum of these products. The same holds for the
-    squares of the user's features.
+    mean: the weight of the affinity, which is the sum of these products.
 
     Attributes:
         numbers: (P,) group of each weight; that of the constant is 0.
@@ -68,11 +67,9 @@ class WeightGroups:
         groups = 3 * of_user[:, None] + of_candidate
         if users == documents > 2:
             np.fill_diagonal(groups[1:users, 1:documents], _MATCHING)
-            if len(squares.user) == spec.user_size:
-                np.fill_diagonal(groups[users:, 1:documents], _MATCHING_SQUARES)
         numbers = np.append(groups, np.full(places_seen(spec) - 1, _PLACE))
-        alike = [numbers == group for group in (_MATCHING, _MATCHING_SQUARES) if group in numbers]
-        return cls(numbers, np.array(alike, np.float64).reshape(-1, len(numbers)))
+        alike = (numbers == _MATCHING).astype(np.float64)[None]
+        return cls(numbers, alike[:1] if alike.any() else alike[:0])
 
 
 def chosen_prior(

@@ -139,12 +139,16 @@ class SeenRewards:
     def squares(self, spec: EnvironmentSpec) -> Squares:
         """The features that differ from their squares, if these are few enough.
 
-        Otherwise those of the candidate only, or none.
+        Otherwise those of the candidate only, or none. Where users are observed in the features of
+        the candidates, theirs are left out: what is liked most is shown beside its like, which
+        takes clicks from it, and a square would turn that into a dislike.
         """
         user, candidate = (
             tuple(np.flatnonzero(graded).tolist())
             for graded in (self.graded_user, self.graded_candidate)
         )
+        if spec.user_size == spec.document_size > 1:
+            user = ()
         for squares in (Squares(user, candidate), Squares((), candidate)):
             users = 1 + spec.user_size + len(squares.user)
             if users * (1 + spec.document_size + len(squares.candidate)) <= MOST_WITH_SQUARES:
