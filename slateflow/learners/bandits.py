@@ -4,13 +4,12 @@ A bandit regresses the reward of every candidate that was seen on the products o
 (1, candidate), and on its place in the slate: the reward where it was clicked, 0 where not. Where
 users always click the first place, that is the only one they see.
 
-The statistics add up over parts, workers and days, and have one size whatever the number of rows.
-So what was learnt from logs is where a bandit that acts can start.
+The statistics add up (`bilinear.py`), so what was learnt from logs is where a bandit that acts can
+start. From logs the evidence chooses how far the weights are shrunk (`evidence.py`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +21,19 @@ from scipy import linalg
 
 from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
+from slateflow.learners.bilinear import (
+    LinearStatistics,
+    bilinear_features,
+    bilinear_scorer,
+    dataset_statistics,
+    feature_count,
+    places_seen,
+)
 from slateflow.learners.config import LearnerConfig, NonNegative, Progress, Trained
+from slateflow.learners.evidence import WeightGroups, chosen_prior
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer, Slates, top_slates
-from slateflow.ray_cluster import cluster_address, connected, map_tasks
 from slateflow.trajectories import Dataset, Trajectories
-from slateflow.trajectories.schema import blocks
-from slateflow.trajectories.variation import no_variation_message
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -47,8 +52,8 @@ class LinUCBConfig(LearnerConfig):
     user_chooses: ClassVar[bool | None] = None
     search_space: ClassVar[Space] = {"ridge": _RIDGE}
 
-    ridge: NonNegative = 1.0
-    """Precision of the prior on the weights."""
+    ridge: NonNegative = 0.0
+    """Precision of the prior on the weights; with 0 the logs choose one for each group of them."""
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
@@ -67,8 +72,8 @@ class LinTSConfig(LearnerConfig):
     user_chooses: ClassVar[bool | None] = None
     search_space: ClassVar[Space] = {"ridge": _RIDGE, "exploration": Range(1e-2, 2.0, log=True)}
 
-    ridge: NonNegative = 1.0
-    """Precision of the prior on the weights."""
+    ridge: NonNegative = 0.0
+    """Precision of the prior on the weights; with 0 the logs choose one for each group of them."""
     exploration: NonNegative = 1.0
     """Factor on the posterior's standard deviation."""
 
@@ -85,141 +90,31 @@ class LinTSConfig(LearnerConfig):
 def _posterior(dataset: Dataset, ridge: float) -> LinearPosterior:
     statistics = dataset_statistics(dataset)
     statistics.check_candidates(dataset.spec)
-    return LinearPosterior.from_statistics(statistics, ridge)
-
-
-@dataclass(frozen=True)
-class LinearStatistics:
-    """Sufficient statistics of a linear regression over any number of rows.
-
-    Attributes:
-        gram: (P, P) sum of the outer products of the features.
-        moment: (P,) sum of features × reward.
-        reward_squares: Sum of the squared rewards.
-        rows: Number of rows.
-    """
-
-    gram: Array
-    moment: Array
-    reward_squares: float
-    rows: int
-
-    def __add__(self, other: LinearStatistics) -> LinearStatistics:
-        return LinearStatistics(
-            self.gram + other.gram,
-            self.moment + other.moment,
-            self.reward_squares + other.reward_squares,
-            self.rows + other.rows,
-        )
-
-    @classmethod
-    def none(cls, features: int) -> LinearStatistics:
-        """Make the statistics of no rows."""
-        return cls(np.zeros((features, features)), np.zeros(features), 0.0, 0)
-
-    def save(self, path: str | Path) -> None:
-        """Write them as an `.npz` that loads without pickle; what is learnt later is added."""
-        np.savez(path, **dataclasses.asdict(self))
-
-    @classmethod
-    def load(cls, path: str | Path) -> LinearStatistics:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(
-                stored["gram"],
-                stored["moment"],
-                float(stored["reward_squares"]),
-                int(stored["rows"]),
-            )
-
-    def check_candidates(self, spec: EnvironmentSpec) -> None:
-        """Raise if nothing was ever clicked, or the seen candidates do not vary."""
-        if not self.reward_squares:
-            raise InputError("dataset: expected rows with a click, got none with a reward")
-        own = slice(1, 1 + spec.document_size)  # of the candidate alone
-        mean = self.gram[0, own] / self.rows
-        squares = np.diag(self.gram)[own] / self.rows
-        if (squares - mean**2 <= 1e-12 * squares).all():
-            raise InputError(no_variation_message(mean))
-
-    @classmethod
-    def from_rows(cls, rows: Trajectories, spec: EnvironmentSpec) -> LinearStatistics:
-        """Sum up the candidates that were seen, a block of rows in memory at a time."""
-        total = cls.none(feature_count(spec))
-        for block in blocks(len(rows)):
-            shown = rows.shown_features(block)[:, : places_seen(spec)]
-            total += cls.from_shown(
-                rows.user[block], shown, rows.clicked[block], rows.reward[block]
-            )
-        return total
-
-    @classmethod
-    def from_shown(
-        cls,
-        user: NDArray[np.floating],
-        shown: NDArray[np.floating],
-        clicked: NDArray[np.integer],
-        reward: NDArray[np.floating],
-    ) -> LinearStatistics:
-        """Sum up slates.
-
-        Args:
-            user: (B, U).
-            shown: (B, K, D), the places that users see.
-            clicked: (B,) the clicked place, −1 for none.
-            reward: (B,).
-        """
-        for name, values in (("user", user), ("candidates", shown), ("reward", reward)):
-            if not np.isfinite(values).all():
-                raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
-        seen = shown.shape[1]
-        products = bilinear_features(user, shown)  # (B, K, P)
-        place = np.broadcast_to(np.eye(seen)[:, 1:], (len(user), seen, seen - 1))
-        x = np.concatenate([products, place], axis=2).reshape(len(user) * seen, -1)
-        paid = np.where(clicked[:, None] == np.arange(seen), reward[:, None], 0.0)
-        y = paid.reshape(-1).astype(np.float64)
-        return cls(x.T @ x, x.T @ y, float(y @ y), len(y))
-
-
-def bilinear_features(user: NDArray[np.floating], candidates: NDArray[np.floating]) -> Array:
-    """Products (B, N, (1 + U) (1 + D)) of (1, user) (B, U) and (1, candidate) (B, N, D).
-
-    Example:
-        >>> bilinear_features(np.array([[2.0]]), np.array([[[3.0], [5.0]]])).tolist()
-        [[[1.0, 3.0, 2.0, 6.0], [1.0, 5.0, 2.0, 10.0]]]
-    """
-    batch, count, _ = candidates.shape
-    of_user = np.concatenate([np.ones((batch, 1)), user], axis=1)
-    of_candidate = np.concatenate([np.ones((batch, count, 1)), candidates], axis=2)
-    products = of_user[:, None, :, None] * of_candidate[:, :, None, :]
-    return np.asarray(products.reshape(batch, count, -1), np.float64)
-
-
-def places_seen(spec: EnvironmentSpec) -> int:
-    """Places of the slate that users see: all where they choose, otherwise the first."""
-    return spec.slate_size if spec.user_chooses else 1
-
-
-def feature_count(spec: EnvironmentSpec) -> int:
-    """P: the products, and the places but the first."""
-    return (1 + spec.user_size) * (1 + spec.document_size) + places_seen(spec) - 1
+    prior = ridge or chosen_prior(statistics, WeightGroups.of(dataset.spec))
+    return LinearPosterior.from_statistics(statistics, prior)
 
 
 @dataclass(frozen=True)
 class LinearPosterior:
-    """Gaussian posterior of the weights, N(mean, noise² (gram + ridge · I)⁻¹)."""
+    """Gaussian posterior of the weights, N(mean, noise² (gram + ridge)⁻¹)."""
 
     mean: Array  # (P,)
-    precision_factor: Array  # (P, P), lower Cholesky factor of gram + ridge · I
+    precision_factor: Array  # (P, P), lower Cholesky factor of gram + ridge
     noise: float  # standard deviation of the reward around the regression
 
     @classmethod
-    def from_statistics(cls, statistics: LinearStatistics, ridge: float) -> LinearPosterior:
+    def from_statistics(cls, statistics: LinearStatistics, ridge: float | Array) -> LinearPosterior:
         """Solve the ridge regression (gram + ridge · I) mean = moment.
 
         The noise has a prior of a single row with residual 1, for a bandit that has seen nothing.
+
+        Args:
+            statistics: Of all rows.
+            ridge: Precision of the prior in units of the noise's; a number is that of all weights,
+                and (P, P) any prior.
         """
-        precision = statistics.gram + ridge * np.eye(len(statistics.gram))
+        prior = ridge if isinstance(ridge, np.ndarray) else ridge * np.eye(len(statistics.gram))
+        precision = statistics.gram + prior
         if _singular(precision):
             raise InputError(
                 "user, candidates: expected values that vary, got constant ones; set ridge above 0"
@@ -249,53 +144,6 @@ def _singular(precision: Array) -> bool:
     if not deviation.all():
         return True
     return bool(np.linalg.eigvalsh(precision / np.outer(deviation, deviation))[0] < 1e-12)
-
-
-def dataset_statistics(dataset: Dataset) -> LinearStatistics:
-    """Pass once over the Parquet, one part in memory at a time.
-
-    Where there is a Ray cluster, its processors take a part each, and their statistics are added
-    up here, in the order of the parts.
-    """
-    address = cluster_address()
-    if address is None or len(dataset.parts) == 1:
-        return _local_statistics(dataset)
-    with connected(address):
-        folder = dataset.folder.absolute()
-        parts = [
-            (dataclasses.replace(dataset, folder=folder, parts=(part,)),) for part in dataset.parts
-        ]
-        total = LinearStatistics.none(feature_count(dataset.spec))
-        return sum(map_tasks(_local_statistics, parts), start=total)
-
-
-def _local_statistics(dataset: Dataset) -> LinearStatistics:
-    parts = (LinearStatistics.from_rows(rows, dataset.spec) for rows in dataset.iter_parts())
-    total = sum(parts, start=LinearStatistics.none(feature_count(dataset.spec)))
-    if not total.rows:
-        raise InputError("dataset: expected rows to train from, got none")
-    return total
-
-
-def bilinear_scorer(weights: Array, spec: EnvironmentSpec) -> Scorer:
-    """Weights (P,) of the products as a scorer; time and place make no difference to it."""
-    users, documents = spec.user_size, spec.document_size
-    exponents = np.eye(1 + users + 1 + documents, dtype=np.int64)
-    of_user, of_candidate = exponents[: 1 + users], exponents[1 + users :]
-    powers = (of_user[:, None] + of_candidate[None]).reshape(-1, exponents.shape[1])
-    powers = np.delete(powers, 0, axis=1)  # the constant of the user
-    powers[:, users] = 0  # the candidate's constant, in the column of the time
-    return Scorer(
-        user_size=users,
-        slate_size=spec.slate_size,
-        horizon=spec.horizon,
-        window=1,
-        offset=np.zeros(users + 1 + documents),
-        scale=np.ones(users + 1 + documents),
-        powers=powers,
-        head=weights[None, : len(powers)],
-        head_bias=np.zeros(1),
-    )
 
 
 @dataclass

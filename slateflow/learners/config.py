@@ -96,6 +96,7 @@ LEARNERS: Records[type[LearnerConfig]] = Records(
     {
         "linucb": "slateflow.learners.bandits:LinUCBConfig",
         "lints": "slateflow.learners.bandits:LinTSConfig",
+        "logistic": "slateflow.learners.logistic:LogisticConfig",
         "bc": "slateflow.learners.rllib.bc:BCConfig",
         "marwil": "slateflow.learners.rllib.marwil:MARWILConfig",
         "cql": "slateflow.learners.rllib.cql:CQLConfig",
@@ -114,7 +115,7 @@ def learners_for(spec: EnvironmentSpec) -> list[str]:
     Example:
         >>> from slateflow.environments import preset
         >>> learners_for(preset("interest-evolution"))
-        ['linucb', 'lints', 'slateq']
+        ['linucb', 'lints', 'logistic', 'slateq']
     """
     return [
         name

@@ -13,7 +13,7 @@ from slateflow.learners.config import settings_of
 
 
 def test_learners_carry_their_names():
-    offline = ["linucb", "lints", "bc", "marwil", "cql", "iql", "fitted-q", "slateq"]
+    offline = ["linucb", "lints", "logistic", "bc", "marwil", "cql", "iql", "fitted-q", "slateq"]
     assert [name for name, config in LEARNERS.items() if not config.live] == offline
     assert [name for name, config in LEARNERS.items() if config.live] == ["ppo", "dqn"]
     for name, config in LEARNERS.items():
@@ -25,7 +25,8 @@ def test_learners_carry_their_names():
 def test_defaults_are_accepted_and_kept(name):
     config = learner_config(name)
     assert learner_config(name, **config.parameters()) == config
-    assert config.on_rllib == (name not in ("linucb", "lints", "fitted-q", "slateq"))
+    light = ("linucb", "lints", "logistic", "fitted-q", "slateq")
+    assert config.on_rllib == (name not in light)
 
 
 def test_a_setting_is_replaced_and_the_others_stay():

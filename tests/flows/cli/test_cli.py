@@ -154,11 +154,11 @@ def test_learners_lists_settings_with_defaults_and_bounds(capsys):
     assert main(["learners", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert list(listed) == list(LEARNERS)
-    assert listed["lints"] == {"ridge": 1.0, "exploration": 1.0}
+    assert listed["lints"] == {"ridge": 0.0, "exploration": 1.0}
     assert main(["learners"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (lints,) = [number for number, line in enumerate(lines) if line.startswith("lints: ")]
-    assert lines[lints + 1].startswith("  ridge = 1.0 (at least 0): Precision")
+    assert lines[lints + 1].startswith("  ridge = 0.0 (at least 0): Precision")
     assert lines[lints + 2].startswith("  exploration = 1.0 (at least 0): ")
 
 

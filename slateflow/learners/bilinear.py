@@ -1,0 +1,426 @@
+"""Regressions on the products of (1, user) and (1, candidate), and on the place in the slate.
+
+Their sufficient statistics add up over parts, workers and days, and have one size whatever the
+number of rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.policies import Scorer
+from slateflow.ray_cluster import cluster_address, connected, map_tasks
+from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.variation import no_variation_message
+
+Array = NDArray[np.float64]
+
+MOST_FEATURES = 5_000
+"""Most features P of a regression. Its statistics have P² numbers, 200 MB at that size, and
+choosing its prior takes some minutes."""
+
+BLOCK_NUMBERS = 2**18
+"""Numbers of the largest array that a block of rows becomes."""
+
+
+class Squares(NamedTuple):
+    """Features that have their squares beside them, by number."""
+
+    user: tuple[int, ...] = ()
+    candidate: tuple[int, ...] = ()
+
+
+NO_SQUARES = Squares()
+
+
+def feature_count(spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> int:
+    """P: the products, and the places but the first.
+
+    Args:
+        spec: The world.
+        squares: Beside the features.
+
+    Raises:
+        InputError: They are more than `MOST_FEATURES`.
+    """
+    users = spec.user_size + len(squares.user)
+    documents = spec.document_size + len(squares.candidate)
+    count = (1 + users) * (1 + documents) + places_seen(spec) - 1
+    if count > MOST_FEATURES:
+        raise InputError(
+            f"user, candidates: expected at most {MOST_FEATURES:,} products of (1, user) and "
+            f"(1, candidate), got {count:,} from {users:,} features of the user and "
+            f"{documents:,} of a candidate; describe them by fewer features"
+        )
+    return count
+
+
+def places_seen(spec: EnvironmentSpec) -> int:
+    """Places of the slate that users see: all where they choose, otherwise the first."""
+    return spec.slate_size if spec.user_chooses else 1
+
+
+def bilinear_features(user: NDArray[np.floating], candidates: NDArray[np.floating]) -> Array:
+    """Products (B, N, (1 + U) (1 + D)) of (1, user) (B, U) and (1, candidate) (B, N, D).
+
+    Example:
+        >>> bilinear_features(np.array([[2.0]]), np.array([[[3.0], [5.0]]])).tolist()
+        [[[1.0, 3.0, 2.0, 6.0], [1.0, 5.0, 2.0, 10.0]]]
+    """
+    batch, count, _ = candidates.shape
+    products = _with_one(user)[:, None, :, None] * _with_one(candidates)[:, :, None, :]
+    return np.asarray(products.reshape(batch, count, -1), np.float64)
+
+
+def _with_one(features: NDArray[np.floating]) -> Array:
+    """(…, 1 + F) a constant before the features (…, F)."""
+    return np.concatenate([np.ones((*features.shape[:-1], 1)), features], axis=-1)
+
+
+def _with_squares(features: Array, squared: tuple[int, ...]) -> Array:
+    """Squares after the features (…, 1 + F), of which the first is the constant."""
+    if not squared:
+        return features
+    return np.concatenate([features, np.square(features[..., np.add(squared, 1)])], axis=-1)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Slates that were seen, and what they paid.
+
+    Attributes:
+        user: (B, 1 + U), a constant first and squares last, which U counts.
+        seen: (B, K, 1 + D), the same of the places that users see.
+        paid: (B, K) the reward where it was clicked, 0 where not.
+        items: (B, K) numbers of the seen items, where they are few; otherwise None.
+        item_features: (M, 1 + D) of all items, as in `seen`; otherwise None.
+    """
+
+    user: Array
+    seen: Array
+    paid: Array
+    items: NDArray[np.integer] | None = None
+    item_features: Array | None = None
+
+    @classmethod
+    def from_shown(
+        cls,
+        user: NDArray[np.floating],
+        shown: NDArray[np.floating],
+        clicked: NDArray[np.integer],
+        reward: NDArray[np.floating],
+        squares: Squares = NO_SQUARES,
+    ) -> Self:
+        """Take slates.
+
+        Args:
+            user: (B, U).
+            shown: (B, K, D), the places that users see.
+            clicked: (B,) the clicked place, −1 for none.
+            reward: (B,).
+            squares: Beside the features.
+        """
+        for name, values in (("user", user), ("candidates", shown), ("reward", reward)):
+            if not np.isfinite(values).all():
+                raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
+        paid = np.where(clicked[:, None] == np.arange(shown.shape[1]), reward[:, None], 0.0)
+        return cls(
+            _with_squares(_with_one(user), squares.user),
+            _with_squares(_with_one(shown), squares.candidate),
+            paid.astype(np.float64),
+        )
+
+    def predicted(self, weights: Array) -> Array:
+        """(B, K) sums of the features by weights (P,)."""
+        products, places = np.split(weights, [self.user.shape[1] * self.seen.shape[2]])
+        of_candidate = self.user @ products.reshape(self.user.shape[1], -1)  # (B, 1 + D)
+        found = np.matmul(self.seen, of_candidate[:, :, None])[:, :, 0]
+        return np.asarray(found + np.append(0.0, places))
+
+
+def seen_blocks(
+    rows: Trajectories, spec: EnvironmentSpec, squares: Squares = NO_SQUARES
+) -> Iterable[Block]:
+    """The slates of logged steps, as many at a time as fit into `BLOCK_NUMBERS`."""
+    places, users = places_seen(spec), spec.user_size + len(squares.user)
+    documents = spec.document_size + len(squares.candidate)
+    widest = max(places * _pairs(1 + documents), _pairs(1 + users))
+    size = max(1, BLOCK_NUMBERS // widest)
+    few: Array | None = None
+    if rows.catalogue is not None and len(rows.catalogue) < _pairs(1 + documents):
+        few = _with_squares(_with_one(rows.catalogue.features), squares.candidate)
+    for block in (slice(start, start + size) for start in range(0, len(rows), size)):
+        shown = rows.shown_features(block)[:, :places]
+        made = Block.from_shown(
+            rows.user[block], shown, rows.clicked[block], rows.reward[block], squares
+        )
+        if few is not None:
+            items = rows.candidates[block][np.arange(len(shown))[:, None], rows.slate[block]]
+            made = replace(made, items=items[:, :places], item_features=few)
+        yield made
+
+
+def _pairs(features: int) -> int:
+    return features * (features + 1) // 2
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What `LinearStatistics` has, without its repetitions.
+
+    A product of two features is the product of a pair of the user's and a pair of the candidate's,
+    and the user's pairs are the same for all places of a slate. So a row costs a quarter of P²
+    whatever the number of places; where there are few items, less: users are summed up by item.
+
+    Attributes:
+        pairs: (pairs of 1 + U, pairs of 1 + D) of the products.
+        place_products: (K, 1 + U, 1 + D) of the products in each place.
+        place_weights: (K,) of the places.
+        moment: (1 + U, 1 + D) of products × target.
+        place_moment: (K,) of the targets in each place.
+        magnitude: (1 + U, 1 + D) of the products' absolute values.
+        target_squares: Sum of the squared targets.
+        rows: Number of rows.
+    """
+
+    pairs: Array
+    place_products: Array
+    place_weights: Array
+    moment: Array
+    place_moment: Array
+    magnitude: Array
+    target_squares: float
+    rows: int
+
+    @classmethod
+    def from_block(cls, block: Block, weight: Array, target: Array) -> Self:
+        """Sum up a block with weights (B, K) and targets (B, K)."""
+        user, seen = block.user, block.seen
+        of_user = _pair_products(user)
+        if block.items is None or block.item_features is None:
+            of_seen = np.matmul(weight[:, None, :], _pair_products(seen))[:, 0]
+            pairs = of_user.T @ of_seen
+        else:
+            count = len(block.item_features)
+            cell = np.arange(len(user))[:, None] * count + block.items
+            by_item = np.bincount(cell.ravel(), weight.ravel(), len(user) * count)
+            of_items = of_user.T @ by_item.reshape(len(user), count)
+            pairs = of_items @ _pair_products(block.item_features)
+        weighted, paid = weight[:, :, None] * seen, weight * target
+        size = np.abs(seen) * weight[:, :, None]
+        return cls(
+            pairs=pairs,
+            place_products=np.stack([user.T @ in_place for in_place in weighted.swapaxes(0, 1)]),
+            place_weights=weight.sum(axis=0),
+            moment=user.T @ np.matmul(paid[:, None, :], seen)[:, 0],
+            place_moment=paid.sum(axis=0),
+            magnitude=np.abs(user).T @ size.sum(axis=1),
+            target_squares=float((paid * target).sum()),
+            rows=weight.size,
+        )
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(
+            *(
+                getattr(self, field.name) + getattr(other, field.name)
+                for field in dataclasses.fields(_Sums)
+            )
+        )
+
+    def expanded(self) -> LinearStatistics:
+        """The statistics of all P features."""
+        users, seen = self.moment.shape
+        products, places = users * seen, len(self.place_weights) - 1
+        gram = np.zeros((products + places,) * 2)
+        of_pairs = self.pairs[_pair_index(users)[:, None, :, None], _pair_index(seen)[:, None, :]]
+        gram[:products, :products] = of_pairs.reshape(products, products)
+        crossed = self.place_products[1:].reshape(places, products)
+        gram[products:, :products], gram[:products, products:] = crossed, crossed.T
+        gram[products:, products:] = np.diag(self.place_weights[1:])
+        return LinearStatistics(
+            gram=gram,
+            moment=np.append(self.moment, self.place_moment[1:]),
+            reward_squares=self.target_squares,
+            rows=self.rows,
+            magnitude=np.append(self.magnitude, self.place_weights[1:]),
+        )
+
+
+def _pair_products(features: Array) -> Array:
+    """Products (…, F (F + 1) / 2) of all pairs of features (…, F)."""
+    each = range(features.shape[-1])
+    return np.concatenate([features[..., i : i + 1] * features[..., i:] for i in each], axis=-1)
+
+
+def _pair_index(features: int) -> NDArray[np.intp]:
+    """(F, F) number of each pair of features."""
+    index = np.zeros((features, features), np.intp)
+    one, other = np.triu_indices(features)
+    index[one, other] = index[other, one] = np.arange(len(one))
+    return index
+
+
+@dataclass(frozen=True)
+class LinearStatistics:
+    """Sufficient statistics of a linear regression over any number of rows.
+
+    Attributes:
+        gram: (P, P) sum of the outer products of the features.
+        moment: (P,) sum of features × reward.
+        reward_squares: Sum of the squared rewards.
+        rows: Number of rows.
+        magnitude: (P,) sum of the features' absolute values.
+    """
+
+    gram: Array
+    moment: Array
+    reward_squares: float
+    rows: int
+    magnitude: Array
+
+    def __add__(self, other: LinearStatistics) -> LinearStatistics:
+        return LinearStatistics(
+            self.gram + other.gram,
+            self.moment + other.moment,
+            self.reward_squares + other.reward_squares,
+            self.rows + other.rows,
+            self.magnitude + other.magnitude,
+        )
+
+    @classmethod
+    def none(cls, features: int) -> LinearStatistics:
+        """Make the statistics of no rows."""
+        return cls(np.zeros((features, features)), np.zeros(features), 0.0, 0, np.zeros(features))
+
+    def save(self, path: str | Path) -> None:
+        """Write them as an `.npz` that loads without pickle; what is learnt later is added."""
+        np.savez(path, **dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path: str | Path) -> LinearStatistics:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(
+                stored["gram"],
+                stored["moment"],
+                float(stored["reward_squares"]),
+                int(stored["rows"]),
+                stored["magnitude"],
+            )
+
+    def check_candidates(self, spec: EnvironmentSpec) -> None:
+        """Raise if nothing was ever clicked, or the seen candidates do not vary."""
+        if not self.reward_squares:
+            raise InputError("dataset: expected rows with a click, got none with a reward")
+        own = slice(1, 1 + spec.document_size)  # of the candidate alone
+        weight = self.gram[0, 0]
+        mean, squares = self.gram[0, own] / weight, np.diag(self.gram)[own] / weight
+        if (squares - mean**2 <= 1e-12 * squares).all():
+            raise InputError(no_variation_message(mean))
+
+    @classmethod
+    def from_rows(cls, rows: Trajectories, spec: EnvironmentSpec) -> LinearStatistics:
+        """Sum up the candidates that were seen, a block of rows in memory at a time."""
+        count = feature_count(spec)
+        found = cls.from_blocks(
+            (block, np.ones_like(block.paid), block.paid) for block in seen_blocks(rows, spec)
+        )
+        return found or cls.none(count)
+
+    @classmethod
+    def from_blocks(cls, blocks: Iterable[tuple[Block, Array, Array]]) -> LinearStatistics | None:
+        """Sum up blocks, each with weights (B, K) and targets (B, K); None without any."""
+        total: _Sums | None = None
+        for block, weight, target in blocks:
+            sums = _Sums.from_block(block, weight, target)
+            total = sums if total is None else total + sums
+        return total.expanded() if total else None
+
+    @classmethod
+    def from_shown(
+        cls,
+        user: NDArray[np.floating],
+        shown: NDArray[np.floating],
+        clicked: NDArray[np.integer],
+        reward: NDArray[np.floating],
+    ) -> LinearStatistics:
+        """Sum up slates; the arguments are those of `Block.from_shown`."""
+        block = Block.from_shown(user, shown, clicked, reward)
+        return _Sums.from_block(block, np.ones_like(block.paid), block.paid).expanded()
+
+
+class Summable(Protocol):
+    """Statistics that add up."""
+
+    def __add__(self, other: Self, /) -> Self: ...
+
+
+S = TypeVar("S", bound=Summable)
+
+
+def sum_over_parts(dataset: Dataset, summed: Callable[[Trajectories, EnvironmentSpec], S]) -> S:
+    """Pass once over the Parquet, one part in memory at a time.
+
+    Where there is a Ray cluster, its processors take a part each, and their statistics are added
+    up here, in the order of the parts.
+
+    Args:
+        dataset: With at least one row.
+        summed: Makes the statistics of a part; it travels to other processes.
+    """
+    if not dataset.rows:
+        raise InputError("dataset: expected rows to train from, got none")
+    address = cluster_address()
+    if address is None or len(dataset.parts) == 1:
+        return _local_sum(dataset, summed)
+    with connected(address):
+        folder = dataset.folder.absolute()
+        parts = [
+            (dataclasses.replace(dataset, folder=folder, parts=(part,)), summed)
+            for part in dataset.parts
+        ]
+        found: S = reduce(operator.add, map_tasks(_local_sum, parts))
+        return found
+
+
+def _local_sum(dataset: Dataset, summed: Callable[[Trajectories, EnvironmentSpec], S]) -> S:
+    return reduce(operator.add, (summed(rows, dataset.spec) for rows in dataset.iter_parts()))
+
+
+def dataset_statistics(dataset: Dataset) -> LinearStatistics:
+    """Statistics of all seen candidates of a dataset."""
+    return sum_over_parts(dataset, LinearStatistics.from_rows)
+
+
+def bilinear_scorer(weights: Array, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Scorer:
+    """Weights (P,) of the products as a scorer; time and place make no difference to it."""
+    users, documents = spec.user_size, spec.document_size
+    exponents = np.eye(1 + users + 1 + documents, dtype=np.int64)
+    of_user, of_candidate = exponents[: 1 + users], exponents[1 + users :]
+    of_user = np.concatenate([of_user, 2 * of_user[1:][list(squares.user)]])
+    of_candidate = np.concatenate([of_candidate, 2 * of_candidate[1:][list(squares.candidate)]])
+    powers = (of_user[:, None] + of_candidate[None]).reshape(-1, exponents.shape[1])
+    powers = np.delete(powers, 0, axis=1)  # the constant of the user
+    powers[:, users] = 0  # the candidate's constant, in the column of the time
+    return Scorer(
+        user_size=users,
+        slate_size=spec.slate_size,
+        horizon=spec.horizon,
+        window=1,
+        offset=np.zeros(users + 1 + documents),
+        scale=np.ones(users + 1 + documents),
+        powers=powers,
+        head=weights[None, : len(powers)],
+        head_bias=np.zeros(1),
+    )

@@ -1,0 +1,147 @@
+"""The prior on a regression's weights, chosen by how likely it makes the logs.
+
+All weights of a group have the same prior variance, and no more is known of them than that. The
+marginal likelihood of the rewards ("evidence": MacKay 1992, "Bayesian Interpolation") chooses the
+variances. So what no log asks for is shrunk to nothing: that an item pays more whoever is asked, or
+that an interest in one thing bears on another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.learners.bilinear import NO_SQUARES, LinearStatistics, Squares, places_seen
+
+Array = NDArray[np.float64]
+
+ROUNDS = 50
+"""Most rounds of the fixed point; it takes about ten."""
+
+TOLERANCE = 0.1
+"""Change in the number of weights that the logs determine, at which the rounds end."""
+
+MOST_OF_A_STEP = 0.9
+"""Largest ratio of a step to the one before with which steps are carried on to their limit."""
+
+LEAST, MOST = 1e-8, 1e8
+"""Smallest and largest precision of a prior, in units of the mean information on a weight."""
+
+_PLACE, _MATCHING = 9, 10
+"""Groups; those before are 3 × kind of the user + kind of the candidate."""
+
+
+@dataclass(frozen=True)
+class WeightGroups:
+    """Weights that share a prior.
+
+    They are told apart by what they weigh of the user and of the candidate: the constant, a
+    feature or a square. Places are a group. Where users are observed in the features of the
+    candidates, the products of a feature with itself are a group of their own, around a common
+    mean: the weight of the affinity, which is the sum of these products.
+
+    Attributes:
+        numbers: (P,) group of each weight; that of the constant is 0.
+        alike: (C, P) a row for each group with a common mean: 1 for its weights, 0 for the others.
+
+    Example:
+        >>> from slateflow.environments import preset
+        >>> WeightGroups.of(preset("modified-lts-20-2")).numbers.tolist()  # 1, item, user, product
+        [0, 1, 3, 4]
+    """
+
+    numbers: NDArray[np.intp]
+    alike: Array
+
+    @classmethod
+    def of(cls, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Self:
+        """Group the weights of a world."""
+        users, documents = 1 + spec.user_size, 1 + spec.document_size
+        of_user = np.repeat([0, 1, 2], [1, users - 1, len(squares.user)])
+        of_candidate = np.repeat([0, 1, 2], [1, documents - 1, len(squares.candidate)])
+        groups = 3 * of_user[:, None] + of_candidate
+        if users == documents > 2:
+            np.fill_diagonal(groups[1:users, 1:documents], _MATCHING)
+        numbers = np.append(groups, np.full(places_seen(spec) - 1, _PLACE))
+        alike = (numbers == _MATCHING).astype(np.float64)[None]
+        return cls(numbers, alike[:1] if alike.any() else alike[:0])
+
+
+def chosen_prior(
+    statistics: LinearStatistics, groups: WeightGroups, noise: float | None = None
+) -> Array:
+    """Precision (P, P) of the prior, in units of the noise's, as a ridge is.
+
+    A feature counts in units of its usual size Σ x² / Σ |x|: years and pounds have priors that fit,
+    and an indicator counts as it is, however rare. The priors of the constant and of common
+    means are flat.
+
+    Args:
+        statistics: Of all rows.
+        groups: Of the weights.
+        noise: Variance of the rewards around the regression; None for an estimate.
+    """
+    squares, alike = np.diag(statistics.gram), groups.alike
+    known = (squares > 0) & (statistics.magnitude > 0)
+    size = np.divide(squares, statistics.magnitude, out=np.ones_like(squares), where=known)
+    for row in alike > 0:
+        size[row] = size[row].mean()
+    # The sum of features alike is a feature of its own, with the mean of their weights
+    summed = np.concatenate([np.eye(len(size)), alike])
+    numbers = np.append(groups.numbers, np.zeros(len(alike), np.intp))
+    all_sizes = np.append(size, (alike @ size) / alike.sum(axis=1))
+    precision = _chosen_precisions(
+        summed @ statistics.gram @ summed.T / np.outer(all_sizes, all_sizes),
+        summed @ statistics.moment / all_sizes,
+        numbers,
+        statistics,
+        noise,
+    ) * np.square(all_sizes)
+    own, common = np.split(precision, [len(size)])
+    prior = np.diag(own)
+    for row, precision_of_mean in zip(alike, common, strict=True):
+        # The covariance of weights around a common mean, inverted (Sherman and Morrison 1950)
+        between = own * row
+        prior -= np.outer(between, between) / (precision_of_mean + between.sum())
+    return prior
+
+
+def _chosen_precisions(
+    gram: Array,
+    moment: Array,
+    groups: NDArray[np.intp],
+    statistics: LinearStatistics,
+    noise: float | None,
+) -> Array:
+    """Precisions (P,) at which the evidence is greatest, by MacKay's fixed point."""
+    count, unit = int(groups.max()) + 1, float(np.trace(gram)) / len(gram)
+    members = np.bincount(groups, minlength=count)
+    precision, before = np.full(count, 0.1 * unit), np.zeros(count)
+    precision[0] = LEAST * unit
+    moved = np.zeros(count)
+    for turn in range(ROUNDS):
+        # (gram + prior)⁻¹ = inverse' inverse
+        factor = linalg.cholesky(gram + np.diag(precision[groups]), lower=True, check_finite=False)
+        inverse, _ = linalg.lapack.dtrtri(factor, lower=1)
+        mean = inverse.T @ (inverse @ moment)
+        variance = np.bincount(groups, np.einsum("ij,ij->j", inverse, inverse), minlength=count)
+        # γ of MacKay's equation 4.8: how many weights of each group the logs determine
+        determined = np.maximum(members - precision * variance, 1e-9)
+        if (np.abs(determined - before) < 0.01 * before + TOLERANCE).all():
+            break
+        before = determined
+        residual = statistics.reward_squares - mean @ (2 * moment - gram @ mean)
+        spread = noise or max(residual, 0.0) / max(statistics.rows - determined.sum(), 1.0)
+        power = np.bincount(groups, np.square(mean), minlength=count)
+        found = np.divide(spread * determined, power, out=np.full(count, np.inf), where=power > 0)
+        earlier, moved = moved, np.log(np.clip(found, LEAST * unit, MOST * unit) / precision)
+        if turn % 3 == 2:  # steps that shrink by a ratio go on to their limit
+            ratio = np.divide(moved, earlier, out=np.zeros(count), where=earlier != 0)
+            moved = moved / (1 - np.clip(ratio, 0, MOST_OF_A_STEP))
+        precision[1:] = np.clip(precision * np.exp(moved), LEAST * unit, MOST * unit)[1:]
+    return np.asarray(precision[groups])

@@ -1,0 +1,80 @@
+"""The prior that the logs choose, against the likelihood of the rewards, row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from slateflow.environments import preset
+from slateflow.learners.bilinear import LinearStatistics, bilinear_features
+from slateflow.learners.evidence import WeightGroups, chosen_prior
+
+
+def made_up(seed: int, deviations: tuple[float, ...]):
+    """Features (60, 4) of 1, candidate, user and product, and rewards with that much of each."""
+    rng = np.random.default_rng(seed)
+    user, shown = rng.normal(size=(60, 1)), rng.normal(size=(60, 1, 1))
+    features = bilinear_features(user, shown)[:, 0]
+    weights = rng.normal(size=4) * deviations
+    reward = features @ weights + 0.5 * rng.normal(size=60)
+    return user, shown, features, reward
+
+
+def log_evidence(features, reward, precisions) -> float:
+    """Of rewards that are normal once the weights are, at the noise that is likeliest."""
+    flat = np.array([1e-4, *precisions])
+    covariance = np.eye(len(reward)) + features @ np.diag(1 / flat) @ features.T
+    noise = reward @ np.linalg.solve(covariance, reward) / len(reward)
+    return float(-0.5 * (np.linalg.slogdet(covariance)[1] + len(reward) * np.log(noise)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("deviations", [(1, 1, 1, 1), (2, 0.5, 0, 3), (1, 0, 0, 0.3)])
+def test_no_other_prior_makes_the_rewards_much_likelier(seed, deviations):
+    user, shown, features, reward = made_up(seed, deviations)
+    statistics = LinearStatistics.from_shown(user, shown, np.zeros(60, int), reward)
+    spec = preset("modified-lts-20-2")
+    ours = np.diag(chosen_prior(statistics, WeightGroups.of(spec)))
+    reached = log_evidence(features, reward, ours[1:])
+    best = max(
+        -optimize.minimize(
+            lambda log: -log_evidence(features, reward, np.exp(np.clip(log, -9, 15))),
+            np.full(3, start), method="Nelder-Mead",
+        ).fun
+        for start in (-3.0, 0.0, 3.0)
+    )  # fmt: skip
+    assert reached > best - 0.5
+
+
+def test_weights_that_differ_by_chance_only_are_given_their_mean():
+    """Ten interests of the same worth: what is learnt of each is learnt of all."""
+    rng, spec = np.random.default_rng(0), preset("interest-evolution", num_features=10)
+    user = rng.uniform(-1, 1, size=(3000, 10))
+    item = rng.integers(0, 10, (3000, 3))
+    liked = np.take_along_axis(user, item, axis=1)
+    clicked = np.where(rng.random((3000, 3)) < 0.3 + 0.2 * liked, 1.0, 0.0)
+    total = LinearStatistics.none(123)
+    for place in range(3):  # each place is a slate of its own that nobody else competes in
+        shown = np.eye(10)[item]
+        total += LinearStatistics.from_shown(
+            user, shown, np.where(clicked[:, place] > 0, place, -1), clicked[:, place]
+        )
+    prior = chosen_prior(total, WeightGroups.of(spec))
+    mean = np.linalg.solve(total.gram + prior, total.moment)[:121].reshape(11, 11)
+    own, plain = np.diag(mean)[1:], np.linalg.solve(total.gram + np.eye(123), total.moment)
+    assert own.std() < 0.5 * np.diag(plain[:121].reshape(11, 11))[1:].std()
+    assert own.mean() == pytest.approx(0.2 / 3, rel=0.1)  # seen three times, clicked once
+    np.testing.assert_allclose(prior, prior.T)
+
+
+def test_units_make_no_difference():
+    user, shown, _, reward = made_up(0, (1, 1, 1, 1))
+    spec, clicked = preset("modified-lts-20-2"), np.zeros(60, int)
+    scores = []
+    for unit in (1.0, 1000.0):
+        statistics = LinearStatistics.from_shown(user, unit * shown, clicked, reward)
+        prior = chosen_prior(statistics, WeightGroups.of(spec))
+        weights = np.linalg.solve(statistics.gram + prior, statistics.moment)
+        scores.append(bilinear_features(user, unit * shown)[:, 0] @ weights)
+    np.testing.assert_allclose(*scores, rtol=1e-5)

@@ -1,0 +1,118 @@
+"""The bandit for clicks against a general optimiser, and where products are not enough."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import optimize, special
+
+from slateflow.errors import InputError
+from slateflow.learners import learner_config, train
+
+
+def logged(make_logs, worth, episodes: int = 60, seed: int = 0, parts: int = 1, paid=None):
+    """Logs of five steps and four candidates; a click has probability worth(user, candidate)."""
+    rng = np.random.default_rng(seed)
+    user, candidates = rng.random((episodes, 5)), rng.random((episodes, 5, 4))
+    action = rng.integers(0, 4, (episodes, 5))
+    chosen = np.take_along_axis(candidates, action[..., None], axis=2)[..., 0]
+    clicked = rng.random((episodes, 5)) < worth(user, chosen)
+    reward = np.where(clicked, 1.0 if paid is None else paid(rng, chosen), 0.0)
+    return make_logs(
+        user, candidates, action, reward, clicked=np.where(clicked, 0, -1), parts=parts
+    )
+
+
+def squared_features(user, candidate) -> np.ndarray:
+    """(R, 9) products of (1, u, u²) and (1, x, x²)."""
+    u, x = np.asarray(user, float).ravel(), np.asarray(candidate, float).ravel()
+    return np.array([a * b for a in (u**0, u, u**2) for b in (x**0, x, x**2)]).T
+
+
+def slope(user, candidate):
+    return special.expit(-1 + 4 * (user - 0.5) * candidate)
+
+
+PAID = {
+    "clicks": None,
+    "between two bounds": lambda rng, chosen: 1 + chosen + rng.random(chosen.shape),
+    "some negative": lambda rng, chosen: chosen - rng.random(chosen.shape),
+}
+
+
+@pytest.mark.parametrize("kind", PAID)
+@pytest.mark.parametrize("ridge", [0.3, 5.0])
+def test_the_weights_are_those_of_a_general_optimiser(make_logs, ridge, kind):
+    dataset = logged(make_logs, slope, paid=PAID[kind])
+    rows = dataset.read()
+    chosen = rows.candidates[np.arange(len(rows)), rows.slate[:, 0], 0]
+    x, paid = squared_features(rows.user[:, 0], chosen), rows.reward.astype(float)
+    target = (paid - paid.min()) / (paid.max() - paid.min())
+
+    def objective(weights):
+        odds = x @ weights
+        value = np.logaddexp(0, odds).sum() - target @ odds + ridge * weights @ weights / 2
+        return value, x.T @ (special.expit(odds) - target) + ridge * weights
+
+    found = optimize.minimize(objective, np.zeros(9), jac=True, method="BFGS", tol=1e-9)
+    scorer, _ = train(dataset, learner_config("logistic", ridge=ridge))
+    np.testing.assert_allclose(scorer.head[0], found.x, atol=2e-3)
+    asked = np.linspace(0, 1, 7)
+    scores = scorer.scores(asked[:, None], np.zeros(7, int), np.tile(asked[:, None], (7, 1, 1)))
+    for u in range(7):
+        expected = squared_features(np.full(7, asked[u]), asked) @ found.x
+        np.testing.assert_allclose(scores[u], expected, atol=2e-3)
+
+
+def test_parts_make_no_difference(make_logs):
+    one, many = (
+        train(logged(make_logs, slope, parts=parts), learner_config("logistic"))[0]
+        for parts in (1, 5)
+    )
+    np.testing.assert_allclose(one.head, many.head, rtol=1e-6)
+
+
+def share_of_the_optimum(scorer, worth) -> float:
+    """Of 4,000 users with four candidates each: 0 is random, 1 the best."""
+    rng = np.random.default_rng(9)
+    user, offered = rng.random((4000, 1)), rng.random((4000, 4, 1))
+    every = worth(user, offered[:, :, 0])
+    best = scorer.scores(user, np.zeros(4000, int), offered).argmax(axis=1)
+    earned = every[np.arange(4000), best].mean()
+    return float((earned - every.mean()) / (every.max(axis=1).mean() - every.mean()))
+
+
+def nearest(user, candidate):
+    """Users like what is like them, few click, and the older click more."""
+    return special.expit(-1 + 2 * user - 12 * np.square(candidate - user))
+
+
+def test_what_lies_near_the_user_is_found(make_logs):
+    """Products of user and candidate order candidates by their height alone."""
+    dataset = logged(make_logs, nearest, episodes=2000)
+    shares = {
+        learner: share_of_the_optimum(train(dataset, learner_config(learner))[0], nearest)
+        for learner in ("linucb", "lints", "logistic")
+    }
+    assert shares["logistic"] > 0.98
+    assert max(shares["linucb"], shares["lints"]) < 0.75
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_products_are_enough_nothing_is_lost(make_logs, seed):
+    dataset = logged(make_logs, slope, episodes=1000, seed=seed)
+    scorer, _ = train(dataset, learner_config("logistic"))
+    assert share_of_the_optimum(scorer, slope) > 0.95
+
+
+def test_certain_clicks_leave_finite_scores(make_logs):
+    dataset = logged(make_logs, lambda user, candidate: 1.0 * (candidate > 0.5))
+    scorer, _ = train(dataset, learner_config("logistic"))
+    assert np.abs(scorer.head).max() < 1e6
+    assert share_of_the_optimum(scorer, lambda user, candidate: candidate > 0.5) > 0.97
+
+
+def test_rewards_that_are_all_the_same_are_refused(make_logs):
+    dataset = logged(make_logs, lambda user, candidate: np.ones_like(user))
+    with pytest.raises(InputError, match="expected rewards that vary, got 1 every time"):
+        train(dataset, learner_config("logistic"))
