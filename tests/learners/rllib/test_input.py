@@ -195,9 +195,13 @@ def test_constant_rewards_are_centred_only(episodes):
     np.testing.assert_allclose(scaled_rewards(rows), 0.0, atol=1e-12)
 
 
-def test_episodes_of_different_lengths_are_refused():
-    with pytest.raises(InputError, match="expected all of one length, got 2 to 5 steps; linucb"):
-        scaled_rewards(made_up([3, 2, 5]))
+def test_episodes_of_different_lengths_keep_the_mean_of_their_rewards():
+    """Without it, a session that ends early would be worth as much as one that goes on."""
+    rows = made_up([3, 2, 5])
+    rewards = scaled_rewards(rows)
+    np.testing.assert_allclose(rewards, rows.reward / rows.reward.std(), rtol=1e-6)
+    even = made_up([3, 3, 3])
+    assert scaled_rewards(even).mean() == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
