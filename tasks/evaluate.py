@@ -59,8 +59,9 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
     """`evaluate_models` for callers outside a flow."""
     if not models:
         raise InputError("models: expected at least one to evaluate, got none")
-    client, spec, dataset = mlflow_client(), experiment.spec, experiment.open_dataset()
+    client, spec = mlflow_client(), experiment.spec
     require_same_world(client, experiment.recipe, spec)
+    dataset = experiment.open_dataset()
 
     def play(name: str, policy: Policy) -> Returns:
         progress = stage(f"evaluate {name}")

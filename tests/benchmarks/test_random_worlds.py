@@ -116,6 +116,10 @@ def run_world(family: str, number: int, folder: Path) -> Outcome:
             learner: episode_returns(spec, ScoringPolicy(scorer), PLAYED, recipe.seed)
             for learner, scorer in scorers.items()
         },
+        logged={
+            name: episode_returns(spec, rules[name], PLAYED, recipe.seed)
+            for name in recipe.behaviours
+        },
     )
     winner = verdict.winner.learner if verdict.winner else "none"
     ruled = {name: measured_returns(spec, policy, SEED + 1) for name, policy in rules.items()}

@@ -27,18 +27,25 @@ SWEETEST_SCORE = (1163.66 - 1157.81) / (1195.80 - 1157.81)
 def test_the_report_is_the_documented_json(report):
     document = report.document()
     assert list(document) == [
-        "recipe", "environment", "evidence", "dataset", "baseline", "logged", "optimum", "champion",
+        "recipe", "environment", "evidence", "dataset", "baseline", "logged",
+        "logging_policies", "optimum", "champion",
         "candidates", "no_verdict", "registered",
     ]  # fmt: skip
     assert list(document["dataset"]) == ["path", "digest", "rows"]
     assert list(document["baseline"]) == ["policy", "mean", "sem", "episodes"]
     assert set(document["candidates"][0]) == {
-        "learner", "mean", "sem", "uplift", "ci", "p_value", "over_champion", "score", "score_ci",
+        "learner", "mean", "sem", "uplift", "ci", "p_value", "over_champion", "over_logged",
+        "score", "score_ci",
         "verdict", "overlap", "train_seconds", "live_steps", "run_id",
     }  # fmt: skip
     assert document["recipe"] == document["environment"] == "modified-lts-20-2"
     assert document["evidence"] == "played"
-    assert document["logged"] is document["no_verdict"] is None
+    assert document["no_verdict"] is None
+    assert document["logged"]["policy"] == "greedy"
+    assert document["logged"]["mean"] == pytest.approx(1163.66, abs=1.5)
+    assert [one["policy"] for one in document["logging_policies"]] == ["greedy", "random"]
+    assert document["candidates"][0]["over_logged"]["ci"][0] > 0
+    assert document["candidates"][0]["overlap"] == {"unsupported": 0.0}
     assert document["optimum"] == {"mean": pytest.approx(1195.80, abs=0.01), "sem": 0.0}
     assert document["dataset"]["rows"] == EPISODES * 120
     assert document["registered"] == {"name": MODEL, "version": 1, "alias": "champion"}

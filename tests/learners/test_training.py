@@ -38,7 +38,7 @@ def arrays(scorer: AnyScorer) -> list[np.ndarray]:
     """All numbers of a scorer."""
     values = [getattr(scorer, field.name) for field in fields(scorer)]
     flat = [v for value in values for v in (value if isinstance(value, tuple) else (value,))]
-    return [np.asarray(value) for value in flat]
+    return [np.asarray(value) for value in flat if value is not None]
 
 
 def same(one: AnyScorer, other: AnyScorer) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
-from slateflow.environments import EnvironmentSpec
+from slateflow.environments import EnvironmentSpec, preset
 from slateflow.learners import learner_config, train
 from slateflow.policies import AnyScorer
-from slateflow.trajectories import Folder, generate, read_recipe
+from slateflow.trajectories import Dataset, Folder, Recipe, generate, read_recipe
 from tasks.evaluate import take_verdict
-from tasks.experiment import DatasetRef, Experiment, ModelRef
+from tasks.experiment import Experiment, ModelRef
 from tasks.register import take_over
 from tasks.store.tracking import log_training, mlflow_client
 
@@ -29,7 +33,17 @@ def publish_champion(folder: Path) -> AnyScorer:
     return scorer
 
 
+@cache
+def _few_logs(spec: EnvironmentSpec) -> Dataset:
+    """Ten random episodes in a world, in a folder of this process's own."""
+    defaults = preset(spec.name).to_dict()
+    other = {key: value for key, value in spec.to_dict().items() if value != defaults[key]}
+    folder = tempfile.mkdtemp(prefix="slateflow-few-logs-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    recipe = Recipe("few", spec.name, 10, 0, {"random": 1.0}, other)
+    return generate(recipe, Folder(folder))
+
+
 def experiment_on(spec: EnvironmentSpec, recipe: str, seed: int) -> Experiment:
-    """An experiment in a world, whose dataset nobody reads."""
-    dataset = DatasetRef(path="unread", digest="sha256:0", rows=0)
-    return Experiment(recipe=recipe, spec=spec, seed=seed, dataset=dataset)
+    """An experiment in a world, on a few logs."""
+    return Experiment.on(_few_logs(spec), recipe, seed)
