@@ -97,13 +97,10 @@ class FittedQConfig(LearnerConfig):
         support = logged_support(dataset)
         steps = LoggedSteps(rows, scaled_rewards(rows), dataset.spec, moments, support)
         degree, ridge = chosen_basis(steps, self.degree, self.ridge)
-        while (stages := fitted_stages(steps, degree, ridge, self.window, progress)) is None:
-            if degree == 1 or self.degree:
-                raise InputError(
-                    f"dataset: expected values that settle, got ever larger ones with degree "
-                    f"{degree}; log a random policy, lower the degree or set a window"
-                )
-            degree -= 1
+        window = self.window
+        while (stages := fitted_stages(steps, degree, ridge, window, progress)) is None:
+            # Rather a coarser polynomial, and at last a nearer horizon, than values that grow
+            degree, window = (degree, PATIENCE) if self.degree or degree == 1 else (degree - 1, 0)
         # Where nobody knows how many steps are left, the last stage serves all
         served = stages if steps.transitions.timed else stages[-1:]
         fitted = replace(
@@ -234,7 +231,10 @@ class LoggedSteps:
 def fitted_stages(
     steps: LoggedSteps, degree: int, ridge: float, window: int, progress: Progress
 ) -> list[Stage] | None:
-    """Go back from the end by `window` stages, with 0 until preferences settle."""
+    """Go back from the end by `window` stages, with 0 until preferences settle.
+
+    None where they do not settle but grow, because the polynomial extrapolates.
+    """
     transitions, exponents = steps.transitions, steps.exponents(degree)
     most = transitions.most_stages(window or steps.spec.horizon)
     spread = steps.spread(exponents)

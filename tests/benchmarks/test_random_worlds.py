@@ -23,6 +23,7 @@ from slateflow.evaluation.verdict import compare
 from slateflow.learners import learner_config, learners_for, train
 from slateflow.policies import (
     AnyScorer,
+    Behaviour,
     Policy,
     RandomPolicy,
     ScoringPolicy,
@@ -40,6 +41,10 @@ PLAYED = 2000
 """Episodes by which the line chooses its winner, and those by which it is measured."""
 
 
+KNOWN_RULES = {"interest evolution": {"quality": Behaviour(scorer="quality")}}
+"""Rules by what logs do not show; in interest exploration greedy ranks by quality."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of one world.
@@ -49,8 +54,8 @@ class Outcome:
         described: Its parameters, in short.
         winner: The learner that won, or none.
         figures: Of each learner the score, or the gain over the best fixed rule in percent.
-        below: Standard errors of the winner's paired difference to the best of random, greedy,
-            opposite and the logging policies, where it is negative.
+        lost: The winner's paired difference to the best of the fixed rules and the logging policies
+            in standard errors, and as figures have it, where it is negative.
         rival: That policy.
         refused: Learners that do not take these logs, and why.
     """
@@ -59,7 +64,7 @@ class Outcome:
     described: str
     winner: str
     figures: dict[str, float]
-    below: float
+    lost: tuple[float, float]
     rival: str
     refused: dict[str, str]
 
@@ -107,6 +112,7 @@ def run_world(family: str, number: int, folder: Path) -> Outcome:
         name: behaviour_policy(behaviour, spec)
         for name, behaviour in {
             **{name: name for name in ("random", "greedy", "opposite")},
+            **KNOWN_RULES.get(family, {}),
             **recipe.behaviours,
         }.items()
     }
@@ -138,6 +144,7 @@ def run_world(family: str, number: int, folder: Path) -> Outcome:
 
     found = compare(learnt.get(winner, ruled["random"]), ruled[rival])
     error = (found.ci[1] - found.ci[0]) / 2 / 1.96
+    gap = figure(learnt.get(winner, ruled["random"])) - figure(ruled[rival])
     return Outcome(
         number,
         ", ".join(f"{key} {_short(value)}" for key, value in recipe.parameters.items())
@@ -145,7 +152,7 @@ def run_world(family: str, number: int, folder: Path) -> Outcome:
         winner,
         {name: figure(returns) for name, returns in learnt.items()}
         | {f"({rival})": figure(ruled[rival])},
-        min(found.uplift / error, 0.0) if error else 0.0,
+        (found.uplift / error, gap) if error and found.uplift < 0 else (0.0, 0.0),
         rival,
         refused,
     )
@@ -174,15 +181,18 @@ def test_random_worlds(family, tmp_path, capsys):
                 print(f"{one.number:3} {one.winner}: {figures}; {one.described}", flush=True)
                 for learner, reason in one.refused.items():
                     print(f"    {learner} refused: {reason}")
-                if one.below < -1.96:
-                    print(f"    below {one.rival} by {-one.below:.1f} standard errors")
+                if one.lost[0] < -1.96:
+                    errors, gap = one.lost
+                    print(f"    below {one.rival}: {gap:.4f}, {errors:.1f} standard errors")
     assert len(outcomes) == count
     figures = np.array([one.figure for one in outcomes])
-    below = sum(one.below < -1.96 for one in outcomes)
+    below = [one.lost[1] for one in outcomes if one.lost[0] < -1.96]
     with capsys.disabled():
         print(f"\n{family}, {count} worlds of seed {SEED}: winner's figure, sorted")
         print(np.array2string(np.sort(figures), precision=3, max_line_width=88))
-        print(f"winner below the best rule by more than 1.96 standard errors: {below}")
+        print(f"winner below the best rule by more than 1.96 standard errors: {len(below)} worlds")
+        if below:
+            print(f"there it loses at most {-min(below):.4f}")
         for learner in sorted({name for one in outcomes for name in one.figures}):
             values = np.array([one.figures[learner] for one in outcomes if learner in one.figures])
             if learner.startswith("("):
