@@ -30,7 +30,7 @@ from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.polynomial import of_degree, powers, term_count
 from slateflow.user_models.session_memory import fitting_decays, with_session_memory
-from slateflow.user_models.support import as_if_at_random, logged_support, without_gaps
+from slateflow.user_models.support import logged_support, rarity_weights, without_gaps
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -211,7 +211,7 @@ class LoggedSteps:
     def weights(self) -> Array:
         """(T,) by which the steps count."""
         shown = self.rows.features_at(self.rows.slate[:, 0])[self.transitions.rows]
-        return as_if_at_random(self.support, shown.astype(np.float64))
+        return rarity_weights(self.support, shown.astype(np.float64))
 
     def spread(self, exponents: Powers) -> Array:
         """(P, P) covariance of the monomials among the candidates of a step.

@@ -42,7 +42,7 @@ FOLDS = 5
 MOST_TERMS = 200
 """Polynomials of more terms than that are not tried."""
 
-CHOOSING_ROWS = 20_000
+CHOOSING_ROWS = 40_000
 """Rows by which the model is chosen, at most; whole episodes."""
 
 REWEIGHTINGS = 2

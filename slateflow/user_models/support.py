@@ -30,7 +30,7 @@ LEAST_SHARE = 1 / 200
 """Of the times that a random policy would show a candidate: what is shown less is hardly seen."""
 
 MOST_WEIGHT = 30.0
-"""Of a row, and the inverse of the least."""
+"""Of a row."""
 
 LEAVES = 64
 """Of the tree, at most."""
@@ -99,20 +99,17 @@ def without_gaps(support: Support) -> Support | None:
     return support if support.gaps.any() else None
 
 
-def as_if_at_random(support: Support, x: Array) -> Array:
-    """Weights (R,) of shown candidates (R, D), as if all candidates had been shown alike.
+def rarity_weights(support: Support, x: Array) -> Array:
+    """Weights (R,) of at least 1 for shown candidates (R, D): rare ones count more.
 
-    A regression is asked for the best of what is offered, and so it has to be right there
+    A regression is asked for the best of what is offered, and so it has to be right there, too
     (Shimodaira 2000, "Improving Predictive Inference under Covariate Shift by Weighting the
-    Log-Likelihood Function").
+    Log-Likelihood Function"). What is shown less often than at random counts as if it had been
+    shown at random. What is shown more often keeps its weight: less would waste rows.
     """
-    import os
-
-    if os.environ.get("NOWEIGHT"):
-        return np.ones(len(x))
     leaves = support.leaves(x)
     ratio = support.offered[leaves] / np.maximum(support.rows[leaves], 1.0)
-    return np.asarray(np.clip(ratio, 1 / MOST_WEIGHT, MOST_WEIGHT))
+    return np.asarray(np.clip(ratio, 1.0, MOST_WEIGHT))
 
 
 def shown_and_offered(rows: Trajectories, user_chooses: bool) -> tuple[Array, Array]:

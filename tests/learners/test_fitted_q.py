@@ -14,7 +14,7 @@ from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.polynomial import of_degree, powers, term_count
 from slateflow.user_models.reward_model import expected_rewards, fitted_model
-from slateflow.user_models.support import as_if_at_random, logged_support
+from slateflow.user_models.support import logged_support, rarity_weights
 
 REWARD = {(0, 0): 0.0, (0, 1): 1.0, (1, 0): 2.0, (1, 1): 4.5}
 """Of (user, candidate): chocolate (1) pays more at once and leaves user 0, kale (0) user 1."""
@@ -124,7 +124,7 @@ def by_least_squares(dataset, window: int, degree: int, ridge: float) -> np.ndar
         )
 
     ongoing = np.flatnonzero(~rows.terminated)
-    weight = np.sqrt(as_if_at_random(logged_support(dataset), chosen[ongoing, None]))
+    weight = np.sqrt(rarity_weights(logged_support(dataset), chosen[ongoing, None]))
     design = weight[:, None] * features(user[ongoing], chosen[ongoing])
     prior = np.sqrt(ridge * len(ongoing)) * np.eye(design.shape[1])
     following = features(

@@ -8,9 +8,9 @@ import pytest
 from slateflow.policies import Scorer
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.support import (
-    as_if_at_random,
     grown_support,
     logged_support,
+    rarity_weights,
     without_gaps,
 )
 
@@ -22,7 +22,7 @@ def uniform(count: int, seed: int) -> np.ndarray:
 def test_uniform_logs_have_no_gaps_and_even_weights():
     support = grown_support(uniform(50_000, 1), uniform(50_000, 2))
     assert without_gaps(support) is None
-    assert as_if_at_random(support, uniform(1000, 3)) == pytest.approx(1.0, abs=0.3)
+    assert rarity_weights(support, uniform(1000, 3)) == pytest.approx(1.0, abs=0.3)
 
 
 def test_what_is_never_shown_is_a_gap():
@@ -44,14 +44,19 @@ def test_a_little_exploration_closes_the_gap(share, gap):
     assert support.hardly_seen(np.array([[0.2]])).tolist() == [gap]
 
 
-def test_weights_turn_the_logs_into_random_ones():
-    """Density 2c shown, 1 offered: the weight of c is 1 / 2c, and the weighted mean is 1/2."""
+def test_rare_candidates_count_as_if_shown_at_random():
+    """Density 2c shown, 1 offered: the weight of c is 1 / 2c below 1/2, and 1 above.
+
+    So the weighted density is 1 below and 2c above, with a mean of (1/8 + 7/12) / (1/2 + 3/4).
+    """
     shown = np.sqrt(uniform(100_000, 1))
     support = grown_support(shown, uniform(100_000, 2))
-    weights = as_if_at_random(support, shown)
-    assert np.average(shown[:, 0], weights=weights) == pytest.approx(0.5, abs=0.02)
-    assert shown.mean() == pytest.approx(2 / 3, abs=0.01)
-    assert as_if_at_random(support, np.array([[0.8]]))[0] == pytest.approx(1 / 1.6, rel=0.15)
+    weights = rarity_weights(support, shown)
+    expected = (1 / 8 + 7 / 12) / (1 / 2 + 3 / 4)
+    assert np.average(shown[:, 0], weights=weights) == pytest.approx(expected, abs=0.01)
+    few, many = rarity_weights(support, np.array([[0.25], [0.8]]))
+    assert few == pytest.approx(2.0, rel=0.25)
+    assert many == 1.0
 
 
 def scorer(support=None) -> Scorer:
