@@ -29,6 +29,9 @@ MOST_ROWS = 100_000
 LEAST_SHARE = 1 / 200
 """Of the times that a random policy would show a candidate: what is shown less is hardly seen."""
 
+RARE = 3.0
+"""Times that a candidate is shown less often than at random, above which its rows count more."""
+
 MOST_WEIGHT = 30.0
 """Of a row."""
 
@@ -104,12 +107,12 @@ def rarity_weights(support: Support, x: Array) -> Array:
 
     A regression is asked for the best of what is offered, and so it has to be right there, too
     (Shimodaira 2000, "Improving Predictive Inference under Covariate Shift by Weighting the
-    Log-Likelihood Function"). What is shown less often than at random counts as if it had been
-    shown at random. What is shown more often keeps its weight: less would waste rows.
+    Log-Likelihood Function"). What is shown far less often than at random counts as if it had been
+    shown at random. All else keeps its weight: weighting it would cost more than it brings.
     """
     leaves = support.leaves(x)
     ratio = support.offered[leaves] / np.maximum(support.rows[leaves], 1.0)
-    return np.asarray(np.clip(ratio, 1.0, MOST_WEIGHT))
+    return np.asarray(np.where(ratio > RARE, np.minimum(ratio, MOST_WEIGHT), 1.0))
 
 
 def shown_and_offered(rows: Trajectories, user_chooses: bool) -> tuple[Array, Array]:

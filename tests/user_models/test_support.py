@@ -45,18 +45,16 @@ def test_a_little_exploration_closes_the_gap(share, gap):
 
 
 def test_rare_candidates_count_as_if_shown_at_random():
-    """Density 2c shown, 1 offered: the weight of c is 1 / 2c below 1/2, and 1 above.
-
-    So the weighted density is 1 below and 2c above, with a mean of (1/8 + 7/12) / (1/2 + 3/4).
-    """
+    """Density 2c shown, 1 offered: the weight of c is 1 / 2c where that is above 3, otherwise 1."""
     shown = np.sqrt(uniform(100_000, 1))
     support = grown_support(shown, uniform(100_000, 2))
+    rare, seldom, many = rarity_weights(support, np.array([[0.1], [0.25], [0.8]]))
+    assert rare == pytest.approx(5.0, rel=0.25)
+    assert seldom == many == 1.0
+    # The weighted density is 1 below 1/6, and 2c above
+    moment, mass = 1 / 72 + (1 - 1 / 216) * 2 / 3, 1 / 6 + 1 - 1 / 36
     weights = rarity_weights(support, shown)
-    expected = (1 / 8 + 7 / 12) / (1 / 2 + 3 / 4)
-    assert np.average(shown[:, 0], weights=weights) == pytest.approx(expected, abs=0.01)
-    few, many = rarity_weights(support, np.array([[0.25], [0.8]]))
-    assert few == pytest.approx(2.0, rel=0.25)
-    assert many == 1.0
+    assert np.average(shown[:, 0], weights=weights) == pytest.approx(moment / mass, abs=0.01)
 
 
 def scorer(support=None) -> Scorer:
