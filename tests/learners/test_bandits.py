@@ -246,6 +246,7 @@ def test_the_best_candidate_depends_on_the_user(make_logs, learner):
     assert (earned - random).mean() > 0.95 * (optimum - random).mean()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("learner", ["linucb", "lints", "logistic"])
 @pytest.mark.parametrize(
     ("environment", "episodes", "loss"),

@@ -156,10 +156,12 @@ def normalised(scorer, spec) -> float:
     return (returns.mean() - 1157.81) / (1195.80 - 1157.81)
 
 
+@pytest.mark.integration
 def test_200_episodes_are_enough_for_the_optimum(logs):
     assert normalised(train(logs, learner_config("fitted-q"))[0], logs.spec) > 0.99
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_100_episodes_are_nearly_enough(tmp_path, seed):
     recipe = Recipe("few", "modified-lts-20-2", 100, seed, {"random": 0.5, "greedy": 0.5})
@@ -167,6 +169,7 @@ def test_100_episodes_are_nearly_enough(tmp_path, seed):
     assert normalised(train(dataset, learner_config("fitted-q"))[0], dataset.spec) > 0.95
 
 
+@pytest.mark.integration
 def test_the_default_recipe_leads_to_the_optimum(default_logs):
     scorer, report = train(default_logs, learner_config("fitted-q"))
     assert normalised(scorer, default_logs.spec) > 0.99

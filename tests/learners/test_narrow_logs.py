@@ -9,6 +9,8 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
 
+pytestmark = pytest.mark.integration
+
 EPISODES = 1000
 
 

@@ -73,6 +73,7 @@ def test_sums_of_the_past_by_hand(sessions):
         assert togo[row] == pytest.approx(rest.sum())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("construction", ["optimal", "greedy"])
 def test_evolution_keeps_the_session_going(construction, tmp_path):
     recipe = Recipe("evolution", "interest-evolution", 200, 7, {"random": 0.5, "greedy": 0.5})
@@ -83,6 +84,7 @@ def test_evolution_keeps_the_session_going(construction, tmp_path):
     assert returns.mean() > 255
 
 
+@pytest.mark.integration
 def test_exploration_takes_the_clicks_of_the_session_into_account(tmp_path):
     recipe = Recipe("exploration", "interest-exploration", 100, 7, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))

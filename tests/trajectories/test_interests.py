@@ -47,6 +47,7 @@ def test_episodes_have_no_gaps_and_one_end(dataset):
     assert (np.diff(rows.episode) >= 0).all()
 
 
+@pytest.mark.integration
 def test_a_second_generation_finds_it_made(dataset, tmp_path):
     folder = Folder(str(Path(dataset.path).parent))
     recipe = read_recipe(RECIPES, dataset.spec.name).varied(episodes=30)

@@ -74,6 +74,7 @@ def test_a_flipped_bit_anywhere_in_the_manifest_is_found_or_changes_nothing(fold
     assert found > 0.75 * len(content)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("recipe", [TINY, ONE_HOT], ids=["features", "items"])
 def test_a_flipped_bit_anywhere_in_a_part_is_found_or_changes_nothing(recipe, tmp_path):
     dataset = generate(recipe, Folder(str(tmp_path)))

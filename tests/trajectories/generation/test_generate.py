@@ -58,6 +58,7 @@ def test_the_manifest_says_how_the_dataset_was_made(small, recipe):
     assert [part["path"] for part in document["parts"]] == [path for _, path, _, _ in PARTS]
 
 
+@pytest.mark.integration
 def test_four_workers_give_the_digest_of_one(small, recipe, tmp_path):
     done: list[tuple[int, int]] = []
     four = generate(
