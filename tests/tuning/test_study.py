@@ -80,11 +80,11 @@ def test_a_training_that_is_refused_is_a_trial_without_a_value(make_logs, tmp_pa
     rng = np.random.default_rng(1)
     action = rng.integers(2, size=shape)
     dataset = make_logs(user, candidates, action, 5.0 + action)
-    refused, trained = study(dataset, tmp_path, "linucb", {0: {"ridge": 0.0}, 1: {}})
+    refused, trained = study(dataset, tmp_path, "fitted-q", {0: {"degree": 100}, 1: {}})
     assert refused.value is None
-    assert "set ridge above 0" in refused.error
+    assert "lower the degree" in refused.error
     assert best_trial([refused, trained]) is trained
-    with pytest.raises(InputError, match="set ridge above 0"):
+    with pytest.raises(InputError, match="lower the degree"):
         best_trial([refused])
 
 
