@@ -22,6 +22,7 @@ from scipy import linalg
 from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
 from slateflow.learners.bilinear import (
+    Block,
     LinearStatistics,
     bilinear_features,
     bilinear_scorer,
@@ -190,7 +191,8 @@ class LinearBandit(ABC):
         """Learn from a step: the clicked places (B,), −1 for none, and the rewards (B,)."""
         places = slates[:, : places_seen(self.spec), None]
         shown = np.take_along_axis(observation["candidates"], places, axis=1)
-        self.statistics += LinearStatistics.from_shown(observation["user"], shown, clicked, rewards)
+        block = Block.from_shown(observation["user"], shown, clicked, rewards)
+        self.statistics += LinearStatistics.from_block(block)
 
     def partial_fit(self, rows: Trajectories) -> None:
         """Add logs to what is known, as if all rows had come at once."""

@@ -348,15 +348,8 @@ class LinearStatistics:
         return total.expanded() if total else None
 
     @classmethod
-    def from_shown(
-        cls,
-        user: NDArray[np.floating],
-        shown: NDArray[np.floating],
-        clicked: NDArray[np.integer],
-        reward: NDArray[np.floating],
-    ) -> LinearStatistics:
-        """Sum up slates; the arguments are those of `Block.from_shown`."""
-        block = Block.from_shown(user, shown, clicked, reward)
+    def from_block(cls, block: Block) -> LinearStatistics:
+        """Sum up the slates of a block."""
         return _Sums.from_block(block, np.ones_like(block.paid), block.paid).expanded()
 
 

@@ -28,6 +28,7 @@ from slateflow.policies.scorer import Support, monomials
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
+from slateflow.user_models.held_out_choice import simplest
 from slateflow.user_models.polynomial import of_degree, powers, term_count
 from slateflow.user_models.session_memory import fitting_decays, with_session_memory
 from slateflow.user_models.support import logged_support, rarity_weights, without_gaps
@@ -94,7 +95,7 @@ class FittedQConfig(LearnerConfig):
         rows = with_session_memory(dataset.read(), decays)
         check_variation(rows)
         episode_ends(rows)  # checked
-        support = logged_support(dataset)
+        support = logged_support(rows)
         steps = LoggedSteps(rows, scaled_rewards(rows), dataset.spec, moments, support)
         degree, ridge = chosen_basis(steps, self.degree, self.ridge)
         window = self.window
@@ -299,13 +300,7 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, fl
         min(range(start, start + len(ridges)), key=lambda option: errors[:, option].sum())
         for start in range(0, len(options), len(ridges))
     ]
-    least = errors[:, min(best, key=lambda option: errors[:, option].sum())]
-    return next(
-        options[option]
-        for option in best
-        if (errors[:, option] - least).sum()
-        <= (errors[:, option] - least).std() * np.sqrt(len(least))
-    )
+    return options[simplest({option: errors[:, option] for option in best})]
 
 
 def held_out_errors(steps: LoggedSteps, target: Array, options: list[tuple[int, float]]) -> Array:

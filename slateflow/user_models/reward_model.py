@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.held_out_choice import simplest
 from slateflow.user_models.polynomial import Polynomial, terms
 
 Array = NDArray[np.float64]
@@ -225,20 +226,15 @@ def _best_kind(x: Array, reward: Array, session: NDArray[np.intp]) -> Kind:
 def _likeliest(kinds: Iterable[Kind], x: Array, reward: Array, session: NDArray[np.intp]) -> Kind:
     """The first kind whose held-out log-likelihood is within a standard error of the best."""
     fold, (_, episode) = session % FOLDS, np.unique(session, return_inverse=True)
-    found: dict[Kind, Array] = {}
+    losses: dict[Kind, Array] = {}
     for kind in kinds:
         values = np.empty(len(reward))
         for one in range(FOLDS):
             out = fold == one
             model = RewardModel.fit(kind, x[~out], reward[~out])
             values[out] = model.log_likelihoods(x[out], reward[out])
-        found[kind] = np.asarray(np.bincount(episode, values), np.float64)  # (E,)
-    best = max(found.values(), key=np.sum)
-    return next(
-        kind
-        for kind, ours in found.items()
-        if (best - ours).sum() <= (best - ours).std() * np.sqrt(len(best))
-    )
+        losses[kind] = -np.bincount(episode, values).astype(np.float64)  # (E,)
+    return simplest(losses)
 
 
 def _features(rows: Trajectories) -> Array:

@@ -16,9 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.errors import InputError
 from slateflow.policies.scorer import Support
-from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 
 Array = NDArray[np.float64]
@@ -42,20 +40,15 @@ LEAF_ROWS = 200
 """Shown and offered candidates in a leaf, at least, and a hundredth of all."""
 
 
-def logged_support(dataset: Dataset) -> Support:
-    """The support of a dataset's logs in the features of candidates (D).
+def logged_support(rows: Trajectories, user_chooses: bool = False) -> Support:
+    """The support of logs in the features of candidates (D).
 
-    Raises:
-        InputError: There are no rows.
+    Args:
+        rows: At least one; whole episodes.
+        user_chooses: Whether users see the whole slate, or its first place alone.
     """
-    every = -(-dataset.rows // MOST_ROWS)
-    few = (rows.where(rows.sessions % every == 0) for rows in dataset.iter_parts())
-    kept = [rows for rows in few if len(rows)]
-    if not kept:
-        raise InputError("dataset: expected rows to train from, got none")
-    rows = Trajectories.from_parts(kept)
-    shown, offered = shown_and_offered(rows, dataset.spec.user_chooses)
-    return grown_support(shown, offered, dataset.rows / len(rows))
+    few = rows.where(rows.sessions % -(-len(rows) // MOST_ROWS) == 0)
+    return grown_support(*shown_and_offered(few, user_chooses), len(rows) / len(few))
 
 
 def grown_support(shown: Array, offered: Array, weight: float = 1.0) -> Support:

@@ -14,7 +14,7 @@ from slateflow.learners.bandits import (
     LinearStatistics,
     dataset_statistics,
 )
-from slateflow.learners.bilinear import feature_count
+from slateflow.learners.bilinear import Block, feature_count
 from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
 from tests.learners.linear import linear_scorer
@@ -213,7 +213,7 @@ def test_places_of_a_slate_have_weights_of_their_own():
     rng, size = np.random.default_rng(3), 3
     user, shown = rng.random((40, 2)), rng.random((40, size, 2))
     clicked, reward = rng.integers(-1, size, 40), rng.random(40)
-    statistics = LinearStatistics.from_shown(user, shown, clicked, reward)
+    statistics = LinearStatistics.from_block(Block.from_shown(user, shown, clicked, reward))
     gram, moment = np.zeros((11, 11)), np.zeros(11)
     for u, slate, click, paid in zip(user, shown, clicked, reward, strict=True):
         for place in range(size):
@@ -285,8 +285,8 @@ def test_users_and_items_that_are_indicators_are_counted():
     rng = np.random.default_rng(0)
     user, item, reward = rng.integers(0, 50, 4000), rng.integers(0, 80, 4000), rng.random(4000)
     clicked = np.where(rng.random(4000) < 0.3, 0, -1)
-    statistics = LinearStatistics.from_shown(
-        np.eye(50)[user], np.eye(80)[item][:, None], clicked, reward
+    statistics = LinearStatistics.from_block(
+        Block.from_shown(np.eye(50)[user], np.eye(80)[item][:, None], clicked, reward)
     )
     met, paid = np.zeros((50, 80)), np.zeros((50, 80))
     np.add.at(met, (user, item), 1)

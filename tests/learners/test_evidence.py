@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize
 
 from slateflow.environments import preset
-from slateflow.learners.bilinear import LinearStatistics, bilinear_features
+from slateflow.learners.bilinear import Block, LinearStatistics, bilinear_features
 from slateflow.learners.evidence import WeightGroups, chosen_prior
 
 
@@ -33,7 +33,9 @@ def log_evidence(features, reward, precisions) -> float:
 @pytest.mark.parametrize("deviations", [(1, 1, 1, 1), (2, 0.5, 0, 3), (1, 0, 0, 0.3)])
 def test_no_other_prior_makes_the_rewards_much_likelier(seed, deviations):
     user, shown, features, reward = made_up(seed, deviations)
-    statistics = LinearStatistics.from_shown(user, shown, np.zeros(60, int), reward)
+    statistics = LinearStatistics.from_block(
+        Block.from_shown(user, shown, np.zeros(60, int), reward)
+    )
     spec = preset("modified-lts-20-2")
     ours = np.diag(chosen_prior(statistics, WeightGroups.of(spec)))
     reached = log_evidence(features, reward, ours[1:])
@@ -57,8 +59,10 @@ def test_weights_that_differ_by_chance_only_are_given_their_mean():
     total = LinearStatistics.none(123)
     for place in range(3):  # each place is a slate of its own that nobody else competes in
         shown = np.eye(10)[item]
-        total += LinearStatistics.from_shown(
-            user, shown, np.where(clicked[:, place] > 0, place, -1), clicked[:, place]
+        total += LinearStatistics.from_block(
+            Block.from_shown(
+                user, shown, np.where(clicked[:, place] > 0, place, -1), clicked[:, place]
+            )
         )
     prior = chosen_prior(total, WeightGroups.of(spec))
     mean = np.linalg.solve(total.gram + prior, total.moment)[:121].reshape(11, 11)
@@ -73,7 +77,9 @@ def test_units_make_no_difference():
     spec, clicked = preset("modified-lts-20-2"), np.zeros(60, int)
     scores = []
     for unit in (1.0, 1000.0):
-        statistics = LinearStatistics.from_shown(user, unit * shown, clicked, reward)
+        statistics = LinearStatistics.from_block(
+            Block.from_shown(user, unit * shown, clicked, reward)
+        )
         prior = chosen_prior(statistics, WeightGroups.of(spec))
         weights = np.linalg.solve(statistics.gram + prior, statistics.moment)
         scores.append(bilinear_features(user, unit * shown)[:, 0] @ weights)

@@ -124,7 +124,7 @@ def by_least_squares(dataset, window: int, degree: int, ridge: float) -> np.ndar
         )
 
     ongoing = np.flatnonzero(~rows.terminated)
-    weight = np.sqrt(rarity_weights(logged_support(dataset), chosen[ongoing, None]))
+    weight = np.sqrt(rarity_weights(logged_support(rows), chosen[ongoing, None]))
     design = weight[:, None] * features(user[ongoing], chosen[ongoing])
     prior = np.sqrt(ridge * len(ongoing)) * np.eye(design.shape[1])
     following = features(

@@ -84,7 +84,7 @@ def test_a_scorer_leaves_gaps_alone_where_anything_else_is_offered(tmp_path):
 ])  # fmt: skip
 def test_logs_of_greedy_alone_have_gaps(tmp_path, policies, gaps):
     recipe = Recipe("s", "modified-lts-10-1", 300, 1, policies)
-    support = logged_support(generate(recipe, Folder(str(tmp_path))))
+    support = logged_support(generate(recipe, Folder(str(tmp_path))).read())
     assert (without_gaps(support) is not None) == gaps
     if gaps:  # of ten uniform candidates the greatest is below 0.3 in 6 of a million rows
         assert support.hardly_seen(np.array([[0.1], [0.95]])).tolist() == [True, False]
