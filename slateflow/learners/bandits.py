@@ -21,7 +21,11 @@ from scipy import linalg
 
 from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
-from slateflow.learners.bilinear import (
+from slateflow.learners.config import LearnerConfig, NonNegative, Progress, Trained
+from slateflow.learners.search_space import Range, Space
+from slateflow.policies import Scorer, Slates, top_slates
+from slateflow.trajectories import Dataset, Trajectories
+from slateflow.user_models.bilinear import (
     Block,
     LinearStatistics,
     bilinear_features,
@@ -30,11 +34,7 @@ from slateflow.learners.bilinear import (
     feature_count,
     places_seen,
 )
-from slateflow.learners.config import LearnerConfig, NonNegative, Progress, Trained
-from slateflow.learners.evidence import WeightGroups, chosen_prior
-from slateflow.learners.search_space import Range, Space
-from slateflow.policies import Scorer, Slates, top_slates
-from slateflow.trajectories import Dataset, Trajectories
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]

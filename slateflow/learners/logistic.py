@@ -27,7 +27,10 @@ from scipy import linalg, special
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.learners.bilinear import (
+from slateflow.learners.config import Count, LearnerConfig, NonNegative, Progress, Trained
+from slateflow.learners.search_space import Range, Space
+from slateflow.trajectories import Dataset, Trajectories
+from slateflow.user_models.bilinear import (
     Block,
     LinearStatistics,
     Squares,
@@ -36,10 +39,7 @@ from slateflow.learners.bilinear import (
     seen_blocks,
     sum_over_parts,
 )
-from slateflow.learners.config import Count, LearnerConfig, NonNegative, Progress, Trained
-from slateflow.learners.evidence import WeightGroups, chosen_prior
-from slateflow.learners.search_space import Range, Space
-from slateflow.trajectories import Dataset, Trajectories
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]

@@ -33,6 +33,9 @@ class SlateDistribution(Policy, Protocol):
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
         """Probabilities (B,) of showing exactly these slates (B, K)."""
 
+    def first_place(self, observation: Observation) -> Scores:
+        """Probabilities (B, N) that a candidate stands in the first place."""
+
 
 @runtime_checkable
 class Session(Policy, Protocol):
@@ -57,6 +60,11 @@ class SessionPolicy(Policy, Protocol):
 
     def begin(self, users: int) -> Session:
         """Start `users` sessions."""
+
+
+def certain(slates: Slates, candidates: int) -> Scores:
+    """The `first_place` (B, N) of a policy that shows these slates (B, K) and no others."""
+    return np.asarray(slates[:, :1] == np.arange(candidates), np.float64)
 
 
 def top_slates(scores: NDArray[Any], slate_size: int) -> Slates:

@@ -16,7 +16,15 @@ from slateflow.environments.rules import ScoringRule, first_feature
 from slateflow.environments.slates import without_replacement
 from slateflow.environments.worlds import scoring_rule, world_of
 from slateflow.errors import InputError, unknown
-from slateflow.policies.base import Propensities, Rng, SlateDistribution, Slates, top_slates
+from slateflow.policies.base import (
+    Propensities,
+    Rng,
+    Scores,
+    SlateDistribution,
+    Slates,
+    certain,
+    top_slates,
+)
 from slateflow.policies.softmax import MIN_TEMPERATURE, SoftmaxPolicy
 from slateflow.validation import validated
 
@@ -50,6 +58,11 @@ class RandomPolicy:
         candidates = observation["candidates"].shape[1]
         return np.full(len(slates), 1 / math.perm(candidates, self.slate_size))
 
+    def first_place(self, observation: Observation) -> Scores:
+        """Probabilities (B, N), all equal."""
+        batch, candidates = observation["candidates"].shape[:2]
+        return np.full((batch, candidates), 1 / candidates)
+
 
 @dataclass(frozen=True)
 class GreedyPolicy:
@@ -68,6 +81,10 @@ class GreedyPolicy:
         """1 for the slate that is shown, 0 for every other."""
         shown = top_slates(self.rule(observation), self.slate_size)
         return np.asarray((shown == slates).all(axis=1), dtype=np.float64)
+
+    def first_place(self, observation: Observation) -> Scores:
+        """Probabilities (B, N): 1 for the best candidate."""
+        return certain(top_slates(self.rule(observation), 1), observation["candidates"].shape[1])
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,11 @@ class EpsilonMixture:
         explored = self.explore.propensities(observation, slates)
         exploited = self.exploit.propensities(observation, slates)
         return self.epsilon * explored + (1 - self.epsilon) * exploited
+
+    def first_place(self, observation: Observation) -> Scores:
+        """Probabilities (B, N) that a candidate stands in the first place."""
+        explored = self.explore.first_place(observation)
+        return self.epsilon * explored + (1 - self.epsilon) * self.exploit.first_place(observation)
 
 
 @validated

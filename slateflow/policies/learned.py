@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import Observation
-from slateflow.policies.base import Propensities, Rng, Slates, top_slates
+from slateflow.policies.base import Propensities, Rng, Scores, Slates, certain, top_slates
 from slateflow.policies.scorer import Scorer
 from slateflow.policies.slate_scorer import SlateScorer
 
@@ -40,6 +41,19 @@ class ScoringPolicy:
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Rank the candidates by their scores."""
         return self.begin(len(observation["candidates"])).act(observation, rng)
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
+        """1 (B,) for the slate that is shown, 0 for every other."""
+        shown = top_slates(self._scores(observation), self.scorer.slate_size)
+        return np.asarray((shown == slates).all(axis=1), np.float64)
+
+    def first_place(self, observation: Observation) -> Scores:
+        """Probabilities (B, N): 1 for the best candidate."""
+        return certain(top_slates(self._scores(observation), 1), observation["candidates"].shape[1])
+
+    def _scores(self, observation: Observation) -> Scores:
+        step = observation["step"][:, 0]
+        return self.scorer.scores(observation["user"], step, observation["candidates"])
 
 
 @dataclass

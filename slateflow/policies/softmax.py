@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from slateflow.environments import Observation
 from slateflow.environments.rules import ScoringRule
@@ -53,6 +54,10 @@ class SoftmaxPolicy:
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
         """Probabilities (B,) of showing exactly these slates (B, K)."""
         return sequential_propensities(self._logits(observation), slates)
+
+    def first_place(self, observation: Observation) -> Scores:
+        """Probabilities (B, N): the softmax of score / T."""
+        return np.asarray(special.softmax(self._logits(observation), axis=1))
 
     def _logits(self, observation: Observation) -> Scores:
         return np.asarray(self.rule(observation), dtype=np.float64) / self.temperature

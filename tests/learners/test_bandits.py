@@ -14,9 +14,9 @@ from slateflow.learners.bandits import (
     LinearStatistics,
     dataset_statistics,
 )
-from slateflow.learners.bilinear import Block, feature_count
 from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.user_models.bilinear import Block, feature_count
 from tests.learners.linear import linear_scorer
 
 WEIGHTS = np.array([2.0, 3.0, -1.5, 4.0])  # of 1, candidate, user, user × candidate

@@ -7,8 +7,8 @@ import pytest
 from scipy import optimize
 
 from slateflow.environments import preset
-from slateflow.learners.bilinear import Block, LinearStatistics, bilinear_features
-from slateflow.learners.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.bilinear import Block, LinearStatistics, bilinear_features
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
 
 
 def made_up(seed: int, deviations: tuple[float, ...]):

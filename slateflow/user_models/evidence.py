@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.learners.bilinear import NO_SQUARES, LinearStatistics, Squares, places_seen
+from slateflow.user_models.bilinear import NO_SQUARES, LinearStatistics, Squares, places_seen
 
 Array = NDArray[np.float64]
 

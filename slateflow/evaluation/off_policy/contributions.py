@@ -1,0 +1,162 @@
+"""Estimates from logs as sums over sessions, and intervals that hold for them.
+
+An estimate of a policy's return is the mean of one contribution a session; rows of a session are
+not independent, so nothing finer is resampled or counted. Differences of policies are differences
+of their contributions on the same sessions.
+
+Where rewards are rare and not negative, as clicks are, the usual interval is too short: a few
+sessions carry the estimate, and those that would have made it larger are missing. There the
+rewarded part of the contributions counts as a sum of weighted events, with the gamma interval of
+Fay and Feuer (1997, "Confidence intervals for directly standardized rates", Statistics in Medicine
+16, p. 791). Positive and negative events and the rest are combined by the method of variance
+estimates recovery (Zou and Donner 2008, "Construction of confidence limits about effect measures",
+Statistics in Medicine 27, p. 1693).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from slateflow.evaluation.returns import standard_error
+from slateflow.evaluation.verdict import CONFIDENCE, Comparison
+
+Array = NDArray[np.float64]
+Limits = tuple[float, float]
+
+RARE = 0.1
+"""Share of the sessions with a reward below which rewards count as rare."""
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What each of E sessions says about a return, or about the difference of two.
+
+    Attributes:
+        dense: (E,) the part that every session has: a model's predictions.
+        rewarded: (E,) the part that only sessions with a reward have, weight × reward; None where
+            rewards are not rare, and then `dense` is all.
+    """
+
+    dense: Array
+    rewarded: Array | None = None
+
+    @classmethod
+    def of(cls, model: Array, weighted: Array, reward: Array) -> Contributions:
+        """The model's part (E,) and weight × reward (E,), apart where the rewards (E,) are rare."""
+        if (reward >= 0).all() and np.count_nonzero(reward) < RARE * len(reward):
+            return cls(model, weighted)
+        return cls(model + weighted)
+
+    def __sub__(self, other: Contributions) -> Contributions:
+        """The difference on the same sessions."""
+        first, second = self.rewarded, other.rewarded
+        if first is None or second is None:
+            return Contributions(self.sums - other.sums)
+        return Contributions(self.dense - other.dense, first - second)
+
+    @property
+    def sums(self) -> Array:
+        """(E,) both parts together."""
+        return self.dense if self.rewarded is None else self.dense + self.rewarded
+
+    @property
+    def value(self) -> float:
+        """The estimate."""
+        return float(self.sums.mean())
+
+    @property
+    def sem(self) -> float:
+        """Its standard error."""
+        return standard_error(self.sums)
+
+    def interval(self, confidence: float = CONFIDENCE) -> Limits:
+        """The interval of the estimate; of a single session nothing is known."""
+        if len(self.dense) < 2:
+            return -np.inf, np.inf
+        if self.rewarded is None:
+            return _normal(self.dense, confidence)
+        count = len(self.dense)
+        events = self.rewarded / count
+        more, less = np.maximum(events, 0.0), np.maximum(-events, 0.0)
+        one_more = _weight_of_one(events)  # of the other sign, where there was none of this
+        low, high = weighted_events(less, confidence, one_more)
+        return _combined(
+            (float(self.dense.mean()), _normal(self.dense, confidence)),
+            (float(more.sum()), weighted_events(more, confidence, one_more)),
+            (-float(less.sum()), (-high, -low)),
+        )
+
+    def compare(self) -> Comparison:
+        """The estimate as a difference, with its interval and the p-value that belongs to it."""
+        return Comparison(self.value, self.interval(), p_value(self.value, self.interval))
+
+
+def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: float = 0.0) -> Limits:
+    """Gamma interval of the expected sum of independent events of different weights.
+
+    The upper limit allows for one event more than were seen. Fay and Feuer give it the largest
+    weight, which covers always and is wide; here it has the weight that an event has on average
+    where each counts by its weight.
+
+    Args:
+        events: (E,) weights of the events, 0 where there was none.
+        confidence: That of the interval.
+        one_more: Weight of an event where none was seen.
+
+    Example:
+        >>> low, high = weighted_events(np.ones(10))  # ten events: the exact interval of Poisson
+        >>> round(low, 2), round(high, 2)
+        (4.8, 18.39)
+    """
+    total, squares, tail = float(events.sum()), float(np.square(events).sum()), (1 - confidence) / 2
+    low = 0.0
+    if total:
+        one_more = squares / total
+        low = float(stats.gamma.ppf(tail, total**2 / squares, scale=one_more))
+    total, squares = total + one_more, squares + one_more**2
+    if not total:
+        return 0.0, 0.0
+    return low, float(stats.gamma.ppf(1 - tail, total**2 / squares, scale=squares / total))
+
+
+def _weight_of_one(events: Array) -> float:
+    """The mean weight of events where each counts by its weight; 0 without events."""
+    total = float(np.abs(events).sum())
+    return float(np.square(events).sum()) / total if total else 0.0
+
+
+def p_value(value: float, interval: Callable[[float], Limits]) -> float:
+    """Two-sided p-value: 1 − the confidence at which the interval ends at 0."""
+    if value == 0:
+        return 1.0
+
+    def distance(logarithm: float) -> float:
+        low, high = interval(-np.expm1(logarithm))
+        return low if value > 0 else -high
+
+    least = np.log(1e-15)
+    if distance(least) > 0:
+        return 0.0
+    almost_one = np.log1p(-1e-9)
+    if distance(almost_one) < 0:  # skewed limits need not hold the estimate at confidence 0
+        return 1.0
+    return float(np.exp(optimize.brentq(distance, least, almost_one, xtol=1e-6)))
+
+
+def _normal(values: Array, confidence: float) -> Limits:
+    mean, error = float(values.mean()), standard_error(values)
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    return mean - reach, mean + reach
+
+
+def _combined(*parts: tuple[float, Limits]) -> Limits:
+    """The interval of a sum of estimates that have an interval each (Zou and Donner 2008)."""
+    total = sum(estimate for estimate, _ in parts)
+    below = sum((estimate - low) ** 2 for estimate, (low, _) in parts)
+    above = sum((high - estimate) ** 2 for estimate, (_, high) in parts)
+    return total - float(np.sqrt(below)), total + float(np.sqrt(above))
