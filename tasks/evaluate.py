@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from prefect import task
 
-from slateflow.environments import EnvironmentSpec, optimal_return
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.evaluation import Verdict, decide_winner, episode_returns, standard_error
+from slateflow.evaluation import Verdict, episode_returns, optimal_returns, played_verdict
 from slateflow.evaluation.off_policy.fitted_q_evaluation import (
     Estimator,
     held_out_estimator,
     memory_decays,
 )
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
+from slateflow.evaluation.returns import Returns
 from slateflow.evaluation.verdict import Candidate as JudgedCandidate
+from slateflow.evaluation.verdict import PlayedPolicy as JudgedPolicy
+from slateflow.evaluation.verdict import Score
 from slateflow.policies import (
     AnyScorer,
     Behaviour,
@@ -34,19 +36,17 @@ from tasks.reports.report import (
     Candidate,
     Champion,
     Comparison,
+    LoggingPolicy,
     Optimum,
     Overlap,
     PlayedPolicy,
     RecSimCheck,
     Report,
-    VerdictWord,
 )
 from tasks.server.progress import stage
 from tasks.server.retries import RETRIES
 from tasks.store.champion import CHAMPION, aliased, require_same_world
 from tasks.store.tracking import load_scorer, mlflow_client, model_name
-
-Returns = NDArray[np.float64]  # (E,)
 
 
 @task(task_run_name="evaluate {experiment.recipe}", **RETRIES)
@@ -72,24 +72,20 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
     baseline = play("random", RandomPolicy(spec.slate_size))
     scorers = {model.learner: load_scorer(client, model.run_id) for model in models}
     returns = {name: play(name, _policy(scorer, spec)) for name, scorer in scorers.items()}
-    champion = champion_returns = None
+    champion = None
     name = model_name(experiment.recipe)
     version = aliased(client, name, CHAMPION)
     if version is not None:
         run_id = str(client.get_model_version(name, str(version)).run_id)
-        champion_returns = play("champion", _policy(load_scorer(client, run_id), spec))
-        champion = Champion(
-            version=version,
-            mean=float(champion_returns.mean()),
-            sem=standard_error(champion_returns),
-        )
+        champion = play("champion", _policy(load_scorer(client, run_id), spec))
     logged = {
         name: baseline if behaviour == "random" else play(name, behaviour_policy(behaviour, spec))
         for name, behaviour in _logging_policies(dataset).items()
     }
-    verdict = decide_winner(baseline, returns, optimal_return(spec), champion_returns, logged)
+    optimum = optimal_returns(spec, episodes, experiment.seed)
+    verdict = played_verdict(baseline, returns, optimum, champion, logged)
     unseen = hardly_seen_shares(dataset, scorers)
-    report = _report(experiment, verdict, models, champion, unseen)
+    report = _report(experiment, verdict, models, version, unseen)
     _log_evaluation(report)
     return report
 
@@ -153,23 +149,37 @@ def _report(
     experiment: Experiment,
     verdict: Verdict,
     models: Sequence[ModelRef],
-    champion: Champion | None,
+    version: int | None,  # of the champion
     unseen: dict[str, float],
 ) -> Report:
     by_learner = {model.learner: model for model in models}
-    logged = [PlayedPolicy(**asdict(policy)) for policy in verdict.logged]
+    logged = [
+        LoggingPolicy(**_played(policy).model_dump(), **_score(policy.score))
+        for policy in verdict.logged
+    ]
+    optimum, champion = verdict.optimum, verdict.champion
     return Report(
         experiment=experiment,
-        baseline=PlayedPolicy(**asdict(verdict.baseline)),
+        baseline=_played(verdict.baseline),
         logged=logged[0] if logged else None,
         logging_policies=logged,
-        optimum=None if verdict.optimum is None else Optimum(mean=verdict.optimum),
-        champion=champion,
+        optimum=None if optimum is None else Optimum(mean=optimum.mean, sem=optimum.sem),
+        champion=None
+        if champion is None or version is None
+        else Champion(version=version, mean=champion.mean, sem=champion.sem),
         candidates=[
             _candidate(one, by_learner[one.learner], unseen.get(one.learner))
             for one in verdict.candidates
         ],
     )
+
+
+def _played(judged: JudgedPolicy) -> PlayedPolicy:
+    return PlayedPolicy(**asdict(judged))
+
+
+def _score(score: Score | None) -> dict[str, Any]:
+    return {"score": score and score.value, "score_ci": score and score.ci}
 
 
 def _candidate(judged: JudgedCandidate, model: ModelRef, unseen: float | None) -> Candidate:
@@ -181,20 +191,10 @@ def _candidate(judged: JudgedCandidate, model: ModelRef, unseen: float | None) -
         **asdict(judged.over_baseline),
         over_champion=None if over_champion is None else Comparison(**asdict(over_champion)),
         over_logged=None if over_logged is None else Comparison(**asdict(over_logged)),
-        score=judged.score,
-        verdict=_verdict_word(judged),
+        **_score(judged.score),
+        verdict=judged.verdict,
         overlap=None if unseen is None else Overlap(unsupported=unseen),
     )
-
-
-def _verdict_word(judged: JudgedCandidate) -> VerdictWord:
-    """The verdict on a candidate: where the interval of its uplift over random lies."""
-    if judged.winner:
-        return "winner"
-    low, high = judged.over_baseline.ci
-    if low > 0:
-        return "better"
-    return "worse" if high < 0 else "undecided"
 
 
 def _log_evaluation(report: Report) -> None:
@@ -213,8 +213,13 @@ def _log_evaluation(report: Report) -> None:
             "p_value": candidate.p_value,
             "score": candidate.score,
         }
-        if candidate.over_champion is not None:
-            figures["uplift_over_champion"] = candidate.over_champion.uplift
+        if candidate.score_ci is not None:
+            figures["score_ci_low"], figures["score_ci_high"] = candidate.score_ci
+        if (over := candidate.over_champion) is not None:
+            figures["uplift_over_champion"] = over.uplift
+            figures["uplift_over_champion_ci_low"] = over.ci[0]
+            figures["uplift_over_champion_ci_high"] = over.ci[1]
+            figures["p_value_over_champion"] = over.p_value
         metrics = [
             Metric(key, value, now, 0) for key, value in figures.items() if value is not None
         ]

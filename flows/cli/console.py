@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from flows.cli.options import new_table, print_json
 from slateflow.evaluation import PolicyBaseline
 from tasks.experiment import DatasetRef, ModelRef
-from tasks.reports.page import p_value
-from tasks.reports.report import Report
+from tasks.reports.page import interval, p_value, score_text
+from tasks.reports.report import Candidate, Champion, Optimum, PlayedPolicy, Report
 from tasks.reports.study import StudyReport
 from tasks.server.progress import listening
 from tasks.store.tracking import PROJECT, redact_passwords, tracking_uri
 
-output = Console()
+DETAILS = ("over", "score_ci", "sec", "p_over")
+"""What the verdict's table shows where it is wide enough."""
+
+FILE_COLUMNS = 120
+"""Width of what goes to a file or a pipe; a terminal has its own."""
+
+output = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_COLUMNS)
 errors = Console(stderr=True)
 
 
@@ -71,51 +79,24 @@ def open_hint() -> str:
 
 
 def show_verdict(verdict: Report, as_json: bool = False) -> None:
-    """Candidates, baseline and optimum as a table."""
+    """Candidates, baseline and optimum as a table, as wide as the terminal."""
     if as_json:
         return print_json(verdict.document())
-    baseline, champion, check = verdict.baseline, verdict.champion, verdict.recsim_check
-    title = f"{verdict.experiment.recipe}, {baseline.episodes:,} episodes each"
-    columns = ("policy", ">return", ">uplift, 95%", ">p", ">score", ">sec", "verdict")
-    table = new_table(*columns, title=title)
-    if verdict.optimum is not None:
-        table.add_row("optimum", f"{verdict.optimum.mean:.2f}", "", "", "1.000", style="dim")
-    widest = max((abs(bound) for one in verdict.candidates for bound in one.ci), default=0.0)
-    digits = 1 if widest < 100 else 0  # the table fits 80 columns
-    for candidate in verdict.candidates:
-        low, high = candidate.ci
-        table.add_row(
-            candidate.learner,
-            f"{candidate.mean:.2f} ± {candidate.sem:.2f}",
-            f"{candidate.uplift:+.{digits}f} \\[{low:+.{digits}f}, {high:+.{digits}f}]",
-            p_value(candidate.p_value),
-            "" if candidate.score is None else f"{candidate.score:.3f}",
-            f"{candidate.train_seconds:.1f}",
-            candidate.verdict,
-            style="bold green" if candidate.verdict == "winner" else "",
-        )
-    if champion is not None:
-        reached = f"{champion.mean:.2f} ± {champion.sem:.2f}"
-        table.add_row("champion", reached, *[""] * 4, f"v{champion.version}")
-    for one in verdict.logging_policies:
-        if one.policy != baseline.policy:
-            found = verdict.score(one)
-            of_logs = "" if found is None else f"{found:.3f}"
-            reached = f"{one.mean:.2f} ± {one.sem:.2f}"
-            table.add_row(one.policy, reached, "", "", of_logs, "", "logged", style="dim")
-    zero = "" if verdict.optimum is None else "0.000"
-    reached = f"{baseline.mean:.2f} ± {baseline.sem:.2f}"
-    table.add_row(baseline.policy, reached, "", "", zero, style="dim")
+    baseline, check = verdict.baseline, verdict.recsim_check
+    for shown in (DETAILS, DETAILS[:2], DETAILS[2:3]):
+        table = _verdict_table(verdict, shown)
+        if output.measure(table, options=output.options.update(width=1000)).maximum <= output.width:
+            break
     output.print(table)
     for candidate in verdict.candidates:
         if candidate.overlap is not None and candidate.overlap.unsupported >= 0.005:
             share = f"{candidate.overlap.unsupported:.0%}"
             output.print(f"{candidate.learner}: the logs have hardly seen {share} of what it shows")
     best = verdict.candidates[0]
-    if (gain := best.over_champion) is not None:
-        low, high = gain.ci
-        over = f"{gain.uplift:+.2f} \\[{low:+.2f}, {high:+.2f}]"
-        output.print(f"{best.learner} over the champion: {over}")
+    if (over := best.over_champion) is not None and "p_over" not in shown:
+        output.print(
+            f"{best.learner} over the champion: {interval(over)}, p {p_value(over.p_value)}"
+        )
     if check is not None:
         output.print(
             f"{check.learner} in RecSim's own code {check.recsim:.2f} ± {check.recsim_sem:.2f} "
@@ -123,8 +104,63 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
             f"{check.batched_sem:.2f} ({baseline.episodes:,} episodes): {check.deviation:+.1f} "
             "s.e.m. apart"
         )
-    score = "score: random 0, optimum 1" if zero else "no score: optimum unknown"
+    score = "score: random 0, optimum 1"
+    if not verdict.scored:
+        unsure = "unknown" if verdict.optimum is None else "not above random for certain"
+        score = f"no score: optimum {unsure}"
     output.print(f"uplift over random on the same users; p after Holm; {score}", style="dim")
+
+
+def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
+    """The table with these of the `DETAILS`."""
+    baseline, champion, optimum = verdict.baseline, verdict.champion, verdict.optimum
+    reigned = champion is not None
+    with_interval = "score_ci" in shown and not reigned
+    columns = {
+        "policy": "policy",
+        "mean": ">return",
+        "uplift": ">uplift, 95%",
+        "p": ">p",
+        **({"over": ">over champion, 95%"} if reigned and "over" in shown else {}),
+        **({"p_over": ">p"} if reigned and "p_over" in shown else {}),
+        "score": ">score, 95%" if with_interval and verdict.scored else ">score",
+        **({"sec": ">sec"} if "sec" in shown else {}),
+        "verdict": "verdict",
+    }
+    title = f"{verdict.experiment.recipe}, {baseline.episodes:,} episodes each"
+    table = new_table(*columns.values(), title=title)
+
+    def add(style: str, policy: str, played: Candidate | PlayedPolicy | Champion | Optimum,
+            **cells: str) -> None:  # fmt: skip
+        cells |= {"policy": policy, "mean": f"{played.mean:.2f} ± {played.sem:.2f}"}
+        table.add_row(*(cells.get(name, "") for name in columns), style=style)
+
+    if optimum is not None:
+        add("dim", "optimum", optimum, score="1.000" if verdict.scored else "")
+    widest = max((abs(bound) for one in verdict.candidates for bound in one.ci), default=0.0)
+    digits = 1 if widest < 100 else 0  # the table fits 80 columns
+    for one in verdict.candidates:
+        over = one.over_champion
+        add(
+            "bold green" if one.verdict == "winner" else "",
+            one.learner,
+            one,
+            uplift=interval(one, digits),
+            p=p_value(one.p_value),
+            over="" if over is None else interval(over),
+            p_over="" if over is None else p_value(over.p_value),
+            score=score_text(one, with_interval),
+            sec=f"{one.train_seconds:.1f}",
+            verdict=one.verdict,
+        )
+    if champion is not None:
+        add("", "champion", champion, verdict=f"v{champion.version}")
+    for logged in verdict.logging_policies:
+        if logged.policy != baseline.policy:
+            score = score_text(logged, with_interval)
+            add("dim", logged.policy, logged, score=score, verdict="logged")
+    add("dim", baseline.policy, baseline, score="0.000" if verdict.scored else "")
+    return table
 
 
 def show_dataset(dataset: DatasetRef, as_json: bool = False) -> None:

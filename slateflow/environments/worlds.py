@@ -37,6 +37,9 @@ class World:
     # Function from a spec to the best expected return of an episode, or None where that is unknown;
     # may be a reference
     optimum: Any = None
+    # Function from a running batched simulator to the scoring rule that earns the optimum in it,
+    # and may read what observations hide; may be a reference; None where there is no such rule
+    optimal_rule: Any = None
     # Function from a spec to the features (M, D) of the items that candidates come from, where they
     # come from a fixed set; may be a reference
     catalogue: Any = None

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import EnvironmentSpec, batched_environment
+from slateflow.environments import (
+    BatchedEnvironment,
+    EnvironmentSpec,
+    batched_environment,
+    optimal_return,
+    world_of,
+)
+from slateflow.environments.rules import ScoringRule
 from slateflow.errors import InputError
-from slateflow.policies import Policy
+from slateflow.policies import GreedyPolicy, Policy
 from slateflow.policies.play import Step, play, seed_of
+from slateflow.records import resolve
 
 EVALUATION_STREAM = 0xE7A1
 """Keeps the users of an evaluation apart from those of a dataset with the same seed."""
 
 BLOCK_EPISODES = 1000
 
+Returns = NDArray[np.float64]  # (E,), of the same users in the same order for every policy
+
 
 def play_blocks(
-    spec: EnvironmentSpec, policy: Policy, episodes: int, seed: int
+    spec: EnvironmentSpec,
+    policy: Policy | Callable[[BatchedEnvironment[Any]], Policy],
+    episodes: int,
+    seed: int,
 ) -> Iterator[list[Step]]:
     """The steps of `episodes` episodes, a block of users at a time.
 
     Episode i meets the same user, candidates and noise whatever the policy is.
+
+    Args:
+        spec: The world.
+        policy: Chooses the slates; or a function that makes one for the simulator of a block,
+            whose hidden state it may read.
+        episodes: How many.
+        seed: Where the users start.
+
+    Raises:
+        InputError: There is no episode to play.
     """
     if episodes < 1:
         raise InputError(f"episodes: expected at least 1, got {episodes}")
@@ -34,13 +58,16 @@ def play_blocks(
             return
         env = batched_environment(spec, lanes)
         sequence = np.random.SeedSequence(seed, spawn_key=(EVALUATION_STREAM, block))
-        yield list(play(env, policy, seed_of(sequence)))
+        yield list(play(env, policy(env) if callable(policy) else policy, seed_of(sequence)))
 
 
 def episode_returns(
-    spec: EnvironmentSpec, policy: Policy, episodes: int, seed: int
-) -> NDArray[np.float64]:
-    """Undiscounted return of each episode, (episodes,)."""
+    spec: EnvironmentSpec,
+    policy: Policy | Callable[[BatchedEnvironment[Any]], Policy],
+    episodes: int,
+    seed: int,
+) -> Returns:
+    """Undiscounted return of each episode, (episodes,); see `play_blocks`."""
     returns = []
     for steps in play_blocks(spec, policy, episodes, seed):
         of_block = np.zeros(len(steps[0].lanes))
@@ -50,6 +77,27 @@ def episode_returns(
     return np.concatenate(returns)
 
 
-def standard_error(values: NDArray[np.float64]) -> float:
+def optimal_returns(spec: EnvironmentSpec, episodes: int, seed: int) -> Returns | None:
+    """Return of each episode under the best policy, on the users of `episode_returns`.
+
+    Where the best policy is not known, but what it earns, each return is that expectation.
+
+    Returns:
+        (episodes,); None where the optimum is unknown.
+    """
+    expected = optimal_return(spec)
+    if expected is None:
+        return None
+    rule: Callable[[BatchedEnvironment[Any]], ScoringRule] | None = resolve(
+        world_of(spec).optimal_rule
+    )
+    if rule is None:
+        return np.full(episodes, expected)
+    return episode_returns(
+        spec, lambda env: GreedyPolicy(spec.slate_size, rule(env)), episodes, seed
+    )
+
+
+def standard_error(values: Returns) -> float:
     """Standard error of the mean; 0 for a single value."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -1,89 +1,179 @@
-"""The verdict: who is better than random, by how much, and who wins."""
+"""The verdict: who is better than random, by how much, and who wins.
+
+`decide` takes comparisons, whatever they were made from; `played_verdict` makes them from returns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from slateflow.errors import InputError
-from slateflow.evaluation.returns import standard_error
+from slateflow.evaluation.returns import Returns, standard_error
 
-Returns = NDArray[np.float64]  # (E,), of the same users in the same order for every policy
+VerdictWord = Literal["winner", "better", "undecided", "worse"]
+Interval = tuple[float, float]
 
 CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05  # of two-sided p-values that are corrected
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired difference of the returns of two policies on the same users."""
+    """Paired difference of two policies on the same users."""
 
     uplift: float
-    ci: tuple[float, float]  # 95%, two-sided
+    ci: Interval  # 95%, two-sided, of this difference alone
     p_value: float  # two-sided
 
-    @property
-    def better(self) -> bool:
-        """Whether the whole interval is above zero."""
-        return self.ci[0] > 0
+
+Compared = TypeVar("Compared", Comparison, Comparison | None)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Share of the way from the baseline to the optimum."""
+
+    value: float
+    ci: Interval  # 95%
 
 
 @dataclass(frozen=True)
 class PlayedPolicy:
-    """The mean return of a policy that is no candidate, and its standard error."""
+    """A policy that is no candidate: its mean return, standard error, and score where known."""
 
     policy: str
     mean: float
     sem: float
     episodes: int
-
-    @classmethod
-    def from_returns(cls, policy: str, returns: Returns) -> PlayedPolicy:
-        """Sum up returns."""
-        return cls(policy, float(returns.mean()), standard_error(returns), len(returns))
+    score: Score | None = None
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A learner beside the baseline and the champion.
+class Contender:
+    """A learner before the decision; the p-values of its comparisons are not corrected.
 
     Attributes:
         learner: Its name.
         mean: Mean return of an episode.
         sem: Standard error of the mean.
-        over_baseline: Difference to random; its p-value is Holm-corrected over the candidates.
+        over_baseline: Difference to random.
         over_champion: Difference to the reigning champion; None where there is none.
         over_logged: Difference to the best logging policy; None where they are not known.
         score: 0 for random, 1 for the optimum; None where the optimum is not known.
-        winner: Whether it is the one to register.
     """
 
     learner: str
     mean: float
     sem: float
     over_baseline: Comparison
-    over_champion: Comparison | None
-    over_logged: Comparison | None
-    score: float | None
-    winner: bool
+    over_champion: Comparison | None = None
+    over_logged: Comparison | None = None
+    score: Score | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate(Contender):
+    """A learner after the decision.
+
+    The p-values of `over_baseline`, and those of `over_champion`, are Holm-corrected over the
+    candidates; that of `over_logged` is not.
+    """
+
+    p_value: float  # of being no better than random or no better than the champion, corrected
+    verdict: VerdictWord
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Baseline, logging policies, optimum and candidates; the best ones first."""
+    """Baseline, logging policies, optimum, champion and candidates; the best ones first."""
 
     baseline: PlayedPolicy
     logged: tuple[PlayedPolicy, ...]
-    optimum: float | None
+    optimum: PlayedPolicy | None
+    champion: PlayedPolicy | None
     candidates: tuple[Candidate, ...]
 
     @property
     def winner(self) -> Candidate | None:
         """The candidate to register; None is a verdict, too."""
-        return next((candidate for candidate in self.candidates if candidate.winner), None)
+        return next((one for one in self.candidates if one.verdict == "winner"), None)
+
+
+def decide(contenders: Iterable[Contender]) -> tuple[Candidate, ...]:
+    """Correct the p-values for the number of candidates, and decide who wins.
+
+    A winner has to be better than the baseline and, where there is one, than the champion: its
+    p-value is the larger of the two (the intersection-union test, Berger 1982), corrected over the
+    candidates (Holm 1979). Below 0.05 two-sided, with both differences positive, a candidate that
+    is no better is promoted in at most 2.5% of the verdicts, however many there are of them. Nor
+    may the interval of its difference to the best logging policy lie below zero: what already runs
+    is not replaced by something worse. Of those that may win, the highest mean wins.
+
+    The words "better" and "worse" go by the corrected p-value over the baseline.
+
+    Returns:
+        The candidates, best mean first.
+    """
+    found = sorted(contenders, key=lambda one: one.mean, reverse=True)
+    deciding = holm([max(each.p_value for each in _to_beat(one)) for one in found])
+    over_baseline = _corrected([one.over_baseline for one in found])
+    over_champion = _corrected([one.over_champion for one in found])
+    candidates = [
+        Candidate(
+            **vars(one) | {"over_baseline": baseline, "over_champion": champion},
+            p_value=p_value,
+            verdict=_word(baseline),
+        )
+        for one, baseline, champion, p_value in zip(
+            found, over_baseline, over_champion, deciding, strict=True
+        )
+    ]
+    winner = next((one for one in candidates if _may_win(one)), None)
+    return tuple(replace(one, verdict="winner") if one is winner else one for one in candidates)
+
+
+def _to_beat(one: Contender) -> list[Comparison]:
+    return [each for each in (one.over_baseline, one.over_champion) if each is not None]
+
+
+def _may_win(candidate: Candidate) -> bool:
+    return (
+        candidate.p_value < SIGNIFICANCE
+        and all(each.uplift > 0 for each in _to_beat(candidate))
+        and (candidate.over_logged is None or candidate.over_logged.ci[1] >= 0)
+    )
+
+
+def _word(over_baseline: Comparison) -> VerdictWord:
+    if over_baseline.p_value >= SIGNIFICANCE:
+        return "undecided"
+    return "better" if over_baseline.uplift > 0 else "worse"
+
+
+def _corrected(comparisons: Sequence[Compared]) -> list[Compared]:
+    """The comparisons with p-values corrected over those that there are."""
+    p_values = iter(holm([one.p_value for one in comparisons if one is not None]))
+    return [one if one is None else replace(one, p_value=next(p_values)) for one in comparisons]
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979).
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    stepped = np.maximum.accumulate(np.asarray(p_values)[order] * factors)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(stepped, 1.0)
+    return [float(value) for value in corrected]
 
 
 def compare(returns: Returns, others: Returns) -> Comparison:
@@ -107,78 +197,83 @@ def compare(returns: Returns, others: Returns) -> Comparison:
     return Comparison(mean, (float(low), float(high)), float(test.pvalue))
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979).
+def score(returns: Returns, baseline: Returns, optimum: Returns | None) -> Score | None:
+    """Share of the way from the baseline to the optimum, all three on the same users.
 
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
+    It is the ratio of the means of G = returns − baseline and R = optimum − baseline. The interval
+    holds every s for which the mean of G − s R is within t standard errors of 0 (Fieller 1954,
+    Journal of the Royal Statistical Society B 16, p. 175).
+
+    Returns:
+        None where the optimum is unknown, or is not above the baseline for certain: then no
+        interval has two ends.
     """
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
-    stepped = np.maximum.accumulate(np.asarray(p_values)[order] * factors)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in corrected]
+    if optimum is None:
+        return None
+    gain, room = returns - baseline, optimum - baseline
+    t_squared = stats.t.ppf((1 + CONFIDENCE) / 2, len(gain) - 1) ** 2
+    (gain_variance, covariance), (_, room_variance) = t_squared * np.cov(gain, room) / len(gain)
+    # Its ends are the roots of a s² − 2 b s + c
+    a = room.mean() ** 2 - room_variance
+    b = gain.mean() * room.mean() - covariance
+    c = gain.mean() ** 2 - gain_variance
+    if a <= 0 or room.mean() <= 0:
+        return None
+    half = np.sqrt(max(b**2 - a * c, 0.0))
+    low, high = float((b - half) / a), float((b + half) / a)
+    return Score(float(gain.mean() / room.mean()), (low, high))
 
 
-def decide_winner(
+def played_verdict(
     baseline: Returns,
     candidates: Mapping[str, Returns],
-    optimum: float | None = None,
+    optimum: Returns | None = None,
     champion: Returns | None = None,
     logged: Mapping[str, Returns] | None = None,
     baseline_policy: str = "random",
 ) -> Verdict:
-    """Compare every candidate with the baseline, the logging policies and the champion.
-
-    The winner is the best of those whose uplift over the baseline, and over the champion where
-    there is one, has its lower bound above zero, and whose difference to the best logging policy
-    does not lie below zero: what already runs is not replaced by something worse.
+    """Decide from returns of all policies on the same users.
 
     Args:
         baseline: Returns of the policy that everyone is compared with.
         candidates: Returns of each learner's policy.
-        optimum: The best expected return, where it is known.
+        optimum: Returns of the best policy, where it is known.
         champion: Returns of the reigning champion.
         logged: Returns of each policy that wrote the logs.
         baseline_policy: Name of the baseline.
+
+    Raises:
+        InputError: There are fewer than two episodes, or not the same for all.
     """
-    over_baseline = {name: compare(returns, baseline) for name, returns in candidates.items()}
-    corrected = holm([comparison.p_value for comparison in over_baseline.values()])
-    room = None if optimum is None else optimum - float(baseline.mean())
-    played = [PlayedPolicy.from_returns(name, returns) for name, returns in (logged or {}).items()]
-    played.sort(key=lambda policy: policy.mean, reverse=True)
-    best_logged = logged[played[0].policy] if logged else None
-    found = []
-    for (name, over), p_value in zip(over_baseline.items(), corrected, strict=True):
-        returns = candidates[name]
-        found.append(
-            Candidate(
-                learner=name,
-                mean=float(returns.mean()),
-                sem=standard_error(returns),
-                over_baseline=replace(over, p_value=p_value),
-                over_champion=None if champion is None else compare(returns, champion),
-                over_logged=None if best_logged is None else compare(returns, best_logged),
-                score=over.uplift / room if room is not None and room > 0 else None,
-                winner=False,
-            )
+
+    def played(policy: str, returns: Returns) -> PlayedPolicy:
+        return PlayedPolicy(
+            policy,
+            float(returns.mean()),
+            standard_error(returns),
+            len(returns),
+            score(returns, baseline, optimum),
         )
-    found.sort(key=lambda candidate: candidate.mean, reverse=True)
-    winner = next((candidate for candidate in found if _wins(candidate)), None)
+
+    wrote = [played(name, returns) for name, returns in (logged or {}).items()]
+    wrote.sort(key=lambda policy: policy.mean, reverse=True)
+    best_logged = logged[wrote[0].policy] if logged else None
+    contenders = [
+        Contender(
+            learner=name,
+            mean=float(returns.mean()),
+            sem=standard_error(returns),
+            over_baseline=compare(returns, baseline),
+            over_champion=None if champion is None else compare(returns, champion),
+            over_logged=None if best_logged is None else compare(returns, best_logged),
+            score=score(returns, baseline, optimum),
+        )
+        for name, returns in candidates.items()
+    ]
     return Verdict(
-        baseline=PlayedPolicy.from_returns(baseline_policy, baseline),
-        logged=tuple(played),
-        optimum=optimum,
-        candidates=tuple(replace(one, winner=one is winner) for one in found),
-    )
-
-
-def _wins(candidate: Candidate) -> bool:
-    over_champion, over_logged = candidate.over_champion, candidate.over_logged
-    return (
-        candidate.over_baseline.better
-        and (over_champion is None or over_champion.better)
-        and (over_logged is None or over_logged.ci[1] >= 0)
+        baseline=played(baseline_policy, baseline),
+        logged=tuple(wrote),
+        optimum=None if optimum is None else played("optimum", optimum),
+        champion=None if champion is None else played("champion", champion),
+        candidates=decide(contenders),
     )

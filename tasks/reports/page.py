@@ -14,7 +14,15 @@ from prefect.artifacts import create_markdown_artifact
 from slateflow.charts import Interval, data_uri, intervals
 from tasks.experiment import ModelRef
 from tasks.reports.past_runs import log_report, past_runs
-from tasks.reports.report import Candidate, Champion, Comparison, PlayedPolicy, Report
+from tasks.reports.report import (
+    Candidate,
+    Champion,
+    Comparison,
+    LoggingPolicy,
+    Optimum,
+    PlayedPolicy,
+    Report,
+)
 from tasks.server.progress import artifact_key
 from tasks.server.retries import RETRIES
 from tasks.store.tracking import (
@@ -112,13 +120,24 @@ def p_value(value: float) -> str:
     return "<1e-99" if value < 1e-99 else f"{value:.1g}"
 
 
-def _mean(played: PlayedPolicy | Champion) -> str:
+def _mean(played: Candidate | PlayedPolicy | Champion | Optimum) -> str:
     return f"{played.mean:.2f} ± {played.sem:.2f}"
 
 
-def _interval(compared: Candidate | Comparison) -> str:
+def interval(compared: Candidate | Comparison, digits: int = 2) -> str:
+    """An uplift and its interval as text."""
     low, high = compared.ci
-    return f"{compared.uplift:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{compared.uplift:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def score_text(played: Candidate | LoggingPolicy, with_interval: bool = False) -> str:
+    """A score as text, empty where it is not known."""
+    if played.score is None:
+        return ""
+    if not with_interval or played.score_ci is None:
+        return f"{played.score:.3f}"
+    low, high = played.score_ci
+    return f"{played.score:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _link(text: str, address: str | None) -> str:
@@ -135,7 +154,12 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.globals.update(
-    interval=_interval, link=_link, mean=_mean, moment=_moment, p_value=p_value
+    interval=interval,
+    link=_link,
+    mean=_mean,
+    moment=_moment,
+    p_value=p_value,
+    score=score_text,
 )
 
 

@@ -9,14 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from slateflow.evaluation.verdict import Interval, VerdictWord
 from tasks.experiment import Experiment, ModelRef
-
-VerdictWord = Literal["winner", "better", "undecided", "worse"]
-Interval = tuple[float, float]
 
 
 class Comparison(BaseModel):
-    """Paired difference of two policies on the same users; `ci` is its 95% interval."""
+    """Paired difference of two policies on the same users; `ci` is its pointwise 95% interval."""
 
     uplift: float
     ci: Interval
@@ -24,7 +22,7 @@ class Comparison(BaseModel):
 
 
 class PlayedPolicy(BaseModel):
-    """A policy on the same users as the candidates: the baseline, or one that wrote the logs."""
+    """A policy on the same users as the candidates, such as the baseline."""
 
     policy: str
     mean: float
@@ -32,11 +30,18 @@ class PlayedPolicy(BaseModel):
     episodes: int
 
 
+class LoggingPolicy(PlayedPolicy):
+    """A policy that wrote the logs; its score is that of a candidate."""
+
+    score: float | None
+    score_ci: Interval | None
+
+
 class Optimum(BaseModel):
-    """The best expected return; computed exactly, so its standard error is 0."""
+    """The best policy on the same users; where it cannot be played, what it is expected to earn."""
 
     mean: float
-    sem: float = 0.0
+    sem: float
 
 
 class Champion(BaseModel):
@@ -54,9 +59,11 @@ class Overlap(BaseModel):
 
 
 class Candidate(ModelRef):
-    """A learner in the verdict; `uplift`, `ci` and `p_value` (Holm) are those over random.
+    """A learner in the verdict; `uplift`, `ci` and `p_value` are those over random.
 
-    `score` is 0 for random and 1 for the optimum; None where the optimum is unknown.
+    p-values over random, and those over the champion, are corrected over the candidates (Holm);
+    intervals are pointwise. `score` is 0 for random and 1 for the optimum; None where the optimum
+    is unknown, or is not above random for certain.
     """
 
     mean: float
@@ -67,7 +74,7 @@ class Candidate(ModelRef):
     over_champion: Comparison | None = None
     over_logged: Comparison | None = None
     score: float | None
-    score_ci: None = None
+    score_ci: Interval | None = None
     verdict: VerdictWord
     overlap: Overlap | None = None
 
@@ -105,8 +112,8 @@ class Report(BaseModel):
     experiment: Experiment
     evidence: Literal["played"] = "played"
     baseline: PlayedPolicy
-    logged: PlayedPolicy | None = None
-    logging_policies: list[PlayedPolicy] = []
+    logged: LoggingPolicy | None = None
+    logging_policies: list[LoggingPolicy] = []
     optimum: Optimum | None
     champion: Champion | None
     candidates: list[Candidate]
@@ -119,11 +126,10 @@ class Report(BaseModel):
         """The candidate to register, if there is any."""
         return next((one for one in self.candidates if one.verdict == "winner"), None)
 
-    def score(self, policy: PlayedPolicy) -> float | None:
-        """0 for the baseline and 1 for the optimum; None where the optimum is unknown."""
-        if self.optimum is None or self.optimum.mean <= self.baseline.mean:
-            return None
-        return (policy.mean - self.baseline.mean) / (self.optimum.mean - self.baseline.mean)
+    @property
+    def scored(self) -> bool:
+        """Whether there are scores: the optimum is known, and is above random for certain."""
+        return any(one.score is not None for one in self.candidates)
 
     @property
     def summary(self) -> str:

@@ -46,6 +46,6 @@ def version_description(
 
 def verdict_tag(winner: Candidate, report: Report) -> dict[str, Any]:
     """The verdict for programs."""
-    of_winner = {"mean", "sem", "uplift", "ci", "p_value", "over_champion", "score"}
+    of_winner = {"mean", "sem", "uplift", "ci", "p_value", "over_champion", "score", "score_ci"}
     played = report.model_dump(include={"baseline", "optimum"})
     return {**played, **winner.model_dump(include=of_winner)}

@@ -18,7 +18,7 @@ import pytest
 from slateflow.environments import EnvironmentSpec, batched_environment, optimal_return
 from slateflow.environments.long_term_satisfaction.dynamics import log_watch_time_moments
 from slateflow.errors import InputError
-from slateflow.evaluation import decide_winner, episode_returns
+from slateflow.evaluation import episode_returns, played_verdict
 from slateflow.evaluation.verdict import compare
 from slateflow.learners import learner_config, learners_for, train
 from slateflow.policies import (
@@ -116,7 +116,7 @@ def run_world(family: str, number: int, folder: Path) -> Outcome:
             **recipe.behaviours,
         }.items()
     }
-    verdict = decide_winner(
+    verdict = played_verdict(
         episode_returns(spec, random, PLAYED, recipe.seed),
         {
             learner: episode_returns(spec, ScoringPolicy(scorer), PLAYED, recipe.seed)

@@ -13,7 +13,7 @@ from slateflow.environments import (
     world_of,
 )
 from slateflow.errors import InputError
-from slateflow.evaluation import measure_baselines
+from slateflow.evaluation import measure_baselines, optimal_returns
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
@@ -48,6 +48,8 @@ def test_behaviour_policies_earn_what_their_coins_give():
         assert abs(earned[policy].mean - mean) < 4 * earned[policy].sem
     assert earned["greedy"].label == "the first coin"
     assert optimal_return(preset("coins")) == pytest.approx(2.1)
+    # Nobody says how to play it, so every episode is expected to earn it
+    assert optimal_returns(preset("coins"), 3, seed=1) == pytest.approx([2.1] * 3)
 
 
 def test_its_logs_say_the_world_and_learners_learn_the_better_coin(dataset):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slateflow.environments import preset
+from slateflow.environments import optimal_return, preset
 from slateflow.environments.long_term_satisfaction.simulator import BatchedLongTermSatisfaction
 from slateflow.environments.rules import Opposite, first_feature
 from slateflow.errors import InputError
-from slateflow.evaluation import episode_returns, standard_error
+from slateflow.evaluation import episode_returns, optimal_returns, standard_error
 from slateflow.evaluation.returns import BLOCK_EPISODES, play_blocks
 from slateflow.policies import GreedyPolicy, RandomPolicy
 from slateflow.policies.play import seed_of
@@ -103,3 +103,38 @@ def test_standard_error_is_that_of_scipy():
     values = np.random.default_rng(0).normal(size=57)
     assert standard_error(values) == pytest.approx(stats.sem(values), rel=1e-12)
     assert standard_error(values[:1]) == 0.0
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        preset("modified-lts-20-2"),
+        preset("modified-lts-20-2-hidden"),
+        preset("lts-10-1"),
+        preset("modified-lts-10-1", innovation_stddev=1.0, sensitivity=0.3, time_budget=17),
+        preset("modified-lts-10-1", sensitivity=-0.2, memory_discount=0.0),
+    ],
+    ids=lambda spec: spec.name,
+)
+def test_the_optimal_policy_earns_what_dynamic_programming_expects(spec):
+    played = optimal_returns(spec, 4000, seed=9)
+    assert abs(played.mean() - optimal_return(spec)) < 4 * standard_error(played)
+    if not spec.satisfaction_observed or "lts-10" in spec.name:
+        return
+    random = episode_returns(spec, RandomPolicy(2), 4000, seed=9)
+    assert np.corrcoef(played, random)[0, 1] > 0.9  # they meet the same users
+
+
+def test_the_optimal_policy_loses_to_no_rule_on_the_same_users():
+    """By more than noise: the interval of each difference reaches above zero."""
+    spec = preset("modified-lts-20-2", choc_stddev=1.0)
+    played = optimal_returns(spec, 2000, seed=9)
+    for rule in (first_feature, Opposite(first_feature)):
+        other = episode_returns(spec, GreedyPolicy(2, rule), 2000, seed=9)
+        assert stats.ttest_rel(played, other).confidence_interval().high > 0
+
+
+def test_where_nobody_knows_the_optimum_there_are_no_returns_of_it():
+    assert optimal_returns(preset("interest-evolution"), 10, seed=0) is None
+    fixed = preset("modified-lts-20-2", resample_documents=False)
+    assert optimal_returns(fixed, 10, seed=0) is None

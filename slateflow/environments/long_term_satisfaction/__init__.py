@@ -29,6 +29,7 @@ WORLD = World(
     simulator=f"{__name__}.simulator:BatchedLongTermSatisfaction",
     recsim=f"{__name__}.recsim:RecSimLongTermSatisfaction",
     optimum=f"{__name__}.optimum:optimal_return",
+    optimal_rule=f"{__name__}.optimum:OptimalRule",
     rules=lambda spec: {"greedy": first_feature},
     labels={"greedy": "most clickbait", "opposite": "least clickbait"},
     rllib_names={"modified_lts": "modified-lts-20-2", "long_term_satisfaction": "lts-20-2"},

@@ -27,6 +27,11 @@ class BatchedLongTermSatisfaction(BatchedEnvironment[LongTermSatisfactionSpec]):
     _of_users = ("_exposure", "_satisfaction")
     _of_documents = ("_candidates",)
 
+    @property
+    def exposure(self) -> dynamics.Floats:
+        """Net positive exposure (A,) of the users who play, which observations hide."""
+        return self._exposure
+
     def _start_users(self, lanes: Lanes) -> None:
         spec = self.environment_spec
         exposure = dynamics.initial_exposure(spec, self._users.random(self.num_envs))

@@ -20,13 +20,13 @@ from tasks.reports.study import StudyReport, TrialSummary
 
 @pytest.fixture
 def lines(capsys, monkeypatch):
-    """The lines that a function of the console prints on a terminal of 80 columns."""
+    """The lines that a function of the console prints, on a terminal of 80 columns if not wider."""
     from rich.console import Console
 
     from flows.cli import console
 
-    def lines_of(show, *arguments) -> list[str]:
-        monkeypatch.setattr(console, "output", Console(width=80))
+    def lines_of(show, *arguments, width: int = 80) -> list[str]:
+        monkeypatch.setattr(console, "output", Console(width=width))
         show(*arguments)
         printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
         return [line for line in printed if line]
@@ -42,6 +42,7 @@ def candidate(learner: str, **values) -> Candidate:
         "ci": (37.42, 37.88),
         "p_value": 0.0,
         "score": 0.9996,
+        "score_ci": (0.9941, 1.0062),
         "train_seconds": 2.04,
         "verdict": "undecided",
         "run_id": "run",
@@ -51,46 +52,79 @@ def candidate(learner: str, **values) -> Candidate:
 
 DATASET = DatasetRef(path="/data/logs", digest="sha256:0", rows=10)
 EXPERIMENT = Experiment(recipe="some-recipe", spec=preset("lts-10-1"), dataset=DATASET)
-BASELINE = PlayedPolicy(policy="random", mean=1158.11, sem=0.357, episodes=1000)
+BASELINE = PlayedPolicy(
+    policy="random", mean=1158.11, sem=0.357, episodes=1000, score=0.0, score_ci=(0, 0)
+)
 
 
-def test_a_verdict_is_a_row_a_policy(lines):
-    from flows.cli.console import show_verdict
-
-    verdict = Report(
+@pytest.fixture
+def against_a_champion() -> Report:
+    over = {"uplift": 5.304, "ci": (5.1, 5.5), "p_value": 3e-17}
+    return Report(
         experiment=EXPERIMENT,
         baseline=BASELINE,
-        optimum=Optimum(mean=1195.8),
+        optimum=Optimum(mean=1195.8, sem=0.4),
         champion=Champion(version=3, mean=1190.5, sem=0.41),
         candidates=[
+            candidate("fitted-q", verdict="winner", over_champion=Comparison(**over)),
             candidate(
-                "fitted-q",
-                verdict="winner",
-                over_champion=Comparison(uplift=5.304, ci=(5.1, 5.5), p_value=0.0),
+                "bc",
+                uplift=-0.3,
+                ci=(-0.9, 0.3),
+                p_value=0.34,
+                score=-0.008,
+                over_champion=Comparison(uplift=-9, ci=(-9.5, -8.5), p_value=1e-120),
             ),
-            candidate("bc", uplift=-0.3, ci=(-0.9, 0.3), p_value=0.34, score=-0.008),
         ],
         recsim_check=RecSimCheck(
             learner="fitted-q", batched=1195.8, batched_sem=0.37, recsim=1195.21,
             recsim_sem=0.5, episodes=500, deviation=-0.9,
         ),
     )  # fmt: skip
-    title, head, _, *rows, over, reference, compared, note = lines(show_verdict, verdict)
+
+
+def test_a_verdict_is_a_row_a_policy(lines, against_a_champion):
+    from flows.cli.console import show_verdict
+
+    printed = lines(show_verdict, against_a_champion)
+    title, head, _, *rows, over, reference, compared, note = printed
     assert title.strip() == "some-recipe, 1,000 episodes each"
     assert head.split() == ["policy", "return", "uplift,", "95%", "p", "score", "sec", "verdict"]
     assert [row.split() for row in rows] == [
-        ["optimum", "1195.80", "1.000"],
-        ["fitted-q", "1195.80", "±", "0.37", "+37.6", "[+37.4,", "+37.9]", "<1e-99", "1.000", "2.0",
+        ["optimum", "1195.80", "±", "0.40", "1.000"],
+        ["fitted-q", "1195.80", "±", "0.37", "+37.6", "[37.4,", "37.9]", "<1e-99", "1.000", "2.0",
          "winner"],
-        ["bc", "1195.80", "±", "0.37", "-0.3", "[-0.9,", "+0.3]", "0.3", "-0.008", "2.0",
+        ["bc", "1195.80", "±", "0.37", "-0.3", "[-0.9,", "0.3]", "0.3", "-0.008", "2.0",
          "undecided"],
         ["champion", "1190.50", "±", "0.41", "v3"],
         ["random", "1158.11", "±", "0.36", "0.000"],
     ]  # fmt: skip
-    assert over == "fitted-q over the champion: +5.30 [+5.10, +5.50]"
+    assert over == "fitted-q over the champion: +5.30 [5.10, 5.50], p 3e-17"
     assert reference == "fitted-q in RecSim's own code 1195.21 ± 0.50 (500 episodes),"
     assert compared == "batched 1195.80 ± 0.37 (1,000 episodes): -0.9 s.e.m. apart"
     assert note.endswith("score: random 0, optimum 1")
+
+
+def test_a_wide_terminal_shows_the_uplift_over_the_champion(lines, against_a_champion):
+    from flows.cli.console import show_verdict
+
+    _, head, _, _, fitted_q, bc, *_ = lines(show_verdict, against_a_champion, width=100)
+    assert "over champion, 95%" in head
+    assert fitted_q.split()[8:] == ["+5.30", "[5.10,", "5.50]", "1.000", "winner"]
+    assert bc.split()[8:11] == ["-9.00", "[-9.50,", "-8.50]"]
+    _, _, _, _, fitted_q, bc, *_ = lines(show_verdict, against_a_champion, width=120)
+    assert fitted_q.split()[11:] == ["3e-17", "1.000", "2.0", "winner"]
+    assert bc.split()[11] == "<1e-99"
+
+
+def test_a_wide_terminal_shows_the_interval_of_the_score(lines, against_a_champion):
+    from flows.cli.console import show_verdict
+
+    alone = against_a_champion.model_copy(update={"champion": None})
+    _, head, _, _, fitted_q, _, random, *_ = lines(show_verdict, alone, width=100)
+    assert "score, 95%" in head
+    assert fitted_q.split()[8:] == ["1.000", "[0.994,", "1.006]", "2.0", "winner"]
+    assert random.split()[-1] == "0.000"
 
 
 def test_where_nobody_knows_the_optimum_there_is_no_score(lines):
@@ -101,7 +135,7 @@ def test_where_nobody_knows_the_optimum_there_is_no_score(lines):
         baseline=BASELINE,
         optimum=None,
         champion=None,
-        candidates=[candidate("slateq", score=None, verdict="winner")],
+        candidates=[candidate("slateq", score=None, score_ci=None, verdict="winner")],
     )
     _, _, _, slateq, random, note = lines(show_verdict, verdict)
     assert slateq.split()[-3:] == ["<1e-99", "2.0", "winner"]

@@ -210,7 +210,7 @@ def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, client, pro
     page = open_page(address, "registered as version", up.folder / "browser")
     (row,) = [row for row in table_rows(page) if row[0] == "fitted-q"]
     assert row[1] == f"{trained['evaluation_mean']:.2f} ± {trained['evaluation_sem']:.2f}"
-    assert row[2].startswith(f"{trained['uplift']:+.2f} [{trained['uplift_ci_low']:+.2f}, ")
+    assert row[2].startswith(f"{trained['uplift']:+.2f} [{trained['uplift_ci_low']:.2f}, ")
     assert row[-1] == "winner"
     link = f"127.0.0.1:{up.ports[1]}/#/models/slateflow-modified-lts-10-1/versions/"
     assert link in page
