@@ -108,7 +108,10 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
     if not verdict.scored:
         unsure = "unknown" if verdict.optimum is None else "not above random for certain"
         score = f"no score: optimum {unsure}"
-    output.print(f"uplift over random on the same users; p after Holm; {score}", style="dim")
+    over = "random and the champion" if verdict.champion else "random"
+    output.print(
+        f"intervals: pointwise 95%; p over {over}, after Holm, decides; {score}", style="dim"
+    )
 
 
 def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:

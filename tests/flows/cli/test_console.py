@@ -87,7 +87,7 @@ def test_a_verdict_is_a_row_a_policy(lines, against_a_champion):
     from flows.cli.console import show_verdict
 
     printed = lines(show_verdict, against_a_champion)
-    title, head, _, *rows, over, reference, compared, note = printed
+    title, head, _, *rows, over, reference, compared, _, note = printed
     assert title.strip() == "some-recipe, 1,000 episodes each"
     assert head.split() == ["policy", "return", "uplift,", "95%", "p", "score", "sec", "verdict"]
     assert [row.split() for row in rows] == [
@@ -137,10 +137,10 @@ def test_where_nobody_knows_the_optimum_there_is_no_score(lines):
         champion=None,
         candidates=[candidate("slateq", score=None, score_ci=None, verdict="winner")],
     )
-    _, _, _, slateq, random, note = lines(show_verdict, verdict)
+    _, _, _, slateq, random, *note = lines(show_verdict, verdict)
     assert slateq.split()[-3:] == ["<1e-99", "2.0", "winner"]
     assert random.split() == ["random", "1158.11", "±", "0.36"]
-    assert note.endswith("no score: optimum unknown")
+    assert " ".join(note).endswith("no score: optimum unknown")
 
 
 def test_a_study_ends_with_the_command_to_type(lines):
