@@ -108,9 +108,9 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
     if not verdict.scored:
         unsure = "unknown" if verdict.optimum is None else "not above random for certain"
         score = f"no score: optimum {unsure}"
-    over = "random and the champion" if verdict.champion else "random"
+    rivals = "random and the champion" if verdict.champion else "random"
     output.print(
-        f"intervals: pointwise 95%; p over {over}, after Holm, decides; {score}", style="dim"
+        f"intervals: pointwise 95%; p over {rivals}, after Holm, decides; {score}", style="dim"
     )
 
 
