@@ -24,7 +24,7 @@ from tasks.store.tracking import PROJECT, redact_passwords, tracking_uri
 DETAILS = ("over", "score_ci", "sec", "p_over")
 """What the verdict's table shows where it is wide enough."""
 
-FILE_COLUMNS = 120
+FILE_COLUMNS = 100
 """Width of what goes to a file or a pipe; a terminal has its own."""
 
 output = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_COLUMNS)

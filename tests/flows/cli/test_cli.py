@@ -202,7 +202,7 @@ def test_run_prints_one_json_document(embedded, tmp_path, capsys):
     table = capsys.readouterr().out
     assert "linucb" in table
     assert "Open it" in table
-    assert max(len(line) for line in table.splitlines() if "±" in line) <= 80
+    assert max(len(line) for line in table.splitlines() if "±" in line) <= 100
 
 
 def test_an_unwritable_folder(embedded, tmp_path, capsys):
