@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from flows import bounds
 from slateflow.learners import LEARNERS
-from slateflow.trajectories import Recipe
+from slateflow.trajectories import AnyRecipe
 from slateflow.trajectories.generation.recipe import recipe_names
 from slateflow.tuning.trial import tunable_learners
 from tasks.experiment import RECIPES, Experiment, ModelRef, find_experiment
@@ -22,7 +22,7 @@ from tasks.experiment import RECIPES, Experiment, ModelRef, find_experiment
 _RECIPE_SCHEMA = {"type": "string", "enum": recipe_names(RECIPES)}
 
 
-RecipeOrName = Annotated[Recipe | str, WithJsonSchema(_RECIPE_SCHEMA)]
+RecipeOrName = Annotated[AnyRecipe | str, WithJsonSchema(_RECIPE_SCHEMA)]
 PublishedExperiment = Annotated[
     Experiment,
     BeforeValidator(lambda one: find_experiment(one) if isinstance(one, str) else one),

@@ -52,7 +52,8 @@ def pipeline(
         workers: Processes that simulate, 1 or more.
     """
     chosen = find_recipe(recipe, episodes, resolve_seed(seed), data)
-    check_champion(chosen.name, chosen.spec)
+    if chosen.spec is not None:  # own logs have to be read first; `train` checks them
+        check_champion(chosen.name, chosen.spec)
     experiment = generate(chosen, data=data, workers=workers)
     models = train(experiment, learners)
     verdict = evaluate(experiment, models, evaluation_episodes)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, InstanceOf, PlainSerializer, Wi
 
 from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.errors import InputError
-from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, read_recipe
+from slateflow.trajectories import MANIFEST, AnyRecipe, Dataset, Folder, read_recipe
 from slateflow.trajectories.generation.recipe import recipe_names
 from tasks.store.tracking import PROJECT
 
@@ -84,11 +84,11 @@ class Experiment(BaseModel):
 
 
 def find_recipe(
-    recipe: str | Recipe,
+    recipe: str | AnyRecipe,
     episodes: int | None = None,
     seed: int | None = None,
     data: str | None = None,
-) -> Recipe:
+) -> AnyRecipe:
     """A recipe, or that of a name in the project's `datasets` folder, in another size or seed.
 
     Raises:
@@ -127,7 +127,7 @@ def find_experiment(
         return Experiment.on(imported, name, seed or 0)
     recipe = find_recipe(name, episodes, seed, data)
     dataset = Dataset.open((data_folder(data) / recipe.dataset_name).url)
-    if dataset.recipe != recipe.to_dict() or dataset.spec != recipe.spec:
+    if dataset.recipe != recipe.to_dict() or recipe.spec not in (None, dataset.spec):
         raise InputError(
             f"{dataset.path}: expected the dataset of {name} as it is now, got one that was made "
             "under other settings; rename the recipe, or delete the dataset and generate it again"

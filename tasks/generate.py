@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from slateflow.trajectories import Recipe, generate
+from slateflow.trajectories import AnyRecipe, generate
 from tasks.experiment import Experiment, data_folder
 from tasks.server.lineage import dataset_published
 from tasks.server.progress import stage_with_artifact
 
 
 @task(task_run_name="generate {recipe.dataset_name}")
-def generate_dataset(recipe: Recipe, data: str | None, workers: int) -> Experiment:
-    """Create the recipe's dataset unless it already exists."""
+def generate_dataset(recipe: AnyRecipe, data: str | None, workers: int) -> Experiment:
+    """Create the recipe's dataset unless it already exists; own logs are read and checked."""
     title = f"generate {recipe.dataset_name}"
     progress = stage_with_artifact(title, f"generate-{recipe.name}", title)
     dataset = generate(recipe, data_folder(data), workers, progress)

@@ -26,13 +26,20 @@ def baseline_command(
     """
     from flows.cli.console import show_baselines
     from slateflow.environments import preset, presets
+    from slateflow.errors import InputError
     from slateflow.evaluation import measure_baselines
+    from slateflow.trajectories import LoggedRecipe
     from tasks.experiment import find_recipe
 
     if name in presets():
         spec, others = preset(name), None
     else:
         recipe = find_recipe(name)
+        if isinstance(recipe, LoggedRecipe):
+            raise InputError(
+                f"{name}: expected a recipe with an environment, got own logs, which nobody can "
+                "play; look at them with `slateflow describe`"
+            )
         spec, others = recipe.spec, recipe.behaviours
     show_baselines(name, measure_baselines(spec, episodes, seed, others), as_json)
 

@@ -74,7 +74,9 @@ def run_command(
         from tasks.store.tracking import mlflow_client
 
         # A server that is away, or a champion of another world, is found before the work
-        require_same_world(mlflow_client(), chosen.name, chosen.spec)
+        client = mlflow_client()
+        if chosen.spec is not None:
+            require_same_world(client, chosen.name, chosen.spec)
         report = pipeline(
             recipe=chosen,
             learners=names,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +17,8 @@ class Observation(TypedDict):
     user: NDArray[np.float32]  # (B, U)
     candidates: NDArray[np.float32]  # (B, N, D)
     step: NDArray[np.int32]  # (B, 1), steps taken in this episode
+    # (B,), how many of the N are on offer, the first ones; absent where all are
+    offered: NotRequired[NDArray[np.intp]]
 
 
 def observation_space(spec: EnvironmentSpec) -> gym.spaces.Dict:

@@ -53,6 +53,11 @@ class EnvironmentSpec(ABC):
         """Most steps in an episode; a user who would stay longer is cut off (truncated) there."""
 
     @property
+    def offers_vary(self) -> bool:
+        """Whether steps differ in the number of candidates, of which N is the largest then."""
+        return False
+
+    @property
     def items(self) -> int:
         """Entries of the catalogue that candidates come from; 0 where they are fresh each time."""
         return 0

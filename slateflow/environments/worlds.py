@@ -60,6 +60,7 @@ WORLDS: Records[World] = Records(
         "long_term_satisfaction": "slateflow.environments.long_term_satisfaction:WORLD",
         "interest_evolution": "slateflow.environments.interest_evolution:WORLD",
         "interest_exploration": "slateflow.environments.interest_exploration:WORLD",
+        "logged": "slateflow.environments.logged:WORLD",
     },
 )
 

@@ -46,17 +46,24 @@ class RandomPolicy:
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Draw the places one after the other, without replacement."""
         batch, candidates = observation["candidates"].shape[:2]
-        chosen = [
-            rng.integers(0, candidates - place, batch, dtype=np.int32)
-            for place in range(self.slate_size)
-        ]
+        places, offered = range(self.slate_size), observation.get("offered")
+        if offered is None:
+            chosen = [
+                rng.integers(0, candidates - place, batch, dtype=np.int32) for place in places
+            ]
+        else:
+            chosen = [(rng.random(batch) * (offered - place)).astype(np.int32) for place in places]
         slates = without_replacement(chosen)
         return slates, self.propensities(observation, slates)
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
-        """Probabilities (B,), equal for all slates (B, K)."""
-        candidates = observation["candidates"].shape[1]
-        return np.full(len(slates), 1 / math.perm(candidates, self.slate_size))
+        """Probabilities (B,), equal for all slates (B, K) of what is on offer."""
+        offered = observation.get("offered")
+        if offered is None:
+            candidates = observation["candidates"].shape[1]
+            return np.full(len(slates), 1 / math.perm(candidates, self.slate_size))
+        left = offered[:, None] - np.arange(self.slate_size)
+        return np.asarray(1 / left.prod(axis=1, dtype=np.float64))
 
     def first_place(self, observation: Observation) -> Scores:
         """Probabilities (B, N), all equal."""

@@ -69,6 +69,9 @@ class ScoringSession:
         scores = self.scorer.scores(
             observation["user"], observation["step"][:, 0], observation["candidates"], self.memory
         )
+        offered = observation.get("offered")
+        if offered is not None:
+            scores = np.where(np.arange(scores.shape[1]) < offered[:, None], scores, -np.inf)
         return top_slates(scores, self.scorer.slate_size), np.ones(len(scores))
 
     def remember(

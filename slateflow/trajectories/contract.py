@@ -52,13 +52,18 @@ def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
             yield name, wrong.any(axis=tuple(range(1, wrong.ndim))), "finite numbers", values
     if rows.catalogue is not None:
         most = len(rows.catalogue) - 1
-        outside = ((rows.candidates < 0) | (rows.candidates > most)).any(axis=1)
+        offered = rows.offered
+        missing = np.arange(rows.candidates.shape[1]) >= offered[:, None]
+        outside = (missing != (rows.candidates == -1)) | (rows.candidates > most)
+        outside = outside.any(axis=1) | (offered < (1 if spec.offers_vary else spec.num_candidates))
         yield "items", outside, f"items of the catalogue, from 0 to {most}", rows.candidates
     fits = (rows.propensity > 0) & (rows.propensity <= 1)  # NaN does not
     yield "propensity", ~fits, "a probability in (0, 1]", rows.propensity
-    count = spec.num_candidates
-    outside = ((rows.slate < 0) | (rows.slate >= count)).any(axis=1)
-    yield "slate", outside, f"positions from 0 to {count - 1}", rows.slate
+    outside = ((rows.slate < 0) | (rows.slate >= rows.offered[:, None])).any(axis=1)
+    expected = f"positions from 0 to {spec.num_candidates - 1}"
+    if spec.offers_vary:
+        expected = "positions among the candidates of the row"
+    yield "slate", outside, expected, rows.slate
     ordered = np.sort(rows.slate, axis=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
     yield "slate", twice, "distinct candidates", rows.slate

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.trajectories.files.dataset import HELD_OUT as HELD_OUT
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.folder import Folder
+from slateflow.trajectories.files.hold_out import BY_PLACE, HoldOut
+from slateflow.trajectories.files.hold_out import HELD_OUT as HELD_OUT
 from slateflow.trajectories.files.part_files import PartFile, write_part
 from slateflow.trajectories.schema import Trajectories
 
@@ -16,16 +17,15 @@ MOST_EPISODES = 400
 """Most held-out episodes that off-policy evaluation uses."""
 
 
-def held_out(rows: Trajectories, earlier: int = 0) -> NDArray[np.bool_]:
+def held_out(rows: Trajectories, earlier: int = 0, rule: HoldOut = BY_PLACE) -> NDArray[np.bool_]:
     """(R,) whether a row belongs to an episode that is held out.
-
-    By the episode's place in the dataset, so that every policy gives its share.
 
     Args:
         rows: All rows of a dataset, or those of a part.
         earlier: Episodes in the parts before.
+        rule: The dataset's.
     """
-    return np.asarray((earlier + rows.sessions) % HELD_OUT == HELD_OUT - 1)
+    return rule.mask(rows, earlier)
 
 
 def held_out_rows(dataset: Dataset) -> Trajectories:
@@ -35,11 +35,11 @@ def held_out_rows(dataset: Dataset) -> Trajectories:
         InputError: Too few episodes are held out.
     """
     every = max(-(-(dataset.episodes // HELD_OUT) // MOST_EPISODES), 1)
-    kept, earlier = [], 0
+    kept, earlier, found = [], 0, 0
     for rows in dataset.iter_parts():
-        number = earlier + rows.sessions
-        kept.append(rows.where(held_out(rows, earlier) & (number // HELD_OUT % every == 0)))
-        earlier += len(rows.starts)
+        held = rows.where(held_out(rows, earlier, dataset.hold_out))
+        kept.append(held.where((found + held.sessions) % every == 0))
+        earlier, found = earlier + len(rows.starts), found + len(held.starts)
     rows = Trajectories.from_parts(kept) if kept else dataset.read()
     if not len(rows):
         raise InputError(
@@ -55,7 +55,7 @@ def training_logs(dataset: Dataset, folder: Folder) -> Dataset:
     def make() -> Dataset:
         parts, earlier = [], 0
         for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
-            kept = rows.where(~held_out(rows, earlier))
+            kept = rows.where(~held_out(rows, earlier, dataset.hold_out))
             earlier += part.episodes
             if not len(kept):
                 continue
@@ -67,6 +67,7 @@ def training_logs(dataset: Dataset, folder: Folder) -> Dataset:
                 )
             )
         recipe = {**dataset.recipe, "held_in_of": dataset.digest}
-        return Dataset(folder, dataset.spec, recipe, tuple(parts), dataset.catalogue).publish()
+        spec, catalogue, encoding = dataset.spec, dataset.catalogue, dataset.encoding
+        return Dataset(folder, spec, recipe, tuple(parts), catalogue, encoding).publish()
 
     return Dataset.make_once(folder, dataset.digest.encode(), make)

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from slateflow.environments import EnvironmentSpec
+from slateflow.environments import EnvironmentSpec, Observation
+from slateflow.errors import InputError
 from slateflow.trajectories.catalogue import Catalogue
 
 Rows: TypeAlias = "NDArray[np.integer[Any]] | slice"
@@ -48,6 +49,9 @@ class Trajectories:
     its Arrow type and shape. Candidates are features where they are fresh at every step, and
     numbers of items where they come from a catalogue. The methods below give features in both
     cases; ask them for a block of rows, because the features of all rows may not fit into memory.
+
+    Where rows differ in the number of candidates, −1 fills them up. There the methods give the
+    features of the row's first item, which changes no maximum; `offered` counts the others.
     """
 
     episode: NDArray[np.int64] = field(metadata=_column(pa.int64()))  # (R,)
@@ -55,7 +59,8 @@ class Trajectories:
     user: NDArray[np.float32] = field(  # (R, U)
         metadata=_column(pa.float32(), lambda spec: (spec.user_size,))
     )
-    candidates: NDArray[Any] = field(  # (R, N, D) features, or (R, N) items of the catalogue
+    # (R, N, D) features; or (R, N) items of the catalogue, and −1 after the row's last
+    candidates: NDArray[Any] = field(
         metadata=_column(pa.float32(), lambda spec: (spec.num_candidates, spec.document_size))
     )
     slate: NDArray[np.int32] = field(  # (R, K)
@@ -106,15 +111,34 @@ class Trajectories:
         """(R,) whether the row is its episode's last, by the episodes' numbers."""
         return np.append(self.first[1:], True)[: len(self)]
 
+    @property
+    def offered(self) -> NDArray[np.intp]:
+        """(R,) candidates of each row, which come first in `candidates`."""
+        if self.catalogue is None:
+            return np.full(len(self), self.candidates.shape[1])
+        return np.asarray(np.count_nonzero(self.candidates >= 0, axis=1))
+
+    def observation(self, rows: Rows = slice(None)) -> Observation:
+        """What a policy is told at some rows, B of them."""
+        observed = Observation(
+            user=self.user[rows],
+            candidates=self.candidate_features(rows),
+            step=self.step[rows][:, None],
+        )
+        items = self.candidates[rows]
+        if items.ndim == 2 and (items < 0).any():
+            observed["offered"] = np.count_nonzero(items >= 0, axis=1)
+        return observed
+
     def candidate_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, N, D) of the candidates of some rows, by number or slice."""
-        return self._features(self.candidates[rows])
+        return self._features(_filled(self.candidates[rows]))
 
     def features_at(
         self, positions: NDArray[np.integer], rows: Rows = slice(None)
     ) -> NDArray[np.float32]:
         """Features (B, …, D) of the candidates at positions (B, …) of some rows."""
-        offered = self.candidates[rows]
+        offered = _filled(self.candidates[rows])
         first = np.arange(len(offered)).reshape(-1, *[1] * (positions.ndim - 1))
         return self._features(offered[first, positions])
 
@@ -180,6 +204,13 @@ class Trajectories:
         return np.where(self.clicked >= 0, position, -1)
 
 
+def _filled(candidates: NDArray[Any]) -> NDArray[Any]:
+    """Items (B, N) with the row's first in place of −1; features as they are."""
+    if candidates.ndim == 3 or not (candidates < 0).any():
+        return candidates
+    return np.where(candidates < 0, candidates[:, :1], candidates)
+
+
 _ARRAYS = [one.name for one in fields(Trajectories) if one.metadata]
 
 
@@ -205,15 +236,19 @@ def columns_of(spec: EnvironmentSpec, items: bool | None = None) -> dict[str, Co
 def arrow_schema(spec: EnvironmentSpec, items: bool | None = None) -> pa.Schema:
     """The Arrow schema of `columns_of`, without metadata.
 
-    Lists have a fixed size because a world offers the same number at every step.
+    Lists have a fixed size, but for items where steps differ in their number.
     """
 
-    def stored(dtype: pa.DataType, shape: tuple[int, ...]) -> pa.DataType:
+    def stored(name: str, dtype: pa.DataType, shape: tuple[int, ...]) -> pa.DataType:
         one = pa.field("item", dtype, nullable=False)
+        if name == "items" and spec.offers_vary:
+            return pa.list_(one)
         return pa.list_(one, math.prod(shape)) if shape else dtype
 
     columns = columns_of(spec, items)
-    return pa.schema([pa.field(name, stored(*columns[name]), nullable=False) for name in columns])
+    return pa.schema(
+        [pa.field(name, stored(name, *columns[name]), nullable=False) for name in columns]
+    )
 
 
 def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Table:
@@ -231,6 +266,11 @@ def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]
         if pa.types.is_fixed_size_list(column.type):
             flat = pa.array(np.ascontiguousarray(values).reshape(-1))
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=column.type))
+        elif pa.types.is_list(column.type):
+            offsets = np.append(0, np.cumsum(rows.offered)).astype(np.int32)
+            arrays.append(
+                pa.ListArray.from_arrays(offsets, pa.array(values[values >= 0]), type=column.type)
+            )
         else:
             arrays.append(pa.array(values, type=column.type))
     return pa.Table.from_arrays(arrays, schema=schema)
@@ -248,9 +288,22 @@ def from_table(
     values = {}
     for name in table.column_names:
         array = table.column(name).combine_chunks()
+        if pa.types.is_list(array.type):
+            values[name] = _padded(array, spec.num_candidates)
+            continue
         flat = array.flatten() if pa.types.is_fixed_size_list(array.type) else array
         values[name] = flat.to_numpy(zero_copy_only=False)
     return Trajectories.from_columns(values, spec, catalogue)
+
+
+def _padded(lists: pa.ListArray, size: int) -> NDArray[np.int32]:
+    """(R, size) lists of numbers, with −1 after the last of each."""
+    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    if lengths.max(initial=0) > size:
+        raise InputError(f"items: expected at most {size} candidates, got {lengths.max()}")
+    padded = np.full((len(lists), size), -1, np.int32)
+    padded[np.arange(size) < lengths[:, None]] = lists.flatten().to_numpy(zero_copy_only=False)
+    return padded
 
 
 def no_rows(spec: EnvironmentSpec, catalogue: Catalogue | None = None) -> Trajectories:

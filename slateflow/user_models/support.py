@@ -115,7 +115,7 @@ def shown_and_offered(rows: Trajectories, user_chooses: bool) -> tuple[Array, Ar
     """
     rng = np.random.Generator(np.random.SFC64(0))
     shown = rows.slate if user_chooses else rows.slate[:, :1]
-    drawn = rng.integers(rows.candidates.shape[1], size=shown.shape)
+    drawn = rng.integers(rows.offered[:, None], size=shown.shape)
     found = (rows.features_at(places) for places in (shown, drawn))
     first, second = (one.reshape(-1, one.shape[2]).astype(np.float64) for one in found)
     return first, second

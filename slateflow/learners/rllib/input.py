@@ -149,7 +149,7 @@ def read_columns(path: str, options: InputOptions) -> Tensors:
     dataset = Dataset.open(path)
     rows = dataset.read()
     if options.hold_out:
-        rows = rows.where(~held_out(rows))
+        rows = rows.where(~held_out(rows, rule=dataset.hold_out))
     rows = with_session_memory(rows, options.decays)
     return train_columns(rows, dataset.spec, options.window)
 

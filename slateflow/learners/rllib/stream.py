@@ -75,7 +75,7 @@ class StreamedPart:
         """Its rows that are trained from, with the memory of the session."""
         (rows,) = self.dataset.iter_parts()
         if self.options.hold_out:
-            rows = rows.where(~held_out(rows, self.earlier))
+            rows = rows.where(~held_out(rows, self.earlier, self.dataset.hold_out))
         return with_session_memory(rows, self.options.decays)
 
     def columns(self) -> Tensors:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.charts import Curve
-from slateflow.environments import EnvironmentSpec, Observation, world_of
+from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.policies import behaviour_policy
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.files.dataset import Dataset
@@ -119,6 +119,11 @@ def describe(dataset: Dataset) -> Description:
     )
 
 
+def _targets(spec: EnvironmentSpec) -> list[str]:
+    """Those of `TARGETS` that the world has."""
+    return [name for name in TARGETS if name == "random" or name in world_of(spec).labels]
+
+
 class _StepSums:
     """Sums by step of one quantity."""
 
@@ -149,7 +154,7 @@ class _Tally:
         self.steps, self.clicks = 0, 0
         self.propensity = (np.inf, -np.inf)
         self.histogram = np.zeros(len(PROPENSITY_EDGES) - 1, dtype=np.int64)
-        self.weights = dict.fromkeys(TARGETS, np.zeros(2))  # sums of w and of w²
+        self.weights = dict.fromkeys(_targets(spec), np.zeros(2))  # sums of w and of w²
         self.reward = _StepSums(spec.horizon)
         shown = world_of(spec).user_label and spec.user_size
         self.satisfaction = _StepSums(spec.horizon) if shown else None
@@ -170,10 +175,8 @@ class _Tally:
             self._weigh(rows.where(block))
 
     def _weigh(self, rows: Trajectories) -> None:
-        observation = Observation(
-            user=rows.user, candidates=rows.candidate_features(), step=rows.step[:, None]
-        )
-        for target in TARGETS:
+        observation = rows.observation()
+        for target in self.weights:
             chances = behaviour_policy(target, self.spec).propensities(observation, rows.slate)
             weights = chances / rows.propensity
             self.weights[target] = self.weights[target] + (weights.sum(), (weights**2).sum())
@@ -199,7 +202,7 @@ class _Tally:
             propensity=self.propensity,
             reward_slope=plots.reward.slope,
             satisfaction_slope=None if plots.satisfaction is None else plots.satisfaction.slope,
-            overlap=tuple(self._overlap(target) for target in TARGETS),
+            overlap=tuple(self._overlap(target) for target in self.weights),
             plots=plots,
         )
 

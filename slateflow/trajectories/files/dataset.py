@@ -13,7 +13,9 @@ from typing import Any
 from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
+from slateflow.trajectories.encoding import Encoding
 from slateflow.trajectories.files.folder import Folder
+from slateflow.trajectories.files.hold_out import BY_PLACE, HoldOut
 from slateflow.trajectories.files.part_files import MAKE_AGAIN, PartFile, part_rows, read_part
 from slateflow.trajectories.schema import (
     SCHEMA_VERSION,
@@ -24,8 +26,6 @@ from slateflow.trajectories.schema import (
 
 MANIFEST = "_manifest.json"
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError)
-HELD_OUT = 5
-"""Every fifth episode is held out: those at places 4, 9, 14 … of the dataset, counted from 0."""
 REMEDY = (
     f"delete its {MANIFEST} and run `slateflow generate` again, "
     "which makes what is damaged and keeps the rest"
@@ -34,7 +34,10 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """A complete dataset: folder, world, recipe, parts, and the catalogue if rows name items."""
+    """A complete dataset: folder, world, recipe, parts, and the catalogue if rows name items.
+
+    Own logs have an encoding, too, which the registry carries along with a model.
+    """
 
     folder: Folder
     spec: EnvironmentSpec
@@ -43,6 +46,8 @@ class Dataset:
     catalogue: Catalogue | None = field(
         default=None, compare=False, repr=False
     )  # None for the world's own
+    encoding: Encoding | None = field(default=None, repr=False)  # None for simulated logs
+    hold_out: HoldOut = BY_PLACE
 
     def __post_init__(self) -> None:
         if self.catalogue is None:
@@ -73,6 +78,8 @@ class Dataset:
         }
         if self.catalogue is not None:
             document["items"] = self.catalogue.digest
+        if self.hold_out != BY_PLACE:
+            document["held_out"] = self.hold_out.to_dict()
         encoded = json.dumps(document, sort_keys=True).encode()
         return "sha256:" + hashlib.sha256(encoded).hexdigest()
 
@@ -109,21 +116,22 @@ class Dataset:
         expected = f"{where}: expected a manifest"
         with refused(expected, *_BROKEN, remedy=REMEDY):
             document = json.loads(folder.read(MANIFEST))
-            version, held_out = document["schema_version"], document.get("held_out")
+            version = document["schema_version"]
             digest, checksum = document.get("digest"), document.pop("checksum", None)
         if version != SCHEMA_VERSION:
             raise InputError(
                 f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; {MAKE_AGAIN}"
             )
-        if held_out != {"every": HELD_OUT}:
-            raise InputError(f"{expected}, got held_out {held_out}, not 1 in {HELD_OUT}; {REMEDY}")
         with refused(expected, InputError, *_BROKEN, remedy=REMEDY):
+            hold_out = HoldOut.from_dict(document.get("held_out"))
             spec, recipe = spec_from_dict(document["environment"]), document["recipe"]
+            encoders = document.get("encoding")
+            encoding = encoders and Encoding.from_dict(encoders)
             parts = tuple(PartFile(**part) for part in document["parts"])
             entry = document.get("items")
             named = entry and (entry["path"], entry["sha256"], _remedy(recipe))
         catalogue = named and _read_catalogue(folder, *named)
-        dataset = cls(folder, spec, recipe, parts, catalogue)
+        dataset = cls(folder, spec, recipe, parts, catalogue, encoding, hold_out)
         if dataset.digest != digest:
             raise InputError(
                 f"{where}: expected digest {dataset.digest} from its parts, "
@@ -159,7 +167,7 @@ class Dataset:
             "schema_version": SCHEMA_VERSION,
             "environment": self.spec.to_dict(),
             "recipe": self.recipe,
-            "held_out": {"every": HELD_OUT},
+            "held_out": self.hold_out.to_dict(),
             "episodes": self.episodes,
             "rows": self.rows,
             "digest": self.digest,
@@ -169,6 +177,8 @@ class Dataset:
             data = self.catalogue.to_bytes()
             self.folder.write(CATALOGUE, data)
             document["items"] = {"path": CATALOGUE, "sha256": hashlib.sha256(data).hexdigest()}
+        if self.encoding is not None:
+            document["encoding"] = self.encoding.to_dict()
         document["checksum"] = _checksum(document)
         self.folder.write(MANIFEST, json.dumps(document, indent=2).encode() + b"\n")
         return self

@@ -59,16 +59,21 @@ class Folder:
 
     def files(self) -> list[str]:
         """Names of all files that are not hidden, in folders of it, too."""
+        return [name for name, _ in self.listing()]
+
+    def listing(self) -> list[tuple[str, Any]]:
+        """Names of `files` in their order, and pyarrow's `FileInfo` of each."""
         filesystem, path = self._located
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
         with self._readable(""):
             found = filesystem.get_file_info(selector)
-        names = (
-            info.path.removeprefix(path).lstrip("/")
+        named = [
+            (info.path.removeprefix(path).lstrip("/"), info)
             for info in found
             if info.type == pafs.FileType.File
-        )
-        return sorted(name for name in names if name.rsplit("/", 1)[-1][0] not in "._")
+        ]
+        shown = (one for one in named if one[0].rsplit("/", 1)[-1][0] not in "._")
+        return sorted(shown, key=lambda one: one[0])
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -81,6 +86,12 @@ class Folder:
         filesystem, path = self._located
         with self._readable(name):
             return filesystem.open_input_file(f"{path}/{name}")
+
+    def stream(self, name: str) -> Any:
+        """A file to be read from its beginning, decompressed by its ending (`.gz`)."""
+        filesystem, path = self._located
+        with self._readable(name):
+            return filesystem.open_input_stream(f"{path}/{name}")
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write a file in one piece; nobody sees it before it is complete and on the disk."""

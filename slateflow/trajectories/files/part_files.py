@@ -86,6 +86,28 @@ def read_part(
     return from_table(table, spec, catalogue)
 
 
+def kept_part(
+    folder: Folder,
+    path: str,
+    spec: EnvironmentSpec,
+    key: dict[str, Any],
+    remedy: str,
+    catalogue: Catalogue | None = None,
+) -> Trajectories | None:
+    """The rows that an interrupted run left, if they were made by `key` and are undamaged."""
+    if not folder.exists(path):
+        return None
+    try:
+        with folder.open(path) as file:
+            document = stored_metadata(pq.read_schema(file))
+        rows = read_part(folder, path, spec, remedy, catalogue)
+        # Parquet has checksums for its pages but none for its footer
+        wanted = {**key, "sha256": column_digest(rows)}
+        return rows if document["part"] == wanted else None
+    except (InputError, pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def part_rows(folder: Folder, path: str, remedy: str) -> int:
     """The number of rows in its footer.
 

@@ -10,31 +10,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import repeat
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.ray_cluster import cluster_address, connected, map_tasks, processors
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.files.dataset import REMEDY, Dataset
 from slateflow.trajectories.files.folder import Folder
-from slateflow.trajectories.files.part_files import PartFile, read_part, write_part
+from slateflow.trajectories.files.part_files import PartFile, kept_part, write_part
 from slateflow.trajectories.generation.plan import PlannedPart, plan
-from slateflow.trajectories.generation.recipe import Recipe
+from slateflow.trajectories.generation.recipe import AnyRecipe, Recipe
 from slateflow.trajectories.generation.simulate import batches, simulate
-from slateflow.trajectories.schema import Trajectories, column_digest, stored_metadata
+from slateflow.trajectories.schema import Trajectories, column_digest
+from slateflow.trajectories.sources.recipe import LoggedRecipe
 
 Batch = Sequence[PlannedPart]
 
 
 def generate(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     data: Folder,
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Dataset:
-    """Create the dataset of a recipe unless it already exists.
+    """Create the dataset of a recipe unless it already exists; own logs are read and checked.
 
     The same recipe gives the same digest for any number of workers. Whole parts of an interrupted
     run are used.
@@ -49,6 +47,10 @@ def generate(
     Raises:
         InputError: The folder cannot be written to, or holds a dataset of another recipe.
     """
+    if isinstance(recipe, LoggedRecipe):
+        from slateflow.trajectories.sources.publish import publish_source  # imports pandas
+
+        return publish_source(recipe, data, progress)
     folder = data / recipe.dataset_name
 
     def make() -> Dataset:
@@ -174,15 +176,5 @@ def _written(
     folder: Folder, part: PlannedPart, spec: EnvironmentSpec, seed: int
 ) -> PartFile | None:
     """The part as an interrupted run left it, if it is the wanted one and undamaged."""
-    if not folder.exists(part.path):
-        return None
-    try:
-        with folder.open(part.path) as file:
-            document = stored_metadata(pq.read_schema(file))
-        rows = read_part(folder, part.path, spec, REMEDY, Catalogue.of_world(spec))
-        digest = column_digest(rows)
-        # Parquet has checksums for its pages but none for its footer
-        wanted = {**part.key(seed), "sha256": digest}
-        return part.manifest_entry(len(rows), digest) if document["part"] == wanted else None
-    except (InputError, pa.ArrowException, OSError, ValueError, KeyError, TypeError):
-        return None
+    kept = kept_part(folder, part.path, spec, part.key(seed), REMEDY, Catalogue.of_world(spec))
+    return None if kept is None else part.manifest_entry(len(kept), column_digest(kept))

@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from pydantic import Field
@@ -15,10 +15,10 @@ from pydantic import Field
 from slateflow.environments import EnvironmentSpec, preset
 from slateflow.errors import InputError, refused, unknown
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_policy
+from slateflow.trajectories.sources.recipe import NAME as NAME
+from slateflow.trajectories.sources.recipe import LoggedRecipe, logged_recipe
 from slateflow.validation import validated
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Names that experiments, registered models and folders can have."""
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names that a `policy=…` folder can have on any filesystem and in any URL."""
 
@@ -148,8 +148,12 @@ def recipe_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.toml") if NAME.fullmatch(path.stem))
 
 
-def read_recipe(folder: Path, name: str) -> Recipe:
-    """The recipe `<folder>/<name>.toml`.
+AnyRecipe: TypeAlias = Recipe | LoggedRecipe
+"""A recipe with an environment, or one with a source."""
+
+
+def read_recipe(folder: Path, name: str) -> AnyRecipe:
+    """The recipe `<folder>/<name>.toml`: simulated, or with a `source` own logs.
 
     Raises:
         InputError: There is no such recipe, or a field of it does not fit; the message names it.
@@ -165,6 +169,8 @@ def read_recipe(folder: Path, name: str) -> Recipe:
     with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeDecodeError):
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     try:
+        if "source" in document:
+            return logged_recipe(name, document, str(folder))
         for key in document:
             if key not in _FIELDS:
                 raise unknown("field", key, list(_FIELDS))

@@ -1,0 +1,93 @@
+"""The sizes of own logs, in the place of a world's parameters."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, NoReturn
+
+from pydantic import Field, Strict
+
+from slateflow.environments.spec import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.validation import validated
+
+Names = Annotated[tuple[str, ...], Strict(False)]
+"""A list of names, which JSON has where Python has a tuple."""
+
+
+@validated
+class LoggedSpec(EnvironmentSpec):
+    """Logs of somebody's recommender: sizes and names of the features.
+
+    The name is the recipe's. There is nothing to simulate.
+    """
+
+    world: ClassVar[str] = "logged"
+    response_columns: ClassVar[tuple[str, ...]] = ()
+    user_bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+    fewest_candidates: Annotated[int, Field(ge=1)] = 1  # in a row; most are `num_candidates`
+    user_features: Names = ()  # such as "age" and "country=de"
+    item_features: Names = ()
+    item_count: Annotated[int, Field(ge=1)] = 1  # entries of the catalogue
+    most_steps: Annotated[int, Field(ge=1)] = 1  # rows of the longest session
+
+    @property
+    def user_chooses(self) -> bool:  # type: ignore[override]
+        """Whether there is a choice: a single item is seen, and its reward is its own."""
+        return self.slate_size > 1
+
+    @property
+    def offers_vary(self) -> bool:
+        """Whether rows differ in the number of candidates."""
+        return self.fewest_candidates < self.num_candidates
+
+    @property
+    def user_size(self) -> int:
+        """One for each name."""
+        return len(self.user_features)
+
+    @property
+    def document_size(self) -> int:
+        """One for each name."""
+        return len(self.item_features)
+
+    @property
+    def horizon(self) -> int:
+        """Steps of the longest session."""
+        return self.most_steps
+
+    @property
+    def items(self) -> int:
+        """Entries of the catalogue."""
+        return self.item_count
+
+    @property
+    def candidate_bounds(self) -> tuple[float, float]:
+        """None are known."""
+        return -math.inf, math.inf
+
+
+def no_simulator(spec: EnvironmentSpec, *args: Any) -> NoReturn:
+    """Refuse to play.
+
+    Raises:
+        InputError: Always.
+    """
+    del args
+    raise InputError(
+        f"{spec.name}: expected a world with a simulator, got own logs; train on them with "
+        "`slateflow train`, and judge by them with `slateflow evaluate --evidence logs`"
+    )
+
+
+def no_rules(spec: EnvironmentSpec) -> NoReturn:
+    """Refuse to prefer candidates.
+
+    Raises:
+        InputError: Always.
+    """
+    raise InputError(
+        f"{spec.name}: expected random, got a rule that scores candidates, which own logs do not "
+        "have; compare with random, with the logging policy or with a trained model"
+    )

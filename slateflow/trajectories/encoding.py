@@ -1,0 +1,179 @@
+"""The encoders of own logs: from their columns to features, and from item ids to the catalogue."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of somebody's table, and the features that it becomes.
+
+    Numbers are taken as they are, lists of numbers one by one, and categories one-hot. A category
+    that is not in the vocabulary is zeros, and so is a missing value where that is allowed.
+
+    Example:
+        >>> country = Column("country", "categories", ("at", "de"))
+        >>> country.features
+        ('country=at', 'country=de')
+        >>> country.encode(pa.array(["de", "fr"])).tolist()
+        [[0.0, 1.0], [0.0, 0.0]]
+    """
+
+    name: str
+    kind: str  # "number", "numbers" or "categories"
+    vocabulary: tuple[str, ...] = ()  # of categories; booleans are "false" and "true"
+    size: int = 1  # of lists
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features."""
+        if self.kind == "categories":
+            return tuple(f"{self.name}={category}" for category in self.vocabulary)
+        if self.kind == "numbers":
+            return tuple(f"{self.name}[{number}]" for number in range(self.size))
+        return (self.name,)
+
+    def encode(self, values: Any) -> NDArray[np.float32]:
+        """Features (R, F) of an Arrow array or any sequence of R values.
+
+        Raises:
+            InputError: A value is of another kind.
+        """
+        column = _combined(values)
+        rows = len(column)
+        try:
+            if self.kind == "categories":
+                place = index_in(as_text(column), self.vocabulary)
+                found = np.flatnonzero(place >= 0)
+                encoded = np.zeros((rows, len(self.vocabulary)), np.float32)
+                encoded[found, place[found]] = 1
+                return encoded
+            if self.kind == "numbers":
+                flat = pc.cast(pc.list_flatten(column), pa.float32(), safe=False)
+                return np.asarray(flat.to_numpy(zero_copy_only=False).reshape(rows, self.size))
+            if pa.types.is_string(column.type):
+                column = pc.utf8_trim_whitespace(column)
+            number = pc.fill_null(pc.cast(column, pa.float64()).cast(pa.float32(), safe=False), 0.0)
+            return np.asarray(number.to_numpy(zero_copy_only=False)[:, None])
+        except (pa.ArrowException, ValueError) as error:
+            kind = {"number": "numbers", "numbers": f"lists of {self.size} numbers"}[self.kind]
+            raise InputError(
+                f"{self.name}: expected {kind}, got {str(error).splitlines()[0]}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What turns requests, or further logs, into the features that models were trained with.
+
+    Item ids are texts, in the order of the catalogue; whole numbers are looked up by their digits.
+
+    Example:
+        >>> encoding = Encoding((Column("age", "number"),), ("7", "9"))
+        >>> encoding.user_features({"age": [34, 51]}).tolist()
+        [[34.0], [51.0]]
+        >>> encoding.item_numbers([9, 8]).tolist()
+        [1, -1]
+    """
+
+    user: tuple[Column, ...]
+    items: tuple[str, ...]
+    unknown_items: str = "refuse"  # or "zeros": features of an item that the catalogue lacks
+
+    @property
+    def user_names(self) -> tuple[str, ...]:
+        """Names of the features of a user, U of them."""
+        return names_of(self.user)
+
+    def user_features(self, columns: Mapping[str, Any], rows: int | None = None) -> Any:
+        """Features (R, U) float32 of R users, from their columns by name.
+
+        Args:
+            columns: Arrow or NumPy arrays, or lists, of R values; further ones are ignored.
+            rows: R, where the recipe has no columns of the user.
+
+        Raises:
+            InputError: A column is missing, or a value is of another kind.
+        """
+        for one in self.user:
+            if one.name not in columns:
+                raise InputError(
+                    f"user: expected the columns {', '.join(each.name for each in self.user)}, "
+                    f"got none named {one.name}"
+                )
+        return encode(self.user, columns, rows or 0)
+
+    def item_numbers(self, ids: Any) -> NDArray[np.int32]:
+        """Numbers (R,) of items in the catalogue; −1 for an id that is not in it."""
+        return index_in(as_text(_combined(ids)), self._known)
+
+    @cached_property
+    def _known(self) -> pa.Array:
+        return pa.array(self.items, pa.string())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The encoders, as JSON can hold them."""
+        return {
+            "user": [
+                {**dataclasses.asdict(one), "vocabulary": list(one.vocabulary)} for one in self.user
+            ],
+            "items": list(self.items),
+            "unknown_items": self.unknown_items,
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        user = tuple(
+            Column(**{**one, "vocabulary": tuple(one["vocabulary"])}) for one in document["user"]
+        )
+        return cls(user, tuple(document["items"]), document["unknown_items"])
+
+
+def names_of(columns: Iterable[Column]) -> tuple[str, ...]:
+    """Names of the features of columns, in their order."""
+    return tuple(name for column in columns for name in column.features)
+
+
+def encode(columns: Sequence[Column], values: Mapping[str, Any], rows: int) -> NDArray[np.float32]:
+    """Features (R, F) of columns, side by side."""
+    parts = [column.encode(values[column.name]) for column in columns]
+    return np.concatenate(parts, axis=1) if parts else np.zeros((rows, 0), np.float32)
+
+
+def index_in(values: pa.Array, known: pa.Array | Sequence[str]) -> NDArray[np.int32]:
+    """(R,) place of each text among the known ones; −1 for one that is not among them."""
+    value_set = known if isinstance(known, pa.Array) else pa.array(known, pa.string())
+    found = pc.index_in(values, value_set=value_set, skip_nulls=True)
+    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int32)
+
+
+def as_text(column: pa.Array) -> pa.Array:
+    """Categories or ids as texts: whole numbers by their digits, booleans as false and true.
+
+    Raises:
+        pa.ArrowException: They are something else.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.int64())  # whole numbers only
+    return column.cast(pa.string())
+
+
+def _combined(values: Any) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks()
+    return values if isinstance(values, pa.Array) else pa.array(values)

@@ -1,0 +1,1 @@
+"""Own logs: recipes with a source, its files, and their way into a dataset."""

@@ -1,0 +1,94 @@
+"""The files of a source: what a path, a folder or a glob names, on any filesystem of pyarrow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from slateflow.errors import InputError
+from slateflow.trajectories.files.folder import Folder
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file with logs."""
+
+    name: str  # relative to the source's folder
+    size: int  # bytes
+    modified: int  # nanoseconds since 1970
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files of a source, in the order of their names."""
+
+    folder: Folder
+    files: tuple[SourceFile, ...]
+
+    def path(self, file: SourceFile) -> str:
+        """Where a file is, for messages."""
+        return f"{self.folder.url.rstrip('/')}/{file.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that change when a file is added, taken away or written."""
+        found = [[file.name, file.size, file.modified] for file in self.files]
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:8]
+
+
+def resolve_beside(source: str, beside: str) -> str:
+    """A URL or an absolute path as it is; another path relative to the folder `beside`."""
+    return source if "://" in source else str(Path(beside) / source)
+
+
+def find_files(
+    source: str, endings: tuple[str, ...], newest: int | None = None, without: str = ""
+) -> SourceFiles:
+    """The files that a path, a folder or a glob names.
+
+    A glob has `*`, `?`, and `**` for any folders. Hidden files are passed by.
+
+    Args:
+        source: Path or URL.
+        endings: Names that files may end with.
+        newest: How many of the files are taken: the last ones written; None for all.
+        without: Path or URL of a file in the folder that has no logs.
+
+    Raises:
+        InputError: There are none, or one has another ending.
+    """
+    whole = source.rstrip("/")
+    base, pattern = _split(whole)
+    folder = Folder(base)
+    found = [
+        SourceFile(name, info.size, info.mtime_ns or 0)
+        for name, info in folder.listing()
+        if pattern.fullmatch(name) and f"{base}/{name}" != without
+    ]
+    expected = f"source {source}: expected files that end with {', '.join(endings)}"
+    for file in found:
+        if not file.name.endswith(endings):
+            raise InputError(f"{expected}, got {file.name}; move it away or name the files by *")
+    if not found:
+        raise InputError(f"{expected}, found none")
+    if newest is not None:
+        kept = {file.name for file in sorted(found, key=lambda one: one.modified)[-newest:]}
+        found = [file for file in found if file.name in kept]
+    return SourceFiles(folder, tuple(found))
+
+
+def _split(source: str) -> tuple[str, re.Pattern[str]]:
+    """The folder above the first wildcard, or the folder or file itself; a pattern of names."""
+    parts = source.split("/")
+    first = next((place for place, part in enumerate(parts) if set(part) & set("*?")), None)
+    if first is None:
+        parent, _, name = source.rpartition("/")
+        if Folder(parent or ".").exists(name):
+            return parent or ".", re.compile(re.escape(name))
+        return source, re.compile(".*")
+    words = re.split(r"(\*\*/|\*|\?)", "/".join(parts[first:]))
+    wild = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    return "/".join(parts[:first]), re.compile("".join(wild.get(w, re.escape(w)) for w in words))

@@ -1,0 +1,101 @@
+"""The catalogue of own logs: from the file of the items, or the ids that the logs have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+from slateflow.trajectories.encoding import Column, encode, names_of
+from slateflow.trajectories.sources.files import find_files, resolve_beside
+from slateflow.trajectories.sources.recipe import ENDINGS, LoggedRecipe, TableColumns
+from slateflow.trajectories.sources.survey import ColumnSurvey
+from slateflow.trajectories.sources.table import USER, TableReader
+
+MOST_ONE_HOT = 5_000
+"""Items without features of their own; each is a feature."""
+
+Items = tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float32]]
+"""Ids in the order of the catalogue, names of the features, and the features (M, D)."""
+
+
+def read_items(recipe: LoggedRecipe, seen: set[str]) -> Items:
+    """The items of a recipe.
+
+    Args:
+        recipe: With a file of items or without.
+        seen: Ids that the logs have.
+
+    Raises:
+        InputError: The file does not fit, or the items are too many to be told apart one by one.
+    """
+    if recipe.items is None:
+        return _one_hot(_sorted_ids(seen), recipe.columns.item)
+    ids, columns, values = _read_file(recipe)
+    extra: tuple[str, ...] = ()
+    if recipe.unknown_items == "zeros":
+        extra = _sorted_ids(seen.difference(ids))
+    if not columns:
+        return _one_hot(ids + extra, recipe.items.id or recipe.columns.item, len(ids))
+    features = encode(columns, values, len(ids))
+    return ids + extra, names_of(columns), _with_zeros(features, len(extra))
+
+
+def _one_hot(ids: tuple[str, ...], name: str, known: int | None = None) -> Items:
+    """Each of the first `known` items a feature of its own; the others have none."""
+    if len(ids) > MOST_ONE_HOT:
+        raise InputError(
+            f"{name}: expected at most {MOST_ONE_HOT:,} items without features, got {len(ids):,}; "
+            "describe them by a file: [items] file, id, features"
+        )
+    count = len(ids) if known is None else known
+    features = _with_zeros(np.eye(count, dtype=np.float32), len(ids) - count)
+    return ids, tuple(f"{name}={one}" for one in ids[:count]), features
+
+
+def _with_zeros(features: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    return np.concatenate([features, np.zeros((rows, features.shape[1]), np.float32)])
+
+
+def _sorted_ids(ids: Iterable[str]) -> tuple[str, ...]:
+    """Ids by their numbers if all are whole numbers, otherwise as texts."""
+    found = sorted(ids)
+    whole = all(re.fullmatch(r"-?\d{1,18}", one) for one in found)
+    return tuple(sorted(found, key=int)) if whole else tuple(found)
+
+
+def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dict[str, pa.Array]]:
+    """Ids, columns of features, and their values."""
+    assert recipe.items is not None
+    file = recipe.items
+    path = resolve_beside(file.file, recipe.beside)
+    named = TableColumns(user=file.features, item=file.id or recipe.columns.item)
+    reader = TableReader(find_files(path, ENDINGS["table"]), named)
+    surveys = {
+        name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what))
+        for name in file.features
+    }
+    tables = []
+    for table in reader.outline():
+        rows = table["row"].to_numpy()
+        for name, survey in surveys.items():
+            survey.add(table[USER + name].combine_chunks(), rows, path.endswith(".parquet"))
+        lists = table["item"].combine_chunks()
+        several = pc.list_value_length(lists).to_numpy(zero_copy_only=False) != 1
+        reader.places.refuse(several, rows, named.item, "one id", lists)
+        tables.append(table)
+    if not tables:
+        raise InputError(f"{path}: expected items, got none")
+    whole = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    ids = whole["item"].combine_chunks().flatten()
+    twice = np.ones(len(ids), np.bool_)
+    twice[np.unique(np.array(ids.to_pylist(), object), return_index=True)[1]] = False
+    reader.places.refuse(twice, whole["row"].to_numpy(), named.item, "each id once", ids)
+    columns = [survey.column() for survey in surveys.values()]
+    values = {name: whole[USER + name].combine_chunks() for name in file.features}
+    return tuple(ids.to_pylist()), columns, values

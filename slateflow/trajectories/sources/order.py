@@ -1,0 +1,193 @@
+"""The order of a dataset's rows, and the way of rows into it that needs little memory.
+
+Rows of a session may be spread over files. They are put in order by way of files on the disk, each
+with the rows of some neighbouring parts; rows that are in order already are passed on as they come.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from slateflow.trajectories.sources.places import Places
+from slateflow.trajectories.sources.survey import Survey
+
+MOST_FILES = 256
+"""Temporary files that are open at once."""
+
+
+@dataclass(frozen=True)
+class PlannedRows:
+    """A part that is to be made: the rows from `start` to below `stop`, whole sessions."""
+
+    policy: str
+    start: int
+    stop: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of R rows: by policy, then session, then time.
+
+    Sessions are numbered by the time at which they begin, or as they come in the files.
+    """
+
+    source: NDArray[np.int64] | None  # (R,) number in the files; None where it is the same
+    episode: NDArray[np.int64]  # (R,)
+    step: NDArray[np.int32]  # (R,)
+    bounds: NDArray[np.int64]  # (policies + 1,) first row of each policy, and R
+    policies: tuple[str, ...]
+
+    @classmethod
+    def of(cls, survey: Survey, by_time: bool, places: Places, names: dict[str, str]) -> Order:
+        """Order all rows.
+
+        Args:
+            survey: Of these rows.
+            by_time: Whether sessions of one row are numbered by time, too.
+            places: Of the rows, for messages.
+            names: The files' names of the columns.
+
+        Raises:
+            InputError: Two rows of a session are at one time, or of two policies.
+        """
+        rows = np.arange(survey.rows)
+        time = survey.time if survey.time is not None else rows
+        if survey.episode is None:
+            episode = rows
+            if by_time:
+                episode = np.empty_like(rows)
+                episode[np.argsort(time, kind="stable")] = rows
+        else:
+            episode = _by_beginning(survey.episode, time)
+        policy = np.zeros(survey.rows, np.int32) if survey.policy is None else survey.policy
+        source = np.lexsort((time, episode, policy))
+        if survey.episode is not None:
+            _check_sessions(survey, episode, time, policy, places, names)
+        ordered = episode[source]
+        first = np.flatnonzero(np.diff(ordered, prepend=-1))
+        lengths = np.diff(np.append(first, len(rows)))
+        step = (rows - np.repeat(first, lengths)).astype(np.int32)
+        bounds = np.searchsorted(policy[source], np.arange(len(survey.policies) + 1))
+        same = bool((source == rows).all())
+        return cls(None if same else source, ordered, step, bounds, survey.policies)
+
+    @property
+    def longest(self) -> int:
+        """Rows of the longest session."""
+        return int(self.step.max()) + 1
+
+    def last(self, chosen: slice) -> NDArray[np.bool_]:
+        """Whether rows are the last of their session; the slice ends with a session."""
+        return np.append(self.step[chosen][1:] == 0, True)
+
+    def parts(self, size: int) -> list[PlannedRows]:
+        """The parts, closed at the first session that begins after so many rows."""
+        starts = np.flatnonzero(self.step == 0)
+        planned = []
+        for policy, first, end in zip(
+            self.policies, self.bounds[:-1], self.bounds[1:], strict=True
+        ):
+            wanted = np.searchsorted(starts, np.arange(first + size, end, size))
+            cuts = np.append(starts, len(self.step))[wanted]
+            edges = np.unique([first, *cuts[cuts < end], end]).tolist()
+            planned += [
+                PlannedRows(policy, start, stop, f"policy={policy}/part-{number:05d}.parquet")
+                for number, (start, stop) in enumerate(pairwise(edges))
+            ]
+        return planned
+
+
+def _by_beginning(session: NDArray[np.uint64], time: NDArray[Any]) -> NDArray[np.int64]:
+    """(R,) number of each row's session: by its first time, then by its first row."""
+    _, first, member = np.unique(session, return_index=True, return_inverse=True)
+    beginning = np.full(len(first), time.max())
+    np.minimum.at(beginning, member, time)
+    rank = np.empty(len(first), np.int64)
+    rank[np.lexsort((first, beginning))] = np.arange(len(first))
+    return np.asarray(rank[member])
+
+
+def _check_sessions(
+    survey: Survey,
+    episode: NDArray[np.int64],
+    time: NDArray[Any],
+    policy: NDArray[np.int32],
+    places: Places,
+    names: dict[str, str],
+) -> None:
+    """Refuse two rows of a session at one time, and sessions of two policies."""
+    order = np.lexsort((time, episode))
+    same = episode[order][1:] == episode[order][:-1]
+    later = order[1:]
+    again = same & (time[order][1:] == time[order][:-1])
+    if survey.time is not None:
+        expected = "one row of a session at a time"
+        places.refuse(again, later, names["time"], expected, time[later])
+    other = same & (policy[order][1:] != policy[order][:-1])
+    if other.any():
+        values = np.array(survey.policies, object)[policy[later]]
+        places.refuse(other, later, names["policy"], "one policy in a session", values)
+
+
+def in_order(
+    batches: Iterator[pa.Table], order: Order, parts: list[PlannedRows]
+) -> Iterator[tuple[PlannedRows, pa.Table]]:
+    """The rows of each part in turn, from batches in the order of the files."""
+    if order.source is None:
+        yield from _as_they_come(batches, parts)
+        return
+    place = np.empty(len(order.source), np.int64)
+    place[order.source] = np.arange(len(place))
+    at_once = -(-len(parts) // MOST_FILES)
+    groups = [parts[first : first + at_once] for first in range(0, len(parts), at_once)]
+    starts = np.array([group[0].start for group in groups])
+    with tempfile.TemporaryDirectory(prefix="slateflow-") as folder, ExitStack() as opened:
+        writers: dict[int, Any] = {}
+        for batch in batches:
+            where = place[batch["row"].to_numpy()]
+            file = np.searchsorted(starts, where, side="right") - 1
+            for number in np.unique(file).tolist():
+                chosen = batch.filter(pa.array(file == number))
+                if number not in writers:
+                    path = str(Path(folder) / f"{number}.arrow")
+                    writer = pa.ipc.new_stream(path, chosen.schema)
+                    writers[number] = opened.enter_context(writer)
+                writers[number].write_table(chosen)
+        opened.close()
+        for number, group in enumerate(groups):
+            with pa.ipc.open_stream(str(Path(folder) / f"{number}.arrow")) as stream:
+                rows = stream.read_all()
+            rows = rows.take(np.argsort(place[rows["row"].to_numpy()]))
+            for part in group:
+                yield part, rows.slice(part.start - group[0].start, part.stop - part.start)
+
+
+def _as_they_come(
+    batches: Iterator[pa.Table], parts: list[PlannedRows]
+) -> Iterator[tuple[PlannedRows, pa.Table]]:
+    held, count = [], 0
+    waiting = iter(parts)
+    part = next(waiting)
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        while part.stop <= count:
+            rows = pa.concat_tables(held, promote_options="permissive")
+            size = part.stop - part.start
+            yield part, rows.slice(0, size)
+            held = [rows.slice(size)]
+            following = next(waiting, None)
+            if following is None:
+                return
+            part = following

@@ -1,0 +1,54 @@
+"""Where a row is: the file and the number by which an error names it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+
+
+class Places:
+    """The files read so far, and the number of the first row of each among all rows."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.firsts: list[int] = []
+
+    def begin(self, path: str, first: int) -> None:
+        """A file begins with this row of all."""
+        self.paths.append(path)
+        self.firsts.append(first)
+
+    def error(self, row: int, column: str, expected: str, got: Any) -> InputError:
+        """An error in a row of all; rows of a file count from 1, without the header."""
+        file = bisect_right(self.firsts, row) - 1
+        shown = str(got) if len(str(got)) <= 80 else f"{str(got)[:77]}..."
+        return InputError(
+            f"{self.paths[file]}: row {row - self.firsts[file] + 1}: {column}: expected "
+            f"{expected}, got {shown}; correct the log and try again"
+        )
+
+    def refuse(
+        self, wrong: Any, rows: NDArray[np.int64], column: str, expected: str, values: Any
+    ) -> None:
+        """Raise for the first row that is wrong.
+
+        Args:
+            wrong: (R,) which are.
+            rows: (R,) their numbers among all.
+            column: Its name in the file.
+            expected: What should be there.
+            values: (R,) what is there, as NumPy or Arrow has it.
+        """
+        mask = np.asarray(wrong, np.bool_)
+        if not mask.any():
+            return
+        first = int(np.flatnonzero(mask)[np.argmin(rows[mask])])
+        value = values[first]
+        value = value.as_py() if hasattr(value, "as_py") else value
+        shown = value.tolist() if hasattr(value, "tolist") else value
+        raise self.error(int(rows[first]), column, expected, "none" if shown is None else shown)

@@ -1,0 +1,167 @@
+"""Recipes with a source: own logs, which are read and checked instead of simulated."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import field, replace
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict
+
+from slateflow.errors import InputError, unknown
+from slateflow.trajectories.sources.files import SourceFiles, find_files, resolve_beside
+from slateflow.validation import validated
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Names that experiments, registered models and folders can have."""
+
+Names = Annotated[tuple[str, ...], Strict(False)]
+"""A list of names."""
+
+ENDINGS = {
+    "table": (".parquet", ".csv", ".csv.gz"),
+    "dsjson": (".json", ".jsonl", ".dsjson", ".json.gz", ".jsonl.gz", ".dsjson.gz"),
+}
+"""Endings of the files, by format."""
+
+
+@validated
+class TableColumns:
+    """A recipe's `[columns]`: the names that the table's columns have in the files."""
+
+    episode: str | None = None  # None: every row is a session of its own
+    time: str | None = None  # None: the order of the files
+    user: Names = ()  # none: nothing is known of the user
+    item: str = "item"  # the shown item, or a list of K for slates
+    candidates: str | None = None  # None: all items could have been shown
+    propensity: str = "propensity"
+    reward: str = "reward"
+    clicked: str | None = None  # of slates: the clicked place, or nothing
+    policy: str | None = None  # None: all rows are of one, "logged"
+
+
+@validated
+class ItemsFile:
+    """A recipe's `[items]`: the file of the catalogue."""
+
+    file: str  # Parquet or CSV, a row for each item; relative to the recipe
+    id: str | None = None  # its column with the ids; None: named as `item` in the logs
+    features: Names = ()  # its columns with features; none: one-hot of the id
+
+
+@validated
+class LoggedRecipe:
+    """A file `datasets/<name>.toml` with a `source`: logs of somebody's recommender.
+
+    Its world is known only when the logs have been read. The seed is that of trainings.
+    """
+
+    name: str  # the file's name without its ending
+    source: str  # file, folder or glob, relative to the recipe, or a URL of pyarrow.fs
+    format: Literal["table", "dsjson", "rllib"] = "table"
+    days: Annotated[int, Field(ge=1)] | None = None  # newest files that are taken; None for all
+    held_out: Literal["sessions", "last"] = "sessions"  # a fifth of the sessions, or of the time
+    unknown_items: Literal["refuse", "zeros"] = "refuse"  # items that the catalogue lacks
+    columns: TableColumns = TableColumns()
+    items: ItemsFile | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    beside: str = field(default=".", repr=False)  # folder of the recipe
+
+    def __post_init__(self) -> None:
+        if self.format == "rllib":
+            raise InputError(
+                "format: expected 'table' or 'dsjson', got 'rllib'; take those logs in with "
+                "`slateflow import`"
+            )
+        if self.format == "dsjson" and (self.items or self.columns != TableColumns()):
+            raise InputError(
+                "columns, items: expected none for dsjson, which names its own, got some; leave "
+                "them out"
+            )
+        if self.held_out == "last" and not self.columns.time and self.format == "table":
+            raise InputError(
+                "held_out: expected [columns] time for 'last', got none; name it or hold out "
+                "'sessions'"
+            )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def spec(self) -> None:
+        """Unknown before the logs are read."""
+        return None
+
+    @cached_property
+    def files(self) -> SourceFiles:
+        """The files as they are at the first call."""
+        source, beside = resolve_beside(self.source, self.beside), self.beside
+        without = resolve_beside(self.items.file, beside) if self.items else ""
+        return find_files(source, ENDINGS[self.format], self.days, without)
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the dataset's folder: the recipe's, and a fingerprint of the files."""
+        return f"{self.name}.{self.files.fingerprint}"
+
+    def varied(self, episodes: int | None = None, seed: int | None = None) -> LoggedRecipe:
+        """The recipe with another seed for trainings.
+
+        Raises:
+            InputError: Episodes are asked for.
+        """
+        if episodes is not None:
+            raise InputError(
+                f"{self.name}: expected no number of episodes for own logs, got {episodes}; leave "
+                "it out, or set `days` in the recipe"
+            )
+        return self if seed is None else replace(self, seed=seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that decides about the rows, as JSON can hold it."""
+        kept = ("source", "format", "days", "held_out", "unknown_items")
+        document = {name: getattr(self, name) for name in kept}
+        document |= {"columns": _given(self.columns), "files": self.files.fingerprint}
+        return document | ({"items": _given(self.items)} if self.items else {})
+
+
+def logged_recipe(name: str, document: dict[str, Any], beside: str) -> LoggedRecipe:
+    """The recipe of a TOML document with a source.
+
+    Raises:
+        InputError: A field does not exist or does not fit; the message names it.
+    """
+    fields = dict(document)
+    _check_keys(document, LoggedRecipe, "", ("name", "seed", "beside"))
+    for key, kind in (("columns", TableColumns), ("items", ItemsFile)):
+        if key in fields:
+            if not isinstance(fields[key], dict):
+                raise InputError(f"{key}: expected a table, got {fields[key]!r}")
+            _check_keys(fields[key], kind, f"{key}.")
+            try:
+                fields[key] = kind(**fields[key])
+            except InputError as error:
+                raise InputError(f"{key}.{error}") from None
+    return LoggedRecipe(name=name, beside=beside, **fields)
+
+
+def _check_keys(
+    given: dict[str, Any], kind: type[Any], prefix: str, hidden: tuple[str, ...] = ()
+) -> None:
+    known = [one.name for one in dataclasses.fields(kind) if one.name not in hidden]
+    for key in given:
+        if key not in known:
+            raise unknown("field", f"{prefix}{key}", [f"{prefix}{one}" for one in known])
+
+
+def _given(settings: Any) -> dict[str, Any]:
+    """The settings that are not the defaults."""
+    fields = dataclasses.fields(settings)
+    found = {one.name: (getattr(settings, one.name), one.default) for one in fields}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, (value, default) in found.items()
+        if value != default
+    }

@@ -1,0 +1,316 @@
+"""Tables of decisions, Parquet or CSV with a row for each, as batches of standard columns.
+
+A batch has `row`, the row's number among all, and as far as the recipe names them: `item` and
+`candidates` (lists of ids), `propensity`, `reward`, `clicked`, `episode`, `time`, `policy`, and the
+user's columns under their own names behind a colon. Ids, categories and policies are texts, and
+nothing is null but `clicked` where nothing was. The time is an int64 or a float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from slateflow.errors import InputError, refused
+from slateflow.trajectories.encoding import as_text
+from slateflow.trajectories.files.folder import Folder
+from slateflow.trajectories.sources.files import SourceFiles
+from slateflow.trajectories.sources.places import Places
+from slateflow.trajectories.sources.recipe import TableColumns
+
+BATCH_ROWS = 65_536
+"""Rows of a file that are in memory at once."""
+
+SEPARATOR = "|"
+"""Between the ids of a list in CSV."""
+
+NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+"""A text that is a number."""
+
+WHOLE = r"^\s*[+-]?\d+\s*$"
+"""A text that is a whole number."""
+
+USER = ":"
+"""Before the names of the user's columns."""
+
+TYPED = "typed"
+"""Metadata of a batch: whether the file tells numbers from texts."""
+
+
+def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
+    """Some columns of a Parquet or CSV file; those of CSV are texts, and null where empty.
+
+    Args:
+        folder: Where the file is.
+        name: Its name there.
+        path: The same for messages.
+        columns: Names of the columns.
+
+    Raises:
+        InputError: The file cannot be read, or lacks one of the columns.
+    """
+    kind = "Parquet" if name.endswith(".parquet") else "CSV"
+    with refused(f"{path}: expected a {kind} file", pa.ArrowException, OSError):
+        if kind == "Parquet":
+            file = pq.ParquetFile(folder.open(name))
+            _check_names(path, columns, file.schema_arrow.names)
+            batches = file.iter_batches(BATCH_ROWS, columns=columns)
+        else:
+            _check_names(path, columns, pacsv.open_csv(folder.stream(name)).schema.names)
+            options = pacsv.ConvertOptions(
+                include_columns=columns,
+                column_types=dict.fromkeys(columns, pa.string()),
+                strings_can_be_null=True,
+                null_values=[""],
+            )
+            batches = pacsv.open_csv(folder.stream(name), convert_options=options)
+        for batch in batches:
+            yield pa.Table.from_batches([batch])
+
+
+def _check_names(path: str, wanted: list[str], names: list[str]) -> None:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise InputError(
+            f"{path}: expected a column {missing[0]}, got {', '.join(names)}; name the columns in "
+            "the recipe's [columns]"
+        )
+
+
+class TableReader:
+    """Reads the decisions of a source.
+
+    Args:
+        files: The source's.
+        columns: The recipe's names of the columns.
+    """
+
+    def __init__(self, files: SourceFiles, columns: TableColumns) -> None:
+        self.files, self.columns, self.places = files, columns, Places()
+
+    @property
+    def user(self) -> tuple[str, ...]:
+        """Names of the user's columns."""
+        return self.columns.user
+
+    def outline(self) -> Iterator[pa.Table]:
+        """All that has to be known of all rows: ids, the user, and the order."""
+        return self._batches({"user", "item", "candidates", "episode", "time", "policy"})
+
+    def decisions(self) -> Iterator[pa.Table]:
+        """Everything but the keys of the order."""
+        return self._batches({"user", "item", "candidates", "propensity", "reward", "clicked"})
+
+    def names(self) -> dict[str, str]:
+        """The files' names of the standard columns that the recipe has."""
+        given = vars(self.columns).items()
+        named = {key: name for key, name in given if isinstance(name, str)}
+        return named | {USER + name: name for name in self.user}
+
+    def _batches(self, wanted: set[str]) -> Iterator[pa.Table]:
+        names = {
+            key: name
+            for key, name in self.names().items()
+            if key in wanted or (key.startswith(USER) and "user" in wanted)
+        }
+        self.places, count = Places(), 0
+        for file in self.files.files:
+            path = self.files.path(file)
+            self.places.begin(path, count)
+            given = list(dict.fromkeys(names.values()))
+            for table in read_columns(self.files.folder, file.name, path, given):
+                if table.num_rows:
+                    yield self._standard(table, names, count, file.name.endswith(".parquet"))
+                count += table.num_rows
+
+    def _standard(
+        self, table: pa.Table, names: dict[str, str], first: int, typed: bool
+    ) -> pa.Table:
+        rows = np.arange(first, first + table.num_rows)
+        columns: dict[str, Any] = {"row": pa.array(rows)}
+        for key, name in names.items():
+            values = table.column(name).combine_chunks()
+            convert = _CONVERSIONS.get(key, _as_user)
+            columns[key] = convert(Cells(values, rows, name, self.places))
+        return pa.table(columns, metadata={TYPED: str(typed)})
+
+
+class Cells:
+    """The values of a column at some rows, and how an error names them."""
+
+    def __init__(self, values: Any, rows: np.ndarray[Any, Any], name: str, places: Places) -> None:
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        self.values, self.rows, self.name, self.places = values, rows, name, places
+
+    def refuse(self, wrong: Any, expected: str) -> None:
+        """Raise for the first row that is wrong (R,)."""
+        self.places.refuse(wrong, self.rows, self.name, expected, self.values)
+
+    def error(self, place: int, expected: str) -> InputError:
+        """An error in one of the rows."""
+        value = self.values[place].as_py()
+        return self.places.error(int(self.rows[place]), self.name, expected, value)
+
+    def present(self, expected: str = "a value") -> None:
+        """Raise for the first row without a value."""
+        if self.values.null_count:
+            self.refuse(self.values.is_null().to_numpy(zero_copy_only=False), expected)
+
+    def cast(self, kind: pa.DataType, expected: str) -> Any:
+        """The values as numbers of a kind.
+
+        Raises:
+            InputError: One is none; the message names its row.
+        """
+        values = self.values
+        if is_text(values.type):
+            matched = pc.fill_null(pc.match_substring_regex(values, NUMBER), True)
+            self.refuse(~matched.to_numpy(zero_copy_only=False), expected)
+            values = pc.utf8_trim_whitespace(values)
+        elif not _is_number(values.type):
+            self.refuse(np.ones(len(values), np.bool_), expected)
+        try:
+            return pc.cast(values, kind)
+        except pa.ArrowException:  # whole numbers were expected, or one is too large
+            number = pc.fill_null(pc.cast(values, pa.float64()), 0.0).to_numpy()
+            self.refuse(number != np.trunc(number), expected)
+            raise
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are texts."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values are lists, of one length or of several."""
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _text(cells: Cells) -> Any:
+    cells.present()
+    try:
+        return as_text(cells.values)
+    except pa.ArrowException:
+        return cells.refuse(np.ones(len(cells.rows), np.bool_), "a text or a whole number")
+
+
+def _ids(cells: Cells) -> Any:
+    """Lists of ids as texts, from lists, from texts with separators, or from single ids."""
+    cells.present()
+    values = cells.values
+    if is_text(values.type):
+        values = pc.split_pattern(values.cast(pa.string()), SEPARATOR)
+    elif not is_list(values.type):
+        offsets = np.arange(len(values) + 1, dtype=np.int32)
+        return pa.ListArray.from_arrays(offsets, _text(cells))
+    lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
+    cells.refuse(lengths == 0, "ids")
+    flat = pc.list_flatten(values)
+    if flat.null_count:
+        first = int(np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0])
+        row = int(np.searchsorted(np.cumsum(lengths), first, side="right"))
+        cells.refuse(np.arange(len(values)) == row, "ids without a gap")
+    try:
+        flat = as_text(flat)
+    except pa.ArrowException:
+        cells.refuse(np.ones(len(values), np.bool_), "ids that are texts or whole numbers")
+    offsets = np.append(0, np.cumsum(lengths)).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, flat)
+
+
+def _propensity(cells: Cells) -> Any:
+    expected = "a probability in (0, 1]"
+    cells.present(expected)
+    values = cells.cast(pa.float64(), expected)
+    numbers = values.to_numpy(zero_copy_only=False)
+    cells.refuse(~((numbers > 0) & (numbers <= 1)), expected)
+    return values
+
+
+def _reward(cells: Cells) -> Any:
+    cells.present("a number")
+    if pa.types.is_boolean(cells.values.type):
+        return pc.cast(cells.values, pa.float32())
+    values = cells.cast(pa.float64(), "a number").cast(pa.float32(), safe=False)
+    cells.refuse(~np.isfinite(values.to_numpy(zero_copy_only=False)), "a finite number")
+    return values
+
+
+def _clicked(cells: Cells) -> Any:
+    """The clicked place; −1 and nothing at all are no click."""
+    values = cells.values
+    if pa.types.is_floating(values.type):  # as pandas has whole numbers with gaps
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        cells = Cells(values, cells.rows, cells.name, cells.places)
+    return pc.fill_null(cells.cast(pa.int32(), "a place in the slate, or nothing"), -1)
+
+
+def _time(cells: Cells) -> Any:
+    """Points in time as timestamps, numbers as int64 or float64."""
+    cells.present()
+    kind, values = cells.values.type, cells.values
+    expected = "a point in time or a number"
+    if is_text(kind):
+        for pattern, number in ((WHOLE, pa.int64()), (NUMBER, pa.float64())):
+            if pc.all(pc.match_substring_regex(values, pattern)).as_py():
+                return cells.cast(number, expected)
+        for zone in (None, "UTC"):
+            try:
+                return pc.cast(pc.cast(values, pa.timestamp("us", zone)), pa.timestamp("us"))
+            except pa.ArrowException:
+                continue
+        dated = pc.match_substring_regex(values, r"^\d{4}-\d\d-\d\d([T ].*)?$")
+        cells.refuse(~dated.to_numpy(zero_copy_only=False), expected)
+        raise cells.error(0, f"{expected}, all alike in form")
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return pc.cast(values, pa.timestamp("us"), safe=False)
+    if pa.types.is_integer(kind):
+        return values.cast(pa.int64())
+    numbers = cells.cast(pa.float64(), expected)
+    cells.refuse(~np.isfinite(numbers.to_numpy(zero_copy_only=False)), "a finite number")
+    return numbers
+
+
+def _as_user(cells: Cells) -> Any:
+    """Numbers as float64, lists of them, and everything else as texts."""
+    cells.present()
+    kind = cells.values.type
+    if is_list(kind):
+        if not _is_number(kind.value_type):
+            cells.refuse(np.ones(len(cells.rows), np.bool_), "numbers, texts or lists of numbers")
+        return cells.values.cast(pa.list_(pa.float64()))
+    if _is_number(kind):
+        values = cells.values.cast(pa.float64())
+        cells.refuse(~np.isfinite(values.to_numpy(zero_copy_only=False)), "finite numbers")
+        return values
+    if pa.types.is_boolean(kind) or is_text(kind):
+        return as_text(cells.values)
+    return cells.refuse(np.ones(len(cells.rows), np.bool_), "numbers, texts or lists of numbers")
+
+
+_CONVERSIONS: dict[str, Callable[[Cells], Any]] = {
+    "episode": _text,
+    "time": _time,
+    "policy": _text,
+    "item": _ids,
+    "candidates": _ids,
+    "propensity": _propensity,
+    "reward": _reward,
+    "clicked": _clicked,
+}
