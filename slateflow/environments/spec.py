@@ -23,6 +23,7 @@ class EnvironmentSpec(ABC):
     world: ClassVar[str]
     response_columns: ClassVar[tuple[str, ...]]  # what the user's response reveals, float32
     user_bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)  # of what is observed of a user
+    simulated: ClassVar[bool] = True  # whether it can be played; otherwise there are logs only
     user_chooses: ClassVar[bool] = True  # from the slate; otherwise the first place is clicked
 
     name: str  # preset that it was made from

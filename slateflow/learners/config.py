@@ -72,6 +72,12 @@ class LearnerConfig:
     on_rllib: ClassVar[bool] = False
     search_space: ClassVar[Space] = {}
 
+    @classmethod
+    def fits(cls, spec: EnvironmentSpec) -> bool:
+        """Whether it is made for that world."""
+        choice = cls.user_chooses in (None, spec.user_chooses)
+        return choice and not (cls.on_rllib and spec.offers_vary)
+
     def parameters(self) -> dict[str, Any]:
         """The settings, under the names they have everywhere."""
         return dataclasses.asdict(self)
@@ -117,11 +123,7 @@ def learners_for(spec: EnvironmentSpec) -> list[str]:
         >>> learners_for(preset("interest-evolution"))
         ['linucb', 'lints', 'logistic', 'slateq']
     """
-    return [
-        name
-        for name, config in LEARNERS.items()
-        if config.user_chooses in (None, spec.user_chooses) and not config.live
-    ]
+    return [name for name, config in LEARNERS.items() if config.fits(spec) and not config.live]
 
 
 def learner_config(learner: str, **settings: Any) -> LearnerConfig:

@@ -70,6 +70,11 @@ class LogisticConfig(LearnerConfig):
     iterations: Count = 30
     """Most Newton steps, each a pass over the logs; five to eight are taken."""
 
+    @classmethod
+    def fits(cls, spec: EnvironmentSpec) -> bool:
+        """Own logs of single items, too: their rewards are mostly clicks."""
+        return spec.user_chooses or not spec.simulated
+
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:

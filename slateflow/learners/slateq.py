@@ -117,9 +117,18 @@ class SlateQConfig(LearnerConfig):
 def greedy_policy(values: ItemValues) -> Callable[[Rows], Slates]:
     """The slates of greatest value, by the values as they are now."""
     rows, (click, item, none) = values.sessions.rows, values.parts
+    offered, places = rows.offered, rows.slate.shape[1]
 
     def slates(block: Rows) -> Slates:
-        features = item_features(rows.user[block], rows.candidate_features(block))  # (B, N, P)
+        """Rows with the same number of candidates at a time."""
+        found = np.empty((len(block), places), np.int32)
+        for count in np.unique(offered[block]):
+            alike = np.flatnonzero(offered[block] == count)
+            found[alike] = best(block[alike], count)
+        return found
+
+    def best(block: Rows, count: int) -> Slates:
+        features = item_features(rows.user[block], rows.candidate_features(block)[:, :count])
         state = user_features(rows.user[block])
         offer = Offer(
             belief=np.ones((1, len(block))),
@@ -127,7 +136,6 @@ def greedy_policy(values: ItemValues) -> Callable[[Rows], Slates]:
             values=(features @ item + (state @ click)[:, None])[None],
             none=(state @ none)[None],
         )
-        places = rows.slate.shape[1]
         return top_slates(optimal_gains(offer, places), places)
 
     return slates

@@ -66,9 +66,10 @@ class RandomPolicy:
         return np.asarray(1 / left.prod(axis=1, dtype=np.float64))
 
     def first_place(self, observation: Observation) -> Scores:
-        """Probabilities (B, N), all equal."""
+        """Probabilities (B, N), equal for all candidates on offer and 0 for the others."""
         batch, candidates = observation["candidates"].shape[:2]
-        return np.full((batch, candidates), 1 / candidates)
+        offered = observation.get("offered", np.full(batch, candidates))[:, None]
+        return np.where(np.arange(candidates) < offered, 1 / offered, 0.0)
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,29 @@ class ScoringPolicy:
         return certain(top_slates(self._scores(observation), 1), observation["candidates"].shape[1])
 
     def _scores(self, observation: Observation) -> Scores:
-        step = observation["step"][:, 0]
-        return self.scorer.scores(observation["user"], step, observation["candidates"])
+        return observed_scores(self.scorer, observation)
+
+
+def observed_scores(
+    scorer: AnyScorer, observation: Observation, memory: NDArray[np.float64] | None = None
+) -> Scores:
+    """Scores (B, N) of what is on offer, −∞ for the others; the memory is (B, M).
+
+    Users with the same number of candidates are scored together: what a slate is worth depends on
+    all that could be in it.
+    """
+    user, step = observation["user"], observation["step"][:, 0]
+    candidates, offered = observation["candidates"], observation.get("offered")
+    if offered is None:
+        return scorer.scores(user, step, candidates, memory)
+    scores = np.full(candidates.shape[:2], -np.inf)
+    for count in np.unique(offered):
+        rows = np.flatnonzero(offered == count)
+        known = None if memory is None else memory[rows]
+        scores[rows, :count] = scorer.scores(
+            user[rows], step[rows], candidates[rows, :count], known
+        )
+    return scores
 
 
 @dataclass
@@ -66,12 +87,7 @@ class ScoringSession:
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
         """Rank the candidates by their scores."""
         del rng  # deterministic
-        scores = self.scorer.scores(
-            observation["user"], observation["step"][:, 0], observation["candidates"], self.memory
-        )
-        offered = observation.get("offered")
-        if offered is not None:
-            scores = np.where(np.arange(scores.shape[1]) < offered[:, None], scores, -np.inf)
+        scores = observed_scores(self.scorer, observation, self.memory)
         return top_slates(scores, self.scorer.slate_size), np.ones(len(scores))
 
     def remember(

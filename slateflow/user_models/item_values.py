@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.policies import AnyScorer, Slates, top_slates
+from slateflow.policies.learned import observed_scores
 from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_features
 from slateflow.trajectories import Trajectories
 
@@ -122,8 +123,8 @@ class Sessions:
         for step in range(lengths.max(initial=0)):
             ongoing = np.flatnonzero(lengths > step)
             now = self.starts[ongoing] + step
-            user, candidates = rows.user[now], rows.candidate_features(now)
-            scores = scorer.scores(user, rows.step[now], candidates, memory[ongoing])
+            observation, user = rows.observation(now), rows.user[now]
+            scores = observed_scores(scorer, observation, memory[ongoing])
             slates[now] = top_slates(scores, rows.slate.shape[1])
             if memory.size:
                 shown = rows.shown_features(now)

@@ -54,9 +54,9 @@ def with_session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Trajec
 def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     """The decay whose memory predicts the rewards of held-out episodes best.
 
-    None where the user is observed.
+    None where the user is observed, or sessions have a single step.
     """
-    if dataset.spec.user_size:
+    if dataset.spec.user_size or dataset.spec.horizon == 1:
         return ()
     parts, count = [], 0
     for rows in dataset.iter_parts():

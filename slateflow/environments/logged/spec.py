@@ -23,6 +23,7 @@ class LoggedSpec(EnvironmentSpec):
     """
 
     world: ClassVar[str] = "logged"
+    simulated: ClassVar[bool] = False
     response_columns: ClassVar[tuple[str, ...]] = ()
     user_bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
