@@ -135,6 +135,16 @@ def find_experiment(
     return Experiment.on(dataset, recipe.name, recipe.seed)
 
 
+def dataset_folder(name: str, data: str | None) -> Folder:
+    """Folder of the dataset of that name; of a recipe with a source that of its files as they are.
+
+    Others are found by their own names, those of varied recipes and imported ones, too.
+    """
+    if name in recipe_names(RECIPES):
+        name = read_recipe(RECIPES, name).dataset_name
+    return data_folder(data) / name
+
+
 def data_folder(url: str | None) -> Folder:
     """Folder of the datasets: the given path or URL, or the project's `datasets`."""
     return Folder(url or str(RECIPES))

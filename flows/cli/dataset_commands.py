@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from slateflow.trajectories import Dataset
     from slateflow.trajectories.description.describe import Description
 
-DatasetName = Annotated[str, Parameter(help="Name of a dataset, or its path or URL.")]
+DatasetName = Annotated[
+    str, Parameter(help="Name of a dataset or of its recipe, or its path or URL.")
+]
 
 
 def _open(name: str, data: str | None) -> Dataset:
-    """Open a dataset by its name, or by its path where it has a slash."""
+    """Open a dataset by its name or its recipe's, or by its path where it has a slash."""
     from slateflow.trajectories import Dataset
-    from tasks.experiment import data_folder
+    from tasks.experiment import dataset_folder
 
-    return Dataset.open(name if "/" in name else (data_folder(data) / name).url)
+    return Dataset.open(name if "/" in name else dataset_folder(name, data).url)
 
 
 def export_command(

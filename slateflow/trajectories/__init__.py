@@ -1,5 +1,6 @@
 """Logged trajectories: the contract of a row, the recipe, the dataset and its manifest."""
 
+from slateflow.trajectories.encoding import Encoding
 from slateflow.trajectories.files.dataset import MANIFEST, Dataset
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.part_files import PartFile
@@ -12,6 +13,7 @@ __all__ = [
     "MANIFEST",
     "AnyRecipe",
     "Dataset",
+    "Encoding",
     "Folder",
     "LoggedRecipe",
     "PartFile",

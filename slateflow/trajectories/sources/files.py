@@ -66,7 +66,9 @@ def find_files(
     found = [
         SourceFile(name, info.size, info.mtime_ns or 0)
         for name, info in folder.listing()
-        if pattern.fullmatch(name) and f"{base}/{name}" != without
+        if pattern.fullmatch(name)
+        and f"{base}/{name}" != without
+        and not any(part[0] in "._" for part in name.split("/"))
     ]
     expected = f"source {source}: expected files that end with {', '.join(endings)}"
     for file in found:

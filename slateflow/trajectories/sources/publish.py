@@ -194,8 +194,8 @@ class Logs:
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Offered items (R, N), and the positions of the shown among them (R, K)."""
         count, size = table.num_rows, self.spec.slate_size
-        shown = self._numbers(table, "item", check).reshape(count, size)
         if "candidates" not in table.column_names:
+            shown = self._numbers(table, "item", check).reshape(count, size)
             everything = np.arange(self.spec.item_count, dtype=np.int32)
             candidates = np.broadcast_to(everything, (count, len(everything)))
             slate = shown.copy()
@@ -208,6 +208,7 @@ class Logs:
             ordered = np.sort(candidates, axis=1)
             twice = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
             check.refuse(twice, "candidates", "each id once in a row", table["candidates"])
+            shown = self._numbers(table, "item", check).reshape(count, size)
             slate = np.empty_like(shown)
             for place in range(size):
                 same = candidates == shown[:, place, None]

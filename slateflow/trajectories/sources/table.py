@@ -36,6 +36,9 @@ NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 WHOLE = r"^\s*[+-]?\d+\s*$"
 """A text that is a whole number."""
 
+DATED = r"^\d{4}-\d\d-\d\d([T ].*)?$"
+"""A text that may be a point in time."""
+
 USER = ":"
 """Before the names of the user's columns."""
 
@@ -275,9 +278,13 @@ def _time(cells: Cells) -> Any:
                 return pc.cast(pc.cast(values, pa.timestamp("us", zone)), pa.timestamp("us"))
             except pa.ArrowException:
                 continue
-        dated = pc.match_substring_regex(values, r"^\d{4}-\d\d-\d\d([T ].*)?$")
-        cells.refuse(~dated.to_numpy(zero_copy_only=False), expected)
-        raise cells.error(0, f"{expected}, all alike in form")
+        number, dated = (
+            pc.match_substring_regex(values, pattern).to_numpy(zero_copy_only=False)
+            for pattern in (NUMBER, DATED)
+        )
+        cells.refuse(~number & ~dated, expected)
+        cells.refuse(number != number[0], f"{expected}, all of one kind")
+        raise cells.error(0, f"{expected}, all of one form")
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return pc.cast(values, pa.timestamp("us"), safe=False)
     if pa.types.is_integer(kind):

@@ -1,0 +1,169 @@
+"""Datasets of own logs: the same for any files, whole after a kill, found again."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slateflow.errors import InputError
+from slateflow.trajectories import Dataset, Encoding, Folder, generate
+from slateflow.trajectories.files.dataset import MANIFEST
+from slateflow.trajectories.held_out import held_out, training_logs
+from slateflow.trajectories.sources import order, publish
+from tests.trajectories.sources.shop import log, published, recipe
+
+COLUMNS = """
+[columns]
+user = ["age", "country"]
+candidates = "offered"
+episode = "session"
+time = "t"
+policy = "bucket"
+"""
+
+
+def table(rows: int, seed: int = 0) -> pd.DataFrame:
+    """Decisions of sessions of some steps, in any order."""
+    rng = np.random.default_rng(seed)
+    offered = [rng.permutation(9)[:count].tolist() for count in rng.integers(2, 7, rows)]
+    session = rng.integers(0, rows // 3 + 1, rows)
+    return pd.DataFrame(
+        {
+            "age": rng.integers(18, 80, rows),
+            "country": rng.choice(["at", "de", "fr"], rows),
+            "session": [f"s{number}" for number in session],
+            "t": rng.permutation(rows),
+            "bucket": np.where(session % 2, "a", "b"),
+            "offered": offered,
+            "item": [rng.choice(one) for one in offered],
+            "propensity": [1 / len(one) for one in offered],
+            "reward": rng.integers(0, 2, rows),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Dataset:
+    """All rows from one file."""
+    folder = tmp_path_factory.mktemp("whole")
+    log(folder, "a.parquet", table(100))
+    return published(folder, COLUMNS)
+
+
+def test_rows_are_those_of_a_plain_loop_over_the_table(whole):
+    frame, rows = table(100), whole.read()
+    begins = frame.groupby("session")["t"].min().sort_values()
+    number = {session: place for place, session in enumerate(begins.index)}
+    wanted = sorted(
+        frame.to_dict("records"), key=lambda row: (row["bucket"], number[row["session"]], row["t"])
+    )
+    for place, row in enumerate(wanted):
+        assert rows.episode[place] == number[row["session"]]
+        offered = rows.candidates[place][: rows.offered[place]]
+        assert [whole.encoding.items[item] for item in offered] == [
+            str(one) for one in row["offered"]
+        ]
+        assert str(row["item"]) == whole.encoding.items[offered[rows.slate[place, 0]]]
+        country = [float(row["country"] == name) for name in ("at", "de", "fr")]
+        assert rows.user[place].tolist() == [row["age"], *country]
+        assert rows.reward[place] == row["reward"]
+
+
+@given(cuts=st.sets(st.integers(1, 99), max_size=6), size=st.sampled_from([7, 50, 1000]))
+def test_any_split_into_files_gives_the_same_rows(whole, cuts, size, tmp_path_factory):
+    folder, frame = tmp_path_factory.mktemp("split"), table(100)
+    edges = [0, *sorted(cuts), 100]
+    for number, (start, stop) in enumerate(pairwise(edges)):
+        log(folder, f"{number}.parquet", frame[start:stop].to_dict("list"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "MOST_FILES", 3)
+        dataset = published(folder, COLUMNS)
+        assert dataset.digest == whole.digest
+        patch.setattr(publish, "PART_ROWS", size)
+        smaller = generate(recipe(folder, COLUMNS), Folder(str(folder / "again"))).verify()
+    for name, values in whole.read().columns().items():
+        np.testing.assert_array_equal(smaller.read().columns()[name], values)
+
+
+def test_rows_that_are_in_order_pass_through_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "PART_ROWS", 30)
+    frame = table(100)
+    log(tmp_path, "a.parquet", frame[:45].to_dict("list"))
+    log(tmp_path, "b.parquet", frame[45:].to_dict("list"))
+    dataset = published(tmp_path, '[columns]\ncandidates = "offered"\nuser = ["age"]')
+    assert [part.rows for part in dataset.parts] == [30, 30, 30, 10]
+    assert dataset.read().user[:, 0].tolist() == frame["age"].tolist()
+    sessions = table(100).sort_values(["bucket", "session", "t"])
+    assert sessions["session"].nunique() < 100
+
+
+def test_an_interrupted_run_keeps_its_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "PART_ROWS", 20)
+    log(tmp_path, "a.parquet", table(100))
+    dataset = published(tmp_path, COLUMNS)
+    parts = [Path(dataset.path) / part.path for part in dataset.parts]
+    (Path(dataset.path) / MANIFEST).unlink()
+    parts[1].unlink()
+    parts[2].write_bytes(b"half")
+    times = {part: part.stat().st_mtime_ns for part in (parts[0], *parts[3:])}
+    again = published(tmp_path, COLUMNS)
+    assert again.digest == dataset.digest
+    assert {part: part.stat().st_mtime_ns for part in times} == times
+
+
+def test_a_published_dataset_is_found_again_and_never_changes(tmp_path):
+    log(tmp_path, "a.parquet", table(50))
+    first = published(tmp_path, COLUMNS)
+    manifest = Path(first.path) / MANIFEST
+    before = manifest.stat().st_mtime_ns
+    assert published(tmp_path, COLUMNS).digest == first.digest
+    assert manifest.stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="found one with other columns; a published dataset never"):
+        published(tmp_path, COLUMNS.replace('"age", ', ""))
+
+
+def test_progress_is_by_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "PART_ROWS", 20)
+    log(tmp_path, "a.parquet", table(100))
+    seen: list[tuple[int, int]] = []
+    data = Folder(str(tmp_path / "data"))
+    dataset = generate(
+        recipe(tmp_path, COLUMNS), data, progress=lambda done, total: seen.append((done, total))
+    )
+    count = len(dataset.parts)
+    assert seen == [(done, count) for done in range(1, count + 1)]
+
+
+def test_the_encoding_makes_the_features_that_the_logs_have(whole):
+    encoding = Dataset.open(whole.path).encoding
+    assert encoding == whole.encoding == Encoding.from_dict(whole.encoding.to_dict())
+    frame = table(100)
+    features = encoding.user_features({"age": frame["age"], "country": frame["country"]})
+    assert features.dtype == np.float32
+    by_row = {tuple(row) for row in whole.read().user.tolist()}
+    assert {tuple(row) for row in features.tolist()} == by_row
+    unknown = encoding.user_features({"country": ["nl"], "age": [30.5]})
+    assert unknown.tolist() == [[30.5, 0, 0, 0]]
+    assert encoding.item_numbers(["8", "0", "9", "x"]).tolist() == [8, 0, -1, -1]
+    assert encoding.item_numbers(np.array([8, 11])).tolist() == [8, -1]
+    with pytest.raises(InputError, match="user: expected the columns age, country, got none named"):
+        encoding.user_features({"age": [1]})
+    with pytest.raises(InputError, match="age: expected numbers"):
+        encoding.user_features({"age": ["old"], "country": ["at"]})
+
+
+def test_training_logs_leave_the_held_out_sessions_out(whole, tmp_path):
+    training = training_logs(whole, Folder(str(tmp_path / "training"))).verify()
+    rows = whole.read()
+    held = held_out(rows, rule=whole.hold_out)
+    assert 0 < held.sum() < len(rows)
+    assert training.read().episode.tolist() == rows.episode[~held].tolist()
+    assert training.encoding == whole.encoding
+    inner = training.read()
+    assert held_out(inner, rule=training.hold_out).any()  # a choice among trainings needs some

@@ -1,0 +1,103 @@
+"""Recipes with a source: what they say, what they are called, and what is refused."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from slateflow.errors import InputError
+from slateflow.trajectories import read_recipe
+from tests.trajectories.sources.shop import log, recipe
+
+ONE = "item,propensity,reward\na,0.5,1\n"
+
+
+def test_defaults_are_left_out_of_what_is_kept(tmp_path):
+    log(tmp_path, "a.csv", ONE)
+    found = recipe(tmp_path, '[columns]\nuser = ["age"]\n[items]\nfile = "items.csv"\n')
+    assert found.to_dict() == {
+        "source": "logs",
+        "format": "table",
+        "days": None,
+        "held_out": "sessions",
+        "unknown_items": "refuse",
+        "columns": {"user": ["age"]},
+        "items": {"file": "items.csv"},
+        "files": found.files.fingerprint,
+    }
+    assert found.spec is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("episodes = 5\n", "unknown field 'episodes': expected one of source, format, days"),
+        ("[columns]\nusers = []\n", "unknown field 'columns.users': expected one of columns.ep"),
+        ("columns = 3\n", "columns: expected a table, got 3"),
+        ("[columns]\nitem = 3\n", "columns.item: expected a text, got 3"),
+        ("[items]\nid = 'x'\n", "items.file: expected a value, got none"),
+        ("days = 0\n", "days: expected at least 1, got 0"),
+        ("held_out = 'some'\n", "held_out: expected 'sessions' or 'last', got 'some'"),
+        ("held_out = 'last'\n", "held_out: expected [columns] time for 'last', got none"),
+        ("format = 'rllib'\n", "format: expected 'table' or 'dsjson', got 'rllib'"),
+        ("format = 'dsjson'\n[columns]\nitem = 'x'\n", "columns, items: expected none for dsjson"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_with_the_file(tmp_path, text, message):
+    with pytest.raises(InputError) as caught:
+        recipe(tmp_path, text)
+    assert str(caught.value).startswith(f"shop.toml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_episodes_are_refused_and_the_seed_is_for_trainings(tmp_path):
+    log(tmp_path, "a.csv", ONE)
+    found = recipe(tmp_path)
+    with pytest.raises(InputError, match="expected no number of episodes for own logs, got 5"):
+        found.varied(episodes=5)
+    varied = found.varied(seed=3)
+    assert (found.seed, varied.seed) == (0, 3)
+    assert varied.to_dict() == found.to_dict()
+    assert varied.dataset_name == found.dataset_name
+
+
+def test_a_path_a_folder_and_a_glob_name_the_same_files(tmp_path):
+    for name in ("2026/a.csv", "2026/b.csv", "old/c.csv", ".hidden/x.csv", "_x.csv"):
+        log(tmp_path, name, ONE)
+
+    def names(source: str) -> list[str]:
+        files = recipe(tmp_path, source=source).files
+        return [files.path(file).removeprefix(f"{tmp_path}/") for file in files.files]
+
+    everything = ["logs/2026/a.csv", "logs/2026/b.csv", "logs/old/c.csv"]
+    assert names("logs") == names("logs/**/*.csv") == names(f"{tmp_path}/logs") == everything
+    assert names(f"file://{tmp_path}/logs/*/?.csv")[1].endswith("logs/2026/b.csv")
+    assert names("logs/2026/*.csv") == names("logs/2026/") == everything[:2]
+    assert names("logs/old/c.csv") == everything[2:]
+    with pytest.raises(InputError, match=r"source .*logs/n.*: expected files .* found none"):
+        names("logs/n*")
+
+
+def test_files_that_come_are_another_dataset_of_the_same_recipe(tmp_path):
+    log(tmp_path, "a.csv", ONE)
+    first = recipe(tmp_path).dataset_name
+    assert recipe(tmp_path).dataset_name == first
+    os.utime(log(tmp_path, "b.csv", ONE), ns=(0, 10**18))
+    both = recipe(tmp_path).dataset_name
+    assert first != both
+    assert first.split(".")[0] == both.split(".")[0] == "shop"
+    assert recipe(tmp_path, "days = 1").dataset_name == first  # `a.csv` is the newer one
+
+
+def test_the_file_of_the_items_is_no_log(tmp_path):
+    log(tmp_path, "a.csv", ONE)
+    log(tmp_path, "items.csv", "item,price\na,1\n")
+    assert len(recipe(tmp_path).files.files) == 2
+    assert len(recipe(tmp_path, '[items]\nfile = "logs/items.csv"\n').files.files) == 1
+
+
+def test_a_recipe_is_of_one_kind(tmp_path):
+    (tmp_path / "both.toml").write_text('source = "logs"\nenvironment = "lts-10-1"\n')
+    with pytest.raises(InputError, match=r"both\.toml: unknown field 'environment'"):
+        read_recipe(tmp_path, "both")

@@ -1,0 +1,140 @@
+"""What does not fit in a log is named by file, row and column, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from slateflow.errors import InputError
+from slateflow.trajectories import Folder, generate
+from slateflow.trajectories.sources import publish
+from tests.trajectories.sources.shop import log, recipe
+
+GOOD = "user,item,offered,propensity,reward,clicked,session,t"
+ROWS = [
+    "1.5,a,a|b,0.5,1,,s,1",
+    "2.5,b,a|b,0.5,0,,s,2",
+    "3.5,a,a|b|c,0.25,0,,r,3",
+    "4.5,c,b|c,0.5,1,,r,4",
+]
+ALL = '[columns]\nuser = ["user"]\ncandidates = "offered"\nepisode = "session"\ntime = "t"\n'
+
+
+def csv(*rows: str) -> str:
+    return "\n".join([GOOD, *rows])
+
+
+def refusal(folder, text: str) -> str:
+    """The error of generating, after which nothing is left of the dataset."""
+    data = folder / "data"
+    with pytest.raises(InputError) as caught:
+        generate(recipe(folder, text), Folder(str(data)))
+    assert not data.exists() or not list(data.iterdir())
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+TRAPS = {
+    "propensity above one": ("3.5,a,a|b|c,1.5,0,,r,3", "propensity: expected a probability"),
+    "propensity of zero": ("3.5,a,a|b|c,0,0,,r,3", "propensity: expected a probability in (0, 1]"),
+    "no propensity": ("3.5,a,a|b|c,,0,,r,3", "propensity: expected a probability in (0, 1], got "
+    "none"),
+    "a text for a propensity": ("3.5,a,a|b|c,often,0,,r,3", "(0, 1], got often"),
+    "not a number": ("3.5,a,a|b|c,nan,0,,r,3", "(0, 1], got nan"),
+    "no reward": ("3.5,a,a|b|c,0.25,,,r,3", "reward: expected a number, got none"),
+    "an infinite reward": ("3.5,a,a|b|c,0.25,1e60,,r,3", "reward: expected a finite number"),
+    "shown but not offered": ("3.5,d,a|b|c,0.25,0,,r,3", "item: expected an item among the "
+    "candidates"),
+    "offered twice": ("3.5,a,a|b|a,0.25,0,,r,3", "offered: expected each id once in a row"),
+    "an id is missing": ("3.5,a,,0.25,0,,r,3", "offered: expected a value, got none"),
+    "a text among numbers": ("old,a,a|b|c,0.25,0,,r,3", "user: expected numbers, as in most "
+    "rows, got old"),
+    "no user": (",a,a|b|c,0.25,0,,r,3", "user: expected a value, got none"),
+    "two rows at one time": ("3.5,a,a|b|c,0.25,0,,r,4", "t: expected one row of a session at a "
+    "time"),
+    "a session is missing": ("3.5,a,a|b|c,0.25,0,,,3", "session: expected a value"),
+    "no time": ("3.5,a,a|b|c,0.25,0,,r,late", "t: expected a point in time or a number, got late"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_a_row_that_does_not_fit(tmp_path, name):
+    row, expected = TRAPS[name]
+    log(tmp_path, "a.csv", csv(*ROWS[:1]))
+    log(tmp_path, "b.csv", csv(ROWS[1], row, ROWS[3]))
+    message = refusal(tmp_path, ALL)
+    place = "row 3" if name == "two rows at one time" else "row 2"  # the later of the two
+    assert f"logs/b.csv: {place}: {expected}" in message or (
+        f"logs/b.csv: {place}: " in message and expected in message
+    )
+
+
+def test_an_item_that_the_catalogue_lacks(tmp_path):
+    log(tmp_path, "a.csv", csv(*ROWS))
+    (tmp_path / "items.csv").write_text("id,price\na,1\nb,2\n")
+    items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\n'
+    message = refusal(tmp_path, ALL + items)
+    assert "logs/a.csv: row 3: offered: expected items of the catalogue, which has 2, got c" in (
+        message
+    )
+    (tmp_path / "items.csv").write_text("id,price\na,1\nb,2\na,3\n")
+    assert "items.csv: row 3: id: expected each id once, got a" in refusal(tmp_path, ALL + items)
+
+
+def test_slates_that_do_not_fit(tmp_path):
+    clicked = '[columns]\ncandidates = "offered"\nclicked = "clicked"\n'
+    for row, expected in [
+        ("1,a|a,a|b|c,0.5,0,,s,1", "row 2: item: expected different items in a slate"),
+        ("1,a,a|b|c,0.5,0,,s,1", "row 2: item: expected 2 ids, as in the first row"),
+        ("1,a|b,a|b|c,0.5,0,2,s,1", "row 2: clicked: expected a place from 0 to 1"),
+        ("1,a|b,a|b|c,0.5,0,x,s,1", "row 2: clicked: expected a place in the slate"),
+        ("1,a|b,a|b|c,0.5,0,0.5,s,1", "row 2: clicked: expected a place in the slate"),
+    ]:
+        log(tmp_path, "a.csv", csv("1,a|b,a|b|c,0.5,0,0,s,1", row))
+        assert expected in refusal(tmp_path, clicked)
+    log(tmp_path, "a.csv", csv("1,a|b,a|b|c,0.5,0,0,s,1"))
+    message = refusal(tmp_path, '[columns]\ncandidates = "offered"\n')
+    assert message.startswith("clicked: expected the clicked place of slates of 2, got no column")
+
+
+def test_parquet_that_does_not_fit(tmp_path):
+    frame = {"age": [1, 2], "item": ["a", "b"], "propensity": [0.5, 0.5], "reward": [0.0, 1.0]}
+    for changed, expected in [
+        ({"age": [1.0, float("inf")]}, "row 2: age: expected finite numbers, got inf"),
+        ({"age": [1.0, None]}, "row 2: age: expected"),
+        ({"age": [[1.0], [1.0, 2.0]]}, "row 2: age: expected lists of 1 finite numbers"),
+        ({"reward": [0.0, None]}, "row 2: reward: expected"),
+        ({"propensity": ["a half", "0.5"]}, "row 1: propensity: expected a probability"),
+        ({"item": [0.5, 1.0]}, "row 1: item: expected a text or a whole number"),
+    ]:
+        log(tmp_path, "a.parquet", {**frame, **changed})
+        assert f"a.parquet: {expected}" in refusal(tmp_path, '[columns]\nuser = ["age"]\n')
+    log(tmp_path, "a.parquet", frame)
+    log(tmp_path, "b.parquet", {**frame, "age": ["old", "young"]})
+    message = refusal(tmp_path, '[columns]\nuser = ["age"]\n')
+    assert "b.parquet: row 1: age: expected number, as in rows before, got old" in message
+
+
+def test_files_that_are_not_there_or_of_another_kind(tmp_path):
+    assert "expected files that end with .parquet, .csv, .csv.gz, found none" in refusal(
+        tmp_path, ""
+    )
+    log(tmp_path, "notes.txt", "hello")
+    assert "got notes.txt" in refusal(tmp_path, "")
+    (tmp_path / "logs" / "notes.txt").unlink()
+    log(tmp_path, "a.parquet", "hello")
+    assert "a.parquet: expected a Parquet file" in refusal(tmp_path, "")
+    (tmp_path / "logs" / "a.parquet").unlink()
+    log(tmp_path, "a.csv", "item,propensity\na,0.5\n")
+    assert "a.csv: expected a column reward, got item, propensity" in refusal(tmp_path, "")
+    log(tmp_path, "a.csv", "item,propensity,reward\n")
+    assert "a.csv: expected rows, got none" in refusal(tmp_path, "")
+    log(tmp_path, "a.csv", "item,propensity,reward\na,0.5\n")
+    assert "a.csv: expected a CSV file" in refusal(tmp_path, "")
+
+
+def test_parts_that_were_written_are_taken_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "PART_ROWS", 1)
+    rows = [f"{n},a,a|b,0.5,1,,s{n},{n}" for n in range(5)]
+    log(tmp_path, "a.csv", csv(*rows, "9,a,a|b,2,0,,z,9"))
+    assert "row 6: propensity" in refusal(tmp_path, ALL)

@@ -1,0 +1,227 @@
+"""Tables of decisions become datasets: the expected rows are written by hand."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from slateflow.environments import world_of
+from slateflow.trajectories.contract import check_rows
+from slateflow.trajectories.held_out import held_out
+from tests.trajectories.sources.shop import log, published
+
+SINGLE = """
+    age,country,item,propensity,reward
+    34,de,9,0.5,1
+    51,fr,10,0.25,0
+    28,de,9,0.25,0.5
+"""
+
+
+def columns(dataset) -> dict[str, list]:
+    rows = dataset.read()
+    assert check_rows(rows, dataset.spec, "here") is rows
+    return {name: values.tolist() for name, values in rows.columns().items()}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "a csv and a parquet"])
+def test_single_items_of_a_catalogue_that_the_log_shows(tmp_path, kind):
+    frame = {
+        "age": [34, 51, 28],
+        "country": ["de", "fr", "de"],
+        "item": [9, 10, 9],
+        "propensity": [0.5, 0.25, 0.25],
+        "reward": [1, 0, 0.5],
+    }
+    if kind == "csv":
+        log(tmp_path, "a.csv", SINGLE)
+    elif kind == "parquet":
+        log(tmp_path, "a.parquet", frame)
+    else:
+        log(tmp_path, "a.csv", "\n".join(SINGLE.splitlines()[:3]))
+        log(tmp_path, "b.parquet", {name: values[1:] for name, values in frame.items()})
+    dataset = published(tmp_path, '[columns]\nuser = ["age", "country"]')
+    assert columns(dataset) == {
+        "episode": [0, 1, 2],
+        "step": [0, 0, 0],
+        "user": [[34, 1, 0], [51, 0, 1], [28, 1, 0]],
+        "items": [[0, 1]] * 3,  # 9 before 10
+        "slate": [[0], [1], [0]],
+        "propensity": [0.5, 0.25, 0.25],
+        "clicked": [0, 0, 0],
+        "reward": [1, 0, 0.5],
+        "terminated": [True] * 3,
+        "truncated": [False] * 3,
+    }
+    spec = dataset.spec
+    assert (spec.name, spec.num_candidates, spec.slate_size, spec.horizon) == ("shop", 2, 1, 1)
+    assert spec.user_features == ("age", "country=de", "country=fr")
+    assert spec.item_features == ("item=9", "item=10")
+    assert dataset.catalogue.features.tolist() == [[1, 0], [0, 1]]
+    assert world_of(spec).presets == ()
+    assert [part.policy for part in dataset.parts] == ["logged"]
+    assert dataset.path.endswith(f"/{dataset.recipe['files']}") is False
+    assert dataset.path.endswith(f"shop.{dataset.recipe['files']}")
+
+
+def test_offers_that_differ_in_number_and_items_with_features(tmp_path):
+    log(
+        tmp_path,
+        "a.csv",
+        """
+        shown,offered,p,paid
+        tea,tea|rum|milk,0.25,1
+        milk,rum|milk,0.5,0
+        """,
+    )
+    (tmp_path / "items.csv").write_text(
+        "name,price,hot,kind\nmilk,1.5,false,soft\nrum,30,false,hard\ntea,2,true,soft\n"
+    )
+    dataset = published(
+        tmp_path,
+        """
+        [columns]
+        item = "shown"
+        candidates = "offered"
+        propensity = "p"
+        reward = "paid"
+        [items]
+        file = "items.csv"
+        id = "name"
+        features = ["price", "hot", "kind"]
+        """,
+    )
+    rows = dataset.read()
+    assert rows.candidates.tolist() == [[2, 1, 0], [1, 0, -1]]
+    assert rows.offered.tolist() == [3, 2]
+    assert rows.slate.tolist() == [[0], [1]]
+    assert rows.user.shape == (2, 0)
+    names = ("price", "hot=false", "hot=true", "kind=hard", "kind=soft")
+    assert dataset.spec.item_features == names
+    milk, rum, tea = [1.5, 1, 0, 0, 1], [30, 1, 0, 1, 0], [2, 0, 1, 0, 1]
+    assert dataset.catalogue.features.tolist() == [milk, rum, tea]
+    assert rows.candidate_features().tolist() == [[tea, rum, milk], [rum, milk, rum]]
+    assert rows.observation()["offered"].tolist() == [3, 2]
+    part = f"{dataset.path}/{dataset.parts[0].path}"
+    stored = pq.read_table(part, partitioning=None)
+    assert stored.schema.field("items").type == pa.list_(
+        pa.field("item", pa.int32(), nullable=False)
+    )
+    assert stored["items"].to_pylist() == [[2, 1, 0], [1, 0]]
+
+
+def test_slates_and_what_was_clicked_in_them(tmp_path):
+    log(
+        tmp_path,
+        "a.parquet",
+        {
+            "item": [["a", "b"], ["c", "a"], ["b", "c"]],
+            "candidates": [["a", "b", "c"]] * 3,
+            "propensity": [1 / 6] * 3,
+            "reward": [2.5, 0.0, 1.0],
+            "place": [1.0, None, 0.0],
+        },
+    )
+    dataset = published(tmp_path, '[columns]\ncandidates = "candidates"\nclicked = "place"\n')
+    rows = dataset.read()
+    assert rows.slate.tolist() == [[0, 1], [2, 0], [1, 2]]
+    assert rows.clicked.tolist() == [1, -1, 0]
+    assert dataset.spec.user_chooses
+    assert rows.clicked_features().tolist() == [[0, 1, 0], [0, 0, 0], [0, 1, 0]]
+
+
+def test_sessions_are_put_together_from_all_files_and_by_time(tmp_path):
+    log(
+        tmp_path,
+        "a.csv",
+        """
+        session,when,item,propensity,reward,bucket
+        u2,2026-11-02 10:00:00,a,0.5,1,B
+        u1,2026-11-01 12:00:00,b,0.5,2,A
+        """,
+    )
+    log(
+        tmp_path,
+        "b.csv",
+        """
+        session,when,item,propensity,reward,bucket
+        u1,2026-11-01 11:00:00,a,0.5,3,A
+        u3,2026-11-01 09:00:00,b,0.5,4,B
+        u2,2026-11-02 10:00:01,b,0.5,5,B
+        """,
+    )
+    dataset = published(
+        tmp_path,
+        """
+        held_out = "last"
+        [columns]
+        episode = "session"
+        time = "when"
+        policy = "bucket"
+        """.replace("        ", ""),
+    )
+    rows = dataset.read()
+    # Sessions by their beginning: u3, u1, u2; rows by policy first
+    assert [part.policy for part in dataset.parts] == ["A", "B"]
+    assert rows.episode.tolist() == [1, 1, 0, 2, 2]
+    assert rows.step.tolist() == [0, 1, 0, 0, 1]
+    assert rows.reward.tolist() == [3, 2, 4, 1, 5]
+    assert rows.terminated.tolist() == [False, True, True, False, True]
+    assert dataset.spec.horizon == 2
+    assert dataset.hold_out.to_dict() == {"from_episode": 3}  # a fifth of three sessions is none
+
+
+def test_the_last_fifth_of_the_time_is_held_out(tmp_path):
+    times = [7, 1, 9, 3, 5, 2, 8, 4, 6, 0]
+    frame = {"t": times, "item": [1, 2] * 5, "propensity": [0.5] * 10, "reward": times}
+    log(tmp_path, "a.parquet", frame)
+    dataset = published(tmp_path, 'held_out = "last"\n[columns]\ntime = "t"')
+    rows = dataset.read()
+    assert rows.reward.tolist() == list(range(10))
+    assert held_out(rows, rule=dataset.hold_out).tolist() == [False] * 8 + [True] * 2
+
+
+def test_a_fifth_of_the_sessions_is_held_out_whatever_repeats_in_the_log(tmp_path):
+    count = 20_000
+    frame = {"item": [1, 2, 3, 4, 5] * (count // 5), "propensity": 0.2, "reward": [0.0] * count}
+    log(tmp_path, "a.parquet", frame)
+    dataset = published(tmp_path)
+    rows = dataset.read()
+    held = held_out(rows, rule=dataset.hold_out)
+    share = 0.2
+    for item in range(5):
+        mean = held[rows.slate[:, 0] == item].mean()
+        assert abs(mean - share) < 4 * (share * (1 - share) / (count // 5)) ** 0.5
+
+
+def test_items_that_the_catalogue_lacks_have_features_at_zero_where_the_recipe_allows(tmp_path):
+    log(tmp_path, "a.csv", "item,propensity,reward\nx,0.5,1\nnew,0.5,0\n")
+    (tmp_path / "items.csv").write_text("item,price\nx,3\ny,4\n")
+    dataset = published(
+        tmp_path, 'unknown_items = "zeros"\n[items]\nfile = "items.csv"\nfeatures = ["price"]'
+    )
+    assert dataset.encoding.items == ("x", "y", "new")
+    assert dataset.catalogue.features.tolist() == [[3], [4], [0]]
+    assert dataset.read().slate.tolist() == [[0], [2]]
+
+
+def test_lists_of_numbers_are_taken_one_by_one_and_hashes_that_look_like_numbers_are_texts(
+    tmp_path,
+):
+    log(
+        tmp_path,
+        "a.parquet",
+        {"taste": [[1.0, 2.0], [3.0, 4.0]], "item": [1, 2], "propensity": 0.5, "reward": 0.0},
+    )
+    dataset = published(tmp_path, '[columns]\nuser = ["taste"]')
+    assert dataset.spec.user_features == ("taste[0]", "taste[1]")
+    assert dataset.read().user.tolist() == [[1, 2], [3, 4]]
+    (tmp_path / "logs" / "a.parquet").unlink()
+    log(
+        tmp_path,
+        "a.csv",
+        "taste,item,propensity,reward\n1f,1,0.5,0\n12,2,0.5,0\nab,1,0.5,1\n",
+    )
+    dataset = published(tmp_path, '[columns]\nuser = ["taste"]')
+    assert dataset.spec.user_features == ("taste=12", "taste=1f", "taste=ab")
