@@ -11,7 +11,7 @@ import pytest
 
 from flows.cli.main import _app
 from slateflow.environments import preset, presets
-from slateflow.trajectories import read_recipe
+from slateflow.trajectories import Recipe, read_recipe
 from slateflow.trajectories.schema import columns_of
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,8 @@ def test_recipes_can_be_read(name, tmp_path):
     for number, text in enumerate(blocks(name, "toml")):
         (tmp_path / f"recipe-{number}.toml").write_text(text, encoding="utf-8")
         recipe = read_recipe(tmp_path, f"recipe-{number}")
-        assert sum(recipe.policy_episodes().values()) == recipe.episodes
+        if isinstance(recipe, Recipe):
+            assert sum(recipe.policy_episodes().values()) == recipe.episodes
 
 
 def test_the_recipe_with_parameters_is_the_file():
@@ -69,6 +70,7 @@ def test_the_recipe_with_parameters_is_the_file():
 @pytest.mark.parametrize("name", presets())
 def test_the_columns_of_every_world_are_in_the_table(name):
     text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    text = text.partition("## Recipes")[0]
     rows = re.findall(r"^\| (`.*?) \| (.*?) \|", text, re.MULTILINE)
     documented = {one: kind for names, kind in rows for one in re.findall(r"`(\w+)`", names)}
     spec = preset(name)

@@ -1,0 +1,93 @@
+"""Own logs on the command line: read, described, trained on; and what is refused of them."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import flows.parameters  # noqa: F401 - its forms list the recipes that are there at its import
+import tasks.experiment
+from flows.cli.main import main
+
+RECIPE = """
+source = "logs/*.parquet"
+[columns]
+user = ["country"]
+item = "shown"
+"""
+
+
+@pytest.fixture
+def shop(embedded, tmp_path, monkeypatch):
+    """A folder of recipes and logs: whoever comes from a country likes its third of the items."""
+    rng = np.random.default_rng(0)
+    country, shown = rng.integers(0, 3, 3000), rng.integers(0, 6, 3000)
+    frame = pd.DataFrame(
+        {
+            "country": np.array(["at", "de", "fr"])[country],
+            "shown": shown,
+            "propensity": 1 / 6,
+            "reward": (rng.random(3000) < np.where(shown % 3 == country, 0.3, 0.05)).astype(int),
+        }
+    )
+    folder = tmp_path / "datasets"
+    (folder / "logs").mkdir(parents=True)
+    frame[:2000].to_parquet(folder / "logs" / "1.parquet")
+    frame[2000:].to_parquet(folder / "logs" / "2.parquet")
+    (folder / "shop.toml").write_text(RECIPE)
+    monkeypatch.setattr(tasks.experiment, "RECIPES", folder)
+    return folder
+
+
+def test_own_logs_are_read_described_and_learnt_from(shop, capsys):
+    def run(*arguments: str):
+        assert main([*arguments, "--json"]) == 0, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
+
+    made = run("generate", "shop")
+    assert made["rows"] == 3000
+    assert made == run("generate", "shop")
+    assert run("describe", "shop")["digest"] == made["digest"]
+    (model,) = run("train", "shop", "--learner", "linucb")
+    from slateflow.trajectories import Dataset
+    from tasks.store.tracking import load_scorer, mlflow_client
+
+    scorer, dataset = load_scorer(mlflow_client(), model["run_id"]), Dataset.open(made["path"])
+    user = dataset.encoding.user_features({"country": ["at", "de", "fr"]})
+    everything = np.tile(dataset.catalogue.features, (3, 1, 1))
+    best = scorer.scores(user, np.zeros(3, int), everything).argmax(axis=1)
+    ids = [int(dataset.encoding.items[number]) for number in best]
+    assert [one % 3 for one in ids] == [0, 1, 2]
+    assert run("train", "shop", "--learner", "linucb", "--seed", "4") != [model]
+
+
+def test_what_own_logs_do_not_have_is_one_line(shop, capsys):
+    for arguments, message in [
+        (["generate", "shop", "--episodes", "9"], "expected no number of episodes for own logs"),
+        (["train", "shop", "--learner", "linucb"], "make it with `slateflow generate`"),
+        (["baseline", "shop"], "expected a recipe with an environment, got own logs"),
+    ]:
+        assert main(arguments) == 2, arguments
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+    assert main(["generate", "shop"]) == 0
+    capsys.readouterr()
+    assert main(["train", "shop", "--learner", "ppo"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected a world with a simulator, got own logs" in line
+
+
+def test_new_files_are_the_next_dataset(shop, capsys):
+    paths = []
+    for _ in range(2):
+        assert main(["generate", "shop", "--json"]) == 0
+        paths.append(json.loads(capsys.readouterr().out))
+        time.sleep(0.01)
+        frame = pd.read_parquet(shop / "logs" / "1.parquet")
+        frame.to_parquet(shop / "logs" / "3.parquet")
+    assert [one["rows"] for one in paths] == [3000, 5000]
+    assert paths[0]["path"] != paths[1]["path"]
