@@ -12,6 +12,7 @@ from pydantic import Field
 Episodes = Annotated[int, Field(ge=1)]
 EvaluationEpisodes = Annotated[int, Field(ge=2)]
 RecSimEpisodes = Annotated[int, Field(ge=0)]
+Epsilon = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0)]
 Workers = Annotated[int, Field(ge=1)]
 Trials = Annotated[int, Field(ge=1)]

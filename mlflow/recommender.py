@@ -21,11 +21,15 @@ LAST_STEP = 2**31 - 1
 class Recommender(mlflow.pyfunc.PythonModel):
     """One request is one row: `user`, `candidates`, and the optional `step` and `history`.
 
-    One answer is one row: `slate`, positions of the candidates, best first; and `scores`, one
-    number for each candidate. Without `step` the session is at its beginning. `history` is for
-    models that remember the session: a list for each earlier step, oldest first, of the user's
-    features then, the shown candidates' features row by row, the clicked place (−1 for none) and
-    the reward. Other models ignore it.
+    One answer is one row: `slate`, positions of the candidates, best first; `scores`, one number
+    for each candidate; and `propensity`, the probability of exactly this slate. Without `step` the
+    session is at its beginning. `history` is for models that remember the session: a list for each
+    earlier step, oldest first, of the user's features then, the shown candidates' features row by
+    row, the clicked place (−1 for none) and the reward. Other models ignore it.
+
+    With the parameter `epsilon` a row's slate is drawn with that probability: every ordered slate
+    of distinct candidates is equally likely then, the best one included. With the parameter `seed`
+    the draws repeat, and those of a row depend on the seed and the row's place alone.
     """
 
     def load_context(self, context: Any) -> None:
@@ -37,7 +41,8 @@ class Recommender(mlflow.pyfunc.PythonModel):
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Answer every row; rows may differ in their number of candidates."""
-        del context, params
+        del context
+        epsilon, seed = _exploration(params or {})
         for name in ("user", "candidates"):
             if name not in model_input:
                 raise _invalid(f"column {name}: expected it, got {list(model_input)}")
@@ -48,23 +53,31 @@ class Recommender(mlflow.pyfunc.PythonModel):
         candidates = self._numbers(model_input["candidates"], "candidates", shape)
         memories = self._memories(model_input)
         steps = self._steps(model_input)
+        draws = np.zeros((len(model_input), 1 + self.scorer.slate_size))
+        if epsilon:
+            draws = np.random.default_rng(seed).random(draws.shape)
         if isinstance(candidates, np.ndarray):
-            slates, scores = self._answer(users, steps, candidates, memories)
+            best, scores = self._answer(users, steps, candidates, memories)
+            slates, propensities = _explore(best, candidates.shape[1], epsilon, draws)
+            slates = slates.tolist()
         else:
             slates, scores = [None] * len(model_input), [None] * len(model_input)
+            propensities = np.empty(len(model_input))
             counts = np.array([len(row) for row in candidates], dtype=int)
             for count in np.unique(counts):  # rows with as many candidates are scored at once
                 rows = np.flatnonzero(counts == count)
                 group = np.stack([candidates[row] for row in rows])
-                answers = self._answer(users[rows], steps[rows], group, memories[rows])
-                for row, slate, scored in zip(rows, *answers, strict=True):
-                    slates[row], scores[row] = slate, scored
-        return pd.DataFrame({"slate": slates, "scores": scores}, index=model_input.index)
+                best, scored = self._answer(users[rows], steps[rows], group, memories[rows])
+                shown, propensities[rows] = _explore(best, count, epsilon, draws[rows])
+                for row, slate, of_row in zip(rows, shown.tolist(), scored, strict=True):
+                    slates[row], scores[row] = slate, of_row
+        answers = {"slate": slates, "scores": scores, "propensity": propensities}
+        return pd.DataFrame(answers, index=model_input.index)
 
     def _answer(
         self, users: np.ndarray, steps: np.ndarray, candidates: np.ndarray, memories: np.ndarray
-    ) -> tuple[list[Any], list[Any]]:
-        """Slates and scores of rows that have as many candidates, (B, N, D)."""
+    ) -> tuple[np.ndarray, list[Any]]:
+        """Best slates (B, K) and scores of rows that have as many candidates, (B, N, D)."""
         scored = self.scorer.scores(users, steps, candidates, memories)
         shown = min(self.scorer.slate_size, candidates.shape[1])
         best = np.empty((len(scored), shown), dtype=np.int64)
@@ -72,7 +85,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
         for place in range(shown):  # few; of equal scores the first
             best[:, place] = rest.argmax(axis=1)
             np.put_along_axis(rest, best[:, place, None], -np.inf, axis=1)
-        return best.tolist(), scored.tolist()
+        return best, scored.tolist()
 
     def _memories(self, model_input: pd.DataFrame) -> np.ndarray:
         """The session memory of each row, from its history."""
@@ -143,6 +156,40 @@ class Recommender(mlflow.pyfunc.PythonModel):
         return steps.astype(np.int64)
 
 
+def _exploration(params: dict[str, Any]) -> tuple[float, int | None]:
+    """The parameters `epsilon`, 0 without it, and `seed`, None for fresh entropy."""
+    epsilon, seed = params.get("epsilon"), params.get("seed")
+    epsilon = 0.0 if epsilon is None else epsilon
+    if not (_is_a(epsilon, int | float | np.number) and 0 <= epsilon <= 1):
+        raise _invalid(f"epsilon: expected a number from 0 to 1, got {epsilon!s:.60}")
+    if seed is not None and not (_is_a(seed, int | np.integer) and seed >= 0):
+        raise _invalid(f"seed: expected a whole number of at least 0, or none, got {seed!s:.60}")
+    return float(epsilon), seed
+
+
+def _explore(
+    best: np.ndarray, candidates: int, epsilon: float, draws: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slates and their propensities.
+
+    Args:
+        best: (B, K), the slates without exploration.
+        candidates: N, what the slates are chosen from.
+        epsilon: Probability of a random slate, which may be the best one as well.
+        draws: (B, 1 + K or more) uniform draws in [0, 1): a coin, and one for each place.
+    """
+    if not epsilon:
+        return best, np.ones(len(best))
+    left = candidates - np.arange(best.shape[1])  # candidates that each place has to choose from
+    drawn = (draws[:, 1 : 1 + len(left)] * left).astype(np.int64)
+    for place in range(1, len(left)):  # few; from a position among what is left to one among all
+        for taken in np.sort(drawn[:, :place], axis=1).T:
+            drawn[:, place] += drawn[:, place] >= taken
+    slates = np.where(draws[:, :1] < epsilon, drawn, best)
+    of_best = (1 - epsilon) * (slates == best).all(axis=1)
+    return slates, of_best + epsilon / np.prod(left, dtype=np.float64)
+
+
 def _row(value: Any, where: str, shape: tuple[int, ...]) -> np.ndarray:
     """One row's numbers, or an error with what was expected and what came."""
     free = shape[0] <= 0 and len(shape) > 1
@@ -180,6 +227,10 @@ def _row(value: Any, where: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def _count(count: int) -> str:
     return "1 number" if count == 1 else f"{count} numbers"
+
+
+def _is_a(value: Any, kinds: Any) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _missing(value: Any) -> bool:

@@ -7,6 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from slateflow.errors import InputError, refused
 from tasks.server.progress import stage
 from tasks.store.tracking import mlflow_client
@@ -16,16 +18,28 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 COLUMNS = ("user", "candidates", "step", "history")  # of a request; the first two are required
-ANSWERS = ("slate", "scores")
+ANSWERS = ("slate", "scores", "propensity")
 BATCH_ROWS = 10_000
 
 
-def recommend(model_uri: str, source: Path, out: Path) -> int:
+def recommend(
+    model_uri: str, source: Path, out: Path, epsilon: float = 0.0, seed: int | None = None
+) -> int:
     """Answer every row of `source` with the model, in its order; returns the number of rows.
 
     The file is read and written row group by row group, at most `BATCH_ROWS` rows at once. `out`
-    has `slate` and `scores`, and before them the columns of `source` that are not part of a
-    request, such as an id. It appears when it is complete.
+    has `slate`, `scores` and `propensity`, and before them the columns of `source` that are not
+    part of a request, such as an id. It appears when it is complete.
+
+    Args:
+        model_uri: A recommender, such as models:/NAME@champion.
+        source: Parquet file of requests.
+        out: Parquet file of the answers.
+        epsilon: Probability of a random slate.
+        seed: With it the same file gives the same random slates.
+
+    Raises:
+        InputError: A file, a row or the model is not what is expected.
     """
     import pyarrow.parquet as pq
 
@@ -37,7 +51,7 @@ def recommend(model_uri: str, source: Path, out: Path) -> int:
     model = _load(model_uri)
     unfinished = out.with_name(f".{out.name}.tmp")
     progress = stage(f"recommend {source.name}")
-    answers, rows = _answers(model, requests, source), 0
+    answers, rows = _answers(model, requests, source, epsilon, seed), 0
     first = next(answers, None)
     if first is None:
         raise InputError(f"{source}: expected requests, got a file without rows")
@@ -84,29 +98,43 @@ def _load(model_uri: str) -> Any:
         return mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
 
 
-def _answers(model: Any, requests: pq.ParquetFile, source: Path) -> Iterator[pa.Table]:
-    """A table of answers for each batch."""
+def _answers(
+    model: Any, requests: pq.ParquetFile, source: Path, epsilon: float, seed: int | None
+) -> Iterator[pa.Table]:
+    """A table of answers for each batch, each with draws of its own."""
     import pandas as pd
     import pyarrow as pa
     from mlflow.exceptions import MlflowException
 
-    schema = pa.schema([("slate", pa.list_(pa.int64())), ("scores", pa.list_(pa.float64()))])
+    types = (pa.list_(pa.int64()), pa.list_(pa.float64()), pa.float64())
+    schema = pa.schema(zip(ANSWERS, types, strict=True))
     start = 0
     for batch in _batches(requests, source):
         asked = [name for name in COLUMNS if name in batch.schema.names]
         # Not `to_pandas`, whose arrays of arrays would have to be taken apart row by row
         frame = pd.DataFrame({name: _values(batch.column(name)) for name in asked})
+        params = {"epsilon": epsilon, "seed": None if seed is None else _seed_at(start, seed)}
         try:
-            answers = model.predict(None, frame)
+            answers = model.predict(None, frame, params)
         except MlflowException as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{source}, in the rows from {start}: {reason}") from error
+        if list(answers) != schema.names:
+            raise InputError(
+                f"--model: expected answers of {', '.join(ANSWERS)}, got {', '.join(answers)}; "
+                "take a version that this Slateflow registered"
+            )
         table = pa.Table.from_pandas(answers, schema, preserve_index=False)
         others = pa.Table.from_batches([batch]).drop_columns(asked)
         for field, column in zip(table.schema, table.columns, strict=True):
             others = others.append_column(field, column)
         yield others
         start += batch.num_rows
+
+
+def _seed_at(start: int, seed: int) -> int:
+    """The seed of the batch that begins at a row, so that no batch repeats another's draws."""
+    return int(np.random.SeedSequence([seed, start]).generate_state(1, np.uint64)[0])
 
 
 def _batches(requests: pq.ParquetFile, source: Path) -> Iterator[pa.RecordBatch]:

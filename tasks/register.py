@@ -148,7 +148,7 @@ def _log_model(client: MlflowClient, run: Run, weights: AnyScorer, example: pd.D
     """Log the model that a version carries; returns its id."""
     import mlflow
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType, Array
 
     # Of an `Array` MLflow checks every element of every row, which costs many times the scoring;
@@ -158,7 +158,14 @@ def _log_model(client: MlflowClient, run: Run, weights: AnyScorer, example: pd.D
     signature = ModelSignature(
         inputs=Schema([ColSpec(AnyType(), key, required=must) for key, must in requests.items()]),
         outputs=Schema(
-            [ColSpec(Array(DataType.long), "slate"), ColSpec(Array(DataType.double), "scores")]
+            [
+                ColSpec(Array(DataType.long), "slate"),
+                ColSpec(Array(DataType.double), "scores"),
+                ColSpec(DataType.double, "propensity"),
+            ]
+        ),
+        params=ParamSchema(
+            [ParamSpec("epsilon", DataType.double, 0.0), ParamSpec("seed", DataType.long, None)]
         ),
     )
     # `pyfunc.log_model` would make the run active; a kill would leave it "running" then

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import JSON, answer
+from flows import bounds
+from flows.cli.options import JSON, answer, number
 
 
 def rollback_command(
@@ -33,10 +34,16 @@ def rollback_command(
 
 def recommend_command(
     source: Annotated[Path, Parameter(help="Parquet file: user, candidates, and perhaps step.")],
-    out: Annotated[Path, Parameter(help="Parquet file to write: slate, scores.")],
+    out: Annotated[Path, Parameter(help="Parquet file to write: slate, scores, propensity.")],
     /,
     *,
     model: Annotated[str, Parameter(help="URI of the model.")],
+    epsilon: Annotated[
+        float, number(bounds.Epsilon, "Probability of a random slate, for logs to learn from.")
+    ] = 0.0,
+    seed: Annotated[
+        int | None, number(bounds.Seed, "Seed of the random slates. [default: another each time]")
+    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Answer a Parquet file of requests with slates.
@@ -48,7 +55,7 @@ def recommend_command(
 
     started = time.monotonic()
     with progress("load the model"):
-        rows = recommend(model, source, out)
+        rows = recommend(model, source, out, epsilon, seed)
     seconds = time.monotonic() - started
     document = {"path": str(out), "rows": rows, "seconds": seconds}
     answer(as_json, document, f"{out}: {rows:,} rows in {seconds:.1f} s")

@@ -72,7 +72,8 @@ def bare(scorer, columns) -> pd.DataFrame:
         np.array(columns["user"]), frame["step"].to_numpy(), np.array(columns["candidates"])
     )
     best = np.argsort(-scores, axis=1, kind="stable")[:, : scorer.slate_size]
-    return pd.DataFrame({"slate": best.tolist(), "scores": scores.tolist()})
+    answers = {"slate": best.tolist(), "scores": scores.tolist(), "propensity": 1.0}
+    return pd.DataFrame(answers)
 
 
 def test_one_request(scorer):

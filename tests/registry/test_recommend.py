@@ -47,7 +47,7 @@ def test_every_row_is_answered_in_order_and_keeps_its_id(scorer, requests, capsy
     assert main(["recommend", "--model", MODEL_URI, str(path), str(out)]) == 0
     assert f"{out}: {ROWS} rows in " in capsys.readouterr().out
     answers = pq.read_table(out)
-    assert answers.schema.names == ["id", "slate", "scores"]
+    assert answers.schema.names == ["id", "slate", "scores", "propensity"]
     assert answers["id"].to_pylist() == columns["id"]
     for row, answer in enumerate(answers.to_pylist()):
         scores = scorer.scores(
@@ -59,6 +59,40 @@ def test_every_row_is_answered_in_order_and_keeps_its_id(scorer, requests, capsy
         best = sorted(range(len(scores)), key=lambda place: -scores[place])
         assert answer["slate"] == best[: scorer.slate_size]
     assert {file.name for file in path.parent.iterdir()} == {"in.parquet", "out.parquet"}
+
+
+def test_random_slates_repeat_with_the_seed_and_differ_between_batches(
+    scorer, requests, monkeypatch
+):
+    monkeypatch.setattr(batch, "BATCH_ROWS", 8)
+    path, columns = requests
+    first, same, other, plain = (path.with_name(f"{name}.parquet") for name in "abcd")
+    asked = ["recommend", "--model", MODEL_URI, str(path)]
+    for out, seed in ((first, "7"), (same, "7"), (other, "8")):
+        assert main([*asked, str(out), "--epsilon", "1", "--seed", seed]) == 0
+    assert main([*asked, str(plain)]) == 0
+    assert pq.read_table(first).equals(pq.read_table(same))
+    slates = [pq.read_table(out)["slate"].to_pylist() for out in (first, other)]
+    assert slates[0] != slates[1]
+    assert slates[0][:8] != slates[0][8:16]
+    counts = np.array([len(row) for row in columns["candidates"]])
+    shown = pq.read_table(first)["propensity"].to_numpy()
+    np.testing.assert_allclose(shown, 1 / (counts * (counts - 1)), rtol=1e-12)
+    assert (pq.read_table(plain)["propensity"].to_numpy() == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("option", "part"),
+    [
+        (["--epsilon", "1.5"], "--epsilon: expected at most 1, got 1.5"),
+        (["--seed", "-1"], "--seed: expected at least 0, got -1"),
+    ],
+)
+def test_exploration_has_bounds(scorer, requests, capsys, option, part):
+    path, _ = requests
+    asked = ["recommend", "--model", MODEL_URI, str(path), str(path.with_name("out.parquet"))]
+    assert main([*asked, *option]) == 2
+    assert part in capsys.readouterr().err
 
 
 def test_a_wrong_row_leaves_the_old_answers(scorer, requests, capsys):

@@ -72,6 +72,42 @@ def test_a_request_without_a_step_is_at_the_beginning(served):
         np.testing.assert_allclose(document["predictions"][0]["scores"], scores, rtol=1e-12)
 
 
+def test_parameters_explore(served):
+    scorer, address = served
+    body = {"dataframe_records": [GOOD] * 200, "params": {"epsilon": 0.5, "seed": 7}}
+    status, document = ask(address, body)
+    assert status == 200, document
+    assert ask(address, body)[1] == document
+    scores = expected_scores(scorer, GOOD)
+    best = sorted(range(3), key=lambda place: -scores[place])[: scorer.slate_size]
+    for answer in document["predictions"]:  # six slates of two of three
+        expected = 0.5 / 6 + 0.5 * (answer["slate"] == best)
+        assert answer["propensity"] == pytest.approx(expected, rel=1e-12)
+    assert len({tuple(answer["slate"]) for answer in document["predictions"]}) == 6
+    _, document = ask(address, {"dataframe_records": [GOOD]})
+    assert document["predictions"][0]["slate"] == best
+    assert document["predictions"][0]["propensity"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"epsilon": 1.5}, "epsilon: expected a number from 0 to 1, got 1.5"),
+        ({"epsilon": -0.1}, "epsilon: expected a number from 0 to 1, got -0.1"),
+        ({"epsilon": float("nan")}, "epsilon: expected a number from 0 to 1, got nan"),
+        ({"epsilon": "often"}, "Can not safely convert `<class 'str'>` to `DataType.double`"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, or none, got -1"),
+        ({"seed": 0.5}, "Can not safely convert `<class 'float'>` to `DataType.long`"),
+    ],
+)
+def test_wrong_parameters_are_refused_with_a_sentence(served, params, sentence):
+    _, address = served
+    status, document = ask(address, {"dataframe_records": [GOOD], "params": params})
+    assert status == 400, document
+    assert sentence in document["message"]
+    assert "Traceback" not in json.dumps(document)
+
+
 LISTS = "expected one or more lists of 1 number each"
 
 
