@@ -1,10 +1,12 @@
 """The code that every registered version carries: a request in, a slate out.
 
 It runs in the consumer's process and needs mlflow, NumPy and pandas, nothing else. The weights
-come as `.npz` without pickle, the scoring function as the very file that was evaluated.
+come as `.npz` without pickle, the scoring function as the very file that was evaluated. Versions of
+recipes with own logs also carry `encoder.py`, and the encoding and catalogue of these logs.
 """
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +19,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 LAST_STEP = 2**31 - 1
 
+Group = tuple[np.ndarray | slice, np.ndarray, np.ndarray | None]
+"""Rows with as many candidates, their candidates' features (R, N, D), and ids (R, N) of items."""
+
 
 class Recommender(mlflow.pyfunc.PythonModel):
     """One request is one row: `user`, `candidates`, and the optional `step` and `history`.
@@ -27,15 +32,26 @@ class Recommender(mlflow.pyfunc.PythonModel):
     earlier step, oldest first, of the user's features then, the shown candidates' features row by
     row, the clicked place (−1 for none) and the reward. Other models ignore it.
 
+    Where the model was trained on own logs, `user` has the columns of the logs, as a list in the
+    recipe's order or by name; and `items`, ids as the logs have them, take the place of
+    `candidates`: without them all of the catalogue is on offer. The answer has the shown `items`,
+    too. A step of the `history` is a mapping there, with `items` (shown), `clicked` and `reward`.
+
     With the parameter `epsilon` a row's slate is drawn with that probability: every ordered slate
     of distinct candidates is equally likely then, the best one included. With the parameter `seed`
     the draws repeat, and those of a row depend on the seed and the row's place alone.
     """
 
+    encoder: Any = None  # of recipes with own logs
+
     def load_context(self, context: Any) -> None:
         """Read the weights and the scoring function that lie beside them."""
-        code = _module(Path(context.artifacts["scorer"]))
-        self.scorer = code.SCORER.load(context.artifacts["weights"])
+        artifacts = context.artifacts
+        code = _module(Path(artifacts["scorer"]))
+        self.scorer = code.SCORER.load(artifacts["weights"])
+        if "encoder" in artifacts:
+            code = _module(Path(artifacts["encoder"]))
+            self.encoder = code.Encoder(artifacts["encoding"], artifacts["catalogue"])
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -43,6 +59,30 @@ class Recommender(mlflow.pyfunc.PythonModel):
         """Answer every row; rows may differ in their number of candidates."""
         del context
         epsilon, seed = _exploration(params or {})
+        if self.encoder is None:
+            users, groups = self._requests(model_input)
+        else:
+            requests = self.encoder.requests(model_input)
+            users, groups = requests.users, requests.groups()
+        memories, steps = self._memories(model_input), self._steps(model_input)
+        draws = np.zeros((len(model_input), 1 + self.scorer.slate_size))
+        if epsilon:
+            draws = np.random.default_rng(seed).random(draws.shape)
+        names = ("slate", "scores") if self.encoder is None else ("slate", "items", "scores")
+        answers: dict[str, Any] = {name: [None] * len(model_input) for name in names}
+        propensities = np.empty(len(model_input))
+        for rows, candidates, ids in groups:
+            best, scores = self._answer(users[rows], steps[rows], candidates, memories[rows])
+            slates, propensities[rows] = _explore(best, candidates.shape[1], epsilon, draws[rows])
+            _put(answers["slate"], rows, slates.tolist())
+            _put(answers["scores"], rows, scores)
+            if ids is not None:
+                _put(answers["items"], rows, np.take_along_axis(ids, slates, axis=1).tolist())
+        answers["propensity"] = propensities
+        return pd.DataFrame(answers, index=model_input.index)
+
+    def _requests(self, model_input: pd.DataFrame) -> tuple[np.ndarray, Iterable[Group]]:
+        """Features of the users (B, U), and groups of rows with as many candidates."""
         for name in ("user", "candidates"):
             if name not in model_input:
                 raise _invalid(f"column {name}: expected it, got {list(model_input)}")
@@ -51,28 +91,11 @@ class Recommender(mlflow.pyfunc.PythonModel):
         users = users.reshape(len(model_input), size)  # also where there are no rows
         shape = (-1, self.scorer.document_size)
         candidates = self._numbers(model_input["candidates"], "candidates", shape)
-        memories = self._memories(model_input)
-        steps = self._steps(model_input)
-        draws = np.zeros((len(model_input), 1 + self.scorer.slate_size))
-        if epsilon:
-            draws = np.random.default_rng(seed).random(draws.shape)
         if isinstance(candidates, np.ndarray):
-            best, scores = self._answer(users, steps, candidates, memories)
-            slates, propensities = _explore(best, candidates.shape[1], epsilon, draws)
-            slates = slates.tolist()
-        else:
-            slates, scores = [None] * len(model_input), [None] * len(model_input)
-            propensities = np.empty(len(model_input))
-            counts = np.array([len(row) for row in candidates], dtype=int)
-            for count in np.unique(counts):  # rows with as many candidates are scored at once
-                rows = np.flatnonzero(counts == count)
-                group = np.stack([candidates[row] for row in rows])
-                best, scored = self._answer(users[rows], steps[rows], group, memories[rows])
-                shown, propensities[rows] = _explore(best, count, epsilon, draws[rows])
-                for row, slate, of_row in zip(rows, shown.tolist(), scored, strict=True):
-                    slates[row], scores[row] = slate, of_row
-        answers = {"slate": slates, "scores": scores, "propensity": propensities}
-        return pd.DataFrame(answers, index=model_input.index)
+            return users, [(slice(None), candidates, None)]
+        counts = np.array([len(row) for row in candidates], dtype=int)
+        alike = (np.flatnonzero(counts == count) for count in np.unique(counts))
+        return users, ((rows, np.stack([candidates[row] for row in rows]), None) for rows in alike)
 
     def _answer(
         self, users: np.ndarray, steps: np.ndarray, candidates: np.ndarray, memories: np.ndarray
@@ -95,7 +118,10 @@ class Recommender(mlflow.pyfunc.PythonModel):
             return memories
         users, places = scorer.user_size, scorer.slate_size
         size = users + places * scorer.document_size + 2
-        column = [() if _missing(value) else value for value in model_input["history"]]
+        history = model_input["history"]
+        if self.encoder is not None:
+            history = self.encoder.history(model_input, places)
+        column = [() if _missing(value) else value for value in history]
         sessions = self._numbers(pd.Series(column, dtype=object), "history", (0, size))
         lengths = np.array([len(session) for session in sessions])
         for step in range(lengths.max(initial=0)):  # of all sessions that last as long
@@ -154,6 +180,15 @@ class Recommender(mlflow.pyfunc.PythonModel):
                 f"step, row {wrong[0]}: expected a whole number from 0 to {LAST_STEP}, got {got}"
             )
         return steps.astype(np.int64)
+
+
+def _put(answers: list[Any], rows: np.ndarray | slice, values: list[Any]) -> None:
+    """Set the answers of some rows, by number, or of all."""
+    if isinstance(rows, slice):
+        answers[rows] = values
+        return
+    for row, value in zip(rows.tolist(), values, strict=True):
+        answers[row] = value
 
 
 def _exploration(params: dict[str, Any]) -> tuple[float, int | None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +16,10 @@ from tasks.server.progress import stage
 from tasks.store.tracking import mlflow_client
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-COLUMNS = ("user", "candidates", "step", "history")  # of a request; the first two are required
-ANSWERS = ("slate", "scores", "propensity")
 BATCH_ROWS = 10_000
 
 
@@ -48,7 +49,8 @@ def recommend(
         raise InputError(f"OUT: expected a file other than IN, got {out}")
     if not out.parent.is_dir():
         raise InputError(f"OUT: expected a folder {out.parent} to write in, found none; make it")
-    model = _load(model_uri)
+    model = Recommender.load(model_uri)
+    model.check_columns(requests.schema_arrow.names, source)
     unfinished = out.with_name(f".{out.name}.tmp")
     progress = stage(f"recommend {source.name}")
     answers, rows = _answers(model, requests, source, epsilon, seed), 0
@@ -76,55 +78,93 @@ def _open(source: Path) -> pq.ParquetFile:
     if not source.exists():
         raise InputError(f"IN: expected a Parquet file at {source}, found none")
     with refused(f"IN: expected a Parquet file at {source}", OSError, pa.ArrowInvalid):
-        requests = pq.ParquetFile(source)
-    names = requests.schema_arrow.names
-    for name in COLUMNS[:2]:
-        if name not in names:
-            raise InputError(f"{source}: expected a column {name}, got {', '.join(names)}")
-    for name in ANSWERS:
-        if name in names:
+        return pq.ParquetFile(source)
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """A model of the registry; its signature names the columns of requests and answers."""
+
+    uri: str
+    model: Any  # as pyfunc loaded it
+
+    @classmethod
+    def load(cls, uri: str) -> Recommender:
+        """The model at a URI.
+
+        Raises:
+            InputError: There is none, or it is no recommender.
+        """
+        mlflow_client()
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        expected = f"--model {uri}: expected a model such as models:/NAME@champion"
+        with refused(expected, MlflowException, OSError):
+            model = mlflow.pyfunc.load_model(uri)
+        signature = model.metadata.signature
+        if signature is None or "slate" not in signature.outputs.input_names():
+            raise InputError(f"{expected}, got one that answers no slates")
+        return cls(uri, model)
+
+    @property
+    def asked(self) -> list[str]:
+        """Columns of a request."""
+        return list(self.model.metadata.get_input_schema().input_names())
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns of an answer."""
+        import pyarrow as pa
+
+        kinds = {
+            "slate": pa.list_(pa.int64()),
+            "items": pa.list_(pa.string()),
+            "scores": pa.list_(pa.float64()),
+            "propensity": pa.float64(),
+        }
+        names = self.model.metadata.get_output_schema().input_names()
+        return pa.schema([(name, kinds[name]) for name in names])
+
+    def check_columns(self, names: list[str], source: Path) -> None:
+        """Refuse a file that lacks a column of requests, or has one of answers."""
+        for name in self.model.metadata.get_input_schema().required_input_names():
+            if name not in names:
+                raise InputError(f"{source}: expected a column {name}, got {', '.join(names)}")
+        for name in set(self.schema.names).difference(self.asked).intersection(names):
             raise InputError(f"{source}: expected no column {name}, which an answer has; rename it")
-    return requests
 
+    def answer(self, frame: pd.DataFrame, params: dict[str, Any]) -> pa.Table:
+        """Answers in the order of the requests.
 
-def _load(model_uri: str) -> Any:
-    """The recommender without MLflow's check, which goes value by value; it checks rows itself."""
-    mlflow_client()
-    import mlflow
-    from mlflow.exceptions import MlflowException
+        MLflow's check, which goes value by value, is left out: the recommender checks rows itself.
+        """
+        import pyarrow as pa
 
-    expected = f"--model {model_uri}: expected a model such as models:/NAME@champion"
-    with refused(expected, MlflowException, OSError):
-        return mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
+        answers = self.model.unwrap_python_model().predict(None, frame, params)
+        return pa.Table.from_pandas(answers, self.schema, preserve_index=False)
 
 
 def _answers(
-    model: Any, requests: pq.ParquetFile, source: Path, epsilon: float, seed: int | None
+    model: Recommender, requests: pq.ParquetFile, source: Path, epsilon: float, seed: int | None
 ) -> Iterator[pa.Table]:
     """A table of answers for each batch, each with draws of its own."""
     import pandas as pd
     import pyarrow as pa
     from mlflow.exceptions import MlflowException
 
-    types = (pa.list_(pa.int64()), pa.list_(pa.float64()), pa.float64())
-    schema = pa.schema(zip(ANSWERS, types, strict=True))
     start = 0
     for batch in _batches(requests, source):
-        asked = [name for name in COLUMNS if name in batch.schema.names]
+        asked = [name for name in model.asked if name in batch.schema.names]
         # Not `to_pandas`, whose arrays of arrays would have to be taken apart row by row
-        frame = pd.DataFrame({name: _values(batch.column(name)) for name in asked})
+        columns = {name: _values(batch.column(name)) for name in asked}
+        frame = pd.DataFrame(columns, index=range(batch.num_rows))
         params = {"epsilon": epsilon, "seed": None if seed is None else _seed_at(start, seed)}
         try:
-            answers = model.predict(None, frame, params)
+            table = model.answer(frame, params)
         except MlflowException as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{source}, in the rows from {start}: {reason}") from error
-        if list(answers) != schema.names:
-            raise InputError(
-                f"--model: expected answers of {', '.join(ANSWERS)}, got {', '.join(answers)}; "
-                "take a version that this Slateflow registered"
-            )
-        table = pa.Table.from_pandas(answers, schema, preserve_index=False)
         others = pa.Table.from_batches([batch]).drop_columns(asked)
         for field, column in zip(table.schema, table.columns, strict=True):
             others = others.append_column(field, column)

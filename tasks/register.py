@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prefect import get_run_logger, task
 
-from slateflow.environments import EnvironmentSpec, Observation, batched_environment
+from slateflow.environments import EnvironmentSpec
 from slateflow.policies import AnyScorer, ScoringPolicy
+from slateflow.trajectories import Dataset
 from tasks.evaluate import take_verdict
 from tasks.experiment import Experiment
 from tasks.reports.page import fill_in, run_links
@@ -29,11 +30,15 @@ from tasks.store.champion import (
     require_same_world,
 )
 from tasks.store.model_page import verdict_tag, version_description
+from tasks.store.requests import Examples, example_requests
 from tasks.store.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
 
+RECOMMENDER = PROJECT / "mlflow"
+"""Folder of the code that a version carries."""
+
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow.entities import Run
+    from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
 
 
@@ -86,31 +91,17 @@ def _tested_version(client: MlflowClient, report: Report, winner: Candidate) -> 
     """
     name = model_name(report.experiment.recipe)
     weights, run = load_scorer(client, winner.run_id), client.get_run(winner.run_id)
-    observation, _ = batched_environment(report.experiment.spec, 4).reset(seed=0)
-    example = request_frame(observation)
+    examples = example_requests(report.experiment)
     found = client.search_model_versions(f"name = '{name}' and run_id = '{winner.run_id}'")
     version = max((int(one.version) for one in found), default=0)
     if not version:
-        version = _create_version(client, name, run, weights, example, report.experiment)
+        version = _create_version(client, name, run, weights, examples, report.experiment)
     verdict, links = verdict_tag(winner, report), run_links(report.candidates)
     client.set_model_version_tag(name, str(version), "verdict", json.dumps(verdict))
-    description = version_description(winner, report, links, run, example)
+    description = version_description(winner, report, links, run, examples.frame)
     client.update_model_version(name, str(version), description)
-    _ask_once(f"models:/{name}/{version}", example, weights, observation)
+    _ask_once(f"models:/{name}/{version}", examples, weights)
     return version
-
-
-def request_frame(observation: Observation) -> pd.DataFrame:
-    """Observations as requests of the registry's contract: one row each."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        {
-            "user": observation["user"].astype(np.float64).tolist(),
-            "candidates": observation["candidates"].astype(np.float64).tolist(),
-            "step": observation["step"][:, 0].astype(np.int64),
-        }
-    )
 
 
 def _create_version(
@@ -118,13 +109,13 @@ def _create_version(
     name: str,
     run: Run,
     weights: AnyScorer,
-    example: pd.DataFrame,
+    examples: Examples,
     experiment: Experiment,
 ) -> int:
     """Register the run's weights; an edited page of the registered model stays as it is."""
     from mlflow.exceptions import MlflowException
 
-    model_id = _log_model(client, run, weights, example)
+    model_id = _log_model(client, run, weights, examples, experiment.open_dataset())
     try:
         page = fill_in("model.md", name=name, experiment=experiment)
         client.create_registered_model(name, description=page)
@@ -144,59 +135,83 @@ def _create_version(
     return int(made.version)
 
 
-def _log_model(client: MlflowClient, run: Run, weights: AnyScorer, example: pd.DataFrame) -> str:
+def _log_model(
+    client: MlflowClient, run: Run, weights: AnyScorer, examples: Examples, dataset: Dataset
+) -> str:
     """Log the model that a version carries; returns its id."""
     import mlflow
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import AnyType, Array
+    from mlflow.models import Model
 
-    # Of an `Array` MLflow checks every element of every row, which costs many times the scoring;
-    # of a number its server takes the whole part. The recommender checks all of them itself, in
-    # whole columns, and names the row that does not fit.
-    requests = {"user": True, "candidates": True, "step": False, "history": False}
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(AnyType(), key, required=must) for key, must in requests.items()]),
-        outputs=Schema(
-            [
-                ColSpec(Array(DataType.long), "slate"),
-                ColSpec(Array(DataType.double), "scores"),
-                ColSpec(DataType.double, "propensity"),
-            ]
-        ),
-        params=ParamSchema(
-            [ParamSpec("epsilon", DataType.double, 0.0), ParamSpec("seed", DataType.long, None)]
-        ),
-    )
     # `pyfunc.log_model` would make the run active; a kill would leave it "running" then
     run_id = run.info.run_id
     model = client.create_logged_model(
         run.info.experiment_id, "recommender", source_run_id=run_id, params=run.data.params
     )
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / SCORER_FILE
-        weights.save(path)
+        weights.save(Path(folder) / SCORER_FILE)
+        artifacts = {
+            "weights": f"{folder}/{SCORER_FILE}",
+            "scorer": inspect.getfile(type(weights)),
+            **_encoder(dataset, Path(folder)),
+        }
         Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
             run_id=run_id,
             model_id=model.model_id,
-            python_model=str(PROJECT / "mlflow" / "recommender.py"),
-            artifacts={"weights": str(path), "scorer": inspect.getfile(type(weights))},
-            signature=signature,
-            input_example=example,
+            python_model=str(RECOMMENDER / "recommender.py"),
+            artifacts=artifacts,
+            signature=_signature(dataset),
+            input_example=examples.frame,
             pip_requirements=["mlflow-skinny", "numpy", "pandas"],
         )
     return str(model.model_id)
 
 
-def _ask_once(
-    uri: str, example: pd.DataFrame, weights: AnyScorer, observation: Observation
-) -> None:
+def _encoder(dataset: Dataset, folder: Path) -> dict[str, str]:
+    """What a version of own logs carries beside the weights: encoders, catalogue, their code."""
+    if dataset.encoding is None or dataset.catalogue is None:
+        return {}
+    encoding, catalogue = folder / "encoding.json", folder / "catalogue.npz"
+    encoding.write_text(json.dumps(dataset.encoding.to_dict()), encoding="utf-8")
+    np.savez(catalogue, features=dataset.catalogue.features)
+    code = RECOMMENDER / "encoder.py"
+    return {"encoder": str(code), "encoding": str(encoding), "catalogue": str(catalogue)}
+
+
+def _signature(dataset: Dataset) -> ModelSignature:
+    """Columns of requests and answers, and the parameters.
+
+    Of an `Array` MLflow checks every element of every row, which costs many times the scoring; of a
+    number its server takes the whole part. The recommender checks all of them itself, in whole
+    columns, and names the row that does not fit.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType, Array
+
+    requests = {"user": True, "candidates": True, "step": False, "history": False}
+    answers = {"slate": Array(DataType.long), "scores": Array(DataType.double)}
+    if (encoding := dataset.encoding) is not None:
+        requests = {"user": bool(encoding.user), "items": False, "step": False, "history": False}
+        answers = {"slate": answers["slate"], "items": Array(DataType.string), **answers}
+    return ModelSignature(
+        inputs=Schema([ColSpec(AnyType(), key, required=must) for key, must in requests.items()]),
+        outputs=Schema(
+            [ColSpec(kind, key) for key, kind in {**answers, "propensity": DataType.double}.items()]
+        ),
+        params=ParamSchema(
+            [ParamSpec("epsilon", DataType.double, 0.0), ParamSpec("seed", DataType.long, None)]
+        ),
+    )
+
+
+def _ask_once(uri: str, examples: Examples, weights: AnyScorer) -> None:
     """Load the registered version and compare its slates with the policy's that was evaluated."""
     import mlflow
 
-    answer = mlflow.pyfunc.load_model(uri).predict(example)
-    slates, _ = ScoringPolicy(weights).act(observation, np.random.Generator(np.random.SFC64(0)))
+    answer = mlflow.pyfunc.load_model(uri).predict(examples.frame)
+    policy, rng = ScoringPolicy(weights), np.random.Generator(np.random.SFC64(0))
+    slates, _ = policy.act(examples.observation, rng)
     if answer["slate"].tolist() != slates.tolist():
         raise RuntimeError(f"{uri} answers other slates than the policy that was evaluated")

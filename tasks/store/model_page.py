@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tasks.reports.page import fill_in
 from tasks.reports.report import Candidate, Report
 
@@ -25,12 +23,10 @@ def version_description(
     example: pd.DataFrame,  # requests, of which the first is shown
 ) -> str:
     """A version's page: the verdict as a table, the dataset, a request."""
-    first = example.iloc[0]
-    request = {
-        "user": np.round(first["user"], 2).tolist(),
-        "candidates": np.round(first["candidates"][:_SHOWN_CANDIDATES], 2).tolist(),
-        "step": int(first["step"]),
-    }
+    first = json.loads(example.iloc[:1].to_json(orient="records", double_precision=2))[0]
+    for offered in ("candidates", "items"):
+        if offered in first:
+            first[offered] = first[offered][:_SHOWN_CANDIDATES]
     (logged,) = [entry.dataset for entry in run.inputs.dataset_inputs]
     return fill_in(
         "version.md",
@@ -40,7 +36,7 @@ def version_description(
         logged=logged,
         profile=json.loads(logged.profile),
         shown=_SHOWN_CANDIDATES,
-        request=json.dumps({"dataframe_records": [request]}),
+        request=json.dumps({"dataframe_records": [first]}, ensure_ascii=False),
     )
 
 

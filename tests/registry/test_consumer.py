@@ -20,8 +20,8 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
 from tasks.experiment import Experiment
-from tasks.register import request_frame
 from tasks.reports.report import Candidate, PlayedPolicy, Report
+from tasks.store.requests import request_frame
 from tasks.store.tracking import log_training, mlflow_client
 from tests.servers import mlflow_server
 

@@ -1,0 +1,269 @@
+"""Requests of own logs: from the user's columns and item ids, as the logs have them, to features.
+
+Versions of recipes with own logs carry this file beside `recommender.py`, and it runs in the
+consumer's process as well: mlflow, NumPy and pandas, nothing else.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+BLOCK_NUMBERS = 2**22
+"""Features of candidates that are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """B requests in numbers.
+
+    Items are numbered as in the catalogue, and behind it those that it lacks.
+    """
+
+    users: np.ndarray  # (B, U)
+    counts: np.ndarray  # (B,) candidates of each row
+    offered: np.ndarray | None  # items of all rows, one row after the other; None for all items
+    ids: np.ndarray  # (M,) texts
+    features: np.ndarray  # (M, D)
+
+    def groups(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Rows (R,) with as many candidates, features (R, N, D) and ids (R, N), block by block."""
+        starts = np.cumsum(self.counts) - self.counts
+        for count in np.unique(self.counts):
+            rows = np.flatnonzero(self.counts == count)
+            size = max(1, BLOCK_NUMBERS // max(1, count * self.features.shape[1]))
+            for block in (rows[start : start + size] for start in range(0, len(rows), size)):
+                places = np.arange(count)
+                if self.offered is None:
+                    items = np.broadcast_to(places, (len(block), count))
+                else:
+                    items = self.offered[starts[block, None] + places]
+                    ordered = np.sort(items, axis=1)
+                    twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+                    if twice.any():
+                        where = f"items, row {block[twice.argmax()]}"
+                        raise _invalid(f"{where}: expected each id once, got one twice")
+                yield block, self.features[items], self.ids[items]
+
+
+class Encoder:
+    """What turns requests into the features that the model was trained with.
+
+    Args:
+        encoding: JSON file: the user's columns with their vocabularies, the ids of the items, and
+            what happens to unknown ones.
+        catalogue: `.npz` file: `features` (M, D) of the items.
+    """
+
+    def __init__(self, encoding: str | Path, catalogue: str | Path) -> None:
+        document = json.loads(Path(encoding).read_text(encoding="utf-8"))
+        self.columns: list[dict[str, Any]] = document["user"]
+        self.names = [column["name"] for column in self.columns]
+        self.refuses = document["unknown_items"] == "refuse"
+        self.ids = np.array(document["items"], dtype=object)
+        self.index = pd.Index(self.ids)
+        with np.load(catalogue, allow_pickle=False) as stored:
+            self.features = stored["features"]
+
+    def requests(self, frame: pd.DataFrame) -> Requests:
+        """The requests of a frame with `user` and `items`.
+
+        Raises:
+            MlflowException: A row does not fit; the message names it.
+        """
+        users, rows = self.users(frame), len(frame)
+        if "candidates" in frame:
+            raise _invalid("column candidates: expected item ids in a column items, got features")
+        lists = frame["items"].tolist() if "items" in frame else [None] * rows
+        absent = np.array([_missing(one) for one in lists], dtype=bool)
+        if absent.all():
+            counts = np.full(rows, len(self.ids))
+            return Requests(users, counts, None, self.ids, self.features)
+        everything = self.ids.tolist()
+        lists = [everything if gone else one for gone, one in zip(absent, lists, strict=True)]
+        return Requests(users, *self._items(lists, "items"))
+
+    def users(self, frame: pd.DataFrame) -> np.ndarray:
+        """Features (B, U) of the users."""
+        if not self.columns:
+            return np.zeros((len(frame), 0), np.float32)
+        expected = f"{', '.join(self.names)} as a list or by name"
+        if "user" not in frame:
+            raise _invalid(f"column user: expected {expected}, got {list(frame)}")
+        return self._users(frame["user"].tolist(), expected, "user")
+
+    def history(self, frame: pd.DataFrame, slate_size: int) -> pd.Series:
+        """Each row's steps in numbers: user, shown items, clicked place, reward (S, U + K·D + 2).
+
+        A step is a mapping: `items` (the shown ids), `reward`, `clicked` (may be left out where one
+        item is shown) and `user` (that of the request where it is left out).
+        """
+        sessions = [() if _missing(one) else one for one in frame["history"]]
+        lengths = np.array([_length(one, "history", row) for row, one in enumerate(sessions)], int)
+        steps, rows = list(chain.from_iterable(sessions)), np.repeat(np.arange(len(frame)), lengths)
+        expected = f"steps with items ({slate_size} ids), clicked and reward"
+        for row, step in zip(rows, steps, strict=True):
+            fits = isinstance(step, Mapping) and "items" in step and "reward" in step
+            if not fits or (slate_size > 1 and "clicked" not in step):
+                raise _invalid(f"history, row {row}: expected {expected}, got {step!s:.60}")
+        shown = [step["items"] for step in steps]
+        counts, items, _, features = self._items(shown, "history", rows)
+        if (counts != slate_size).any():
+            row = rows[(counts != slate_size).argmax()]
+            raise _invalid(f"history, row {row}: expected {expected}, got another number of ids")
+        own = [step.get("user", user) for step, user in zip(steps, _of(frame, rows), strict=True)]
+        numbers = [
+            self._users(own, "the user as in the request", "history", rows),
+            features[items].reshape(len(steps), -1),
+            [[step.get("clicked", 0)] for step in steps],
+            [[step["reward"]] for step in steps],
+        ]
+        try:
+            whole = np.concatenate([np.reshape(one, (len(steps), -1)) for one in numbers], axis=1)
+            whole = whole.astype(np.float64)
+        except (ValueError, TypeError):
+            raise _invalid("history: expected numbers as clicked and reward, got others") from None
+        return pd.Series(np.split(whole, np.cumsum(lengths)[:-1]), dtype=object)
+
+    def _users(
+        self, values: list[Any], expected: str, where: str, rows: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Features (B, U) of users that are lists in the recipe's order, or mappings by name."""
+        if not self.columns:
+            return np.zeros((len(values), 0), np.float32)
+        rows = np.arange(len(values)) if rows is None else rows
+        lists = [
+            [one.get(name, _NOTHING) for name in self.names] if isinstance(one, Mapping) else one
+            for one in values
+        ]
+        for row, one in zip(rows, lists, strict=True):
+            listed = isinstance(one, list | tuple | np.ndarray) and len(one) == len(self.names)
+            if not listed or any(value is _NOTHING for value in one):
+                got = values[int(np.argmax(rows == row))]
+                got = "nothing" if _missing(got) else f"{got!s:.60}"
+                raise _invalid(f"{where}, row {row}: expected {expected}, got {got}")
+        columns = zip(*lists, strict=True) if lists else [()] * len(self.names)
+        return np.concatenate(
+            [
+                _encoded(column, list(given), where, rows)
+                for column, given in zip(self.columns, columns, strict=True)
+            ],
+            axis=1,
+        )
+
+    def _items(
+        self, lists: list[Any], where: str, rows: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Counts (B,), items of all lists in a row, ids and features that the items number."""
+        rows = np.arange(len(lists)) if rows is None else rows
+        counts = np.array(
+            [_length(one, where, row) for row, one in zip(rows, lists, strict=True)], int
+        )
+        if not counts.all():
+            raise _invalid(f"{where}, row {rows[counts.argmin()]}: expected ids, got an empty list")
+        codes, texts = _texts(list(chain.from_iterable(lists)), where)
+        number = self.index.get_indexer(texts)
+        unknown = np.flatnonzero(number < 0)
+        wrong = np.isin(codes, unknown if self.refuses else []) | (codes < 0)
+        if wrong.any():
+            place = int(wrong.argmax())
+            row = np.repeat(rows, counts)[place]
+            got = "nothing" if codes[place] < 0 else texts[codes[place]]
+            expected = f"items of the catalogue, which has {len(self.ids):,}"
+            raise _invalid(f"{where}, row {row}: expected {expected}, got {got!s:.60}")
+        number[unknown] = len(self.ids) + np.arange(len(unknown))
+        ids, features = self.ids, self.features
+        if len(unknown):
+            ids = np.concatenate([ids, np.array([texts[one] for one in unknown], object)])
+            zeros = np.zeros((len(unknown), features.shape[1]), features.dtype)
+            features = np.concatenate([features, zeros])
+        return counts, number[codes], ids, features
+
+
+_NOTHING = object()
+
+
+def _of(frame: pd.DataFrame, rows: np.ndarray) -> list[Any]:
+    """The user of each of these rows."""
+    return frame["user"].iloc[rows].tolist() if "user" in frame else [None] * len(rows)
+
+
+def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.ndarray) -> np.ndarray:
+    """Features (B, F) of one column, as the logs were encoded for the training."""
+    if column["kind"] == "categories":
+        vocabulary = pd.Index(np.array(column["vocabulary"], dtype=object))
+        codes, texts = _texts(values, f"{where}, {column['name']}")
+        place = np.append(vocabulary.get_indexer(texts), -1)[codes]  # −1 for what is missing
+        found = np.flatnonzero(place >= 0)
+        encoded = np.zeros((len(values), len(vocabulary)), np.float32)
+        encoded[found, place[found]] = 1
+        return encoded
+    size = column["size"] if column["kind"] == "numbers" else 1
+    kind = f"a list of {size} numbers" if column["kind"] == "numbers" else "a number"
+    try:
+        numbers = np.array(values)
+    except ValueError:
+        numbers = np.empty(0)
+    if numbers.size != len(values) * size or numbers.dtype.kind not in "iuf":
+        numbers = np.concatenate([[np.nan], *(_row_of_numbers(one, size) for one in values)])[1:]
+    numbers = numbers.reshape(len(values), size)
+    wrong = ~np.isfinite(numbers).all(axis=1)
+    if wrong.any():
+        place = int(wrong.argmax())
+        got = "nothing" if _missing(values[place]) else f"{values[place]!s:.60}"
+        raise _invalid(
+            f"{where}, row {rows[place]}: expected {kind} as {column['name']}, got {got}"
+        )
+    return numbers.astype(np.float32)
+
+
+def _row_of_numbers(value: Any, size: int) -> np.ndarray:
+    """A row that may not fit, as not a number then."""
+    try:
+        numbers = np.array(value).reshape(-1)
+    except ValueError:
+        numbers = np.empty(0)
+    fits = len(numbers) == size and numbers.dtype.kind in "iuf"
+    return numbers.astype(np.float64) if fits else np.full(size, np.nan)
+
+
+def _texts(values: list[Any], where: str) -> tuple[np.ndarray, list[str]]:
+    """Numbers (B,) of values among the different ones, −1 for what is missing, and their texts."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    try:
+        codes, found = pd.factorize(column)
+    except TypeError:
+        raise _invalid(f"{where}: expected texts or whole numbers, got lists") from None
+    return codes, [_text(one) for one in found]
+
+
+def _text(value: Any) -> str:
+    """A category or an id as text: whole numbers by their digits, booleans as false and true."""
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    if isinstance(value, float | np.floating) and value == np.floor(value):
+        value = int(value)
+    return str(value)
+
+
+def _length(value: Any, where: str, row: int) -> int:
+    if isinstance(value, list | tuple | np.ndarray):
+        return len(value)
+    raise _invalid(f"{where}, row {row}: expected a list, got {value!s:.60}")
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
+def _invalid(message: str) -> MlflowException:
+    """An error that a model server answers with 400 and this sentence."""
+    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)

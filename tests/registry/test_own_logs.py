@@ -1,0 +1,308 @@
+"""Requests by item id: a version of own logs answers what the logs' own encoders would ask."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from mlflow.exceptions import MlflowException
+
+from flows.cli.main import main
+from slateflow.learners import learner_config, train
+from slateflow.policies import ScoringPolicy
+from tasks.experiment import Experiment, ModelRef
+from tasks.register import take_over
+from tasks.reports.report import Candidate, PlayedPolicy, Report
+from tasks.store.tracking import log_training, mlflow_client
+from tests.registry.test_serving import ask
+from tests.servers import model_server
+from tests.trajectories.sources.shop import log, published
+
+ITEMS = """
+id,price,brand
+7,1.5,acme
+8,3.0,acme
+9,2.0,zenith
+10,0.5,bolt
+11,4.5,zenith
+"""
+NAMES = ["age", "country", "vip", "taste"]
+RECIPE = """
+unknown_items = "{unknown}"
+[columns]
+user = ["age", "country", "vip", "taste"]
+item = "shown"
+candidates = "offered"
+{clicked}
+[items]
+file = "items.csv"
+id = "id"
+features = ["price", "brand"]
+"""
+
+
+def table(slate: int, rows: int = 600) -> pd.DataFrame:
+    """Decisions about two to five of the items, of which one or `slate` are shown."""
+    rng = np.random.default_rng(slate)
+    offered = [rng.permutation([7, 8, 9, 10, 11])[:n] for n in rng.integers(slate, 6, rows)]
+    shown = [rng.permutation(one)[:slate] for one in offered]
+    counts = np.array([len(one) for one in offered])
+    clicked = rng.integers(0, slate, rows)
+    liked = np.array([one[place] % 2 for one, place in zip(shown, clicked, strict=True)])
+    return pd.DataFrame(
+        {
+            "age": rng.integers(18, 80, rows),
+            "country": rng.choice(["at", "de", "größte"], rows),
+            "vip": rng.random(rows) < 0.3,
+            "taste": [list(pair) for pair in rng.normal(size=(rows, 2))],
+            "offered": [one.tolist() for one in offered],
+            "shown": [one.tolist() for one in shown] if slate > 1 else [one[0] for one in shown],
+            "propensity": 1 / counts if slate == 1 else 1 / (counts * (counts - 1)),
+            "clicked": clicked,
+            "reward": (rng.random(rows) < 0.2 + 0.5 * liked).astype(int),
+        }
+    )
+
+
+def publish(folder, name: str, dataset, learner: str):
+    """Train, and register as a made-up verdict's winner; gives the scorer."""
+    scorer, report = train(dataset, learner_config(learner), seed=1)
+    run_id = log_training(mlflow_client(), name, dataset, scorer, report)
+    model = ModelRef(learner=learner, run_id=run_id, train_seconds=1.0)
+    winner = Candidate(
+        **model.model_dump(), mean=2.0, sem=0.1, uplift=1.0, ci=(0.5, 1.5), p_value=0.0,
+        score=None, verdict="winner",
+    )  # fmt: skip
+    verdict = Report(
+        experiment=Experiment.on(dataset, name, 0),
+        baseline=PlayedPolicy(policy="random", mean=1.0, sem=0.1, episodes=10),
+        optimum=None,
+        champion=None,
+        candidates=[winner],
+    )
+    assert take_over(verdict).registered is not None
+    return scorer
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["single items", "slates"])
+def shop(request, tmp_path_factory):
+    """Dataset, table, scorer and registered model; of slates unknown items are zeros."""
+    folder = tmp_path_factory.mktemp("shop")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        frame = table(request.param)
+        log(folder, "1.parquet", frame)
+        (folder / "items.csv").write_text(ITEMS.strip() + "\n")
+        unknown, clicked = ("refuse", "") if request.param == 1 else ("zeros", 'clicked="clicked"')
+        dataset = published(folder, RECIPE.format(unknown=unknown, clicked=clicked))
+        scorer = publish(folder, "shop", dataset, "linucb")
+        model = mlflow.pyfunc.load_model("models:/slateflow-shop@champion")
+        yield SimpleNamespace(dataset=dataset, table=frame, scorer=scorer, model=model)
+
+
+def requests(frame: pd.DataFrame, by_name: bool = False) -> pd.DataFrame:
+    """The table's columns as requests."""
+    users = frame[NAMES].to_dict("records")
+    return pd.DataFrame(
+        {
+            "user": users if by_name else [list(user.values()) for user in users],
+            "items": frame["offered"].tolist(),
+        }
+    )
+
+
+def expected_scores(shop, frame: pd.DataFrame) -> list[np.ndarray]:
+    """Scores of each row by the dataset's own encoders, row by row."""
+    users = shop.dataset.encoding.user_features({name: frame[name].tolist() for name in NAMES})
+    scores = []
+    for user, offered in zip(users, frame["offered"], strict=True):
+        numbers = shop.dataset.encoding.item_numbers(offered)
+        features = shop.dataset.catalogue.features[numbers] * (numbers >= 0)[:, None]
+        scores.append(shop.scorer.scores(user[None], np.zeros(1, int), features[None])[0])
+    return scores
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_answers_are_those_of_the_logs_own_encoders(shop, by_name):
+    frame = shop.table[:200]
+    answers = shop.model.predict(requests(frame, by_name))
+    assert list(answers) == ["slate", "items", "scores", "propensity"]
+    size = shop.scorer.slate_size
+    for scores, offered, (_, answer) in zip(
+        expected_scores(shop, frame), frame["offered"], answers.iterrows(), strict=True
+    ):
+        np.testing.assert_allclose(answer["scores"], scores, rtol=1e-12)
+        best = sorted(range(len(scores)), key=lambda place: -scores[place])[:size]
+        assert answer["slate"] == best
+        assert answer["items"] == [str(offered[place]) for place in best]
+        assert answer["propensity"] == 1.0
+
+
+def test_the_logged_rows_get_the_slates_of_the_policy(shop):
+    """The other way round: from the published rows, through the policy that is evaluated."""
+    rows = shop.dataset.read()
+    shown, _ = ScoringPolicy(shop.scorer).act(rows.observation(), np.random.default_rng(0))
+    policy = [np.array(rows.catalogue.features)[rows.candidates[r][shown[r]]] for r in range(9)]
+    from tasks.store.requests import logged_requests
+
+    asked = logged_requests(rows.where(slice(9)), shop.dataset.encoding)
+    answers = shop.model.predict(asked)
+    numbers = [shop.dataset.encoding.item_numbers(items) for items in answers["items"]]
+    for features, found in zip(policy, numbers, strict=True):
+        np.testing.assert_array_equal(shop.dataset.catalogue.features[found], features)
+
+
+def test_without_items_the_whole_catalogue_is_on_offer(shop):
+    frame = shop.table[:3].assign(offered=[list(shop.dataset.encoding.items)] * 3)
+    whole = shop.model.predict(requests(frame))
+    pd.testing.assert_frame_equal(shop.model.predict(requests(frame)[["user"]]), whole)
+    some = requests(frame)
+    some["items"] = [None, ["9", 8], None]  # ids as texts or as numbers
+    mixed = shop.model.predict(some)
+    pd.testing.assert_frame_equal(mixed.iloc[[0, 2]], whole.iloc[[0, 2]])
+    assert len(mixed["scores"][1]) == 2
+
+
+def test_unknown_categories_are_zero(shop):
+    frame = shop.table[:2].assign(country=["atlantis", None])
+    known = expected_scores(shop, frame.assign(country="nowhere"))
+    answers = shop.model.predict(requests(frame))
+    for scores, answer in zip(known, answers["scores"], strict=True):
+        np.testing.assert_allclose(answer, scores, rtol=1e-12)
+
+
+def test_unknown_items_are_what_the_recipe_says(shop):
+    frame = shop.table[:2].assign(offered=[[7, 8, 9], [9, 99, 8]])
+    if shop.scorer.slate_size == 1:
+        with pytest.raises(MlflowException, match="items, row 1: expected items of the catalogue"):
+            shop.model.predict(requests(frame))
+        return
+    answers = shop.model.predict(requests(frame))
+    for scores, answer in zip(expected_scores(shop, frame), answers["scores"], strict=True):
+        np.testing.assert_allclose(answer, scores, rtol=1e-12)
+
+
+def test_what_is_shown_at_random_is_named_by_its_ids(shop):
+    frame = pd.concat([shop.table[:100]] * 3)
+    params = {"epsilon": 0.5, "seed": 3}
+    answers = shop.model.predict(requests(frame), params=params)
+    pd.testing.assert_frame_equal(shop.model.predict(requests(frame), params=params), answers)
+    plain, size = shop.model.predict(requests(frame)), shop.scorer.slate_size
+    for offered, best, (_, answer) in zip(
+        frame["offered"], plain["slate"], answers.iterrows(), strict=True
+    ):
+        assert answer["items"] == [str(offered[place]) for place in answer["slate"]]
+        slates = len(offered) * (len(offered) - 1 if size == 2 else 1)
+        expected = 0.5 / slates + 0.5 * (answer["slate"] == best)
+        assert answer["propensity"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("user", "items", "sentence"),
+    [
+        ([34, "at", True], [7, 8], "user, row 1: expected age, country, vip, taste as a list or"),
+        ({"age": 3}, [7, 8], "user, row 1: expected age, country, vip, taste as a list or by name"),
+        (None, [7, 8], "user, row 1: expected age, .*, got nothing"),
+        (["old", "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got old"),
+        ([None, "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got nothing"),
+        ([np.nan, "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got nothing"),
+        ([34, ["at"], True, [0, 0]], [7, 8], "user, country: expected texts or whole numbers"),
+        ([34, "at", True, [0]], [7, 8], r"row 1: expected a list of 2 numbers as taste, got \[0\]"),
+        ([34, "at", True, "x"], [7, 8], "row 1: expected a list of 2 numbers as taste, got x"),
+        ([34, "at", True, [0, 0]], [], "items, row 1: expected ids, got an empty list"),
+        ([34, "at", True, [0, 0]], "7", "items, row 1: expected a list, got 7"),
+        ([34, "at", True, [0, 0]], [7, None], "items, row 1: expected items of .* got nothing"),
+        ([34, "at", True, [0, 0]], [7, 7], "items, row 1: expected each id once"),
+        ([34, "at", True, [0, 0]], [7, [8]], "items: expected texts or whole numbers, got lists"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_a_sentence(shop, user, items, sentence):
+    good = requests(shop.table[:1]).to_dict("records")[0]
+    with pytest.raises(MlflowException, match=sentence):
+        shop.model.predict(pd.DataFrame([good, {"user": user, "items": items}]))
+
+
+def test_features_in_place_of_ids_are_refused(shop):
+    asked = requests(shop.table[:1]).assign(candidates=[[[1.0]]])
+    with pytest.raises(MlflowException, match="column candidates: expected item ids"):
+        shop.model.unwrap_python_model().predict(None, asked)
+
+
+def test_the_page_of_the_version_shows_a_request_that_it_answers(shop):
+    client = mlflow_client()
+    page = client.get_model_version_by_alias("slateflow-shop", "champion").description
+    (document,) = [json.loads(line) for line in page.splitlines() if line.startswith("{")]
+    (request,) = document["dataframe_records"]
+    assert set(request) == {"user", "items", "step"}
+    answers = shop.model.predict(pd.DataFrame([request]))
+    assert set(answers["items"][0]) <= set(request["items"])
+
+
+def test_over_http(shop):
+    frame = shop.table[:20]
+    with model_server("models:/slateflow-shop@champion", os.environ["MLFLOW_TRACKING_URI"]) as at:
+        records = json.loads(requests(frame, by_name=True).to_json(orient="records"))
+        status, document = ask(at, {"dataframe_records": records, "params": {"epsilon": 0.0}})
+        assert status == 200, document
+        expected = shop.model.predict(requests(frame))
+        assert [one["items"] for one in document["predictions"]] == expected["items"].tolist()
+        status, document = ask(at, {"dataframe_records": [{"user": {"age": 1}, "items": [7]}]})
+        assert status == 400
+        assert "user, row 0: expected age, country, vip, taste" in document["message"]
+
+
+def test_a_parquet_file(shop, tmp_path, capsys):
+    frame = requests(shop.table[:50], by_name=True).assign(id=range(50))
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "in.parquet")
+    asked = ["recommend", "--model", "models:/slateflow-shop@champion"]
+    assert main([*asked, *(str(tmp_path / f"{one}.parquet") for one in ("in", "out"))]) == 0
+    answers = pq.read_table(tmp_path / "out.parquet")
+    assert answers.schema.names == ["id", "slate", "items", "scores", "propensity"]
+    expected = shop.model.predict(requests(shop.table[:50]))
+    assert answers["items"].to_pylist() == expected["items"].tolist()
+    assert answers["slate"].to_pylist() == expected["slate"].tolist()
+
+
+def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypatch):
+    """Sessions of five steps that like odd or even items, which only their rewards show."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    rng = np.random.default_rng(2)
+    shown, odd = rng.integers(0, 4, (200, 5)), rng.random((200, 1)) < 0.5
+    sessions = {
+        "session": np.repeat(np.arange(200), 5),
+        "t": np.tile(np.arange(5), 200),
+        "item": shown.ravel(),
+        "propensity": 0.25,
+        "reward": np.where(shown % 2 == odd, 1.0, 0.1).ravel(),
+    }
+    log(tmp_path, "1.parquet", sessions)
+    dataset = published(tmp_path, '[columns]\nepisode = "session"\ntime = "t"\n')
+    scorer = publish(tmp_path, "sessions", dataset, "fitted-q")
+    assert scorer.memory_size > 0
+    model = mlflow.pyfunc.load_model("models:/slateflow-sessions@champion")
+    history = [
+        [{"items": [int(item)], "reward": float(odd_ == item % 2)} for item in items[:steps]]
+        for items, odd_, steps in zip(shown[:40], odd[:40, 0], rng.integers(0, 5, 40), strict=True)
+    ]
+    steps = [len(one) for one in history]
+    answers = model.predict(pd.DataFrame({"history": history, "step": steps}))
+    features = dataset.catalogue.features
+    for session, step, scores in zip(history, steps, answers["scores"], strict=True):
+        memory = np.zeros((1, scorer.memory_size))
+        for event in session:
+            one = features[event["items"]][None]
+            rewards = np.array([event["reward"]])
+            memory = scorer.remember(memory, np.zeros((1, 0)), one, np.zeros(1, int), rewards)
+        expected = scorer.scores(np.zeros((1, 0)), np.array([step]), features[None], memory)[0]
+        np.testing.assert_allclose(scores, expected, rtol=1e-12)
+    for wrong in ([{"items": [1]}], [{"items": [1, 2], "reward": 1}], [7], [{"reward": 1}]):
+        with pytest.raises(MlflowException, match="history, row 0: expected steps with items"):
+            model.predict(pd.DataFrame({"history": [wrong]}))
