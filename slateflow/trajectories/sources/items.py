@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 
@@ -12,13 +13,18 @@ from numpy.typing import NDArray
 
 from slateflow.errors import InputError
 from slateflow.trajectories.encoding import Column, encode, names_of
+from slateflow.trajectories.sources.dsjson import feature_array, feature_columns, flat_features
 from slateflow.trajectories.sources.files import find_files, resolve_beside
+from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.recipe import ENDINGS, LoggedRecipe, TableColumns
 from slateflow.trajectories.sources.survey import ColumnSurvey
 from slateflow.trajectories.sources.table import USER, TableReader
 
 MOST_ONE_HOT = 5_000
 """Items without features of their own; each is a feature."""
+
+MOST_DESCRIBED = 100_000
+"""Items that are known by their features."""
 
 Items = tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float32]]
 """Ids in the order of the catalogue, names of the features, and the features (M, D)."""
@@ -34,6 +40,20 @@ def read_items(recipe: LoggedRecipe, seen: set[str]) -> Items:
     Raises:
         InputError: The file does not fit, or the items are too many to be told apart one by one.
     """
+    ids, names, features = _items(recipe, seen)
+    wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(wrong):
+        name = names[int(np.argmin(np.isfinite(features[wrong[0]])))]
+        raise InputError(
+            f"item {ids[wrong[0]]}: {name}: expected a finite number, got one too large for "
+            "float32 or none at all; correct the items and try again"
+        )
+    return ids, names, features
+
+
+def _items(recipe: LoggedRecipe, seen: set[str]) -> Items:
+    if recipe.format == "dsjson":
+        return _described(_sorted_ids(seen))
     if recipe.items is None:
         return _one_hot(_sorted_ids(seen), recipe.columns.item)
     ids, columns, values = _read_file(recipe)
@@ -44,6 +64,24 @@ def read_items(recipe: LoggedRecipe, seen: set[str]) -> Items:
         return _one_hot(ids + extra, recipe.items.id or recipe.columns.item, len(ids))
     features = encode(columns, values, len(ids))
     return ids + extra, names_of(columns), _with_zeros(features, len(extra))
+
+
+def _described(ids: tuple[str, ...]) -> Items:
+    """Items whose ids are their features, as JSON."""
+    if len(ids) > MOST_DESCRIBED:
+        raise InputError(
+            f"c._multi: expected at most {MOST_DESCRIBED:,} different actions, got {len(ids):,}; "
+            "leave features out that are new at every decision"
+        )
+    places, rows = Places("action"), np.arange(len(ids))
+    places.begin("actions", 0)
+    columns, values = [], {}
+    for name, given in feature_columns([flat_features(json.loads(one)) for one in ids]).items():
+        values[name] = feature_array(given, rows, name, places)
+        survey = ColumnSurvey(name, places.refuse)
+        survey.add(values[name].drop_null(), rows[: len(ids) - values[name].null_count], True)
+        columns.append(survey.column())
+    return ids, names_of(columns), encode(columns, values, len(ids))
 
 
 def _one_hot(ids: tuple[str, ...], name: str, known: int | None = None) -> Items:

@@ -12,9 +12,14 @@ from slateflow.errors import InputError
 
 
 class Places:
-    """The files read so far, and the number of the first row of each among all rows."""
+    """The files read so far, and the number of the first row of each among all rows.
 
-    def __init__(self) -> None:
+    Args:
+        unit: What a row is called.
+    """
+
+    def __init__(self, unit: str = "row") -> None:
+        self.unit = unit
         self.paths: list[str] = []
         self.firsts: list[int] = []
 
@@ -28,7 +33,7 @@ class Places:
         file = bisect_right(self.firsts, row) - 1
         shown = str(got) if len(str(got)) <= 80 else f"{str(got)[:77]}..."
         return InputError(
-            f"{self.paths[file]}: row {row - self.firsts[file] + 1}: {column}: expected "
+            f"{self.paths[file]}: {self.unit} {row - self.firsts[file] + 1}: {column}: expected "
             f"{expected}, got {shown}; correct the log and try again"
         )
 

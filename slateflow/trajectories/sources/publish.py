@@ -23,6 +23,7 @@ from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.hold_out import HELD_OUT, HoldOut
 from slateflow.trajectories.files.part_files import PartFile, kept_part, write_part
 from slateflow.trajectories.schema import Trajectories, column_digest
+from slateflow.trajectories.sources.dsjson import DsjsonReader
 from slateflow.trajectories.sources.items import read_items
 from slateflow.trajectories.sources.order import Order, PlannedRows, in_order
 from slateflow.trajectories.sources.recipe import NAME, LoggedRecipe
@@ -70,7 +71,9 @@ def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Da
 
 
 def _make(recipe: LoggedRecipe, folder: Folder, progress: Progress) -> Dataset:
-    reader = TableReader(recipe.files, recipe.columns)
+    reader: Reader = TableReader(recipe.files, recipe.columns)
+    if recipe.format == "dsjson":
+        reader = DsjsonReader(recipe.files, recipe.held_out == "last")
     logs = Logs.of(recipe, reader)
     made: list[PartFile] = []
     for part, rows, key, kept in _encoded(recipe, reader, logs, folder):
@@ -107,16 +110,19 @@ def _encoded(
 
 
 def _plain(reader: Reader, logs: Logs) -> Iterator[pa.Table]:
-    """Batches of decisions whose columns have one type, whatever the files have."""
+    """Batches of decisions with the same columns and types, whatever the files have."""
     kinds = {"number": pa.float64(), "numbers": pa.list_(pa.float64()), "categories": pa.string()}
     for batch in reader.decisions():
         for column in logs.encoding.user:
             name = USER + column.name
+            if name not in batch.column_names:
+                missing = pa.nulls(batch.num_rows, kinds[column.kind])
+                batch = batch.append_column(name, missing)
             place, values = batch.column_names.index(name), batch[name]
             if values.type != kinds[column.kind]:  # numbers of CSV are texts so far
                 trimmed = pc.utf8_trim_whitespace(values).cast(kinds[column.kind])
                 batch = batch.set_column(place, name, trimmed)
-        yield batch
+        yield batch.select(sorted(batch.column_names))
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,6 @@ class Reader(Protocol):
 
     places: Places  # of the pass that is under way
 
-    @property
-    def user(self) -> tuple[str, ...]:
-        """Names of the user's columns."""
-
     def outline(self) -> Iterator[pa.Table]:
         """All that has to be known of all rows: ids, the user, and the order."""
 
@@ -142,17 +138,18 @@ class Survey:
             InputError: A row does not fit; the message names file, row and column.
         """
         survey, names = cls(), reader.names()
-        columns = {
-            name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what))
-            for name in reader.user
-        }
+        columns: dict[str, ColumnSurvey] = {}
         keys: dict[str, list[Any]] = {"episode": [], "time": [], "policy": []}
         times = ""
         for table in reader.outline():
             rows = table["row"].to_numpy()
             typed = (table.schema.metadata or {}).get(TYPED.encode()) != b"False"
-            for name, column in columns.items():
-                column.add(table[USER + name].combine_chunks(), rows, typed)
+            for key in (key for key in table.column_names if key.startswith(USER)):
+                values, name = table[key].combine_chunks(), key.removeprefix(USER)
+                given = values.is_valid()  # dsjson leaves features out
+                if name not in columns:
+                    columns[name] = ColumnSurvey(name, lambda *what: reader.places.refuse(*what))
+                columns[name].add(values.filter(given), rows[given.to_numpy(False)], typed)
             survey._add_ids(table, rows, reader, names)
             if "time" in names:
                 values = table["time"].combine_chunks()

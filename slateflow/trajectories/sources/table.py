@@ -264,7 +264,7 @@ def _clicked(cells: Cells) -> Any:
     return pc.fill_null(cells.cast(pa.int32(), "a place in the slate, or nothing"), -1)
 
 
-def _time(cells: Cells) -> Any:
+def as_time(cells: Cells) -> Any:
     """Points in time as timestamps, numbers as int64 or float64."""
     cells.present()
     kind, values = cells.values.type, cells.values
@@ -313,7 +313,7 @@ def _as_user(cells: Cells) -> Any:
 
 _CONVERSIONS: dict[str, Callable[[Cells], Any]] = {
     "episode": _text,
-    "time": _time,
+    "time": as_time,
     "policy": _text,
     "item": _ids,
     "candidates": _ids,

@@ -1,0 +1,222 @@
+"""Decisions as VW and Azure Personalizer write them: one JSON document a line.
+
+`c` has the features: those of the situation under its namespaces, those of the actions in `_multi`.
+`a` ranks the actions, from 1, with the probabilities `p`; `_label_Action` was shown, and
+`_label_cost` is minus the reward. Actions are known by their features alone, so an item is a
+distinct set of them, and its id is that set as JSON. A line without a label is not a decision and
+is passed by, as are decisions that were never shown (`_skipLearn`, `DeferredAction`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from slateflow.errors import InputError, refused
+from slateflow.trajectories.sources.files import SourceFiles
+from slateflow.trajectories.sources.places import Places
+from slateflow.trajectories.sources.table import USER, Cells, as_time
+
+BATCH_LINES = 20_000
+"""Lines that are in memory at once."""
+
+TOLERANCE = 1e-3
+"""Of the sum of the probabilities, which are written as float32."""
+
+Features = dict[str, Any]
+"""Values by name: numbers, texts and booleans."""
+
+
+class DsjsonReader:
+    """Reads the decisions of a source.
+
+    Args:
+        files: The source's.
+        by_time: Whether the time is asked for.
+    """
+
+    def __init__(self, files: SourceFiles, by_time: bool) -> None:
+        self.files, self.by_time, self.places = files, by_time, Places("decision")
+
+    def names(self) -> dict[str, str]:
+        """The files' names of the standard columns."""
+        names = {
+            "item": "_label_Action", "candidates": "c._multi", "propensity": "_label_probability",
+            "reward": "_label_cost", "user": "c",
+        }  # fmt: skip
+        return names | ({"time": "Timestamp"} if self.by_time else {})
+
+    def outline(self) -> Iterator[pa.Table]:
+        """All that has to be known of all rows; reading less would save nothing."""
+        return self.decisions()
+
+    def decisions(self) -> Iterator[pa.Table]:
+        """All columns."""
+        self.places, count = Places("decision"), 0
+        dropped: float | None = None
+        for file in self.files.files:
+            path = self.files.path(file)
+            self.places.begin(path, count)
+            for lines in _batches(self._documents(file.name, path)):
+                rows = np.arange(count, count + len(lines))
+                for row, line in zip(rows.tolist(), lines, strict=True):
+                    share = line.get("pdrop", 0.0)
+                    dropped = share if dropped is None else dropped
+                    if share != dropped:
+                        expected = f"{dropped}, as in decisions before"
+                        raise self.places.error(row, "pdrop", expected, share)
+                yield self._standard(lines, rows)
+                count += len(lines)
+
+    def _documents(self, name: str, path: str) -> Iterator[dict[str, Any]]:
+        """The lines of a file that are decisions, parsed."""
+        kinds = (OSError, UnicodeDecodeError, pa.ArrowException)
+        with refused(f"{path}: expected lines of JSON", *kinds):
+            stream = io.TextIOWrapper(self.files.folder.stream(name), encoding="utf-8-sig")
+            for number, line in enumerate(stream, start=1):
+                where = f"{path}: line {number}"
+                with refused(f"{where}: expected a JSON object", ValueError):
+                    document = json.loads(line) if line.strip() else {}
+                if not isinstance(document, dict):
+                    raise InputError(f"{where}: expected a JSON object, got {line[:40].strip()}")
+                if "_outcomes" in document:
+                    raise InputError(
+                        f"{where}: _outcomes: expected one decision a line, got several slots; "
+                        "write a table of slates"
+                    )
+                skipped = document.get("_skipLearn") or document.get("DeferredAction")
+                if "_label_cost" in document and not skipped:
+                    yield document
+
+    def _standard(self, lines: list[dict[str, Any]], rows: np.ndarray[Any, Any]) -> pa.Table:
+        chosen, offered, propensity, reward, situation = [], [], [], [], []
+        for row, line in zip(rows.tolist(), lines, strict=True):
+            actions, place, probability = self._choice(line, row)
+            offered.append(actions)
+            chosen.append([actions[place]])
+            propensity.append(probability)
+            reward.append(-self._number(line["_label_cost"], "_label_cost", row))
+            context = {key: value for key, value in line["c"].items() if key[0] != "_"}
+            situation.append(flat_features(context))
+        columns: dict[str, Any] = {
+            "row": pa.array(rows),
+            "item": pa.array(chosen, pa.list_(pa.string())),
+            "candidates": pa.array(offered, pa.list_(pa.string())),
+            "propensity": pa.array(propensity, pa.float64()),
+            "reward": pa.array(reward, pa.float32()),
+        }
+        if self.by_time:
+            times = pa.array([line.get("Timestamp") for line in lines], pa.string())
+            columns["time"] = as_time(Cells(times, rows, "Timestamp", self.places))
+        for name, values in feature_columns(situation).items():
+            columns[USER + name] = feature_array(values, rows, name, self.places)
+        return pa.table(columns)
+
+    def _choice(self, line: dict[str, Any], row: int) -> tuple[list[str], int, float]:
+        """Ids of the actions, the place of the shown among them, and its probability."""
+        found = line.get("c")
+        actions = found.get("_multi") if isinstance(found, dict) else None
+        if not isinstance(actions, list) or not all(isinstance(one, dict) for one in actions):
+            raise self.places.error(row, "c._multi", "a list of actions", actions)
+        probabilities = self._probabilities(line, len(actions), row)
+        label = line.get("_label_Action", line["a"][0])
+        if not isinstance(label, int) or label not in probabilities:
+            expected = f"an action from 1 to {len(actions)}"
+            raise self.places.error(row, "_label_Action", expected, label)
+        index = line.get("_labelIndex", label - 1)
+        if index != label - 1:
+            expected = f"{label - 1}, as _label_Action has it"
+            raise self.places.error(row, "_labelIndex", expected, index)
+        given, name = probabilities[label], "_label_probability"
+        stated = self._number(line.get(name, given), name, row)
+        if not 0 < stated <= 1:
+            raise self.places.error(row, name, "a probability in (0, 1]", stated)
+        if abs(stated - given) > TOLERANCE * max(stated, given):
+            raise self.places.error(row, name, f"{given:g}, as `p` has it", stated)
+        return [item_id(one) for one in actions], label - 1, stated
+
+    def _probabilities(self, line: dict[str, Any], count: int, row: int) -> dict[int, float]:
+        """The probability of each action, by its number from 1."""
+        ranked, given = line.get("a"), line.get("p")
+        whole = isinstance(ranked, list) and all(isinstance(one, int) for one in ranked)
+        if not isinstance(ranked, list) or not whole or sorted(ranked) != [*range(1, count + 1)]:
+            raise self.places.error(row, "a", f"each action from 1 to {count} once", ranked)
+        if not isinstance(given, list) or len(given) != count:
+            raise self.places.error(row, "p", f"{count} probabilities", given)
+        numbers = [self._number(one, "p", row) for one in given]
+        if min(numbers) < 0 or abs(sum(numbers) - 1) > TOLERANCE:
+            expected = "probabilities that add up to 1"
+            raise self.places.error(row, "p", expected, f"{sum(numbers):g}")
+        return dict(zip(ranked, numbers, strict=True))
+
+    def _number(self, value: Any, name: str, row: int) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            raise self.places.error(row, name, "a finite number", value)
+        return float(value)
+
+
+def item_id(action: dict[str, Any]) -> str:
+    """The features of an action as JSON; keys that begin with `_` are none."""
+    features = {key: value for key, value in action.items() if key[:1] != "_"}
+    return json.dumps(features, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def flat_features(document: Any, name: str = "") -> Features:
+    """The leaves of nested objects and lists, by their paths.
+
+    Example:
+        >>> flat_features({"from": [{"day": "monday", "hot": True}], "i": {"size": [1, 2.5]}})
+        {'from.day': 'monday', 'from.hot': True, 'i.size[0]': 1, 'i.size[1]': 2.5}
+    """
+    found: Features = {}
+    if isinstance(document, dict):
+        for key, value in document.items():
+            found |= flat_features(value, f"{name}.{key}" if name else key)
+    elif isinstance(document, list):
+        for place, value in enumerate(document):
+            # A list of objects is one object in pieces, a list of numbers a vector
+            found |= flat_features(value, name if isinstance(value, dict) else f"{name}[{place}]")
+    elif document is not None:
+        found[name] = document
+    return found
+
+
+def feature_columns(rows: list[Features]) -> dict[str, list[Any]]:
+    """The values of each feature, in the order in which they come up; None where one is missing."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def feature_array(
+    values: list[Any], rows: np.ndarray[Any, Any], name: str, places: Places
+) -> pa.Array:
+    """The values of a feature as float64 or texts, null where one is missing.
+
+    Raises:
+        InputError: There are numbers and texts.
+    """
+    text = [isinstance(value, str | bool) for value in values]
+    given = [value is not None for value in values]
+    first = text[given.index(True)]
+    wrong = np.array(given) & (np.array(text) != first)
+    places.refuse(wrong, rows, name, "texts" if first else "numbers", np.array(values, object))
+    if first:
+        return pa.array([None if v is None else _text(v) for v in values], pa.string())
+    return pa.array(values, pa.float64())
+
+
+def _text(value: str | bool) -> str:
+    """Booleans as Arrow writes them."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _batches(documents: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    waiting = iter(documents)
+    while batch := list(islice(waiting, BATCH_LINES)):
+        yield batch

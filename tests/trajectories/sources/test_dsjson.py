@@ -1,0 +1,107 @@
+"""Decisions as VW writes them: the expected rows are written by hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from slateflow.errors import InputError
+from slateflow.trajectories import Folder, generate
+from slateflow.trajectories.contract import check_rows
+from tests.trajectories.sources.shop import log, published, recipe
+
+DSJSON = 'format = "dsjson"\n'
+TEA = {"_tag": "cmplx", "i": {"constant": 1, "id": "tea"}, "j": [{"hot": True}, {"price": 2}]}
+RUM = {"i": {"constant": 1, "id": "rum"}, "j": [{"hot": False}, {"price": 30.5}]}
+
+
+def line(cost=-1.0, probability=0.75, label=2, **changes) -> str:
+    """A decision: rum was the best with 0.75, tea had 0.25."""
+    document = {
+        "_label_cost": cost,
+        "_label_probability": probability,
+        "_label_Action": label,
+        "_labelIndex": label - 1,
+        "Timestamp": "2026-11-26T10:00:00.5Z",
+        "EventId": "e",
+        "a": [2, 1],
+        "p": [0.75, 0.25],
+        "c": {"From": [{"day": "monday", "visits": 3}], "_multi": [TEA, RUM]},
+        **changes,
+    }
+    return json.dumps({key: value for key, value in document.items() if value is not None})
+
+
+def test_actions_become_items_and_nested_features_columns(tmp_path):
+    other = {"From": {"day": "sunday", "new": True}, "_multi": [RUM, TEA, {"i": {"id": "none"}}]}
+    text = [
+        line(),
+        line(cost=0, probability=0.25, label=1),
+        json.dumps({"RewardValue": 1, "EventId": "e"}),  # a reward that came without a decision
+        "",
+        line(_skipLearn=True),
+        line(cost=0.5, probability=0.5, label=1, a=[1, 3, 2], p=[0.5, 0.4, 0.1], c=other),
+    ]
+    log(tmp_path, "a.dsjson", "\n".join(text))
+    dataset = published(tmp_path, DSJSON)
+    rows = check_rows(dataset.read(), dataset.spec, "here")
+    assert dataset.spec.user_features == (
+        "From.day=monday", "From.day=sunday", "From.visits", "From.new=true",
+    )  # fmt: skip
+    assert rows.user.tolist() == [[1, 0, 3, 0], [1, 0, 3, 0], [0, 1, 0, 1]]
+    # Catalogue in the order of the JSON: {"i":{"constant"… rum, tea; {"i":{"id"… none
+    assert [json.loads(one)["i"]["id"] for one in dataset.encoding.items] == ["rum", "tea", "none"]
+    assert dataset.spec.item_features == (
+        "i.constant", "i.id=none", "i.id=rum", "i.id=tea", "j.hot=false", "j.hot=true", "j.price",
+    )  # fmt: skip
+    assert dataset.catalogue.features.tolist() == [
+        [1, 0, 1, 0, 1, 0, 30.5],
+        [1, 0, 0, 1, 0, 1, 2],
+        [0, 1, 0, 0, 0, 0, 0],
+    ]
+    assert rows.candidates.tolist() == [[1, 0, -1], [1, 0, -1], [0, 1, 2]]
+    assert rows.slate[:, 0].tolist() == [1, 0, 0]
+    assert rows.propensity.tolist() == [0.75, 0.25, 0.5]
+    assert rows.reward.tolist() == [1, 0, -0.5]
+
+
+def test_packed_files_in_the_order_of_time(tmp_path):
+    text = [line(cost=-n, Timestamp=f"2026-11-{n:02d}T00:00:00Z") for n in (3, 1, 2)]
+    log(tmp_path, "x.json", "")
+    (tmp_path / "logs" / "x.json").unlink()
+    (tmp_path / "logs" / "a.json.gz").write_bytes(gzip.compress("\n".join(text).encode()))
+    assert published(tmp_path, DSJSON + 'held_out = "last"').read().reward.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (line(p=[0.75, 0.75]), "decision 2: p: expected probabilities that add up to 1, got 1.5"),
+        (line(p=[1.0]), "decision 2: p: expected 2 probabilities"),
+        (line(a=[1, 1]), "decision 2: a: expected each action from 1 to 2 once, got [1, 1]"),
+        (line(label=3), "decision 2: _label_Action: expected an action from 1 to 2, got 3"),
+        (line(_labelIndex=0), "decision 2: _labelIndex: expected 1, as _label_Action has it"),
+        (line(probability=0.5), "decision 2: _label_probability: expected 0.75, as `p` has it"),
+        (line(probability=0, p=[0, 1]), "decision 2: _label_probability: expected a probability"),
+        (line(cost="free"), "decision 2: _label_cost: expected a finite number, got free"),
+        (line(c={}), "decision 2: c._multi: expected a list of actions, got None"),
+        (line(c={"_multi": [TEA, TEA]}), "decision 2: c._multi: expected each id once in a row"),
+        (line(pdrop=0.5), "decision 2: pdrop: expected 0.0, as in decisions before, got 0.5"),
+        (line(_outcomes=[]), "line 3: _outcomes: expected one decision a line, got several"),
+        ("{", "line 3: expected a JSON object, got Expecting property name"),
+        ("[1]", "line 3: expected a JSON object, got [1]"),
+        (
+            line(c={"From": {"day": 3}, "_multi": [TEA, RUM]}),
+            "decision 2: From.day: expected texts, got 3",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_and_leaves_nothing(tmp_path, text, message):
+    log(tmp_path, "a.dsjson", "\n".join([line(), "{}", text]))
+    with pytest.raises(InputError) as caught:
+        generate(recipe(tmp_path, DSJSON), Folder(str(tmp_path / "data")))
+    assert f"logs/a.dsjson: {message}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "data").glob("*"))
