@@ -13,6 +13,7 @@ from slateflow.errors import InputError
 if TYPE_CHECKING:
     from slateflow.trajectories import Dataset
     from slateflow.trajectories.description.describe import Description
+    from slateflow.trajectories.description.first_look import FirstLook
 
 DatasetName = Annotated[
     str, Parameter(help="Name of a dataset or of its recipe, or its path or URL.")
@@ -134,7 +135,9 @@ def _show(description: Description) -> None:
     output.print(description.digest, soft_wrap=True)
     if not description.policies:
         return
-    policies = new_table("policy", ">share", ">episodes", ">return", ">clicks", ">propensity")
+    own = description.first_look is not None  # single items always have a "click" there
+    clicks = [] if own else [">clicks"]
+    policies = new_table("policy", ">share", ">episodes", ">return", *clicks, ">propensity")
     targets = [one.target for one in description.policies[0].overlap]
     headings = [name for target in targets for name in (f">{target} covered", ">effective")]
     overlap = new_table("logs of", *headings)
@@ -144,12 +147,29 @@ def _show(description: Description) -> None:
             f"{policy.share:.1%}",
             f"{policy.episodes:,}",
             f"{policy.mean:,.2f} ± {policy.sem:.2f}",
-            f"{policy.clicks:.1%}",
+            *([] if own else [f"{policy.clicks:.1%}"]),
             policy.propensity_range,
         )
         figures = [figure for one in policy.overlap for figure in (one.coverage, one.effective)]
         overlap.add_row(policy.policy, *(f"{figure:.2%}" for figure in figures))
     output.print(policies)
     output.print(overlap)
+    if description.first_look is not None:
+        _show_first_look(description.first_look)
     note = "covered: mean importance weight; effective: share of the steps, by Kish"
     output.print(note, style="dim")
+
+
+def _show_first_look(look: FirstLook) -> None:
+    """The figures of own logs, and what to expect of them."""
+    fewest, most = look.candidates
+    low, high = look.propensity
+    print(f"items         {look.items:,}, of which {fewest:,} to {most:,} are offered at a time")
+    print(f"reward        mean {look.reward:.5g}, not 0 in {look.rewarded:.2%} of the rows")
+    print(f"propensity    {low:.3g} to {high:.3g}")
+    print(
+        f"as random     mean weight {look.mean_weight:.3f} ± {look.mean_weight_sem:.3f}, largest "
+        f"{look.largest_share:.2%} of all; {look.effective_rows:,.0f} effective rows, "
+        f"{look.effective_rewards:,.1f} effective rewards"
+    )
+    print(f"outlook       {look.outlook}")

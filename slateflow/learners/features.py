@@ -89,11 +89,12 @@ class FeatureMoments:
     @classmethod
     def from_dataset(cls, dataset: Dataset, decays: tuple[float, ...] = ()) -> FeatureMoments:
         """Pass once over the Parquet."""
+        numbers = dataset.spec.num_candidates * dataset.spec.document_size
         parts = (with_session_memory(part, decays) for part in dataset.iter_parts())
         return cls.from_blocks(
             (rows.user[block], rows.candidate_features(block))
             for rows in parts
-            for block in blocks(len(rows))
+            for block in blocks(len(rows), numbers)
         )
 
     @classmethod

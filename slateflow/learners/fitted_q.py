@@ -134,6 +134,11 @@ class LoggedSteps:
         """The steps to which values are fitted, T of them."""
         return Transitions.from_rows(self.rows)
 
+    @property
+    def _numbers(self) -> int:
+        """Of the candidates' features at a step."""
+        return self.spec.num_candidates * self.spec.document_size
+
     @cached_property
     def reward(self) -> Array:
         """(T,) scaled rewards of these steps."""
@@ -186,7 +191,7 @@ class LoggedSteps:
         """(S,) the best score at each of the rows that follow."""
         following, rows = self.transitions.following, self.rows
         scorer, best = replace(scorer, support=None), np.empty(len(following))
-        for block in blocks(len(following)):
+        for block in blocks(len(following), self._numbers):
             now = following[block]
             offered = rows.candidate_features(now)
             scores = scorer.scores(rows.user[now], rows.step[now], offered)
@@ -202,7 +207,7 @@ class LoggedSteps:
         if without_gaps(self.support) is None:
             return None
         left_out = [np.zeros((0, self.spec.num_candidates), np.bool_)]
-        for block in blocks(len(following)):
+        for block in blocks(len(following), self._numbers):
             offered = self.rows.candidate_features(following[block])
             unseen = self.support.hardly_seen(offered)
             left_out.append(unseen & ~unseen.all(axis=1, keepdims=True))

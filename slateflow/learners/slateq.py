@@ -71,10 +71,12 @@ class SlateQConfig(LearnerConfig):
         """Fit the choice model, then iterate; the curve is the change of the values."""
         rows = dataset.read()
         check_variation(rows)
+        numbers = dataset.spec.num_candidates * dataset.spec.document_size
         for name, finite in {
             "user": np.isfinite(rows.user).all(),
             "candidates": all(
-                np.isfinite(rows.candidate_features(block)).all() for block in blocks(len(rows))
+                np.isfinite(rows.candidate_features(block)).all()
+                for block in blocks(len(rows), numbers)
             ),
             "reward": np.isfinite(rows.reward).all(),
         }.items():

@@ -15,6 +15,7 @@ from slateflow.policies.behaviour import (
     RandomPolicy,
     behaviour_label,
     behaviour_policy,
+    uniform_propensities,
 )
 from slateflow.policies.learned import AnyScorer, ScoringPolicy, load_scorer
 from slateflow.policies.scorer import Scorer
@@ -40,4 +41,5 @@ __all__ = [
     "behaviour_policy",
     "load_scorer",
     "top_slates",
+    "uniform_propensities",
 ]

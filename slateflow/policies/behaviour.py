@@ -29,6 +29,17 @@ from slateflow.policies.softmax import MIN_TEMPERATURE, SoftmaxPolicy
 from slateflow.validation import validated
 
 
+def uniform_propensities(offered: NDArray[np.integer], slate_size: int) -> Propensities:
+    """Probability (B,) of each ordered slate of so many candidates (B,), all alike.
+
+    Example:
+        >>> uniform_propensities(np.array([4, 2]), 2).tolist() == [1 / 12, 1 / 2]
+        True
+    """
+    left = offered[:, None] - np.arange(slate_size)
+    return np.asarray(1 / left.prod(axis=1, dtype=np.float64))
+
+
 @dataclass(frozen=True)
 class RandomPolicy:
     """Every ordered slate of distinct candidates is equally likely.
@@ -62,8 +73,7 @@ class RandomPolicy:
         if offered is None:
             candidates = observation["candidates"].shape[1]
             return np.full(len(slates), 1 / math.perm(candidates, self.slate_size))
-        left = offered[:, None] - np.arange(self.slate_size)
-        return np.asarray(1 / left.prod(axis=1, dtype=np.float64))
+        return uniform_propensities(offered, self.slate_size)
 
     def first_place(self, observation: Observation) -> Scores:
         """Probabilities (B, N), equal for all candidates on offer and 0 for the others."""

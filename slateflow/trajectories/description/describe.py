@@ -13,6 +13,7 @@ from slateflow.charts import Curve
 from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.policies import behaviour_policy
 from slateflow.trajectories.contract import check_rows
+from slateflow.trajectories.description.first_look import FirstLook, uniform_weights
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories, blocks
 
@@ -86,10 +87,15 @@ class Description:
     episodes: int
     steps: int
     policies: tuple[PolicySummary, ...]
+    first_look: FirstLook | None = None  # at own logs; None for simulated ones
 
     def to_dict(self) -> dict[str, Any]:
         """The figures without the plots, as JSON can hold them."""
         document = dataclasses.asdict(self)
+        if self.first_look is None:
+            del document["first_look"]
+        else:
+            document["first_look"]["outlook"] = self.first_look.outlook
         for policy in document["policies"]:
             del policy["plots"]
         return document
@@ -116,6 +122,7 @@ def describe(dataset: Dataset) -> Description:
         policies=tuple(
             tally.summary(policy, dataset.episodes) for policy, tally in tallies.items()
         ),
+        first_look=None if spec.simulated else FirstLook.of(dataset),
     )
 
 
@@ -171,15 +178,19 @@ class _Tally:
         self.reward.add(rows.step, rows.reward)
         if self.satisfaction is not None:
             self.satisfaction.add(rows.step, rows.user[:, 0])
-        for block in blocks(len(rows)):
-            self._weigh(rows.where(block))
+        self._weigh("random", uniform_weights(rows))
+        if list(self.weights) != ["random"]:
+            for block in blocks(len(rows)):
+                self._weigh_others(rows.where(block))
 
-    def _weigh(self, rows: Trajectories) -> None:
+    def _weigh_others(self, rows: Trajectories) -> None:
         observation = rows.observation()
-        for target in self.weights:
+        for target in (name for name in self.weights if name != "random"):
             chances = behaviour_policy(target, self.spec).propensities(observation, rows.slate)
-            weights = chances / rows.propensity
-            self.weights[target] = self.weights[target] + (weights.sum(), (weights**2).sum())
+            self._weigh(target, chances / rows.propensity)
+
+    def _weigh(self, target: str, weights: NDArray[np.float64]) -> None:
+        self.weights[target] = self.weights[target] + (weights.sum(), (weights**2).sum())
 
     def summary(self, policy: str, episodes: int) -> PolicySummary:
         plots = PolicyPlots(

@@ -1,0 +1,99 @@
+"""A first look at own logs: sizes, rewards, and how well they stand for a random policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slateflow.policies import uniform_propensities
+from slateflow.trajectories.files.dataset import Dataset
+from slateflow.trajectories.schema import Trajectories
+
+LEAST_EFFECTIVE_REWARDS = 10.0
+"""Below it hardly any interval excludes no difference."""
+
+MOST_DEVIATIONS = 4.0
+"""Standard errors by which the mean weight may be away from 1."""
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """Figures of all rows, with the importance weights w = uniform probability / propensity.
+
+    The uniform policy shows every slate of what was offered alike. By w a log of N rows stands for
+    (Σ w)² / Σ w² rows of that policy (Kish), and the rewards of those rows for (Σ w r)² / Σ (w r)².
+    """
+
+    rows: int
+    sessions: int
+    items: int  # of the catalogue
+    candidates: tuple[int, int]  # fewest and most in a row
+    reward: float  # mean of a row
+    rewarded: float  # share of the rows with a reward that is not 0
+    propensity: tuple[float, float]  # smallest and largest
+    mean_weight: float  # 1 where propensities are right and everything is shown
+    mean_weight_sem: float  # its standard error, rows counted as independent
+    largest_share: float  # of the sum of the weights, that of the largest
+    effective_rows: float
+    effective_rewards: float
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> FirstLook:
+        """Pass once over the rows."""
+        sums = np.zeros(6)
+        fewest, most = dataset.spec.num_candidates, 0
+        low, high, heaviest = np.inf, 0.0, 0.0
+        for rows in dataset.iter_parts():
+            weights, reward = uniform_weights(rows), rows.reward.astype(np.float64)
+            paid = weights * reward
+            sums += [
+                reward.sum(), np.count_nonzero(reward), weights.sum(), weights @ weights,
+                paid.sum(), paid @ paid,
+            ]  # fmt: skip
+            offered = rows.offered
+            fewest, most = min(fewest, int(offered.min())), max(most, int(offered.max()))
+            low, high = min(low, rows.propensity.min()), max(high, rows.propensity.max())
+            heaviest = max(heaviest, float(weights.max()))
+        total, rewarded, weight, squares, paid_sum, paid_squares = sums.tolist()
+        count = dataset.rows
+        mean = weight / count
+        return cls(
+            rows=count,
+            sessions=dataset.episodes,
+            items=dataset.spec.items,
+            candidates=(fewest, most),
+            reward=total / count,
+            rewarded=rewarded / count,
+            propensity=(float(low), float(high)),
+            mean_weight=mean,
+            mean_weight_sem=float(np.sqrt(max(squares / count - mean**2, 0.0) / count)),
+            largest_share=heaviest / weight,
+            effective_rows=weight**2 / squares,
+            effective_rewards=paid_sum**2 / paid_squares if paid_squares else 0.0,
+        )
+
+    @property
+    def outlook(self) -> str:
+        """Whether a comparison with random can be expected to tell something, and why not."""
+        away = abs(self.mean_weight - 1)
+        if away > max(MOST_DEVIATIONS * self.mean_weight_sem, 1e-6):
+            return (
+                f"no verdict to expect: the mean weight of random is {self.mean_weight:.3f} ± "
+                f"{self.mean_weight_sem:.3f}, where right propensities give 1; check them, and "
+                "whether everything that was offered is shown at times"
+            )
+        if not self.rewarded:
+            return "no verdict to expect: all rewards are 0; log more rows"
+        if self.effective_rewards < LEAST_EFFECTIVE_REWARDS:
+            return (
+                f"no verdict to expect: random would rest on {self.effective_rewards:.1f} "
+                f"effective rewards, {LEAST_EFFECTIVE_REWARDS:.0f} are few; log more rows, or "
+                "show random items more often"
+            )
+        return "a verdict against random is possible; the held-out sessions decide"
+
+
+def uniform_weights(rows: Trajectories) -> np.ndarray:
+    """Weights (R,) of the policy that shows every slate of what was offered alike."""
+    return uniform_propensities(rows.offered, rows.slate.shape[1]) / rows.propensity

@@ -1,0 +1,77 @@
+"""The first look at own logs: figures by hand, and what is said of logs that tell nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from slateflow.trajectories.description.describe import describe
+from tests.trajectories.sources.shop import log, published
+
+
+def look(folder, frame, text=""):
+    log(folder, "a.parquet", frame)
+    return describe(published(folder, text)).first_look
+
+
+def test_the_figures_are_those_of_a_pencil(tmp_path):
+    frame = {
+        "item": ["a", "b", "a", "c"],
+        "offered": [["a", "b"], ["a", "b", "c", "d"], ["a", "b"], ["c", "d"]],
+        "propensity": [0.5, 0.5, 0.25, 1.0],
+        "reward": [1.0, 0.0, 2.0, 0.0],
+        "session": [1, 1, 2, 2],
+    }
+    found = look(tmp_path, frame, '[columns]\ncandidates = "offered"\nepisode = "session"')
+    # w = 1, 1/2, 2, 1/2
+    assert (found.rows, found.sessions, found.items, found.candidates) == (4, 2, 4, (2, 4))
+    assert (found.reward, found.rewarded, found.propensity) == (0.75, 0.5, (0.25, 1.0))
+    assert found.mean_weight == 1
+    assert found.mean_weight_sem == pytest.approx(np.std([1, 0.5, 2, 0.5]) / 2)
+    assert found.largest_share == 0.5
+    assert found.effective_rows == pytest.approx(16 / 5.5)
+    assert found.effective_rewards == pytest.approx(25 / 17)
+    assert found.outlook.startswith("no verdict to expect: random would rest on 1.5 effective")
+
+
+def shop(rewards: float, wrong: float = 1.0) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    chances = np.array([0.7, 0.1, 0.1, 0.1])
+    item = rng.choice(4, 5000, p=chances)
+    return pd.DataFrame(
+        {
+            "item": item,
+            "propensity": chances[item] * wrong,
+            "reward": (rng.random(5000) < rewards).astype(float),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("frame", "outlook"),
+    [
+        (shop(0.1), "a verdict against random is possible"),
+        (shop(0.1, wrong=0.5), "no verdict to expect: the mean weight of random is 2.0"),
+        (shop(0.0), "no verdict to expect: all rewards are 0"),
+    ],
+)
+def test_the_outlook(tmp_path, frame, outlook):
+    assert look(tmp_path, frame.to_dict("list")).outlook.startswith(outlook)
+
+
+def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
+    from flows.cli.main import main
+
+    log(tmp_path, "a.parquet", shop(0.1).to_dict("list"))
+    path = published(tmp_path).path
+    assert main(["describe", path, "--page", str(tmp_path / "page.html")]) == 0
+    printed = capsys.readouterr().out
+    assert "outlook       a verdict against random is possible" in printed
+    assert "clicks" not in printed
+    assert main(["describe", path, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)["first_look"]
+    assert document["rows"] == 5000
+    assert document["outlook"].startswith("a verdict")
