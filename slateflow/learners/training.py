@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.learners.config import LearnerConfig, Progress, Trained
+from slateflow.errors import InputError
+from slateflow.learners.config import LearnerConfig, Progress, Trained, learners_for
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset
 
@@ -64,8 +65,15 @@ def train(
         The scoring function, and how the training went.
 
     Raises:
-        InputError: The dataset cannot be learnt from.
+        InputError: The dataset cannot be learnt from, or not by this learner.
     """
+    spec = dataset.spec
+    if config.on_rllib and spec.offers_vary:
+        raise InputError(
+            f"{config.learner}: expected the same number of candidates at every step, got "
+            f"{spec.num_candidates} and fewer in {dataset.path}; train one of "
+            f"{', '.join(learners_for(spec))}"
+        )
     # Learners in processes of their own have another working directory
     dataset = replace(dataset, folder=dataset.folder.absolute())
     return _summarised(

@@ -42,18 +42,7 @@ def train_on_rllib(
     progress: Progress,
     checkpoints: Path | None = None,
 ) -> Trained:
-    """Train and export. The global random state of torch is left as it was.
-
-    Raises:
-        InputError: Steps differ in the number of candidates, or the logs cannot be learnt from.
-    """
-    spec = dataset.spec
-    if spec.offers_vary:
-        raise InputError(
-            f"{config.learner}: expected the same number of candidates at every step, got up to "
-            f"{spec.num_candidates} in {dataset.path}; train linucb, lints, logistic, fitted-q or "
-            "slateq"
-        )
+    """Train and export. The global random state of torch is left as it was."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on few cores a second thread costs more than it brings
     try:
