@@ -17,7 +17,7 @@ from slateflow.learners import LEARNERS
 from slateflow.trajectories import AnyRecipe
 from slateflow.trajectories.generation.recipe import recipe_names
 from slateflow.tuning.trial import tunable_learners
-from tasks.experiment import RECIPES, Experiment, ModelRef, find_experiment
+from tasks.experiment import RECIPES, Evidence, Experiment, ModelRef, find_experiment
 
 _RECIPE_SCHEMA = {"type": "string", "enum": recipe_names(RECIPES)}
 
@@ -36,6 +36,7 @@ Learners = Annotated[list[_Learner], Field(min_length=1)] | None
 Settings = dict[str, dict[str, Any]] | None
 Models = Annotated[list[ModelRef], Field(min_length=1)]
 DataURL = str | None
+EvidenceOrDefault = Evidence | None
 LogLearner = Annotated[str, Field(json_schema_extra={"enum": tunable_learners()})]
 
 

@@ -13,6 +13,7 @@ from flows.generate import generate
 from flows.parameters import (
     DataURL,
     Episodes,
+    EvidenceOrDefault,
     Learners,
     RecipeOrName,
     Seed,
@@ -37,6 +38,7 @@ def pipeline(
     evaluation_episodes: EvaluationEpisodes = 1000,
     data: DataURL = None,
     workers: Workers = 1,
+    evidence: EvidenceOrDefault = None,
 ) -> Report:
     """Generate logs, train on them, evaluate against random, register the winner.
 
@@ -50,11 +52,13 @@ def pipeline(
         evaluation_episodes: Episodes that each policy plays in the evaluation, 2 or more.
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
         workers: Processes that simulate, 1 or more.
+        evidence: What the verdict goes by: `played` in the world, or `logs` that no learner has
+            seen; default `played` where there is a simulator.
     """
     chosen = find_recipe(recipe, episodes, resolve_seed(seed), data)
     if chosen.spec is not None:  # own logs have to be read first; `train` checks them
         check_champion(chosen.name, chosen.spec)
-    experiment = generate(chosen, data=data, workers=workers)
+    experiment = generate(chosen, data=data, workers=workers).judged_by(evidence)
     models = train(experiment, learners)
     verdict = evaluate(experiment, models, evaluation_episodes)
     report = register(verdict)

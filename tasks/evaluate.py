@@ -1,4 +1,4 @@
-"""Step three: candidates, baseline and champion on the same users, and the verdict."""
+"""Step three: candidates, baseline and champion, by play or by logs, and the verdict."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from slateflow.evaluation.off_policy.fitted_q_evaluation import (
     held_out_estimator,
     memory_decays,
 )
+from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
 from slateflow.evaluation.returns import Returns
 from slateflow.evaluation.verdict import Candidate as JudgedCandidate
@@ -37,6 +38,7 @@ from tasks.reports.report import (
     Champion,
     Comparison,
     LoggingPolicy,
+    NoVerdict,
     Optimum,
     Overlap,
     PlayedPolicy,
@@ -51,7 +53,7 @@ from tasks.store.tracking import load_scorer, mlflow_client, model_name
 
 @task(task_run_name="evaluate {experiment.recipe}", **RETRIES)
 def evaluate_models(experiment: Experiment, models: list[ModelRef], episodes: int) -> Report:
-    """Play every candidate, random and the champion on common users, and decide the winner."""
+    """Judge every candidate beside random and the champion, and decide the winner."""
     return take_verdict(experiment, models, episodes)
 
 
@@ -61,7 +63,30 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
         raise InputError("models: expected at least one to evaluate, got none")
     client, spec = mlflow_client(), experiment.spec
     require_same_world(client, experiment.recipe, spec)
-    dataset = experiment.open_dataset()
+    name = model_name(experiment.recipe)
+    version = aliased(client, name, CHAMPION)
+    scorers = {model.learner: load_scorer(client, model.run_id) for model in models}
+    policies = {learner: _policy(scorer, spec) for learner, scorer in scorers.items()}
+    champion = None
+    if version is not None:
+        run_id = str(client.get_model_version(name, str(version)).run_id)
+        champion = _policy(load_scorer(client, run_id), spec)
+    judge = _by_play if experiment.evidence == "played" else _by_logs
+    report = judge(experiment, models, policies, champion, version, episodes)
+    _log_evaluation(report)
+    return report
+
+
+def _by_play(
+    experiment: Experiment,
+    models: Sequence[ModelRef],
+    policies: dict[str, ScoringPolicy],
+    champion: ScoringPolicy | None,
+    version: int | None,  # of the champion
+    episodes: int,
+) -> Report:
+    """Play all policies on common users."""
+    dataset, spec = experiment.open_dataset(), experiment.spec
 
     def play(name: str, policy: Policy) -> Returns:
         progress = stage(f"evaluate {name}")
@@ -70,23 +95,40 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
         return returns
 
     baseline = play("random", RandomPolicy(spec.slate_size))
-    scorers = {model.learner: load_scorer(client, model.run_id) for model in models}
-    returns = {name: play(name, _policy(scorer, spec)) for name, scorer in scorers.items()}
-    champion = None
-    name = model_name(experiment.recipe)
-    version = aliased(client, name, CHAMPION)
-    if version is not None:
-        run_id = str(client.get_model_version(name, str(version)).run_id)
-        champion = play("champion", _policy(load_scorer(client, run_id), spec))
+    returns = {name: play(name, policy) for name, policy in policies.items()}
+    reigning = None if champion is None else play("champion", champion)
     logged = {
         name: baseline if behaviour == "random" else play(name, behaviour_policy(behaviour, spec))
         for name, behaviour in _logging_policies(dataset).items()
     }
     optimum = optimal_returns(spec, episodes, experiment.seed)
-    verdict = played_verdict(baseline, returns, optimum, champion, logged)
-    unseen = hardly_seen_shares(dataset, scorers)
-    report = _report(experiment, verdict, models, version, unseen)
-    _log_evaluation(report)
+    verdict = played_verdict(baseline, returns, optimum, reigning, logged)
+    scorers = {name: policy.scorer for name, policy in policies.items()}
+    unseen = hardly_seen_shares(dataset, scorers).items()
+    overlaps = {name: Overlap(unsupported=share) for name, share in unseen}
+    return _report(experiment, verdict, models, version, overlaps)
+
+
+def _by_logs(
+    experiment: Experiment,
+    models: Sequence[ModelRef],
+    policies: dict[str, ScoringPolicy],
+    champion: ScoringPolicy | None,
+    version: int | None,  # of the champion
+    episodes: int,
+) -> Report:
+    """Estimate all policies on the sessions that are held out; nothing is played."""
+    del episodes
+    progress = stage("evaluate on held-out logs")
+    found = logs_verdict(experiment.open_dataset(), policies, champion)
+    progress(1, 1)
+    overlaps = {name: Overlap.of(one) for name, one in found.overlaps.items()}
+    report = _report(experiment, found.verdict, models, version, overlaps)
+    if found.no_verdict is not None:
+        report.no_verdict = NoVerdict(**asdict(found.no_verdict))
+    for candidate in report.candidates:
+        if (refusal := found.refusals.get(candidate.learner)) is not None:
+            candidate.no_verdict = NoVerdict(**asdict(refusal))
     return report
 
 
@@ -111,7 +153,7 @@ def check_against_recsim(
     )
 
 
-def _policy(scorer: AnyScorer, spec: EnvironmentSpec) -> Policy:
+def _policy(scorer: AnyScorer, spec: EnvironmentSpec) -> ScoringPolicy:
     sizes = ("user_size", "document_size", "slate_size")
     wanted, got = ({name: getattr(one, name) for name in sizes} for one in (spec, scorer))
     if wanted != got:
@@ -150,7 +192,7 @@ def _report(
     verdict: Verdict,
     models: Sequence[ModelRef],
     version: int | None,  # of the champion
-    unseen: dict[str, float],
+    overlaps: dict[str, Overlap],
 ) -> Report:
     by_learner = {model.learner: model for model in models}
     logged = [
@@ -168,7 +210,7 @@ def _report(
         if champion is None or version is None
         else Champion(version=version, mean=champion.mean, sem=champion.sem),
         candidates=[
-            _candidate(one, by_learner[one.learner], unseen.get(one.learner))
+            _candidate(one, by_learner[one.learner], overlaps.get(one.learner))
             for one in verdict.candidates
         ],
     )
@@ -182,7 +224,7 @@ def _score(score: Score | None) -> dict[str, Any]:
     return {"score": score and score.value, "score_ci": score and score.ci}
 
 
-def _candidate(judged: JudgedCandidate, model: ModelRef, unseen: float | None) -> Candidate:
+def _candidate(judged: JudgedCandidate, model: ModelRef, overlap: Overlap | None) -> Candidate:
     over_champion, over_logged = judged.over_champion, judged.over_logged
     return Candidate(
         **model.model_dump(include=set(ModelRef.model_fields)),
@@ -193,7 +235,7 @@ def _candidate(judged: JudgedCandidate, model: ModelRef, unseen: float | None) -
         over_logged=None if over_logged is None else Comparison(**asdict(over_logged)),
         **_score(judged.score),
         verdict=judged.verdict,
-        overlap=None if unseen is None else Overlap(unsupported=unseen),
+        overlap=overlap,
     )
 
 

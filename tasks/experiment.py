@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, InstanceOf, PlainSerializer, WithJsonSchema
 
@@ -10,6 +10,7 @@ from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, AnyRecipe, Dataset, Folder, read_recipe
 from slateflow.trajectories.generation.recipe import recipe_names
+from slateflow.trajectories.held_out import training_logs
 from tasks.store.tracking import PROJECT
 
 RECIPES = PROJECT / "datasets"
@@ -22,6 +23,9 @@ Spec = Annotated[
     WithJsonSchema({"type": "object"}),
 ]
 """A spec of any world, which JSON holds as `EnvironmentSpec.to_dict` writes it."""
+
+
+Evidence = Literal["played", "logs"]
 
 
 class DatasetRef(BaseModel):
@@ -53,19 +57,47 @@ class Experiment(BaseModel):
     """A recipe's dataset and world; every step after `generate` works on it.
 
     `recipe` names the MLflow experiment and the registered model. `seed` is that of trainings and
-    evaluations.
+    evaluations. `evidence` is what the verdict goes by: play in the world, or logs that no learner
+    has seen.
     """
 
     recipe: str
     spec: Spec
     seed: int = 0
     dataset: DatasetRef
+    evidence: Evidence = "played"
 
     @classmethod
     def on(cls, dataset: Dataset, recipe: str, seed: int) -> Experiment:
         """The experiment on a published dataset."""
         reference = DatasetRef(path=dataset.path, digest=dataset.digest, rows=dataset.rows)
-        return cls(recipe=recipe, spec=dataset.spec, seed=seed, dataset=reference)
+        evidence: Evidence = "played" if dataset.spec.simulated else "logs"
+        return cls(
+            recipe=recipe, spec=dataset.spec, seed=seed, dataset=reference, evidence=evidence
+        )
+
+    def judged_by(self, evidence: Evidence | None) -> Experiment:
+        """The experiment with that evidence; None for what there is.
+
+        Raises:
+            InputError: Its world cannot be played.
+        """
+        if evidence == "played" and not self.spec.simulated:
+            raise InputError(
+                f"evidence: expected logs for {self.recipe}, which has no simulator, got played; "
+                "leave it out"
+            )
+        return self if evidence is None else self.model_copy(update={"evidence": evidence})
+
+    @property
+    def environment(self) -> str | None:
+        """Name of the preset; None where the logs are not from a simulated world."""
+        return self.spec.name if self.spec.simulated else None
+
+    def training_dataset(self) -> Dataset:
+        """What learners train on: all of the logs, or those that are not evidence."""
+        dataset = self.open_dataset()
+        return dataset if self.evidence == "played" else held_in(dataset)
 
     def open_dataset(self) -> Dataset:
         """The dataset.
@@ -81,6 +113,13 @@ class Experiment(BaseModel):
                 "it was replaced since it was published, start again with its recipe"
             )
         return dataset
+
+
+def held_in(dataset: Dataset) -> Dataset:
+    """The sessions that are not held out, as a hidden dataset beside it, made once."""
+    data, name = dataset.path.rstrip("/").rsplit("/", 1)
+    hidden = f"{name}-{dataset.digest.removeprefix('sha256:')[:12]}"
+    return training_logs(dataset, Folder(data) / ".training" / hidden)
 
 
 def find_recipe(

@@ -35,7 +35,7 @@ def train_learner(
     """Train a learner and log it as an MLflow run, unless such a run already exists."""
     config, seed = learner_config(learner, **(settings or {})), experiment.seed
     client = mlflow_client()
-    dataset = experiment.open_dataset()
+    dataset = experiment.training_dataset()
     progress = stage_with_artifact(
         f"train {learner}",
         f"train-{learner}-{experiment.recipe}",
@@ -69,8 +69,9 @@ def newest_models(experiment: Experiment, learners: list[str], required: bool) -
 
     A learner without a run is left out, or an error where all are required.
     """
-    client, dataset = mlflow_client(), experiment.dataset
-    models = []
+    client, dataset = mlflow_client(), experiment.training_dataset()
+    path, models = experiment.dataset.path, []
+    how = " --evidence logs" if experiment.evidence == "logs" else ""
     for learner in learners:
         on_dataset = f"tags.`slateflow.dataset_digest` = '{dataset.digest}'"
         model = _newest_model(client, experiment, learner, on_dataset)
@@ -78,13 +79,13 @@ def newest_models(experiment: Experiment, learners: list[str], required: bool) -
             models.append(model)
         elif required:
             raise InputError(
-                f"{learner}: expected a training on {dataset.path}, found none; "
-                "make it with `slateflow train`"
+                f"{learner}: expected a training on {path}, found none; make it with "
+                f"`slateflow train {experiment.recipe}{how}`"
             )
     if not models:
         raise InputError(
-            f"{dataset.path}: expected trainings on it, found none; "
-            "make them with `slateflow train`"
+            f"{path}: expected trainings on it, found none; make them with "
+            f"`slateflow train {experiment.recipe}{how}`"
         )
     return models
 

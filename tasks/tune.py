@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from prefect import get_run_logger, task
 
 from slateflow.learners import LEARNERS
-from slateflow.trajectories import Dataset, Folder
-from slateflow.trajectories.held_out import training_logs
+from slateflow.trajectories import Dataset
 from slateflow.tuning.study import run_trials
 from slateflow.tuning.trial import Trial, best_trial, draw_settings
-from tasks.experiment import Experiment
+from tasks.experiment import Experiment, held_in
 from tasks.reports.study import StudyReport, TrialSummary
 from tasks.server.progress import stage_with_artifact
 from tasks.store.tracking import code_commit, dataset_input, experiment_id, mlflow_client
@@ -52,11 +51,15 @@ def tune_learner(
 
     missing = {number: drawn for number, drawn in settings.items() if number not in done}
     if missing:
-        data, name = dataset.path.rstrip("/").rsplit("/", 1)
-        hidden = f"{name}-{dataset.digest.removeprefix('sha256:')[:12]}"
-        training = training_logs(dataset, Folder(data) / ".training" / hidden)
         run_trials(
-            dataset, training, learner, missing, seed, workers, finished, CHECKPOINTS.absolute()
+            dataset,
+            held_in(dataset),
+            learner,
+            missing,
+            seed,
+            workers,
+            finished,
+            CHECKPOINTS.absolute(),
         )
     chosen = [done[number] for number in settings]
     best = best_trial([trial for trial, _ in chosen])

@@ -14,8 +14,9 @@ from rich.table import Table
 
 from flows.cli.options import new_table, print_json
 from slateflow.evaluation import PolicyBaseline
+from tasks.estimate import EstimateReport
 from tasks.experiment import DatasetRef, ModelRef
-from tasks.reports.page import interval, p_value, score_text
+from tasks.reports.page import interval, mean_text, p_value, score_text
 from tasks.reports.report import Candidate, Champion, Optimum, PlayedPolicy, Report
 from tasks.reports.study import StudyReport
 from tasks.server.progress import listening
@@ -89,14 +90,17 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
             break
     output.print(table)
     for candidate in verdict.candidates:
-        if candidate.overlap is not None and candidate.overlap.unsupported >= 0.005:
+        if (refusal := candidate.no_verdict) is not None:
+            output.print(f"{candidate.learner}: {refusal}")
+        elif candidate.overlap is not None and candidate.overlap.unsupported >= 0.005:
             share = f"{candidate.overlap.unsupported:.0%}"
             output.print(f"{candidate.learner}: the logs have hardly seen {share} of what it shows")
+    if verdict.no_verdict is not None:
+        output.print(f"no verdict: {verdict.no_verdict}")
     best = verdict.candidates[0]
     if (over := best.over_champion) is not None and "p_over" not in shown:
-        output.print(
-            f"{best.learner} over the champion: {interval(over)}, p {p_value(over.p_value)}"
-        )
+        uplift = interval(over, verdict.decimals)
+        output.print(f"{best.learner} over the champion: {uplift}, p {p_value(over.p_value)}")
     if check is not None:
         output.print(
             f"{check.learner} in RecSim's own code {check.recsim:.2f} ± {check.recsim_sem:.2f} "
@@ -130,18 +134,20 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
         **({"sec": ">sec"} if "sec" in shown else {}),
         "verdict": "verdict",
     }
-    title = f"{verdict.experiment.recipe}, {baseline.episodes:,} episodes each"
+    title = f"{verdict.experiment.recipe}, {verdict.sessions} each"
     table = new_table(*columns.values(), title=title)
 
     def add(style: str, policy: str, played: Candidate | PlayedPolicy | Champion | Optimum,
             **cells: str) -> None:  # fmt: skip
-        cells |= {"policy": policy, "mean": f"{played.mean:.2f} ± {played.sem:.2f}"}
+        cells |= {"policy": policy, "mean": mean_text(played, verdict.decimals)}
         table.add_row(*(cells.get(name, "") for name in columns), style=style)
 
     if optimum is not None:
         add("dim", "optimum", optimum, score="1.000" if verdict.scored else "")
     widest = max((abs(bound) for one in verdict.candidates for bound in one.ci), default=0.0)
-    digits = 1 if widest < 100 else 0  # the table fits 80 columns
+    digits = verdict.decimals
+    if digits == 2:
+        digits = 1 if widest < 100 else 0  # the table fits 80 columns
     for one in verdict.candidates:
         over = one.over_champion
         add(
@@ -150,7 +156,7 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
             one,
             uplift=interval(one, digits),
             p=p_value(one.p_value),
-            over="" if over is None else interval(over),
+            over="" if over is None else interval(over, verdict.decimals),
             p_over="" if over is None else p_value(over.p_value),
             score=score_text(one, with_interval),
             sec=f"{one.train_seconds:.1f}",
@@ -182,6 +188,38 @@ def show_models(models: list[ModelRef], as_json: bool = False) -> None:
     for model in models:
         table.add_row(model.learner, f"{model.train_seconds:.1f}", model.run_id)
     output.print(table)
+
+
+def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
+    """The estimators' table, the overlap, and which estimate to trust."""
+    if as_json:
+        return print_json(report.model_dump(mode="json"))
+    title = f"{report.policy} by the logs of {report.recipe}, {report.sessions:,} sessions"
+    table = new_table("estimator", ">return", ">95%", "", title=title)
+    for one in report.estimates:
+        trusted = one.estimator == report.trusted
+        low, high = one.ci
+        table.add_row(
+            one.estimator,
+            f"{one.value:.6g}",
+            f"[{low:.6g}, {high:.6g}]",
+            "trusted" if trusted else "",
+            style="bold green" if trusted else "",
+        )
+    output.print(table)
+    output.print(f"logged {report.logged.mean:.6g} ± {report.logged.sem:.2g}")
+    if (overlap := report.overlap) is not None:
+        figures = {
+            "effective sample size": f"{overlap.ess:,.2f}",
+            "effective rewards": f"{overlap.effective_rewards:,.1f}",
+            "mean weight": f"{overlap.mean_weight:.3f}",
+            "largest weight": f"{overlap.largest_weight:.3g}",
+            "largest share": f"{overlap.largest_share:.1%}",
+            "hardly seen": f"{overlap.unsupported:.1%}",
+        }
+        output.print(", ".join(f"{name} {value}" for name, value in figures.items()), style="dim")
+    if report.no_verdict is not None:
+        output.print(f"\n[bold]no verdict[/bold]: {report.no_verdict}")
 
 
 def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The commands that take a dataset as it is: export, import, describe. They need no Prefect."""
+"""The commands that take a dataset as it is. They need no Prefect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows.cli.options import DATASETS, JSON, Data, answer, new_table, print_json
+from flows.cli.options import (
+    AS_IN_RECIPE,
+    DATASETS,
+    JSON,
+    Data,
+    Logs,
+    Published,
+    answer,
+    new_table,
+    print_json,
+)
 from slateflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +36,42 @@ def _open(name: str, data: str | None) -> Dataset:
     from tasks.experiment import dataset_folder
 
     return Dataset.open(name if "/" in name else dataset_folder(name, data).url)
+
+
+def estimate_command(
+    recipe: Published,
+    /,
+    *,
+    policy: Annotated[
+        str,
+        Parameter(
+            help="random, greedy, opposite, logged (what the logs earned), or a registered version "
+            "such as models:/NAME@champion."
+        ),
+    ],
+    estimator: Annotated[
+        str | None,
+        Parameter(help="Estimators, separated by commas. [default: all that fit the logs]"),
+    ] = None,
+    logs: Logs = AS_IN_RECIPE,
+    as_json: JSON = False,
+) -> None:
+    """What a policy would have earned on a recipe's logs, per session.
+
+    Single decisions: `ips`, `snips`, `dm`, `dr`, `dr-os`. Sessions and slates: `ips` and `snips`
+    decision by decision, `dm`, `drl`. The trusted one is `dr` or `drl`, or none where the logs
+    cannot tell.
+
+    Example: slateflow estimate modified-lts-20-2 --policy greedy
+    """
+    from flows.cli.console import progress, show_estimate
+    from tasks.estimate import estimate
+    from tasks.experiment import find_experiment
+
+    experiment = find_experiment(recipe, logs.episodes, logs.seed, logs.data)
+    with progress("estimate"):
+        report = estimate(experiment, policy, estimator and estimator.split(","))
+    show_estimate(report, as_json)
 
 
 def export_command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 from pydantic import TypeAdapter, ValidationError
@@ -66,6 +66,13 @@ Learners = Annotated[
 ]
 EvaluationEpisodes = Annotated[
     int, number(bounds.EvaluationEpisodes, "Episodes that each policy plays.")
+]
+Evidence = Annotated[
+    Literal["played", "logs"] | None,
+    Parameter(
+        help="What the verdict goes by: play in the world, or logs that no learner has seen. "
+        "[default: played where there is a simulator]"
+    ),
 ]
 
 

@@ -16,6 +16,7 @@ from flows.cli.options import (
     DEFAULT_RECIPE,
     JSON,
     EvaluationEpisodes,
+    Evidence,
     Learners,
     Logs,
     Published,
@@ -58,6 +59,7 @@ def run_command(
     learners: Learners = None,
     evaluation_episodes: EvaluationEpisodes = 1000,
     workers: Workers = 1,
+    evidence: Evidence = None,
     as_json: JSON = False,
 ) -> None:
     """Generate logs, train on them, evaluate against random, register the winner.
@@ -83,6 +85,7 @@ def run_command(
             evaluation_episodes=evaluation_episodes,
             data=logs.data,
             workers=workers,
+            evidence=evidence,
         )
     from flows.cli.console import show_report
 
@@ -125,6 +128,7 @@ def train_command(
             name="--set", negative=(), help="Setting NAME=VALUE of the learner; may be repeated."
         ),
     ] = None,
+    evidence: Evidence = None,
     as_json: JSON = False,
 ) -> None:
     """Train learners on a recipe's dataset.
@@ -133,7 +137,7 @@ def train_command(
     """
     names = split_learners(learners)
     chosen = _settings(settings or [], names)
-    experiment = _find(recipe, logs)
+    experiment = _find(recipe, logs).judged_by(evidence)
     with _flow_run():
         from flows.train import train
         from tasks.store.tracking import mlflow_client
@@ -222,13 +226,14 @@ def evaluate_command(
     reference_episodes: Annotated[
         int, number(bounds.Episodes, "Episodes in RecSim's own code.")
     ] = 500,
+    evidence: Evidence = None,
     as_json: JSON = False,
 ) -> None:
-    """Play the newest models of a recipe against random and the champion.
+    """Judge the newest models of a recipe beside random and the champion.
 
     Example: slateflow evaluate modified-lts-20-2 --reference
     """
-    names, experiment = split_learners(learners), _find(recipe, logs)
+    names, experiment = split_learners(learners), _find(recipe, logs).judged_by(evidence)
     recsim_episodes = reference_episodes if reference else 0
     with _flow_run():
         report = _evaluate(experiment, names, evaluation_episodes, recsim_episodes)
@@ -244,13 +249,14 @@ def register_command(
     logs: Logs = AS_IN_RECIPE,
     learners: Learners = None,
     evaluation_episodes: EvaluationEpisodes = 1000,
+    evidence: Evidence = None,
     as_json: JSON = False,
 ) -> None:
     """Evaluate the newest models of a recipe, and make the winner the champion.
 
     Example: slateflow register modified-lts-20-2 --learners fitted-q
     """
-    names, experiment = split_learners(learners), _find(recipe, logs)
+    names, experiment = split_learners(learners), _find(recipe, logs).judged_by(evidence)
     with _flow_run():
         from flows.register import register
 

@@ -15,7 +15,7 @@ from scipy import stats
 from slateflow.errors import InputError
 from slateflow.evaluation.returns import Returns, standard_error
 
-VerdictWord = Literal["winner", "better", "undecided", "worse"]
+VerdictWord = Literal["winner", "better", "undecided", "worse", "no verdict"]
 Interval = tuple[float, float]
 
 CONFIDENCE = 0.95

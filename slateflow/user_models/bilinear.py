@@ -44,29 +44,56 @@ class Squares(NamedTuple):
 NO_SQUARES = Squares()
 
 
-def feature_count(spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> int:
+class Sizes(Protocol):
+    """What a regression asks of a world."""
+
+    @property
+    def user_size(self) -> int:
+        """U, features of the user."""
+        ...
+
+    @property
+    def document_size(self) -> int:
+        """D, features of a candidate."""
+        ...
+
+    @property
+    def slate_size(self) -> int:
+        """K, candidates shown."""
+        ...
+
+    @property
+    def user_chooses(self) -> bool:
+        """Whether users see all of them, or the first."""
+        ...
+
+
+def feature_count(
+    spec: Sizes, squares: Squares = NO_SQUARES, limit: int | None = MOST_FEATURES
+) -> int:
     """P: the products, and the places but the first.
 
     Args:
         spec: The world.
         squares: Beside the features.
+        limit: Most of them; None for any number.
 
     Raises:
-        InputError: They are more than `MOST_FEATURES`.
+        InputError: They are more than the limit.
     """
     users = spec.user_size + len(squares.user)
     documents = spec.document_size + len(squares.candidate)
     count = (1 + users) * (1 + documents) + places_seen(spec) - 1
-    if count > MOST_FEATURES:
+    if limit is not None and count > limit:
         raise InputError(
-            f"user, candidates: expected at most {MOST_FEATURES:,} products of (1, user) and "
+            f"user, candidates: expected at most {limit:,} products of (1, user) and "
             f"(1, candidate), got {count:,} from {users:,} features of the user and "
             f"{documents:,} of a candidate; describe them by fewer features"
         )
     return count
 
 
-def places_seen(spec: EnvironmentSpec) -> int:
+def places_seen(spec: Sizes) -> int:
     """Places of the slate that users see: all where they choose, otherwise the first."""
     return spec.slate_size if spec.user_chooses else 1
 
@@ -149,9 +176,7 @@ class Block:
         return np.asarray(found + np.append(0.0, places))
 
 
-def seen_blocks(
-    rows: Trajectories, spec: EnvironmentSpec, squares: Squares = NO_SQUARES
-) -> Iterable[Block]:
+def seen_blocks(rows: Trajectories, spec: Sizes, squares: Squares = NO_SQUARES) -> Iterable[Block]:
     """The slates of logged steps, as many at a time as fit into `BLOCK_NUMBERS`."""
     places, users = places_seen(spec), spec.user_size + len(squares.user)
     documents = spec.document_size + len(squares.candidate)
@@ -330,7 +355,7 @@ class LinearStatistics:
             raise InputError(no_variation_message(mean))
 
     @classmethod
-    def from_rows(cls, rows: Trajectories, spec: EnvironmentSpec) -> LinearStatistics:
+    def from_rows(cls, rows: Trajectories, spec: Sizes) -> LinearStatistics:
         """Sum up the candidates that were seen, a block of rows in memory at a time."""
         count = feature_count(spec)
         found = cls.from_blocks(

@@ -15,8 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from slateflow.environments import EnvironmentSpec
-from slateflow.user_models.bilinear import NO_SQUARES, LinearStatistics, Squares, places_seen
+from slateflow.user_models.bilinear import (
+    NO_SQUARES,
+    LinearStatistics,
+    Sizes,
+    Squares,
+    places_seen,
+)
 
 Array = NDArray[np.float64]
 
@@ -59,7 +64,7 @@ class WeightGroups:
     alike: Array
 
     @classmethod
-    def of(cls, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Self:
+    def of(cls, spec: Sizes, squares: Squares = NO_SQUARES) -> Self:
         """Group the weights of a world."""
         users, documents = 1 + spec.user_size, 1 + spec.document_size
         of_user = np.repeat([0, 1, 2], [1, users - 1, len(squares.user)])

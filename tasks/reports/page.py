@@ -120,8 +120,9 @@ def p_value(value: float) -> str:
     return "<1e-99" if value < 1e-99 else f"{value:.1g}"
 
 
-def _mean(played: Candidate | PlayedPolicy | Champion | Optimum) -> str:
-    return f"{played.mean:.2f} ± {played.sem:.2f}"
+def mean_text(played: Candidate | PlayedPolicy | Champion | Optimum, decimals: int = 2) -> str:
+    """A return and its standard error as text."""
+    return f"{played.mean:.{decimals}f} ± {played.sem:.{decimals}f}"
 
 
 def interval(compared: Candidate | Comparison, digits: int = 2) -> str:
@@ -156,7 +157,7 @@ _TEMPLATES = Environment(
 _TEMPLATES.globals.update(
     interval=interval,
     link=_link,
-    mean=_mean,
+    mean=mean_text,
     moment=_moment,
     p_value=p_value,
     score=score_text,

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Any
 
 from pydantic import BaseModel
 
+from slateflow.evaluation.off_policy.overlap import Overlap as MeasuredOverlap
 from slateflow.evaluation.verdict import Interval, VerdictWord
 from tasks.experiment import Experiment, ModelRef
 
@@ -52,10 +54,34 @@ class Champion(BaseModel):
     sem: float
 
 
-class Overlap(BaseModel):
-    """What the logs know of a policy: the share of its choices that they have hardly seen."""
+class NoVerdict(BaseModel):
+    """Why the logs cannot judge, and what would help."""
 
+    reason: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.advice}"
+
+
+class Overlap(BaseModel):
+    """What the logs know of a policy; see `slateflow.evaluation.off_policy.overlap`.
+
+    Beside play `unsupported` stands alone, the share of its choices that they have hardly seen.
+    """
+
+    ess: float | None = None
+    effective_rewards: float | None = None
+    mean_weight: float | None = None
+    mean_weight_ci: Interval | None = None
+    largest_weight: float | None = None
+    largest_share: float | None = None
     unsupported: float
+
+    @classmethod
+    def of(cls, measured: MeasuredOverlap) -> Overlap:
+        """All figures of an estimate."""
+        return cls(**{name: getattr(measured, name) for name in cls.model_fields})
 
 
 class Candidate(ModelRef):
@@ -77,6 +103,7 @@ class Candidate(ModelRef):
     score_ci: Interval | None = None
     verdict: VerdictWord
     overlap: Overlap | None = None
+    no_verdict: NoVerdict | None = None
 
 
 class RecSimCheck(BaseModel):
@@ -110,14 +137,13 @@ class Report(BaseModel):
     """
 
     experiment: Experiment
-    evidence: Literal["played"] = "played"
     baseline: PlayedPolicy
     logged: LoggingPolicy | None = None
     logging_policies: list[LoggingPolicy] = []
     optimum: Optimum | None
     champion: Champion | None
     candidates: list[Candidate]
-    no_verdict: None = None
+    no_verdict: NoVerdict | None = None
     registered: RegisteredVersion | None = None
     recsim_check: RecSimCheck | None = None
 
@@ -132,14 +158,28 @@ class Report(BaseModel):
         return any(one.score is not None for one in self.candidates)
 
     @property
+    def decimals(self) -> int:
+        """Digits after the point that returns need: two of the smallest standard error."""
+        errors = [self.baseline.sem, *(one.sem for one in self.candidates)]
+        least = min((error for error in errors if error > 0), default=1.0)
+        return max(2, 1 - math.floor(math.log10(least)))
+
+    @property
+    def sessions(self) -> str:
+        """How many sessions the verdict goes by, and of which kind."""
+        kind = "episodes" if self.experiment.evidence == "played" else "held-out sessions"
+        return f"{self.baseline.episodes:,} {kind}"
+
+    @property
     def summary(self) -> str:
         """The verdict in one line."""
         winner, champion, registered = self.winner, self.champion, self.registered
         if winner is None:
+            found = "no winner" if self.no_verdict is None else "no verdict"
             stays = "nothing registered"
             if champion is not None:
                 stays = f"version {champion.version} stays champion"
-            return f"no winner, {stays}"
+            return f"{found}, {stays}"
         if registered is None:
             return f"{winner.learner} wins, not registered"
         return f"{winner.learner} wins, registered as version {registered.version}"
@@ -149,6 +189,8 @@ class Report(BaseModel):
         """The verdict as the name of a flow run's final state."""
         if self.registered is not None:
             return "Promoted"
+        if self.no_verdict is not None:
+            return "No verdict"
         return "No winner" if self.champion is None else "Kept champion"
 
     def document(self) -> dict[str, Any]:
@@ -159,8 +201,8 @@ class Report(BaseModel):
             del fields["recsim_check"]
         return {
             "recipe": experiment["recipe"],
-            "environment": self.experiment.spec.name,
-            "evidence": fields.pop("evidence"),
+            "environment": self.experiment.environment,
+            "evidence": experiment["evidence"],
             "dataset": experiment["dataset"],
             **fields,
         }

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from slateflow.evaluation.returns import standard_error
-from slateflow.evaluation.verdict import CONFIDENCE, Comparison
+from slateflow.evaluation.verdict import CONFIDENCE, Comparison, compare
 
 Array = NDArray[np.float64]
 Limits = tuple[float, float]
@@ -93,7 +93,9 @@ class Contributions:
 
     def compare(self) -> Comparison:
         """The estimate as a difference, with its interval and the p-value that belongs to it."""
-        return Comparison(self.value, self.interval(), p_value(self.value, self.interval))
+        if self.rewarded is not None:
+            return Comparison(self.value, self.interval(), p_value(self.value, self.interval))
+        return compare(self.dense, np.zeros(len(self.dense)))
 
 
 def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: float = 0.0) -> Limits:

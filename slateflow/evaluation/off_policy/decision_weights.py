@@ -1,0 +1,100 @@
+"""Weights of logged sessions by propensities: products over the steps so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.logging_policies import LoggingPolicies
+from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.schema import blocks
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DecisionWeights:
+    """How likely each logging policy made what users saw.
+
+    Attributes:
+        rows: Whole sessions, R rows and E sessions.
+        shares: (L,) of the logging policies among the sessions.
+        logging: (R, L) probabilities; where the policies are not known, the propensities as one.
+        known: Whether the policies are known.
+    """
+
+    rows: Trajectories
+    shares: Array
+    logging: Array
+    known: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset, rows: Trajectories) -> DecisionWeights:
+        """Ask the policies of a dataset's recipe, or take the logged propensities."""
+        policies = LoggingPolicies.of(dataset)
+        if not policies.policies:
+            return cls(rows, np.ones(1), rows.propensity[:, None], known=False)
+        chooses = dataset.spec.user_chooses
+        found = [policies.each(rows, block, chooses) for block in blocks(len(rows))]
+        shares = np.array([share for share, _ in policies.policies])
+        return cls(rows, shares, np.concatenate(found), known=True)
+
+    def estimates(self, probability: Array) -> dict[str, Contributions]:
+        """Importance weighting decision by decision (Precup, Sutton and Singh 2000, section 3).
+
+        Sessions are weighted against all logging policies together. `snips` divides the weights of
+        a step by their mean, linearised.
+
+        Args:
+            probability: (R,) with which the target shows what users saw.
+        """
+        target = self._products(probability)  # (E, T)
+        logged = [self._products(one) for one in self.logging.T]
+        mixed = np.einsum("l,let->et", self.shares, np.stack(logged))
+        weight = np.divide(target, mixed, out=np.zeros_like(target), where=mixed > 0)  # underflow
+        reward = self._by_step(self.rows.reward.astype(np.float64), 0.0)
+        mean = weight.mean(axis=0)
+        value = np.divide(
+            (weight * reward).mean(axis=0), mean, out=np.zeros_like(mean), where=mean > 0
+        )
+        normed = np.divide(weight, mean, out=np.ones_like(weight), where=mean > 0)
+        return {
+            "ips": Contributions((weight * reward).sum(axis=1)),
+            "snips": Contributions((value + normed * (reward - value)).sum(axis=1)),
+        }
+
+    def checked(self, probability: Array) -> Array:
+        """Weights of single decisions, whose mean is 1 where the propensities are right.
+
+        Rows of deterministic policies are left out: they say nothing about others. Policies of
+        our own need no check.
+        """
+        mixed = self.rows.propensity < 1
+        if self.known or not mixed.any():
+            return np.ones(2)
+        return np.asarray((probability / self.rows.propensity)[mixed])
+
+    def refusal(self) -> NoVerdict | None:
+        """Whether the logs say that they never tried anything."""
+        if self.known or (self.rows.propensity < 1).any() or self.rows.candidates.shape[1] == 1:
+            return None
+        return NoVerdict(
+            "every propensity is 1, so the logs never tried anything else",
+            "log each choice with its probability, and explore in at least 5% of the sessions",
+        )
+
+    def _products(self, probability: Array) -> Array:
+        """(E, T) products up to each step; after a session's end they stay."""
+        return np.asarray(np.cumprod(self._by_step(probability, 1.0), axis=1), np.float64)
+
+    def _by_step(self, values: Array, after: float) -> Array:
+        """(E, T) the values (R,) session by session."""
+        rows = self.rows
+        table = np.full((len(rows.starts), int(rows.lengths.max())), after)
+        sessions = rows.sessions
+        table[sessions, np.arange(len(rows)) - rows.starts[sessions]] = values
+        return table

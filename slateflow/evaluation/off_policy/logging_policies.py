@@ -1,0 +1,77 @@
+"""The rows that are evidence, and how likely the policies that wrote them made what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.policies.base import SlateDistribution
+from slateflow.policies.behaviour import behaviour_policy
+from slateflow.trajectories import Dataset, Recipe, Trajectories
+from slateflow.trajectories.held_out import held_out
+
+Array = NDArray[np.float64]
+
+
+def evidence_parts(dataset: Dataset, held_out_only: bool) -> Iterator[Trajectories]:
+    """The rows, part by part: those of held-out sessions, or all.
+
+    A policy that was learnt from a dataset is judged by the sessions that it has not seen.
+    """
+    earlier = 0
+    for rows in dataset.iter_parts():
+        yield rows.where(held_out(rows, earlier, dataset.hold_out)) if held_out_only else rows
+        earlier += len(rows.starts)
+
+
+@dataclass(frozen=True)
+class LoggingPolicies:
+    """The policies behind logs, where they are known: those of a simulated recipe.
+
+    All together are one policy, which draws one of them for each session. Against it a row of a
+    deterministic policy is evidence, too (the balance heuristic of Veach and Guibas 1995).
+    """
+
+    policies: tuple[tuple[float, SlateDistribution], ...]  # share of the sessions, and the policy
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> LoggingPolicies:
+        """The behaviour policies of a dataset's recipe; none where nobody knows them."""
+        if "policies" not in dataset.recipe:
+            return cls(())
+        known = Recipe(name="logged", **dataset.recipe).logging_policies.values()
+        return cls(
+            tuple((one.share, behaviour_policy(one.behaviour, dataset.spec)) for one in known)
+        )
+
+    def each(self, rows: Trajectories, block: slice, slates: bool) -> Array:
+        """Probabilities (B, L) with which each shows what users saw.
+
+        Args:
+            rows: Logged steps.
+            block: Some of them, B.
+            slates: Whether users saw exactly these slates, or what is in the first place.
+        """
+        observation, shown = rows.observation(block), rows.slate[block]
+        found = [
+            policy.propensities(observation, shown)
+            if slates
+            else _at(policy.first_place(observation), shown[:, :1])
+            for _, policy in self.policies
+        ]
+        return np.stack(found, axis=1)
+
+    def first_places(self, rows: Trajectories, block: slice) -> Array:
+        """Probabilities (B,) with which what is in the first place got there."""
+        if not self.policies:
+            return rows.propensity[block]
+        shares = np.array([share for share, _ in self.policies])
+        return np.asarray(self.each(rows, block, slates=False) @ shares)
+
+
+def _at(values: Array, places: NDArray[Any]) -> Array:
+    return np.take_along_axis(values, places, axis=1)[:, 0]

@@ -1,0 +1,240 @@
+"""How far logs overlap with what a target policy shows, and the gate in front of a verdict.
+
+An interval tells how much an estimate would vary over logs like these. It does not tell that the
+logs never show what the policy shows, that propensities are wrong or belong to other rows, or that
+one session decides. Where that is so the answer is "no verdict", whatever the interval says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.evaluation.returns import standard_error
+
+Array = NDArray[np.float64]
+
+MOST_UNSEEN = 0.1
+"""Share of a policy's choices that the logs may hardly have seen."""
+
+LEAST_EFFECTIVE = 10.0
+"""Effective rewards on which an estimate has to rest."""
+
+MOST_OF_ONE = 0.2
+"""Share of an estimate that a single session may carry."""
+
+LEAST_STEPS = 0.05
+"""Share of the logged steps that the effective sample has to be, where weights are learnt: below
+it they come from the edge of what the logs have seen."""
+
+LEAST_SESSIONS = 100
+"""Sessions from which weights can be learnt."""
+
+IMPOSSIBLE = 5.0
+"""Standard errors from its expectation at which a mean weight is no accident; items are many."""
+
+
+@dataclass(frozen=True)
+class NoVerdict:
+    """Why logs cannot judge a policy, and what would help."""
+
+    reason: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.advice}"
+
+
+@dataclass(frozen=True)
+class ItemBalance:
+    """Weights against probabilities, item by item.
+
+    Where propensities are right, the weights of the rows that show an item add up to the target's
+    probabilities of showing it, up to chance.
+
+    Attributes:
+        rows: Number of rows.
+        weights: (M,) sums of the weights of the rows that show an item.
+        expected: (M,) sums of the target's probabilities.
+        squares: (M,) sums of the squared differences.
+    """
+
+    rows: int
+    weights: Array
+    expected: Array
+    squares: Array
+
+    @classmethod
+    def none(cls, items: int) -> ItemBalance:
+        """Of no rows."""
+        return cls(0, *np.zeros((3, items)))
+
+    @classmethod
+    def of(
+        cls,
+        offered: NDArray[Any],
+        shown: NDArray[Any],
+        probability: Array,
+        weight: Array,
+        items: int,
+    ) -> ItemBalance:
+        """Of B rows.
+
+        Args:
+            offered: (B, N) numbers of the items on offer, −1 where there are fewer.
+            shown: (B, 1) position of the one that was shown.
+            probability: (B, N) with which the target shows each.
+            weight: (B,) of the rows.
+            items: How many there are, M.
+        """
+        item = np.take_along_axis(offered, shown, axis=1)[:, 0]
+        own = np.take_along_axis(probability, shown, axis=1)[:, 0]
+        flat, offered = probability.ravel(), np.maximum(offered, 0)  # what fills up has none
+
+        def summed(numbers: NDArray[Any], values: Array) -> Array:
+            return np.asarray(np.bincount(numbers.ravel(), values, items), np.float64)
+
+        return cls(
+            len(item),
+            summed(item, weight),
+            summed(offered, flat),
+            summed(item, np.square(weight) - 2 * weight * own) + summed(offered, np.square(flat)),
+        )
+
+    def __add__(self, other: ItemBalance) -> ItemBalance:
+        return ItemBalance(
+            self.rows + other.rows,
+            self.weights + other.weights,
+            self.expected + other.expected,
+            self.squares + other.squares,
+        )
+
+    @property
+    def worst(self) -> tuple[int, float, float] | None:
+        """The item that is impossibly far off, its share of the weights and that expected."""
+        if not self.rows:
+            return None
+        difference = self.weights - self.expected
+        variance = self.squares - np.square(difference) / self.rows
+        # An event more than was seen: without one, an item has no variance
+        error = np.sqrt(np.maximum(variance, 0.0) + self.expected.clip(1e-12))
+        deviation = np.abs(difference) / error
+        item = int(deviation.argmax())
+        if deviation[item] <= IMPOSSIBLE:
+            return None
+        return item, float(self.weights[item] / self.rows), float(self.expected[item] / self.rows)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What the logs know of a target policy.
+
+    Attributes:
+        ess: Effective sample size, (Σ w)² / Σ w² (Kish 1965).
+        effective_rewards: (Σ |w r|)² / Σ (w r)², the rewards on which the estimate rests.
+        mean_weight: Mean of w; 1 where the propensities are right and the logs show all.
+        mean_weight_ci: Its 95% interval.
+        largest_weight: The largest w.
+        largest_share: Share of Σ |w r| that a single session carries.
+        unsupported: Share of the target's choices that the logs have hardly seen.
+        unbalanced: An item whose weights are impossibly far from its share: its number, the mean
+            weight that was found and the one expected; None without any.
+    """
+
+    ess: float
+    effective_rewards: float
+    mean_weight: float
+    mean_weight_ci: tuple[float, float]
+    largest_weight: float
+    largest_share: float
+    unsupported: float
+    unbalanced: tuple[int, float, float] | None = None
+
+    @classmethod
+    def of_weights(
+        cls,
+        weight: Array,
+        weighted: Array,
+        unsupported: float,
+        balance: ItemBalance | None = None,
+        checked: Array | None = None,
+    ) -> Overlap:
+        """Sum up.
+
+        Args:
+            weight: Weights of rows, or of sessions.
+            weighted: (E,) weight × reward, summed up by session.
+            unsupported: Share of the target's choices that the logs have hardly seen.
+            balance: Of the items, where there are any.
+            checked: Weights that have a mean of 1 by the propensities; None for `weight`.
+        """
+        checked = weight if checked is None else checked
+        size, mean = np.abs(weighted), float(checked.mean())
+        reach = 1.96 * standard_error(checked)
+        squares, rewarded = float(np.square(weight).sum()), float(np.square(size).sum())
+        return cls(
+            ess=float(weight.sum()) ** 2 / squares if squares else 0.0,
+            effective_rewards=float(size.sum()) ** 2 / rewarded if rewarded else 0.0,
+            mean_weight=mean,
+            mean_weight_ci=(mean - reach, mean + reach),
+            largest_weight=float(weight.max(initial=0.0)),
+            largest_share=float(size.max() / size.sum()) if rewarded else 1.0,
+            unsupported=unsupported,
+            unbalanced=None if balance is None else balance.worst,
+        )
+
+    def learnt_refusal(self, steps: int, sessions: int) -> NoVerdict | None:
+        """The gate where weights are learnt from so many logged steps and sessions."""
+        if sessions < LEAST_SESSIONS:
+            return NoVerdict(
+                f"the logs have {sessions} sessions as evidence, at least {LEAST_SESSIONS} are "
+                "needed",
+                "log more sessions",
+            )
+        if self.ess < LEAST_STEPS * steps:
+            return NoVerdict(
+                f"the estimate rests on {self.ess / steps:.1%} of the logged steps, at least "
+                f"{LEAST_STEPS:.0%} are needed",
+                "log sessions in which this policy, or one like it, decides",
+            )
+        return self.refusal()
+
+    def refusal(self) -> NoVerdict | None:
+        """The gate: None where it lets pass, or what the logs lack."""
+        low, high = self.mean_weight_ci
+        off, error = abs(self.mean_weight - 1), (high - low) / (2 * 1.96)
+        if self.unsupported > MOST_UNSEEN:
+            return NoVerdict(
+                f"the logs have hardly seen {self.unsupported:.0%} of what this policy shows, at "
+                f"most {MOST_UNSEEN:.0%} is allowed",
+                "log a random policy, too, at least in 5% of the sessions",
+            )
+        if off > 0.02 and off > IMPOSSIBLE * error:
+            return NoVerdict(
+                f"the mean weight of this policy is {self.mean_weight:.3g}, and 1 is expected",
+                "check that each propensity is the probability of what its row shows, and log "
+                "every choice with a probability above 0",
+            )
+        if self.unbalanced is not None:
+            item, found, expected = self.unbalanced
+            return NoVerdict(
+                f"item {item} has a mean weight of {found:.3g}, and {expected:.3g} is expected",
+                "check that each propensity belongs to its row, and log every item with a "
+                "probability above 0",
+            )
+        if self.effective_rewards < LEAST_EFFECTIVE:
+            return NoVerdict(
+                f"the estimate rests on {self.effective_rewards:.1f} effective rewards, at least "
+                f"{LEAST_EFFECTIVE:.0f} are needed",
+                "log more sessions, or more of what this policy shows",
+            )
+        if self.largest_share > MOST_OF_ONE:
+            return NoVerdict(
+                f"a single session carries {self.largest_share:.0%} of the estimate, at most "
+                f"{MOST_OF_ONE:.0%} is allowed",
+                "log more sessions, or explore with larger propensities",
+            )
+        return None

@@ -1,0 +1,261 @@
+"""Estimates from logs of single decisions, where one candidate is seen and its reward follows.
+
+Importance weights w = target's probability / propensity correct for what the logs preferred, and a
+model of the reward takes out what can be predicted (Dudík, Langford and Li 2011, "Doubly Robust
+Policy Evaluation and Learning", equation 2): model + w × (reward − model). The model of a session
+is fitted without it, on the other four of five folds, so that its errors are independent of the
+session's reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.logging_policies import LoggingPolicies, evidence_parts
+from slateflow.evaluation.off_policy.overlap import ItemBalance, Overlap
+from slateflow.policies.base import SlateDistribution
+from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.catalogue import Catalogue
+from slateflow.user_models.bilinear import LinearStatistics, feature_count
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.support import logged_support
+
+Array = NDArray[np.float64]
+
+FOLDS = 5
+MOST_WEIGHTS = 1_500
+"""Of the model. Above so many it leaves out the user, then the candidate."""
+
+BLOCK_NUMBERS = 2**22
+"""Numbers of the largest array in memory."""
+
+SUPPORT_ROWS = 20_000
+"""Rows in which the target's choices are looked up in the support, at most."""
+
+
+@dataclass(frozen=True)
+class WeightedRows:
+    """What E logged decisions say of a target policy.
+
+    Attributes:
+        weight: (E,) the target's probability of what was shown / its propensity.
+        reward: (E,).
+        shown: (E,) the model's reward of what was shown.
+        target: (E,) the model's reward of what the target shows, in expectation.
+    """
+
+    weight: Array
+    reward: Array
+    shown: Array
+    target: Array
+
+    def dm(self) -> Contributions:
+        """The direct method: the model alone."""
+        return Contributions(self.target)
+
+    def ips(self) -> Contributions:
+        """Inverse propensity scores (Horvitz and Thompson 1952)."""
+        return Contributions.of(np.zeros(len(self.weight)), self.weight * self.reward, self.reward)
+
+    def snips(self) -> Contributions:
+        """Weights divided by their mean (Swaminathan and Joachims 2015), linearised."""
+        mean = self.weight.mean() or 1.0
+        value = float((self.weight * self.reward).mean() / mean)
+        return Contributions.of(
+            value - value * self.weight / mean, self.weight * self.reward / mean, self.reward
+        )
+
+    def dr(self) -> Contributions:
+        """Doubly robust."""
+        return self._doubly_robust(self.weight)
+
+    def dr_os(self) -> Contributions:
+        """Doubly robust with weights that are shrunk optimistically, λ w / (w² + λ).
+
+        λ is where the bound on squared bias + variance is least (Su et al. 2020, "Doubly robust
+        off-policy evaluation with shrinkage", sections 3.2 and 4).
+        """
+        error, weight = self.reward - self.shown, self.weight
+        largest = max(float(weight.max()), 1.0)
+
+        def bound(limit: float) -> float:
+            shrunk = limit * weight / (np.square(weight) + limit)
+            bias = float(((shrunk - weight) * error).mean())
+            return bias**2 + float((self.target + shrunk * error).var()) / len(weight)
+
+        limits = [*np.geomspace(1e-2, largest**2 * 100, 30).tolist(), np.inf]
+        best = min(limits[:-1], key=bound)
+        if bound(limits[-2]) <= bound(best):
+            return self.dr()
+        return self._doubly_robust(best * weight / (np.square(weight) + best))
+
+    def _doubly_robust(self, weight: Array) -> Contributions:
+        return Contributions.of(
+            self.target - weight * self.shown, weight * self.reward, self.reward
+        )
+
+
+ESTIMATORS: dict[str, Callable[[WeightedRows], Contributions]] = {
+    "ips": WeightedRows.ips,
+    "snips": WeightedRows.snips,
+    "dm": WeightedRows.dm,
+    "dr": WeightedRows.dr,
+    "dr-os": WeightedRows.dr_os,
+}
+TRUSTED = "dr"
+"""Unbiased where the propensities are right, whatever the model; the gate looks at them."""
+
+
+class SingleSteps:
+    """Logged decisions, prepared for any number of targets.
+
+    Args:
+        dataset: Logs of sessions of one step, in which users see one candidate.
+        held_out_only: Whether the held-out sessions alone are evidence.
+    """
+
+    def __init__(self, dataset: Dataset, held_out_only: bool) -> None:
+        self.dataset, self.held_out_only = dataset, held_out_only
+        self.modelled = Modelled.of(dataset.spec)
+        self.logging = LoggingPolicies.of(dataset)
+        statistics = [LinearStatistics.none(feature_count(self.modelled)) for _ in range(FOLDS)]
+        for start, rows in self._parts():
+            known = self.modelled.known(rows)
+            for fold in range(FOLDS):
+                some = known.where((start + np.arange(len(rows))) % FOLDS == fold)
+                statistics[fold] += LinearStatistics.from_rows(some, self.modelled)
+        every = sum(statistics[1:], start=statistics[0])
+        self.rows = every.rows
+        prior = chosen_prior(every, WeightGroups.of(self.modelled)) if every.reward_squares else 1.0
+        shape = (1 + self.modelled.user_size, 1 + self.modelled.document_size)
+        self.weights = np.stack(
+            [_solved(every, without, prior).reshape(shape) for without in statistics]
+        )  # (FOLDS, 1 + U, 1 + D)
+
+    def logged(self) -> Contributions:
+        """What the logging policies earned."""
+        reward = np.concatenate([rows.reward for _, rows in self._parts()]).astype(np.float64)
+        return Contributions.of(np.zeros(len(reward)), reward, reward)
+
+    def evaluate(
+        self, targets: Mapping[str, SlateDistribution]
+    ) -> dict[str, tuple[WeightedRows, Overlap]]:
+        """Weights, predictions and overlap of each target, in one pass over the rows."""
+        blocks: dict[str, list[Array]] = {name: [] for name in targets}
+        items = 0 if self.dataset.catalogue is None else len(self.dataset.catalogue)
+        balances = {name: ItemBalance.none(items) for name in targets}
+        for start, rows in self._parts():
+            for block in self._blocks(len(rows)):
+                observation = rows.observation(block)
+                predicted = self._predicted(rows, block, start)
+                shown, reward = rows.slate[block, :1], rows.reward[block].astype(np.float64)
+                propensity = self.logging.first_places(rows, block)
+                of_shown = np.take_along_axis(predicted, shown, axis=1)[:, 0]
+                for name, target in targets.items():
+                    probability = target.first_place(observation)
+                    weight = np.take_along_axis(probability, shown, axis=1)[:, 0] / propensity
+                    of_target = (probability * predicted).sum(axis=1)
+                    blocks[name].append(np.stack([weight, reward, of_shown, of_target]))
+                    if items:
+                        offered = rows.candidates[block]
+                        balances[name] += ItemBalance.of(offered, shown, probability, weight, items)
+        unseen = self._unsupported(targets)
+        found = {}
+        for name in targets:
+            weighted = WeightedRows(*np.concatenate(blocks.pop(name), axis=1))
+            overlap = Overlap.of_weights(
+                weighted.weight, weighted.weight * weighted.reward, unseen[name], balances[name]
+            )
+            found[name] = weighted, overlap
+        return found
+
+    def _parts(self) -> Iterator[tuple[int, Trajectories]]:
+        """Number of the first row, and rows."""
+        start = 0
+        for rows in evidence_parts(self.dataset, self.held_out_only):
+            yield start, rows
+            start += len(rows)
+
+    def _blocks(self, rows: int) -> Iterable[slice]:
+        spec = self.dataset.spec
+        size = max(1, BLOCK_NUMBERS // (spec.num_candidates * (1 + spec.document_size)))
+        return (slice(first, first + size) for first in range(0, rows, size))
+
+    def _predicted(self, rows: Trajectories, block: slice, start: int) -> Array:
+        """(B, N) rewards of the candidates, by the model of the row's fold."""
+        user, candidates = (
+            rows.user[block, : self.modelled.user_size],
+            rows.candidate_features(block),
+        )
+        candidates = candidates[:, :, : self.modelled.document_size]
+        first = start + (block.start or 0)
+        fold = (first + np.arange(len(user))) % FOLDS
+        predicted = np.empty(candidates.shape[:2])
+        for number, weights in enumerate(self.weights):
+            own = fold == number
+            of_candidate = weights[0] + user[own] @ weights[1:]  # (B, 1 + D)
+            predicted[own] = (
+                of_candidate[:, :1] + np.matmul(candidates[own], of_candidate[:, 1:, None])[:, :, 0]
+            )
+        return predicted
+
+    def _unsupported(self, targets: Mapping[str, SlateDistribution]) -> dict[str, float]:
+        """Of each target the share of its choices that the logs have hardly seen."""
+        kept: list[Trajectories] = []
+        every = max(self.rows // SUPPORT_ROWS, 1)
+        for start, rows in self._parts():
+            kept.append(rows.where((start + np.arange(len(rows))) % every == 0))
+        rows = Trajectories.from_parts(kept)
+        support = logged_support(rows)
+        sums = dict.fromkeys(targets, 0.0)
+        for block in self._blocks(len(rows)):
+            observation = rows.observation(block)
+            hardly = support.hardly_seen(np.asarray(observation["candidates"], np.float64))
+            for name, target in targets.items():
+                sums[name] += float((target.first_place(observation) * hardly).sum())
+        return {name: total / len(rows) for name, total in sums.items()}
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """How many features of user and candidate the model takes in."""
+
+    user_size: int
+    document_size: int
+    slate_size: int = 1
+    user_chooses: bool = False
+
+    @classmethod
+    def of(cls, spec: EnvironmentSpec) -> Modelled:
+        """All of them; without those of the user, then of the candidate, where they are too many.
+
+        A model that knows less is no less right, because the weights make up for it.
+        """
+        for sizes in ((spec.user_size, spec.document_size), (0, spec.document_size)):
+            if feature_count(one := cls(*sizes), limit=None) <= MOST_WEIGHTS:
+                return one
+        return cls(0, 0)
+
+    def known(self, rows: Trajectories) -> Trajectories:
+        """The rows with these features."""
+        catalogue, candidates = rows.catalogue, rows.candidates
+        if catalogue is not None and not self.document_size:
+            catalogue = Catalogue(catalogue.features[:, :0])
+        elif catalogue is None:
+            candidates = candidates[:, :, : self.document_size]
+        user = rows.user[:, : self.user_size]
+        return replace(rows, user=user, candidates=candidates, catalogue=catalogue)
+
+
+def _solved(every: LinearStatistics, without: LinearStatistics, prior: Array | float) -> Array:
+    """The weights (P,) that the rows of the other folds give."""
+    gram = every.gram - without.gram
+    prior = prior if isinstance(prior, np.ndarray) else prior * np.eye(len(gram))
+    moment = every.moment - without.moment
+    return np.asarray(np.linalg.lstsq(gram + prior, moment, rcond=None)[0])

@@ -1,0 +1,125 @@
+"""What a policy would have earned on a recipe's logs, by every estimator, and which to trust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from pydantic import BaseModel
+
+from slateflow.errors import InputError, refused
+from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.double_learning import Target
+from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.evaluation.verdict import Interval
+from slateflow.policies import ScoringPolicy, behaviour_policy
+from slateflow.trajectories import Dataset
+from tasks.experiment import Experiment
+from tasks.reports.report import NoVerdict, Overlap
+from tasks.store.tracking import load_scorer, mlflow_client
+
+LOGGED = "logged"
+"""Name of the policy that wrote the logs."""
+
+
+class Mean(BaseModel):
+    """What the logged sessions earned."""
+
+    mean: float
+    sem: float
+
+
+class Estimate(BaseModel):
+    """The return of a session by one estimator, with its 95% interval."""
+
+    estimator: str
+    value: float
+    ci: Interval
+
+
+class EstimateReport(BaseModel):
+    """`slateflow estimate --json`; its fields are a contract."""
+
+    recipe: str
+    policy: str
+    rows: int
+    sessions: int
+    logged: Mean
+    estimates: list[Estimate]
+    overlap: Overlap | None
+    trusted: str | None
+    no_verdict: NoVerdict | None
+
+
+def estimate(
+    experiment: Experiment, policy: str, estimators: Sequence[str] | None = None
+) -> EstimateReport:
+    """Estimate the return of a session under a policy.
+
+    Args:
+        experiment: The logs.
+        policy: A behaviour policy of the world, `logged`, or the URI of a registered version.
+        estimators: The wanted ones; None for all that there are.
+
+    Raises:
+        InputError: There is no such policy or estimator, or the model has seen all of the logs.
+    """
+    dataset = experiment.open_dataset()
+    targets: dict[str, Target] = {}
+    held_out_only = False
+    if policy.startswith("models:/"):
+        target, held_out_only = _registered(policy, dataset)
+        targets[policy] = target
+    elif policy != LOGGED:
+        targets[policy] = behaviour_policy(policy, dataset.spec)
+    found = estimate_policies(dataset, targets, held_out_only)
+    known = {"mean": found.logged} if policy == LOGGED else found.policies[policy].estimates
+    for name in estimators or ():
+        if name not in known:
+            raise InputError(
+                f"--estimator: expected some of {', '.join(known)} for these logs, got {name}"
+            )
+    one = None if policy == LOGGED else found.policies[policy]
+    trusted = "mean" if one is None else one.trusted
+    return EstimateReport(
+        recipe=experiment.recipe,
+        policy=policy,
+        rows=found.rows,
+        sessions=found.sessions,
+        logged=Mean(mean=found.logged.value, sem=found.logged.sem),
+        estimates=[_estimate(name, known[name]) for name in estimators or known],
+        overlap=None if one is None else Overlap.of(one.overlap),
+        trusted=None if one and one.refusal else trusted,
+        no_verdict=NoVerdict(**asdict(one.refusal)) if one and one.refusal else None,
+    )
+
+
+def _estimate(name: str, contributions: Contributions) -> Estimate:
+    return Estimate(estimator=name, value=contributions.value, ci=contributions.interval())
+
+
+def _registered(uri: str, dataset: Dataset) -> tuple[ScoringPolicy, bool]:
+    """The policy of a registered version, and whether it was learnt from these logs."""
+    from mlflow.exceptions import MlflowException
+
+    client = mlflow_client()
+    name, _, version = uri.removeprefix("models:/").partition("@")
+    with refused(
+        f"--policy: expected a version such as models:/NAME@champion at {uri}",
+        MlflowException,
+        ValueError,
+    ):
+        if version:
+            found = client.get_model_version_by_alias(name, version)
+        else:
+            name, _, version = name.rpartition("/")
+            found = client.get_model_version(name, version)
+    if found.tags.get("dataset_digest") == dataset.digest:
+        raise InputError(
+            f"--policy: expected a model that has not seen all of these logs, got {uri}, which "
+            "has; train and register it with --evidence logs"
+        )
+    learnt_from = json.loads(found.tags.get("recipe", "{}"))
+    held_out_only = learnt_from.get("held_in_of") == dataset.digest
+    return ScoringPolicy(load_scorer(client, str(found.run_id))), held_out_only
