@@ -36,7 +36,7 @@ import pandas as pd
 for module in ("slateflow", "ray", "torch", "prefect", "recsim", "pyarrow", "scipy", "sklearn"):
     assert importlib.util.find_spec(module) is None, module
 requests = json.load(open(sys.argv[1]))
-model = mlflow.pyfunc.load_model("models:/slateflow-modified-lts-10-1@champion")
+model = mlflow.pyfunc.load_model(sys.argv[2])
 answers = model.predict(pd.DataFrame(requests))
 print(json.dumps(answers["slate"].tolist()))
 """
@@ -83,7 +83,13 @@ def expected_slates(scorer, folder: Path) -> tuple[list[list[int]], Path]:
     return slates, path
 
 
-def ask_elsewhere(packages: list[str], uri: str, requests: Path, folder: Path) -> list[list[int]]:
+def ask_elsewhere(
+    packages: list[str],
+    uri: str,
+    requests: Path,
+    folder: Path,
+    model: str = f"models:/slateflow-{NAME}@champion",
+) -> list[list[int]]:
     """Run the consumer in an environment that has these packages, at the versions we have."""
     uv = shutil.which("uv")
     assert uv is not None, "the tests are started with uv"
@@ -102,7 +108,7 @@ def ask_elsewhere(packages: list[str], uri: str, requests: Path, folder: Path) -
     }
     command = [uv, "run", "--no-project", "--isolated", "--quiet", "--python", sys.executable]
     done = subprocess.run(
-        [*command, *pinned, "python", str(script), str(requests)],
+        [*command, *pinned, "python", str(script), str(requests), model],
         capture_output=True,
         text=True,
         env=environment,

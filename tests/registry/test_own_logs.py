@@ -20,7 +20,9 @@ from slateflow.policies import ScoringPolicy
 from tasks.experiment import Experiment, ModelRef
 from tasks.register import take_over
 from tasks.reports.report import Candidate, PlayedPolicy, Report
+from tasks.store.requests import logged_requests
 from tasks.store.tracking import log_training, mlflow_client
+from tests.registry.test_consumer import ask_elsewhere
 from tests.registry.test_serving import ask
 from tests.servers import model_server
 from tests.trajectories.sources.shop import log, published
@@ -151,8 +153,6 @@ def test_the_logged_rows_get_the_slates_of_the_policy(shop):
     rows = shop.dataset.read()
     shown, _ = ScoringPolicy(shop.scorer).act(rows.observation(), np.random.default_rng(0))
     policy = [np.array(rows.catalogue.features)[rows.candidates[r][shown[r]]] for r in range(9)]
-    from tasks.store.requests import logged_requests
-
     asked = logged_requests(rows.where(slice(9)), shop.dataset.encoding)
     answers = shop.model.predict(asked)
     numbers = [shop.dataset.encoding.item_numbers(items) for items in answers["items"]]
@@ -257,6 +257,16 @@ def test_over_http(shop):
         status, document = ask(at, {"dataframe_records": [{"user": {"age": 1}, "items": [7]}]})
         assert status == 400
         assert "user, row 0: expected age, country, vip, taste" in document["message"]
+
+
+@pytest.mark.parametrize("shop", [2], indirect=True)
+def test_a_program_without_us_asks_by_id(shop, tmp_path):
+    asked = requests(shop.table[:20], by_name=True)
+    asked.to_json(tmp_path / "requests.json", orient="records")
+    packages = ["mlflow-skinny", "numpy", "pandas", "sqlalchemy", "alembic"]
+    uri, model = os.environ["MLFLOW_TRACKING_URI"], "models:/slateflow-shop@champion"
+    answered = ask_elsewhere(packages, uri, tmp_path / "requests.json", tmp_path, model)
+    assert answered == shop.model.predict(asked)["slate"].tolist()
 
 
 def test_a_parquet_file(shop, tmp_path, capsys):
