@@ -57,8 +57,9 @@ class Encoder:
     """What turns requests into the features that the model was trained with.
 
     Args:
-        encoding: JSON file: the user's columns with their vocabularies, the ids of the items, and
-            what happens to unknown ones.
+        encoding: JSON file: the user's columns with their vocabularies, the ids of the items, what
+            happens to unknown ones, and the format of the logs. Of dsjson `user` and items may be
+            objects as the logs have them, and what one leaves out is zero.
         catalogue: `.npz` file: `features` (M, D) of the items.
     """
 
@@ -67,6 +68,7 @@ class Encoder:
         self.columns: list[dict[str, Any]] = document["user"]
         self.names = [column["name"] for column in self.columns]
         self.refuses = document["unknown_items"] == "refuse"
+        self.objects = document["format"] == "dsjson"
         self.ids = np.array(document["items"], dtype=object)
         self.index = pd.Index(self.ids)
         with np.load(catalogue, allow_pickle=False) as stored:
@@ -139,9 +141,11 @@ class Encoder:
         if not self.columns:
             return np.zeros((len(values), 0), np.float32)
         rows = np.arange(len(values)) if rows is None else rows
+        absent = None if self.objects else _NOTHING
+        given = [_flat(one) for one in values] if self.objects else values
         lists = [
-            [one.get(name, _NOTHING) for name in self.names] if isinstance(one, Mapping) else one
-            for one in values
+            [one.get(name, absent) for name in self.names] if isinstance(one, Mapping) else one
+            for one in given
         ]
         for row, one in zip(rows, lists, strict=True):
             listed = isinstance(one, list | tuple | np.ndarray) and len(one) == len(self.names)
@@ -152,11 +156,17 @@ class Encoder:
         columns = zip(*lists, strict=True) if lists else [()] * len(self.names)
         return np.concatenate(
             [
-                _encoded(column, list(given), where, rows)
-                for column, given in zip(self.columns, columns, strict=True)
+                _encoded(column, self._filled(column, list(of_column)), where, rows)
+                for column, of_column in zip(self.columns, columns, strict=True)
             ],
             axis=1,
         )
+
+    def _filled(self, column: dict[str, Any], values: list[Any]) -> list[Any]:
+        """The values, with 0 for numbers that may be left out."""
+        if not self.objects or column["kind"] != "number":
+            return values
+        return [0.0 if _missing(value) else value for value in values]
 
     def _items(
         self, lists: list[Any], where: str, rows: np.ndarray | None = None
@@ -168,7 +178,10 @@ class Encoder:
         )
         if not counts.all():
             raise _invalid(f"{where}, row {rows[counts.argmin()]}: expected ids, got an empty list")
-        codes, texts = _texts(list(chain.from_iterable(lists)), where)
+        given = list(chain.from_iterable(lists))
+        if self.objects:
+            given = [_action_id(one) if isinstance(one, Mapping) else one for one in given]
+        codes, texts = _texts(given, where)
         number = self.index.get_indexer(texts)
         unknown = np.flatnonzero(number < 0)
         wrong = np.isin(codes, unknown if self.refuses else []) | (codes < 0)
@@ -193,6 +206,26 @@ _NOTHING = object()
 def _of(frame: pd.DataFrame, rows: np.ndarray) -> list[Any]:
     """The user of each of these rows."""
     return frame["user"].iloc[rows].tolist() if "user" in frame else [None] * len(rows)
+
+
+def _flat(value: Any, name: str = "") -> Any:
+    """The leaves of an object by their paths, as the logs' columns are named."""
+    if isinstance(value, Mapping):
+        parts = [(f"{name}.{key}" if name else key, one) for key, one in value.items()]
+    elif isinstance(value, list) and name:  # objects in a list are one object in pieces
+        parts = [
+            (name if isinstance(one, Mapping) else f"{name}[{place}]", one)
+            for place, one in enumerate(value)
+        ]
+    else:
+        return {name: value} if name else value
+    return dict(chain.from_iterable(_flat(one, path).items() for path, one in parts))
+
+
+def _action_id(action: Mapping[str, Any]) -> str:
+    """The features of an action as JSON, which is its id; keys that begin with `_` are none."""
+    features = {key: value for key, value in action.items() if key[:1] != "_"}
+    return json.dumps(features, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.ndarray) -> np.ndarray:

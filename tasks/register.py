@@ -173,7 +173,8 @@ def _encoder(dataset: Dataset, folder: Path) -> dict[str, str]:
     if dataset.encoding is None or dataset.catalogue is None:
         return {}
     encoding, catalogue = folder / "encoding.json", folder / "catalogue.npz"
-    encoding.write_text(json.dumps(dataset.encoding.to_dict()), encoding="utf-8")
+    document = {**dataset.encoding.to_dict(), "format": dataset.recipe.get("format", "table")}
+    encoding.write_text(json.dumps(document), encoding="utf-8")
     np.savez(catalogue, features=dataset.catalogue.features)
     code = RECOMMENDER / "encoder.py"
     return {"encoder": str(code), "encoding": str(encoding), "catalogue": str(catalogue)}

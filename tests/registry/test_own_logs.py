@@ -316,3 +316,48 @@ def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypat
     for wrong in ([{"items": [1]}], [{"items": [1, 2], "reward": 1}], [7], [{"reward": 1}]):
         with pytest.raises(MlflowException, match="history, row 0: expected steps with items"):
             model.predict(pd.DataFrame({"history": [wrong]}))
+
+
+def test_objects_of_dsjson_are_asked_as_they_were_logged(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    rng = np.random.default_rng(5)
+    actions = [
+        {"_tag": "x", "i": {"id": name, "é": hot}, "j": [{"price": price}]}
+        for name, hot, price in (("tea", True, 2), ("rum", False, 30.5), ("ale", True, 4))
+    ]
+    lines, contexts, offers = [], [], []
+    for _ in range(400):
+        day, label = str(rng.choice(["monday", "sunday"])), int(rng.integers(1, 4))
+        context = {"From": [{"day": day}, {"size": [int(rng.integers(5)), 2]}]}
+        if rng.random() < 0.5:  # left out otherwise
+            context["visits"] = int(rng.integers(9))
+        offer = [actions[place] for place in rng.permutation(3)]
+        liked = (day == "monday") == (offer[label - 1]["i"]["id"] == "tea")
+        contexts.append(context)
+        offers.append(offer)
+        document = {
+            "_label_cost": -float(rng.random() < 0.2 + 0.6 * liked),
+            "_label_probability": 1 / 3,
+            "_label_Action": label,
+            "a": [label, *(one for one in (1, 2, 3) if one != label)],
+            "p": [1 / 3] * 3,
+            "c": {**context, "_multi": offer},
+        }
+        lines.append(json.dumps(document))
+    log(tmp_path, "1.dsjson", "\n".join(lines))
+    dataset = published(tmp_path, 'format = "dsjson"\n')
+    scorer = publish(tmp_path, "personal", dataset, "linucb")
+    model = mlflow.pyfunc.load_model("models:/slateflow-personal@champion")
+    answers = model.predict(pd.DataFrame({"user": contexts, "items": offers}))
+    rows = dataset.read()  # in the order of the file, as every line is a session
+    shown, _ = ScoringPolicy(scorer).act(rows.observation(), np.random.default_rng(0))
+    assert answers["slate"].tolist() == shown.tolist()
+    best = [json.loads(items[0])["i"]["id"] for items in answers["items"]]
+    assert best == [
+        offer[slate[0]]["i"]["id"] for offer, slate in zip(offers, answers["slate"], strict=True)
+    ]
+    by_id = [[json.dumps(one) for one in offer] for offer in offers[:1]]
+    with pytest.raises(MlflowException, match="items, row 0: expected items of the catalogue"):
+        model.predict(pd.DataFrame({"user": contexts[:1], "items": by_id}))  # not as JSON has ids
+    empty = model.predict(pd.DataFrame({"user": [{}], "items": offers[:1]}))
+    assert len(empty["scores"][0]) == 3
