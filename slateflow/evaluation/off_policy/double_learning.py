@@ -115,7 +115,8 @@ class Estimated:
     Attributes:
         start: (E,) value at its first step.
         correction: (E,) weighted errors of the values along it.
-        weight: (T,) of its steps: how much oftener the target comes to them, mean about 1.
+        weight: (T,) of its steps: how much oftener the target comes to them. By session they add up
+            to its steps under the target.
         weighted: (E,) sums of weight × reward.
     """
 

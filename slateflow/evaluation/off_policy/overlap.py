@@ -194,13 +194,13 @@ class Overlap:
                 "needed",
                 "log more sessions",
             )
-        if self.ess < LEAST_STEPS * steps:
-            return NoVerdict(
-                f"the estimate rests on {self.ess / steps:.1%} of the logged steps, at least "
-                f"{LEAST_STEPS:.0%} are needed",
-                "log sessions in which this policy, or one like it, decides",
-            )
-        return self.refusal()
+        if (refusal := self.refusal()) is not None or self.ess >= LEAST_STEPS * steps:
+            return refusal
+        return NoVerdict(
+            f"the estimate rests on {self.ess / steps:.1%} of the logged steps, at least "
+            f"{LEAST_STEPS:.0%} are needed",
+            "log sessions in which this policy, or one like it, decides",
+        )
 
     def refusal(self) -> NoVerdict | None:
         """The gate: None where it lets pass, or what the logs lack."""

@@ -1,0 +1,69 @@
+"""A shop with known truth: five items, two kinds of users, a logging policy that explores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from slateflow.environments import Observation
+from slateflow.trajectories import Dataset
+from tests.trajectories.sources.shop import log, published
+
+ITEMS = 5
+LIKED = np.array([[0.30, 0.10, 0.05, 0.02, 0.08], [0.02, 0.05, 0.10, 0.30, 0.08]])
+"""Click rates by kind of user and item."""
+SHOWN = np.array([[0.10, 0.30, 0.30, 0.20, 0.10], [0.30, 0.20, 0.20, 0.10, 0.20]])
+"""What the logging policy shows."""
+COLUMNS = '[columns]\nuser = ["kind"]\n'
+
+
+def frame(rows: int, seed: int, rates: NDArray[Any] = LIKED, shown: NDArray[Any] = SHOWN):
+    """Logged decisions."""
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 2, rows)
+    item = (rng.random(rows)[:, None] > np.cumsum(shown[kind], axis=1)).sum(axis=1)
+    return pd.DataFrame(
+        {
+            "kind": np.array(["a", "b"])[kind],
+            "item": item,
+            "propensity": shown[kind, item],
+            "reward": (rng.random(rows) < rates[kind, item]).astype(np.int64),
+        }
+    )
+
+
+def dataset(folder: Path, logged: pd.DataFrame) -> Dataset:
+    """The decisions as a published dataset."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log(folder, "log.parquet", {name: logged[name].to_numpy() for name in logged})
+    return published(folder, COLUMNS)
+
+
+class Shows:
+    """A policy by its probabilities for each kind of user."""
+
+    def __init__(self, probabilities: NDArray[Any]) -> None:
+        self.probabilities = np.asarray(probabilities, np.float64)
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """Probabilities (B, N)."""
+        return self.probabilities[observation["user"].argmax(axis=1)]
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities (B,) of slates (B, 1)."""
+        return np.take_along_axis(self.first_place(observation), slates, axis=1)[:, 0]
+
+    def act(self, observation: Observation, rng: np.random.Generator):
+        """Draw a slate for each user."""
+        below = np.cumsum(self.first_place(observation), axis=1)
+        slates = (rng.random(len(below))[:, None] > below).sum(axis=1)[:, None].astype(np.int32)
+        return slates, self.propensities(observation, slates)
+
+
+FAVOURITE = Shows(np.eye(ITEMS)[[0, 3]])
+"""Shows everybody what they like best: 0.30 clicks."""
+EVENLY = Shows(np.full((2, ITEMS), 1 / ITEMS))
