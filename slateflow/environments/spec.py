@@ -68,6 +68,10 @@ class EnvironmentSpec(ABC):
         """Smallest and largest feature of a candidate."""
         return 0.0, 1.0
 
+    def lasting(self) -> dict[str, Any]:
+        """What has to stay the same for as long as a champion reigns: everything."""
+        return self.to_dict()
+
     def to_dict(self) -> dict[str, Any]:
         """All fields and the world, as JSON can hold them."""
         fields = {key: _lists(value) for key, value in dataclasses.asdict(self).items()}

@@ -72,9 +72,11 @@ def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec)
     champion = aliased(client, name, CHAMPION)
     if champion is None:
         return
-    wanted = spec.to_dict()
+    wanted = spec.lasting()
     tags = client.get_model_version(name, str(champion)).tags
     before = json.loads(tags[SPEC]) if SPEC in tags else wanted
+    if not spec.simulated:
+        before = {key: before.get(key) for key in wanted}
     changed = [
         f"{key} {wanted.get(key)!r} instead of {before.get(key)!r}"
         for key in {**before, **wanted}

@@ -68,6 +68,10 @@ class LoggedSpec(EnvironmentSpec):
         """None are known."""
         return -math.inf, math.inf
 
+    def lasting(self) -> dict[str, Any]:
+        """Days differ in users, items and sessions, so only the size of a slate has to last."""
+        return {"world": self.world, "name": self.name, "slate_size": self.slate_size}
+
 
 def no_simulator(spec: EnvironmentSpec, *args: Any) -> NoReturn:
     """Refuse to play.

@@ -2,6 +2,7 @@
 
 Rows of a session may be spread over files. They are put in order by way of files on the disk, each
 with the rows of some neighbouring parts; rows that are in order already are passed on as they come.
+The files have no names, so they are gone with the process, however it ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,7 +152,8 @@ def in_order(
     at_once = -(-len(parts) // MOST_FILES)
     groups = [parts[first : first + at_once] for first in range(0, len(parts), at_once)]
     starts = np.array([group[0].start for group in groups])
-    with tempfile.TemporaryDirectory(prefix="slateflow-") as folder, ExitStack() as opened:
+    with ExitStack() as opened:
+        files = [opened.enter_context(tempfile.TemporaryFile()) for _ in groups]
         writers: dict[int, Any] = {}
         for batch in batches:
             where = place[batch["row"].to_numpy()]
@@ -160,14 +161,13 @@ def in_order(
             for number in np.unique(file).tolist():
                 chosen = batch.filter(pa.array(file == number))
                 if number not in writers:
-                    path = str(Path(folder) / f"{number}.arrow")
-                    writer = pa.ipc.new_stream(path, chosen.schema)
-                    writers[number] = opened.enter_context(writer)
+                    writers[number] = pa.ipc.new_stream(files[number], chosen.schema)
                 writers[number].write_table(chosen)
-        opened.close()
         for number, group in enumerate(groups):
-            with pa.ipc.open_stream(str(Path(folder) / f"{number}.arrow")) as stream:
-                rows = stream.read_all()
+            writers.pop(number).close()
+            files[number].seek(0)
+            rows = pa.ipc.open_stream(files[number]).read_all()
+            files[number].close()
             rows = rows.take(np.argsort(place[rows["row"].to_numpy()]))
             for part in group:
                 yield part, rows.slice(part.start - group[0].start, part.stop - part.start)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slateflow.errors import InputError
@@ -16,6 +17,7 @@ from slateflow.trajectories import Dataset, Encoding, Folder, generate
 from slateflow.trajectories.files.dataset import MANIFEST
 from slateflow.trajectories.held_out import held_out, training_logs
 from slateflow.trajectories.sources import order, publish
+from tests.object_store import object_store
 from tests.trajectories.sources.shop import log, published, recipe
 
 COLUMNS = """
@@ -75,6 +77,7 @@ def test_rows_are_those_of_a_plain_loop_over_the_table(whole):
         assert rows.reward[place] == row["reward"]
 
 
+@settings(max_examples=15)
 @given(cuts=st.sets(st.integers(1, 99), max_size=6), size=st.sampled_from([7, 50, 1000]))
 def test_any_split_into_files_gives_the_same_rows(whole, cuts, size, tmp_path_factory):
     folder, frame = tmp_path_factory.mktemp("split"), table(100)
@@ -167,3 +170,21 @@ def test_training_logs_leave_the_held_out_sessions_out(whole, tmp_path):
     assert training.encoding == whole.encoding
     inner = training.read()
     assert held_out(inner, rule=training.hold_out).any()  # a choice among trainings needs some
+
+
+@pytest.mark.integration
+def test_logs_are_read_from_an_object_store_and_published_there(whole, tmp_path):
+    with object_store("shop") as url:
+        source, frame = Folder(f"{url}/logs"), table(100)
+        for number, rows in enumerate((frame[:30], frame[30:])):
+            sink = io.BytesIO()
+            rows.to_parquet(sink)
+            source.write(f"2026/{number}.parquet", sink.getvalue())
+        items = '[items]\nfile = "items.csv"\nid = "id"\n'
+        Folder(url).write("items.csv", ("id\n" + "\n".join(map(str, range(9)))).encode())
+        for text in (COLUMNS, COLUMNS + items.replace("items.csv", f"{url}/items.csv")):
+            found = recipe(tmp_path, text, source=f"{url}/logs/**/*.parquet")
+            dataset = generate(found, Folder(f"{url}/data-{len(text)}"))
+            assert Dataset.open(dataset.path).verify().rows == 100
+            for name, values in whole.read().columns().items():
+                np.testing.assert_array_equal(dataset.read().columns()[name], values)
