@@ -130,7 +130,7 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
         "p": ">p",
         **({"over": ">over champion, 95%"} if reigned and "over" in shown else {}),
         **({"p_over": ">p"} if reigned and "p_over" in shown else {}),
-        "score": ">score, 95%" if with_interval and verdict.scored else ">score",
+        **({"score": ">score, 95%" if with_interval else ">score"} if verdict.scored else {}),
         **({"sec": ">sec"} if "sec" in shown else {}),
         "verdict": "verdict",
     }
@@ -143,7 +143,7 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
         table.add_row(*(cells.get(name, "") for name in columns), style=style)
 
     if optimum is not None:
-        add("dim", "optimum", optimum, score="1.000" if verdict.scored else "")
+        add("dim", "optimum", optimum, score="1.000")
     widest = max((abs(bound) for one in verdict.candidates for bound in one.ci), default=0.0)
     digits = verdict.decimals
     if digits == 2:
@@ -168,7 +168,7 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
         if logged.policy != baseline.policy:
             score = score_text(logged, with_interval)
             add("dim", logged.policy, logged, score=score, verdict="logged")
-    add("dim", baseline.policy, baseline, score="0.000" if verdict.scored else "")
+    add("dim", baseline.policy, baseline, score="0.000")
     return table
 
 

@@ -137,7 +137,8 @@ def test_where_nobody_knows_the_optimum_there_is_no_score(lines):
         champion=None,
         candidates=[candidate("slateq", score=None, score_ci=None, verdict="winner")],
     )
-    _, _, _, slateq, random, *note = lines(show_verdict, verdict)
+    _, head, _, slateq, random, *note = lines(show_verdict, verdict)
+    assert "score" not in head
     assert slateq.split()[-3:] == ["<1e-99", "2.0", "winner"]
     assert random.split() == ["random", "1158.11", "±", "0.36"]
     assert " ".join(note).endswith("no score: optimum unknown")
