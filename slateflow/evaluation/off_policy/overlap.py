@@ -33,6 +33,9 @@ it they come from the edge of what the logs have seen."""
 LEAST_SESSIONS = 100
 """Sessions from which weights can be learnt."""
 
+LEAST_SHOWN = 10
+"""Rows of an item from which its weights can be checked."""
+
 IMPOSSIBLE = 5.0
 """Standard errors from its expectation at which a mean weight is no accident; items are many."""
 
@@ -60,17 +63,19 @@ class ItemBalance:
         weights: (M,) sums of the weights of the rows that show an item.
         expected: (M,) sums of the target's probabilities.
         squares: (M,) sums of the squared differences.
+        shown: (M,) rows that show an item and have a weight.
     """
 
     rows: int
     weights: Array
     expected: Array
     squares: Array
+    shown: Array
 
     @classmethod
     def none(cls, items: int) -> ItemBalance:
         """Of no rows."""
-        return cls(0, *np.zeros((3, items)))
+        return cls(0, *np.zeros((4, items)))
 
     @classmethod
     def of(
@@ -102,6 +107,7 @@ class ItemBalance:
             summed(item, weight),
             summed(offered, flat),
             summed(item, np.square(weight) - 2 * weight * own) + summed(offered, np.square(flat)),
+            summed(item, (weight > 0).astype(np.float64)),
         )
 
     def __add__(self, other: ItemBalance) -> ItemBalance:
@@ -110,6 +116,7 @@ class ItemBalance:
             self.weights + other.weights,
             self.expected + other.expected,
             self.squares + other.squares,
+            self.shown + other.shown,
         )
 
     @property
@@ -119,9 +126,13 @@ class ItemBalance:
             return None
         difference = self.weights - self.expected
         variance = self.squares - np.square(difference) / self.rows
-        # An event more than was seen: without one, an item has no variance
-        error = np.sqrt(np.maximum(variance, 0.0) + self.expected.clip(1e-12))
-        deviation = np.abs(difference) / error
+        known = self.shown >= LEAST_SHOWN  # of fewer rows nobody knows the variance
+        deviation = np.divide(
+            np.abs(difference),
+            np.sqrt(np.maximum(variance, 1e-12)),
+            out=np.zeros_like(difference),
+            where=known,
+        )
         item = int(deviation.argmax())
         if deviation[item] <= IMPOSSIBLE:
             return None
@@ -140,7 +151,7 @@ class Overlap:
         largest_weight: The largest w.
         largest_share: Share of Σ |w r| that a single session carries.
         unsupported: Share of the target's choices that the logs have hardly seen.
-        unbalanced: An item whose weights are impossibly far from its share: its number, the mean
+        unbalanced: An item whose weights are impossibly far from its share: its name, the mean
             weight that was found and the one expected; None without any.
     """
 
@@ -151,7 +162,7 @@ class Overlap:
     largest_weight: float
     largest_share: float
     unsupported: float
-    unbalanced: tuple[int, float, float] | None = None
+    unbalanced: tuple[str, float, float] | None = None
 
     @classmethod
     def of_weights(
@@ -159,7 +170,7 @@ class Overlap:
         weight: Array,
         weighted: Array,
         unsupported: float,
-        balance: ItemBalance | None = None,
+        unbalanced: tuple[str, float, float] | None = None,
         checked: Array | None = None,
     ) -> Overlap:
         """Sum up.
@@ -168,7 +179,7 @@ class Overlap:
             weight: Weights of rows, or of sessions.
             weighted: (E,) weight × reward, summed up by session.
             unsupported: Share of the target's choices that the logs have hardly seen.
-            balance: Of the items, where there are any.
+            unbalanced: An item whose weights are impossible, see below.
             checked: Weights that have a mean of 1 by the propensities; None for `weight`.
         """
         checked = weight if checked is None else checked
@@ -183,7 +194,7 @@ class Overlap:
             largest_weight=float(weight.max(initial=0.0)),
             largest_share=float(size.max() / size.sum()) if rewarded else 1.0,
             unsupported=unsupported,
-            unbalanced=None if balance is None else balance.worst,
+            unbalanced=unbalanced,
         )
 
     def learnt_refusal(self, steps: int, sessions: int) -> NoVerdict | None:

@@ -169,11 +169,19 @@ class SingleSteps:
         found = {}
         for name in targets:
             weighted = WeightedRows(*np.concatenate(blocks.pop(name), axis=1))
-            overlap = Overlap.of_weights(
-                weighted.weight, weighted.weight * weighted.reward, unseen[name], balances[name]
-            )
+            paid = weighted.weight * weighted.reward
+            unbalanced = self._named(balances[name].worst)
+            overlap = Overlap.of_weights(weighted.weight, paid, unseen[name], unbalanced)
             found[name] = weighted, overlap
         return found
+
+    def _named(self, item: tuple[int, float, float] | None) -> tuple[str, float, float] | None:
+        """The item by its id in the logs."""
+        if item is None:
+            return None
+        encoding, (number, *figures) = self.dataset.encoding, item
+        name = str(number) if encoding is None else encoding.items[number]
+        return name, figures[0], figures[1]
 
     def _parts(self) -> Iterator[tuple[int, Trajectories]]:
         """Number of the first row, and rows."""

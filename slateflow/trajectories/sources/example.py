@@ -1,0 +1,95 @@
+"""A made-up shop, for a log to try things with: who is shown what, and what is clicked.
+
+    uv run python -m slateflow.trajectories.sources.example logs/monday.parquet
+
+writes a day of decisions as a recommender would that shows bestsellers most of the time.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+ITEMS = 34
+COUNTRIES, DEVICES = ("at", "de", "fr", "it"), ("desktop", "phone", "tablet")
+VISITS = 20_000
+EXPLORED = 0.3
+"""Share of the visits to which anything may be shown."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Customers with tastes, and what they click.
+
+    Attributes:
+        tastes: (4, 3, ITEMS) probabilities of a click by country and device.
+    """
+
+    tastes: NDArray[np.float64]
+
+    @classmethod
+    def opened(cls, seed: int = 0) -> Shop:
+        """A shop: some items sell everywhere a little, and each kind of customer has favourites."""
+        rng = np.random.default_rng(seed)
+        quality = rng.gamma(2.0, 0.01, ITEMS)
+        by_country = rng.gamma(0.3, 0.12, (len(COUNTRIES), 1, ITEMS))
+        by_device = rng.gamma(0.3, 0.06, (1, len(DEVICES), ITEMS))
+        return cls(np.minimum(quality + by_country + by_device, 0.9))
+
+    @property
+    def bestsellers(self) -> NDArray[np.intp]:
+        """(5,) the items that sell best on average."""
+        return np.argsort(-self.tastes.mean(axis=(0, 1)))[:5]
+
+    def customers(self, visits: int, rng: np.random.Generator) -> pd.DataFrame:
+        """Who comes: country, device and age."""
+        return pd.DataFrame(
+            {
+                "country": np.array(COUNTRIES)[rng.integers(0, len(COUNTRIES), visits)],
+                "device": np.array(DEVICES)[rng.integers(0, len(DEVICES), visits)],
+                "age": rng.integers(18, 80, visits),
+            }
+        )
+
+    def chances(self, customers: pd.DataFrame) -> NDArray[np.float64]:
+        """(V, ITEMS) probabilities of a click."""
+        country = np.searchsorted(COUNTRIES, customers.country)
+        return np.asarray(self.tastes[country, np.searchsorted(DEVICES, customers.device)])
+
+    def clicks(
+        self, customers: pd.DataFrame, items: NDArray[np.integer], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """(V,) 1 where the shown item is clicked."""
+        chance = self.chances(customers)[np.arange(len(customers)), items]
+        return np.asarray(rng.random(len(customers)) < chance, np.int64)
+
+    def log(self, visits: int, seed: int) -> pd.DataFrame:
+        """A day under a recommender that shows a bestseller, and now and then anything."""
+        rng = np.random.default_rng([seed, 1])
+        customers = self.customers(visits, rng)
+        probability = np.full(ITEMS, EXPLORED / ITEMS)
+        probability[self.bestsellers] += (1 - EXPLORED) / len(self.bestsellers)
+        items = rng.choice(ITEMS, visits, p=probability)
+        return customers.assign(
+            item_id=items,
+            pscore=probability[items],
+            click=self.clicks(customers, items, rng),
+        )
+
+
+def main(path: str) -> None:
+    """Write a day's log."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    logged = Shop.opened().log(VISITS, seed=0)
+    logged.to_parquet(target, index=False)
+    print(f"{target}: {len(logged):,} visits, {logged.click.mean():.4f} clicks each")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
