@@ -18,6 +18,7 @@ from slateflow.policies.learned import observed_scores
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.contract import check_rows
+from slateflow.trajectories.exchange.export import export
 from slateflow.trajectories.schema import from_table, to_table
 from slateflow.user_models.support import shown_and_offered
 from tests.trajectories.sources.shop import log, published
@@ -219,3 +220,13 @@ def test_networks_over_a_fixed_number_of_candidates_refuse(tmp_path, learner):
     assert learner not in learners_for(dataset.spec)
     with pytest.raises(InputError, match=f"{learner}: expected the same number of candidates"):
         train(dataset, learner_config(learner))
+
+
+@pytest.mark.parametrize("kind", ["rllib", "minari"])
+def test_other_libraries_get_logs_with_a_fixed_number_of_candidates_alone(tmp_path, kind):
+    dataset = tastes(tmp_path, 1, 1, rows=40)
+    with pytest.raises(InputError, match="expected the same number of candidates at every step"):
+        export(dataset, kind, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    log(tmp_path / "b", "a.csv", "item,propensity,reward\na,0.5,1\nb,0.5,0\n")
+    assert (export(published(tmp_path / "b"), kind, tmp_path / "out") / "slateflow.json").exists()

@@ -33,7 +33,8 @@ from slateflow.learners.rllib.input import (
     train_columns,
 )
 from slateflow.trajectories.files.dataset import Dataset
-from slateflow.trajectories.held_out import HELD_OUT, held_out
+from slateflow.trajectories.files.hold_out import BY_PLACE, HELD_OUT
+from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.reward_model import RewardScale
@@ -70,6 +71,18 @@ class StreamedPart:
     earlier: int
     options: InputOptions
     scale: RewardScale | None
+
+    @property
+    def teaches(self) -> bool:
+        """Whether it has an episode to train from."""
+        (part,) = self.dataset.parts
+        if not self.options.hold_out or not part.rows:
+            return part.rows > 0
+        if self.dataset.hold_out == BY_PLACE:
+            places = range(self.earlier, self.earlier + part.episodes)
+            return any(place % HELD_OUT != HELD_OUT - 1 for place in places)
+        (rows,) = self.dataset.iter_parts()
+        return not held_out(rows, self.earlier, self.dataset.hold_out).all()
 
     def rows(self) -> Trajectories:
         """Its rows that are trained from, with the memory of the session."""
@@ -122,11 +135,11 @@ class StreamIterator:
         """All parts with rows to train from."""
         dataset = Dataset.open(self.path)
         earlier = itertools.accumulate((part.episodes for part in dataset.parts), initial=0)
-        unscaled = [
+        parts = [
             StreamedPart(dataclasses.replace(dataset, parts=(part,)), before, self.options, None)
             for part, before in zip(dataset.parts, earlier, strict=False)
-            if part.rows and not (self.options.hold_out and _held_out_whole(before, part.episodes))
         ]
+        unscaled = [part for part in parts if part.teaches]
         if not unscaled:
             raise InputError("dataset: expected rows to train from, got none")
         every = -(-sum(part.dataset.rows for part in unscaled) // SCALING_ROWS)
@@ -134,11 +147,6 @@ class StreamIterator:
         check_variation(asked)
         scale = RewardScale.from_rows(asked)
         return [dataclasses.replace(part, scale=scale) for part in unscaled]
-
-
-def _held_out_whole(earlier: int, episodes: int) -> bool:
-    """Whether a part has no episode to train from."""
-    return all((earlier + number) % HELD_OUT == HELD_OUT - 1 for number in range(episodes))
 
 
 @dataclass

@@ -60,8 +60,14 @@ def flat_rows(dataset: Dataset) -> Iterator[FlatRows]:
     """The dataset, part by part.
 
     Raises:
-        InputError: A part is damaged or does not keep the contract.
+        InputError: A part is damaged or does not keep the contract, or steps differ in the number
+            of their candidates.
     """
+    if dataset.spec.offers_vary:
+        raise InputError(
+            f"{dataset.path}: expected the same number of candidates at every step for other "
+            f"libraries' vectors, got up to {dataset.spec.num_candidates}; read the Parquet itself"
+        )
     for part, rows in zip(dataset.parts, dataset.iter_parts(verify=True), strict=True):
         check_rows(rows, dataset.spec, f"{dataset.path}/{part.path}")
         first = np.append(rows.starts, len(rows))

@@ -41,6 +41,10 @@ class TableColumns:
     clicked: str | None = None  # of slates: the clicked place, or nothing
     policy: str | None = None  # None: all rows are of one, "logged"
 
+    def __post_init__(self) -> None:
+        if len(set(self.user)) < len(self.user):
+            raise InputError(f"user: expected each column once, got {', '.join(self.user)}")
+
 
 @validated
 class ItemsFile:

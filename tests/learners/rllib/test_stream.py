@@ -13,6 +13,8 @@ from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.trajectories.held_out import held_out
+from slateflow.trajectories.sources import publish
+from tests.trajectories.sources.shop import log, published
 
 with quiet_rllib():
     from slateflow.learners.rllib.input import InputOptions, read_columns
@@ -166,3 +168,21 @@ def test_what_takes_more_than_half_of_the_free_memory_streams(dataset, monkeypat
         found = SimpleNamespace(available=free)
         monkeypatch.setattr("psutil.virtual_memory", lambda found=found: found)
         assert exceeds_memory(dataset, 0) == streamed
+
+
+def test_parts_that_are_held_out_by_time_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "PART_ROWS", 10)
+    count = 50
+    frame = {
+        "t": range(count),
+        "item": [1, 2] * (count // 2),
+        "propensity": [0.5] * count,
+        "reward": np.arange(count) % 3.0,
+    }
+    log(tmp_path, "a.parquet", frame)
+    dataset = published(tmp_path, 'held_out = "last"\n[columns]\ntime = "t"')
+    assert len(dataset.parts) == 5
+    everything = StreamIterator(dataset.path, InputOptions(1, 0)).parts()
+    training = StreamIterator(dataset.path, InputOptions(1, 0, hold_out=True)).parts()
+    assert [len(part.rows()) for part in everything] == [10] * 5
+    assert [len(part.rows()) for part in training] == [10] * 4

@@ -36,6 +36,7 @@ def test_defaults_are_left_out_of_what_is_kept(tmp_path):
         ("[columns]\nusers = []\n", "unknown field 'columns.users': expected one of columns.ep"),
         ("columns = 3\n", "columns: expected a table, got 3"),
         ("[columns]\nitem = 3\n", "columns.item: expected a text, got 3"),
+        ('[columns]\nuser = ["a", "a"]\n', "columns.user: expected each column once, got a, a"),
         ("[items]\nid = 'x'\n", "items.file: expected a value, got none"),
         ("days = 0\n", "days: expected at least 1, got 0"),
         ("held_out = 'some'\n", "held_out: expected 'sessions' or 'last', got 'some'"),
