@@ -10,6 +10,7 @@ import pytest
 from slateflow.errors import InputError
 from slateflow.trajectories import Folder, generate
 from slateflow.trajectories.contract import check_rows
+from slateflow.trajectories.sources.dsjson import item_id
 from tests.trajectories.sources.shop import log, published, recipe
 
 DSJSON = 'format = "dsjson"\n'
@@ -90,7 +91,7 @@ def test_packed_files_in_the_order_of_time(tmp_path):
         (line(c={"_multi": [TEA, TEA]}), "decision 2: c._multi: expected each id once in a row"),
         (line(pdrop=0.5), "decision 2: pdrop: expected 0.0, as in decisions before, got 0.5"),
         (line(_outcomes=[]), "line 3: _outcomes: expected one decision a line, got several"),
-        ("{", "line 3: expected a JSON object, got Expecting property name"),
+        ("{", "line 3: expected a JSON object, got unexpected end of data"),
         ("[1]", "line 3: expected a JSON object, got [1]"),
         (
             line(c={"From": {"day": 3}, "_multi": [TEA, RUM]}),
@@ -105,3 +106,9 @@ def test_what_does_not_fit_is_named_and_leaves_nothing(tmp_path, text, message):
     assert f"logs/a.dsjson: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "data").glob("*"))
+
+
+def test_the_id_of_an_action_is_that_of_pythons_own_json():
+    action = {"j": {"tiny": 1e-7, "huge": 1e22, "name": "crème"}, "_tag": 1, "i": [0.1, True]}
+    expected = '{"i":[0.1,true],"j":{"huge":1e+22,"name":"crème","tiny":1e-07}}'
+    assert item_id(action) == expected
