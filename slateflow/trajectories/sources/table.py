@@ -30,6 +30,9 @@ BATCH_ROWS = 65_536
 SEPARATOR = "|"
 """Between the ids of a list in CSV."""
 
+LISTS = ("item", "candidates")
+"""Columns that may have lists."""
+
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 """A text that is a number."""
 
@@ -140,6 +143,8 @@ class TableReader:
         for key, name in names.items():
             values = table.column(name).combine_chunks()
             convert = _CONVERSIONS.get(key, _as_user)
+            if key in LISTS and not typed:
+                values = pc.split_pattern(values, SEPARATOR)
             columns[key] = convert(Cells(values, rows, name, self.places))
         return pa.table(columns, metadata={TYPED: str(typed)})
 
@@ -214,12 +219,10 @@ def _text(cells: Cells) -> Any:
 
 
 def _ids(cells: Cells) -> Any:
-    """Lists of ids as texts, from lists, from texts with separators, or from single ids."""
+    """Lists of ids as texts, from lists or from single ids."""
     cells.present()
     values = cells.values
-    if is_text(values.type):
-        values = pc.split_pattern(values.cast(pa.string()), SEPARATOR)
-    elif not is_list(values.type):
+    if not is_list(values.type):
         offsets = np.arange(len(values) + 1, dtype=np.int32)
         return pa.ListArray.from_arrays(offsets, _text(cells))
     lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
@@ -258,6 +261,8 @@ def _reward(cells: Cells) -> Any:
 def _clicked(cells: Cells) -> Any:
     """The clicked place; −1 and nothing at all are no click."""
     values = cells.values
+    if pa.types.is_null(values.type):  # a file without a click
+        return pa.array(np.full(len(values), -1, np.int32))
     if pa.types.is_floating(values.type):  # as pandas has whole numbers with gaps
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         cells = Cells(values, cells.rows, cells.name, cells.places)

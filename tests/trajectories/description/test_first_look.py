@@ -71,6 +71,9 @@ def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "outlook       a verdict against random is possible" in printed
     assert "clicks" not in printed
+    page = (tmp_path / "page.html").read_text()
+    assert "A verdict against random is possible" in page
+    assert "<th>clicks</th>" not in page
     assert main(["describe", path, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)["first_look"]
     assert document["rows"] == 5000

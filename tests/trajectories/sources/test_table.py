@@ -112,19 +112,19 @@ def test_offers_that_differ_in_number_and_items_with_features(tmp_path):
 
 
 def test_slates_and_what_was_clicked_in_them(tmp_path):
-    log(
-        tmp_path,
-        "a.parquet",
-        {
-            "item": [["a", "b"], ["c", "a"], ["b", "c"]],
-            "candidates": [["a", "b", "c"]] * 3,
-            "propensity": [1 / 6] * 3,
-            "reward": [2.5, 0.0, 1.0],
-            "place": [1.0, None, 0.0],
-        },
-    )
+    frame = {
+        "item": [["a", "b"], ["c", "a"], ["b", "c"]],
+        "candidates": [["a", "b", "c"]] * 3,
+        "propensity": [1 / 6] * 3,
+        "reward": [2.5, 0.0, 1.0],
+        "place": [1.0, None, 0.0],
+    }
+    log(tmp_path, "a.parquet", frame)
     dataset = published(tmp_path, '[columns]\ncandidates = "candidates"\nclicked = "place"\n')
     rows = dataset.read()
+    log(tmp_path, "a.parquet", {**frame, "place": [None] * 3})
+    unclicked = published(tmp_path, '[columns]\ncandidates = "candidates"\nclicked = "place"\n')
+    assert unclicked.read().clicked.tolist() == [-1] * 3
     assert rows.slate.tolist() == [[0, 1], [2, 0], [1, 2]]
     assert rows.clicked.tolist() == [1, -1, 0]
     assert dataset.spec.user_chooses
@@ -225,3 +225,11 @@ def test_lists_of_numbers_are_taken_one_by_one_and_hashes_that_look_like_numbers
     )
     dataset = published(tmp_path, '[columns]\nuser = ["taste"]')
     assert dataset.spec.user_features == ("taste=12", "taste=1f", "taste=ab")
+
+
+def test_an_id_of_parquet_may_have_the_separator_of_csv(tmp_path):
+    frame = {"item": ["a|b", "c"], "propensity": [0.5, 0.5], "reward": [0.0, 1.0]}
+    log(tmp_path, "a.parquet", frame)
+    dataset = published(tmp_path)
+    assert dataset.encoding.items == ("a|b", "c")
+    assert dataset.read().slate.tolist() == [[0], [1]]
