@@ -1,0 +1,55 @@
+"""A champion of own logs reigns from day to day, whatever users and items come."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from slateflow.environments import preset
+from slateflow.environments.logged import LoggedSpec
+from slateflow.errors import InputError
+from tasks.store.champion import CHAMPION, SPEC, require_same_world
+from tasks.store.tracking import mlflow_client
+
+DAY = LoggedSpec(
+    "shop", 5, 1, fewest_candidates=5, user_features=("country=de",),
+    item_features=("item=1", "item=2"), item_count=2,
+)  # fmt: skip
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    """A store in which `shop` has a champion of that day."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = mlflow_client()
+    client.create_registered_model("slateflow-shop")
+    tags = {SPEC: json.dumps(DAY.to_dict())}
+    made = client.create_model_version("slateflow-shop", tmp_path.as_uri(), tags=tags)
+    client.set_registered_model_alias("slateflow-shop", CHAMPION, made.version)
+    return client
+
+
+def test_other_users_items_and_sessions_are_another_day(client):
+    require_same_world(client, "shop", DAY)
+    require_same_world(
+        client,
+        "shop",
+        dataclasses.replace(
+            DAY,
+            num_candidates=9,
+            fewest_candidates=2,
+            user_features=("country=at", "country=de"),
+            item_features=("item=1", "item=2", "item=3"),
+            item_count=3,
+            most_steps=7,
+        ),
+    )
+
+
+def test_slates_of_another_size_and_simulated_worlds_are_refused(client):
+    with pytest.raises(InputError, match="got slate_size 2 instead of 1; rename the recipe"):
+        require_same_world(client, "shop", dataclasses.replace(DAY, slate_size=2))
+    with pytest.raises(InputError, match="world 'long_term_satisfaction' instead of 'logged'"):
+        require_same_world(client, "shop", preset("lts-10-1"))
