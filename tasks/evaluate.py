@@ -12,11 +12,7 @@ from prefect import task
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, optimal_returns, played_verdict
-from slateflow.evaluation.off_policy.fitted_q_evaluation import (
-    Estimator,
-    held_out_estimator,
-    memory_decays,
-)
+from slateflow.evaluation.off_policy.estimates import unsupported_shares
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
 from slateflow.evaluation.returns import Returns
@@ -174,17 +170,10 @@ def hardly_seen_shares(dataset: Dataset, scorers: dict[str, AnyScorer]) -> dict[
 
     Empty where there are too few logs to tell.
     """
-    estimators: dict[tuple[float, ...], Estimator] = {}
-    shares = {}
-    for name, scorer in scorers.items():
-        decays = memory_decays(scorer)
-        try:
-            if decays not in estimators:
-                estimators[decays] = held_out_estimator(dataset, decays)
-        except InputError:
-            return {}
-        shares[name] = estimators[decays].hardly_seen(scorer)
-    return shares
+    try:
+        return unsupported_shares(dataset, scorers)
+    except InputError:
+        return {}
 
 
 def _report(

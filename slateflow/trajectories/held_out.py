@@ -5,16 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.errors import InputError
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.hold_out import BY_PLACE, HoldOut
 from slateflow.trajectories.files.hold_out import HELD_OUT as HELD_OUT
 from slateflow.trajectories.files.part_files import PartFile, write_part
 from slateflow.trajectories.schema import Trajectories
-
-MOST_EPISODES = 400
-"""Most held-out episodes that off-policy evaluation uses."""
 
 
 def held_out(rows: Trajectories, earlier: int = 0, rule: HoldOut = BY_PLACE) -> NDArray[np.bool_]:
@@ -26,27 +22,6 @@ def held_out(rows: Trajectories, earlier: int = 0, rule: HoldOut = BY_PLACE) -> 
         rule: The dataset's.
     """
     return rule.mask(rows, earlier)
-
-
-def held_out_rows(dataset: Dataset) -> Trajectories:
-    """Rows of the held-out episodes, of at most `MOST_EPISODES` of them.
-
-    Raises:
-        InputError: Too few episodes are held out.
-    """
-    every = max(-(-(dataset.episodes // HELD_OUT) // MOST_EPISODES), 1)
-    kept, earlier, found = [], 0, 0
-    for rows in dataset.iter_parts():
-        held = rows.where(held_out(rows, earlier, dataset.hold_out))
-        kept.append(held.where((found + held.sessions) % every == 0))
-        earlier, found = earlier + len(rows.starts), found + len(held.starts)
-    rows = Trajectories.from_parts(kept) if kept else dataset.read()
-    if not len(rows):
-        raise InputError(
-            f"{dataset.path}: expected at least {HELD_OUT} episodes, so that one can be held out, "
-            f"got {dataset.episodes}; set restarts to 1"
-        )
-    return rows
 
 
 def training_logs(dataset: Dataset, folder: Folder) -> Dataset:

@@ -5,18 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import lru_cache
 from typing import Any
 
 from ray import tune
 
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.fitted_q_evaluation import (
-    Estimator,
-    held_out_estimator,
-    memory_decays,
-)
-from slateflow.evaluation.off_policy.gate import held_out_value
+from slateflow.evaluation.off_policy.estimates import held_out_values
 from slateflow.learners import learner_config, train
 from slateflow.trajectories import Dataset
 from slateflow.tuning.trial import Trial
@@ -46,12 +40,6 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
         scorer, report = train(logs, config, parameters["seed"], checkpoints=checkpoints)
     except InputError as error:
         return {"trial": asdict(Trial(number, settings, None, 0.0, str(error)))}
-    found = held_out_value(_estimator(parameters["dataset"], memory_decays(scorer)), scorer)
+    (found,) = held_out_values(Dataset.open(parameters["dataset"]), {"trial": scorer}).values()
     reason = found.reason and f"{settings}: cannot be told from these logs: {found.reason}"
     return {"trial": asdict(Trial(number, settings, found.value, report.train_seconds, reason))}
-
-
-@lru_cache(maxsize=1)
-def _estimator(path: str, decays: tuple[float, ...]) -> Estimator:
-    """One process runs many trials, which have the same estimator."""
-    return held_out_estimator(Dataset.open(path), decays)

@@ -1,11 +1,13 @@
-"""The value of a scorer by the estimator of its world."""
+"""The value of a scorer on the held-out sessions of a dataset."""
 
 from __future__ import annotations
 
-from slateflow.evaluation.off_policy.fitted_q_evaluation import held_out_estimator, memory_decays
+from slateflow.evaluation.off_policy.estimates import held_out_values
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset
 
 
 def held_out_value(dataset: Dataset, scorer: AnyScorer) -> float:
-    return held_out_estimator(dataset, memory_decays(scorer)).value(scorer)
+    found = held_out_values(dataset, {"it": scorer})["it"]
+    assert found.value is not None, found.reason
+    return found.value

@@ -1,4 +1,4 @@
-"""Backward induction by least squares, shared by fitted-Q iteration and fitted-Q evaluation.
+"""Backward induction by least squares: the recursion of fitted-Q iteration.
 
 Q₁ regresses the reward on the features of what was shown, and Q_k the reward plus the value of the
 next step by Q_{k-1}. The dynamics do not depend on the time, so every stage uses all rows, and the

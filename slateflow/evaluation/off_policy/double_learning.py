@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.backward_stages import Transitions
-from slateflow.policies import AnyScorer, Scorer, Slates, top_slates
+from slateflow.policies import Scorer, Slates, top_slates
 from slateflow.policies.base import SlateDistribution, certain
 from slateflow.policies.learned import ScoringPolicy, observed_scores
 from slateflow.policies.scorer import Support
@@ -60,6 +60,9 @@ RIDGE = 1e-9
 
 SLATE_RIDGE = 1e-3
 """That on weights of slates' values, in all."""
+
+ROWS_PER_FEATURE = 20
+"""Logged steps that a feature of slates takes at least. With half of it values were off by half."""
 
 CHOICE_RIDGE = 0.1
 """Precision of the prior on the weights of the choice model."""
@@ -215,6 +218,7 @@ class Evidence(Protocol):
     """Logged sessions, prepared for any number of targets."""
 
     rows: Trajectories
+    least_steps: int  # that it takes to tell anything
 
     def estimate(self, target: Target) -> Estimated:
         """What each session says of a target."""
@@ -263,6 +267,7 @@ class ItemSessions:
             stages=self.transitions.most_stages(int(rows.lengths.max())) if timed else None,
             ridge=RIDGE * len(used),
         )
+        self.least_steps = 0
 
     def estimate(self, target: Target) -> Estimated:
         """What each session says of a target."""
@@ -352,6 +357,7 @@ class SlateSessions:
         rng = np.random.Generator(np.random.SFC64(0))
         self.choice = fit_choice_model(choices, 0, CHOICE_RIDGE, rng)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)
+        self.least_steps = ROWS_PER_FEATURE * self.sessions.design.shape[1]
 
     def estimate(self, target: Target) -> Estimated:
         """What each session says of a target."""
@@ -409,10 +415,7 @@ class SlateSessions:
 
 
 def evidence_of(
-    rows: Trajectories, spec: EnvironmentSpec, scorer: AnyScorer | None, decays: tuple[float, ...]
+    rows: Trajectories, spec: EnvironmentSpec, decays: tuple[float, ...] = ()
 ) -> Evidence:
-    """Sessions prepared for a scorer, or for policies without a memory."""
-    if spec.user_chooses:
-        return SlateSessions(rows, spec)
-    own = tuple(scorer.decays.tolist()) if isinstance(scorer, Scorer) else ()
-    return ItemSessions(rows, spec, own or decays)
+    """Sessions prepared for targets with that session memory."""
+    return SlateSessions(rows, spec) if spec.user_chooses else ItemSessions(rows, spec, decays)

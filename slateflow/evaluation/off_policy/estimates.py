@@ -25,12 +25,14 @@ from slateflow.evaluation.off_policy.single_steps import ESTIMATORS, SingleSteps
 from slateflow.policies import AnyScorer, Scorer
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.held_out import HELD_OUT
 from slateflow.user_models.session_memory import fitting_decays
 
 Array = NDArray[np.float64]
 
-MOST_ROWS = 300_000
-"""Rows of sessions that are in memory; of more, every second, third … session is taken."""
+MOST_ROWS, MOST_SLATES = 300_000, 60_000
+"""Rows of sessions that are in memory, and of those where users choose from slates, whose features
+are many; of more, every second, third … session is taken."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class PolicyEstimate:
         estimates: Contributions of the sessions by estimator.
         trusted: The estimator that decides.
         overlap: How far the logs overlap with the policy.
-        refusal: Why the logs cannot judge it; None where they can.
+        guess: Why the estimates are but guesses; None where they may serve to choose between
+            trainings.
+        refusal: Why the logs cannot judge it; None where a verdict may rest on them.
     """
 
     estimates: dict[str, Contributions]
     trusted: str
     overlap: Overlap
+    guess: NoVerdict | None
     refusal: NoVerdict | None
 
     @property
@@ -89,32 +94,77 @@ def estimate_policies(
     Raises:
         InputError: There are too few sessions.
     """
-    spec = dataset.spec
-    if spec.horizon == 1 and not spec.user_chooses:
+    if _of_one_step(dataset):
         return _of_single_steps(SingleSteps(dataset, held_out_only), targets)
     return _of_sessions(dataset, _rows(dataset, held_out_only), targets)
+
+
+@dataclass(frozen=True)
+class HeldOutValue:
+    """The return of a policy on held-out sessions; None with the reason if it cannot be told."""
+
+    value: float | None
+    reason: str = ""
+
+
+def held_out_values(dataset: Dataset, scorers: Mapping[str, AnyScorer]) -> dict[str, HeldOutValue]:
+    """The values by which settings and trainings are chosen.
+
+    They need less than a verdict does: a choice among one's own that is wrong costs little. For
+    sessions it is the model of values alone; its correction costs more variance than it takes bias
+    where policies are far from the logs.
+    """
+    targets = {name: ScoringPolicy(scorer) for name, scorer in scorers.items()}
+    found = estimate_policies(dataset, targets, held_out_only=True).policies
+    return {
+        name: HeldOutValue(one.estimates["dr" if "dr" in one.estimates else "dm"].value)
+        if one.guess is None
+        else HeldOutValue(None, str(one.guess))
+        for name, one in found.items()
+    }
+
+
+def unsupported_shares(dataset: Dataset, scorers: Mapping[str, AnyScorer]) -> dict[str, float]:
+    """Of each scorer's choices the share that the logs have hardly seen.
+
+    Raises:
+        InputError: There are too few sessions.
+    """
+    targets = {name: ScoringPolicy(scorer) for name, scorer in scorers.items()}
+    if _of_one_step(dataset):
+        return SingleSteps(dataset, held_out_only=True).unsupported(targets)
+    rows = _rows(dataset, held_out_only=True)
+    evidence = _Prepared(dataset, rows)
+    return {name: evidence.of(target).unsupported(target) for name, target in targets.items()}
+
+
+def _of_one_step(dataset: Dataset) -> bool:
+    """Whether rows are single decisions, of which users see one candidate."""
+    return dataset.spec.horizon == 1 and not dataset.spec.user_chooses
 
 
 def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEstimates:
     found = {}
     for name, (weighted, overlap) in steps.evaluate(targets).items():
         estimates = {estimator: make(weighted) for estimator, make in ESTIMATORS.items()}
-        found[name] = PolicyEstimate(estimates, "dr", overlap, overlap.refusal())
+        found[name] = PolicyEstimate(estimates, "dr", overlap, overlap.unseen(), overlap.refusal())
     return LogEstimates(steps.logged(), found, steps.rows)
 
 
 def _rows(dataset: Dataset, held_out_only: bool) -> Trajectories:
     """Whole sessions, evenly from all of the dataset."""
-    every = max(-(-dataset.rows // (MOST_ROWS * (5 if held_out_only else 1))), 1)
+    most = MOST_SLATES if dataset.spec.user_chooses else MOST_ROWS
+    every = max(-(-dataset.rows // (most * (HELD_OUT if held_out_only else 1))), 1)
     kept, earlier = [], 0
     for rows in evidence_parts(dataset, held_out_only):
         kept.append(rows.where((earlier + rows.sessions) % every == 0))
         earlier += len(rows.starts)
     rows = Trajectories.from_parts(kept) if kept else dataset.read()
     if len(rows.starts) < 2:
+        least = 2 * HELD_OUT if held_out_only else 2
         raise InputError(
-            f"{dataset.path}: expected at least 2 sessions as evidence, got {len(rows.starts)}; "
-            "log more"
+            f"{dataset.path}: expected at least {least} sessions, so that two are evidence, got "
+            f"{dataset.episodes}; log more"
         )
     return rows
 
@@ -123,21 +173,31 @@ def _of_sessions(
     dataset: Dataset, rows: Trajectories, targets: Mapping[str, Target]
 ) -> LogEstimates:
     reward = np.add.reduceat(rows.reward.astype(np.float64), rows.starts)
-    decays = () if dataset.spec.user_size else fitting_decays(dataset)
-    weights = DecisionWeights.of(dataset, rows)
-    prepared: dict[tuple[float, ...], Evidence] = {}
-    found = {}
-    for name, target in targets.items():
-        scorer = target.scorer if isinstance(target, ScoringPolicy) else None
-        own = _decays(scorer) or decays
-        if own not in prepared:
-            prepared[own] = evidence_of(rows, dataset.spec, scorer, decays)
-        found[name] = _of_target(prepared[own], target, weights, reward)
+    weights, evidence = DecisionWeights.of(dataset, rows), _Prepared(dataset, rows)
+    found = {
+        name: _of_target(evidence.of(target), target, weights, reward)
+        for name, target in targets.items()
+    }
     return LogEstimates(Contributions.of(np.zeros(len(reward)), reward, reward), found, len(rows))
 
 
-def _decays(scorer: AnyScorer | None) -> tuple[float, ...]:
-    return tuple(scorer.decays.tolist()) if isinstance(scorer, Scorer) else ()
+class _Prepared:
+    """Evidence for targets, prepared once for all that remember the same of a session."""
+
+    def __init__(self, dataset: Dataset, rows: Trajectories) -> None:
+        self.spec, self.rows = dataset.spec, rows
+        # What stands in for a hidden user where a target remembers nothing itself
+        self.decays = () if dataset.spec.user_size else fitting_decays(dataset)
+        self.prepared: dict[tuple[float, ...], Evidence] = {}
+
+    def of(self, target: Target) -> Evidence:
+        """The evidence for a target."""
+        scorer = target.scorer if isinstance(target, ScoringPolicy) else None
+        own = tuple(scorer.decays.tolist()) if isinstance(scorer, Scorer) else ()
+        decays = own or self.decays
+        if decays not in self.prepared:
+            self.prepared[decays] = evidence_of(self.rows, self.spec, decays)
+        return self.prepared[decays]
 
 
 def _of_target(
@@ -156,9 +216,28 @@ def _of_target(
         evidence.unsupported(target),
         checked=weights.checked(probability),
     )
-    refusal = weights.refusal() or overlap.learnt_refusal(len(estimated.weight), len(returns))
-    refusal = refusal or _impossible(estimates["drl"].value, evidence.rows)
-    return PolicyEstimate(estimates, "drl", overlap, refusal)
+    guess = (
+        _few(len(evidence.rows), evidence.least_steps)
+        or overlap.unseen()
+        or _impossible(estimates["dm"].value, evidence.rows)
+    )
+    refusal = (
+        weights.refusal()
+        or overlap.learnt_refusal(len(estimated.weight), len(returns))
+        or guess
+        or _impossible(estimates["drl"].value, evidence.rows)
+    )
+    return PolicyEstimate(estimates, "drl", overlap, guess, refusal)
+
+
+def _few(steps: int, least: int) -> NoVerdict | None:
+    """Whether there are too few steps for the features of values and weights."""
+    if steps >= least:
+        return None
+    return NoVerdict(
+        f"the logs have {steps:,} steps as evidence, at least {least:,} are needed",
+        "log more sessions",
+    )
 
 
 def _impossible(value: float, rows: Trajectories) -> NoVerdict | None:
@@ -167,7 +246,8 @@ def _impossible(value: float, rows: Trajectories) -> NoVerdict | None:
     low, high = steps * float(rewards.min()), steps * float(rewards.max())
     if rows.lengths.min() < steps:  # shorter sessions return less
         low, high = min(low, 0.0, float(rewards.min())), max(high, 0.0, float(rewards.max()))
-    if low <= value <= high:
+    rounding = 1e-6 * max(abs(low), abs(high))
+    if low - rounding <= value <= high + rounding:
         return None
     return NoVerdict(
         f"the estimate is {value:.4g}, and a session can return {low:.4g} to {high:.4g}",

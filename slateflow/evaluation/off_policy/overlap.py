@@ -213,16 +213,22 @@ class Overlap:
             "log sessions in which this policy, or one like it, decides",
         )
 
+    def unseen(self) -> NoVerdict | None:
+        """Whether the policy leaves what the logs have seen, so that its value is a guess."""
+        if self.unsupported <= MOST_UNSEEN:
+            return None
+        return NoVerdict(
+            f"the logs have hardly seen {self.unsupported:.0%} of what this policy shows, at "
+            f"most {MOST_UNSEEN:.0%} is allowed",
+            "log a random policy, too, at least in 5% of the sessions",
+        )
+
     def refusal(self) -> NoVerdict | None:
         """The gate: None where it lets pass, or what the logs lack."""
         low, high = self.mean_weight_ci
         off, error = abs(self.mean_weight - 1), (high - low) / (2 * 1.96)
-        if self.unsupported > MOST_UNSEEN:
-            return NoVerdict(
-                f"the logs have hardly seen {self.unsupported:.0%} of what this policy shows, at "
-                f"most {MOST_UNSEEN:.0%} is allowed",
-                "log a random policy, too, at least in 5% of the sessions",
-            )
+        if (unseen := self.unseen()) is not None:
+            return unseen
         if off > 0.02 and off > IMPOSSIBLE * error:
             return NoVerdict(
                 f"the mean weight of this policy is {self.mean_weight:.3g}, and 1 is expected",

@@ -165,7 +165,7 @@ class SingleSteps:
                     if items:
                         offered = rows.candidates[block]
                         balances[name] += ItemBalance.of(offered, shown, probability, weight, items)
-        unseen = self._unsupported(targets)
+        unseen = self.unsupported(targets)
         found = {}
         for name in targets:
             weighted = WeightedRows(*np.concatenate(blocks.pop(name), axis=1))
@@ -213,7 +213,7 @@ class SingleSteps:
             )
         return predicted
 
-    def _unsupported(self, targets: Mapping[str, SlateDistribution]) -> dict[str, float]:
+    def unsupported(self, targets: Mapping[str, SlateDistribution]) -> dict[str, float]:
         """Of each target the share of its choices that the logs have hardly seen."""
         kept: list[Trajectories] = []
         every = max(self.rows // SUPPORT_ROWS, 1)

@@ -2,7 +2,7 @@
 
 The same network trained on the same logs gives policies of very different worth, depending on the
 seed. So it is trained a few times without every fifth episode, and the training is kept whose
-policy fitted-Q evaluation values most on those episodes.
+policy has the highest estimate on those episodes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.fitted_q_evaluation import (
-    Estimator,
-    held_out_estimator,
-    memory_decays,
-)
-from slateflow.evaluation.off_policy.gate import HeldOutValue, held_out_value
+from slateflow.evaluation.off_policy.estimates import held_out_values
 from slateflow.learners.config import Trained
 from slateflow.learners.rllib.network_config import OfflineConfig
 from slateflow.learners.rllib.training import train_on_rllib
@@ -36,8 +31,7 @@ def train_with_restarts(
     checkpoints: Path | None,
 ) -> Trained:
     """Keep the best of `restarts` trainings, with the value of each as a curve."""
-    tried: list[tuple[Trained, HeldOutValue]] = []
-    estimator: Estimator | None = None
+    tried: list[Trained] = []
     for restart in range(restarts):
         trained = train_on_rllib(
             dataset,
@@ -48,15 +42,15 @@ def train_with_restarts(
             ),
             checkpoints,
         )
-        estimator = estimator or held_out_estimator(dataset, memory_decays(trained.scorer))
-        tried.append((trained, held_out_value(estimator, trained.scorer)))
-    values = [math.nan if found.value is None else found.value for _, found in tried]
+        tried.append(trained)
+    found = held_out_values(dataset, {str(n): one.scorer for n, one in enumerate(tried)})
+    values = [math.nan if one.value is None else one.value for one in found.values()]
     if np.isnan(values).all():
         raise InputError(
             f"{config.learner}: expected logs that can tell which of {restarts} trainings is best, "
-            f"got ones that cannot: {tried[0][1].reason}; or set restarts to 1"
+            f"got ones that cannot: {found['0'].reason}; or set restarts to 1"
         )
-    best, _ = tried[int(np.nanargmax(values))]
+    best = tried[int(np.nanargmax(values))]
     curves = {**best.curves, "held_out_value": values}
-    seconds = sum(trained.earlier_seconds for trained, _ in tried)
+    seconds = sum(trained.earlier_seconds for trained in tried)
     return replace(best, curves=curves, earlier_seconds=seconds)

@@ -12,7 +12,7 @@ from slateflow.evaluation.off_policy.double_learning import ItemSessions, eviden
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies import RandomPolicy, ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
-from tests.evaluation.off_policy.test_fitted_q_evaluation import chain
+from tests.evaluation.off_policy.chain import chain
 from tests.learners.linear import linear_scorer
 
 CHAIN = preset("modified-lts-10-1", num_candidates=2, time_budget=3)
@@ -60,7 +60,7 @@ def test_intervals_of_uplifts_hold_the_truth(tmp_path, world, sessions, repeats)
     for seed in range(repeats):
         recipe = Recipe("logs", world, sessions, 50 + seed, {"random": 0.5, "greedy": 0.5})
         rows = generate(recipe, Folder(str(tmp_path / str(seed)))).read()
-        evidence = evidence_of(rows, spec, None, ())
+        evidence = evidence_of(rows, spec)
         found = [evidence.estimate(target) for target in (greedy, random)]
         first, second = (Contributions(one.start + one.correction) for one in found)
         low, high = (first - second).interval()

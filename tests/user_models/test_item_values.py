@@ -1,0 +1,41 @@
+"""Logged sessions as the values of items see them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from slateflow.environments import batched_environment
+from slateflow.learners import learner_config, train
+from slateflow.policies import ScoringPolicy
+from slateflow.policies.play import play
+from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.user_models.item_values import Sessions
+
+
+def test_slates_of_a_logged_session_are_those_that_were_played(tmp_path):
+    recipe = Recipe("r", "interest-exploration", 40, 3, {"random": 1.0}, {"step_limit": 40})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    scorer, _ = train(dataset, learner_config("slateq", classes=2), seed=0)
+    steps = list(play(batched_environment(dataset.spec, 9), ScoringPolicy(scorer), seed=4))
+
+    def column(values) -> np.ndarray:
+        """(T, B, …) as rows by user, then step."""
+        stacked = np.swapaxes(np.stack(values), 0, 1)
+        return stacked.reshape(-1, *stacked.shape[2:])
+
+    rows = dataset.read().where(np.arange(dataset.rows) < 9 * len(steps))
+    played = dataclasses.replace(
+        rows,
+        episode=np.repeat(np.arange(9), len(steps)),
+        candidates=column([step.observation["candidates"] for step in steps]),
+        slate=column([step.slates for step in steps]),
+        clicked=column([step.responses["clicked"] for step in steps]),
+        reward=column([step.rewards for step in steps]).astype(np.float32),
+    )
+    np.testing.assert_array_equal(
+        Sessions.from_rows(played, dataset.spec).slates(scorer), played.slate
+    )
+    forgetful = dataclasses.replace(played, clicked=np.full_like(played.clicked, -1))
+    assert (Sessions.from_rows(forgetful, dataset.spec).slates(scorer) != played.slate).any()
