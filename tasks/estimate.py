@@ -13,11 +13,12 @@ from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.verdict import Interval
-from slateflow.policies import ScoringPolicy, behaviour_policy
+from slateflow.policies import behaviour_policy
 from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment
 from tasks.reports.report import NoVerdict, Overlap
-from tasks.store.tracking import load_scorer, mlflow_client
+from tasks.store.champion import version_policy
+from tasks.store.tracking import mlflow_client
 
 LOGGED = "logged"
 """Name of the policy that wrote the logs."""
@@ -99,7 +100,7 @@ def _estimate(name: str, contributions: Contributions) -> Estimate:
     return Estimate(estimator=name, value=contributions.value, ci=contributions.interval())
 
 
-def _registered(uri: str, dataset: Dataset) -> tuple[ScoringPolicy, bool]:
+def _registered(uri: str, dataset: Dataset) -> tuple[Target, bool]:
     """The policy of a registered version, and whether it was learnt from these logs."""
     from mlflow.exceptions import MlflowException
 
@@ -122,4 +123,4 @@ def _registered(uri: str, dataset: Dataset) -> tuple[ScoringPolicy, bool]:
         )
     learnt_from = json.loads(found.tags.get("recipe", "{}"))
     held_out_only = learnt_from.get("held_in_of") == dataset.digest
-    return ScoringPolicy(load_scorer(client, str(found.run_id))), held_out_only
+    return version_policy(client, found, dataset.spec), held_out_only

@@ -9,9 +9,9 @@ from typing import Any
 
 from prefect import task
 
-from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, optimal_returns, played_verdict
+from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import unsupported_shares
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
@@ -43,7 +43,13 @@ from tasks.reports.report import (
 )
 from tasks.server.progress import stage
 from tasks.server.retries import RETRIES
-from tasks.store.champion import CHAMPION, aliased, require_same_world
+from tasks.store.champion import (
+    CHAMPION,
+    aliased,
+    require_same_world,
+    scoring_policy,
+    version_policy,
+)
 from tasks.store.tracking import load_scorer, mlflow_client, model_name
 
 
@@ -62,11 +68,10 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
     name = model_name(experiment.recipe)
     version = aliased(client, name, CHAMPION)
     scorers = {model.learner: load_scorer(client, model.run_id) for model in models}
-    policies = {learner: _policy(scorer, spec) for learner, scorer in scorers.items()}
+    policies = {learner: scoring_policy(scorer, spec) for learner, scorer in scorers.items()}
     champion = None
     if version is not None:
-        run_id = str(client.get_model_version(name, str(version)).run_id)
-        champion = _policy(load_scorer(client, run_id), spec)
+        champion = version_policy(client, client.get_model_version(name, str(version)), spec)
     judge = _by_play if experiment.evidence == "played" else _by_logs
     report = judge(experiment, models, policies, champion, version, episodes)
     _log_evaluation(report)
@@ -77,7 +82,7 @@ def _by_play(
     experiment: Experiment,
     models: Sequence[ModelRef],
     policies: dict[str, ScoringPolicy],
-    champion: ScoringPolicy | None,
+    champion: Target | None,
     version: int | None,  # of the champion
     episodes: int,
 ) -> Report:
@@ -109,7 +114,7 @@ def _by_logs(
     experiment: Experiment,
     models: Sequence[ModelRef],
     policies: dict[str, ScoringPolicy],
-    champion: ScoringPolicy | None,
+    champion: Target | None,
     version: int | None,  # of the champion
     episodes: int,
 ) -> Report:
@@ -134,7 +139,7 @@ def check_against_recsim(
 ) -> RecSimCheck:
     """Play a candidate in RecSim's own code, and compare with `compared` batched episodes."""
     spec, seed = experiment.spec, experiment.seed
-    policy = _policy(load_scorer(mlflow_client(), candidate.run_id), spec)
+    policy = scoring_policy(load_scorer(mlflow_client(), candidate.run_id), spec)
     progress = stage(f"RecSim plays {candidate.learner}")
     recsim = recsim_returns(spec, policy, episodes, seed, progress)
     found = agreement(episode_returns(spec, policy, compared, seed), recsim)
@@ -147,16 +152,6 @@ def check_against_recsim(
         episodes=found.episodes,
         deviation=found.deviation,
     )
-
-
-def _policy(scorer: AnyScorer, spec: EnvironmentSpec) -> ScoringPolicy:
-    sizes = ("user_size", "document_size", "slate_size")
-    wanted, got = ({name: getattr(one, name) for name in sizes} for one in (spec, scorer))
-    if wanted != got:
-        raise InputError(
-            f"model: expected {wanted} for {spec.name}, got {got}; train it on this environment"
-        )
-    return ScoringPolicy(scorer)
 
 
 def _logging_policies(dataset: Dataset) -> dict[str, str | Behaviour]:

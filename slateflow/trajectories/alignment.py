@@ -1,17 +1,17 @@
-"""The same rows in the features of another dataset of the recipe: of other days, for one model."""
+"""Users and items in the features of other days of the recipe, for a model learnt there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.environments import Observation
 from slateflow.environments.logged import LoggedSpec
-from slateflow.trajectories.catalogue import Catalogue
-from slateflow.trajectories.schema import Trajectories
+from slateflow.policies.base import Propensities, Rng, Scores, SlateDistribution, Slates
 
 
 def aligned(
@@ -30,19 +30,34 @@ def aligned(
     return chosen
 
 
-def described_as(rows: Trajectories, spec: LoggedSpec, other: LoggedSpec) -> Trajectories:
-    """Rows of own logs with the features that another dataset of the recipe has.
+@dataclass(frozen=True)
+class AlignedPolicy:
+    """A policy that was learnt on other days of the recipe, asked about users and items of these.
 
-    A champion of earlier days is asked about today's users and items in this way: categories and
-    items that it does not know are zeros.
-
-    Args:
-        rows: With a catalogue.
-        spec: Of these rows.
-        other: Of the logs that the model was trained on.
+    Categories and items that its logs did not have are zeros to it.
     """
-    if rows.catalogue is None:
-        return rows
-    items = aligned(rows.catalogue.features, spec.item_features, other.item_features)
-    user = aligned(rows.user, spec.user_features, other.user_features)
-    return replace(rows, user=user, catalogue=Catalogue(items))
+
+    policy: SlateDistribution
+    spec: LoggedSpec  # of these days
+    other: LoggedSpec  # of the logs that it was learnt from
+
+    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
+        """Slates (B, K), and the probabilities (B,) of showing exactly them."""
+        return self.policy.act(self._aligned(observation), rng)
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
+        """Probabilities (B,) of showing exactly these slates (B, K)."""
+        return self.policy.propensities(self._aligned(observation), slates)
+
+    def first_place(self, observation: Observation) -> Scores:
+        """Probabilities (B, N) that a candidate stands in the first place."""
+        return self.policy.first_place(self._aligned(observation))
+
+    def _aligned(self, observation: Observation) -> Observation:
+        spec, other = self.spec, self.other
+        changed = observation.copy()
+        changed["user"] = aligned(observation["user"], spec.user_features, other.user_features)
+        changed["candidates"] = aligned(
+            observation["candidates"], spec.item_features, other.item_features
+        )
+        return changed

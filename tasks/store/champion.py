@@ -9,13 +9,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from slateflow.environments import EnvironmentSpec
+from slateflow.environments import EnvironmentSpec, spec_from_dict
+from slateflow.environments.logged import LoggedSpec
 from slateflow.errors import InputError
-from tasks.store.tracking import model_name, tracking_uri
+from slateflow.evaluation.off_policy.double_learning import Target
+from slateflow.policies import AnyScorer, ScoringPolicy
+from slateflow.trajectories.alignment import AlignedPolicy
+from tasks.store.tracking import load_scorer, model_name, tracking_uri
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
 CHAMPION, PREVIOUS = "champion", "previous"
@@ -88,6 +93,28 @@ def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec)
             f"was judged, got {', '.join(changed)}; rename the recipe, roll back to a version of "
             "this world, or delete the registered model"
         )
+
+
+def scoring_policy(scorer: AnyScorer, spec: EnvironmentSpec) -> ScoringPolicy:
+    """The policy of a scorer, if it fits the world's sizes."""
+    sizes = ("user_size", "document_size", "slate_size")
+    wanted, got = ({name: getattr(one, name) for name in sizes} for one in (spec, scorer))
+    if wanted != got:
+        raise InputError(
+            f"model: expected {wanted} for {spec.name}, got {got}; train it on this environment"
+        )
+    return ScoringPolicy(scorer)
+
+
+def version_policy(client: MlflowClient, version: ModelVersion, spec: EnvironmentSpec) -> Target:
+    """The policy of a registered version, for that world or for own logs of other days."""
+    scorer = load_scorer(client, str(version.run_id))
+    learnt = spec_from_dict(json.loads(version.tags[SPEC])) if SPEC in version.tags else spec
+    if spec.simulated or learnt == spec:
+        return scoring_policy(scorer, spec)
+    return AlignedPolicy(
+        scoring_policy(scorer, learnt), cast(LoggedSpec, spec), cast(LoggedSpec, learnt)
+    )
 
 
 def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:

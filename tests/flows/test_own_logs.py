@@ -91,3 +91,53 @@ def test_new_files_are_the_next_dataset(shop, capsys):
         frame.to_parquet(shop / "logs" / "3.parquet")
     assert [one["rows"] for one in paths] == [3000, 5000]
     assert paths[0]["path"] != paths[1]["path"]
+
+
+def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys):
+    def run():
+        assert main(["run", "shop", "--learner", "linucb", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    first = run()
+    assert first["evidence"] == "logs"
+    assert first["environment"] is None
+    (winner,) = first["candidates"]
+    assert winner["verdict"] == "winner"
+    assert first["registered"]["version"] == 1
+    low, high = winner["ci"]
+    # Who likes a third of six items clicks it in 0.3, otherwise in 0.05 of the visits
+    assert low < 0.30 - (2 * 0.30 + 4 * 0.05) / 6 < high
+    assert winner["overlap"]["mean_weight"] == pytest.approx(1, abs=0.2)
+    estimate = ["estimate", "shop", "--policy", "models:/slateflow-shop@champion", "--json"]
+    assert main(estimate) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert alone["sessions"] == first["baseline"]["episodes"]  # those that it has not seen
+    by_dr = {one["estimator"]: one for one in alone["estimates"]}[alone["trusted"]]
+    assert by_dr["value"] == pytest.approx(winner["mean"])
+    # The next day has customers from another country, and an item more
+    rng = np.random.default_rng(1)
+    country, shown = rng.integers(0, 4, 3000), rng.integers(0, 7, 3000)
+    pd.DataFrame(
+        {
+            "country": np.array(["at", "de", "fr", "se"])[country],
+            "shown": shown,
+            "propensity": 1 / 7,
+            "reward": (rng.random(3000) < np.where(shown % 3 == country, 0.3, 0.05)).astype(int),
+        }
+    ).to_parquet(shop / "logs" / "3.parquet")
+    second = run()
+    assert second["champion"]["version"] == 1
+    assert second["candidates"][0]["over_champion"] is not None
+
+
+def test_logs_that_cannot_tell_end_without_a_verdict(shop, capsys):
+    for path in (shop / "logs").glob("*.parquet"):
+        pd.read_parquet(path).assign(propensity=1 / 3).to_parquet(path)
+    assert main(["run", "shop", "--learner", "linucb", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["registered"] is None
+    assert (
+        found["no_verdict"]["reason"]
+        == "random: the mean weight of this policy is 0.5, and 1 is expected"
+    )
+    assert found["candidates"][0]["verdict"] == "no verdict"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from slateflow.learners import learner_config, train
-from slateflow.policies.learned import observed_scores
-from slateflow.trajectories.alignment import described_as
+from slateflow.policies import ScoringPolicy
+from slateflow.trajectories.alignment import AlignedPolicy
 from tests.trajectories.sources.shop import log, published
 
 TODAY = """
@@ -32,15 +32,17 @@ def test_features_are_found_by_their_names_and_new_ones_are_zero(tmp_path):
         days.append(published(tmp_path / name, USER))
     today, yesterday = days
     assert today.spec.user_features == ("country=de", "country=fr", "age")
-    rows = described_as(today.read(), today.spec, yesterday.spec)
-    # at, de, age; France is new
-    assert rows.user.tolist() == [[0, 0, 30], [0, 1, 40], [0, 0, 50]]
-    # Today's items are milk, rum, tea; yesterday's features were rum, tea
-    assert rows.catalogue.features.tolist() == [[0, 0], [1, 0], [0, 1]]
-    assert rows.candidates.tolist() == today.read().candidates.tolist()
     scorer, _ = train(yesterday, learner_config("linucb", ridge=1.0))
-    scores = observed_scores(scorer, rows.observation())
-    known = yesterday.encoding.user_features({"country": ["fr", "de", "fr"], "age": [30, 40, 50]})
+    policy = AlignedPolicy(ScoringPolicy(scorer), today.spec, yesterday.spec)
+    observation = today.read().observation()
+    # Yesterday at, de and age, and France is new. Items are milk, rum, tea; yesterday rum, tea
+    known = np.array([[0, 0, 30], [0, 1, 40], [0, 0, 50]], float)
+    assert yesterday.spec.user_features == ("country=at", "country=de", "age")
     features = np.array([[0, 0], [1, 0], [0, 1]], float)
-    expected = scorer.scores(known, np.zeros(3, int), np.tile(features, (3, 1, 1)))
-    np.testing.assert_allclose(scores, expected)
+    scores = scorer.scores(known, np.zeros(3, int), np.tile(features, (3, 1, 1)))
+    best = np.argmax(scores, axis=1)
+    np.testing.assert_array_equal(policy.first_place(observation), np.eye(3)[best])
+    assert policy.propensities(observation, best[:, None]).tolist() == [1, 1, 1]
+    slates, propensities = policy.act(observation, np.random.default_rng(0))
+    assert (slates[:, 0] == best).all()
+    assert propensities.tolist() == [1, 1, 1]

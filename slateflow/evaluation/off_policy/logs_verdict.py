@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import LogEstimates, estimate_policies
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.verdict import Candidate, Contender, PlayedPolicy, Verdict, decide
@@ -35,7 +36,7 @@ class LogsVerdict:
 def logs_verdict(
     dataset: Dataset,
     candidates: Mapping[str, ScoringPolicy],
-    champion: ScoringPolicy | None = None,
+    champion: Target | None = None,
 ) -> LogsVerdict:
     """Estimate all policies on the held-out sessions, and decide from paired differences.
 
