@@ -246,6 +246,7 @@ def test_the_page_of_the_version_shows_a_request_that_it_answers(shop):
     assert set(answers["items"][0]) <= set(request["items"])
 
 
+@pytest.mark.slow
 def test_over_http(shop):
     frame = shop.table[:20]
     with model_server("models:/slateflow-shop@champion", os.environ["MLFLOW_TRACKING_URI"]) as at:

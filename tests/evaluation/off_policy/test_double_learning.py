@@ -48,7 +48,10 @@ def test_of_the_logging_policy_it_is_what_was_logged():
 
 @pytest.mark.parametrize(
     ("world", "sessions", "repeats"),
-    [("modified-lts-20-2", 200, 20), pytest.param("interest-exploration", 100, 8)],
+    [
+        pytest.param("modified-lts-20-2", 200, 20, marks=pytest.mark.integration),
+        pytest.param("interest-exploration", 100, 8, marks=pytest.mark.slow),
+    ],
 )
 def test_intervals_of_uplifts_hold_the_truth(tmp_path, world, sessions, repeats):
     """Logs drawn anew. With twenty repeats fewer than 16 that hold come once in 3,000 runs."""

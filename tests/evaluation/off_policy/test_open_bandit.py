@@ -18,6 +18,8 @@ from slateflow.policies import RandomPolicy
 from slateflow.trajectories import Dataset, Folder, LoggedRecipe, generate, read_recipe
 from tests.evaluation.off_policy.shop import Shows
 
+pytestmark = pytest.mark.integration
+
 COLUMNS = """
 [columns]
 user = ["user_feature_0", "user_feature_1", "user_feature_2", "user_feature_3"]
