@@ -13,7 +13,7 @@ from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.verdict import Interval
-from slateflow.policies import behaviour_policy
+from slateflow.policies import BEHAVIOURS, behaviour_policy
 from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment
 from tasks.reports.report import NoVerdict, Overlap
@@ -72,8 +72,13 @@ def estimate(
     if policy.startswith("models:/"):
         target, held_out_only = _registered(policy, dataset)
         targets[policy] = target
-    elif policy != LOGGED:
+    elif policy in BEHAVIOURS:
         targets[policy] = behaviour_policy(policy, dataset.spec)
+    elif policy != LOGGED:
+        raise InputError(
+            f"--policy: expected {', '.join(BEHAVIOURS)}, {LOGGED} or a version such as "
+            f"models:/slateflow-{experiment.recipe}@champion, got {policy}"
+        )
     found = estimate_policies(dataset, targets, held_out_only)
     known = {"mean": found.logged} if policy == LOGGED else found.policies[policy].estimates
     for name in estimators or ():

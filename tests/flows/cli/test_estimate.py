@@ -1,0 +1,73 @@
+"""`slateflow estimate`: the contract of its JSON, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flows.cli.main import main
+from tests.flows.cli.test_cli import complain
+
+LOGS = ("modified-lts-10-1", "--episodes", "600")
+
+
+@pytest.fixture(scope="module")
+def data(embedded, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("estimate"))
+    run = ["run", *LOGS, "--data", folder, "--learners", "linucb", "--json"]
+    assert main([*run, "--evaluation-episodes", "200"]) == 0
+    return folder
+
+
+def estimate(capsys, data: str, *arguments: str):
+    assert main(["estimate", *LOGS, "--data", data, *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_document(data, capsys):
+    capsys.readouterr()
+    found = estimate(capsys, data, "--policy", "greedy")
+    assert list(found) == [
+        "recipe", "policy", "rows", "sessions", "logged", "estimates", "overlap", "trusted",
+        "no_verdict",
+    ]  # fmt: skip
+    assert set(found["overlap"]) == {
+        "ess", "effective_rewards", "mean_weight", "mean_weight_ci", "largest_weight",
+        "largest_share", "unsupported",
+    }  # fmt: skip
+    assert (found["sessions"], found["rows"], found["trusted"]) == (600, 72_000, "drl")
+    values = {one["estimator"]: one for one in found["estimates"]}
+    assert list(values) == ["ips", "snips", "dm", "drl"]
+    low, high = values["drl"]["ci"]
+    # A session of greedy is worth about 6 more than one of random (docs/learning.md)
+    assert low < 1164.2 < high
+    only = estimate(capsys, data, "--policy", "greedy", "--estimator", "drl")
+    assert only["estimates"] == [values["drl"]]
+
+
+def test_what_the_logs_earned(data, capsys):
+    found = estimate(capsys, data, "--policy", "logged")
+    (one,) = found["estimates"]
+    assert one["estimator"] == found["trusted"] == "mean"
+    assert one["value"] == found["logged"]["mean"]
+
+
+def test_the_table(data, capsys):
+    assert main(["estimate", *LOGS, "--data", data, "--policy", "opposite"]) == 0
+    printed = capsys.readouterr().out
+    assert "opposite by the logs of modified-lts-10-1, 600 sessions" in " ".join(printed.split())
+    assert "no verdict" in printed
+
+
+def test_what_cannot_be_estimated_is_one_line(data, capsys):
+    capsys.readouterr()
+    asked = ["estimate", *LOGS, "--data", data]
+    line = complain(capsys, *asked, "--policy", "best")
+    assert "--policy: expected random, greedy, opposite, logged or a version" in line
+    line = complain(capsys, *asked, "--policy", "random", "--estimator", "dr,drl")
+    assert "--estimator: expected some of ips, snips, dm, drl for these logs, got dr" in line
+    line = complain(capsys, *asked, "--policy", "models:/slateflow-modified-lts-10-1@champion")
+    assert "expected a model that has not seen all of these logs" in line
+    line = complain(capsys, *asked, "--policy", "models:/nothing@champion")
+    assert "--policy: expected a version such as models:/NAME@champion" in line
