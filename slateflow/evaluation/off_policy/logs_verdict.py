@@ -62,7 +62,8 @@ def logs_verdict(
         for one in judged
         if one not in sure
     ]
-    decided = sorted([*decide(sure), *unsure], key=lambda one: one.mean, reverse=True)
+    unsure.sort(key=lambda one: one.mean, reverse=True)
+    decided = [*decide(sure), *unsure]  # a value that nobody can trust stands behind all others
     if missing is None and not sure:
         missing = refusals[decided[0].learner]
     return LogsVerdict(

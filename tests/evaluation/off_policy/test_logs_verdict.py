@@ -59,3 +59,15 @@ def test_logs_that_cannot_tell_judge_nobody(tmp_path):
     assert candidate.verdict == "no verdict"
     assert found.verdict.winner is None
     assert found.no_verdict.reason.startswith("random: the mean weight")
+
+
+def test_what_cannot_be_judged_stands_last_and_does_not_win(tmp_path):
+    shown = np.tile([0.3, 0.3, 0.199, 0.2, 0.001], (2, 1))
+    rates = LIKED.copy()
+    rates[:, 4] = 0.9
+    logs = dataset(tmp_path, frame(6000, seed=7, rates=rates, shown=shown))
+    candidates = {"rare": prefers(logs, np.eye(ITEMS)[[4, 4]]), "known": prefers(logs, LIKED)}
+    found = logs_verdict(logs, candidates)
+    assert [one.learner for one in found.verdict.candidates] == ["known", "rare"]
+    assert found.verdict.candidates[1].verdict == "no verdict"
+    assert list(found.refusals) == ["rare"]
