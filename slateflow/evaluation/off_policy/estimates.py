@@ -156,7 +156,7 @@ def _rows(dataset: Dataset, held_out_only: bool) -> Trajectories:
     most = MOST_SLATES if dataset.spec.user_chooses else MOST_ROWS
     every = max(-(-dataset.rows // (most * (HELD_OUT if held_out_only else 1))), 1)
     kept, earlier = [], 0
-    for rows in evidence_parts(dataset, held_out_only):
+    for _, rows in evidence_parts(dataset, held_out_only):
         kept.append(rows.where((earlier + rows.sessions) % every == 0))
         earlier += len(rows.starts)
     rows = Trajectories.from_parts(kept) if kept else dataset.read()

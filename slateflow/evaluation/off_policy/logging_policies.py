@@ -17,14 +17,15 @@ from slateflow.trajectories.held_out import held_out
 Array = NDArray[np.float64]
 
 
-def evidence_parts(dataset: Dataset, held_out_only: bool) -> Iterator[Trajectories]:
-    """The rows, part by part: those of held-out sessions, or all.
+def evidence_parts(dataset: Dataset, held_out_only: bool) -> Iterator[tuple[str, Trajectories]]:
+    """The rows, part by part, and the policy that wrote them: of held-out sessions, or of all.
 
     A policy that was learnt from a dataset is judged by the sessions that it has not seen.
     """
     earlier = 0
-    for rows in dataset.iter_parts():
-        yield rows.where(held_out(rows, earlier, dataset.hold_out)) if held_out_only else rows
+    for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
+        held = held_out(rows, earlier, dataset.hold_out) if held_out_only else slice(None)
+        yield part.policy, rows.where(held)
         earlier += len(rows.starts)
 
 

@@ -9,6 +9,7 @@ session's reward.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -125,13 +126,19 @@ class SingleSteps:
         self.modelled = Modelled.of(dataset.spec)
         self.logging = LoggingPolicies.of(dataset)
         statistics = [LinearStatistics.none(feature_count(self.modelled)) for _ in range(FOLDS)]
-        for start, rows in self._parts():
+        by_policy: Counter[str] = Counter()
+        explored: set[str] = set()
+        for policy, start, rows in self._parts():
+            by_policy[policy] += len(rows)
+            if ((rows.propensity < 1) | (rows.offered == 1)).any():
+                explored.add(policy)
             known = self.modelled.known(rows)
             for fold in range(FOLDS):
                 some = known.where((start + np.arange(len(rows))) % FOLDS == fold)
                 statistics[fold] += LinearStatistics.from_rows(some, self.modelled)
         every = sum(statistics[1:], start=statistics[0])
         self.rows = every.rows
+        self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
         prior = chosen_prior(every, WeightGroups.of(self.modelled)) if every.reward_squares else 1.0
         shape = (1 + self.modelled.user_size, 1 + self.modelled.document_size)
         self.weights = np.stack(
@@ -140,7 +147,7 @@ class SingleSteps:
 
     def logged(self) -> Contributions:
         """What the logging policies earned."""
-        reward = np.concatenate([rows.reward for _, rows in self._parts()]).astype(np.float64)
+        reward = np.concatenate([rows.reward for _, _, rows in self._parts()]).astype(np.float64)
         return Contributions.of(np.zeros(len(reward)), reward, reward)
 
     def evaluate(
@@ -150,16 +157,17 @@ class SingleSteps:
         blocks: dict[str, list[Array]] = {name: [] for name in targets}
         items = 0 if self.dataset.catalogue is None else len(self.dataset.catalogue)
         balances = {name: ItemBalance.none(items) for name in targets}
-        for start, rows in self._parts():
+        for policy, start, rows in self._parts():
+            factor = self.factors.get(policy, 1.0)
             for block in self._blocks(len(rows)):
                 observation = rows.observation(block)
                 predicted = self._predicted(rows, block, start)
                 shown, reward = rows.slate[block, :1], rows.reward[block].astype(np.float64)
-                propensity = self.logging.first_places(rows, block)
+                factors = factor / self.logging.first_places(rows, block)
                 of_shown = np.take_along_axis(predicted, shown, axis=1)[:, 0]
                 for name, target in targets.items():
                     probability = target.first_place(observation)
-                    weight = np.take_along_axis(probability, shown, axis=1)[:, 0] / propensity
+                    weight = np.take_along_axis(probability, shown, axis=1)[:, 0] * factors
                     of_target = (probability * predicted).sum(axis=1)
                     blocks[name].append(np.stack([weight, reward, of_shown, of_target]))
                     if items:
@@ -183,11 +191,11 @@ class SingleSteps:
         name = str(number) if encoding is None else encoding.items[number]
         return name, figures[0], figures[1]
 
-    def _parts(self) -> Iterator[tuple[int, Trajectories]]:
-        """Number of the first row, and rows."""
+    def _parts(self) -> Iterator[tuple[str, int, Trajectories]]:
+        """Policy, number of the first row, and rows."""
         start = 0
-        for rows in evidence_parts(self.dataset, self.held_out_only):
-            yield start, rows
+        for policy, rows in evidence_parts(self.dataset, self.held_out_only):
+            yield policy, start, rows
             start += len(rows)
 
     def _blocks(self, rows: int) -> Iterable[slice]:
@@ -217,7 +225,7 @@ class SingleSteps:
         """Of each target the share of its choices that the logs have hardly seen."""
         kept: list[Trajectories] = []
         every = max(self.rows // SUPPORT_ROWS, 1)
-        for start, rows in self._parts():
+        for _, start, rows in self._parts():
             kept.append(rows.where((start + np.arange(len(rows))) % every == 0))
         rows = Trajectories.from_parts(kept)
         support = logged_support(rows)
@@ -259,6 +267,19 @@ class Modelled:
             candidates = candidates[:, :, : self.document_size]
         user = rows.user[:, : self.user_size]
         return replace(rows, user=user, candidates=candidates, catalogue=catalogue)
+
+
+def _explorers(by_policy: Mapping[str, int], explored: set[str]) -> dict[str, float]:
+    """Factors of the weights by policy, where some never explore and others do.
+
+    A policy that always shows the same says nothing about others: its rows have no weight, and
+    those of the others stand for them. That is right where chance decides which policy a user
+    meets.
+    """
+    if not explored:
+        return {}
+    share = sum(by_policy[policy] for policy in explored) / sum(by_policy.values())
+    return {policy: 1 / share if policy in explored else 0.0 for policy in by_policy}
 
 
 def _solved(every: LinearStatistics, without: LinearStatistics, prior: Array | float) -> Array:

@@ -36,11 +36,11 @@ def frame(rows: int, seed: int, rates: NDArray[Any] = LIKED, shown: NDArray[Any]
     )
 
 
-def dataset(folder: Path, logged: pd.DataFrame) -> Dataset:
-    """The decisions as a published dataset."""
+def dataset(folder: Path, logged: pd.DataFrame, policy: str | None = None) -> Dataset:
+    """The decisions as a published dataset; `policy` names the column with the policies."""
     folder.mkdir(parents=True, exist_ok=True)
     log(folder, "log.parquet", {name: logged[name].to_numpy() for name in logged})
-    return published(folder, COLUMNS)
+    return published(folder, COLUMNS + (f'policy = "{policy}"\n' if policy else ""))
 
 
 class Shows:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from tests.evaluation.off_policy.shop import EVENLY, FAVOURITE, dataset, frame
+from tests.evaluation.off_policy.shop import EVENLY, FAVOURITE, LIKED, dataset, frame
 
 
 def refusal(folder, logged, target=EVENLY):
@@ -65,3 +66,20 @@ def test_hardly_any_reward(tmp_path, logged):
     rare.loc[[3, 50, 700, 5000], "reward"] = 1
     found = refusal(tmp_path, rare)
     assert "effective rewards, at least 10 are needed" in found.reason
+
+
+def test_a_bucket_that_explores_judges_beside_one_that_does_not(tmp_path):
+    """A tenth of the visits are random, the others always see item 1."""
+    explored = frame(2000, seed=8).assign(bucket="explores")
+    fixed = frame(18_000, seed=9, shown=np.eye(5)[[1, 1]]).assign(bucket="fixed")
+    both = pd.concat([explored, fixed]).sample(frac=1.0, random_state=0)
+    logs = dataset(tmp_path, both, policy="bucket")
+    found = estimate_policies(logs, {"it": EVENLY, "best": FAVOURITE}, held_out_only=False)
+    one = found.policies["it"]
+    assert one.refusal is None
+    alone = explored.reward / 5 / explored.propensity
+    assert one.estimates["ips"].value == pytest.approx(alone.mean())
+    for name, truth in (("it", LIKED.mean()), ("best", 0.30)):
+        low, high = found.policies[name].contributions.interval(0.999)
+        assert low < truth < high
+    assert found.logged.value == pytest.approx(both.reward.mean())
