@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.events import DeploymentEventTrigger
 
+from flows.pipeline import pipeline
 from tasks.server import orphans
 from tasks.server.deployments import (
     POOL,
@@ -38,8 +41,6 @@ def client(embedded):
 
 @pytest.fixture(scope="module")
 def flow_id(client):
-    from flows.pipeline import pipeline
-
     return client.create_flow(pipeline)
 
 
@@ -54,6 +55,31 @@ def test_planned_deployments_are_those_of_the_file():
         assert "slateflow" in entry["tags"]
         assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
         assert ("schedules" in entry) != ("triggers" in entry), entry["name"]
+
+
+def test_the_deployment_of_own_logs_is_valid_when_it_is_uncommented(client, flow_id):
+    text = (PROJECT / "prefect.yaml").read_text()
+    block = text[text.index("  # - name: nightly-shop") :].split("\n\n")[0]
+    active = text.replace(block, re.sub("(?m)^  # ", "  ", block))
+    former, document = (yaml.safe_load(one)["deployments"] for one in (text, active))
+    (entry,) = [one for one in document if one not in former]
+    assert len(document) == len(former) + 1
+    nightly = next(one for one in former if one["name"] == "nightly-modified-lts-20-2")
+    assert set(entry) == set(nightly)
+    same = ("entrypoint", "tags", "concurrency_limit", "work_pool")
+    assert [entry[key] for key in same] == [nightly[key] for key in same]
+    pipeline.validate_parameters(entry["parameters"])
+    made = client.create_deployment(
+        flow_id,
+        entry["name"],
+        entrypoint=entry["entrypoint"],
+        parameters=entry["parameters"],
+        work_pool_name=entry["work_pool"]["name"],
+        schedules=[
+            DeploymentScheduleCreate(schedule=CronSchedule(**one)) for one in entry["schedules"]
+        ],
+    )
+    assert client.read_deployment(made).parameters == {"recipe": "shop"}
 
 
 # By what they call, not by what prefect.yaml says of them

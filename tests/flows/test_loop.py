@@ -1,0 +1,57 @@
+"""The loop of a shop: served by the champion, logged, learnt from; and what ends in no verdict."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from flows.cli.main import main
+from slateflow.trajectories.sources.example import Shop
+from tests.flows.nights import EPSILON, nights
+from tests.flows.nights import recipes as recipes
+
+
+def test_three_nights_lead_to_a_champion_by_logs_alone(recipes, capsys):
+    found = list(nights(recipes, 3, 6000, lambda: capsys.readouterr().out, "linucb"))
+    assert [one.document["evidence"] for one in found] == ["logs"] * 3
+    assert [one.document["dataset"]["rows"] for one in found] == [6000, 12_000, 18_000]
+    assert all(one.document["optimum"] is None for one in found)  # nothing was played
+    shares = np.array([0.0, *(one.share for one in found)])
+    assert (np.diff(shares) > -0.05).all(), shares
+    assert shares[-1] > 0.75, shares
+    assert "promoted" in [one.state for one in found]
+    served = pd.read_parquet(recipes / "logs" / "02.parquet")
+    random = EPSILON / len(Shop.opened().tastes[0, 0])
+    best = served.pscore > 0.5
+    np.testing.assert_allclose(served.pscore, np.where(best, 1 - EPSILON + random, random))
+    assert abs(best.mean() - (1 - EPSILON + random)) < 0.02
+
+
+def test_wrong_propensities_end_in_no_verdict_wherever_verdicts_stand(recipes, capsys):
+    from prefect.client.orchestration import get_client
+
+    logged = Shop.opened().log(4000, 0)
+    doubled = logged.assign(time=np.arange(4000), pscore=np.minimum(2 * logged.pscore, 1))
+    doubled.to_parquet(recipes / "logs" / "monday.parquet")
+    assert main(["run", "shop", "--learners", "linucb", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["registered"] is None
+    assert document["no_verdict"]["reason"].startswith("random: the mean weight of this policy is")
+    (candidate,) = document["candidates"]
+    assert candidate["verdict"] == "no verdict"
+    assert main(["run", "shop", "--learners", "linucb"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no verdict, nothing registered" in shown
+    assert "no verdict: random: the mean weight of this policy is" in shown
+    with get_client(sync_client=True) as client:
+        states = {run.state.name for run in client.read_flow_runs() if run.name == "pipeline shop"}
+        pages = [one.data for one in client.read_artifacts() if one.key == "slateflow-shop"]
+    assert "No verdict" in states
+    page = next(one for one in pages if "no verdict, nothing registered" in one.splitlines()[0])
+    assert "**No verdict**: random: the mean weight of this policy is" in page
+    assert "| linucb |" in page
+    overlap = candidate["overlap"]
+    assert f"| {overlap['ess']:,.0f} | {overlap['effective_rewards']:,.1f} |" in page
+    assert any(row.endswith("| No verdict |") for row in page.splitlines())
