@@ -38,6 +38,5 @@ def evaluate(
         )
     publish_verdict(report)
     verdict_given(report)
-    winner = report.winner
-    name, message = ("No winner", None) if winner is None else ("Winner", f"{winner.learner} wins")
-    return cast(Report, Completed(name=name, message=message, data=report))
+    name = "Winner" if report.winner is not None else report.found.capitalize()
+    return cast(Report, Completed(name=name, message=report.found, data=report))

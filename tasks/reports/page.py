@@ -59,8 +59,8 @@ def publish_report(report: Report) -> str:
 @task(task_run_name="verdict on {report.experiment.recipe}", **RETRIES)
 def publish_verdict(report: Report) -> str:
     """Store the verdict's table, as Markdown, for an evaluation that nothing follows."""
-    winner, recipe = report.winner, report.experiment.recipe
-    title = f"{recipe}: {'no winner' if winner is None else f'{winner.learner} wins'}"
+    recipe = report.experiment.recipe
+    title = f"{recipe}: {report.found}"
     table = fill_in("verdict.md", report=report, links=run_links(report.candidates))
     markdown = f"# {title}\n\n{table}"
     create_markdown_artifact(markdown, key=artifact_key("verdict", recipe), description=title)

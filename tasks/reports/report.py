@@ -171,18 +171,24 @@ class Report(BaseModel):
         return f"{self.baseline.episodes:,} {kind}"
 
     @property
+    def found(self) -> str:
+        """Who wins, or that nobody does."""
+        if self.winner is not None:
+            return f"{self.winner.learner} wins"
+        return "no winner" if self.no_verdict is None else "no verdict"
+
+    @property
     def summary(self) -> str:
-        """The verdict in one line."""
-        winner, champion, registered = self.winner, self.champion, self.registered
-        if winner is None:
-            found = "no winner" if self.no_verdict is None else "no verdict"
+        """The verdict in one line, and what became of it."""
+        champion, registered = self.champion, self.registered
+        if self.winner is None:
             stays = "nothing registered"
             if champion is not None:
                 stays = f"version {champion.version} stays champion"
-            return f"{found}, {stays}"
+            return f"{self.found}, {stays}"
         if registered is None:
-            return f"{winner.learner} wins, not registered"
-        return f"{winner.learner} wins, registered as version {registered.version}"
+            return f"{self.found}, not registered"
+        return f"{self.found}, registered as version {registered.version}"
 
     @property
     def state_name(self) -> str:

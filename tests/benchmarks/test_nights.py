@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.flows.nights import EPSILON, nights
@@ -30,5 +31,11 @@ def test_ten_nights(recipes, capsys):
         with capsys.disabled():
             print(
                 f"{len(found):5}  {document['dataset']['rows']:7,}  {night.state:10}  "
-                f"{best['learner']:8}  {text:30}  {night.share:.3f}  {night.share * (1 - EPSILON):.3f}"
+                f"{best['learner']:8}  {text:30}  {night.share:.3f}     "
+                f"{night.share * (1 - EPSILON):.3f}"
             )
+    assert {night.document["evidence"] for night in found} == {"logs"}
+    assert all(night.document["optimum"] is None for night in found)  # nothing was played
+    shares = np.array([0.0, *(night.share for night in found)])
+    assert (np.diff(shares) > -0.02).all(), shares
+    assert shares[-1] >= 0.9, shares

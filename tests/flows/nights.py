@@ -88,7 +88,7 @@ def nights(
         day(shop, champion, visits, night, rng).to_parquet(folder / "logs" / f"{night:02}.parquet")
         assert main(["run", "shop", "--learners", learners, "--seed", str(night), "--json"]) == 0
         document = json.loads(printed())
-        if document["registered"] is not None or champion is None and document["champion"]:
+        if document["registered"] is not None:
             champion = mlflow.pyfunc.load_model(CHAMPION)
         yield Night(document, 0.0 if champion is None else share_of_the_way(shop, champion))
 
@@ -96,7 +96,7 @@ def nights(
 def day(
     shop: Shop, champion: Any | None, visits: int, number: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """What the recommender writes down: who came, what was shown with which probability, a click."""
+    """What the recommender writes down: who came, what was shown how likely, and a click."""
     customers = shop.customers(visits, rng)
     if champion is None:
         items, propensity = rng.integers(0, ITEMS, visits), np.full(visits, 1 / ITEMS)
