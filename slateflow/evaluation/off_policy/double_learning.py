@@ -218,6 +218,7 @@ class Evidence(Protocol):
     """Logged sessions, prepared for any number of targets."""
 
     rows: Trajectories
+    features: int  # P, of values and weights
     least_steps: int  # that it takes to tell anything
 
     def estimate(self, target: Target) -> Estimated:
@@ -267,7 +268,7 @@ class ItemSessions:
             stages=self.transitions.most_stages(int(rows.lengths.max())) if timed else None,
             ridge=RIDGE * len(used),
         )
-        self.least_steps = 0
+        self.features, self.least_steps = self.logged.chosen.shape[1], 0
 
     def estimate(self, target: Target) -> Estimated:
         """What each session says of a target."""
@@ -357,7 +358,8 @@ class SlateSessions:
         rng = np.random.Generator(np.random.SFC64(0))
         self.choice = fit_choice_model(choices, 0, CHOICE_RIDGE, rng)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)
-        self.least_steps = ROWS_PER_FEATURE * self.sessions.design.shape[1]
+        self.features = self.sessions.design.shape[1]
+        self.least_steps = ROWS_PER_FEATURE * self.features
 
     def estimate(self, target: Target) -> Estimated:
         """What each session says of a target."""

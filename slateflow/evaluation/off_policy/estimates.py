@@ -34,6 +34,10 @@ MOST_ROWS, MOST_SLATES = 300_000, 60_000
 """Rows of sessions that are in memory, and of those where users choose from slates, whose features
 are many; of more, every second, third … session is taken."""
 
+VERDICT_ROWS_PER_FEATURE = 90
+"""Logged steps that a feature of values and weights takes for a verdict. In interest evolution
+intervals from 52 held the truth in 86% of the logs, those from 104 in 95%."""
+
 
 @dataclass(frozen=True)
 class PolicyEstimate:
@@ -223,6 +227,7 @@ def _of_target(
     )
     refusal = (
         weights.refusal()
+        or _few(len(evidence.rows), VERDICT_ROWS_PER_FEATURE * evidence.features)
         or overlap.learnt_refusal(len(estimated.weight), len(returns))
         or guess
         or _impossible(estimates["drl"].value, evidence.rows)
