@@ -231,7 +231,7 @@ def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
     for trial in sorted(study.trials, key=lambda one: -(one.value or float("-inf"))):
         table.add_row(
             str(trial.number),
-            "none" if trial.value is None else f"{trial.value:.6g}",
+            "none" if trial.value is None else f"{trial.value:#.6g}",
             f"{trial.train_seconds:.1f}",
             ", ".join(f"{k} {v}" for k, v in trial.settings.items()) or "the defaults",
             style="bold green" if trial.number == study.best else "",
