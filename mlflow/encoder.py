@@ -54,7 +54,7 @@ class Requests:
 
 
 class Encoder:
-    """What turns requests into the features that the model was trained with.
+    """Turns requests into the features that the model was trained with.
 
     Args:
         encoding: JSON file: the user's columns with their vocabularies, the ids of the items, what

@@ -1,4 +1,4 @@
-"""What a policy would have earned on a recipe's logs, by every estimator, and which to trust."""
+"""Estimates of a policy's return on a recipe's logs, and which to trust."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOGGED = "logged"
 
 
 class Mean(BaseModel):
-    """What the logged sessions earned."""
+    """Mean return of the logged sessions."""
 
     mean: float
     sem: float

@@ -95,7 +95,7 @@ class Experiment(BaseModel):
         return self.spec.name if self.spec.simulated else None
 
     def training_dataset(self) -> Dataset:
-        """What learners train on: all of the logs, or those that are not evidence."""
+        """Logs that learners train on: all, or those that are not evidence."""
         dataset = self.open_dataset()
         return dataset if self.evidence == "played" else held_in(dataset)
 

@@ -169,7 +169,7 @@ def _log_model(
 
 
 def _encoder(dataset: Dataset, folder: Path) -> dict[str, str]:
-    """What a version of own logs carries beside the weights: encoders, catalogue, their code."""
+    """Files that a version of own logs carries beside the weights: encoders, catalogue, code."""
     if dataset.encoding is None or dataset.catalogue is None:
         return {}
     encoding, catalogue = folder / "encoding.json", folder / "catalogue.npz"

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 # in a test with `capsys`; and pytest dies with its capture.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
-# The same examples everywhere, and no verdict about the speed of a busy machine.
+# Examples are alike everywhere, and there is no verdict about the speed of a busy machine.
 settings.register_profile(
     "slateflow",
     deadline=None,

@@ -23,7 +23,7 @@ from tasks.server.progress import listening
 from tasks.store.tracking import PROJECT, redact_passwords, tracking_uri
 
 DETAILS = ("over", "score_ci", "sec", "p_over")
-"""What the verdict's table shows where it is wide enough."""
+"""Columns of the verdict's table where it is wide enough."""
 
 FILE_COLUMNS = 100
 """Width of what goes to a file or a pipe; a terminal has its own."""

@@ -56,7 +56,7 @@ def estimate_command(
     logs: Logs = AS_IN_RECIPE,
     as_json: JSON = False,
 ) -> None:
-    """What a policy would have earned on a recipe's logs, per session.
+    """Estimate the return of a session under a policy, from a recipe's logs alone.
 
     Single decisions: `ips`, `snips`, `dm`, `dr`, `dr-os`. Sessions and slates: `ips` and `snips`
     decision by decision, `dm`, `drl`. The trusted one is `dr` or `drl`, or none where the logs

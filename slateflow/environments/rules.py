@@ -43,7 +43,7 @@ class ClusterQuality:
 
 @dataclass(frozen=True)
 class Opposite:
-    """The same scores with the other sign."""
+    """Scores with the other sign."""
 
     rule: ScoringRule
 

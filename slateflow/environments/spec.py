@@ -69,7 +69,7 @@ class EnvironmentSpec(ABC):
         return 0.0, 1.0
 
     def lasting(self) -> dict[str, Any]:
-        """What has to stay the same for as long as a champion reigns: everything."""
+        """Fields that stay as they are for as long as a champion reigns: all of them."""
         return self.to_dict()
 
     def to_dict(self) -> dict[str, Any]:

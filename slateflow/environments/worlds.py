@@ -30,7 +30,7 @@ class World:
     # From a spec to its scoring rules by name; `greedy` is what pays most at once as far as the
     # observation shows it, and `opposite` follows from it
     rules: Callable[[Any], Mapping[str, ScoringRule]]
-    # What the behaviour policies `greedy` and `opposite` do in this world
+    # Behaviour of the policies `greedy` and `opposite` in this world, in words
     labels: Mapping[str, str]
     # Class of RecSim's own environment, or a reference to it; None where RecSim has no such world
     recsim: Any = None

@@ -152,7 +152,7 @@ class Behaviour:
     scorer: str = "greedy"  # scoring rule, one of the world's (see `worlds.scoring_rule`)
     # Probability of a uniformly random slate, which may also be the best one
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
-    # What scores are divided by before the softmax; None for the best candidates
+    # Divides the scores before the softmax; None for the best candidates
     temperature: Annotated[float | None, Field(ge=MIN_TEMPERATURE)] = None
 
     def to_dict(self) -> dict[str, Any]:

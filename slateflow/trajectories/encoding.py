@@ -76,7 +76,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What turns requests, or further logs, into the features that models were trained with.
+    """Turns requests, or further logs, into the features that models were trained with.
 
     Item ids are texts, in the order of the catalogue; whole numbers are looked up by their digits.
 

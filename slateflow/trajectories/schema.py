@@ -123,7 +123,7 @@ class Trajectories:
         return np.asarray(np.count_nonzero(self.candidates >= 0, axis=1))
 
     def observation(self, rows: Rows = slice(None)) -> Observation:
-        """What a policy is told at some rows, B of them."""
+        """Observation of a policy at some rows, B of them."""
         observed = Observation(
             user=self.user[rows],
             candidates=self.candidate_features(rows),

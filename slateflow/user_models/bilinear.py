@@ -45,7 +45,7 @@ NO_SQUARES = Squares()
 
 
 class Sizes(Protocol):
-    """What a regression asks of a world."""
+    """Sizes of a world that a regression asks for."""
 
     @property
     def user_size(self) -> int:
@@ -202,7 +202,7 @@ def _pairs(features: int) -> int:
 
 @dataclass(frozen=True)
 class _Sums:
-    """What `LinearStatistics` has, without its repetitions.
+    """Sums of `LinearStatistics` without their repetitions.
 
     A product of two features is the product of a pair of the user's and a pair of the candidate's,
     and the user's pairs are the same for all places of a slate. So a row costs a quarter of P²

@@ -52,7 +52,7 @@ REWEIGHTINGS = 2
 
 @dataclass(frozen=True)
 class Kind:
-    """What is chosen of a model: the degrees, and whether the logarithm is regressed."""
+    """Choices that make a model: the degrees, and whether the logarithm is regressed."""
 
     degree: int
     logarithmic: bool

@@ -1,4 +1,4 @@
-"""What logs have seen: which candidates they show to which users, and which hardly ever.
+"""Support of logs: which candidates they show to which users, and which hardly ever.
 
 Values of what was never shown are guesses, and the best of many guesses is too high. So what the
 logs have hardly seen is told apart, and left alone where anything else is offered (the constraint

@@ -65,7 +65,7 @@ class NoVerdict(BaseModel):
 
 
 class Overlap(BaseModel):
-    """What the logs know of a policy; see `slateflow.evaluation.off_policy.overlap`.
+    """Overlap of the logs with a policy; see `slateflow.evaluation.off_policy.overlap`.
 
     Beside play `unsupported` stands alone, the share of its choices that they have hardly seen.
     """

@@ -36,7 +36,7 @@ MIXTURES: tuple[dict[str, Any], ...] = (
     },
     {"softmax": {"share": 0.8, "scorer": "greedy", "temperature": 0.5}, "random": 0.2},
 )
-"""What logs: each world takes one of these."""
+"""Mixtures that log; each world takes one of these."""
 
 EPISODES = 1000
 """Logged in each world."""

@@ -58,7 +58,7 @@ class Guesses:
 
 
 def logged(folder: Path, logging: Guesses, pictures: Any, digits: Any, seed: int) -> Dataset:
-    """What the logging policy guessed, as a dataset."""
+    """Guesses of the logging policy, as a dataset."""
     rng, probability = np.random.default_rng(seed), logging.probabilities(pictures)
     guess = (rng.random(len(digits))[:, None] > np.cumsum(probability, axis=1)).sum(axis=1)
     columns = {

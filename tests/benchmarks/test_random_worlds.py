@@ -47,7 +47,7 @@ KNOWN_RULES = {"interest evolution": {"quality": Behaviour(scorer="quality")}}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one world.
+    """Outcome of one world.
 
     Attributes:
         number: Of the world.

@@ -52,7 +52,7 @@ class Night:
 
     @property
     def state(self) -> str:
-        """What became of the best candidate."""
+        """Fate of the best candidate."""
         if self.document["registered"] is not None:
             return "promoted"
         return "no verdict" if self.document["no_verdict"] else "kept"
@@ -96,7 +96,7 @@ def nights(
 def day(
     shop: Shop, champion: Any | None, visits: int, number: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """What the recommender writes down: who came, what was shown how likely, and a click."""
+    """Rows that the recommender writes: who came, what was shown how likely, and a click."""
     customers = shop.customers(visits, rng)
     if champion is None:
         items, propensity = rng.integers(0, ITEMS, visits), np.full(visits, 1 / ITEMS)
@@ -119,7 +119,7 @@ def requests(customers: pd.DataFrame) -> pd.DataFrame:
 
 
 def share_of_the_way(shop: Shop, champion: Any) -> float:
-    """What the champion's best is worth to every kind of customer: random 0, the optimum 1."""
+    """Worth of the champion's best to all kinds of customers: random 0, the optimum 1."""
     kinds = pd.MultiIndex.from_product([COUNTRIES, DEVICES, range(18, 80)], names=USER)
     customers = kinds.to_frame(index=False)
     best: NDArray[np.intp] = champion.predict(requests(customers))["items"].str[0].astype(int)

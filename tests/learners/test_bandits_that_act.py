@@ -83,7 +83,7 @@ def test_lints_draws_weights_from_the_posterior():
     deviation = factor * math.sqrt(x @ np.linalg.inv(precision) @ x)
     assert drawn.mean() == pytest.approx(x @ mean, abs=4 * deviation / math.sqrt(60_000))
     assert drawn.std() == pytest.approx(deviation, rel=0.02)
-    # The same weights for all candidates of a user: scores differ by features times them.
+    # All candidates of a user have common weights: scores differ by features times them.
     pair = bandit._scores(np.tile(np.eye(4), (5, 1, 1)), np.random.default_rng(6))
     normal = np.random.default_rng(6).standard_normal((4, 5))
     root = np.linalg.inv(np.linalg.cholesky(precision)).T

@@ -132,7 +132,7 @@ def test_the_ends_of_epsilon_are_its_two_policies():
         mixed = EpsilonMixture(greedy, RandomPolicy(2), epsilon)
         slates, propensities = mixed.act(observation, np.random.default_rng(1))
         np.testing.assert_allclose(propensities, other.propensities(observation, slates))
-    # The same number of draws whatever the coins say: the same slates wherever they explore.
+    # As many draws whatever the coins say, so slates are alike wherever they explore.
     half, whole = (EpsilonMixture(greedy, RandomPolicy(2), one) for one in (0.5, 1.0))
     some, all_of_them = (one.act(observation, np.random.default_rng(1))[0] for one in (half, whole))
     explored = (some == all_of_them).all(axis=1)

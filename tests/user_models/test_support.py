@@ -1,4 +1,4 @@
-"""What logs have seen, against shares worked out by hand."""
+"""Support of logs, against shares worked out by hand."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ RARE = 0.1
 
 @dataclass(frozen=True)
 class Contributions:
-    """What each of E sessions says about a return, or about the difference of two.
+    """Contributions of E sessions to a return, or to the difference of two.
 
     Attributes:
         dense: (E,) the part that every session has: a model's predictions.

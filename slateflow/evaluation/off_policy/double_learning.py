@@ -113,7 +113,7 @@ class Logged:
 
 @dataclass(frozen=True)
 class Estimated:
-    """What each session says.
+    """Value, correction and weights of each session.
 
     Attributes:
         start: (E,) value at its first step.
@@ -222,7 +222,7 @@ class Evidence(Protocol):
     least_steps: int  # that it takes to tell anything
 
     def estimate(self, target: Target) -> Estimated:
-        """What each session says of a target."""
+        """Estimate a target's return, session by session."""
         ...
 
     def unsupported(self, target: Target) -> float:
@@ -271,7 +271,7 @@ class ItemSessions:
         self.features, self.least_steps = self.logged.chosen.shape[1], 0
 
     def estimate(self, target: Target) -> Estimated:
-        """What each session says of a target."""
+        """Estimate a target's return, session by session."""
         window = 1
         if self.transitions.timed and isinstance(target, ScoringPolicy):
             window = target.scorer.window if isinstance(target.scorer, Scorer) else 1
@@ -306,7 +306,7 @@ class ItemSessions:
     def _likely(
         self, target: Target, index: Rows, step: NDArray[np.int32]
     ) -> tuple[Rows, Rows, Array]:
-        """What the target shows with a probability above 0: row, position, probability."""
+        """Choices of the target with a probability above 0: row, position, probability."""
         observation, size = self.rows.observation(index), self.user_size
         known = observation["user"]
         observation["user"], observation["step"] = known[:, :size], step[:, None]
@@ -362,7 +362,7 @@ class SlateSessions:
         self.least_steps = ROWS_PER_FEATURE * self.features
 
     def estimate(self, target: Target) -> Estimated:
-        """What each session says of a target."""
+        """Estimate a target's return, session by session."""
         slates = self._slates(target)
         classes = [self._of_class(group, slates) for group in range(len(self.choice.shares))]
         return sum(classes[1:], start=classes[0])
@@ -408,7 +408,7 @@ class SlateSessions:
         return estimated(logged, Followed(expected[sessions.starts], [expected[following]]))
 
     def _slates(self, target: Target) -> Slates:
-        """What the target shows at each row (R, K); of a random policy a draw."""
+        """Slates of the target at each row (R, K); of a random policy a draw."""
         if isinstance(target, ScoringPolicy):
             return self.sessions.slates(target.scorer)
         rng, rows = np.random.Generator(np.random.SFC64(0)), self.rows

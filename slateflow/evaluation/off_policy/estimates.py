@@ -1,4 +1,4 @@
-"""What policies would have earned, by logs alone: estimators, overlap, and the one to trust.
+"""Returns of policies by logs alone: estimators, overlap, and the estimate to trust.
 
 Which estimator is trusted follows from the logs' form, before any result is seen. For single
 decisions it is doubly robust with propensities (`dr`): the weights of one decision are known, and
@@ -41,7 +41,7 @@ intervals from 52 held the truth in 86% of the logs, those from 104 in 95%."""
 
 @dataclass(frozen=True)
 class PolicyEstimate:
-    """What logs say of a policy.
+    """Estimates of a policy's return.
 
     Attributes:
         estimates: Contributions of the sessions by estimator.
@@ -66,7 +66,7 @@ class PolicyEstimate:
 
 @dataclass(frozen=True)
 class LogEstimates:
-    """What logs say of several policies, on the same sessions.
+    """Estimates of several policies on the same sessions.
 
     Attributes:
         logged: What the sessions earned, under the policies that wrote them.
@@ -190,7 +190,7 @@ class _Prepared:
 
     def __init__(self, dataset: Dataset, rows: Trajectories) -> None:
         self.spec, self.rows = dataset.spec, rows
-        # What stands in for a hidden user where a target remembers nothing itself
+        # Memory in place of a hidden user, where a target remembers nothing itself
         self.decays = () if dataset.spec.user_size else fitting_decays(dataset)
         self.prepared: dict[tuple[float, ...], Evidence] = {}
 

@@ -141,7 +141,7 @@ class ItemBalance:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What the logs know of a target policy.
+    """Figures of how far logs know a target policy.
 
     Attributes:
         ess: Effective sample size, (Σ w)² / Σ w² (Kish 1965).

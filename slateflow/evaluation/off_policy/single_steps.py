@@ -42,7 +42,7 @@ SUPPORT_ROWS = 20_000
 
 @dataclass(frozen=True)
 class WeightedRows:
-    """What E logged decisions say of a target policy.
+    """Weights and predictions of E logged decisions for a target policy.
 
     Attributes:
         weight: (E,) the target's probability of what was shown / its propensity.
@@ -146,7 +146,7 @@ class SingleSteps:
         )  # (FOLDS, 1 + U, 1 + D)
 
     def logged(self) -> Contributions:
-        """What the logging policies earned."""
+        """Contributions of the logging policies: the rewards."""
         reward = np.concatenate([rows.reward for _, _, rows in self._parts()]).astype(np.float64)
         return Contributions.of(np.zeros(len(reward)), reward, reward)
 

@@ -127,7 +127,7 @@ def _plain(reader: Reader, logs: Logs) -> Iterator[pa.Table]:
 
 @dataclass(frozen=True)
 class Logs:
-    """What the first pass found, and how rows are made by it."""
+    """Findings of the first pass, and how rows are made by them."""
 
     spec: LoggedSpec
     encoding: Encoding

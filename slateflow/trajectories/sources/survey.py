@@ -37,7 +37,7 @@ class Reader(Protocol):
 
 
 class ColumnSurvey:
-    """What the values of one column are.
+    """Kind and categories of one column's values.
 
     A text column of CSV is numbers if all of its values are, categories if most are not, and an
     error where some are not.
@@ -117,7 +117,7 @@ class ColumnSurvey:
 
 @dataclass
 class Survey:
-    """What has to be known of all rows before the first is encoded; R rows."""
+    """Facts about all R rows that have to be known before the first is encoded."""
 
     user: tuple[Column, ...] = ()
     ids: set[str] = field(default_factory=set)  # shown or offered

@@ -17,7 +17,7 @@ ITEMS = 5
 LIKED = np.array([[0.30, 0.10, 0.05, 0.02, 0.08], [0.02, 0.05, 0.10, 0.30, 0.08]])
 """Click rates by kind of user and item."""
 SHOWN = np.array([[0.10, 0.30, 0.30, 0.20, 0.10], [0.30, 0.20, 0.20, 0.10, 0.20]])
-"""What the logging policy shows."""
+"""Probabilities of the logging policy by kind of user and item."""
 COLUMNS = '[columns]\nuser = ["kind"]\n'
 
 

@@ -34,7 +34,7 @@ def store():
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> Dataset:
-    """The same recipe on the disk."""
+    """That recipe on the disk."""
     return generate(LOGS, Folder(str(tmp_path_factory.mktemp("local"))))
 
 

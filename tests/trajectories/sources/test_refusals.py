@@ -1,4 +1,4 @@
-"""What does not fit in a log is named by file, row and column, and leaves nothing behind."""
+"""A misfit in a log is named by file, row and column, and leaves nothing behind."""
 
 from __future__ import annotations
 
