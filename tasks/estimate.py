@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from pydantic import BaseModel
 
@@ -12,11 +11,12 @@ from slateflow.errors import InputError, refused
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.verdict import Interval
 from slateflow.policies import BEHAVIOURS, behaviour_policy
 from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment
-from tasks.reports.report import NoVerdict, Overlap
+from tasks.reports.report import Overlap
 from tasks.store.champion import version_policy
 from tasks.store.tracking import mlflow_client
 
@@ -97,7 +97,7 @@ def estimate(
         estimates=[_estimate(name, known[name]) for name in estimators or known],
         overlap=None if one is None else Overlap.of(one.overlap),
         trusted=None if one and one.refusal else trusted,
-        no_verdict=NoVerdict(**asdict(one.refusal)) if one and one.refusal else None,
+        no_verdict=None if one is None else one.refusal,
     )
 
 

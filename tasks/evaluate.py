@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from prefect import task
@@ -13,6 +13,7 @@ from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, optimal_returns, played_verdict
 from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import unsupported_shares
+from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
 from slateflow.evaluation.returns import Returns
@@ -21,20 +22,18 @@ from slateflow.evaluation.verdict import PlayedPolicy as JudgedPolicy
 from slateflow.evaluation.verdict import Score
 from slateflow.policies import (
     AnyScorer,
-    Behaviour,
     Policy,
     RandomPolicy,
     ScoringPolicy,
     behaviour_policy,
 )
-from slateflow.trajectories import Dataset, Recipe
+from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment, ModelRef
 from tasks.reports.report import (
     Candidate,
     Champion,
     Comparison,
     LoggingPolicy,
-    NoVerdict,
     Optimum,
     Overlap,
     PlayedPolicy,
@@ -72,21 +71,31 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
     champion = None
     if version is not None:
         champion = version_policy(client, client.get_model_version(name, str(version)), spec)
-    judge = _by_play if experiment.evidence == "played" else _by_logs
-    report = judge(experiment, models, policies, champion, version, episodes)
+    contest = _Contest(experiment, models, policies, champion, version)
+    played = experiment.evidence == "played"
+    report = _by_play(contest, episodes) if played else _by_logs(contest)
     _log_evaluation(report)
     return report
 
 
-def _by_play(
-    experiment: Experiment,
-    models: Sequence[ModelRef],
-    policies: dict[str, ScoringPolicy],
-    champion: Target | None,
-    version: int | None,  # of the champion
-    episodes: int,
-) -> Report:
+@dataclass(frozen=True)
+class _Contest:
+    """The candidates of an experiment, and whom they have to beat."""
+
+    experiment: Experiment
+    models: Sequence[ModelRef]
+    policies: dict[str, ScoringPolicy]  # by learner
+    champion: Target | None
+    version: int | None  # of the champion
+
+    def report(self, verdict: Verdict, overlaps: dict[str, Overlap]) -> Report:
+        """The verdict as it is published."""
+        return _report(self.experiment, verdict, self.models, self.version, overlaps)
+
+
+def _by_play(contest: _Contest, episodes: int) -> Report:
     """Play all policies on common users."""
+    experiment, champion = contest.experiment, contest.champion
     dataset, spec = experiment.open_dataset(), experiment.spec
 
     def play(name: str, policy: Policy) -> Returns:
@@ -96,40 +105,31 @@ def _by_play(
         return returns
 
     baseline = play("random", RandomPolicy(spec.slate_size))
-    returns = {name: play(name, policy) for name, policy in policies.items()}
+    returns = {name: play(name, policy) for name, policy in contest.policies.items()}
     reigning = None if champion is None else play("champion", champion)
+    recipe = simulated_recipe(dataset)
     logged = {
         name: baseline if behaviour == "random" else play(name, behaviour_policy(behaviour, spec))
-        for name, behaviour in _logging_policies(dataset).items()
+        for name, behaviour in (recipe.behaviours if recipe else {}).items()
     }
     optimum = optimal_returns(spec, episodes, experiment.seed)
     verdict = played_verdict(baseline, returns, optimum, reigning, logged)
-    scorers = {name: policy.scorer for name, policy in policies.items()}
+    scorers = {name: policy.scorer for name, policy in contest.policies.items()}
     unseen = hardly_seen_shares(dataset, scorers).items()
     overlaps = {name: Overlap(unsupported=share) for name, share in unseen}
-    return _report(experiment, verdict, models, version, overlaps)
+    return contest.report(verdict, overlaps)
 
 
-def _by_logs(
-    experiment: Experiment,
-    models: Sequence[ModelRef],
-    policies: dict[str, ScoringPolicy],
-    champion: Target | None,
-    version: int | None,  # of the champion
-    episodes: int,
-) -> Report:
+def _by_logs(contest: _Contest) -> Report:
     """Estimate all policies on the sessions that are held out; nothing is played."""
-    del episodes
     progress = stage("evaluate on held-out logs")
-    found = logs_verdict(experiment.open_dataset(), policies, champion)
+    found = logs_verdict(contest.experiment.open_dataset(), contest.policies, contest.champion)
     progress(1, 1)
     overlaps = {name: Overlap.of(one) for name, one in found.overlaps.items()}
-    report = _report(experiment, found.verdict, models, version, overlaps)
-    if found.no_verdict is not None:
-        report.no_verdict = NoVerdict(**asdict(found.no_verdict))
+    report = contest.report(found.verdict, overlaps)
+    report.no_verdict = found.no_verdict
     for candidate in report.candidates:
-        if (refusal := found.refusals.get(candidate.learner)) is not None:
-            candidate.no_verdict = NoVerdict(**asdict(refusal))
+        candidate.no_verdict = found.refusals.get(candidate.learner)
     return report
 
 
@@ -152,12 +152,6 @@ def check_against_recsim(
         episodes=found.episodes,
         deviation=found.deviation,
     )
-
-
-def _logging_policies(dataset: Dataset) -> dict[str, str | Behaviour]:
-    """The policies that wrote the logs; none where these were imported."""
-    recipe = dataset.recipe
-    return {} if "imported" in recipe else Recipe(name="logged", **recipe).behaviours
 
 
 def hardly_seen_shares(dataset: Dataset, scorers: dict[str, AnyScorer]) -> dict[str, float]:

@@ -30,6 +30,7 @@ from slateflow.errors import InputError
 from slateflow.learners.config import Count, LearnerConfig, NonNegative, Progress, Trained
 from slateflow.learners.search_space import Range, Space
 from slateflow.trajectories import Dataset, Trajectories
+from slateflow.user_models.additive import Additive
 from slateflow.user_models.bilinear import (
     Block,
     LinearStatistics,
@@ -188,7 +189,7 @@ def _ends(values: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class NewtonStatistics:
+class NewtonStatistics(Additive):
     """Statistics of a Newton step at some weights: a weighted regression, and the likelihood.
 
     Attributes:
@@ -199,13 +200,6 @@ class NewtonStatistics:
 
     regression: LinearStatistics
     log_likelihood: float
-
-    def __add__(self, other: Self) -> Self:
-        return replace(
-            self,
-            regression=self.regression + other.regression,
-            log_likelihood=self.log_likelihood + other.log_likelihood,
-        )
 
     @classmethod
     def from_rows(

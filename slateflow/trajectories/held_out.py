@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.folder import Folder
-from slateflow.trajectories.files.hold_out import BY_PLACE, HoldOut
 from slateflow.trajectories.files.hold_out import HELD_OUT as HELD_OUT
 from slateflow.trajectories.files.part_files import PartFile, write_part
 from slateflow.trajectories.schema import Trajectories
 
 
-def held_out(rows: Trajectories, earlier: int = 0, rule: HoldOut = BY_PLACE) -> NDArray[np.bool_]:
-    """(R,) whether a row belongs to an episode that is held out.
-
-    Args:
-        rows: All rows of a dataset, or those of a part.
-        earlier: Episodes in the parts before.
-        rule: The dataset's.
-    """
-    return rule.mask(rows, earlier)
+def parts_and_held_out(
+    dataset: Dataset,
+) -> Iterator[tuple[PartFile, Trajectories, NDArray[np.bool_]]]:
+    """Each part, its rows, and (R,) which of them belong to episodes that are held out."""
+    earlier = 0
+    for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
+        yield part, rows, dataset.hold_out.mask(rows, earlier)
+        earlier += part.episodes
 
 
 def training_logs(dataset: Dataset, folder: Folder) -> Dataset:
     """The episodes that are not held out, as a dataset of their own in `folder`, made once."""
 
     def make() -> Dataset:
-        parts, earlier = [], 0
-        for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
-            kept = rows.where(~held_out(rows, earlier, dataset.hold_out))
-            earlier += part.episodes
+        parts = []
+        for part, rows, held_out in parts_and_held_out(dataset):
+            kept = rows.where(~held_out)
             if not len(kept):
                 continue
             key = {"policy": part.policy, "held_in_of": part.sha256}

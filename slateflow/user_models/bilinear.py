@@ -23,6 +23,7 @@ from slateflow.policies import Scorer
 from slateflow.ray_cluster import cluster_address, connected, map_tasks
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.variation import no_variation_message
+from slateflow.user_models.additive import Additive
 
 Array = NDArray[np.float64]
 
@@ -201,7 +202,7 @@ def _pairs(features: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Sums:
+class _Sums(Additive):
     """Sums of `LinearStatistics` without their repetitions.
 
     A product of two features is the product of a pair of the user's and a pair of the candidate's,
@@ -255,14 +256,6 @@ class _Sums:
             rows=weight.size,
         )
 
-    def __add__(self, other: _Sums) -> _Sums:
-        return _Sums(
-            *(
-                getattr(self, field.name) + getattr(other, field.name)
-                for field in dataclasses.fields(_Sums)
-            )
-        )
-
     def expanded(self) -> LinearStatistics:
         """The statistics of all P features."""
         users, seen = self.moment.shape
@@ -297,7 +290,7 @@ def _pair_index(features: int) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True)
-class LinearStatistics:
+class LinearStatistics(Additive):
     """Sufficient statistics of a linear regression over any number of rows.
 
     Attributes:
@@ -313,15 +306,6 @@ class LinearStatistics:
     reward_squares: float
     rows: int
     magnitude: Array
-
-    def __add__(self, other: LinearStatistics) -> LinearStatistics:
-        return LinearStatistics(
-            self.gram + other.gram,
-            self.moment + other.moment,
-            self.reward_squares + other.reward_squares,
-            self.rows + other.rows,
-            self.magnitude + other.magnitude,
-        )
 
     @classmethod
     def none(cls, features: int) -> LinearStatistics:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.overlap import Overlap as MeasuredOverlap
 from slateflow.evaluation.verdict import Interval, VerdictWord
 from tasks.experiment import Experiment, ModelRef
@@ -52,16 +53,6 @@ class Champion(BaseModel):
     version: int
     mean: float
     sem: float
-
-
-class NoVerdict(BaseModel):
-    """Why the logs cannot judge, and what would help."""
-
-    reason: str
-    advice: str
-
-    def __str__(self) -> str:
-        return f"{self.reason}; {self.advice}"
 
 
 class Overlap(BaseModel):

@@ -25,7 +25,8 @@ from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Dataset
-from slateflow.trajectories.held_out import held_out, training_logs
+from slateflow.trajectories.held_out import training_logs
+from tests.evaluation.off_policy.shop import ByFirstPlace
 from tests.trajectories.sources.shop import log, published
 
 PUBLISHED = {"ips": 0.030, "snips": 0.023, "dr": 0.0162, "dr-os": 0.0159}
@@ -33,7 +34,7 @@ LOGS = 20
 LEARNERS = ("linucb", "fitted-q")
 
 
-class Guesses:
+class Guesses(ByFirstPlace):
     """A classifier's guess, and with the rest of the probability any digit."""
 
     def __init__(self, classifier: Any, sure: float) -> None:
@@ -47,14 +48,6 @@ class Guesses:
         """Probabilities (B, 10) for pictures (B, 64)."""
         guess = self.classifier.predict(np.asarray(pictures, np.float64))
         return self.sure * np.eye(10)[guess] + (1 - self.sure) / 10
-
-    def act(self, observation: Observation, rng: Any) -> Any:
-        """Not asked for."""
-        raise NotImplementedError
-
-    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Any:
-        """Not asked for."""
-        raise NotImplementedError
 
 
 def logged(folder: Path, logging: Guesses, pictures: Any, digits: Any, seed: int) -> Dataset:
@@ -95,9 +88,9 @@ def test_digits_as_a_bandit(tmp_path, capsys):
         held += low <= truth <= high
         if seed < 3:
             rows = dataset.read()
-            unseen = digits[held_out(rows, 0, dataset.hold_out)]
+            unseen = digits[dataset.hold_out.mask(rows)]
             training = training_logs(dataset, dataset.folder / "training")
-            asked = rows.where(held_out(rows, 0, dataset.hold_out))
+            asked = rows.where(dataset.hold_out.mask(rows))
             for learner in LEARNERS:
                 policy = ScoringPolicy(train(training, learner_config(learner))[0])
                 shown = policy.first_place(asked.observation())

@@ -5,16 +5,19 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from slateflow.environments import EnvironmentSpec, preset
 from slateflow.learners import learner_config, train
+from slateflow.learners.training import TrainingSummary
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset, Folder, Recipe, generate, read_recipe
 from tasks.evaluate import take_verdict
 from tasks.experiment import Experiment, ModelRef
 from tasks.register import take_over
+from tasks.reports.report import Candidate, PlayedPolicy, Report
 from tasks.store.tracking import log_training, mlflow_client
 
 RECIPES = Path(__file__).parents[2] / "datasets"
@@ -31,6 +34,29 @@ def publish_champion(folder: Path) -> AnyScorer:
     verdict = take_verdict(Experiment.on(dataset, NAME, 1), [model], 100)
     assert take_over(verdict).registered is not None
     return scorer
+
+
+def register_winner(
+    dataset: Dataset,
+    recipe: str,
+    scorer: AnyScorer,
+    summary: TrainingSummary,
+    register: Callable[[Report], Report] = take_over,
+) -> None:
+    """Register a trained model as the winner of a made-up verdict."""
+    run_id = log_training(mlflow_client(), recipe, dataset, scorer, summary)
+    winner = Candidate(
+        learner=summary.learner, mean=2.0, sem=0.1, uplift=1.0, ci=(0.5, 1.5), p_value=0.0,
+        score=None, train_seconds=summary.train_seconds, verdict="winner", run_id=run_id,
+    )  # fmt: skip
+    verdict = Report(
+        experiment=Experiment.on(dataset, recipe, 0),
+        baseline=PlayedPolicy(policy="random", mean=1.0, sem=0.1, episodes=10),
+        optimum=None,
+        champion=None,
+        candidates=[winner],
+    )
+    assert register(verdict).registered is not None
 
 
 @cache

@@ -19,10 +19,8 @@ from slateflow.environments.long_term_satisfaction.simulator import BatchedLongT
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
-from tasks.experiment import Experiment
-from tasks.reports.report import Candidate, PlayedPolicy, Report
 from tasks.store.requests import request_frame
-from tasks.store.tracking import log_training, mlflow_client
+from tests.registry.published import register_winner
 from tests.servers import mlflow_server
 
 RECIPES = Path(__file__).parents[2] / "datasets"
@@ -51,21 +49,10 @@ def trained(tmp_path_factory):
     return dataset, scorer, report
 
 
-def publish(dataset, scorer, report) -> None:
-    """Register the model as a verdict's winner."""
-    run_id = log_training(mlflow_client(), NAME, dataset, scorer, report)
-    winner = Candidate(
-        learner="fitted-q", mean=2.0, sem=0.1, uplift=1.0, ci=(0.5, 1.5), p_value=0.0,
-        score=None, train_seconds=report.train_seconds, verdict="winner", run_id=run_id,
-    )  # fmt: skip
-    verdict = Report(
-        experiment=Experiment.on(dataset, NAME, 0),
-        baseline=PlayedPolicy(policy="random", mean=1.0, sem=0.1, episodes=10),
-        optimum=None,
-        champion=None,
-        candidates=[winner],
-    )
-    assert register(verdict).registered is not None
+def publish(trained) -> None:
+    """Register the model with the flow."""
+    dataset, scorer, summary = trained
+    register_winner(dataset, NAME, scorer, summary, register)
 
 
 def expected_slates(scorer, folder: Path) -> tuple[list[list[int]], Path]:
@@ -121,7 +108,7 @@ def ask_elsewhere(
 
 def test_from_the_sqlite_file(embedded, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    publish(*trained)
+    publish(trained)
     slates, requests = expected_slates(trained[1], tmp_path)
     packages = ["mlflow-skinny", "numpy", "pandas", "sqlalchemy", "alembic"]
     uri = os.environ["MLFLOW_TRACKING_URI"]
@@ -132,7 +119,7 @@ def test_from_the_sqlite_file(embedded, trained, tmp_path, monkeypatch):
 def test_from_a_server(embedded, trained, tmp_path, monkeypatch):
     with mlflow_server(tmp_path / "server") as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        publish(*trained)
+        publish(trained)
         slates, requests = expected_slates(trained[1], tmp_path)
         packages = ["mlflow-skinny", "numpy", "pandas"]
         assert ask_elsewhere(packages, uri, requests, tmp_path) == slates

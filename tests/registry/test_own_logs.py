@@ -17,11 +17,9 @@ from mlflow.exceptions import MlflowException
 from flows.cli.main import main
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
-from tasks.experiment import Experiment, ModelRef
-from tasks.register import take_over
-from tasks.reports.report import Candidate, PlayedPolicy, Report
 from tasks.store.requests import logged_requests
-from tasks.store.tracking import log_training, mlflow_client
+from tasks.store.tracking import mlflow_client
+from tests.registry.published import register_winner
 from tests.registry.test_consumer import ask_elsewhere
 from tests.registry.test_serving import ask
 from tests.servers import model_server
@@ -73,23 +71,10 @@ def table(slate: int, rows: int = 600) -> pd.DataFrame:
     )
 
 
-def publish(folder, name: str, dataset, learner: str):
-    """Train, and register as a made-up verdict's winner; gives the scorer."""
-    scorer, report = train(dataset, learner_config(learner), seed=1)
-    run_id = log_training(mlflow_client(), name, dataset, scorer, report)
-    model = ModelRef(learner=learner, run_id=run_id, train_seconds=1.0)
-    winner = Candidate(
-        **model.model_dump(), mean=2.0, sem=0.1, uplift=1.0, ci=(0.5, 1.5), p_value=0.0,
-        score=None, verdict="winner",
-    )  # fmt: skip
-    verdict = Report(
-        experiment=Experiment.on(dataset, name, 0),
-        baseline=PlayedPolicy(policy="random", mean=1.0, sem=0.1, episodes=10),
-        optimum=None,
-        champion=None,
-        candidates=[winner],
-    )
-    assert take_over(verdict).registered is not None
+def publish(name: str, dataset, learner: str):
+    """Train and register; gives the scorer."""
+    scorer, summary = train(dataset, learner_config(learner), seed=1)
+    register_winner(dataset, name, scorer, summary)
     return scorer
 
 
@@ -105,7 +90,7 @@ def shop(request, tmp_path_factory):
         (folder / "items.csv").write_text(ITEMS.strip() + "\n")
         unknown, clicked = ("refuse", "") if request.param == 1 else ("zeros", 'clicked="clicked"')
         dataset = published(folder, RECIPE.format(unknown=unknown, clicked=clicked))
-        scorer = publish(folder, "shop", dataset, "linucb")
+        scorer = publish("shop", dataset, "linucb")
         model = mlflow.pyfunc.load_model("models:/slateflow-shop@champion")
         yield SimpleNamespace(dataset=dataset, table=frame, scorer=scorer, model=model)
 
@@ -296,7 +281,7 @@ def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypat
     }
     log(tmp_path, "1.parquet", sessions)
     dataset = published(tmp_path, '[columns]\nepisode = "session"\ntime = "t"\n')
-    scorer = publish(tmp_path, "sessions", dataset, "fitted-q")
+    scorer = publish("sessions", dataset, "fitted-q")
     assert scorer.memory_size > 0
     model = mlflow.pyfunc.load_model("models:/slateflow-sessions@champion")
     history = [
@@ -347,7 +332,7 @@ def test_objects_of_dsjson_are_asked_as_they_were_logged(tmp_path, monkeypatch):
         lines.append(json.dumps(document))
     log(tmp_path, "1.dsjson", "\n".join(lines))
     dataset = published(tmp_path, 'format = "dsjson"\n')
-    scorer = publish(tmp_path, "personal", dataset, "linucb")
+    scorer = publish("personal", dataset, "linucb")
     model = mlflow.pyfunc.load_model("models:/slateflow-personal@champion")
     answers = model.predict(pd.DataFrame({"user": contexts, "items": offers}))
     rows = dataset.read()  # in the order of the file, as every line is a session

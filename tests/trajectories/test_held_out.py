@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
-from slateflow.trajectories.held_out import held_out, training_logs
+from slateflow.trajectories.files.hold_out import BY_PLACE
+from slateflow.trajectories.held_out import training_logs
 
 
 def logs(folder) -> Dataset:
@@ -23,7 +24,7 @@ def test_training_logs_are_the_episodes_that_are_not_held_out(tmp_path):
     wanted = [episode for episode in range(1207) if episode % 5 != 4]
     assert kept.episode.tolist() == [episode for episode in wanted for _ in range(3)]
     assert training.episodes == len(wanted)
-    assert not set(kept.episode.tolist()) & set(rows.episode[held_out(rows)].tolist())
+    assert not set(kept.episode.tolist()) & set(rows.episode[BY_PLACE.mask(rows)].tolist())
     chosen = np.isin(rows.episode, wanted)
     for name in ("candidates", "slate", "propensity", "clicked", "reward", "terminated"):
         np.testing.assert_array_equal(getattr(kept, name), getattr(rows, name)[chosen])

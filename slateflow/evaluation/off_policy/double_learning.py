@@ -39,6 +39,7 @@ from slateflow.policies.learned import ScoringPolicy, observed_scores
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
+from slateflow.user_models.additive import Additive
 from slateflow.user_models.choice_model import Choices, fit_choice_model
 from slateflow.user_models.item_values import Sessions
 from slateflow.user_models.polynomial import Polynomial, term_count
@@ -112,7 +113,7 @@ class Logged:
 
 
 @dataclass(frozen=True)
-class Estimated:
+class Estimated(Additive):
     """Value, correction and weights of each session.
 
     Attributes:
@@ -127,14 +128,6 @@ class Estimated:
     correction: Array
     weight: Array
     weighted: Array
-
-    def __add__(self, other: Estimated) -> Estimated:
-        return Estimated(
-            self.start + other.start,
-            self.correction + other.correction,
-            self.weight + other.weight,
-            self.weighted + other.weighted,
-        )
 
 
 def estimated(logged: Logged, followed: Followed) -> Estimated:

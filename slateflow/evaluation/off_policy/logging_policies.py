@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slateflow.policies.base import SlateDistribution
 from slateflow.policies.behaviour import behaviour_policy
 from slateflow.trajectories import Dataset, Recipe, Trajectories
-from slateflow.trajectories.held_out import held_out
+from slateflow.trajectories.held_out import parts_and_held_out
 
 Array = NDArray[np.float64]
 
@@ -22,11 +22,14 @@ def evidence_parts(dataset: Dataset, held_out_only: bool) -> Iterator[tuple[str,
 
     A policy that was learnt from a dataset is judged by the sessions that it has not seen.
     """
-    earlier = 0
-    for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
-        held = held_out(rows, earlier, dataset.hold_out) if held_out_only else slice(None)
-        yield part.policy, rows.where(held)
-        earlier += len(rows.starts)
+    for part, rows, held_out in parts_and_held_out(dataset):
+        yield part.policy, rows.where(held_out) if held_out_only else rows
+
+
+def simulated_recipe(dataset: Dataset) -> Recipe | None:
+    """The recipe by which a dataset was simulated; None for imported and own logs."""
+    known = "policies" in dataset.recipe
+    return Recipe(name="logged", **dataset.recipe) if known else None
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,8 @@ class LoggingPolicies:
     @classmethod
     def of(cls, dataset: Dataset) -> LoggingPolicies:
         """The behaviour policies of a dataset's recipe; none where nobody knows them."""
-        if "policies" not in dataset.recipe:
-            return cls(())
-        known = Recipe(name="logged", **dataset.recipe).logging_policies.values()
+        recipe = simulated_recipe(dataset)
+        known = [] if recipe is None else recipe.logging_policies.values()
         return cls(
             tuple((one.share, behaviour_policy(one.behaviour, dataset.spec)) for one in known)
         )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.returns import standard_error
+from slateflow.user_models.additive import Additive
 
 Array = NDArray[np.float64]
 
@@ -52,7 +53,7 @@ class NoVerdict:
 
 
 @dataclass(frozen=True)
-class ItemBalance:
+class ItemBalance(Additive):
     """Weights against probabilities, item by item.
 
     Where propensities are right, the weights of the rows that show an item add up to the target's
@@ -108,15 +109,6 @@ class ItemBalance:
             summed(offered, flat),
             summed(item, np.square(weight) - 2 * weight * own) + summed(offered, np.square(flat)),
             summed(item, (weight > 0).astype(np.float64)),
-        )
-
-    def __add__(self, other: ItemBalance) -> ItemBalance:
-        return ItemBalance(
-            self.rows + other.rows,
-            self.weights + other.weights,
-            self.expected + other.expected,
-            self.squares + other.squares,
-            self.shown + other.shown,
         )
 
     @property

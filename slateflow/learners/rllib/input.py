@@ -25,7 +25,6 @@ from slateflow.learners.features import (
     window_returns,
 )
 from slateflow.trajectories.files.dataset import Dataset
-from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.reward_model import RewardScale
@@ -149,7 +148,7 @@ def read_columns(path: str, options: InputOptions) -> Tensors:
     dataset = Dataset.open(path)
     rows = dataset.read()
     if options.hold_out:
-        rows = rows.where(~held_out(rows, rule=dataset.hold_out))
+        rows = rows.where(~dataset.hold_out.mask(rows))
     rows = with_session_memory(rows, options.decays)
     return train_columns(rows, dataset.spec, options.window)
 

@@ -34,7 +34,6 @@ from slateflow.learners.rllib.input import (
 )
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.hold_out import BY_PLACE, HELD_OUT
-from slateflow.trajectories.held_out import held_out
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.reward_model import RewardScale
@@ -82,13 +81,13 @@ class StreamedPart:
             places = range(self.earlier, self.earlier + part.episodes)
             return any(place % HELD_OUT != HELD_OUT - 1 for place in places)
         (rows,) = self.dataset.iter_parts()
-        return not held_out(rows, self.earlier, self.dataset.hold_out).all()
+        return not self.dataset.hold_out.mask(rows, self.earlier).all()
 
     def rows(self) -> Trajectories:
         """Its rows that are trained from, with the memory of the session."""
         (rows,) = self.dataset.iter_parts()
         if self.options.hold_out:
-            rows = rows.where(~held_out(rows, self.earlier, self.dataset.hold_out))
+            rows = rows.where(~self.dataset.hold_out.mask(rows, self.earlier))
         return with_session_memory(rows, self.options.decays)
 
     def columns(self) -> Tensors:

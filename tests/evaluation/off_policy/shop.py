@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,12 @@ def dataset(folder: Path, logged: pd.DataFrame, policy: str | None = None) -> Da
     return published(folder, COLUMNS + (f'policy = "{policy}"\n' if policy else ""))
 
 
-class Shows:
-    """A policy by its probabilities for each kind of user."""
+class ByFirstPlace(ABC):
+    """A policy of single items by its probabilities for each."""
 
-    def __init__(self, probabilities: NDArray[Any]) -> None:
-        self.probabilities = np.asarray(probabilities, np.float64)
-
+    @abstractmethod
     def first_place(self, observation: Observation) -> NDArray[np.float64]:
         """Probabilities (B, N)."""
-        return self.probabilities[observation["user"].argmax(axis=1)]
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities (B,) of slates (B, 1)."""
@@ -62,6 +60,17 @@ class Shows:
         below = np.cumsum(self.first_place(observation), axis=1)
         slates = (rng.random(len(below))[:, None] > below).sum(axis=1)[:, None].astype(np.int32)
         return slates, self.propensities(observation, slates)
+
+
+class Shows(ByFirstPlace):
+    """A policy by its probabilities for each kind of user."""
+
+    def __init__(self, probabilities: NDArray[Any]) -> None:
+        self.probabilities = np.asarray(probabilities, np.float64)
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """Probabilities (B, N)."""
+        return self.probabilities[observation["user"].argmax(axis=1)]
 
 
 FAVOURITE = Shows(np.eye(ITEMS)[[0, 3]])

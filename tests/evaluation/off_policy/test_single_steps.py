@@ -8,7 +8,6 @@ import pytest
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.single_steps import SingleSteps, WeightedRows
 from slateflow.policies import RandomPolicy
-from slateflow.trajectories.held_out import held_out
 from tests.evaluation.off_policy.shop import EVENLY, FAVOURITE, LIKED, SHOWN, Shows, dataset, frame
 
 
@@ -92,7 +91,7 @@ def test_the_model_of_a_row_has_not_seen_it(shop, logged):
 
 def test_held_out_rows_alone_are_evidence(shop, logged):
     found = estimate_policies(shop, {"evenly": EVENLY}, held_out_only=True)
-    mask = held_out(shop.read(), 0, shop.hold_out)
+    mask = shop.hold_out.mask(shop.read())
     assert found.sessions == np.count_nonzero(mask)
     rows = logged[mask]
     by_hand = (rows.reward / 5 / rows.propensity).mean()

@@ -16,8 +16,10 @@ LOGS = ("modified-lts-10-1", "--episodes", "600")
 def data(embedded, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("estimate"))
     run = ["run", *LOGS, "--data", folder, "--learners", "linucb", "--json"]
-    assert main([*run, "--evaluation-episodes", "200"]) == 0
-    return folder
+    with pytest.MonkeyPatch.context() as patch:  # a registry that no other test promotes in
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        assert main([*run, "--evaluation-episodes", "200"]) == 0
+        yield folder
 
 
 def estimate(capsys, data: str, *arguments: str):

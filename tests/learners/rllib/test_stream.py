@@ -12,7 +12,7 @@ from slateflow.learners import learner_config, train
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
-from slateflow.trajectories.held_out import held_out
+from slateflow.trajectories.files.hold_out import BY_PLACE
 from slateflow.trajectories.sources import publish
 from tests.trajectories.sources.shop import log, published
 
@@ -87,7 +87,7 @@ def test_rows_and_targets_are_those_of_the_reader_in_memory(
         assert column.dtype == wanted[name].dtype, name
     np.testing.assert_allclose(in_order(whole), in_order([wanted]), rtol=1e-6, atol=1e-6)
     logged = dataset.read()
-    assert rows == (np.count_nonzero(~held_out(logged)) if hold_out else len(logged))
+    assert rows == (np.count_nonzero(~BY_PLACE.mask(logged)) if hold_out else len(logged))
 
 
 @ray_leaves_sockets

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from slateflow.errors import InputError
 from slateflow.trajectories import Dataset, Encoding, Folder, generate
 from slateflow.trajectories.files.dataset import MANIFEST
-from slateflow.trajectories.held_out import held_out, training_logs
+from slateflow.trajectories.held_out import training_logs
 from slateflow.trajectories.sources import order, publish
 from tests.object_store import object_store
 from tests.trajectories.sources.shop import log, published, recipe
@@ -164,12 +164,12 @@ def test_the_encoding_makes_the_features_that_the_logs_have(whole):
 def test_training_logs_leave_the_held_out_sessions_out(whole, tmp_path):
     training = training_logs(whole, Folder(str(tmp_path / "training"))).verify()
     rows = whole.read()
-    held = held_out(rows, rule=whole.hold_out)
+    held = whole.hold_out.mask(rows)
     assert 0 < held.sum() < len(rows)
     assert training.read().episode.tolist() == rows.episode[~held].tolist()
     assert training.encoding == whole.encoding
     inner = training.read()
-    assert held_out(inner, rule=training.hold_out).any()  # a choice among trainings needs some
+    assert training.hold_out.mask(inner).any()  # a choice among trainings needs some
 
 
 @pytest.mark.integration

@@ -8,7 +8,6 @@ import pytest
 
 from slateflow.environments import world_of
 from slateflow.trajectories.contract import check_rows
-from slateflow.trajectories.held_out import held_out
 from tests.trajectories.sources.shop import log, published
 
 SINGLE = """
@@ -179,7 +178,7 @@ def test_the_last_fifth_of_the_time_is_held_out(tmp_path):
     dataset = published(tmp_path, 'held_out = "last"\n[columns]\ntime = "t"')
     rows = dataset.read()
     assert rows.reward.tolist() == list(range(10))
-    assert held_out(rows, rule=dataset.hold_out).tolist() == [False] * 8 + [True] * 2
+    assert dataset.hold_out.mask(rows).tolist() == [False] * 8 + [True] * 2
 
 
 def test_a_fifth_of_the_sessions_is_held_out_whatever_repeats_in_the_log(tmp_path):
@@ -188,7 +187,7 @@ def test_a_fifth_of_the_sessions_is_held_out_whatever_repeats_in_the_log(tmp_pat
     log(tmp_path, "a.parquet", frame)
     dataset = published(tmp_path)
     rows = dataset.read()
-    held = held_out(rows, rule=dataset.hold_out)
+    held = dataset.hold_out.mask(rows)
     share = 0.2
     for item in range(5):
         mean = held[rows.slate[:, 0] == item].mean()
