@@ -15,11 +15,12 @@ from tasks.server.retries import RETRIES
 from tasks.store.tracking import (
     PROJECT,
     TRAINING,
-    log_training,
     mlflow_client,
     model_name,
+    run_page,
     training_digest,
 )
+from tasks.store.training_run import training_run
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -47,19 +48,22 @@ def train_learner(
         progress(1, 1)
         get_run_logger().info("%s: trained before, run %s", learner, model.run_id)
     else:
-        scorer, report = (
-            train_live(dataset.spec, config, seed, progress)
-            if config.live
-            else train(dataset, config, seed, progress, CHECKPOINTS)
-        )
-        run_id = log_training(client, experiment.recipe, dataset, scorer, report)
-        get_run_logger().info("%s: %.1f s, run %s", learner, report.train_seconds, run_id)
+        recipe, parameters = experiment.recipe, config.parameters()
+        with training_run(client, recipe, dataset, learner, parameters, seed) as run:
+            scorer, report = (
+                train_live(dataset.spec, config, seed, progress)
+                if config.live
+                else train(dataset, config, seed, progress, CHECKPOINTS)
+            )
+            run.log(scorer, report)
         model = ModelRef(
             learner=learner,
-            run_id=run_id,
+            run_id=run.run_id,
             train_seconds=report.train_seconds,
             live_steps=report.live_steps,
         )
+        page = run_page(client, run.run_id) or f"run {run.run_id}"
+        get_run_logger().info("%s: %.1f s, %s", learner, report.train_seconds, page)
     model_trained(model, experiment)
     return model
 

@@ -20,6 +20,7 @@ from tasks.experiment import Experiment, held_in
 from tasks.reports.study import StudyReport, TrialSummary
 from tasks.server.progress import stage_with_artifact
 from tasks.store.tracking import code_commit, dataset_input, experiment_id, mlflow_client
+from tasks.store.training_run import failing
 from tasks.train import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -50,20 +51,21 @@ def tune_learner(
         progress(sum(number in done for number in settings), trials)
 
     missing = {number: drawn for number, drawn in settings.items() if number not in done}
-    if missing:
-        run_trials(
-            dataset,
-            held_in(dataset),
-            learner,
-            missing,
-            seed,
-            workers,
-            finished,
-            CHECKPOINTS.absolute(),
-        )
-    chosen = [done[number] for number in settings]
-    best = best_trial([trial for trial, _ in chosen])
-    study.close(best)
+    with failing(client, study.run_id):
+        if missing:
+            run_trials(
+                dataset,
+                held_in(dataset),
+                learner,
+                missing,
+                seed,
+                workers,
+                finished,
+                CHECKPOINTS.absolute(),
+            )
+        chosen = [done[number] for number in settings]
+        best = best_trial([trial for trial, _ in chosen])
+        study.close(best)
     progress(trials, trials)
     get_run_logger().info("%s: trial %d of %d, %s", learner, best.number, trials, best.settings)
     return StudyReport(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,6 +36,23 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class Curves(dict[str, list[float]]):
+    """Training curves: the points of each metric, and when each was measured.
+
+    Attributes:
+        times: Seconds since 1970 of the points, by metric.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: dict[str, list[float]] = {}
+
+    def add(self, name: str, value: float) -> None:
+        """Add a point, measured now."""
+        self.setdefault(name, []).append(value)
+        self.times.setdefault(name, []).append(time.time())
+
+
 @dataclass(frozen=True)
 class Trained:
     """A finished training.
@@ -47,7 +65,7 @@ class Trained:
     """
 
     scorer: AnyScorer
-    curves: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    curves: Curves = dataclasses.field(default_factory=Curves)
     earlier_seconds: float = 0.0
     live_steps: int = 0
 

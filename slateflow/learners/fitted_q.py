@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.backward_stages import Stage, Transitions, backward_stages
-from slateflow.learners.config import CountOrZero, LearnerConfig, NonNegative, Progress, Trained
+from slateflow.learners.config import (
+    CountOrZero,
+    Curves,
+    LearnerConfig,
+    NonNegative,
+    Progress,
+    Trained,
+)
 from slateflow.learners.features import FeatureMoments, episode_ends, scaled_rewards
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer
@@ -99,9 +106,11 @@ class FittedQConfig(LearnerConfig):
         steps = LoggedSteps(rows, scaled_rewards(rows), dataset.spec, moments, support)
         degree, ridge = chosen_basis(steps, self.degree, self.ridge)
         window = self.window
-        while (stages := fitted_stages(steps, degree, ridge, window, progress)) is None:
+        curves = Curves()
+        while (stages := fitted_stages(steps, degree, ridge, window, progress, curves)) is None:
             # Rather a coarser polynomial, and at last a nearer horizon, than values that grow
             degree, window = (degree, PATIENCE) if self.degree or degree == 1 else (degree - 1, 0)
+            curves = Curves()
         # Where nobody knows how many steps are left, the last stage serves all
         served = stages if steps.transitions.timed else stages[-1:]
         fitted = replace(
@@ -112,7 +121,7 @@ class FittedQConfig(LearnerConfig):
             head_bias=np.zeros(len(served)),
             decays=np.array(decays),
         )
-        return Trained(fitted, {"residual": [stage.residual for stage in stages]})
+        return Trained(fitted, curves)
 
 
 @dataclass(frozen=True)
@@ -235,10 +244,16 @@ class LoggedSteps:
 
 
 def fitted_stages(
-    steps: LoggedSteps, degree: int, ridge: float, window: int, progress: Progress
+    steps: LoggedSteps,
+    degree: int,
+    ridge: float,
+    window: int,
+    progress: Progress,
+    curves: Curves,
 ) -> list[Stage] | None:
     """Go back from the end by `window` stages, with 0 until preferences settle.
 
+    The residual of each stage is added to the curves.
     None where they do not settle but grow, because the polynomial extrapolates.
     """
     transitions, exponents = steps.transitions, steps.exponents(degree)
@@ -257,6 +272,7 @@ def fitted_stages(
     changes: list[float] = []
     for stage in backward_stages(design, steps.reward, next_values, most, ridge, steps.weights):
         stages.append(stage)
+        curves.add("residual", stage.residual)
         if window or len(stages) < 2:
             continue
         change = stage.weights - stages[-2].weights
@@ -293,7 +309,9 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, fl
     target = few.reward
     if len(few.transitions.following):
         for largest in reversed(degrees):
-            stages = fitted_stages(few, largest, ridge or 1e-6, 0, lambda done, total: None)
+            stages = fitted_stages(
+                few, largest, ridge or 1e-6, 0, lambda done, total: None, Curves()
+            )
             if stages is not None:
                 ahead = few.best_next(few.scorer(largest, stages[-1].weights))
                 target = target + few.transitions.values(ahead)

@@ -18,6 +18,7 @@ from slateflow.errors import InputError
 from slateflow.learners.config import (
     Count,
     CountOrZero,
+    Curves,
     LearnerConfig,
     NonNegative,
     Progress,
@@ -91,11 +92,12 @@ class SlateQConfig(LearnerConfig):
             ItemValues(sessions, choice.of_class(g), member[:, g], self.ridge)
             for g in range(len(choice.shares))
         ]
-        changes: list[float] = []
+        curves = Curves()
         for done in range(1, self.iterations + 1):
-            changes.append(max(one.follow(greedy_policy(one)) for one in classes))
+            change = max(one.follow(greedy_policy(one)) for one in classes)
+            curves.add("value_change", change)
             progress(done, self.iterations)
-            if changes[-1] < self.tolerance:
+            if change < self.tolerance:
                 break
         click, item, none = (
             np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)
@@ -113,7 +115,7 @@ class SlateQConfig(LearnerConfig):
             click_values=click,
             no_click_values=none,
         )
-        return Trained(scorer, {"value_change": changes})
+        return Trained(scorer, curves)
 
 
 def greedy_policy(values: ItemValues) -> Callable[[Rows], Slates]:

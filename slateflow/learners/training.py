@@ -11,7 +11,7 @@ from typing import Any
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.learners.config import LearnerConfig, Progress, Trained, learners_for
+from slateflow.learners.config import Curves, LearnerConfig, Progress, Trained, learners_for
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset
 
@@ -36,7 +36,7 @@ class TrainingSummary:
     seed: int
     rows: int
     train_seconds: float
-    curves: dict[str, list[float]]
+    curves: Curves
     live_steps: int = 0
 
 

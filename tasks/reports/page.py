@@ -31,6 +31,7 @@ from tasks.store.tracking import (
     model_name,
     page_url,
     redact_passwords,
+    run_page,
     tracking_uri,
 )
 
@@ -69,12 +70,8 @@ def publish_verdict(report: Report) -> str:
 
 def run_links(models: Sequence[ModelRef]) -> dict[str, str | None]:
     """Address of each model's page in MLflow, by run id; None where MLflow is not a server."""
-    client, store = mlflow_client(), tracking_uri()
-    experiments = {one.run_id: client.get_run(one.run_id).info.experiment_id for one in models}
-    return {
-        run: page_url(store, f"experiments/{experiment}/runs/{run}")
-        for run, experiment in experiments.items()
-    }
+    client = mlflow_client()
+    return {one.run_id: run_page(client, one.run_id) for one in models}
 
 
 def render_markdown(

@@ -1,4 +1,4 @@
-"""Where MLflow is, and how a training becomes a run there."""
+"""Where MLflow is, and what our runs there have in common."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from functools import lru_cache
@@ -17,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slateflow.learners import LEARNERS, TrainingSummary
+from slateflow.learners import LEARNERS
 from slateflow.learners.code_digest import code_digest
 from slateflow.policies import AnyScorer
 from slateflow.policies import load_scorer as read_scorer
@@ -110,60 +109,6 @@ def model_name(recipe: str) -> str:
     return f"slateflow-{recipe}"
 
 
-def log_training(
-    client: MlflowClient,
-    recipe: str,
-    dataset: Dataset,
-    scorer: AnyScorer,
-    report: TrainingSummary,
-) -> str:
-    """Log a finished training as a run, whose id is returned: parameters, curves, data, weights."""
-    experiment = experiment_id(client, recipe)
-    training = training_digest(dataset, report.learner, report.parameters, report.seed)
-    killed = f"tags.`{TRAINING}` = '{training}' and attributes.status = 'RUNNING'"
-    for run in client.search_runs([experiment], killed):  # while they logged the same training
-        client.set_terminated(run.info.run_id, "KILLED")
-    run = client.create_run(
-        experiment,
-        run_name=f"{report.learner}-{recipe}",
-        tags={
-            "slateflow.learner": report.learner,
-            "slateflow.environment": dataset.spec.name,
-            "slateflow.dataset_digest": dataset.digest,
-            "slateflow.recipe": json.dumps(dataset.recipe, sort_keys=True),
-            "slateflow.code_commit": code_commit(),
-            TRAINING: training,
-        },
-    )
-    run_id = str(run.info.run_id)
-    _log_figures(client, run_id, report)
-    client.log_inputs(run_id, datasets=[dataset_input(dataset)])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / SCORER_FILE
-        scorer.save(path)
-        client.log_artifact(run_id, str(path))
-    client.set_terminated(run_id, "FINISHED")
-    return run_id
-
-
-def _log_figures(client: MlflowClient, run_id: str, report: TrainingSummary) -> None:
-    """Settings as parameters, times and curves as metrics."""
-    from mlflow.entities import Metric, Param
-
-    now = int(time.time() * 1000)
-    parameters = {"learner": report.learner, "seed": report.seed, **report.parameters}
-    metrics = [
-        Metric("train_seconds", report.train_seconds, now, 0),
-        Metric("train_rows", float(report.rows), now, 0),
-        Metric("live_steps", float(report.live_steps), now, 0),
-    ]
-    for name, values in report.curves.items():
-        metrics += [Metric(name, value, now, step) for step, value in enumerate(values)]
-    for start in range(0, len(metrics), 1000):  # the most that MLflow takes at once
-        client.log_batch(run_id, metrics=metrics[start : start + 1000])
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
-
-
 def training_digest(dataset: Dataset, learner: str, parameters: dict[str, Any], seed: int) -> str:
     """Digest of everything that a training's weights depend on.
 
@@ -205,6 +150,12 @@ def page_url(store: str, path: str) -> str | None:
         return None
     # Without the workflow type MLflow opens its pages for language models
     return f"{_without_user(store).rstrip('/')}/#/{path}?workflowType=machine_learning"
+
+
+def run_page(client: MlflowClient, run_id: str) -> str | None:
+    """Address of a run's page; None where the store is not a server."""
+    experiment = client.get_run(run_id).info.experiment_id
+    return page_url(tracking_uri(), f"experiments/{experiment}/runs/{run_id}")
 
 
 def _without_user(address: str) -> str:

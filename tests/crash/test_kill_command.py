@@ -76,6 +76,7 @@ def check_untouched_or_whole(folder: Path, digest: str) -> None:
         assert Dataset.open(str(folder)).verify().digest == digest
 
 
+@pytest.mark.slow
 def test_killed_processes_with_workers_lose_nothing(tmp_path, digest):
     script = tmp_path / "script.py"
     script.write_text(LIBRARY)

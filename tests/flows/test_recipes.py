@@ -114,6 +114,7 @@ def test_changed_parameters_under_one_name_are_refused(recipes, run, capsys):
     assert not (recipes / "changing").exists()  # refused before the work began
 
 
+@pytest.mark.slow
 def test_an_imported_dataset_has_its_own_champion(recipes, run, capsys):
     from tasks.store.tracking import mlflow_client
 

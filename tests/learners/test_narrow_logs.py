@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 EPISODES = 1000
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "policies",
     [{"greedy": 1.0}, {"opposite": 1.0}, {"random": 0.01, "opposite": 0.99}],

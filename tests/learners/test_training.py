@@ -175,7 +175,11 @@ def test_fewer_rows_than_a_batch_are_enough(make_logs, name):
     "training",
     [
         'train(dataset, learner_config("bc", updates=50, batch_size=64))',
-        'train_live(dataset.spec, learner_config("ppo", users=4, live_steps=1000, batch_size=64))',
+        pytest.param(
+            "train_live(dataset.spec, "
+            'learner_config("ppo", users=4, live_steps=1000, batch_size=64))',
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_no_folder_is_left_in_ray_results(small_logs, tmp_path, training):

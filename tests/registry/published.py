@@ -18,7 +18,8 @@ from tasks.evaluate import take_verdict
 from tasks.experiment import Experiment, ModelRef
 from tasks.register import take_over
 from tasks.reports.report import Candidate, PlayedPolicy, Report
-from tasks.store.tracking import log_training, mlflow_client
+from tasks.store.tracking import mlflow_client
+from tasks.store.training_run import training_run
 
 RECIPES = Path(__file__).parents[2] / "datasets"
 NAME = "modified-lts-20-2"
@@ -29,11 +30,20 @@ def publish_champion(folder: Path) -> AnyScorer:
     """Train fitted-q on 60 logged episodes and make it champion; gives what was registered."""
     dataset = generate(read_recipe(RECIPES, NAME).varied(60, 1), Folder(str(folder)))
     scorer, report = train(dataset, learner_config("fitted-q"), seed=1)
-    run_id = log_training(mlflow_client(), NAME, dataset, scorer, report)
-    model = ModelRef(learner="fitted-q", run_id=run_id, train_seconds=0.0)
+    model = logged_model(dataset, NAME, scorer, report)
     verdict = take_verdict(Experiment.on(dataset, NAME, 1), [model], 100)
     assert take_over(verdict).registered is not None
     return scorer
+
+
+def logged_model(
+    dataset: Dataset, recipe: str, scorer: AnyScorer, summary: TrainingSummary
+) -> ModelRef:
+    """A trained model as a run."""
+    client, learner = mlflow_client(), summary.learner
+    with training_run(client, recipe, dataset, learner, summary.parameters, summary.seed) as run:
+        run.log(scorer, summary)
+    return ModelRef(learner=learner, run_id=run.run_id, train_seconds=summary.train_seconds)
 
 
 def register_winner(
@@ -44,10 +54,9 @@ def register_winner(
     register: Callable[[Report], Report] = take_over,
 ) -> None:
     """Register a trained model as the winner of a made-up verdict."""
-    run_id = log_training(mlflow_client(), recipe, dataset, scorer, summary)
     winner = Candidate(
-        learner=summary.learner, mean=2.0, sem=0.1, uplift=1.0, ci=(0.5, 1.5), p_value=0.0,
-        score=None, train_seconds=summary.train_seconds, verdict="winner", run_id=run_id,
+        **logged_model(dataset, recipe, scorer, summary).model_dump(),
+        mean=2.0, sem=0.1, uplift=1.0, ci=(0.5, 1.5), p_value=0.0, score=None, verdict="winner",
     )  # fmt: skip
     verdict = Report(
         experiment=Experiment.on(dataset, recipe, 0),

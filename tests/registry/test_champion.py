@@ -20,8 +20,8 @@ from tasks import register
 from tasks.evaluate import take_verdict
 from tasks.experiment import ModelRef
 from tasks.store.champion import aliased, aliases_locked, promote
-from tasks.store.tracking import log_training, mlflow_client
-from tests.registry.published import experiment_on
+from tasks.store.tracking import mlflow_client
+from tests.registry.published import experiment_on, logged_model
 
 ROOT = Path(__file__).parents[2]
 NAME = "modified-lts-10-1"
@@ -45,8 +45,7 @@ def models(registry, tmp_path_factory):
     runs = {}
     for learner in ("linucb", "fitted-q"):
         scorer, report = train(dataset, learner_config(learner), seed=1)
-        run_id = log_training(registry, NAME, dataset, scorer, report)
-        runs[learner] = ModelRef(learner=learner, run_id=run_id, train_seconds=0.0)
+        runs[learner] = logged_model(dataset, NAME, scorer, report)
     return runs
 
 

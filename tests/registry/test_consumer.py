@@ -116,6 +116,7 @@ def test_from_the_sqlite_file(embedded, trained, tmp_path, monkeypatch):
     assert ask_elsewhere(packages, uri, requests, tmp_path) == slates
 
 
+@pytest.mark.slow
 def test_from_a_server(embedded, trained, tmp_path, monkeypatch):
     with mlflow_server(tmp_path / "server") as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

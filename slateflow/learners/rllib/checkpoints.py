@@ -20,7 +20,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
 
-from slateflow.learners.config import LearnerConfig
+from slateflow.learners.config import Curves, LearnerConfig
 from slateflow.trajectories import Dataset
 
 STATE = "state.pt"
@@ -41,7 +41,7 @@ class TrainingProgress:
 
     iterations: int = 0
     seconds: float = 0.0
-    curves: dict[str, list[float]] = field(default_factory=dict)
+    curves: Curves = field(default_factory=Curves)
 
 
 @dataclass(frozen=True)

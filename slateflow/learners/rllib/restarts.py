@@ -51,6 +51,7 @@ def train_with_restarts(
             f"got ones that cannot: {found['0'].reason}; or set restarts to 1"
         )
     best = tried[int(np.nanargmax(values))]
-    curves = {**best.curves, "held_out_value": values}
+    for value in values:
+        best.curves.add("held_out_value", value)
     seconds = sum(trained.earlier_seconds for trained in tried)
-    return replace(best, curves=curves, earlier_seconds=seconds)
+    return replace(best, earlier_seconds=seconds)

@@ -92,7 +92,7 @@ def iterate(algorithm: Algorithm, done: TrainingProgress) -> dict[str, Any]:
     results: dict[str, Any] = algorithm.train()
     for name, value in results[LEARNER_RESULTS].get(DEFAULT_MODULE_ID, {}).items():
         if _is_curve(name, value):
-            done.curves.setdefault(name, []).append(float(value))
+            done.curves.add(name, float(value))
     done.iterations += 1
     return results
 

@@ -49,7 +49,7 @@ def test_of_the_logging_policy_it_is_what_was_logged():
 @pytest.mark.parametrize(
     ("world", "sessions", "repeats"),
     [
-        pytest.param("modified-lts-20-2", 200, 20, marks=pytest.mark.integration),
+        pytest.param("modified-lts-20-2", 200, 20, marks=pytest.mark.slow),
         pytest.param("interest-exploration", 100, 8, marks=pytest.mark.slow),
     ],
 )

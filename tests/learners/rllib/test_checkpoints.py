@@ -19,7 +19,6 @@ from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset
 
 ROOT = Path(__file__).parents[3]
-LEARNERS = ("bc", "marwil", "cql", "iql")
 SEED = 3
 
 KILLED = """\
@@ -68,7 +67,19 @@ def stop_at_six(done: int, total: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("learner", "how"), [*((learner, "interrupted") for learner in LEARNERS), ("cql", "killed")]
+    ("learner", "how"),
+    [
+        ("bc", "interrupted"),
+        *(
+            pytest.param(learner, how, marks=pytest.mark.slow)
+            for learner, how in (
+                ("marwil", "interrupted"),
+                ("cql", "interrupted"),
+                ("iql", "interrupted"),
+                ("cql", "killed"),
+            )
+        ),
+    ],
 )
 def test_a_training_goes_on_and_ends_in_the_same_weights(small_logs, tmp_path, learner, how):
     config = learner_config(learner, **settings_of(learner))

@@ -21,6 +21,8 @@ with quiet_rllib():
 ONE_STEP = preset("modified-lts-10-1", num_candidates=4, time_budget=1)
 """Nothing comes after the first step, so the sweetest candidate is the best."""
 
+LIVE = ["ppo", pytest.param("dqn", marks=pytest.mark.slow)]
+
 SHORT = {"survey_episodes": 50, "users": 32, "width": 8}
 
 
@@ -75,7 +77,7 @@ def test_the_survey_counts_its_steps():
     assert found.moments.scale[2] == pytest.approx(1 / np.sqrt(12), abs=0.01)
 
 
-@pytest.mark.parametrize("name", ["ppo", "dqn"])
+@pytest.mark.parametrize("name", LIVE)
 def test_where_nothing_follows_the_sweetest_is_found(name):
     settings = {
         "ppo": {"live_steps": 8_000, "learning_rate": 0.02},
@@ -88,7 +90,7 @@ def test_where_nothing_follows_the_sweetest_is_found(name):
     assert (slates[:, 0] == sweetest).mean() > 0.95
 
 
-@pytest.mark.parametrize("name", ["ppo", "dqn"])
+@pytest.mark.parametrize("name", LIVE)
 def test_every_live_step_is_counted_and_the_process_left_as_it_was(name, monkeypatch):
     import ray
 
@@ -113,7 +115,7 @@ def test_every_live_step_is_counted_and_the_process_left_as_it_was(name, monkeyp
     np.testing.assert_array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002
 
 
-@pytest.mark.parametrize("name", ["ppo", "dqn"])
+@pytest.mark.parametrize("name", LIVE)
 def test_the_same_seed_gives_the_same_weights(name):
     def weights(seed: int, noise: int) -> np.ndarray:
         torch.manual_seed(noise)

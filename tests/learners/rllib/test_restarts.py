@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from slateflow.learners import learner_config, train
 from slateflow.learners.rllib.quiet import quiet_rllib
@@ -12,6 +13,7 @@ with quiet_rllib():
     from slateflow.learners.rllib.training import algorithm_config
 
 
+@pytest.mark.slow
 def test_the_best_of_the_restarts_is_kept(small_logs):
     config = learner_config("cql", updates=50, batch_size=64, learning_rate=0.001, restarts=3)
     scorer, report = train(small_logs, config, seed=1)

@@ -65,6 +65,7 @@ def in_order(batches: list) -> np.ndarray:
 
 
 @ray_leaves_sockets
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize(
     ("environment", "decays", "hold_out"),
@@ -91,6 +92,7 @@ def test_rows_and_targets_are_those_of_the_reader_in_memory(
 
 
 @ray_leaves_sockets
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 def test_the_order_is_that_of_the_seed_and_goes_on_where_it_stood(dataset):
     def actions(**settings) -> list:
@@ -108,6 +110,7 @@ def test_the_order_is_that_of_the_seed_and_goes_on_where_it_stood(dataset):
 
 
 @ray_leaves_sockets
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 def test_learners_share_the_parts(dataset):
     options = InputOptions(3, 0)
