@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 LAST_STEP = 2**31 - 1
+ROUNDING = 1e-6  # of features that were stored in single precision
 
 Group = tuple[np.ndarray | slice, np.ndarray, np.ndarray | None]
 """Rows with as many candidates, their candidates' features (R, N, D), and ids (R, N) of items."""
@@ -27,7 +28,8 @@ class Recommender(mlflow.pyfunc.PythonModel):
     """One request is one row: `user`, `candidates`, and the optional `step` and `history`.
 
     One answer is one row: `slate`, positions of the candidates, best first; `scores`, one number
-    for each candidate; and `propensity`, the probability of exactly this slate. Without `step` the
+    for each candidate; `propensity`, the probability of exactly this slate; and `outside`, how many
+    features lie farther from the range seen in training than that is wide. Without `step` the
     session is at its beginning. `history` is for models that remember the session: a list for each
     earlier step, oldest first, of the user's features then, the shown candidates' features row by
     row, the clicked place (−1 for none) and the reward. Other models ignore it.
@@ -49,6 +51,9 @@ class Recommender(mlflow.pyfunc.PythonModel):
         artifacts = context.artifacts
         code = _module(Path(artifacts["scorer"]))
         self.scorer = code.SCORER.load(artifacts["weights"])
+        with np.load(artifacts["ranges"], allow_pickle=False) as seen:
+            width = seen["high"] - seen["low"] + ROUNDING * (1 + np.abs(seen["high"]))
+            self.least, self.most = seen["low"] - width, seen["high"] + width
         if "encoder" in artifacts:
             code = _module(Path(artifacts["encoder"]))
             self.encoder = code.Encoder(artifacts["encoding"], artifacts["catalogue"])
@@ -70,15 +75,16 @@ class Recommender(mlflow.pyfunc.PythonModel):
             draws = np.random.default_rng(seed).random(draws.shape)
         names = ("slate", "scores") if self.encoder is None else ("slate", "items", "scores")
         answers: dict[str, Any] = {name: [None] * len(model_input) for name in names}
-        propensities = np.empty(len(model_input))
+        propensities, outside = np.empty(len(model_input)), np.empty(len(model_input), np.int64)
         for rows, candidates, ids in groups:
             best, scores = self._answer(users[rows], steps[rows], candidates, memories[rows])
             slates, propensities[rows] = _explore(best, candidates.shape[1], epsilon, draws[rows])
+            outside[rows] = self._outside(users[rows], candidates)
             _put(answers["slate"], rows, slates.tolist())
             _put(answers["scores"], rows, scores)
             if ids is not None:
                 _put(answers["items"], rows, np.take_along_axis(ids, slates, axis=1).tolist())
-        answers["propensity"] = propensities
+        answers["propensity"], answers["outside"] = propensities, outside
         return pd.DataFrame(answers, index=model_input.index)
 
     def _requests(self, model_input: pd.DataFrame) -> tuple[np.ndarray, Iterable[Group]]:
@@ -109,6 +115,13 @@ class Recommender(mlflow.pyfunc.PythonModel):
             best[:, place] = rest.argmax(axis=1)
             np.put_along_axis(rest, best[:, place, None], -np.inf, axis=1)
         return best, scored.tolist()
+
+    def _outside(self, users: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """How many features of users (B, U) and candidates (B, N, D) lie far outside."""
+        size = users.shape[1]
+        of_users = (users < self.least[:size]) | (users > self.most[:size])
+        of_candidates = (candidates < self.least[size:]) | (candidates > self.most[size:])
+        return np.count_nonzero(of_users, axis=1) + np.count_nonzero(of_candidates, axis=(1, 2))
 
     def _memories(self, model_input: pd.DataFrame) -> np.ndarray:
         """The session memory of each row, from its history."""

@@ -122,6 +122,7 @@ class Recommender:
             "items": pa.list_(pa.string()),
             "scores": pa.list_(pa.float64()),
             "propensity": pa.float64(),
+            "outside": pa.int64(),
         }
         names = self.model.metadata.get_output_schema().input_names()
         return pa.schema([(name, kinds[name]) for name in names])

@@ -14,6 +14,7 @@ from prefect import get_run_logger, task
 from slateflow.environments import EnvironmentSpec
 from slateflow.policies import AnyScorer, ScoringPolicy
 from slateflow.trajectories import Dataset
+from slateflow.trajectories.ranges import feature_ranges
 from tasks.evaluate import take_verdict
 from tasks.experiment import Experiment
 from tasks.reports.page import fill_in, run_links
@@ -152,6 +153,7 @@ def _log_model(
         artifacts = {
             "weights": f"{folder}/{SCORER_FILE}",
             "scorer": inspect.getfile(type(weights)),
+            "ranges": _ranges(dataset, Path(folder)),
             **_encoder(dataset, Path(folder)),
         }
         Model.log(
@@ -166,6 +168,14 @@ def _log_model(
             pip_requirements=["mlflow-skinny", "numpy", "pandas"],
         )
     return str(model.model_id)
+
+
+def _ranges(dataset: Dataset, folder: Path) -> str:
+    """File with the ranges of the features that were seen in training."""
+    path = folder / "ranges.npz"
+    low, high = feature_ranges(dataset)
+    np.savez(path, low=low, high=high)
+    return str(path)
 
 
 def _encoder(dataset: Dataset, folder: Path) -> dict[str, str]:
@@ -192,15 +202,20 @@ def _signature(dataset: Dataset) -> ModelSignature:
     from mlflow.types.schema import AnyType, Array
 
     requests = {"user": True, "candidates": True, "step": False, "history": False}
-    answers = {"slate": Array(DataType.long), "scores": Array(DataType.double)}
-    if (encoding := dataset.encoding) is not None:
+    answers = {
+        "slate": Array(DataType.long),
+        "items": Array(DataType.string),
+        "scores": Array(DataType.double),
+        "propensity": DataType.double,
+        "outside": DataType.long,
+    }
+    if (encoding := dataset.encoding) is None:
+        del answers["items"]
+    else:
         requests = {"user": bool(encoding.user), "items": False, "step": False, "history": False}
-        answers = {"slate": answers["slate"], "items": Array(DataType.string), **answers}
     return ModelSignature(
         inputs=Schema([ColSpec(AnyType(), key, required=must) for key, must in requests.items()]),
-        outputs=Schema(
-            [ColSpec(kind, key) for key, kind in {**answers, "propensity": DataType.double}.items()]
-        ),
+        outputs=Schema([ColSpec(kind, key) for key, kind in answers.items()]),
         params=ParamSchema(
             [ParamSpec("epsilon", DataType.double, 0.0), ParamSpec("seed", DataType.long, None)]
         ),

@@ -1,7 +1,8 @@
-"""The commands that work on the MLflow registry. They need no Prefect."""
+"""The commands that work on the MLflow registry."""
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,10 @@ def rollback_command(
 
     name = model_name(recipe)
     champion, previous = rollback(mlflow_client(), name)
+    if os.environ.get("PREFECT_API_URL"):  # without a server nobody waits for it
+        from tasks.server.lineage import model_rolled_back
+
+        model_rolled_back(recipe, name, champion, previous)
     document = {"name": name, "champion": champion, "previous": previous}
     text = f"{name}: version {champion} is the champion again, before it was {previous}"
     answer(as_json, document, text)

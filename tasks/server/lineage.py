@@ -19,7 +19,7 @@ def dataset_published(experiment: Experiment) -> None:
     """Emit the experiment once its dataset exists: a training takes it as it is."""
     payload = {"experiment": experiment.model_dump(mode="json")}
     name = experiment.dataset.name
-    _emit("slateflow.dataset.published", _dataset(experiment), name, experiment, payload, {})
+    _emit("slateflow.dataset.published", _dataset(experiment), name, experiment.recipe, payload, {})
 
 
 def model_trained(model: ModelRef, experiment: Experiment) -> None:
@@ -27,7 +27,8 @@ def model_trained(model: ModelRef, experiment: Experiment) -> None:
     name = f"{model.learner} for {experiment.recipe}"
     related = {"dataset": _dataset(experiment)}
     payload = model.model_dump()
-    _emit("slateflow.model.trained", f"run.{model.run_id}", name, experiment, payload, related)
+    resource = f"run.{model.run_id}"
+    _emit("slateflow.model.trained", resource, name, experiment.recipe, payload, related)
 
 
 def training_finished(models: list[ModelRef], experiment: Experiment) -> None:
@@ -38,7 +39,7 @@ def training_finished(models: list[ModelRef], experiment: Experiment) -> None:
     }
     related, name = {"dataset": _dataset(experiment)}, f"training on {experiment.recipe}"
     resource = f"training.{flow_run.id}"
-    _emit("slateflow.training.finished", resource, name, experiment, payload, related)
+    _emit("slateflow.training.finished", resource, name, experiment.recipe, payload, related)
 
 
 def verdict_given(report: Report) -> None:
@@ -47,7 +48,7 @@ def verdict_given(report: Report) -> None:
     payload = {"verdict": report.model_dump(mode="json")}
     labels = {} if winner is None else {"slateflow.winner": winner.learner}
     resource, name = f"verdict.{flow_run.id}", f"verdict on {experiment.recipe}"
-    _emit("slateflow.verdict.given", resource, name, experiment, payload, {}, **labels)
+    _emit("slateflow.verdict.given", resource, name, experiment.recipe, payload, {}, **labels)
 
 
 def model_promoted(report: Report) -> None:
@@ -57,15 +58,22 @@ def model_promoted(report: Report) -> None:
         return
     resource = f"version.{registered.name}.{registered.version}"
     name = f"{registered.name} version {registered.version}"
-    payload, related = registered.model_dump(), {"model": f"run.{winner.run_id}"}
-    _emit("slateflow.model.promoted", resource, name, report.experiment, payload, related)
+    recipe, related = report.experiment.recipe, {"model": f"run.{winner.run_id}"}
+    _emit("slateflow.model.promoted", resource, name, recipe, registered.model_dump(), related)
+
+
+def model_rolled_back(recipe: str, name: str, champion: int, former: int | None) -> None:
+    """Emit the version that is the champion again, and the former champion."""
+    payload = {"name": name, "version": champion, "former": former}
+    resource, title = f"version.{name}.{champion}", f"{name} version {champion}"
+    _emit("slateflow.model.rolled-back", resource, title, recipe, payload, {})
 
 
 def _emit(
     event: str,
     resource: str,
     name: str,
-    experiment: Experiment,
+    recipe: str,
     payload: dict[str, Any],
     related: dict[str, str],
     **labels: str,
@@ -74,7 +82,7 @@ def _emit(
     named = {
         "prefect.resource.id": f"slateflow.{resource}",
         "prefect.resource.name": name,
-        "slateflow.recipe": experiment.recipe,
+        "slateflow.recipe": recipe,
     }
     sources = [
         RelatedResource(

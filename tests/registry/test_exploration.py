@@ -29,6 +29,7 @@ def recommender(slate_size: int):
         slate_size=slate_size,
         scores=lambda users, steps, candidates, memories: candidates[:, :, 0],
     )
+    made.least, made.most = np.array([-np.inf]), np.array([np.inf])
     return made
 
 
@@ -92,7 +93,7 @@ def test_the_seed_decides_and_without_one_the_draws_are_new():
 
 def test_no_rows_are_no_answers():
     answers = recommender(2).predict(None, requests([]), {"epsilon": 0.5})
-    assert list(answers) == ["slate", "scores", "propensity"]
+    assert list(answers) == ["slate", "scores", "propensity", "outside"]
     assert len(answers) == 0
 
 

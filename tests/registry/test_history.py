@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
@@ -38,7 +39,13 @@ def served(request, tmp_path_factory):
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     recommender = module.Recommender()
-    artifacts = {"weights": str(folder / "scorer.npz"), "scorer": inspect.getfile(type(scorer))}
+    features = dataset.spec.user_size + dataset.spec.document_size
+    np.savez(folder / "ranges.npz", low=np.zeros(features), high=np.ones(features))
+    artifacts = {
+        "weights": str(folder / "scorer.npz"),
+        "scorer": inspect.getfile(type(scorer)),
+        "ranges": str(folder / "ranges.npz"),
+    }
     recommender.load_context(SimpleNamespace(artifacts=artifacts))
     return dataset.spec, scorer, recommender
 

@@ -121,7 +121,7 @@ def expected_scores(shop, frame: pd.DataFrame) -> list[np.ndarray]:
 def test_answers_are_those_of_the_logs_own_encoders(shop, by_name):
     frame = shop.table[:200]
     answers = shop.model.predict(requests(frame, by_name))
-    assert list(answers) == ["slate", "items", "scores", "propensity"]
+    assert list(answers) == ["slate", "items", "scores", "propensity", "outside"]
     size = shop.scorer.slate_size
     for scores, offered, (_, answer) in zip(
         expected_scores(shop, frame), frame["offered"], answers.iterrows(), strict=True
@@ -261,7 +261,7 @@ def test_a_parquet_file(shop, tmp_path, capsys):
     asked = ["recommend", "--model", "models:/slateflow-shop@champion"]
     assert main([*asked, *(str(tmp_path / f"{one}.parquet") for one in ("in", "out"))]) == 0
     answers = pq.read_table(tmp_path / "out.parquet")
-    assert answers.schema.names == ["id", "slate", "items", "scores", "propensity"]
+    assert answers.schema.names == ["id", "slate", "items", "scores", "propensity", "outside"]
     expected = shop.model.predict(requests(shop.table[:50]))
     assert answers["items"].to_pylist() == expected["items"].tolist()
     assert answers["slate"].to_pylist() == expected["slate"].tolist()

@@ -47,7 +47,7 @@ def test_every_row_is_answered_in_order_and_keeps_its_id(scorer, requests, capsy
     assert main(["recommend", "--model", MODEL_URI, str(path), str(out)]) == 0
     assert f"{out}: {ROWS} rows in " in capsys.readouterr().out
     answers = pq.read_table(out)
-    assert answers.schema.names == ["id", "slate", "scores", "propensity"]
+    assert answers.schema.names == ["id", "slate", "scores", "propensity", "outside"]
     assert answers["id"].to_pylist() == columns["id"]
     for row, answer in enumerate(answers.to_pylist()):
         scores = scorer.scores(

@@ -72,6 +72,15 @@ def test_a_request_without_a_step_is_at_the_beginning(served):
         np.testing.assert_allclose(document["predictions"][0]["scores"], scores, rtol=1e-12)
 
 
+def test_features_far_from_all_that_was_seen_are_counted(served):
+    _, address = served  # satisfaction stayed about .5, clickbait is in [0, 1]
+    near, far = {**GOOD, "user": [0.6], "candidates": [[1.5], [-0.5]]}, {**GOOD, "user": [5.0]}
+    farther = {"user": [-3.0], "candidates": [[0.9], [7.0], [-1.5]], "step": 17}
+    status, document = ask(address, {"dataframe_records": [GOOD, near, far, farther]})
+    assert status == 200, document
+    assert [answer["outside"] for answer in document["predictions"]] == [0, 0, 1, 3]
+
+
 def test_parameters_explore(served):
     scorer, address = served
     body = {"dataframe_records": [GOOD] * 200, "params": {"epsilon": 0.5, "seed": 7}}

@@ -1,0 +1,42 @@
+"""The ranges of the features in a dataset, by which requests far from all of it are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.trajectories.schema import blocks
+
+if TYPE_CHECKING:
+    from slateflow.trajectories.files.dataset import Dataset
+
+
+def feature_ranges(dataset: Dataset) -> NDArray[np.float64]:
+    """Least and greatest values (2, U + D) of the features of users, then of candidates.
+
+    One pass over the Parquet. All items of a catalogue count, whether they were offered or not.
+    """
+    low = np.full(dataset.spec.user_size + dataset.spec.document_size, np.inf)
+    high = -low
+    for features, values in _values(dataset):
+        np.minimum(low[features], values.min(axis=0, initial=np.inf), out=low[features])
+        np.maximum(high[features], values.max(axis=0, initial=-np.inf), out=high[features])
+    return np.stack([low, high])
+
+
+def _values(dataset: Dataset) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Values (…, F) of the features of users or candidates, and where these are."""
+    users = slice(dataset.spec.user_size)
+    candidates = slice(dataset.spec.user_size, None)
+    numbers = dataset.spec.num_candidates * dataset.spec.document_size
+    if dataset.catalogue is not None:
+        yield candidates, dataset.catalogue.features
+    for rows in dataset.iter_parts():
+        yield users, rows.user
+        if dataset.catalogue is None:
+            for block in blocks(len(rows), numbers):
+                features = rows.candidate_features(block)
+                yield candidates, features.reshape(-1, features.shape[-1])
