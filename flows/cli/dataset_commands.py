@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from flows import bounds
 from flows.cli.options import (
     AS_IN_RECIPE,
     DATASETS,
@@ -16,6 +17,7 @@ from flows.cli.options import (
     Published,
     answer,
     new_table,
+    number,
     print_json,
 )
 from slateflow.errors import InputError
@@ -219,3 +221,36 @@ def _show_first_look(look: FirstLook) -> None:
         f"{look.effective_rewards:,.1f} effective rewards"
     )
     print(f"outlook       {look.outlook}")
+
+
+def prune_command(
+    *,
+    days: Annotated[int, number(bounds.Days, "Age from which on things are old.")] = 30,
+    remove: Annotated[
+        bool, Parameter(name="--yes", negative=(), show_default=False, help="Remove them.")
+    ] = False,
+    data: Data = None,
+    as_json: JSON = False,
+) -> None:
+    """Show what is old and can go: datasets, weights of trainings, checkpoints; `--yes` removes it.
+
+    What champions and their predecessors were learnt from stays, and so do the newest dataset of
+    each recipe, imported logs, own logs whose files are gone, and all registered versions.
+
+    Example: slateflow prune --days 30
+    """
+    from tasks.prune import prune
+
+    pruning = prune(days, data, remove)
+    if as_json:
+        print_json({**pruning.model_dump(), "size": pruning.size})
+        return
+    table = new_table("kind", "what", ">days", ">MB")
+    for one in pruning.found:
+        table.add_row(one.kind, one.name, f"{one.days:.0f}", f"{one.size / 1e6:.1f}")
+    if pruning.found:
+        from rich.console import Console
+
+        Console().print(table)
+    done = "removed" if remove else "can go; --yes removes them"
+    print(f"{len(pruning.found)} older than {days} days, {pruning.size / 1e6:.1f} MB, {done}")

@@ -36,6 +36,7 @@ _COMMANDS = {
         "describe": "Show figures of a dataset, and write a page with plots.",
         "export": "Write a dataset for another library.",
         "import": "Check logs from elsewhere and make a dataset of them.",
+        "prune": "Show or remove old datasets, trainings and checkpoints.",
     },
     "Listing": {
         "baseline": "Play random, greedy and its opposite: returns and slopes.",

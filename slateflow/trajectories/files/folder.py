@@ -20,6 +20,7 @@ import pyarrow.fs as pafs
 
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.files.atomic_files import (
+    CLAIM,
     ClaimedError,
     claim,
     remove_leftovers,
@@ -75,6 +76,26 @@ class Folder:
         shown = (one for one in named if one[0].rsplit("/", 1)[-1][0] not in "._")
         return sorted(shown, key=lambda one: one[0])
 
+    def subfolders(self) -> list[str]:
+        """Names of the folders in it, hidden ones, too, in their order."""
+        return [one.base_name for one in self._entries() if one.type == pafs.FileType.Directory]
+
+    def size(self) -> int:
+        """Bytes of all files in it, hidden ones, too."""
+        return sum(one.size for one in self._entries(recursive=True) if one.is_file)
+
+    def changed(self) -> float:
+        """When a file without a dot was last written, in seconds since 1970; 0 without any."""
+        files = (one for one in self._entries(recursive=True) if one.is_file)
+        found = [one.mtime_ns or 0 for one in files if one.base_name[0] != "."]
+        return max(found, default=0) / 1e9
+
+    def _entries(self, recursive: bool = False) -> list[Any]:
+        filesystem, path = self._located
+        selector = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
+        with self._readable(""):
+            return sorted(filesystem.get_file_info(selector), key=lambda one: one.path)
+
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
         filesystem, path = self._located
@@ -116,6 +137,27 @@ class Folder:
             for name in {name.rpartition("/")[0] for name in names} - {""}:
                 with suppress(OSError):
                     os.rmdir(f"{path}/{name}")
+
+    def clear(self, first: str) -> None:
+        """Remove all that is in it, beginning with the file `first`, which makes it what it is.
+
+        Raises:
+            InputError: Something cannot be removed, or another process is filling the folder.
+        """
+        filesystem, path = self._located
+        with self.claimed(b"being removed"):
+            try:
+                if self.exists(first):
+                    filesystem.delete_file(f"{path}/{first}")
+                for one in self._entries():
+                    if one.type == pafs.FileType.Directory:
+                        filesystem.delete_dir(one.path)
+                    elif one.base_name != CLAIM:
+                        filesystem.delete_file(one.path)
+            except OSError as error:
+                raise InputError(
+                    f"cannot remove {path}: {error.strerror or error}; make it writable"
+                ) from error
 
     @contextmanager
     def claimed(self, content: bytes) -> Iterator[None]:

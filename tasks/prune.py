@@ -1,0 +1,252 @@
+"""What nights leave behind and nobody needs any more: found, and removed on request."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from prefect import get_run_logger, task
+from pydantic import BaseModel
+
+from slateflow.errors import InputError
+from slateflow.trajectories import MANIFEST, Dataset, Folder, LoggedRecipe, read_recipe
+from slateflow.trajectories.generation.recipe import recipe_names
+from tasks.experiment import RECIPES, data_folder
+from tasks.server.retries import RETRIES
+from tasks.store.champion import CHAMPION, PREVIOUS
+from tasks.store.tracking import TRAINING, mlflow_client, model_name
+from tasks.train import CHECKPOINTS
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+DAY = 86_400.0
+_HIDDEN = ".training"  # of logs that are not held out, which are made from their dataset
+
+
+class Disposable(BaseModel):
+    """Something that can go: a dataset, a half-made one, the weights of a training, a checkpoint.
+
+    `name` is a path, a URL, or an MLflow run. `days` is its age. `size` is in bytes.
+    """
+
+    kind: Literal["dataset", "unfinished dataset", "training", "checkpoint"]
+    name: str
+    days: float
+    size: int
+
+
+class Pruning(BaseModel):
+    """What can go, and whether it went."""
+
+    removed: bool
+    found: list[Disposable]
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(one.size for one in self.found)
+
+
+@task(task_run_name="prune what is older than {days} days", **RETRIES)
+def prune_old(days: int, data: str | None = None) -> Pruning:
+    """Remove what is disposable and older than so many days."""
+    pruning = prune(days, data, remove=True)
+    text = "%d old datasets, trainings and checkpoints are gone, %.1f MB"
+    get_run_logger().info(text, len(pruning.found), pruning.size / 1e6)
+    return pruning
+
+
+def prune(days: int, data: str | None, remove: bool) -> Pruning:
+    """Find what is disposable and older than so many days; remove it, if so wanted.
+
+    Always kept: the datasets of each champion and its predecessor, the newest dataset of each
+    recipe, imported datasets, own logs whose files are not all there any more, registered versions
+    and the trainings behind them. What a kill leaves half removed is no dataset and no model any
+    more, and goes with the next call.
+
+    Args:
+        days: Age from which on things are old, 1 or more.
+        data: Folder of the datasets, or a URL of pyarrow.fs; None for the project's.
+        remove: Whether to remove.
+    """
+    client, found = mlflow_client(), []
+    for one in [
+        *_datasets(client, data_folder(data), days),
+        *_trainings(client, days),
+        *_checkpoints(CHECKPOINTS, days),
+    ]:
+        found.append(one)
+        if remove:
+            _remove(client, one)
+    return Pruning(removed=remove, found=found)
+
+
+def _remove(client: MlflowClient, one: Disposable) -> None:
+    """Remove it, beginning with what makes it a dataset or a model."""
+    if one.kind != "training":
+        Folder(one.name).clear(first=MANIFEST)
+        return
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    run = client.get_run(one.name)
+    client.update_run(one.name, status="KILLED")  # nobody takes the weights of such a run
+    get_artifact_repository(run.info.artifact_uri).delete_artifacts()
+    client.delete_run(one.name)
+
+
+def _datasets(client: MlflowClient, folder: Folder, days: int) -> Iterator[Disposable]:
+    """Old datasets that can be made again, and what was left of unfinished ones."""
+    needed = _digests_of_champions(client)
+    newest: dict[str, float] = {}
+    published: list[tuple[Folder, Dataset, float]] = []
+    for parent in (folder, folder / _HIDDEN):
+        for name in parent.subfolders():
+            if name.startswith("."):
+                continue
+            one = parent / name
+            changed = one.changed()
+            if not one.exists(MANIFEST):
+                if changed and _age(changed) >= days:
+                    yield _disposable("unfinished dataset", one, changed)
+                continue
+            try:
+                dataset = Dataset.open(one.url)
+            except InputError:  # damaged, or of another version: not for us to judge
+                continue
+            published.append((one, dataset, changed))
+            recipe = _recipe_of(name)
+            newest[recipe] = max(changed, newest.get(recipe, 0.0))
+    for one, dataset, changed in published:
+        derived = "held_in_of" in dataset.recipe
+        recipe = _recipe_of(one.url.rpartition("/")[2])
+        if (
+            _age(changed) >= days
+            and dataset.digest not in needed
+            and (derived or changed < newest[recipe])
+            and (derived or _can_be_made_again(dataset, recipe))
+        ):
+            yield _disposable("dataset", one, changed)
+
+
+def _digests_of_champions(client: MlflowClient) -> set[str]:
+    """Digests of the datasets from which champions and their predecessors were learnt."""
+    digests: set[str] = set()
+    for model in _registered(client):
+        for alias in {CHAMPION, PREVIOUS} & set(model.aliases):
+            tags = client.get_model_version_by_alias(model.name, alias).tags
+            digests |= {tags["dataset_digest"], json.loads(tags["recipe"]).get("held_in_of", "")}
+    return digests
+
+
+def _registered(client: MlflowClient) -> Iterator[Any]:
+    """All our registered models."""
+    token = None
+    while True:
+        page = client.search_registered_models(f"name LIKE '{model_name('%')}'", page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _can_be_made_again(dataset: Dataset, recipe: str) -> bool:
+    """Whether its recipe still leads to the same rows."""
+    if dataset.spec.simulated:
+        return "imported" not in dataset.recipe
+    if recipe not in recipe_names(RECIPES):
+        return False
+    found = read_recipe(RECIPES, recipe)
+    try:
+        return isinstance(found, LoggedRecipe) and dataset.recipe["files"] in _fingerprints(found)
+    except InputError:  # no files are left
+        return False
+
+
+def _fingerprints(recipe: LoggedRecipe) -> Iterator[str]:
+    """The fingerprints that the source had on each day, if files have only been added since."""
+    everything = replace(recipe, days=None).files
+    by_day = sorted(everything.files, key=lambda file: file.modified)
+    for last in range(1, len(by_day) + 1):
+        then = {file.name for file in by_day[max(0, last - (recipe.days or last)) : last]}
+        kept = tuple(file for file in everything.files if file.name in then)
+        yield replace(everything, files=kept).fingerprint
+
+
+def _recipe_of(name: str) -> str:
+    """The recipe of a dataset's name, which may have more behind a dot."""
+    known = [one for one in recipe_names(RECIPES) if f"{name}.".startswith(f"{one}.")]
+    return max(known, key=len, default=name.partition(".")[0])
+
+
+def _trainings(client: MlflowClient, days: int) -> Iterator[Disposable]:
+    """Old runs of trainings that led to no registered version."""
+    experiments = [
+        one.experiment_id
+        for one in client.search_experiments(filter_string=f"name LIKE '{model_name('%')}'")
+    ]
+    before = int(1000 * (time.time() - days * DAY))
+    old = f"tags.`{TRAINING}` != '' and attributes.start_time < {before}"
+    registered = {
+        version.run_id
+        for model in _registered(client)
+        for version in _pages(client, f"name = '{model.name}'")
+    }
+    for run in _runs(client, experiments, old):
+        if run.info.run_id not in registered and run.info.status != "RUNNING":
+            files = client.list_artifacts(run.info.run_id)
+            yield Disposable(
+                kind="training",
+                name=run.info.run_id,
+                days=_age(run.info.start_time / 1000),
+                size=sum(file.file_size or 0 for file in files),
+            )
+
+
+def _pages(client: MlflowClient, query: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_model_versions(query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _runs(client: MlflowClient, experiments: list[str], query: str) -> Iterable[Run]:
+    """All runs, gathered before any is removed, which would move the pages."""
+    runs: list[Run] = []
+    token = None
+    while experiments:
+        page = client.search_runs(experiments, query, max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            break
+    return runs
+
+
+def _checkpoints(folder: Path, days: int) -> Iterator[Disposable]:
+    """Old checkpoints of trainings that were killed and never taken up."""
+    parent = Folder(str(folder))
+    for name in parent.subfolders():
+        one = parent / name
+        changed = one.changed()
+        if changed and _age(changed) >= days:
+            yield _disposable("checkpoint", one, changed)
+
+
+def _disposable(
+    kind: Literal["dataset", "unfinished dataset", "checkpoint"], folder: Folder, changed: float
+) -> Disposable:
+    return Disposable(kind=kind, name=folder.url, days=_age(changed), size=folder.size())
+
+
+def _age(moment: float) -> float:
+    """Days since then."""
+    return (time.time() - moment) / DAY
