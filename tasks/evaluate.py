@@ -219,7 +219,7 @@ def _candidate(judged: JudgedCandidate, model: ModelRef, overlap: Overlap | None
 
 def _log_evaluation(report: Report) -> None:
     """Log the verdict's figures as metrics of each candidate's run."""
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, RunTag
 
     client = mlflow_client()
     now = int(time.time() * 1000)
@@ -243,4 +243,5 @@ def _log_evaluation(report: Report) -> None:
         metrics = [
             Metric(key, value, now, 0) for key, value in figures.items() if value is not None
         ]
-        client.log_batch(candidate.run_id, metrics=metrics)
+        tags = [RunTag("slateflow.verdict", candidate.verdict)]
+        client.log_batch(candidate.run_id, metrics=metrics, tags=tags)

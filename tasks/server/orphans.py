@@ -62,7 +62,24 @@ def sweep_orphans(client: SyncPrefectClient) -> list[str]:
         cause = f"Process {process} is gone" if process else "A worker took it and is gone"
         message = f"{cause}; found by the sweep"
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+    _end_tasks(client)
     return [run.name for run in swept.values()]
+
+
+def _end_tasks(client: SyncPrefectClient) -> None:
+    """Mark the tasks of flow runs that have ended as crashed, where they would run for ever."""
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+    from prefect.states import Crashed
+
+    ended = {"state": {"type": {"any_": ["CRASHED", "FAILED", "CANCELLED"]}}}
+    begun = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
+    left = client.read_task_runs(
+        flow_run_filter=FlowRunFilter.model_validate(ended),
+        task_run_filter=TaskRunFilter.model_validate(begun),
+    )
+    for task_run in left:
+        message = "Its flow run has ended; found by the sweep"
+        client.set_task_run_state(task_run.id, Crashed(message=message), force=True)
 
 
 def _is_orphan(run: FlowRun) -> bool:

@@ -33,6 +33,30 @@ TRAINING = "slateflow.training"
 _DIGEST_LENGTH = 36  # MLflow stores no longer digest with a dataset
 
 
+_COLUMNS = (
+    *("attributes.`Created`", "attributes.`Duration`", "tags.`slateflow.verdict`"),
+    *(
+        f"metrics.`{name}`"
+        for name in ("evaluation_mean", "uplift", "uplift_over_champion", "score", "train_seconds")
+    ),
+    "tags.`slateflow.error`",
+)
+_VIEW_TAG = "mlflow.sharedViewState.slateflow"
+"""Tag of an experiment: a view of its runs, as MLflow's page keeps one to be shared by a link."""
+_VIEW = json.dumps(
+    {
+        "searchFilter": "",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": _COLUMNS,
+    }
+)
+
+
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, or the embedded store in the project's `mlflow` folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT}/mlflow/mlflow.db"
@@ -96,11 +120,13 @@ def experiment_id(client: MlflowClient, recipe: str) -> str:
         if uri.startswith("sqlite:///"):  # artifacts lie beside the database
             location = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts").as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            return str(client.create_experiment(name, location, {_VIEW_TAG: _VIEW}))
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
+    if _VIEW_TAG not in found.tags:
+        client.set_experiment_tag(found.experiment_id, _VIEW_TAG, _VIEW)
     return str(found.experiment_id)
 
 
@@ -150,6 +176,12 @@ def page_url(store: str, path: str) -> str | None:
         return None
     # Without the workflow type MLflow opens its pages for language models
     return f"{_without_user(store).rstrip('/')}/#/{path}?workflowType=machine_learning"
+
+
+def experiment_page(client: MlflowClient, recipe: str) -> str | None:
+    """Address of the page with all runs of a recipe; None where the store is not a server."""
+    address = page_url(tracking_uri(), f"experiments/{experiment_id(client, recipe)}/runs")
+    return address and f"{address}&viewStateShareKey=slateflow"
 
 
 def run_page(client: MlflowClient, run_id: str) -> str | None:

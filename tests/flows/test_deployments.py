@@ -140,11 +140,14 @@ def test_only_ours_that_are_not_planned_any_more_are_pruned(client, flow_id):
 
 
 def test_runs_of_dead_processes_are_crashed_and_others_are_not(client):
-    from prefect import flow
+    from prefect import flow, task
     from prefect.states import Running
 
     @flow(name="waiting")
     def waiting() -> None: ...
+
+    @task
+    def step() -> None: ...
 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -157,7 +160,12 @@ def test_runs_of_dead_processes_are_crashed_and_others_are_not(client):
 
     dead, alive = run(f"{ended.pid}"), run(f"{os.getpid()}")
     elsewhere, unknown = run(f"elsewhere:{ended.pid}"), run(None)
+    of_dead, of_alive = (
+        client.create_task_run(step, one.id, "0", state=Running()).id for one in (dead, alive)
+    )
     assert sweep_orphans(client) == [dead.name]
+    assert client.read_task_run(of_dead).state.is_crashed()
+    assert client.read_task_run(of_alive).state.is_running()
     state = client.read_flow_run(dead.id).state
     assert state.is_crashed()
     assert str(ended.pid) in state.message
