@@ -8,7 +8,7 @@ least squares in place of trees). `backward_stages` is the recursion.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.backward_stages import Stage, Transitions, backward_stages
+from slateflow.evaluation.off_policy.backward_stages import (
+    Part,
+    Stage,
+    Transitions,
+    backward_stages,
+)
 from slateflow.learners.config import (
     CountOrZero,
     Curves,
@@ -28,7 +33,7 @@ from slateflow.learners.config import (
     Progress,
     Trained,
 )
-from slateflow.learners.features import FeatureMoments, episode_ends, scaled_rewards
+from slateflow.learners.features import FeatureMoments, episode_ends
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support, monomials
@@ -37,6 +42,7 @@ from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.held_out_choice import simplest
 from slateflow.user_models.polynomial import of_degree, powers, term_count
+from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import fitting_decays, with_session_memory
 from slateflow.user_models.support import logged_support, rarity_weights, without_gaps
 from slateflow.validation import validated
@@ -71,6 +77,9 @@ PATIENCE = 5
 SPREAD_ROWS = 3_000
 """Rows by which preferences are measured, at most."""
 
+SAMPLE_ROWS = 1_000_000
+"""Rows that are in memory together, at most; of more, every so many sessions."""
+
 
 @validated
 class FittedQConfig(LearnerConfig):
@@ -97,17 +106,12 @@ class FittedQConfig(LearnerConfig):
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
         """Fit stage by stage; all rows with a successor serve at every stage."""
-        decays = fitting_decays(dataset)
-        moments = FeatureMoments.from_dataset(dataset, decays)
-        rows = with_session_memory(dataset.read(), decays)
-        check_variation(rows)
-        episode_ends(rows)  # checked
-        support = logged_support(rows)
-        steps = LoggedSteps(rows, scaled_rewards(rows), dataset.spec, moments, support)
+        parts = Parts.of(dataset)
+        steps = parts.sample
         degree, ridge = chosen_basis(steps, self.degree, self.ridge)
         window = self.window
         curves = Curves()
-        while (stages := fitted_stages(steps, degree, ridge, window, progress, curves)) is None:
+        while (stages := fitted_stages(parts, degree, ridge, window, progress, curves)) is None:
             # Rather a coarser polynomial, and at last a nearer horizon, than values that grow
             degree, window = (degree, PATIENCE) if self.degree or degree == 1 else (degree - 1, 0)
             curves = Curves()
@@ -119,7 +123,7 @@ class FittedQConfig(LearnerConfig):
             window=len(served),
             head=np.stack([stage.weights for stage in served]),
             head_bias=np.zeros(len(served)),
-            decays=np.array(decays),
+            decays=np.array(parts.decays),
         )
         return Trained(fitted, curves)
 
@@ -129,7 +133,8 @@ class LoggedSteps:
     """Logged steps with their scaled rewards (R,), in a world, and the moments of their features.
 
     The session memory counts as features of the user. The user responds to the first place. What
-    the support leaves out is not chosen where anything else is offered.
+    the support leaves out is not chosen where anything else is offered. `timed` says whether all
+    sessions, not only these, have the same number of steps.
     """
 
     rows: Trajectories
@@ -137,11 +142,12 @@ class LoggedSteps:
     spec: EnvironmentSpec
     moments: FeatureMoments
     support: Support
+    timed: bool
 
     @cached_property
     def transitions(self) -> Transitions:
         """The steps to which values are fitted, T of them."""
-        return Transitions.from_rows(self.rows)
+        return Transitions.from_rows(self.rows, self.timed)
 
     @property
     def _numbers(self) -> int:
@@ -178,15 +184,11 @@ class LoggedSteps:
             support=without_gaps(self.support),
         )
 
-    def design(self, exponents: Powers) -> Callable[[slice], Array]:
+    def design(self, exponents: Powers, block: slice) -> Array:
         """Monomials (B, P) of what was shown first, of a slice of the T steps."""
-
-        def of_block(block: slice) -> Array:
-            chosen = self.transitions.rows[block]
-            shown = self.rows.features_at(self.rows.slate[chosen, 0], chosen)
-            return monomials(self._standardised(chosen, shown), exponents)
-
-        return of_block
+        chosen = self.transitions.rows[block]
+        shown = self.rows.features_at(self.rows.slate[chosen, 0], chosen)
+        return monomials(self._standardised(chosen, shown), exponents)
 
     def _standardised(self, chosen: NDArray[np.intp], candidates: NDArray[np.floating]) -> Array:
         """(…, F) features of these rows (B,) and candidates (B, …, D) of theirs; 1 for the time."""
@@ -243,8 +245,90 @@ class LoggedSteps:
         return total
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The logged steps of a dataset, a part in memory at a time, and a sample of them.
+
+    Parts that fit into memory together are read once, others at every pass.
+    """
+
+    read: Callable[[], Iterable[LoggedSteps]]
+    sample: LoggedSteps
+    decays: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Parts:
+        """Check the rows, and fit on a sample of the parts what all others are seen by."""
+        decays = fitting_decays(dataset)
+        moments = FeatureMoments.from_dataset(dataset, decays)
+        every, earlier = -(-dataset.rows // SAMPLE_ROWS), 0
+        lengths: set[int] = set()
+        some: list[Trajectories] = []
+        for rows in dataset.iter_parts():
+            episode_ends(rows)  # checked
+            if not np.isfinite(rows.reward).all():
+                raise InputError("reward: expected finite numbers, got NaN or infinity")
+            lengths |= set(np.unique(rows.lengths).tolist())
+            some.append(rows.where((earlier + rows.sessions) % every == 0) if every > 1 else rows)
+            earlier += len(rows.starts)
+        timed = len(lengths) == 1
+        sample = with_session_memory(Trajectories.from_parts(some), decays)
+        del some
+        check_variation(sample)
+        support, scale = logged_support(sample), RewardScale.from_rows(sample)
+
+        def steps(rows: Trajectories) -> LoggedSteps:
+            rewards = scale.scaled(rows, centred=timed)
+            return LoggedSteps(rows, rewards, dataset.spec, moments, support, timed)
+
+        def read() -> Iterator[LoggedSteps]:
+            for rows in dataset.iter_parts():
+                yield steps(with_session_memory(rows, decays))
+
+        if every > 1:
+            return cls(read, steps(sample), decays)
+        kept: list[LoggedSteps] = []
+
+        def read_once() -> list[LoggedSteps]:
+            if not kept:
+                kept.extend(read())
+            return kept
+
+        return cls(read_once, steps(sample), decays)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Logged steps as the stages see them, by a polynomial."""
+
+    steps: LoggedSteps
+    degree: int
+
+    @property
+    def transitions(self) -> Transitions:
+        return self.steps.transitions
+
+    @property
+    def reward(self) -> Array:
+        return self.steps.reward
+
+    @property
+    def weights(self) -> Array:
+        return self.steps.weights
+
+    @cached_property
+    def _exponents(self) -> Powers:
+        return self.steps.exponents(self.degree)
+
+    def design(self, block: slice) -> Array:
+        return self.steps.design(self._exponents, block)
+
+    def best_next(self, weights: Array) -> Array:
+        return self.steps.best_next(self.steps.scorer(self.degree, weights))
+
+
 def fitted_stages(
-    steps: LoggedSteps,
+    parts: Parts,
     degree: int,
     ridge: float,
     window: int,
@@ -256,22 +340,18 @@ def fitted_stages(
     The residual of each stage is added to the curves.
     None where they do not settle but grow, because the polynomial extrapolates.
     """
-    transitions, exponents = steps.transitions, steps.exponents(degree)
-    most = transitions.most_stages(window or steps.spec.horizon)
+    steps, exponents = parts.sample, parts.sample.exponents(degree)
+    most = steps.transitions.most_stages(window or steps.spec.horizon)
     spread = steps.spread(exponents)
     stages: list[Stage] = []
 
-    def next_values(stage: int, weights: Array) -> Array:
-        best = steps.best_next(steps.scorer(degree, weights))
-        if transitions.timed:  # a constant, which would only grow
-            best -= best.mean()
-        progress(stage, most)
-        return transitions.values(best)
+    def read() -> Iterator[Part]:
+        return (_Part(steps, degree) for steps in parts.read())
 
-    design = steps.design(exponents)
     changes: list[float] = []
-    for stage in backward_stages(design, steps.reward, next_values, most, ridge, steps.weights):
+    for stage in backward_stages(read, len(exponents), most, steps.timed, ridge):
         stages.append(stage)
+        progress(len(stages), most)
         curves.add("residual", stage.residual)
         if window or len(stages) < 2:
             continue
@@ -283,6 +363,10 @@ def fitted_stages(
             return None
     progress(most, most)
     return stages
+
+
+def _ignore(done: int, total: int) -> None:
+    """Progress that nobody watches."""
 
 
 def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, float]:
@@ -310,7 +394,7 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, fl
     if len(few.transitions.following):
         for largest in reversed(degrees):
             stages = fitted_stages(
-                few, largest, ridge or 1e-6, 0, lambda done, total: None, Curves()
+                Parts(lambda: [few], few), largest, ridge or 1e-6, 0, _ignore, Curves()
             )
             if stages is not None:
                 ahead = few.best_next(few.scorer(largest, stages[-1].weights))
@@ -330,12 +414,12 @@ def held_out_errors(steps: LoggedSteps, target: Array, options: list[tuple[int, 
     """(E, O) squared errors of episodes that the regression did not see, for degrees and ridges."""
     largest = max(degree for degree, _ in options)
     exponents = steps.exponents(largest)
-    design, size = steps.design(exponents), len(exponents)
+    size = len(exponents)
     session = steps.rows.sessions[steps.transitions.rows]
     fold = session % FOLDS
     grams, moments = np.zeros((FOLDS, size, size)), np.zeros((FOLDS, size))
     for block in blocks(len(target)):
-        x = design(block)
+        x = steps.design(exponents, block)
         for one in range(FOLDS):
             of_fold = fold[block] == one
             weighted = (x * steps.weights[block, None])[of_fold].T
@@ -350,7 +434,7 @@ def held_out_errors(steps: LoggedSteps, target: Array, options: list[tuple[int, 
             weights[one, kept, option] = np.linalg.solve(precision, moment[kept])
     errors = np.zeros((len(steps.rows.starts), len(options)))
     for block in blocks(len(target)):
-        x = design(block)
+        x = steps.design(exponents, block)
         for one in range(FOLDS):
             of_fold = fold[block] == one
             wrong = target[block][of_fold, None] - x[of_fold] @ weights[one]

@@ -13,7 +13,7 @@ import pytest
 
 from slateflow.environments import EnvironmentSpec, optimal_return
 from slateflow.environments.interest_exploration.spec import InterestExplorationSpec
-from slateflow.evaluation import episode_returns
+from slateflow.evaluation import episode_returns, optimal_returns
 from slateflow.learners import learner_config, learners_for, train
 from slateflow.policies import RandomPolicy, ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
@@ -109,18 +109,24 @@ def measure(spec: EnvironmentSpec) -> str:
 
 def figure(spec: EnvironmentSpec, returns: np.ndarray, seed: int) -> float:
     """One number for a policy's returns."""
-    optimum = optimal_return(spec)
-    if optimum is None:
+    ends = random_and_optimum(spec, len(returns), seed)
+    if ends is None:
         steps = spec.step_limit if isinstance(spec, InterestExplorationSpec) else 1
         return float(returns.mean()) / steps
-    random = random_mean(spec, len(returns), seed)
+    random, optimum = ends
     return (float(returns.mean()) - random) / (optimum - random)
 
 
 @cache
-def random_mean(spec: EnvironmentSpec, episodes: int, seed: int) -> float:
-    """Mean return of random on the users that every policy meets."""
-    return float(episode_returns(spec, RandomPolicy(spec.slate_size), episodes, seed).mean())
+def random_and_optimum(
+    spec: EnvironmentSpec, episodes: int, seed: int
+) -> tuple[float, float] | None:
+    """Mean returns of random and the optimal policy on the users that every policy meets."""
+    optimum = optimal_returns(spec, episodes, seed)
+    if optimum is None:
+        return None
+    random = episode_returns(spec, RandomPolicy(spec.slate_size), episodes, seed)
+    return float(random.mean()), float(optimum.mean())
 
 
 @pytest.mark.benchmark

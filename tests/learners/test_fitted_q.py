@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from slateflow.environments import preset
 from slateflow.errors import InputError
-from slateflow.evaluation import episode_returns
+from slateflow.evaluation import episode_returns, optimal_returns
 from slateflow.learners import learner_config, train
-from slateflow.policies import ScoringPolicy
+from slateflow.learners.config import Curves
+from slateflow.learners.fitted_q import Parts, fitted_stages
+from slateflow.policies import RandomPolicy, ScoringPolicy, load_scorer
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.polynomial import of_degree, powers, term_count
 from slateflow.user_models.reward_model import expected_rewards, fitted_model
 from slateflow.user_models.support import logged_support, rarity_weights
+
+ROOT = Path(__file__).parents[2]
 
 REWARD = {(0, 0): 0.0, (0, 1): 1.0, (1, 0): 2.0, (1, 1): 4.5}
 """Of (user, candidate): chocolate (1) pays more at once and leaves user 0, kale (0) user 1."""
@@ -300,3 +308,59 @@ def test_lower_degrees_are_columns_of_higher_ones(sizes):
         assert len(lower) == term_count(*sizes, degree)
         kept = powers(*sizes, 4)[of_degree(powers(*sizes, 4), sizes[0], degree)]
         assert sorted(map(tuple, kept.tolist())) == sorted(map(tuple, lower.tolist()))
+
+
+def test_parts_that_are_read_at_every_stage_give_the_same_stages(tmp_path):
+    recipe = Recipe("r", "modified-lts-20-2", 60, 1, {"random": 0.5, "greedy": 0.5})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    kept = Parts.of(dataset)
+    (whole,) = Parts(lambda: [kept.sample], kept.sample).read()
+    reads = []
+
+    def again():
+        reads.append(1)
+        return Parts.of(dataset).read()
+
+    def stages(parts):
+        return fitted_stages(parts, 3, 1e-6, 5, lambda done, total: None, Curves())
+
+    once, anew = stages(kept), stages(Parts(again, kept.sample))
+    at_once = stages(Parts(lambda: [whole], whole))
+    assert len(reads) == len(once) == 5
+    assert len(dataset.parts) > 1
+    for one, other, together in zip(once, anew, at_once, strict=True):
+        np.testing.assert_array_equal(one.weights, other.weights)
+        np.testing.assert_allclose(one.weights, together.weights, rtol=1e-8)
+        assert one.residual == other.residual == pytest.approx(together.residual, rel=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_more_rows_take_no_more_memory(tmp_path):
+    """With a sample of 60,000 rows, three times the logs take as much memory, and are as good."""
+    taken = {}
+    for episodes in (2_000, 6_000):
+        code = f"""
+import resource
+from slateflow.learners import fitted_q, learner_config, train
+from slateflow.trajectories import Folder, Recipe, generate
+fitted_q.SAMPLE_ROWS = 60_000
+shares = {{"random": 0.5, "greedy": 0.5}}
+recipe = Recipe("m{episodes}", "modified-lts-20-2", {episodes}, 1, shares)
+dataset = generate(recipe, Folder({str(tmp_path)!r}))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+scorer, _ = train(dataset, learner_config("fitted-q", degree=3), 0)
+scorer.save({str(tmp_path / "scorer.npz")!r})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+        )
+        taken[episodes] = int(done.stdout) / 1024
+    assert taken[6_000] < taken[2_000] + 30  # MiB; 480,000 rows of columns alone are 55
+    spec = preset("modified-lts-20-2")
+    policy = ScoringPolicy(load_scorer(tmp_path / "scorer.npz"))
+    returns = episode_returns(spec, policy, 500, 3)
+    optimum = optimal_returns(spec, 500, 3)
+    random = episode_returns(spec, RandomPolicy(spec.slate_size), 500, 3).mean()
+    assert (returns.mean() - random) / (optimum.mean() - random) > 0.99

@@ -2,7 +2,8 @@
 
 Q₁ regresses the reward on the features of what was shown, and Q_k the reward plus the value of the
 next step by Q_{k-1}. The dynamics do not depend on the time, so every stage uses all rows, and the
-design matrix is the same at every stage: it is factored once.
+design matrix is the same at every stage: it is factored once. What a stage needs of the rows are
+sums, so the rows pass by in parts.
 
 Where all sessions have the same number of steps, a stage is the number of steps left. Where they
 end by themselves, nobody knows how many are left: the stages approach one Q-function for all steps,
@@ -11,8 +12,9 @@ and a session that has ended is worth nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,15 +44,20 @@ class Transitions:
     timed: bool
 
     @classmethod
-    def from_rows(cls, rows: Trajectories) -> Transitions:
+    def from_rows(cls, rows: Trajectories, timed: bool | None = None) -> Transitions:
         """Take the steps that have a successor, and the ends where sessions end by themselves.
 
-        Sessions of a single step have nothing but ends.
+        Sessions of a single step have nothing but ends, if all are such.
+
+        Args:
+            rows: Whole sessions.
+            timed: Whether all sessions have the same number of steps, where these rows are only
+                some of them.
         """
         lengths, last = rows.lengths, rows.last
-        timed = same_length(lengths)
+        timed = same_length(lengths) if timed is None else timed
         used = ~last if timed else ~last | rows.terminated
-        if (lengths == 1).all():
+        if timed and (lengths == 1).all():
             used = last
         numbers = np.flatnonzero(used)
         continues = ~last[numbers]
@@ -72,6 +79,28 @@ def same_length(lengths: Rows) -> bool:
     return bool((lengths == lengths[:1]).all())
 
 
+class Part(Protocol):
+    """Some of the logged steps, T of them, of which S continue."""
+
+    @property
+    def transitions(self) -> Transitions:
+        """Their rows."""
+
+    @property
+    def reward(self) -> Array:
+        """(T,) rewards."""
+
+    @property
+    def weights(self) -> Array:
+        """(T,) by which the steps count."""
+
+    def design(self, block: slice) -> Array:
+        """Features (B, P) of what was shown at a slice of the steps; made anew at every stage."""
+
+    def best_next(self, weights: Array) -> Array:
+        """(S,) the value, by weights (P,), of the steps that follow."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A fitted Q-function."""
@@ -80,53 +109,91 @@ class Stage:
     residual: float  # mean square
 
 
+@dataclass
+class _Sums:
+    """What a stage needs of the steps: sums of products with the features x (P,).
+
+    The target is the reward and the next value. Where values are centred, the mean of the next
+    values is known only when all parts have passed by; it is taken from the sums then.
+    """
+
+    moment: Array  # Σ w x target
+    continuing: Array  # Σ w x, of the steps that continue
+    squares: float = 0.0  # Σ w target²
+    crossed: float = 0.0  # Σ w target, of the steps that continue
+    weight: float = 0.0  # Σ w
+    weight_continuing: float = 0.0  # Σ w, of the steps that continue
+    best: float = 0.0  # Σ of the next values
+    following: int = 0
+
+    def add(self, part: Part, previous: Array | None, gram: Array | None) -> None:
+        """Take in a part, with next values by the previous weights, and its share of the gram."""
+        continues, weights = part.transitions.continues, part.weights
+        target = part.reward
+        if previous is not None:
+            best = part.best_next(previous)
+            target = target + part.transitions.values(best)
+            self.best += float(best.sum())
+            self.following += len(best)
+        for block in blocks(len(target)):
+            x, weighted = part.design(block), weights[block]
+            self.moment += x.T @ (weighted * target[block])
+            self.continuing += x.T @ (weighted * continues[block])
+            if gram is not None:
+                gram += x.T @ (x * weighted[:, None])
+        self.squares += float((weights * target) @ target)
+        self.crossed += float((weights * continues) @ target)
+        self.weight += float(weights.sum())
+        self.weight_continuing += float(weights @ continues)
+
+    def centred(self) -> tuple[Array, float]:
+        """Moment and squares of the target less the mean next value, where a step continues."""
+        mean = self.best / max(self.following, 1)
+        squares = self.squares - 2 * mean * self.crossed + mean**2 * self.weight_continuing
+        return self.moment - mean * self.continuing, squares
+
+
 def backward_stages(
-    design: Callable[[slice], Array],
-    rewards: Array,
-    next_values: Callable[[int, Array], Array],
+    parts: Callable[[], Iterable[Part]],
+    terms: int,
     stages: int,
+    timed: bool,
     ridge: float = 1e-9,
-    row_weights: Array | None = None,
 ) -> Iterator[Stage]:
     """Fit the stages, from the last step of an episode backwards.
 
     Args:
-        design: From a slice of the T steps to the features (B, P) of what was shown there. They
-            are made anew at every stage, a block in memory at a time.
-        rewards: (T,) of the steps.
-        next_values: From a stage k, from 1 on, and its weights, to the values (T,) of the next
-            steps with k steps left.
+        parts: All steps, a part at a time; each stage passes over them once.
+        terms: P, features of a step.
         stages: How many.
+        timed: Whether sessions end by the clock: then next values are centred, for their mean is
+            a constant which would only grow.
         ridge: Precision of the prior on the weights, for each row.
-        row_weights: (T,) by which steps count; None for all alike.
 
     Raises:
         InputError: The features do not vary enough.
     """
-    steps = list(blocks(len(rewards)))
-    weight = np.ones(len(rewards)) if row_weights is None else row_weights
-    gram: Array = sum(
-        (x.T @ (x * weight[block, None]) for block in steps for x in [design(block)]),
-        start=np.zeros(()),
-    )
+    gram, factor, weights, rows = np.zeros((terms, terms)), None, None, 0
+    for stage in range(1, stages + 1):
+        sums = _Sums(np.zeros(terms), np.zeros(terms))
+        for part in parts():
+            sums.add(part, weights, gram if stage == 1 else None)
+            rows += len(part.reward) if stage == 1 else 0
+        if factor is None:
+            factor = _factor(gram + ridge * rows * np.eye(terms))
+        moment, squares = sums.centred() if timed else (sums.moment, sums.squares)
+        weights = np.asarray(linalg.cho_solve(factor, moment), np.float64)
+        # The squared residual, without another pass
+        explained = float(weights @ (2 * moment - gram @ weights))
+        yield Stage(weights, max(squares - explained, 0.0) / sums.weight)
+
+
+def _factor(precision: Array) -> tuple[Array, bool]:
     try:
-        precision = gram + ridge * len(rewards) * np.eye(len(gram))
-        factor = linalg.cho_factor(precision, lower=True)
+        factor: tuple[Array, bool] = linalg.cho_factor(precision, lower=True)
     except linalg.LinAlgError as error:
         raise InputError(
             "dataset: expected candidates that vary, got too few different ones for the "
             "polynomial; log a random policy, lower the degree or raise the ridge"
         ) from error
-    values: Array = np.zeros(len(rewards))
-    for stage in range(1, stages + 1):
-        target = rewards + values
-        moment: Array = sum(
-            (design(block).T @ (weight * target)[block] for block in steps), start=np.zeros(())
-        )
-        weights = np.asarray(linalg.cho_solve(factor, moment), np.float64)
-        # The squared residual, without another pass
-        explained = weights @ (2 * moment - gram @ weights)
-        residual = max(float((weight * target) @ target - explained), 0.0)
-        yield Stage(weights, residual / float(weight.sum()))
-        if stage < stages:
-            values = next_values(stage, weights)
+    return factor
