@@ -34,6 +34,7 @@ from slateflow.learners.config import (
     Trained,
 )
 from slateflow.learners.features import FeatureMoments, episode_ends
+from slateflow.learners.passes import repeatable, sampled
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support, monomials
@@ -261,19 +262,16 @@ class Parts:
         """Check the rows, and fit on a sample of the parts what all others are seen by."""
         decays = fitting_decays(dataset)
         moments = FeatureMoments.from_dataset(dataset, decays)
-        every, earlier = -(-dataset.rows // SAMPLE_ROWS), 0
         lengths: set[int] = set()
-        some: list[Trajectories] = []
-        for rows in dataset.iter_parts():
+
+        def look(rows: Trajectories) -> None:
             episode_ends(rows)  # checked
             if not np.isfinite(rows.reward).all():
                 raise InputError("reward: expected finite numbers, got NaN or infinity")
-            lengths |= set(np.unique(rows.lengths).tolist())
-            some.append(rows.where((earlier + rows.sessions) % every == 0) if every > 1 else rows)
-            earlier += len(rows.starts)
+            lengths.update(np.unique(rows.lengths).tolist())
+
+        sample = with_session_memory(sampled(dataset, SAMPLE_ROWS, look), decays)
         timed = len(lengths) == 1
-        sample = with_session_memory(Trajectories.from_parts(some), decays)
-        del some
         check_variation(sample)
         support, scale = logged_support(sample), RewardScale.from_rows(sample)
 
@@ -285,16 +283,7 @@ class Parts:
             for rows in dataset.iter_parts():
                 yield steps(with_session_memory(rows, decays))
 
-        if every > 1:
-            return cls(read, steps(sample), decays)
-        kept: list[LoggedSteps] = []
-
-        def read_once() -> list[LoggedSteps]:
-            if not kept:
-                kept.extend(read())
-            return kept
-
-        return cls(read_once, steps(sample), decays)
+        return cls(repeatable(read, dataset.rows <= SAMPLE_ROWS), steps(sample), decays)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the logs saw, each next one on the values of the one before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -24,6 +24,7 @@ from slateflow.learners.config import (
     Progress,
     Trained,
 )
+from slateflow.learners.passes import repeatable, sampled
 from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
 from slateflow.policies.slate_scorer import (
@@ -33,14 +34,18 @@ from slateflow.policies.slate_scorer import (
     optimal_gains,
     user_features,
 )
-from slateflow.trajectories import Dataset
+from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.choice_model import Choices, fit_choice_model
-from slateflow.user_models.item_values import ItemValues, Rows, Sessions
+from slateflow.user_models.item_values import ItemValues, Members, Rows, Sessions
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
+
+SAMPLE_ROWS = 300_000
+"""Rows that are in memory together, at most; of more, every so many sessions choose the model of
+clicks, and the parts are read at every iteration."""
 
 
 @validated
@@ -70,28 +75,25 @@ class SlateQConfig(LearnerConfig):
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
         """Fit the choice model, then iterate; the curve is the change of the values."""
-        rows = dataset.read()
-        check_variation(rows)
-        numbers = dataset.spec.num_candidates * dataset.spec.document_size
-        for name, finite in {
-            "user": np.isfinite(rows.user).all(),
-            "candidates": all(
-                np.isfinite(rows.candidate_features(block)).all()
-                for block in blocks(len(rows), numbers)
-            ),
-            "reward": np.isfinite(rows.reward).all(),
-        }.items():
-            if not finite:
-                raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
-        choices = Choices.from_rows(rows)
+        spec = dataset.spec
+        sample = sampled(dataset, SAMPLE_ROWS, _check_finite)
+        check_variation(sample)
         rng = np.random.Generator(np.random.SFC64(seed))
-        choice = fit_choice_model(choices, self.classes, self.ridge, rng)
-        member = choices.members(choice)
-        sessions = Sessions.from_rows(rows, dataset.spec)
-        classes = [
-            ItemValues(sessions, choice.of_class(g), member[:, g], self.ridge)
-            for g in range(len(choice.shares))
-        ]
+        choice = fit_choice_model(Choices.from_rows(sample), self.classes, self.ridge, rng)
+
+        def read() -> Iterator[tuple[Sessions, Array]]:
+            for rows in dataset.iter_parts():
+                yield Sessions.from_rows(rows, spec), Choices.from_rows(rows).members(choice)
+
+        passing = repeatable(read, dataset.rows <= SAMPLE_ROWS)
+
+        def of_class(group: int) -> ItemValues:
+            def parts() -> Iterator[Members]:
+                return (Members(sessions, member[:, group]) for sessions, member in passing())
+
+            return ItemValues(parts, choice.of_class(group), self.ridge)
+
+        classes = [of_class(group) for group in range(len(choice.shares))]
         curves = Curves()
         for done in range(1, self.iterations + 1):
             change = max(one.follow(greedy_policy(one)) for one in classes)
@@ -102,7 +104,6 @@ class SlateQConfig(LearnerConfig):
         click, item, none = (
             np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)
         )
-        spec = dataset.spec
         scorer = SlateScorer(
             user_size=spec.user_size,
             document_size=spec.document_size,
@@ -118,20 +119,34 @@ class SlateQConfig(LearnerConfig):
         return Trained(scorer, curves)
 
 
-def greedy_policy(values: ItemValues) -> Callable[[Rows], Slates]:
-    """The slates of greatest value, by the values as they are now."""
-    rows, (click, item, none) = values.sessions.rows, values.parts
-    offered, places = rows.offered, rows.slate.shape[1]
+def _check_finite(rows: Trajectories) -> None:
+    numbers = rows.candidates.shape[1] * rows.candidate_features(slice(1)).shape[-1]
+    for name, finite in {
+        "user": np.isfinite(rows.user).all(),
+        "candidates": all(
+            np.isfinite(rows.candidate_features(block)).all()
+            for block in blocks(len(rows), numbers)
+        ),
+        "reward": np.isfinite(rows.reward).all(),
+    }.items():
+        if not finite:
+            raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
 
-    def slates(block: Rows) -> Slates:
+
+def greedy_policy(values: ItemValues) -> Callable[[Sessions, Rows], Slates]:
+    """The slates of greatest value, by the values as they are now."""
+    click, item, none = values.parts
+
+    def slates(sessions: Sessions, block: Rows) -> Slates:
         """Rows with the same number of candidates at a time."""
-        found = np.empty((len(block), places), np.int32)
-        for count in np.unique(offered[block]):
-            alike = np.flatnonzero(offered[block] == count)
-            found[alike] = best(block[alike], count)
+        rows = sessions.rows
+        offered, found = rows.offered[block], np.empty((len(block), rows.slate.shape[1]), np.int32)
+        for count in np.unique(offered):
+            alike = np.flatnonzero(offered == count)
+            found[alike] = best(rows, block[alike], count)
         return found
 
-    def best(block: Rows, count: int) -> Slates:
+    def best(rows: Trajectories, block: Rows, count: int) -> Slates:
         features = item_features(rows.user[block], rows.candidate_features(block)[:, :count])
         state = user_features(rows.user[block])
         offer = Offer(
@@ -140,6 +155,7 @@ def greedy_policy(values: ItemValues) -> Callable[[Rows], Slates]:
             values=(features @ item + (state @ click)[:, None])[None],
             none=(state @ none)[None],
         )
+        places = rows.slate.shape[1]
         return top_slates(optimal_gains(offer, places), places)
 
     return slates

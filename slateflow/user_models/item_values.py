@@ -9,7 +9,7 @@ logs (Lagoudakis and Parr 2003, "Least-Squares Policy Iteration", section 5.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -142,56 +142,94 @@ def _sums_before(events: Array, starts: Rows) -> Array:
     return before
 
 
+@dataclass(frozen=True)
+class Members:
+    """Sessions, and how likely the episode of each row is to be of one class of users (R,)."""
+
+    sessions: Sessions
+    member: Array
+
+    def weighted(self, block: Rows) -> Array:
+        """The design of some rows, by how likely they are to be of the class."""
+        return np.asarray(self.sessions.design[block] * self.member[block, None])
+
+    def sums(self) -> list[Array]:
+        """Sums of the rows' products.
+
+        Of the weighted design with itself (F, F), the rewards (F,) and the returns (F,); of the
+        design with itself (F, F) and alone (F,); and the rows.
+        """
+        sessions, design = self.sessions, self.sessions.design
+        weighted = design * self.member[:, None]
+        rewards = sessions.rows.reward.astype(np.float64)
+        return [
+            weighted.T @ design,
+            weighted.T @ rewards,
+            weighted.T @ sessions.returns_to_go(),
+            design.T @ design,
+            design.sum(axis=0),
+            np.array(len(design)),
+        ]
+
+
 class ItemValues:
     """Weights of the values for one class of users, in the columns of `Sessions.design`.
 
     A row weighs as much as its episode is likely to be of the class. At first the weights are a
-    regression on the returns that the logs saw.
+    regression on the returns that the logs saw. All of it follows from sums, so the sessions pass
+    by in parts.
+
+    Args:
+        parts: All sessions; they pass by once now, and once for each policy.
+        choice: What users of the class click.
+        ridge: Precision of the prior on the weights.
     """
 
     def __init__(
-        self, sessions: Sessions, choice: ChoiceModel, member: Array, ridge: float
+        self, parts: Callable[[], Iterable[Members]], choice: ChoiceModel, ridge: float
     ) -> None:
-        self.sessions, self.choice, self.member = sessions, choice, member
-        design, rows = sessions.design, sessions.rows
-        self.gram = ridge * np.eye(design.shape[1])
-        for block in sessions.blocks():
-            self.gram += self._weighted(block).T @ design[block]
-        self.reward = design.T @ (member * rows.reward.astype(np.float64))
-        self.weights = np.linalg.solve(self.gram, design.T @ (member * sessions.returns_to_go()))
+        self.passing, self.choice = parts, choice
+        sums: list[Array] = []
+        for part in parts():
+            found = part.sums()
+            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+            self.users = user_features(part.sessions.rows.user[:1]).shape[1]
+        gram, self.reward, returns, plain, total, rows = sums
+        self.gram = gram + ridge * np.eye(len(gram))
+        self.mean, self.second = total / rows, plain / rows
+        self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
 
-    def follow(self, policy: Callable[[Rows], Slates]) -> float:
+    def follow(self, policy: Callable[[Sessions, Rows], Slates]) -> float:
         """Solve for the values of a policy.
 
         Args:
-            policy: The slates (B, K) that it shows at the rows (B,).
+            policy: The slates (B, K) that it shows at the rows (B,) of some sessions.
 
         Returns:
             How much the values of the logged choices change, relative to their deviation.
         """
         following = np.zeros_like(self.gram)
-        for block in self.sessions.blocks():
-            ongoing = block[~self.sessions.ends[block]]
-            if not len(ongoing):  # sessions of one step
-                continue
-            expected = self.sessions.expected(ongoing + 1, policy(ongoing + 1), self.choice)
-            following += self._weighted(ongoing).T @ expected
-        before, design = self.weights, self.sessions.design
-        self.weights = np.linalg.solve(self.gram - following, self.reward)
-        change = np.sqrt(np.mean((design @ (self.weights - before)) ** 2))
-        return float(change / ((design @ self.weights).std() or 1.0))
+        for part in self.passing():
+            sessions = part.sessions
+            for block in sessions.blocks():
+                ongoing = block[~sessions.ends[block]]
+                if len(ongoing):  # not sessions of one step alone
+                    slates = policy(sessions, ongoing + 1)
+                    expected = sessions.expected(ongoing + 1, slates, self.choice)
+                    following += part.weighted(ongoing).T @ expected
+        before = self.weights
+        self.weights = np.asarray(np.linalg.solve(self.gram - following, self.reward), np.float64)
+        change = np.sqrt(self._square(self.weights - before))
+        variance = self._square(self.weights) - float(self.mean @ self.weights) ** 2
+        return float(change / (np.sqrt(max(variance, 0.0)) or 1.0))
 
-    def expected(self, block: Rows, slates: Slates) -> Array:
-        """(B,) values of the slates (B, K) at the rows (B,)."""
-        return np.asarray(self.sessions.expected(block, slates, self.choice) @ self.weights)
+    def _square(self, weights: Array) -> float:
+        """Mean square of the values of the logged choices."""
+        return max(float(weights @ self.second @ weights), 0.0)
 
     @property
     def parts(self) -> tuple[Array, Array, Array]:
         """The weights of clicks (S,), items (P,) and no click (S,)."""
         items = self.choice.weights.shape[1]
-        users = user_features(self.sessions.rows.user[:1]).shape[1]
-        click, item, none, _ = np.split(self.weights, np.cumsum([users, items, users]))
+        click, item, none, _ = np.split(self.weights, np.cumsum([self.users, items, self.users]))
         return click, item, none
-
-    def _weighted(self, block: Rows) -> Array:
-        return np.asarray(self.sessions.design[block] * self.member[block, None])

@@ -9,8 +9,9 @@ from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
+from slateflow.learners.passes import sampled
 from slateflow.policies import ScoringPolicy, behaviour_policy
-from slateflow.trajectories import Dataset, Folder, Recipe, generate
+from slateflow.trajectories import Dataset, Folder, PartFile, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.item_values import Sessions
 from tests.leaving import CLICK, LEAVE, leaving_sessions
@@ -25,8 +26,9 @@ def sessions() -> Trajectories:
 def logged(rows: Trajectories, monkeypatch) -> Dataset:
     """A dataset that consists of these rows."""
     spec = preset("interest-exploration", num_candidates=2, slate_size=1)
-    monkeypatch.setattr(Dataset, "read", lambda self: rows)
-    return Dataset(Folder("nowhere"), spec, {}, ())
+    part = PartFile("nowhere.parquet", "random", 0, len(rows.starts), len(rows), "")
+    monkeypatch.setattr(Dataset, "iter_parts", lambda self: iter([rows]))
+    return Dataset(Folder("nowhere"), spec, {}, (part,))
 
 
 def values_by_hand() -> tuple[float, float, float]:
@@ -123,3 +125,32 @@ def test_sessions_of_one_step_are_learnt_by_what_is_clicked(tmp_path):
     candidates = np.array([[[1.0, 0, 1], [3.0, 0, 1], [2.0, 0, 1], [0.5, 0, 1]]])
     scores = scorer.scores(np.zeros((1, 0)), np.zeros(1, dtype=int), candidates)
     assert scores[0].argsort()[::-1][:3].tolist() == [1, 2, 0]
+
+
+def test_parts_that_are_read_at_every_iteration_give_the_same_values(tmp_path, monkeypatch):
+    recipe = Recipe("evolution", "interest-evolution", 200, 7, {"random": 0.5, "greedy": 0.5})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    config = learner_config("slateq", iterations=3, classes=1)
+    kept, _ = train(dataset, config)
+    reads = []
+    read = Dataset.iter_parts
+    monkeypatch.setattr(Dataset, "iter_parts", lambda self: reads.append(1) or read(self))
+    monkeypatch.setattr("slateflow.learners.slateq.SAMPLE_ROWS", dataset.rows // 2)
+    monkeypatch.setattr("slateflow.learners.slateq.sampled", lambda one, most, look: one.read())
+    again, _ = train(dataset, config)
+    assert len(dataset.parts) > 1
+    assert len(reads) == 1 + 1 + 3  # all for the choice model, the returns, and the iterations
+    np.testing.assert_array_equal(again.item_values, kept.item_values)
+
+
+def test_a_sample_is_of_whole_sessions_of_all_parts(tmp_path):
+    recipe = Recipe("evolution", "interest-evolution", 40, 7, {"random": 0.5, "greedy": 0.5})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    passed = []
+    sample = sampled(dataset, -(-dataset.rows // 2), passed.append)
+    assert sum(map(len, passed)) == dataset.rows
+    rows = dataset.read()
+    sessions = list(dict.fromkeys(rows.episode.tolist()))
+    expected = [episode for episode in rows.episode.tolist() if episode in set(sessions[::2])]
+    assert sample.episode.tolist() == expected
+    assert sampled(dataset, dataset.rows, passed.append).episode.tolist() == rows.episode.tolist()
