@@ -68,6 +68,7 @@ class Overlap(BaseModel):
     largest_weight: float | None = None
     largest_share: float | None = None
     unsupported: float
+    weight_counts: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, measured: MeasuredOverlap) -> Overlap:

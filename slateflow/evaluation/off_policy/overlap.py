@@ -37,6 +37,9 @@ LEAST_SESSIONS = 100
 LEAST_SHOWN = 10
 """Rows of an item from which its weights can be checked."""
 
+WEIGHT_EDGES = tuple(quarter / 4 for quarter in range(-8, 17))
+"""Edges between which weights are counted, as powers of ten: from .01 to 10,000 by quarters."""
+
 IMPOSSIBLE = 5.0
 """Standard errors from its expectation at which a mean weight is no accident; items are many."""
 
@@ -145,6 +148,8 @@ class Overlap:
         unsupported: Share of the target's choices that the logs have hardly seen.
         unbalanced: An item whose weights are impossibly far from its share: its name, the mean
             weight that was found and the one expected; None without any.
+        weight_counts: How many weights are 0 or less, and how many lie between each two of
+            `WEIGHT_EDGES`; those beyond the last edges are counted beside them.
     """
 
     ess: float
@@ -155,6 +160,7 @@ class Overlap:
     largest_share: float
     unsupported: float
     unbalanced: tuple[str, float, float] | None = None
+    weight_counts: tuple[int, ...] = ()
 
     @classmethod
     def of_weights(
@@ -177,6 +183,8 @@ class Overlap:
         checked = weight if checked is None else checked
         size, mean = np.abs(weighted), float(checked.mean())
         reach = 1.96 * standard_error(checked)
+        powers = np.log10(weight[weight > 0]).clip(WEIGHT_EDGES[0], WEIGHT_EDGES[-1])
+        counts = np.histogram(powers, WEIGHT_EDGES)[0]
         squares, rewarded = float(np.square(weight).sum()), float(np.square(size).sum())
         return cls(
             ess=float(weight.sum()) ** 2 / squares if squares else 0.0,
@@ -187,6 +195,7 @@ class Overlap:
             largest_share=float(size.max() / size.sum()) if rewarded else 1.0,
             unsupported=unsupported,
             unbalanced=unbalanced,
+            weight_counts=(len(weight) - len(powers), *counts.tolist()),
         )
 
     def learnt_refusal(self, steps: int, sessions: int) -> NoVerdict | None:

@@ -36,7 +36,7 @@ def test_the_document(data, capsys):
     ]  # fmt: skip
     assert set(found["overlap"]) == {
         "ess", "effective_rewards", "mean_weight", "mean_weight_ci", "largest_weight",
-        "largest_share", "unsupported",
+        "largest_share", "unsupported", "weight_counts",
     }  # fmt: skip
     assert (found["sessions"], found["rows"], found["trusted"]) == (600, 72_000, "drl")
     values = {one["estimator"]: one for one in found["estimates"]}
