@@ -16,9 +16,9 @@ Cᵀ λ. Both are fitted on other sessions than those to which they are applied.
 Where all sessions have the same number of steps, values and weights are those of each number of
 steps left, as in `backward_stages`.
 
-Propensities are not needed, but features that say what matters: the user, or what is remembered
-of the session, and the candidate, up to the third power; where users choose from a slate, the
-features of SlateQ's decomposition (`item_values`).
+In place of propensities it takes features that say what matters: the user, or what is remembered of
+the session, and the candidate, up to the third power; where users choose from a slate, the features
+of SlateQ's decomposition (`item_values`).
 """
 
 from __future__ import annotations

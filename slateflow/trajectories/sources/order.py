@@ -1,4 +1,4 @@
-"""The order of a dataset's rows, and the way of rows into it that needs little memory.
+"""The order of a dataset's rows, and a way to put them in it with little memory.
 
 Rows of a session may be spread over files. They are put in order by way of files on the disk, each
 with the rows of some neighbouring parts; rows that are in order already are passed on as they come.
