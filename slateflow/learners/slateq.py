@@ -43,7 +43,7 @@ from slateflow.validation import validated
 
 Array = NDArray[np.float64]
 
-SAMPLE_ROWS = 300_000
+SAMPLE_ROWS = 200_000
 """Rows that are in memory together, at most; of more, every so many sessions choose the model of
 clicks, and the parts are read at every iteration."""
 

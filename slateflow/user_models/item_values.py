@@ -82,9 +82,10 @@ class Sessions:
         where none was, and the past, as it is and multiplied by the user (U), because what is left
         of a session is worth more with one user than with another.
         """
-        return np.concatenate([self._chosen(block) for block in self.blocks()])
+        return np.concatenate([self.chosen(block) for block in self.blocks()])
 
-    def _chosen(self, block: Rows) -> Array:
+    def chosen(self, block: Rows) -> Array:
+        """The design of some rows."""
         rows, state = self.rows, user_features(self.rows.user[block])
         clicked = (rows.clicked[block] >= 0)[:, None]
         chosen = rows.clicked_features(block)[:, None]
@@ -149,27 +150,42 @@ class Members:
     sessions: Sessions
     member: Array
 
-    def weighted(self, block: Rows) -> Array:
-        """The design of some rows, by how likely they are to be of the class."""
-        return np.asarray(self.sessions.design[block] * self.member[block, None])
-
     def sums(self) -> list[Array]:
         """Sums of the rows' products.
 
         Of the weighted design with itself (F, F), the rewards (F,) and the returns (F,); of the
         design with itself (F, F) and alone (F,); and the rows.
         """
-        sessions, design = self.sessions, self.sessions.design
-        weighted = design * self.member[:, None]
-        rewards = sessions.rows.reward.astype(np.float64)
+        rewards, returns = self.sessions.rows.reward, self.sessions.returns_to_go()
+        found = (
+            self._sums(block, rewards[block].astype(np.float64), returns[block])
+            for block in self.sessions.blocks()
+        )
+        return [np.asarray(sum(one)) for one in zip(*found, strict=True)]
+
+    def _sums(self, block: Rows, rewards: Array, returns: Array) -> list[Array]:
+        design = self.sessions.chosen(block)
+        weighted = (design * self.member[block, None]).T
         return [
-            weighted.T @ design,
-            weighted.T @ rewards,
-            weighted.T @ sessions.returns_to_go(),
+            weighted @ design,
+            weighted @ rewards,
+            weighted @ returns,
             design.T @ design,
             design.sum(axis=0),
             np.array(len(design)),
         ]
+
+    def following(
+        self, policy: Callable[[Sessions, Rows], Slates], choice: ChoiceModel
+    ) -> Iterator[Array]:
+        """Sums (F, F) of the weighted design with what is expected next under a policy."""
+        sessions = self.sessions
+        for block in sessions.blocks():
+            ongoing = block[~sessions.ends[block]]
+            if len(ongoing):  # not sessions of one step alone
+                slates = policy(sessions, ongoing + 1)
+                expected = sessions.expected(ongoing + 1, slates, choice)
+                yield (sessions.chosen(ongoing) * self.member[ongoing, None]).T @ expected
 
 
 class ItemValues:
@@ -210,13 +226,8 @@ class ItemValues:
         """
         following = np.zeros_like(self.gram)
         for part in self.passing():
-            sessions = part.sessions
-            for block in sessions.blocks():
-                ongoing = block[~sessions.ends[block]]
-                if len(ongoing):  # not sessions of one step alone
-                    slates = policy(sessions, ongoing + 1)
-                    expected = sessions.expected(ongoing + 1, slates, self.choice)
-                    following += part.weighted(ongoing).T @ expected
+            for products in part.following(policy, self.choice):
+                following += products
         before = self.weights
         self.weights = np.asarray(np.linalg.solve(self.gram - following, self.reward), np.float64)
         change = np.sqrt(self._square(self.weights - before))
