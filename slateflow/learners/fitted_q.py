@@ -8,6 +8,9 @@ least squares in place of trees). `backward_stages` is the recursion.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +25,7 @@ from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.backward_stages import (
     Part,
     Stage,
+    StageFile,
     Transitions,
     backward_stages,
 )
@@ -112,6 +116,10 @@ class FittedQConfig(LearnerConfig):
         degree, ridge = chosen_basis(steps, self.degree, self.ridge)
         window = self.window
         curves = Curves()
+        if checkpoints is not None and dataset.rows > SAMPLE_ROWS:  # of fewer a stage is nothing
+            identity = json.dumps([dataset.digest, self.parameters()], sort_keys=True)
+            name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+            parts = replace(parts, folder=checkpoints / f"{self.learner}-{name}")
         while (stages := fitted_stages(parts, degree, ridge, window, progress, curves)) is None:
             # Rather a coarser polynomial, and at last a nearer horizon, than values that grow
             degree, window = (degree, PATIENCE) if self.degree or degree == 1 else (degree - 1, 0)
@@ -126,6 +134,8 @@ class FittedQConfig(LearnerConfig):
             head_bias=np.zeros(len(served)),
             decays=np.array(parts.decays),
         )
+        if parts.folder is not None:
+            shutil.rmtree(parts.folder, ignore_errors=True)
         return Trained(fitted, curves)
 
 
@@ -250,12 +260,18 @@ class LoggedSteps:
 class Parts:
     """The logged steps of a dataset, a part in memory at a time, and a sample of them.
 
-    Parts that fit into memory together are read once, others at every pass.
+    Parts that fit into memory together are read once, others at every pass. The folder has the
+    stages of a training that was killed.
     """
 
     read: Callable[[], Iterable[LoggedSteps]]
     sample: LoggedSteps
     decays: tuple[float, ...] = ()
+    folder: Path | None = None
+
+    def stage_file(self, degree: int, window: int) -> StageFile:
+        """The file of the stages of a polynomial."""
+        return StageFile(self.folder and self.folder / f"stages-{degree}-{window}.npz")
 
     @classmethod
     def of(cls, dataset: Dataset) -> Parts:
@@ -338,7 +354,8 @@ def fitted_stages(
         return (_Part(steps, degree) for steps in parts.read())
 
     changes: list[float] = []
-    for stage in backward_stages(read, len(exponents), most, steps.timed, ridge):
+    file = parts.stage_file(degree, window)
+    for stage in backward_stages(read, len(exponents), most, steps.timed, ridge, file):
         stages.append(stage)
         progress(len(stages), most)
         curves.add("residual", stage.residual)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from itertools import product
@@ -17,7 +18,7 @@ from slateflow.learners import learner_config, train
 from slateflow.learners.config import Curves
 from slateflow.learners.fitted_q import Parts, fitted_stages
 from slateflow.policies import RandomPolicy, ScoringPolicy, load_scorer
-from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.user_models.polynomial import of_degree, powers, term_count
 from slateflow.user_models.reward_model import expected_rewards, fitted_model
 from slateflow.user_models.support import logged_support, rarity_weights
@@ -334,6 +335,40 @@ def test_parts_that_are_read_at_every_stage_give_the_same_stages(tmp_path):
         assert one.residual == other.residual == pytest.approx(together.residual, rel=1e-8)
 
 
+def test_a_kill_costs_a_stage(tmp_path, monkeypatch):
+    recipe = Recipe("r", "modified-lts-20-2", 60, 1, {"random": 0.5, "greedy": 0.5})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    monkeypatch.setattr("slateflow.learners.fitted_q.SAMPLE_ROWS", 3_600)
+    config = learner_config("fitted-q", window=5, degree=3)
+    whole, _ = train(dataset, config, checkpoints=tmp_path / "never")
+    killed = subprocess.run(
+        [
+            sys.executable, "-c",
+            "import os, signal, sys\n"
+            "from pathlib import Path\n"
+            "from slateflow.learners import fitted_q, learner_config, train\n"
+            "from slateflow.trajectories import Dataset\n"
+            "fitted_q.SAMPLE_ROWS = 3_600\n"
+            "def progress(done, total):\n"
+            "    if done == 3:\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "config = learner_config('fitted-q', window=5, degree=3)\n"
+            "train(Dataset.open(sys.argv[1]), config, 0, progress, Path(sys.argv[2]))\n",
+            dataset.path, str(tmp_path / "kept"),
+        ],
+        cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    passes = []
+    read = Dataset.iter_parts
+    monkeypatch.setattr(Dataset, "iter_parts", lambda self: passes.append(1) or read(self))
+    again, report = train(dataset, config, checkpoints=tmp_path / "kept")
+    np.testing.assert_array_equal(again.head, whole.head)
+    assert len(report.curves["residual"]) == 5
+    assert len(passes) == 2 + 2  # the moments, the sample, and the last two stages
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_more_rows_take_no_more_memory(tmp_path):
@@ -343,7 +378,7 @@ def test_more_rows_take_no_more_memory(tmp_path):
         code = f"""
 import resource
 from slateflow.learners import fitted_q, learner_config, train
-from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories import Dataset, Folder, Recipe, generate
 fitted_q.SAMPLE_ROWS = 60_000
 shares = {{"random": 0.5, "greedy": 0.5}}
 recipe = Recipe("m{episodes}", "modified-lts-20-2", {episodes}, 1, shares)

@@ -12,8 +12,10 @@ and a session that has ended is worth nothing more.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -153,12 +155,43 @@ class _Sums:
         return self.moment - mean * self.continuing, squares
 
 
+@dataclass(frozen=True)
+class StageFile:
+    """A file from which stages go on where a killed process stopped; None for none."""
+
+    path: Path | None = None
+
+    def read(self, terms: int) -> tuple[Array, int, list[Stage]]:
+        """The gram (P, P), the number of steps, and the stages so far; zeros and none at first."""
+        if self.path is None or not self.path.exists():
+            return np.zeros((terms, terms)), 0, []
+        with np.load(self.path) as file:
+            pairs = zip(file["weights"], file["residuals"], strict=True)
+            stages = [Stage(weights, float(residual)) for weights, residual in pairs]
+            return file["gram"], int(file["rows"]), stages
+
+    def write(self, gram: Array, rows: int, stages: list[Stage]) -> None:
+        """Put the stages so far in the place of those before, in one step."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f"{os.getpid()}.npz")
+        weights = np.stack([stage.weights for stage in stages])
+        residuals = np.array([stage.residual for stage in stages])
+        np.savez(partial, gram=gram, rows=rows, weights=weights, residuals=residuals)
+        partial.replace(self.path)
+
+
+NO_FILE = StageFile()
+
+
 def backward_stages(
     parts: Callable[[], Iterable[Part]],
     terms: int,
     stages: int,
     timed: bool,
     ridge: float = 1e-9,
+    file: StageFile = NO_FILE,
 ) -> Iterator[Stage]:
     """Fit the stages, from the last step of an episode backwards.
 
@@ -169,12 +202,15 @@ def backward_stages(
         timed: Whether sessions end by the clock: then next values are centred, for their mean is
             a constant which would only grow.
         ridge: Precision of the prior on the weights, for each row.
+        file: Has the stages that another process fitted to the same steps before it was killed.
 
     Raises:
         InputError: The features do not vary enough.
     """
-    gram, factor, weights, rows = np.zeros((terms, terms)), None, None, 0
-    for stage in range(1, stages + 1):
+    gram, rows, fitted = file.read(terms)
+    yield from fitted
+    factor, weights = None, fitted[-1].weights if fitted else None
+    for stage in range(len(fitted) + 1, stages + 1):
         sums = _Sums(np.zeros(terms), np.zeros(terms))
         for part in parts():
             sums.add(part, weights, gram if stage == 1 else None)
@@ -185,7 +221,9 @@ def backward_stages(
         weights = np.asarray(linalg.cho_solve(factor, moment), np.float64)
         # The squared residual, without another pass
         explained = float(weights @ (2 * moment - gram @ weights))
-        yield Stage(weights, max(squares - explained, 0.0) / sums.weight)
+        fitted.append(Stage(weights, max(squares - explained, 0.0) / sums.weight))
+        file.write(gram, rows, fitted)
+        yield fitted[-1]
 
 
 def _factor(precision: Array) -> tuple[Array, bool]:

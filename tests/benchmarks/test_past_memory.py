@@ -1,0 +1,55 @@
+"""Time and memory of the learners that pass over parts, against the rows.
+
+`SLATEFLOW_BENCHMARK_ROWS` has the sizes, such as 1000000,10000000.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SIZES = [
+    int(size) for size in os.environ.get("SLATEFLOW_BENCHMARK_ROWS", "240000,1000000").split(",")
+]
+STEPS = {"modified-lts-20-2": 120, "interest-evolution": 65.5}
+"""Of an episode, in the mean."""
+
+TRAIN = """
+import json, resource, sys
+from slateflow.learners import learner_config, train
+from slateflow.trajectories import Dataset
+learner, path = sys.argv[1:]
+dataset = Dataset.open(path)
+_, report = train(dataset, learner_config(learner), 0)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps([dataset.rows, report.train_seconds, peak]))
+"""
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("learner", "world"), [("fitted-q", "modified-lts-20-2"), ("slateq", "interest-evolution")]
+)
+def test_time_and_memory_by_rows(learner, world, tmp_path, capsys):
+    from slateflow.trajectories import Folder, Recipe, generate
+
+    lines = [f"| {learner}, {world}, rows | s | rows/s | peak, MiB |", "|---|---|---|---|"]
+    for size in SIZES:
+        shares = {"random": 0.5, "greedy": 0.5}
+        recipe = Recipe(f"r{size}", world, round(size / STEPS[world]), 0, shares)
+        dataset = generate(recipe, Folder(str(tmp_path)), workers=os.cpu_count() or 1)
+        done = subprocess.run(
+            [sys.executable, "-c", TRAIN, learner, dataset.path],
+            check=True, capture_output=True, text=True, cwd=ROOT,
+        )  # fmt: skip
+        rows, seconds, peak = json.loads(done.stdout)
+        lines.append(f"| {rows:,} | {seconds:.1f} | {rows / seconds:,.0f} | {peak:,.0f} |")
+    with capsys.disabled():
+        print("", *lines, sep="\n")
