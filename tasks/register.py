@@ -22,11 +22,11 @@ from tasks.reports.report import Candidate, RegisteredVersion, Report
 from tasks.server.lineage import model_promoted
 from tasks.server.progress import stage
 from tasks.server.retries import RETRIES
+from tasks.store.alias_lock import aliases_locked
 from tasks.store.champion import (
     CHAMPION,
     SPEC,
     aliased,
-    aliases_locked,
     promote,
     require_same_world,
 )
@@ -73,7 +73,7 @@ def take_over(report: Report) -> Report:
     client, experiment = mlflow_client(), report.experiment
     name = model_name(experiment.recipe)
     while (winner := report.winner) is not None:
-        with aliases_locked(name):
+        with aliases_locked(client, name):
             reigning = aliased(client, name, CHAMPION)
             if reigning == (report.champion and report.champion.version):
                 version = _tested_version(client, report, winner)

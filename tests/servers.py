@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -95,11 +96,15 @@ def prefect_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def model_server(model: str, tracking_uri: str) -> Iterator[str]:
-    """`mlflow models serve` for a model; gives its address."""
+    """Serve a model by the command of docs/consumers.md; gives its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [str(BIN / "mlflow"), "models", "serve", "--env-manager", "local"]
-    command += ["--model-uri", model, "--host", "127.0.0.1", "--port", str(port)]
+    documented = Path(__file__).parents[1] / "docs" / "consumers.md"
+    (line,) = re.findall(r"^ +uv run (mlflow models serve .*)$", documented.read_text(), re.M)
+    command = line.split()
+    command[0] = str(BIN / command[0])
+    command[command.index("--model-uri") + 1] = model
+    command[command.index("--port") + 1] = str(port)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{BIN}:{os.environ['PATH']}"
         with serving(

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 import uuid
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,14 +27,19 @@ class Up:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
+        self.environment = environment
         self.ports = free_port(), free_port()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, in the same place if it was killed."""
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             self.command(*self.ports),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, **self.environment},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -53,6 +59,8 @@ class Up:
         """Prefect's answer to a request."""
         data = b"" if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
+        if login := self.environment.get("PREFECT_SERVER_API_AUTH_STRING"):
+            headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
         request = urllib.request.Request(f"{self.api}/{path}", data, headers, method="POST")
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
@@ -89,14 +97,23 @@ class Up:
 
     def family(self, service: str) -> list[int]:
         """The process of a service and all below it."""
-        sign = {"prefect": "prefect server", "mlflow": "mlflow server", "worker": "prefect worker"}
+        sign = {
+            "prefect": "flows.services.prefect_server",
+            "mlflow": "mlflow server",
+            "worker": "prefect worker",
+        }
         for pid in descendants(self.process.pid):
             if sign[service] in command_line(pid).replace(f"{BIN}/", ""):
                 return [pid, *descendants(pid)]
         return []
 
+    def kill(self) -> None:
+        """Kill -9 of `up` alone."""
+        kill([self.process.pid])
+        self.stop()
+
     def stop(self) -> None:
-        """Ctrl-C, unless it has ended."""
+        """Ctrl-C, unless it has ended or dies."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(timeout=120)
@@ -123,13 +140,13 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def refused(command: list[str], **environment: str) -> str:
-    """The one line of a command that is refused and leaves no process behind."""
+def refused(command: list[str], started: bool = False, **environment: str) -> str:
+    """The one line of a command that is refused, perhaps late, and leaves no process behind."""
     mark = uuid.uuid4().hex
     environment = {**os.environ, **environment, "STARTED_BY_TEST": mark}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
+    assert bool(done.stdout) == started, done.stdout
     assert processes_with(mark) == []
     (line,) = done.stderr.splitlines()
     return line.removeprefix("slateflow: ")

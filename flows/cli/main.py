@@ -45,6 +45,7 @@ _COMMANDS = {
     },
     "Service": {
         "up": "Prefect and MLflow servers, a worker and the deployments, until Ctrl-C.",
+        "deploy": "Make the deployments on a team's Prefect server.",
     },
 }
 """Commands by group; group G's functions are in `flows/cli/<g>_commands.py`."""
@@ -106,6 +107,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return FAILED
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+            return _complain(
+                "PREFECT_API_AUTH_STRING: expected the NAME:PASSWORD of Prefect's server, got "
+                "another or none; set it",
+                BAD_INPUT,
+            )
         if os.environ.get("SLATEFLOW_TRACEBACK"):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import time
 from typing import TYPE_CHECKING, cast
 
 from slateflow.environments import EnvironmentSpec, spec_from_dict
@@ -17,6 +12,7 @@ from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.policies import AnyScorer, ScoringPolicy
 from slateflow.trajectories.alignment import AlignedPolicy
+from tasks.store.alias_lock import aliases_locked
 from tasks.store.tracking import load_scorer, model_name, tracking_uri
 
 if TYPE_CHECKING:
@@ -26,37 +22,7 @@ if TYPE_CHECKING:
 CHAMPION, PREVIOUS = "champion", "previous"
 SPEC = "spec"
 """Tag of a version: the world in which its verdict was taken."""
-
-
-def lock_folder() -> Path:
-    """Folder of the locks: beside the embedded store; for other stores in the user's home.
-
-    `SLATEFLOW_LOCKS` names another folder. For a store that is not a SQLite file the folder's
-    name is a digest of its URI, so all who share a registry have to write its address alike.
-    """
-    if chosen := os.environ.get("SLATEFLOW_LOCKS"):
-        return Path(chosen)
-    uri = tracking_uri()
-    if uri.startswith("sqlite:///"):
-        return Path(uri.removeprefix("sqlite:///")).parent / "locks"
-    store = hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:16]
-    return Path.home() / ".slateflow" / "locks" / store
-
-
-@contextmanager
-def aliases_locked(name: str) -> Iterator[None]:
-    """Hold the lock under which the aliases of a model are read, compared and set.
-
-    MLflow sets an alias whatever it was before. The lock holds between processes of one user on
-    one machine (`fcntl.flock`; the system takes it back from a process that dies), and not between
-    machines or users, nor against changes by hand. `SLATEFLOW_LOCKS` on a file system that two
-    users or machines share, and that passes `flock` on, as NFSv4 does, holds between them.
-    """
-    folder = lock_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+_SECONDS_UNTIL_SETTLED = 1.0
 
 
 def aliased(client: MlflowClient, name: str, alias: str) -> int | None:
@@ -118,9 +84,14 @@ def version_policy(client: MlflowClient, version: ModelVersion, spec: Environmen
 
 
 def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:
-    """Make the version the champion if `reigning` still is; whether it did.
+    """Make the version the champion if `reigning` still is; whether it is the champion then.
 
     Call it with the lock held. Setting `champion` is the commit point and comes last.
+
+    Of two machines, which do not see each other's locks, the later move wins. The earlier one is
+    told, and takes its verdict again. It does not learn of a move that was decided before its own
+    and comes more than a second after; the champion is then one that was judged against the
+    one before it, and the next verdict compares with it.
     """
     current = aliased(client, name, CHAMPION)
     if current != reigning:
@@ -128,7 +99,17 @@ def promote(client: MlflowClient, name: str, version: int, reigning: int | None)
     if current is not None and current != version:
         client.set_registered_model_alias(name, PREVIOUS, str(current))
     client.set_registered_model_alias(name, CHAMPION, str(version))
-    return True
+    return _settled_champion(client, name) == version
+
+
+def _settled_champion(client: MlflowClient, name: str) -> int | None:
+    """The champion after a move, when a move of another machine at the same time has come, too.
+
+    A store in a SQLite file has no other machines.
+    """
+    if not tracking_uri().startswith("sqlite:"):
+        time.sleep(_SECONDS_UNTIL_SETTLED)
+    return aliased(client, name, CHAMPION)
 
 
 def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
@@ -137,7 +118,8 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
     The champion becomes `previous`, so a second call undoes the first.
 
     Raises:
-        InputError: There is no such model, or no version before the champion.
+        InputError: There is no such model, or no version before the champion; or another machine
+            has moved the alias at the same time.
     """
     from mlflow.exceptions import MlflowException
 
@@ -150,7 +132,7 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
         raise InputError(
             f"model: expected a model of the registry ({known or 'it is empty'}), got {name!r}"
         ) from error
-    with aliases_locked(name):
+    with aliases_locked(client, name):
         champion, previous = (aliased(client, name, alias) for alias in (CHAMPION, PREVIOUS))
         if previous is None or previous == champion:
             reign = "has no champion" if champion is None else f"version {champion} reigns"
@@ -158,4 +140,10 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
         client.set_registered_model_alias(name, CHAMPION, str(previous))
         if champion is not None:
             client.set_registered_model_alias(name, PREVIOUS, str(champion))
+        settled = _settled_champion(client, name)
+    if settled != previous:
+        raise InputError(
+            f"{name}: expected version {previous} to be the champion again, got {settled}; "
+            "another machine moved the alias at the same time, look at it and roll back again"
+        )
     return previous, champion

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slateflow.errors import InputError
 from slateflow.learners import LEARNERS
 from slateflow.learners.code_digest import code_digest
 from slateflow.policies import AnyScorer
@@ -66,7 +67,7 @@ def mlflow_client() -> MlflowClient:
     """A client of the tracking server and registry.
 
     Raises:
-        InputError: Nothing answers at the address.
+        InputError: Nothing answers at the address, or it does not know the user.
     """
     uri = tracking_uri()
     if uri.startswith("http"):
@@ -83,6 +84,11 @@ def mlflow_client() -> MlflowClient:
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
+        if getattr(error, "error_code", None) == "UNAUTHENTICATED":
+            raise InputError(
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: expected a user of "
+                f"{redact_passwords(uri)} and the user's password, got others or none; set both"
+            ) from error
         reason = str(error).splitlines()[0]
         raise UnreachableError(
             f"MLFLOW_TRACKING_URI: expected a store or a server at {redact_passwords(uri)}, got "

@@ -8,7 +8,9 @@ prints the table, and ends with 1 if anything was lost, registered twice, or lef
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -47,7 +49,13 @@ STAGES: dict[str, dict[str, Any]] = {
     "evaluate": {"episodes": 60, "learners": ["linucb"], "evaluation_episodes": 40_000},
     "register": {"episodes": 60, "learners": ["linucb"], "evaluation_episodes": 200},
 }
-VICTIMS = ("flow run", "worker", "worker and run", "Prefect", "MLflow", "MLflow, 60 s")
+VICTIMS = (
+    *("flow run", "worker", "worker and run", "Prefect"),
+    *("MLflow", "MLflow, 60 s", "MLflow's parent", "up, in a restart"),
+)
+LOCK = ("register", "holder of the lock")
+"""A kill for which the others' stages have nothing: somebody's who has the lock of the aliases."""
+PAIRS = (*itertools.product(STAGES, VICTIMS), LOCK)
 
 FOR_EVER = 45.0
 """Seconds after which a run still goes on whose process is gone: three sweeps of `up`."""
@@ -85,6 +93,7 @@ class Bench:
         self.prefect = SyncPrefectClient(up.api)
         self.registry = mlflow.MlflowClient(up.mlflow)
         self.seeds = itertools.count(1)
+        self.holder: subprocess.Popen[str] | None = None
 
     def start(self, parameters: dict[str, Any]) -> FlowRun:
         """A run of the pipeline's deployment."""
@@ -172,6 +181,21 @@ class Bench:
             kill(self.up.family("worker"))
         elif victim == "Prefect":
             kill(self.up.family("prefect"))
+        elif victim == "MLflow's parent":
+            parent, *children = self.up.family("mlflow")
+            assert children
+            kill([parent])
+        elif victim == "up, in a restart":
+            before = self.up.family("mlflow")
+            kill(before)
+            wait_until(lambda: set(self.up.family("mlflow")) - {*before}, 60, "another MLflow")
+            self.up.kill()
+            self.up.start()
+        elif victim == LOCK[1]:
+            assert self.holder is not None
+            assert not self.versions()  # it waits
+            self.holder.kill()
+            self.holder.wait()
         else:
             end = time.monotonic() + (60 if "60" in victim else 0)
             while True:
@@ -180,6 +204,25 @@ class Bench:
                     break
                 time.sleep(0.5)
 
+    def hold_lock(self) -> None:
+        """Take the lock in a process with the database's address; the runs have the server's."""
+        code = (
+            "import time\nfrom tasks.store.alias_lock import aliases_locked\n"
+            "from tasks.store.tracking import mlflow_client\n"
+            f"with aliases_locked(mlflow_client(), {MODEL!r}):\n"
+            "    print('held', flush=True)\n    time.sleep(600)\n"
+        )
+        store = f"sqlite:///{self.up.folder}/mlflow.db"
+        self.holder = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "MLFLOW_TRACKING_URI": store},
+        )
+        assert self.holder.stdout is not None
+        assert self.holder.stdout.readline() == "held\n"
+        self.holder.stdout.close()
+
     def fault(self, stage: str, victim: str) -> Outcome:
         """Kill in the middle of a stage, and run again unless the run has ended well."""
         for _ in range(ATTEMPTS):
@@ -187,6 +230,8 @@ class Bench:
                 self.registry.delete_registered_model(MODEL)
             parameters = {**STAGES[stage], "seed": next(self.seeds), "data": str(self.data)}
             recipe = find_recipe(ENVIRONMENT, parameters["episodes"], parameters["seed"])
+            if victim == LOCK[1]:
+                self.hold_lock()
             folder, run = self.data / recipe.dataset_name, self.start(parameters)
             if self.caught(run, stage, folder, victim):
                 break
@@ -210,7 +255,7 @@ class Bench:
 
     def again(self, victim: str, run: FlowRun, parameters: dict[str, Any]) -> str:
         """Give the same order again: as a new run, or with the Retry button of the old one."""
-        if victim == "worker and run":
+        if victim in ("worker and run", "up, in a restart"):
             self.prefect.set_flow_run_state(run.id, AwaitingRetry())
             return f"Retry: {self.wait(run)}"
         return f"next run: {self.wait(self.start(parameters))}"
@@ -262,7 +307,7 @@ def main(stage: str | None = None, victim: str | None = None) -> int:
     outcomes = []
     with tempfile.TemporaryDirectory() as folder, running_up(Path(folder)) as up:
         bench = Bench(up)
-        for chosen in itertools.product(STAGES, VICTIMS):
+        for chosen in PAIRS:
             if (stage or chosen[0], victim or chosen[1]) == chosen:
                 outcomes.append(bench.fault(*chosen))
                 print(*table(outcomes[-1:]).splitlines()[1:-1], sep="\n", flush=True)

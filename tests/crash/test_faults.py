@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
-from tests.crash.fault_table import STAGES, VICTIMS, Bench, table
+from tests.crash.fault_table import LOCK, PAIRS, Bench, table
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -17,6 +15,9 @@ QUICK = {
     ("evaluate", "Prefect"),
     ("register", "flow run"),
     ("register", "MLflow"),
+    ("train", "MLflow's parent"),
+    ("generate", "up, in a restart"),
+    LOCK,
 }
 
 
@@ -29,10 +30,7 @@ def bench(up):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("stage", "victim"),
-    [
-        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.long)
-        for pair in itertools.product(STAGES, VICTIMS)
-    ],
+    [pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.long) for pair in PAIRS],
 )
 def test_nothing_is_lost_and_nothing_doubled(bench, stage, victim):
     outcome = bench.fault(stage, victim)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flows.cli.main import main
@@ -19,9 +22,12 @@ from slateflow.trajectories import Folder, generate, read_recipe
 from tasks import register
 from tasks.evaluate import take_verdict
 from tasks.experiment import ModelRef
-from tasks.store.champion import aliased, aliases_locked, promote
+from tasks.store.alias_lock import aliases_locked
+from tasks.store.champion import aliased, promote, rollback
 from tasks.store.tracking import mlflow_client
 from tests.registry.published import experiment_on, logged_model
+from tests.servers import mlflow_server
+from tests.up import wait_until
 
 ROOT = Path(__file__).parents[2]
 NAME = "modified-lts-10-1"
@@ -171,23 +177,134 @@ def test_a_killed_registration_is_taken_up_and_registers_once(registry, models, 
     assert run.info.status == "FINISHED"  # `slateflow register` has to find it
 
 
-def test_a_killed_process_leaves_no_lock(registry):
-    code = (
-        "import time\nfrom tasks.store.champion import aliases_locked\n"
-        "with aliases_locked('held'):\n    print('held', flush=True)\n    time.sleep(600)\n"
+HOLDER = """
+import sys, time
+from tasks.store.alias_lock import aliases_locked
+from tasks.store.tracking import mlflow_client
+
+with aliases_locked(mlflow_client(), "slateflow-held"):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[1]))
+"""
+
+
+def holder(seconds: float, **environment: str) -> subprocess.Popen[str]:
+    """A process that takes the lock and keeps it for so long."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(seconds)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
     )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    with holder:
-        assert holder.stdout.readline() == "held\n"
-        waiting = subprocess.Popen([sys.executable, "-c", code.replace("600", "0")], cwd=ROOT)
-        with pytest.raises(subprocess.TimeoutExpired):
-            waiting.wait(timeout=8)
-        os.kill(holder.pid, signal.SIGKILL)
-        assert waiting.wait(timeout=60) == 0
-    with aliases_locked("held"):
+
+
+@pytest.mark.slow
+def test_one_lock_for_every_address_of_a_registry_and_none_after_a_kill(tmp_path):
+    """A server by two names, and its database; other homes and folders of temporary files."""
+    with mlflow_server(tmp_path) as address:
+        (tmp_path / "tmp").mkdir()
+        elsewhere = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
+        others = [
+            {"MLFLOW_TRACKING_URI": address.replace("127.0.0.1", "localhost") + "/", **elsewhere},
+            {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+        ]
+        with holder(600, MLFLOW_TRACKING_URI=address) as first:
+            assert first.stdout.readline() == "held\n"
+            waiting = [holder(0, **environment) for environment in others]
+            locks = Path("/proc/locks")
+            if locks.exists():  # both stand in the queue of the lock that the first one has
+                queued = [rf"-> FLOCK +ADVISORY +WRITE {process.pid} " for process in waiting]
+                wait_until(
+                    lambda: all(re.search(line, locks.read_text()) for line in queued),
+                    60,
+                    "two processes that wait",
+                )
+            assert [process.poll() for process in waiting] == [None, None]
+            os.kill(first.pid, signal.SIGKILL)
+            for process in waiting:
+                with process:
+                    assert process.communicate(timeout=60) == ("held\n", None)
+                assert process.returncode == 0
+
+
+def test_a_lock_whose_file_is_gone_is_taken_at_the_new_one(registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLATEFLOW_LOCKS", str(tmp_path / "locks"))
+    with aliases_locked(registry, "slateflow-held"):
+        (path,) = (tmp_path / "locks").iterdir()
+        assert path.stat().st_mode & 0o777 == 0o666
+        assert path.parent.stat().st_mode & 0o7777 == 0o1777
+        waiting = holder(600)
+        wait_until(lambda: waits_for(waiting.pid, path), 60, "a process that waits")
+    with waiting:  # the file that it waited for went with the lock
+        assert waiting.stdout.readline() == "held\n"
+        with path.open("r+") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        waiting.kill()
+    with aliases_locked(registry, "slateflow-held"):
         pass
+    assert list(path.parent.iterdir()) == []
+    monkeypatch.setenv("SLATEFLOW_LOCKS", "/proc/nowhere")
+    expected = "SLATEFLOW_LOCKS: expected a folder to write in, got /proc/nowhere, got "
+    with pytest.raises(InputError, match=expected), aliases_locked(registry, "slateflow-held"):
+        pass
+
+
+COUNTER = """
+import sys
+from pathlib import Path
+from tasks.store.alias_lock import aliases_locked
+from tasks.store.tracking import mlflow_client
+
+client, counter = mlflow_client(), Path(sys.argv[1])
+for _ in range(40):
+    with aliases_locked(client, "slateflow-held"):
+        count = int(counter.read_text())
+        counter.write_text(str(count + 1))
+"""
+
+
+@pytest.mark.slow
+def test_of_many_who_come_and_go_one_at_a_time_holds_the_lock(registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLATEFLOW_LOCKS", str(tmp_path / "locks"))
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    command = [sys.executable, "-c", COUNTER, str(counter)]
+    counting = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in counting] == [0, 0, 0]
+    assert counter.read_text() == "120"
+
+
+def waits_for(pid: int, path: Path) -> bool:
+    """Whether the process has opened the file."""
+    return str(path) in [file.path for file in psutil.Process(pid).open_files()]
+
+
+def test_a_move_of_another_machine_at_the_same_time_is_noticed(registry, models, monkeypatch):
+    """The other one has compared before, does not see our lock, and sets its version after ours."""
+    recipe, aliases = "two-machines", type(registry).set_registered_model_alias
+    name = f"slateflow-{recipe}"
+    experiment = experiment_on(preset(NAME), recipe, 5)
+    weak = take_verdict(experiment, [models["linucb"]], 200)
+    assert register.take_over(weak).registered.version == 1
+    late = take_verdict(experiment, [models["fitted-q"]], 200)
+    source = registry.get_model_version(name, "1")
+    registry.create_model_version(name, source.source, run_id=source.run_id, tags=source.tags)
+
+    def then_the_other(client, name, alias, version):
+        aliases(client, name, alias, version)
+        if alias == "champion":
+            monkeypatch.undo()
+            aliases(client, name, alias, "2")
+
+    monkeypatch.setattr(type(registry), "set_registered_model_alias", then_the_other)
+    assert register.take_over(late).registered.version == 3  # after a verdict against version 2
+    assert [aliased(registry, name, alias) for alias in ("champion", "previous")] == [3, 2]
+    monkeypatch.setattr(type(registry), "set_registered_model_alias", then_the_other)
+    promote(registry, name, 1, reigning=3)
+    monkeypatch.setattr(type(registry), "set_registered_model_alias", then_the_other)
+    with pytest.raises(InputError, match="expected version 3 to be the champion again, got 2"):
+        rollback(registry, name)
 
 
 def test_rollback_puts_previous_back(registry, models, capsys):
@@ -213,8 +330,6 @@ def test_rollback_puts_previous_back(registry, models, capsys):
 
 
 def test_rollback_of_an_unknown_model_of_an_empty_registry(tmp_path, monkeypatch):
-    from tasks.store.champion import rollback
-
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(InputError, match="it is empty"):
         rollback(mlflow_client(), "slateflow-mars")

@@ -1,4 +1,4 @@
-"""The guard alone, with processes that are quickly started."""
+"""Services and their guard, with processes that are quickly started."""
 
 from __future__ import annotations
 
@@ -6,73 +6,147 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from flows.services.processes import alive
+import pytest
+
+from flows.services import processes
+from flows.services.processes import Service, alive, end_family, responds
+from tests.servers import free_port
 from tests.up import kill, wait_until
 
 ROOT = Path(__file__).parents[3]
 
-# Stands for `up`: starts one service with a child in a session of its own, and tells both
+# A service with a child in a session of its own, which it names in its log
+PARENT = textwrap.dedent(
+    """
+    import subprocess, time
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    print(child.pid, flush=True)
+    time.sleep(600)
+    """
+)
+
+# Stands for `up`: starts that service under a guard, and names them
 OWNER = textwrap.dedent(
     """
-    import os, sys, time
+    import sys
     from pathlib import Path
     from flows.services.guard import Guard
-    from flows.services.processes import Service
+    from tests.flows.services.test_guard import children, parent
 
     folder = Path(sys.argv[1])
     with (folder / "lock").open("w") as lock:
-        guard = Guard(lock)
-        code = (
-            "import subprocess, sys, time\\n"
-            "child = subprocess.Popen(['sleep', '600'], start_new_session=True)\\n"
-            "print(child.pid, flush=True)\\ntime.sleep(600)"
-        )
-        service = Service(
-            "service", [sys.executable, "-c", code], lambda: True, folder / "log",
-            dict(os.environ), folder,
-        )
+        service = parent(folder)
+        guard = Guard([service], lock)
         service.start()
-        guard.watch(service)
-        while not (folder / "log").read_text().endswith("\\n"):
-            time.sleep(0.05)
-        child = (folder / "log").read_text().strip()
+        (child,) = children(service, 1)
         print(guard.process.pid, service.process.pid, child, flush=True)
         sys.stdin.read()
-        if sys.argv[2] == "farewell":
-            guard.dismiss()
-            print(service.process.poll(), flush=True)
-            service.process.kill()
     """
 )
 
 
-def owner(folder: Path, farewell: str) -> tuple[subprocess.Popen[str], list[int]]:
-    """The process that stands for `up`; the guard, the service and its child."""
+def parent(folder: Path, **options: object) -> Service:
+    """A service that starts a child."""
+    command = [sys.executable, "-c", PARENT]
+    return Service("s", command, lambda: True, folder / "log", dict(os.environ), folder, **options)
+
+
+def children(service: Service, number: int) -> list[int]:
+    """The children that its log names, when there are so many."""
+    wait_until(lambda: len(service.log.read_text().splitlines()) == number, 20, "a child")
+    return [int(line) for line in service.log.read_text().splitlines()]
+
+
+def stop(service: Service) -> None:
+    """End the service and its family."""
+    end_family(service.mark)
+    service.process.wait()
+
+
+@pytest.mark.parametrize("with_service", [False, True])
+def test_the_killed_owners_services_and_their_children_are_ended(tmp_path, with_service):
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(folder), farewell],
+        [sys.executable, "-c", OWNER, str(tmp_path)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    return process, [int(pid) for pid in process.stdout.readline().split()]
-
-
-def test_the_killed_owners_services_and_their_children_are_ended(tmp_path):
-    process, family = owner(tmp_path, "none")
-    assert all(alive(pid) for pid in family)
     with process:
-        kill([process.pid])
+        family = [int(pid) for pid in process.stdout.readline().split()]
+        assert all(alive(pid) for pid in family)
+        # The child alone keeps the port of a server whose first process was killed, too
+        kill([process.pid, *([family[1]] if with_service else [])])
     wait_until(lambda: not any(alive(pid) for pid in family), 20, "the end of all")
 
 
-def test_the_owner_that_takes_its_leave_ends_them_itself(tmp_path):
-    process, (guard, _, child) = owner(tmp_path, "farewell")
-    with process:
-        out, _ = process.communicate("", timeout=20)
-    assert out == "None\n"  # the service went on after the guard was gone
-    assert not alive(guard)
-    os.kill(child, 9)
+@pytest.mark.parametrize("survived", [False, True])
+def test_what_a_killed_server_left_ends_before_it_starts_again(tmp_path, survived):
+    service = parent(tmp_path, survived=survived)
+    service.start()
+    (left,) = children(service, 1)
+    kill([service.process.pid])
+    wait_until(lambda: service.ended, 20, "its end")
+    assert alive(left)
+    service.start()
+    _, second = children(service, 2)
+    assert alive(left) == survived  # runs go on without their worker
+    stop(service)
+    assert not any(alive(pid) for pid in (left, second, service.process.pid))
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A server that is well."""
+
+    def do_GET(self) -> None:
+        """Answer anything."""
+        self.send_response(200 if self.headers["Authorization"] in (None, "Basic YTpi") else 401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_stranger_on_the_port_is_not_the_service(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as stranger:
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{stranger.server_port}"
+        assert responds(address)
+        assert responds(address, "a:b")
+        assert not responds(address, "a:c")
+        service = parent(tmp_path, port=stranger.server_port)
+        assert not service.ready
+        service.start()
+        children(service, 1)
+        assert not service.ready
+        stop(service)
+        stranger.shutdown()
+    port = free_port()
+    listener = f"import http.server\nhttp.server.test(port={port}, bind='127.0.0.1')"
+    service.command = [sys.executable, "-c", f"import os\nif os.fork():\n os.wait()\n{listener}"]
+    service.port = port
+    service.start()
+    wait_until(lambda: service.ready, 20, "a child that listens")
+    stop(service)
+
+
+def test_a_long_log_begins_again_and_its_writer_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_LOG_BYTES", 1_000)
+    code = "import sys\nfor line in sys.stdin:\n    print(line * 100, flush=True)"
+    service = Service("s", [], lambda: True, tmp_path / "log", {}, tmp_path)
+    with service.log.open("ab") as log:
+        writer = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=log, text=True
+        )
+    with writer:
+        for word, size in (("first", 601), ("second", 1302), ("third", 601)):
+            writer.stdin.write(f"{word}\n")
+            writer.stdin.flush()
+            wait_until(lambda size=size: service.log.stat().st_size == size, 20, word)
+            service.rotate_log()
+    assert set(service.log.read_text().split()) == {"third"}
+    assert set((tmp_path / "log.1").read_text().split()) == {"first", "second"}

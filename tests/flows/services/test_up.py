@@ -68,7 +68,7 @@ def test_a_second_one_says_that_it_runs(up):
 def test_a_server_that_does_not_come_up_is_named_and_leaves_nothing(up, tmp_path):
     command = [*up.command(free_port(), free_port()), "--mlflow-database", "nosuch://store"]
     command[command.index("--folder") + 1] = str(tmp_path)
-    line = refused(command)
+    line = refused(command, started=True)
     assert line.startswith("mlflow: expected it to come up, it ended; see ")
     assert str(tmp_path / "mlflow.log") in line
 

@@ -83,3 +83,22 @@ def test_a_folder_that_cannot_be_made_or_written(tmp_path):
         assert refused_up("/proc/self").startswith(
             "--folder: expected a folder to write in, got /proc/"
         )
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"MLFLOW_TRACKING_USERNAME": "a"}, "expected both or none, got no MLFLOW_TRACKING_PASS"),
+        ({"MLFLOW_TRACKING_PASSWORD": "long-enough-it-is"}, "got no MLFLOW_TRACKING_USERNAME"),
+        (
+            {"MLFLOW_TRACKING_USERNAME": "a", "MLFLOW_TRACKING_PASSWORD": "short"},
+            "expected 12 characters or more, got 5",
+        ),
+        (
+            {"PREFECT_SERVER_API_AUTH_STRING": "a:b", "PREFECT_API_AUTH_STRING": "a:c"},
+            "expected the same NAME:PASSWORD, got two",
+        ),
+    ],
+)
+def test_passwords_that_cannot_be(tmp_path, variables, expected):
+    assert expected in refused_up(tmp_path, *ports(), **variables)

@@ -1,0 +1,86 @@
+"""Prefect's server for the pages and programs of this machine.
+
+Prefect checks neither under which name it was asked nor from which page, and takes a request
+without a content type, for which browsers ask no permission, for JSON. A foreign page could start
+runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flows.services.processes import HOST
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+NAMES = (HOST, "localhost", "::1")
+"""Names of this machine; others lead here where their owner lets them."""
+
+
+def own_origins(port: int) -> list[str]:
+    """Origins of the server's own pages."""
+    return [f"http://{name}:{port}" for name in (HOST, "localhost", "[::1]")]
+
+
+class OwnPagesOnly:
+    """The application for requests under the machine's own names, and not from foreign pages."""
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self.app = app
+        self.origins = own_origins(port)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403 to all others; a websocket is closed before it opens, which is 403, too."""
+        from starlette.responses import PlainTextResponse
+        from starlette.websockets import WebSocketClose
+
+        async def send_unframed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-frame-options", b"SAMEORIGIN")]
+            await send(message)
+
+        if scope["type"] == "lifespan" or (refusal := self._refusal(scope)) is None:
+            await self.app(scope, receive, send_unframed)
+        elif scope["type"] == "websocket":
+            await WebSocketClose(reason=refusal)(scope, receive, send)
+        else:
+            await PlainTextResponse(refusal, 403)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> str | None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        try:
+            known = urlsplit(f"//{host}").hostname in NAMES
+        except ValueError:
+            known = False
+        if not known:
+            return f"Host: expected one of {', '.join(NAMES)}, got {host!r}"
+        # Through a tunnel the port is another, for page and request alike
+        if origin not in (None, f"http://{host}", *self.origins):
+            return f"Origin: expected a page of {self.origins[0]}, got one of {origin!r}"
+        return None
+
+
+def main(port: int) -> None:
+    """Run the server on this port until a signal ends it."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings().server
+    uvicorn.run(
+        OwnPagesOnly(create_app(final=True), port),
+        host=HOST,
+        port=port,
+        timeout_keep_alive=settings.api.keepalive_timeout,
+        ws_ping_interval=settings.api.websocket_ping_interval,
+        ws_ping_timeout=settings.api.websocket_ping_timeout,
+        log_level=settings.logging_level.lower(),
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
