@@ -357,7 +357,8 @@ def fitted_stages(
     file = parts.stage_file(degree, window)
     for stage in backward_stages(read, len(exponents), most, steps.timed, ridge, file):
         stages.append(stage)
-        progress(len(stages), most)
+        if len(stages) < most:
+            progress(len(stages), most)
         curves.add("residual", stage.residual)
         if window or len(stages) < 2:
             continue
