@@ -10,10 +10,13 @@ from prefect.states import Completed
 from flows.bounds import EvaluationEpisodes, RecSimEpisodes
 from flows.parameters import Models, PublishedExperiment
 from tasks.evaluate import check_against_recsim, evaluate_models
+from tasks.reports.overview import publish_overview
 from tasks.reports.page import publish_verdict
 from tasks.reports.report import Report
 from tasks.server.lineage import verdict_given
 from tasks.server.orphans import record_process
+from tasks.server.run_labels import label_run
+from tasks.server.subflows import within_pipeline
 
 
 @flow(name="evaluate", flow_run_name="evaluate {experiment.recipe}", on_running=[record_process])
@@ -36,7 +39,9 @@ def evaluate(
         report.recsim_check = check_against_recsim(
             experiment, report.candidates[0], evaluation_episodes, recsim_episodes
         )
-    publish_verdict(report)
     verdict_given(report)
-    name = "Winner" if report.winner is not None else report.found.capitalize()
-    return cast(Report, Completed(name=name, message=report.found, data=report))
+    if not within_pipeline():
+        publish_verdict(report)
+        publish_overview(return_state=True)
+    label_run("Winner" if report.winner is not None else report.found.capitalize())
+    return cast(Report, Completed(message=report.found, data=report))

@@ -8,8 +8,12 @@ from prefect import flow
 from prefect.states import Completed
 
 from tasks.register import register_winner
+from tasks.reports.overview import publish_overview
+from tasks.reports.page import publish_report
 from tasks.reports.report import Report
 from tasks.server.orphans import record_process
+from tasks.server.run_labels import label_run
+from tasks.server.subflows import within_pipeline
 
 
 @flow(
@@ -24,4 +28,8 @@ def register(verdict: Report) -> Report:
         verdict: The report of `evaluate`.
     """
     report = register_winner(verdict)
-    return cast(Report, Completed(name=report.state_name, message=report.summary, data=report))
+    if not within_pipeline():
+        publish_report(report)
+        publish_overview(return_state=True)
+    label_run(report.outcome)
+    return cast(Report, Completed(message=report.summary, data=report))

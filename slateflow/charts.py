@@ -22,6 +22,9 @@ WIDTH, LEFT, RIGHT, BOTTOM = 720, 64, 16, 44
 SERIES = 6
 """Colours that a page defines, `--series-0` and on; more series begin anew."""
 
+_GREY, _BLUE, _GREEN, _RED = "#8a94a3", "#3b82f6", "#2e9e5b", "#dc4c4c"
+"""Colours of pictures that stand alone; they are read on light and on dark pages."""
+
 Floats = NDArray[np.floating[Any]]
 
 
@@ -58,13 +61,26 @@ class Curve:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its 95% interval."""
+    """A value and its 95% interval, with a note behind them."""
 
     name: str
     value: float
     low: float
     high: float
     highlighted: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Night:
+    """A night of a trend: a value with its interval, or none where it failed."""
+
+    label: str
+    value: tuple[float, float, float] | None = None  # with the ends of its interval
+    reigning: float | None = None  # the champion's
+    highlighted: bool = False
+    note: str = ""  # such as the version that became champion
+    failed: bool = False
 
 
 def ticks(low: float, high: float, most: int = 7) -> list[float]:
@@ -150,31 +166,100 @@ def lines(curves: Mapping[str, Curve], title: str, label: str) -> str:
     return tostring(svg, encoding="unicode")
 
 
-def intervals(rows: Sequence[Interval], marks: dict[str, float], title: str) -> str:
+def intervals(
+    rows: Sequence[Interval], marks: dict[str, float], title: str, notes: str = ""
+) -> str:
     """Values as dots with their intervals, one below the other, and named lines across.
 
     The picture stands alone, with colours of its own, for pages without our style.
+
+    Args:
+        rows: The values.
+        marks: Lines across, by their names.
+        title: For those who do not see it.
+        notes: Heading of the rows' notes; empty where they have none.
     """
-    width, left, row_height = 640, 110, 26
+    left, right, row_height, top = 110, 20, 26, 24 if notes else 0
+    width = 640 + (150 if notes else 0)
+    right += 150 if notes else 0
     values = [row.value for row in rows] + list(marks.values())
     margin = 0.06 * (max(values) - min(values)) or 1.0
-    x = _scale(min(values) - margin, max(values) + margin, left, width - 20)
-    height = row_height * len(rows) + 34
-    svg = _picture(title, width, height)
-    size = {"width": str(width), "height": str(height)}
-    svg.attrib |= {"xmlns": "http://www.w3.org/2000/svg", **size}
-    svg.attrib |= {"font-family": "sans-serif", "font-size": "12"}
-    for (name, value), colour in zip(marks.items(), cycle(("#8a8f98", "#2e9e5b")), strict=False):
+    x = _scale(min(values) - margin, max(values) + margin, left, width - right)
+    height = top + row_height * len(rows) + 34
+    svg = _standing_alone(title, width, height)
+    if notes:
+        _text(svg, notes, (width - 8, 14), "end", fill=_GREY)
+    for (name, value), colour in zip(marks.items(), cycle((_GREY, _GREEN)), strict=False):
         dashed = {"stroke": colour, "stroke_dasharray": "4 3"}
-        _line(svg, (x(value), 4), (x(value), height - 26), **dashed)
+        _line(svg, (x(value), top + 4), (x(value), height - 26), **dashed)
         _text(svg, f"{name} {value:.1f}", (x(value), height - 8), "middle", fill=colour)
     for index, row in enumerate(rows):
-        y = 16 + row_height * index
-        colour = "#3b82f6" if row.highlighted else "#8a94a3"
+        y = top + 16 + row_height * index
+        colour = _BLUE if row.highlighted else _GREY
         _text(svg, row.name, (left - 10, y + 4), "end", fill=colour)
         _line(svg, (x(row.low), y), (x(row.high), y), stroke=colour, stroke_width="2")
         _add(svg, "circle", cx=x(row.value), cy=y, r=4, fill=colour)
+        _text(svg, row.note, (width - 8, y + 4), "end", fill=colour)
     return tostring(svg, encoding="unicode")
+
+
+def trend(nights: Sequence[Night], title: str) -> str:
+    """Nights side by side, the oldest first: the best candidate, the champion, what failed.
+
+    The picture stands alone, as `intervals` does.
+    """
+    width, height, left, top, bottom = 790, 260, 70, 30, 58
+    base = height - bottom
+    bounds = [bound for night in nights if night.value for bound in night.value]
+    bounds += [night.reigning for night in nights if night.reigning is not None]
+    low, high = (min(bounds), max(bounds)) if bounds else (0.0, 1.0)
+    margin = 0.08 * (high - low) or max(abs(high), 1.0) * 0.05
+    x = _scale(-0.5, max(len(nights) - 0.5, 0.5), left, width - 16)
+    y = _scale(low - margin, high + margin, base - 16, top)
+    svg = _standing_alone(title, width, height)
+    for value in ticks(low - margin, high + margin, 5):
+        _line(svg, (left, y(value)), (width - 16, y(value)), stroke=_GREY, stroke_opacity="0.25")
+        _text(svg, f"{value:g}", (left - 8, y(value) + 4), "end", fill=_GREY)
+    champions = [(at, night.reigning) for at, night in enumerate(nights)]
+    reigns = [(x(at), y(value)) for at, value in champions if value is not None]
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in reigns)
+    _add(svg, "polyline", points=points, fill="none", stroke=_GREEN, stroke_width="2")
+    for place in reigns:
+        _add(svg, "circle", cx=place[0], cy=place[1], r=2.5, fill=_GREEN)
+    every = math.ceil(len(nights) / 12)
+    for at, night in enumerate(nights):
+        _night(svg, night, x(at), y, top, base)
+        if (len(nights) - 1 - at) % every == 0:
+            _text(svg, night.label, (x(at), base + 16), "middle", fill=_GREY)
+    legend = {
+        "best candidate": _GREY,
+        "promoted": _BLUE,
+        "champion": _GREEN,
+        "failed": _RED,
+    }
+    for number, (name, colour) in enumerate(legend.items()):
+        _add(svg, "circle", cx=left + 6 + 140 * number, cy=height - 14, r=4, fill=colour)
+        _text(svg, name, (left + 16 + 140 * number, height - 10), "start", fill=colour)
+    return tostring(svg, encoding="unicode")
+
+
+def _night(
+    svg: Element, night: Night, x: float, y: Callable[[float], float], top: float, base: float
+) -> None:
+    """One night of a trend."""
+    if night.failed:
+        for way in (-1, 1):
+            start, end = (x - 4, base - 6 - 4 * way), (x + 4, base - 6 + 4 * way)
+            _line(svg, start, end, stroke=_RED, stroke_width="2")
+    colour = _BLUE if night.highlighted else _GREY
+    if night.value is not None:
+        value, low, high = night.value
+        _line(svg, (x, y(low)), (x, y(high)), stroke=colour, stroke_width="2")
+        _add(svg, "circle", cx=x, cy=y(value), r=4, fill=colour)
+    if night.note:
+        dashed = {"stroke": colour, "stroke_dasharray": "2 4"}
+        _line(svg, (x, top), (x, base), **dashed)
+        _text(svg, night.note, (x, top - 8), "middle", fill=colour)
 
 
 def data_uri(svg: str) -> str:
@@ -203,6 +288,15 @@ def _x_axis(
 def _picture(title: str, width: int, height: int) -> Element:
     box = f"0 0 {width} {height}"
     return Element("svg", {"viewBox": box, "role": "img", "aria-label": title})
+
+
+def _standing_alone(title: str, width: int, height: int) -> Element:
+    """A picture for pages without our style."""
+    svg = _picture(title, width, height)
+    size = {"width": str(width), "height": str(height)}
+    svg.attrib |= {"xmlns": "http://www.w3.org/2000/svg", **size}
+    svg.attrib |= {"font-family": "sans-serif", "font-size": "12"}
+    return svg
 
 
 def _line(

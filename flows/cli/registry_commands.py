@@ -23,11 +23,13 @@ def rollback_command(
 
     Example: slateflow rollback modified-lts-20-2
     """
+    from tasks.reports.past_runs import log_rollback
     from tasks.store.champion import rollback
     from tasks.store.tracking import mlflow_client, model_name
 
-    name = model_name(recipe)
-    champion, previous = rollback(mlflow_client(), name)
+    name, client = model_name(recipe), mlflow_client()
+    champion, previous = rollback(client, name)
+    log_rollback(client, recipe, champion)
     if os.environ.get("PREFECT_API_URL"):  # without a server nobody waits for it
         from tasks.server.lineage import model_rolled_back
 

@@ -82,6 +82,7 @@ def deploy(client: SyncPrefectClient, source: Source, environment: dict[str, str
     Raises:
         InputError: The server refuses them.
     """
+    from tasks.server.automations import ensure_alerts
     from tasks.server.deployments import (
         pause_again,
         planned_deployments,
@@ -110,6 +111,7 @@ def deploy(client: SyncPrefectClient, source: Source, environment: dict[str, str
             f"pruned {name}: prefect.yaml no longer has it"
             for name in prune_deployments(client, planned_deployments())
         ),
+        *ensure_alerts(client),
     ]
 
 

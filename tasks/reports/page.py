@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
 
-from slateflow.charts import Interval, data_uri, intervals
+from slateflow.charts import Interval, Night, data_uri, intervals, trend
 from tasks.experiment import ModelRef
-from tasks.reports.past_runs import log_report, past_runs
+from tasks.reports.alerts import Alert, alerts
+from tasks.reports.past_runs import PastRun, log_report, past_runs
 from tasks.reports.report import (
     Candidate,
     Champion,
@@ -23,10 +25,11 @@ from tasks.reports.report import (
     PlayedPolicy,
     Report,
 )
+from tasks.server.automations import raise_alert
 from tasks.server.progress import artifact_key
 from tasks.server.retries import RETRIES
 from tasks.store.tracking import (
-    experiment_id,
+    experiment_page,
     mlflow_client,
     model_name,
     page_url,
@@ -35,21 +38,25 @@ from tasks.store.tracking import (
     tracking_uri,
 )
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
+SHOWN_NIGHTS = 30
 
 
 @task(task_run_name="report {report.experiment.recipe}", **RETRIES)
 def publish_report(report: Report) -> str:
-    """Store the report, as Markdown, under a key that stays: its history shows the nights."""
+    """Store the report, as Markdown, under a key that stays, and tell what there is to tell."""
     client, recipe = mlflow_client(), report.experiment.recipe
     log_report(client, report)
+    nights = past_runs(client, recipe)
+    found = alerts(recipe, nights)
+    for alert in found:
+        raise_alert(recipe, alert, str(flow_run.id))
     markdown = render_markdown(
         report,
         run_links(report.candidates),
         redact_passwords(tracking_uri()),
-        page_url(tracking_uri(), f"experiments/{experiment_id(client, recipe)}/runs"),
-        past_runs(client, recipe),
+        experiment_page(client, recipe),
+        nights[:SHOWN_NIGHTS],
+        found,
     )
     create_markdown_artifact(
         markdown, key=artifact_key("slateflow", recipe), description=f"{recipe}: {report.summary}"
@@ -79,7 +86,8 @@ def render_markdown(
     links: dict[str, str | None],
     store: str,
     experiment: str | None,
-    past: Sequence[Run] = (),
+    past: Sequence[PastRun] = (),
+    found: Sequence[Alert] = (),
 ) -> str:
     """The report as markdown.
 
@@ -88,7 +96,8 @@ def render_markdown(
         links: Address of each run's page, by run id; None where MLflow is not a server.
         store: MLflow's tracking URI.
         experiment: Address of the page with all trainings; None where MLflow is not a server.
-        past: Runs of the recipe's reports, see `past_runs`.
+        past: The recipe's nights, the newest first.
+        found: What there is to tell.
     """
     registered = report.registered
     return fill_in(
@@ -104,6 +113,8 @@ def render_markdown(
         version_page=registered
         and page_url(store, f"models/{registered.name}/versions/{registered.version}"),
         past=past,
+        trend=data_uri(trend_chart(past)) if past else None,
+        alerts=found,
     )
 
 
@@ -142,8 +153,18 @@ def _link(text: str, address: str | None) -> str:
     return f"[{text}]({address})" if address else text
 
 
-def _moment(milliseconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(milliseconds / 1000))
+def run_link(text: str, run: str | None) -> str:
+    """A link to a flow run's page; the text alone where there is no run."""
+    return _link(text, run and f"/runs/flow-run/{run}")
+
+
+def _night(night: PastRun) -> str:
+    return run_link(moment_text(night.moment), night.flow_run)
+
+
+def moment_text(moment: datetime) -> str:
+    """A moment, in UTC, to the minute."""
+    return f"{moment:%Y-%m-%d %H:%M}"
 
 
 _TEMPLATES = Environment(
@@ -155,23 +176,71 @@ _TEMPLATES.globals.update(
     interval=interval,
     link=_link,
     mean=mean_text,
-    moment=_moment,
+    moment=moment_text,
     p_value=p_value,
+    run=_night,
     score=score_text,
 )
 
 
 def return_chart(report: Report) -> str:
-    """Mean returns as dots with 95% intervals, random and the optimum as lines (SVG)."""
-    played = [(c.learner, c.mean, c.sem, c.verdict == "winner") for c in report.candidates]
-    if (champion := report.champion) is not None:
-        played.append((f"champion v{champion.version}", champion.mean, champion.sem, False))
-    played.append((report.baseline.policy, report.baseline.mean, report.baseline.sem, False))
+    """Mean returns as dots with 95% intervals, random and the optimum as lines (SVG).
+
+    Behind them is the number that decides: uplift over the champion, or over random where there is
+    none.
+    """
+    reigning, baseline, digits = report.champion, report.baseline, report.decimals
     rows = [
-        Interval(name, mean, mean - 1.96 * sem, mean + 1.96 * sem, highlighted)
-        for name, mean, sem, highlighted in played
+        _row(
+            one.learner,
+            one,
+            one.verdict == "winner",
+            interval(one if reigning is None else one.over_champion or one, digits),
+        )
+        for one in report.candidates
     ]
-    marks = {report.baseline.policy: report.baseline.mean}
+    if reigning is not None:
+        rows.append(_row(f"champion v{reigning.version}", reigning))
+    rows.append(_row(baseline.policy, baseline))
+    marks = {baseline.policy: baseline.mean}
     if report.optimum is not None:
         marks["optimum"] = report.optimum.mean
-    return intervals(rows, marks, "Mean return by policy")
+    rival = baseline.policy if reigning is None else f"champion v{reigning.version}"
+    return intervals(rows, marks, "Mean return by policy", f"over {rival} (95%)")
+
+
+def _row(
+    name: str,
+    played: Candidate | PlayedPolicy | Champion,
+    highlighted: bool = False,
+    note: str = "",
+) -> Interval:
+    """A policy in the chart."""
+    return Interval(name, *_with_bounds(played.mean, played.sem), highlighted, note)
+
+
+def _with_bounds(mean: float, sem: float) -> tuple[float, float, float]:
+    return mean, mean - 1.96 * sem, mean + 1.96 * sem
+
+
+def _move(night: PastRun) -> str:
+    """What became of the champion on that night; empty where nothing did."""
+    if night.champion is None:
+        return ""
+    return f"back to v{night.champion}" if night.best is None else f"v{night.champion}"
+
+
+def trend_chart(past: Sequence[PastRun]) -> str:
+    """The nights, given the newest first, as a chart (SVG)."""
+    nights = [
+        Night(
+            label=f"{one.moment:%m-%d}",
+            value=None if one.best is None else _with_bounds(one.best.mean, one.best.sem),
+            reigning=None if one.reigning is None else one.reigning.mean,
+            highlighted=one.champion is not None,
+            note=_move(one),
+            failed=one.failed,
+        )
+        for one in reversed(past)
+    ]
+    return trend(nights, "Best candidate and champion by night")

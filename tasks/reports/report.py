@@ -183,8 +183,8 @@ class Report(BaseModel):
         return f"{self.found}, registered as version {registered.version}"
 
     @property
-    def state_name(self) -> str:
-        """The verdict as the name of a flow run's final state."""
+    def outcome(self) -> str:
+        """The verdict in a word or two, as a flow run's name and tags have it."""
         if self.registered is not None:
             return "Promoted"
         if self.no_verdict is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,15 @@ def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list
             client.delete_deployment(deployment.id)
             pruned.append(deployment.name)
     return pruned
+
+
+def request_overview(client: SyncPrefectClient) -> None:
+    """Run the deployment of the overview, if there is one, for what no event of ours tells it."""
+    from prefect.exceptions import ObjectNotFound
+
+    with suppress(ObjectNotFound):
+        deployment = client.read_deployment_by_name("overview/overview")
+        client.create_flow_run_from_deployment(deployment.id)
 
 
 def _pausable(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tasks.server.deployments import POOL
+from tasks.server.deployments import POOL, request_overview
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -63,6 +63,8 @@ def sweep_orphans(client: SyncPrefectClient) -> list[str]:
         message = f"{cause}; found by the sweep"
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
     _end_tasks(client)
+    if swept:
+        request_overview(client)
     return [run.name for run in swept.values()]
 
 

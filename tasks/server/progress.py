@@ -7,10 +7,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import cast
 from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.exceptions import ObjectNotFound
 
 Listener = Callable[[str, int, int], None]  # stage, done, total
 
@@ -52,7 +56,10 @@ def artifact_key(*parts: str) -> str:
 
 
 def stage_with_artifact(name: str, key: str, description: str) -> Callable[[int, int], None]:
-    """A stage, for a long step within a flow run, that is also a progress artifact of the run.
+    """A stage that is also a progress artifact of the flow run while it lasts, if that is long.
+
+    At its end the artifact is deleted: the Artifacts page is for reports. What an earlier run left
+    that was killed goes with it.
 
     Args:
         name: Name of the stage for the listeners.
@@ -61,22 +68,32 @@ def stage_with_artifact(name: str, key: str, description: str) -> Callable[[int,
         description: The artifact's description.
     """
     listeners = stage(name)
-    artifact = None
-    # Without a server the step runs unseen
-    with suppress(httpx.HTTPError):
-        artifact = create_progress_artifact(
-            0.0, key=artifact_key("progress", key), description=description
-        )
+    key = artifact_key("progress", key)
     shown = time.monotonic()
+    artifact: UUID | None = None
 
     def report(done: int, total: int) -> None:
-        nonlocal shown
+        nonlocal shown, artifact
         listeners(done, total)
         now = time.monotonic()
-        due = done >= total or now - shown >= _SECONDS_BETWEEN_UPDATES
-        if due and isinstance(artifact, UUID):
-            with suppress(httpx.HTTPError):
-                update_progress_artifact(artifact, progress=100.0 * done / max(total, 1))
-            shown = time.monotonic()
+        # Without a server, or with an artifact that a run beside us deleted, the step runs unseen
+        with suppress(httpx.HTTPError, ObjectNotFound, ValueError):
+            if done >= total:
+                _delete_artifacts(key)
+            elif now - shown >= _SECONDS_BETWEEN_UPDATES:
+                shown, share = now, 100.0 * done / max(total, 1)
+                if artifact is not None:
+                    update_progress_artifact(artifact, progress=share)
+                else:
+                    made = create_progress_artifact(share, key=key, description=description)
+                    artifact = cast(UUID, made)  # not a coroutine, outside of async code
 
     return report
+
+
+def _delete_artifacts(key: str) -> None:
+    """Delete all artifacts of a key."""
+    chosen = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+    with get_client(sync_client=True) as client:
+        for artifact in client.read_artifacts(artifact_filter=chosen):
+            client.delete_artifact(artifact.id)

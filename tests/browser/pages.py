@@ -1,35 +1,114 @@
-"""Pages as headless Chromium draws them."""
+"""Pages as headless Chromium draws them, which is driven through its DevTools."""
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.up import wait_until
+
+_SECONDS = 60.0  # for a page of a busy server
 
 
-def chromium(address: str, profile: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Open the page and let its scripts run; what is done then is up to the options.
+class Browser:
+    """A tab."""
 
-    Skips the test where there is no Chromium.
-    """
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket, self._calls = socket, 0
+
+    def open(self, address: str, expected: str) -> str:
+        """The page's HTML when `expected` is to be read on it."""
+        self._call("Page.navigate", url=address)
+        return self.wait_for(expected)
+
+    def click(self, text: str, expected: str) -> str:
+        """Click what is called so, and wait as `open` does."""
+        self._evaluate(
+            "[...document.querySelectorAll('a, button, [role=tab], li, span')]"
+            f".filter(one => one.innerText.trim() === {json.dumps(text)}).at(-1).click()"
+        )
+        return self.wait_for(expected)
+
+    def wait_for(self, expected: str) -> str:
+        """The page's HTML when `expected` is to be read on it."""
+        deadline = time.monotonic() + _SECONDS
+        while expected not in self.text:
+            assert time.monotonic() < deadline, f"{expected!r} is not on the page: {self.text}"
+            time.sleep(0.2)
+        return self.html
+
+    @property
+    def html(self) -> str:
+        """What the page is made of by now."""
+        return str(self._evaluate("document.documentElement.outerHTML"))
+
+    @property
+    def text(self) -> str:
+        """What a person reads."""
+        return str(self._evaluate("document.body?.innerText"))
+
+    def shoot(self, file: Path, width: int, height: int) -> None:
+        """A picture of the page in a window of that size."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        time.sleep(3)  # for what is faded in
+        picture = self._call("Page.captureScreenshot", format="png")["data"]
+        file.write_bytes(base64.b64decode(picture))
+
+    def _evaluate(self, script: str) -> Any:
+        found = self._call("Runtime.evaluate", expression=script, returnByValue=True)
+        return found["result"].get("value")
+
+    def _call(self, method: str, **parameters: Any) -> Any:
+        self._calls += 1
+        call = {"id": self._calls, "method": method, "params": parameters}
+        self._socket.send(json.dumps(call))
+        while (answer := json.loads(self._socket.recv(timeout=_SECONDS))).get("id") != self._calls:
+            pass  # an event
+        return answer["result"]
+
+
+@contextmanager
+def browsing(profile: Path) -> Iterator[Browser]:
+    """A browser for the block; skips the test where there is no Chromium."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
         pytest.skip("the test reads pages with chromium, which is not installed")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"]
-    command += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", *options, address]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    port = profile / "DevToolsActivePort"
+    port.unlink(missing_ok=True)
+    command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"]
+    command += [f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: port.exists() and port.read_text().count("\n"), _SECONDS, "Chromium")
+        tools = f"http://127.0.0.1:{port.read_text().splitlines()[0]}/json/list"
+        with urllib.request.urlopen(tools, timeout=_SECONDS) as answer:
+            (tab,) = [one for one in json.load(answer) if one["type"] == "page"]
+        with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
+            yield Browser(socket)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
 
 
 def open_page(address: str, expected: str, profile: Path) -> str:
     """The page's HTML when its scripts have run and `expected` is on it."""
-    for _ in range(5):  # the budget counts scripts, not how long the server takes
-        done = chromium(address, profile, "--dump-dom")
-        if expected in done.stdout:
-            return done.stdout
-    raise AssertionError(f"{address}: {expected!r} is not on the page: {done.stdout[-2000:]}")
+    with browsing(profile) as browser:
+        return browser.open(address, expected)
 
 
 class _Tables(HTMLParser):

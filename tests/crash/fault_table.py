@@ -125,10 +125,13 @@ class Bench:
         return found[0].state
 
     def wait(self, run: FlowRun) -> str:
-        """Wait for the end of a run; its state's name and message."""
+        """Wait for the end of a run; its outcome and the state's message."""
         wait_until(lambda: (s := self.state(run)) and s.is_final(), 300, f"end of {run.name}")
-        state = self.state(run)
-        return f"{state.name}: {(state.message or '').split('. ')[0]}"
+        found = self.prefect.read_flow_run(run.id)
+        state, outcome = found.state, found.name.partition(": ")[2].capitalize()
+        assert state is not None
+        name = outcome if state.is_completed() and outcome else state.name
+        return f"{name}: {(state.message or '').split('. ')[0]}"
 
     def versions(self) -> list[Any]:
         """Registered versions of the model."""

@@ -54,7 +54,8 @@ def test_planned_deployments_are_those_of_the_file():
         assert entry["description"], entry["name"]
         assert "slateflow" in entry["tags"]
         assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
-        assert ("schedules" in entry) != ("triggers" in entry), entry["name"]
+        both = entry["name"] == "overview"
+        assert (("schedules" in entry) != ("triggers" in entry)) != both, entry["name"]
 
 
 def test_the_deployment_of_own_logs_is_valid_when_it_is_uncommented(client, flow_id):
@@ -94,7 +95,8 @@ EMITTED["pipeline"] = set().union(*EMITTED.values())
 
 def test_no_chain_of_events_comes_back_to_where_it_began():
     """Even if every trigger matched whoever emits its event."""
-    planned = planned_deployments()
+    # What the overview waits for is not emitted by a step, and it emits nothing
+    planned = [one for one in planned_deployments() if one.flow != "overview"]
     known = {event for events in EMITTED.values() for event in events}
     assert {event for one in planned for event in one.events} <= known
 

@@ -78,8 +78,8 @@ def test_runs_and_tasks_carry_names_a_person_can_read(report):
         tasks = {run.name for run in prefect.read_task_runs()}
     name = f"modified-lts-20-2.episodes-{EPISODES}.seed-{SEED}"
     assert {
-        "pipeline modified-lts-20-2", "generate modified-lts-20-2", f"train on {name}",
-        "evaluate modified-lts-20-2", "register modified-lts-20-2",
+        "pipeline modified-lts-20-2: promoted", "generate modified-lts-20-2", f"train on {name}",
+        "evaluate modified-lts-20-2: winner", "register modified-lts-20-2: promoted",
     } <= flows  # fmt: skip
     assert {
         f"generate {name}", f"train linucb on {name}", f"train fitted-q on {name}",
@@ -95,17 +95,20 @@ def test_the_report_artifact_shows_the_table_and_a_chart(report):
     assert artifact is not None
     markdown = str(artifact.data)
     for candidate in report.candidates:
-        assert f"| {candidate.learner} | {candidate.mean:.2f} ± {candidate.sem:.2f} |" in markdown
+        row = f"| {candidate.learner} | {candidate.verdict} | {candidate.mean:.2f} ± "
+        assert row in markdown
     assert "fitted-q wins, registered as version 1" in markdown
-    encoded = re.search(r"data:image/svg\+xml;base64,([^)]+)\)", markdown)
-    assert encoded is not None
-    chart = ElementTree.fromstring(base64.b64decode(encoded.group(1)))
-    labels = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"fitted-q", "linucb", "bc", "random"} <= set(labels)
+    best = report.candidates[0]
+    decisive = f"{best.uplift:+.2f} [{best.ci[0]:.2f}, {best.ci[1]:.2f}]"
+    assert f"**{best.learner}: {decisive} over random**" in markdown
+    chart = first_chart(markdown)
+    labels = texts(chart)
+    assert {"fitted-q", "linucb", "bc", "random", "over random (95%)", decisive} <= set(labels)
+    policies = [label for label in labels if not set(label) & set("[(") and " 1" not in label]
     circles = {
         label: float(circle.attrib["cx"])
         for label, circle in zip(
-            [t for t in labels if t is not None and " 1" not in t],
+            policies,
             chart.iter("{http://www.w3.org/2000/svg}circle"),
             strict=True,
         )
@@ -143,7 +146,7 @@ def test_the_version_explains_itself_and_carries_no_pickle(report, client):
     verdict = json.loads(version.tags["verdict"])
     assert verdict["uplift"] == next(c.uplift for c in report.candidates if c.verdict == "winner")
     for candidate in report.candidates:
-        row = f"| {candidate.learner} | {candidate.mean:.2f} ± {candidate.sem:.2f} |"
+        row = f"| {candidate.learner} | {candidate.verdict} | {candidate.mean:.2f} ± "
         assert row in version.description
     assert f"{report.experiment.dataset.rows:,} rows, {EPISODES} episodes" in version.description
     assert report.experiment.dataset.digest in version.description
@@ -249,6 +252,8 @@ def test_a_training_refuses_a_dataset_that_is_not_the_published_one(report):
 
 
 def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, data, client):
+    from prefect.artifacts import Artifact
+
     from flows.pipeline import pipeline
 
     def run(learner):
@@ -268,26 +273,51 @@ def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, da
     )
     assert before == f"{second.champion.mean:.2f}"
     check_trend(name, [second, first])
+    overview = str(Artifact.get("slateflow").data)
+    row = next(line for line in overview.splitlines() if f"[{name[10:]}](/artifacts/" in line)
+    assert "| v2 fitted-q |" in row
+    assert "promoted |" in row
+    assert f"{second.candidates[0].over_champion.uplift:+.2f} [" in row
 
 
 def check_trend(key: str, reports) -> None:
-    """The newest report has a row of every run, the newest first."""
+    """The newest report has a row of every run, the newest first, and a chart of them."""
     from prefect.artifacts import Artifact
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as prefect:
         runs = {str(run.id): run for run in prefect.read_flow_runs()}
-    lines = str(Artifact.get(key).data).partition("## This run and those before")[2].splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "](" in line]
+    page = str(Artifact.get(key).data).partition("## This run and those before")[2]
+    lines = [line for line in page.splitlines() if "](/runs/" in line]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert len(rows) == len(reports)
     for row, found in zip(rows, reports, strict=True):
         moment, run_id = re.fullmatch(r"\[(.*)\]\(/runs/flow-run/(.*)\)", row[0]).groups()
-        assert runs[run_id].name == f"pipeline {found.experiment.recipe}"
+        assert runs[run_id].name == f"pipeline {found.experiment.recipe}: promoted"
         assert moment == f"{runs[run_id].expected_start_time:%Y-%m-%d %H:%M}"
         best = found.candidates[0]
-        assert row[1] == best.learner
-        assert row[2] == f"{best.mean:.2f} ± {best.sem:.2f}"
-        assert row[3:] == [f"{best.uplift:+.2f}", f"{best.score:.3f}", "Promoted"]
+        over = best.over_champion
+        assert row[1:3] == [f"promoted v{found.registered.version}", best.learner]
+        assert row[3] == (
+            "" if over is None else f"{over.uplift:+.2f} [{over.ci[0]:.2f}, {over.ci[1]:.2f}]"
+        )
+        assert row[4:] == [f"{best.mean:.2f} ± {best.sem:.2f}", f"{best.score:.3f}"]
+    labels = texts(first_chart(page))
+    assert [label for label in labels if re.fullmatch("v[0-9]+", label)] == [
+        f"v{found.registered.version}" for found in reversed(reports)
+    ]
+
+
+def first_chart(markdown: str) -> ElementTree.Element:
+    """A page's first chart."""
+    encoded = re.search(r"data:image/svg\+xml;base64,([^)]+)\)", markdown)
+    assert encoded is not None
+    return ElementTree.fromstring(base64.b64decode(encoded.group(1)))
+
+
+def texts(chart: ElementTree.Element) -> list[str]:
+    """What is to be read on it."""
+    return [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text") if text.text]
 
 
 def test_a_run_that_reports_again_has_one_row(report):
@@ -302,18 +332,22 @@ def test_a_run_that_reports_again_has_one_row(report):
         return publish_report(other), publish_report(other)
 
     first, second = reporting()
-    assert first.count("/runs/flow-run/") == 1
+    assert first.count("](/runs/flow-run/") == 1
     assert second == first
 
 
 def test_nobody_better_than_random_registers_nothing(report, client):
     from flows.register import register
+    from tasks.reports.past_runs import past_runs
 
     loser = report.candidates[0].model_copy(update={"verdict": "undecided"})
     experiment = report.experiment.model_copy(update={"recipe": "no-winner"})
     changes = {"experiment": experiment, "candidates": [loser], "registered": None}
     assert register(report.model_copy(update=changes)).registered is None
     assert not client.search_registered_models("name = 'slateflow-no-winner'")
+    # A registration that stands alone, as those that an event starts, is a night of the trend
+    (night,) = past_runs(client, "no-winner")
+    assert (night.outcome, night.best.learner) == ("No winner", loser.learner)
 
 
 @pytest.mark.parametrize("name", ["pipeline", "generate", "train", "tune", "evaluate", "register"])
@@ -351,14 +385,29 @@ def test_a_nightly_seed_is_the_scheduled_day(monkeypatch):
     assert resolve_seed(None) is None
 
 
-def test_the_final_state_is_named_for_the_verdict(report):
+def test_a_finished_run_is_found_by_its_state_its_tags_and_its_name(report):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    chosen = {"state": {"name": {"any_": ["Completed"]}}, "tags": {"all_": ["promoted"]}}
+    chosen["name"] = {"like_": "pipeline modified-lts-20-2"}
+    with get_client(sync_client=True) as prefect:
+        runs = prefect.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(chosen))
+    # Other tests' runs are in the same store
+    named = {(run.name, run.state.message) for run in runs}
+    expected = "fitted-q wins, registered as version 1"
+    assert ("pipeline modified-lts-20-2: promoted", expected) in named
+
+
+def test_pages_of_tasks_can_read_their_inputs(report):
+    """Prefect's default UI knows constants, parameters and task runs, and nothing else."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as prefect:
-        runs = [r for r in prefect.read_flow_runs() if r.name == "pipeline modified-lts-20-2"]
-    # Other tests' runs are in the same store
-    states = [(run.state.name, run.state.message) for run in runs if run.state.is_completed()]
-    assert ("Promoted", "fitted-q wins, registered as version 1") in states
+        runs = prefect.read_task_runs(limit=200)
+    kinds = {one.input_type for run in runs for given in run.task_inputs.values() for one in given}
+    assert len(runs) > 10
+    assert kinds <= {"constant", "parameter", "task_run"}
 
 
 @pytest.mark.parametrize(
@@ -372,19 +421,16 @@ def test_every_verdict_has_a_name(report, registered, champion, name):
     other = report.model_copy(
         update={"registered": report.registered if registered else None, "champion": reigning}
     )
-    assert other.state_name == name
+    assert other.outcome == name
 
 
-def test_long_steps_have_progress_artifacts_that_end_at_all(report):
-    from prefect.artifacts import Artifact
+def test_progress_artifacts_do_not_outlive_their_step(report):
+    from prefect.client.orchestration import get_client
 
-    name = f"modified-lts-20-2.episodes-{EPISODES}.seed-{SEED}"
-    for step, what in (("generate", "generate"), ("train-fitted-q", "train fitted-q on")):
-        artifact = Artifact.get(f"progress-{step}-modified-lts-20-2")
-        assert artifact is not None, step
-        assert artifact.description == f"{what} {name}"
-        assert artifact.type == "progress"
-        assert float(artifact.data) == 100.0
+    with get_client(sync_client=True) as prefect:
+        keys = {artifact.key for artifact in prefect.read_artifacts()}
+    assert "slateflow-modified-lts-20-2" in keys
+    assert [key for key in keys if str(key).startswith(("progress", "verdict"))] == []
 
 
 def test_the_report_links_runs_and_the_registered_version(report):

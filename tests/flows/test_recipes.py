@@ -78,7 +78,6 @@ def test_recipes_of_one_preset_keep_their_own_champions_and_models(recipes, run)
     tags = client.get_model_version_by_alias("slateflow-Sensitive_users", "champion").tags
     assert json.loads(tags["spec"]) == preset(PRESET, sensitivity=0.2).to_dict()
     assert Artifact.get("slateflow-calm") is not None
-    assert Artifact.get("progress-train-fitted-q-calm") is not None
     # Again, each meets its own champion, of the very weights that it has itself
     for name, document in (("calm", calm), ("Sensitive_users", sensitive)):
         again = run("run", name, *SMALL)

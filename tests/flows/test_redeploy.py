@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.services.up import _deploy
+from flows.services.deploy import HERE
+from flows.services.deploy import deploy as deploy_all
 from slateflow.errors import InputError
 from tasks.server import deployments
 from tasks.store.tracking import PROJECT
@@ -33,7 +34,7 @@ def project(up, tmp_path, monkeypatch):
         (tmp_path / room).symlink_to(PROJECT / room)
     with monkeypatch.context() as patch:
         patch.setattr(deployments, "PROJECT", tmp_path)
-        patch.setattr("flows.services.up.PROJECT", tmp_path)
+        patch.setattr("flows.services.deploy.PROJECT", tmp_path)
         yield tmp_path
     deploy(up)
     up.pause_schedules()
@@ -41,7 +42,11 @@ def project(up, tmp_path, monkeypatch):
 
 def deploy(up: Up) -> None:
     """The deployment by `slateflow up` once its servers answer."""
-    _deploy({**os.environ, "PREFECT_API_URL": up.api})
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(up.api) as client:
+        for line in deploy_all(client, HERE, {**os.environ, "PREFECT_API_URL": up.api}):
+            print(line)
 
 
 def write(project: Path, change) -> None:
@@ -66,14 +71,14 @@ def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
 ):
     def change(entries):
         entries["pipeline", "nightly-lts-10-1"]["name"] = "every-night-lts-10-1"
-        entries["train", "fresh"]["name"] = "renamed"  # with its trigger
-        del entries["register", "fresh"]
+        entries["train", "train-fresh"]["name"] = "renamed"  # with its trigger
+        del entries["register", "register-fresh"]
 
     before = deployed(client)
     write(project, change)
     deploy(up)
     after = deployed(client)
-    gone = {"pipeline/nightly-lts-10-1", "train/fresh", "register/fresh"}
+    gone = {"pipeline/nightly-lts-10-1", "train/train-fresh", "register/register-fresh"}
     assert set(before) - set(after) == gone
     assert set(after) - set(before) == {"pipeline/every-night-lts-10-1", "train/renamed"}
     assert capsys.readouterr().out.count("prefect.yaml no longer has it") == len(gone)
@@ -83,10 +88,13 @@ def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
     started = {
         automation.name: {action.deployment_id for action in automation.actions}
         for automation in client.read_automations()
+        if automation.actions[0].type == "run-deployment"
     }
     assert started == {
+        "overview after a failure": {after["overview/overview"].id},
+        "overview after a rollback": {after["overview/overview"].id},
         "train on fresh logs": {after["train/renamed"].id},
-        "evaluate fresh models": {after["evaluate/fresh"].id},
+        "evaluate fresh models": {after["evaluate/evaluate-fresh"].id},
     }
     # Nothing is left that would run when the old schedule comes due
     for run in client.read_flow_runs():

@@ -1,0 +1,100 @@
+"""What the verdicts of a recipe's nights give reason to tell somebody."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from slateflow.errors import InputError
+from tasks.reports.past_runs import PastRun
+
+_STANDARD_ERRORS = 3.0
+"""Distance of two means at which one is called lower: by chance once in two years of nights."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something to tell; its event is `slateflow.alert.` and the kind."""
+
+    kind: str
+    message: str
+
+
+def alerts(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
+    """What the newest verdict gives reason to tell; each is told once.
+
+    Args:
+        recipe: Name of the recipe.
+        nights: Its nights, the newest first.
+    """
+    nights = [night for night in nights if night.best is not None]
+    return [*_no_winner(recipe, nights), *_champion_fell(recipe, nights)]
+
+
+def winnerless_nights() -> int:
+    """Nights without a winner after which somebody is told: `SLATEFLOW_ALERT_NIGHTS`.
+
+    Raises:
+        InputError: It is not a number of at least 1.
+    """
+    given = os.environ.get("SLATEFLOW_ALERT_NIGHTS", "14")
+    if not given.isdecimal() or int(given) < 1:
+        raise InputError(f"SLATEFLOW_ALERT_NIGHTS: expected nights, such as 14, got {given!r}")
+    return int(given)
+
+
+def _no_winner(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
+    """After so many nights, and after as many again."""
+    days = [n.moment.date() for n in takewhile(lambda night: night.outcome != "Promoted", nights)]
+    count = len(set(days))
+    first_of_its_day = len(days) == 1 or days[:1] != days[1:2]
+    if not count or count % winnerless_nights() or not first_of_its_day:
+        return []
+    nights_text = "a night" if count == 1 else f"{count} nights"
+    return [Alert("no-winner", f"{recipe}: no winner for {nights_text}")]
+
+
+def _champion_fell(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
+    """On the night on which the champion's value falls below what it was."""
+    if not nights or not (fall := _fall(nights)) or _fall(nights[1:]):
+        return []
+    return [Alert("champion-fell", f"{recipe}: {fall}")]
+
+
+def _fall(nights: Sequence[PastRun]) -> str:
+    """How far the champion of the newest verdict is below its mean before; empty where it is not.
+
+    Before is its reign so far, and the verdict that made it the champion.
+    """
+    if not nights or (now := nights[0].reigning) is None:
+        return ""
+    values = [
+        value
+        for night in nights[1:]
+        if night.evidence == nights[0].evidence
+        and (value := _value_of(now.version, night)) is not None
+        and value[1] > 0
+    ]
+    if not values:
+        return ""
+    weights = [1 / sem**2 for _, sem in values]
+    before = sum(w * mean for w, (mean, _) in zip(weights, values, strict=True)) / sum(weights)
+    distance = (now.mean - before) / math.sqrt(now.sem**2 + 1 / sum(weights))
+    if distance > -_STANDARD_ERRORS:
+        return ""
+    return (
+        f"champion version {now.version} is worth {now.mean:.6g} ± {now.sem:.2g} on fresh logs, "
+        f"before {before:.6g}, {-distance:.1f} standard errors more"
+    )
+
+
+def _value_of(version: int, night: PastRun) -> tuple[float, float] | None:
+    """Mean and standard error of a version in a night's verdict."""
+    if night.reigning is not None and night.reigning.version == version:
+        return night.reigning.mean, night.reigning.sem
+    if night.champion == version and night.best is not None:
+        return night.best.mean, night.best.sem
+    return None

@@ -1,0 +1,59 @@
+"""Charts that stand alone: what is drawn where."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from slateflow.charts import Interval, Night, intervals, trend
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(svg: str, tag: str) -> list[dict[str, str]]:
+    """The attributes of all elements of a kind."""
+    return [one.attrib for one in ElementTree.fromstring(svg).iter(SVG + tag)]
+
+
+def texts(svg: str) -> list[str | None]:
+    return [one.text for one in ElementTree.fromstring(svg).iter(SVG + "text")]
+
+
+def test_a_trend_has_values_champions_moves_and_failures():
+    nights = [
+        Night("11-01", (10.0, 9.0, 11.0), highlighted=True, note="v1"),
+        Night("11-02", failed=True),
+        Night("11-03", (12.0, 11.0, 13.0), reigning=10.5),
+        Night("11-04", reigning=11.0, value=(11.0, 10.0, 12.0)),
+    ]
+    svg = trend(nights, "nights")
+    assert {"11-01", "11-02", "11-03", "11-04", "v1", "failed"} <= set(texts(svg))
+    large = [dot for dot in drawn(svg, "circle") if dot["r"] == "4.0"]
+    dots = [(float(dot["cx"]), float(dot["cy"])) for dot in large]
+    values, legend = dots[:3], dots[3:]
+    assert values[1][1] < values[2][1] < values[0][1]  # 12 above 11 above 10
+    assert len(legend) == 4
+    crosses = [line for line in drawn(svg, "line") if line.get("stroke") == "#dc4c4c"]
+    assert len(crosses) == 2
+    assert values[0][0] < (float(crosses[0]["x1"]) + float(crosses[0]["x2"])) / 2 < values[1][0]
+    (champions,) = drawn(svg, "polyline")
+    (third, upper), (fourth, lower) = (
+        (float(x), float(y)) for x, y in (p.split(",") for p in champions["points"].split())
+    )
+    assert [third, fourth] == pytest.approx([values[1][0], values[2][0]])
+    assert lower < upper  # 11 is above 10.5
+    assert values[2][1] == pytest.approx(lower, abs=0.1)  # 11, both
+
+
+@pytest.mark.parametrize("night", [Night("11-01", failed=True), Night("11-01", note="back to v1")])
+def test_a_trend_of_nights_without_values_is_drawn(night):
+    assert "11-01" in texts(trend([night], "nights"))
+
+
+def test_notes_stand_behind_the_rows():
+    rows = [Interval("linucb", 1.0, 0.5, 1.5, note="+1.00"), Interval("random", 0.0, -0.5, 0.5)]
+    svg = intervals(rows, {"random": 0.0}, "", "over random")
+    assert {"over random", "+1.00"} <= set(texts(svg))
+    wide, narrow = (drawn(intervals(rows, {}, "", notes), "svg") for notes in ("notes", ""))
+    assert int(wide[0]["width"]) > int(narrow[0]["width"])
