@@ -105,17 +105,23 @@ def series_colour(number: int) -> str:
     return f"var(--series-{number % SERIES})"
 
 
-def histograms(rows: Sequence[Histogram], title: str, label: str, powers: bool = False) -> str:
+def histograms(
+    rows: Sequence[Histogram], title: str, label: str, powers: bool = False, alone: bool = False
+) -> str:
     """Histograms below each other on one axis, each as high as its own largest bin.
 
-    With `powers` the edges are powers of ten.
+    With `powers` the edges are powers of ten. `alone` is for pages without our style.
     """
-    tick: Callable[[float], str] = (lambda at: f"{10**at:.3g}") if powers else "{:g}".format
+    tick: Callable[[float], str] = (
+        (lambda at: f"{float(f'{10**at:.3g}'):,g}") if powers else "{:g}".format
+    )
     low = min(float(row.edges[0]) for row in rows)
     high = max(float(row.edges[-1]) for row in rows)
     band, left, right = 62, 132, WIDTH - RIGHT
     x = _scale(low, high, left, right)
-    svg = _picture(title, WIDTH, band * len(rows) + BOTTOM)
+    svg = (_standing_alone if alone else _picture)(title, WIDTH, band * len(rows) + BOTTOM)
+    if alone:
+        _add(svg, "style", _STYLE)
     values = [value for value in ticks(low, high) if not powers or value == round(value)]
     _x_axis(svg, x, values, band * len(rows), label, tick)
     for number, row in enumerate(rows):
@@ -283,6 +289,15 @@ def _x_axis(
         _line(svg, (x(value), 8), (x(value), base), class_="grid")
         _text(svg, tick(value), (x(value), base + 16), "middle")
     _text(svg, label, ((LEFT + WIDTH - RIGHT) / 2, base + BOTTOM - 8), "middle")
+
+
+_STYLE = (
+    "svg{--series-0:#4269d0;--series-1:#e07b00;--series-2:#2a9d5c;--series-3:#b3399b;"
+    "--series-4:#8a6d3b;--series-5:#6b7280}"
+    ".grid{stroke:#e5e7eb}.axis{stroke:#9ca3af}.mark{stroke:#111827;stroke-dasharray:3 2}"
+    ".name{font-weight:bold}text{fill:#374151}"
+)
+"""Style of a picture that stands alone."""
 
 
 def _picture(title: str, width: int, height: int) -> Element:

@@ -7,12 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from slateflow.charts import Interval, Night, data_uri, intervals, trend
+from slateflow.charts import Histogram, Interval, Night, data_uri, histograms, intervals, trend
+from slateflow.evaluation.off_policy.overlap import WEIGHT_EDGES
 from tasks.experiment import ModelRef
 from tasks.reports.alerts import Alert, alerts
 from tasks.reports.past_runs import PastRun, log_report, past_runs
@@ -69,7 +71,8 @@ def publish_verdict(report: Report) -> str:
     """Store the verdict's table, as Markdown, for an evaluation that nothing follows."""
     recipe = report.experiment.recipe
     title = f"{recipe}: {report.found}"
-    table = fill_in("verdict.md", report=report, links=run_links(report.candidates))
+    links, weights = run_links(report.candidates), weights_picture(report)
+    table = fill_in("verdict.md", report=report, links=links, weights=weights)
     markdown = f"# {title}\n\n{table}"
     create_markdown_artifact(markdown, key=artifact_key("verdict", recipe), description=title)
     return markdown
@@ -106,6 +109,7 @@ def render_markdown(
         recipe=report.experiment.recipe,
         dataset=report.experiment.dataset,
         chart=data_uri(return_chart(report)),
+        weights=weights_picture(report),
         links=links,
         store=store,
         experiment=experiment,
@@ -228,6 +232,25 @@ def _move(night: PastRun) -> str:
     if night.champion is None:
         return ""
     return f"back to v{night.champion}" if night.best is None else f"v{night.champion}"
+
+
+def weights_picture(report: Report) -> str | None:
+    """The weights of each candidate's estimate as histograms, in a link; None without weights."""
+    rows = [
+        Histogram(
+            one.learner,
+            np.array(WEIGHT_EDGES),
+            np.array(one.overlap.weight_counts[1:]),
+            mark=0.0,  # a weight of 1
+            note=f"{one.overlap.weight_counts[0] / sum(one.overlap.weight_counts):.0%} are 0",
+        )
+        for one in report.candidates
+        if one.overlap is not None and one.overlap.weight_counts
+    ]
+    if not rows:
+        return None
+    title = "Weights of logged decisions by candidate"
+    return data_uri(histograms(rows, title, "weight", powers=True, alone=True))
 
 
 def trend_chart(past: Sequence[PastRun]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
+import re
 import time
 
 import numpy as np
@@ -98,6 +101,8 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
         assert main(["run", "shop", "--learner", "linucb", "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
+    from prefect.artifacts import Artifact
+
     first = run()
     assert first["evidence"] == "logs"
     assert first["environment"] is None
@@ -108,6 +113,13 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
     # Who likes a third of six items clicks it in 0.3, otherwise in 0.05 of the visits
     assert low < 0.30 - (2 * 0.30 + 4 * 0.05) / 6 < high
     assert winner["overlap"]["mean_weight"] == pytest.approx(1, abs=0.2)
+    # Of six items the policy shows one, so five of six rows weigh nothing and one weighs 6
+    counts = winner["overlap"]["weight_counts"]
+    assert counts[0] / sum(counts) == pytest.approx(5 / 6, abs=0.03)
+    assert counts.index(max(counts[1:])) == 1 + math.floor((math.log10(6) + 2) * 4)
+    markdown = str(Artifact.get("slateflow-shop").data)
+    (picture,) = re.findall(r"Weights of [^(]*\(data:image/svg\+xml;base64,([^)]*)\)", markdown)
+    assert f">{counts[0] / sum(counts):.0%} are 0<" in base64.b64decode(picture).decode()
     estimate = ["estimate", "shop", "--policy", "models:/slateflow-shop@champion", "--json"]
     assert main(estimate) == 0
     alone = json.loads(capsys.readouterr().out)
