@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from slateflow.trajectories import Folder, generate
 from tests.crash.kill_points import CALLS, RECIPE, files, kill_points, look, visited
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_every_kill_point_ends_well():
     done = subprocess.run(
         [sys.executable, "-m", "tests.crash.kill_points"],

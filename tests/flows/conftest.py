@@ -23,7 +23,7 @@ def report(embedded, data):
         recipe="modified-lts-20-2",
         episodes=EPISODES,
         seed=SEED,
-        learners=["linucb", "lints", "bc", "fitted-q"],
+        learners=["linucb", "lints", "marwil", "fitted-q"],
         evaluation_episodes=500,
         data=data,
     )

@@ -103,7 +103,7 @@ def test_the_report_artifact_shows_the_table_and_a_chart(report):
     assert f"**{best.learner}: {decisive} over random**" in markdown
     chart = first_chart(markdown)
     labels = texts(chart)
-    assert {"fitted-q", "linucb", "bc", "random", "over random (95%)", decisive} <= set(labels)
+    assert {"fitted-q", "linucb", "marwil", "random", "over random (95%)", decisive} <= set(labels)
     policies = [label for label in labels if not set(label) & set("[(") and " 1" not in label]
     circles = {
         label: float(circle.attrib["cx"])
@@ -130,9 +130,9 @@ def test_every_training_is_a_run_with_parameters_curve_dataset_and_commit(report
         assert run.data.metrics["evaluation_mean"] == pytest.approx(candidate.mean)
         (logged,) = run.inputs.dataset_inputs
         assert report.experiment.dataset.digest.startswith(f"sha256:{logged.dataset.digest}")
-    bc = next(c for c in report.candidates if c.learner == "bc")
-    curve = client.get_metric_history(bc.run_id, "policy_loss")
-    assert len(curve) == learner_config("bc").updates / 50
+    marwil = next(c for c in report.candidates if c.learner == "marwil")
+    curve = client.get_metric_history(marwil.run_id, "policy_loss")
+    assert len(curve) == learner_config("marwil").updates / 50
     assert curve[-1].value < curve[0].value
 
 

@@ -114,6 +114,7 @@ def test_the_newest_dataset_and_the_imported_ones_stay(nights, capsys):
     assert published(data) == {datasets[n].path for n in (0, 1, 5)} | {str(imported)}
 
 
+@pytest.mark.slow
 def test_after_a_kill_there_is_no_dataset_and_the_next_call_goes_on(nights, capsys):
     data, datasets = nights
     code = (

@@ -53,6 +53,7 @@ def refuse(capsys, *arguments: str) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_recipes_of_one_preset_keep_their_own_champions_and_models(recipes, run):
     from prefect.artifacts import Artifact
 

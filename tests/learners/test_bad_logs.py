@@ -12,7 +12,12 @@ from slateflow.learners import LEARNERS, learner_config, train
 
 pytestmark = pytest.mark.integration
 
-OFFLINE = [name for name, config in LEARNERS.items() if not config.live]
+OFFLINE = [
+    # Of RLlib's learners `bc` stands for the others where time is short
+    pytest.param(name, marks=pytest.mark.slow if name in ("marwil", "cql", "iql") else ())
+    for name, config in LEARNERS.items()
+    if not config.live
+]
 
 
 def short(name: str):

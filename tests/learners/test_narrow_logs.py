@@ -9,12 +9,12 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.slow
 
 EPISODES = 1000
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(
     "policies",
     [{"greedy": 1.0}, {"opposite": 1.0}, {"random": 0.01, "opposite": 0.99}],

@@ -14,15 +14,22 @@ import numpy as np
 import pytest
 import torch
 
-from slateflow.errors import InputError
 from slateflow.learners import LEARNERS, learner_config, train
 from slateflow.policies import AnyScorer
 
 pytestmark = pytest.mark.integration
 
-OFFLINE = [name for name, config in LEARNERS.items() if not config.live]
 NEURAL = ("bc", "marwil", "cql", "iql")
-RLLIB = (*NEURAL, "fitted-q")
+
+
+def cases(names):
+    """The names; of RLlib's learners `bc` stands for the others where time is short."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow if name in NEURAL[1:] else ()) for name in names
+    ]
+
+
+OFFLINE = cases(name for name, config in LEARNERS.items() if not config.live)
 
 
 def short(name: str):
@@ -115,7 +122,7 @@ def test_updates_come_in_fifties(small_logs, updates, iterations):
     assert len(report.curves["policy_loss"]) == iterations
 
 
-@pytest.mark.parametrize("name", NEURAL)
+@pytest.mark.parametrize("name", cases(NEURAL))
 def test_the_learning_rate_falls_to_a_hundredth(small_logs, name):
     from slateflow.learners.rllib.quiet import quiet_rllib
 
@@ -135,33 +142,7 @@ def test_the_learning_rate_falls_to_a_hundredth(small_logs, name):
     assert rates == pytest.approx([0.01, 0.00505, 0.0001])
 
 
-@pytest.mark.parametrize("name", RLLIB)
-@pytest.mark.parametrize("column", ["reward", "user", "candidates"])
-def test_numbers_that_are_none_are_refused(make_logs, name, column):
-    rng = np.random.default_rng(0)
-    columns = {
-        "user": rng.random((3, 4)),
-        "candidates": rng.random((3, 4, 2)),
-        "reward": rng.random((3, 4)),
-    }
-    columns[column][(1, 2, 0)[: columns[column].ndim]] = np.nan
-    dataset = make_logs(action=rng.integers(0, 2, (3, 4)), **columns)
-    with pytest.raises(InputError, match=f"^{column}: expected finite numbers, got NaN or inf"):
-        train(dataset, short(name))
-
-
-@pytest.mark.parametrize("name", RLLIB)
-def test_logs_without_a_click_are_refused(make_logs, name):
-    rng = np.random.default_rng(0)
-    dataset = make_logs(
-        rng.random((3, 4)), rng.random((3, 4, 2)), np.zeros((3, 4)), rng.random((3, 4)),
-        clicked=np.full((3, 4), -1),
-    )  # fmt: skip
-    with pytest.raises(InputError, match="expected rows with a click, got none"):
-        train(dataset, short(name))
-
-
-@pytest.mark.parametrize("name", RLLIB)
+@pytest.mark.parametrize("name", cases((*NEURAL, "fitted-q")))
 def test_fewer_rows_than_a_batch_are_enough(make_logs, name):
     rng = np.random.default_rng(0)
     dataset = make_logs(
@@ -174,7 +155,10 @@ def test_fewer_rows_than_a_batch_are_enough(make_logs, name):
 @pytest.mark.parametrize(
     "training",
     [
-        'train(dataset, learner_config("bc", updates=50, batch_size=64))',
+        pytest.param(
+            'train(dataset, learner_config("bc", updates=50, batch_size=64))',
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "train_live(dataset.spec, "
             'learner_config("ppo", users=4, live_steps=1000, batch_size=64))',

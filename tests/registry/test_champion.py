@@ -228,6 +228,7 @@ def test_one_lock_for_every_address_of_a_registry_and_none_after_a_kill(tmp_path
                 assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_lock_whose_file_is_gone_is_taken_at_the_new_one(registry, tmp_path, monkeypatch):
     monkeypatch.setenv("SLATEFLOW_LOCKS", str(tmp_path / "locks"))
     with aliases_locked(registry, "slateflow-held"):

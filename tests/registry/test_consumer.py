@@ -106,6 +106,7 @@ def ask_elsewhere(
     return slates
 
 
+@pytest.mark.slow
 def test_from_the_sqlite_file(embedded, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     publish(trained)

@@ -63,6 +63,7 @@ def test_a_training_that_fails_leaves_a_failed_run_with_its_error(dataset):
     assert run.client.get_run(run.run_id).info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_the_next_training_closes_what_a_killed_process_left(dataset):
     killed = subprocess.Popen(
         [

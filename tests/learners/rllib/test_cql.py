@@ -154,6 +154,7 @@ def test_kale_now_pays_off_later(make_logs):
     assert chain.gap(scorer, 0.0, step=1) == pytest.approx(0.5, abs=0.3)
 
 
+@pytest.mark.slow
 def test_conservatism_holds_to_what_was_logged(make_logs):
     """Rewards say nothing; the logs show the sweet one four times of five.
 

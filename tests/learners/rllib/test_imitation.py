@@ -95,6 +95,7 @@ def test_marwil_weighs_by_the_advantage(build, beta):
     assert loss_of(learner, batch) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_marwil_without_beta_learns_what_cloning_learns(small_logs):
     same = {"updates": 50, "batch_size": 64, "learning_rate": 3e-3}
     cloned, _ = train(small_logs, learner_config("bc", **same), seed=3)
@@ -103,6 +104,7 @@ def test_marwil_without_beta_learns_what_cloning_learns(small_logs):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_cloning_imitates_who_always_shows_the_sweetest(tmp_path):
     recipe = Recipe("greedy", "modified-lts-20-2", 50, 0, {"greedy": 1.0})
     dataset = generate(recipe, Folder(str(tmp_path)))
@@ -134,6 +136,7 @@ def test_a_slight_preference_is_imitated_where_nearly_all_is_random(tmp_path):
     assert imitated[-1] > imitated[:15].max() + 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.5, 1.0])
 def test_marwil_prefers_what_paid_though_the_logs_do_not(make_logs, beta):
     """Two documents shown equally often, one pays.

@@ -93,7 +93,7 @@ def test_the_loss_is_least_at_the_expectile(expectile):
     assert float(guess.grad) == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("expectile", [0.5, 0.9])
+@pytest.mark.parametrize("expectile", [0.5, pytest.param(0.9, marks=pytest.mark.slow)])
 def test_a_chain_solved_by_hand(make_logs, expectile):
     """Of two equally frequent rewards 0 and r the value is expectile × r."""
     chain = Chain(make_logs)

@@ -115,7 +115,8 @@ def test_every_live_step_is_counted_and_the_process_left_as_it_was(name, monkeyp
     np.testing.assert_array_equal(np.random.get_state()[1], states[2])  # noqa: NPY002
 
 
-@pytest.mark.parametrize("name", LIVE)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ppo", "dqn"])
 def test_the_same_seed_gives_the_same_weights(name):
     def weights(seed: int, noise: int) -> np.ndarray:
         torch.manual_seed(noise)

@@ -25,6 +25,7 @@ def test_the_best_of_the_restarts_is_kept(small_logs):
     np.testing.assert_array_equal(again.head, scorer.head)
 
 
+@pytest.mark.slow
 def test_held_out_episodes_are_not_trained_from(small_logs, quiet):
     rows = {}
     for restarts in (1, 2):
