@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +34,8 @@ def rollback_command(
     if os.environ.get("PREFECT_API_URL"):  # without a server nobody waits for it
         from tasks.server.lineage import model_rolled_back
 
-        model_rolled_back(recipe, name, champion, previous)
+        if not model_rolled_back(recipe, name, champion, previous):
+            print("Prefect's server did not answer: no event tells of it", file=sys.stderr)
     document = {"name": name, "champion": champion, "previous": previous}
     text = f"{name}: version {champion} is the champion again, before it was {previous}"
     answer(as_json, document, text)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect.events import RelatedResource, emit_event
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.events import Event, RelatedResource, Resource, emit_event
 from prefect.runtime import flow_run
 
 from tasks.experiment import Experiment, ModelRef
@@ -62,11 +64,28 @@ def model_promoted(report: Report) -> None:
     _emit("slateflow.model.promoted", resource, name, recipe, registered.model_dump(), related)
 
 
-def model_rolled_back(recipe: str, name: str, champion: int, former: int | None) -> None:
-    """Emit the version that is the champion again, and the former champion."""
-    payload = {"name": name, "version": champion, "former": former}
-    resource, title = f"version.{name}.{champion}", f"{name} version {champion}"
-    _emit("slateflow.model.rolled-back", resource, title, recipe, payload, {})
+def model_rolled_back(recipe: str, name: str, champion: int, former: int | None) -> bool:
+    """Tell the server which version is the champion again, and which was; whether it answered.
+
+    A rollback is no flow, and its process ends at once: it waits for the answer.
+    """
+    event = Event(
+        event="slateflow.model.rolled-back",
+        resource=Resource(
+            {
+                "prefect.resource.id": f"slateflow.version.{name}.{champion}",
+                "prefect.resource.name": f"{name} version {champion}",
+                "slateflow.recipe": recipe,
+            }
+        ),
+        payload={"name": name, "version": champion, "former": former},
+    )
+    with get_client(sync_client=True) as client:
+        try:
+            client.request("POST", "/events", json=[event.model_dump(mode="json")])
+        except httpx.HTTPError:
+            return False
+    return True
 
 
 def _emit(

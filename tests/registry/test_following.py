@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import queue
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,13 +17,16 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.events.filters import EventFilter
 
 from slateflow.learners import learner_config, train
 from slateflow.trajectories import Folder, generate, read_recipe
 from tasks.store.champion import CHAMPION, PREVIOUS, rollback
 from tasks.store.tracking import mlflow_client, model_name
 from tests.registry.published import register_winner
-from tests.servers import mlflow_server
+from tests.servers import BIN, mlflow_server, prefect_server
+from tests.up import wait_until
 
 ROOT = Path(__file__).parents[2]
 NAME = "modified-lts-10-1"
@@ -150,6 +154,26 @@ def test_the_one_before_serves_on_while_the_registry_is_away(registry, champion,
     monkeypatch.undo()
     version, answers = champion.answer(requests_frame())
     assert (version, len(answers)) == ("2", 3)
+
+
+@pytest.mark.slow
+def test_a_rollback_in_a_shell_is_an_event(registry, tmp_path):
+    command = [str(BIN / "slateflow"), "rollback", NAME]
+    with prefect_server(tmp_path) as api, SyncPrefectClient(api) as prefect:
+        for version, former in ((1, 2), (2, 1)):
+            done = subprocess.run(
+                command, env={**os.environ, "PREFECT_API_URL": api}, capture_output=True, text=True
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+            payload = {"name": MODEL, "version": version, "former": former}
+            wait_until(lambda: told(prefect) == payload, 60, "the event")  # noqa: B023
+
+
+def told(prefect: SyncPrefectClient) -> dict | None:
+    """What the newest event of a rollback says, as far as the server has it."""
+    rolled_back = {"event": {"name": ["slateflow.model.rolled-back"]}}
+    events = prefect.read_events(EventFilter.model_validate(rolled_back), limit=1).events
+    return events[0].payload if events else None
 
 
 def wait_for(champion, version: str) -> None:
