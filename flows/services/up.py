@@ -198,7 +198,7 @@ def _announce(stack: Stack) -> None:
     print(f"Prefect   {stack.prefect}")
     print(f"MLflow    {stack.mlflow}")
     for planned in planned_deployments():
-        when = ", ".join(planned.schedules + planned.events) or "on request"
+        when = ", ".join(planned.schedules or planned.events) or "on request"
         print(f"{when:28s} {planned.flow}/{planned.name}")
     print("Ctrl-C stops them all", flush=True)
 
