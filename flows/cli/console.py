@@ -1,15 +1,13 @@
-"""Output of the command line: progress on standard error, tables on standard output."""
+"""What commands print at their end: tables, on standard output."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from flows.cli.options import new_table, print_json
@@ -19,7 +17,6 @@ from tasks.experiment import DatasetRef, ModelRef
 from tasks.reports.page import interval, mean_text, p_value, score_text
 from tasks.reports.report import Candidate, Champion, Optimum, PlayedPolicy, Report
 from tasks.reports.study import StudyReport
-from tasks.server.progress import listening
 from tasks.store.tracking import PROJECT, redact_passwords, tracking_uri
 
 DETAILS = ("over", "score_ci", "sec", "p_over")
@@ -29,24 +26,6 @@ FILE_COLUMNS = 100
 """Width of what goes to a file or a pipe; a terminal has its own."""
 
 output = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_COLUMNS)
-errors = Console(stderr=True)
-
-
-@contextmanager
-def progress(first: str) -> Iterator[None]:
-    """Show stages of tasks as bars; `first` is shown until a stage begins."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bars:
-        stages: dict[str, TaskID] = {first: bars.add_task(first, total=None)}
-
-        def show(name: str, done: int, total: int) -> None:
-            bars.update(stages[first], total=1, completed=1)
-            if name not in stages:
-                stages[name] = bars.add_task(name, total=total)
-            bars.update(stages[name], completed=done, total=total)
-
-        with listening(show):
-            yield
 
 
 def show_report(report: Report, as_json: bool = False) -> None:

@@ -66,12 +66,14 @@ def estimate_command(
 
     Example: slateflow estimate modified-lts-20-2 --policy greedy
     """
-    from flows.cli.console import progress, show_estimate
-    from tasks.estimate import estimate
-    from tasks.experiment import find_experiment
+    from flows.cli.progress import progress
 
-    experiment = find_experiment(recipe, logs.episodes, logs.seed, logs.data)
     with progress("estimate"):
+        from flows.cli.console import show_estimate
+        from tasks.estimate import estimate
+        from tasks.experiment import find_experiment
+
+        experiment = find_experiment(recipe, logs.episodes, logs.seed, logs.data)
         report = estimate(experiment, policy, estimator and estimator.split(","))
     show_estimate(report, as_json)
 

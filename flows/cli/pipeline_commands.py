@@ -36,19 +36,16 @@ Workers = Annotated[int, number(bounds.Workers, "Processes that simulate.")]
 @contextmanager
 def _flow_run() -> Iterator[None]:
     """Prefect set up for a run from the command line, and progress shown."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    from flows.cli.console import progress
     from flows.cli.interruption import ended_when_told
+    from flows.cli.progress import progress
 
     first = "connect to Prefect" if os.environ.get("PREFECT_API_URL") else "start Prefect"
-    # Each flow run would end with a second of waiting for its heartbeat
-    with (
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-        progress(first),
-        ended_when_told(),
-    ):
-        yield
+    with progress(first):
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        # Each flow run would end with a second of waiting for its heartbeat
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), ended_when_told():
+            yield
 
 
 def run_command(
@@ -66,11 +63,11 @@ def run_command(
 
     Example: slateflow run modified-lts-20-2 --episodes 200 --learners linucb,fitted-q
     """
-    names = split_learners(learners)
-    from tasks.experiment import find_recipe
-
-    chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
     with _flow_run():
+        from tasks.experiment import find_recipe
+
+        names = split_learners(learners)
+        chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
         from flows.pipeline import pipeline
         from tasks.store.champion import require_same_world
         from tasks.store.tracking import mlflow_client
@@ -104,10 +101,10 @@ def generate_command(
 
     Example: slateflow generate lts-10-1 --seed 1 --workers 2
     """
-    from tasks.experiment import find_recipe
-
-    chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
     with _flow_run():
+        from tasks.experiment import find_recipe
+
+        chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
         from flows.generate import generate
 
         dataset = generate(chosen, data=logs.data, workers=workers).dataset
@@ -135,10 +132,10 @@ def train_command(
 
     Example: slateflow train modified-lts-20-2 --learner cql --set width=64
     """
-    names = split_learners(learners)
-    chosen = _settings(settings or [], names)
-    experiment = _find(recipe, logs).judged_by(evidence)
     with _flow_run():
+        names = split_learners(learners)
+        chosen = _settings(settings or [], names)
+        experiment = _find(recipe, logs).judged_by(evidence)
         from flows.train import train
         from tasks.store.tracking import mlflow_client
 
@@ -196,11 +193,11 @@ def tune_command(
 
     Example: slateflow tune fitted-q modified-lts-20-2 --trials 8
     """
-    from slateflow.tuning.trial import draw_settings
-
-    draw_settings(learner, 0, 0)  # a learner that cannot be tuned is refused at once
-    experiment = _find(recipe, logs)
     with _flow_run():
+        from slateflow.tuning.trial import draw_settings
+
+        draw_settings(learner, 0, 0)  # a learner that cannot be tuned is refused at once
+        experiment = _find(recipe, logs)
         from flows.tune import tune
 
         study = tune(experiment, learner, trials, workers)
@@ -233,9 +230,9 @@ def evaluate_command(
 
     Example: slateflow evaluate modified-lts-20-2 --reference
     """
-    names, experiment = split_learners(learners), _find(recipe, logs).judged_by(evidence)
-    recsim_episodes = reference_episodes if reference else 0
     with _flow_run():
+        names, experiment = split_learners(learners), _find(recipe, logs).judged_by(evidence)
+        recsim_episodes = reference_episodes if reference else 0
         report = _evaluate(experiment, names, evaluation_episodes, recsim_episodes)
     from flows.cli.console import show_verdict
 
@@ -256,8 +253,8 @@ def register_command(
 
     Example: slateflow register modified-lts-20-2 --learners fitted-q
     """
-    names, experiment = split_learners(learners), _find(recipe, logs).judged_by(evidence)
     with _flow_run():
+        names, experiment = split_learners(learners), _find(recipe, logs).judged_by(evidence)
         from flows.register import register
 
         report = register(_evaluate(experiment, names, evaluation_episodes))

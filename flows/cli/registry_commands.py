@@ -59,7 +59,7 @@ def recommend_command(
 
     Example: slateflow recommend --model models:/slateflow-lts-10-1@champion in.parquet o.parquet
     """
-    from flows.cli.console import progress
+    from flows.cli.progress import progress
     from tasks.recommend import recommend
 
     started = time.monotonic()
