@@ -208,7 +208,9 @@ def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, client, pro
         if run.data.tags.get("slateflow.learner") == "fitted-q"
     ]
     address = f"{up.ui}/artifacts/artifact/{report.id}"
-    page = open_page(address, "registered as version", up.folder / "browser")
+    # Behind the table, which is drawn after the description with the same words as its title
+    page = open_page(address, "Intervals are pointwise", up.folder / "browser")
+    assert "registered as version" in page
     (row,) = [row for row in table_rows(page) if row[0] == "fitted-q"]
     assert row[1] == "winner"
     assert row[2] == f"{trained['evaluation_mean']:.2f} ± {trained['evaluation_sem']:.2f}"
