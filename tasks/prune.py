@@ -1,4 +1,4 @@
-"""What nights leave behind and nobody needs any more: found, and removed on request."""
+"""Leftovers of nights that nobody needs any more: found, and removed on request."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Disposable(BaseModel):
 
 
 class Pruning(BaseModel):
-    """What can go, and whether it went."""
+    """The things that can go, and whether they went."""
 
     removed: bool
     found: list[Disposable]

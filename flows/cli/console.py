@@ -1,4 +1,4 @@
-"""What commands print at their end: tables, on standard output."""
+"""Tables that commands print at their end, on standard output."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 _INSTALL = "uv sync --active --inexact --no-dev --no-install-project"
-"""What a run installs: the packages that its checkout asks for, into the worker's environment. Code
+"""Installs the packages that a run's checkout asks for into the worker's environment. Code
 comes from the checkout itself. Nothing is done where nothing has changed."""
 
 WITH_DATA = ("flows/generate.py:generate", "flows/pipeline.py:pipeline", "flows/prune.py:prune")
@@ -160,7 +160,7 @@ def _check_addresses(source: Source) -> None:
             )
     if source.repository is None:
         return
-    # What a run writes into its clone goes with it
+    # Files that a run writes into its clone go with it
     if source.data is None:
         raise InputError(
             "--data: expected a URL for the datasets of all machines, got none; set it"

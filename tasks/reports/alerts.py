@@ -1,4 +1,4 @@
-"""What the verdicts of a recipe's nights give reason to tell somebody."""
+"""Reasons in the verdicts of a recipe's nights to tell somebody."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Alert:
 
 
 def alerts(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
-    """What the newest verdict gives reason to tell; each is told once.
+    """Reasons in the newest verdict to tell somebody; each is told once.
 
     Args:
         recipe: Name of the recipe.

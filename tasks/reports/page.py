@@ -228,7 +228,7 @@ def _with_bounds(mean: float, sem: float) -> tuple[float, float, float]:
 
 
 def _move(night: PastRun) -> str:
-    """What became of the champion on that night; empty where nothing did."""
+    """The champion's move on that night; empty without one."""
     if night.champion is None:
         return ""
     return f"back to v{night.champion}" if night.best is None else f"v{night.champion}"

@@ -57,12 +57,12 @@ class Browser:
 
     @property
     def html(self) -> str:
-        """What the page is made of by now."""
+        """The page's elements by now."""
         return str(self._evaluate("document.documentElement.outerHTML"))
 
     @property
     def text(self) -> str:
-        """What a person reads."""
+        """The text that a person reads."""
         return str(self._evaluate("document.body?.innerText"))
 
     def shoot(self, file: Path, width: int, height: int) -> None:

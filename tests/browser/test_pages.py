@@ -91,7 +91,7 @@ def test_lists_and_pages_have_the_finished_run_in_both_interfaces(up, client, pr
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """What a notification block sends to."""
+    """A receiver of what a notification block sends."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

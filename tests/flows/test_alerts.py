@@ -1,4 +1,4 @@
-"""What is told to whom: nights without a winner, a champion that fell, runs that did not end."""
+"""Alerts, and who gets them: nights without a winner, a champion that fell, runs that did not end."""
 
 from __future__ import annotations
 

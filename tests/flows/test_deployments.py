@@ -95,7 +95,7 @@ EMITTED["pipeline"] = set().union(*EMITTED.values())
 
 def test_no_chain_of_events_comes_back_to_where_it_began():
     """Even if every trigger matched whoever emits its event."""
-    # What the overview waits for is not emitted by a step, and it emits nothing
+    # The overview waits for what no step emits, and it emits nothing
     planned = [one for one in planned_deployments() if one.flow != "overview"]
     known = {event for events in EMITTED.values() for event in events}
     assert {event for one in planned for event in one.events} <= known

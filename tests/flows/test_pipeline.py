@@ -316,7 +316,7 @@ def first_chart(markdown: str) -> ElementTree.Element:
 
 
 def texts(chart: ElementTree.Element) -> list[str]:
-    """What is to be read on it."""
+    """The texts on it."""
     return [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text") if text.text]
 
 

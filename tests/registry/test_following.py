@@ -170,7 +170,7 @@ def test_a_rollback_in_a_shell_is_an_event(registry, tmp_path):
 
 
 def told(prefect: SyncPrefectClient) -> dict | None:
-    """What the newest event of a rollback says, as far as the server has it."""
+    """Payload of the newest event of a rollback, as far as the server has it."""
     rolled_back = {"event": {"name": ["slateflow.model.rolled-back"]}}
     events = prefect.read_events(EventFilter.model_validate(rolled_back), limit=1).events
     return events[0].payload if events else None

@@ -1,4 +1,4 @@
-"""What MLflow says of a training: when it ran, how it went, and how it ended."""
+"""Trainings as MLflow shows them: when it ran, how it went, and how it ended."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Stage:
 
 @dataclass
 class _Sums:
-    """What a stage needs of the steps: sums of products with the features x (P,).
+    """Sums that a stage needs of the steps: products with the features x (P,).
 
     The target is the reward and the next value. Where values are centred, the mean of the next
     values is known only when all parts have passed by; it is taken from the sums then.

@@ -142,7 +142,6 @@ def worker(checkout: Path, environment: dict[str, str]) -> Iterator[Path]:
         process.wait(timeout=60)
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="uv installs what a run needs")
 @pytest.mark.services
 @pytest.mark.slow
 @pytest.mark.timeout(600)
@@ -204,7 +203,6 @@ def test_a_worker_elsewhere_runs_a_tag_and_then_a_branch_without_the_deployers_f
             assert night(2) == git(bare, "rev-parse", "main") != git(bare, "rev-parse", "v1")
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="uv installs the image's packages")
 @pytest.mark.slow
 def test_the_commands_of_the_dockerfile_make_an_environment_in_which_a_clone_runs(tmp_path):
     """All but those that need root; COPY, WORKDIR and ENV as the file has them."""
