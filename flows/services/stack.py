@@ -31,7 +31,7 @@ _SHORTEST_PASSWORD = 12  # MLflow's rule
 
 @dataclass(frozen=True)
 class Logins:
-    """Logins that the servers ask for, `NAME:PASSWORD` each; None where everybody on the machine may.
+    """Logins of the servers, `NAME:PASSWORD` each; None where everybody on the machine may ask.
 
     They come from the variables that clients use, too, so that a shell in which `up` was started
     can use its servers. They are never part of a command line.

@@ -1,4 +1,4 @@
-"""Alerts, and who gets them: nights without a winner, a champion that fell, runs that did not end."""
+"""Alerts and who gets them: nights without a winner, a champion that fell, runs without an end."""
 
 from __future__ import annotations
 
