@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -18,6 +16,7 @@ from slateflow.learners import learner_config
 from slateflow.policies import Scorer, ScoringPolicy
 from slateflow.trajectories import Dataset
 from tests.flows.conftest import EPISODES, SEED
+from tests.flows.report_page import check_trend, first_chart, texts
 
 MODEL = "slateflow-modified-lts-20-2"
 PUBLISHED_RANDOM = 1157.81  # exact dynamics
@@ -280,46 +279,6 @@ def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(embedded, da
     assert f"{second.candidates[0].over_champion.uplift:+.2f} [" in row
 
 
-def check_trend(key: str, reports) -> None:
-    """The newest report has a row of every run, the newest first, and a chart of them."""
-    from prefect.artifacts import Artifact
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as prefect:
-        runs = {str(run.id): run for run in prefect.read_flow_runs()}
-    page = str(Artifact.get(key).data).partition("## This run and those before")[2]
-    lines = [line for line in page.splitlines() if "](/runs/" in line]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert len(rows) == len(reports)
-    for row, found in zip(rows, reports, strict=True):
-        moment, run_id = re.fullmatch(r"\[(.*)\]\(/runs/flow-run/(.*)\)", row[0]).groups()
-        assert runs[run_id].name == f"pipeline {found.experiment.recipe}: promoted"
-        assert moment == f"{runs[run_id].expected_start_time:%Y-%m-%d %H:%M}"
-        best = found.candidates[0]
-        over = best.over_champion
-        assert row[1:3] == [f"promoted v{found.registered.version}", best.learner]
-        assert row[3] == (
-            "" if over is None else f"{over.uplift:+.2f} [{over.ci[0]:.2f}, {over.ci[1]:.2f}]"
-        )
-        assert row[4:] == [f"{best.mean:.2f} ± {best.sem:.2f}", f"{best.score:.3f}"]
-    labels = texts(first_chart(page))
-    assert [label for label in labels if re.fullmatch("v[0-9]+", label)] == [
-        f"v{found.registered.version}" for found in reversed(reports)
-    ]
-
-
-def first_chart(markdown: str) -> ElementTree.Element:
-    """A page's first chart."""
-    encoded = re.search(r"data:image/svg\+xml;base64,([^)]+)\)", markdown)
-    assert encoded is not None
-    return ElementTree.fromstring(base64.b64decode(encoded.group(1)))
-
-
-def texts(chart: ElementTree.Element) -> list[str]:
-    """The texts on it."""
-    return [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text") if text.text]
-
-
 def test_a_run_that_reports_again_has_one_row(report):
     from prefect import flow
 
@@ -348,41 +307,6 @@ def test_nobody_better_than_random_registers_nothing(report, client):
     # A registration that stands alone, as those that an event starts, is a night of the trend
     (night,) = past_runs(client, "no-winner")
     assert (night.outcome, night.best.learner) == ("No winner", loser.learner)
-
-
-@pytest.mark.parametrize("name", ["pipeline", "generate", "train", "tune", "evaluate", "register"])
-def test_the_forms_explain_every_parameter(name):
-    from importlib import import_module
-
-    from prefect.utilities.callables import parameter_schema
-
-    flow = getattr(import_module(f"flows.{name}"), name)
-    schema = parameter_schema(flow.fn).model_dump()["properties"]
-    for parameter, field in schema.items():
-        assert field.get("description"), parameter
-    if "recipe" in schema:
-        assert "modified-lts-20-2-mixed" in schema["recipe"]["enum"]
-    if "experiment" in schema:
-        assert "modified-lts-20-2-mixed" in schema["experiment"]["anyOf"][0]["enum"]
-    if "learners" in schema:
-        assert "fitted-q" in schema["learners"]["anyOf"][0]["items"]["enum"]
-    if "evaluation_episodes" in schema:
-        assert schema["evaluation_episodes"]["minimum"] == 2
-
-
-def test_a_nightly_seed_is_the_scheduled_day(monkeypatch):
-    from datetime import UTC, datetime
-
-    from flows.parameters import resolve_seed
-
-    monkeypatch.setattr(
-        "flows.parameters.flow_run",
-        type("Run", (), {"scheduled_start_time": datetime(2026, 11, 24, 3, tzinfo=UTC)}),
-    )
-    assert resolve_seed("date") == 20261124
-    assert resolve_seed("hour") == 2026112403 < 2**32  # more, and RLlib refuses it
-    assert resolve_seed(5) == 5
-    assert resolve_seed(None) is None
 
 
 def test_a_finished_run_is_found_by_its_state_its_tags_and_its_name(report):
