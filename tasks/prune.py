@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,6 @@ from tasks.store.tracking import TRAINING, mlflow_client, model_name
 from tasks.train import CHECKPOINTS
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 DAY = 86_400.0
@@ -144,15 +143,20 @@ def _digests_of_champions(client: MlflowClient) -> set[str]:
     return digests
 
 
-def _registered(client: MlflowClient) -> Iterator[Any]:
+def _registered(client: MlflowClient) -> list[Any]:
     """All our registered models."""
-    token = None
+    ours = f"name LIKE '{model_name('%')}'"
+    return _every(lambda token: client.search_registered_models(ours, page_token=token))
+
+
+def _every(search: Callable[[str | None], Any]) -> list[Any]:
+    """All that MLflow gives in pages, gathered before any is removed, which would move them."""
+    found, token = [], None
     while True:
-        page = client.search_registered_models(f"name LIKE '{model_name('%')}'", page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+        page = search(token)
+        found += page
+        if not (token := page.token):
+            return found
 
 
 def _can_be_made_again(dataset: Dataset, recipe: str) -> bool:
@@ -190,14 +194,14 @@ def _trainings(client: MlflowClient, days: int) -> Iterator[Disposable]:
         one.experiment_id
         for one in client.search_experiments(filter_string=f"name LIKE '{model_name('%')}'")
     ]
+    if not experiments:
+        return
     before = int(1000 * (time.time() - days * DAY))
     old = f"tags.`{TRAINING}` != '' and attributes.start_time < {before}"
-    registered = {
-        version.run_id
-        for model in _registered(client)
-        for version in _pages(client, f"name = '{model.name}'")
-    }
-    for run in _runs(client, experiments, old):
+    versions = _every(lambda token: client.search_model_versions(page_token=token))
+    registered = {version.run_id for version in versions}
+    runs = _every(lambda token: client.search_runs(experiments, old, page_token=token))
+    for run in runs:
         if run.info.run_id not in registered and run.info.status != "RUNNING":
             files = client.list_artifacts(run.info.run_id)
             yield Disposable(
@@ -206,29 +210,6 @@ def _trainings(client: MlflowClient, days: int) -> Iterator[Disposable]:
                 days=_age(run.info.start_time / 1000),
                 size=sum(file.file_size or 0 for file in files),
             )
-
-
-def _pages(client: MlflowClient, query: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_model_versions(query, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _runs(client: MlflowClient, experiments: list[str], query: str) -> Iterable[Run]:
-    """All runs, gathered before any is removed, which would move the pages."""
-    runs: list[Run] = []
-    token = None
-    while experiments:
-        page = client.search_runs(experiments, query, max_results=1000, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            break
-    return runs
 
 
 def _checkpoints(folder: Path, days: int) -> Iterator[Disposable]:

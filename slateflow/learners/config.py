@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import hashlib
 import inspect
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,6 +101,12 @@ class LearnerConfig:
     def parameters(self) -> dict[str, Any]:
         """The settings, under the names they have everywhere."""
         return dataclasses.asdict(self)
+
+    def checkpoint(self, folder: Path, dataset: Dataset, seed: int) -> Path:
+        """Folder of this training's checkpoint; another dataset, setting or seed has another."""
+        identity = [dataset.digest, self.learner, self.parameters(), seed]
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        return folder / f"{self.learner}-{digest[:16]}"
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None

@@ -8,8 +8,6 @@ least squares in place of trees). `backward_stages` is the recursion.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -117,9 +115,7 @@ class FittedQConfig(LearnerConfig):
         window = self.window
         curves = Curves()
         if checkpoints is not None and dataset.rows > SAMPLE_ROWS:  # of fewer a stage is nothing
-            identity = json.dumps([dataset.digest, self.parameters()], sort_keys=True)
-            name = hashlib.sha256(identity.encode()).hexdigest()[:16]
-            parts = replace(parts, folder=checkpoints / f"{self.learner}-{name}")
+            parts = replace(parts, folder=self.checkpoint(checkpoints, dataset, seed))
         while (stages := fitted_stages(parts, degree, ridge, window, progress, curves)) is None:
             # Rather a coarser polynomial, and at last a nearer horizon, than values that grow
             degree, window = (degree, PATIENCE) if self.degree or degree == 1 else (degree - 1, 0)

@@ -72,11 +72,7 @@ def model_rolled_back(recipe: str, name: str, champion: int, former: int | None)
     event = Event(
         event="slateflow.model.rolled-back",
         resource=Resource(
-            {
-                "prefect.resource.id": f"slateflow.version.{name}.{champion}",
-                "prefect.resource.name": f"{name} version {champion}",
-                "slateflow.recipe": recipe,
-            }
+            _resource(f"version.{name}.{champion}", f"{name} version {champion}", recipe)
         ),
         payload={"name": name, "version": champion, "former": former},
     )
@@ -98,18 +94,23 @@ def _emit(
     **labels: str,
 ) -> None:
     """Emit an event about a resource; `related` has those that it comes from, by their role."""
-    named = {
-        "prefect.resource.id": f"slateflow.{resource}",
-        "prefect.resource.name": name,
-        "slateflow.recipe": recipe,
-    }
     sources = [
         RelatedResource(
             {"prefect.resource.id": f"slateflow.{source}", "prefect.resource.role": role}
         )
         for role, source in related.items()
     ]
-    emit_event(event, {**named, **labels}, related=sources, payload=payload)
+    named = {**_resource(resource, name, recipe), **labels}
+    emit_event(event, named, related=sources, payload=payload)
+
+
+def _resource(resource: str, name: str, recipe: str) -> dict[str, str]:
+    """Labels of a resource of ours."""
+    return {
+        "prefect.resource.id": f"slateflow.{resource}",
+        "prefect.resource.name": name,
+        "slateflow.recipe": recipe,
+    }
 
 
 def _dataset(experiment: Experiment) -> str:

@@ -8,14 +8,11 @@ never one that was taken and not begun, nor one from a shell, which sends no hea
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from tasks.server.deployments import POOL, request_overview
+from tasks.server.processes import process_is_gone, this_process
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 _PENDING_SECONDS = 600.0  # our workers start a process within seconds
-_CLOCK_SECONDS = 5.0  # the boot time, to which start times are relative, is not exact
 
 
 def record_process(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -33,8 +29,7 @@ def record_process(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        process = f"{socket.gethostname()}:{os.getpid()}"
-        client.update_flow_run(flow_run.id, infrastructure_pid=process)
+        client.update_flow_run(flow_run.id, infrastructure_pid=this_process())
 
 
 def sweep_orphans(client: SyncPrefectClient) -> list[str]:
@@ -91,33 +86,10 @@ def _is_orphan(run: FlowRun) -> bool:
         return False
     entered = state.timestamp.timestamp()
     if not state.is_pending():
-        return _process_is_gone(run.infrastructure_pid, entered)
+        return process_is_gone(run.infrastructure_pid, entered)
     # Until it begins, a run that is tried again has the process of the try before
     return (
         time.time() - entered > _PENDING_SECONDS
         and run.work_pool_name == POOL
-        and (run.infrastructure_pid is None or _process_is_gone(run.infrastructure_pid, entered))
+        and (run.infrastructure_pid is None or process_is_gone(run.infrastructure_pid, entered))
     )
-
-
-def _process_is_gone(infrastructure: str | None, entered: float) -> bool:
-    """Whether it is a process of this machine that no longer runs.
-
-    Args:
-        infrastructure: `host:pid`, or `pid`.
-        entered: When the run entered its state, in seconds since 1970; a process that began later
-            is another that got the number.
-    """
-    if infrastructure is None:
-        return False
-    host, _, pid = infrastructure.rpartition(":")
-    if host not in ("", socket.gethostname()) or not pid.isdigit():
-        return False
-    try:
-        process = psutil.Process(int(pid))
-        ended = process.status() == psutil.STATUS_ZOMBIE
-        return ended or process.create_time() > entered + _CLOCK_SECONDS
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.AccessDenied:
-        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from prefect.runtime import flow_run
 
 from slateflow.learners import TrainingSummary
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset
+from tasks.server.processes import process_is_gone, this_process
 from tasks.store.tracking import (
     SCORER_FILE,
     TRAINING,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _PROCESS = "slateflow.process"
-"""Tag of a run: host, number and start of the process that trains."""
+"""Tag of a run: the process that trains."""
 _METRICS_AT_ONCE = 1000  # the most that MLflow takes
 
 
@@ -97,7 +96,7 @@ def training_run(
             "slateflow.recipe": json.dumps(dataset.recipe, sort_keys=True),
             "slateflow.code_commit": code_commit(),
             TRAINING: training,
-            _PROCESS: _process(os.getpid()),
+            _PROCESS: this_process(),
             **_flow_run_tags(),
         },
     )
@@ -156,20 +155,9 @@ def _flow_run_tags() -> dict[str, str]:
 def _close_killed(client: MlflowClient, experiment: str, training: str) -> None:
     """Close runs of the same training, and those of processes of this machine that are gone."""
     for run in client.search_runs([experiment], f"tags.`{TRAINING}` != '' and status = 'RUNNING'"):
-        tags = run.data.tags
-        process = tags.get(_PROCESS, "")
-        host, _, rest = process.partition(":")
-        gone = host == socket.gethostname() and process != _process(int(rest.partition(":")[0]))
-        if gone or tags[TRAINING] == training:
+        process, began = run.data.tags.get(_PROCESS), run.info.start_time / 1000
+        if run.data.tags[TRAINING] == training or process_is_gone(process, began):
             client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _process(pid: int) -> str:
-    """Host, number and start of a process; without a start where it does not run."""
-    started = ""
-    with suppress(psutil.Error):
-        started = f"{psutil.Process(pid).create_time():.0f}"
-    return f"{socket.gethostname()}:{pid}:{started}"
 
 
 def _milliseconds(seconds: float) -> int:

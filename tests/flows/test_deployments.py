@@ -17,7 +17,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events import DeploymentEventTrigger
 
 from flows.pipeline import pipeline
-from tasks.server import orphans
+from tasks.server import orphans, processes
 from tasks.server.deployments import (
     POOL,
     ensure_pool,
@@ -198,7 +198,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_hides_nothing(client, monke
     @flow(name="waiting")
     def waiting() -> None: ...
 
-    monkeypatch.setattr(orphans, "_CLOCK_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "_CLOCK_SECONDS", 0.5)
     older = client.create_flow_run(waiting, state=Running())
     time.sleep(2)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:

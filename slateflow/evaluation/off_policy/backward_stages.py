@@ -12,7 +12,7 @@ and a session that has ended is worth nothing more.
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from slateflow.errors import InputError
+from slateflow.trajectories.files.atomic_files import write_whole
 from slateflow.trajectories.schema import Trajectories, blocks
 
 Array = NDArray[np.float64]
@@ -174,12 +175,11 @@ class StageFile:
         """Put the stages so far in the place of those before, in one step."""
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{os.getpid()}.npz")
         weights = np.stack([stage.weights for stage in stages])
         residuals = np.array([stage.residual for stage in stages])
-        np.savez(partial, gram=gram, rows=rows, weights=weights, residuals=residuals)
-        partial.replace(self.path)
+        written = io.BytesIO()
+        np.savez(written, gram=gram, rows=rows, weights=weights, residuals=residuals)
+        write_whole(self.path, written.getbuffer())
 
 
 NO_FILE = StageFile()

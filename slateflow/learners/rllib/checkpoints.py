@@ -7,8 +7,6 @@ the parts are taken and put back here, in one file that takes the place of the l
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -55,9 +53,7 @@ class Checkpoint:
         cls, folder: Path, dataset: Dataset, config: LearnerConfig, seed: int
     ) -> Checkpoint:
         """The one of this training; another dataset, setting or seed has another."""
-        identity = [dataset.digest, config.learner, config.parameters(), seed]
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        return cls(folder / f"{config.learner}-{digest[:16]}")
+        return cls(config.checkpoint(folder, dataset, seed))
 
     def save(self, algorithm: Algorithm, done: TrainingProgress) -> None:
         """Write everything that the rest of the training depends on."""
