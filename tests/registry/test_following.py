@@ -50,8 +50,14 @@ def registry(tmp_path_factory):
                 register_winner(dataset, NAME, *train(dataset, learner_config("lints"), seed))
                 if seed == 1:  # the made-up verdict knows no champion
                     client.delete_registered_model_alias(MODEL, CHAMPION)
-            client.set_registered_model_alias(MODEL, PREVIOUS, "1")
             yield client
+
+
+@pytest.fixture(autouse=True)
+def second_version_reigns(registry):
+    """The aliases as every test finds them."""
+    registry.set_registered_model_alias(MODEL, CHAMPION, "2")
+    registry.set_registered_model_alias(MODEL, PREVIOUS, "1")
 
 
 @pytest.fixture
@@ -109,7 +115,6 @@ def test_a_promotion_and_a_rollback_reach_a_consumer_by_webhook(registry, receiv
         wait_for(champion, "1")
     finally:
         registry.delete_webhook(hook.webhook_id)
-        registry.set_registered_model_alias(MODEL, CHAMPION, "2")
 
 
 def test_no_request_is_lost_or_answered_by_half_a_model_while_the_champion_changes(
@@ -142,7 +147,6 @@ def test_no_request_is_lost_or_answered_by_half_a_model_while_the_champion_chang
                 champion.moved.set()
                 wait_for(champion, version)
         counts = [one.result() for one in asking]
-    registry.set_registered_model_alias(MODEL, CHAMPION, "2")
     assert all(sum(count[version] for count in counts) > 0 for version in expected)
 
 
