@@ -37,14 +37,12 @@ def raise_alert(recipe: str, alert: Alert, run: str) -> None:
     """Emit an alert's event, `slateflow.alert.…`, once for a flow run."""
     from prefect.events import emit_event
 
+    from tasks.server.lineage import labels_of
+
     event = f"slateflow.alert.{alert.kind}"
     emit_event(
         event,
-        resource={
-            "prefect.resource.id": f"slateflow.recipe.{recipe}",
-            "prefect.resource.name": recipe,
-            "slateflow.recipe": recipe,
-        },
+        resource=labels_of(f"recipe.{recipe}", recipe, recipe),
         payload={"message": alert.message},
         id=uuid5(NAMESPACE_URL, f"{run}/{event}"),
     )

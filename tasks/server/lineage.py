@@ -72,7 +72,7 @@ def model_rolled_back(recipe: str, name: str, champion: int, former: int | None)
     event = Event(
         event="slateflow.model.rolled-back",
         resource=Resource(
-            _resource(f"version.{name}.{champion}", f"{name} version {champion}", recipe)
+            labels_of(f"version.{name}.{champion}", f"{name} version {champion}", recipe)
         ),
         payload={"name": name, "version": champion, "former": former},
     )
@@ -100,11 +100,11 @@ def _emit(
         )
         for role, source in related.items()
     ]
-    named = {**_resource(resource, name, recipe), **labels}
+    named = {**labels_of(resource, name, recipe), **labels}
     emit_event(event, named, related=sources, payload=payload)
 
 
-def _resource(resource: str, name: str, recipe: str) -> dict[str, str]:
+def labels_of(resource: str, name: str, recipe: str) -> dict[str, str]:
     """Labels of a resource of ours."""
     return {
         "prefect.resource.id": f"slateflow.{resource}",
