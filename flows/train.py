@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.parameters import Learners, PublishedExperiment, Settings
 from slateflow.learners import learners_for
@@ -11,14 +15,23 @@ from tasks.generate import verify_dataset
 from tasks.register import check_champion
 from tasks.server.lineage import training_finished
 from tasks.server.orphans import record_process
-from tasks.train import train_learner
+from tasks.train import PROCESSORS, side_by_side, train_learner
+
+_SIDE_BY_SIDE: Any = ThreadPoolTaskRunner(PROCESSORS)
 
 
-@flow(name="train", flow_run_name="train on {experiment.dataset.name}", on_running=[record_process])
+@flow(
+    name="train",
+    flow_run_name="train on {experiment.dataset.name}",
+    task_runner=_SIDE_BY_SIDE,
+    on_running=[record_process],
+)
 def train(
     experiment: PublishedExperiment, learners: Learners = None, settings: Settings = None
 ) -> list[ModelRef]:
     """Verify the dataset, then train each learner that has not been trained on it yet.
+
+    As many train at a time as there are processors.
 
     Args:
         experiment: Name of a recipe whose dataset is published; or the experiment of an event.
@@ -29,6 +42,10 @@ def train(
     verify_dataset(experiment)
     chosen = settings or {}
     names = learners or learners_for(experiment.spec)
-    models = [train_learner(experiment, name, chosen.get(name)) for name in names]
+    with side_by_side(len(names)):
+        trained = [train_learner.submit(experiment, name, chosen.get(name)) for name in names]
+        for one in as_completed(trained):
+            one.result()  # the first that fails ends the others
+    models = [one.result() for one in trained]
     training_finished(models, experiment)
     return models

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
+from slateflow.side_by_side import Workers, workers
 from tasks.experiment import Experiment, ModelRef
 from tasks.server.lineage import model_trained
 from tasks.server.progress import stage_with_artifact
@@ -25,15 +31,33 @@ from tasks.store.training_run import training_run
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+PROCESSORS = os.cpu_count() or 1
+"""Trainings at a time."""
 CHECKPOINTS = PROJECT / "mlflow" / "checkpoints"
 """Folder for the state of trainings that may be killed."""
+
+_WORKERS: ContextVar[Workers] = ContextVar("workers")
+
+
+@contextmanager
+def side_by_side(trainings: int) -> Iterator[None]:
+    """Within the block `train_learner` trains in processes, at most one for each processor."""
+    with workers(min(trainings, PROCESSORS)) as made:
+        before = _WORKERS.set(made)
+        try:
+            yield
+        finally:
+            _WORKERS.reset(before)
 
 
 @task(task_run_name="train {learner} on {experiment.dataset.name}", **RETRIES)
 def train_learner(
     experiment: Experiment, learner: str, settings: dict[str, Any] | None = None
 ) -> ModelRef:
-    """Train a learner and log it as an MLflow run, unless such a run already exists."""
+    """Train a learner and log it as an MLflow run, unless such a run already exists.
+
+    It is called within `side_by_side`.
+    """
     config, seed = learner_config(learner, **(settings or {})), experiment.seed
     client = mlflow_client()
     dataset = experiment.training_dataset()
@@ -49,12 +73,13 @@ def train_learner(
         get_run_logger().info("%s: trained before, run %s", learner, model.run_id)
     else:
         recipe, parameters = experiment.recipe, config.parameters()
-        with training_run(client, recipe, dataset, learner, parameters, seed) as run:
-            scorer, report = (
-                train_live(dataset.spec, config, seed, progress)
-                if config.live
-                else train(dataset, config, seed, progress, CHECKPOINTS)
-            )
+        with (
+            _WORKERS.get().free() as worker,
+            training_run(client, recipe, dataset, learner, parameters, seed) as run,
+        ):
+            learn = train_live if config.live else partial(train, checkpoints=CHECKPOINTS)
+            source = dataset.spec if config.live else dataset
+            scorer, report = worker.call(learn, source, config, seed, progress=progress)
             run.log(scorer, report)
         model = ModelRef(
             learner=learner,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import threading
 from functools import cache
 from pathlib import Path
 
 import slateflow
 
 ROOT = Path(slateflow.__file__).parent
+
+
+_PARSER = threading.Lock()
+"""Held while Python 3.11 makes a tree: in two threads at once it raises a SystemError at times."""
 
 
 @cache
@@ -22,18 +27,26 @@ def code_digest(module: str) -> str:
     Args:
         module: Its dotted name; one outside of `slateflow` counts by its name alone.
     """
-    waiting, trees = [module], dict[str, ast.AST]()
+    waiting, codes = [module], dict[str, str]()
     while waiting:
         name = waiting.pop()
         path = _path(name)
-        if name not in trees and path is not None:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            waiting += _imported(tree)
-            trees[name] = _WithoutDocstrings().visit(tree)
+        if name not in codes and path is not None:
+            with _PARSER:
+                codes[name], imported = _parsed(path.read_text(encoding="utf-8"))
+            waiting += imported
     digest = hashlib.sha256(module.encode())
-    for name in sorted(trees):
-        digest.update(f"{name}\n{ast.dump(trees[name])}\n".encode())
+    for name in sorted(codes):
+        digest.update(f"{name}\n{codes[name]}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _parsed(source: str) -> tuple[str, list[str]]:
+    """The syntax tree of a module without its docstrings, as text, and what it imports."""
+    tree = ast.parse(source)
+    imported = _imported(tree)
+    return ast.dump(_WithoutDocstrings().visit(tree)), imported
 
 
 def _path(name: str) -> Path | None:

@@ -82,6 +82,7 @@ def training_run(
     processes of this machine left when they were killed are closed.
     """
     from mlflow.entities import Param
+    from mlflow.exceptions import MlflowException
 
     experiment = experiment_id(client, recipe)
     training = training_digest(dataset, learner, parameters, seed)
@@ -103,7 +104,10 @@ def training_run(
     run_id = str(run.info.run_id)
     settings = {"learner": learner, "seed": seed, **parameters}
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in settings.items()])
-    client.log_inputs(run_id, datasets=[dataset_input(dataset)])
+    try:
+        client.log_inputs(run_id, datasets=[dataset_input(dataset)])
+    except MlflowException:  # a training beside this one has just made the same dataset's row
+        client.log_inputs(run_id, datasets=[dataset_input(dataset)])
     with failing(client, run_id), _machine_measured(run_id):
         yield TrainingRun(client, run_id)
     client.set_terminated(run_id, "FINISHED")

@@ -5,10 +5,11 @@ hand them on while the learner trains; an epoch is a pass over the parts in a ne
 within a buffer of rows. A part holds whole episodes, so returns and memories do not break off.
 
 Which of the two readers serves is a question of room. All rows are held where they take at most
-half of the memory that is free, four copies of the observation counted for each row: as read,
-joined, and as observation and next observation. The setting `max_rows_in_ram` of a learner puts a
-number of rows in the place of that. The scale of the rewards is estimated from up to
-`SCALING_ROWS` rows, in parts spread evenly over the dataset; in memory it is that of all rows.
+half of the memory that is free (several workers have a share of that each), four copies of the
+observation counted for each row: as read, joined, and as observation and next observation. The
+setting `max_rows_in_ram` of a learner puts a number of rows in the place of that. The scale of the
+rewards is estimated from up to `SCALING_ROWS` rows, in parts spread evenly over the dataset; in
+memory it is that of all rows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from slateflow.learners.rllib.input import (
     flat,
     train_columns,
 )
+from slateflow.side_by_side import share_of_machine
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.hold_out import BY_PLACE, HELD_OUT
 from slateflow.trajectories.schema import Trajectories
@@ -59,7 +61,8 @@ def exceeds_memory(dataset: Dataset, max_rows_in_ram: int) -> bool:
     spec = dataset.spec
     remembered = 0 if spec.user_size else spec.document_size + 1
     features = spec.user_size + remembered + 1 + spec.num_candidates * spec.document_size
-    return bool(4 * features * COPIES * dataset.rows > psutil.virtual_memory().available / 2)
+    free = psutil.virtual_memory().available * share_of_machine()
+    return bool(4 * features * COPIES * dataset.rows > free / 2)
 
 
 @dataclass(frozen=True)
