@@ -24,6 +24,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
+from slateflow.errors import InputError
+
 FAREWELL_SECONDS = 5.0
 """Time that a worker has to clean up when it is ended in the middle of a call."""
 
@@ -213,7 +215,8 @@ def _answer(call: bytes, connection: Connection) -> bytes:
         function, arguments = pickle.loads(call)
         return pickle.dumps(("result", function(*arguments, progress=progress)))
     except Exception as error:
-        error.add_note("".join(traceback.format_exception(error)))
+        if not isinstance(error, InputError):
+            error.add_note("".join(traceback.format_exception(error)))
         with suppress(Exception):  # errors that pickle cannot make again
             pickle.loads(answer := pickle.dumps(("error", error)))
             return answer

@@ -13,7 +13,7 @@ from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
-from slateflow.side_by_side import Workers, workers
+from slateflow.side_by_side import WorkerDiedError, Workers, workers
 from tasks.experiment import Experiment, ModelRef
 from tasks.server.lineage import model_trained
 from tasks.server.progress import stage_with_artifact
@@ -79,7 +79,10 @@ def train_learner(
         ):
             learn = train_live if config.live else partial(train, checkpoints=CHECKPOINTS)
             source = dataset.spec if config.live else dataset
-            scorer, report = worker.call(learn, source, config, seed, progress=progress)
+            try:
+                scorer, report = worker.call(learn, source, config, seed, progress=progress)
+            except WorkerDiedError as error:
+                raise WorkerDiedError(f"{learner}: {error}; the next run resumes") from None
             run.log(scorer, report)
         model = ModelRef(
             learner=learner,

@@ -163,7 +163,7 @@ def learner_config(learner: str, **settings: Any) -> LearnerConfig:
         4
     """
     config = LEARNERS[learner]
-    known = [setting.name for setting in settings_of(config)]
+    known = [field.name for field in dataclasses.fields(config)]
     for name in settings:
         if name not in known:
             raise unknown(f"setting of {learner}", name, known)
