@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+pytestmark = pytest.mark.integration  # most start an interpreter
+
 
 def test_imports_keep_the_contracts_of_pyproject():
     linter = Path(sys.executable).with_name("lint-imports")

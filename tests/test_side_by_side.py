@@ -16,6 +16,8 @@ from slateflow.side_by_side import CallEndedError, WorkerDiedError, share_of_mac
 from tests import errands
 from tests.up import wait_until
 
+pytestmark = pytest.mark.integration
+
 
 def ignore(done, total):
     """Progress that nobody watches."""

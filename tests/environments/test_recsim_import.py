@@ -7,6 +7,7 @@ import sys
 import threading
 
 import numpy as np
+import pytest
 
 from slateflow.environments.recsim_import import drawing_from, load_recsim
 
@@ -41,10 +42,12 @@ def run(code: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.integration
 def test_import_is_silent_and_leaves_no_stand_ins():
     run(PROBE.format(fake=False))
 
 
+@pytest.mark.integration
 def test_a_module_that_was_there_stays():
     run(PROBE.format(fake=True))
 

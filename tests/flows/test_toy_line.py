@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from typing import ClassVar
+
 import pandas as pd
 import pytest
 
 from slateflow.environments import WORLDS
 from slateflow.learners import LEARNERS
+from slateflow.side_by_side import WorkerDiedError
 from slateflow.trajectories import Recipe
+from slateflow.validation import validated
 from tests.environments import coins
 from tests.learners.test_toy_learner import TasteConfig
+
+
+@validated
+class DoomedConfig(TasteConfig):
+    """A learner whose process is killed, as where memory is short."""
+
+    learner: ClassVar[str] = "doomed"
+
+    def train(self, dataset, seed, progress, checkpoints):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -19,6 +35,7 @@ def listed():
         for records, name, entry in (
             (WORLDS, "coins", coins.WORLD),
             (LEARNERS, "taste", TasteConfig),
+            (LEARNERS, "doomed", DoomedConfig),
         ):
             patch.setattr(records, "_entries", dict(records._entries))
             records.register(name, entry)
@@ -53,3 +70,18 @@ def test_the_champion_answers_from_the_registry(report):
     model = mlflow.pyfunc.load_model("models:/slateflow-two-coins@champion")
     request = pd.DataFrame({"user": [[]], "candidates": [[[0.0, 1.0], [1.0, 0.0]]]})
     assert model.predict(request)["slate"][0] == [1]
+
+
+def test_a_training_that_is_killed_fails_by_name_and_takes_nothing_with_it(report, embedded):
+    from flows.train import train
+    from tasks.store.tracking import mlflow_client
+
+    with pytest.raises(WorkerDiedError, match=r"^doomed: expected .* got status -9"):
+        train(report.experiment, ["doomed"])
+    found = mlflow_client().get_experiment_by_name("slateflow-two-coins")
+    query = "tags.`slateflow.learner` = 'doomed'"
+    (run,) = mlflow_client().search_runs([found.experiment_id], query)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["slateflow.error"].startswith("WorkerDiedError: doomed: expected")
+    (again,) = train(report.experiment, ["taste"])
+    assert again.run_id == next(c.run_id for c in report.candidates if c.learner == "taste")

@@ -102,6 +102,7 @@ def test_every_setting_has_a_docstring_and_its_bounds():
     assert described["slateq", "construction"] == ("str", "optimal", choices)
 
 
+@pytest.mark.integration
 def test_listing_and_configuring_learners_is_light():
     code = (
         "import sys; from slateflow.learners import LEARNERS, learner_config; "
