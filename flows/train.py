@@ -42,7 +42,7 @@ def train(
     verify_dataset(experiment)
     chosen = settings or {}
     names = learners or learners_for(experiment.spec)
-    with side_by_side(len(names)):
+    with side_by_side(names):
         trained = [train_learner.submit(experiment, name, chosen.get(name)) for name in names]
         for one in as_completed(trained):
             one.result()  # the first that fails ends the others

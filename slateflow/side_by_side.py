@@ -89,6 +89,16 @@ class Workers:
         finally:
             self._free.put(worker)
 
+    def start(self, count: int, prepare: Callable[[], None]) -> None:
+        """Start the first workers, so many, and let each call `prepare` before anything else."""
+        started = [Worker.start(self.count) for _ in range(min(count, self.count))]
+        self._started += started
+        for worker in started:
+            worker.connection.send_bytes(pickle.dumps((prepare, None)))
+            self._free.get()
+        for worker in started:
+            self._free.put(worker)
+
     def end(self) -> None:
         """End all workers, in the middle of their calls or not."""
         self._ended = True
@@ -192,7 +202,9 @@ def _serve(connection: Connection) -> None:
     threading.Thread(target=_listen, args=(connection, calls), daemon=True).start()
     with suppress(KeyboardInterrupt, BrokenPipeError):
         while True:
-            connection.send_bytes(_answer(calls.get(), connection))
+            answer = _answer(calls.get(), connection)
+            if answer is not None:
+                connection.send_bytes(answer)
 
 
 def _listen(connection: Connection, calls: queue.SimpleQueue[bytes]) -> None:
@@ -205,14 +217,18 @@ def _listen(connection: Connection, calls: queue.SimpleQueue[bytes]) -> None:
     os._exit(1)
 
 
-def _answer(call: bytes, connection: Connection) -> bytes:
-    """Result or error of a call, pickled."""
+def _answer(call: bytes, connection: Connection) -> bytes | None:
+    """Result or error of a call, pickled; None for a preparation, whose errors come again."""
 
     def progress(done: int, total: int) -> None:
         connection.send_bytes(pickle.dumps(("progress", (done, total))))
 
     try:
         function, arguments = pickle.loads(call)
+        if arguments is None:
+            with suppress(Exception):
+                function()
+            return None
         return pickle.dumps(("result", function(*arguments, progress=progress)))
     except Exception as error:
         if not isinstance(error, InputError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
-from slateflow.learners import learner_config, train, train_live
+from slateflow.learners import LEARNERS, import_rllib, learner_config, train, train_live
 from slateflow.side_by_side import WorkerDiedError, Workers, workers
 from tasks.experiment import Experiment, ModelRef
 from tasks.server.lineage import model_trained
@@ -40,9 +40,27 @@ _WORKERS: ContextVar[Workers] = ContextVar("workers")
 
 
 @contextmanager
-def side_by_side(trainings: int) -> Iterator[None]:
-    """Within the block `train_learner` trains in processes, at most one for each processor."""
-    with workers(min(trainings, PROCESSORS)) as made:
+def side_by_side(learners: Sequence[str], at_once: bool = False) -> Iterator[None]:
+    """Within the block `train_learner` trains in processes, at most one for each processor.
+
+    They end with the outermost block, or where a block fails.
+
+    Args:
+        learners: Those that will train.
+        at_once: Whether the processes start now and import RLlib for those that need it, while
+            this one has other things to do; by default they start with the trainings.
+    """
+    made = _WORKERS.get(None)
+    if made is not None:
+        try:
+            yield
+        except BaseException:
+            made.end()
+            raise
+        return
+    with workers(min(len(learners), PROCESSORS)) as made:
+        if at_once:
+            made.start(sum(LEARNERS[name].on_rllib for name in learners), import_rllib)
         before = _WORKERS.set(made)
         try:
             yield

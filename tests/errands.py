@@ -62,3 +62,16 @@ def stay(folder, progress):
 def share(progress):
     """Share of the machine that the process has."""
     return share_of_machine()
+
+
+_ready = []
+
+
+def prepare():
+    """What a worker does ahead of its calls."""
+    _ready.append(True)
+
+
+def prepared(progress):
+    """Whether this process is prepared."""
+    return bool(_ready)

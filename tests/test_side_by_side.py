@@ -115,3 +115,12 @@ def test_a_worker_ends_with_its_parent(tmp_path):
         parent.kill()
     wait_until(lambda: gone(worker), 30, "the worker's end")
     assert not Path(tmp_path, "working").exists()
+
+
+def test_workers_that_start_early_are_prepared_before_their_first_call():
+    with workers(2) as made:
+        made.start(1, errands.prepare)
+        assert call(made, errands.prepared)
+        with made.free() as first, made.free() as second:
+            known = [one.call(errands.prepared, progress=ignore) for one in (first, second)]
+    assert known == [True, False]
