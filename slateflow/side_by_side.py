@@ -241,3 +241,4 @@ def _answer(call: bytes, connection: Connection) -> bytes | None:
 
 if __name__ == "__main__":
     _serve(Connection(int(sys.argv[1])))
+    os._exit(0)  # an interpreter with Ray takes seconds to take itself apart
