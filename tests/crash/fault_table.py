@@ -34,7 +34,7 @@ from prefect.states import AwaitingRetry
 
 from slateflow.trajectories import MANIFEST, Dataset, Folder, generate
 from tasks.experiment import find_recipe
-from tests.up import Up, kill, running_up, wait_until
+from tests.up import Up, command_line, kill, running_up, wait_until
 
 ENVIRONMENT = "modified-lts-10-1"
 ATTEMPTS = 5
@@ -55,7 +55,9 @@ VICTIMS = (
 )
 LOCK = ("register", "holder of the lock")
 """A kill for which the others' stages have nothing: somebody's who has the lock of the aliases."""
-PAIRS = (*itertools.product(STAGES, VICTIMS), LOCK)
+TRAINING = ("train", "a training's process")
+"""A kill within the run, as where memory is short: the run itself goes on, and fails."""
+PAIRS = (*itertools.product(STAGES, VICTIMS), LOCK, TRAINING)
 
 FOR_EVER = 45.0
 """Seconds after which a run still goes on whose process is gone: three sweeps of `up`."""
@@ -178,6 +180,9 @@ class Bench:
             process = self.prefect.read_flow_run(run.id).infrastructure_pid
             assert process is not None
             kill([int(process.rpartition(":")[2])])
+        elif victim == TRAINING[1]:
+            runs = self.up.family("worker")
+            kill([pid for pid in runs if "slateflow.side_by_side" in command_line(pid)])
         elif victim == "worker":
             kill(self.up.family("worker")[:1])
         elif victim == "worker and run":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.fault_table import LOCK, PAIRS, Bench, table
+from tests.crash.fault_table import LOCK, PAIRS, TRAINING, Bench, table
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -18,6 +18,7 @@ QUICK = {
     ("train", "MLflow's parent"),
     ("generate", "up, in a restart"),
     LOCK,
+    TRAINING,
 }
 
 
