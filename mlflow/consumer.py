@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -16,13 +17,15 @@ class Champion:
         self.served = self._load()
         threading.Thread(target=self._follow, daemon=True).start()
 
-    def answer(self, requests: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    def answer(
+        self, requests: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> tuple[str, pd.DataFrame]:
         """The version that answers, and its answers; both are of one moment."""
         version, model = self.served
-        return version, model.predict(requests)
+        return version, model.predict(requests, params)
 
     def _version(self) -> str:
-        return mlflow.MlflowClient().get_model_version_by_alias(self.name, "champion").version
+        return str(mlflow.MlflowClient().get_model_version_by_alias(self.name, "champion").version)
 
     def _load(self) -> tuple[str, mlflow.pyfunc.PyFuncModel]:
         version = self._version()

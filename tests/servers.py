@@ -95,7 +95,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def model_server(model: str, tracking_uri: str) -> Iterator[str]:
+def model_server(model: str, tracking_uri: str, *options: str) -> Iterator[str]:
     """Serve a model by the command of docs/consumers.md; gives its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -105,6 +105,7 @@ def model_server(model: str, tracking_uri: str) -> Iterator[str]:
     command[0] = str(BIN / command[0])
     command[command.index("--model-uri") + 1] = model
     command[command.index("--port") + 1] = str(port)
+    command += options
     with tempfile.TemporaryDirectory() as folder:
         path = f"{BIN}:{os.environ['PATH']}"
         with serving(
@@ -116,3 +117,18 @@ def model_server(model: str, tracking_uri: str) -> Iterator[str]:
             PATH=path,
         ):
             yield address
+
+
+@contextmanager
+def own_server(model: str, **environment: str) -> Iterator[str]:
+    """The server of `mlflow/server.py` for a registered model; gives its address."""
+    port = free_port()
+    folder = Path(__file__).parents[1] / "mlflow"
+    command = [str(BIN / "uvicorn"), "server:app", "--app-dir", str(folder), "--port", str(port)]
+    command += ["--log-level", "warning"]
+    address = f"http://127.0.0.1:{port}"
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        serving(command, f"{address}/docs", Path(logs), MODEL=model, **environment),
+    ):
+        yield address

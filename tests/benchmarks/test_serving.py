@@ -6,8 +6,11 @@ request, the scores of the same network in NumPy, the order, the frame of the an
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import os
+import re
 import time
 import urllib.request
 from collections.abc import Callable
@@ -23,7 +26,7 @@ import pytest
 from tasks.recommend import recommend
 from tests.benchmarks.cores import one_core
 from tests.registry.published import MODEL_URI, publish_champion
-from tests.servers import model_server
+from tests.servers import model_server, own_server
 
 pytestmark = pytest.mark.benchmark
 CANDIDATES, ROWS = 20, 10_000
@@ -98,6 +101,71 @@ def test_one_request(scorer):
     for name, values in took.items():
         p50, p99 = np.percentile(values, [50, 99])
         print(f"{name:30s}  {1e3 * p50:8.3f} {1e3 * p99:8.3f} {p50 / floor:7.1f}")
+
+
+CONNECTIONS, SECONDS = 16, 10.0
+
+
+async def ask_without_end(
+    address: str, path: str, bodies: list[bytes], took: list[float], until: float
+) -> None:
+    """Requests over one connection that stays open, the next when the one before is answered."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    for body in itertools.cycle(bodies):
+        start = time.perf_counter()
+        if start > until:
+            break
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        (length,) = re.findall(rb"content-length: (\d+)", answer.lower())
+        await reader.readexactly(int(length))
+        took.append(time.perf_counter() - start)
+    writer.close()
+
+
+def rate(address: str, path: str, bodies: list[bytes]) -> tuple[float, np.ndarray]:
+    """Requests a second, and how long each took, from another core than the server's."""
+    took: list[float] = []
+
+    async def ask() -> None:
+        for seconds in (2.0, SECONDS):  # the first ones do not count
+            took.clear()
+            until = time.perf_counter() + seconds
+            await asyncio.gather(
+                *(ask_without_end(address, path, bodies, took, until) for _ in range(CONNECTIONS))
+            )
+
+    asyncio.run(ask())
+    return len(took) / SECONDS, np.array(took)
+
+
+def test_requests_a_second_over_http(scorer):
+    del scorer
+    uri, rows = os.environ["MLFLOW_TRACKING_URI"], pd.DataFrame(requests(200))
+    records = [json.loads(line) for line in rows.to_json(orient="records", lines=True).splitlines()]
+    own = [json.dumps(one).encode() for one in records]
+    mlflows = [json.dumps({"dataframe_records": [one]}).encode() for one in records]
+    model = MODEL_URI.removeprefix("models:/").removesuffix("@champion")
+    servers = {
+        "mlflow models serve": (model_server(MODEL_URI, uri), "/invocations", mlflows),
+        "the same, two workers": (
+            model_server(MODEL_URI, uri, "--workers", "2"), "/invocations", mlflows
+        ),
+        "mlflow/server.py, each alone": (own_server(model, TOGETHER="1"), "/recommend", own),
+        "mlflow/server.py": (own_server(model), "/recommend", own),
+    }  # fmt: skip
+    print(f"\n{CONNECTIONS} connections, {CANDIDATES} candidates    requests/s   p50 ms   p99 ms")
+    cores = os.sched_getaffinity(0)
+    for name, (server, path, bodies) in servers.items():
+        with server as address:  # on this core
+            os.sched_setaffinity(0, range(os.cpu_count() or 1))
+            asked, took = rate(address, path, bodies)
+            os.sched_setaffinity(0, cores)
+        p50, p99 = 1e3 * np.percentile(took, [50, 99])
+        print(f"{name:36s} {asked:12,.0f} {p50:8.1f} {p99:8.1f}")
 
 
 def test_batches(scorer):
