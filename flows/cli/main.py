@@ -11,10 +11,10 @@ import signal
 import sys
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError
 
 from flows.cli.interruption import FAILED, interrupt, say_interrupted, was_interrupted
-from slateflow.errors import InputError
+from slateflow.errors import InputError, unknown
 
 DONE, BAD_INPUT = 0, 2
 
@@ -122,6 +122,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _explain(error: CycloptsError) -> str:
     """A wrong call in one line."""
+    if isinstance(error, UnknownCommandError) and not error.command_chain:
+        known = [name for commands in _COMMANDS.values() for name in commands]
+        wrong = unknown("command", (error.unused_tokens or [""])[0], known)
+        return f"{wrong}; see `slateflow --help`"
     text = " ".join(str(error).split())
     found = getattr(error, "exception_message", "")
     if found and error.argument is not None:
