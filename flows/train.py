@@ -15,7 +15,8 @@ from tasks.generate import verify_dataset
 from tasks.register import check_champion
 from tasks.server.lineage import training_finished
 from tasks.server.orphans import record_process
-from tasks.train import PROCESSORS, side_by_side, train_learner
+from tasks.side_by_side import PROCESSORS, side_by_side
+from tasks.train import train_learner
 
 _SIDE_BY_SIDE: Any = ThreadPoolTaskRunner(PROCESSORS)
 
@@ -42,7 +43,7 @@ def train(
     verify_dataset(experiment)
     chosen = settings or {}
     names = learners or learners_for(experiment.spec)
-    with side_by_side(names):
+    with side_by_side(len(names)):
         trained = [train_learner.submit(experiment, name, chosen.get(name)) for name in names]
         for one in as_completed(trained):
             one.result()  # the first that fails ends the others

@@ -31,14 +31,13 @@ FAREWELL_SECONDS = 5.0
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-
-_WORKERS = "SLATEFLOW_WORKERS"
-"""Variable of a worker's environment: how many share the machine."""
+_SHARING = "SLATEFLOW_SHARING"
+"""Variable of a worker's environment: how many share the machine with it, itself included."""
 
 
 def share_of_machine() -> float:
     """Share of the memory that is this process's: a part where it is one of several workers."""
-    return 1 / int(os.environ.get(_WORKERS, "1"))
+    return 1 / int(os.environ.get(_SHARING, "1"))
 
 
 class WorkerDiedError(RuntimeError):
@@ -78,8 +77,7 @@ class Workers:
             if self._ended:
                 raise CallEndedError
             if worker is None:
-                worker = Worker.start(self.count)
-                self._started.append(worker)
+                worker = self._start()
             yield worker
         except WorkerDiedError:
             worker = None  # the next one gets another
@@ -91,19 +89,25 @@ class Workers:
 
     def start(self, count: int, prepare: Callable[[], None]) -> None:
         """Start the first workers, so many, and let each call `prepare` before anything else."""
-        started = [Worker.start(self.count) for _ in range(min(count, self.count))]
-        self._started += started
+        started = [self._start() for _ in range(min(count, self.count))]
         for worker in started:
-            worker.connection.send_bytes(pickle.dumps((prepare, None)))
+            worker.send((prepare, None, 1))
             self._free.get()
         for worker in started:
             self._free.put(worker)
+
+    def _start(self) -> Worker:
+        worker = Worker.start()
+        self._started.append(worker)
+        if self._ended:  # meanwhile
+            worker.send(None)
+        return worker
 
     def end(self) -> None:
         """End all workers, in the middle of their calls or not."""
         self._ended = True
         for worker in self._started:
-            worker.process.send_signal(signal.SIGINT)
+            worker.send(None)
         for worker in self._started:
             worker.wait()
 
@@ -124,10 +128,11 @@ class Worker:
 
     process: subprocess.Popen[bytes]
     connection: Connection
+    _sending: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @classmethod
-    def start(cls, workers: int) -> Worker:
-        """A new process, which waits for calls; one of so many."""
+    def start(cls) -> Worker:
+        """A new process, which waits for calls."""
         ours, theirs = Pipe()
         with theirs:
             process = subprocess.Popen(
@@ -136,12 +141,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the parent, which ends its workers
-                env={
-                    **_ONE_THREAD,
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                    _WORKERS: str(workers),
-                },
+                env={**_ONE_THREAD, **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )
         return cls(process, ours)
 
@@ -150,6 +150,7 @@ class Worker:
         function: Callable[..., Any],
         *arguments: Any,
         progress: Callable[[int, int], None],
+        sharing: int = 1,
     ) -> Any:
         """Return what `function(*arguments, progress=…)` returns in the worker.
 
@@ -157,25 +158,30 @@ class Worker:
             function: A function of a module; with its arguments and result it is pickled.
             arguments: Its arguments without `progress`.
             progress: Called here with the done and all of something, as the function does there.
+            sharing: How many calls share the machine, this one included.
 
         Raises:
             WorkerDiedError: The worker ended in the middle.
             Exception: Raised by the function.
         """
-        message = pickle.dumps((function, arguments))
-        kind, content = self._exchanged(message)
-        while kind == "progress":
+        self.send((function, arguments, sharing))
+        while True:
+            kind, content = self._received()
+            if kind == "result":
+                return content
+            if kind == "error":
+                raise content
             progress(*content)
-            kind, content = self._exchanged()
-        if kind == "error":
-            raise content
-        return content
 
-    def _exchanged(self, message: bytes | None = None) -> tuple[str, Any]:
-        """Send the message, if there is one, and receive the next."""
+    def send(self, message: tuple[Any, ...] | None) -> None:
+        """Send a call, or the order to end; one that is gone is noticed when it should answer."""
+        pickled = pickle.dumps(message)
+        with self._sending, suppress(OSError):
+            self.connection.send_bytes(pickled)
+
+    def _received(self) -> tuple[str, Any]:
+        """Kind and content of the next message."""
         try:
-            if message is not None:
-                self.connection.send_bytes(message)
             answer = self.connection.recv_bytes()
         except (EOFError, OSError):
             self.wait()
@@ -195,6 +201,9 @@ class Worker:
             self.process.wait()
 
 
+_END = pickle.dumps(None)
+
+
 def _serve(connection: Connection) -> None:
     """Answer calls until the parent has ended, or ends this process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have ignored it
@@ -208,10 +217,10 @@ def _serve(connection: Connection) -> None:
 
 
 def _listen(connection: Connection, calls: queue.SimpleQueue[bytes]) -> None:
-    """Hand on calls; the end of the parent interrupts the one that is under way."""
+    """Hand on calls; the order to end, or the parent's end, interrupts what is under way."""
     with suppress(EOFError, OSError):
-        while True:
-            calls.put(connection.recv_bytes())
+        while (call := connection.recv_bytes()) != _END:
+            calls.put(call)
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(FAREWELL_SECONDS)
     os._exit(1)
@@ -224,7 +233,8 @@ def _answer(call: bytes, connection: Connection) -> bytes | None:
         connection.send_bytes(pickle.dumps(("progress", (done, total))))
 
     try:
-        function, arguments = pickle.loads(call)
+        function, arguments, sharing = pickle.loads(call)
+        os.environ[_SHARING] = str(sharing)
         if arguments is None:
             with suppress(Exception):
                 function()

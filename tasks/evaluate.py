@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from prefect import task
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, optimal_returns, played_verdict
 from slateflow.evaluation.off_policy.double_learning import Target
@@ -16,7 +18,7 @@ from slateflow.evaluation.off_policy.estimates import unsupported_shares
 from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
-from slateflow.evaluation.returns import Returns
+from slateflow.evaluation.returns import BLOCK_EPISODES, Returns
 from slateflow.evaluation.verdict import Candidate as JudgedCandidate
 from slateflow.evaluation.verdict import PlayedPolicy as JudgedPolicy
 from slateflow.evaluation.verdict import Score
@@ -42,6 +44,7 @@ from tasks.reports.report import (
 )
 from tasks.server.progress import stage
 from tasks.server.retries import RETRIES
+from tasks.side_by_side import PROCESSORS, side_by_side
 from tasks.store.champion import (
     CHAMPION,
     aliased,
@@ -97,27 +100,74 @@ def _by_play(contest: _Contest, episodes: int) -> Report:
     """Play all policies on common users."""
     experiment, champion = contest.experiment, contest.champion
     dataset, spec = experiment.open_dataset(), experiment.spec
-
-    def play(name: str, policy: Policy) -> Returns:
-        progress = stage(f"evaluate {name}")
-        returns = episode_returns(spec, policy, episodes, experiment.seed)
-        progress(1, 1)
-        return returns
-
-    baseline = play("random", RandomPolicy(spec.slate_size))
-    returns = {name: play(name, policy) for name, policy in contest.policies.items()}
-    reigning = None if champion is None else play("champion", champion)
     recipe = simulated_recipe(dataset)
-    logged = {
-        name: baseline if behaviour == "random" else play(name, behaviour_policy(behaviour, spec))
-        for name, behaviour in (recipe.behaviours if recipe else {}).items()
+    logging = dict(recipe.behaviours if recipe else {})
+    policies: _Policies = {
+        ("baseline", "random"): RandomPolicy(spec.slate_size),
+        **{("candidate", name): policy for name, policy in contest.policies.items()},
+        **({} if champion is None else {("champion", "champion"): champion}),
+        **{
+            ("logged", name): behaviour_policy(behaviour, spec)
+            for name, behaviour in logging.items()
+            if behaviour != "random"
+        },
+        ("optimum", "optimum"): None,
     }
-    optimum = optimal_returns(spec, episodes, experiment.seed)
-    verdict = played_verdict(baseline, returns, optimum, reigning, logged)
+    returns = _play_all(spec, policies, episodes, experiment.seed)
+    baseline = returns["baseline", "random"]
+    verdict = played_verdict(
+        baseline,
+        {name: returns["candidate", name] for name in contest.policies},
+        returns["optimum", "optimum"],
+        returns.get(("champion", "champion")),
+        {name: returns.get(("logged", name), baseline) for name in logging},
+    )
     scorers = {name: policy.scorer for name, policy in contest.policies.items()}
     unseen = hardly_seen_shares(dataset, scorers).items()
     overlaps = {name: Overlap(unsupported=share) for name, share in unseen}
     return contest.report(verdict, overlaps)
+
+
+_Policies = dict[tuple[str, str], Policy | None]
+"""Policies by role and name; None is the best that there is."""
+
+
+def _play_all(
+    spec: EnvironmentSpec, policies: _Policies, episodes: int, seed: int
+) -> dict[tuple[str, str], Any]:
+    """Returns (episodes,) of each; more than a block of episodes is played side by side."""
+    progress = {key: stage(f"evaluate {key[1]}") for key in policies}
+    if episodes <= BLOCK_EPISODES:
+        return {
+            key: _play(spec, policy, episodes, seed, progress=progress[key])
+            for key, policy in policies.items()
+        }
+    # The threads end after what they wait for
+    with ThreadPoolExecutor(PROCESSORS) as threads, side_by_side(len(policies)) as crew:
+
+        def call(key: tuple[str, str]) -> Returns | None:
+            with crew.workers.free() as worker:
+                found: Returns | None = worker.call(
+                    _play, spec, policies[key], episodes, seed, progress=progress[key]
+                )
+            return found
+
+        return dict(zip(policies, threads.map(call, policies), strict=True))
+
+
+def _play(
+    spec: EnvironmentSpec,
+    policy: Policy | None,
+    episodes: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> Returns | None:
+    """Returns of one of `_Policies`; None where the optimum is unknown."""
+    if policy is None:
+        optimum = optimal_returns(spec, episodes, seed, progress)
+        progress(episodes, episodes)
+        return optimum
+    return episode_returns(spec, policy, episodes, seed, progress)
 
 
 def _by_logs(contest: _Contest) -> Report:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
-from slateflow.learners import LEARNERS, import_rllib, learner_config, train, train_live
-from slateflow.side_by_side import WorkerDiedError, Workers, workers
+from slateflow.learners import learner_config, train, train_live
+from slateflow.side_by_side import WorkerDiedError
 from tasks.experiment import Experiment, ModelRef
 from tasks.server.lineage import model_trained
 from tasks.server.progress import stage_with_artifact
 from tasks.server.retries import RETRIES
+from tasks.side_by_side import current_crew
 from tasks.store.tracking import (
     PROJECT,
     TRAINING,
@@ -31,41 +28,8 @@ from tasks.store.training_run import training_run
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-PROCESSORS = os.cpu_count() or 1
-"""Trainings at a time."""
 CHECKPOINTS = PROJECT / "mlflow" / "checkpoints"
 """Folder for the state of trainings that may be killed."""
-
-_WORKERS: ContextVar[Workers] = ContextVar("workers")
-
-
-@contextmanager
-def side_by_side(learners: Sequence[str], at_once: bool = False) -> Iterator[None]:
-    """Within the block `train_learner` trains in processes, at most one for each processor.
-
-    They end with the outermost block, or where a block fails.
-
-    Args:
-        learners: Those that will train.
-        at_once: Whether the processes start now and import RLlib for those that need it, while
-            this one has other things to do; by default they start with the trainings.
-    """
-    made = _WORKERS.get(None)
-    if made is not None:
-        try:
-            yield
-        except BaseException:
-            made.end()
-            raise
-        return
-    with workers(min(len(learners), PROCESSORS)) as made:
-        if at_once:
-            made.start(sum(LEARNERS[name].on_rllib for name in learners), import_rllib)
-        before = _WORKERS.set(made)
-        try:
-            yield
-        finally:
-            _WORKERS.reset(before)
 
 
 @task(task_run_name="train {learner} on {experiment.dataset.name}", **RETRIES)
@@ -90,15 +54,18 @@ def train_learner(
         progress(1, 1)
         get_run_logger().info("%s: trained before, run %s", learner, model.run_id)
     else:
+        crew = current_crew()
         recipe, parameters = experiment.recipe, config.parameters()
         with (
-            _WORKERS.get().free() as worker,
+            crew.workers.free() as worker,
             training_run(client, recipe, dataset, learner, parameters, seed) as run,
         ):
             learn = train_live if config.live else partial(train, checkpoints=CHECKPOINTS)
             source = dataset.spec if config.live else dataset
             try:
-                scorer, report = worker.call(learn, source, config, seed, progress=progress)
+                scorer, report = worker.call(
+                    learn, source, config, seed, progress=progress, sharing=crew.at_once
+                )
             except WorkerDiedError as error:
                 raise WorkerDiedError(f"{learner}: {error}; the next run resumes") from None
             run.log(scorer, report)

@@ -65,10 +65,11 @@ def test_calls_run_at_the_same_time_each_with_one_thread_of_linear_algebra(tmp_p
         assert [one.result(60) for one in calls] == ["1", "1", "1"]
 
 
-def test_workers_share_the_machine():
+def test_calls_know_how_many_share_the_machine():
     assert share_of_machine() == 1
-    with workers(4) as made:
-        assert call(made, errands.share) == 0.25
+    with workers(1) as made, made.free() as worker:
+        assert worker.call(errands.share, progress=ignore, sharing=4) == 0.25
+        assert worker.call(errands.share, progress=ignore) == 1
 
 
 def test_a_worker_that_is_killed_is_an_error_and_the_next_call_has_another():

@@ -94,15 +94,17 @@ def run_command(
 @contextmanager
 def _ready_to_train(recipe: AnyRecipe, learners: list[str] | None, logs: Logs) -> Iterator[None]:
     """Processes that import RLlib while Prefect starts, where there will be new logs."""
-    from slateflow.learners import learners_for
+    from slateflow.learners import LEARNERS, import_rllib, learners_for
     from slateflow.trajectories import MANIFEST
     from tasks.experiment import data_folder
-    from tasks.train import side_by_side
+    from tasks.side_by_side import side_by_side
 
     if recipe.spec is None or (data_folder(logs.data) / recipe.dataset_name).exists(MANIFEST):
         yield
         return
-    with side_by_side(learners or learners_for(recipe.spec), at_once=True):
+    names = learners or learners_for(recipe.spec)
+    with side_by_side(len(names)) as crew:
+        crew.workers.start(sum(LEARNERS[name].on_rllib for name in names), import_rllib)
         yield
 
 

@@ -27,6 +27,13 @@ EVALUATION_STREAM = 0xE7A1
 
 BLOCK_EPISODES = 1000
 
+Progress = Callable[[int, int], None]  # finished and all episodes
+
+
+def _ignore(done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
 Returns = NDArray[np.float64]  # (E,), of the same users in the same order for every policy
 
 
@@ -66,18 +73,26 @@ def episode_returns(
     policy: Policy | Callable[[BatchedEnvironment[Any]], Policy],
     episodes: int,
     seed: int,
+    progress: Progress = _ignore,
 ) -> Returns:
-    """Undiscounted return of each episode, (episodes,); see `play_blocks`."""
-    returns = []
+    """Undiscounted return of each episode, (episodes,); see `play_blocks`.
+
+    `progress` is called with the played and all episodes.
+    """
+    returns, played = [], 0
     for steps in play_blocks(spec, policy, episodes, seed):
         of_block = np.zeros(len(steps[0].lanes))
         for step in steps:
             of_block[step.lanes] += step.rewards
         returns.append(of_block)
+        played += len(of_block)
+        progress(played, episodes)
     return np.concatenate(returns)
 
 
-def optimal_returns(spec: EnvironmentSpec, episodes: int, seed: int) -> Returns | None:
+def optimal_returns(
+    spec: EnvironmentSpec, episodes: int, seed: int, progress: Progress = _ignore
+) -> Returns | None:
     """Return of each episode under the best policy, on the users of `episode_returns`.
 
     Where the best policy is not known, but what it earns, each return is that expectation.
@@ -94,7 +109,7 @@ def optimal_returns(spec: EnvironmentSpec, episodes: int, seed: int) -> Returns 
     if rule is None:
         return np.full(episodes, expected)
     return episode_returns(
-        spec, lambda env: GreedyPolicy(spec.slate_size, rule(env)), episodes, seed
+        spec, lambda env: GreedyPolicy(spec.slate_size, rule(env)), episodes, seed, progress
     )
 
 

@@ -240,6 +240,19 @@ def test_again_the_trainings_are_found_and_other_settings_are_trained(report):
     assert not set(again(seed=SEED + 1).values()) & {*before.values(), *changed.values()}
 
 
+def test_policies_that_play_side_by_side_earn_what_they_earn_alone(report, monkeypatch):
+    import tasks.evaluate
+    from tasks.experiment import ModelRef
+
+    models = [
+        ModelRef(**{name: getattr(one, name) for name in ModelRef.model_fields})
+        for one in report.candidates
+    ]
+    beside = tasks.evaluate.take_verdict(report.experiment, models, 1100)
+    monkeypatch.setattr(tasks.evaluate, "BLOCK_EPISODES", 2000)
+    assert tasks.evaluate.take_verdict(report.experiment, models, 1100) == beside
+
+
 def test_a_training_refuses_a_dataset_that_is_not_the_published_one(report):
     from flows.train import train
     from slateflow.errors import InputError

@@ -1,4 +1,4 @@
-"""The whole line on a world and a learner from outside the package, registration included."""
+"""The whole line on a world and a learner of another package, registration included."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from slateflow.learners import LEARNERS
 from slateflow.side_by_side import WorkerDiedError
 from slateflow.trajectories import Recipe
 from slateflow.validation import validated
-from tests.environments import coins
 from tests.learners.test_toy_learner import TasteConfig
 
 
@@ -28,22 +27,32 @@ class DoomedConfig(TasteConfig):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+ENTRY_POINTS = """[slateflow.worlds]
+coins = tests.environments.coins:WORLD
+[slateflow.learners]
+taste = tests.learners.test_toy_learner:TasteConfig
+doomed = tests.flows.test_toy_line:DoomedConfig
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
-def listed():
-    """World and learner in the lists for these tests, and for no others."""
+def installed(tmp_path_factory):
+    """The metadata of a package that has them, for these tests and for no others."""
+    folder = tmp_path_factory.mktemp("package")
+    metadata = folder / "outside-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
     with pytest.MonkeyPatch.context() as patch:
-        for records, name, entry in (
-            (WORLDS, "coins", coins.WORLD),
-            (LEARNERS, "taste", TasteConfig),
-            (LEARNERS, "doomed", DoomedConfig),
-        ):
+        patch.syspath_prepend(str(folder))
+        for records in (WORLDS, LEARNERS):
             patch.setattr(records, "_entries", dict(records._entries))
-            records.register(name, entry)
+            patch.setattr(records, "_complete", False)
         yield
 
 
 @pytest.fixture(scope="module")
-def report(listed, embedded, tmp_path_factory):
+def report(installed, embedded, tmp_path_factory):
     from flows.pipeline import pipeline
 
     recipe = Recipe("two-coins", "coins", 2000, 7, {"random": 0.5, "greedy": 0.5})
