@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefect import get_run_logger, task
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, Dataset, Folder, LoggedRecipe, read_recipe
 from slateflow.trajectories.generation.recipe import recipe_names
+from slateflow.user_models.kept_sums import SUMS
 from tasks.experiment import RECIPES, data_folder
 from tasks.server.retries import RETRIES
 from tasks.store.champion import CHAMPION, PREVIOUS
@@ -29,12 +29,12 @@ _HIDDEN = ".training"  # of logs that are not held out, which are made from thei
 
 
 class Disposable(BaseModel):
-    """Something that can go: a dataset, a half-made one, the weights of a training, a checkpoint.
+    """Something that can go: a dataset, a half-made one, a training's weights, what it kept.
 
     `name` is a path, a URL, or an MLflow run. `days` is its age. `size` is in bytes.
     """
 
-    kind: Literal["dataset", "unfinished dataset", "training", "checkpoint"]
+    kind: Literal["dataset", "unfinished dataset", "training", "checkpoint", "sums of a day"]
     name: str
     days: float
     size: int
@@ -56,7 +56,7 @@ class Pruning(BaseModel):
 def prune_old(days: int, data: str | None = None) -> Pruning:
     """Remove what is disposable and older than so many days."""
     pruning = prune(days, data, remove=True)
-    text = "%d old datasets, trainings and checkpoints are gone, %.1f MB"
+    text = "%d old datasets, trainings, checkpoints and sums are gone, %.1f MB"
     get_run_logger().info(text, len(pruning.found), pruning.size / 1e6)
     return pruning
 
@@ -78,7 +78,8 @@ def prune(days: int, data: str | None, remove: bool) -> Pruning:
     for one in [
         *_datasets(client, data_folder(data), days),
         *_trainings(client, days),
-        *_checkpoints(CHECKPOINTS, days),
+        *_checkpoints(Folder(str(CHECKPOINTS)), days),
+        *_sums(Folder(str(CHECKPOINTS / SUMS)), days),
     ]:
         found.append(one)
         if remove:
@@ -88,6 +89,10 @@ def prune(days: int, data: str | None, remove: bool) -> Pruning:
 
 def _remove(client: MlflowClient, one: Disposable) -> None:
     """Remove it, beginning with what makes it a dataset or a model."""
+    if one.kind == "sums of a day":
+        folder, _, name = one.name.rpartition("/")
+        Folder(folder).remove([name])
+        return
     if one.kind != "training":
         Folder(one.name).clear(first=MANIFEST)
         return
@@ -118,6 +123,7 @@ def _datasets(client: MlflowClient, folder: Folder, days: int) -> Iterator[Dispo
                 dataset = Dataset.open(one.url)
             except InputError:  # damaged, or of another version: not for us to judge
                 continue
+            changed = one.written(MANIFEST)  # parts may be older ones, which datasets share
             published.append((one, dataset, changed))
             recipe = _recipe_of(name)
             newest[recipe] = max(changed, newest.get(recipe, 0.0))
@@ -212,14 +218,22 @@ def _trainings(client: MlflowClient, days: int) -> Iterator[Disposable]:
             )
 
 
-def _checkpoints(folder: Path, days: int) -> Iterator[Disposable]:
+def _checkpoints(parent: Folder, days: int) -> Iterator[Disposable]:
     """Old checkpoints of trainings that were killed and never taken up."""
-    parent = Folder(str(folder))
     for name in parent.subfolders():
         one = parent / name
         changed = one.changed()
-        if changed and _age(changed) >= days:
+        if changed and _age(changed) >= days and name != SUMS:
             yield _disposable("checkpoint", one, changed)
+
+
+def _sums(folder: Folder, days: int) -> Iterator[Disposable]:
+    """Sums of days that no training has asked for since long."""
+    for name, info in folder.listing():
+        age = _age(info.mtime_ns / 1e9)
+        if age >= days:
+            path = (folder / name).url
+            yield Disposable(kind="sums of a day", name=path, days=age, size=info.size)
 
 
 def _disposable(

@@ -21,6 +21,7 @@ from scipy import linalg
 
 from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
+from slateflow.learners.code_digest import code_digest
 from slateflow.learners.config import LearnerConfig, NonNegative, Progress, Trained
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer, Slates, top_slates
@@ -28,6 +29,7 @@ from slateflow.trajectories import Dataset, Trajectories
 from slateflow.user_models.bilinear import (
     Block,
     LinearStatistics,
+    Sums,
     bilinear_features,
     bilinear_scorer,
     dataset_statistics,
@@ -35,6 +37,7 @@ from slateflow.user_models.bilinear import (
     places_seen,
 )
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.kept_sums import SUMS, KeptDays
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -60,7 +63,7 @@ class LinUCBConfig(LearnerConfig):
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
         """Serve the mean of the posterior."""
-        posterior = _posterior(dataset, self.ridge)
+        posterior = _posterior(dataset, self.ridge, checkpoints)
         progress(1, 1)
         return Trained(bilinear_scorer(posterior.mean, dataset.spec))
 
@@ -83,13 +86,16 @@ class LinTSConfig(LearnerConfig):
     ) -> Trained:
         """Serve weights that are drawn from the posterior once."""
         rng = np.random.Generator(np.random.SFC64(seed))
-        weights = _posterior(dataset, self.ridge).draw(rng, self.exploration)
+        weights = _posterior(dataset, self.ridge, checkpoints).draw(rng, self.exploration)
         progress(1, 1)
         return Trained(bilinear_scorer(weights, dataset.spec))
 
 
-def _posterior(dataset: Dataset, ridge: float) -> LinearPosterior:
-    statistics = dataset_statistics(dataset)
+def _posterior(dataset: Dataset, ridge: float, checkpoints: Path | None) -> LinearPosterior:
+    kept = None
+    if checkpoints is not None:
+        kept = KeptDays.of(dataset, checkpoints / SUMS, code_digest(Sums.__module__))
+    statistics = dataset_statistics(dataset, kept)
     statistics.check_candidates(dataset.spec)
     prior = ridge or chosen_prior(statistics, WeightGroups.of(dataset.spec))
     return LinearPosterior.from_statistics(statistics, prior)

@@ -38,9 +38,9 @@ from slateflow.user_models.bilinear import (
     bilinear_scorer,
     feature_count,
     seen_blocks,
-    sum_over_parts,
 )
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.sums_of_parts import sum_over_parts
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]

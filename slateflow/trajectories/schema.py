@@ -259,7 +259,7 @@ def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]
     """The rows as an Arrow table; its metadata has the schema version, the world and the part."""
     document = {
         "schema_version": SCHEMA_VERSION,
-        "environment": spec.to_dict(),
+        "environment": spec.lasting(),
         "part": part_key,
     }
     metadata = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
@@ -319,11 +319,18 @@ def no_rows(spec: EnvironmentSpec, catalogue: Catalogue | None = None) -> Trajec
 def column_digest(rows: Trajectories) -> str:
     """SHA-256 over the names and the canonical bytes of the columns, in schema order.
 
-    Numbers are little-endian. Compression, encodings and row groups of files do not change it.
+    Numbers are little-endian. Compression, encodings and row groups of files do not change it, nor
+    does the number of candidates that other rows of the dataset have: where rows differ in it, the
+    items are followed by their numbers.
     """
     digest = hashlib.sha256()
     for name, values in rows.columns().items():
         digest.update(name.encode())
+        if name == "items" and (values < 0).any():
+            counts = rows.offered
+            values = values[values >= 0]
+            if (counts != counts[0]).any():
+                values = np.concatenate([values, counts.astype(values.dtype)])
         little_endian = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
         digest.update(little_endian.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

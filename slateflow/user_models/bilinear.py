@@ -7,12 +7,13 @@ number of rows.
 from __future__ import annotations
 
 import dataclasses
+import io
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.policies import Scorer
-from slateflow.ray_cluster import cluster_address, connected, map_tasks
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.variation import no_variation_message
 from slateflow.user_models.additive import Additive
+from slateflow.user_models.sums_of_parts import KeptSums, sum_over_parts
 
 Array = NDArray[np.float64]
 
@@ -202,7 +203,7 @@ def _pairs(features: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Sums(Additive):
+class Sums(Additive):
     """Sums of `LinearStatistics` without their repetitions.
 
     A product of two features is the product of a pair of the user's and a pair of the candidate's,
@@ -228,6 +229,44 @@ class _Sums(Additive):
     magnitude: Array
     target_squares: float
     rows: int
+
+    @classmethod
+    def none(cls, spec: Sizes) -> Self:
+        """Make the sums of no rows."""
+        users, seen, places = 1 + spec.user_size, 1 + spec.document_size, places_seen(spec)
+        return cls(
+            pairs=np.zeros((_pairs(users), _pairs(seen))),
+            place_products=np.zeros((places, users, seen)),
+            place_weights=np.zeros(places),
+            moment=np.zeros((users, seen)),
+            place_moment=np.zeros(places),
+            magnitude=np.zeros((users, seen)),
+            target_squares=0.0,
+            rows=0,
+        )
+
+    @classmethod
+    def from_rows(cls, rows: Trajectories, spec: Sizes) -> Self:
+        """Sum up the candidates that were seen, a block of rows in memory at a time."""
+        feature_count(spec)
+        blocks = seen_blocks(rows, spec)
+        sums = (cls.from_block(block, np.ones_like(block.paid), block.paid) for block in blocks)
+        first = next(iter(sums), None)
+        return cls.none(spec) if first is None else reduce(operator.add, sums, first)
+
+    def to_bytes(self) -> bytes:
+        """The sums as an `.npz` that loads without pickle."""
+        sink = io.BytesIO()
+        np.savez(sink, **dataclasses.asdict(self))
+        return sink.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The inverse of `to_bytes`."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            arrays = dict(stored.items())
+        squares, rows = float(arrays.pop("target_squares")), int(arrays.pop("rows"))
+        return cls(**arrays, target_squares=squares, rows=rows)
 
     @classmethod
     def from_block(cls, block: Block, weight: Array, target: Array) -> Self:
@@ -341,68 +380,26 @@ class LinearStatistics(Additive):
     @classmethod
     def from_rows(cls, rows: Trajectories, spec: Sizes) -> LinearStatistics:
         """Sum up the candidates that were seen, a block of rows in memory at a time."""
-        count = feature_count(spec)
-        found = cls.from_blocks(
-            (block, np.ones_like(block.paid), block.paid) for block in seen_blocks(rows, spec)
-        )
-        return found or cls.none(count)
+        return Sums.from_rows(rows, spec).expanded()
 
     @classmethod
     def from_blocks(cls, blocks: Iterable[tuple[Block, Array, Array]]) -> LinearStatistics | None:
         """Sum up blocks, each with weights (B, K) and targets (B, K); None without any."""
-        total: _Sums | None = None
+        total: Sums | None = None
         for block, weight, target in blocks:
-            sums = _Sums.from_block(block, weight, target)
+            sums = Sums.from_block(block, weight, target)
             total = sums if total is None else total + sums
         return total.expanded() if total else None
 
     @classmethod
     def from_block(cls, block: Block) -> LinearStatistics:
         """Sum up the slates of a block."""
-        return _Sums.from_block(block, np.ones_like(block.paid), block.paid).expanded()
+        return Sums.from_block(block, np.ones_like(block.paid), block.paid).expanded()
 
 
-class Summable(Protocol):
-    """Statistics that add up."""
-
-    def __add__(self, other: Self, /) -> Self: ...
-
-
-S = TypeVar("S", bound=Summable)
-
-
-def sum_over_parts(dataset: Dataset, summed: Callable[[Trajectories, EnvironmentSpec], S]) -> S:
-    """Pass once over the Parquet, one part in memory at a time.
-
-    Where there is a Ray cluster, its processors take a part each, and their statistics are added
-    up here, in the order of the parts.
-
-    Args:
-        dataset: With at least one row.
-        summed: Makes the statistics of a part; it travels to other processes.
-    """
-    if not dataset.rows:
-        raise InputError("dataset: expected rows to train from, got none")
-    address = cluster_address()
-    if address is None or len(dataset.parts) == 1:
-        return _local_sum(dataset, summed)
-    with connected(address):
-        folder = dataset.folder.absolute()
-        parts = [
-            (dataclasses.replace(dataset, folder=folder, parts=(part,)), summed)
-            for part in dataset.parts
-        ]
-        found: S = reduce(operator.add, map_tasks(_local_sum, parts))
-        return found
-
-
-def _local_sum(dataset: Dataset, summed: Callable[[Trajectories, EnvironmentSpec], S]) -> S:
-    return reduce(operator.add, (summed(rows, dataset.spec) for rows in dataset.iter_parts()))
-
-
-def dataset_statistics(dataset: Dataset) -> LinearStatistics:
-    """Statistics of all seen candidates of a dataset."""
-    return sum_over_parts(dataset, LinearStatistics.from_rows)
+def dataset_statistics(dataset: Dataset, kept: KeptSums[Sums] | None = None) -> LinearStatistics:
+    """Statistics of all seen candidates of a dataset; those of days may be kept."""
+    return sum_over_parts(dataset, Sums.from_rows, kept).expanded()
 
 
 def bilinear_scorer(weights: Array, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Scorer:

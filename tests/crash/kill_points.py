@@ -34,7 +34,7 @@ RECIPE = Recipe(
     policies={"random": 0.6, "greedy": 0.4},
     parameters={"step_limit": 3, "num_features": 10},
 )
-CALLS = ("mkdir", "open", "write", "ftruncate", "fsync", "replace", "unlink", "rmdir")
+CALLS = ("mkdir", "open", "write", "ftruncate", "fsync", "link", "replace", "unlink", "rmdir")
 Visit = Callable[[str, Callable[[], None]], None]  # name of the call, half of it
 
 

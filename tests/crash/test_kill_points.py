@@ -29,7 +29,7 @@ def test_every_kill_point_ends_well():
     points, good = re.search(r"(\d+) kill points, (\d+) good", done.stdout).groups()
     assert points == good
     assert int(points) > 50
-    for call in CALLS:
+    for call in set(CALLS) - {"link"}:  # of own logs: see test_own_logs_killed.py
         assert re.search(rf"before {call} ", done.stdout), call
     assert "middle write" in done.stdout
 

@@ -1,14 +1,16 @@
-"""kill -9 at every call that changes the disk while own logs are read: nothing is half there."""
+"""kill -9 at each call that changes the disk while logs are read or taken over: nothing is half."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
 from slateflow.errors import InputError
-from slateflow.trajectories import MANIFEST, Dataset, Folder, generate
+from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
 from slateflow.trajectories.sources import publish
 from tests.crash.kill_points import visited
 from tests.trajectories.sources.shop import log, recipe
@@ -46,6 +48,59 @@ def killed_at(make, point: int) -> bool:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_kill_while_days_are_taken_over_harms_neither_dataset(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "PART_ROWS", 6)
+    header = "session,t,item,propensity,reward\n"
+    data = tmp_path / "data"
+    for day in range(2):
+        rows = [f"s{n % 4 + 4 * day},{20 * day + n},{n % 3},0.5,{n}" for n in range(9)]
+        log(tmp_path, f"{day}.csv", header + "\n".join(rows))
+        if day < 1:
+            earlier = generate(recipe(tmp_path, COLUMNS), Folder(str(data)))
+    found = recipe(tmp_path, COLUMNS)
+    whole = generate(found, Folder(str(tmp_path / "whole")))
+    calls: list[str] = []
+    copy = Path(shutil.copytree(data, tmp_path / "counted"))
+    with visited(lambda name, half: calls.append(name)):
+        generate(found, Folder(str(copy)))
+    assert calls.count("link") == len(earlier.parts) + len(earlier.days)
+    for point in range(len(calls)):
+        killed = Folder(str(shutil.copytree(data, tmp_path / f"{point}")))
+        assert killed_at(lambda killed=killed: generate(found, killed), point)
+        assert seen(killed / earlier.path.rpartition("/")[2]) == "whole"
+        assert seen(killed / found.dataset_name) in ("none", "whole")
+        again = generate(found, killed).verify()
+        assert again.digest == whole.digest
+        assert again.folder.files() == whole.folder.files()
+        assert not list(Path(killed.url).rglob(".*.tmp"))
+        shutil.rmtree(killed.url)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_kill_while_nights_are_taken_over_harms_neither_dataset(tmp_path):
+    shares = {"random": 0.5, "greedy": 0.5}
+    night = Recipe("tiny", "interest-evolution", 4, 3, shares, {"step_limit": 2}, nights=2)
+    data, later = tmp_path / "data", night.varied(seed=4)
+    earlier = generate(night, Folder(str(data)))
+    whole = generate(later, Folder(str(tmp_path / "whole")))
+    calls: list[str] = []
+    copy = Path(shutil.copytree(data, tmp_path / "counted"))
+    with visited(lambda name, half: calls.append(name)):
+        generate(later, Folder(str(copy)))
+    assert calls.count("link") == 2
+    for point in range(len(calls)):
+        killed = Folder(str(shutil.copytree(data, tmp_path / f"{point}")))
+        assert killed_at(lambda killed=killed: generate(later, killed), point)
+        assert seen(killed / earlier.path.rpartition("/")[2]) == "whole"
+        assert seen(killed / later.dataset_name) in ("none", "whole")
+        again = generate(later, killed).verify()
+        assert (again.digest, again.folder.files()) == (whole.digest, whole.folder.files())
+        assert not list(Path(killed.url).rglob(".*.tmp"))
+        shutil.rmtree(killed.url)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

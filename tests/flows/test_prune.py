@@ -21,6 +21,7 @@ from slateflow.learners import learner_config, train
 from slateflow.trajectories import Dataset, Folder, generate, read_recipe
 from slateflow.trajectories.held_out import training_logs
 from slateflow.trajectories.sources.example import Shop
+from slateflow.user_models.kept_sums import SUMS
 from tasks import experiment, prune
 from tasks.store.tracking import mlflow_client
 from tests.registry.published import logged_model, register_winner
@@ -175,3 +176,26 @@ def test_own_logs_stay_unless_their_files_are_all_there(tmp_path, capsys, monkey
     assert [one["name"] for one in found] == sorted(one.path for one in datasets[:2])
     (tmp_path / "logs" / "0.parquet").unlink()
     assert pruned(capsys, "--data", str(tmp_path / "data"))["found"] == []
+
+
+def test_sums_of_days_go_when_no_training_asks_for_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(prune, "CHECKPOINTS", tmp_path / "checkpoints")
+    (tmp_path / "logs").mkdir()
+    columns = '[columns]\nitem = "item_id"\npropensity = "pscore"\nreward = "click"\n'
+    (tmp_path / "shop.toml").write_text(f'source = "logs/*.parquet"\n{columns}')
+    sums = tmp_path / "checkpoints" / SUMS
+    for day in range(2):
+        Shop.opened().log(2_000, day).to_parquet(tmp_path / "logs" / f"{day}.parquet")
+    both = generate(read_recipe(tmp_path, "shop"), Folder(str(tmp_path / "data")))
+    train(both, learner_config("linucb"), 0, checkpoints=tmp_path / "checkpoints")
+    grow_old(tmp_path / "checkpoints", 40)
+    (tmp_path / "logs" / "0.parquet").unlink()
+    one = generate(read_recipe(tmp_path, "shop"), Folder(str(tmp_path / "data")))
+    train(one, learner_config("linucb"), 0, checkpoints=tmp_path / "checkpoints")
+    before = set(sums.iterdir())
+    assert len(before) == 3  # numbers of episodes begin with the second day now
+    found = pruned(capsys, "--data", str(tmp_path / "data"), "--yes")["found"]
+    assert {one["kind"] for one in found} == {"sums of a day"}
+    assert len(set(sums.iterdir())) == 1
+    assert {one["name"] for one in found} == {str(path) for path in before - set(sums.iterdir())}

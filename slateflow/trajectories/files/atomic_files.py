@@ -39,7 +39,22 @@ def write_whole(target: Path, data: bytes | memoryview) -> None:
         raise
     finally:
         os.close(descriptor)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
+
+
+def link_whole(source: Path, target: Path) -> None:
+    """Give a whole file another name by a hard link; `sync_folder` flushes it to the disk.
+
+    Raises:
+        OSError: There is no such file, or the filesystem has no links.
+    """
+    make_folder(target.parent)
+    with suppress(FileNotFoundError):
+        if os.path.samefile(source, target):  # of which a rename would leave both names
+            return
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}{_TEMPORARY}")
+    os.link(source, temporary)
+    os.replace(temporary, target)
 
 
 def make_folder(folder: Path) -> None:
@@ -50,7 +65,7 @@ def make_folder(folder: Path) -> None:
     for path in reversed(missing):
         with suppress(FileExistsError):  # another process was faster
             os.mkdir(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -131,7 +146,8 @@ def _write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush the entries of a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

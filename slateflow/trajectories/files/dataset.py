@@ -6,9 +6,13 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.errors import InputError, refused
@@ -25,11 +29,30 @@ from slateflow.trajectories.schema import (
 )
 
 MANIFEST = "_manifest.json"
+MOST_DATASETS = 3
+"""The newest datasets are asked for days; more of them would rarely know more."""
+
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError)
 REMEDY = (
     f"delete its {MANIFEST} and run `slateflow generate` again, "
     "which makes what is damaged and keeps the rest"
 )
+
+
+@dataclass(frozen=True)
+class DatasetDay:
+    """A day of a dataset: its parts have its key, and the next dataset can take them over."""
+
+    key: str  # of all that decides about its rows
+    file: dict[str, Any]  # that it was read from, as `SourceFile` has it
+    first: int  # number of its first episode
+    size: int  # rows at which its parts were closed
+    most_steps: int  # rows of its longest session
+
+    @property
+    def facts(self) -> str:
+        """Name of the file with what is known of it."""
+        return f"_day-{self.key}.npz"
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,7 @@ class Dataset:
     )  # None for the world's own
     encoding: Encoding | None = field(default=None, repr=False)  # None for simulated logs
     hold_out: HoldOut = BY_PLACE
+    days: tuple[DatasetDay, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.catalogue is None:
@@ -128,10 +152,11 @@ class Dataset:
             encoders = document.get("encoding")
             encoding = encoders and Encoding.from_dict(encoders)
             parts = tuple(PartFile(**part) for part in document["parts"])
+            days = tuple(DatasetDay(**day) for day in document.get("days", ()))
             entry = document.get("items")
             named = entry and (entry["path"], entry["sha256"], _remedy(recipe))
         catalogue = named and _read_catalogue(folder, *named)
-        dataset = cls(folder, spec, recipe, parts, catalogue, encoding, hold_out)
+        dataset = cls(folder, spec, recipe, parts, catalogue, encoding, hold_out, days)
         if dataset.digest != digest:
             raise InputError(
                 f"{where}: expected digest {dataset.digest} from its parts, "
@@ -171,14 +196,17 @@ class Dataset:
             "episodes": self.episodes,
             "rows": self.rows,
             "digest": self.digest,
-            "parts": [dataclasses.asdict(part) for part in self.parts],
+            "parts": [part.to_dict() for part in self.parts],
         }
+        self.folder.settle(part.path for part in self.parts)
         if self.catalogue is not None:
             data = self.catalogue.to_bytes()
             self.folder.write(CATALOGUE, data)
             document["items"] = {"path": CATALOGUE, "sha256": hashlib.sha256(data).hexdigest()}
         if self.encoding is not None:
             document["encoding"] = self.encoding.to_dict()
+        if self.days:
+            document["days"] = [dataclasses.asdict(day) for day in self.days]
         document["checksum"] = _checksum(document)
         self.folder.write(MANIFEST, json.dumps(document, indent=2).encode() + b"\n")
         return self
@@ -193,12 +221,26 @@ class Dataset:
             InputError: A part is missing or unreadable, or differs from the manifest.
         """
         for part in self.parts:
-            rows = read_part(self.folder, part.path, self.spec, self.remedy, self.catalogue)
-            if verify and column_digest(rows) != part.sha256:
-                raise self._corrupt(part, "its digest does not match the manifest")
-            if len(rows) != part.rows:
-                raise self._corrupt(part, f"expected {part.rows} rows, got {len(rows)}")
-            yield rows
+            yield self.part(part, verify)
+
+    def part(self, part: PartFile, verify: bool = False) -> Trajectories:
+        """The rows of a part; see `iter_parts`."""
+        rows = read_part(self.folder, part.path, self.spec, self.remedy, self.catalogue)
+        if verify and column_digest(rows) != part.sha256:
+            raise self._corrupt(part, "its digest does not match the manifest")
+        if len(rows) != part.rows:
+            raise self._corrupt(part, f"expected {part.rows} rows, got {len(rows)}")
+        return rows
+
+    def has(self, part: PartFile, schema: pa.Schema) -> bool:
+        """Whether a part is there with its rows and these columns; reads its footer only."""
+        try:
+            with self.folder.open(part.path) as file:
+                footer = pq.ParquetFile(file)
+                alike = footer.schema_arrow.remove_metadata().equals(schema)
+                return bool(footer.metadata.num_rows == part.rows and alike)
+        except (InputError, pa.ArrowException, OSError):
+            return False
 
     def check(self) -> Dataset:
         """Check that every part exists and is as long as in the manifest; reads footers only."""
@@ -221,6 +263,28 @@ class Dataset:
 
     def _corrupt(self, part: PartFile, what: str) -> InputError:
         return InputError(f"{self.path}/{part.path}: {what}; {self.remedy}")
+
+
+def newest_datasets(
+    data: Folder, prefix: str, without: str, fits: Callable[[Dataset], bool]
+) -> list[Dataset]:
+    """The newest published datasets of a folder that fit, which may have days to take over.
+
+    Args:
+        data: Folder of datasets.
+        prefix: Beginning of their names.
+        without: Name of one that is left out.
+        fits: Whether a dataset counts; not more than `MOST_DATASETS` do.
+    """
+    names = [name for name in data.subfolders() if name.startswith(prefix) and name != without]
+    written = {name: (data / name).written(MANIFEST) for name in names}
+    found: list[Dataset] = []
+    for name in sorted((name for name in names if written[name]), key=lambda name: -written[name]):
+        if len(found) < MOST_DATASETS:
+            with suppress(InputError):  # damaged, or of another version
+                dataset = Dataset.open((data / name).url)
+                found += [dataset] if fits(dataset) else []
+    return found
 
 
 def _remedy(recipe: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +23,9 @@ from slateflow.trajectories.files.atomic_files import (
     CLAIM,
     ClaimedError,
     claim,
+    link_whole,
     remove_leftovers,
+    sync_folder,
     write_whole,
 )
 
@@ -126,6 +128,43 @@ class Folder:
                     stream.write(data)
         except OSError as error:
             raise _unwritable(target, error) from error
+
+    def take(self, name: str, other: Folder, there: str) -> None:
+        """Give a file of another folder a name here: by a hard link, or by a copy.
+
+        Links are cheap because they are on the disk for certain only after `settle`.
+
+        Raises:
+            InputError: It cannot be read, or this folder cannot be written to.
+        """
+        filesystem, path = self._located
+        theirs, source = other._located
+        with suppress(OSError):  # another disk or store, or a disk without links
+            if isinstance(filesystem, pafs.LocalFileSystem):
+                if isinstance(theirs, pafs.LocalFileSystem):
+                    link_whole(Path(f"{source}/{there}"), Path(f"{path}/{name}"))
+                    return
+            elif filesystem == theirs:  # within the store
+                filesystem.copy_file(f"{source}/{there}", f"{path}/{name}")
+                return
+        self.write(name, other.read(there))
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Flush the entries of files to the disk, those that were taken, too."""
+        filesystem, path = self._located
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            for folder in sorted({Path(f"{path}/{name}").parent for name in names}):
+                try:
+                    sync_folder(folder)
+                except OSError as error:
+                    raise _unwritable(str(folder), error) from error
+
+    def written(self, name: str) -> float:
+        """When a file was written, in seconds since 1970; 0 if there is none."""
+        filesystem, path = self._located
+        with self._readable(name):
+            info = filesystem.get_file_info(f"{path}/{name}")
+        return (info.mtime_ns or 0) / 1e9 if info.is_file else 0.0
 
     def remove(self, names: list[str]) -> None:
         """Remove files, as far as they exist, and folders that are empty then."""

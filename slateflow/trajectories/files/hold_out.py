@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,12 +20,14 @@ class HoldOut:
     """Every fifth episode by its place, one in five by a hash of its number, or the last ones.
 
     Of the places, counted from 0, 4, 9, 14 … are held out, so every policy gives its share. The
-    hash is for own logs, in which every fifth row may be of one kind. The last ones are those from
-    an episode on, where numbers are in the order of time.
+    hash is for own logs, in which every fifth row may be of one kind, and for several nights, in
+    which places change from night to night. The last ones are those from
+    an episode on, where numbers are in the order of time, otherwise those of some ranges.
     """
 
     by: str = "place"  # or "hash" or "last"
-    first: int = 0  # number of the first episode that is held out, by "last"
+    # By "last": where the numbers of episodes that are held out begin, end, begin again …
+    edges: tuple[int, ...] = ()
 
     def mask(self, rows: Trajectories, earlier: int = 0) -> NDArray[np.bool_]:
         """(R,) whether a row belongs to an episode that is held out.
@@ -34,14 +37,30 @@ class HoldOut:
             earlier: Episodes in the parts before.
         """
         if self.by == "last":
-            return np.asarray(rows.episode >= self.first)
+            passed = np.searchsorted(self.edges, rows.episode, side="right")
+            return np.asarray(passed % 2 == 1)
         number = earlier + rows.sessions if self.by == "place" else _mixed(rows.episode)
         return np.asarray(number % HELD_OUT == HELD_OUT - 1)
+
+    def within(self, first: int, episodes: int, earlier: int) -> str:
+        """The rule for some episodes only; where it is the same, the same of them are held out.
+
+        Args:
+            first: Number of the first of them.
+            episodes: How many there are; they are numbered on.
+            earlier: Episodes in the parts before.
+        """
+        if self.by != "last":
+            return f"place {earlier % HELD_OUT}" if self.by == "place" else "hash"
+        inside = [edge - first for edge in self.edges if first < edge < first + episodes]
+        held = sum(edge <= first for edge in self.edges) % 2
+        return " ".join(map(str, ["all" if held else "none", *inside]))
 
     def to_dict(self) -> dict[str, Any]:
         """The rule, as the manifest has it."""
         if self.by == "last":
-            return {"from_episode": self.first}
+            edges = list(self.edges)
+            return {"from_episode": edges[0]} if len(edges) == 1 else {"episodes": edges}
         return {"every": HELD_OUT, **({"by": "hash"} if self.by == "hash" else {})}
 
     @classmethod
@@ -51,16 +70,44 @@ class HoldOut:
         Raises:
             ValueError: It is no such rule.
         """
-        first = document.get("from_episode") if isinstance(document, dict) else None
-        options = [cls(), cls("hash"), *([cls("last", first)] if isinstance(first, int) else [])]
+        options = [cls(), cls("hash")]
+        if isinstance(document, dict) and {"from_episode", "episodes"} & set(document):
+            edges = document.get("episodes", [document.get("from_episode")])
+            if all(isinstance(edge, int) for edge in edges) and edges == sorted(edges):
+                options.append(cls("last", tuple(edges)))
         for rule in options:
             if rule.to_dict() == document:
                 return rule
         raise ValueError(f"held_out {document}, not 1 in {HELD_OUT}")
 
+    @classmethod
+    def latest(cls, days: Sequence[tuple[int, NDArray[Any]]]) -> Self:
+        """Hold out the fifth of the episodes that begin last.
+
+        Args:
+            days: Number of the first episode of each day, and the times (E,) at which its episodes
+                begin, sorted. Of episodes that begin at one time, the first days have the earlier.
+        """
+        counts = [len(begins) for _, begins in days]
+        every = np.concatenate([begins for _, begins in days])
+        held = np.argsort(every, kind="stable")[len(every) - len(every) // HELD_OUT :]
+        day = np.searchsorted(np.cumsum(counts), held, side="right")
+        taken = np.bincount(day, minlength=len(days)).tolist()
+        edges: list[int] = []
+        ends = [first + count for (first, _), count in zip(days, counts, strict=True)]
+        for end, count in sorted(zip(ends, taken, strict=True)):
+            if not count:
+                continue
+            if edges and edges[-1] == end - count:
+                edges[-1] = end
+            else:
+                edges += [end - count, end]
+        last = max(ends)
+        return cls("last", tuple(edges[:-1] if edges and edges[-1] == last else edges or [last]))
+
 
 BY_PLACE = HoldOut()
-"""The rule of simulated logs."""
+"""The rule of simulated logs of one night."""
 
 
 def _mixed(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -47,6 +47,12 @@ class PartFile:
     episodes: int  # episodes in it
     rows: int  # steps in it
     sha256: str  # digest over the canonical bytes of its columns (not of the file)
+    day: str = ""  # key of the day that it belongs to, where the dataset has days
+    held_in_of: str = ""  # part whose rows it has that are not held out, and the rule
+
+    def to_dict(self) -> dict[str, Any]:
+        """The part, as the manifest has it."""
+        return {key: value for key, value in vars(self).items() if value != ""}
 
 
 def write_part(
@@ -141,10 +147,10 @@ def _check_metadata(where: str, schema: pa.Schema, spec: EnvironmentSpec, remedy
         raise InputError(
             f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; {MAKE_AGAIN}"
         )
-    if environment != spec.to_dict():
-        given = environment if isinstance(environment, dict) else {}
-        other = [key for key, value in spec.to_dict().items() if given.get(key) != value]
+    given = environment if isinstance(environment, dict) else {}
+    other = [key for key, value in spec.lasting().items() if given.get(key) != value]
+    if other:
         raise InputError(
             f"{where}: expected a part of {spec.name}, got one of a world with other "
-            f"{', '.join(other) or 'fields'}; {remedy}"
+            f"{', '.join(other)}; {remedy}"
         )

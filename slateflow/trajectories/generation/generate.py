@@ -8,22 +8,29 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from itertools import repeat
+from dataclasses import replace
+from itertools import chain, repeat
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.ray_cluster import cluster_address, connected, map_tasks, processors
 from slateflow.trajectories.catalogue import Catalogue
-from slateflow.trajectories.files.dataset import REMEDY, Dataset
+from slateflow.trajectories.files.dataset import REMEDY, Dataset, newest_datasets
 from slateflow.trajectories.files.folder import Folder
+from slateflow.trajectories.files.hold_out import BY_PLACE, HoldOut
 from slateflow.trajectories.files.part_files import PartFile, kept_part, write_part
-from slateflow.trajectories.generation.plan import PlannedPart, plan
+from slateflow.trajectories.generation.plan import PlannedPart, plan_nights
 from slateflow.trajectories.generation.recipe import AnyRecipe, Recipe
 from slateflow.trajectories.generation.simulate import batches, simulate
-from slateflow.trajectories.schema import Trajectories, column_digest
+from slateflow.trajectories.schema import Trajectories, arrow_schema, column_digest
 from slateflow.trajectories.sources.recipe import LoggedRecipe
 
+FREE = ("seed", "nights")
+"""Keys of a recipe that decide which nights there are, not what is in them."""
+
 Batch = Sequence[PlannedPart]
+Job = tuple[Recipe, Batch]
+"""Parts of one night, one policy and one size, which are simulated in one batch."""
 
 
 def generate(
@@ -35,7 +42,7 @@ def generate(
     """Create the dataset of a recipe unless it already exists; own logs are read and checked.
 
     The same recipe gives the same digest for any number of workers. Whole parts of an interrupted
-    run are used.
+    run are used, and nights that an earlier dataset of the recipe has are taken over from there.
 
     Args:
         recipe: How the dataset is made.
@@ -54,11 +61,20 @@ def generate(
     folder = data / recipe.dataset_name
 
     def make() -> Dataset:
-        planned, parts = plan(recipe), []
-        for part in _make_parts(recipe, folder, planned, workers):
-            parts.append(part)
-            progress(len(parts), len(planned))
-        return Dataset(folder, recipe.spec, recipe.to_dict(), tuple(parts)).publish()
+        nights = plan_nights(recipe)
+        planned = [part for _, parts in nights for part in parts]
+        made: dict[str, PartFile] = {}
+        for part in chain(
+            _taken(recipe, data, planned), _make_parts(folder, nights, made, workers)
+        ):
+            made[part.path] = part
+            progress(len(made), len(planned))
+        policies = list(recipe.policies)
+        planned.sort(key=lambda part: policies.index(part.policy))  # and nights as they are
+        parts = tuple(made[part.path] for part in planned)
+        # An episode of several nights stays held out, wherever its night is among them
+        rule = BY_PLACE if recipe.nights == 1 else HoldOut("hash")
+        return Dataset(folder, recipe.spec, recipe.to_dict(), parts, hold_out=rule).publish()
 
     content = json.dumps(recipe.to_dict(), sort_keys=True).encode()
     return _of_recipe(recipe, Dataset.make_once(folder, content, make))
@@ -67,9 +83,8 @@ def generate(
 def _of_recipe(recipe: Recipe, dataset: Dataset) -> Dataset:
     """The dataset itself, if it is complete and was made by this recipe."""
     if dataset.recipe != recipe.to_dict() or dataset.spec != recipe.spec:
-        changed = [
-            key for key, value in recipe.to_dict().items() if dataset.recipe.get(key) != value
-        ]
+        given, wanted = dataset.recipe, recipe.to_dict()
+        changed = [key for key in wanted | given if given.get(key) != wanted.get(key)]
         raise InputError(
             f"{dataset.path}: expected the dataset of this recipe, found one with other "
             f"{', '.join(changed) or 'defaults'}; a published dataset never changes, so rename "
@@ -78,29 +93,77 @@ def _of_recipe(recipe: Recipe, dataset: Dataset) -> Dataset:
     return dataset.check()
 
 
-def _make_parts(
-    recipe: Recipe, folder: Folder, planned: list[PlannedPart], workers: int
-) -> Iterator[PartFile]:
-    if address := cluster_address():
-        yield from _make_on_cluster(recipe, folder, planned, address)
+def _taken(recipe: Recipe, data: Folder, planned: Sequence[PlannedPart]) -> Iterator[PartFile]:
+    """Take over parts of nights that earlier datasets have; those in place stay for a check."""
+    if recipe.nights == 1:
         return
-    groups = batches(recipe.spec, planned, workers)
-    if workers == 1 or len(groups) == 1:
-        yield from make_parts(recipe, folder, groups)
+
+    def alike(dataset: Dataset) -> bool:
+        given, wanted = dataset.recipe, recipe.to_dict()
+        same = all(given.get(key) == value for key, value in wanted.items() if key not in FREE)
+        return same and dataset.spec == recipe.spec
+
+    folder, schema = data / recipe.dataset_name, arrow_schema(recipe.spec)
+    found = newest_datasets(data, recipe.name, recipe.dataset_name, alike)
+    known = {
+        (part.day, part.policy, part.seed_block): (dataset, part)
+        for dataset in reversed(found)
+        for part in dataset.parts
+        if part.day
+    }
+    for part in planned:
+        dataset, there = known.get((part.day, part.policy, part.seed_block), (None, None))
+        if dataset is None or there is None or folder.exists(part.path):
+            continue
+        if dataset.has(there, schema):
+            folder.take(part.path, dataset.folder, there.path)
+            yield replace(there, path=part.path)
+
+
+def _make_parts(
+    folder: Folder,
+    nights: Sequence[tuple[Recipe, list[PlannedPart]]],
+    made: Mapping[str, PartFile],
+    workers: int,
+) -> Iterator[PartFile]:
+    """Simulate the parts that have not been made, or take those in place."""
+    address = cluster_address()
+    if address:
+        yield from _make_on_cluster(folder, nights, made, address)
+        return
+    jobs = _jobs(nights, made, workers)
+    if workers == 1 or len(jobs) <= 1:
+        yield from make_parts(folder, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    count = min(workers, len(groups))
+    count = min(workers, len(jobs))
     with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
-        for parts in pool.map(_make_batch, repeat(recipe), repeat(folder), groups):
+        for parts in pool.map(_make_batch, repeat(folder), jobs):
             yield from parts
 
 
+def _jobs(
+    nights: Sequence[tuple[Recipe, list[PlannedPart]]], made: Mapping[str, PartFile], workers: int
+) -> list[Job]:
+    """The batches of parts that have not been made."""
+    missing = [(one, [part for part in parts if part.path not in made]) for one, parts in nights]
+    return [
+        (one, batch)
+        for one, parts in missing
+        if parts
+        for batch in batches(one.spec, parts, workers)
+    ]
+
+
 def _make_on_cluster(
-    recipe: Recipe, folder: Folder, planned: list[PlannedPart], address: str
+    folder: Folder,
+    nights: Sequence[tuple[Recipe, list[PlannedPart]]],
+    made: Mapping[str, PartFile],
+    address: str,
 ) -> Iterator[PartFile]:
     shared = folder.absolute()
     with connected(address):
-        jobs = [(recipe, shared, batch) for batch in batches(recipe.spec, planned, processors())]
+        jobs = [(shared, job) for job in _jobs(nights, made, processors())]
         for parts in map_tasks(_make_batch, jobs):
             for part in parts:
                 if not folder.exists(part.path):
@@ -124,23 +187,22 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def make_parts(recipe: Recipe, folder: Folder, groups: Iterable[Batch]) -> Iterator[PartFile]:
+def make_parts(folder: Folder, jobs: Iterable[Job]) -> Iterator[PartFile]:
     """Simulate parts and write them, except those that have been written.
 
     A thread turns a batch into rows, encodes and writes them while the next batch is played; most
     of its work releases the interpreter's lock. At most two batches are in memory.
 
     Args:
-        recipe: How the dataset is made.
-        folder: Where it is made.
-        groups: Parts of one policy and one size, which are simulated in one batch.
+        folder: Where they are made.
+        jobs: Batches of them, and how each is made.
     """
-    spec, seed = recipe.spec, recipe.seed
     with ThreadPoolExecutor(1, "writer") as writer:
         writing: Future[list[PartFile]] | None = None
-        for group in groups:
-            written = {part: _written(folder, part, spec, seed) for part in group}
-            missing = [part for part in group if written[part] is None]
+        for recipe, batch in jobs:
+            spec, seed = recipe.spec, recipe.seed
+            written = {part: _written(folder, part, spec, seed) for part in batch}
+            missing = [part for part in batch if written[part] is None]
             played = simulate(spec, missing, seed) if missing else iter(())
             if writing:
                 yield from writing.result()  # after a failure nothing more is written
@@ -150,9 +212,9 @@ def make_parts(recipe: Recipe, folder: Folder, groups: Iterable[Batch]) -> Itera
             yield from writing.result()
 
 
-def _make_batch(recipe: Recipe, folder: Folder, batch: Batch) -> list[PartFile]:
+def _make_batch(folder: Folder, job: Job) -> list[PartFile]:
     """Worker entry point: `make_parts` for one batch."""
-    return list(make_parts(recipe, folder, [batch]))
+    return list(make_parts(folder, [job]))
 
 
 def _write_batch(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +27,7 @@ class PlannedPart:
     seed_block: int
     first_episode: int
     episodes: int
+    day: str = ""  # key of the night that it belongs to, where the dataset has several
 
     def key(self, seed: int) -> dict[str, Any]:
         """How the part is made; a file with another key in its metadata is another part."""
@@ -35,11 +39,39 @@ class PlannedPart:
 
     def manifest_entry(self, rows: int, sha256: str) -> PartFile:
         """The manifest's entry of the part, once it has been made."""
-        return PartFile(self.path, self.policy, self.seed_block, self.episodes, rows, sha256)
+        return PartFile(
+            self.path, self.policy, self.seed_block, self.episodes, rows, sha256, self.day
+        )
+
+
+def plan_nights(recipe: Recipe) -> list[tuple[Recipe, list[PlannedPart]]]:
+    """The parts of each night of a dataset.
+
+    Their rows are those of the night by itself, but that a night of several has episode numbers of
+    its own, which are the same in every dataset.
+    """
+    if recipe.nights == 1:
+        return [(recipe, plan(recipe))]
+    return [(one, _numbered(one, number)) for number, one in enumerate(recipe.single_nights())]
+
+
+def _numbered(recipe: Recipe, number: int) -> list[PlannedPart]:
+    document = json.dumps([recipe.spec.to_dict(), recipe.to_dict()], sort_keys=True)
+    day = hashlib.sha256(document.encode()).hexdigest()[:16]
+    planned = plan(recipe)
+    counts = Counter(part.policy for part in planned)
+    places: Counter[str] = Counter({policy: number * count for policy, count in counts.items()})
+    numbered = []
+    for part in planned:
+        path = f"policy={part.policy}/part-{places[part.policy]:05d}.parquet"
+        places[part.policy] += 1
+        first = recipe.seed % 2**31 * 2**32 + part.first_episode
+        numbered.append(replace(part, path=path, first_episode=first, day=day))
+    return numbered
 
 
 def plan(recipe: Recipe) -> list[PlannedPart]:
-    """The parts of a dataset, in the order of its rows."""
+    """The parts of a night, in the order of its rows."""
     sizes = [
         (policy, number, min(BLOCK_EPISODES, count - number * BLOCK_EPISODES))
         for policy, count in recipe.policy_episodes().items()

@@ -45,6 +45,9 @@ class Recipe:
     policies: Annotated[dict[str, Any], Field(min_length=1)]
     # Fields of the environment's spec that differ from the preset
     parameters: dict[str, Any] = field(default_factory=dict)
+    # Nights whose logs are in the dataset, each with so many episodes: those of the seeds up to
+    # its own
+    nights: Annotated[int, Field(ge=1)] = 1
     variation: str = ""  # suffix of the dataset's name where episodes or seed are not the file's
 
     def __post_init__(self) -> None:
@@ -54,6 +57,11 @@ class Recipe:
                 behaviour_policy(_logging_policy(name, entry).behaviour, spec)
             except InputError as error:
                 raise InputError(f"policies.{name}: {error}") from error
+        if self.seed < self.nights - 1:
+            raise InputError(
+                f"nights: expected at most seed + 1 ({self.seed + 1}), because each night before "
+                f"has the seed before, got {self.nights}; raise the seed"
+            )
         total = sum(policy.share for policy in self.logging_policies.values())
         if abs(total - 1) > 1e-9:
             raise InputError(f"policies: expected shares that add up to 1, got {total:g}")
@@ -92,6 +100,11 @@ class Recipe:
         bounds = np.round(np.cumsum([0.0, *shares]) * self.episodes).astype(int)
         return dict(zip(self.policies, np.diff(bounds).tolist(), strict=True))
 
+    def single_nights(self) -> list[Recipe]:
+        """The recipe of each night by itself, the first night first."""
+        seeds = range(self.seed - self.nights + 1, self.seed + 1)
+        return [replace(self, seed=seed, nights=1) for seed in seeds]
+
     def varied(self, episodes: int | None = None, seed: int | None = None) -> Recipe:
         """The recipe with another size or seed, which its dataset's name shows."""
         changed = {"episodes": episodes, "seed": seed}
@@ -117,10 +130,10 @@ class Recipe:
             "seed": self.seed,
             "policies": policies,
             "parameters": self.parameters,
-        }
+        } | ({"nights": self.nights} if self.nights > 1 else {})
 
 
-_FIELDS = ("environment", "episodes", "seed", "policies", "parameters")
+_FIELDS = ("environment", "episodes", "seed", "policies", "parameters", "nights")
 
 
 def _logging_policy(name: str, entry: Any) -> LoggingPolicy:

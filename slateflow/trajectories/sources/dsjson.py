@@ -45,6 +45,7 @@ class DsjsonReader:
 
     def __init__(self, files: SourceFiles, by_time: bool) -> None:
         self.files, self.by_time, self.places = files, by_time, Places("decision")
+        self.dropped: float | None = None
 
     def names(self) -> dict[str, str]:
         """The files' names of the standard columns."""
@@ -61,7 +62,7 @@ class DsjsonReader:
     def decisions(self) -> Iterator[pa.Table]:
         """All columns."""
         self.places, count = Places("decision"), 0
-        dropped: float | None = None
+        self.dropped = None
         for file in self.files.files:
             path = self.files.path(file)
             self.places.begin(path, count)
@@ -69,9 +70,9 @@ class DsjsonReader:
                 rows = np.arange(count, count + len(lines))
                 for row, line in zip(rows.tolist(), lines, strict=True):
                     share = line.get("pdrop", 0.0)
-                    dropped = share if dropped is None else dropped
-                    if share != dropped:
-                        expected = f"{dropped}, as in decisions before"
+                    self.dropped = share if self.dropped is None else self.dropped
+                    if share != self.dropped:
+                        expected = f"{self.dropped}, as in decisions before"
                         raise self.places.error(row, "pdrop", expected, share)
                 yield self._standard(lines, rows)
                 count += len(lines)

@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slateflow.trajectories.sources.places import Places
-from slateflow.trajectories.sources.survey import Survey
+from slateflow.trajectories.sources.survey import Keys
 
 MOST_FILES = 256
 """Temporary files that are open at once."""
@@ -32,7 +32,7 @@ class PlannedRows:
     policy: str
     start: int
     stop: int
-    path: str
+    number: int  # among the parts of the policy
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,19 @@ class Order:
     Sessions are numbered by the time at which they begin, or as they come in the files.
     """
 
-    source: NDArray[np.int64] | None  # (R,) number in the files; None where it is the same
-    episode: NDArray[np.int64]  # (R,)
+    source: NDArray[np.int64]  # (R,) numbers in the files
+    episode: NDArray[np.int64]  # (R,) from 0
     step: NDArray[np.int32]  # (R,)
     bounds: NDArray[np.int64]  # (policies + 1,) first row of each policy, and R
     policies: tuple[str, ...]
+    begins: NDArray[Any] | None  # (E,) time at which each session begins, if they are by time
 
     @classmethod
-    def of(cls, survey: Survey, by_time: bool, places: Places, names: dict[str, str]) -> Order:
-        """Order all rows.
+    def of(cls, keys: Keys, by_time: bool, places: Places, names: dict[str, str]) -> Order:
+        """Order rows.
 
         Args:
-            survey: Of these rows.
+            keys: Of these rows.
             by_time: Whether sessions of one row are numbered by time, too.
             places: Of the rows, for messages.
             names: The files' names of the columns.
@@ -61,31 +62,34 @@ class Order:
         Raises:
             InputError: Two rows of a session are at one time, or of two policies.
         """
-        rows = np.arange(survey.rows)
-        time = survey.time if survey.time is not None else rows
-        if survey.episode is None:
+        rows = np.arange(len(keys.rows))
+        time = keys.time if keys.time is not None else rows
+        if keys.episode is None:
             episode = rows
             if by_time:
                 episode = np.empty_like(rows)
                 episode[np.argsort(time, kind="stable")] = rows
         else:
-            episode = _by_beginning(survey.episode, time)
-        policy = np.zeros(survey.rows, np.int32) if survey.policy is None else survey.policy
-        source = np.lexsort((time, episode, policy))
-        if survey.episode is not None:
-            _check_sessions(survey, episode, time, policy, places, names)
-        ordered = episode[source]
+            episode = _by_beginning(keys.episode, time)
+        policy = np.zeros(len(rows), np.int32) if keys.policy is None else keys.policy
+        order = np.lexsort((time, episode, policy))
+        if keys.episode is not None:
+            _check_sessions(keys, episode, time, policy, places, names)
+        ordered = episode[order]
         first = np.flatnonzero(np.diff(ordered, prepend=-1))
         lengths = np.diff(np.append(first, len(rows)))
         step = (rows - np.repeat(first, lengths)).astype(np.int32)
-        bounds = np.searchsorted(policy[source], np.arange(len(survey.policies) + 1))
-        same = bool((source == rows).all())
-        return cls(None if same else source, ordered, step, bounds, survey.policies)
+        bounds = np.searchsorted(policy[order], np.arange(len(keys.policies) + 1))
+        begins = None
+        if by_time:
+            begins = np.empty_like(time, shape=len(first))
+            begins[ordered[first]] = time[order][first]
+        return cls(keys.rows[order], ordered, step, bounds, keys.policies, begins)
 
     @property
     def longest(self) -> int:
         """Rows of the longest session."""
-        return int(self.step.max()) + 1
+        return int(self.step.max(initial=-1)) + 1
 
     def last(self, chosen: slice) -> NDArray[np.bool_]:
         """Whether rows are the last of their session; the slice ends with a session."""
@@ -102,7 +106,7 @@ class Order:
             cuts = np.append(starts, len(self.step))[wanted]
             edges = np.unique([first, *cuts[cuts < end], end]).tolist()
             planned += [
-                PlannedRows(policy, start, stop, f"policy={policy}/part-{number:05d}.parquet")
+                PlannedRows(policy, start, stop, number)
                 for number, (start, stop) in enumerate(pairwise(edges))
             ]
         return planned
@@ -111,7 +115,7 @@ class Order:
 def _by_beginning(session: NDArray[np.uint64], time: NDArray[Any]) -> NDArray[np.int64]:
     """(R,) number of each row's session: by its first time, then by its first row."""
     _, first, member = np.unique(session, return_index=True, return_inverse=True)
-    beginning = np.full(len(first), time.max())
+    beginning = time[first]
     np.minimum.at(beginning, member, time)
     rank = np.empty(len(first), np.int64)
     rank[np.lexsort((first, beginning))] = np.arange(len(first))
@@ -119,7 +123,7 @@ def _by_beginning(session: NDArray[np.uint64], time: NDArray[Any]) -> NDArray[np
 
 
 def _check_sessions(
-    survey: Survey,
+    keys: Keys,
     episode: NDArray[np.int64],
     time: NDArray[Any],
     policy: NDArray[np.int32],
@@ -131,24 +135,31 @@ def _check_sessions(
     same = episode[order][1:] == episode[order][:-1]
     later = order[1:]
     again = same & (time[order][1:] == time[order][:-1])
-    if survey.time is not None:
+    if keys.time is not None:
         expected = "one row of a session at a time"
-        places.refuse(again, later, names["time"], expected, time[later])
+        places.refuse(again, keys.rows[later], names["time"], expected, time[later])
     other = same & (policy[order][1:] != policy[order][:-1])
     if other.any():
-        values = np.array(survey.policies, object)[policy[later]]
-        places.refuse(other, later, names["policy"], "one policy in a session", values)
+        values = np.array(keys.policies, object)[policy[later]]
+        places.refuse(other, keys.rows[later], names["policy"], "one policy in a session", values)
 
 
 def in_order(
-    batches: Iterator[pa.Table], order: Order, parts: list[PlannedRows]
+    batches: Iterator[pa.Table], source: NDArray[np.int64], parts: list[PlannedRows], rows: int
 ) -> Iterator[tuple[PlannedRows, pa.Table]]:
-    """The rows of each part in turn, from batches in the order of the files."""
-    if order.source is None:
+    """The rows of each part in turn, from batches in the order of the files.
+
+    Args:
+        batches: Of all rows of some files.
+        source: (S,) numbers in the files of the rows that are wanted, in their order.
+        parts: What these become.
+        rows: How many the files have.
+    """
+    if len(source) == rows and bool((source == np.arange(rows)).all()):
         yield from _as_they_come(batches, parts)
         return
-    place = np.empty(len(order.source), np.int64)
-    place[order.source] = np.arange(len(place))
+    place = np.full(rows, -1, np.int64)
+    place[source] = np.arange(len(source))
     at_once = -(-len(parts) // MOST_FILES)
     groups = [parts[first : first + at_once] for first in range(0, len(parts), at_once)]
     starts = np.array([group[0].start for group in groups])
@@ -157,8 +168,8 @@ def in_order(
         writers: dict[int, Any] = {}
         for batch in batches:
             where = place[batch["row"].to_numpy()]
-            file = np.searchsorted(starts, where, side="right") - 1
-            for number in np.unique(file).tolist():
+            file = np.searchsorted(starts, where, side="right") - 1  # -1 for those not wanted
+            for number in np.unique(file[file >= 0]).tolist():
                 chosen = batch.filter(pa.array(file == number))
                 if number not in writers:
                     writers[number] = pa.ipc.new_stream(files[number], chosen.schema)
@@ -166,11 +177,11 @@ def in_order(
         for number, group in enumerate(groups):
             writers.pop(number).close()
             files[number].seek(0)
-            rows = pa.ipc.open_stream(files[number]).read_all()
+            found = pa.ipc.open_stream(files[number]).read_all()
             files[number].close()
-            rows = rows.take(np.argsort(place[rows["row"].to_numpy()]))
+            found = found.take(np.argsort(place[found["row"].to_numpy()]))
             for part in group:
-                yield part, rows.slice(part.start - group[0].start, part.stop - part.start)
+                yield part, found.slice(part.start - group[0].start, part.stop - part.start)
 
 
 def _as_they_come(

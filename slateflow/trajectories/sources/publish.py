@@ -1,8 +1,9 @@
-"""From the files of a source to a published dataset: two passes, part by part."""
+"""From the files of a source to a published dataset: two passes over those that are new."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,15 +21,23 @@ from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.encoding import Encoding, encode
 from slateflow.trajectories.files.dataset import REMEDY, Dataset
 from slateflow.trajectories.files.folder import Folder
-from slateflow.trajectories.files.hold_out import HELD_OUT, HoldOut
+from slateflow.trajectories.files.hold_out import HoldOut
 from slateflow.trajectories.files.part_files import PartFile, kept_part, write_part
 from slateflow.trajectories.schema import Trajectories, column_digest
-from slateflow.trajectories.sources.dsjson import DsjsonReader
+from slateflow.trajectories.sources.days import day_keys, first_numbers, shared_sessions
+from slateflow.trajectories.sources.earlier import FREE, Earlier, EarlierDay, Form
 from slateflow.trajectories.sources.items import read_items
-from slateflow.trajectories.sources.order import Order, PlannedRows, in_order
+from slateflow.trajectories.sources.order import PlannedRows, in_order
+from slateflow.trajectories.sources.planning import (
+    Group,
+    PlannedDay,
+    Surveyed,
+    reader_of,
+    with_paths,
+)
 from slateflow.trajectories.sources.recipe import NAME, LoggedRecipe
-from slateflow.trajectories.sources.survey import Reader, Survey
-from slateflow.trajectories.sources.table import USER, TableReader
+from slateflow.trajectories.sources.survey import Facts, Reader, Survey
+from slateflow.trajectories.sources.table import USER
 
 PART_ROWS = 60_000
 """Rows at which a part is closed; it ends with a session."""
@@ -45,7 +54,8 @@ Progress = Callable[[int, int], None]
 def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Dataset:
     """Read the logs of a recipe, check them, and publish them unless that was done before.
 
-    The digest depends on the rows and their order, not on how files cut them.
+    Days that an earlier dataset has are taken over from there. The digest depends on the files and
+    the recipe, not on the nights in which they were read.
 
     Args:
         recipe: With a source.
@@ -58,7 +68,7 @@ def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Da
     """
     folder = data / recipe.dataset_name
     content = json.dumps(recipe.to_dict(), sort_keys=True).encode()
-    dataset = Dataset.make_once(folder, content, lambda: _make(recipe, folder, progress))
+    dataset = Dataset.make_once(folder, content, lambda: _make(recipe, data, folder, progress))
     if dataset.recipe != recipe.to_dict():
         given = dataset.recipe
         changed = [key for key, value in recipe.to_dict().items() if given.get(key) != value]
@@ -70,118 +80,214 @@ def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Da
     return dataset.check()
 
 
-def _make(recipe: LoggedRecipe, folder: Folder, progress: Progress) -> Dataset:
-    reader: Reader = TableReader(recipe.files, recipe.columns)
-    if recipe.format == "dsjson":
-        reader = DsjsonReader(recipe.files, recipe.held_out == "last")
-    logs = Logs.of(recipe, reader)
+def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress) -> Dataset:
+    # Where there are parts already, a run was interrupted, or a part is damaged: perhaps one that
+    # an earlier dataset shares
+    logs = Logs.of(recipe, Earlier(recipe, data), whole=bool(folder.files()))
+    total = sum(len(day.paths) for day in logs.days)
     made: list[PartFile] = []
-    for part, rows, key, kept in _encoded(recipe, reader, logs, folder):
-        digest = (
-            column_digest(rows) if kept else write_part(folder, part.path, rows, logs.spec, key)
-        )
-        episodes = len(rows.starts)
-        made.append(PartFile(part.path, part.policy, len(made), episodes, len(rows), digest))
-        progress(len(made), len(logs.parts))
-    sessions = sum(part.episodes for part in made)
-    last = sessions - sessions // HELD_OUT
-    rule = HoldOut("last", last) if recipe.held_out == "last" else HoldOut("hash")
-    return Dataset(
-        folder, logs.spec, recipe.to_dict(), tuple(made), logs.catalogue, logs.encoding, rule
-    ).publish()
-
-
-def _encoded(
-    recipe: LoggedRecipe, reader: Reader, logs: Logs, folder: Folder
-) -> Iterator[tuple[PlannedRows, Trajectories, dict[str, Any], bool]]:
-    """Each part with its rows, its key, and whether an interrupted run has left it.
-
-    What was written is removed when a row does not fit.
-    """
     try:
-        for part, table in in_order(_plain(reader, logs), logs.order, logs.parts):
-            key = {**dataclasses.asdict(part), "recipe": recipe.to_dict()}
-            rows = kept_part(folder, part.path, logs.spec, key, REMEDY, logs.catalogue)
-            kept = rows is not None
-            yield part, logs.rows(part, table, reader) if rows is None else rows, key, kept
+        for part in logs.made(folder):
+            made.append(part)
+            progress(len(made), total)
     except InputError:
-        folder.remove([CATALOGUE, *(one.path for one in logs.parts)])
+        folder.remove([CATALOGUE, *(path for day in logs.days for path in day.paths)])
         raise
-
-
-def _plain(reader: Reader, logs: Logs) -> Iterator[pa.Table]:
-    """Batches of decisions with the same columns and types, whatever the files have."""
-    kinds = {"number": pa.float64(), "numbers": pa.list_(pa.float64()), "categories": pa.string()}
-    for batch in reader.decisions():
-        for column in logs.encoding.user:
-            name = USER + column.name
-            if name not in batch.column_names:
-                missing = pa.nulls(batch.num_rows, kinds[column.kind])
-                batch = batch.append_column(name, missing)
-            place, values = batch.column_names.index(name), batch[name]
-            if values.type != kinds[column.kind]:  # numbers of CSV are texts so far
-                trimmed = pc.utf8_trim_whitespace(values).cast(kinds[column.kind])
-                batch = batch.set_column(place, name, trimmed)
-        yield batch.select(sorted(batch.column_names))
+    made.sort(key=lambda part: (part.policy, part.path))
+    made = [dataclasses.replace(part, seed_block=place) for place, part in enumerate(made)]
+    for day in logs.days:
+        if day.earlier is not None:
+            folder.take(day.entry.facts, day.earlier.dataset.folder, day.entry.facts)
+        else:
+            folder.write(day.entry.facts, day.day.to_bytes(day.begins))
+    rule = HoldOut("hash")
+    if recipe.held_out == "last":
+        begins = [(day.entry.first, day.begins) for day in logs.days if day.begins is not None]
+        rule = HoldOut.latest(begins)
+    form = logs.form
+    return Dataset(
+        folder,
+        logs.spec,
+        recipe.to_dict(),
+        tuple(made),
+        form.catalogue,
+        form.encoding,
+        rule,
+        tuple(day.entry for day in logs.days),
+    ).publish()
 
 
 @dataclass(frozen=True)
 class Logs:
     """Findings of the first pass, and how rows are made by them."""
 
+    recipe: LoggedRecipe
     spec: LoggedSpec
-    encoding: Encoding
-    catalogue: Catalogue
-    order: Order
-    parts: list[PlannedRows]
+    form: Form
     names: dict[str, str]  # the files' names of the standard columns
+    days: list[PlannedDay]
+    groups: list[Group]
 
     @classmethod
-    def of(cls, recipe: LoggedRecipe, reader: Reader) -> Logs:
-        """Pass over the keys of all rows.
+    def of(cls, recipe: LoggedRecipe, earlier: Earlier, whole: bool) -> Logs:
+        """Pass over the keys of all rows that no earlier dataset has.
+
+        Args:
+            recipe: With a source.
+            earlier: Datasets of it.
+            whole: Whether to read all of the parts that are taken, to find damaged ones.
 
         Raises:
             InputError: A row does not fit, or there is too much of something.
         """
-        survey, names = Survey.of(reader), reader.names()
-        ids, item_names, features = read_items(recipe, survey.ids)
-        order = Order.of(survey, recipe.held_out == "last", reader.places, names)
-        most, fewest = survey.most or len(ids), survey.fewest or len(ids)
-        _check_sizes(survey, most, names)
-        encoding = Encoding(survey.user, ids, recipe.unknown_items)
+        surveyed = Surveyed(recipe)
+        days = surveyed.days(earlier)
+        facts = Facts.joined([day.facts for day in days])
+        if facts is None or not facts.rows:  # rows that do not go together are named, or none are
+            facts = Survey.of(reader_of(recipe), whole=True).facts
+        columns = tuple(column.column() for column in facts.columns)
+        ids, item_names, features = read_items(recipe, set(facts.ids))
+        shared = shared_sessions(days)
+        names = reader_of(recipe).names()
+        most, fewest = facts.most or len(ids), facts.fewest or len(ids)
+        encoding = Encoding(columns, ids, recipe.unknown_items)
         spec = LoggedSpec(
             name=recipe.name,
             num_candidates=most,
-            slate_size=survey.shown,
+            slate_size=facts.shown,
             fewest_candidates=fewest,
             user_features=encoding.user_names,
             item_features=item_names,
             item_count=len(ids),
-            most_steps=order.longest,
         )
-        size = min(PART_ROWS, max(1, PART_NUMBERS // max(most, spec.user_size)))
-        return cls(spec, encoding, Catalogue(features), order, order.parts(size), names)
+        form = Form(spec, encoding, Catalogue(features), offers_all="candidates" not in names)
+        size = part_size(max(most, spec.user_size))
+        keys, firsts = day_keys(days, shared), first_numbers(days, shared, recipe.days is None)
+        planned: dict[int, PlannedDay] = {}
+        for number, (day, key, first) in enumerate(zip(days, keys, firsts, strict=True)):
+            found = earlier.day(key, size)
+            if found is not None and found.can_be_taken(form, day, first, whole):
+                planned[number] = PlannedDay.taken(day, found, first)
+        missing = [number for number in range(len(days)) if number not in planned]
+        groups = Group.grouped(missing, shared)
+        for group in groups:
+            for number, order in surveyed.orders(group, shared):
+                made = PlannedDay.read(days[number], keys[number], firsts[number], size, order)
+                planned[number] = made
+        _check_sizes(facts, most, names)
+        in_order = with_paths([planned[number] for number in range(len(days))])
+        longest = max(day.entry.most_steps for day in in_order)
+        spec = dataclasses.replace(spec, most_steps=longest)
+        form = dataclasses.replace(form, spec=spec)
+        return cls(recipe, spec, form, names, in_order, groups)
 
-    def rows(self, part: PlannedRows, table: pa.Table, reader: Reader) -> Trajectories:
+    def made(self, folder: Folder) -> Iterator[PartFile]:
+        """Write the parts, days that are taken first.
+
+        Raises:
+            InputError: A row does not fit, or the folder cannot be written to.
+        """
+        for day in self.days:
+            if day.earlier is not None:
+                yield from self._taken(folder, day, day.earlier)
+        for group in self.groups:
+            yield from self._read(folder, group)
+
+    def _taken(self, folder: Folder, day: PlannedDay, earlier: EarlierDay) -> Iterator[PartFile]:
+        theirs = Form.of(earlier.dataset, self.form.offers_all)
+        shift = day.entry.first - earlier.entry.first
+        same = not shift and self.form.same(theirs, day.day.facts.ids)
+        for place, (part, path) in enumerate(zip(earlier.parts, day.paths, strict=True)):
+            if same:
+                folder.take(path, earlier.dataset.folder, part.path)
+                yield dataclasses.replace(part, path=path)
+            else:
+                rows = self.form.brought(earlier.read(part, theirs), theirs, shift)
+                digest = write_part(folder, path, rows, self.spec, self._key(day, place))
+                yield dataclasses.replace(part, path=path, sha256=digest)
+
+    def _read(self, folder: Folder, group: Group) -> Iterator[PartFile]:
+        reader = reader_of(self.recipe, [self.days[file].day.file for file in group.files])
+        count = sum(self.days[file].day.facts.rows for file in group.files)
+        found: list[tuple[PlannedDay, int, PlannedRows]] = []
+        sources: list[NDArray[np.int64]] = []
+        for day in (self.days[number] for number in group.days):
+            assert day.order is not None
+            first = sum(map(len, sources))
+            sources.append(day.order.source)
+            for place, part in enumerate(day.parts):
+                moved = dataclasses.replace(part, start=first + part.start, stop=first + part.stop)
+                found.append((day, place, moved))
+        if not found:
+            return
+        tables = in_order(
+            self._plain(reader), np.concatenate(sources), [part for *_, part in found], count
+        )
+        for (day, place, _), (_, table) in zip(found, tables, strict=True):
+            path, part, key = day.paths[place], day.parts[place], self._key(day, place)
+            kept = kept_part(folder, path, self.spec, key, REMEDY, self.form.catalogue)
+            if kept is not None:
+                rows, digest = kept, column_digest(kept)
+            else:
+                rows = self.rows(day, place, table, reader)
+                digest = write_part(folder, path, rows, self.spec, key)
+            count = len(rows.starts)
+            yield PartFile(path, part.policy, 0, count, len(rows), digest, day.entry.key)
+
+    def _key(self, day: PlannedDay, place: int) -> dict[str, Any]:
+        """All that decides about a part, by which one of an interrupted run is known again."""
+        recipe = {key: value for key, value in self.recipe.to_dict().items() if key not in FREE}
+        coded = json.dumps(self.form.encoding.to_dict(), sort_keys=True).encode()
+        return {
+            "day": day.entry.key,
+            "first": day.entry.first,
+            "size": day.entry.size,
+            "place": place,
+            "recipe": recipe,
+            "encoding": hashlib.sha256(coded).hexdigest()[:16],
+        }
+
+    def _plain(self, reader: Reader) -> Iterator[pa.Table]:
+        """Batches of decisions with the same columns and types, whatever the files have."""
+        kinds = {
+            "number": pa.float64(),
+            "numbers": pa.list_(pa.float64()),
+            "categories": pa.string(),
+        }
+        for batch in reader.decisions():
+            for column in self.form.encoding.user:
+                name = USER + column.name
+                if name not in batch.column_names:
+                    missing = pa.nulls(batch.num_rows, kinds[column.kind])
+                    batch = batch.append_column(name, missing)
+                place, values = batch.column_names.index(name), batch[name]
+                if values.type != kinds[column.kind]:  # numbers of CSV are texts so far
+                    trimmed = pc.utf8_trim_whitespace(values).cast(kinds[column.kind])
+                    batch = batch.set_column(place, name, trimmed)
+            yield batch.select(sorted(batch.column_names))
+
+    def rows(self, day: PlannedDay, place: int, table: pa.Table, reader: Reader) -> Trajectories:
         """Encode and check the rows of a part.
 
         Raises:
             InputError: A row does not fit.
         """
+        part, order, encoding = day.parts[place], day.order, self.form.encoding
+        assert order is not None
         chosen, count = slice(part.start, part.stop), table.num_rows
         check = Checks(table["row"].to_numpy(), self.names, reader)
         user = encode(
-            self.encoding.user,
-            {one.name: table[USER + one.name] for one in self.encoding.user},
+            encoding.user,
+            {one.name: table[USER + one.name] for one in encoding.user},
             count,
         )
         check.refuse(~np.isfinite(user).all(axis=1), "user", "finite numbers", user)
         candidates, slate = self._offers(table, check)
         reward = table["reward"].to_numpy()
-        ends = self.order.last(chosen)
+        ends = order.last(chosen)
         rows = Trajectories(
-            episode=self.order.episode[chosen],
-            step=self.order.step[chosen],
+            episode=day.entry.first + order.episode[chosen],
+            step=order.step[chosen],
             user=user,
             candidates=candidates,
             slate=slate,
@@ -191,9 +297,9 @@ class Logs:
             responses={},
             terminated=ends,
             truncated=np.zeros(count, np.bool_),
-            catalogue=self.catalogue,
+            catalogue=self.form.catalogue,
         )
-        return check_rows(rows, self.spec, part.path)
+        return check_rows(rows, self.spec, day.paths[place])
 
     def _offers(
         self, table: pa.Table, check: Checks
@@ -231,14 +337,14 @@ class Logs:
         """Items of all ids of a column of lists, one after the other."""
         lists = table[key].combine_chunks()
         flat = lists.flatten()
-        numbers = self.encoding.item_numbers(flat)
+        numbers = self.form.encoding.item_numbers(flat)
         unknown = np.flatnonzero(numbers < 0)
         if len(unknown):
             lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
             row = int(np.searchsorted(np.cumsum(lengths), unknown[0], side="right"))
             wrong = np.arange(len(lists)) == row
             values = np.full(len(lists), flat[int(unknown[0])].as_py(), object)
-            expected = f"items of the catalogue, which has {len(self.encoding.items):,}"
+            expected = f"items of the catalogue, which has {len(self.form.encoding.items):,}"
             check.refuse(wrong, key, expected, values)
         return numbers
 
@@ -253,19 +359,27 @@ class Logs:
         return np.asarray(clicked, np.int32)
 
 
-def _check_sizes(survey: Survey, most: int, names: dict[str, str]) -> None:
+def part_size(widest: int) -> int:
+    """Rows at which parts are closed, by the numbers of the widest column in a row.
+
+    It changes at powers of 2 only, so that days keep their parts where a category or an item comes.
+    """
+    return min(PART_ROWS, max(1, PART_NUMBERS >> (widest - 1).bit_length()))
+
+
+def _check_sizes(facts: Facts, most: int, names: dict[str, str]) -> None:
     """Refuse what there is too much of, and slates without clicks."""
     if most > MOST_CANDIDATES:
         raise InputError(
             f"candidates: expected at most {MOST_CANDIDATES:,} in a row, got {most:,}; log those "
             "that the recommender chose from, and name their column in [columns] candidates"
         )
-    if survey.shown > 1 and "clicked" not in names:
+    if facts.shown > 1 and "clicked" not in names:
         raise InputError(
-            f"clicked: expected the clicked place of slates of {survey.shown}, got no column; name "
+            f"clicked: expected the clicked place of slates of {facts.shown}, got no column; name "
             "it in [columns] clicked"
         )
-    for policy in survey.policies:
+    for policy in facts.policies:
         if not NAME.fullmatch(policy):
             raise InputError(
                 f"{names['policy']}: expected names of letters, digits, '.', '_' and '-', "

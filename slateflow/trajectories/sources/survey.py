@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,10 @@ class Reader(Protocol):
 
     places: Places  # of the pass that is under way
 
+    @property
+    def dropped(self) -> float | None:
+        """Share of the decisions that were not logged, where the log has it."""
+
     def outline(self) -> Iterator[pa.Table]:
         """All that has to be known of all rows: ids, the user, and the order."""
 
@@ -34,6 +39,59 @@ class Reader(Protocol):
 
     def names(self) -> dict[str, str]:
         """The files' names of the standard columns."""
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """Findings about a column's values, of one file or of several."""
+
+    name: str
+    kind: str  # "number", "numbers", "categories", or "untyped": texts of CSV
+    size: int = 1  # of lists
+    numbers: int = 0  # untyped texts that are numbers
+    texts: int = 0  # other untyped texts
+    vocabulary: tuple[str, ...] = ()  # sorted; not more than one above `MOST_CATEGORIES`
+
+    @property
+    def final_kind(self) -> str:
+        """Kind of all values: untyped texts are numbers if most are."""
+        if self.kind != "untyped":
+            return self.kind
+        number = self.numbers and (not self.texts or self.numbers > self.texts)
+        return "number" if number else "categories"
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there are texts among numbers."""
+        return self.final_kind == "number" and self.texts > 0
+
+    def joined(self, other: ColumnFacts) -> ColumnFacts | None:
+        """Findings about the values of both; None where they do not go together."""
+        typed = [one for one in (self, other) if one.kind != "untyped"]
+        if len({(one.kind, one.size) for one in typed}) > 1:
+            return None
+        first = typed[0] if typed else self
+        if first.kind == "numbers" and len(typed) < 2:
+            return None
+        known = tuple(sorted({*self.vocabulary, *other.vocabulary})[: MOST_CATEGORIES + 1])
+        numbers, texts = self.numbers + other.numbers, self.texts + other.texts
+        return ColumnFacts(self.name, first.kind, first.size, numbers, texts, known)
+
+    def column(self) -> Column:
+        """The column.
+
+        Raises:
+            InputError: It has too many categories.
+        """
+        kind = self.final_kind
+        if kind in ("number", "numbers"):
+            return Column(self.name, kind, size=self.size)
+        if len(self.vocabulary) > MOST_CATEGORIES:
+            raise InputError(
+                f"{self.name}: expected at most {MOST_CATEGORIES:,} categories, got more; leave "
+                "the column out, or give groups or numbers in its place"
+            )
+        return Column(self.name, "categories", self.vocabulary)
 
 
 class ColumnSurvey:
@@ -93,51 +151,140 @@ class ColumnSurvey:
         if len(self.vocabulary) <= MOST_CATEGORIES:
             self.vocabulary.update(pc.unique(values).to_pylist())
 
+    @property
+    def facts(self) -> ColumnFacts:
+        """Findings so far."""
+        known = tuple(sorted(self.vocabulary)[: MOST_CATEGORIES + 1])
+        return ColumnFacts(self.name, self.kind, self.size, self.numbers, self.texts, known)
+
     def column(self) -> Column:
         """The column, once all rows were seen.
 
         Raises:
             InputError: It has numbers and texts, or too many categories.
         """
-        kind = self.kind
-        if self.numbers and (not self.texts or kind == "number" or self.numbers > self.texts):
-            kind = "number"
-        if kind == "number" and self.first_text is not None:
+        facts = self.facts
+        if facts.mixed and self.first_text is not None:
             values, rows = self.first_text
             self.refuse(np.ones(1, np.bool_), rows, self.name, "numbers, as in most rows", values)
-        if kind in ("number", "numbers"):
-            return Column(self.name, kind, size=self.size)
-        if len(self.vocabulary) > MOST_CATEGORIES:
-            raise InputError(
-                f"{self.name}: expected at most {MOST_CATEGORIES:,} categories, got more; leave "
-                "the column out, or give groups or numbers in its place"
-            )
-        return Column(self.name, "categories", tuple(sorted(self.vocabulary)))
+        return facts.column()
 
 
-@dataclass
-class Survey:
-    """Facts about all R rows that have to be known before the first is encoded."""
+@dataclass(frozen=True)
+class Facts:
+    """Facts about rows that have to be known before the first is encoded; those of days add up."""
 
-    user: tuple[Column, ...] = ()
-    ids: set[str] = field(default_factory=set)  # shown or offered
+    columns: tuple[ColumnFacts, ...] = ()  # of the user, in the order in which they come up
+    ids: frozenset[str] = frozenset()  # shown or offered
     shown: int = 0  # K
     fewest: int = 0  # candidates in a row; 0 where all items are
     most: int = 0
     rows: int = 0
-    episode: NDArray[np.uint64] | None = None  # (R,) hashes of the sessions
-    time: NDArray[Any] | None = None  # (R,)
-    policy: NDArray[np.int32] | None = None  # (R,) places in `policies`
+    times: str = ""  # kind of the times
+    begin: float = 0  # the first time; 0 where there is none
     policies: tuple[str, ...] = ("logged",)  # sorted
+    dropped: float | None = None  # share of the decisions that were not logged
 
     @classmethod
-    def of(cls, reader: Reader) -> Survey:
+    def joined(cls, several: Sequence[Facts]) -> Facts | None:
+        """Facts about all rows; None where some do not go with the others."""
+        found = [one for one in several if one.rows] or [cls()]
+        columns: dict[str, ColumnFacts | None] = {}
+        for column in (column for one in found for column in one.columns):
+            known = columns.get(column.name, column)
+            columns[column.name] = known and (known if known is column else known.joined(column))
+        whole = [column for column in columns.values() if column and not column.mixed]
+        same = ({one.shown for one in found}, {one.times for one in found},
+                {one.dropped for one in found})  # fmt: skip
+        if len(whole) < len(columns) or any(len(values) > 1 for values in same):
+            return None
+        return cls(
+            columns=tuple(whole),
+            ids=frozenset().union(*(one.ids for one in found)),
+            shown=found[0].shown,
+            fewest=min(one.fewest for one in found),
+            most=max(one.most for one in found),
+            rows=sum(one.rows for one in found),
+            times=found[0].times,
+            begin=min(one.begin for one in found),
+            policies=tuple(sorted({name for one in found for name in one.policies})),
+            dropped=found[0].dropped,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts, as JSON can hold them."""
+        columns = [dataclasses.asdict(one) for one in self.columns]
+        plain = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {**plain, "columns": columns, "ids": sorted(self.ids)}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Facts:
+        """The inverse of `to_dict`."""
+        columns = tuple(
+            ColumnFacts(**{**one, "vocabulary": tuple(one["vocabulary"])})
+            for one in document["columns"]
+        )
+        ids, policies = frozenset(document["ids"]), tuple(document["policies"])
+        return cls(**{**document, "columns": columns, "ids": ids, "policies": policies})
+
+
+@dataclass(frozen=True)
+class Keys:
+    """By what R rows are put in order."""
+
+    rows: NDArray[np.int64]  # (R,) numbers in the files
+    episode: NDArray[np.uint64] | None  # (R,) hashes of the sessions; None: each row is one
+    time: NDArray[Any] | None  # (R,); None: the order of the files
+    policy: NDArray[np.int32] | None  # (R,) places in `policies`; None: all are of the first
+    policies: tuple[str, ...]
+
+    def where(self, chosen: NDArray[np.bool_]) -> Keys:
+        """Some of the rows, by a mask (R,)."""
+        arrays: dict[str, Any] = {
+            name: values[chosen]
+            for name, values in vars(self).items()
+            if isinstance(values, np.ndarray)
+        }
+        return dataclasses.replace(self, **arrays)
+
+    @classmethod
+    def joined(cls, several: Sequence[Keys]) -> Keys:
+        """Keys of some rows, then those of others."""
+        policies = tuple(sorted({name for one in several for name in one.policies}))
+        places = {name: place for place, name in enumerate(policies)}
+        arrays: dict[str, list[Any]] = {"rows": [], "episode": [], "time": [], "policy": []}
+        for one in several:
+            number = np.array([places[name] for name in one.policies], np.int32)
+            policy = None if one.policy is None else number[one.policy]
+            for name, values in {**vars(one), "policy": policy}.items():
+                if name in arrays and values is not None:
+                    arrays[name].append(values)
+        rows, episode, time, policy = (
+            np.concatenate(values) if values else None for values in arrays.values()
+        )
+        return cls(np.zeros(0, np.int64) if rows is None else rows, episode, time, policy, policies)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Findings of a first pass over the rows of some files."""
+
+    facts: Facts
+    keys: Keys
+
+    @classmethod
+    def of(cls, reader: Reader, whole: bool = False) -> Survey:
         """Read the keys of all rows.
+
+        Args:
+            reader: Of the files.
+            whole: Whether these are all files, so that there has to be a row, and texts among
+                numbers are an error.
 
         Raises:
             InputError: A row does not fit; the message names file, row and column.
         """
-        survey, names = cls(), reader.names()
+        names, found = reader.names(), _Found()
         columns: dict[str, ColumnSurvey] = {}
         keys: dict[str, list[Any]] = {"episode": [], "time": [], "policy": []}
         times = ""
@@ -150,7 +297,7 @@ class Survey:
                 if name not in columns:
                     columns[name] = ColumnSurvey(name, lambda *what: reader.places.refuse(*what))
                 columns[name].add(values.filter(given), rows[given.to_numpy(False)], typed)
-            survey._add_ids(table, rows, reader, names)
+            found.add_ids(table, rows, reader, names)
             if "time" in names:
                 values = table["time"].combine_chunks()
                 kind = "points in time" if pa.types.is_timestamp(values.type) else "numbers"
@@ -164,20 +311,41 @@ class Survey:
                 keys["episode"].append(_hashes(table["episode"]))
             if "policy" in names:
                 keys["policy"].append(table["policy"].dictionary_encode().combine_chunks())
-            survey.rows += len(rows)
-        if not survey.rows:
+            found.rows += len(rows)
+        if whole and not found.rows:
             raise InputError(f"{reader.places.paths[0]}: expected rows, got none")
-        survey.user = tuple(column.column() for column in columns.values())
-        for name in ("episode", "time"):
-            if keys[name]:
-                setattr(survey, name, np.concatenate(keys[name]))
-        if keys["policy"]:
-            survey._number_policies(keys["policy"])
-        return survey
+        for column in columns.values() if whole else ():
+            column.column()
+        policies, policy = _numbered(keys["policy"])
+        episode, time = (
+            np.concatenate(keys[key]) if keys[key] else None for key in ("episode", "time")
+        )
+        facts = Facts(
+            columns=tuple(column.facts for column in columns.values()),
+            ids=frozenset(found.ids),
+            shown=found.shown,
+            fewest=found.fewest,
+            most=found.most,
+            rows=found.rows,
+            times=times,
+            begin=0 if time is None else time.min().item(),
+            policies=policies,
+            dropped=reader.dropped,
+        )
+        return cls(facts, Keys(np.arange(found.rows), episode, time, policy, policies))
 
-    def _add_ids(
+
+class _Found:
+    """What a pass has found so far."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.shown = self.fewest = self.most = self.rows = 0
+
+    def add_ids(
         self, table: pa.Table, rows: NDArray[np.int64], reader: Reader, names: dict[str, str]
     ) -> None:
+        """Look at the shown and the offered ids of some rows (R,)."""
         for key in ("item", "candidates"):
             if key not in names:
                 continue
@@ -193,19 +361,22 @@ class Survey:
                 self.fewest = min(self.fewest or fewest, fewest)
                 self.most = max(self.most, int(lengths.max()))
 
-    def _number_policies(self, encoded: list[pa.DictionaryArray]) -> None:
-        self.policies = tuple(
-            sorted({name for one in encoded for name in one.dictionary.to_pylist()})
-        )
-        places = {name: place for place, name in enumerate(self.policies)}
-        self.policy = np.concatenate(
-            [
-                np.array([places[name] for name in one.dictionary.to_pylist()], np.int32)[
-                    one.indices.to_numpy()
-                ]
-                for one in encoded
-            ]
-        )
+
+def _numbered(
+    encoded: list[pa.DictionaryArray],
+) -> tuple[tuple[str, ...], NDArray[np.int32] | None]:
+    """Names of the policies, and their numbers (R,) in these; None where all are of one."""
+    if not encoded:
+        return ("logged",), None
+    policies = tuple(sorted({name for one in encoded for name in one.dictionary.to_pylist()}))
+    places = {name: place for place, name in enumerate(policies)}
+    numbers = [
+        np.array([places[name] for name in one.dictionary.to_pylist()], np.int32)[
+            one.indices.to_numpy()
+        ]
+        for one in encoded
+    ]
+    return policies, np.concatenate(numbers)
 
 
 def _hashes(sessions: pa.ChunkedArray) -> NDArray[np.uint64]:

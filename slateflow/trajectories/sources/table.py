@@ -101,6 +101,11 @@ class TableReader:
         self.files, self.columns, self.places = files, columns, Places()
 
     @property
+    def dropped(self) -> None:
+        """All decisions were logged."""
+        return None
+
+    @property
     def user(self) -> tuple[str, ...]:
         """Names of the user's columns."""
         return self.columns.user

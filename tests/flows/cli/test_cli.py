@@ -67,7 +67,7 @@ def test_the_version_is_that_of_the_package(capsys):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["trian"], ["unknown command 'trian': expected one of run, generate, train,", "deploy"]),
+        (["fit"], ["unknown command 'fit': expected one of run, generate, train,", "deploy"]),
         (["run", "mars"], ["recipe 'mars'", "modified-lts-20-2", "lts-10-1"]),
         (["run", "--learners", "magic"], ["learner 'magic'", "fitted-q", "linucb"]),
         (["run", "--learners", "bc,bc"], ["learners: expected each once, got bc, bc"]),

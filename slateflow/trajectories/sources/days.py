@@ -1,0 +1,188 @@
+"""Days of own logs: what is known of each file of a source, and which sessions files share.
+
+A session belongs to the day in whose file it begins, so rows of it may come from other files. What
+decides about a day's rows has a key; days of one key are the same, in whatever dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+from slateflow.trajectories.sources.files import SourceFile
+from slateflow.trajectories.sources.survey import Facts, Keys, Survey
+
+FORM = 1
+"""Version of the way in which rows of a day become parts; another one makes all days again."""
+
+NUMBERS = 2**32
+"""Episode numbers that a day has to itself, where days come and go."""
+
+UNREADABLE = (EOFError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+"""Errors of a damaged file with the facts of a day."""
+
+
+@dataclass(frozen=True, eq=False)
+class Day:
+    """Facts about the rows of a file."""
+
+    file: SourceFile
+    facts: Facts
+    sessions: NDArray[np.uint64] | None  # (S,) hashes, sorted; None: each row is a session
+    begins: NDArray[Any] | None  # (S,) first time of each; None: the order of the files decides
+
+    @classmethod
+    def of(cls, file: SourceFile, survey: Survey) -> Self:
+        """The facts that a survey of the file has found."""
+        keys = survey.keys
+        if keys.episode is None:
+            return cls(file, survey.facts, None, None)
+        if keys.time is None:
+            return cls(file, survey.facts, np.unique(keys.episode), None)
+        order = np.lexsort((keys.time, keys.episode))
+        episode = keys.episode[order]
+        first = np.append(True, episode[1:] != episode[:-1])
+        return cls(file, survey.facts, episode[first], keys.time[order][first])
+
+    def to_bytes(self, ordered: NDArray[Any] | None) -> bytes:
+        """A file with the facts, and the times (E,) at which the day's sessions begin, by number.
+
+        It loads without pickle.
+        """
+        document = json.dumps({"file": vars(self.file), "facts": self.facts.to_dict()}).encode()
+        arrays: dict[str, Any] = {
+            "facts": np.frombuffer(zlib.compress(document), np.uint8),
+            "sessions": self.sessions,
+            "begins": self.begins,
+            "ordered": ordered,
+        }
+        sink = io.BytesIO()
+        np.savez(sink, **{name: values for name, values in arrays.items() if values is not None})
+        return sink.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> tuple[Self, NDArray[Any] | None]:
+        """The inverse of `to_bytes`.
+
+        Raises:
+            one of `UNREADABLE`: The bytes are damaged.
+        """
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            document = json.loads(zlib.decompress(stored["facts"].tobytes()))
+            sessions, begins, ordered = (
+                stored.get(name) for name in ("sessions", "begins", "ordered")
+            )
+        day = cls(
+            SourceFile(**document["file"]), Facts.from_dict(document["facts"]), sessions, begins
+        )
+        return day, ordered
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Sessions that a day shares with other files; hashes, sorted."""
+
+    leaving: NDArray[np.uint64]  # of the file, but of another day
+    coming: dict[int, NDArray[np.uint64]]  # of the day, with rows in another file, by its number
+
+    def chosen(self, keys: Keys, own: bool, file: int) -> NDArray[np.bool_]:
+        """(R,) which rows of a file belong to the day; `own` if the file is the day's."""
+        if keys.episode is None:
+            return np.full(len(keys.rows), own)
+        if own:
+            return ~np.isin(keys.episode, self.leaving)
+        return np.isin(keys.episode, self.coming[file])
+
+
+def shared_sessions(days: Sequence[Day]) -> list[Shared]:
+    """The sessions that each day shares; the file in which one begins has it.
+
+    The first of the files has those that begin in several at one time, or have no time.
+    """
+    none = np.zeros(0, np.uint64)
+    found = [Shared(none, {}) for _ in days]
+    given = [
+        (number, day.sessions, day.begins)
+        for number, day in enumerate(days)
+        if day.sessions is not None
+    ]
+    ordered = np.sort(np.concatenate([none, *(sessions for _, sessions, _ in given)]))
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(twice):
+        return found
+    hashes, files, begins = [], [], []
+    for number, sessions, begin in given:
+        chosen = np.isin(sessions, twice)
+        hashes.append(sessions[chosen])
+        files.append(np.full(len(hashes[-1]), number))
+        begins.append(np.zeros(len(hashes[-1])) if begin is None else begin[chosen])
+    session, file = np.concatenate(hashes), np.concatenate(files)
+    order = np.lexsort((file, np.concatenate(begins), session))
+    session, file = session[order], file[order]
+    first = np.flatnonzero(np.append(True, session[1:] != session[:-1]))
+    owner = np.repeat(file[first], np.diff(np.append(first, len(file))))
+    for number in np.unique(file).tolist():
+        leaving = session[(file == number) & (owner != number)]
+        mine = (owner == number) & (file != number)
+        coming = {
+            other: session[mine & (file == other)] for other in np.unique(file[mine]).tolist()
+        }
+        found[number] = Shared(leaving, coming)
+    return found
+
+
+def day_keys(days: Sequence[Day], shared: Sequence[Shared]) -> list[str]:
+    """The key of each day: 16 hexadecimal digits."""
+    files = [[day.file.name, day.file.size, day.file.modified] for day in days]
+    keys = []
+    for file, one in zip(files, shared, strict=True):
+        coming = [[files[other], _digest(hashes)] for other, hashes in sorted(one.coming.items())]
+        document = {"form": FORM, "file": file, "coming": coming, "leaving": _digest(one.leaving)}
+        keys.append(hashlib.sha256(json.dumps(document).encode()).hexdigest()[:16])
+    return keys
+
+
+def first_numbers(days: Sequence[Day], shared: Sequence[Shared], lasting: bool) -> list[int]:
+    """The number of each day's first episode.
+
+    Args:
+        days: In their order.
+        shared: Their shared sessions.
+        lasting: Whether days only come, so that episodes are numbered on. Where old ones go, a day
+            has numbers of its own, by its file's name, which are the same in every dataset.
+
+    Raises:
+        InputError: Two names have the same numbers, which happens once in 10 million times.
+    """
+    if lasting:
+        counts = [
+            day.facts.rows if day.sessions is None else len(day.sessions) - len(one.leaving)
+            for day, one in zip(days, shared, strict=True)
+        ]
+        return list(accumulate(counts[:-1], initial=0))
+    numbers: dict[int, str] = {}
+    for day in days:
+        name = day.file.name
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") // 2 * NUMBERS
+        if number in numbers:
+            raise InputError(
+                f"{name}: expected another number for its day than {numbers[number]}, got the "
+                "same; rename one of the two"
+            )
+        numbers[number] = name
+    return list(numbers)
+
+
+def _digest(hashes: NDArray[np.uint64]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(hashes, "<u8").tobytes()).hexdigest()[:16]

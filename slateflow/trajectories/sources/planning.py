@@ -1,0 +1,137 @@
+"""The plan of a dataset of own logs: which days are taken over, which are read, in what order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from slateflow.trajectories.files.dataset import DatasetDay
+from slateflow.trajectories.sources.days import Day, Shared
+from slateflow.trajectories.sources.dsjson import DsjsonReader
+from slateflow.trajectories.sources.earlier import Earlier, EarlierDay
+from slateflow.trajectories.sources.files import SourceFile, SourceFiles
+from slateflow.trajectories.sources.order import Order, PlannedRows
+from slateflow.trajectories.sources.places import Places
+from slateflow.trajectories.sources.recipe import LoggedRecipe
+from slateflow.trajectories.sources.survey import Keys, Reader, Survey
+from slateflow.trajectories.sources.table import TableReader
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedDay:
+    """A day of the dataset, and how its parts come about."""
+
+    day: Day
+    entry: DatasetDay
+    begins: NDArray[Any] | None  # (E,) time at which each session begins, if that decides
+    policies: tuple[str, ...]  # of each part
+    earlier: EarlierDay | None  # from which it is taken; None where its files are read
+    order: Order | None  # of its rows, where files are read
+    parts: tuple[PlannedRows, ...] = ()
+    paths: tuple[str, ...] = ()  # of each part
+
+    @classmethod
+    def taken(cls, day: Day, earlier: EarlierDay, first: int) -> PlannedDay:
+        """A day that an earlier dataset has; its episodes are numbered from `first`."""
+        entry = dataclasses.replace(earlier.entry, first=first)
+        policies = tuple(part.policy for part in earlier.parts)
+        return cls(day, entry, earlier.begins, policies, earlier, None)
+
+    @classmethod
+    def read(cls, day: Day, key: str, first: int, size: int, order: Order) -> PlannedDay:
+        """A day whose files are read."""
+        entry = DatasetDay(key, vars(day.file), first, size, order.longest)
+        parts = tuple(order.parts(size))
+        policies = tuple(part.policy for part in parts)
+        return cls(day, entry, order.begins, policies, None, order, parts)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Days that are read together, because they share sessions."""
+
+    files: tuple[int, ...]  # with their rows, by the places of the days
+    days: tuple[int, ...]  # of which the parts are made
+
+    @classmethod
+    def grouped(cls, days: Iterable[int], shared: Sequence[Shared]) -> list[Group]:
+        """Days with a file in common, and files with rows of theirs."""
+        groups: list[Group] = []
+        for day in days:
+            files, members = {day, *shared[day].coming}, [day]
+            for one in [group for group in groups if files & {*group.files}]:
+                groups.remove(one)
+                files, members = files | {*one.files}, [*one.days, *members]
+            groups.append(cls(tuple(sorted(files)), tuple(members)))
+        return groups
+
+
+class Surveyed:
+    """The days of a recipe, and the keys of the rows of those whose files were surveyed."""
+
+    def __init__(self, recipe: LoggedRecipe) -> None:
+        self.recipe = recipe
+        self._keys: dict[SourceFile, Keys] = {}
+        self._days: list[Day] = []
+
+    def days(self, earlier: Earlier) -> list[Day]:
+        """All days by their first times, then by name.
+
+        Passes over the keys of those that no earlier dataset knows.
+        """
+        for file in self.recipe.files.files:
+            self._days.append(earlier.facts(file) or self._survey(file))
+        self._days.sort(key=lambda day: day.facts.begin)
+        return self._days
+
+    def _survey(self, file: SourceFile) -> Day:
+        survey = Survey.of(reader_of(self.recipe, [file]))
+        self._keys[file] = survey.keys
+        return Day.of(file, survey)
+
+    def orders(self, group: Group, shared: Sequence[Shared]) -> Iterator[tuple[int, Order]]:
+        """Each day of a group, and the order of its rows; they count from the first file's."""
+        reader = reader_of(self.recipe)
+        places, by_time = Places(reader.places.unit), self.recipe.held_out == "last"
+        keys: dict[int, Keys] = {}
+        count = 0
+        for number in group.files:
+            file = self._days[number].file
+            if file not in self._keys:
+                self._survey(file)
+            found = self._keys.pop(file)
+            places.begin(self.recipe.files.path(file), count)
+            keys[number] = dataclasses.replace(found, rows=found.rows + count)
+            count += len(found.rows)
+        for day in group.days:
+            of_day = [
+                keys[file].where(shared[day].chosen(keys[file], file == day, file))
+                for file in sorted({day, *shared[day].coming})
+            ]
+            yield day, Order.of(Keys.joined(of_day), by_time, places, reader.names())
+
+
+def reader_of(recipe: LoggedRecipe, files: Sequence[SourceFile] | None = None) -> Reader:
+    """A reader of some of a recipe's files, or of all."""
+    chosen = recipe.files if files is None else SourceFiles(recipe.files.folder, tuple(files))
+    if recipe.format == "dsjson":
+        return DsjsonReader(chosen, recipe.held_out == "last")
+    return TableReader(chosen, recipe.columns)
+
+
+def with_paths(days: list[PlannedDay]) -> list[PlannedDay]:
+    """The days with the paths of their parts, which are numbered on within a policy."""
+    numbers: Counter[str] = Counter()
+    named = []
+    for day in days:
+        paths = []
+        for policy in day.policies:
+            paths.append(f"policy={policy}/part-{numbers[policy]:05d}.parquet")
+            numbers[policy] += 1
+        named.append(dataclasses.replace(day, paths=tuple(paths)))
+    return named

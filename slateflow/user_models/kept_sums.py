@@ -1,0 +1,69 @@
+"""Sums of finished days in files, so that a training reads only the days that are new."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from slateflow.trajectories import Dataset, Folder, PartFile
+from slateflow.user_models.bilinear import Sums, places_seen
+
+SUMS = "sums-of-days"
+"""Folder among the checkpoints, in which the sums of days are kept for the next training."""
+
+_UNREADABLE = (EOFError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class KeptDays:
+    """The sums of days in a folder, each in a file named by all that decides about them.
+
+    A file's time is that of its last use.
+    """
+
+    folder: Path
+    context: str  # digest of sizes, catalogue and code
+
+    @classmethod
+    def of(cls, dataset: Dataset, folder: Path, code: str) -> KeptDays:
+        """The sums that go with a dataset.
+
+        Args:
+            dataset: Of whose days they are.
+            folder: Where they are kept.
+            code: Digest of the code that makes them.
+        """
+        spec = dataset.spec
+        sizes = [spec.user_size, spec.document_size, places_seen(spec)]
+        items = None if dataset.catalogue is None else dataset.catalogue.digest
+        document = json.dumps([sizes, items, code, np.__version__])
+        return cls(folder, hashlib.sha256(document.encode()).hexdigest())
+
+    def has(self, parts: Sequence[PartFile]) -> bool:
+        """Whether the sums of the parts of a day are known."""
+        return (self.folder / self._name(parts)).exists()
+
+    def load(self, parts: Sequence[PartFile]) -> Sums | None:
+        """These sums; None if they are damaged."""
+        path = self.folder / self._name(parts)
+        try:
+            sums = Sums.from_bytes(path.read_bytes())
+            os.utime(path)
+        except _UNREADABLE:
+            return None
+        return sums
+
+    def save(self, parts: Sequence[PartFile], sums: Sums) -> None:
+        """Keep the sums of the parts of a day."""
+        Folder(str(self.folder)).write(self._name(parts), sums.to_bytes())
+
+    def _name(self, parts: Sequence[PartFile]) -> str:
+        digest = hashlib.sha256("\n".join([self.context, *(p.sha256 for p in parts)]).encode())
+        return f"{digest.hexdigest()[:32]}.npz"

@@ -1,0 +1,96 @@
+"""Statistics that add up: one pass over a dataset, on this machine or a cluster, day by day."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
+from itertools import groupby, islice
+from typing import Protocol, Self, TypeVar
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.ray_cluster import cluster_address, connected, map_tasks
+from slateflow.trajectories import Dataset, PartFile, Trajectories
+
+
+class Summable(Protocol):
+    """Statistics that add up."""
+
+    def __add__(self, other: Self, /) -> Self: ...
+
+
+S = TypeVar("S", bound=Summable)
+
+
+class KeptSums(Protocol[S]):
+    """Sums of finished days, which need not be made again."""
+
+    def has(self, parts: Sequence[PartFile]) -> bool:
+        """Whether the sums of the parts of a day are known."""
+
+    def load(self, parts: Sequence[PartFile]) -> S | None:
+        """These sums; None if they are damaged."""
+
+    def save(self, parts: Sequence[PartFile], sums: S) -> None:
+        """Keep the sums of the parts of a day."""
+
+
+def sum_over_parts(
+    dataset: Dataset,
+    summed: Callable[[Trajectories, EnvironmentSpec], S],
+    kept: KeptSums[S] | None = None,
+) -> S:
+    """Pass once over the Parquet, one part in memory at a time.
+
+    The parts of a day are added up first, then days, each in its order: so the sums are the same
+    to the last bit whether some days are known or not. Where there is a Ray cluster, its processors
+    take a part each, and their statistics are added up here.
+
+    Args:
+        dataset: With at least one row.
+        summed: Makes the statistics of a part; it travels to other processes.
+        kept: Sums of days that need not be read.
+    """
+    if not dataset.rows:
+        raise InputError("dataset: expected rows to train from, got none")
+    days = [list(day) for _, day in groupby(dataset.parts, lambda part: part.day or part.path)]
+    kept_days = [day for day in days if kept is not None and day[0].day]
+    known = [day for day in kept_days if kept is not None and kept.has(day)]
+    unread = [part for day in days if day not in known for part in day]
+    total: S | None = None
+    with _sums_of_parts(dataset, unread, summed) as parts:
+        for day in days:
+            sums = kept.load(day) if kept is not None and day in known else None
+            if sums is None:
+                read = (_sum(dataset, part, summed) for part in day)
+                sums = reduce(operator.add, read if day in known else islice(parts, len(day)))
+                if kept is not None and day in kept_days:
+                    kept.save(day, sums)
+            total = sums if total is None else total + sums
+    assert total is not None
+    return total
+
+
+@contextmanager
+def _sums_of_parts(
+    dataset: Dataset,
+    parts: Sequence[PartFile],
+    summed: Callable[[Trajectories, EnvironmentSpec], S],
+) -> Iterator[Iterator[S]]:
+    """The statistics of some parts, in their order, from this process or from a cluster."""
+    address = cluster_address()
+    if address is None or len(parts) < 2:
+        yield (_sum(dataset, part, summed) for part in parts)
+        return
+    with connected(address):
+        there = dataclasses.replace(dataset, folder=dataset.folder.absolute(), parts=())
+        yield map_tasks(_sum, [(there, part, summed) for part in parts])
+
+
+def _sum(
+    dataset: Dataset, part: PartFile, summed: Callable[[Trajectories, EnvironmentSpec], S]
+) -> S:
+    return summed(dataset.part(part), dataset.spec)
