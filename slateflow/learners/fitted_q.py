@@ -47,7 +47,7 @@ from slateflow.user_models.held_out_choice import simplest
 from slateflow.user_models.polynomial import of_degree, powers, term_count
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import fitting_decays, with_session_memory
-from slateflow.user_models.support import logged_support, rarity_weights, without_gaps
+from slateflow.user_models.support import left_out, logged_support, rarity_weights, without_gaps
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -224,12 +224,7 @@ class LoggedSteps:
         following = self.transitions.following
         if without_gaps(self.support) is None:
             return None
-        left_out = [np.zeros((0, self.spec.num_candidates), np.bool_)]
-        for block in blocks(len(following), self._numbers):
-            offered = self.rows.candidate_features(following[block])
-            unseen = self.support.hardly_seen(offered)
-            left_out.append(unseen & ~unseen.all(axis=1, keepdims=True))
-        return np.concatenate(left_out)
+        return left_out(self.support, self.rows)[following]
 
     @cached_property
     def weights(self) -> Array:

@@ -38,6 +38,7 @@ from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.choice_model import Choices, fit_choice_model
+from slateflow.user_models.evidence import WeightGroups
 from slateflow.user_models.item_values import ItemValues, Members, Rows, Sessions
 from slateflow.validation import validated
 
@@ -64,8 +65,8 @@ class SlateQConfig(LearnerConfig):
     """Most policy iterations."""
     tolerance: NonNegative = 1e-4
     """Relative change of the values at which the iteration ends."""
-    ridge: NonNegative = 0.1
-    """Precision of the prior on the weights."""
+    ridge: NonNegative = 0.0
+    """Precision of the prior on the weights; with 0 the logs choose one for each group of them."""
     classes: CountOrZero = 0
     """Latent classes of users in the choice model; 0 takes as many as held-out clicks ask for."""
     construction: Literal["optimal", "greedy", "top-k"] = "optimal"
@@ -79,11 +80,15 @@ class SlateQConfig(LearnerConfig):
         sample = sampled(dataset, SAMPLE_ROWS, _check_finite)
         check_variation(sample)
         rng = np.random.Generator(np.random.SFC64(seed))
-        choice = fit_choice_model(Choices.from_rows(sample), self.classes, self.ridge, rng)
+        prior = self.ridge or WeightGroups.of_items(spec)
+        choice = fit_choice_model(Choices.from_rows(sample), self.classes, prior, rng)
 
         def read() -> Iterator[tuple[Sessions, Array]]:
             for rows in dataset.iter_parts():
-                yield Sessions.from_rows(rows, spec), Choices.from_rows(rows).members(choice)
+                yield (
+                    Sessions.from_rows(rows, spec, affinities=True),
+                    Choices.from_rows(rows).members(choice),
+                )
 
         passing = repeatable(read, dataset.rows <= SAMPLE_ROWS)
 
@@ -91,7 +96,7 @@ class SlateQConfig(LearnerConfig):
             def parts() -> Iterator[Members]:
                 return (Members(sessions, member[:, group]) for sessions, member in passing())
 
-            return ItemValues(parts, choice.of_class(group), self.ridge)
+            return ItemValues(parts, choice.of_class(group), prior)
 
         classes = [of_class(group) for group in range(len(choice.shares))]
         curves = Curves()
@@ -101,6 +106,8 @@ class SlateQConfig(LearnerConfig):
             progress(done, self.iterations)
             if change < self.tolerance:
                 break
+        for one in classes:
+            one.shrink()
         click, item, none = (
             np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)
         )

@@ -15,8 +15,16 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.policies.slate_scorer import ChoiceModel, item_features
 from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.bilinear import LinearStatistics
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
 
 Array = NDArray[np.float64]
+
+Prior = float | WeightGroups
+"""Precision on all weights, or the groups for each of which the evidence chooses one."""
+
+PRIOR_STEPS = 4
+"""Steps at which the evidence chooses; by then the regression hardly changes."""
 
 HELD_OUT = 5
 """Every fifth episode is held out when the number of classes is chosen."""
@@ -69,7 +77,7 @@ class Choices:
 
 
 def fit_choice_model(
-    choices: Choices, classes: int, ridge: float, rng: np.random.Generator
+    choices: Choices, classes: int, prior: Prior, rng: np.random.Generator
 ) -> ChoiceModel:
     """The model of that many classes; with 0 as many as predict held-out episodes best.
 
@@ -77,7 +85,7 @@ def fit_choice_model(
         choices: The logged ones.
         classes: G, or 0. Then the number is doubled from 1 for as long as the held-out episodes
             become more likely by more than two standard errors.
-        ridge: Precision of the prior on the weights.
+        prior: Precision on the weights, or the items' groups, whose precision evidence chooses.
         rng: For the classes' first weights.
 
     Raises:
@@ -88,25 +96,25 @@ def fit_choice_model(
     if not np.isfinite(choices.shown).all():
         raise InputError("user, candidates: expected finite numbers, got NaN or infinity")
     if classes:
-        return _expectation_maximisation(choices, classes, ridge, rng)
+        return _expectation_maximisation(choices, classes, prior, rng)
     held_out = np.arange(len(choices.starts)) % HELD_OUT == HELD_OUT - 1
     classes = 1
     if held_out.any():
         fitted, unseen = choices.only(~held_out), choices.only(held_out)
-        evidence = unseen.evidence(_expectation_maximisation(fitted, 1, ridge, rng))
+        evidence = unseen.evidence(_expectation_maximisation(fitted, 1, prior, rng))
         while True:
-            finer = _expectation_maximisation(fitted, 2 * classes, ridge, rng)
+            finer = _expectation_maximisation(fitted, 2 * classes, prior, rng)
             gain = unseen.evidence(finer) - evidence
             if gain.mean() <= 2 * gain.std() / np.sqrt(len(gain)):
                 break
             classes, evidence = 2 * classes, evidence + gain
-    return _expectation_maximisation(choices, classes, ridge, rng)
+    return _expectation_maximisation(choices, classes, prior, rng)
 
 
 def _expectation_maximisation(
     choices: Choices,
     classes: int,
-    ridge: float,
+    prior: Prior,
     rng: np.random.Generator,
     iterations: int = 60,
     tolerance: float = 1e-5,
@@ -115,11 +123,12 @@ def _expectation_maximisation(
     size = choices.shown.shape[2] + 1  # the last weight is that of no click
     weights = np.zeros((1, size))
     if classes > 1:
-        one = _expectation_maximisation(choices, 1, ridge, rng)
+        one = _expectation_maximisation(choices, 1, prior, rng)
         common = np.append(one.weights[0], one.no_click)
         weights = common + 0.3 * rng.standard_normal((classes, size))
     shares, last = np.full(classes, 1 / classes), -np.inf
-    for _ in range(iterations):
+    precision = np.zeros((classes, size, size))
+    for step in range(iterations):
         model = ChoiceModel(weights[:, :-1], weights[:, -1], shares)
         evidence = choices.evidence(model)
         mean = evidence.sum() / len(choices.clicked)
@@ -131,19 +140,40 @@ def _expectation_maximisation(
         shares = np.maximum(posterior.mean(axis=0), 1e-12)
         member = np.repeat(posterior, choices.lengths, axis=0)  # (R, G)
         probabilities = np.exp(model.log_probabilities(choices.shown))
-        weights = np.stack(
-            [
-                old + _newton_step(choices, probabilities[g], member[:, g], old, ridge)
-                for g, old in enumerate(weights)
-            ]
-        )
+        for g, old in enumerate(weights.copy()):
+            found = _information_and_score(choices, probabilities[g], member[:, g])
+            if step < PRIOR_STEPS:
+                precision[g] = _precision(*found, old, prior, choices)
+            information, score = found[0] + precision[g], found[1] - precision[g] @ old
+            weights[g] = old + np.linalg.solve(information, score)
     return ChoiceModel(weights[:, :-1], weights[:, -1], shares)
 
 
-def _newton_step(
-    choices: Choices, probabilities: Array, member: Array, weights: Array, ridge: float
+def _precision(
+    information: Array, score: Array, weights: Array, prior: Prior, choices: Choices
 ) -> Array:
-    """The step (P + 1,) of one class, from the score and the information of the logit."""
+    """Precision (P + 1, P + 1) of the prior; of groups, by the evidence of the working regression.
+
+    (Breslow and Clayton 1993, "Approximate Inference in Generalized Linear Mixed Models".)
+    """
+    if not isinstance(prior, WeightGroups):
+        return prior * np.eye(len(weights))
+    squares, sizes = np.square(choices.shown).sum(axis=(0, 1)), np.abs(choices.shown).sum((0, 1))
+    usual = np.divide(squares, sizes, out=np.ones_like(squares), where=sizes > 0)
+    working = LinearStatistics(
+        gram=information,
+        moment=information @ weights + score,
+        reward_squares=0.0,
+        rows=len(choices.clicked),
+        magnitude=np.diag(information) / np.append(usual, 1.0),
+    )
+    return chosen_prior(working, prior.padded(0, 1), noise=1.0)
+
+
+def _information_and_score(
+    choices: Choices, probabilities: Array, member: Array
+) -> tuple[Array, Array]:
+    """Information (P + 1, P + 1) and score (P + 1,) of the logit of one class."""
     shown, clicked = choices.shown, choices.clicked
     size = shown.shape[2]
     of_items = probabilities[:, :-1]
@@ -151,11 +181,11 @@ def _newton_step(
     place = np.maximum(clicked, 0)[:, None, None]
     chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]
     surprise = np.column_stack([chosen - expected, (clicked < 0) - probabilities[:, -1]])
-    score = member @ surprise - ridge * weights
+    score = member @ surprise
     # The information is that of the features, no click's own among them, around their mean.
     spread = (shown * np.sqrt(of_items * member[:, None])[:, :, None]).reshape(-1, size)
     mean = np.column_stack([expected, probabilities[:, -1]]) * np.sqrt(member)[:, None]
-    information = ridge * np.eye(size + 1) - mean.T @ mean
+    information = -mean.T @ mean
     information[:size, :size] += spread.T @ spread
     information[size, size] += member @ probabilities[:, -1]
-    return np.linalg.solve(information, score)
+    return information, score

@@ -8,12 +8,12 @@ that an interest in one thing bears on another.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg, optimize
 
 from slateflow.user_models.bilinear import (
     NO_SQUARES,
@@ -37,7 +37,7 @@ MOST_OF_A_STEP = 0.9
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
-_PLACE, _MATCHING = 9, 10
+_ITEM, _PRODUCT, _PLACE, _MATCHING = 1, 4, 9, 10
 """Groups; those before are 3 × kind of the user + kind of the candidate."""
 
 
@@ -75,6 +75,30 @@ class WeightGroups:
         numbers = np.append(groups, np.full(places_seen(spec) - 1, _PLACE))
         alike = (numbers == _MATCHING).astype(np.float64)[None]
         return cls(numbers, alike[:1] if alike.any() else alike[:0])
+
+    @classmethod
+    def of_items(cls, spec: Sizes) -> Self:
+        """Group the weights (P,) of `item_features`: the documents', and the products'.
+
+        The affinity and its powers are in the constant's group.
+        """
+        users, documents = spec.user_size, spec.document_size
+        of_documents = np.repeat(_ITEM, documents)
+        if users == documents > 1:
+            products = np.repeat([0, _PRODUCT], [3, users])
+        else:
+            products = np.repeat(_PRODUCT, users * documents)
+        numbers = np.append(of_documents, products)
+        return cls(numbers, np.zeros((0, len(numbers))))
+
+    def padded(self, before: int, after: int) -> Self:
+        """These among other weights, which are in the constant's group."""
+        beside = (before, after)
+        return replace(
+            self,
+            numbers=np.pad(self.numbers, beside),
+            alike=np.pad(self.alike, ((0, 0), beside)),
+        )
 
 
 def chosen_prior(
@@ -114,6 +138,41 @@ def chosen_prior(
         between = own * row
         prior -= np.outer(between, between) / (precision_of_mean + between.sum())
     return prior
+
+
+def group_variances(estimates: Array, covariance: Array, groups: NDArray[np.intp]) -> Array:
+    """Variances (P,) of true weights, one for each group, at which their estimates are likeliest.
+
+    True weights are normal around 0, and estimates around them.
+
+    Args:
+        estimates: (P,) of the weights.
+        covariance: (P, P) of their errors, without negative eigenvalues.
+        groups: (P,) of the weights.
+
+    Example:
+        >>> group_variances(np.array([3.0, -5.0]), np.eye(2), np.array([1, 1])).round(2).tolist()
+        [16.0, 16.0]
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    least = LEAST * float(np.diag(covariance).mean()) or np.finfo(float).tiny
+    usual = np.bincount(group, np.square(estimates)) / np.bincount(group)
+    usual = np.maximum(usual, 2 * least)
+
+    def surprise(logs: Array) -> tuple[float, Array]:
+        variance = usual * np.exp(logs)
+        factor = linalg.cho_factor(covariance + np.diag(variance[group]), lower=True)
+        explained = linalg.cho_solve(factor, estimates)
+        inverse = linalg.cho_solve(factor, np.eye(len(estimates)))
+        slope = np.bincount(group, np.diag(inverse) - np.square(explained))
+        loss = estimates @ explained / 2 + np.log(np.diag(factor[0])).sum()
+        return float(loss), variance * slope / 2
+
+    found = optimize.minimize(
+        surprise, np.zeros(len(usual)), jac=True, method="L-BFGS-B",
+        bounds=[(np.log(least / most), 0.0) for most in usual],
+    )  # fmt: skip
+    return np.asarray((usual * np.exp(found.x))[group])
 
 
 def _chosen_precisions(

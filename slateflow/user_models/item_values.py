@@ -21,9 +21,15 @@ from slateflow.policies import AnyScorer, Slates, top_slates
 from slateflow.policies.learned import observed_scores
 from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_features
 from slateflow.trajectories import Trajectories
+from slateflow.user_models.choice_model import Prior
+from slateflow.user_models.evidence import WeightGroups, group_variances
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
+
+RIDGE, COMMON_SHARE = 0.1, 1e-3
+"""Precision of the prior on the weights where the logs choose how far to shrink, and the share of
+it that falls on what all items have in common."""
 
 BLOCK_ROWS = 20_000
 """Rows whose features are in memory at once."""
@@ -37,9 +43,11 @@ class Sessions:
         rows: The steps, R of them.
         starts: (E,) first row of each episode.
         ends: (R,) whether the row is its episode's last.
-        past: (R, H) sums over the earlier steps of the session: steps, clicks, rewards and
-            responses that are quantities. They shift the values of all items of a step alike, so
-            no policy depends on them, but they predict how much of a session is left.
+        past: (R, H) sums over the earlier steps of the session: steps, clicks, rewards,
+            responses that are quantities; also, if so wanted and where users are observed in the
+            features of the documents, the affinities of what was clicked. They shift the values of
+            all items of a step alike, so no policy depends on them, but they predict how much of a
+            session is left.
     """
 
     rows: Trajectories
@@ -48,13 +56,24 @@ class Sessions:
     past: Array
 
     @classmethod
-    def from_rows(cls, rows: Trajectories, spec: EnvironmentSpec) -> Sessions:
-        """Sum up rows that are sorted by episode, then step."""
+    def from_rows(
+        cls, rows: Trajectories, spec: EnvironmentSpec, affinities: bool = False
+    ) -> Sessions:
+        """Sum up rows that are sorted by episode, then step.
+
+        Args:
+            rows: All steps of some sessions.
+            spec: Their world.
+            affinities: Whether the past has them, too. Choices of a learner need them; estimates of
+                a policy's value become uncertain by so many more features.
+        """
         clicks = rows.clicked >= 0
         categories = world_of(spec).categorical_responses
         responses = [
             rows.responses[name] for name in sorted(rows.responses) if name not in categories
         ]
+        if affinities and rows.user.shape[1] == spec.document_size > 1:
+            responses.append((rows.user * rows.clicked_features()).sum(axis=1))  # affinities
         events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
         events = events.astype(np.float64)
         return cls(rows, rows.starts, rows.last, _sums_before(events, rows.starts))
@@ -71,8 +90,11 @@ class Sessions:
         return np.repeat(np.add.reduceat(rewards, self.starts), self.lengths) - before
 
     def blocks(self) -> Iterator[Rows]:
-        """Row numbers, some thousands at a time."""
-        yield from np.array_split(np.arange(len(self.rows)), -(-len(self.rows) // BLOCK_ROWS))
+        """Row numbers, some thousands at a time; whole sessions."""
+        count = len(self.rows)
+        cuts = np.searchsorted(self.starts, np.arange(BLOCK_ROWS, count, BLOCK_ROWS))
+        cuts = np.unique(np.append(self.starts, count)[cuts])
+        yield from np.split(np.arange(count), cuts[(cuts > 0) & (cuts < count)])
 
     @cached_property
     def design(self) -> Array:
@@ -176,16 +198,32 @@ class Members:
         ]
 
     def following(
-        self, policy: Callable[[Sessions, Rows], Slates], choice: ChoiceModel
-    ) -> Iterator[Array]:
-        """Sums (F, F) of the weighted design with what is expected next under a policy."""
+        self, policy: Callable[[Sessions, Rows], Slates], choice: ChoiceModel, weights: Array
+    ) -> Iterator[tuple[Array, Array]]:
+        """What is expected next under a policy, by blocks of rows.
+
+        Args:
+            policy: The slates (B, K) that it shows at some rows (B,).
+            choice: What users click, of the class.
+            weights: (F,) of the values so far.
+
+        Returns:
+            Sums (F, F) of the weighted design with what is expected next; and, over the sessions,
+            those of the products of their errors with themselves, by which Bellman's equation
+            misses in the columns of the design (F,).
+        """
         sessions = self.sessions
         for block in sessions.blocks():
-            ongoing = block[~sessions.ends[block]]
+            design, goes_on = sessions.chosen(block), ~sessions.ends[block]
+            expected, ongoing = np.zeros_like(design), block[goes_on]
             if len(ongoing):  # not sessions of one step alone
                 slates = policy(sessions, ongoing + 1)
-                expected = sessions.expected(ongoing + 1, slates, choice)
-                yield (sessions.chosen(ongoing) * self.member[ongoing, None]).T @ expected
+                expected[goes_on] = sessions.expected(ongoing + 1, slates, choice)
+            error = sessions.rows.reward[block] + (expected - design) @ weights
+            weighted = design * self.member[block, None]
+            starts = np.flatnonzero(np.isin(block, sessions.starts))
+            missed = np.add.reduceat(weighted * error[:, None], starts)
+            yield weighted.T @ expected, missed.T @ missed
 
 
 class ItemValues:
@@ -195,25 +233,38 @@ class ItemValues:
     regression on the returns that the logs saw. All of it follows from sums, so the sessions pass
     by in parts.
 
+    Given groups, the items' weights can be shrunk by their own evidence: how far those of a group
+    differ, beyond the errors with which sessions tell them. A slate is the best of many, and by
+    values that differ by chance it would be the luckiest; items that last alike are ranked as a
+    bandit ranks them.
+
     Args:
         parts: All sessions; they pass by once now, and once for each policy.
         choice: What users of the class click.
-        ridge: Precision of the prior on the weights.
+        prior: Precision on the weights, or the groups of the items' weights.
     """
 
     def __init__(
-        self, parts: Callable[[], Iterable[Members]], choice: ChoiceModel, ridge: float
+        self, parts: Callable[[], Iterable[Members]], choice: ChoiceModel, prior: Prior
     ) -> None:
-        self.passing, self.choice = parts, choice
+        self.passing, self.choice, self.prior = parts, choice, prior
         sums: list[Array] = []
         for part in parts():
             found = part.sums()
             sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
             self.users = user_features(part.sessions.rows.user[:1]).shape[1]
-        gram, self.reward, returns, plain, total, rows = sums
-        self.gram = gram + ridge * np.eye(len(gram))
+        self.gram, self.reward, returns, plain, total, rows = sums
         self.mean, self.second = total / rows, plain / rows
+        items = len(choice.weights[0])
+        groups = prior.numbers if isinstance(prior, WeightGroups) else np.zeros(items, np.intp)
+        self.shrunk = self.users + np.flatnonzero(groups)
+        self.groups = groups[groups > 0]
+        ridge = np.full(len(self.gram), RIDGE if isinstance(prior, WeightGroups) else prior)
+        # What a group has in common is left to the constant and the affinity, which nothing shrinks
+        ridge[np.append(0, self.users + np.flatnonzero(groups == 0))] *= COMMON_SHARE
+        self.gram += np.diag(ridge)
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
+        self.errors = np.zeros((len(self.shrunk), len(self.shrunk)))
 
     def follow(self, policy: Callable[[Sessions, Rows], Slates]) -> float:
         """Solve for the values of a policy.
@@ -224,15 +275,31 @@ class ItemValues:
         Returns:
             How much the values of the logged choices change, relative to their deviation.
         """
-        following = np.zeros_like(self.gram)
-        for part in self.passing():
-            for products in part.following(policy, self.choice):
-                following += products
         before = self.weights
-        self.weights = np.asarray(np.linalg.solve(self.gram - following, self.reward), np.float64)
+        following, missed = np.zeros_like(self.gram), np.zeros_like(self.gram)
+        for part in self.passing():
+            for products, errors in part.following(policy, self.choice, before):
+                following, missed = following + products, missed + errors
+        left = self.gram - following
+        self.weights = np.asarray(np.linalg.solve(left, self.reward), np.float64)
+        half = np.linalg.solve(left, missed)
+        found = np.linalg.solve(left, half.T)[np.ix_(self.shrunk, self.shrunk)]
+        roots, axes = np.linalg.eigh((found + found.T) / 2)
+        self.errors = (axes * np.maximum(roots, 0.0)) @ axes.T  # rounding makes some negative
         change = np.sqrt(self._square(self.weights - before))
         variance = self._square(self.weights) - float(self.mean @ self.weights) ** 2
         return float(change / (np.sqrt(max(variance, 0.0)) or 1.0))
+
+    def shrink(self) -> None:
+        """Put the weights of the groups at their posterior means, after the last policy.
+
+        The covariance of their errors is that of independent sessions (White 1982, "Maximum
+        Likelihood Estimation of Misspecified Models", theorem 3.2).
+        """
+        if len(self.shrunk):
+            own = self.weights[self.shrunk]
+            true = group_variances(own, self.errors, self.groups)
+            self.weights[self.shrunk] = true * np.linalg.solve(self.errors + np.diag(true), own)
 
     def _square(self, weights: Array) -> float:
         """Mean square of the values of the logged choices."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies.scorer import Support
-from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.schema import Trajectories, blocks
 
 Array = NDArray[np.float64]
 
@@ -93,6 +93,19 @@ def grown_support(shown: Array, offered: Array, weight: float = 1.0) -> Support:
 def without_gaps(support: Support) -> Support | None:
     """The support to serve with; None where the logs show all that they offer."""
     return support if support.gaps.any() else None
+
+
+def left_out(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
+    """(R, N) candidates that the logs hardly show, beside others; never all of a row."""
+    size = rows.candidates.shape[1]
+    found = np.zeros((len(rows), size), np.bool_)
+    if without_gaps(support) is None:
+        return found
+    numbers = size * rows.candidate_features(slice(1)).shape[-1]
+    for block in blocks(len(rows), numbers):
+        unseen = support.hardly_seen(rows.candidate_features(block))
+        found[block] = unseen & ~unseen.all(axis=1, keepdims=True)
+    return found
 
 
 def rarity_weights(support: Support, x: Array) -> Array:

@@ -15,4 +15,6 @@ def hand_made(rows: int) -> dict[str, torch.Tensor]:
         "actions": torch.from_numpy(rng.integers(0, 4, rows)),
         "rewards": torch.from_numpy(rng.normal(size=rows).astype(np.float32)),
         "terminateds": torch.arange(rows) % 2 == 1,
+        "row_weights": torch.from_numpy(1 + rng.random(rows, dtype=np.float32)),
+        "next_left_out": torch.from_numpy(rng.random((rows, 4)) < 0.3),
     }

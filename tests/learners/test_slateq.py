@@ -86,6 +86,22 @@ def test_evolution_keeps_the_session_going(construction, tmp_path):
     assert returns.mean() > 255
 
 
+@pytest.mark.slow
+def test_what_users_like_is_what_keeps_them(tmp_path):
+    """Greedy is nearly as good as can be; to be below it is to believe in luck."""
+    likes = {"user_quality_factor": 1.0, "document_quality_factor": 0.0}
+    recipe = Recipe("liked", "interest-evolution", 300, 7, {"random": 0.5, "greedy": 0.5}, likes)
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    scorer, _ = train(dataset, learner_config("slateq"), seed=0)
+    greedy = behaviour_policy("greedy", dataset.spec)
+    ours, theirs = (
+        episode_returns(dataset.spec, policy, 500, seed=1)
+        for policy in (ScoringPolicy(scorer), greedy)
+    )
+    gain = ours - theirs
+    assert gain.mean() > -2 * gain.std() / np.sqrt(len(gain))
+
+
 @pytest.mark.integration
 def test_exploration_takes_the_clicks_of_the_session_into_account(tmp_path):
     recipe = Recipe("exploration", "interest-exploration", 100, 7, {"random": 0.5, "greedy": 0.5})

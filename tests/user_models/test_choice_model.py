@@ -11,6 +11,7 @@ from scipy import optimize
 from slateflow.errors import InputError
 from slateflow.policies.slate_scorer import ChoiceModel
 from slateflow.user_models.choice_model import Choices, fit_choice_model
+from slateflow.user_models.evidence import WeightGroups
 
 TASTES = np.array([[2.0, -1.0], [-1.0, 2.0]])
 SHARES = np.array([0.3, 0.7])
@@ -49,6 +50,17 @@ def test_one_class_is_the_maximum_that_scipy_finds():
     found = optimize.minimize(negative_log_likelihood, np.zeros(3), args=(choices, 0.1))
     ours = np.append(model.weights[0], model.no_click)
     np.testing.assert_allclose(ours, found.x, atol=1e-3)
+
+
+def test_features_that_do_not_matter_are_shrunk_away():
+    """Of eight features only two of the first group tell; the others have weights of chance."""
+    weights = np.array([[2.0, -1.0, 0, 0, 0, 0, 0, 0]])
+    choices = simulate(weights, np.ones(1), episodes=30)
+    groups = WeightGroups(np.repeat([1, 4], [2, 6]), np.zeros((0, 8)))
+    shrunk = fit_choice_model(choices, 1, groups, np.random.default_rng(0)).weights[0]
+    plain = fit_choice_model(choices, 1, 0.1, np.random.default_rng(0)).weights[0]
+    np.testing.assert_allclose(shrunk[:2], plain[:2], rtol=0.05)
+    assert np.square(shrunk[2:]).sum() < 0.3 * np.square(plain[2:]).sum()
 
 
 def test_two_classes_are_told_apart():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import optimize, stats
 
 from slateflow.environments import preset
 from slateflow.user_models.bilinear import Block, LinearStatistics, bilinear_features
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.evidence import WeightGroups, chosen_prior, group_variances
 
 
 def made_up(seed: int, deviations: tuple[float, ...]):
@@ -84,3 +84,30 @@ def test_units_make_no_difference():
         weights = np.linalg.solve(statistics.gram + prior, statistics.moment)
         scores.append(bilinear_features(user, unit * shown)[:, 0] @ weights)
     np.testing.assert_allclose(*scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_other_variance_makes_the_estimates_much_likelier(seed):
+    """Two groups, one of which has errors only; against a grid and SciPy's density."""
+    rng, groups = np.random.default_rng(seed), np.repeat([1, 4], 6)
+    root = rng.normal(size=(12, 12))
+    errors = root @ root.T / 12
+    estimates = rng.multivariate_normal(np.repeat([2.0, 0.0], 6) * rng.normal(size=12), errors)
+
+    def likelihood(variances) -> float:
+        return stats.multivariate_normal(cov=errors + np.diag(variances)).logpdf(estimates)
+
+    grid = np.append(np.geomspace(1e-4, 50, 40), 1e-7)
+    best = max(likelihood(np.repeat([one, two], 6)) for one in grid for two in grid)
+    found = group_variances(estimates, errors, groups)
+    assert len(np.unique(found)) == 2
+    assert likelihood(found) > best - 0.05
+
+
+def test_items_are_grouped_by_what_they_weigh():
+    hidden, seen = preset("interest-exploration"), preset("interest-evolution", num_features=10)
+    assert WeightGroups.of_items(hidden).numbers.tolist() == [1, 1, 1]
+    assert WeightGroups.of_items(seen).numbers.tolist() == [1] * 10 + [0] * 3 + [4] * 10
+    padded = WeightGroups.of_items(hidden).padded(2, 1)
+    assert padded.numbers.tolist() == [0, 0, 1, 1, 1, 0]
+    assert padded.alike.shape == (0, 6)

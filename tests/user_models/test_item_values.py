@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 
 from slateflow.environments import batched_environment
 from slateflow.learners import learner_config, train
@@ -17,7 +18,7 @@ from slateflow.user_models.item_values import Sessions
 def test_slates_of_a_logged_session_are_those_that_were_played(tmp_path):
     recipe = Recipe("r", "interest-exploration", 40, 3, {"random": 1.0}, {"step_limit": 40})
     dataset = generate(recipe, Folder(str(tmp_path)))
-    scorer, _ = train(dataset, learner_config("slateq", classes=2), seed=0)
+    scorer, _ = train(dataset, learner_config("slateq", classes=2, ridge=0.1), seed=0)
     steps = list(play(batched_environment(dataset.spec, 9), ScoringPolicy(scorer), seed=4))
 
     def column(values) -> np.ndarray:
@@ -39,3 +40,28 @@ def test_slates_of_a_logged_session_are_those_that_were_played(tmp_path):
     )
     forgetful = dataclasses.replace(played, clicked=np.full_like(played.clicked, -1))
     assert (Sessions.from_rows(forgetful, dataset.spec).slates(scorer) != played.slate).any()
+
+
+def test_the_past_knows_how_much_was_liked_of_what_was_clicked(tmp_path):
+    recipe = Recipe("r", "interest-evolution", 6, 3, {"random": 1.0})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    rows = dataset.read()
+    past, liked = Sessions.from_rows(rows, dataset.spec).past[:, -1], 0.0
+    for row in range(len(rows)):
+        liked *= rows.step[row] > 0
+        assert past[row] == pytest.approx(liked, abs=1e-4)
+        if rows.clicked[row] >= 0:
+            document = int(rows.clicked_features()[row].argmax())
+            liked += float(rows.user[row, document])
+
+
+def test_blocks_hold_whole_sessions(monkeypatch, tmp_path):
+    monkeypatch.setattr("slateflow.user_models.item_values.BLOCK_ROWS", 250)
+    dataset = generate(
+        Recipe("r", "interest-evolution", 30, 3, {"random": 1.0}), Folder(str(tmp_path))
+    )
+    sessions = Sessions.from_rows(dataset.read(), dataset.spec)
+    blocks = list(sessions.blocks())
+    assert np.concatenate(blocks).tolist() == list(range(dataset.rows))
+    assert len(blocks) > 5
+    assert all(block[0] in sessions.starts for block in blocks)

@@ -9,6 +9,7 @@ from slateflow.policies import Scorer
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.support import (
     grown_support,
+    left_out,
     logged_support,
     rarity_weights,
     without_gaps,
@@ -88,3 +89,17 @@ def test_logs_of_greedy_alone_have_gaps(tmp_path, policies, gaps):
     assert (without_gaps(support) is not None) == gaps
     if gaps:  # of ten uniform candidates the greatest is below 0.3 in 6 of a million rows
         assert support.hardly_seen(np.array([[0.1], [0.95]])).tolist() == [True, False]
+
+
+def test_what_is_left_out_is_that_of_a_plain_loop_and_never_all(tmp_path):
+    recipe = Recipe("s", "modified-lts-10-1", 10, 1, {"random": 1.0})
+    rows = generate(recipe, Folder(str(tmp_path))).read()
+    support = grown_support(0.9 + uniform(20_000, 1) / 10, uniform(20_000, 2))
+    found, whole = left_out(support, rows), 0
+    for row, offered in enumerate(rows.candidates):
+        hardly = support.hardly_seen(offered).tolist()
+        whole += all(hardly)
+        assert found[row].tolist() == [one and not all(hardly) for one in hardly]
+    assert 0 < whole < len(rows)
+    everything = grown_support(uniform(20_000, 1), uniform(20_000, 2))
+    assert not left_out(everything, rows).any()

@@ -76,22 +76,29 @@ class CQLConfig(OfflineQConfig):
 def loss(
     module: ScoringModule, batch: dict[str, Any], settings: dict[str, float]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Mean squared TD error plus `conservatism` × (log-sum-exp of Q − Q of the log)."""
+    """Mean squared TD error plus `conservatism` × (log-sum-exp of Q − Q of the log).
+
+    Rows count by their weights, and what the logs hardly show is no next choice.
+    """
     import torch
     from ray.rllib.core.columns import Columns
 
+    from slateflow.learners.rllib.input import NEXT_LEFT_OUT, ROW_WEIGHTS
+
     observation, following = batch[Columns.OBS], batch[Columns.NEXT_OBS]
+    weight = batch[ROW_WEIGHTS]
     with torch.no_grad():
-        best = module.score(module.scorer, following).argmax(dim=1)
+        offered = module.score(module.scorer, following)
+        best = offered.masked_fill(batch[NEXT_LEFT_OUT], -torch.inf).argmax(dim=1)
         future = module.score_one(module.target_scorer, following, best)
         target = batch[Columns.REWARDS] + future * ~batch[Columns.TERMINATEDS]
     if settings["conservatism"] > 0:
         values = module.score(module.scorer, observation)  # (B, N)
         taken = values.gather(1, batch[Columns.ACTIONS][:, None]).squeeze(1)
-        penalty = (values.logsumexp(dim=1) - taken).mean()
+        penalty = (weight * (values.logsumexp(dim=1) - taken)).mean()
     else:
         taken = module.score_one(module.scorer, observation, batch[Columns.ACTIONS])
         penalty = torch.zeros(())
-    td_error = (taken - target).square().mean()
+    td_error = (weight * (taken - target).square()).mean()
     total: torch.Tensor = td_error + settings["conservatism"] * penalty
     return total, {"td_error": td_error, "penalty": penalty}

@@ -24,16 +24,24 @@ from slateflow.learners.features import (
     steps_left,
     window_returns,
 )
+from slateflow.policies.scorer import Support
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import with_session_memory
+from slateflow.user_models.support import left_out, rarity_weights
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 Tensors = dict[str, torch.Tensor]
+
+ROW_WEIGHTS = "row_weights"
+"""Column of the weights by which the rows count."""
+
+NEXT_LEFT_OUT = "next_left_out"
+"""Column that says which of the next candidates the logs hardly show, beside others."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +53,22 @@ class InputOptions:
         seed: Seed of the order in which rows are drawn.
         decays: Of the session memory, which the rows get as further features of the user.
         hold_out: Leave out every fifth episode, for a choice among what was learnt.
+        support: Of the logs; None where nothing asks what they show.
     """
 
     window: int
     seed: int
     decays: tuple[float, ...] = ()
     hold_out: bool = False
+    support: Support | None = None
 
 
 def train_columns(
-    rows: Trajectories, spec: EnvironmentSpec, window: int, scale: RewardScale | None = None
+    rows: Trajectories,
+    spec: EnvironmentSpec,
+    window: int,
+    scale: RewardScale | None = None,
+    support: Support | None = None,
 ) -> Tensors:
     """The rows as RLlib's columns, without a loop over them.
 
@@ -67,6 +81,7 @@ def train_columns(
         window: See `InputOptions`.
         scale: Scale of the rewards, if it was fitted elsewhere; by default it is fitted to these
             rows, which then have to vary.
+        support: See `InputOptions`; with one the rows have weights, and candidates are left out.
     """
     if scale is None:
         check_variation(rows)
@@ -85,6 +100,10 @@ def train_columns(
     # The row after the last of an episode belongs to another one; `ends` masks it out.
     columns |= {Columns.OBS: observation, Columns.NEXT_OBS: observation.roll(-1, 0)}
     clicked = action >= 0
+    if support is not None:
+        weights = rarity_weights(support, rows.clicked_features().astype(np.float64))
+        columns[ROW_WEIGHTS] = torch.from_numpy(weights.astype(np.float32))
+        columns[NEXT_LEFT_OUT] = torch.from_numpy(left_out(support, rows)).roll(-1, 0)
     if clicked.all():
         return columns
     kept = torch.from_numpy(clicked)
@@ -150,7 +169,7 @@ def read_columns(path: str, options: InputOptions) -> Tensors:
     if options.hold_out:
         rows = rows.where(~dataset.hold_out.mask(rows))
     rows = with_session_memory(rows, options.decays)
-    return train_columns(rows, dataset.spec, options.window)
+    return train_columns(rows, dataset.spec, options.window, support=options.support)
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,13 @@ def loss(
         logged = module.score_one(module.target_scorer, observation, action)
         future = module.compute_values({Columns.OBS: following})
         target = batch[Columns.REWARDS] + future * ~batch[Columns.TERMINATEDS]
-    value_loss = expectile_loss(logged - module.compute_values(batch), settings["expectile"])
+    advantage = logged - module.compute_values(batch)
+    value_loss = expectile_loss(advantage, settings["expectile"]).mean()
     taken = module.score_one(module.scorer, observation, action)
     td_error = (taken - target).square().mean()
     return td_error + value_loss, {"td_error": td_error, "value_loss": value_loss}
 
 
 def expectile_loss(difference: torch.Tensor, expectile: float) -> torch.Tensor:
-    """Mean of |τ − 1(u < 0)| u²."""
-    weight = (difference < 0) * (1 - 2 * expectile) + expectile
-    return (weight * difference.square()).mean()
+    """(B,) |τ − 1(u < 0)| u²."""
+    return ((difference < 0) * (1 - 2 * expectile) + expectile) * difference.square()

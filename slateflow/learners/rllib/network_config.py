@@ -66,7 +66,13 @@ class NetworkConfig(LearnerConfig, ABC):
 
 @validated
 class OfflineConfig(NetworkConfig, ABC):
-    """Settings of a learner with the scoring network that reads logs."""
+    """Settings of a learner with the scoring network that reads logs.
+
+    Attributes:
+        values_actions: Whether it values actions, so that it has to know what the logs show.
+    """
+
+    values_actions: ClassVar[bool] = False
 
     updates: Count = 600
     """Minibatch updates in all, rounded up to fifties."""

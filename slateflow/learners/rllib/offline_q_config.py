@@ -17,6 +17,7 @@ class OfflineQConfig(OfflineConfig):
     """Settings of a learner whose file defines a loss; the slow copy of its network acts."""
 
     acts_by_target: ClassVar[bool] = True
+    values_actions: ClassVar[bool] = True
 
     target_rate: Share = 0.01
     """Share of the network that the target network takes over at each update (Polyak)."""

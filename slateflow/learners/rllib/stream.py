@@ -95,7 +95,8 @@ class StreamedPart:
 
     def columns(self) -> Tensors:
         """The columns of these rows."""
-        return train_columns(self.rows(), self.dataset.spec, self.options.window, self.scale)
+        window, support = self.options.window, self.options.support
+        return train_columns(self.rows(), self.dataset.spec, window, self.scale, support)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.learners.config import Progress, Trained
 from slateflow.learners.features import FeatureMoments, flat_observation_space
+from slateflow.learners.passes import sampled
 from slateflow.learners.rllib.checkpoints import Checkpoint, TrainingProgress
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.input import ColumnarOfflineData
@@ -28,8 +29,13 @@ from slateflow.learners.rllib.network_config import UPDATES_PER_ITERATION, Offli
 from slateflow.learners.rllib.scoring_network import export_network
 from slateflow.learners.rllib.stream import StreamedOfflineData, exceeds_memory
 from slateflow.policies import Scorer
+from slateflow.policies.scorer import Support
 from slateflow.trajectories import Dataset
 from slateflow.user_models.session_memory import fitting_decays, memory_size
+from slateflow.user_models.support import logged_support, without_gaps
+
+SUPPORT_ROWS = 200_000
+"""Rows by which the support is found, at most; whole sessions."""
 
 CHECKPOINT_ITERATIONS = 4
 """Points of a training curve between two checkpoints."""
@@ -76,7 +82,13 @@ def _train(
             progress(done.iterations, iterations)
         scorer = _export(trained_module(algorithm), dataset.spec, config)
         decays = algorithm.config.input_read_method_kwargs["decays"]
-        scorer = replace(scorer, user_size=dataset.spec.user_size, decays=np.array(decays))
+        support = algorithm.config.input_read_method_kwargs["support"]
+        scorer = replace(
+            scorer,
+            user_size=dataset.spec.user_size,
+            decays=np.array(decays),
+            support=support and without_gaps(support),
+        )
     finally:
         algorithm.offline_data.close()
         algorithm.stop()
@@ -138,12 +150,18 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
                 "seed": seed,
                 "decays": decays,
                 "hold_out": config.holds_out,
+                "support": _support(dataset) if config.values_actions else None,
             },
             dataset_num_iters_per_learner=UPDATES_PER_ITERATION,
         )
         .reporting(min_time_s_per_iteration=0)
         .rl_module(rl_module_spec=_module_spec(dataset, config, decays))
     )
+
+
+def _support(dataset: Dataset) -> Support:
+    """The support of all logs, by a sample of them."""
+    return logged_support(sampled(dataset, SUPPORT_ROWS, lambda rows: None))
 
 
 def _module_spec(

@@ -66,20 +66,24 @@ def test_the_loss_is_that_of_a_plain_loop(algorithm):
     module = learner.module["default_policy"].unwrapped()
     conservatism = algorithm.config.learner_config_dict["conservatism"]
     squares = penalties = 0.0
-    disagreements = 0
+    disagreements = narrowed = 0
     for row in range(ROWS):
         values = q_by_hand(module.scorer, module, batch["obs"][row].tolist())
         following = q_by_hand(module.scorer, module, batch["new_obs"][row].tolist())
         slow = q_by_hand(module.target_scorer, module, batch["new_obs"][row].tolist())
-        # Double DQN: the network chooses, the slow network rates.
-        choice = max(range(4), key=following.__getitem__)
-        disagreements += choice != max(range(4), key=slow.__getitem__)
+        # Double DQN: the network chooses of what the logs show, the slow network rates.
+        shown = [place for place in range(4) if not batch["next_left_out"][row][place]]
+        narrowed += max(following) > max(following[place] for place in shown)
+        choice = max(shown, key=following.__getitem__)
+        disagreements += choice != max(shown, key=slow.__getitem__)
         target = float(batch["rewards"][row])
         if not batch["terminateds"][row]:
             target += slow[choice]
         taken = values[int(batch["actions"][row])]
-        squares += (taken - target) ** 2
-        penalties += math.log(sum(math.exp(v) for v in values)) - taken
+        weight = float(batch["row_weights"][row])
+        squares += weight * (taken - target) ** 2
+        penalties += weight * (math.log(sum(math.exp(v) for v in values)) - taken)
+    assert narrowed > 0
     assert disagreements > 0  # else this could not tell double DQN from DQN
     loss = learner.compute_loss_for_module(
         module_id="default_policy", config=algorithm.config, batch=batch, fwd_out={}
@@ -101,11 +105,11 @@ def test_no_gradient_flows_through_the_target(algorithm):
     conservatism = algorithm.config.learner_config_dict["conservatism"]
     ours = [weight.grad.clone() for weight in module.scorer.parameters()]
     module.scorer.zero_grad()
-    target = torch.tensor(targets_by_hand(module, batch))
+    target, weight = torch.tensor(targets_by_hand(module, batch)), batch["row_weights"]
     values = module.score(module.scorer, batch["obs"])
     taken = values[torch.arange(ROWS), batch["actions"]]
-    penalty = (torch.log(torch.exp(values).sum(dim=1)) - taken).mean()
-    (((taken - target) ** 2).mean() + conservatism * penalty).backward()
+    penalty = (weight * (torch.log(torch.exp(values).sum(dim=1)) - taken)).mean()
+    ((weight * (taken - target) ** 2).mean() + conservatism * penalty).backward()
     for mine, weight in zip(ours, module.scorer.parameters(), strict=True):
         torch.testing.assert_close(mine, weight.grad, rtol=1e-4, atol=1e-5)
 
@@ -117,7 +121,8 @@ def targets_by_hand(module, batch) -> list[float]:
         following = batch["new_obs"][row].tolist()
         values = q_by_hand(module.scorer, module, following)
         slow = q_by_hand(module.target_scorer, module, following)
-        future = slow[values.index(max(values))]
+        shown = [place for place in range(4) if not batch["next_left_out"][row][place]]
+        future = slow[max(shown, key=values.__getitem__)]
         targets.append(float(batch["rewards"][row]) + future * (not batch["terminateds"][row]))
     return targets
 

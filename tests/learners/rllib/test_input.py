@@ -21,6 +21,7 @@ from slateflow.learners.features import (
     window_returns,
 )
 from slateflow.learners.rllib.quiet import quiet_rllib
+from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.reward_model import expected_rewards, fitted_model
 
@@ -38,6 +39,9 @@ with quiet_rllib():
     )
 
 WINDOW = 3
+
+SPLIT = 0.4
+"""Candidates up to it are rare where a test has a support."""
 
 
 def made_up(
@@ -150,6 +154,31 @@ def test_columns_are_those_of_a_plain_loop(user_size):
     np.testing.assert_allclose(ours["rewards"], expected["rewards"], rtol=1e-5)
     ongoing = ~expected["terminateds"]
     np.testing.assert_array_equal(ours["new_obs"][ongoing], expected["new_obs"][ongoing])
+
+
+def test_with_a_support_rows_have_weights_and_rare_candidates_are_left_out():
+    rows, support = made_up([5, 5, 5, 5]), halves(rows=(1, 9_999), offered=(500, 9_500))
+    ours = train_columns(rows, spec_of(5), WINDOW, support=support)
+    weights, nexts = [], []
+    for row in range(len(rows)):
+        if rows.clicked[row] < 0:
+            continue
+        clicked = rows.candidates[row, rows.slate[row, rows.clicked[row]], 0]
+        weights.append(30.0 if clicked <= SPLIT else 1.0)
+        unseen = [one <= SPLIT for one in rows.candidates[(row + 1) % len(rows), :, 0].tolist()]
+        nexts.append([one and not all(unseen) for one in unseen])
+    assert set(weights) == {1.0, 30.0}
+    assert ours["row_weights"].tolist() == weights
+    assert ours["next_left_out"].tolist() == nexts
+
+
+def halves(rows: tuple[int, int], offered: tuple[int, int]) -> Support:
+    """Candidates up to a number and those above it, shown and offered so often."""
+    return Support(
+        feature=np.zeros(3, np.int64), threshold=np.array([SPLIT, 0, 0]),
+        children=np.array([[1, 2], [1, 1], [2, 2]]), rows=np.array([0.0, *rows]),
+        offered=np.array([0.0, *offered]), least=1 / 200, depth=1,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("window", [1, 2, 5, 100])

@@ -62,7 +62,7 @@ def test_the_loss_is_that_of_a_plain_loop(learner):
         value_loss += (1 - EXPECTILE if advantage < 0 else EXPECTILE) * advantage**2
         target = float(batch["rewards"][row]) + (0.0 if ends else following[row])
         td_error += (quick[row][action] - target) ** 2
-    assert 0 < below < ROWS  # both branches of the weight
+    assert 0 < below < ROWS  # both branches of the loss
     expected = (value_loss + td_error) / ROWS
     assert float(loss_of(learner, batch).detach()) == pytest.approx(expected, rel=1e-5)
     assert float(learner.metrics.peek(("default_policy", "td_error"))) == pytest.approx(
@@ -89,7 +89,7 @@ def test_the_loss_is_least_at_the_expectile(expectile):
     values = np.random.default_rng(1).normal(size=400)
     exact = stats.expectile(values, expectile)
     guess = torch.tensor(exact, requires_grad=True)
-    expectile_loss(torch.from_numpy(values) - guess, expectile).backward()
+    expectile_loss(torch.from_numpy(values) - guess, expectile).mean().backward()
     assert float(guess.grad) == pytest.approx(0.0, abs=1e-6)
 
 
