@@ -46,7 +46,8 @@ def test_the_past_knows_how_much_was_liked_of_what_was_clicked(tmp_path):
     recipe = Recipe("r", "interest-evolution", 6, 3, {"random": 1.0})
     dataset = generate(recipe, Folder(str(tmp_path)))
     rows = dataset.read()
-    past, liked = Sessions.from_rows(rows, dataset.spec).past[:, -1], 0.0
+    past = Sessions.from_rows(rows, dataset.spec, affinities=True).past[:, -1]
+    liked = 0.0
     for row in range(len(rows)):
         liked *= rows.step[row] > 0
         assert past[row] == pytest.approx(liked, abs=1e-4)
