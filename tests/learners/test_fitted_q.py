@@ -335,6 +335,7 @@ def test_parts_that_are_read_at_every_stage_give_the_same_stages(tmp_path):
         assert one.residual == other.residual == pytest.approx(together.residual, rel=1e-8)
 
 
+@pytest.mark.integration
 def test_a_kill_costs_a_stage(tmp_path, monkeypatch):
     recipe = Recipe("r", "modified-lts-20-2", 60, 1, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))
