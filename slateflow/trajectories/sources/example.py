@@ -7,7 +7,7 @@ writes a day of decisions as a recommender would that shows bestsellers most of 
 
 from __future__ import annotations
 
-import sys
+from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,14 +82,16 @@ class Shop:
         )
 
 
-def main(path: str) -> None:
-    """Write a day's log."""
-    target = Path(path)
+def main(target: Path, seed: int = 0) -> None:
+    """Write a day's log; another seed is another day of the same shop."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    logged = Shop.opened().log(VISITS, seed=0)
+    logged = Shop.opened().log(VISITS, seed)
     logged.to_parquet(target, index=False)
     print(f"{target}: {len(logged):,} visits, {logged.click.mean():.4f} clicks each")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = ArgumentParser(description="Write a day's log of a made-up shop.")
+    parser.add_argument("target", type=Path, help="Parquet file to write")
+    parser.add_argument("--seed", type=int, default=0, help="another seed is another day")
+    main(**vars(parser.parse_args()))
