@@ -161,6 +161,8 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
 
 def _support(dataset: Dataset) -> Support:
     """The support of all logs, by a sample of them."""
+    if not dataset.rows:
+        raise InputError(f"{dataset.path}: expected rows to train from, got none")
     return logged_support(sampled(dataset, SUPPORT_ROWS, lambda rows: None))
 
 
