@@ -10,13 +10,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.parameters import Learners, PublishedExperiment, Settings
 from slateflow.learners import learners_for
+from slateflow.side_by_side import PROCESSORS
 from tasks.experiment import ModelRef
 from tasks.generate import verify_dataset
 from tasks.register import check_champion
 from tasks.server.lineage import training_finished
 from tasks.server.orphans import record_process
-from tasks.side_by_side import PROCESSORS, side_by_side
-from tasks.train import train_learner
+from tasks.train import side_by_side, train_learner
 
 _SIDE_BY_SIDE: Any = ThreadPoolTaskRunner(PROCESSORS)
 

@@ -17,7 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
@@ -26,18 +27,24 @@ from typing import Any
 
 from slateflow.errors import InputError
 
+PROCESSORS = os.cpu_count() or 1
+"""Calls that run at the same time, where nobody says how many."""
+
 FAREWELL_SECONDS = 5.0
 """Time that a worker has to clean up when it is ended in the middle of a call."""
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-_SHARING = "SLATEFLOW_SHARING"
-"""Variable of a worker's environment: how many share the machine with it, itself included."""
+_WORKERS = "SLATEFLOW_WORKERS"
+"""Variable of a worker's environment: how many share the machine."""
+
+Progress = Callable[[int, int], None]
+"""Called with the done and all of something."""
 
 
 def share_of_machine() -> float:
     """Share of the memory that is this process's: a part where it is one of several workers."""
-    return 1 / int(os.environ.get(_SHARING, "1"))
+    return 1 / int(os.environ.get(_WORKERS, "1"))
 
 
 class WorkerDiedError(RuntimeError):
@@ -59,7 +66,7 @@ class Workers:
     count: int
     _free: queue.LifoQueue[Worker | None] = field(default_factory=queue.LifoQueue, init=False)
     _started: list[Worker] = field(default_factory=list, init=False)
-    _ended: bool = field(default=False, init=False)
+    _ended: threading.Event = field(default_factory=threading.Event, init=False)
 
     def __post_init__(self) -> None:
         for _ in range(self.count):
@@ -74,38 +81,25 @@ class Workers:
         """
         worker = self._free.get()
         try:
-            if self._ended:
+            if self._ended.is_set():
                 raise CallEndedError
             if worker is None:
-                worker = self._start()
+                worker = Worker.start(self.count)
+                self._started.append(worker)
+                if self._ended.is_set():  # meanwhile
+                    worker.send(None)
             yield worker
         except WorkerDiedError:
             worker = None  # the next one gets another
-            if self._ended:
+            if self._ended.is_set():
                 raise CallEndedError from None
             raise
         finally:
             self._free.put(worker)
 
-    def start(self, count: int, prepare: Callable[[], None]) -> None:
-        """Start the first workers, so many, and let each call `prepare` before anything else."""
-        started = [self._start() for _ in range(min(count, self.count))]
-        for worker in started:
-            worker.send((prepare, None, 1))
-            self._free.get()
-        for worker in started:
-            self._free.put(worker)
-
-    def _start(self) -> Worker:
-        worker = Worker.start()
-        self._started.append(worker)
-        if self._ended:  # meanwhile
-            worker.send(None)
-        return worker
-
     def end(self) -> None:
         """End all workers, in the middle of their calls or not."""
-        self._ended = True
+        self._ended.set()
         for worker in self._started:
             worker.send(None)
         for worker in self._started:
@@ -122,6 +116,37 @@ def workers(count: int) -> Iterator[Workers]:
         made.end()
 
 
+def map_calls(
+    function: Callable[..., Any],
+    jobs: Sequence[tuple[Any, ...]],
+    count: int = PROCESSORS,
+    begin: Callable[..., Progress] | None = None,
+) -> Iterator[Any]:
+    """Results of `function` for the arguments of each job, in the order of the jobs.
+
+    So many processes of this machine work at the same time; `map_tasks` is that of a cluster.
+
+    Args:
+        function: A function of a module; with its arguments and result it is pickled.
+        jobs: Its arguments.
+        count: Processes, at most.
+        begin: Called with a job's arguments when that begins; gives the function's `progress`.
+
+    Raises:
+        WorkerDiedError: A process ended in the middle.
+        Exception: Raised by the function.
+    """
+    count = min(count, len(jobs))
+    # Threads end after the workers that they wait for
+    with ThreadPoolExecutor(count) as threads, workers(count) as made:
+
+        def call(job: tuple[Any, ...]) -> Any:
+            with made.free() as worker:
+                return worker.call(function, *job, progress=begin and begin(*job))
+
+        yield from threads.map(call, jobs)
+
+
 @dataclass
 class Worker:
     """A worker as its parent sees it."""
@@ -131,8 +156,8 @@ class Worker:
     _sending: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @classmethod
-    def start(cls) -> Worker:
-        """A new process, which waits for calls."""
+    def start(cls, workers: int) -> Worker:
+        """A new process, one of so many, which waits for calls."""
         ours, theirs = Pipe()
         with theirs:
             process = subprocess.Popen(
@@ -141,36 +166,38 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the parent, which ends its workers
-                env={**_ONE_THREAD, **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                env={
+                    **_ONE_THREAD,
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    _WORKERS: str(workers),
+                },
             )
         return cls(process, ours)
 
     def call(
-        self,
-        function: Callable[..., Any],
-        *arguments: Any,
-        progress: Callable[[int, int], None],
-        sharing: int = 1,
+        self, function: Callable[..., Any], *arguments: Any, progress: Progress | None = None
     ) -> Any:
-        """Return what `function(*arguments, progress=…)` returns in the worker.
+        """Return what `function(*arguments)` returns in the worker.
 
         Args:
             function: A function of a module; with its arguments and result it is pickled.
-            arguments: Its arguments without `progress`.
-            progress: Called here with the done and all of something, as the function does there.
-            sharing: How many calls share the machine, this one included.
+            arguments: Its arguments.
+            progress: Called here with what the function calls its argument `progress` with there;
+                without one it has no such argument.
 
         Raises:
             WorkerDiedError: The worker ended in the middle.
             Exception: Raised by the function.
         """
-        self.send((function, arguments, sharing))
+        self.send((function, arguments, progress is not None))
         while True:
             kind, content = self._received()
             if kind == "result":
                 return content
             if kind == "error":
                 raise content
+            assert progress is not None
             progress(*content)
 
     def send(self, message: tuple[Any, ...] | None) -> None:
@@ -211,9 +238,7 @@ def _serve(connection: Connection) -> None:
     threading.Thread(target=_listen, args=(connection, calls), daemon=True).start()
     with suppress(KeyboardInterrupt, BrokenPipeError):
         while True:
-            answer = _answer(calls.get(), connection)
-            if answer is not None:
-                connection.send_bytes(answer)
+            connection.send_bytes(_answer(calls.get(), connection))
 
 
 def _listen(connection: Connection, calls: queue.SimpleQueue[bytes]) -> None:
@@ -226,20 +251,16 @@ def _listen(connection: Connection, calls: queue.SimpleQueue[bytes]) -> None:
     os._exit(1)
 
 
-def _answer(call: bytes, connection: Connection) -> bytes | None:
-    """Result or error of a call, pickled; None for a preparation, whose errors come again."""
+def _answer(call: bytes, connection: Connection) -> bytes:
+    """Result or error of a call, pickled."""
 
     def progress(done: int, total: int) -> None:
         connection.send_bytes(pickle.dumps(("progress", (done, total))))
 
     try:
-        function, arguments, sharing = pickle.loads(call)
-        os.environ[_SHARING] = str(sharing)
-        if arguments is None:
-            with suppress(Exception):
-                function()
-            return None
-        return pickle.dumps(("result", function(*arguments, progress=progress)))
+        function, arguments, watched = pickle.loads(call)
+        named = {"progress": progress} if watched else {}
+        return pickle.dumps(("result", function(*arguments, **named)))
     except Exception as error:
         if not isinstance(error, InputError):
             error.add_note("".join(traceback.format_exception(error)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +28,7 @@ from slateflow.policies import (
     ScoringPolicy,
     behaviour_policy,
 )
+from slateflow.side_by_side import map_calls
 from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment, ModelRef
 from tasks.reports.report import (
@@ -44,7 +44,6 @@ from tasks.reports.report import (
 )
 from tasks.server.progress import stage
 from tasks.server.retries import RETRIES
-from tasks.side_by_side import PROCESSORS, side_by_side
 from tasks.store.champion import (
     CHAMPION,
     aliased,
@@ -136,33 +135,28 @@ def _play_all(
     spec: EnvironmentSpec, policies: _Policies, episodes: int, seed: int
 ) -> dict[tuple[str, str], Any]:
     """Returns (episodes,) of each; more than a block of episodes is played side by side."""
-    progress = {key: stage(f"evaluate {key[1]}") for key in policies}
-    if episodes <= BLOCK_EPISODES:
-        return {
-            key: _play(spec, policy, episodes, seed, progress=progress[key])
-            for key, policy in policies.items()
-        }
-    # The threads end after what they wait for
-    with ThreadPoolExecutor(PROCESSORS) as threads, side_by_side(len(policies)) as crew:
+    jobs = [(name, spec, policy, episodes, seed) for (_, name), policy in policies.items()]
+    if episodes > BLOCK_EPISODES:
+        found = map_calls(_play, jobs, begin=_begin)
+    else:
+        found = (_play(*job, progress=_begin(*job)) for job in jobs)
+    return dict(zip(policies, found, strict=True))
 
-        def call(key: tuple[str, str]) -> Returns | None:
-            with crew.workers.free() as worker:
-                found: Returns | None = worker.call(
-                    _play, spec, policies[key], episodes, seed, progress=progress[key]
-                )
-            return found
 
-        return dict(zip(policies, threads.map(call, policies), strict=True))
+def _begin(name: str, *_: Any) -> Callable[[int, int], None]:
+    """Progress of a play that begins."""
+    return stage(f"evaluate {name}")
 
 
 def _play(
+    name: str,
     spec: EnvironmentSpec,
     policy: Policy | None,
     episodes: int,
     seed: int,
     progress: Callable[[int, int], None],
 ) -> Returns | None:
-    """Returns of one of `_Policies`; None where the optimum is unknown."""
+    """Returns of one of `_Policies`, whatever its name; None where the optimum is unknown."""
     if policy is None:
         optimum = optimal_returns(spec, episodes, seed, progress)
         progress(episodes, episodes)

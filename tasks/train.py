@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +12,11 @@ from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
-from slateflow.side_by_side import WorkerDiedError
+from slateflow.side_by_side import PROCESSORS, WorkerDiedError, Workers, workers
 from tasks.experiment import Experiment, ModelRef
 from tasks.server.lineage import model_trained
 from tasks.server.progress import stage_with_artifact
 from tasks.server.retries import RETRIES
-from tasks.side_by_side import current_crew
 from tasks.store.tracking import (
     PROJECT,
     TRAINING,
@@ -30,6 +32,20 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = PROJECT / "mlflow" / "checkpoints"
 """Folder for the state of trainings that may be killed."""
+
+
+_WORKERS: ContextVar[Workers] = ContextVar("workers")
+
+
+@contextmanager
+def side_by_side(trainings: int) -> Iterator[None]:
+    """Within the block `train_learner` trains in processes, at most one for each processor."""
+    with workers(min(trainings, PROCESSORS)) as made:
+        token = _WORKERS.set(made)
+        try:
+            yield
+        finally:
+            _WORKERS.reset(token)
 
 
 @task(task_run_name="train {learner} on {experiment.dataset.name}", **RETRIES)
@@ -54,18 +70,15 @@ def train_learner(
         progress(1, 1)
         get_run_logger().info("%s: trained before, run %s", learner, model.run_id)
     else:
-        crew = current_crew()
         recipe, parameters = experiment.recipe, config.parameters()
         with (
-            crew.workers.free() as worker,
+            _WORKERS.get().free() as worker,
             training_run(client, recipe, dataset, learner, parameters, seed) as run,
         ):
             learn = train_live if config.live else partial(train, checkpoints=CHECKPOINTS)
             source = dataset.spec if config.live else dataset
             try:
-                scorer, report = worker.call(
-                    learn, source, config, seed, progress=progress, sharing=crew.at_once
-                )
+                scorer, report = worker.call(learn, source, config, seed, progress=progress)
             except WorkerDiedError as error:
                 raise WorkerDiedError(f"{learner}: {error}; the next run resumes") from None
             run.log(scorer, report)

@@ -69,3 +69,19 @@ def up(tmp_path_factory):
 
     with running_up(tmp_path_factory.mktemp("up")) as running:
         yield running
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The parts of datasets that are read."""
+    from slateflow.trajectories import Dataset
+
+    parts = []
+    real = Dataset.part
+
+    def part(self, part, verify=False):
+        parts.append(part)
+        return real(self, part, verify)
+
+    monkeypatch.setattr(Dataset, "part", part)
+    return parts

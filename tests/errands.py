@@ -59,19 +59,6 @@ def stay(folder, progress):
         Path(folder, "working").unlink()
 
 
-def share(progress):
+def share():
     """Share of the machine that the process has."""
     return share_of_machine()
-
-
-_ready = []
-
-
-def prepare():
-    """What a worker does ahead of its calls."""
-    _ready.append(True)
-
-
-def prepared(progress):
-    """Whether this process is prepared."""
-    return bool(_ready)

@@ -12,7 +12,13 @@ import psutil
 import pytest
 
 from slateflow.errors import InputError
-from slateflow.side_by_side import CallEndedError, WorkerDiedError, share_of_machine, workers
+from slateflow.side_by_side import (
+    CallEndedError,
+    WorkerDiedError,
+    map_calls,
+    share_of_machine,
+    workers,
+)
 from tests import errands
 from tests.up import wait_until
 
@@ -65,11 +71,23 @@ def test_calls_run_at_the_same_time_each_with_one_thread_of_linear_algebra(tmp_p
         assert [one.result(60) for one in calls] == ["1", "1", "1"]
 
 
-def test_calls_know_how_many_share_the_machine():
+def test_workers_share_the_machine():
     assert share_of_machine() == 1
-    with workers(1) as made, made.free() as worker:
-        assert worker.call(errands.share, progress=ignore, sharing=4) == 0.25
-        assert worker.call(errands.share, progress=ignore) == 1
+    with workers(4) as made, made.free() as worker:
+        assert worker.call(errands.share) == 0.25
+
+
+def test_results_come_in_the_order_of_the_jobs_and_each_has_its_progress():
+    seen = []
+
+    def begin(*numbers):
+        return lambda done, total: seen.append((numbers, done, total))
+
+    jobs = [(1, 2), (3,), (4, 5, 6)]
+    assert [total for total, _ in map_calls(errands.add, jobs, 2, begin)] == [3, 3, 15]
+    assert sorted(seen) == [
+        (job, done + 1, len(job)) for job in sorted(jobs) for done in range(len(job))
+    ]
 
 
 def test_a_worker_that_is_killed_is_an_error_and_the_next_call_has_another():
@@ -116,12 +134,3 @@ def test_a_worker_ends_with_its_parent(tmp_path):
         parent.kill()
     wait_until(lambda: gone(worker), 30, "the worker's end")
     assert not Path(tmp_path, "working").exists()
-
-
-def test_workers_that_start_early_are_prepared_before_their_first_call():
-    with workers(2) as made:
-        made.start(1, errands.prepare)
-        assert call(made, errands.prepared)
-        with made.free() as first, made.free() as second:
-            known = [one.call(errands.prepared, progress=ignore) for one in (first, second)]
-    assert known == [True, False]

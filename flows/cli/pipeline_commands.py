@@ -27,7 +27,6 @@ from flows.cli.options import (
 from slateflow.errors import InputError
 
 if TYPE_CHECKING:
-    from slateflow.trajectories import AnyRecipe
     from tasks.experiment import Experiment
     from tasks.reports.report import Report
 
@@ -73,39 +72,21 @@ def run_command(
         from tasks.store.champion import require_same_world
         from tasks.store.tracking import mlflow_client
 
-        with _ready_to_train(chosen, names, logs):
-            # A server that is away, or a champion of another world, is found before the work
-            client = mlflow_client()
-            if chosen.spec is not None:
-                require_same_world(client, chosen.name, chosen.spec)
-            report = pipeline(
-                recipe=chosen,
-                learners=names,
-                evaluation_episodes=evaluation_episodes,
-                data=logs.data,
-                workers=workers,
-                evidence=evidence,
-            )
+        # A server that is away, or a champion of another world, is found before the work
+        client = mlflow_client()
+        if chosen.spec is not None:
+            require_same_world(client, chosen.name, chosen.spec)
+        report = pipeline(
+            recipe=chosen,
+            learners=names,
+            evaluation_episodes=evaluation_episodes,
+            data=logs.data,
+            workers=workers,
+            evidence=evidence,
+        )
     from flows.cli.console import show_report
 
     show_report(report, as_json)
-
-
-@contextmanager
-def _ready_to_train(recipe: AnyRecipe, learners: list[str] | None, logs: Logs) -> Iterator[None]:
-    """Processes that import RLlib while Prefect starts, where there will be new logs."""
-    from slateflow.learners import LEARNERS, import_rllib, learners_for
-    from slateflow.trajectories import MANIFEST
-    from tasks.experiment import data_folder
-    from tasks.side_by_side import side_by_side
-
-    if recipe.spec is None or (data_folder(logs.data) / recipe.dataset_name).exists(MANIFEST):
-        yield
-        return
-    names = learners or learners_for(recipe.spec)
-    with side_by_side(len(names)) as crew:
-        crew.workers.start(sum(LEARNERS[name].on_rllib for name in names), import_rllib)
-        yield
 
 
 def generate_command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def train_live(
 def _summarised(
     config: LearnerConfig, seed: int, rows: int, run: Callable[[], Trained]
 ) -> tuple[AnyScorer, TrainingSummary]:
-    with rllib_imported() if config.on_rllib else nullcontext():
+    with _imported(config):
         start = time.perf_counter()
         trained = run()
         seconds = trained.earlier_seconds + time.perf_counter() - start
@@ -116,15 +116,12 @@ def _summarised(
     )
 
 
-def import_rllib() -> None:
-    """Import RLlib, which takes seconds, ahead of trainings in this process."""
-    with rllib_imported():
-        pass
-
-
 @contextmanager
-def rllib_imported() -> Iterator[None]:
+def _imported(config: LearnerConfig) -> Iterator[None]:
     """Import RLlib before the clock starts, and keep it quiet."""
+    if not config.on_rllib:
+        yield
+        return
     from slateflow.learners.rllib.quiet import quiet_rllib
 
     with quiet_rllib():

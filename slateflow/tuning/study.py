@@ -15,6 +15,7 @@ from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.learners.search_space import Settings
 from slateflow.ray_cluster import cluster_address
+from slateflow.side_by_side import PROCESSORS
 from slateflow.trajectories import Dataset
 from slateflow.tuning.trial import Trial
 
@@ -54,7 +55,7 @@ def run_trials(
     if not wanted:
         return
     os.environ.update(_QUIET)
-    at_once = workers or (0 if cluster_address() else os.cpu_count() or 1)
+    at_once = workers or (0 if cluster_address() else PROCESSORS)
     parameters = {
         "dataset": dataset.folder.absolute().url,
         "training": training.folder.absolute().url,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slateflow.errors import InputError
-from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
+from slateflow.trajectories import MANIFEST, AnyRecipe, Dataset, Folder, Recipe, generate
 from slateflow.trajectories.sources import publish
 from tests.crash.kill_points import visited
 from tests.trajectories.sources.shop import log, recipe
@@ -50,6 +50,29 @@ def killed_at(make, point: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
+def check_kills_while_it_takes_over(
+    data: Path, earlier: Dataset, later: AnyRecipe, links: int
+) -> None:
+    """Kill the next generation beside an earlier dataset at each of its calls of the disk."""
+    beside = data.parent
+    whole = generate(later, Folder(str(beside / "whole")))
+    calls: list[str] = []
+    copy = Path(shutil.copytree(data, beside / "counted"))
+    with visited(lambda name, half: calls.append(name)):
+        generate(later, Folder(str(copy)))
+    assert calls.count("link") == links
+    for point in range(len(calls)):
+        killed = Folder(str(shutil.copytree(data, beside / f"{point}")))
+        assert killed_at(lambda killed=killed: generate(later, killed), point)
+        assert seen(killed / earlier.path.rpartition("/")[2]) == "whole"
+        assert seen(killed / later.dataset_name) in ("none", "whole")
+        again = generate(later, killed).verify()
+        assert again.digest == whole.digest
+        assert again.folder.files() == whole.folder.files()
+        assert not list(Path(killed.url).rglob(".*.tmp"))
+        shutil.rmtree(killed.url)
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_kill_while_days_are_taken_over_harms_neither_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "PART_ROWS", 6)
@@ -60,23 +83,9 @@ def test_a_kill_while_days_are_taken_over_harms_neither_dataset(tmp_path, monkey
         log(tmp_path, f"{day}.csv", header + "\n".join(rows))
         if day < 1:
             earlier = generate(recipe(tmp_path, COLUMNS), Folder(str(data)))
-    found = recipe(tmp_path, COLUMNS)
-    whole = generate(found, Folder(str(tmp_path / "whole")))
-    calls: list[str] = []
-    copy = Path(shutil.copytree(data, tmp_path / "counted"))
-    with visited(lambda name, half: calls.append(name)):
-        generate(found, Folder(str(copy)))
-    assert calls.count("link") == len(earlier.parts) + len(earlier.days)
-    for point in range(len(calls)):
-        killed = Folder(str(shutil.copytree(data, tmp_path / f"{point}")))
-        assert killed_at(lambda killed=killed: generate(found, killed), point)
-        assert seen(killed / earlier.path.rpartition("/")[2]) == "whole"
-        assert seen(killed / found.dataset_name) in ("none", "whole")
-        again = generate(found, killed).verify()
-        assert again.digest == whole.digest
-        assert again.folder.files() == whole.folder.files()
-        assert not list(Path(killed.url).rglob(".*.tmp"))
-        shutil.rmtree(killed.url)
+    later = recipe(tmp_path, COLUMNS)
+    links = len(earlier.parts) + len(earlier.days)
+    check_kills_while_it_takes_over(data, earlier, later, links)
 
 
 @pytest.mark.slow
@@ -86,21 +95,7 @@ def test_a_kill_while_nights_are_taken_over_harms_neither_dataset(tmp_path):
     night = Recipe("tiny", "interest-evolution", 4, 3, shares, {"step_limit": 2}, nights=2)
     data, later = tmp_path / "data", night.varied(seed=4)
     earlier = generate(night, Folder(str(data)))
-    whole = generate(later, Folder(str(tmp_path / "whole")))
-    calls: list[str] = []
-    copy = Path(shutil.copytree(data, tmp_path / "counted"))
-    with visited(lambda name, half: calls.append(name)):
-        generate(later, Folder(str(copy)))
-    assert calls.count("link") == 2
-    for point in range(len(calls)):
-        killed = Folder(str(shutil.copytree(data, tmp_path / f"{point}")))
-        assert killed_at(lambda killed=killed: generate(later, killed), point)
-        assert seen(killed / earlier.path.rpartition("/")[2]) == "whole"
-        assert seen(killed / later.dataset_name) in ("none", "whole")
-        again = generate(later, killed).verify()
-        assert (again.digest, again.folder.files()) == (whole.digest, whole.folder.files())
-        assert not list(Path(killed.url).rglob(".*.tmp"))
-        shutil.rmtree(killed.url)
+    check_kills_while_it_takes_over(data, earlier, later, links=2)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

@@ -20,7 +20,7 @@ from slateflow.trajectories.exchange.parquet_logs import read_parquet, spec_of_p
 from slateflow.trajectories.exchange.rllib_json import read_json
 from slateflow.trajectories.files.dataset import MANIFEST, Dataset
 from slateflow.trajectories.files.folder import Folder
-from slateflow.trajectories.files.part_files import PartFile, write_part
+from slateflow.trajectories.files.part_files import PartFile, part_path, write_part
 from slateflow.trajectories.generation.recipe import NAME
 from slateflow.trajectories.schema import Trajectories
 
@@ -71,7 +71,7 @@ def import_logs(source: Path, name: str, data: Folder, environment: str | None =
         try:
             for file, policy, rows in _checked(logs, spec):
                 number = numbers[policy] = numbers.get(policy, -1) + 1
-                path = f"policy={policy}/part-{number:05d}.parquet"
+                path = part_path(policy, number)
                 key = {"policy": policy, "from": file.name}
                 digest = write_part(folder, path, rows, spec, key)
                 episodes = len(rows.starts)

@@ -265,6 +265,27 @@ class Dataset:
         return InputError(f"{self.path}/{part.path}: {what}; {self.remedy}")
 
 
+def differing_keys(given: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Keys in which two recipes differ, or that only one of them has."""
+    return [key for key in wanted | given if given.get(key) != wanted.get(key)]
+
+
+def of_recipe(dataset: Dataset, recipe: dict[str, Any], spec: EnvironmentSpec | None) -> Dataset:
+    """The dataset itself, if it is complete and was made by this recipe, in that world.
+
+    Raises:
+        InputError: It was made by another.
+    """
+    changed = differing_keys(dataset.recipe, recipe)
+    if changed or (spec is not None and dataset.spec != spec):
+        raise InputError(
+            f"{dataset.path}: expected the dataset of this recipe, found one with other "
+            f"{', '.join(changed) or 'defaults'}; a published dataset never changes, so rename "
+            "the recipe or delete the dataset"
+        )
+    return dataset.check()
+
+
 def newest_datasets(
     data: Folder, prefix: str, without: str, fits: Callable[[Dataset], bool]
 ) -> list[Dataset]:

@@ -55,6 +55,11 @@ class PartFile:
         return {key: value for key, value in vars(self).items() if value != ""}
 
 
+def part_path(policy: str, number: int) -> str:
+    """Path of a policy's part within a dataset."""
+    return f"policy={policy}/part-{number:05d}.parquet"
+
+
 def write_part(
     folder: Folder, path: str, rows: Trajectories, spec: EnvironmentSpec, key: dict[str, Any]
 ) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from itertools import chain, repeat
+from itertools import chain
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.ray_cluster import cluster_address, connected, map_tasks, processors
+from slateflow.side_by_side import map_calls
 from slateflow.trajectories.catalogue import Catalogue
-from slateflow.trajectories.files.dataset import REMEDY, Dataset, newest_datasets
+from slateflow.trajectories.files.dataset import (
+    REMEDY,
+    Dataset,
+    differing_keys,
+    newest_datasets,
+    of_recipe,
+)
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.hold_out import BY_PLACE, HoldOut
 from slateflow.trajectories.files.part_files import PartFile, kept_part, write_part
@@ -77,20 +81,8 @@ def generate(
         return Dataset(folder, recipe.spec, recipe.to_dict(), parts, hold_out=rule).publish()
 
     content = json.dumps(recipe.to_dict(), sort_keys=True).encode()
-    return _of_recipe(recipe, Dataset.make_once(folder, content, make))
-
-
-def _of_recipe(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """The dataset itself, if it is complete and was made by this recipe."""
-    if dataset.recipe != recipe.to_dict() or dataset.spec != recipe.spec:
-        given, wanted = dataset.recipe, recipe.to_dict()
-        changed = [key for key in wanted | given if given.get(key) != wanted.get(key)]
-        raise InputError(
-            f"{dataset.path}: expected the dataset of this recipe, found one with other "
-            f"{', '.join(changed) or 'defaults'}; a published dataset never changes, so rename "
-            "the recipe or delete the dataset"
-        )
-    return dataset.check()
+    dataset = Dataset.make_once(folder, content, make)
+    return of_recipe(dataset, recipe.to_dict(), recipe.spec)
 
 
 def _taken(recipe: Recipe, data: Folder, planned: Sequence[PlannedPart]) -> Iterator[PartFile]:
@@ -99,9 +91,8 @@ def _taken(recipe: Recipe, data: Folder, planned: Sequence[PlannedPart]) -> Iter
         return
 
     def alike(dataset: Dataset) -> bool:
-        given, wanted = dataset.recipe, recipe.to_dict()
-        same = all(given.get(key) == value for key, value in wanted.items() if key not in FREE)
-        return same and dataset.spec == recipe.spec
+        changed = differing_keys(dataset.recipe, recipe.to_dict())
+        return {*changed} <= {*FREE} and dataset.spec == recipe.spec
 
     folder, schema = data / recipe.dataset_name, arrow_schema(recipe.spec)
     found = newest_datasets(data, recipe.name, recipe.dataset_name, alike)
@@ -135,11 +126,8 @@ def _make_parts(
     if workers == 1 or len(jobs) <= 1:
         yield from make_parts(folder, jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    count = min(workers, len(jobs))
-    with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
-        for parts in pool.map(_make_batch, repeat(folder), jobs):
-            yield from parts
+    for parts in map_calls(_make_batch, [(folder, job) for job in jobs], workers):
+        yield from parts
 
 
 def _jobs(
@@ -173,18 +161,6 @@ def _make_on_cluster(
                         "another with --data"
                     )
                 yield part
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed, instead of waiting for work for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def make_parts(folder: Folder, jobs: Iterable[Job]) -> Iterator[PartFile]:

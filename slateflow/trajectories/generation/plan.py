@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 from slateflow.policies import Behaviour
-from slateflow.trajectories.files.part_files import PartFile
+from slateflow.trajectories.files.part_files import PartFile, part_path
 from slateflow.trajectories.generation.recipe import Recipe
 
 BLOCK_EPISODES = 500
@@ -63,7 +63,7 @@ def _numbered(recipe: Recipe, number: int) -> list[PlannedPart]:
     places: Counter[str] = Counter({policy: number * count for policy, count in counts.items()})
     numbered = []
     for part in planned:
-        path = f"policy={part.policy}/part-{places[part.policy]:05d}.parquet"
+        path = part_path(part.policy, places[part.policy])
         places[part.policy] += 1
         first = recipe.seed % 2**31 * 2**32 + part.first_episode
         numbered.append(replace(part, path=path, first_episode=first, day=day))
@@ -83,7 +83,7 @@ def plan(recipe: Recipe) -> list[PlannedPart]:
         PlannedPart(
             policy,
             behaviours[policy],
-            f"policy={policy}/part-{number:05d}.parquet",
+            part_path(policy, number),
             index,
             start,
             episodes,

@@ -19,7 +19,12 @@ from slateflow.environments.logged import LoggedSpec
 from slateflow.errors import InputError
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.encoding import Encoding
-from slateflow.trajectories.files.dataset import Dataset, DatasetDay, newest_datasets
+from slateflow.trajectories.files.dataset import (
+    Dataset,
+    DatasetDay,
+    differing_keys,
+    newest_datasets,
+)
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.part_files import PartFile, read_part
 from slateflow.trajectories.schema import Trajectories, arrow_schema, column_digest
@@ -169,9 +174,8 @@ class Earlier:
         wanted = recipe.to_dict()
 
         def alike(dataset: Dataset) -> bool:
-            keys = {*wanted, *dataset.recipe}.difference(FREE)
-            same = all(dataset.recipe.get(key) == wanted.get(key) for key in keys)
-            return same and dataset.spec.name == recipe.name
+            changed = differing_keys(dataset.recipe, wanted)
+            return {*changed} <= {*FREE} and dataset.spec.name == recipe.name
 
         self.datasets = newest_datasets(data, f"{recipe.name}.", recipe.dataset_name, alike)
         self._days: dict[str, EarlierDay] = {}

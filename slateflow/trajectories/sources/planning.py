@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from slateflow.trajectories.files.dataset import DatasetDay
+from slateflow.trajectories.files.part_files import part_path
 from slateflow.trajectories.sources.days import Day, Shared
 from slateflow.trajectories.sources.dsjson import DsjsonReader
 from slateflow.trajectories.sources.earlier import Earlier, EarlierDay
@@ -131,7 +132,7 @@ def with_paths(days: list[PlannedDay]) -> list[PlannedDay]:
     for day in days:
         paths = []
         for policy in day.policies:
-            paths.append(f"policy={policy}/part-{numbers[policy]:05d}.parquet")
+            paths.append(part_path(policy, numbers[policy]))
             numbers[policy] += 1
         named.append(dataclasses.replace(day, paths=tuple(paths)))
     return named

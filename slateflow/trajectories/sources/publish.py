@@ -19,7 +19,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.encoding import Encoding, encode
-from slateflow.trajectories.files.dataset import REMEDY, Dataset
+from slateflow.trajectories.files.dataset import REMEDY, Dataset, of_recipe
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.hold_out import HoldOut
 from slateflow.trajectories.files.part_files import PartFile, kept_part, write_part
@@ -69,15 +69,7 @@ def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Da
     folder = data / recipe.dataset_name
     content = json.dumps(recipe.to_dict(), sort_keys=True).encode()
     dataset = Dataset.make_once(folder, content, lambda: _make(recipe, data, folder, progress))
-    if dataset.recipe != recipe.to_dict():
-        given = dataset.recipe
-        changed = [key for key, value in recipe.to_dict().items() if given.get(key) != value]
-        raise InputError(
-            f"{dataset.path}: expected the dataset of this recipe, found one with other "
-            f"{', '.join(changed)}; a published dataset never changes, so rename the recipe or "
-            "delete the dataset"
-        )
-    return dataset.check()
+    return of_recipe(dataset, recipe.to_dict(), None)
 
 
 def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress) -> Dataset:

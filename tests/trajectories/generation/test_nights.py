@@ -10,7 +10,7 @@ import pytest
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train
-from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate, read_recipe
+from slateflow.trajectories import MANIFEST, Folder, Recipe, generate, read_recipe
 from slateflow.trajectories.generation import generate as generation
 from slateflow.trajectories.held_out import training_logs
 from tests.trajectories.generation.test_recipe import GOOD, written
@@ -118,22 +118,15 @@ def test_two_workers_give_the_digest_of_one(tmp_path):
     assert (two.digest, two.parts) == (one.digest, one.parts)
 
 
-def test_bandits_and_training_logs_read_the_new_night_alone(tmp_path, monkeypatch):
-    read: list[str] = []
-    real = Dataset.part
-
-    def part(self, part, verify=False):
-        read.append(part.day)
-        return real(self, part, verify)
-
-    monkeypatch.setattr(Dataset, "part", part)
+def test_bandits_and_training_logs_read_the_new_night_alone(tmp_path, read):
     for seed in (11, 12):
         dataset = generate(MONTH.varied(seed=seed), Folder(str(tmp_path)))
         read.clear()
         training = training_logs(dataset, Folder(str(tmp_path / "training" / f"month.{seed}")))
         kept, _ = train(training, learner_config("linucb"), 0, checkpoints=tmp_path / "kept")
         new = {part.day for part in dataset.parts[2:3]}
-        assert set(read) == ({part.day for part in dataset.parts} if seed == 11 else new)
+        everything = {part.day for part in dataset.parts}
+        assert {part.day for part in read} == (everything if seed == 11 else new)
         fresh, _ = train(training, learner_config("linucb"), 0)
         np.testing.assert_array_equal(kept.head, fresh.head)
         rows = dataset.read()
