@@ -34,6 +34,14 @@ LONG = ("slow", "services", "long", "benchmark")
 """Markers of tests that `-m "not integration"` leaves out, too."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the rooms that `-m "not integration"` would deselect: their imports take long."""
+    if config.option.markexpr != "not integration":
+        return None
+    room = collection_path.relative_to(Path(__file__).parent)
+    return room.as_posix() in (*INTEGRATION, "benchmarks") or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of these rooms, and those that take long."""
     for item in items:

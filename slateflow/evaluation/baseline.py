@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.returns import play_blocks, standard_error
@@ -46,7 +45,7 @@ def measure_baselines(
 ) -> list[PolicyBaseline]:
     """Play random, greedy and its opposite, and perhaps other policies, on the same users.
 
-    The slope of an episode is that of `scipy.stats.linregress` of its rewards on the steps.
+    The slope of an episode is that of the least squares line of its rewards on the steps.
     """
     baselines = []
     behaviours: dict[str, str | Behaviour] = {
@@ -61,15 +60,7 @@ def measure_baselines(
             for rewards in _rewards_by_episode(steps)
         ]
         returns = np.array([rewards.sum() for rewards in by_episode])
-        # One step has no slope; linregress refuses it.
-        slopes = np.array(
-            [
-                stats.linregress(np.arange(len(rewards)), rewards).slope
-                if len(rewards) > 1
-                else 0.0
-                for rewards in by_episode
-            ]
-        )
+        slopes = np.array([_slope(rewards) for rewards in by_episode])
         baselines.append(
             PolicyBaseline(
                 policy=name,
@@ -82,6 +73,12 @@ def measure_baselines(
             )
         )
     return baselines
+
+
+def _slope(rewards: NDArray[np.float64]) -> float:
+    """Slope of the least squares line of rewards on the steps; one step has none: 0."""
+    steps = np.arange(len(rewards)) - (len(rewards) - 1) / 2
+    return float(steps @ rewards / (steps @ steps)) if len(rewards) > 1 else 0.0
 
 
 def _rewards_by_episode(steps: list[Step]) -> Iterator[NDArray[np.float64]]:

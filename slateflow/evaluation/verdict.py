@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from slateflow.errors import InputError
 from slateflow.evaluation.returns import Returns, standard_error
@@ -192,9 +192,10 @@ def compare(returns: Returns, others: Returns) -> Comparison:
     mean = float(difference.mean())
     if np.ptp(difference) == 0:  # two policies that do the same; the t-test divides by zero
         return Comparison(mean, (mean, mean), 1.0 if mean == 0 else 0.0)
-    test = stats.ttest_1samp(difference, 0.0)
-    low, high = test.confidence_interval(CONFIDENCE)
-    return Comparison(mean, (float(low), float(high)), float(test.pvalue))
+    degrees, error = len(difference) - 1, standard_error(difference)
+    reach = float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2)) * error
+    p_value = 2 * float(special.stdtr(degrees, -abs(mean) / error))
+    return Comparison(mean, (mean - reach, mean + reach), p_value)
 
 
 def score(returns: Returns, baseline: Returns, optimum: Returns | None) -> Score | None:
@@ -211,7 +212,7 @@ def score(returns: Returns, baseline: Returns, optimum: Returns | None) -> Score
     if optimum is None:
         return None
     gain, room = returns - baseline, optimum - baseline
-    t_squared = stats.t.ppf((1 + CONFIDENCE) / 2, len(gain) - 1) ** 2
+    t_squared = special.stdtrit(len(gain) - 1, (1 + CONFIDENCE) / 2) ** 2
     (gain_variance, covariance), (_, room_variance) = t_squared * np.cov(gain, room) / len(gain)
     # Its ends are the roots of a s² − 2 b s + c
     a = room.mean() ** 2 - room_variance

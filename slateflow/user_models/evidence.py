@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import linalg
 
 from slateflow.user_models.bilinear import (
     NO_SQUARES,
@@ -154,6 +154,8 @@ def group_variances(estimates: Array, covariance: Array, groups: NDArray[np.intp
         >>> group_variances(np.array([3.0, -5.0]), np.eye(2), np.array([1, 1])).round(2).tolist()
         [16.0, 16.0]
     """
+    from scipy import optimize  # takes long to import
+
     _, group = np.unique(groups, return_inverse=True)
     least = LEAST * float(np.diag(covariance).mean()) or np.finfo(float).tiny
     usual = np.bincount(group, np.square(estimates)) / np.bincount(group)

@@ -14,7 +14,6 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, signal
 
 from slateflow.errors import InputError
 from slateflow.trajectories.files.dataset import Dataset
@@ -33,6 +32,8 @@ def memory_size(document_size: int, decays: tuple[float, ...]) -> int:
 
 def session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Array:
     """The memory (R, M) before each step."""
+    from scipy import signal  # takes long to import
+
     events = np.column_stack([rows.clicked_features(), np.arcsinh(rows.reward)]).astype(np.float64)
     starts, session = rows.starts, rows.sessions
     place = np.arange(len(rows)) - starts[session]
@@ -56,6 +57,8 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
 
     None where the user is observed, or sessions have a single step.
     """
+    from scipy import optimize  # takes long to import
+
     if dataset.spec.user_size or dataset.spec.horizon == 1:
         return ()
     parts, count = [], 0

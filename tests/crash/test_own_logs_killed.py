@@ -73,6 +73,7 @@ def check_kills_while_it_takes_over(
         shutil.rmtree(killed.url)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_kill_while_days_are_taken_over_harms_neither_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "PART_ROWS", 6)

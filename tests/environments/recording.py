@@ -16,6 +16,7 @@ def variants(parameters: dict[str, dict]) -> list:
         pytest.param(
             {**values, "resample_documents": resample, "slate_size": places},
             id=f"{name}-{'moving' if resample else 'fixed'}-{places}",
+            marks=[pytest.mark.slow] if places in (2, 4) else [],
         )
         for name, values in parameters.items()
         for resample in (True, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 
 import numpy as np
@@ -106,6 +107,7 @@ def test_a_recipe_sets_every_parameter_and_both_simulators_follow(world, field):
         assert before[1] != after[1]
 
 
+@functools.cache
 def played(spec) -> tuple[bytes, bytes, int]:
     """Results of RecSim and of the batch for a slate that is always the same, and the horizon."""
     env, batched = recsim_environment(spec), batched_environment(spec, 40)

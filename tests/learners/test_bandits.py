@@ -250,7 +250,10 @@ def test_the_best_candidate_depends_on_the_user(make_logs, learner):
 @pytest.mark.parametrize("learner", ["linucb", "lints", "logistic"])
 @pytest.mark.parametrize(
     ("environment", "episodes", "loss"),
-    [("interest-evolution", 300, 1.0), ("interest-exploration", 300, 0.001 * 300)],
+    [
+        pytest.param("interest-evolution", 300, 1.0, marks=pytest.mark.slow),
+        ("interest-exploration", 300, 0.001 * 300),
+    ],
 )
 def test_where_users_choose_it_earns_what_the_best_match_earns(
     tmp_path, environment, episodes, loss, learner

@@ -189,6 +189,7 @@ def tastes(folder, slate_size: int, steps: int, rows: int = 4000):
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("slate_size", "steps", "learners"),
     [

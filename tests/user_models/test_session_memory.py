@@ -81,7 +81,7 @@ def test_an_observed_user_needs_no_memory(tmp_path):
     assert fitting_decays(generate(recipe, Folder(str(tmp_path)))) == ()
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_hidden_satisfaction_is_learnt_from_the_session(tmp_path):
     recipe = Recipe("h", "modified-lts-20-2-hidden", 600, 7, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))

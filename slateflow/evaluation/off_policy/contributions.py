@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import special
 
 from slateflow.evaluation.returns import standard_error
 from slateflow.evaluation.verdict import CONFIDENCE, Comparison, compare
@@ -119,11 +119,12 @@ def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: flo
     low = 0.0
     if total:
         one_more = squares / total
-        low = float(stats.gamma.ppf(tail, total**2 / squares, scale=one_more))
+        low = one_more * float(special.gammaincinv(total**2 / squares, tail))
     total, squares = total + one_more, squares + one_more**2
     if not total:
         return 0.0, 0.0
-    return low, float(stats.gamma.ppf(1 - tail, total**2 / squares, scale=squares / total))
+    high = float(special.gammaincinv(total**2 / squares, 1 - tail))
+    return low, squares / total * high
 
 
 def _weight_of_one(events: Array) -> float:
@@ -134,6 +135,8 @@ def _weight_of_one(events: Array) -> float:
 
 def p_value(value: float, interval: Callable[[float], Limits]) -> float:
     """Two-sided p-value: 1 − the confidence at which the interval ends at 0."""
+    from scipy import optimize  # takes long to import
+
     if value == 0:
         return 1.0
 
@@ -152,7 +155,7 @@ def p_value(value: float, interval: Callable[[float], Limits]) -> float:
 
 def _normal(values: Array, confidence: float) -> Limits:
     mean, error = float(values.mean()), standard_error(values)
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    reach = float(special.stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
     return mean - reach, mean + reach
 
 

@@ -10,7 +10,7 @@ from slateflow.environments.gym.rllib_environments import register_rllib, rllib_
 from slateflow.errors import InputError
 
 # Ray's own imports warn; what they say is not about this code.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")

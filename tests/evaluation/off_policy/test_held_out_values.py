@@ -102,7 +102,7 @@ def test_slates_by_hand(shown):
     assert (found.start + found.correction).mean() == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_slates_as_the_simulator_returns_them(tmp_path):
     recipe = Recipe("evolution", "interest-evolution", 500, 7, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))

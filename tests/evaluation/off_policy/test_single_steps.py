@@ -98,6 +98,7 @@ def test_held_out_rows_alone_are_evidence(shop, logged):
     assert found.policies["evenly"].estimates["ips"].value == pytest.approx(by_hand)
 
 
+@pytest.mark.integration
 def test_coverage_of_the_trusted_estimate_and_its_uplift(tmp_path):
     """Logs drawn anew: the intervals of value and uplift hold what they promise."""
     target = Shows(0.5 * FAVOURITE.probabilities + 0.5 * SHOWN)

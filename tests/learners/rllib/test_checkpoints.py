@@ -102,7 +102,13 @@ def test_a_training_goes_on_and_ends_in_the_same_weights(small_logs, tmp_path, l
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("change", ["seed", "setting", "dataset"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "dataset",
+        *(pytest.param(other, marks=pytest.mark.slow) for other in ("seed", "setting")),
+    ],
+)
 def test_another_training_does_not_go_on_there(small_logs, logs, tmp_path, change):
     settings = settings_of("bc")
     with pytest.raises(KeyboardInterrupt):

@@ -225,6 +225,7 @@ def rllib_dataset(tmp_path) -> Dataset:
     return generate(recipe, Folder(str(tmp_path)))
 
 
+@pytest.mark.integration
 def test_rllibs_prelearner_makes_the_steps_that_were_logged(rllib_dataset, tmp_path):
     from slateflow.learners.rllib.quiet import quiet_rllib
 

@@ -75,7 +75,10 @@ def test_a_flipped_bit_anywhere_in_the_manifest_is_found_or_changes_nothing(fold
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("recipe", [TINY, ONE_HOT], ids=["features", "items"])
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(TINY, id="features"), pytest.param(ONE_HOT, id="items", marks=pytest.mark.slow)],
+)
 def test_a_flipped_bit_anywhere_in_a_part_is_found_or_changes_nothing(recipe, tmp_path):
     dataset = generate(recipe, Folder(str(tmp_path)))
     folder = Path(dataset.path)

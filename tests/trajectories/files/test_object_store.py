@@ -151,6 +151,7 @@ def test_a_url_with_a_secret_is_refused_without_telling_it(url):
     assert "s3://logs/data" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_away_is_one_line():
     with object_store("gone") as url:
         dataset = generate(LOGS, Folder(f"{url}/data"))

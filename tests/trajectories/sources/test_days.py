@@ -93,6 +93,7 @@ def assert_same(one: Dataset, other: Dataset) -> None:
         np.testing.assert_array_equal(other.read().columns()[name], values)
 
 
+@pytest.mark.integration
 @settings(max_examples=8)
 @given(
     cuts=st.sets(st.integers(1, 59), min_size=1, max_size=4),
