@@ -116,9 +116,25 @@ def rarity_weights(support: Support, x: Array) -> Array:
     Log-Likelihood Function"). What is shown far less often than at random counts as if it had been
     shown at random. All else keeps its weight: weighting it would cost more than it brings.
     """
-    leaves = support.leaves(x)
-    ratio = support.offered[leaves] / np.maximum(support.rows[leaves], 1.0)
+    ratio = _rarity(support)[support.leaves(x)]
     return np.asarray(np.where(ratio > RARE, np.minimum(ratio, MOST_WEIGHT), 1.0))
+
+
+def rarely_shown(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
+    """(R, N) candidates whose rows, where they are shown, count more."""
+    rare = _rarity(support) > RARE
+    size = rows.candidates.shape[1]
+    found = np.zeros((len(rows), size), np.bool_)
+    numbers = size * rows.candidate_features(slice(1)).shape[-1]
+    for block in blocks(len(rows), numbers):
+        x = rows.candidate_features(block)
+        found[block] = rare[support.leaves(x.reshape(-1, x.shape[-1]))].reshape(x.shape[:-1])
+    return found
+
+
+def _rarity(support: Support) -> Array:
+    """How many times (S,) less often than at random the logs show what ends at a node."""
+    return np.asarray(support.offered / np.maximum(support.rows, 1.0))
 
 
 def shown_and_offered(rows: Trajectories, user_chooses: bool) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ import pytest
 
 from slateflow.environments import optimal_return
 from slateflow.evaluation import episode_returns
+from slateflow.evaluation.returns import standard_error
 from slateflow.learners import learner_config, train
 from slateflow.policies import Policy, RandomPolicy, ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
@@ -30,6 +31,7 @@ PLAYED = 5000
 def test_narrow_logs(title, tmp_path, capsys):
     """Print the scores of 1,000 logged episodes of modified-lts-20-2, and of who logged them."""
     scores: dict[str, list[float]] = {}
+    errors: dict[str, list[float]] = {}
     for seed in SEEDS:
         recipe = Recipe(f"narrow-{seed}", "modified-lts-20-2", 1000, seed, LOGS[title])
         dataset, spec = generate(recipe, Folder(str(tmp_path))), recipe.spec
@@ -39,13 +41,22 @@ def test_narrow_logs(title, tmp_path, capsys):
         policies: dict[str, Policy] = {
             name: behaviour_policy(behaviour, spec) for name, behaviour in recipe.behaviours.items()
         }
+        logged = list(policies)
         for learner in LEARNERS:
             scorer, _ = train(dataset, learner_config(learner), seed)
             policies[f"learnt: {learner}"] = ScoringPolicy(scorer)
-        for name, policy in policies.items():
-            mean = episode_returns(spec, policy, PLAYED, seed).mean()
-            scores.setdefault(name, []).append((mean - random) / (optimum - random))
+        returns = {
+            name: episode_returns(spec, policy, PLAYED, seed) for name, policy in policies.items()
+        }
+        best = max((returns[name] for name in logged), key=np.mean)
+        for name, one in returns.items():
+            scores.setdefault(name, []).append((one.mean() - random) / (optimum - random))
+            ahead = one - best
+            error = standard_error(ahead)
+            errors.setdefault(name, []).append(ahead.mean() / error if error else 0.0)
     with capsys.disabled():
         print(f"\n{title}: score, min and median of {len(SEEDS)} seeds")
+        print("and the least lead over the best of who logged, in standard errors")
         for name, values in scores.items():
-            print(f"{name:18} {min(values):7.3f} {np.median(values):7.3f}")
+            least = min(errors[name])
+            print(f"{name:18} {min(values):7.3f} {np.median(values):7.3f} {least:7.1f}")

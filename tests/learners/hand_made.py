@@ -16,5 +16,6 @@ def hand_made(rows: int) -> dict[str, torch.Tensor]:
         "rewards": torch.from_numpy(rng.normal(size=rows).astype(np.float32)),
         "terminateds": torch.arange(rows) % 2 == 1,
         "row_weights": torch.from_numpy(1 + rng.random(rows, dtype=np.float32)),
+        "rare": torch.from_numpy(rng.random((rows, 4)) < 0.5),
         "next_left_out": torch.from_numpy(rng.random((rows, 4)) < 0.3),
     }

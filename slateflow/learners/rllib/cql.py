@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-    from slateflow.learners.rllib.scoring_network import ScoringModule
+    from slateflow.learners.rllib.offline_q import OfflineQModule
     from slateflow.trajectories import Dataset
 
 
@@ -74,7 +74,7 @@ class CQLConfig(OfflineQConfig):
 
 
 def loss(
-    module: ScoringModule, batch: dict[str, Any], settings: dict[str, float]
+    module: OfflineQModule, batch: dict[str, Any], settings: dict[str, float]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Mean squared TD error plus `conservatism` × (log-sum-exp of Q − Q of the log).
 
@@ -85,20 +85,14 @@ def loss(
 
     from slateflow.learners.rllib.input import NEXT_LEFT_OUT, ROW_WEIGHTS
 
-    observation, following = batch[Columns.OBS], batch[Columns.NEXT_OBS]
-    weight = batch[ROW_WEIGHTS]
+    following, weight = batch[Columns.NEXT_OBS], batch[ROW_WEIGHTS]
     with torch.no_grad():
         offered = module.score(module.scorer, following)
         best = offered.masked_fill(batch[NEXT_LEFT_OUT], -torch.inf).argmax(dim=1)
         future = module.score_one(module.target_scorer, following, best)
         target = batch[Columns.REWARDS] + future * ~batch[Columns.TERMINATEDS]
-    if settings["conservatism"] > 0:
-        values = module.score(module.scorer, observation)  # (B, N)
-        taken = values.gather(1, batch[Columns.ACTIONS][:, None]).squeeze(1)
-        penalty = (weight * (values.logsumexp(dim=1) - taken)).mean()
-    else:
-        taken = module.score_one(module.scorer, observation, batch[Columns.ACTIONS])
-        penalty = torch.zeros(())
+    taken, excess = module.taken_and_excess(batch, settings["conservatism"])
+    penalty = (weight * excess).mean()
     td_error = (weight * (taken - target).square()).mean()
     total: torch.Tensor = td_error + settings["conservatism"] * penalty
     return total, {"td_error": td_error, "penalty": penalty}

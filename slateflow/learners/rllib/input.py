@@ -30,7 +30,7 @@ from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import with_session_memory
-from slateflow.user_models.support import left_out, rarity_weights
+from slateflow.user_models.support import left_out, rarely_shown, rarity_weights
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -39,6 +39,9 @@ Tensors = dict[str, torch.Tensor]
 
 ROW_WEIGHTS = "row_weights"
 """Column of the weights by which the rows count."""
+
+RARE = "rare"
+"""Column that says which of the candidates the logs rarely show."""
 
 NEXT_LEFT_OUT = "next_left_out"
 """Column that says which of the next candidates the logs hardly show, beside others."""
@@ -81,7 +84,7 @@ def train_columns(
         window: See `InputOptions`.
         scale: Scale of the rewards, if it was fitted elsewhere; by default it is fitted to these
             rows, which then have to vary.
-        support: See `InputOptions`; with one the rows have weights, and candidates are left out.
+        support: See `InputOptions`; with one the columns say what the logs rarely or hardly show.
     """
     if scale is None:
         check_variation(rows)
@@ -103,6 +106,7 @@ def train_columns(
     if support is not None:
         weights = rarity_weights(support, rows.clicked_features().astype(np.float64))
         columns[ROW_WEIGHTS] = torch.from_numpy(weights.astype(np.float32))
+        columns[RARE] = torch.from_numpy(rarely_shown(support, rows))
         columns[NEXT_LEFT_OUT] = torch.from_numpy(left_out(support, rows)).roll(-1, 0)
     if clicked.all():
         return columns

@@ -2,14 +2,15 @@
 
 Kostrikov, Nair and Levine 2021, "Offline Reinforcement Learning with Implicit Q-Learning": the
 value of a state is an upper expectile of the values of what the logs did there, so no action is
-rated that was never taken.
+rated that was never taken. The policy takes the best Q of all candidates, though, so the penalty of
+conservative Q-learning speaks against those that the logs rarely show.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import Count, Share
+from slateflow.learners.config import Count, NonNegative, Share
 from slateflow.learners.rllib.network_config import NETWORK_SPACE
 from slateflow.learners.rllib.offline_q_config import OfflineQConfig
 from slateflow.learners.search_space import OneOf, Range, Space
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-    from slateflow.learners.rllib.scoring_network import ScoringModule
+    from slateflow.learners.rllib.offline_q import OfflineQModule
 
 
 @validated
@@ -32,6 +33,7 @@ class IQLConfig(OfflineQConfig):
         **NETWORK_SPACE,
         "updates": OneOf((1000, 2000, 3000)),
         "expectile": Range(0.8, 0.99),
+        "conservatism": Range(1e-4, 1e-1, log=True),
         "target_rate": Range(3e-3, 3e-2, log=True),
     }
 
@@ -41,22 +43,30 @@ class IQLConfig(OfflineQConfig):
     """Minibatch updates in all, rounded up to fifties."""
     expectile: Share = 0.95
     """Which expectile of the logged actions' values a state is worth; 0.5 is their mean."""
+    conservatism: NonNegative = 0.03
+    """Weight of the penalty on values of candidates that the logs rarely show."""
 
     def algorithm(self, training: dict[str, Any]) -> AlgorithmConfig:
         """The offline Q-learner with this loss."""
         from slateflow.learners.rllib.offline_q import offline_q_algorithm
 
         return offline_q_algorithm(
-            loss, training, target_rate=self.target_rate, expectile=self.expectile
+            loss,
+            training,
+            target_rate=self.target_rate,
+            expectile=self.expectile,
+            conservatism=self.conservatism,
         )
 
 
 def loss(
-    module: ScoringModule, batch: dict[str, Any], settings: dict[str, float]
+    module: OfflineQModule, batch: dict[str, Any], settings: dict[str, float]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Equation 5 for the value plus equation 6 for Q."""
+    """Equation 5 for the value, equation 6 for Q, and `conservatism` × the penalty on Q."""
     import torch
     from ray.rllib.core.columns import Columns
+
+    from slateflow.learners.rllib.input import RARE
 
     observation, following = batch[Columns.OBS], batch[Columns.NEXT_OBS]
     action = batch[Columns.ACTIONS]
@@ -66,9 +76,10 @@ def loss(
         target = batch[Columns.REWARDS] + future * ~batch[Columns.TERMINATEDS]
     advantage = logged - module.compute_values(batch)
     value_loss = expectile_loss(advantage, settings["expectile"]).mean()
-    taken = module.score_one(module.scorer, observation, action)
-    td_error = (taken - target).square().mean()
-    return td_error + value_loss, {"td_error": td_error, "value_loss": value_loss}
+    taken, excess = module.taken_and_excess(batch, settings["conservatism"], batch[RARE])
+    td_error, penalty = (taken - target).square().mean(), excess.mean()
+    total: torch.Tensor = td_error + value_loss + settings["conservatism"] * penalty
+    return total, {"td_error": td_error, "value_loss": value_loss, "penalty": penalty}
 
 
 def expectile_loss(difference: torch.Tensor, expectile: float) -> torch.Tensor:

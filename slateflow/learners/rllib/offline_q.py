@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from ray.rllib.algorithms.marwil import MARWIL, MARWILConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.utils import update_target_network
 
@@ -29,6 +30,33 @@ class OfflineQModule(ScoringModule):
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return {}
+
+    def taken_and_excess(
+        self,
+        batch: dict[str, Any],
+        conservatism: float,
+        beside: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Values (B,) of the logged actions, and by how much a log-sum-exp exceeds them.
+
+        The mean excess is the penalty of CQL(H) (Kumar et al. 2020, "Conservative Q-Learning for
+        Offline Reinforcement Learning", equation 4). Where it has no weight, or nothing to exceed
+        them, only the logged actions are rated, and the excess is 0.
+
+        Args:
+            batch: Rows.
+            conservatism: Weight of the penalty.
+            beside: (B, N) candidates that the log-sum-exp takes beside the logged one; by default
+                all.
+        """
+        observation, action = batch[Columns.OBS], batch[Columns.ACTIONS]
+        if not conservatism or (beside is not None and not beside.any()):
+            return self.score_one(self.scorer, observation, action), torch.zeros(())
+        values = self.score(self.scorer, observation)  # (B, N)
+        taken = values.gather(1, action[:, None]).squeeze(1)
+        if beside is not None:
+            values = values.masked_fill(~beside.scatter(1, action[:, None], True), -torch.inf)
+        return taken, values.logsumexp(dim=1) - taken
 
 
 class OfflineQLearner(TorchLearner):

@@ -159,16 +159,18 @@ def test_columns_are_those_of_a_plain_loop(user_size):
 def test_with_a_support_rows_have_weights_and_rare_candidates_are_left_out():
     rows, support = made_up([5, 5, 5, 5]), halves(rows=(1, 9_999), offered=(500, 9_500))
     ours = train_columns(rows, spec_of(5), WINDOW, support=support)
-    weights, nexts = [], []
+    weights, nexts, rare = [], [], []
     for row in range(len(rows)):
         if rows.clicked[row] < 0:
             continue
         clicked = rows.candidates[row, rows.slate[row, rows.clicked[row]], 0]
         weights.append(30.0 if clicked <= SPLIT else 1.0)
+        rare.append([one <= SPLIT for one in rows.candidates[row, :, 0].tolist()])
         unseen = [one <= SPLIT for one in rows.candidates[(row + 1) % len(rows), :, 0].tolist()]
         nexts.append([one and not all(unseen) for one in unseen])
     assert set(weights) == {1.0, 30.0}
     assert ours["row_weights"].tolist() == weights
+    assert ours["rare"].tolist() == rare
     assert ours["next_left_out"].tolist() == nexts
 
 

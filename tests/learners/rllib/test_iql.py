@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -21,10 +23,18 @@ with quiet_rllib():
 ROWS, EXPECTILE = 25, 0.8
 
 
+@pytest.fixture(params=[0.0, 0.3])
+def conservatism(request) -> float:
+    """Weight of the penalty."""
+    return request.param
+
+
 @pytest.fixture
-def learner(small_logs, quiet):
+def learner(small_logs, quiet, conservatism):
     """Built, with three networks that have nothing in common."""
-    config = learner_config("iql", expectile=EXPECTILE, target_rate=0.25, width=4)
+    config = learner_config(
+        "iql", expectile=EXPECTILE, conservatism=conservatism, target_rate=0.25, width=4
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         algorithm = algorithm_config(small_logs, config, seed=0).build_algo()
@@ -46,14 +56,14 @@ def loss_of(learner, batch) -> torch.Tensor:
     )
 
 
-def test_the_loss_is_that_of_a_plain_loop(learner):
+def test_the_loss_is_that_of_a_plain_loop(learner, conservatism):
     module, batch = module_of(learner), hand_made(ROWS)
     with torch.no_grad():
         quick = module.score(module.scorer, batch["obs"]).tolist()
         slow = module.score(module.target_scorer, batch["obs"]).tolist()
         value = module.compute_values(batch).tolist()
         following = module.compute_values({"obs": batch["new_obs"]}).tolist()
-    value_loss = td_error = 0.0
+    value_loss = td_error = penalty = 0.0
     below = 0
     for row in range(ROWS):
         action, ends = int(batch["actions"][row]), bool(batch["terminateds"][row])
@@ -62,15 +72,18 @@ def test_the_loss_is_that_of_a_plain_loop(learner):
         value_loss += (1 - EXPECTILE if advantage < 0 else EXPECTILE) * advantage**2
         target = float(batch["rewards"][row]) + (0.0 if ends else following[row])
         td_error += (quick[row][action] - target) ** 2
+        rare = batch["rare"][row].tolist()
+        against = [q for n, q in enumerate(quick[row]) if rare[n] or n == action]
+        penalty += math.log(sum(math.exp(q) for q in against)) - quick[row][action]
     assert 0 < below < ROWS  # both branches of the loss
-    expected = (value_loss + td_error) / ROWS
+    expected = (value_loss + td_error + conservatism * penalty) / ROWS
     assert float(loss_of(learner, batch).detach()) == pytest.approx(expected, rel=1e-5)
     assert float(learner.metrics.peek(("default_policy", "td_error"))) == pytest.approx(
         td_error / ROWS, rel=1e-5
     )
 
 
-def test_each_network_is_moved_by_its_own_equation_only(learner):
+def test_each_network_is_moved_by_its_own_equation_only(learner, conservatism):
     module, batch = module_of(learner), hand_made(ROWS)
     loss_of(learner, batch).backward()
     assert all(weight.grad is None for weight in module.target_scorer.parameters())
@@ -78,8 +91,12 @@ def test_each_network_is_moved_by_its_own_equation_only(learner):
     module.scorer.zero_grad()
     with torch.no_grad():
         future = module.compute_values({"obs": batch["new_obs"]}) * ~batch["terminateds"]
-    taken = module.score(module.scorer, batch["obs"])[torch.arange(ROWS), batch["actions"]]
-    (taken - batch["rewards"] - future).square().mean().backward()
+    values = module.score(module.scorer, batch["obs"])
+    taken = values[torch.arange(ROWS), batch["actions"]]
+    against = values.exp() * batch["rare"]
+    against[torch.arange(ROWS), batch["actions"]] = taken.exp()
+    penalty = conservatism * (against.sum(dim=1).log() - taken).mean()
+    ((taken - batch["rewards"] - future).square().mean() + penalty).backward()
     for mine, weight in zip(with_value, module.scorer.parameters(), strict=True):
         torch.testing.assert_close(mine, weight.grad)
 
@@ -98,8 +115,9 @@ def test_a_chain_solved_by_hand(make_logs, expectile):
     """Of two equally frequent rewards 0 and r the value is expectile × r."""
     chain = Chain(make_logs)
     config = learner_config(
-        "iql", expectile=expectile, window=2, batch_size=64, updates=800, target_rate=0.05
-    )
+        "iql", expectile=expectile, window=2, batch_size=64, updates=800, target_rate=0.05,
+        conservatism=0.0,
+    )  # fmt: skip
     scorer, _ = train(chain.dataset, config, seed=0)
     # First 1 + expectile × 0.5 against 0 + expectile × 3; then 3 and 0.5 against nothing.
     assert chain.gap(scorer, 0.5, step=0) == pytest.approx(1 - 2.5 * expectile, abs=0.3)
