@@ -28,7 +28,8 @@ from slateflow.trajectories.exchange.parquet_logs import in_catalogue
 from slateflow.trajectories.schema import Trajectories, columns_of
 
 Batch = dict[str, Any]
-_BROKEN = (ValueError, TypeError, KeyError, IndexError)
+BROKEN = (ValueError, TypeError, KeyError, IndexError)
+"""Errors of a document that is not what it should be."""
 
 
 def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator[Trajectories]:
@@ -44,9 +45,9 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
-            with refused(f"{where}: expected a SampleBatch", *_BROKEN):
-                batch = _batch(json.loads(line), where)
-                ids = np.asarray(_column(batch, where, "eps_id")).astype(str)
+            with refused(f"{where}: expected a SampleBatch", *BROKEN):
+                batch = batch_of(json.loads(line), where)
+                ids = np.asarray(column_of(batch, where, "eps_id")).astype(str)
                 new = np.ones(len(ids), dtype=np.int64)
                 new[1:] = ids[1:] != ids[:-1]
                 new[:1] = ids[:1] != last
@@ -59,7 +60,12 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
                 yield rows
 
 
-def _batch(document: Any, where: str) -> Batch:
+def batch_of(document: Any, where: str) -> Batch:
+    """The columns of a `SampleBatch`, or of the one policy of a `MultiAgentBatch`.
+
+    Raises:
+        InputError: It is neither; `where` says where it stands.
+    """
     kind = document.get("type") if isinstance(document, dict) else None
     if kind == "MultiAgentBatch":
         policies = document["policy_batches"]
@@ -72,7 +78,12 @@ def _batch(document: Any, where: str) -> Batch:
     return dict(document)
 
 
-def _column(batch: Batch, where: str, *names: str) -> Any:
+def column_of(batch: Batch, where: str, *names: str) -> Any:
+    """The first of these columns that is there.
+
+    Raises:
+        InputError: There is none, or it is compressed.
+    """
     for name in names:
         if name in batch:
             if isinstance(batch[name], str):
@@ -109,25 +120,25 @@ def _rows(
     batch: Batch, spec: EnvironmentSpec, episodes: NDArray[np.int64], where: str
 ) -> Trajectories:
     count = len(episodes)
-    user, candidates = _observed(_column(batch, where, "obs"), spec, count, where)
-    actions = _numbers(_column(batch, where, "actions"), f"{where}: actions", None)
+    user, candidates = _observed(column_of(batch, where, "obs"), spec, count, where)
+    actions = _numbers(column_of(batch, where, "actions"), f"{where}: actions", None)
     slate = _slates(actions, spec, count, where)
     values: dict[str, NDArray[Any]]
     values = {"episode": episodes, "user": user, "candidates": candidates, "slate": slate}
     derive = resolve(world_of(spec).responses_of_reward)
     if derive is not None:
         named = f"{where}: rewards"
-        reward = _numbers(_column(batch, where, "rewards"), named, np.float32, (count,))
+        reward = _numbers(column_of(batch, where, "rewards"), named, np.float32, (count,))
         batch = {**derive(reward), **batch}
     batch.setdefault("truncateds", np.zeros(count, dtype=np.bool_))
     if "action_prob" not in batch:
         named = f"{where}: action_logp"
-        given = _column(batch, where, "action_logp", "action_prob")
+        given = column_of(batch, where, "action_logp", "action_prob")
         batch["action_prob"] = np.exp(_numbers(given, named, np.float64, (count,)))
     for name, (dtype, _) in columns_of(spec, items=False).items():
         if name not in values:
             names = _NAMES.get(name, (name,))
-            given, named = _column(batch, where, *names), f"{where}: {names[0]}"
+            given, named = column_of(batch, where, *names), f"{where}: {names[0]}"
             values[name] = _numbers(given, named, dtype.to_pandas_dtype(), (count,))
     return Trajectories.from_columns(values, spec)
 

@@ -19,6 +19,7 @@ from slateflow.trajectories.sources.files import SourceFile, SourceFiles
 from slateflow.trajectories.sources.order import Order, PlannedRows
 from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.recipe import LoggedRecipe
+from slateflow.trajectories.sources.sample_batches import SampleBatchReader
 from slateflow.trajectories.sources.survey import Keys, Reader, Survey
 from slateflow.trajectories.sources.table import TableReader
 
@@ -122,7 +123,8 @@ def reader_of(recipe: LoggedRecipe, files: Sequence[SourceFile] | None = None) -
     chosen = recipe.files if files is None else SourceFiles(recipe.files.folder, tuple(files))
     if recipe.format == "dsjson":
         return DsjsonReader(chosen, recipe.held_out == "last")
-    return TableReader(chosen, recipe.columns)
+    kind = SampleBatchReader if recipe.format == "rllib" else TableReader
+    return kind(chosen, recipe.columns)
 
 
 def with_paths(days: list[PlannedDay]) -> list[PlannedDay]:

@@ -23,6 +23,7 @@ Names = Annotated[tuple[str, ...], Strict(False)]
 ENDINGS = {
     "table": (".parquet", ".csv", ".csv.gz"),
     "dsjson": (".json", ".jsonl", ".dsjson", ".json.gz", ".jsonl.gz", ".dsjson.gz"),
+    "rllib": (".json", ".json.gz"),
 }
 """Endings of the files, by format."""
 
@@ -44,6 +45,17 @@ class TableColumns:
     def __post_init__(self) -> None:
         if len(set(self.user)) < len(self.user):
             raise InputError(f"user: expected each column once, got {', '.join(self.user)}")
+
+
+SAMPLE_BATCHES = TableColumns(
+    episode="eps_id",
+    time="t",
+    user=("obs",),
+    item="actions",
+    propensity="action_prob",
+    reward="rewards",
+)
+"""The columns of what RLlib's JSON writer writes."""
 
 
 @validated
@@ -74,16 +86,22 @@ class LoggedRecipe:
     beside: str = field(default=".", repr=False)  # folder of the recipe
 
     def __post_init__(self) -> None:
-        if self.format == "rllib":
-            raise InputError(
-                "format: expected 'table' or 'dsjson', got 'rllib'; take those logs in with "
-                "`slateflow import`"
-            )
         if self.format == "dsjson" and (self.items or self.columns != TableColumns()):
             raise InputError(
                 "columns, items: expected none for dsjson, which names its own, got some; leave "
                 "them out"
             )
+        if self.format == "rllib":
+            if self.columns not in (TableColumns(), SAMPLE_BATCHES):
+                raise InputError(
+                    "columns: expected none for rllib, which names its own, got some; leave them "
+                    "out"
+                )
+            if self.held_out == "last":
+                raise InputError(
+                    "held_out: expected 'sessions' for rllib, which tells no time, got 'last'"
+                )
+            object.__setattr__(self, "columns", SAMPLE_BATCHES)  # the dataclass is frozen
         if self.held_out == "last" and not self.columns.time and self.format == "table":
             raise InputError(
                 "held_out: expected [columns] time for 'last', got none; name it or hold out "

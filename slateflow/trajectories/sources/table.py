@@ -135,10 +135,15 @@ class TableReader:
             path = self.files.path(file)
             self.places.begin(path, count)
             given = list(dict.fromkeys(names.values()))
-            for table in read_columns(self.files.folder, file.name, path, given):
+            typed = not file.name.endswith((".csv", ".csv.gz"))
+            for table in self._tables(file.name, path, given):
                 if table.num_rows:
-                    yield self._standard(table, names, count, file.name.endswith(".parquet"))
+                    yield self._standard(table, names, count, typed)
                 count += table.num_rows
+
+    def _tables(self, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
+        """Some columns of a file, as they are there."""
+        return read_columns(self.files.folder, name, path, columns)
 
     def _standard(
         self, table: pa.Table, names: dict[str, str], first: int, typed: bool

@@ -41,7 +41,8 @@ def test_defaults_are_left_out_of_what_is_kept(tmp_path):
         ("days = 0\n", "days: expected at least 1, got 0"),
         ("held_out = 'some'\n", "held_out: expected 'sessions' or 'last', got 'some'"),
         ("held_out = 'last'\n", "held_out: expected [columns] time for 'last', got none"),
-        ("format = 'rllib'\n", "format: expected 'table' or 'dsjson', got 'rllib'"),
+        ("format = 'rllib'\n[columns]\nuser = ['age']\n", "columns: expected none for rllib"),
+        ("format = 'rllib'\nheld_out = 'last'\n", "held_out: expected 'sessions' for rllib"),
         ("format = 'dsjson'\n[columns]\nitem = 'x'\n", "columns, items: expected none for dsjson"),
     ],
 )

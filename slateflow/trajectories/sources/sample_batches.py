@@ -1,0 +1,85 @@
+"""Logs of RLlib's JSON writer: lines of `SampleBatch`, of its old API stack, read as tables.
+
+What was observed is the user, the action's number the item, or the actions' numbers the slate.
+`action_prob` or `action_logp` has to be there, because a propensity cannot be made up. `t` counts
+the steps of an episode.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from slateflow.errors import InputError, refused
+from slateflow.trajectories.exchange.rllib_json import BROKEN, batch_of, column_of
+from slateflow.trajectories.sources.recipe import SAMPLE_BATCHES
+from slateflow.trajectories.sources.table import BATCH_ROWS, TableReader
+
+NUMBERS = pa.float64()
+LIKELIHOOD = "action_logp"
+"""RLlib's name of the logarithm of the propensity."""
+
+
+class SampleBatchReader(TableReader):
+    """Reads the decisions of a source."""
+
+    def _tables(self, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
+        waiting: list[pa.Table] = []
+        with refused(f"{path}: expected lines of JSON", OSError, UnicodeDecodeError):
+            lines = io.TextIOWrapper(self.files.folder.stream(name), encoding="utf-8")
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                where = f"{path}, line {number}"
+                with refused(f"{where}: expected a SampleBatch", *BROKEN):
+                    waiting.append(_table(batch_of(json.loads(line), where), columns, where))
+                if sum(table.num_rows for table in waiting) >= BATCH_ROWS:
+                    yield pa.concat_tables(waiting)
+                    waiting = []
+        if waiting:
+            yield pa.concat_tables(waiting)
+
+
+def _table(batch: dict[str, Any], columns: list[str], where: str) -> pa.Table:
+    """Some columns of a batch; a missing propensity is made from its logarithm."""
+    values = {}
+    for name in columns:
+        if name == SAMPLE_BATCHES.propensity and name not in batch:
+            logarithms = np.asarray(column_of(batch, where, LIKELIHOOD, name), np.float64)
+            given: Any = np.exp(logarithms)
+        else:
+            given = column_of(batch, where, name)
+        values[name] = _array(given, name, where)
+    lengths = {name: len(one) for name, one in values.items()}
+    if len({*lengths.values()}) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise InputError(f"{where}: expected columns of one length, got {told}")
+    return pa.table(values)
+
+
+def _array(values: Any, name: str, where: str) -> pa.Array:
+    """The values as lists or numbers; ids, which are whole numbers or texts, as texts."""
+    array = np.asarray(values)
+    if array.dtype == object or array.ndim not in (1, 2):
+        raise InputError(
+            f"{where}: {name}: expected numbers, or lists of numbers of one length, got shape "
+            f"{array.shape}; flatten the observations"
+        )
+    if name in (SAMPLE_BATCHES.item, SAMPLE_BATCHES.episode):
+        if array.dtype.kind not in "iuU":
+            raise InputError(f"{where}: {name}: expected whole numbers, got {array.dtype}")
+        return _lists(array.astype(str), pa.string())
+    return _lists(array.astype(np.float64), NUMBERS)
+
+
+def _lists(array: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
+    flat = pa.array(array.ravel(), kind)
+    if array.ndim == 1:
+        return flat
+    offsets = np.arange(0, array.size + 1, max(array.shape[1], 1), dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, flat)
