@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -64,16 +65,19 @@ def _table(batch: dict[str, Any], columns: list[str], where: str) -> pa.Table:
 
 def _array(values: Any, name: str, where: str) -> pa.Array:
     """The values as lists or numbers; ids, which are whole numbers or texts, as texts."""
-    array = np.asarray(values)
-    if array.dtype == object or array.ndim not in (1, 2):
-        raise InputError(
-            f"{where}: {name}: expected numbers, or lists of numbers of one length, got shape "
-            f"{array.shape}; flatten the observations"
-        )
+    expected = f"{where}: {name}: expected numbers, or lists of numbers of one length"
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError(f"{expected}, got lists of several lengths") from None
+    if array.ndim not in (1, 2):
+        raise InputError(f"{expected}, got shape {array.shape}; flatten what was observed")
     if name in (SAMPLE_BATCHES.item, SAMPLE_BATCHES.episode):
         if array.dtype.kind not in "iuU":
             raise InputError(f"{where}: {name}: expected whole numbers, got {array.dtype}")
         return _lists(array.astype(str), pa.string())
+    if array.dtype.kind not in "iufb":
+        raise InputError(f"{expected}, got {shorten(str(array[0]), 40, placeholder='...')}")
     return _lists(array.astype(np.float64), NUMBERS)
 
 
