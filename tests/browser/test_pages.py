@@ -6,11 +6,13 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
+from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
@@ -120,6 +122,32 @@ def received(up, client, monkeypatch) -> Iterator[list[str]]:
             yield server.received  # type: ignore[attr-defined]
         ensure_alerts(client)
         server.shutdown()
+
+
+def given_verdict(client: SyncPrefectClient) -> dict[str, Any]:
+    """The newest verdict on the recipe, as its event has it."""
+    wanted = EventFilter(event=EventNameFilter(name=["slateflow.verdict.given"]))
+    found = [one.payload["verdict"] for one in client.read_events(wanted, limit=50).events]
+    return next(one for one in found if one["experiment"]["recipe"] == RECIPE)
+
+
+def test_a_champion_that_fell_on_fresh_logs_is_told(up, client, promoted, received):
+    """A verdict without a winner goes the way of fresh logs, with a champion worth far less."""
+    verdict = given_verdict(client)
+    (best,) = verdict["candidates"]
+    fallen = {"version": 1, "mean": best["mean"] - 10 * best["sem"], "sem": best["sem"]}
+    verdict["champion"], best["verdict"] = fallen, "undecided"
+    deployment = client.read_deployment_by_name("register/register-fresh").id
+    run = client.create_flow_run_from_deployment(deployment, parameters={"verdict": verdict}).id
+    told = f"slateflow: a verdict to look at: {RECIPE}: champion version 1 is worth"
+    wait_until(
+        lambda: any(one.startswith(told) for one in received), 400, f"a message, got {received}"
+    )
+    wait_until(lambda: client.read_flow_run(run).state.is_final(), 60, "the run's end")
+    assert client.read_flow_run(run).name == f"register {RECIPE}: kept champion"
+    with browsing(up.folder / "browser") as browser:
+        browser.open(f"{up.ui}/{newest(client, f'slateflow-{RECIPE}')}", "on fresh logs, before")
+        browser.open(f"{up.ui}/events?events=slateflow.alert.champion-fell", RECIPE)
 
 
 def test_alerts_reach_a_webhook_and_the_morning_page(up: Up, client, promoted, received):
