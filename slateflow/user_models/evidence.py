@@ -140,41 +140,27 @@ def chosen_prior(
     return prior
 
 
-def group_variances(estimates: Array, covariance: Array, groups: NDArray[np.intp]) -> Array:
-    """Variances (P,) of true weights, one for each group, at which their estimates are likeliest.
+def group_variances(estimates: Array, errors: Array, groups: NDArray[np.intp]) -> Array:
+    """Variances (P,) of true weights, one for each group, by the method of moments.
 
-    True weights are normal around 0, and estimates around them.
+    True weights are around 0, and estimates around them: the mean square of a group's estimates is
+    its variance and the mean variance of their errors (Hedges 1983, "A Random Effects Model for
+    Effect Sizes", for errors that differ). The likelihood takes more for chance: one error that all
+    weights share, as of how long sessions last, would explain all that they have in common.
 
     Args:
         estimates: (P,) of the weights.
-        covariance: (P, P) of their errors, without negative eigenvalues.
+        errors: (P,) variances of their errors.
         groups: (P,) of the weights.
 
     Example:
-        >>> group_variances(np.array([3.0, -5.0]), np.eye(2), np.array([1, 1])).round(2).tolist()
+        >>> group_variances(np.array([3.0, -5.0]), np.ones(2), np.array([1, 1])).round(2).tolist()
         [16.0, 16.0]
     """
-    from scipy import optimize  # takes long to import
-
     _, group = np.unique(groups, return_inverse=True)
-    least = LEAST * float(np.diag(covariance).mean()) or np.finfo(float).tiny
-    usual = np.bincount(group, np.square(estimates)) / np.bincount(group)
-    usual = np.maximum(usual, 2 * least)
-
-    def surprise(logs: Array) -> tuple[float, Array]:
-        variance = usual * np.exp(logs)
-        factor = linalg.cho_factor(covariance + np.diag(variance[group]), lower=True)
-        explained = linalg.cho_solve(factor, estimates)
-        inverse = linalg.cho_solve(factor, np.eye(len(estimates)))
-        slope = np.bincount(group, np.diag(inverse) - np.square(explained))
-        loss = estimates @ explained / 2 + np.log(np.diag(factor[0])).sum()
-        return float(loss), variance * slope / 2
-
-    found = optimize.minimize(
-        surprise, np.zeros(len(usual)), jac=True, method="L-BFGS-B",
-        bounds=[(np.log(least / most), 0.0) for most in usual],
-    )  # fmt: skip
-    return np.asarray((usual * np.exp(found.x))[group])
+    least = LEAST * float(errors.mean()) or np.finfo(float).tiny
+    beyond = np.bincount(group, np.square(estimates) - errors) / np.bincount(group)
+    return np.asarray(np.maximum(beyond, least)[group])
 
 
 def _chosen_precisions(

@@ -31,6 +31,9 @@ RIDGE, COMMON_SHARE = 0.1, 1e-3
 """Precision of the prior on the weights where the logs choose how far to shrink, and the share of
 it that falls on what all items have in common."""
 
+BEYOND_CHANCE = 2.0
+"""Standard errors of its weights that a group is, in the root mean square, beyond chance."""
+
 BLOCK_ROWS = 20_000
 """Rows whose features are in memory at once."""
 
@@ -264,7 +267,7 @@ class ItemValues:
         ridge[np.append(0, self.users + np.flatnonzero(groups == 0))] *= COMMON_SHARE
         self.gram += np.diag(ridge)
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
-        self.errors = np.zeros((len(self.shrunk), len(self.shrunk)))
+        self.errors = np.zeros(len(self.shrunk))
 
     def follow(self, policy: Callable[[Sessions, Rows], Slates]) -> float:
         """Solve for the values of a policy.
@@ -283,23 +286,25 @@ class ItemValues:
         left = self.gram - following
         self.weights = np.asarray(np.linalg.solve(left, self.reward), np.float64)
         half = np.linalg.solve(left, missed)
-        found = np.linalg.solve(left, half.T)[np.ix_(self.shrunk, self.shrunk)]
-        roots, axes = np.linalg.eigh((found + found.T) / 2)
-        self.errors = (axes * np.maximum(roots, 0.0)) @ axes.T  # rounding makes some negative
+        errors = np.diag(np.linalg.solve(left, half.T))[self.shrunk]
+        self.errors = np.maximum(errors, 0.0)  # rounding makes some negative
         change = np.sqrt(self._square(self.weights - before))
         variance = self._square(self.weights) - float(self.mean @ self.weights) ** 2
         return float(change / (np.sqrt(max(variance, 0.0)) or 1.0))
 
     def shrink(self) -> None:
-        """Put the weights of the groups at their posterior means, after the last policy.
+        """Shrink the weights of groups that may be chance, after the last policy.
 
-        The covariance of their errors is that of independent sessions (White 1982, "Maximum
-        Likelihood Estimation of Misspecified Models", theorem 3.2).
+        Each goes by its own error, whose variance is that of independent sessions (White 1982,
+        "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2). Groups that are
+        beyond chance stay: to shrink them beside all else would change what is worth a click.
         """
         if len(self.shrunk):
-            own = self.weights[self.shrunk]
-            true = group_variances(own, self.errors, self.groups)
-            self.weights[self.shrunk] = true * np.linalg.solve(self.errors + np.diag(true), own)
+            true = group_variances(self.weights[self.shrunk], self.errors, self.groups)
+            usual = group_variances(self.errors**0.5, np.zeros_like(self.errors), self.groups)
+            chance = true < (BEYOND_CHANCE**2 - 1) * usual
+            factor = true / (true + self.errors)
+            self.weights[self.shrunk] *= np.where(chance, factor, 1.0)
 
     def _square(self, weights: Array) -> float:
         """Mean square of the values of the logged choices."""
