@@ -157,10 +157,14 @@ def group_variances(estimates: Array, errors: Array, groups: NDArray[np.intp]) -
         >>> group_variances(np.array([3.0, -5.0]), np.ones(2), np.array([1, 1])).round(2).tolist()
         [16.0, 16.0]
     """
-    _, group = np.unique(groups, return_inverse=True)
     least = LEAST * float(errors.mean()) or np.finfo(float).tiny
-    beyond = np.bincount(group, np.square(estimates) - errors) / np.bincount(group)
-    return np.asarray(np.maximum(beyond, least)[group])
+    return np.maximum(group_means(np.square(estimates) - errors, groups), least)
+
+
+def group_means(values: Array, groups: NDArray[np.intp]) -> Array:
+    """The mean (P,) of each value's group."""
+    _, group = np.unique(groups, return_inverse=True)
+    return np.asarray((np.bincount(group, values) / np.bincount(group))[group])
 
 
 def _chosen_precisions(

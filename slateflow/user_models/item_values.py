@@ -22,7 +22,7 @@ from slateflow.policies.learned import observed_scores
 from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_features
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.choice_model import Prior
-from slateflow.user_models.evidence import WeightGroups, group_variances
+from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -301,8 +301,8 @@ class ItemValues:
         """
         if len(self.shrunk):
             true = group_variances(self.weights[self.shrunk], self.errors, self.groups)
-            usual = group_variances(self.errors**0.5, np.zeros_like(self.errors), self.groups)
-            chance = true < (BEYOND_CHANCE**2 - 1) * usual
+            usual = group_means(self.errors, self.groups)
+            chance = true < (BEYOND_CHANCE**2 - 1) * usual  # the mean square is both
             factor = true / (true + self.errors)
             self.weights[self.shrunk] *= np.where(chance, factor, 1.0)
 

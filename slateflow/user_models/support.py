@@ -97,15 +97,8 @@ def without_gaps(support: Support) -> Support | None:
 
 def left_out(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
     """(R, N) candidates that the logs hardly show, beside others; never all of a row."""
-    size = rows.candidates.shape[1]
-    found = np.zeros((len(rows), size), np.bool_)
-    if without_gaps(support) is None:
-        return found
-    numbers = size * rows.candidate_features(slice(1)).shape[-1]
-    for block in blocks(len(rows), numbers):
-        unseen = support.hardly_seen(rows.candidate_features(block))
-        found[block] = unseen & ~unseen.all(axis=1, keepdims=True)
-    return found
+    unseen = _of_candidates(support.gaps, support, rows)
+    return unseen & ~unseen.all(axis=1, keepdims=True)
 
 
 def rarity_weights(support: Support, x: Array) -> Array:
@@ -122,13 +115,20 @@ def rarity_weights(support: Support, x: Array) -> Array:
 
 def rarely_shown(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
     """(R, N) candidates whose rows, where they are shown, count more."""
-    rare = _rarity(support) > RARE
-    size = rows.candidates.shape[1]
-    found = np.zeros((len(rows), size), np.bool_)
-    numbers = size * rows.candidate_features(slice(1)).shape[-1]
+    return _of_candidates(_rarity(support) > RARE, support, rows)
+
+
+def _of_candidates(
+    nodes: NDArray[np.bool_], support: Support, rows: Trajectories
+) -> NDArray[np.bool_]:
+    """Of the nodes (S,), those at which the candidates (R, N) end."""
+    found = np.zeros((len(rows), rows.candidates.shape[1]), np.bool_)
+    if not nodes.any():
+        return found
+    numbers = found.shape[1] * rows.candidate_features(slice(1)).shape[-1]
     for block in blocks(len(rows), numbers):
         x = rows.candidate_features(block)
-        found[block] = rare[support.leaves(x.reshape(-1, x.shape[-1]))].reshape(x.shape[:-1])
+        found[block] = nodes[support.leaves(x.reshape(-1, x.shape[-1]))].reshape(x.shape[:-1])
     return found
 
 

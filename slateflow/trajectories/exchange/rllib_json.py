@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -41,12 +41,8 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
     catalogue = Catalogue.of_world(spec)
     episode, last = first_episode - 1, None
     with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
+        for where, batch in batches(lines, str(path)):
             with refused(f"{where}: expected a SampleBatch", *BROKEN):
-                batch = batch_of(json.loads(line), where)
                 ids = np.asarray(column_of(batch, where, "eps_id")).astype(str)
                 new = np.ones(len(ids), dtype=np.int64)
                 new[1:] = ids[1:] != ids[:-1]
@@ -60,12 +56,33 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
                 yield rows
 
 
-def batch_of(document: Any, where: str) -> Batch:
-    """The columns of a `SampleBatch`, or of the one policy of a `MultiAgentBatch`.
+def batches(lines: Iterable[str], path: str) -> Iterator[tuple[str, Batch]]:
+    """The columns of each line's batch, and where it stands.
 
     Raises:
-        InputError: It is neither; `where` says where it stands.
+        InputError: A line is neither a `SampleBatch` nor a `MultiAgentBatch` of one policy.
     """
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            with refused(f"{where}: expected a SampleBatch", *BROKEN):
+                batch = _batch(json.loads(line), where)
+            yield where, batch
+
+
+def propensities(batch: Batch, where: str) -> Any:
+    """The column `action_prob`, or what its logarithm says.
+
+    Raises:
+        InputError: Neither is there.
+    """
+    if "action_prob" in batch:
+        return column_of(batch, where, "action_prob")
+    given = column_of(batch, where, "action_logp", "action_prob")
+    return np.exp(_numbers(given, f"{where}: action_logp", np.float64))
+
+
+def _batch(document: Any, where: str) -> Batch:
     kind = document.get("type") if isinstance(document, dict) else None
     if kind == "MultiAgentBatch":
         policies = document["policy_batches"]
@@ -131,10 +148,7 @@ def _rows(
         reward = _numbers(column_of(batch, where, "rewards"), named, np.float32, (count,))
         batch = {**derive(reward), **batch}
     batch.setdefault("truncateds", np.zeros(count, dtype=np.bool_))
-    if "action_prob" not in batch:
-        named = f"{where}: action_logp"
-        given = column_of(batch, where, "action_logp", "action_prob")
-        batch["action_prob"] = np.exp(_numbers(given, named, np.float64, (count,)))
+    batch["action_prob"] = propensities(batch, where)
     for name, (dtype, _) in columns_of(spec, items=False).items():
         if name not in values:
             names = _NAMES.get(name, (name,))

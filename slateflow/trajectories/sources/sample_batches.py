@@ -8,7 +8,6 @@ the steps of an episode.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from textwrap import shorten
 from typing import Any
@@ -17,13 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from slateflow.errors import InputError, refused
-from slateflow.trajectories.exchange.rllib_json import BROKEN, batch_of, column_of
+from slateflow.trajectories.exchange.rllib_json import BROKEN, batches, column_of, propensities
 from slateflow.trajectories.sources.recipe import SAMPLE_BATCHES
 from slateflow.trajectories.sources.table import BATCH_ROWS, TableReader
-
-NUMBERS = pa.float64()
-LIKELIHOOD = "action_logp"
-"""RLlib's name of the logarithm of the propensity."""
 
 
 class SampleBatchReader(TableReader):
@@ -33,12 +28,9 @@ class SampleBatchReader(TableReader):
         waiting: list[pa.Table] = []
         with refused(f"{path}: expected lines of JSON", OSError, UnicodeDecodeError):
             lines = io.TextIOWrapper(self.files.folder.stream(name), encoding="utf-8")
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                where = f"{path}, line {number}"
+            for where, batch in batches(lines, path):
                 with refused(f"{where}: expected a SampleBatch", *BROKEN):
-                    waiting.append(_table(batch_of(json.loads(line), where), columns, where))
+                    waiting.append(_table(batch, columns, where))
                 if sum(table.num_rows for table in waiting) >= BATCH_ROWS:
                     yield pa.concat_tables(waiting)
                     waiting = []
@@ -47,14 +39,11 @@ class SampleBatchReader(TableReader):
 
 
 def _table(batch: dict[str, Any], columns: list[str], where: str) -> pa.Table:
-    """Some columns of a batch; a missing propensity is made from its logarithm."""
+    """Some columns of a batch."""
     values = {}
     for name in columns:
-        if name == SAMPLE_BATCHES.propensity and name not in batch:
-            logarithms = np.asarray(column_of(batch, where, LIKELIHOOD, name), np.float64)
-            given: Any = np.exp(logarithms)
-        else:
-            given = column_of(batch, where, name)
+        chance = name == SAMPLE_BATCHES.propensity
+        given = propensities(batch, where) if chance else column_of(batch, where, name)
         values[name] = _array(given, name, where)
     lengths = {name: len(one) for name, one in values.items()}
     if len({*lengths.values()}) > 1:
@@ -78,7 +67,7 @@ def _array(values: Any, name: str, where: str) -> pa.Array:
         return _lists(array.astype(str), pa.string())
     if array.dtype.kind not in "iufb":
         raise InputError(f"{expected}, got {shorten(str(array[0]), 40, placeholder='...')}")
-    return _lists(array.astype(np.float64), NUMBERS)
+    return _lists(array.astype(np.float64), pa.float64())
 
 
 def _lists(array: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
