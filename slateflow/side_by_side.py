@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from slateflow.errors import InputError
+from slateflow.progress import Progress
 
 PROCESSORS = os.cpu_count() or 1
 """Calls that run at the same time, where nobody says how many."""
@@ -37,9 +38,6 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 _WORKERS = "SLATEFLOW_WORKERS"
 """Variable of a worker's environment: how many share the machine."""
-
-Progress = Callable[[int, int], None]
-"""Called with the done and all of something."""
 
 
 def share_of_machine() -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from slateflow.policies import (
     ScoringPolicy,
     behaviour_policy,
 )
+from slateflow.progress import Progress
 from slateflow.side_by_side import map_calls
 from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment, ModelRef
@@ -143,7 +144,7 @@ def _play_all(
     return dict(zip(policies, found, strict=True))
 
 
-def _begin(name: str, *_: Any) -> Callable[[int, int], None]:
+def _begin(name: str, *_: Any) -> Progress:
     """Progress of a play that begins."""
     return stage(f"evaluate {name}")
 
@@ -154,7 +155,7 @@ def _play(
     policy: Policy | None,
     episodes: int,
     seed: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Returns | None:
     """Returns of one of `_Policies`, whatever its name; None where the optimum is unknown."""
     if policy is None:

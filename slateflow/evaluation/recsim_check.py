@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from slateflow.errors import InputError
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies import Policy, Session, SessionPolicy
 from slateflow.policies.play import seed_of
+from slateflow.progress import Progress, unwatched
 
 RECSIM_STREAM = 0x8EC5
 """Keeps RecSim's users apart from all others with the same seed."""
@@ -60,7 +60,7 @@ def recsim_returns(
     policy: Policy,
     episodes: int,
     seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = unwatched,
 ) -> NDArray[np.float64]:
     """Undiscounted return of each episode in RecSim's own code, (episodes,).
 

@@ -20,19 +20,13 @@ from slateflow.environments.rules import ScoringRule
 from slateflow.errors import InputError
 from slateflow.policies import GreedyPolicy, Policy
 from slateflow.policies.play import Step, play, seed_of
+from slateflow.progress import Progress, unwatched
 from slateflow.records import resolve
 
 EVALUATION_STREAM = 0xE7A1
 """Keeps the users of an evaluation apart from those of a dataset with the same seed."""
 
 BLOCK_EPISODES = 1000
-
-Progress = Callable[[int, int], None]  # finished and all episodes
-
-
-def _ignore(done: int, total: int) -> None:
-    """Progress that nobody watches."""
-
 
 Returns = NDArray[np.float64]  # (E,), of the same users in the same order for every policy
 
@@ -73,7 +67,7 @@ def episode_returns(
     policy: Policy | Callable[[BatchedEnvironment[Any]], Policy],
     episodes: int,
     seed: int,
-    progress: Progress = _ignore,
+    progress: Progress = unwatched,
 ) -> Returns:
     """Undiscounted return of each episode, (episodes,); see `play_blocks`.
 
@@ -91,7 +85,7 @@ def episode_returns(
 
 
 def optimal_returns(
-    spec: EnvironmentSpec, episodes: int, seed: int, progress: Progress = _ignore
+    spec: EnvironmentSpec, episodes: int, seed: int, progress: Progress = unwatched
 ) -> Returns | None:
     """Return of each episode under the best policy, on the users of `episode_returns`.
 

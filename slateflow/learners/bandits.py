@@ -22,9 +22,10 @@ from scipy import linalg
 from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
 from slateflow.learners.code_digest import code_digest
-from slateflow.learners.config import LearnerConfig, NonNegative, Progress, Trained
+from slateflow.learners.config import LearnerConfig, NonNegative, Trained
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer, Slates, top_slates
+from slateflow.progress import Progress
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.user_models.bilinear import (
     Block,

@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,13 +22,12 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError, unknown
 from slateflow.learners.search_space import Space
 from slateflow.policies import AnyScorer
+from slateflow.progress import Progress
 from slateflow.records import Records
 from slateflow.validation import validated
 
 if TYPE_CHECKING:
     from slateflow.trajectories import Dataset
-
-Progress = Callable[[int, int], None]  # finished and all iterations
 
 # Bounds that settings share
 Count = Annotated[int, Field(ge=1)]

@@ -32,7 +32,6 @@ from slateflow.learners.config import (
     Curves,
     LearnerConfig,
     NonNegative,
-    Progress,
     Trained,
 )
 from slateflow.learners.features import FeatureMoments, episode_ends
@@ -40,6 +39,7 @@ from slateflow.learners.passes import repeatable, sampled
 from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support, monomials
+from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
@@ -363,10 +363,6 @@ def fitted_stages(
     return stages
 
 
-def _ignore(done: int, total: int) -> None:
-    """Progress that nobody watches."""
-
-
 def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, float]:
     """Degree and ridge; of those that are 0 the ones that held-out episodes choose.
 
@@ -392,7 +388,7 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, fl
     if len(few.transitions.following):
         for largest in reversed(degrees):
             stages = fitted_stages(
-                Parts(lambda: [few], few), largest, ridge or 1e-6, 0, _ignore, Curves()
+                Parts(lambda: [few], few), largest, ridge or 1e-6, 0, unwatched, Curves()
             )
             if stages is not None:
                 ahead = few.best_next(few.scorer(largest, stages[-1].weights))

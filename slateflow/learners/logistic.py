@@ -27,8 +27,9 @@ from scipy import linalg, special
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.learners.config import Count, LearnerConfig, NonNegative, Progress, Trained
+from slateflow.learners.config import Count, LearnerConfig, NonNegative, Trained
 from slateflow.learners.search_space import Range, Space
+from slateflow.progress import Progress
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.user_models.additive import Additive
 from slateflow.user_models.bilinear import (

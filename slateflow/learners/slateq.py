@@ -21,7 +21,6 @@ from slateflow.learners.config import (
     Curves,
     LearnerConfig,
     NonNegative,
-    Progress,
     Trained,
 )
 from slateflow.learners.passes import repeatable, sampled
@@ -34,6 +33,7 @@ from slateflow.policies.slate_scorer import (
     optimal_gains,
     user_features,
 )
+from slateflow.progress import Progress
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation

@@ -11,8 +11,9 @@ from typing import Any
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.learners.config import Curves, LearnerConfig, Progress, Trained, learners_for
+from slateflow.learners.config import Curves, LearnerConfig, Trained, learners_for
 from slateflow.policies import AnyScorer
+from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset
 
 
@@ -40,15 +41,11 @@ class TrainingSummary:
     live_steps: int = 0
 
 
-def _ignore(done: int, total: int) -> None:
-    """Progress that nobody watches."""
-
-
 def train(
     dataset: Dataset,
     config: LearnerConfig,
     seed: int = 0,
-    progress: Progress = _ignore,
+    progress: Progress = unwatched,
     checkpoints: Path | None = None,
 ) -> tuple[AnyScorer, TrainingSummary]:
     """Train a learner from the logs alone.
@@ -82,7 +79,7 @@ def train(
 
 
 def train_live(
-    spec: EnvironmentSpec, config: LearnerConfig, seed: int = 0, progress: Progress = _ignore
+    spec: EnvironmentSpec, config: LearnerConfig, seed: int = 0, progress: Progress = unwatched
 ) -> tuple[AnyScorer, TrainingSummary]:
     """Train a learner with simulated users.
 

@@ -16,6 +16,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.exceptions import ObjectNotFound
 
+from slateflow.progress import Progress
+
 Listener = Callable[[str, int, int], None]  # stage, done, total
 
 _listeners: list[Listener] = []
@@ -31,7 +33,7 @@ def listening(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-def stage(name: str) -> Callable[[int, int], None]:
+def stage(name: str) -> Progress:
     """A callback (done, total) for the stage of that name; it starts at once."""
 
     def report(done: int, total: int) -> None:
@@ -55,7 +57,7 @@ def artifact_key(*parts: str) -> str:
     return key if key == name else f"{key}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def stage_with_artifact(name: str, key: str, description: str) -> Callable[[int, int], None]:
+def stage_with_artifact(name: str, key: str, description: str) -> Progress:
     """A stage that is also a progress artifact of the flow run while it lasts, if that is long.
 
     At its end the artifact is deleted: the Artifacts page is for reports. What an earlier run left

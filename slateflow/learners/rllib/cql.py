@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import Count, NonNegative, Progress, Trained
+from slateflow.learners.config import Count, NonNegative, Trained
 from slateflow.learners.rllib.network_config import NETWORK_SPACE
 from slateflow.learners.rllib.offline_q_config import OfflineQConfig
 from slateflow.learners.search_space import OneOf, Range, Space
+from slateflow.progress import Progress
 from slateflow.validation import validated
 
 if TYPE_CHECKING:

@@ -19,13 +19,14 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.learners.config import Progress, Trained
+from slateflow.learners.config import Trained
 from slateflow.learners.rllib.checkpoints import TrainingProgress
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.live_config import LiveConfig
 from slateflow.learners.rllib.live_world import LiveWorld, Survey, survey
 from slateflow.learners.rllib.scoring_network import export_network
 from slateflow.learners.rllib.training import iterate, trained_module
+from slateflow.progress import Progress
 
 RLLIB_ENVIRONMENT = "rllib-single-agent-env-v0"
 """Under this name RLlib registers every environment in Gymnasium."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from slateflow.learners.config import Count, CountOrZero, Progress, Trained
+from slateflow.learners.config import Count, CountOrZero, Trained
 from slateflow.learners.rllib.network_config import NetworkConfig
+from slateflow.progress import Progress
 from slateflow.validation import validated
 
 if TYPE_CHECKING:

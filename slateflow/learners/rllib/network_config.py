@@ -11,10 +11,10 @@ from slateflow.learners.config import (
     CountOrZero,
     LearnerConfig,
     NonNegative,
-    Progress,
     Trained,
 )
 from slateflow.learners.search_space import OneOf, Range, Space
+from slateflow.progress import Progress
 from slateflow.validation import validated
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ policy has the highest estimate on those episodes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from slateflow.evaluation.off_policy.estimates import held_out_values
 from slateflow.learners.config import Trained
 from slateflow.learners.rllib.network_config import OfflineConfig
 from slateflow.learners.rllib.training import train_on_rllib
+from slateflow.progress import Progress
 from slateflow.trajectories import Dataset
 
 
@@ -27,7 +27,7 @@ def train_with_restarts(
     config: OfflineConfig,
     restarts: int,
     seed: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
     checkpoints: Path | None,
 ) -> Trained:
     """Keep the best of `restarts` trainings, with the value of each as a curve."""

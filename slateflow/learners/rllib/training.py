@@ -19,7 +19,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.learners.config import Progress, Trained
+from slateflow.learners.config import Trained
 from slateflow.learners.features import FeatureMoments, flat_observation_space
 from slateflow.learners.passes import sampled
 from slateflow.learners.rllib.checkpoints import Checkpoint, TrainingProgress
@@ -30,6 +30,7 @@ from slateflow.learners.rllib.scoring_network import export_network
 from slateflow.learners.rllib.stream import StreamedOfflineData, exceeds_memory
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support
+from slateflow.progress import Progress
 from slateflow.trajectories import Dataset
 from slateflow.user_models.session_memory import fitting_decays, memory_size
 from slateflow.user_models.support import logged_support, without_gaps

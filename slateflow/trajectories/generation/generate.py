@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.progress import Progress, unwatched
 from slateflow.ray_cluster import cluster_address, connected, map_tasks, processors
 from slateflow.side_by_side import map_calls
 from slateflow.trajectories.catalogue import Catalogue
@@ -41,7 +42,7 @@ def generate(
     recipe: AnyRecipe,
     data: Folder,
     workers: int = 1,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = unwatched,
 ) -> Dataset:
     """Create the dataset of a recipe unless it already exists; own logs are read and checked.
 

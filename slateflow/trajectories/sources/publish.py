@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments.logged import LoggedSpec
 from slateflow.errors import InputError
+from slateflow.progress import Progress
 from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.encoding import Encoding, encode
@@ -47,8 +48,6 @@ PART_NUMBERS = 20_000_000
 
 MOST_CANDIDATES = 10_000
 """In a row."""
-
-Progress = Callable[[int, int], None]
 
 
 def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Dataset:
