@@ -25,8 +25,9 @@ STARTED = "Ctrl-C stops them all"
 class Up:
     """`slateflow up` with its servers and worker; ready when the constructor returns."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, programs: Path = BIN, **environment: str) -> None:
         self.folder = folder
+        self.programs = programs
         self.environment = environment
         self.ports = free_port(), free_port()
         self.start()
@@ -68,7 +69,7 @@ class Up:
     def command(self, prefect: int, mlflow: int) -> list[str]:
         """The command line with these ports."""
         ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
-        return [str(BIN / "slateflow"), "up", "--folder", str(self.folder), *ports]
+        return [str(self.programs / "slateflow"), "up", "--folder", str(self.folder), *ports]
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -123,9 +124,9 @@ class Up:
 
 
 @contextmanager
-def running_up(folder: Path, **environment: str) -> Iterator[Up]:
-    """One for the block."""
-    up = Up(folder, **environment)
+def running_up(folder: Path, programs: Path = BIN, **environment: str) -> Iterator[Up]:
+    """One for the block; `programs` is where another checkout's are."""
+    up = Up(folder, programs, **environment)
     try:
         yield up
     finally:

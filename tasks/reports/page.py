@@ -61,7 +61,7 @@ def publish_report(report: Report) -> str:
         found,
     )
     create_markdown_artifact(
-        markdown, key=artifact_key("slateflow", recipe), description=f"{recipe}: {report.summary}"
+        markdown, key=artifact_key("slateflow", recipe), description=report.summary
     )
     return markdown
 
@@ -72,8 +72,11 @@ def publish_verdict(report: Report) -> str:
     recipe = report.experiment.recipe
     title = f"{recipe}: {report.found}"
     links, weights = run_links(report.candidates), weights_picture(report)
-    table = fill_in("verdict.md", report=report, links=links, weights=weights)
-    markdown = f"# {title}\n\n{table}"
+    tables = [
+        fill_in(name, report=report, links=links, weights=weights)
+        for name in ("verdict.md", "figures.md")
+    ]
+    markdown = "\n\n".join([f"# {title}", *tables])
     create_markdown_artifact(markdown, key=artifact_key("verdict", recipe), description=title)
     return markdown
 

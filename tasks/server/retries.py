@@ -19,9 +19,13 @@ def server_was_away(task: Task[..., Any], task_run: TaskRun, state: State[Any]) 
     """Whether a task failed because a server did not answer."""
     from requests import exceptions  # MLflow's client speaks with it
 
+    away = (
+        *(UnreachableError, exceptions.ConnectionError, exceptions.Timeout),
+        exceptions.ChunkedEncodingError,  # it died in the middle of an answer
+    )
     error = state.data
     while isinstance(error, BaseException):
-        if isinstance(error, UnreachableError | exceptions.ConnectionError | exceptions.Timeout):
+        if isinstance(error, away):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -6,14 +6,18 @@ from typing import TypeVar
 
 from prefect.client.schemas.objects import RunType
 from prefect.context import FlowRunContext
-from prefect.runtime import flow_run
 
 T = TypeVar("T")
 
 
 def within_pipeline() -> bool:
-    """Whether another flow run started this one, and publishes the report."""
-    return flow_run.parent_flow_run_id is not None
+    """Whether another flow run started this one, and publishes the report.
+
+    `prefect.runtime` would ask the server, which may have just died.
+    """
+    context = FlowRunContext.get()
+    run = None if context is None else context.flow_run
+    return run is not None and run.parent_task_run_id is not None
 
 
 def plain(result: T) -> T:

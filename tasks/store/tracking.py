@@ -36,12 +36,10 @@ _DIGEST_LENGTH = 36  # MLflow stores no longer digest with a dataset
 
 _COLUMNS = (
     *("attributes.`Created`", "attributes.`Duration`", "tags.`slateflow.verdict`"),
-    *(
-        f"metrics.`{name}`"
-        for name in ("evaluation_mean", "uplift", "uplift_over_champion", "score", "train_seconds")
-    ),
+    *(f"metrics.`{name}`" for name in ("uplift", "uplift_over_champion", "score")),
     "tags.`slateflow.error`",
 )
+"""Few, for MLflow shows metrics before tags, and the verdict is to be seen."""
 _VIEW_TAG = "mlflow.sharedViewState.slateflow"
 """Tag of an experiment: a view of its runs, as MLflow's page keeps one to be shared by a link."""
 _VIEW = json.dumps(
@@ -131,7 +129,7 @@ def experiment_id(client: MlflowClient, recipe: str) -> str:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
-    if _VIEW_TAG not in found.tags:
+    if found.tags.get(_VIEW_TAG) != _VIEW:
         client.set_experiment_tag(found.experiment_id, _VIEW_TAG, _VIEW)
     return str(found.experiment_id)
 

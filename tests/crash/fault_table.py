@@ -2,7 +2,8 @@
 
     uv run python -m tests.crash.fault_table [STAGE] [VICTIM]
 
-prints the table, and ends with 1 if anything was lost, registered twice, or left running.
+prints the table, and ends with 1 if anything was lost, registered twice or left running, or if a
+run ended that should have continued by itself.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ LOCK = ("register", "holder of the lock")
 """A kill for which the others' stages have nothing: somebody's who has the lock of the aliases."""
 TRAINING = ("train", "a training's process")
 """A kill within the run, as where memory is short: the run itself goes on, and fails."""
+ORDERED_AGAIN = ("flow run", "worker and run", "up, in a restart", TRAINING[1])
+"""Victims after which a run does not continue by itself."""
 PAIRS = (*itertools.product(STAGES, VICTIMS), LOCK, TRAINING)
 
 FOR_EVER = 45.0
@@ -257,9 +260,11 @@ class Bench:
         seconds = time.monotonic() - struck
         ended = again or state
         well = ("Promoted", "Kept champion") if committed else ("Promoted",)
-        faults = tuple(self.faults(recipe, parameters["learners"], ended, well))
+        faults = [*self.faults(recipe, parameters["learners"], ended, well)]
+        if again and victim not in ORDERED_AGAIN:
+            faults.append("did not continue by itself")
         shutil.rmtree(folder, ignore_errors=True)
-        return Outcome(stage, victim, state, again, seconds, faults)
+        return Outcome(stage, victim, state, again, seconds, tuple(faults))
 
     def again(self, victim: str, run: FlowRun, parameters: dict[str, Any]) -> str:
         """Give the same order again: as a new run, or with the Retry button of the old one."""

@@ -14,7 +14,10 @@ def check_trend(key: str, reports) -> None:
 
     with get_client(sync_client=True) as prefect:
         runs = {str(run.id): run for run in prefect.read_flow_runs()}
-    page = str(Artifact.get(key).data).partition("## This run and those before")[2]
+    whole = str(Artifact.get(key).data)
+    check_tables(whole)
+    page = whole.partition("## This run and those before")[2]
+    page = page.partition("\n## ")[0]
     lines = [line for line in page.splitlines() if "](/runs/" in line]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert len(rows) == len(reports)
@@ -26,13 +29,23 @@ def check_trend(key: str, reports) -> None:
         over = best.over_champion
         assert row[1:3] == [f"promoted v{found.registered.version}", best.learner]
         assert row[3] == (
-            "" if over is None else f"{over.uplift:+.2f} [{over.ci[0]:.2f}, {over.ci[1]:.2f}]"
+            "–" if over is None else f"{over.uplift:+.2f} [{over.ci[0]:.2f}, {over.ci[1]:.2f}]"
         )
         assert row[4:] == [f"{best.mean:.2f} ± {best.sem:.2f}", f"{best.score:.3f}"]
     labels = texts(first_chart(page))
     assert [label for label in labels if re.fullmatch("v[0-9]+", label)] == [
         f"v{found.registered.version}" for found in reversed(reports)
     ]
+
+
+def check_tables(markdown: str) -> None:
+    """Tables are not cut off in a window of 1280 pixels, and no cell is empty."""
+    rows = [line for line in markdown.splitlines() if line.startswith("| ")]
+    assert rows
+    for row in rows:
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert len(cells) <= 6, row
+        assert all(cells), row
 
 
 def first_chart(markdown: str) -> ElementTree.Element:

@@ -145,7 +145,7 @@ def test_the_overview_has_what_failed_what_is_late_and_who_reigns(embedded, tmp_
     assert f"(/runs/flow-run/{crashed.id}): Process 1 is gone\n" in page
     rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
     (champions, runs) = [row for row in rows if len(row) > 3 and row[1] == "overlooked"]
-    assert champions[2:5] == ["v1 linucb", "", ""]
+    assert champions[2:5] == ["v1 linucb", "none yet", "–"]
     assert runs[2] == f"{back.moment:%Y-%m-%d %H:%M}"
     assert runs[3].endswith(f"(/runs/flow-run/{crashed.id}) crashed")
     assert runs[4] == "no deployment"

@@ -17,7 +17,7 @@ from slateflow.learners import learner_config
 from slateflow.policies import Scorer, ScoringPolicy
 from slateflow.trajectories import Dataset
 from tests.flows.conftest import EPISODES, SEED
-from tests.flows.report_page import check_trend, first_chart, texts
+from tests.flows.report_page import check_tables, check_trend, first_chart, texts
 
 MODEL = "slateflow-modified-lts-20-2"
 PUBLISHED_RANDOM = 1157.81  # exact dynamics
@@ -293,6 +293,7 @@ def test_a_better_candidate_takes_over_and_the_old_champion_is_kept(
     assert before == f"{second.champion.mean:.2f}"
     check_trend(name, [second, first])
     overview = str(Artifact.get("slateflow").data)
+    check_tables(overview)
     row = next(line for line in overview.splitlines() if f"[{name[10:]}](/artifacts/" in line)
     assert "| v2 fitted-q |" in row
     assert "promoted |" in row

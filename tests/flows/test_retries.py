@@ -1,6 +1,11 @@
-"""Tasks are tried again where MLflow was away, and only there."""
+"""What a run does while a server is away."""
 
 from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
 
 from slateflow.errors import InputError
 
@@ -19,5 +24,51 @@ def test_only_a_server_that_was_away_is_worth_another_try():
     wrapped = RuntimeError("as MLflow does it")
     wrapped.__cause__ = requests.exceptions.ReadTimeout()
     assert worth(wrapped)
+    assert worth(half_an_answer())
     assert not worth(InputError("expected a seed, got none"))
     assert not worth(RuntimeError("answers other slates"))
+
+
+def half_an_answer() -> Exception:
+    """The error of MLflow's client when the server dies in the middle of an answer."""
+    import mlflow
+
+    class Dies(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "4693")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: a test asks."""
+
+    with HTTPServer(("127.0.0.1", 0), Dies) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = mlflow.MlflowClient(f"http://127.0.0.1:{server.server_address[1]}")
+        try:
+            with pytest.raises(mlflow.MlflowException, match="IncompleteRead") as caught:
+                client.get_run("1")
+        finally:
+            server.shutdown()
+    return caught.value
+
+
+def test_a_run_knows_what_started_it_without_asking_the_server(embedded):
+    from prefect import flow
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from tasks.server.subflows import within_pipeline
+    from tests.servers import free_port
+
+    @flow
+    def inner() -> bool:
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
+            return within_pipeline()
+
+    @flow
+    def outer() -> bool:
+        return inner()
+
+    assert outer()
+    assert not inner()
+    assert not within_pipeline()

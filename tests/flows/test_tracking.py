@@ -1,8 +1,10 @@
-"""Addresses of stores and servers, as others may see them."""
+"""Addresses of stores and servers, and pages of runs, as others may see them."""
 
 from __future__ import annotations
 
-from tasks.store.tracking import page_url, redact_passwords
+import json
+
+from tasks.store.tracking import experiment_id, mlflow_client, page_url, redact_passwords
 
 
 def test_no_password_of_an_address_is_shown():
@@ -21,3 +23,13 @@ def test_no_password_of_an_address_is_shown():
 def test_links_carry_neither_name_nor_password():
     link = page_url("https://me:s3cret@mlflow.example/", "models/m/versions/3")
     assert link == "https://mlflow.example/#/models/m/versions/3?workflowType=machine_learning"
+
+
+def test_an_experiment_from_before_gets_the_view_of_today(embedded):
+    client, view = mlflow_client(), "mlflow.sharedViewState.slateflow"
+    made = client.create_experiment("slateflow-viewed", tags={view: "{}"})
+    assert experiment_id(client, "viewed") == made
+    columns = json.loads(client.get_experiment(made).tags[view])["selectedColumns"]
+    assert "tags.`slateflow.verdict`" in columns
+    # Tags stand behind the metrics: with five, the verdict was beyond the edge of a wide window
+    assert sum(name.startswith("metrics.") for name in columns) < 4
