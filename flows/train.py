@@ -10,6 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.parameters import Learners, PublishedExperiment, Settings
 from slateflow.learners import learners_for
+from slateflow.ray_cluster import cluster_address
 from slateflow.side_by_side import PROCESSORS
 from tasks.experiment import ModelRef
 from tasks.generate import verify_dataset
@@ -18,7 +19,10 @@ from tasks.server.lineage import training_finished
 from tasks.server.orphans import record_process
 from tasks.train import side_by_side, train_learner
 
-_SIDE_BY_SIDE: Any = ThreadPoolTaskRunner(PROCESSORS)
+MOST_ON_CLUSTER = 64
+"""Trainings that wait for a processor of a cluster, or have one, at the same time."""
+
+_SIDE_BY_SIDE: Any = ThreadPoolTaskRunner(MOST_ON_CLUSTER if cluster_address() else PROCESSORS)
 
 
 @flow(
@@ -32,7 +36,7 @@ def train(
 ) -> list[ModelRef]:
     """Verify the dataset, then train each learner that has not been trained on it yet.
 
-    As many train at a time as there are processors.
+    As many train at a time as there are processors, here or in the cluster at `RAY_ADDRESS`.
 
     Args:
         experiment: Name of a recipe whose dataset is published; or the experiment of an event.

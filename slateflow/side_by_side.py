@@ -36,13 +36,13 @@ FAREWELL_SECONDS = 5.0
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-_WORKERS = "SLATEFLOW_WORKERS"
+WORKERS = "SLATEFLOW_WORKERS"
 """Variable of a worker's environment: how many share the machine."""
 
 
 def share_of_machine() -> float:
     """Share of the memory that is this process's: a part where it is one of several workers."""
-    return 1 / int(os.environ.get(_WORKERS, "1"))
+    return 1 / int(os.environ.get(WORKERS, "1"))
 
 
 class WorkerDiedError(RuntimeError):
@@ -168,7 +168,7 @@ class Worker:
                     **_ONE_THREAD,
                     **os.environ,
                     "PYTHONPATH": os.pathsep.join(sys.path),
-                    _WORKERS: str(workers),
+                    WORKERS: str(workers),
                 },
             )
         return cls(process, ours)

@@ -12,6 +12,7 @@ from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
+from slateflow.ray_cluster import ClusterCalls, cluster_address, cluster_calls
 from slateflow.side_by_side import PROCESSORS, WorkerDiedError, Workers, workers
 from tasks.experiment import Experiment, ModelRef
 from tasks.server.lineage import model_trained
@@ -34,13 +35,17 @@ CHECKPOINTS = PROJECT / "mlflow" / "checkpoints"
 """Folder for the state of trainings that may be killed."""
 
 
-_WORKERS: ContextVar[Workers] = ContextVar("workers")
+_WORKERS: ContextVar[Workers | ClusterCalls] = ContextVar("workers")
 
 
 @contextmanager
 def side_by_side(trainings: int) -> Iterator[None]:
-    """Within the block `train_learner` trains in processes, at most one for each processor."""
-    with workers(min(trainings, PROCESSORS)) as made:
+    """Within the block `train_learner` trains in processes, at most one for each processor.
+
+    With `RAY_ADDRESS` they are tasks of that cluster.
+    """
+    address = cluster_address()
+    with cluster_calls(address) if address else workers(min(trainings, PROCESSORS)) as made:
         token = _WORKERS.set(made)
         try:
             yield

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,11 +14,14 @@ from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
 from slateflow.learners.bandits import dataset_statistics
-from slateflow.ray_cluster import connected, map_tasks, processors
+from slateflow.ray_cluster import ClusterCalls, cluster_calls, connected, map_tasks, processors
+from slateflow.side_by_side import CallEndedError
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 from slateflow.tuning.study import run_trials
 from slateflow.tuning.trial import Trial
+from tasks import train as training
+from tests import errands
 from tests.evaluation.held_out import held_out_value
 
 pytestmark = [
@@ -92,6 +97,57 @@ def test_tasks_keep_their_order_on_both_nodes_and_say_what_is_wrong(cluster):
         assert len({name for _, name in where}) == 2
         with pytest.raises(InputError, match=r"^row 3: expected better$"):
             list(map_tasks(refuse, [(3,)]))
+
+
+def test_calls_report_are_tried_again_and_say_what_is_wrong(cluster, tmp_path):
+    with cluster_calls(cluster.address) as calls, calls.free() as worker:
+        said = []
+        total, _ = worker.call(errands.add, 1, 2, 3, progress=lambda *one: said.append(one))
+        assert (total, said[-1]) == (6, (3, 3))
+        tried = worker.call(errands.die_once, str(tmp_path), progress=lambda *one: None)
+        assert tried == "done"
+        with pytest.raises(InputError, match=r"^rows: expected some, got none$"):
+            worker.call(errands.fail, "input", progress=lambda *one: None)
+        assert worker.call(errands.share) == 1.0  # a node has one processor
+
+
+def test_trainings_of_a_flow_are_calls_of_the_cluster(cluster):
+    with training.side_by_side(2), training._WORKERS.get().free() as worker:
+        assert isinstance(worker, ClusterCalls)
+        assert worker.call(errands.share) == 1.0
+
+
+def test_calls_end_with_their_block(cluster, tmp_path):
+    def call(calls):
+        with calls.free() as worker:
+            worker.call(errands.stay, str(tmp_path), progress=lambda *one: None)
+
+    with ThreadPoolExecutor(1) as threads:
+        with cluster_calls(cluster.address) as calls:
+            under_way = threads.submit(call, calls)
+            while not (tmp_path / "working").exists():
+                assert not under_way.done()
+        with pytest.raises(CallEndedError):
+            under_way.result(30)
+    deadline = time.monotonic() + 30
+    while (tmp_path / "working").exists():
+        assert time.monotonic() < deadline
+    with pytest.raises(CallEndedError), calls.free():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("learner", "settings"),
+    [("fitted-q", {}), ("marwil", {"updates": 50, "batch_size": 64, "width": 8})],
+)
+def test_a_training_has_the_weights_of_one_machine(cluster, small_logs, learner, settings):
+    config = learner_config(learner, **settings)
+    with cluster_calls(cluster.address) as calls, calls.free() as worker:
+        there, _ = worker.call(train, small_logs, config, 5, progress=lambda *one: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS")
+        here, _ = train(small_logs, config, 5)
+    np.testing.assert_allclose(there.head, here.head, rtol=1e-6)
 
 
 def test_logs_and_statistics_are_those_of_one_machine(local, cluster, tmp_path, monkeypatch):
