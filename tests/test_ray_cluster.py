@@ -150,6 +150,21 @@ def test_a_training_has_the_weights_of_one_machine(cluster, small_logs, learner,
     np.testing.assert_allclose(there.head, here.head, rtol=1e-6)
 
 
+def test_the_cluster_passes_over_the_parts_of_a_large_log(local, cluster, monkeypatch):
+    monkeypatch.setattr("slateflow.learners.fitted_q.SAMPLE_ROWS", 100_000)
+    config = learner_config("fitted-q", degree=3, window=4, ridge=1e-6)
+    assert len(local.parts) > 2
+    there, _ = train(local, config)
+    with cluster_calls(cluster.address) as calls, calls.free() as worker:
+        twice, _ = worker.call(train, local, learner_config("linucb"))  # a task that has tasks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS")
+        here, _ = train(local, config)
+        once, _ = train(local, learner_config("linucb"))
+    np.testing.assert_array_equal(there.head, here.head)
+    np.testing.assert_allclose(twice.weights, once.weights, rtol=1e-9)
+
+
 def test_logs_and_statistics_are_those_of_one_machine(local, cluster, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = generate(LOGS, Folder("data"))  # a relative folder, which workers would take for another

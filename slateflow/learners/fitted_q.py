@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,6 +24,7 @@ from slateflow.evaluation.off_policy.backward_stages import (
     Part,
     Stage,
     StageFile,
+    StageSums,
     Transitions,
     backward_stages,
 )
@@ -40,7 +41,8 @@ from slateflow.learners.search_space import Range, Space
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support, monomials
 from slateflow.progress import Progress, unwatched
-from slateflow.trajectories import Dataset, Trajectories
+from slateflow.ray_cluster import cluster_address, connected, map_tasks
+from slateflow.trajectories import Dataset, PartFile, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.held_out_choice import simplest
@@ -248,14 +250,32 @@ class LoggedSteps:
 
 
 @dataclass(frozen=True)
+class View:
+    """What the rows of every part are seen by, fitted on a sample of them."""
+
+    spec: EnvironmentSpec
+    moments: FeatureMoments
+    support: Support
+    scale: RewardScale
+    decays: tuple[float, ...]
+    timed: bool
+
+    def steps(self, rows: Trajectories) -> LoggedSteps:
+        """The steps of logged rows."""
+        known = with_session_memory(rows, self.decays)
+        rewards = self.scale.scaled(known, centred=self.timed)
+        return LoggedSteps(known, rewards, self.spec, self.moments, self.support, self.timed)
+
+
+@dataclass(frozen=True)
 class Parts:
     """The logged steps of a dataset, a part in memory at a time, and a sample of them.
 
-    Parts that fit into memory together are read once, others at every pass. The folder has the
-    stages of a training that was killed.
+    Parts that fit into memory together are read once, others at every pass, where there is a Ray
+    cluster by its processors. The folder has the stages of a training that was killed.
     """
 
-    read: Callable[[], Iterable[LoggedSteps]]
+    map: Callable[[Callable[[LoggedSteps], StageSums]], Iterable[StageSums]]
     sample: LoggedSteps
     decays: tuple[float, ...] = ()
     folder: Path | None = None
@@ -263,6 +283,11 @@ class Parts:
     def stage_file(self, degree: int, window: int) -> StageFile:
         """The file of the stages of a polynomial."""
         return StageFile(self.folder and self.folder / f"stages-{degree}-{window}.npz")
+
+    @classmethod
+    def in_memory(cls, steps: LoggedSteps) -> Parts:
+        """These steps and no others."""
+        return cls(lambda function: [function(steps)], steps)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Parts:
@@ -277,20 +302,41 @@ class Parts:
                 raise InputError("reward: expected finite numbers, got NaN or infinity")
             lengths.update(np.unique(rows.lengths).tolist())
 
-        sample = with_session_memory(sampled(dataset, SAMPLE_ROWS, look), decays)
-        timed = len(lengths) == 1
+        few = sampled(dataset, SAMPLE_ROWS, look)
+        sample = with_session_memory(few, decays)
         check_variation(sample)
-        support, scale = logged_support(sample), RewardScale.from_rows(sample)
+        view = View(
+            spec=dataset.spec,
+            moments=moments,
+            support=logged_support(sample),
+            scale=RewardScale.from_rows(sample),
+            decays=decays,
+            timed=len(lengths) == 1,
+        )
+        return cls(_over_parts(dataset, view), view.steps(few), decays)
 
-        def steps(rows: Trajectories) -> LoggedSteps:
-            rewards = scale.scaled(rows, centred=timed)
-            return LoggedSteps(rows, rewards, dataset.spec, moments, support, timed)
 
-        def read() -> Iterator[LoggedSteps]:
-            for rows in dataset.iter_parts():
-                yield steps(with_session_memory(rows, decays))
+def _over_parts(
+    dataset: Dataset, view: View
+) -> Callable[[Callable[[LoggedSteps], StageSums]], Iterable[StageSums]]:
+    """Applies functions to the parts: kept in memory, by a cluster, or read again each time."""
+    address, keep = cluster_address(), dataset.rows <= SAMPLE_ROWS
+    there = replace(dataset, folder=dataset.folder.absolute(), parts=())
+    read = repeatable(lambda: map(view.steps, dataset.iter_parts()), keep)
 
-        return cls(repeatable(read, dataset.rows <= SAMPLE_ROWS), steps(sample), decays)
+    def in_cluster(function: Callable[[LoggedSteps], StageSums]) -> Iterator[StageSums]:
+        assert address is not None
+        with connected(address):
+            jobs = [(there, part, view, function) for part in dataset.parts]
+            yield from map_tasks(_of_part, jobs)
+
+    return in_cluster if address and not keep else lambda function: map(function, read())
+
+
+def _of_part(
+    dataset: Dataset, part: PartFile, view: View, function: Callable[[LoggedSteps], StageSums]
+) -> StageSums:
+    return function(view.steps(dataset.part(part)))
 
 
 @dataclass(frozen=True)
@@ -341,12 +387,12 @@ def fitted_stages(
     spread = steps.spread(exponents)
     stages: list[Stage] = []
 
-    def read() -> Iterator[Part]:
-        return (_Part(steps, degree) for steps in parts.read())
+    def map_parts(function: Callable[[Part], StageSums]) -> Iterable[StageSums]:
+        return parts.map(partial(_of_degree, function, degree))
 
     changes: list[float] = []
     file = parts.stage_file(degree, window)
-    for stage in backward_stages(read, len(exponents), most, steps.timed, ridge, file):
+    for stage in backward_stages(map_parts, len(exponents), most, steps.timed, ridge, file):
         stages.append(stage)
         if len(stages) < most:
             progress(len(stages), most)
@@ -361,6 +407,10 @@ def fitted_stages(
             return None
     progress(most, most)
     return stages
+
+
+def _of_degree(function: Callable[[Part], StageSums], degree: int, steps: LoggedSteps) -> StageSums:
+    return function(_Part(steps, degree))
 
 
 def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, float]:
@@ -388,7 +438,7 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, fl
     if len(few.transitions.following):
         for largest in reversed(degrees):
             stages = fitted_stages(
-                Parts(lambda: [few], few), largest, ridge or 1e-6, 0, unwatched, Curves()
+                Parts.in_memory(few), largest, ridge or 1e-6, 0, unwatched, Curves()
             )
             if stages is not None:
                 ahead = few.best_next(few.scorer(largest, stages[-1].weights))

@@ -315,18 +315,17 @@ def test_parts_that_are_read_at_every_stage_give_the_same_stages(tmp_path):
     recipe = Recipe("r", "modified-lts-20-2", 60, 1, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))
     kept = Parts.of(dataset)
-    (whole,) = Parts(lambda: [kept.sample], kept.sample).read()
     reads = []
 
-    def again():
+    def again(function):
         reads.append(1)
-        return Parts.of(dataset).read()
+        return Parts.of(dataset).map(function)
 
     def stages(parts):
         return fitted_stages(parts, 3, 1e-6, 5, lambda done, total: None, Curves())
 
     once, anew = stages(kept), stages(Parts(again, kept.sample))
-    at_once = stages(Parts(lambda: [whole], whole))
+    at_once = stages(Parts.in_memory(kept.sample))
     assert len(reads) == len(once) == 5
     assert len(dataset.parts) > 1
     for one, other, together in zip(once, anew, at_once, strict=True):

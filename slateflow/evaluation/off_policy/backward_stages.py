@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial, reduce
+from operator import add
 from pathlib import Path
 from typing import Protocol
 
@@ -112,8 +114,8 @@ class Stage:
     residual: float  # mean square
 
 
-@dataclass
-class _Sums:
+@dataclass(frozen=True)
+class StageSums:
     """Sums that a stage needs of the steps: products with the features x (P,).
 
     The target is the reward and the next value. Where values are centred, the mean of the next
@@ -122,38 +124,58 @@ class _Sums:
 
     moment: Array  # Σ w x target
     continuing: Array  # Σ w x, of the steps that continue
-    squares: float = 0.0  # Σ w target²
-    crossed: float = 0.0  # Σ w target, of the steps that continue
-    weight: float = 0.0  # Σ w
-    weight_continuing: float = 0.0  # Σ w, of the steps that continue
-    best: float = 0.0  # Σ of the next values
-    following: int = 0
+    gram: Array  # Σ w x x', (P, P); of the first stage only
+    rows: int
+    squares: float  # Σ w target²
+    crossed: float  # Σ w target, of the steps that continue
+    weight: float  # Σ w
+    weight_continuing: float  # Σ w, of the steps that continue
+    best: float  # Σ of the next values
+    following: int
 
-    def add(self, part: Part, previous: Array | None, gram: Array | None) -> None:
-        """Take in a part, with next values by the previous weights, and its share of the gram."""
+    @classmethod
+    def of(cls, terms: int, previous: Array | None, part: Part) -> StageSums:
+        """The sums of a part, with next values by the previous weights; the gram without them."""
         continues, weights = part.transitions.continues, part.weights
-        target = part.reward
+        target, best = part.reward, np.zeros(0)
         if previous is not None:
             best = part.best_next(previous)
             target = target + part.transitions.values(best)
-            self.best += float(best.sum())
-            self.following += len(best)
+        moment, continuing = np.zeros(terms), np.zeros(terms)
+        gram = np.zeros((terms, terms) if previous is None else (0, 0))
         for block in blocks(len(target)):
             x, weighted = part.design(block), weights[block]
-            self.moment += x.T @ (weighted * target[block])
-            self.continuing += x.T @ (weighted * continues[block])
-            if gram is not None:
+            moment += x.T @ (weighted * target[block])
+            continuing += x.T @ (weighted * continues[block])
+            if previous is None:
                 gram += x.T @ (x * weighted[:, None])
-        self.squares += float((weights * target) @ target)
-        self.crossed += float((weights * continues) @ target)
-        self.weight += float(weights.sum())
-        self.weight_continuing += float(weights @ continues)
+        return cls(
+            moment,
+            continuing,
+            gram,
+            rows=len(target),
+            squares=float((weights * target) @ target),
+            crossed=float((weights * continues) @ target),
+            weight=float(weights.sum()),
+            weight_continuing=float(weights @ continues),
+            best=float(best.sum()),
+            following=len(best),
+        )
+
+    def __add__(self, other: StageSums) -> StageSums:
+        return StageSums(
+            *(getattr(self, one.name) + getattr(other, one.name) for one in fields(self))
+        )
 
     def centred(self) -> tuple[Array, float]:
         """Moment and squares of the target less the mean next value, where a step continues."""
         mean = self.best / max(self.following, 1)
         squares = self.squares - 2 * mean * self.crossed + mean**2 * self.weight_continuing
         return self.moment - mean * self.continuing, squares
+
+
+MapParts = Callable[[Callable[[Part], StageSums]], Iterable[StageSums]]
+"""Applies a function to each part of the logged steps, here or elsewhere, in their order."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +208,7 @@ NO_FILE = StageFile()
 
 
 def backward_stages(
-    parts: Callable[[], Iterable[Part]],
+    map_parts: MapParts,
     terms: int,
     stages: int,
     timed: bool,
@@ -196,7 +218,7 @@ def backward_stages(
     """Fit the stages, from the last step of an episode backwards.
 
     Args:
-        parts: All steps, a part at a time; each stage passes over them once.
+        map_parts: Applies a function to all steps, a part at a time; once for each stage.
         terms: P, features of a step.
         stages: How many.
         timed: Whether sessions end by the clock: then next values are centred, for their mean is
@@ -211,10 +233,9 @@ def backward_stages(
     yield from fitted
     factor, weights = None, fitted[-1].weights if fitted else None
     for stage in range(len(fitted) + 1, stages + 1):
-        sums = _Sums(np.zeros(terms), np.zeros(terms))
-        for part in parts():
-            sums.add(part, weights, gram if stage == 1 else None)
-            rows += len(part.reward) if stage == 1 else 0
+        sums = reduce(add, map_parts(partial(StageSums.of, terms, weights)))
+        if stage == 1:
+            gram, rows = sums.gram, sums.rows
         if factor is None:
             factor = _factor(gram + ridge * rows * np.eye(terms))
         moment, squares = sums.centred() if timed else (sums.moment, sums.squares)
