@@ -59,7 +59,7 @@ class Encoder:
     Args:
         encoding: JSON file: the user's columns with their vocabularies, the ids of the items, what
             happens to unknown ones, and the format of the logs. Of dsjson `user` and items may be
-            objects as the logs have them, and what one leaves out is zero.
+            objects as the logs have them; what one leaves out is zero, or what is new in an item.
         catalogue: `.npz` file: `features` (M, D) of the items.
     """
 
@@ -68,6 +68,7 @@ class Encoder:
         self.columns: list[dict[str, Any]] = document["user"]
         self.names = [column["name"] for column in self.columns]
         self.refuses = document["unknown_items"] == "refuse"
+        self.described_by: list[dict[str, Any]] = document.get("described_by", [])
         self.objects = document["format"] == "dsjson"
         self.ids = np.array(document["items"], dtype=object)
         self.index = pd.Index(self.ids)
@@ -194,10 +195,23 @@ class Encoder:
         number[unknown] = len(self.ids) + np.arange(len(unknown))
         ids, features = self.ids, self.features
         if len(unknown):
-            ids = np.concatenate([ids, np.array([texts[one] for one in unknown], object)])
-            zeros = np.zeros((len(unknown), features.shape[1]), features.dtype)
-            features = np.concatenate([features, zeros])
+            new = [texts[one] for one in unknown]
+            ids = np.concatenate([ids, np.array(new, object)])
+            first = np.unique(codes, return_index=True)[1][unknown]
+            described = self._described(new, where, np.repeat(rows, counts)[first])
+            features = np.concatenate([features, described])
         return counts, number[codes], ids, features
+
+    def _described(self, ids: list[str], where: str, rows: np.ndarray) -> np.ndarray:
+        """Features (B, D) of items that the catalogue lacks, as far as their ids tell them."""
+        if not self.described_by:
+            return np.zeros((len(ids), self.features.shape[1]), self.features.dtype)
+        found = [_flat(_action(one)) for one in ids]
+        parts = []
+        for column in self.described_by:
+            values = self._filled(column, [one.get(column["name"]) for one in found])
+            parts.append(_encoded(column, values, where, rows))
+        return np.concatenate(parts, axis=1)
 
 
 _NOTHING = object()
@@ -226,6 +240,15 @@ def _action_id(action: Mapping[str, Any]) -> str:
     """The features of an action as JSON, which is its id; keys that begin with `_` are none."""
     features = {key: value for key, value in action.items() if key[:1] != "_"}
     return json.dumps(features, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _action(item: str) -> dict[str, Any]:
+    """The inverse of `_action_id`; nothing is known of an item whose id is another text."""
+    try:
+        found = json.loads(item)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.ndarray) -> np.ndarray:

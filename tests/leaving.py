@@ -11,15 +11,18 @@ CLICK = np.array([0.8, 0.5])
 LEAVE = np.array([0.5, 0.1, 0.1])  # after a click on either, and after none
 
 
-def leaving_sessions(episodes: int = 6000) -> Trajectories:
-    """Sessions of a random policy, one step of all users after the other."""
-    rng = np.random.default_rng(0)
+def leaving_sessions(
+    episodes: int = 6000, seed: int = 0, leave: np.ndarray = LEAVE, most: int = 500
+) -> Trajectories:
+    """Sessions of a random policy, one step of all users after the other; the last drives away."""
+    rng = np.random.default_rng(seed)
     steps = []
     users = np.arange(episodes)
-    for step in range(500):
+    for step in range(most):
         shown = rng.integers(0, 2, len(users))
         click = rng.random(len(users)) < CLICK[shown]
-        leaves = rng.random(len(users)) < LEAVE[np.where(click, shown, 2)]
+        leaves = rng.random(len(users)) < leave[np.where(click, shown, 2)]
+        leaves |= step == most - 1
         steps.append((users, np.full(len(users), step), shown, click, leaves))
         users = users[~leaves]
         if not len(users):

@@ -90,7 +90,8 @@ class Encoding:
 
     user: tuple[Column, ...]
     items: tuple[str, ...]
-    unknown_items: str = "refuse"  # or "zeros": features of an item that the catalogue lacks
+    unknown_items: str = "refuse"  # or "zeros": what the logs do not know of an item is zero
+    described_by: tuple[Column, ...] = ()  # columns of items whose ids are their features
 
     @property
     def user_names(self) -> tuple[str, ...]:
@@ -125,21 +126,30 @@ class Encoding:
 
     def to_dict(self) -> dict[str, Any]:
         """The encoders, as JSON can hold them."""
-        return {
-            "user": [
-                {**dataclasses.asdict(one), "vocabulary": list(one.vocabulary)} for one in self.user
-            ],
+        document = {
+            "user": [_document(column) for column in self.user],
             "items": list(self.items),
             "unknown_items": self.unknown_items,
         }
+        if self.described_by:
+            document["described_by"] = [_document(column) for column in self.described_by]
+        return document
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
-        user = tuple(
-            Column(**{**one, "vocabulary": tuple(one["vocabulary"])}) for one in document["user"]
+        user, described_by = (
+            tuple(
+                Column(**{**one, "vocabulary": tuple(one["vocabulary"])})
+                for one in document.get(key, ())
+            )
+            for key in ("user", "described_by")
         )
-        return cls(user, tuple(document["items"]), document["unknown_items"])
+        return cls(user, tuple(document["items"]), document["unknown_items"], described_by)
+
+
+def _document(column: Column) -> dict[str, Any]:
+    return {**dataclasses.asdict(column), "vocabulary": list(column.vocabulary)}
 
 
 def names_of(columns: Iterable[Column]) -> tuple[str, ...]:

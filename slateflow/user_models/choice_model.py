@@ -170,18 +170,47 @@ def _precision(
     return chosen_prior(working, prior.padded(0, 1), noise=1.0)
 
 
+def influences(choices: Choices, model: ChoiceModel, member: Array, precision: float) -> Array:
+    """How far each session moves the fitted weights of a class.
+
+    (White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2.)
+
+    Args:
+        choices: Those that the model was fitted to.
+        model: Of the class alone.
+        member: (E,) how likely each session is of the class.
+        precision: That of the prior.
+
+    Returns:
+        (E, P + 1), of the items' features and of no click.
+    """
+    of_rows = np.repeat(member, choices.lengths)
+    probabilities = np.exp(model.log_probabilities(choices.shown)[0])
+    information, _ = _information_and_score(choices, probabilities, of_rows)
+    scores = _surprises(choices, probabilities) * of_rows[:, None]
+    scores = np.add.reduceat(scores, choices.starts)
+    information += precision * np.eye(len(information))
+    return np.asarray(np.linalg.solve(information, scores.T).T)
+
+
+def _surprises(choices: Choices, probabilities: Array) -> Array:
+    """(R, P + 1) what was chosen, less what was expected."""
+    shown, clicked = choices.shown, choices.clicked
+    expected = np.einsum("rk,rkp->rp", probabilities[:, :-1], shown)
+    place = np.maximum(clicked, 0)[:, None, None]
+    chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]
+    return np.column_stack([chosen - expected, (clicked < 0) - probabilities[:, -1]])
+
+
 def _information_and_score(
     choices: Choices, probabilities: Array, member: Array
 ) -> tuple[Array, Array]:
     """Information (P + 1, P + 1) and score (P + 1,) of the logit of one class."""
-    shown, clicked = choices.shown, choices.clicked
+    shown = choices.shown
     size = shown.shape[2]
     of_items = probabilities[:, :-1]
     expected = np.einsum("rk,rkp->rp", of_items, shown)
-    place = np.maximum(clicked, 0)[:, None, None]
-    chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]
-    surprise = np.column_stack([chosen - expected, (clicked < 0) - probabilities[:, -1]])
-    score = member @ surprise
+    score = member @ _surprises(choices, probabilities)
     # The information is that of the features, no click's own among them, around their mean.
     spread = (shown * np.sqrt(of_items * member[:, None])[:, :, None]).reshape(-1, size)
     mean = np.column_stack([expected, probabilities[:, -1]]) * np.sqrt(member)[:, None]

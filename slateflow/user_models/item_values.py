@@ -135,6 +135,35 @@ class Sessions:
         parts = [state * (1 - none), item, state * none, self._past(block)]
         return np.concatenate(parts, axis=1)
 
+    def slopes(self, slates: Slates, choice: ChoiceModel, values: Array, weight: Array) -> Array:
+        """Slope of a weighted sum of the slates' values in the weights of the choice model.
+
+        Args:
+            slates: (R, K) at all rows.
+            choice: What users click, of one class.
+            values: (F,) weights of the values.
+            weight: (R,) by which the rows count.
+
+        Returns:
+            (P + 1,), of the items' features and of no click.
+        """
+        found: list[Array] = []
+        for block in self.blocks():
+            shown = item_features(
+                self.rows.user[block], self.rows.features_at(slates[block], block)
+            )
+            state = user_features(self.rows.user[block])
+            users, items = state.shape[1], shown.shape[2]
+            click, item, none = np.split(values[: 2 * users + items], [users, users + items])
+            worth = np.column_stack([shown @ item + (state @ click)[:, None], state @ none])
+            probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
+            beyond = worth - (probability * worth).sum(axis=1, keepdims=True)
+            moved = weight[block, None] * probability * beyond
+            found.append(
+                np.append(np.einsum("bk,bkp->p", moved[:, :-1], shown), moved[:, -1].sum())
+            )
+        return np.asarray(np.sum(found, axis=0))
+
     def _past(self, block: Rows) -> Array:
         """(B, H (1 + U)) the past, and its products with the user."""
         past, user = self.past[block], self.rows.user[block].astype(np.float64)

@@ -1,39 +1,51 @@
-"""Ten nights of a shop whose recommender learns from what it showed."""
+"""Ten nights of recommenders that learn from what they showed: a shop, and a world of RecSim's.
+
+`SLATEFLOW_BENCHMARK_NIGHTS` is their number.
+"""
 
 from __future__ import annotations
+
+import os
 
 import numpy as np
 import pytest
 
 from tests.flows.nights import EPSILON, nights
 from tests.flows.nights import recipes as recipes
+from tests.flows.satisfaction_customers import SatisfactionCustomers
+from tests.flows.shop_customers import ShopCustomers
 
-VISITS = 8_000
+NIGHTS = int(os.environ.get("SLATEFLOW_BENCHMARK_NIGHTS", "10"))
 
 
 @pytest.mark.benchmark
-@pytest.mark.timeout(3600)
-def test_ten_nights(recipes, capsys):
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("customers", "learners"),
+    [
+        pytest.param(lambda: ShopCustomers(8_000), "linucb,logistic", id="shop"),
+        pytest.param(lambda: SatisfactionCustomers(500), "linucb,fitted-q", id="satisfaction"),
+    ],
+)
+def test_ten_nights(recipes, customers, learners, capsys):
     """Print each night's verdict, and what its champion is worth."""
+    open_ = customers()
     with capsys.disabled():
-        print(
-            f"\n{VISITS:,} visits a day, random 0 and the optimum 1; served with epsilon {EPSILON}"
-        )
-        print("night  rows     verdict     best      over champion               champion  served")
+        print(f"\n{open_.name}: random 0 and the best 1; served with epsilon {EPSILON}")
+        print("night  rows     verdict     best      over champion or random     champion  served")
     found = []
-    for night in nights(recipes, 10, VISITS, lambda: capsys.readouterr().out, "linucb,logistic"):
+    for night in nights(recipes, open_, NIGHTS, lambda: capsys.readouterr().out, learners):
         found.append(night)
         document, best = night.document, night.document["candidates"][0]
-        over = best["over_champion"]
-        text = (
-            "" if over is None else "{:+.5f} [{:+.5f}, {:+.5f}]".format(over["uplift"], *over["ci"])
-        )
+        over = best["over_champion"] or best  # without a champion the uplift is that over random
+        text = "{:+.4f} [{:+.4f}, {:+.4f}]".format(over["uplift"], *over["ci"])
         with capsys.disabled():
             print(
                 f"{len(found):5}  {document['dataset']['rows']:7,}  {night.state:10}  "
-                f"{best['learner']:8}  {text:30}  {night.share:.3f}     "
-                f"{night.share * (1 - EPSILON):.3f}"
+                f"{best['learner']:8}  {text:30}  {night.share:.3f}     {night.served:.3f}"
             )
+            if document["no_verdict"]:
+                print(f"       {document['no_verdict']['reason']}")
     assert {night.document["evidence"] for night in found} == {"logs"}
     assert all(night.document["optimum"] is None for night in found)  # nothing was played
     shares = np.array([0.0, *(night.share for night in found)])

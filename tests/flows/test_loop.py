@@ -6,16 +6,20 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 from prefect.client.orchestration import get_client
 
 from flows.cli.main import main
 from slateflow.trajectories.sources.example import Shop
 from tests.flows.nights import EPSILON, nights
 from tests.flows.nights import recipes as recipes
+from tests.flows.satisfaction_customers import SatisfactionCustomers
+from tests.flows.shop_customers import RECIPE, ShopCustomers
 
 
 def test_three_nights_lead_to_a_champion_by_logs_alone(recipes, capsys):
-    found = list(nights(recipes, 3, 6000, lambda: capsys.readouterr().out, "linucb"))
+    shop = ShopCustomers(6000)
+    found = list(nights(recipes, shop, 3, lambda: capsys.readouterr().out, "linucb"))
     assert [one.document["evidence"] for one in found] == ["logs"] * 3
     assert [one.document["dataset"]["rows"] for one in found] == [6000, 12_000, 18_000]
     assert all(one.document["optimum"] is None for one in found)  # nothing was played
@@ -30,7 +34,29 @@ def test_three_nights_lead_to_a_champion_by_logs_alone(recipes, capsys):
     assert abs(best.mean() - (1 - EPSILON + random)) < 0.02
 
 
+@pytest.mark.slow
+def test_sessions_of_a_world_lead_to_a_champion_by_logs_alone(recipes, capsys):
+    """What pays now spoils the mood, which only sessions show: linucb falls for it."""
+    customers = SatisfactionCustomers(650, {"time_budget": 30})
+    both = "linucb,fitted-q"
+    found = list(nights(recipes, customers, 2, lambda: capsys.readouterr().out, both))
+    assert [one.document["evidence"] for one in found] == ["logs"] * 2
+    assert all(one.document["optimum"] is None for one in found)  # nothing was played
+    assert [one.document["dataset"]["rows"] for one in found] == [650 * 30, 650 * 60]
+    best, other = found[0].document["candidates"]
+    assert (found[0].state, best["learner"], other["learner"]) == ("promoted", "fitted-q", "linucb")
+    assert found[0].share > 0.9
+    assert found[1].share > found[0].share - 0.02
+    assert found[0].served == pytest.approx((1 - EPSILON) * found[0].share, abs=0.05)
+    served = pd.read_parquet(recipes / "logs" / "01.parquet")
+    best_shown = served.propensity > 0.5
+    np.testing.assert_allclose(served.propensity, np.where(best_shown, 0.91, 0.01))
+    assert abs(best_shown.mean() - 0.91) < 0.02
+    assert served.groupby("session").time.diff().dropna().eq(1).all()
+
+
 def test_wrong_propensities_end_in_no_verdict_wherever_verdicts_stand(recipes, capsys):
+    (recipes / "shop.toml").write_text(RECIPE)
     logged = Shop.opened().log(4000, 0)
     doubled = logged.assign(time=np.arange(4000), pscore=np.minimum(2 * logged.pscore, 1))
     doubled.to_parquet(recipes / "logs" / "monday.parquet")

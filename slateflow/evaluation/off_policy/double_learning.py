@@ -18,13 +18,14 @@ steps left, as in `backward_stages`.
 
 In place of propensities it takes features that say what matters: the user, or what is remembered of
 the session, and the candidate, up to the third power; where users choose from a slate, the features
-of SlateQ's decomposition (`item_values`).
+of SlateQ's decomposition (`item_values`). What users choose is expected by a model that the same
+sessions have fitted; nothing corrects it, so its error is part of the contributions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -40,7 +41,7 @@ from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.additive import Additive
-from slateflow.user_models.choice_model import Choices, fit_choice_model
+from slateflow.user_models.choice_model import Choices, fit_choice_model, influences
 from slateflow.user_models.item_values import Sessions
 from slateflow.user_models.polynomial import Polynomial, term_count
 from slateflow.user_models.session_memory import with_session_memory
@@ -118,7 +119,7 @@ class Estimated(Additive):
 
     Attributes:
         start: (E,) value at its first step.
-        correction: (E,) weighted errors of the values along it.
+        correction: (E,) weighted errors of the values along it, and of the choice model.
         weight: (T,) of its steps: how much oftener the target comes to them. By session they add up
             to its steps under the target.
         weighted: (E,) sums of weight × reward.
@@ -201,6 +202,11 @@ def _fit(logged: Logged, followed: Followed, sessions: NDArray[np.bool_]) -> _Mo
     for stage in range(count - 1, 0, -1):
         weights[stage - 1] = inverse @ (crossed[min(stage, len(crossed)) - 1].T @ weights[stage])
     return _Models(values, weights, centre, centre * count)
+
+
+def fitted_values(logged: Logged, followed: Followed) -> Array:
+    """Weights (P,) of the values at a session's start, fitted on all sessions."""
+    return np.asarray(_fit(logged, followed, np.ones(logged.sessions, np.bool_)).values[-1])
 
 
 def _some(rows: Rows) -> Iterator[Rows]:
@@ -351,6 +357,10 @@ class SlateSessions:
         rng = np.random.Generator(np.random.SFC64(0))
         self.choice = fit_choice_model(choices, 0, CHOICE_RIDGE, rng)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)
+        self.influences = [
+            influences(choices, self.choice.of_class(group), member, CHOICE_RIDGE)
+            for group, member in enumerate(self.members.T)
+        ]
         self.features = self.sessions.design.shape[1]
         self.least_steps = ROWS_PER_FEATURE * self.features
 
@@ -398,7 +408,14 @@ class SlateSessions:
             stages=None,
             ridge=SLATE_RIDGE,
         )
-        return estimated(logged, Followed(expected[sessions.starts], [expected[following]]))
+        followed = Followed(expected[sessions.starts], [expected[following]])
+        found = estimated(logged, followed)
+        weight = np.zeros(len(self.rows))
+        weight[sessions.starts] += logged.member
+        weight[following] += found.weight[following - 1]
+        values = fitted_values(logged, followed)
+        moved = self.influences[group] @ sessions.slopes(slates, choice, values, weight)
+        return replace(found, correction=found.correction + moved - moved.mean())
 
     def _slates(self, target: Target) -> Slates:
         """Slates of the target at each row (R, K); of a random policy a draw."""

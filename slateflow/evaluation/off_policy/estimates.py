@@ -21,7 +21,7 @@ from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
 from slateflow.evaluation.off_policy.double_learning import Evidence, Target, evidence_of
 from slateflow.evaluation.off_policy.logging_policies import evidence_parts
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
-from slateflow.evaluation.off_policy.single_steps import ESTIMATORS, SingleSteps
+from slateflow.evaluation.off_policy.single_steps import SingleSteps
 from slateflow.policies import AnyScorer, Scorer
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Dataset, Trajectories
@@ -44,7 +44,8 @@ class PolicyEstimate:
     """Estimates of a policy's return.
 
     Attributes:
-        estimates: Contributions of the sessions by estimator.
+        estimates: Contributions of the sessions by estimator; those of single decisions are made
+            when they are asked for, as they are as many as the rows.
         trusted: The estimator that decides.
         overlap: How far the logs overlap with the policy.
         guess: Why the estimates are but guesses; None where they may serve to choose between
@@ -52,7 +53,7 @@ class PolicyEstimate:
         refusal: Why the logs cannot judge it; None where a verdict may rest on them.
     """
 
-    estimates: dict[str, Contributions]
+    estimates: Mapping[str, Contributions]
     trusted: str
     overlap: Overlap
     guess: NoVerdict | None
@@ -150,8 +151,7 @@ def _of_one_step(dataset: Dataset) -> bool:
 def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEstimates:
     found = {}
     for name, (weighted, overlap) in steps.evaluate(targets).items():
-        estimates = {estimator: make(weighted) for estimator, make in ESTIMATORS.items()}
-        found[name] = PolicyEstimate(estimates, "dr", overlap, overlap.unseen(), overlap.refusal())
+        found[name] = PolicyEstimate(weighted, "dr", overlap, overlap.unseen(), overlap.refusal())
     return LogEstimates(steps.logged(), found, steps.rows)
 
 

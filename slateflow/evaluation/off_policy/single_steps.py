@@ -41,8 +41,10 @@ SUPPORT_ROWS = 20_000
 
 
 @dataclass(frozen=True)
-class WeightedRows:
+class WeightedRows(Mapping[str, Contributions]):
     """Weights and predictions of E logged decisions for a target policy.
+
+    It maps each estimator to its contributions, which are made at every look.
 
     Attributes:
         weight: (E,) the target's probability of what was shown / its propensity.
@@ -55,6 +57,18 @@ class WeightedRows:
     reward: Array
     shown: Array
     target: Array
+
+    def __getitem__(self, estimator: str) -> Contributions:
+        return ESTIMATORS[estimator](self)
+
+    def __contains__(self, estimator: object) -> bool:
+        return estimator in ESTIMATORS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ESTIMATORS)
+
+    def __len__(self) -> int:
+        return len(ESTIMATORS)
 
     def dm(self) -> Contributions:
         """The direct method: the model alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,23 @@ MOST_ONE_HOT = 5_000
 MOST_DESCRIBED = 100_000
 """Items that are known by their features."""
 
-Items = tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float32]]
-"""Ids in the order of the catalogue, names of the features, and the features (M, D)."""
+
+@dataclass(frozen=True)
+class Items:
+    """The items of a recipe.
+
+    Attributes:
+        ids: In the order of the catalogue.
+        names: Of the features.
+        features: (M, D).
+        described_by: Columns of which the features are made, where ids say all that is known of an
+            item.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    features: NDArray[np.float32]
+    described_by: tuple[Column, ...] = ()
 
 
 def read_items(recipe: LoggedRecipe, seen: set[str]) -> Items:
@@ -40,15 +56,16 @@ def read_items(recipe: LoggedRecipe, seen: set[str]) -> Items:
     Raises:
         InputError: The file does not fit, or the items are too many to be told apart one by one.
     """
-    ids, names, features = _items(recipe, seen)
-    wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    found = _items(recipe, seen)
+    finite = np.isfinite(found.features)
+    wrong = np.flatnonzero(~finite.all(axis=1))
     if len(wrong):
-        name = names[int(np.argmin(np.isfinite(features[wrong[0]])))]
+        name = found.names[int(np.argmin(finite[wrong[0]]))]
         raise InputError(
-            f"item {ids[wrong[0]]}: {name}: expected a finite number, got one too large for "
+            f"item {found.ids[wrong[0]]}: {name}: expected a finite number, got one too large for "
             "float32 or none at all; correct the items and try again"
         )
-    return ids, names, features
+    return found
 
 
 def _items(recipe: LoggedRecipe, seen: set[str]) -> Items:
@@ -63,7 +80,7 @@ def _items(recipe: LoggedRecipe, seen: set[str]) -> Items:
     if not columns:
         return _one_hot(ids + extra, recipe.items.id or recipe.columns.item, len(ids))
     features = encode(columns, values, len(ids))
-    return ids + extra, names_of(columns), _with_zeros(features, len(extra))
+    return Items(ids + extra, names_of(columns), _with_zeros(features, len(extra)))
 
 
 def _described(ids: tuple[str, ...]) -> Items:
@@ -81,7 +98,7 @@ def _described(ids: tuple[str, ...]) -> Items:
         survey = ColumnSurvey(name, places.refuse)
         survey.add(values[name].drop_null(), rows[: len(ids) - values[name].null_count], True)
         columns.append(survey.column())
-    return ids, names_of(columns), encode(columns, values, len(ids))
+    return Items(ids, names_of(columns), encode(columns, values, len(ids)), tuple(columns))
 
 
 def _one_hot(ids: tuple[str, ...], name: str, known: int | None = None) -> Items:
@@ -93,7 +110,7 @@ def _one_hot(ids: tuple[str, ...], name: str, known: int | None = None) -> Items
         )
     count = len(ids) if known is None else known
     features = _with_zeros(np.eye(count, dtype=np.float32), len(ids) - count)
-    return ids, tuple(f"{name}={one}" for one in ids[:count]), features
+    return Items(ids, tuple(f"{name}={one}" for one in ids[:count]), features)
 
 
 def _with_zeros(features: NDArray[np.float32], rows: int) -> NDArray[np.float32]:

@@ -137,21 +137,21 @@ class Logs:
         if facts is None or not facts.rows:  # rows that do not go together are named, or none are
             facts = Survey.of(reader_of(recipe), whole=True).facts
         columns = tuple(column.column() for column in facts.columns)
-        ids, item_names, features = read_items(recipe, set(facts.ids))
+        items = read_items(recipe, set(facts.ids))
         shared = shared_sessions(days)
         names = reader_of(recipe).names()
-        most, fewest = facts.most or len(ids), facts.fewest or len(ids)
-        encoding = Encoding(columns, ids, recipe.unknown_items)
+        most, fewest = facts.most or len(items.ids), facts.fewest or len(items.ids)
+        encoding = Encoding(columns, items.ids, recipe.unknown_items, items.described_by)
         spec = LoggedSpec(
             name=recipe.name,
             num_candidates=most,
             slate_size=facts.shown,
             fewest_candidates=fewest,
             user_features=encoding.user_names,
-            item_features=item_names,
-            item_count=len(ids),
+            item_features=items.names,
+            item_count=len(items.ids),
         )
-        form = Form(spec, encoding, Catalogue(features), offers_all="candidates" not in names)
+        form = Form(spec, encoding, Catalogue(items.features), offers_all="candidates" not in names)
         size = part_size(max(most, spec.user_size))
         keys, firsts = day_keys(days, shared), first_numbers(days, shared, recipe.days is None)
         planned: dict[int, PlannedDay] = {}

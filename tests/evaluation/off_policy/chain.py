@@ -7,9 +7,9 @@ import numpy as np
 from slateflow.trajectories.schema import Trajectories
 
 
-def chain(episodes: int) -> Trajectories:
+def chain(episodes: int, seed: int = 0) -> Trajectories:
     """Three steps; the first click c moves the user to 1 − c, and a click pays user × c."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     candidates = rng.random((episodes, 3, 2)).astype(np.float32)
     action = rng.integers(0, 2, (episodes, 3))
     clicked = np.take_along_axis(candidates, action[:, :, None], axis=2)[:, :, 0]

@@ -11,6 +11,7 @@ from slateflow.environments import preset
 from slateflow.environments.interest_evolution.dynamics import cluster_means
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
+from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.double_learning import SlateSessions
 from slateflow.evaluation.off_policy.estimates import (
     _impossible,
@@ -100,6 +101,24 @@ def test_slates_by_hand(shown):
     stays = click * (1 - LEAVE[shown]) + (1 - click) * (1 - LEAVE[2])
     expected = click / (1 - stays)  # 1.9 of the one that is clicked more often, 5 of the other
     assert (found.start + found.correction).mean() == pytest.approx(expected, rel=0.05)
+
+
+def test_the_error_of_a_value_of_slates_is_that_of_the_clicks():
+    """Nobody leaves before the fifth step, so a document's clicks are all that is uncertain."""
+    spec = preset("interest-exploration", num_candidates=2, slate_size=1)
+    target = ScoringPolicy(linear_scorer(np.array([0.0, 0.0, 1.0, 0.0]), spec))
+    values, errors = [], []
+    for seed in range(150):
+        rows = leaving_sessions(200, seed, leave=np.zeros(3), most=5)
+        found = SlateSessions(rows, spec).estimate(target)
+        value = Contributions(found.start + found.correction)
+        values.append(value.value)
+        errors.append(value.sem)
+    click = CLICK[0]
+    expected = 5 * np.sqrt(click * (1 - click) / (200 * 5 / 2))  # half of the steps show it
+    assert np.mean(values) == pytest.approx(5 * click, abs=0.03)
+    assert np.mean(errors) == pytest.approx(expected, rel=0.05)
+    assert np.std(values) == pytest.approx(expected, rel=0.2)  # of 150: three standard errors
 
 
 @pytest.mark.slow
