@@ -54,6 +54,11 @@ class EnvironmentSpec(ABC):
         """Most steps in an episode; a user who would stay longer is cut off (truncated) there."""
 
     @property
+    def features_match(self) -> bool:
+        """Whether users are observed in the features of the candidates, in their order."""
+        return self.user_size == self.document_size > 1
+
+    @property
     def offers_vary(self) -> bool:
         """Whether steps differ in the number of candidates, of which N is the largest then."""
         return False

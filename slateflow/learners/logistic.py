@@ -154,7 +154,7 @@ class SeenRewards:
             tuple(np.flatnonzero(graded).tolist())
             for graded in (self.graded_user, self.graded_candidate)
         )
-        if spec.user_size == spec.document_size > 1:
+        if spec.features_match:
             user = ()
         for squares in (Squares(user, candidate), Squares((), candidate)):
             users = 1 + spec.user_size + len(squares.user)

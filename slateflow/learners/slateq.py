@@ -81,13 +81,14 @@ class SlateQConfig(LearnerConfig):
         check_variation(sample)
         rng = np.random.Generator(np.random.SFC64(seed))
         prior = self.ridge or WeightGroups.of_items(spec)
-        choice = fit_choice_model(Choices.from_rows(sample), self.classes, prior, rng)
+        choices = Choices.from_rows(sample, spec.features_match)
+        choice = fit_choice_model(choices, self.classes, prior, rng)
 
         def read() -> Iterator[tuple[Sessions, Array]]:
             for rows in dataset.iter_parts():
                 yield (
                     Sessions.from_rows(rows, spec, affinities=True),
-                    Choices.from_rows(rows).members(choice),
+                    Choices.from_rows(rows, spec.features_match).members(choice),
                 )
 
         passing = repeatable(read, dataset.rows <= SAMPLE_ROWS)
@@ -122,6 +123,7 @@ class SlateQConfig(LearnerConfig):
             item_values=item,
             click_values=click,
             no_click_values=none,
+            features_match=spec.features_match,
         )
         return Trained(scorer, curves)
 
@@ -150,11 +152,13 @@ def greedy_policy(values: ItemValues) -> Callable[[Sessions, Rows], Slates]:
         offered, found = rows.offered[block], np.empty((len(block), rows.slate.shape[1]), np.int32)
         for count in np.unique(offered):
             alike = np.flatnonzero(offered == count)
-            found[alike] = best(rows, block[alike], count)
+            found[alike] = best(sessions, block[alike], count)
         return found
 
-    def best(rows: Trajectories, block: Rows, count: int) -> Slates:
-        features = item_features(rows.user[block], rows.candidate_features(block)[:, :count])
+    def best(sessions: Sessions, block: Rows, count: int) -> Slates:
+        rows = sessions.rows
+        offered = rows.candidate_features(block)[:, :count]
+        features = item_features(rows.user[block], offered, sessions.features_match)
         state = user_features(rows.user[block])
         offer = Offer(
             belief=np.ones((1, len(block))),

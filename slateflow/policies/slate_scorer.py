@@ -14,20 +14,22 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def item_features(user: NDArray[np.floating], documents: NDArray[np.floating]) -> Array:
+def item_features(
+    user: NDArray[np.floating], documents: NDArray[np.floating], features_match: bool
+) -> Array:
     """Features (B, M, P) of documents (B, M, D) for users (B, U).
 
     The document's own, and what it is to the user. Where users are observed in the features of
-    the documents, that is the affinity, its square and cube, and the product feature by feature;
-    elsewhere all products of a user's feature and a document's.
+    the documents, `features_match`, that is the affinity, its square and cube, and the product
+    feature by feature; elsewhere all products of a user's feature and a document's.
 
     Example:
-        >>> item_features(np.zeros((1, 0)), np.array([[[0.5, 2.0]]])).tolist()
+        >>> item_features(np.zeros((1, 0)), np.array([[[0.5, 2.0]]]), False).tolist()
         [[[0.5, 2.0]]]
     """
     documents = np.asarray(documents, dtype=np.float64)
     user = np.asarray(user, dtype=np.float64)
-    if user.shape[1] == documents.shape[2] > 1:
+    if features_match:
         products = documents * user[:, None]
         affinity = products.sum(axis=2, keepdims=True)
         return np.concatenate([documents, affinity, affinity**2, affinity**3, products], axis=2)
@@ -104,6 +106,7 @@ class SlateScorer:
     item_values: Array  # (G, P) weights of Q(s, i) in the item's features
     click_values: Array  # (G, S) weights of Q(s, i) in the user's features
     no_click_values: Array  # (G, S) weights of Q(s, none) in the user's features
+    features_match: bool  # whether users are observed in the features of the candidates
 
     @property
     def choice(self) -> ChoiceModel:
@@ -128,7 +131,8 @@ class SlateScorer:
         Without a `memory` (B, M) all sessions are at their beginning.
         """
         del step  # the values are of a stationary policy
-        features, state = item_features(user, candidates), user_features(user)
+        features = item_features(user, candidates, self.features_match)
+        state = user_features(user)
         if memory is None or not self.memory_size:
             memory = np.zeros((len(features), len(self.choice_shares)))
         values = np.einsum("bnp,gp->gbn", features, self.item_values)
@@ -154,7 +158,8 @@ class SlateScorer:
         del reward
         if not self.memory_size:
             return memory
-        log = self.choice.log_probabilities(item_features(user, shown))  # (G, B, K + 1)
+        features = item_features(user, shown, self.features_match)
+        log = self.choice.log_probabilities(features)  # (G, B, K + 1)
         return np.asarray(memory + log[:, np.arange(len(clicked)), clicked].T)
 
     def save(self, path: str | Path) -> None:
@@ -168,6 +173,9 @@ class SlateScorer:
             arrays = {name: stored[name] for name in stored.files}
         for name in ("user_size", "document_size", "slate_size"):
             arrays[name] = int(arrays[name])
+        # Earlier versions went by the sizes
+        by_size = arrays["user_size"] == arrays["document_size"] > 1
+        arrays["features_match"] = bool(arrays.get("features_match", by_size))
         return cls(**{**arrays, "construction": str(arrays["construction"])})
 
 

@@ -60,6 +60,11 @@ class Sizes(Protocol):
         ...
 
     @property
+    def features_match(self) -> bool:
+        """Whether users are observed in the features of the candidates, in their order."""
+        ...
+
+    @property
     def slate_size(self) -> int:
         """K, candidates shown."""
         ...

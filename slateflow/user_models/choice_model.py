@@ -45,9 +45,10 @@ class Choices:
     starts: NDArray[np.intp]
 
     @classmethod
-    def from_rows(cls, rows: Trajectories) -> Choices:
-        """Take logged steps, sorted by episode, then step."""
-        return cls(item_features(rows.user, rows.shown_features()), rows.clicked, rows.starts)
+    def from_rows(cls, rows: Trajectories, features_match: bool) -> Choices:
+        """Take logged steps, sorted by episode, then step; see `item_features`."""
+        shown = item_features(rows.user, rows.shown_features(), features_match)
+        return cls(shown, rows.clicked, rows.starts)
 
     @property
     def lengths(self) -> NDArray[np.intp]:

@@ -70,7 +70,7 @@ class WeightGroups:
         of_user = np.repeat([0, 1, 2], [1, users - 1, len(squares.user)])
         of_candidate = np.repeat([0, 1, 2], [1, documents - 1, len(squares.candidate)])
         groups = 3 * of_user[:, None] + of_candidate
-        if users == documents > 2:
+        if spec.features_match:
             np.fill_diagonal(groups[1:users, 1:documents], _MATCHING)
         numbers = np.append(groups, np.full(places_seen(spec) - 1, _PLACE))
         alike = (numbers == _MATCHING).astype(np.float64)[None]
@@ -84,7 +84,7 @@ class WeightGroups:
         """
         users, documents = spec.user_size, spec.document_size
         of_documents = np.repeat(_ITEM, documents)
-        if users == documents > 1:
+        if spec.features_match:
             products = np.repeat([0, _PRODUCT], [3, users])
         else:
             products = np.repeat(_PRODUCT, users * documents)

@@ -51,12 +51,14 @@ class Sessions:
             features of the documents, the affinities of what was clicked. They shift the values of
             all items of a step alike, so no policy depends on them, but they predict how much of a
             session is left.
+        features_match: Whether users are observed in the features of the documents.
     """
 
     rows: Trajectories
     starts: Rows
     ends: NDArray[np.bool_]
     past: Array
+    features_match: bool
 
     @classmethod
     def from_rows(
@@ -75,11 +77,12 @@ class Sessions:
         responses = [
             rows.responses[name] for name in sorted(rows.responses) if name not in categories
         ]
-        if affinities and rows.user.shape[1] == spec.document_size > 1:
+        if affinities and spec.features_match:
             responses.append((rows.user * rows.clicked_features()).sum(axis=1))  # affinities
         events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
         events = events.astype(np.float64)
-        return cls(rows, rows.starts, rows.last, _sums_before(events, rows.starts))
+        past = _sums_before(events, rows.starts)
+        return cls(rows, rows.starts, rows.last, past, spec.features_match)
 
     @property
     def lengths(self) -> Rows:
@@ -114,7 +117,7 @@ class Sessions:
         rows, state = self.rows, user_features(self.rows.user[block])
         clicked = (rows.clicked[block] >= 0)[:, None]
         chosen = rows.clicked_features(block)[:, None]
-        item = item_features(rows.user[block], chosen)[:, 0]
+        item = item_features(rows.user[block], chosen, self.features_match)[:, 0]
         parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
         return np.concatenate(parts, axis=1)
 
@@ -126,8 +129,7 @@ class Sessions:
             slates: Positions among the candidates of these rows.
             choice: What users click, of one class.
         """
-        documents = self.rows.features_at(slates, block)
-        shown = item_features(self.rows.user[block], documents)  # (B, K, P)
+        shown = self._shown(block, slates)
         state = user_features(self.rows.user[block])
         probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
         item = np.einsum("bk,bkp->bp", probability[:, :-1], shown)
@@ -149,9 +151,7 @@ class Sessions:
         """
         found: list[Array] = []
         for block in self.blocks():
-            shown = item_features(
-                self.rows.user[block], self.rows.features_at(slates[block], block)
-            )
+            shown = self._shown(block, slates[block])
             state = user_features(self.rows.user[block])
             users, items = state.shape[1], shown.shape[2]
             click, item, none = np.split(values[: 2 * users + items], [users, users + items])
@@ -163,6 +163,11 @@ class Sessions:
                 np.append(np.einsum("bk,bkp->p", moved[:, :-1], shown), moved[:, -1].sum())
             )
         return np.asarray(np.sum(found, axis=0))
+
+    def _shown(self, block: Rows, slates: Slates) -> Array:
+        """(B, K, P) features of the items of slates (B, K) at the rows (B,)."""
+        documents = self.rows.features_at(slates, block)
+        return item_features(self.rows.user[block], documents, self.features_match)
 
     def _past(self, block: Rows) -> Array:
         """(B, H (1 + U)) the past, and its products with the user."""

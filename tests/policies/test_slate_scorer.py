@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -88,7 +89,9 @@ def test_top_k_ranks_by_attraction_times_value():
 def scorer(classes: int = 2, user_size: int = 2, document_size: int = 2) -> SlateScorer:
     rng = np.random.default_rng(4)
     users, documents = np.zeros((1, user_size)), np.zeros((1, 1, document_size))
-    items, states = item_features(users, documents).shape[2], user_features(users).shape[1]
+    match = user_size == document_size > 1
+    items = item_features(users, documents, match).shape[2]
+    states = user_features(users).shape[1]
     return SlateScorer(
         user_size=user_size,
         document_size=document_size,
@@ -100,11 +103,12 @@ def scorer(classes: int = 2, user_size: int = 2, document_size: int = 2) -> Slat
         item_values=rng.normal(size=(classes, items)),
         click_values=rng.normal(size=(classes, states)),
         no_click_values=rng.normal(size=(classes, states)),
+        features_match=match,
     )
 
 
 def test_features_of_users_in_the_documents_space_by_hand():
-    (features,) = item_features(np.array([[0.5, -1.0]]), np.array([[[2.0, 3.0]]]))[0]
+    (features,) = item_features(np.array([[0.5, -1.0]]), np.array([[[2.0, 3.0]]]), True)[0]
     affinity = 0.5 * 2 - 1.0 * 3
     expected = [2, 3, affinity, affinity**2, affinity**3, 1.0, -3.0]
     assert features.tolist() == pytest.approx(expected)
@@ -118,7 +122,7 @@ def test_belief_is_bayes_rule():
         user, shown = rng.normal(size=(1, 2)), rng.normal(size=(1, 2, 2))
         memory = model.remember(memory, user, shown, np.array([clicked]), np.zeros(1))
         for g in range(2):
-            x = item_features(user, shown)[0]
+            x = item_features(user, shown, True)[0]
             logits = [float(x[k] @ model.choice_weights[g]) for k in range(2)]
             logits.append(float(model.choice_no_click[g]))
             belief[g] *= math.exp(logits[clicked]) / sum(map(math.exp, logits))
@@ -148,6 +152,15 @@ def test_saved_and_loaded_it_scores_the_same(tmp_path):
     assert isinstance(loaded, SlateScorer)
     request = (rng.normal(size=(3, 2)), np.zeros(3, dtype=int), rng.normal(size=(3, 5, 2)))
     np.testing.assert_array_equal(loaded.scores(*request), model.scores(*request))
+
+
+@pytest.mark.parametrize(("user_size", "document_size"), [(2, 2), (1, 1), (0, 2)])
+def test_files_of_earlier_versions_go_by_the_sizes(tmp_path, user_size, document_size):
+    model = scorer(user_size=user_size, document_size=document_size)
+    earlier = asdict(model)
+    del earlier["features_match"]
+    np.savez(tmp_path / "scorer.npz", **earlier)
+    assert SlateScorer.load(tmp_path / "scorer.npz").features_match == model.features_match
 
 
 def test_the_policy_plays_a_world():

@@ -129,6 +129,7 @@ def test_slates_are_made_of_what_is_on_offer_as_if_nothing_else_were_there(const
         item_values=-np.abs(rng.normal(size=(1, 2))),  # all are worse than no click
         click_values=np.zeros((1, 1)),
         no_click_values=np.ones((1, 1)),
+        features_match=False,
     )
     candidates = np.abs(rng.normal(size=(50, 4, 2))).astype(np.float32)
     observation = observed(rng.integers(2, 5, 50)) | {"candidates": candidates}

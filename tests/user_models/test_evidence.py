@@ -7,6 +7,8 @@ import pytest
 from scipy import optimize
 
 from slateflow.environments import preset
+from slateflow.environments.logged.spec import LoggedSpec
+from slateflow.policies.slate_scorer import item_features
 from slateflow.user_models.bilinear import Block, LinearStatistics, bilinear_features
 from slateflow.user_models.evidence import WeightGroups, chosen_prior, group_variances
 
@@ -96,6 +98,19 @@ def test_variances_of_true_weights_are_found_and_chance_has_none():
     assert len(np.unique(found)) == 2
     assert found[0] == pytest.approx(4.0, rel=0.05)
     assert 0 < found[-1] < 0.03
+
+
+@pytest.mark.parametrize(
+    ("items", "match"),
+    [(("news", "sport"), True), (("sport", "news"), False), (("price", "weight"), False)],
+)
+def test_as_many_features_need_not_be_the_same(items, match):
+    spec = LoggedSpec("shop", 5, 2, user_features=("news", "sport"), item_features=items)
+    assert spec.features_match == match
+    assert len(WeightGroups.of(spec).alike) == match
+    features = item_features(np.ones((1, 2)), np.ones((1, 5, 2)), spec.features_match)
+    assert features.shape[2] == len(WeightGroups.of_items(spec).numbers)
+    assert features.shape[2] == (2 + 3 + 2 if match else 2 + 4)
 
 
 def test_items_are_grouped_by_what_they_weigh():

@@ -54,6 +54,11 @@ class LoggedSpec(EnvironmentSpec):
         return len(self.item_features)
 
     @property
+    def features_match(self) -> bool:
+        """Whether they have the same names, in the same order."""
+        return self.user_features == self.item_features and self.user_size > 1
+
+    @property
     def horizon(self) -> int:
         """Steps of the longest session."""
         return self.most_steps

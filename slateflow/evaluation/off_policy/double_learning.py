@@ -353,7 +353,7 @@ class SlateSessions:
 
     def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
         self.rows, self.sessions = rows, Sessions.from_rows(rows, spec)
-        choices = Choices.from_rows(rows)
+        choices = Choices.from_rows(rows, spec.features_match)
         rng = np.random.Generator(np.random.SFC64(0))
         self.choice = fit_choice_model(choices, 0, CHOICE_RIDGE, rng)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)

@@ -258,6 +258,7 @@ class Modelled:
 
     user_size: int
     document_size: int
+    features_match: bool
     slate_size: int = 1
     user_chooses: bool = False
 
@@ -268,9 +269,10 @@ class Modelled:
         A model that knows less is no less right, because the weights make up for it.
         """
         for sizes in ((spec.user_size, spec.document_size), (0, spec.document_size)):
-            if feature_count(one := cls(*sizes), limit=None) <= MOST_WEIGHTS:
+            match = spec.features_match and sizes[0] > 0
+            if feature_count(one := cls(*sizes, match), limit=None) <= MOST_WEIGHTS:
                 return one
-        return cls(0, 0)
+        return cls(0, 0, False)
 
     def known(self, rows: Trajectories) -> Trajectories:
         """The rows with these features."""
