@@ -17,6 +17,7 @@ affinities 0 to 1, qualities 0 to 1, deviations .05 to .3, no-click mass 1 to 8,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ MIXTURES: tuple[dict[str, Any], ...] = (
 )
 """Mixtures that log; each world takes one of these."""
 
-EPISODES = 1000
+EPISODES = int(os.environ.get("SLATEFLOW_BENCHMARK_EPISODES", "1000"))
 """Logged in each world."""
 
 
