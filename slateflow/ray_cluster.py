@@ -17,16 +17,13 @@ from typing import Any
 
 from slateflow.errors import refused
 from slateflow.progress import Progress
-from slateflow.side_by_side import WORKERS, CallEndedError, WorkerDiedError
+from slateflow.side_by_side import FAREWELL_SECONDS, WORKERS, CallEndedError, WorkerDiedError
 
 MAX_RETRIES = 10
 """Times that a task is run again whose machine died."""
 
 ASKING_SECONDS = 0.3
 """Time between two questions how far a task is."""
-
-FAREWELL_SECONDS = 5.0
-"""Time that a task has to clean up when it is ended in the middle."""
 
 
 def cluster_address() -> str | None:

@@ -32,7 +32,7 @@ PROCESSORS = os.cpu_count() or 1
 """Calls that run at the same time, where nobody says how many."""
 
 FAREWELL_SECONDS = 5.0
-"""Time that a worker has to clean up when it is ended in the middle of a call."""
+"""Time to clean up for a worker, or a task of a cluster, that is ended in the middle of a call."""
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 

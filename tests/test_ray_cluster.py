@@ -151,7 +151,7 @@ def test_a_training_has_the_weights_of_one_machine(cluster, small_logs, learner,
 
 
 def test_the_cluster_passes_over_the_parts_of_a_large_log(local, cluster, monkeypatch):
-    monkeypatch.setattr("slateflow.learners.fitted_q.SAMPLE_ROWS", 100_000)
+    monkeypatch.setattr("slateflow.learners.logged_steps.SAMPLE_ROWS", 100_000)
     config = learner_config("fitted-q", degree=3, window=4, ridge=1e-6)
     assert len(local.parts) > 2
     there, _ = train(local, config)

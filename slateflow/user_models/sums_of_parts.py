@@ -6,7 +6,7 @@ import dataclasses
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 from itertools import groupby, islice
 from typing import Protocol, Self, TypeVar
 
@@ -23,6 +23,7 @@ class Summable(Protocol):
 
 
 S = TypeVar("S", bound=Summable)
+R = TypeVar("R")
 
 
 class KeptSums(Protocol[S]):
@@ -61,11 +62,11 @@ def sum_over_parts(
     known = [day for day in kept_days if kept is not None and kept.has(day)]
     unread = [part for day in days if day not in known for part in day]
     total: S | None = None
-    with _sums_of_parts(dataset, unread, summed) as parts:
+    with results_of_parts(dataset, unread, partial(_sum, summed)) as parts:
         for day in days:
             sums = kept.load(day) if kept is not None and day in known else None
             if sums is None:
-                read = (_sum(dataset, part, summed) for part in day)
+                read = (_sum(summed, dataset, part) for part in day)
                 sums = reduce(operator.add, read if day in known else islice(parts, len(day)))
                 if kept is not None and day in kept_days:
                     kept.save(day, sums)
@@ -75,22 +76,24 @@ def sum_over_parts(
 
 
 @contextmanager
-def _sums_of_parts(
-    dataset: Dataset,
-    parts: Sequence[PartFile],
-    summed: Callable[[Trajectories, EnvironmentSpec], S],
-) -> Iterator[Iterator[S]]:
-    """The statistics of some parts, in their order, from this process or from a cluster."""
+def results_of_parts(
+    dataset: Dataset, parts: Sequence[PartFile], function: Callable[[Dataset, PartFile], R]
+) -> Iterator[Iterator[R]]:
+    """What a function makes of some parts, in their order, in this process or in a cluster."""
     address = cluster_address()
     if address is None or len(parts) < 2:
-        yield (_sum(dataset, part, summed) for part in parts)
+        yield (function(dataset, part) for part in parts)
         return
     with connected(address):
         there = dataclasses.replace(dataset, folder=dataset.folder.absolute(), parts=())
-        yield map_tasks(_sum, [(there, part, summed) for part in parts])
+        yield map_tasks(_of_part, [(function, there, part) for part in parts])
+
+
+def _of_part(function: Callable[[Dataset, PartFile], R], dataset: Dataset, part: PartFile) -> R:
+    return function(dataset, part)  # Ray takes no partial functions
 
 
 def _sum(
-    dataset: Dataset, part: PartFile, summed: Callable[[Trajectories, EnvironmentSpec], S]
+    summed: Callable[[Trajectories, EnvironmentSpec], S], dataset: Dataset, part: PartFile
 ) -> S:
     return summed(dataset.part(part), dataset.spec)

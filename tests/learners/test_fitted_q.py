@@ -16,7 +16,8 @@ from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns, optimal_returns
 from slateflow.learners import learner_config, train
 from slateflow.learners.config import Curves
-from slateflow.learners.fitted_q import Parts, fitted_stages
+from slateflow.learners.fitted_q import fitted_stages
+from slateflow.learners.logged_steps import Parts
 from slateflow.policies import RandomPolicy, ScoringPolicy, load_scorer
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.user_models.polynomial import of_degree, powers, term_count
@@ -338,7 +339,7 @@ def test_parts_that_are_read_at_every_stage_give_the_same_stages(tmp_path):
 def test_a_kill_costs_a_stage(tmp_path, monkeypatch):
     recipe = Recipe("r", "modified-lts-20-2", 60, 1, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))
-    monkeypatch.setattr("slateflow.learners.fitted_q.SAMPLE_ROWS", 3_600)
+    monkeypatch.setattr("slateflow.learners.logged_steps.SAMPLE_ROWS", 3_600)
     config = learner_config("fitted-q", window=5, degree=3)
     whole, _ = train(dataset, config, checkpoints=tmp_path / "never")
     killed = subprocess.run(
@@ -346,9 +347,9 @@ def test_a_kill_costs_a_stage(tmp_path, monkeypatch):
             sys.executable, "-c",
             "import os, signal, sys\n"
             "from pathlib import Path\n"
-            "from slateflow.learners import fitted_q, learner_config, train\n"
+            "from slateflow.learners import learner_config, logged_steps, train\n"
             "from slateflow.trajectories import Dataset\n"
-            "fitted_q.SAMPLE_ROWS = 3_600\n"
+            "logged_steps.SAMPLE_ROWS = 3_600\n"
             "def progress(done, total):\n"
             "    if done == 3:\n"
             "        os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -359,13 +360,14 @@ def test_a_kill_costs_a_stage(tmp_path, monkeypatch):
         cwd=ROOT, check=False,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL
-    passes = []
-    read = Dataset.iter_parts
-    monkeypatch.setattr(Dataset, "iter_parts", lambda self: passes.append(1) or read(self))
+    reads = []
+    read = Dataset.part
+    monkeypatch.setattr(Dataset, "part", lambda *given: reads.append(1) or read(*given))
     again, report = train(dataset, config, checkpoints=tmp_path / "kept")
     np.testing.assert_array_equal(again.head, whole.head)
     assert len(report.curves["residual"]) == 5
-    assert len(passes) == 2 + 2  # the moments, the sample, and the last two stages
+    passes = 2 + 2  # the moments, the sample, and the last two stages
+    assert len(reads) == passes * len(dataset.parts)
     assert list((tmp_path / "kept").iterdir()) == []
 
 
@@ -377,9 +379,9 @@ def test_more_rows_take_no_more_memory(tmp_path):
     for episodes in (2_000, 6_000):
         code = f"""
 import resource
-from slateflow.learners import fitted_q, learner_config, train
+from slateflow.learners import learner_config, logged_steps, train
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
-fitted_q.SAMPLE_ROWS = 60_000
+logged_steps.SAMPLE_ROWS = 60_000
 shares = {{"random": 0.5, "greedy": 0.5}}
 recipe = Recipe("m{episodes}", "modified-lts-20-2", {episodes}, 1, shares)
 dataset = generate(recipe, Folder({str(tmp_path)!r}))
