@@ -5,6 +5,8 @@ A command's module is imported when the command is called, so that `--help` answ
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import select
 import signal
@@ -87,6 +89,7 @@ def _app(called: str) -> App:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
+    atexit.register(gc.freeze)  # the interpreter would look for seconds for what nobody needs
     for name, value in _PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:

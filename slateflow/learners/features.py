@@ -39,10 +39,15 @@ def scaled_rewards(rows: Trajectories, scale: RewardScale | None = None) -> NDAr
     Raises:
         InputError: A reward is not a finite number.
     """
-    if not np.isfinite(rows.reward).all():
-        raise InputError("reward: expected finite numbers, got NaN or infinity")
+    check_rewards(rows)
     scale = scale or RewardScale.from_rows(rows)
     return scale.scaled(rows, centred=same_length(rows.lengths))
+
+
+def check_rewards(rows: Trajectories) -> None:
+    """Raise where a reward is not a finite number."""
+    if not np.isfinite(rows.reward).all():
+        raise InputError("reward: expected finite numbers, got NaN or infinity")
 
 
 def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:

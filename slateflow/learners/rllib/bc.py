@@ -15,17 +15,11 @@ if TYPE_CHECKING:
 
 @validated
 class BCConfig(OfflineConfig):
-    """Behaviour cloning: what the logs did is right.
-
-    Where most rows are of a random policy, what is left to imitate is a slight preference, so the
-    gradients need little noise.
-    """
+    """Behaviour cloning: what the logs did is right."""
 
     learner: ClassVar[str] = "bc"
     search_space: ClassVar[Space] = {**NETWORK_SPACE, "updates": OneOf((400, 800, 1600))}
 
-    batch_size: Count = 2048
-    """Rows in a minibatch."""
     updates: Count = 800
     """Minibatch updates in all, rounded up to fifties."""
     learning_rate: NonNegative = 1e-2

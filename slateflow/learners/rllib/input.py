@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ray.rllib.offline.offline_data import OfflineData
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.learners.features import (
+    check_rewards,
     episode_ends,
     scaled_rewards,
     steps_left,
@@ -168,12 +169,26 @@ def flat(columns: Tensors) -> Tensors:
 
 def read_columns(path: str, options: InputOptions) -> Tensors:
     """The rows of the dataset at `path`, from Parquet to tensors."""
-    dataset = Dataset.open(path)
+    dataset, decays, hold_out = Dataset.open(path), options.decays, options.hold_out
+    scale = _reward_scale(path, dataset.digest, decays, hold_out)
+    rows = _read(dataset, decays, hold_out)
+    return train_columns(rows, dataset.spec, options.window, scale, options.support)
+
+
+def _read(dataset: Dataset, decays: tuple[float, ...], hold_out: bool) -> Trajectories:
     rows = dataset.read()
-    if options.hold_out:
+    if hold_out:
         rows = rows.where(~dataset.hold_out.mask(rows))
-    rows = with_session_memory(rows, options.decays)
-    return train_columns(rows, dataset.spec, options.window, support=options.support)
+    return with_session_memory(rows, decays)
+
+
+@lru_cache(maxsize=1)
+def _reward_scale(path: str, digest: str, decays: tuple[float, ...], hold_out: bool) -> RewardScale:
+    """The scale of a dataset's rewards, kept for the next learner that trains in this process."""
+    rows = _read(Dataset.open(path), decays, hold_out)
+    check_variation(rows)
+    check_rewards(rows)
+    return RewardScale.from_rows(rows)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -22,7 +23,7 @@ from slateflow.learners.features import (
 )
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.policies.scorer import Support
-from slateflow.trajectories import Trajectories
+from slateflow.trajectories import Folder, Recipe, Trajectories, generate
 from slateflow.user_models.reward_model import expected_rewards, fitted_model
 
 with quiet_rllib():
@@ -35,6 +36,7 @@ with quiet_rllib():
         ColumnarOfflineData,
         ColumnIterator,
         InputOptions,
+        read_columns,
         train_columns,
     )
 
@@ -315,6 +317,16 @@ def test_the_order_depends_on_the_seed_alone():
 def test_an_iterable_can_be_passed_over_again():
     epochs = ColumnIterator(columns_of(8), InputOptions(1, seed=0)).iter_torch_batches(batch_size=4)
     assert len(list(epochs)) == len(list(epochs)) == 2
+
+
+def test_rewards_are_scaled_by_the_dataset_that_is_there_now(tmp_path):
+    for seed in (1, 2):
+        recipe = Recipe("some", "modified-lts-10-1", 30, seed, {"random": 1.0}, {"time_budget": 4})
+        shutil.rmtree(tmp_path / "some", ignore_errors=True)
+        dataset = generate(recipe, Folder(str(tmp_path)))
+        columns = read_columns(dataset.path, InputOptions(WINDOW, 0))
+        expected = train_columns(dataset.read(), dataset.spec, WINDOW)
+        np.testing.assert_array_equal(columns["rewards"], expected["rewards"])
 
 
 @pytest.mark.parametrize("shards", [1, 4])
