@@ -56,6 +56,16 @@ def mabwiser(folder: Path, logs: dict[str, np.ndarray], passes: int) -> None:
         )
 
 
+VOWPAL_WABBIT = {
+    "": "",
+    "-coin": "--coin",
+    "-constant-rate": "--learning_rate 0.1 --power_t 0",
+    "-doubly-robust": "--cb_type dr",
+}
+"""Settings beside the defaults, by what they add to the name: the step sizes that adapt by coin
+betting, one that does not fall, and the other estimate of costs."""
+
+
 def vowpal_wabbit(folder: Path, logs: dict[str, np.ndarray], passes: int) -> None:
     """`cb_adf` with the products of user and candidate, and of each with itself."""
     from vowpalwabbit import Workspace
@@ -90,17 +100,16 @@ def vowpal_wabbit(folder: Path, logs: dict[str, np.ndarray], passes: int) -> Non
             vw.learn(text)
 
     # All the chance to the best action, so that shares rank; by default it explores
-    measure(
-        folder,
-        "vowpal-wabbit",
-        passes,
-        lambda: Workspace(
-            "--cb_explore_adf --epsilon 0 --cb_type mtr --interactions ua "
-            "--interactions aa --interactions uu --quiet"
-        ),
-        learn,
-        predict,
-    )
+    common = "--cb_explore_adf --epsilon 0 --interactions ua --interactions aa --interactions uu"
+    for added, setting in VOWPAL_WABBIT.items():
+        measure(
+            folder,
+            f"vowpal-wabbit{added}",
+            passes,
+            lambda setting=setting: Workspace(f"{common} {setting} --quiet"),
+            learn,
+            predict,
+        )
 
 
 if __name__ == "__main__":
