@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.backward_stages import (
     StageFile,
     StageSums,
     Transitions,
 )
-from slateflow.learners.features import FeatureMoments, episode_ends
+from slateflow.learners.features import FeatureMoments, check_rewards, episode_ends
 from slateflow.learners.passes import repeatable, sampled
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support, monomials
@@ -210,8 +209,7 @@ class Parts:
 
         def look(rows: Trajectories) -> None:
             episode_ends(rows)  # checked
-            if not np.isfinite(rows.reward).all():
-                raise InputError("reward: expected finite numbers, got NaN or infinity")
+            check_rewards(rows)
             lengths.update(np.unique(rows.lengths).tolist())
 
         sample = with_session_memory(sampled(dataset, SAMPLE_ROWS, look), decays)

@@ -11,7 +11,6 @@ others into uv's cache; without them the table has ours alone.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from slateflow.trajectories import Dataset, Folder
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.files.part_files import PartFile
 from slateflow.trajectories.schema import Trajectories, column_digest, to_table
+from tests.benchmarks.isolated import isolated_python
 
 ROWS, ASKED, OFFERED, PASSES, SEEDS = 20_000, 5_000, 10, 3, range(3)
 OURS = ("linucb", "lints", "logistic")
@@ -102,23 +102,11 @@ def published(world: World, folder: Folder, columns: dict[str, np.ndarray]) -> D
     return Dataset(folder, spec, {}, (part,)).publish()
 
 
-def others_command() -> list[str]:
-    """How the others are run; empty where they are not in uv's cache."""
-    command = ["uv", "run", "--isolated", "--offline", "--no-project", "--python", "3.11"]
-    command += ["--with", "mabwiser", "--with", "vowpalwabbit", "python"]
-    if shutil.which("uv") is None:
-        return []
-    probe = subprocess.run(
-        [*command, "-c", "import mabwiser, vowpalwabbit"], capture_output=True, check=False
-    )
-    return [] if probe.returncode else command
-
-
 @pytest.mark.benchmark
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("title", WORLDS)
 def test_bandits_beside_others(title, tmp_path, capsys):
-    world, command = WORLDS[title], others_command()
+    world, command = WORLDS[title], isolated_python("mabwiser", "vowpalwabbit")
     reached: dict[str, list[float]] = {}
     seconds: dict[str, list[tuple[float, float]]] = {}
     for seed in SEEDS:

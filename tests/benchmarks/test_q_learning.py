@@ -12,7 +12,6 @@ it the table has ours alone.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import Policy, RandomPolicy, ScoringPolicy
 from slateflow.policies.base import Propensities, Rng, Slates, top_slates
 from slateflow.trajectories import Folder, Recipe, generate
+from tests.benchmarks.isolated import isolated_python
 
 SECONDS = float(os.environ.get("SLATEFLOW_BENCHMARK_SECONDS", "60"))
 EPISODES, EVERY, PLAYED, SCORES = 1000, 5.0, 2000, (0.95, 0.98)
@@ -60,16 +60,6 @@ def inputs(user: np.ndarray, left: np.ndarray, candidates: np.ndarray) -> np.nda
     return np.concatenate([user, left[:, None], flat], axis=1).astype(np.float32)
 
 
-def others_command() -> list[str]:
-    """How d3rlpy is run; empty where it is not in uv's cache."""
-    command = ["uv", "run", "--isolated", "--offline", "--no-project", "--python", "3.11"]
-    command += ["--with", "d3rlpy", "python"]
-    if shutil.which("uv") is None:
-        return []
-    probe = subprocess.run([*command, "-c", "import d3rlpy"], capture_output=True, check=False)
-    return [] if probe.returncode else command
-
-
 @pytest.mark.benchmark
 @pytest.mark.timeout(3600)
 def test_seconds_to_a_score_beside_d3rlpy(tmp_path, capsys):
@@ -88,7 +78,7 @@ def test_seconds_to_a_score_beside_d3rlpy(tmp_path, capsys):
     for learner in OURS:
         scorer, report = train(dataset, learner_config(learner), seed=0)
         found[learner] = [(report.train_seconds, score(ScoringPolicy(scorer)))]
-    command, rows = others_command(), dataset.read()
+    command, rows = isolated_python("d3rlpy"), dataset.read()
     np.savez(
         tmp_path / "logs.npz",
         observations=inputs(rows.user, spec.horizon - rows.step, rows.candidate_features()),
