@@ -175,9 +175,10 @@ def kill(pids: list[int]) -> None:
             continue
 
 
-def wait_until(reached: Callable[[], object], seconds: float, what: str) -> None:
-    """Ask until the answer is true."""
+def wait_until(reached: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Ask until the answer is true; that answer."""
     deadline = time.monotonic() + seconds
-    while not reached():
+    while not (answer := reached()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
         time.sleep(0.2)
+    return answer

@@ -169,9 +169,25 @@ def dataset_input(dataset: Dataset) -> Any:
 
 
 def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
-    """The weights that a run logged."""
+    """The weights that a run logged.
+
+    Raises:
+        UnreachableError: The server died meanwhile.
+    """
+    from mlflow.exceptions import MlflowException
+
     with tempfile.TemporaryDirectory() as folder:
-        return read_scorer(client.download_artifacts(run_id, SCORER_FILE, folder))
+        try:
+            path = client.download_artifacts(run_id, SCORER_FILE, folder)
+        except MlflowException as error:
+            # MLflow says the same of a file that is not there
+            if SCORER_FILE in {one.path for one in client.list_artifacts(run_id)}:
+                raise UnreachableError(
+                    f"MLFLOW_TRACKING_URI: expected {SCORER_FILE} of run {run_id}, got an error "
+                    "in the middle of it; is the server restarting?"
+                ) from error
+            raise
+        return read_scorer(path)
 
 
 def page_url(store: str, path: str) -> str | None:

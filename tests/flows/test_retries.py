@@ -25,6 +25,8 @@ def test_only_a_server_that_was_away_is_worth_another_try():
     wrapped.__cause__ = requests.exceptions.ReadTimeout()
     assert worth(wrapped)
     assert worth(half_an_answer())
+    assert worth(half_a_download(listed=True))
+    assert not worth(half_a_download(listed=False))
     assert not worth(InputError("expected a seed, got none"))
     assert not worth(RuntimeError("answers other slates"))
 
@@ -50,6 +52,27 @@ def half_an_answer() -> Exception:
                 client.get_run("1")
         finally:
             server.shutdown()
+    return caught.value
+
+
+def half_a_download(listed: bool) -> Exception:
+    """The error where a download fails, as MLflow's client tells it, of a file that is there."""
+    from mlflow.entities import FileInfo
+    from mlflow.exceptions import MlflowException
+
+    from tasks.store.tracking import SCORER_FILE, load_scorer
+
+    class Restarted:
+        """A client whose server died in a download, and is back."""
+
+        def download_artifacts(self, *_: str) -> str:
+            raise MlflowException(f"Failed to download artifacts from path {SCORER_FILE!r}")
+
+        def list_artifacts(self, run_id: str) -> list[FileInfo]:
+            return [FileInfo(SCORER_FILE, False, 1)] * listed
+
+    with pytest.raises((InputError, MlflowException), match=SCORER_FILE) as caught:
+        load_scorer(Restarted(), "1")
     return caught.value
 
 
