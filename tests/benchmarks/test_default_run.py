@@ -73,6 +73,7 @@ def timed(folder: Path) -> Timed:
 
 
 @pytest.mark.benchmark
+@pytest.mark.timeout(3600)
 def test_the_default_run_against_that_of_an_earlier_commit(tmp_path):
     sides = {name: clone(name, tmp_path / name) for name in (EARLIER, "HEAD")}
     times: dict[str, list[Timed]] = {name: [] for name in sides}
