@@ -43,8 +43,8 @@ from tasks.reports.report import (
     RecSimCheck,
     Report,
 )
-from tasks.server.progress import stage
 from tasks.server.retries import RETRIES
+from tasks.server.stages import stage
 from tasks.store.champion import (
     CHAMPION,
     aliased,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slateflow.errors import InputError, refused
-from tasks.server.progress import stage
+from tasks.server.stages import stage
 from tasks.store.tracking import mlflow_client
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from tasks.experiment import Experiment
 from tasks.reports.page import fill_in, run_links
 from tasks.reports.report import Candidate, RegisteredVersion, Report
 from tasks.server.lineage import model_promoted
-from tasks.server.progress import stage
 from tasks.server.retries import RETRIES
+from tasks.server.stages import stage
 from tasks.store.alias_lock import aliases_locked
 from tasks.store.champion import (
     CHAMPION,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -45,33 +43,15 @@ def _flow_run() -> Iterator[None]:
     with progress(first):
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+        from flows.services.temporary_server import temporary_server
+
         # Each flow run would end with a second of waiting for its heartbeat
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), ended_when_told():
+        with (
+            temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+            temporary_server(),
+            ended_when_told(),
+        ):
             yield
-
-
-@contextmanager
-def _server_starting() -> Iterator[None]:
-    """Where Prefect has no server, its own starts beside the block, which imports.
-
-    Without this it would start with the first flow; it takes seconds, and on an empty HOME ten.
-    """
-    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
-
-    if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
-        yield
-        return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    def start() -> None:
-        with suppress(Exception):  # the flow tries again, and says what is wrong
-            SubprocessASGIServer().start()
-
-    context = copy_context()  # settings are in there
-    starting = threading.Thread(target=context.run, args=(start,), daemon=True)
-    starting.start()
-    yield
-    starting.join()
 
 
 def run_command(
@@ -94,15 +74,14 @@ def run_command(
 
         names = split_learners(learners)
         chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
-        with _server_starting():
-            from flows.pipeline import pipeline
-            from tasks.store.champion import require_same_world
-            from tasks.store.tracking import mlflow_client
+        from flows.pipeline import pipeline
+        from tasks.store.champion import require_same_world
+        from tasks.store.tracking import mlflow_client
 
-            # A server that is away, or a champion of another world, is found before the work
-            client = mlflow_client()
-            if chosen.spec is not None:
-                require_same_world(client, chosen.name, chosen.spec)
+        # A server that is away, or a champion of another world, is found before the work
+        client = mlflow_client()
+        if chosen.spec is not None:
+            require_same_world(client, chosen.name, chosen.spec)
         report = pipeline(
             recipe=chosen,
             learners=names,

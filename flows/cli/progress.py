@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from slateflow.errors import InputError
+from tasks.server.stages import listening
 
 errors = Console(stderr=True)
 
@@ -28,8 +29,6 @@ def progress(first: str) -> Iterator[None]:
             if name not in stages:
                 stages[name] = bars.add_task(name, total=total)
             bars.update(stages[name], completed=done, total=total)
-
-        from tasks.server.progress import listening  # imports Prefect, which takes seconds
 
         with listening(show):
             try:

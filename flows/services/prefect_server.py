@@ -7,6 +7,7 @@ runs.
 
 from __future__ import annotations
 
+import socket
 import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 NAMES = (HOST, "localhost", "::1")
 """Names of this machine; others lead here where their owner lets them."""
+
+FAILED_TO_START = 3
+"""Exit status, as uvicorn's own."""
 
 
 def own_origins(port: int) -> list[str]:
@@ -64,23 +68,35 @@ class OwnPagesOnly:
         return None
 
 
-def main(port: int) -> None:
-    """Run the server on this port until a signal ends it."""
+def serve(listening: socket.socket, temporary: bool = False) -> None:
+    """Run the server on this socket until a signal ends it.
+
+    Args:
+        listening: Bound to a port of this machine.
+        temporary: Whether it is for one command, without pages.
+    """
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
 
     settings = get_current_settings().server
-    uvicorn.run(
-        OwnPagesOnly(create_app(final=True), port),
-        host=HOST,
-        port=port,
-        timeout_keep_alive=settings.api.keepalive_timeout,
-        ws_ping_interval=settings.api.websocket_ping_interval,
-        ws_ping_timeout=settings.api.websocket_ping_timeout,
-        log_level=settings.logging_level.lower(),
+    app = create_app(final=True, ephemeral=temporary)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            OwnPagesOnly(app, listening.getsockname()[1]),
+            timeout_keep_alive=settings.api.keepalive_timeout,
+            ws_ping_interval=settings.api.websocket_ping_interval,
+            ws_ping_timeout=settings.api.websocket_ping_timeout,
+            log_level=settings.logging_level.lower(),
+        )
     )
+    server.run(sockets=[listening])
+    if not server.started:
+        sys.exit(FAILED_TO_START)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    with socket.socket() as chosen:
+        chosen.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        chosen.bind((HOST, int(sys.argv[1])))
+        serve(chosen)

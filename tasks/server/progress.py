@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import cast
 from uuid import UUID
 
@@ -17,32 +16,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.exceptions import ObjectNotFound
 
 from slateflow.progress import Progress
-
-Listener = Callable[[str, int, int], None]  # stage, done, total
-
-_listeners: list[Listener] = []
-
-
-@contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Call `listener` for all progress within the block."""
-    _listeners.append(listener)
-    try:
-        yield
-    finally:
-        _listeners.remove(listener)
-
-
-def stage(name: str) -> Progress:
-    """A callback (done, total) for the stage of that name; it starts at once."""
-
-    def report(done: int, total: int) -> None:
-        for listener in _listeners:
-            listener(name, done, total)
-
-    report(0, 1)
-    return report
-
+from tasks.server.stages import stage
 
 _SECONDS_BETWEEN_UPDATES = 2.0
 
