@@ -22,6 +22,7 @@ from flows.parameters import (
 from flows.register import register
 from flows.train import train
 from slateflow.environments import DEFAULT_PRESET
+from slateflow.learners import learners_for
 from tasks.experiment import find_recipe
 from tasks.register import check_champion
 from tasks.reports.overview import publish_overview
@@ -30,6 +31,7 @@ from tasks.reports.report import Report
 from tasks.server.orphans import record_process
 from tasks.server.run_labels import label_run
 from tasks.server.subflows import plain
+from tasks.side_by_side import side_by_side
 
 
 @flow(name="pipeline", flow_run_name="pipeline {recipe}", on_running=[record_process])
@@ -62,8 +64,9 @@ def pipeline(
     if chosen.spec is not None:  # own logs have to be read first; `train` checks them
         check_champion(chosen.name, chosen.spec)
     experiment = plain(generate(chosen, data=data, workers=workers)).judged_by(evidence)
-    models = plain(train(experiment, learners))
-    verdict = plain(evaluate(experiment, models, evaluation_episodes))
+    with side_by_side(learners or learners_for(experiment.spec)):
+        models = plain(train(experiment, learners))
+        verdict = plain(evaluate(experiment, models, evaluation_episodes))
     report = plain(register(verdict))
     publish_report(report)
     publish_overview(return_state=True)  # a page that fails is not a run that fails

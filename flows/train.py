@@ -17,7 +17,8 @@ from tasks.generate import verify_dataset
 from tasks.register import check_champion
 from tasks.server.lineage import training_finished
 from tasks.server.orphans import record_process
-from tasks.train import side_by_side, train_learner
+from tasks.side_by_side import side_by_side
+from tasks.train import train_learner
 
 MOST_ON_CLUSTER = 64
 """Trainings that wait for a processor of a cluster, or have one, at the same time."""
@@ -47,7 +48,7 @@ def train(
     verify_dataset(experiment)
     chosen = settings or {}
     names = learners or learners_for(experiment.spec)
-    with side_by_side(len(names)):
+    with side_by_side(names):
         trained = [train_learner.submit(experiment, name, chosen.get(name)) for name in names]
         for one in as_completed(trained):
             one.result()  # the first that fails ends the others

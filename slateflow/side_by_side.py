@@ -1,13 +1,15 @@
 """Processes of this machine that work for this one, a call at a time, and say how far they are.
 
-A worker is a fresh interpreter: what it imports it imports once (Ray takes seconds), and what it
-changes is its own. It has one thread for linear algebra, so results do not depend on the number of
-workers, and workers do not take each other's processors. It ends with its parent, however that
-ends. Importing this module imports nothing heavy.
+Workers are forked from a fresh interpreter, the nursery: what that imports is imported once for all
+of them (Ray takes seconds), and what a worker changes is its own. It has one thread for linear
+algebra, so results do not depend on the number of workers, and workers do not take each other's
+processors. It ends with this process, however that ends. Importing this module imports nothing
+heavy.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import queue
@@ -21,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import Pipe
+from multiprocessing import Pipe, reduction
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -59,14 +61,20 @@ class Workers:
 
     Attributes:
         count: Workers that are busy at the same time, 1 or more.
+        imports: A function of a module, called once for all workers, from now on beside this
+            process. It imports what they need; a module that it misses is missed again by the call
+            that needs it.
     """
 
     count: int
+    imports: Callable[[], None] | None = None
+    _nursery: Nursery = field(init=False)
     _free: queue.LifoQueue[Worker | None] = field(default_factory=queue.LifoQueue, init=False)
     _started: list[Worker] = field(default_factory=list, init=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False)
 
     def __post_init__(self) -> None:
+        self._nursery = Nursery.start(self.count, self.imports)
         for _ in range(self.count):
             self._free.put(None)
 
@@ -82,7 +90,7 @@ class Workers:
             if self._ended.is_set():
                 raise CallEndedError
             if worker is None:
-                worker = Worker.start(self.count)
+                worker = self._nursery.fork()
                 self._started.append(worker)
                 if self._ended.is_set():  # meanwhile
                     worker.send(None)
@@ -95,6 +103,38 @@ class Workers:
         finally:
             self._free.put(worker)
 
+    def map(
+        self,
+        function: Callable[..., Any],
+        jobs: Sequence[tuple[Any, ...]],
+        begin: Callable[..., Progress] | None = None,
+    ) -> Iterator[Any]:
+        """Results of `function` for the arguments of each job, in the order of the jobs.
+
+        Args:
+            function: A function of a module; with its arguments and result it is pickled.
+            jobs: Its arguments.
+            begin: Called with a job's arguments when that begins; gives the function's `progress`.
+
+        Raises:
+            WorkerDiedError: A process ended in the middle.
+            Exception: Raised by the function.
+        """
+
+        def call(job: tuple[Any, ...]) -> Any:
+            with self.free() as worker:
+                return worker.call(function, *job, progress=begin and begin(*job))
+
+        with ThreadPoolExecutor(self.count) as threads:
+            try:
+                yield from threads.map(call, jobs)
+            except Exception:
+                threads.shutdown(cancel_futures=True)
+                raise
+            except BaseException:
+                self.end()  # nobody waits for the calls that are under way
+                raise
+
     def end(self) -> None:
         """End all workers, in the middle of their calls or not."""
         self._ended.set()
@@ -102,12 +142,13 @@ class Workers:
             worker.send(None)
         for worker in self._started:
             worker.wait()
+        self._nursery.end()
 
 
 @contextmanager
-def workers(count: int) -> Iterator[Workers]:
+def workers(count: int, imports: Callable[[], None] | None = None) -> Iterator[Workers]:
     """So many workers for the block, which all end with it."""
-    made = Workers(count)
+    made = Workers(count, imports)
     try:
         yield made
     finally:
@@ -120,42 +161,28 @@ def map_calls(
     count: int = PROCESSORS,
     begin: Callable[..., Progress] | None = None,
 ) -> Iterator[Any]:
-    """Results of `function` for the arguments of each job, in the order of the jobs.
+    """`Workers.map` by so many workers at most, which end with it.
 
-    So many processes of this machine work at the same time; `map_tasks` is that of a cluster.
-
-    Args:
-        function: A function of a module; with its arguments and result it is pickled.
-        jobs: Its arguments.
-        count: Processes, at most.
-        begin: Called with a job's arguments when that begins; gives the function's `progress`.
-
-    Raises:
-        WorkerDiedError: A process ended in the middle.
-        Exception: Raised by the function.
+    `map_tasks` is that of a cluster.
     """
-    count = min(count, len(jobs))
-    # Threads end after the workers that they wait for
-    with ThreadPoolExecutor(count) as threads, workers(count) as made:
-
-        def call(job: tuple[Any, ...]) -> Any:
-            with made.free() as worker:
-                return worker.call(function, *job, progress=begin and begin(*job))
-
-        yield from threads.map(call, jobs)
+    with workers(min(count, len(jobs))) as made:
+        yield from made.map(function, jobs, begin)
 
 
 @dataclass
-class Worker:
-    """A worker as its parent sees it."""
+class Nursery:
+    """A process that imports and then only forks; it has no threads whose locks a fork would keep.
+
+    Only it can tell how its children ended.
+    """
 
     process: subprocess.Popen[bytes]
     connection: Connection
-    _sending: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _asking: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @classmethod
-    def start(cls, workers: int) -> Worker:
-        """A new process, one of so many, which waits for calls."""
+    def start(cls, workers: int, imports: Callable[[], None] | None) -> Nursery:
+        """A new interpreter, for so many workers."""
         ours, theirs = Pipe()
         with theirs:
             process = subprocess.Popen(
@@ -163,7 +190,7 @@ class Worker:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the parent, which ends its workers
+                start_new_session=True,  # Ctrl-C is for us, who end our workers
                 env={
                     **_ONE_THREAD,
                     **os.environ,
@@ -171,7 +198,55 @@ class Worker:
                     WORKERS: str(workers),
                 },
             )
-        return cls(process, ours)
+        nursery = cls(process, ours)
+        with suppress(OSError):  # it is noticed when it should fork
+            ours.send_bytes(pickle.dumps(imports))
+        return nursery
+
+    def fork(self) -> Worker:
+        """A new worker, which waits for calls; the first waits for the imports.
+
+        Raises:
+            WorkerDiedError: The nursery has ended.
+        """
+        ours, theirs = Pipe()
+        with theirs, self._asking:
+            try:
+                self.connection.send(None)
+                reduction.send_handle(self.connection, theirs.fileno(), self.process.pid)
+                pid = self.connection.recv()
+            except (EOFError, OSError):
+                raise WorkerDiedError(
+                    "expected a process from which others start, it has ended; was it killed, or "
+                    "memory short?"
+                ) from None
+        return Worker(pid, ours, self)
+
+    def status(self, pid: int, seconds: float) -> int | None:
+        """Exit status of a worker, negative for a signal; None if it runs after so many seconds."""
+        with self._asking, suppress(EOFError, OSError):
+            self.connection.send((pid, seconds))
+            status: int | None = self.connection.recv()
+            return status
+        return None
+
+    def end(self) -> None:
+        """End it; workers that have not ended do so by themselves."""
+        with self._asking:
+            self.connection.close()
+        self.process.kill()  # it may still import
+        self.process.wait()
+
+
+@dataclass
+class Worker:
+    """A worker as the process sees it for which it works."""
+
+    pid: int
+    connection: Connection
+    nursery: Nursery
+    status: int | None = None
+    _sending: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def call(
         self, function: Callable[..., Any], *arguments: Any, progress: Progress | None = None
@@ -209,21 +284,54 @@ class Worker:
         try:
             answer = self.connection.recv_bytes()
         except (EOFError, OSError):
-            self.wait()
             raise WorkerDiedError(
-                f"expected a process to end its work, got status {self.process.returncode} in the "
+                f"expected a process to end its work, got status {self.wait()} in the "
                 "middle of it; was it killed, or memory short?"
             ) from None
         kind, content = pickle.loads(answer)
         return kind, content
 
-    def wait(self) -> None:
-        """Wait until it has ended; it is killed where that takes longer than its farewell."""
-        try:
-            self.process.wait(FAREWELL_SECONDS + 1)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+    def wait(self) -> int | None:
+        """Its status when it has ended; it is killed where that takes longer than its farewell."""
+        if self.status is None:
+            self.status = self.nursery.status(self.pid, FAREWELL_SECONDS + 1)
+        if self.status is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.status = self.nursery.status(self.pid, FAREWELL_SECONDS)
+        return self.status
+
+
+def _nurse(connection: Connection) -> None:
+    """Import, then fork and wait for children as told, until the parent has ended."""
+    imports = pickle.loads(connection.recv_bytes())
+    with suppress(Exception):
+        imports and imports()
+    gc.freeze()  # pages that nobody writes to are shared
+    with suppress(EOFError, OSError):
+        while True:
+            about = connection.recv()
+            if about is not None:
+                connection.send(_status(*about))
+                continue
+            handle = reduction.recv_handle(connection)
+            if not (pid := os.fork()):
+                connection.close()
+                _serve(Connection(handle))
+                os._exit(0)  # an interpreter with Ray takes seconds to take itself apart
+            os.close(handle)
+            connection.send(pid)
+
+
+def _status(pid: int, seconds: float) -> int | None:
+    deadline = time.monotonic() + seconds
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)
 
 
 _END = pickle.dumps(None)
@@ -269,5 +377,4 @@ def _answer(call: bytes, connection: Connection) -> bytes:
 
 
 if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])))
-    os._exit(0)  # an interpreter with Ray takes seconds to take itself apart
+    _nurse(Connection(int(sys.argv[1])))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,13 +13,13 @@ from prefect import task
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.evaluation import Verdict, episode_returns, optimal_returns, played_verdict
+from slateflow.evaluation import Verdict, episode_returns, played_verdict
 from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import unsupported_shares
 from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
-from slateflow.evaluation.returns import BLOCK_EPISODES, Returns
+from slateflow.evaluation.returns import BLOCK_EPISODES, returns_of
 from slateflow.evaluation.verdict import Candidate as JudgedCandidate
 from slateflow.evaluation.verdict import PlayedPolicy as JudgedPolicy
 from slateflow.evaluation.verdict import Score
@@ -45,6 +47,7 @@ from tasks.reports.report import (
 )
 from tasks.server.retries import RETRIES
 from tasks.server.stages import stage
+from tasks.side_by_side import workers_at_hand
 from tasks.store.champion import (
     CHAMPION,
     aliased,
@@ -113,7 +116,10 @@ def _by_play(contest: _Contest, episodes: int) -> Report:
         },
         ("optimum", "optimum"): None,
     }
-    returns = _play_all(spec, policies, episodes, experiment.seed)
+    scorers = {name: policy.scorer for name, policy in contest.policies.items()}
+    with ThreadPoolExecutor(1) as beside:
+        unseen = beside.submit(copy_context().run, hardly_seen_shares, dataset, scorers)
+        returns = _play_all(spec, policies, episodes, experiment.seed)
     baseline = returns["baseline", "random"]
     verdict = played_verdict(
         baseline,
@@ -122,9 +128,7 @@ def _by_play(contest: _Contest, episodes: int) -> Report:
         returns.get(("champion", "champion")),
         {name: returns.get(("logged", name), baseline) for name in logging},
     )
-    scorers = {name: policy.scorer for name, policy in contest.policies.items()}
-    unseen = hardly_seen_shares(dataset, scorers).items()
-    overlaps = {name: Overlap(unsupported=share) for name, share in unseen}
+    overlaps = {name: Overlap(unsupported=share) for name, share in unseen.result().items()}
     return contest.report(verdict, overlaps)
 
 
@@ -135,34 +139,23 @@ _Policies = dict[tuple[str, str], Policy | None]
 def _play_all(
     spec: EnvironmentSpec, policies: _Policies, episodes: int, seed: int
 ) -> dict[tuple[str, str], Any]:
-    """Returns (episodes,) of each; more than a block of episodes is played side by side."""
+    """Returns (episodes,) of each, played side by side.
+
+    A single block of episodes is not worth it to start processes.
+    """
     jobs = [(name, spec, policy, episodes, seed) for (_, name), policy in policies.items()]
-    if episodes > BLOCK_EPISODES:
-        found = map_calls(_play, jobs, begin=_begin)
+    if (workers := workers_at_hand()) is not None:
+        found = workers.map(returns_of, jobs, _begin)
+    elif episodes > BLOCK_EPISODES:
+        found = map_calls(returns_of, jobs, begin=_begin)
     else:
-        found = (_play(*job, progress=_begin(*job)) for job in jobs)
+        found = (returns_of(*job, progress=_begin(*job)) for job in jobs)
     return dict(zip(policies, found, strict=True))
 
 
 def _begin(name: str, *_: Any) -> Progress:
     """Progress of a play that begins."""
     return stage(f"evaluate {name}")
-
-
-def _play(
-    name: str,
-    spec: EnvironmentSpec,
-    policy: Policy | None,
-    episodes: int,
-    seed: int,
-    progress: Progress,
-) -> Returns | None:
-    """Returns of one of `_Policies`, whatever its name; None where the optimum is unknown."""
-    if policy is None:
-        optimum = optimal_returns(spec, episodes, seed, progress)
-        progress(episodes, episodes)
-        return optimum
-    return episode_returns(spec, policy, episodes, seed, progress)
 
 
 def _by_logs(contest: _Contest) -> Report:
@@ -205,7 +198,11 @@ def hardly_seen_shares(dataset: Dataset, scorers: dict[str, AnyScorer]) -> dict[
     Empty where there are too few logs to tell.
     """
     try:
-        return unsupported_shares(dataset, scorers)
+        if (workers := workers_at_hand()) is None:
+            return unsupported_shares(dataset, scorers)
+        with workers.free() as worker:
+            shares: dict[str, float] = worker.call(unsupported_shares, dataset, scorers)
+            return shares
     except InputError:
         return {}
 

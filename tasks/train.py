@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +9,12 @@ from prefect import get_run_logger, task
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
-from slateflow.ray_cluster import ClusterCalls, cluster_address, cluster_calls
-from slateflow.side_by_side import PROCESSORS, WorkerDiedError, Workers, workers
+from slateflow.side_by_side import WorkerDiedError
 from tasks.experiment import Experiment, ModelRef
 from tasks.server.lineage import model_trained
 from tasks.server.progress import stage_with_artifact
 from tasks.server.retries import RETRIES
+from tasks.side_by_side import shared_workers
 from tasks.store.tracking import (
     PROJECT,
     TRAINING,
@@ -35,31 +32,13 @@ CHECKPOINTS = PROJECT / "mlflow" / "checkpoints"
 """Folder for the state of trainings that may be killed."""
 
 
-_WORKERS: ContextVar[Workers | ClusterCalls] = ContextVar("workers")
-
-
-@contextmanager
-def side_by_side(trainings: int) -> Iterator[None]:
-    """Within the block `train_learner` trains in processes, at most one for each processor.
-
-    With `RAY_ADDRESS` they are tasks of that cluster.
-    """
-    address = cluster_address()
-    with cluster_calls(address) if address else workers(min(trainings, PROCESSORS)) as made:
-        token = _WORKERS.set(made)
-        try:
-            yield
-        finally:
-            _WORKERS.reset(token)
-
-
 @task(task_run_name="train {learner} on {experiment.dataset.name}", **RETRIES)
 def train_learner(
     experiment: Experiment, learner: str, settings: dict[str, Any] | None = None
 ) -> ModelRef:
     """Train a learner and log it as an MLflow run, unless such a run already exists.
 
-    It is called within `side_by_side`.
+    It is called within `side_by_side`, whose processes train.
     """
     config, seed = learner_config(learner, **(settings or {})), experiment.seed
     client = mlflow_client()
@@ -77,7 +56,7 @@ def train_learner(
     else:
         recipe, parameters = experiment.recipe, config.parameters()
         with (
-            _WORKERS.get().free() as worker,
+            shared_workers().free() as worker,
             training_run(client, recipe, dataset, learner, parameters, seed) as run,
         ):
             learn = train_live if config.live else partial(train, checkpoints=CHECKPOINTS)

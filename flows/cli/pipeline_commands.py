@@ -27,6 +27,7 @@ from flows.cli.options import (
 from slateflow.errors import InputError
 
 if TYPE_CHECKING:
+    from slateflow.environments import EnvironmentSpec
     from tasks.experiment import Experiment
     from tasks.reports.report import Report
 
@@ -54,6 +55,19 @@ def _flow_run() -> Iterator[None]:
             yield
 
 
+@contextmanager
+def _workers(learners: list[str] | None, spec: EnvironmentSpec | None) -> Iterator[None]:
+    """Processes that train, which import beside the block; own logs have to be read first."""
+    if spec is None:
+        yield
+        return
+    from slateflow.learners import learners_for
+    from tasks.side_by_side import side_by_side
+
+    with side_by_side(learners or learners_for(spec)):
+        yield
+
+
 def run_command(
     recipe: Recipe = DEFAULT_RECIPE,
     /,
@@ -74,22 +88,23 @@ def run_command(
 
         names = split_learners(learners)
         chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
-        from flows.pipeline import pipeline
-        from tasks.store.champion import require_same_world
-        from tasks.store.tracking import mlflow_client
+        with _workers(names, chosen.spec):
+            from flows.pipeline import pipeline
+            from tasks.store.champion import require_same_world
+            from tasks.store.tracking import mlflow_client
 
-        # A server that is away, or a champion of another world, is found before the work
-        client = mlflow_client()
-        if chosen.spec is not None:
-            require_same_world(client, chosen.name, chosen.spec)
-        report = pipeline(
-            recipe=chosen,
-            learners=names,
-            evaluation_episodes=evaluation_episodes,
-            data=logs.data,
-            workers=workers,
-            evidence=evidence,
-        )
+            # A server that is away, or a champion of another world, is found before the work
+            client = mlflow_client()
+            if chosen.spec is not None:
+                require_same_world(client, chosen.name, chosen.spec)
+            report = pipeline(
+                recipe=chosen,
+                learners=names,
+                evaluation_episodes=evaluation_episodes,
+                data=logs.data,
+                workers=workers,
+                evidence=evidence,
+            )
     from flows.cli.console import show_report
 
     show_report(report, as_json)

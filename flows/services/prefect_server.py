@@ -7,8 +7,10 @@ runs.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 NAMES = (HOST, "localhost", "::1")
 """Names of this machine; others lead here where their owner lets them."""
+
+ATTEMPTS, PAUSE_SECONDS = 40, 0.025
+"""How often a busy database is asked, and how long it has between."""
 
 FAILED_TO_START = 3
 """Exit status, as uvicorn's own."""
@@ -68,6 +73,58 @@ class OwnPagesOnly:
         return None
 
 
+class AskedAgain:
+    """The application, asked again while its database is busy.
+
+    Of two writers SQLite refuses one at once. Prefect answers 503 then, having changed nothing, and
+    its clients wait two seconds before they try again.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 503 only after `ATTEMPTS`."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = [await receive()]
+        while request[-1].get("more_body"):
+            request.append(await receive())
+        for _ in range(ATTEMPTS - 1):
+            if await self._answers(scope, request, receive, send):
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
+        await self.app(scope, _replayed(request, receive), send)
+
+    async def _answers(
+        self, scope: Scope, request: list[Message], receive: Receive, send: Send
+    ) -> bool:
+        """Whether it was not busy; its answer is sent then."""
+        busy = False
+
+        async def send_unless_busy(message: Message) -> None:
+            nonlocal busy
+            busy = busy or message.get("status") == HTTPStatus.SERVICE_UNAVAILABLE
+            if not busy:
+                await send(message)
+
+        await self.app(dict(scope), _replayed(request, receive), send_unless_busy)
+        return not busy
+
+
+def _replayed(request: list[Message], receive: Receive) -> Receive:
+    """The messages of a request once more, and those that follow."""
+    messages = iter(request)
+
+    async def receive_again() -> Message:
+        for message in messages:
+            return message
+        return await receive()
+
+    return receive_again
+
+
 def serve(listening: socket.socket, temporary: bool = False) -> None:
     """Run the server on this socket until a signal ends it.
 
@@ -83,7 +140,7 @@ def serve(listening: socket.socket, temporary: bool = False) -> None:
     app = create_app(final=True, ephemeral=temporary)
     server = uvicorn.Server(
         uvicorn.Config(
-            OwnPagesOnly(app, listening.getsockname()[1]),
+            OwnPagesOnly(AskedAgain(app), listening.getsockname()[1]),
             timeout_keep_alive=settings.api.keepalive_timeout,
             ws_ping_interval=settings.api.websocket_ping_interval,
             ws_ping_timeout=settings.api.websocket_ping_timeout,

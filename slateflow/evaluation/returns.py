@@ -107,6 +107,31 @@ def optimal_returns(
     )
 
 
+def returns_of(
+    name: str,
+    spec: EnvironmentSpec,
+    policy: Policy | None,
+    episodes: int,
+    seed: int,
+    progress: Progress,
+) -> Returns | None:
+    """`episode_returns` of a policy, or `optimal_returns` where there is none; a job for a worker.
+
+    Args:
+        name: Under which progress is shown.
+        spec: The world.
+        policy: Chooses the slates; None for the best that there is.
+        episodes: How many.
+        seed: Where the users start.
+        progress: Called with the played and all episodes.
+    """
+    if policy is not None:
+        return episode_returns(spec, policy, episodes, seed, progress)
+    optimum = optimal_returns(spec, episodes, seed, progress)
+    progress(episodes, episodes)
+    return optimum
+
+
 def standard_error(values: Returns) -> float:
     """Standard error of the mean; 0 for a single value."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def train_live(
 def _summarised(
     config: LearnerConfig, seed: int, rows: int, run: Callable[[], Trained]
 ) -> tuple[AnyScorer, TrainingSummary]:
-    with _imported(config):
+    with _imported(config.on_rllib):
         start = time.perf_counter()
         trained = run()
         seconds = trained.earlier_seconds + time.perf_counter() - start
@@ -113,15 +114,29 @@ def _summarised(
     )
 
 
+IMPORTED_LATE = (
+    "slateflow.learners.rllib.training",
+    "sklearn.tree",  # by which the support is found
+    "torch._dynamo",  # by the first optimizer
+)
+"""Modules that learners on RLlib need sooner or later, and that take seconds."""
+
+
+def import_rllib() -> None:
+    """Import what learners on RLlib need, and say nothing."""
+    with _imported():
+        pass
+
+
 @contextmanager
-def _imported(config: LearnerConfig) -> Iterator[None]:
+def _imported(on_rllib: bool = True) -> Iterator[None]:
     """Import RLlib before the clock starts, and keep it quiet."""
-    if not config.on_rllib:
+    if not on_rllib:
         yield
         return
     from slateflow.learners.rllib.quiet import quiet_rllib
 
     with quiet_rllib():
-        import slateflow.learners.rllib.training  # noqa: F401
-
+        for module in IMPORTED_LATE:
+            import_module(module)
         yield
