@@ -72,3 +72,22 @@ def stay(folder, progress):
 def share():
     """Share of the machine that the process has."""
     return share_of_machine()
+
+
+prepared_by: int | None = None
+
+
+def prepare():
+    """What a nursery imports, and which process it is."""
+    global prepared_by
+    prepared_by = os.getpid()
+
+
+def fail_to_prepare():
+    """What a nursery does without a package."""
+    raise ImportError("no such package")
+
+
+def told(progress):
+    """Who prepared this worker, and which process it is."""
+    return prepared_by, os.getpid()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -88,6 +89,28 @@ def test_results_come_in_the_order_of_the_jobs_and_each_has_its_progress():
     assert sorted(seen) == [
         (job, done + 1, len(job)) for job in sorted(jobs) for done in range(len(job))
     ]
+
+
+def test_workers_share_what_was_imported_for_them_once():
+    with workers(2, errands.prepare) as made, made.free() as one, made.free() as other:
+        (first, a), (second, b) = (
+            worker.call(errands.told, progress=ignore) for worker in (one, other)
+        )
+    assert first == second
+    assert len({first, a, b, os.getpid()}) == 4
+
+
+def test_imports_that_fail_are_left_to_the_calls_that_need_them():
+    with workers(1, errands.fail_to_prepare) as made:
+        assert call(made, errands.add, 1, 2)[0] == 3
+
+
+def test_a_nursery_that_is_killed_is_an_error():
+    with workers(1) as made:
+        made._nursery.process.kill()
+        made._nursery.process.wait()
+        with pytest.raises(WorkerDiedError, match="from which others start, it has ended"):
+            call(made, errands.add, 1)
 
 
 def test_a_worker_that_is_killed_is_an_error_and_the_next_call_has_another():

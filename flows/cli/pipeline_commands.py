@@ -57,7 +57,7 @@ def _flow_run() -> Iterator[None]:
 
 @contextmanager
 def _workers(learners: list[str] | None, spec: EnvironmentSpec | None) -> Iterator[None]:
-    """Processes that train, which import beside the block; own logs have to be read first."""
+    """Processes that train, and import while Prefect starts; own logs have to be read first."""
     if spec is None:
         yield
         return
@@ -88,15 +88,15 @@ def run_command(
 
         names = split_learners(learners)
         chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
-        with _workers(names, chosen.spec):
-            from flows.pipeline import pipeline
-            from tasks.store.champion import require_same_world
-            from tasks.store.tracking import mlflow_client
+        from flows.pipeline import pipeline
+        from tasks.store.champion import require_same_world
+        from tasks.store.tracking import mlflow_client
 
-            # A server that is away, or a champion of another world, is found before the work
-            client = mlflow_client()
-            if chosen.spec is not None:
-                require_same_world(client, chosen.name, chosen.spec)
+        # A server that is away, or a champion of another world, is found before the work
+        client = mlflow_client()
+        if chosen.spec is not None:
+            require_same_world(client, chosen.name, chosen.spec)
+        with _workers(names, chosen.spec):
             report = pipeline(
                 recipe=chosen,
                 learners=names,

@@ -109,7 +109,11 @@ class AskedAgain:
             if not busy:
                 await send(message)
 
-        await self.app(dict(scope), _replayed(request, receive), send_unless_busy)
+        try:
+            await self.app(dict(scope), _replayed(request, receive), send_unless_busy)
+        except Exception:  # Starlette answers, and raises
+            if not busy:
+                raise
         return not busy
 
 

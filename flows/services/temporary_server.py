@@ -23,6 +23,7 @@ from flows.services.prefect_server import serve
 from flows.services.processes import HOST
 
 _FAREWELL_SECONDS = 5.0
+_WITHOUT_PAGES = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}  # they are made by hand, there
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def temporary_server() -> Iterator[None]:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=[listening.fileno()],
-            env={**os.environ, **settings},
+            env={**os.environ, **settings, **_WITHOUT_PAGES},
             start_new_session=True,
         )
     atexit.register(_end, process)  # after Prefect's own farewell, which sends the last logs

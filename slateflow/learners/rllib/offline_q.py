@@ -7,6 +7,7 @@ left are in the observation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,7 @@ class OfflineQModule(ScoringModule):
         batch: dict[str, Any],
         conservatism: float,
         beside: torch.Tensor | None = None,
+        share: float = 1.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Values (B,) of the logged actions, and by how much a log-sum-exp exceeds them.
 
@@ -44,19 +46,25 @@ class OfflineQModule(ScoringModule):
         them, only the logged actions are rated, and the excess is 0.
 
         Args:
-            batch: Rows.
+            batch: Rows, in random order.
             conservatism: Weight of the penalty.
             beside: (B, N) candidates that the log-sum-exp takes beside the logged one; by default
                 all.
+            share: Of the rows, the first of which stand for all in the penalty.
+
+        Returns:
+            (B,) values, and (share × B,) by how much they are exceeded.
         """
         observation, action = batch[Columns.OBS], batch[Columns.ACTIONS]
+        taken = self.score_one(self.scorer, observation, action)
         if not conservatism or (beside is not None and not beside.any()):
-            return self.score_one(self.scorer, observation, action), torch.zeros(())
-        values = self.score(self.scorer, observation)  # (B, N)
-        taken = values.gather(1, action[:, None]).squeeze(1)
+            return taken, torch.zeros(())
+        few = slice(math.ceil(share * len(action)))
+        values = self.score(self.scorer, observation[few])
         if beside is not None:
-            values = values.masked_fill(~beside.scatter(1, action[:, None], True), -torch.inf)
-        return taken, values.logsumexp(dim=1) - taken
+            shown = beside[few].scatter(1, action[few, None], True)
+            values = values.masked_fill(~shown, -torch.inf)
+        return taken, values.logsumexp(dim=1) - taken[few]
 
 
 class OfflineQLearner(TorchLearner):
@@ -65,6 +73,16 @@ class OfflineQLearner(TorchLearner):
     RLlib's own learners with a target move it once for each call of `train()`, which may be any
     number of updates.
     """
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Adam as RLlib's own, in one pass over the weights."""
+        weights = self.get_parameters(self.module[module_id])
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=torch.optim.Adam(weights, fused=True),
+            params=weights,
+            lr_or_lr_schedule=config.lr,
+        )
 
     def build(self) -> None:
         """Build the module and its target."""

@@ -136,7 +136,8 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
             observation_space=flat_observation_space(spec, memory),
             action_space=gym.spaces.Discrete(spec.num_candidates),
         )
-        .framework("torch")
+        # RLlib would look through all gradients twice an update; weights are looked at in the end
+        .framework("torch", torch_skip_nan_gradients=True)
         .env_runners(num_env_runners=0)
         .learners(num_learners=config.num_learners)
         .offline_data(
