@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import flow
@@ -9,7 +10,7 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.parameters import Learners, PublishedExperiment, Settings
-from slateflow.learners import learners_for
+from slateflow.learners import learner_config, learners_for
 from slateflow.ray_cluster import cluster_address
 from slateflow.side_by_side import PROCESSORS
 from tasks.experiment import ModelRef
@@ -49,9 +50,27 @@ def train(
     chosen = settings or {}
     names = learners or learners_for(experiment.spec)
     with side_by_side(names):
-        trained = [train_learner.submit(experiment, name, chosen.get(name)) for name in names]
-        for one in as_completed(trained):
+        trained = {
+            name: train_learner.submit(experiment, name, chosen.get(name))
+            for name in longest_first(names, chosen)
+        }
+        for one in as_completed(list(trained.values())):
             one.result()  # the first that fails ends the others
-    models = [one.result() for one in trained]
+    models = [trained[name].result() for name in names]
     training_finished(models, experiment)
     return models
+
+
+def longest_first(names: Sequence[str], settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Learners by their updates, those in closed form last: so no long one is left alone.
+
+    Example:
+        >>> longest_first(["linucb", "bc", "cql", "fitted-q"], {"bc": {"updates": 5000}})
+        ['bc', 'cql', 'fitted-q', 'linucb']
+    """
+
+    def updates(name: str) -> int:
+        config = learner_config(name, **settings.get(name, {}))
+        return int(config.parameters().get("updates", 0))
+
+    return sorted(names[::-1], key=updates, reverse=True)

@@ -124,6 +124,7 @@ def live_algorithm(
         # A sampler that was started again would not draw the same users
         .fault_tolerance(restart_failed_env_runners=False)
         .reporting(min_time_s_per_iteration=0)
+        .debugging(log_sys_usage=False)  # its thread would be waited for, most of a second
     )
 
 

@@ -157,6 +157,7 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
             dataset_num_iters_per_learner=UPDATES_PER_ITERATION,
         )
         .reporting(min_time_s_per_iteration=0)
+        .debugging(log_sys_usage=False)  # its thread would be waited for, most of a second
         .rl_module(rl_module_spec=_module_spec(dataset, config, decays))
     )
 

@@ -94,7 +94,9 @@ def test_the_loss_is_that_of_a_plain_loop(algorithm):
     expected = squares / ROWS + conservatism * penalties / PENALISED
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
     reported = learner.metrics.peek(("default_policy", "penalty"))
-    assert float(reported) == pytest.approx(penalties / PENALISED if conservatism else 0.0, rel=1e-5)
+    assert float(reported) == pytest.approx(
+        penalties / PENALISED if conservatism else 0.0, rel=1e-5
+    )
 
 
 def test_no_gradient_flows_through_the_target(algorithm):
