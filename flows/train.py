@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import flow
@@ -61,7 +61,7 @@ def train(
     return models
 
 
-def longest_first(names: Sequence[str], settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def longest_first(names: list[str], settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Learners by their updates, those in closed form last: so no long one is left alone.
 
     Example:
@@ -73,4 +73,4 @@ def longest_first(names: Sequence[str], settings: Mapping[str, Mapping[str, Any]
         config = learner_config(name, **settings.get(name, {}))
         return int(config.parameters().get("updates", 0))
 
-    return sorted(names[::-1], key=updates, reverse=True)
+    return sorted(names, key=lambda name: (updates(name), names.index(name)), reverse=True)
