@@ -16,6 +16,7 @@ from slateflow.learners.config import Curves, LearnerConfig, Trained, learners_f
 from slateflow.policies import AnyScorer
 from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset
+from slateflow.user_models.sums_of_parts import parts_side_by_side
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ def train(
         )
     # Learners in processes of their own have another working directory
     dataset = replace(dataset, folder=dataset.folder.absolute())
-    return _summarised(
-        config, seed, dataset.rows, lambda: config.train(dataset, seed, progress, checkpoints)
-    )
+    with parts_side_by_side(dataset):
+        return _summarised(
+            config, seed, dataset.rows, lambda: config.train(dataset, seed, progress, checkpoints)
+        )
 
 
 def train_live(

@@ -5,6 +5,8 @@ copy of it as an artifact. So it needs nothing but NumPy.
 """
 
 from dataclasses import dataclass, field, fields
+from functools import cached_property
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Self
 
@@ -112,8 +114,7 @@ class Scorer:
         known = (known - self.offset[:shared]) / self.scale[:shared]
         documents = (np.asarray(candidates) - self.offset[shared:]) / self.scale[shared:]
         if len(self.powers):
-            weights = monomials(known, self.powers[:, :shared]) * self.head[row]
-            scored = self._polynomial(weights, documents, self.powers[:, shared:])
+            scored = self._polynomial(known, documents, row)
         else:
             scored = self._network(known, documents, self.head[row])
         scored = np.asarray(scored + self.head_bias[row][:, None])
@@ -122,14 +123,38 @@ class Scorer:
             scored -= unseen * (np.ptp(scored, axis=1, keepdims=True) + 1)
         return scored
 
-    def _polynomial(self, weights: Array, documents: Array, powers: NDArray[np.int64]) -> Array:
-        """Sum of the candidates' monomials, by weights (B, P) that are the row's own.
+    @cached_property
+    def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+        """The monomials as products of what all candidates share and what is a candidate's own.
 
-        Monomials with the same powers of the candidate are one, with the sum of their weights.
+        Returns:
+            (A, U + M + 1) powers of what is shared; (H, D) those of a candidate's own monomials
+            beside 1 and its features; and (S, A, 1 + D + H) the weights of the products.
         """
-        distinct, group = np.unique(powers, axis=0, return_inverse=True)
-        weights = weights @ (group.reshape(-1, 1) == np.arange(len(distinct)))  # (B, C)
-        return np.asarray(np.matmul(monomials(documents, distinct), weights[:, :, None])[:, :, 0])
+        size = self.document_size
+        shared, one = np.unique(self.powers[:, :-size], axis=0, return_inverse=True)
+        own = self.powers[:, -size:]
+        degree = own.sum(axis=1)
+        higher, rank = np.unique(own[degree > 1], axis=0, return_inverse=True)
+        other = np.where(degree == 1, 1 + own.argmax(axis=1), 0)
+        other[degree > 1] = 1 + size + rank.ravel()
+        weights = np.zeros((len(shared), 1 + size + len(higher), len(self.head)))
+        np.add.at(weights, (one.ravel(), other), self.head.T)
+        return shared, higher, np.moveaxis(weights, 2, 0)
+
+    def _polynomial(self, known: Array, documents: Array, row: NDArray[np.integer]) -> Array:
+        """(B, N) sums of the monomials, with these rows (B,) of the head."""
+        shared, higher, products = self._factors
+        known, size = monomials(known, shared), documents.shape[2]
+        weights = np.empty((len(known), products.shape[2]))  # of a candidate's own monomials
+        for left in np.unique(row):
+            rows = row == left
+            weights[rows] = known[rows] @ products[left]
+        scored = np.einsum("bnd,bd->bn", documents, weights[:, 1 : 1 + size]) + weights[:, :1]
+        if len(higher):
+            own = monomials(documents, higher)
+            scored += np.einsum("bnh,bh->bn", own, weights[:, 1 + size :])
+        return np.asarray(scored)
 
     def _network(self, known: Array, documents: Array, head: Array) -> Array:
         """The layers and their head (B, H); the first layer meets what is shared only once."""
@@ -197,17 +222,16 @@ class Scorer:
 
 def monomials(x: Array, powers: NDArray[np.int64]) -> Array:
     """(…, P) products of the features (…, F) to the powers (P, F)."""
-    monomials = np.ones((*x.shape[:-1], len(powers)))
-    for feature, exponents in enumerate(powers.T):
-        table = [np.ones(x.shape[:-1])]
-        for _ in range(exponents.max(initial=0)):
-            table.append(table[-1] * x[..., feature])
-        if len(table) > 1:
-            has: slice | NDArray[np.intp] = np.flatnonzero(exponents)
-            if 2 * np.count_nonzero(exponents) > len(powers):
-                has = slice(None)  # picking columns out would cost more than it saves
-            monomials[..., has] *= np.stack(table, axis=-1)[..., exponents[has]]
-    return monomials
+    columns = np.ascontiguousarray(np.moveaxis(x, -1, 0))
+    tops = powers.max(axis=0, initial=0)
+    tables = [  # x, x², …
+        list(accumulate(repeat(column, top), np.multiply))
+        for column, top in zip(columns, tops.tolist(), strict=True)
+    ]
+    products = np.ones((len(powers), *x.shape[:-1]))  # each in one piece of memory
+    for place, feature in zip(*np.nonzero(powers), strict=True):
+        products[place] *= tables[feature][powers[place, feature] - 1]
+    return np.moveaxis(products, 0, -1)
 
 
 SCORER = Scorer

@@ -6,6 +6,7 @@ import dataclasses
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial, reduce
 from itertools import groupby, islice
 from typing import Protocol, Self, TypeVar
@@ -13,7 +14,13 @@ from typing import Protocol, Self, TypeVar
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.ray_cluster import cluster_address, connected, map_tasks
+from slateflow.side_by_side import PROCESSORS, Workers, share_of_machine, workers
 from slateflow.trajectories import Dataset, PartFile, Trajectories
+
+SIDE_BY_SIDE_ROWS = 5_000_000
+"""Rows of a dataset from which it is worth starting processes for its parts."""
+
+_WORKERS: ContextVar[Workers | None] = ContextVar("workers", default=None)
 
 
 class Summable(Protocol):
@@ -76,17 +83,40 @@ def sum_over_parts(
 
 
 @contextmanager
+def parts_side_by_side(dataset: Dataset) -> Iterator[None]:
+    """Within the block all processors of this machine take parts, where that is worth it.
+
+    It is not where the rows are few, where other work shares the machine, or with a cluster.
+    """
+    few = dataset.rows < SIDE_BY_SIDE_ROWS or len(dataset.parts) < 2 * PROCESSORS
+    if few or PROCESSORS < 2 or share_of_machine() < 1 or cluster_address() is not None:
+        yield
+        return
+    with workers(PROCESSORS) as made:
+        token = _WORKERS.set(made)
+        try:
+            yield
+        finally:
+            _WORKERS.reset(token)
+
+
+@contextmanager
 def results_of_parts(
     dataset: Dataset, parts: Sequence[PartFile], function: Callable[[Dataset, PartFile], R]
 ) -> Iterator[Iterator[R]]:
-    """What a function makes of some parts, in their order, in this process or in a cluster."""
-    address = cluster_address()
-    if address is None or len(parts) < 2:
+    """What a function makes of some parts, in their order: here, side by side or in a cluster."""
+    address, made = cluster_address(), _WORKERS.get()
+    if len(parts) < 2 or (address is None and made is None):
         yield (function(dataset, part) for part in parts)
         return
+    there = dataclasses.replace(dataset, folder=dataset.folder.absolute(), parts=())
+    jobs = [(function, there, part) for part in parts]
+    if address is None:
+        assert made is not None
+        yield made.map(_of_part, jobs)
+        return
     with connected(address):
-        there = dataclasses.replace(dataset, folder=dataset.folder.absolute(), parts=())
-        yield map_tasks(_of_part, [(function, there, part) for part in parts])
+        yield map_tasks(_of_part, jobs)
 
 
 def _of_part(function: Callable[[Dataset, PartFile], R], dataset: Dataset, part: PartFile) -> R:

@@ -109,8 +109,9 @@ def rarity_weights(support: Support, x: Array) -> Array:
     Log-Likelihood Function"). What is shown far less often than at random counts as if it had been
     shown at random. All else keeps its weight: weighting it would cost more than it brings.
     """
-    ratio = _rarity(support)[support.leaves(x)]
-    return np.asarray(np.where(ratio > RARE, np.minimum(ratio, MOST_WEIGHT), 1.0))
+    rarity = _rarity(support)
+    weight = np.where(rarity > RARE, np.minimum(rarity, MOST_WEIGHT), 1.0)
+    return weight[support.leaves(x)] if (weight > 1).any() else np.ones(len(x))
 
 
 def rarely_shown(support: Support, rows: Trajectories) -> NDArray[np.bool_]:

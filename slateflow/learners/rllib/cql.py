@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from slateflow.trajectories import Dataset
 
 
-PENALTY_SHARE = 0.25
-"""Of the rows of a minibatch on which the penalty is taken, to rate all candidates there alone: an
-estimate without bias at half of the cost, and its weight is small."""
-
-
 @validated
 class CQLConfig(OfflineQConfig):
     """Double DQN on logs with a conservative penalty (Kumar et al. 2020, eq. 4)."""
@@ -97,8 +92,8 @@ def loss(
         best = offered.masked_fill(batch[NEXT_LEFT_OUT], -torch.inf).argmax(dim=1)
         future = module.score_one(module.target_scorer, following, best)
         target = batch[Columns.REWARDS] + future * ~batch[Columns.TERMINATEDS]
-    taken, excess = module.taken_and_excess(batch, settings["conservatism"], share=PENALTY_SHARE)
-    penalty = (weight[: excess.numel()] * excess).mean()
+    taken, excess = module.taken_and_excess(batch, settings["conservatism"])
+    penalty = (weight * excess).mean()
     td_error = (weight * (taken - target).square()).mean()
     total: torch.Tensor = td_error + settings["conservatism"] * penalty
     return total, {"td_error": td_error, "penalty": penalty}

@@ -7,7 +7,6 @@ left are in the observation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +36,6 @@ class OfflineQModule(ScoringModule):
         batch: dict[str, Any],
         conservatism: float,
         beside: torch.Tensor | None = None,
-        share: float = 1.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Values (B,) of the logged actions, and by how much a log-sum-exp exceeds them.
 
@@ -46,25 +44,19 @@ class OfflineQModule(ScoringModule):
         them, only the logged actions are rated, and the excess is 0.
 
         Args:
-            batch: Rows, in random order.
+            batch: Rows.
             conservatism: Weight of the penalty.
             beside: (B, N) candidates that the log-sum-exp takes beside the logged one; by default
                 all.
-            share: Of the rows, the first of which stand for all in the penalty.
-
-        Returns:
-            (B,) values, and (share × B,) by how much they are exceeded.
         """
         observation, action = batch[Columns.OBS], batch[Columns.ACTIONS]
-        taken = self.score_one(self.scorer, observation, action)
         if not conservatism or (beside is not None and not beside.any()):
-            return taken, torch.zeros(())
-        few = slice(math.ceil(share * len(action)))
-        values = self.score(self.scorer, observation[few])
+            return self.score_one(self.scorer, observation, action), torch.zeros(())
+        values = self.score(self.scorer, observation)  # (B, N)
+        taken = values.gather(1, action[:, None]).squeeze(1)
         if beside is not None:
-            shown = beside[few].scatter(1, action[few, None], True)
-            values = values.masked_fill(~shown, -torch.inf)
-        return taken, values.logsumexp(dim=1) - taken[few]
+            values = values.masked_fill(~beside.scatter(1, action[:, None], True), -torch.inf)
+        return taken, values.logsumexp(dim=1) - taken
 
 
 class OfflineQLearner(TorchLearner):
