@@ -165,6 +165,18 @@ def test_the_cluster_passes_over_the_parts_of_a_large_log(local, cluster, monkey
     np.testing.assert_allclose(twice.weights, once.weights, rtol=1e-9)
 
 
+def test_the_cluster_passes_over_sessions_whose_users_choose(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("slateflow.learners.slateq.SAMPLE_ROWS", 20_000)
+    recipe = Recipe("choices", "interest-evolution", 1100, 0, {"random": 0.5, "greedy": 0.5})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    assert len(dataset.parts) > 2
+    there, _ = train(dataset, learner_config("slateq", iterations=2, classes=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS")
+        here, _ = train(dataset, learner_config("slateq", iterations=2, classes=1))
+    np.testing.assert_allclose(there.item_values, here.item_values, rtol=1e-6)
+
+
 def test_logs_and_statistics_are_those_of_one_machine(local, cluster, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = generate(LOGS, Folder("data"))  # a relative folder, which workers would take for another

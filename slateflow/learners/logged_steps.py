@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,19 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.backward_stages import (
     StageFile,
-    StageSums,
     Transitions,
 )
 from slateflow.learners.features import FeatureMoments, check_rewards, episode_ends
-from slateflow.learners.passes import repeatable, sampled
+from slateflow.learners.passes import over_parts, sampled
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support, monomials
-from slateflow.trajectories import Dataset, PartFile, Trajectories
+from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.polynomial import powers
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import fitting_decays, with_session_memory
-from slateflow.user_models.sums_of_parts import results_of_parts
+from slateflow.user_models.sums_of_parts import MapParts
 from slateflow.user_models.support import left_out, logged_support, rarity_weights, without_gaps
 
 Array = NDArray[np.float64]
@@ -172,10 +170,6 @@ class View:
         return LoggedSteps(known, rewards, self.spec, self.moments, self.support, self.timed)
 
 
-MapSteps = Callable[[Callable[[LoggedSteps], StageSums]], Iterable[StageSums]]
-"""Applies a function to the steps of each part, in their order."""
-
-
 @dataclass(frozen=True)
 class Parts:
     """The logged steps of a dataset, a part in memory at a time, and a sample of them.
@@ -185,7 +179,7 @@ class Parts:
     whether all steps are in memory.
     """
 
-    map: MapSteps
+    map: MapParts[LoggedSteps]
     sample: LoggedSteps
     decays: tuple[float, ...] = ()
     folder: Path | None = None
@@ -224,23 +218,5 @@ class Parts:
         )
         kept = dataset.rows <= SAMPLE_ROWS
         return cls(
-            _over_parts(dataset, view, kept), view.remembered_steps(sample), decays, kept=kept
+            over_parts(dataset, view.steps, kept), view.remembered_steps(sample), decays, kept=kept
         )
-
-
-def _over_parts(dataset: Dataset, view: View, keep: bool) -> MapSteps:
-    """Applies functions to the parts: kept in memory, or read each time, here or in a cluster."""
-    read = repeatable(lambda: map(view.steps, dataset.iter_parts()), keep=True)
-
-    def passing(function: Callable[[LoggedSteps], StageSums]) -> Iterator[StageSums]:
-        of_part = partial(_of_part, view, function)
-        with results_of_parts(dataset, dataset.parts, of_part) as found:
-            yield from found
-
-    return (lambda function: map(function, read())) if keep else passing
-
-
-def _of_part(
-    view: View, function: Callable[[LoggedSteps], StageSums], dataset: Dataset, part: PartFile
-) -> StageSums:
-    return function(view.steps(dataset.part(part)))

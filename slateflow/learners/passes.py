@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
-from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories import Dataset, PartFile, Trajectories
 from slateflow.trajectories.schema import no_rows
+from slateflow.user_models.sums_of_parts import MapParts, results_of_parts
 
 Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 def sampled(dataset: Dataset, most: int, look: Callable[[Trajectories], None]) -> Trajectories:
@@ -28,13 +31,35 @@ def sampled(dataset: Dataset, most: int, look: Callable[[Trajectories], None]) -
     return Trajectories.from_parts(some or [no_rows(dataset.spec, dataset.catalogue)])
 
 
-def repeatable(read: Callable[[], Iterator[Part]], keep: bool) -> Callable[[], Iterable[Part]]:
-    """A source of parts for many passes; where `keep`, they are read once and stay in memory."""
+def over_parts(
+    dataset: Dataset, view: Callable[[Trajectories], Part], keep: bool
+) -> MapParts[Part]:
+    """Functions are applied to the parts as a view sees them.
+
+    Args:
+        dataset: With these parts.
+        view: Makes of rows what the functions take; with them it travels to other processes.
+        keep: Whether the parts are read once and stay in memory; otherwise they are read at every
+            pass, by all who take parts (see `results_of_parts`).
+    """
     kept: list[Part] = []
 
-    def read_once() -> list[Part]:
+    def in_memory(function: Callable[[Part], Result]) -> Iterable[Result]:
         if not kept:
-            kept.extend(read())
-        return kept
+            kept.extend(map(view, dataset.iter_parts()))
+        return map(function, kept)
 
-    return read_once if keep else read
+    def passing(function: Callable[[Part], Result]) -> Iterable[Result]:
+        with results_of_parts(dataset, dataset.parts, partial(_seen, view, function)) as found:
+            yield from found
+
+    return in_memory if keep else passing
+
+
+def _seen(
+    view: Callable[[Trajectories], Part],
+    function: Callable[[Part], Result],
+    dataset: Dataset,
+    part: PartFile,
+) -> Result:
+    return function(view(dataset.part(part)))

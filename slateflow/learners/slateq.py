@@ -7,13 +7,16 @@ the logs saw, each next one on the values of the one before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.learners.config import (
     Count,
@@ -23,10 +26,11 @@ from slateflow.learners.config import (
     NonNegative,
     Trained,
 )
-from slateflow.learners.passes import repeatable, sampled
+from slateflow.learners.passes import over_parts, sampled
 from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
 from slateflow.policies.slate_scorer import (
+    ChoiceModel,
     Offer,
     SlateScorer,
     item_features,
@@ -43,6 +47,7 @@ from slateflow.user_models.item_values import ItemValues, Members, Rows, Session
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
+Result = TypeVar("Result")
 
 SAMPLE_ROWS = 200_000
 """Rows that are in memory together, at most; of more, every so many sessions choose the model of
@@ -84,25 +89,19 @@ class SlateQConfig(LearnerConfig):
         choices = Choices.from_rows(sample, spec.features_match)
         choice = fit_choice_model(choices, self.classes, prior, rng)
 
-        def read() -> Iterator[tuple[Sessions, Array]]:
-            for rows in dataset.iter_parts():
-                yield (
-                    Sessions.from_rows(rows, spec, affinities=True),
-                    Choices.from_rows(rows, spec.features_match).members(choice),
-                )
-
-        passing = repeatable(read, dataset.rows <= SAMPLE_ROWS)
+        view = _View(spec, choice)
+        map_parts = over_parts(dataset, view.sessions, dataset.rows <= SAMPLE_ROWS)
 
         def of_class(group: int) -> ItemValues:
-            def parts() -> Iterator[Members]:
-                return (Members(sessions, member[:, group]) for sessions, member in passing())
+            def map_members(function: Callable[[Members], Result]) -> Iterable[Result]:
+                return map_parts(partial(_of_class, function, group))
 
-            return ItemValues(parts, choice.of_class(group), prior)
+            return ItemValues(map_members, choice.of_class(group), prior, spec.user_size)
 
         classes = [of_class(group) for group in range(len(choice.shares))]
         curves = Curves()
         for done in range(1, self.iterations + 1):
-            change = max(one.follow(greedy_policy(one)) for one in classes)
+            change = max(one.follow(GreedySlates.by(one)) for one in classes)
             curves.add("value_change", change)
             progress(done, self.iterations)
             if change < self.tolerance:
@@ -142,31 +141,67 @@ def _check_finite(rows: Trajectories) -> None:
             raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
 
 
-def greedy_policy(values: ItemValues) -> Callable[[Sessions, Rows], Slates]:
-    """The slates of greatest value, by the values as they are now."""
-    click, item, none = values.parts
+@dataclass(frozen=True)
+class _View:
+    """Sessions, and how likely each row (R, G) is to be of a class, of logged rows."""
 
-    def slates(sessions: Sessions, block: Rows) -> Slates:
-        """Rows with the same number of candidates at a time."""
+    spec: EnvironmentSpec
+    choice: ChoiceModel
+
+    def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
+        """Of whole sessions."""
+        choices = Choices.from_rows(rows, self.spec.features_match)
+        sessions = Sessions.from_rows(rows, self.spec, affinities=True)
+        return sessions, choices.members(self.choice)
+
+
+def _of_class(
+    function: Callable[[Members], Result], group: int, part: tuple[Sessions, Array]
+) -> Result:
+    sessions, member = part
+    return function(Members(sessions, member[:, group]))
+
+
+@dataclass(frozen=True)
+class GreedySlates:
+    """The slates of greatest value.
+
+    Attributes:
+        choice: What users click, of one class.
+        click: (S,) weights of the values of clicks.
+        item: (P,) of items.
+        none: (S,) of no click.
+    """
+
+    choice: ChoiceModel
+    click: Array
+    item: Array
+    none: Array
+
+    @classmethod
+    def by(cls, values: ItemValues) -> GreedySlates:
+        """By the values as they are now."""
+        return cls(values.choice, *values.parts)
+
+    def __call__(self, sessions: Sessions, block: Rows) -> Slates:
+        """(B, K) at some rows (B,); those with the same number of candidates at a time."""
         rows = sessions.rows
         offered, found = rows.offered[block], np.empty((len(block), rows.slate.shape[1]), np.int32)
         for count in np.unique(offered):
             alike = np.flatnonzero(offered == count)
-            found[alike] = best(sessions, block[alike], count)
+            found[alike] = self._best(sessions, block[alike], count)
         return found
 
-    def best(sessions: Sessions, block: Rows, count: int) -> Slates:
+    def _best(self, sessions: Sessions, block: Rows, count: int) -> Slates:
         rows = sessions.rows
         offered = rows.candidate_features(block)[:, :count]
         features = item_features(rows.user[block], offered, sessions.features_match)
         state = user_features(rows.user[block])
         offer = Offer(
             belief=np.ones((1, len(block))),
-            attraction=values.choice.attraction(features),
-            values=(features @ item + (state @ click)[:, None])[None],
-            none=(state @ none)[None],
+            attraction=self.choice.attraction(features),
+            values=(features @ self.item + (state @ self.click)[:, None])[None],
+            none=(state @ self.none)[None],
         )
         places = rows.slate.shape[1]
         return top_slates(optimal_gains(offer, places), places)
-
-    return slates

@@ -9,9 +9,9 @@ logs (Lagoudakis and Parr 2003, "Least-Squares Policy Iteration", section 5.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_fea
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.choice_model import Prior
 from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
+from slateflow.user_models.sums_of_parts import MapParts
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -202,6 +203,10 @@ def _sums_before(events: Array, starts: Rows) -> Array:
     return before
 
 
+SlatePolicy = Callable[[Sessions, Rows], Slates]
+"""Shows slates (B, K) at some rows (B,) of sessions."""
+
+
 @dataclass(frozen=True)
 class Members:
     """Sessions, and how likely the episode of each row is to be of one class of users (R,)."""
@@ -235,9 +240,9 @@ class Members:
         ]
 
     def following(
-        self, policy: Callable[[Sessions, Rows], Slates], choice: ChoiceModel, weights: Array
-    ) -> Iterator[tuple[Array, Array]]:
-        """What is expected next under a policy, by blocks of rows.
+        self, policy: SlatePolicy, choice: ChoiceModel, weights: Array
+    ) -> tuple[Array, Array]:
+        """What is expected next under a policy.
 
         Args:
             policy: The slates (B, K) that it shows at some rows (B,).
@@ -249,7 +254,8 @@ class Members:
             those of the products of their errors with themselves, by which Bellman's equation
             misses in the columns of the design (F,).
         """
-        sessions = self.sessions
+        sessions, size = self.sessions, len(weights)
+        products, errors = np.zeros((size, size)), np.zeros((size, size))
         for block in sessions.blocks():
             design, goes_on = sessions.chosen(block), ~sessions.ends[block]
             expected, ongoing = np.zeros_like(design), block[goes_on]
@@ -260,7 +266,9 @@ class Members:
             weighted = design * self.member[block, None]
             starts = np.flatnonzero(np.isin(block, sessions.starts))
             missed = np.add.reduceat(weighted * error[:, None], starts)
-            yield weighted.T @ expected, missed.T @ missed
+            products += weighted.T @ expected
+            errors += missed.T @ missed
+        return products, errors
 
 
 class ItemValues:
@@ -276,20 +284,18 @@ class ItemValues:
     bandit ranks them.
 
     Args:
-        parts: All sessions; they pass by once now, and once for each policy.
+        map_parts: Over all sessions; they pass by once now, and once for each policy.
         choice: What users of the class click.
         prior: Precision on the weights, or the groups of the items' weights.
+        user_size: U, features of the user.
     """
 
     def __init__(
-        self, parts: Callable[[], Iterable[Members]], choice: ChoiceModel, prior: Prior
+        self, map_parts: MapParts[Members], choice: ChoiceModel, prior: Prior, user_size: int
     ) -> None:
-        self.passing, self.choice, self.prior = parts, choice, prior
-        sums: list[Array] = []
-        for part in parts():
-            found = part.sums()
-            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
-            self.users = user_features(part.sessions.rows.user[:1]).shape[1]
+        self.map_parts, self.choice, self.prior = map_parts, choice, prior
+        self.users = user_features(np.zeros((1, user_size), np.float32)).shape[1]
+        sums = reduce(_added, map_parts(Members.sums))
         self.gram, self.reward, returns, plain, total, rows = sums
         self.mean, self.second = total / rows, plain / rows
         items = len(choice.weights[0])
@@ -303,20 +309,18 @@ class ItemValues:
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
         self.errors = np.zeros(len(self.shrunk))
 
-    def follow(self, policy: Callable[[Sessions, Rows], Slates]) -> float:
+    def follow(self, policy: SlatePolicy) -> float:
         """Solve for the values of a policy.
 
         Args:
-            policy: The slates (B, K) that it shows at the rows (B,) of some sessions.
+            policy: May travel to other processes.
 
         Returns:
             How much the values of the logged choices change, relative to their deviation.
         """
         before = self.weights
-        following, missed = np.zeros_like(self.gram), np.zeros_like(self.gram)
-        for part in self.passing():
-            for products, errors in part.following(policy, self.choice, before):
-                following, missed = following + products, missed + errors
+        step = partial(_following, policy, self.choice, before)
+        following, missed = reduce(_added, map(list, self.map_parts(step)))
         left = self.gram - following
         self.weights = np.asarray(np.linalg.solve(left, self.reward), np.float64)
         half = np.linalg.solve(left, missed)
@@ -350,3 +354,13 @@ class ItemValues:
         items = self.choice.weights.shape[1]
         click, item, none, _ = np.split(self.weights, np.cumsum([self.users, items, self.users]))
         return click, item, none
+
+
+def _following(
+    policy: SlatePolicy, choice: ChoiceModel, weights: Array, part: Members
+) -> tuple[Array, Array]:
+    return part.following(policy, choice, weights)
+
+
+def _added(one: list[Array], other: list[Array]) -> list[Array]:
+    return [a + b for a, b in zip(one, other, strict=True)]

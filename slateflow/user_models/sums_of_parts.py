@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, reduce
@@ -31,6 +31,14 @@ class Summable(Protocol):
 
 S = TypeVar("S", bound=Summable)
 R = TypeVar("R")
+Part = TypeVar("Part", covariant=True)
+
+
+class MapParts(Protocol[Part]):
+    """Applies a function to each part of some logs, in their order; as often as it is called."""
+
+    def __call__(self, function: Callable[[Part], R], /) -> Iterable[R]:
+        """The results, one for each part."""
 
 
 class KeptSums(Protocol[S]):

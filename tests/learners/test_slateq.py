@@ -149,13 +149,14 @@ def test_parts_that_are_read_at_every_iteration_give_the_same_values(tmp_path, m
     config = learner_config("slateq", iterations=3, classes=1)
     kept, _ = train(dataset, config)
     reads = []
-    read = Dataset.iter_parts
-    monkeypatch.setattr(Dataset, "iter_parts", lambda self: reads.append(1) or read(self))
+    read = Dataset.part
+    monkeypatch.setattr(Dataset, "part", lambda *given: reads.append(1) or read(*given))
     monkeypatch.setattr("slateflow.learners.slateq.SAMPLE_ROWS", dataset.rows // 2)
     monkeypatch.setattr("slateflow.learners.slateq.sampled", lambda one, most, look: one.read())
     again, _ = train(dataset, config)
     assert len(dataset.parts) > 1
-    assert len(reads) == 1 + 1 + 3  # all for the choice model, the returns, and the iterations
+    passes = 1 + 1 + 3  # all for the choice model, the returns, and the iterations
+    assert len(reads) == passes * len(dataset.parts)
     np.testing.assert_array_equal(again.item_values, kept.item_values)
 
 
