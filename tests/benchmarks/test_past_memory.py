@@ -1,5 +1,7 @@
 """Time and memory of the learners that pass over parts, against the rows.
 
+From 5 million rows on, all processors of the machine take parts, each in a process beside.
+
 `SLATEFLOW_BENCHMARK_ROWS` has the sizes, such as 1000000,10000000.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +30,11 @@ from slateflow.trajectories import Dataset
 learner, path = sys.argv[1:]
 dataset = Dataset.open(path)
 _, report = train(dataset, learner_config(learner), 0)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps([dataset.rows, report.train_seconds, peak]))
+peaks = [
+    resource.getrusage(who).ru_maxrss / 1024
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+]
+print(json.dumps([dataset.rows, report.train_seconds, *peaks, dataset.digest]))
 """
 
 
@@ -40,7 +46,10 @@ print(json.dumps([dataset.rows, report.train_seconds, peak]))
 def test_time_and_memory_by_rows(learner, world, tmp_path, capsys):
     from slateflow.trajectories import Folder, Recipe, generate
 
-    lines = [f"| {learner}, {world}, rows | s | rows/s | peak, MiB |", "|---|---|---|---|"]
+    lines = [
+        f"| {learner}, {world}, rows | s | rows/s | peak, MiB | of a process beside it | digest |",
+        "|---|---|---|---|---|---|",
+    ]
     for size in SIZES:
         shares = {"random": 0.5, "greedy": 0.5}
         recipe = Recipe(f"r{size}", world, round(size / STEPS[world]), 0, shares)
@@ -49,7 +58,11 @@ def test_time_and_memory_by_rows(learner, world, tmp_path, capsys):
             [sys.executable, "-c", TRAIN, learner, dataset.path],
             check=True, capture_output=True, text=True, cwd=ROOT,
         )  # fmt: skip
-        rows, seconds, peak = json.loads(done.stdout)
-        lines.append(f"| {rows:,} | {seconds:.1f} | {rows / seconds:,.0f} | {peak:,.0f} |")
+        rows, seconds, own, beside, digest = json.loads(done.stdout)
+        lines.append(
+            f"| {rows:,} | {seconds:.1f} | {rows / seconds:,.0f} | {own:,.0f} | {beside:,.0f} "
+            f"| {digest[:19]} |"
+        )
+        shutil.rmtree(dataset.path)
     with capsys.disabled():
         print("", *lines, sep="\n")
