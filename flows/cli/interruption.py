@@ -17,8 +17,8 @@ import psutil
 MESSAGE = "slateflow: interrupted; the same command continues where it stopped"
 FAILED = 1
 PATIENCE_SECONDS = 10.0
-"""Time that a flow has for its farewell. Ctrl-C reaches Prefect's own server, too, which a run from
-a shell starts; Prefect then tries for minutes to tell it that the run has crashed."""
+"""Time that a flow has for its farewell. Prefect tries for minutes to tell a server that is away
+that the run has crashed."""
 
 
 def interrupt(number: int, frame: object) -> NoReturn:

@@ -1,0 +1,153 @@
+"""How near the limits of this machine: what each step must do at least, and the share reached.
+
+A floor is what nobody can do without: the random numbers, by the generator that is used; the bytes,
+read from files that the system has in memory, or written to new ones; the multiplications and
+additions of the formulas, at the rate at which the BLAS of this machine multiplies matrices. All of
+it on one core, in seconds of its time. Where a library in between has a floor of its own, that has
+a line, too. Serving is beside its floor in `test_serving.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from slateflow.learners import learner_config, train
+from slateflow.policies import Scorer
+from slateflow.trajectories import Dataset, Folder, Recipe, generate
+from slateflow.trajectories.files.part_files import LAYOUT
+from tests.benchmarks.test_simulators import HALVES, draws, from_recipe, medians
+
+WORLD, EPISODES = "modified-lts-20-2", 5_000
+SIZE = 1_000
+"""Rows and columns of the matrices that are multiplied."""
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
+
+
+def multiplied() -> int:
+    """Multiplications and additions of a product of matrices."""
+    one = np.ones((SIZE, SIZE))
+    for _ in range(5):
+        one @ one
+    return 5 * 2 * SIZE**3
+
+
+def files(dataset: Dataset) -> list[Path]:
+    """The parts of a dataset."""
+    return [Path(dataset.path) / part.path for part in dataset.parts]
+
+
+def bytes_read(dataset: Dataset) -> int:
+    """The files as they are."""
+    for path in files(dataset):
+        path.read_bytes()
+    return dataset.rows
+
+
+def tables_read(dataset: Dataset) -> int:
+    """The columns, by pyarrow alone."""
+    return sum(pq.read_table(path, use_threads=False).num_rows for path in files(dataset))
+
+
+def rows_read(dataset: Dataset) -> int:
+    """Rows as learners take them."""
+    return sum(map(len, dataset.iter_parts()))
+
+
+def bytes_written(dataset: Dataset, folder: Path) -> int:
+    """New files with as many bytes."""
+    for number, path in enumerate(files(dataset)):
+        (folder / f"copy-{number}").write_bytes(bytes(path.stat().st_size))
+    return dataset.rows
+
+
+def tables_written(dataset: Dataset, folder: Path) -> int:
+    """The same columns, by pyarrow alone."""
+    rows = 0
+    for number, path in enumerate(files(dataset)):
+        table = pq.read_table(path, use_threads=False)
+        pq.write_table(table, folder / f"table-{number}", **LAYOUT)
+        rows += table.num_rows
+    return rows
+
+
+def trained(dataset: Dataset, learner: str) -> int:
+    """With the degree that held-out episodes choose."""
+    train(dataset, learner_config(learner))
+    return dataset.rows
+
+
+def bandit_operations(scorer: Scorer) -> float:
+    """Of a row: half of a product of the features with themselves, and one with the reward."""
+    terms = len(scorer.powers)
+    return terms * (terms + 1) + 2 * terms
+
+
+def fitted_q_operations(scorer: Scorer, candidates: int) -> float:
+    """Of a row: the polynomial of each candidate by Horner's rule, its coefficients, two moments.
+
+    These at every stage; the monomials and half of their products with themselves once.
+    """
+    terms, stages = len(scorer.powers), len(scorer.head)
+    own = len(np.unique(scorer.powers[:, -scorer.document_size :], axis=0))
+    stage = candidates * (2 * (own - 1) + 1) + 2 * terms + 4 * terms
+    return stages * stage + terms + terms * (terms + 1)
+
+
+def test_share_of_what_the_machine_can_do(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    dataset = generate(Recipe("rows", WORLD, EPISODES, 0, HALVES), Folder(str(tmp_path)))
+    scorers = {name: train(dataset, learner_config(name))[0] for name in ("linucb", "fitted-q")}
+    made, copies = tmp_path / "made", tmp_path / "copies"
+    made.mkdir()
+    copies.mkdir()
+    sides: dict[str, Callable[[], int]] = {
+        "generate": partial(from_recipe, made, WORLD, EPISODES),
+        "read": partial(rows_read, dataset),
+        "linucb": partial(trained, dataset, "linucb"),
+        "fitted-q": partial(trained, dataset, "fitted-q"),
+        "numbers": draws,
+        "bytes written": partial(bytes_written, dataset, copies),
+        "tables written": partial(tables_written, dataset, copies),
+        "bytes read": partial(bytes_read, dataset),
+        "tables read": partial(tables_read, dataset),
+        "operations": multiplied,
+    }
+
+    def tidy_up() -> None:
+        for written in [*made.rglob("*.parquet"), *copies.iterdir()]:
+            written.unlink()
+
+    took = {name: cpu for name, (cpu, _) in medians(sides, tidy_up).items()}
+    candidates = dataset.spec.num_candidates
+    operations = {
+        "linucb": bandit_operations(scorers["linucb"]) * took["operations"],
+        "fitted-q": fitted_q_operations(scorers["fitted-q"], candidates) * took["operations"],
+    }
+    written = took["tables written"] - took["tables read"]
+    floors = [
+        ("generate", "numbers and bytes", took["numbers"] + took["bytes written"]),
+        ("generate", "numbers, and pyarrow writes", took["numbers"] + written),
+        ("read", "bytes", took["bytes read"]),
+        ("read", "pyarrow reads", took["tables read"]),
+        ("linucb", "bytes and operations", took["bytes read"] + operations["linucb"]),
+        ("linucb", "pyarrow reads, operations", took["tables read"] + operations["linucb"]),
+        ("fitted-q", "bytes and operations", took["bytes read"] + operations["fitted-q"]),
+    ]
+    with capsys.disabled():
+        rate = 1 / took["operations"]
+        print(
+            f"\none core, {dataset.rows:,} rows of {WORLD}, {rate:.1f} billion operations a second,"
+            f" load {psutil.getloadavg()[0]:.1f}"
+        )
+        print("| step | ns a row | at least | ns a row | share |\n|---|---|---|---|---|")
+        for step, what, floor in floors:
+            share = floor / took[step]
+            print(f"| {step} | {took[step]:,.0f} | {what} | {floor:,.0f} | {share:.2f} |")
