@@ -6,12 +6,12 @@ import shutil
 import subprocess
 
 
-def isolated_python(*packages: str, version: str = "3.11") -> list[str]:
+def isolated_python(*packages: str) -> list[str]:
     """How Python is run with these packages, and without ours; empty where uv has them not cached.
 
     Their modules have their names.
     """
-    command = ["uv", "run", "--isolated", "--offline", "--no-project", "--python", version]
+    command = ["uv", "run", "--isolated", "--offline", "--no-project", "--python", "3.11"]
     for package in packages:
         command += ["--with", package]
     if shutil.which("uv") is None:
