@@ -232,10 +232,10 @@ class Nursery:
 
     def end(self) -> None:
         """End it; workers that have not ended do so by themselves."""
+        self.process.kill()  # it may still import, and somebody wait for that
+        self.process.wait()
         with self._asking:
             self.connection.close()
-        self.process.kill()  # it may still import
-        self.process.wait()
 
 
 @dataclass

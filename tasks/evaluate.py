@@ -31,7 +31,7 @@ from slateflow.policies import (
     behaviour_policy,
 )
 from slateflow.progress import Progress
-from slateflow.side_by_side import map_calls
+from slateflow.side_by_side import PROCESSORS, map_calls
 from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment, ModelRef
 from tasks.reports.report import (
@@ -141,12 +141,13 @@ def _play_all(
 ) -> dict[tuple[str, str], Any]:
     """Returns (episodes,) of each, played side by side.
 
-    A single block of episodes is not worth it to start processes.
+    More than a block of episodes is worth it to start a process for each processor.
     """
     jobs = [(name, spec, policy, episodes, seed) for (_, name), policy in policies.items()]
-    if (workers := workers_at_hand()) is not None:
+    workers, long = workers_at_hand(), episodes > BLOCK_EPISODES
+    if workers is not None and (workers.count >= PROCESSORS or not long):
         found = workers.map(returns_of, jobs, _begin)
-    elif episodes > BLOCK_EPISODES:
+    elif long:
         found = map_calls(returns_of, jobs, begin=_begin)
     else:
         found = (returns_of(*job, progress=_begin(*job)) for job in jobs)

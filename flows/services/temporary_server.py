@@ -23,7 +23,7 @@ from flows.services.prefect_server import serve
 from flows.services.processes import HOST
 
 _FAREWELL_SECONDS = 5.0
-_WITHOUT_PAGES = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}  # they are made by hand, there
+_WITHOUT_PAGES = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}  # types to choose from, there
 
 
 @contextmanager

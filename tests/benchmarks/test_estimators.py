@@ -1,15 +1,17 @@
-"""Our estimators for single decisions against the Open Bandit Pipeline's, on the same logs.
+"""Our estimators against the Open Bandit Pipeline's and SCOPE-RL's, on the same logs.
 
-Handwritten digits as a bandit, whose truth is known; see `test_digits.py`. Ours read Parquet within
-their time, the others find arrays in memory. OBP 0.5.7 asks for a Python before 3.11 and for
-packages of its time; it computes with those of today, too:
+Single decisions are handwritten digits as a bandit, whose truth is known; see `test_digits.py`.
+Sessions are those of a random policy in a world of long-term satisfaction, and the target is its
+greedy one. Ours read Parquet within their time, the others find arrays in memory. OBP 0.5.7 asks
+for a Python before 3.11 and for packages of its time; it computes with those of today, too:
 
     python -m venv obp
     obp/bin/pip install scikit-learn "numpy<2" pandas scipy tqdm pyyaml matplotlib seaborn torch
     obp/bin/pip install --no-deps --ignore-requires-python obp pyieoe pingouin
     export SLATEFLOW_BENCHMARK_OBP=obp/bin/python
 
-Without it the table has ours alone.
+and likewise SCOPE-RL 0.2.1 with d3rlpy: `pip install scope-rl "numpy<2"` and
+SLATEFLOW_BENCHMARK_SCOPE_RL. Without them the tables have ours alone.
 """
 
 from __future__ import annotations
@@ -28,13 +30,19 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
+from slateflow.evaluation import episode_returns
 from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.policies import Behaviour, RandomPolicy, behaviour_policy
+from slateflow.trajectories import Folder, Recipe, generate
 from tests.benchmarks.test_digits import Guesses, logged
 
 OBP = os.environ.get("SLATEFLOW_BENCHMARK_OBP", "")
+SCOPE_RL = os.environ.get("SLATEFLOW_BENCHMARK_SCOPE_RL", "")
 LOGS = 10
 NAMES = ("ips", "snips", "dm", "dr", "dr-os")
 OTHERS = Path(__file__).with_name("estimators_of_others.py")
+SEQUENCES = Path(__file__).with_name("sequences_of_others.py")
+WORLD, SESSIONS, UPDATES = "modified-lts-10-1", 500, 20_000
 
 
 @pytest.mark.benchmark
@@ -86,3 +94,51 @@ def test_estimators_against_those_of_obp(tmp_path, capsys):
             print(line)
         print(f"seconds a log: {np.median(seconds):.2f}", end="")
         print(f", OBP {np.median([one['seconds'] for one in theirs]):.2f}" if theirs else "")
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(3600)
+def test_estimators_against_those_of_scope_rl(tmp_path, capsys):
+    dataset = generate(Recipe("logs", WORLD, SESSIONS, 0, {"random": 1.0}), Folder(str(tmp_path)))
+    spec, rows = dataset.spec, dataset.read()
+    greedy = behaviour_policy(Behaviour(scorer="greedy"), spec)
+    truth = float(episode_returns(spec, greedy, 20_000, seed=1).mean())
+    random = float(episode_returns(spec, RandomPolicy(spec.slate_size), 20_000, seed=1).mean())
+    start = time.perf_counter()
+    found = estimate_policies(dataset, {"greedy": greedy}, False).policies["greedy"]
+    ours = {name: found.estimates[name].value for name in ("ips", "snips", "dm", "drl")}
+    seconds = time.perf_counter() - start
+    candidates = rows.candidate_features()[:, :, 0]
+    best, _ = greedy.act(rows.observation(), np.random.default_rng(0))
+    assert (best[:, 0] == candidates.argmax(axis=1)).all()
+    observations = np.column_stack([rows.user, spec.horizon - rows.step, candidates])
+    np.savez(
+        tmp_path / "logs.npz",
+        observations=observations.astype(np.float32),
+        action=rows.slate[:, 0].astype(np.int64),
+        best=best[:, 0],
+        reward=rows.reward.astype(np.float64),
+        pscore=np.full((len(rows), 1), 1 / spec.num_candidates),
+        actions=spec.num_candidates,
+        steps=spec.horizon,
+    )
+    theirs, told = {}, ""
+    if SCOPE_RL:
+        done = subprocess.run(
+            [SCOPE_RL, str(SEQUENCES), str(tmp_path / "logs.npz"), str(UPDATES)],
+            check=True, capture_output=True, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        other = json.loads(done.stdout.splitlines()[-1])
+        theirs = other["values"]
+        told = f"; SCOPE-RL {other['weighted']:.1f} for weights, {other['modelled']:.0f} for dm, dr"
+    with capsys.disabled():
+        print(
+            f"\n{SESSIONS} sessions of random in {WORLD}: {random:.1f}; greedy earns {truth:.1f};"
+            f" load {psutil.getloadavg()[0]:.1f}"
+        )
+        print("| estimator | ours | SCOPE-RL |\n|---|---|---|")
+        for name in dict.fromkeys([*ours, *theirs]):
+            one, two = (f"{v[name]:.1f}" if name in v else "" for v in (ours, theirs))
+            print(f"| {name} | {one} | {two} |")
+        print(f"seconds: {seconds:.1f}{told}")

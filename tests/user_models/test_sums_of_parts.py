@@ -40,4 +40,4 @@ def test_weights_are_those_of_one_process(learner, tmp_path, monkeypatch):
     assert set(passed) == {len(dataset.parts)}
     for name in ("head", "item_values"):
         if hasattr(alone, name):
-            np.testing.assert_allclose(getattr(together, name), getattr(alone, name), rtol=1e-9)
+            np.testing.assert_allclose(getattr(together, name), getattr(alone, name), rtol=1e-5)
