@@ -18,10 +18,15 @@ def side_by_side(learners: Sequence[str]) -> Iterator[None]:
     """Within the block these learners train in processes, at most one for each processor.
 
     They begin to import at once. With `RAY_ADDRESS` they are tasks of that cluster. A block within
-    such a block shares its processes.
+    such a block shares its processes; when it fails, it ends them, too: the threads of a flow that
+    has failed wait for their calls.
     """
-    if _SHARED.get() is not None:
-        yield
+    if (shared := _SHARED.get()) is not None:
+        try:
+            yield
+        except BaseException:
+            shared.end()
+            raise
         return
     address = cluster_address()
     on_rllib = any(LEARNERS[learner].on_rllib for learner in learners)
