@@ -20,7 +20,7 @@ from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 from slateflow.tuning.study import run_trials
 from slateflow.tuning.trial import Trial
-from tasks import train as training
+from tasks.side_by_side import shared_workers, side_by_side, workers_at_hand
 from tests import errands
 from tests.evaluation.held_out import held_out_value
 
@@ -112,8 +112,9 @@ def test_calls_report_are_tried_again_and_say_what_is_wrong(cluster, tmp_path):
 
 
 def test_trainings_of_a_flow_are_calls_of_the_cluster(cluster):
-    with training.side_by_side(2), training._WORKERS.get().free() as worker:
+    with side_by_side(["linucb", "bc"]), shared_workers().free() as worker:
         assert isinstance(worker, ClusterCalls)
+        assert workers_at_hand() is None  # of this machine
         assert worker.call(errands.share) == 1.0
 
 
