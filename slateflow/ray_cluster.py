@@ -194,7 +194,7 @@ class _Board:
         self._said[key] = done, total
 
     def last(self, key: bytes) -> tuple[int, int] | None:
-        """What a task has said last."""
+        """The last words of a task."""
         return self._said.get(key)
 
 

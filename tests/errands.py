@@ -31,12 +31,12 @@ def fail(kind, progress):
 
 
 def die(progress):
-    """What a machine without memory does."""
+    """End as on a machine without memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_once(folder, progress):
-    """What a machine does that goes down, in a cluster that tries again."""
+    """End as on a machine that goes down, in a cluster that tries again."""
     mark = Path(folder, "died")
     if not mark.exists():
         mark.touch()
@@ -78,13 +78,13 @@ prepared_by: int | None = None
 
 
 def prepare():
-    """What a nursery imports, and which process it is."""
+    """Remember which process imported this: the nursery."""
     global prepared_by
     prepared_by = os.getpid()
 
 
 def fail_to_prepare():
-    """What a nursery does without a package."""
+    """Fail as a nursery without a package does."""
     raise ImportError("no such package")
 
 

@@ -151,7 +151,7 @@ class LoggedSteps:
 
 @dataclass(frozen=True)
 class View:
-    """What the rows of every part are seen by, fitted on a sample of them."""
+    """Moments, support and scale by which every part is seen, fitted on a sample of the rows."""
 
     spec: EnvironmentSpec
     moments: FeatureMoments

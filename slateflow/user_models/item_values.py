@@ -242,7 +242,7 @@ class Members:
     def following(
         self, policy: SlatePolicy, choice: ChoiceModel, weights: Array
     ) -> tuple[Array, Array]:
-        """What is expected next under a policy.
+        """Sum up the expectations of the next steps under a policy.
 
         Args:
             policy: The slates (B, K) that it shows at some rows (B,).
@@ -303,7 +303,7 @@ class ItemValues:
         self.shrunk = self.users + np.flatnonzero(groups)
         self.groups = groups[groups > 0]
         ridge = np.full(len(self.gram), RIDGE if isinstance(prior, WeightGroups) else prior)
-        # What a group has in common is left to the constant and the affinity, which nothing shrinks
+        # Constant and affinity have what a group has in common, and nothing shrinks them
         ridge[np.append(0, self.users + np.flatnonzero(groups == 0))] *= COMMON_SHARE
         self.gram += np.diag(ridge)
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)

@@ -112,7 +112,7 @@ def parts_side_by_side(dataset: Dataset) -> Iterator[None]:
 def results_of_parts(
     dataset: Dataset, parts: Sequence[PartFile], function: Callable[[Dataset, PartFile], R]
 ) -> Iterator[Iterator[R]]:
-    """What a function makes of some parts, in their order: here, side by side or in a cluster."""
+    """Results of a function for some parts, in their order: here, side by side or in a cluster."""
     address, made = cluster_address(), _WORKERS.get()
     if len(parts) < 2 or (address is None and made is None):
         yield (function(dataset, part) for part in parts)

@@ -80,7 +80,7 @@ def bytes_written(dataset: Dataset, folder: Path) -> int:
 
 
 def tables_written(dataset: Dataset, folder: Path) -> int:
-    """The same columns, by pyarrow alone."""
+    """Columns as in the files, by pyarrow alone."""
     rows = 0
     for number, path in enumerate(files(dataset)):
         table = pq.read_table(path, use_threads=False)

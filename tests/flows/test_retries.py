@@ -1,4 +1,4 @@
-"""What a run does while a server is away."""
+"""Runs while a server is away."""
 
 from __future__ import annotations
 

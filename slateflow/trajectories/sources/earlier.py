@@ -195,7 +195,7 @@ class Earlier:
         self._facts.setdefault(day.file, day)
 
     def facts(self, file: SourceFile) -> Day | None:
-        """What is known of a file."""
+        """Facts of a file that are known."""
         return self._facts.get(file)
 
     def day(self, key: str, size: int) -> EarlierDay | None:

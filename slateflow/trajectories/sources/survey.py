@@ -336,7 +336,7 @@ class Survey:
 
 
 class _Found:
-    """What a pass has found so far."""
+    """Findings of a pass so far."""
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
