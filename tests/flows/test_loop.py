@@ -36,7 +36,7 @@ def test_three_nights_lead_to_a_champion_by_logs_alone(recipes, capsys):
 
 @pytest.mark.slow
 def test_sessions_of_a_world_lead_to_a_champion_by_logs_alone(recipes, capsys):
-    """A world in which the pay of now spoils the mood, as only sessions show: linucb falls for it."""
+    """The pay of now spoils the mood, as only sessions show: linucb falls for it."""
     customers = SatisfactionCustomers(650, {"time_budget": 30})
     both = "linucb,fitted-q"
     found = list(nights(recipes, customers, 2, lambda: capsys.readouterr().out, both))
