@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -101,7 +101,7 @@ def train_live(
 def _summarised(
     config: LearnerConfig, seed: int, rows: int, run: Callable[[], Trained]
 ) -> tuple[AnyScorer, TrainingSummary]:
-    with _imported(config.on_rllib):
+    with _rllib() if config.on_rllib else nullcontext():
         start = time.perf_counter()
         trained = run()
         seconds = trained.earlier_seconds + time.perf_counter() - start
@@ -126,16 +126,13 @@ IMPORTED_LATE = (
 
 def import_rllib() -> None:
     """Import what learners on RLlib need, and say nothing."""
-    with _imported():
+    with _rllib():
         pass
 
 
 @contextmanager
-def _imported(on_rllib: bool = True) -> Iterator[None]:
-    """Import RLlib before the clock starts, and keep it quiet."""
-    if not on_rllib:
-        yield
-        return
+def _rllib() -> Iterator[None]:
+    """RLlib imported, before any clock starts, and quiet."""
     from slateflow.learners.rllib.quiet import quiet_rllib
 
     with quiet_rllib():
