@@ -183,8 +183,10 @@ class Recommender(mlflow.pyfunc.PythonModel):
         if "step" not in model_input:
             return np.zeros(len(model_input), dtype=np.int64)
         column = model_input["step"]
-        numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-        steps = np.where(column.isna(), 0.0, numbers)  # missing is at the beginning
+        steps = column.to_numpy()
+        if steps.dtype.kind not in "iu":
+            numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+            steps = np.where(column.isna(), 0.0, numbers)  # missing is at the beginning
         whole = (steps >= 0) & (steps <= LAST_STEP) & (steps == np.floor(steps))
         wrong = np.flatnonzero(~whole)
         if len(wrong):

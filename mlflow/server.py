@@ -6,6 +6,7 @@ then answered together, up to `TOGETHER` of them, which takes hardly longer than
 """
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from mlflow.exceptions import MlflowException
 MODEL = os.environ["MODEL"]
 PARAMS = {"epsilon": float(os.environ.get("EPSILON", "0"))}
 TOGETHER = int(os.environ.get("TOGETHER", "64"))
+TURNS = 4
+"""Of the event loop, which a request that has come takes until it waits to be answered."""
 
 Waiting = tuple[dict[str, Any], asyncio.Future[str]]
 waiting: asyncio.Queue[Waiting] = asyncio.Queue()
@@ -47,12 +50,13 @@ async def answer_all(champion: Champion) -> None:
     """Answer what waits together; each by itself where one does not fit."""
     while True:
         batch = [await waiting.get()]
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         while not waiting.empty() and len(batch) < TOGETHER:
             batch.append(waiting.get_nowait())
         if not answered(champion, batch, refuse=len(batch) == 1):
             for one in batch:
                 answered(champion, [one], refuse=True)
-        await asyncio.sleep(0)  # others may come
 
 
 def answered(champion: Champion, batch: list[Waiting], refuse: bool) -> bool:
@@ -60,7 +64,8 @@ def answered(champion: Champion, batch: list[Waiting], refuse: bool) -> bool:
     lines: list[Any]
     try:
         version, answers = champion.answer(pd.DataFrame([row for row, _ in batch]), PARAMS)
-        lines = answers.assign(version=version).to_json(orient="records", lines=True).splitlines()
+        rows = answers.to_dict("records")
+        lines = [json.dumps({**row, "version": version}) for row in rows]
     except Exception as error:
         if not refuse:
             return False
