@@ -30,6 +30,23 @@ HELD_OUT = 5
 """Every fifth episode is held out when the number of classes is chosen."""
 
 
+def of_places(places: int) -> Array:
+    """(K, K − 1) features of the places of a slate, beside the first.
+
+    Example:
+        >>> of_places(3).tolist()
+        [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    """
+    return np.eye(places)[:, 1:]
+
+
+def with_places(shown: Array) -> Array:
+    """Features (R, K, P + K − 1) of the shown items (R, K, P) and their places."""
+    rows, places, _ = shown.shape
+    known = np.broadcast_to(of_places(places), (rows, places, places - 1))
+    return np.concatenate([shown, known], axis=2)
+
+
 @dataclass(frozen=True)
 class Choices:
     """Shown items and clicks, grouped by episode: a session has a single user.
@@ -45,10 +62,16 @@ class Choices:
     starts: NDArray[np.intp]
 
     @classmethod
-    def from_rows(cls, rows: Trajectories, features_match: bool) -> Choices:
-        """Take logged steps, sorted by episode, then step; see `item_features`."""
+    def from_rows(cls, rows: Trajectories, features_match: bool, places: bool = False) -> Choices:
+        """Take logged steps, sorted by episode, then step.
+
+        Args:
+            rows: The steps.
+            features_match: See `item_features`.
+            places: Whether an item's place is one of its features.
+        """
         shown = item_features(rows.user, rows.shown_features(), features_match)
-        return cls(shown, rows.clicked, rows.starts)
+        return cls(with_places(shown) if places else shown, rows.clicked, rows.starts)
 
     @property
     def lengths(self) -> NDArray[np.intp]:

@@ -21,7 +21,7 @@ from slateflow.policies import AnyScorer, Slates, top_slates
 from slateflow.policies.learned import observed_scores
 from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_features
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.choice_model import Prior
+from slateflow.user_models.choice_model import Prior, of_places, with_places
 from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
 from slateflow.user_models.sums_of_parts import MapParts
 
@@ -53,6 +53,7 @@ class Sessions:
             all items of a step alike, so no policy depends on them, but they predict how much of a
             session is left.
         features_match: Whether users are observed in the features of the documents.
+        places: Whether an item's place is one of its features.
     """
 
     rows: Trajectories
@@ -60,10 +61,15 @@ class Sessions:
     ends: NDArray[np.bool_]
     past: Array
     features_match: bool
+    places: bool = False
 
     @classmethod
     def from_rows(
-        cls, rows: Trajectories, spec: EnvironmentSpec, affinities: bool = False
+        cls,
+        rows: Trajectories,
+        spec: EnvironmentSpec,
+        affinities: bool = False,
+        places: bool = False,
     ) -> Sessions:
         """Sum up rows that are sorted by episode, then step.
 
@@ -72,6 +78,7 @@ class Sessions:
             spec: Their world.
             affinities: Whether the past has them, too. Choices of a learner need them; estimates of
                 a policy's value become uncertain by so many more features.
+            places: Whether an item's place is one of its features.
         """
         clicks = rows.clicked >= 0
         categories = world_of(spec).categorical_responses
@@ -83,7 +90,7 @@ class Sessions:
         events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
         events = events.astype(np.float64)
         past = _sums_before(events, rows.starts)
-        return cls(rows, rows.starts, rows.last, past, spec.features_match)
+        return cls(rows, rows.starts, rows.last, past, spec.features_match, places)
 
     @property
     def lengths(self) -> Rows:
@@ -119,6 +126,8 @@ class Sessions:
         clicked = (rows.clicked[block] >= 0)[:, None]
         chosen = rows.clicked_features(block)[:, None]
         item = item_features(rows.user[block], chosen, self.features_match)[:, 0]
+        if self.places:
+            item = np.column_stack([item, of_places(rows.slate.shape[1])[rows.clicked[block]]])
         parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
         return np.concatenate(parts, axis=1)
 
@@ -168,7 +177,8 @@ class Sessions:
     def _shown(self, block: Rows, slates: Slates) -> Array:
         """(B, K, P) features of the items of slates (B, K) at the rows (B,)."""
         documents = self.rows.features_at(slates, block)
-        return item_features(self.rows.user[block], documents, self.features_match)
+        shown = item_features(self.rows.user[block], documents, self.features_match)
+        return with_places(shown) if self.places else shown
 
     def _past(self, block: Rows) -> Array:
         """(B, H (1 + U)) the past, and its products with the user."""

@@ -15,6 +15,9 @@ from slateflow.trajectories.schema import blocks
 
 Array = NDArray[np.float64]
 
+LEAST_CARRIERS = 20
+"""Effective number of weights, (Σ w)² / Σ w², from which their mean can be checked."""
+
 
 @dataclass(frozen=True)
 class DecisionWeights:
@@ -71,12 +74,14 @@ class DecisionWeights:
         """Weights of single decisions, whose mean is 1 where the propensities are right.
 
         Rows of deterministic policies are left out: they say nothing about others. Policies of
-        our own need no check.
+        our own need no check. Where a few rows carry all, as with slates of which thousands could
+        be made, the mean says nothing.
         """
         mixed = self.rows.propensity < 1
-        if self.known or not mixed.any():
+        weight = (probability / self.rows.propensity)[mixed]
+        if self.known or weight.sum() ** 2 <= LEAST_CARRIERS * np.square(weight).sum():
             return np.ones(2)
-        return np.asarray((probability / self.rows.propensity)[mixed])
+        return np.asarray(weight)
 
     def refusal(self) -> NoVerdict | None:
         """Whether the logs say that they never tried anything."""

@@ -16,36 +16,24 @@ Cᵀ λ. Both are fitted on other sessions than those to which they are applied.
 Where all sessions have the same number of steps, values and weights are those of each number of
 steps left, as in `backward_stages`.
 
-In place of propensities it takes features that say what matters: the user, or what is remembered of
-the session, and the candidate, up to the third power; where users choose from a slate, the features
-of SlateQ's decomposition (`item_values`). What users choose is expected by a model that the same
-sessions have fitted; nothing corrects it, so its error is part of the contributions.
+In place of propensities it takes features that say what matters: see `item_sessions` and
+`slate_sessions`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import EnvironmentSpec
-from slateflow.evaluation.off_policy.backward_stages import Transitions
-from slateflow.policies import Scorer, Slates, top_slates
-from slateflow.policies.base import SlateDistribution, certain
-from slateflow.policies.learned import ScoringPolicy, observed_scores
-from slateflow.policies.scorer import Support
+from slateflow.policies.base import SlateDistribution
+from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.additive import Additive
-from slateflow.user_models.choice_model import Choices, fit_choice_model, influences
-from slateflow.user_models.item_values import Sessions
-from slateflow.user_models.polynomial import Polynomial, term_count
-from slateflow.user_models.session_memory import with_session_memory
-from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -53,21 +41,6 @@ Target = SlateDistribution | ScoringPolicy
 
 FOLDS = 10
 """With five, intervals from 200 sessions are a tenth too short."""
-DEGREE = 3
-MOST_TERMS = 200
-"""Above so many the degree is lowered."""
-
-RIDGE = 1e-9
-"""Precision of the prior on weights of the polynomial, for each row."""
-
-SLATE_RIDGE = 1e-3
-"""That on weights of slates' values, in all."""
-
-ROWS_PER_FEATURE = 20
-"""Logged steps that a feature of slates takes at least. With half of it values were off by half."""
-
-CHOICE_RIDGE = 0.1
-"""Precision of the prior on the weights of the choice model."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +92,7 @@ class Estimated(Additive):
 
     Attributes:
         start: (E,) value at its first step.
-        correction: (E,) weighted errors of the values along it, and of the choice model.
+        correction: (E,) weighted errors of the values along it, and of what users choose.
         weight: (T,) of its steps: how much oftener the target comes to them. By session they add up
             to its steps under the target.
         weighted: (E,) sums of weight × reward.
@@ -231,203 +204,3 @@ class Evidence(Protocol):
     def probabilities(self, target: Target) -> Array:
         """(R,) probabilities with which the target shows what users saw."""
         ...
-
-
-class ItemSessions:
-    """Sessions in which users see one candidate at a step.
-
-    Args:
-        rows: Whole sessions.
-        spec: Their world.
-        decays: Of the session memory, which stands in for what is hidden of a user.
-    """
-
-    def __init__(
-        self, rows: Trajectories, spec: EnvironmentSpec, decays: tuple[float, ...] = ()
-    ) -> None:
-        self.user_size, self.horizon = rows.user.shape[1], spec.horizon
-        self.rows = with_session_memory(rows, decays)
-        self.transitions = Transitions.from_rows(rows)
-        used = self.transitions.rows
-        users, documents = self.rows.user.shape[1], spec.document_size
-        degree = DEGREE
-        while degree > 1 and term_count(users, documents, degree) > MOST_TERMS:
-            degree -= 1
-        shown = self.rows.features_at(rows.slate[:, 0])
-        x = np.concatenate([self.rows.user, shown], axis=1).astype(np.float64)[used]
-        self.polynomial = Polynomial.over(x, degree, users)
-        timed = self.transitions.timed
-        self.logged = Logged(
-            chosen=self.polynomial.design(x),
-            reward=rows.reward[used].astype(np.float64),
-            continues=self.transitions.continues,
-            session=rows.sessions[used],
-            sessions=len(rows.starts),
-            member=np.ones(len(rows.starts)),
-            stages=self.transitions.most_stages(int(rows.lengths.max())) if timed else None,
-            ridge=RIDGE * len(used),
-        )
-        self.features, self.least_steps = self.logged.chosen.shape[1], 0
-
-    def estimate(self, target: Target) -> Estimated:
-        """Estimate a target's return, session by session."""
-        window = 1
-        if self.transitions.timed and isinstance(target, ScoringPolicy):
-            window = target.scorer.window if isinstance(target.scorer, Scorer) else 1
-        following = self.transitions.following
-        followed = Followed(
-            self._shown(target, self.rows.starts, np.zeros(len(self.rows.starts), np.int32)),
-            [
-                self._shown(target, following, self._steps(following, left))
-                for left in range(1, window + 1)
-            ],
-        )
-        return estimated(self.logged, followed)
-
-    def _steps(self, rows: Rows, left: int) -> NDArray[np.int32]:
-        """The steps (B,) at which a target acts with so many left."""
-        if not self.transitions.timed:
-            return self.rows.step[rows]
-        return np.full(len(rows), self.horizon - left, np.int32)
-
-    def _shown(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
-        """Features (B, P) of what the target shows at these rows, in expectation."""
-        found = [self._expected(target, index[block], step[block]) for block in blocks(len(index))]
-        return np.concatenate(found) if found else np.zeros((0, self.logged.chosen.shape[1]))
-
-    def _expected(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
-        row, place, probability = self._likely(target, index, step)
-        known, candidates = self.rows.user[index], self.rows.candidate_features(index)
-        features = np.concatenate([known[row], candidates[row, place]], axis=1)
-        design = self.polynomial.design(features.astype(np.float64)) * probability[:, None]
-        return np.asarray(np.add.reduceat(design, np.searchsorted(row, np.arange(len(index)))))
-
-    def _likely(
-        self, target: Target, index: Rows, step: NDArray[np.int32]
-    ) -> tuple[Rows, Rows, Array]:
-        """Choices of the target with a probability above 0: row, position, probability."""
-        observation, size = self.rows.observation(index), self.user_size
-        known = observation["user"]
-        observation["user"], observation["step"] = known[:, :size], step[:, None]
-        if isinstance(target, ScoringPolicy) and target.scorer.memory_size:
-            memory = known[:, size:].astype(np.float64)
-            scores = observed_scores(target.scorer, observation, memory)
-            probability = certain(top_slates(scores, 1), scores.shape[1])
-        else:
-            probability = target.first_place(observation)
-        row, place = np.nonzero(probability)
-        return row, place, probability[row, place]
-
-    def unsupported(self, target: Target) -> float:
-        """Share of the target's choices that the logs have hardly seen."""
-        rows, total = self.rows, 0.0
-        for block in blocks(len(rows)):
-            index = np.arange(len(rows))[block]
-            row, place, probability = self._likely(target, index, rows.step[block])
-            chosen = rows.candidate_features(index)[row, place].astype(np.float64)
-            total += float(probability @ self._support.hardly_seen(chosen))
-        return total / len(rows)
-
-    def probabilities(self, target: Target) -> Array:
-        """(R,) probabilities with which the target shows first what was shown first."""
-        found = np.zeros(len(self.rows))
-        for block in blocks(len(self.rows)):
-            index = np.arange(len(self.rows))[block]
-            row, place, probability = self._likely(target, index, self.rows.step[block])
-            shown = self.rows.slate[index[row], 0] == place
-            found[index[row[shown]]] = probability[shown]
-        return found
-
-    @cached_property
-    def _support(self) -> Support:
-        return logged_support(self.rows)
-
-
-class SlateSessions:
-    """Sessions in which users choose from the slate.
-
-    Args:
-        rows: Whole sessions.
-        spec: Their world.
-    """
-
-    def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
-        self.rows, self.sessions = rows, Sessions.from_rows(rows, spec)
-        choices = Choices.from_rows(rows, spec.features_match)
-        rng = np.random.Generator(np.random.SFC64(0))
-        self.choice = fit_choice_model(choices, 0, CHOICE_RIDGE, rng)
-        self.members = choices.members(self.choice)[rows.starts]  # (E, G)
-        self.influences = [
-            influences(choices, self.choice.of_class(group), member, CHOICE_RIDGE)
-            for group, member in enumerate(self.members.T)
-        ]
-        self.features = self.sessions.design.shape[1]
-        self.least_steps = ROWS_PER_FEATURE * self.features
-
-    def estimate(self, target: Target) -> Estimated:
-        """Estimate a target's return, session by session."""
-        slates = self._slates(target)
-        classes = [self._of_class(group, slates) for group in range(len(self.choice.shares))]
-        return sum(classes[1:], start=classes[0])
-
-    def unsupported(self, target: Target) -> float:
-        """Share of the items that the target shows which the logs have hardly seen."""
-        chosen = self.rows.features_at(self._slates(target)).astype(np.float64)
-        return float(self._support.hardly_seen(chosen).mean())
-
-    def probabilities(self, target: Target) -> Array:
-        """(R,) probabilities with which the target shows the slates that were shown."""
-        rows = self.rows
-        if isinstance(target, ScoringPolicy):
-            same = self._slates(target) == rows.slate
-            return np.asarray(same.all(axis=1), np.float64)
-        return np.concatenate(
-            [
-                target.propensities(rows.observation(block), rows.slate[block])
-                for block in blocks(len(rows))
-            ]
-        )
-
-    @cached_property
-    def _support(self) -> Support:
-        return logged_support(self.rows, user_chooses=True)
-
-    def _of_class(self, group: int, slates: Slates) -> Estimated:
-        sessions, choice = self.sessions, self.choice.of_class(group)
-        expected = np.concatenate(
-            [sessions.expected(block, slates[block], choice) for block in sessions.blocks()]
-        )
-        following = np.flatnonzero(~sessions.ends) + 1
-        logged = Logged(
-            chosen=sessions.design,
-            reward=self.rows.reward.astype(np.float64),
-            continues=~sessions.ends,
-            session=self.rows.sessions,
-            sessions=len(sessions.starts),
-            member=self.members[:, group],
-            stages=None,
-            ridge=SLATE_RIDGE,
-        )
-        followed = Followed(expected[sessions.starts], [expected[following]])
-        found = estimated(logged, followed)
-        weight = np.zeros(len(self.rows))
-        weight[sessions.starts] += logged.member
-        weight[following] += found.weight[following - 1]
-        values = fitted_values(logged, followed)
-        moved = self.influences[group] @ sessions.slopes(slates, choice, values, weight)
-        return replace(found, correction=found.correction + moved - moved.mean())
-
-    def _slates(self, target: Target) -> Slates:
-        """Slates of the target at each row (R, K); of a random policy a draw."""
-        if isinstance(target, ScoringPolicy):
-            return self.sessions.slates(target.scorer)
-        rng, rows = np.random.Generator(np.random.SFC64(0)), self.rows
-        found = [target.act(rows.observation(block), rng)[0] for block in blocks(len(rows))]
-        return np.concatenate(found)
-
-
-def evidence_of(
-    rows: Trajectories, spec: EnvironmentSpec, decays: tuple[float, ...] = ()
-) -> Evidence:
-    """Sessions prepared for targets with that session memory."""
-    return SlateSessions(rows, spec) if spec.user_chooses else ItemSessions(rows, spec, decays)

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
-from slateflow.evaluation.off_policy.double_learning import Evidence, Target, evidence_of
+from slateflow.evaluation.off_policy.double_learning import Evidence, Target
+from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.evaluation.off_policy.logging_policies import evidence_parts
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.off_policy.single_steps import SingleSteps
+from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
 from slateflow.policies import AnyScorer, Scorer
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Dataset, Trajectories
@@ -202,6 +205,13 @@ class _Prepared:
         if decays not in self.prepared:
             self.prepared[decays] = evidence_of(self.rows, self.spec, decays)
         return self.prepared[decays]
+
+
+def evidence_of(
+    rows: Trajectories, spec: EnvironmentSpec, decays: tuple[float, ...] = ()
+) -> Evidence:
+    """Sessions prepared for targets with that session memory."""
+    return SlateSessions(rows, spec) if spec.user_chooses else ItemSessions(rows, spec, decays)
 
 
 def _of_target(

@@ -8,8 +8,8 @@ import pytest
 from slateflow.environments import preset
 from slateflow.evaluation import episode_returns
 from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.double_learning import ItemSessions, evidence_of
-from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
+from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.policies import RandomPolicy, ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
 from tests.evaluation.off_policy.chain import chain

@@ -12,12 +12,12 @@ from slateflow.environments.interest_evolution.dynamics import cluster_means
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
 from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.double_learning import SlateSessions
 from slateflow.evaluation.off_policy.estimates import (
     _impossible,
     held_out_values,
     unsupported_shares,
 )
+from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
 from tests.evaluation.held_out import held_out_value
@@ -86,7 +86,7 @@ def test_few_steps_for_many_features_of_slates_are_a_guess(tmp_path):
     scorer = linear_scorer(np.zeros(41), dataset.spec)
     found = held_out_values(dataset, {"it": scorer})["it"]
     assert found.value is None
-    assert "steps as evidence, at least 5,020 are needed" in found.reason  # 20 × 251
+    assert "steps as evidence, at least 5,060 are needed" in found.reason  # 20 × 253
 
 
 @pytest.mark.parametrize("shown", [0, 1])

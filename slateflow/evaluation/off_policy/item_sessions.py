@@ -1,0 +1,151 @@
+"""Sessions in which users see one item at a step, as regressions see them.
+
+The features are powers and products of the user, or of what is remembered of the session, and the
+candidate, up to the third degree.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.evaluation.off_policy.backward_stages import Transitions
+from slateflow.evaluation.off_policy.double_learning import (
+    Estimated,
+    Followed,
+    Logged,
+    Target,
+    estimated,
+)
+from slateflow.policies import Scorer, top_slates
+from slateflow.policies.base import certain
+from slateflow.policies.learned import ScoringPolicy, observed_scores
+from slateflow.policies.scorer import Support
+from slateflow.trajectories import Trajectories
+from slateflow.trajectories.schema import blocks
+from slateflow.user_models.polynomial import Polynomial, term_count
+from slateflow.user_models.session_memory import with_session_memory
+from slateflow.user_models.support import logged_support
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+DEGREE = 3
+MOST_TERMS = 200
+"""Above so many the degree is lowered."""
+
+RIDGE = 1e-9
+"""Precision of the prior on weights of the polynomial, for each row."""
+
+
+class ItemSessions:
+    """Sessions in which users see one candidate at a step.
+
+    Args:
+        rows: Whole sessions.
+        spec: Their world.
+        decays: Of the session memory, which stands in for what is hidden of a user.
+    """
+
+    def __init__(
+        self, rows: Trajectories, spec: EnvironmentSpec, decays: tuple[float, ...] = ()
+    ) -> None:
+        self.user_size, self.horizon = rows.user.shape[1], spec.horizon
+        self.rows = with_session_memory(rows, decays)
+        self.transitions = Transitions.from_rows(rows)
+        used = self.transitions.rows
+        users, documents = self.rows.user.shape[1], spec.document_size
+        degree = DEGREE
+        while degree > 1 and term_count(users, documents, degree) > MOST_TERMS:
+            degree -= 1
+        shown = self.rows.features_at(rows.slate[:, 0])
+        x = np.concatenate([self.rows.user, shown], axis=1).astype(np.float64)[used]
+        self.polynomial = Polynomial.over(x, degree, users)
+        timed = self.transitions.timed
+        self.logged = Logged(
+            chosen=self.polynomial.design(x),
+            reward=rows.reward[used].astype(np.float64),
+            continues=self.transitions.continues,
+            session=rows.sessions[used],
+            sessions=len(rows.starts),
+            member=np.ones(len(rows.starts)),
+            stages=self.transitions.most_stages(int(rows.lengths.max())) if timed else None,
+            ridge=RIDGE * len(used),
+        )
+        self.features, self.least_steps = self.logged.chosen.shape[1], 0
+
+    def estimate(self, target: Target) -> Estimated:
+        """Estimate a target's return, session by session."""
+        window = 1
+        if self.transitions.timed and isinstance(target, ScoringPolicy):
+            window = target.scorer.window if isinstance(target.scorer, Scorer) else 1
+        following = self.transitions.following
+        followed = Followed(
+            self._shown(target, self.rows.starts, np.zeros(len(self.rows.starts), np.int32)),
+            [
+                self._shown(target, following, self._steps(following, left))
+                for left in range(1, window + 1)
+            ],
+        )
+        return estimated(self.logged, followed)
+
+    def _steps(self, rows: Rows, left: int) -> NDArray[np.int32]:
+        """The steps (B,) at which a target acts with so many left."""
+        if not self.transitions.timed:
+            return self.rows.step[rows]
+        return np.full(len(rows), self.horizon - left, np.int32)
+
+    def _shown(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
+        """Features (B, P) of what the target shows at these rows, in expectation."""
+        found = [self._expected(target, index[block], step[block]) for block in blocks(len(index))]
+        return np.concatenate(found) if found else np.zeros((0, self.logged.chosen.shape[1]))
+
+    def _expected(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
+        row, place, probability = self._likely(target, index, step)
+        known, candidates = self.rows.user[index], self.rows.candidate_features(index)
+        features = np.concatenate([known[row], candidates[row, place]], axis=1)
+        design = self.polynomial.design(features.astype(np.float64)) * probability[:, None]
+        return np.asarray(np.add.reduceat(design, np.searchsorted(row, np.arange(len(index)))))
+
+    def _likely(
+        self, target: Target, index: Rows, step: NDArray[np.int32]
+    ) -> tuple[Rows, Rows, Array]:
+        """Choices of the target with a probability above 0: row, position, probability."""
+        observation, size = self.rows.observation(index), self.user_size
+        known = observation["user"]
+        observation["user"], observation["step"] = known[:, :size], step[:, None]
+        if isinstance(target, ScoringPolicy) and target.scorer.memory_size:
+            memory = known[:, size:].astype(np.float64)
+            scores = observed_scores(target.scorer, observation, memory)
+            probability = certain(top_slates(scores, 1), scores.shape[1])
+        else:
+            probability = target.first_place(observation)
+        row, place = np.nonzero(probability)
+        return row, place, probability[row, place]
+
+    def unsupported(self, target: Target) -> float:
+        """Share of the target's choices that the logs have hardly seen."""
+        rows, total = self.rows, 0.0
+        for block in blocks(len(rows)):
+            index = np.arange(len(rows))[block]
+            row, place, probability = self._likely(target, index, rows.step[block])
+            chosen = rows.candidate_features(index)[row, place].astype(np.float64)
+            total += float(probability @ self._support.hardly_seen(chosen))
+        return total / len(rows)
+
+    def probabilities(self, target: Target) -> Array:
+        """(R,) probabilities with which the target shows first what was shown first."""
+        found = np.zeros(len(self.rows))
+        for block in blocks(len(self.rows)):
+            index = np.arange(len(self.rows))[block]
+            row, place, probability = self._likely(target, index, self.rows.step[block])
+            shown = self.rows.slate[index[row], 0] == place
+            found[index[row[shown]]] = probability[shown]
+        return found
+
+    @cached_property
+    def _support(self) -> Support:
+        return logged_support(self.rows)

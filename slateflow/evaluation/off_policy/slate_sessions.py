@@ -1,0 +1,152 @@
+"""Sessions in which users choose from slates, as regressions see them.
+
+The features are those of SlateQ's decomposition (`item_values`), with the place of an item among
+its own. What users choose is expected by a choice model that the same sessions have fitted.
+Its errors in what was shown are weighted as the target shows it (`place_weights`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.evaluation.off_policy.double_learning import (
+    Estimated,
+    Followed,
+    Logged,
+    Target,
+    estimated,
+    fitted_values,
+)
+from slateflow.evaluation.off_policy.place_weights import place_weights
+from slateflow.policies import Slates
+from slateflow.policies.learned import ScoringPolicy
+from slateflow.policies.scorer import Support
+from slateflow.trajectories import Trajectories
+from slateflow.trajectories.schema import blocks
+from slateflow.user_models.choice_model import Choices, fit_choice_model, influences
+from slateflow.user_models.item_values import Sessions
+from slateflow.user_models.support import logged_support
+
+Array = NDArray[np.float64]
+
+RIDGE = 1e-3
+"""Precision of the prior on weights of the values, in all."""
+
+CHOICE_RIDGE = 0.1
+"""That on the weights of the choice model."""
+
+ROWS_PER_FEATURE = 20
+"""Logged steps that a feature takes at least. With half of it values were off by half."""
+
+
+class SlateSessions:
+    """Sessions in which users choose from the slate.
+
+    Args:
+        rows: Whole sessions.
+        spec: Their world.
+    """
+
+    def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
+        self.rows, self.sessions = rows, Sessions.from_rows(rows, spec, places=True)
+        choices = Choices.from_rows(rows, spec.features_match, places=True)
+        rng = np.random.Generator(np.random.SFC64(0))
+        self.choice = fit_choice_model(choices, 0, CHOICE_RIDGE, rng)
+        self.members = choices.members(self.choice)[rows.starts]  # (E, G)
+        self.influences = [
+            influences(choices, self.choice.of_class(group), member, CHOICE_RIDGE)
+            for group, member in enumerate(self.members.T)
+        ]
+        self.features = self.sessions.design.shape[1]
+        self.least_steps = ROWS_PER_FEATURE * self.features
+
+    def estimate(self, target: Target) -> Estimated:
+        """Estimate a target's return, session by session."""
+        slates = self._slates(target)
+        classes = [self._of_class(group, slates) for group in range(len(self.choice.shares))]
+        return sum(classes[1:], start=classes[0])
+
+    def unsupported(self, target: Target) -> float:
+        """Share of the items that the target shows which the logs have hardly seen."""
+        chosen = self.rows.features_at(self._slates(target)).astype(np.float64)
+        return float(self._support.hardly_seen(chosen).mean())
+
+    def probabilities(self, target: Target) -> Array:
+        """(R,) probabilities with which the target shows the slates that were shown."""
+        rows = self.rows
+        if isinstance(target, ScoringPolicy):
+            same = self._slates(target) == rows.slate
+            return np.asarray(same.all(axis=1), np.float64)
+        return np.concatenate(
+            [
+                target.propensities(rows.observation(block), rows.slate[block])
+                for block in blocks(len(rows))
+            ]
+        )
+
+    @cached_property
+    def _support(self) -> Support:
+        return logged_support(self.rows, user_chooses=True)
+
+    def _of_class(self, group: int, slates: Slates) -> Estimated:
+        sessions, choice = self.sessions, self.choice.of_class(group)
+        expected = np.concatenate(
+            [sessions.expected(block, slates[block], choice) for block in sessions.blocks()]
+        )
+        following = np.flatnonzero(~sessions.ends) + 1
+        logged = Logged(
+            chosen=sessions.design,
+            reward=self.rows.reward.astype(np.float64),
+            continues=~sessions.ends,
+            session=self.rows.sessions,
+            sessions=len(sessions.starts),
+            member=self.members[:, group],
+            stages=None,
+            ridge=RIDGE,
+        )
+        followed = Followed(expected[sessions.starts], [expected[following]])
+        found = estimated(logged, followed)
+        weight = np.zeros(len(self.rows))
+        weight[sessions.starts] += logged.member
+        weight[following] += found.weight[following - 1]
+        values = fitted_values(logged, followed)
+        of_choices = self._of_choices(group, values, slates, weight)
+        return replace(found, correction=found.correction + of_choices)
+
+    def _of_choices(self, group: int, values: Array, slates: Slates, weight: Array) -> Array:
+        """(E,) weighted errors of what users are expected to choose, in a class of users.
+
+        Where the choice model is right, but for chance, they are how far each session moves it;
+        where it is wrong, they correct it.
+
+        Args:
+            group: The class.
+            values: (P,) weights of the values.
+            slates: (R, K) what the target shows.
+            weight: (R,) how much oftener the target comes to each row.
+        """
+        sessions, logged, choice = self.sessions, self.rows.slate, self.choice.of_class(group)
+        expected = [
+            sessions.expected(block, logged[block], choice) @ values for block in sessions.blocks()
+        ]
+        surprise = sessions.design @ values - np.concatenate(expected)
+        member = self.members[self.rows.sessions, group]
+        placed = member * place_weights(sessions, slates, weight, member)
+        slope = sessions.slopes(slates, choice, values, weight)
+        slope -= sessions.slopes(logged, choice, values, placed)
+        moved = self.influences[group] @ slope
+        corrected = np.add.reduceat(placed * surprise, sessions.starts)
+        return np.asarray(corrected + moved - moved.mean())
+
+    def _slates(self, target: Target) -> Slates:
+        """Slates of the target at each row (R, K); of a random policy a draw."""
+        if isinstance(target, ScoringPolicy):
+            return self.sessions.slates(target.scorer)
+        rng, rows = np.random.Generator(np.random.SFC64(0)), self.rows
+        found = [target.act(rows.observation(block), rng)[0] for block in blocks(len(rows))]
+        return np.concatenate(found)

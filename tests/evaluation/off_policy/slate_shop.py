@@ -1,0 +1,103 @@
+"""A shop that shows three of twelve items: single decisions, users of two kinds who may choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import Observation
+from slateflow.trajectories import Dataset
+from tests.trajectories.sources.shop import log, published
+
+ITEMS, PLACES = 12, 3
+TASTE = np.random.default_rng(5).normal(-2.0, 1.0, (2, ITEMS))
+"""Log-odds of a click, by kind of user and item."""
+HABITS = ("all at once", "from the top", "the first place most")
+
+
+def chosen(
+    habit: str, kind: NDArray[Any], slates: NDArray[Any], rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """The clicked places (B,) of slates (B, 3), −1 for none.
+
+    Users look at all items at once and take one of them or none (a conditional logit); or they go
+    on from the top with probability 0.7 at each place, and take the first that they like; or
+    they look at a place with probability 1, 0.5 or 0.25, and take the first that they like.
+    """
+    odds = TASTE[kind[:, None], slates]
+    rows, none = odds.shape, np.zeros((len(odds), 1))
+    if habit == "all at once":
+        best = (np.column_stack([odds, none]) + rng.gumbel(size=(rows[0], PLACES + 1))).argmax(1)
+        return np.where(best == PLACES, -1, best).astype(np.int32)
+    if habit == "from the top":
+        looks = np.column_stack([none == 0, rng.random((rows[0], PLACES - 1)) < 0.7])
+        looks = np.logical_and.accumulate(looks, axis=1)
+    else:
+        looks = rng.random(rows) < np.array([1, 0.5, 0.25])
+    likes = looks & (rng.random(rows) < 1 / (1 + np.exp(-odds)))
+    return np.where(likes.any(axis=1), likes.argmax(axis=1), -1).astype(np.int32)
+
+
+def random_slates(rows: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Slates (R, 3) that are all as likely."""
+    return rng.random((rows, ITEMS)).argsort(axis=1)[:, :PLACES]
+
+
+def logs(folder: Path, habit: str, rows: int, seed: int) -> Dataset:
+    """Decisions of a random policy as a published dataset."""
+    rng = np.random.default_rng(seed)
+    kind, slates = rng.integers(0, 2, rows), random_slates(rows, rng)
+    clicked = chosen(habit, kind, slates, rng)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = {
+        "kind": np.array(["a", "b"])[kind].tolist(),
+        "item": slates.tolist(),
+        "propensity": np.full(rows, 1 / (12 * 11 * 10)),
+        "clicked": clicked.tolist(),
+        "reward": (clicked >= 0).astype(int),
+    }
+    log(folder, "log.parquet", table)
+    return published(folder, '[columns]\nuser = ["kind"]\nclicked = "clicked"\n')
+
+
+class Shows:
+    """A policy that shows each kind of user the same slate."""
+
+    def __init__(self, slates: NDArray[Any]) -> None:
+        self.slates = np.asarray(slates, np.int32)
+
+    def _shown(self, observation: Observation) -> NDArray[np.int32]:
+        return np.asarray(self.slates[observation["user"].argmax(axis=1)])
+
+    def act(self, observation: Observation, rng: np.random.Generator):
+        """The slates, which are certain."""
+        del rng
+        slates = self._shown(observation)
+        return slates, np.ones(len(slates))
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> NDArray[np.float64]:
+        """1 where these are the slates."""
+        return np.asarray((self._shown(observation) == slates).all(axis=1), np.float64)
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """1 for the item in the first place."""
+        first = self._shown(observation)[:, :1]
+        return np.asarray(first == np.arange(ITEMS), np.float64)
+
+    def value(self, habit: str, rows: int = 1_000_000) -> float:
+        """Clicks a decision."""
+        rng = np.random.default_rng(1)
+        kind = rng.integers(0, 2, rows)
+        return float((chosen(habit, kind, self.slates[kind], rng) >= 0).mean())
+
+
+_BEST = np.argsort(-TASTE, axis=1)
+POLICIES = {
+    "what each likes best": Shows(_BEST[:, :PLACES]),
+    "the same upside down": Shows(_BEST[:, PLACES - 1 :: -1]),
+    "what each finds fair": Shows(_BEST[:, 5 : 5 + PLACES]),
+    "one list for all": Shows(np.tile(np.arange(PLACES), (2, 1))),
+}
