@@ -66,10 +66,20 @@ class ChoiceModel:
         log: Array = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
         return log
 
-    def of_class(self, index: int) -> "ChoiceModel":
-        """The conditional logit of one class."""
+    def slope(self, probabilities: Array, worth: Array) -> Array:
+        """Slope (B, K + 1) of the expected worth in the logits of the items and of no click.
+
+        Args:
+            probabilities: (B, K + 1) of the choices, of one class.
+            worth: (B, K + 1) of each choice.
+        """
+        expected = (probabilities * worth).sum(axis=1, keepdims=True)
+        return np.asarray(probabilities * (worth - expected))
+
+    def of_class(self, index: int) -> Self:
+        """The model of one class."""
         one = slice(index, index + 1)
-        return ChoiceModel(self.weights[one], self.no_click[one], np.ones(1))
+        return type(self)(self.weights[one], self.no_click[one], np.ones(1))
 
     def posterior(self, memory: Array) -> Array:
         """Probabilities (B, G) of the classes, from log-likelihoods (B, G)."""

@@ -167,8 +167,7 @@ class Sessions:
             click, item, none = np.split(values[: 2 * users + items], [users, users + items])
             worth = np.column_stack([shown @ item + (state @ click)[:, None], state @ none])
             probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
-            beyond = worth - (probability * worth).sum(axis=1, keepdims=True)
-            moved = weight[block, None] * probability * beyond
+            moved = weight[block, None] * choice.slope(probability, worth)
             found.append(
                 np.append(np.einsum("bk,bkp->p", moved[:, :-1], shown), moved[:, -1].sum())
             )

@@ -1,8 +1,9 @@
 """Sessions in which users choose from slates, as regressions see them.
 
 The features are those of SlateQ's decomposition (`item_values`), with the place of an item among
-its own. What users choose is expected by a choice model that the same sessions have fitted.
-Its errors in what was shown are weighted as the target shows it (`place_weights`).
+its own. What users choose is expected by a choice model that the same sessions have fitted, of
+users who look at all items at once or from the top. Its errors in what was shown are weighted as
+the target shows it (`place_weights`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
-from slateflow.user_models.choice_model import Choices, fit_choice_model, influences
+from slateflow.user_models.choice_model import Choices, influences
+from slateflow.user_models.from_the_top import FromTheTop, fit_habit, place_by_place
 from slateflow.user_models.item_values import Sessions
 from slateflow.user_models.support import logged_support
 
@@ -56,8 +58,10 @@ class SlateSessions:
         self.rows, self.sessions = rows, Sessions.from_rows(rows, spec, places=True)
         choices = Choices.from_rows(rows, spec.features_match, places=True)
         rng = np.random.Generator(np.random.SFC64(0))
-        self.choice = fit_choice_model(choices, 0, CHOICE_RIDGE, rng)
+        self.choice = fit_habit(choices, CHOICE_RIDGE, rng)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)
+        if isinstance(self.choice, FromTheTop):
+            choices = place_by_place(choices)
         self.influences = [
             influences(choices, self.choice.of_class(group), member, CHOICE_RIDGE)
             for group, member in enumerate(self.members.T)

@@ -1,0 +1,83 @@
+"""Users who go through a slate from the top and take the first item that they like.
+
+The cascade model of clicks (Craswell et al. 2008, "An experimental comparison of click
+position-bias models"), with logits of features. At each place a user takes the item or goes on,
+which is a choice from a slate of one. So it is fitted as the conditional logit is, to the places
+that users have come to.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.policies.slate_scorer import ChoiceModel
+from slateflow.user_models.choice_model import Choices, Prior, fit_choice_model
+
+Array = NDArray[np.float64]
+
+
+class FromTheTop(ChoiceModel):
+    """A user of class g takes the item i with probability 1 / (1 + exp(c_g − w_g · x_i)).
+
+    Otherwise they go on to the next place, and after the last one they take nothing.
+    """
+
+    def log_probabilities(self, features: Array) -> Array:
+        """Logarithms (G, B, K + 1) of the choices from slates (B, K, P), the last is no click."""
+        logits = np.einsum("bkp,gp->gbk", features, self.weights) - self.no_click[:, None, None]
+        goes_on = np.cumsum(-np.logaddexp(0, logits), axis=2)
+        comes = np.concatenate([np.zeros((*logits.shape[:2], 1)), goes_on], axis=2)
+        comes[:, :, :-1] -= np.logaddexp(0, -logits)
+        return np.asarray(comes)
+
+    def slope(self, probabilities: Array, worth: Array) -> Array:
+        """Slope (B, K + 1) of the expected worth in the logits of the items and of no click."""
+        taken, paid = probabilities[:, :-1], probabilities * worth
+        comes = 1 - np.cumsum(probabilities, axis=1)[:, :-1] + taken
+        share = np.divide(taken, comes, out=np.zeros_like(taken), where=comes > 0)
+        later = paid.sum(axis=1, keepdims=True) - np.cumsum(paid, axis=1)[:, :-1]
+        of_items = paid[:, :-1] * (1 - share) - share * later
+        return np.column_stack([of_items, -of_items.sum(axis=1)])
+
+
+def place_by_place(choices: Choices) -> Choices:
+    """The choices of users who go on from the top, as those from slates of one.
+
+    Example:
+        >>> slates = np.arange(6.0).reshape(2, 3, 1)
+        >>> one = place_by_place(Choices(slates, np.array([1, -1], np.int32), np.array([0, 1])))
+        >>> one.shown.ravel().tolist(), one.clicked.tolist(), one.starts.tolist()
+        ([0.0, 1.0, 3.0, 4.0, 5.0], [-1, 0, -1, -1, -1], [0, 2])
+    """
+    places, clicked = choices.shown.shape[1], choices.clicked[:, None]
+    come = (clicked < 0) | (np.arange(places) <= clicked)  # (R, K)
+    taken = np.where(np.arange(places) == clicked, 0, -1)[come]
+    before = np.append(0, np.cumsum(come.sum(axis=1)))
+    return Choices(choices.shown[come][:, None], taken.astype(np.int32), before[choices.starts])
+
+
+def fit_habit(choices: Choices, prior: Prior, rng: np.random.Generator) -> ChoiceModel:
+    """The model of users who look at all items at once, or from the top, whichever is likelier.
+
+    Both have as many weights, so no session has to be held out for that. Classes are as many as
+    held-out sessions ask for.
+
+    Args:
+        choices: The logged ones.
+        prior: See `fit_choice_model`.
+        rng: For the classes' first weights.
+
+    Raises:
+        InputError: No clicks, or no finite features.
+    """
+    places = place_by_place(choices)
+    at_once = fit_choice_model(choices, 1, prior, rng)
+    from_the_top = _from_the_top(fit_choice_model(places, 1, prior, rng))
+    if choices.evidence(from_the_top).sum() > choices.evidence(at_once).sum():
+        return _from_the_top(fit_choice_model(places, 0, prior, rng))
+    return fit_choice_model(choices, 0, prior, rng)
+
+
+def _from_the_top(model: ChoiceModel) -> FromTheTop:
+    return FromTheTop(model.weights, model.no_click, model.shares)
