@@ -38,7 +38,7 @@ from slateflow.user_models.bilinear import (
     places_seen,
 )
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
-from slateflow.user_models.kept_sums import SUMS, KeptDays
+from slateflow.user_models.kept_sums import KeptDays
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -95,7 +95,7 @@ class LinTSConfig(LearnerConfig):
 def _posterior(dataset: Dataset, ridge: float, checkpoints: Path | None) -> LinearPosterior:
     kept = None
     if checkpoints is not None:
-        kept = KeptDays.of(dataset, checkpoints / SUMS, code_digest(Sums.__module__))
+        kept = KeptDays.of(Sums, dataset, checkpoints, code_digest(Sums.__module__))
     statistics = dataset_statistics(dataset, kept)
     statistics.check_candidates(dataset.spec)
     prior = ridge or chosen_prior(statistics, WeightGroups.of(dataset.spec))

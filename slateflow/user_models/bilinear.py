@@ -7,7 +7,6 @@ number of rows.
 from __future__ import annotations
 
 import dataclasses
-import io
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.variation import no_variation_message
 from slateflow.user_models.additive import Additive
+from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import KeptSums, sum_over_parts
 
 Array = NDArray[np.float64]
@@ -208,7 +208,7 @@ def _pairs(features: int) -> int:
 
 
 @dataclass(frozen=True)
-class Sums(Additive):
+class Sums(Additive, Storable):
     """Sums of `LinearStatistics` without their repetitions.
 
     A product of two features is the product of a pair of the user's and a pair of the candidate's,
@@ -236,9 +236,10 @@ class Sums(Additive):
     rows: int
 
     @classmethod
-    def none(cls, spec: Sizes) -> Self:
+    def none(cls, spec: Sizes, squares: Squares = NO_SQUARES) -> Self:
         """Make the sums of no rows."""
-        users, seen, places = 1 + spec.user_size, 1 + spec.document_size, places_seen(spec)
+        users = 1 + spec.user_size + len(squares.user)
+        seen, places = 1 + spec.document_size + len(squares.candidate), places_seen(spec)
         return cls(
             pairs=np.zeros((_pairs(users), _pairs(seen))),
             place_products=np.zeros((places, users, seen)),
@@ -255,23 +256,16 @@ class Sums(Additive):
         """Sum up the candidates that were seen, a block of rows in memory at a time."""
         feature_count(spec)
         blocks = seen_blocks(rows, spec)
-        sums = (cls.from_block(block, np.ones_like(block.paid), block.paid) for block in blocks)
-        first = next(iter(sums), None)
-        return cls.none(spec) if first is None else reduce(operator.add, sums, first)
-
-    def to_bytes(self) -> bytes:
-        """The sums as an `.npz` that loads without pickle."""
-        sink = io.BytesIO()
-        np.savez(sink, **dataclasses.asdict(self))
-        return sink.getvalue()
+        return cls.of_blocks(
+            ((block, np.ones_like(block.paid), block.paid) for block in blocks), cls.none(spec)
+        )
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """The inverse of `to_bytes`."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            arrays = dict(stored.items())
-        squares, rows = float(arrays.pop("target_squares")), int(arrays.pop("rows"))
-        return cls(**arrays, target_squares=squares, rows=rows)
+    def of_blocks(cls, blocks: Iterable[tuple[Block, Array, Array]], none: Self) -> Self:
+        """Sum up blocks, each with weights (B, K) and targets (B, K); `none` without any."""
+        sums = (cls.from_block(*one) for one in blocks)
+        first = next(sums, None)
+        return none if first is None else reduce(operator.add, sums, first)
 
     @classmethod
     def from_block(cls, block: Block, weight: Array, target: Array) -> Self:
@@ -386,15 +380,6 @@ class LinearStatistics(Additive):
     def from_rows(cls, rows: Trajectories, spec: Sizes) -> LinearStatistics:
         """Sum up the candidates that were seen, a block of rows in memory at a time."""
         return Sums.from_rows(rows, spec).expanded()
-
-    @classmethod
-    def from_blocks(cls, blocks: Iterable[tuple[Block, Array, Array]]) -> LinearStatistics | None:
-        """Sum up blocks, each with weights (B, K) and targets (B, K); None without any."""
-        total: Sums | None = None
-        for block, weight, target in blocks:
-            sums = Sums.from_block(block, weight, target)
-            total = sums if total is None else total + sums
-        return total.expanded() if total else None
 
     @classmethod
     def from_block(cls, block: Block) -> LinearStatistics:

@@ -9,11 +9,15 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from slateflow.trajectories import Dataset, Folder, PartFile
-from slateflow.user_models.bilinear import Sums, places_seen
+from slateflow.user_models.bilinear import places_seen
+from slateflow.user_models.storable import Storable
+
+S = TypeVar("S", bound=Storable)
 
 SUMS = "sums-of-days"
 """Folder among the checkpoints, in which the sums of days are kept for the next training."""
@@ -22,45 +26,50 @@ _UNREADABLE = (EOFError, OSError, ValueError, KeyError, TypeError, zipfile.BadZi
 
 
 @dataclass(frozen=True)
-class KeptDays:
+class KeptDays(Generic[S]):
     """The sums of days in a folder, each in a file named by all that decides about them.
 
     A file's time is that of its last use.
     """
 
+    kind: type[S]
     folder: Path
-    context: str  # digest of sizes, catalogue and code
+    context: str  # digest of kind, sizes, catalogue, code and settings
 
     @classmethod
-    def of(cls, dataset: Dataset, folder: Path, code: str) -> KeptDays:
+    def of(
+        cls, kind: type[S], dataset: Dataset, checkpoints: Path, code: str, *settings: Any
+    ) -> KeptDays[S]:
         """The sums that go with a dataset.
 
         Args:
+            kind: What is kept.
             dataset: Of whose days they are.
-            folder: Where they are kept.
+            checkpoints: Among which they are kept.
             code: Digest of the code that makes them.
+            settings: What else decides about them, as JSON can hold it.
         """
         spec = dataset.spec
         sizes = [spec.user_size, spec.document_size, places_seen(spec)]
         items = None if dataset.catalogue is None else dataset.catalogue.digest
-        document = json.dumps([sizes, items, code, np.__version__])
-        return cls(folder, hashlib.sha256(document.encode()).hexdigest())
+        document = json.dumps([kind.__name__, sizes, items, code, np.__version__, *settings])
+        return cls(kind, checkpoints / SUMS, hashlib.sha256(document.encode()).hexdigest())
 
     def has(self, parts: Sequence[PartFile]) -> bool:
         """Whether the sums of the parts of a day are known."""
         return (self.folder / self._name(parts)).exists()
 
-    def load(self, parts: Sequence[PartFile]) -> Sums | None:
+    def load(self, parts: Sequence[PartFile]) -> S | None:
         """These sums; None if they are damaged."""
         path = self.folder / self._name(parts)
         try:
-            sums = Sums.from_bytes(path.read_bytes())
+            sums = self.kind.from_bytes(path.read_bytes())
             os.utime(path)
         except _UNREADABLE:
             return None
         return sums
 
-    def save(self, parts: Sequence[PartFile], sums: Sums) -> None:
+    def save(self, parts: Sequence[PartFile], sums: S) -> None:
         """Keep the sums of the parts of a day."""
         Folder(str(self.folder)).write(self._name(parts), sums.to_bytes())
 

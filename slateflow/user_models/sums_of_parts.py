@@ -72,7 +72,7 @@ def sum_over_parts(
     """
     if not dataset.rows:
         raise InputError("dataset: expected rows to train from, got none")
-    days = [list(day) for _, day in groupby(dataset.parts, lambda part: part.day or part.path)]
+    days = days_of(dataset)
     kept_days = [day for day in days if kept is not None and day[0].day]
     known = [day for day in kept_days if kept is not None and kept.has(day)]
     unread = [part for day in days if day not in known for part in day]
@@ -88,6 +88,11 @@ def sum_over_parts(
             total = sums if total is None else total + sums
     assert total is not None
     return total
+
+
+def days_of(dataset: Dataset) -> list[list[PartFile]]:
+    """The parts of each day; where a dataset has no days, each part by itself."""
+    return [list(day) for _, day in groupby(dataset.parts, lambda part: part.day or part.path)]
 
 
 @contextmanager

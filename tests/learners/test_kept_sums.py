@@ -13,8 +13,9 @@ from slateflow.trajectories import Dataset, Folder, generate, read_recipe
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.sources import publish
 from slateflow.trajectories.sources.example import Shop
-from slateflow.user_models.bilinear import LinearStatistics
-from slateflow.user_models.kept_sums import SUMS
+from slateflow.user_models import clicks_of_days
+from slateflow.user_models.bilinear import LinearStatistics, Sums
+from slateflow.user_models.kept_sums import SUMS, KeptDays
 
 COLUMNS = """
 days = 4
@@ -45,23 +46,64 @@ def nights(tmp_path, monkeypatch) -> list[Dataset]:
     return datasets
 
 
-@pytest.mark.parametrize("learner", ["linucb", "lints"])
+@pytest.mark.parametrize("learner", ["linucb", "lints", "logistic"])
 def test_only_new_days_are_read_and_the_weights_are_the_same_to_the_last_bit(
-    nights, read, tmp_path, learner
+    nights, read, tmp_path, monkeypatch, learner
 ):
+    monkeypatch.setattr(clicks_of_days, "DAY_ROWS", 0)
+    monkeypatch.setattr(clicks_of_days, "NEAR", np.inf)  # days of 400 rows are too few
+    config = learner_config(learner, ridge=1.0)
     for number, dataset in enumerate(nights):
         read.clear()
-        kept, _ = train(dataset, learner_config(learner), 1, checkpoints=tmp_path / "kept")
+        kept, _ = train(dataset, config, 1, checkpoints=tmp_path / "kept")
         new = [p.path for p in dataset.parts if number == 0 or p.day == dataset.days[-1].key]
-        assert [part.path for part in read] == new
-        fresh, _ = train(dataset, learner_config(learner), 1)
+        assert {part.path for part in read} == set(new)
+        fresh, _ = train(dataset, config, 1)
         np.testing.assert_array_equal(kept.head, fresh.head)
-    assert len(list((tmp_path / "kept" / SUMS).iterdir())) == 6
+    files = 12 if learner == "logistic" else 6  # facts of the rewards, and the regression
+    assert len(list((tmp_path / "kept" / SUMS).iterdir())) == files
+
+
+def odds(scorer, dataset: Dataset):
+    """Log-odds (1000, 34) of all items for some users."""
+    rows = dataset.read()
+    some = np.arange(1000)
+    return scorer.scores(rows.user[some], rows.step[some], rows.candidate_features(some))
+
+
+def test_clicks_of_days_are_near_those_of_the_month(tmp_path, monkeypatch, read):
+    """Four days of 20,000 visits: the mean square of the difference is that of NEAR at most."""
+    (tmp_path / "logs").mkdir()
+    columns = COLUMNS.replace('"country", "device", "age"', '"country"')
+    (tmp_path / "shop.toml").write_text(f'source = "logs"\n{columns}')
+    (tmp_path / "items.csv").write_text("item_id\n" + "\n".join(map(str, range(34))))
+    for day in range(4):
+        Shop.opened().log(20_000, day).to_parquet(tmp_path / "logs" / f"{day}.parquet")
+    dataset = generate(read_recipe(tmp_path, "shop"), Folder(str(tmp_path / "data")))
+    month = odds(train(dataset, learner_config("logistic"))[0], dataset)
+    monkeypatch.setattr(clicks_of_days, "DAY_ROWS", 0)
+
+    def passes(near: float):
+        monkeypatch.setattr(clicks_of_days, "NEAR", near)
+        read.clear()
+        scorer, _ = train(dataset, learner_config("logistic"), checkpoints=tmp_path / "kept")
+        return len(read), odds(scorer, dataset)
+
+    first, days = passes(0.1)
+    assert np.square(days - month).mean() < 0.01
+    assert (days.argmax(axis=1) == month.argmax(axis=1)).mean() > 0.95
+    again, same = passes(0.1)
+    assert again == 0
+    np.testing.assert_array_equal(days, same)
+    # Days that are not near are passed over as one, from where they have led
+    some, whole = passes(1e-4)
+    assert 0 < some < first
+    np.testing.assert_allclose(whole, month, atol=0.02)  # the prior is chosen on the way
 
 
 def test_the_sums_are_those_of_all_rows(nights, tmp_path):
     for dataset in nights:
-        kept = bandits.KeptDays.of(dataset, tmp_path / "sums", "code")
+        kept = KeptDays.of(Sums, dataset, tmp_path, "code")
         found = bandits.dataset_statistics(dataset, kept)
         whole = LinearStatistics.from_rows(dataset.read(), dataset.spec)
         np.testing.assert_allclose(found.gram, whole.gram, rtol=1e-12)
@@ -71,22 +113,22 @@ def test_the_sums_are_those_of_all_rows(nights, tmp_path):
 
 def test_other_code_items_or_sizes_know_no_sums(nights, read, tmp_path):
     first, second = nights[:2]
-    bandits.dataset_statistics(first, bandits.KeptDays.of(first, tmp_path, "code"))
+    bandits.dataset_statistics(first, KeptDays.of(Sums, first, tmp_path, "code"))
     read.clear()
-    bandits.dataset_statistics(first, bandits.KeptDays.of(first, tmp_path, "other"))
+    bandits.dataset_statistics(first, KeptDays.of(Sums, first, tmp_path, "other"))
     assert len(read) == len(first.parts)
     read.clear()
     other = replace(second, catalogue=Catalogue(second.catalogue.features + 1))
-    bandits.dataset_statistics(other, bandits.KeptDays.of(other, tmp_path, "code"))
+    bandits.dataset_statistics(other, KeptDays.of(Sums, other, tmp_path, "code"))
     assert len(read) == len(second.parts)
 
 
 @pytest.mark.parametrize("damage", [b"", b"half", None])
 def test_damaged_sums_are_made_again(nights, read, tmp_path, damage):
     dataset = nights[0]
-    kept = bandits.KeptDays.of(dataset, tmp_path / "sums", "code")
+    kept = KeptDays.of(Sums, dataset, tmp_path, "code")
     found = bandits.dataset_statistics(dataset, kept)
-    path = min((tmp_path / "sums").iterdir())
+    path = min((tmp_path / SUMS).iterdir())
     whole = path.read_bytes()
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]

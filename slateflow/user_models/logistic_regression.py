@@ -1,0 +1,297 @@
+"""Logistic regression of clicks on logged products of user and candidate, by Newton's method.
+
+The reward is scaled to [0, 1], and its expectation is a logistic function of products of user and
+candidate. Rewards of 0 and 1 are clicks; for any others it is the fractional logit of Papke and
+Wooldridge (1996, "Econometric Methods for Fractional Response Variables"), whose likelihood needs
+no more than the right expectation. Features come with their squares, so a user may like the middle
+of a range best.
+
+Each Newton step is a weighted regression, whose statistics add up over parts and workers. The
+evidence of that regression chooses the prior (Breslow and Clayton 1993, "Approximate Inference in
+Generalized Linear Mixed Models", section 2).
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, special
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.trajectories import Dataset, Trajectories
+from slateflow.user_models.additive import Additive
+from slateflow.user_models.bilinear import (
+    Block,
+    LinearStatistics,
+    Squares,
+    Sums,
+    feature_count,
+    seen_blocks,
+)
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.storable import Storable
+from slateflow.user_models.sums_of_parts import sum_over_parts
+
+Array = NDArray[np.float64]
+
+LEAST_WEIGHT = 1e-6
+"""Of a row whose outcome is certain; its variance would be 0 otherwise."""
+
+MOST_WITH_SQUARES = 1_000
+"""Most products of features and squares; with more of them there are no squares."""
+
+PRIOR_STEPS = 4
+"""Steps at which the evidence chooses; by then the regression hardly changes."""
+
+TOLERANCE = 1e-8
+"""Mean square change of the log-odds at which the steps end."""
+
+
+@dataclass(frozen=True)
+class SeenRewards(Storable):
+    """Facts about the seen candidates that are needed before the first step.
+
+    Attributes:
+        values: Up to three distinct rewards, the smallest first and the largest last; 0 is that of
+            a candidate without a click.
+        total: Sum of the rewards.
+        rows: Number of candidates.
+        graded_user: (U,) whether a feature has values beside 0 and 1.
+        graded_candidate: (D,) the same of the candidates.
+    """
+
+    values: Array
+    total: float
+    rows: int
+    graded_user: NDArray[np.bool_]
+    graded_candidate: NDArray[np.bool_]
+
+    @classmethod
+    def from_rows(cls, rows: Trajectories, spec: EnvironmentSpec) -> Self:
+        """Look at the seen candidates, a block of rows in memory at a time."""
+        return reduce(operator.add, (cls._from_block(block) for block in seen_blocks(rows, spec)))
+
+    @classmethod
+    def _from_block(cls, block: Block) -> Self:
+        return cls(
+            values=_ends(block.paid),
+            total=float(block.paid.sum()),
+            rows=block.paid.size,
+            graded_user=_graded(block.user[:, 1:]),
+            graded_candidate=_graded(block.seen[:, :, 1:]),
+        )
+
+    def __add__(self, other: Self) -> Self:
+        return replace(
+            self,
+            values=_ends(np.concatenate([self.values, other.values])),
+            total=self.total + other.total,
+            rows=self.rows + other.rows,
+            graded_user=self.graded_user | other.graded_user,
+            graded_candidate=self.graded_candidate | other.graded_candidate,
+        )
+
+    def check(self) -> None:
+        """Raise if nothing was ever clicked, or everything paid the same."""
+        if not self.values.any():
+            raise InputError("dataset: expected rows with a click, got none with a reward")
+        if len(self.values) == 1:
+            raise InputError(
+                f"reward: expected rewards that vary, got {self.values[0]:g} every time; log what "
+                "was not clicked, too"
+            )
+
+    def squares(self, spec: EnvironmentSpec) -> Squares:
+        """The features that differ from their squares, if these are few enough.
+
+        Otherwise those of the candidate only, or none. Where users are observed in the features of
+        the candidates, theirs are left out: what is liked most is shown beside its like, which
+        takes clicks from it, and a square would turn that into a dislike.
+        """
+        user, candidate = (
+            tuple(np.flatnonzero(graded).tolist())
+            for graded in (self.graded_user, self.graded_candidate)
+        )
+        if spec.features_match:
+            user = ()
+        for squares in (Squares(user, candidate), Squares((), candidate)):
+            users = 1 + spec.user_size + len(squares.user)
+            if users * (1 + spec.document_size + len(squares.candidate)) <= MOST_WITH_SQUARES:
+                return squares
+        return Squares()
+
+    @property
+    def binary(self) -> bool:
+        """Whether there are two rewards only, as for clicks."""
+        return len(self.values) == 2
+
+    @property
+    def mean(self) -> float:
+        """Mean of the scaled rewards."""
+        return float(self.scaled(np.array(self.total / self.rows)))
+
+    def scaled(self, reward: Array) -> Array:
+        """Rewards on the scale from 0, the smallest, to 1, the largest."""
+        return np.asarray((reward - self.values[0]) / (self.values[-1] - self.values[0]))
+
+
+def _graded(features: Array) -> NDArray[np.bool_]:
+    """(F,) whether features (…, F) have values beside 0 and 1."""
+    graded = (features != 0) & (features != 1)
+    return np.asarray(graded.any(axis=tuple(range(features.ndim - 1))))
+
+
+def _ends(values: Array) -> Array:
+    """The smallest, one between if there is one, and the largest of the values."""
+    distinct = np.unique(values)
+    return distinct if len(distinct) < 3 else distinct[[0, 1, -1]]
+
+
+@dataclass(frozen=True)
+class NewtonStatistics(Additive):
+    """Statistics of a Newton step at some weights: a weighted regression, and the likelihood.
+
+    Attributes:
+        regression: Of the working response η + (y − μ) / w on the features, with weights
+            w = μ (1 − μ) (McCullagh and Nelder 1989, section 2.5).
+        log_likelihood: Σ y log μ + (1 − y) log(1 − μ).
+    """
+
+    regression: Sums
+    log_likelihood: float
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Trajectories,
+        spec: EnvironmentSpec,
+        weights: Array,
+        rewards: SeenRewards,
+        squares: Squares,
+    ) -> Self:
+        """Sum up the candidates that were seen, a block of rows in memory at a time.
+
+        Args:
+            rows: Logged steps.
+            spec: The world.
+            weights: (P,) at which the step is taken.
+            rewards: Their bounds.
+            squares: Beside the features.
+        """
+        likelihoods = []
+
+        def working() -> Iterator[tuple[Block, Array, Array]]:
+            for block in seen_blocks(rows, spec, squares):
+                target, odds = rewards.scaled(block.paid), block.predicted(weights)
+                expected = special.expit(odds)
+                weight = np.maximum(expected * (1 - expected), LEAST_WEIGHT)
+                likelihoods.append(float((target * odds - np.logaddexp(0, odds)).sum()))
+                yield block, weight, odds + (target - expected) / weight
+
+        regression = Sums.of_blocks(working(), Sums.none(spec, squares))
+        return cls(regression, sum(likelihoods))
+
+
+@dataclass(frozen=True)
+class Newton:
+    """Settings of a regression.
+
+    Attributes:
+        rewards: Bounds and mean of the rewards.
+        squares: Beside the features.
+        ridge: Precision of the prior on the weights; with 0 the evidence chooses it.
+        iterations: Most passes over the logs.
+    """
+
+    rewards: SeenRewards
+    squares: Squares
+    ridge: float
+    iterations: int
+
+    def fit(self, dataset: Dataset, start: Array | None = None, vary: bool = True) -> Fitted:
+        """Find the weights of greatest posterior density.
+
+        A step that makes the weights less likely is halved.
+
+        Args:
+            dataset: The logs, of which a part is in memory at a time.
+            start: (P,) the first weights; None to begin with the mean.
+            vary: Whether the candidates have to, as they need not in one day of many.
+
+        Raises:
+            InputError: They do not.
+        """
+        spec, rewards = dataset.spec, self.rewards
+        weights = np.zeros(feature_count(spec, self.squares))
+        least = 0.5 / rewards.rows  # in a day without a click
+        weights[0] = special.logit(min(max(rewards.mean, least), 1 - least))
+        if start is not None:
+            weights = start
+        prior = self.ridge * np.eye(len(weights))
+        fitted, reached = Fitted(weights, weights, Sums.none(spec, self.squares)), -math.inf
+        for step in range(self.iterations):
+            found = sum_over_parts(
+                dataset,
+                partial(
+                    NewtonStatistics.from_rows,
+                    weights=weights,
+                    rewards=rewards,
+                    squares=self.squares,
+                ),
+            )
+            density = found.log_likelihood - _penalty(weights, prior)
+            if density < reached - TOLERANCE * rewards.rows:
+                weights = (fitted.at + weights) / 2
+                continue
+            regression = found.regression.expanded()
+            if vary:
+                regression.check_candidates(spec)
+            if not self.ridge and step < PRIOR_STEPS:
+                prior = self.prior(regression, spec)
+            reached = found.log_likelihood - _penalty(weights, prior)
+            moved = solved(regression, prior) - weights
+            fitted = Fitted(weights + moved, weights, found.regression)
+            weights = fitted.weights
+            if moved @ regression.gram @ moved < TOLERANCE * regression.rows:
+                break
+        return fitted
+
+    def prior(self, regression: LinearStatistics, spec: EnvironmentSpec) -> Array:
+        """(P, P) precision of the prior on the weights."""
+        if self.ridge:
+            return self.ridge * np.eye(len(regression.moment))
+        groups = WeightGroups.of(spec, self.squares)
+        return chosen_prior(regression, groups, 1.0 if self.rewards.binary else None)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Weights, and the regression that they come from.
+
+    Attributes:
+        weights: (P,) of greatest posterior density.
+        at: (P,) the weights before the last step.
+        regression: The last step's.
+    """
+
+    weights: Array
+    at: Array
+    regression: Sums
+
+
+def solved(regression: LinearStatistics, prior: Array) -> Array:
+    """Weights (P,) of greatest posterior density, by a regression and the precision (P, P)."""
+    factor = linalg.cho_factor(regression.gram + prior, lower=True)
+    return np.asarray(linalg.cho_solve(factor, regression.moment), np.float64)
+
+
+def _penalty(weights: Array, prior: Array) -> float:
+    return float(weights @ prior @ weights) / 2
