@@ -10,6 +10,7 @@ import pytest
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.place_weights import place_weights
 from slateflow.user_models.item_values import Sessions
+from tests.evaluation.off_policy import slate_shop
 from tests.evaluation.off_policy.slate_shop import HABITS, ITEMS, PLACES, POLICIES, logs
 
 
@@ -58,3 +59,16 @@ def test_estimates_are_right_however_users_choose(tmp_path, habit):
         sem = np.mean([one.contributions.sem for one in each]) / np.sqrt(len(each))
         assert sem < 0.03  # that of exact slates is 0.15
         assert value == pytest.approx(policy.value(habit), abs=4 * sem), name
+
+
+def test_what_is_rarely_clicked_has_a_verdict(tmp_path, monkeypatch):
+    """Of 10,000 decisions 230 are clicked; two of the items once each by a kind of user."""
+    monkeypatch.setattr(slate_shop, "TASTE", slate_shop.TASTE - 2.5)
+    habit = "the first place most"
+    dataset = logs(tmp_path, habit, 10_000, 1)
+    found = estimate_policies(dataset, POLICIES, held_out_only=False).policies
+    for name, one in found.items():
+        assert one.refusal is None, name
+        assert one.overlap.largest_weight < 100
+        low, high = one.contributions.interval(0.999)
+        assert low <= POLICIES[name].value(habit) <= high, name
