@@ -1,4 +1,4 @@
-"""Ten nights of recommenders that learn from what they showed: a shop, and a world of RecSim's.
+"""Ten nights of recommenders that learn from what they showed: a shop, and worlds of RecSim's.
 
 `SLATEFLOW_BENCHMARK_NIGHTS` is their number.
 """
@@ -10,6 +10,7 @@ import os
 import numpy as np
 import pytest
 
+from tests.flows.evolution_customers import EvolutionCustomers
 from tests.flows.nights import EPSILON, nights
 from tests.flows.nights import recipes as recipes
 from tests.flows.satisfaction_customers import SatisfactionCustomers
@@ -25,6 +26,7 @@ NIGHTS = int(os.environ.get("SLATEFLOW_BENCHMARK_NIGHTS", "10"))
     [
         pytest.param(lambda: ShopCustomers(8_000), "linucb,logistic", id="shop"),
         pytest.param(lambda: SatisfactionCustomers(500), "linucb,fitted-q", id="satisfaction"),
+        pytest.param(lambda: EvolutionCustomers(800), "linucb,slateq", id="evolution"),
     ],
 )
 def test_ten_nights(recipes, customers, learners, capsys):
