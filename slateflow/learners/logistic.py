@@ -11,8 +11,8 @@ from slateflow.learners.config import Count, LearnerConfig, NonNegative, Trained
 from slateflow.learners.search_space import Range, Space
 from slateflow.progress import Progress
 from slateflow.trajectories import Dataset
+from slateflow.user_models import clicks_of_days
 from slateflow.user_models.bilinear import bilinear_scorer
-from slateflow.user_models.clicks_of_days import weights_of_clicks
 from slateflow.validation import validated
 
 
@@ -38,8 +38,8 @@ class LogisticConfig(LearnerConfig):
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
         """Serve the weights of greatest posterior density."""
-        weights, squares = weights_of_clicks(
-            dataset, self.ridge, self.iterations, checkpoints, code_digest(__name__)
+        weights, squares = clicks_of_days.weights_of_clicks(
+            dataset, self.ridge, self.iterations, checkpoints, code_digest(clicks_of_days.__name__)
         )
         progress(1, 1)
         return Trained(bilinear_scorer(weights, dataset.spec, squares))

@@ -46,18 +46,23 @@ def nights(tmp_path, monkeypatch) -> list[Dataset]:
     return datasets
 
 
-@pytest.mark.parametrize("learner", ["linucb", "lints", "logistic"])
+@pytest.mark.parametrize(
+    ("learner", "settings"), [("linucb", {}), ("lints", {}), ("logistic", {"ridge": 1.0})]
+)
 def test_only_new_days_are_read_and_the_weights_are_the_same_to_the_last_bit(
-    nights, read, tmp_path, monkeypatch, learner
+    nights, read, tmp_path, monkeypatch, learner, settings
 ):
     monkeypatch.setattr(clicks_of_days, "DAY_ROWS", 0)
     monkeypatch.setattr(clicks_of_days, "NEAR", np.inf)  # days of 400 rows are too few
-    config = learner_config(learner, ridge=1.0)
+    config = learner_config(learner, **settings)
     for number, dataset in enumerate(nights):
         read.clear()
         kept, _ = train(dataset, config, 1, checkpoints=tmp_path / "kept")
         new = [p.path for p in dataset.parts if number == 0 or p.day == dataset.days[-1].key]
-        assert {part.path for part in read} == set(new)
+        paths = [part.path for part in read]
+        assert list(dict.fromkeys(paths)) == new
+        if learner != "logistic":  # which passes over a new day several times
+            assert paths == new
         fresh, _ = train(dataset, config, 1)
         np.testing.assert_array_equal(kept.head, fresh.head)
     files = 12 if learner == "logistic" else 6  # facts of the rewards, and the regression

@@ -18,13 +18,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.evaluation.off_policy.double_learning import FOLDS
 from slateflow.policies import Slates
 from slateflow.policies.slate_scorer import item_features, user_features
 from slateflow.user_models.item_values import Rows, Sessions
 
 Array = NDArray[np.float64]
 
-FOLDS = 10
 RIDGE = 1.0
 """Precision of the prior on λ, in all: about a row more of each feature."""
 
@@ -54,12 +54,9 @@ def place_weights(sessions: Sessions, slates: Slates, weight: Array, member: Arr
         grams.append([counted[rows].T @ shown[rows] for rows in own])
         moments.append([weight[block[rows]] @ target[rows] for rows in own])
     gram, moment = np.sum(grams, axis=0), np.sum(moments, axis=0)  # (F, W, W), (F, W)
-    ridge = RIDGE * np.eye(gram.shape[1])
+    every, total = gram.sum(axis=0) + RIDGE * np.eye(gram.shape[1]), moment.sum(axis=0)
     solved = np.stack(
-        [
-            np.linalg.solve(gram.sum(axis=0) - gram[number] + ridge, moment.sum(axis=0) - one)
-            for number, one in enumerate(moment)
-        ]
+        [np.linalg.solve(every - own, total - one) for own, one in zip(gram, moment, strict=True)]
     )
     found = np.empty(len(weight))
     for block in sessions.blocks():
