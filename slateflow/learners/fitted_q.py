@@ -39,7 +39,7 @@ from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.held_out_choice import simplest
-from slateflow.user_models.polynomial import of_degree, term_count
+from slateflow.user_models.polynomial import MOST_PRODUCTS, of_degree, term_count
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -50,9 +50,6 @@ DEGREES = (1, 2, 3, 4, 5)
 
 MOST_TERMS = 150
 """Polynomials of more terms are not tried, but for the products of user and candidate alone."""
-
-MOST_PRODUCTS = 3_000
-"""Of user and candidate."""
 
 RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Among which held-out episodes choose."""

@@ -188,13 +188,15 @@ def _chosen_precisions(
         variance = np.bincount(groups, np.einsum("ij,ij->j", inverse, inverse), minlength=count)
         # γ of MacKay's equation 4.8: how many weights of each group the logs determine
         determined = np.maximum(members - precision * variance, 1e-9)
-        if (np.abs(determined - before) < 0.01 * before + TOLERANCE).all():
-            break
+        settled = (np.abs(determined - before) < 0.01 * before + TOLERANCE).all()
         before = determined
         residual = statistics.reward_squares - mean @ (2 * moment - gram @ mean)
         spread = noise or max(residual, 0.0) / max(statistics.rows - determined.sum(), 1.0)
         power = np.bincount(groups, np.square(mean), minlength=count)
         found = np.divide(spread * determined, power, out=np.full(count, np.inf), where=power > 0)
+        if settled:
+            precision[1:] = np.clip(found, LEAST * unit, MOST * unit)[1:]
+            break
         earlier, moved = moved, np.log(np.clip(found, LEAST * unit, MOST * unit) / precision)
         if turn % 3 == 2:  # steps that shrink by a ratio go on to their limit
             ratio = np.divide(moved, earlier, out=np.zeros(count), where=earlier != 0)

@@ -13,6 +13,9 @@ from slateflow.policies.scorer import monomials
 
 Array = NDArray[np.float64]
 
+MOST_PRODUCTS = 3_000
+"""Of user and candidate, in polynomials of degree 1."""
+
 
 @dataclass(frozen=True)
 class Polynomial:

@@ -12,22 +12,25 @@ with variance v is worth exp(μ + v / 2), times the mean of exp(residual − v /
 variance for all that is Duan's factor (Duan 1983, "Smearing Estimate: A Nonparametric
 Retransformation Method").
 
-The likelihood of held-out episodes chooses the degrees, and whether of the logarithm. What a reward
-has beyond a cubic is lost with the noise.
+The likelihood of held-out episodes chooses the degrees, and whether of the logarithm. Of degree 1
+the mean has the products of user and candidate: users may differ in what pays, however few the logs
+are. The prior of `evidence` keeps small what the logs do not tell. What a reward has beyond a cubic
+is lost with the noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.schema import Trajectories, blocks
+from slateflow.user_models.bilinear import LinearStatistics
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.held_out_choice import simplest
-from slateflow.user_models.polynomial import Polynomial, terms
+from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, term_count
 
 Array = NDArray[np.float64]
 
@@ -41,10 +44,10 @@ FOLDS = 5
 """Of the episodes."""
 
 MOST_TERMS = 200
-"""Polynomials of more terms than that are not tried."""
+"""Polynomials of more terms than that are not tried, but for the products."""
 
 CHOOSING_ROWS = 40_000
-"""Rows by which the model is chosen, at most; whole episodes."""
+"""Rows by which the model is chosen, at most; whole episodes. Fewer of more terms than that."""
 
 REWEIGHTINGS = 2
 """Turns of fitting the mean by the variance and the variance by the mean."""
@@ -80,21 +83,22 @@ class RewardModel:
     smearing: float
 
     @classmethod
-    def fit(cls, kind: Kind, x: Array, reward: Array) -> RewardModel:
-        """Fit to features (R, F) and rewards (R,), by weighted least squares for the mean."""
+    def fit(cls, kind: Kind, x: Array, reward: Array, users: int = 0) -> RewardModel:
+        """Fit to features (R, F) and rewards (R,), by weighted least squares for the mean.
+
+        The first `users` of the features are the user's.
+        """
         target = np.log(reward) if kind.logarithmic else reward
-        polynomial = Polynomial.over(x, kind.degree)
+        polynomial = Polynomial.over(x, kind.degree, users)
         noise = Polynomial.over(x, kind.noise_degree)
-        design, noise_design = polynomial.design(x), noise.design(x)
+        noise_design, groups = noise.design(x), _groups(polynomial, users)
         # A thousandth of the deviation: noise below it does not matter, and without a least one
         # what is nearly exact would be so likely that a single episode decided between models
         least = 1e-6 * (float(target.var()) or 1.0)
         precision = np.ones(len(target))
         for _ in range(1 + REWEIGHTINGS * (kind.noise_degree > 0)):
-            weighted = design * precision[:, None]
-            found = np.linalg.lstsq(weighted.T @ design, weighted.T @ target, rcond=None)
-            weights = np.asarray(found[0], np.float64)
-            residual = target - design @ weights
+            weights = _shrunk_weights(polynomial, x, target, precision, groups)
+            residual = target - _times(polynomial, x, weights)
             noise_weights = _fit_log_variance(noise_design, np.square(residual) + least)
             precision = np.exp(-noise_design @ noise_weights)
             precision /= precision.mean()
@@ -117,10 +121,44 @@ class RewardModel:
         return np.asarray(-0.5 * (squares + np.log(2 * np.pi * variance)) - jacobian)
 
     def _mean(self, x: Array) -> Array:
-        return np.asarray(self.polynomial.design(x) @ self.weights)
+        return _times(self.polynomial, x, self.weights)
 
     def _variance(self, x: Array) -> Array:
         return np.asarray(np.exp(self.noise.design(x) @ self.noise_weights))
+
+
+def _groups(polynomial: Polynomial, users: int) -> WeightGroups:
+    """Weights of terms of the same degree in the user, and in the candidate, share a prior."""
+    of_user = polynomial.powers[:, :users].sum(axis=1)
+    of_candidate = polynomial.powers[:, users:].sum(axis=1)
+    numbers = of_user * (1 + of_candidate.max()) + of_candidate
+    return WeightGroups(numbers, np.zeros((0, len(numbers))))
+
+
+def _shrunk_weights(
+    polynomial: Polynomial, x: Array, target: Array, precision: Array, groups: WeightGroups
+) -> Array:
+    """Weights (P,) by least squares and the prior that the rows ask for."""
+    total = LinearStatistics.none(len(polynomial.powers))
+    for block in blocks(len(x), len(polynomial.powers)):
+        design, y, weight = polynomial.design(x[block]), target[block], precision[block]
+        weighted = (design * weight[:, None]).T
+        total += LinearStatistics(
+            gram=weighted @ design,
+            moment=weighted @ y,
+            reward_squares=float(np.square(y) @ weight),
+            rows=len(y),
+            magnitude=np.abs(weighted).sum(axis=1),
+        )
+    factor = linalg.cho_factor(total.gram + chosen_prior(total, groups))
+    return np.asarray(linalg.cho_solve(factor, total.moment))
+
+
+def _times(polynomial: Polynomial, x: Array, weights: Array) -> Array:
+    """(R,) the polynomial with these weights at features (R, F)."""
+    return np.concatenate(
+        [polynomial.design(x[block]) @ weights for block in blocks(len(x), len(weights))]
+    )
 
 
 def _fit_log_variance(design: Array, squares: Array) -> Array:
@@ -179,18 +217,21 @@ class RewardScale:
 def fitted_model(rows: Trajectories) -> RewardModel | None:
     """The model that held-out episodes choose.
 
-    None where there are too few of them, the rewards are all the same, or a polynomial that tells
-    users apart would have too many terms.
+    None where there are too few of them, the rewards are all the same, or user and candidate have
+    too many products.
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
     session = rows.sessions
     x, y, session = _features(rows)[clicked], reward[clicked], session[clicked]
     if len(np.unique(session % FOLDS)) < FOLDS or (y == y[0]).all():
         return None
-    if rows.user.shape[1] and len(terms(x.shape[1], 2)) > MOST_TERMS:
-        return None  # what users differ by would be lost
-    few = session // FOLDS % -(-len(y) // CHOOSING_ROWS) == 0
-    return RewardModel.fit(_best_kind(x[few], y[few], session[few]), x, y)
+    sizes = rows.user.shape[1], x.shape[1] - rows.user.shape[1]
+    if term_count(*sizes, 1) > MOST_PRODUCTS:
+        return None
+    most = CHOOSING_ROWS * MOST_TERMS // max(MOST_TERMS, term_count(*sizes, 1))
+    few = session // FOLDS % -(-len(y) // most) == 0
+    kind = _best_kind(x[few], y[few], session[few], sizes)
+    return RewardModel.fit(kind, x, y, rows.user.shape[1])
 
 
 def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:
@@ -201,12 +242,13 @@ def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:
     return reward
 
 
-def _best_kind(x: Array, reward: Array, session: NDArray[np.intp]) -> Kind:
+def _best_kind(x: Array, reward: Array, session: NDArray[np.intp], sizes: tuple[int, int]) -> Kind:
     """Choose the mean, then the noise beside it, then the mean once more if the noise varies."""
 
     def fits(degree: int) -> bool:
-        return degree <= 1 or len(terms(x.shape[1], degree)) <= MOST_TERMS
+        return degree <= 1 or term_count(*sizes, degree) <= MOST_TERMS
 
+    users = sizes[0]
     means = [
         Kind(degree, logarithmic)
         for degree in DEGREES
@@ -214,24 +256,30 @@ def _best_kind(x: Array, reward: Array, session: NDArray[np.intp]) -> Kind:
         for logarithmic in (False, True)
         if not logarithmic or (reward > 0).all()
     ]
-    best = _likeliest(means, x, reward, session)
+    best = _likeliest(means, x, reward, session, users)
+    if len(np.unique(reward)) <= 2:  # their noise is that of their mean, and no normal one
+        return best
     noises = [replace(best, noise_degree=degree) for degree in NOISE_DEGREES if fits(degree)]
-    best = _likeliest(noises, x, reward, session)
+    best = _likeliest(noises, x, reward, session, users)
     if not best.noise_degree:
         return best
     means = [replace(mean, noise_degree=best.noise_degree) for mean in means]
-    return _likeliest(means, x, reward, session)
+    return _likeliest(means, x, reward, session, users)
 
 
-def _likeliest(kinds: Iterable[Kind], x: Array, reward: Array, session: NDArray[np.intp]) -> Kind:
+def _likeliest(
+    kinds: list[Kind], x: Array, reward: Array, session: NDArray[np.intp], users: int
+) -> Kind:
     """The first kind whose held-out log-likelihood is within a standard error of the best."""
+    if len(kinds) == 1:
+        return kinds[0]
     fold, (_, episode) = session % FOLDS, np.unique(session, return_inverse=True)
     losses: dict[Kind, Array] = {}
     for kind in kinds:
         values = np.empty(len(reward))
         for one in range(FOLDS):
             out = fold == one
-            model = RewardModel.fit(kind, x[~out], reward[~out])
+            model = RewardModel.fit(kind, x[~out], reward[~out], users)
             values[out] = model.log_likelihoods(x[out], reward[out])
         losses[kind] = -np.bincount(episode, values).astype(np.float64)  # (E,)
     return simplest(losses)

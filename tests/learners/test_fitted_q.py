@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn import datasets
 
 from slateflow.environments import preset
 from slateflow.errors import InputError
@@ -282,6 +283,27 @@ def test_many_features_are_learnt_by_their_products(make_sessions):
     every = np.tile(np.eye(20), (20, 1, 1))
     best = scorer.scores(np.eye(20), np.zeros(20, int), every).argmax(axis=1)
     assert best.tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("few", ["iris", "wine"])
+def test_some_clicks_tell_users_apart(make_sessions, few):
+    """Flowers or wines are users, and the guess of their kind is right or wrong: 75 guesses."""
+    measured, kind = getattr(datasets, f"load_{few}")(return_X_y=True)
+    measured = (measured - measured.mean(axis=0)) / measured.std(axis=0)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(kind))
+    learnt, asked = order[:75], order[75:]
+    guess = rng.integers(0, 3, (75, 1))
+    dataset = make_sessions(
+        np.tile(np.eye(3), (75, 1, 1, 1)),
+        guess,
+        (guess == kind[learnt, None]).astype(float),
+        user=measured[learnt, None],
+    )
+    scorer, _ = train(dataset, learner_config("fitted-q"))
+    every = np.tile(np.eye(3), (len(asked), 1, 1))
+    best = scorer.scores(measured[asked], np.zeros(len(asked), int), every).argmax(axis=1)
+    assert (best == kind[asked]).mean() > 0.75
 
 
 def test_too_many_terms_are_refused(make_sessions):

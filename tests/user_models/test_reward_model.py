@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from slateflow.environments import preset
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.reward_model import (
@@ -90,24 +89,26 @@ def test_rewards_stay_as_they_are_where_no_episode_can_be_held_out(logs):
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_a_polynomial_is_that_of_polyfit(degree):
+    """Where the logs tell all of its weights; the prior is small beside them."""
     rng = np.random.default_rng(degree)
-    x, reward = rng.random((50, 1)), rng.random(50) + 1
+    x = rng.random((50, 1))
+    reward = 5 + np.polyval([*[3, -4, 3][-degree:], 1], x[:, 0]) + 1e-4 * rng.random(50)
     model = RewardModel.fit(Kind(degree, False), x, reward)
     fitted = np.polyval(np.polyfit(x[:, 0], reward, degree), x[:, 0])
-    np.testing.assert_allclose(model.expected(x), fitted, rtol=1e-9)
+    np.testing.assert_allclose(model.expected(x), fitted, rtol=1e-6)
     # The smearing estimate keeps the mean of the ratios of reward and prediction at 1.
     log = RewardModel.fit(Kind(degree, True), x, reward).expected(x)
     logarithm = np.polyval(np.polyfit(x[:, 0], np.log(reward), degree), x[:, 0])
-    np.testing.assert_allclose(log / np.exp(logarithm), (log / np.exp(logarithm))[0], rtol=1e-9)
+    np.testing.assert_allclose(log / np.exp(logarithm), (log / np.exp(logarithm))[0], rtol=1e-4)
     assert np.mean(reward / log) == pytest.approx(1, rel=1e-9)
 
 
-def test_many_features_are_taken_as_they_are():
-    spec = preset("modified-lts-10-1")
-    rng, episodes, steps, size = np.random.default_rng(1), 60, 10, 30
+def logs_of_features(users: int, seed: int = 1) -> tuple[Trajectories, np.ndarray]:
+    """60 episodes of 10 steps, and what users expect of the one feature of what is shown."""
+    rng, episodes, steps = np.random.default_rng(seed), 60, 10
     rows = episodes * steps
-    user, candidates = rng.random((rows, size)), rng.random((rows, spec.num_candidates, 1))
-    reward = user @ np.arange(size) - 400 * candidates[:, 0, 0]
+    user, candidates = rng.standard_normal((rows, users)), rng.standard_normal((rows, 10, 1))
+    expected = user[:, 0] * candidates[:, 0, 0]
     logs = Trajectories(
         episode=np.repeat(np.arange(episodes), steps),
         step=np.tile(np.arange(steps, dtype=np.int32), episodes),
@@ -116,11 +117,35 @@ def test_many_features_are_taken_as_they_are():
         slate=np.zeros((rows, 1), np.int32),
         propensity=np.ones(rows),
         clicked=np.zeros(rows, np.int32),
-        reward=reward,
+        reward=expected + rng.standard_normal(rows),
         responses={},
         terminated=np.zeros(rows, np.bool_),
         truncated=np.zeros(rows, np.bool_),
     )
-    np.testing.assert_allclose(
-        expected_rewards(logs, fitted_model(logs)), reward, rtol=1e-9, atol=1e-9
-    )
+    return logs, expected
+
+
+def test_many_features_do_not_hide_what_users_differ_by():
+    """Of 322 products one matters, and least squares without a prior learn the noise."""
+    logs, expected = logs_of_features(160)
+    found = expected_rewards(logs, fitted_model(logs))
+    assert np.corrcoef(found, expected)[0, 1] > 0.8
+    x = np.column_stack([logs.user, logs.user * logs.candidates[:, 0], logs.candidates[:, 0]])
+    plain = x @ np.linalg.lstsq(x, logs.reward, rcond=None)[0]
+    assert np.mean((found - expected) ** 2) < 0.5 * np.mean((plain - expected) ** 2)
+
+
+def test_too_many_features_are_taken_as_they_are():
+    logs, _ = logs_of_features(1_500)
+    np.testing.assert_array_equal(expected_rewards(logs, fitted_model(logs)), logs.reward)
+
+
+def test_clicks_have_no_noise_of_their_own(logs):
+    """Where hardly anything is clicked their variance is near 0, and a normal one is sure of it."""
+    user = logs.user[:, 0].astype(float)
+    rng = np.random.default_rng(3)
+    probability = 1 / (1 + np.exp(6 - 8 * user))
+    clicks = (rng.random(len(logs)) < probability).astype(np.float32)
+    model = fitted_model(dataclasses.replace(logs, reward=clicks))
+    assert len(model.noise_weights) == 1
+    assert not model.logarithmic
