@@ -99,7 +99,8 @@ def _tested_version(client: MlflowClient, report: Report, winner: Candidate) -> 
         version = _create_version(client, name, run, weights, examples, report.experiment)
     verdict, links = verdict_tag(winner, report), run_links(report.candidates)
     client.set_model_version_tag(name, str(version), "verdict", json.dumps(verdict))
-    description = version_description(winner, report, links, run, examples.frame)
+    remembers = weights.memory_size > 0
+    description = version_description(winner, report, links, run, examples.frame, remembers)
     client.update_model_version(name, str(version), description)
     _ask_once(f"models:/{name}/{version}", examples, weights)
     return version

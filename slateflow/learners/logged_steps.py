@@ -21,9 +21,13 @@ from slateflow.policies.scorer import Support, monomials
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
-from slateflow.user_models.polynomial import powers
+from slateflow.user_models.polynomial import MOST_PRODUCTS, powers, term_count
 from slateflow.user_models.reward_model import RewardScale
-from slateflow.user_models.session_memory import fitting_decays, with_session_memory
+from slateflow.user_models.session_memory import (
+    fitting_decays,
+    memory_size,
+    with_session_memory,
+)
 from slateflow.user_models.sums_of_parts import MapParts
 from slateflow.user_models.support import left_out, logged_support, rarity_weights, without_gaps
 
@@ -198,6 +202,9 @@ class Parts:
     def of(cls, dataset: Dataset) -> Parts:
         """Check the rows, and fit on a sample of the parts what all others are seen by."""
         decays = fitting_decays(dataset)
+        users, documents = dataset.spec.user_size, dataset.spec.document_size
+        if term_count(users + memory_size(documents, decays), documents, 1) > MOST_PRODUCTS:
+            decays = ()  # rather no memory than no training
         moments = FeatureMoments.from_dataset(dataset, decays)
         lengths: set[int] = set()
 

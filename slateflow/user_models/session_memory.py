@@ -1,4 +1,4 @@
-"""Session memory: a summary of the earlier steps, where the user's state is hidden.
+"""Session memory: a summary of the earlier steps, where they tell more than the user's features.
 
 The memory is that of `Scorer`: for each decay a sum over the earlier steps of the clicked
 candidate's features and of the reward, in which a step weighs `decay` times as much as the one
@@ -18,11 +18,30 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.held_out_choice import simplest
+from slateflow.user_models.polynomial import term_count
+from slateflow.user_models.reward_model import Kind, RewardModel
 
 Array = NDArray[np.float64]
 
 FITTING_ROWS = 100_000
-"""Rows that a decay is chosen from, at most."""
+"""Rows from which a decay is chosen, or somewhat more; fewer of more than `MOST_TERMS`."""
+
+DEGREES = (3, 2)
+"""Of the polynomials by which it is decided whether there is a memory: what bends in the user's own
+features is not to be taken for one. The last is that by which a decay is found."""
+
+MOST_TERMS = 200
+"""Polynomials of more terms than that are not tried, but the products alone."""
+
+MOST_PRODUCTS = 1_000
+"""Where user and candidate have more, nobody asks for a memory."""
+
+LEAST_ERROR = 1e-6
+"""Squared errors, in variances, below which regressions are equally good."""
+
+DECIDING = ((), (0.5,), (0.9,))
+"""Decays by which it is decided whether there is a memory."""
 
 
 def memory_size(document_size: int, decays: tuple[float, ...]) -> int:
@@ -53,24 +72,27 @@ def with_session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Trajec
 
 
 def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
-    """The decay whose memory predicts the rewards of held-out episodes best.
+    """The decay whose memory best predicts what held-out episodes earn, and where they end.
 
-    None where the user is observed, or sessions have a single step.
+    None where sessions have a single step, or no memory predicts better than the user's features
+    alone by more than a standard error: these may be all there is to know, as satisfaction, or say
+    nothing of the session, as an age.
     """
+    users, documents = dataset.spec.user_size, dataset.spec.document_size
+    terms = term_count(users + memory_size(documents, (0.0,)), documents, 1)
+    if terms > MOST_TERMS:  # condensed
+        terms = term_count(users + 1, documents + 1, 1)
+    if dataset.spec.horizon == 1 or terms > MOST_PRODUCTS:
+        return ()
+    rows = _some_sessions(dataset, FITTING_ROWS * MOST_TERMS // max(terms, MOST_TERMS))
+    if not (np.isfinite(rows.reward).all() and np.isfinite(rows.user).all()):
+        return ()  # those who learn from them refuse
+    if not simplest({decays: _held_out_losses(rows, decays, DEGREES) for decays in DECIDING}):
+        return ()
     from scipy import optimize  # takes long to import
 
-    if dataset.spec.user_size or dataset.spec.horizon == 1:
-        return ()
-    parts, count = [], 0
-    for rows in dataset.iter_parts():
-        parts.append(rows)
-        count += len(rows)
-        if count >= FITTING_ROWS:
-            break
-    if not any(len(rows) for rows in parts):
-        raise InputError("dataset: expected rows to train from, got none")
     found = optimize.minimize_scalar(
-        lambda decay: sum(_held_out_error(rows, float(decay)) for rows in parts),
+        lambda decay: _held_out_losses(rows, (float(decay),), DEGREES[-1:]).sum(),
         bounds=(0.0, 0.99),
         method="bounded",
         options={"xatol": 0.005},
@@ -78,18 +100,61 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     return (round(float(found.x), 3),)
 
 
-def _held_out_error(rows: Trajectories, decay: float) -> float:
-    """Squared error on every other episode of a quadratic fit to the rest.
+def _some_sessions(dataset: Dataset, most: int) -> Trajectories:
+    parts, count = [], 0
+    for rows in dataset.iter_parts():
+        parts.append(rows)
+        count += len(rows)
+        if count >= most:
+            break
+    if not count:
+        raise InputError("dataset: expected rows to train from, got none")
+    rows = Trajectories.from_parts(parts)
+    return rows.where(rows.sessions % max(count // most, 1) == 0)
 
-    Of the logarithm where all rewards are positive, as watch times are skewed.
+
+def _held_out_losses(
+    rows: Trajectories, decays: tuple[float, ...], degrees: tuple[int, ...]
+) -> Array:
+    """(E,) squared errors, over their variance, of regressions on the other half of the episodes.
+
+    They are of the reward of what was clicked, its logarithm where all rewards are positive, as
+    watch times are skewed; and, where sessions differ in length, of whether a step is the last. The
+    polynomial has the first degree that makes few enough terms, with a memory.
     """
-    clicked = rows.clicked >= 0
-    x = np.column_stack([session_memory(rows, (decay,)), rows.clicked_features()])[clicked]
-    x = (x - x.mean(axis=0)) / np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
-    first, second = np.triu_indices(x.shape[1])
-    design = np.column_stack([np.ones(len(x)), x, x[:, first] * x[:, second]])
-    target = rows.reward[clicked].astype(np.float64)
-    target = np.log(target) if (target > 0).all() else target
-    fitted = rows.episode[clicked] % 2 == 0
-    weights = np.linalg.lstsq(design[fitted], target[fitted], rcond=None)[0]
-    return float(np.square(target[~fitted] - design[~fitted] @ weights).sum())
+    clicked, reward = rows.clicked >= 0, rows.reward.astype(np.float64)
+    if (reward[clicked] > 0).all():
+        reward[clicked] = np.log(reward[clicked])
+    targets = [(clicked, reward)]
+    if len(np.unique(rows.lengths)) > 1:
+        targets.append((np.ones(len(rows), np.bool_), rows.last.astype(np.float64)))
+    known = [one.shape[1] for one in _known(rows, decays or DECIDING[-1])]
+    degree = next((one for one in degrees if term_count(known[0], known[1], one) <= MOST_TERMS), 1)
+    user, item = _known(rows, decays)
+    x = np.concatenate([user, item], axis=1)
+    half, total = rows.sessions % 2 == 0, np.zeros(len(rows.starts))
+    for counted, target in targets:
+        for out in (counted & half, counted & ~half):
+            fitted = counted & ~out
+            if not fitted.any() or not out.any():
+                continue
+            kind = Kind(degree, logarithmic=False)
+            model = RewardModel.fit(kind, x[fitted], target[fitted], user.shape[1])
+            wrong = np.square(target[out] - model.expected(x[out])) / (target[fitted].var() or 1.0)
+            total += np.bincount(rows.sessions[out], np.maximum(wrong, LEAST_ERROR), len(total))
+    return total
+
+
+def _known(rows: Trajectories, decays: tuple[float, ...]) -> tuple[Array, Array]:
+    """Features (R, …) of the user with the memory, and (R, …) of what was clicked.
+
+    A memory of many features is condensed to what it has of the clicked item, and to the rewards.
+    """
+    user = with_session_memory(rows, decays).user.astype(np.float64)
+    item = rows.clicked_features().astype(np.float64)
+    if not decays or term_count(user.shape[1], item.shape[1], 1) <= MOST_TERMS:
+        return user, item
+    own = rows.user.shape[1]
+    memory = user[:, own:].reshape(len(rows), len(decays), -1)
+    alike = np.einsum("rhd,rd->rh", memory[:, :, :-1], item)
+    return np.concatenate([user[:, :own], memory[:, :, -1]], axis=1), np.column_stack([item, alike])

@@ -21,6 +21,7 @@ def version_description(
     links: dict[str, str | None],  # addresses of the candidates' runs
     run: Run,  # the winner's training, which has the dataset as its input
     example: pd.DataFrame,  # requests, of which the first is shown
+    remembers: bool,  # whether the model asks for the session's earlier steps
 ) -> str:
     """A version's page: the verdict as a table, the dataset, a request."""
     first = json.loads(example.iloc[:1].to_json(orient="records", double_precision=2))[0]
@@ -36,6 +37,7 @@ def version_description(
         logged=logged,
         profile=json.loads(logged.profile),
         shown=_SHOWN_CANDIDATES,
+        remembers=remembers,
         request=json.dumps({"dataframe_records": [first]}, ensure_ascii=False),
     )
 

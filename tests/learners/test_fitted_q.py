@@ -388,7 +388,7 @@ def test_a_kill_costs_a_stage(tmp_path, monkeypatch):
     again, report = train(dataset, config, checkpoints=tmp_path / "kept")
     np.testing.assert_array_equal(again.head, whole.head)
     assert len(report.curves["residual"]) == 5
-    passes = 2 + 2  # the moments, the sample, and the last two stages
+    passes = 3 + 2  # the memory, the moments, the sample, and the last two stages
     assert len(reads) == passes * len(dataset.parts)
     assert list((tmp_path / "kept").iterdir()) == []
 

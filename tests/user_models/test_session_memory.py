@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from slateflow.environments import optimal_return
 from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
-from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories import Dataset, Folder, Recipe, Trajectories, generate
 from slateflow.user_models.session_memory import fitting_decays, session_memory, with_session_memory
 
 DECAYS = (0.0, 0.6)
@@ -76,9 +78,26 @@ def test_the_decay_is_that_of_the_hidden_state(tmp_path):
         assert decay == pytest.approx(discount, abs=0.12)
 
 
-def test_an_observed_user_needs_no_memory(tmp_path):
-    recipe = Recipe("seen", "modified-lts-20-2", 4, 1, {"random": 1.0})
+@pytest.mark.parametrize("episodes", [4, 300])
+def test_an_observed_user_needs_no_memory(tmp_path, episodes):
+    recipe = Recipe("seen", "modified-lts-20-2", episodes, 1, {"random": 1.0})
     assert fitting_decays(generate(recipe, Folder(str(tmp_path)))) == ()
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_column_that_says_nothing_hides_nothing(tmp_path, monkeypatch, hidden):
+    """An age beside the session, and satisfaction is missed; beside satisfaction it is not."""
+    world = "modified-lts-20-2-hidden" if hidden else "modified-lts-20-2"
+    dataset = generate(Recipe("aged", world, 300, 1, {"random": 1.0}), Folder(str(tmp_path)))
+
+    def aged(rows: Trajectories) -> Trajectories:
+        age = np.random.default_rng(0).random(len(rows.starts))[rows.sessions]
+        return dataclasses.replace(rows, user=np.column_stack([rows.user, age]))
+
+    parts = [aged(part) for part in dataset.iter_parts()]
+    monkeypatch.setattr(Dataset, "iter_parts", lambda self: iter(parts))
+    expected = (pytest.approx(0.7, abs=0.12),) if hidden else ()
+    assert fitting_decays(dataset) == expected
 
 
 @pytest.mark.slow
@@ -101,9 +120,9 @@ def test_default_worlds_keep_to_the_sweetest(tmp_path):
     recipe = Recipe("d", "lts-10-1", 600, 7, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))
     scorer, _ = train(dataset, learner_config("fitted-q"), seed=0)
-    assert len(scorer.decays) == 1
     candidates = np.random.default_rng(0).random((50, 10, 1))
-    memory = session_memory(dataset.read(), tuple(scorer.decays))[:50]
+    few = dataset.read().where(np.arange(dataset.rows) < 50)
+    memory = with_session_memory(few, tuple(scorer.decays)).user
     for step in (0, 30, 59):
         scores = scorer.scores(np.zeros((50, 0)), np.full(50, step), candidates, memory)
         sweetest = candidates[:, :, 0].argmax(axis=1)

@@ -29,6 +29,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.policies.base import SlateDistribution
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Trajectories
@@ -192,6 +193,7 @@ class Evidence(Protocol):
     rows: Trajectories
     features: int  # P, of values and weights
     least_steps: int  # that it takes to tell anything
+    unfit: NoVerdict | None  # why the model cannot follow what users do
 
     def estimate(self, target: Target) -> Estimated:
         """Estimate a target's return, session by session."""

@@ -193,8 +193,8 @@ class _Prepared:
 
     def __init__(self, dataset: Dataset, rows: Trajectories) -> None:
         self.spec, self.rows = dataset.spec, rows
-        # Memory in place of a hidden user, where a target remembers nothing itself
-        self.decays = () if dataset.spec.user_size else fitting_decays(dataset)
+        # Memory of what is hidden of a user, where a target remembers nothing itself
+        self.decays = () if dataset.spec.user_chooses else fitting_decays(dataset)
         self.prepared: dict[tuple[float, ...], Evidence] = {}
 
     def of(self, target: Target) -> Evidence:
@@ -231,12 +231,14 @@ def _of_target(
         checked=weights.checked(probability),
     )
     guess = (
-        _few(len(evidence.rows), evidence.least_steps)
+        evidence.unfit
+        or _few(len(evidence.rows), evidence.least_steps)
         or overlap.unseen()
         or _impossible(estimates["dm"].value, evidence.rows)
     )
     refusal = (
         weights.refusal()
+        or evidence.unfit
         or _few(len(evidence.rows), VERDICT_ROWS_PER_FEATURE * evidence.features)
         or overlap.learnt_refusal(len(estimated.weight), len(returns))
         or guess

@@ -20,6 +20,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     Target,
     estimated,
 )
+from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.policies import Scorer, top_slates
 from slateflow.policies.base import certain
 from slateflow.policies.learned import ScoringPolicy, observed_scores
@@ -36,6 +37,10 @@ Rows = NDArray[np.intp]
 DEGREE = 3
 MOST_TERMS = 200
 """Above so many the degree is lowered."""
+
+MOST_REMEMBERED = 300
+"""Terms of degree 2, where there is a session memory: with fewer degrees its products with the user
+and with itself were missing, and what users are tired of was as good as new."""
 
 RIDGE = 1e-9
 """Precision of the prior on weights of the polynomial, for each row."""
@@ -58,9 +63,12 @@ class ItemSessions:
         self.transitions = Transitions.from_rows(rows)
         used = self.transitions.rows
         users, documents = self.rows.user.shape[1], spec.document_size
-        degree = DEGREE
-        while degree > 1 and term_count(users, documents, degree) > MOST_TERMS:
+        degree, least = DEGREE, 2 if decays else 1
+        while degree > least and term_count(users, documents, degree) > MOST_TERMS:
             degree -= 1
+        self.unfit: NoVerdict | None = None
+        if decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
+            degree, self.unfit = 1, _too_wide(terms)
         shown = self.rows.features_at(rows.slate[:, 0])
         x = np.concatenate([self.rows.user, shown], axis=1).astype(np.float64)[used]
         self.polynomial = Polynomial.over(x, degree, users)
@@ -149,3 +157,12 @@ class ItemSessions:
     @cached_property
     def _support(self) -> Support:
         return logged_support(self.rows)
+
+
+def _too_wide(terms: int) -> NoVerdict:
+    """Refuse a memory of so many terms."""
+    return NoVerdict(
+        f"what users do depends on the earlier steps of the session, and to follow that takes "
+        f"{terms:,} features of a model, at most {MOST_REMEMBERED} can be fitted",
+        "describe items by fewer features, or log what changes in a user as columns of the user",
+    )

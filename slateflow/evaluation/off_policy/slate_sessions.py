@@ -23,6 +23,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     estimated,
     fitted_values,
 )
+from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.place_weights import place_weights
 from slateflow.policies import Slates
 from slateflow.policies.learned import ScoringPolicy
@@ -54,6 +55,8 @@ class SlateSessions:
         rows: Whole sessions.
         spec: Their world.
     """
+
+    unfit: NoVerdict | None = None
 
     def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
         self.rows, self.sessions = rows, Sessions.from_rows(rows, spec, places=True)

@@ -1,0 +1,147 @@
+"""A shop whose users tire of what they have just seen: sessions, and no column tells how tired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import Observation
+from slateflow.policies import Scorer
+from slateflow.trajectories import Dataset
+from tests.evaluation.off_policy.shop import ByFirstPlace
+from tests.trajectories.sources.shop import log, published
+
+KINDS, ITEMS = 3, 6
+FADES = 0.8
+"""Share of the tiredness that is left a step later."""
+LEAVES = (0.12, 0.03)
+"""Probability that a session ends after a step without a click, and after one with."""
+COLUMNS = '[columns]\nepisode = "session"\ntime = "time"\nuser = ["kind"]\n'
+
+
+class Shows(Protocol):
+    """Chooses items in the middle of sessions."""
+
+    def probabilities(self, kind: NDArray[Any], lanes: NDArray[Any]) -> NDArray[np.float64]:
+        """(A, M) of showing each item to users of these kinds, in these sessions."""
+
+    def remember(self, lanes: NDArray[Any], item: NDArray[Any], click: NDArray[Any]) -> None:
+        """Note what was shown in these sessions, and what was clicked."""
+
+
+class ByKind(ByFirstPlace):
+    """Probabilities (3, M) by kind of user."""
+
+    def __init__(self, shown: NDArray[Any]) -> None:
+        self.shown = np.asarray(shown, np.float64)
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """Of the user's kind."""
+        return np.asarray(self.shown[observation["user"].argmax(axis=1)])
+
+    def probabilities(self, kind: NDArray[Any], lanes: NDArray[Any]) -> NDArray[np.float64]:
+        """Of the kind."""
+        del lanes
+        return np.asarray(self.shown[kind])
+
+    def remember(self, lanes: NDArray[Any], item: NDArray[Any], click: NDArray[Any]) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Learnt:
+    """A scorer with its memory of so many sessions."""
+
+    scorer: Scorer
+    sessions: int
+    memory: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memory = np.zeros((self.sessions, self.scorer.memory_size))
+
+    def probabilities(self, kind: NDArray[Any], lanes: NDArray[Any]) -> NDArray[np.float64]:
+        """1 for the best item."""
+        items = self.scorer.document_size
+        every = np.broadcast_to(np.eye(items), (len(kind), items, items))
+        user, steps = np.eye(KINDS)[kind], np.zeros(len(kind), np.int64)
+        scores = self.scorer.scores(user, steps, every, self.memory[lanes])
+        return np.asarray(np.eye(items)[scores.argmax(axis=1)])
+
+    def remember(self, lanes: NDArray[Any], item: NDArray[Any], click: NDArray[Any]) -> None:
+        """A step."""
+        if self.memory.size:
+            shown, first = np.eye(self.scorer.document_size)[item], np.zeros(len(item), np.int64)
+            self.memory[lanes] = self.scorer.remember(
+                self.memory[lanes], np.zeros((len(item), KINDS)), shown[:, None], first, click
+            )
+
+
+@dataclass(frozen=True)
+class TiredShop:
+    """Users who like an item less by `tiredness`, in log-odds, for each time they have seen it."""
+
+    tiredness: float
+    items: int = ITEMS
+
+    @property
+    def taste(self) -> NDArray[np.float64]:
+        """Log-odds (3, M) of a click by kind of user."""
+        return np.random.default_rng(5).normal(-1.5, 1.0, (KINDS, self.items))
+
+    def policies(self) -> dict[str, ByKind]:
+        """Rules that know the tastes."""
+        order = np.argsort(-self.taste, axis=1)
+        shown = np.eye(self.items)[order]  # (3, M, M), the best first
+        return {
+            "the best": ByKind(shown[:, 0]),
+            "the best two": ByKind(shown[:, :2].mean(axis=1)),
+            "the worst": ByKind(shown[:, -1]),
+        }
+
+    def random(self) -> ByKind:
+        """The policy that shows all alike."""
+        return ByKind(np.full((KINDS, self.items), 1 / self.items))
+
+    def steps(self, policy: Shows, sessions: int, seed: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """The steps of all sessions that go on, one after the other."""
+        rng = np.random.default_rng(seed)
+        kinds, lanes = rng.integers(0, KINDS, sessions), np.arange(sessions)
+        tired, time = np.zeros((sessions, self.items)), 0
+        while len(lanes):
+            kind = kinds[lanes]
+            probability = policy.probabilities(kind, lanes)
+            drawn = rng.random(len(lanes))[:, None] > np.cumsum(probability, axis=1)
+            item = np.minimum(drawn.sum(axis=1), self.items - 1)
+            odds = self.taste[kind, item] - self.tiredness * tired[lanes, item]
+            click = rng.random(len(lanes)) < 1 / (1 + np.exp(-odds))
+            policy.remember(lanes, item, click.astype(np.float64))
+            yield {
+                "session": lanes,
+                "time": np.full(len(lanes), time),
+                "kind": kind,
+                "item": item,
+                "propensity": np.take_along_axis(probability, item[:, None], axis=1)[:, 0],
+                "reward": click.astype(np.int64),
+            }
+            tired[lanes] *= FADES
+            tired[lanes, item] += 1
+            lanes = lanes[rng.random(len(lanes)) >= np.where(click, LEAVES[1], LEAVES[0])]
+            time += 1
+
+    def logs(self, folder: Path, sessions: int, seed: int) -> Dataset:
+        """Sessions of the random policy as a published dataset."""
+        steps = list(self.steps(self.random(), sessions, seed))
+        table = {name: np.concatenate([step[name] for step in steps]) for name in steps[0]}
+        table["kind"] = np.array(["a", "b", "c"])[table["kind"]]
+        folder.mkdir(parents=True, exist_ok=True)
+        log(folder, "log.parquet", table)
+        return published(folder, COLUMNS)
+
+    def value(self, policy: Shows, sessions: int = 50_000) -> float:
+        """Clicks a session."""
+        return sum(step["reward"].sum() for step in self.steps(policy, sessions, 99)) / sessions
