@@ -156,9 +156,10 @@ def _shrunk_weights(
 
 def _times(polynomial: Polynomial, x: Array, weights: Array) -> Array:
     """(R,) the polynomial with these weights at features (R, F)."""
-    return np.concatenate(
-        [polynomial.design(x[block]) @ weights for block in blocks(len(x), len(weights))]
-    )
+    found = np.empty(len(x))
+    for block in blocks(len(x), len(weights)):
+        found[block] = polynomial.design(x[block]) @ weights
+    return found
 
 
 def _fit_log_variance(design: Array, squares: Array) -> Array:

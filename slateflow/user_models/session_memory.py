@@ -34,7 +34,7 @@ features is not to be taken for one. The last is that by which a decay is found.
 MOST_TERMS = 200
 """Polynomials of more terms than that are not tried, but the products alone."""
 
-MOST_PRODUCTS = 1_000
+MOST_COMPARED = 1_000
 """Where user and candidate have more, nobody asks for a memory."""
 
 LEAST_ERROR = 1e-6
@@ -82,7 +82,7 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     terms = term_count(users + memory_size(documents, (0.0,)), documents, 1)
     if terms > MOST_TERMS:  # condensed
         terms = term_count(users + 1, documents + 1, 1)
-    if dataset.spec.horizon == 1 or terms > MOST_PRODUCTS:
+    if dataset.spec.horizon == 1 or terms > MOST_COMPARED:
         return ()
     rows = _some_sessions(dataset, FITTING_ROWS * MOST_TERMS // max(terms, MOST_TERMS))
     if not (np.isfinite(rows.reward).all() and np.isfinite(rows.user).all()):

@@ -1,4 +1,4 @@
-"""Handwritten digits as a bandit: the truth is known exactly.
+"""Handwritten digits, and smaller data, as bandits: the truth is known exactly.
 
 A picture is a user, a guess is an item, and a right guess pays 1 (Dudík, Langford and Li 2011,
 section 5.1). A logistic regression guesses, with a fifth of its guesses at random, and that is the
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -31,23 +31,25 @@ from tests.trajectories.sources.shop import log, published
 
 PUBLISHED = {"ips": 0.030, "snips": 0.023, "dr": 0.0162, "dr-os": 0.0159}
 LOGS = 20
-LEARNERS = ("linucb", "fitted-q")
+LEARNERS = ("linucb", "logistic", "fitted-q")
+SMALL = {"iris": load_iris, "wine": load_wine, "cancer": load_breast_cancer}
 
 
 class Guesses(ByFirstPlace):
-    """A classifier's guess, and with the rest of the probability any digit."""
+    """A classifier's guess, and with the rest of the probability any of the kinds."""
 
     def __init__(self, classifier: Any, sure: float) -> None:
         self.classifier, self.sure = classifier, sure
 
     def first_place(self, observation: Observation) -> NDArray[np.float64]:
-        """Probabilities (B, 10)."""
+        """Probabilities (B, M)."""
         return self.probabilities(observation["user"])
 
     def probabilities(self, pictures: NDArray[Any]) -> NDArray[np.float64]:
-        """Probabilities (B, 10) for pictures (B, 64)."""
+        """Probabilities (B, M) for pictures (B, F)."""
         guess = self.classifier.predict(np.asarray(pictures, np.float64))
-        return self.sure * np.eye(10)[guess] + (1 - self.sure) / 10
+        kinds = len(self.classifier.classes_)
+        return self.sure * np.eye(kinds)[guess] + (1 - self.sure) / kinds
 
 
 def logged(folder: Path, logging: Guesses, pictures: Any, digits: Any, seed: int) -> Dataset:
@@ -63,6 +65,19 @@ def logged(folder: Path, logging: Guesses, pictures: Any, digits: Any, seed: int
     folder.mkdir()
     log(folder, "log.parquet", columns)
     return published(folder, '[columns]\nuser = ["picture"]\n')
+
+
+def right_guesses(dataset: Dataset, kinds: NDArray[Any]) -> dict[str, float]:
+    """How many of the held-out guesses of each learner are right; it has learnt from the others."""
+    rows = dataset.read()
+    unseen = kinds[dataset.hold_out.mask(rows)]
+    training = training_logs(dataset, dataset.folder / "training")
+    asked = rows.where(dataset.hold_out.mask(rows)).observation()
+    found = {}
+    for learner in LEARNERS:
+        shown = ScoringPolicy(train(training, learner_config(learner))[0]).first_place(asked)
+        found[learner] = float(shown[np.arange(len(unseen)), unseen].mean())
+    return found
 
 
 @pytest.mark.benchmark
@@ -87,15 +102,8 @@ def test_digits_as_a_bandit(tmp_path, capsys):
         low, high = one.contributions.interval()
         held += low <= truth <= high
         if seed < 3:
-            rows = dataset.read()
-            unseen = digits[dataset.hold_out.mask(rows)]
-            training = training_logs(dataset, dataset.folder / "training")
-            asked = rows.where(dataset.hold_out.mask(rows))
-            for learner in LEARNERS:
-                policy = ScoringPolicy(train(training, learner_config(learner))[0])
-                shown = policy.first_place(asked.observation())
-                right = shown[np.arange(len(unseen)), unseen].mean()
-                earned.setdefault(learner, []).append(float(right))
+            for learner, right in right_guesses(dataset, digits).items():
+                earned.setdefault(learner, []).append(right)
     with capsys.disabled():
         print(f"\n{LOGS} logs of {len(digits):,} guesses; the forest earns {truth:.4f}")
         print("estimator  relative error, mean   published")
@@ -105,3 +113,22 @@ def test_digits_as_a_bandit(tmp_path, capsys):
         logs_earn = float(logging.probabilities(pictures)[np.arange(len(digits)), digits].mean())
         print(f"rewards on held-out pictures; logging policy {logs_earn:.3f}, random 0.100")
         print(pd.DataFrame(earned).round(3).to_string(index=False))
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("sure", [0.0, 0.8])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_hundred_decisions(name, sure, tmp_path, capsys):
+    """Print what policies learnt from few guesses get right, beside a classifier told the truth."""
+    measured, kinds = SMALL[name](return_X_y=True)
+    measured = (measured - measured.mean(axis=0)) / measured.std(axis=0)
+    told, measured, known, kinds = train_test_split(measured, kinds, test_size=0.7, random_state=0)
+    logging = Guesses(LogisticRegression(max_iter=2000).fit(told, known), sure)
+    earned = pd.DataFrame(
+        right_guesses(logged(tmp_path / str(seed), logging, measured, kinds, seed), kinds)
+        for seed in range(10)
+    )
+    logs_earn = float(logging.probabilities(measured)[np.arange(len(kinds)), kinds].mean())
+    with capsys.disabled():
+        print(f"\n{name}: 10 logs of {len(kinds)} guesses, of which {logs_earn:.2f} are right")
+        print(earned.agg(["min", "median"]).round(2).to_string())

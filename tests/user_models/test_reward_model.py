@@ -81,6 +81,12 @@ def test_a_step_without_a_click_keeps_its_reward(logs):
     assert not np.isclose(found[1::7], rows.reward[1::7]).any()
 
 
+def test_where_nothing_is_clicked_nothing_is_expected(logs):
+    model, none = fitted_model(logs), np.full(len(logs), -1, np.int32)
+    found = expected_rewards(dataclasses.replace(logs, clicked=none), model)
+    np.testing.assert_array_equal(found, logs.reward)
+
+
 def test_rewards_stay_as_they_are_where_no_episode_can_be_held_out(logs):
     rows, _ = with_rewards(logs, "cubic")
     few = rows.where(rows.episode < 4)
