@@ -139,7 +139,7 @@ class Sessions:
             slates: Positions among the candidates of these rows.
             choice: What users click, of one class.
         """
-        shown = self._shown(block, slates)
+        shown = self.shown(block, slates)
         state = user_features(self.rows.user[block])
         probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
         item = np.einsum("bk,bkp->bp", probability[:, :-1], shown)
@@ -161,7 +161,7 @@ class Sessions:
         """
         found: list[Array] = []
         for block in self.blocks():
-            shown = self._shown(block, slates[block])
+            shown = self.shown(block, slates[block])
             state = user_features(self.rows.user[block])
             users, items = state.shape[1], shown.shape[2]
             click, item, none = np.split(values[: 2 * users + items], [users, users + items])
@@ -173,7 +173,7 @@ class Sessions:
             )
         return np.asarray(np.sum(found, axis=0))
 
-    def _shown(self, block: Rows, slates: Slates) -> Array:
+    def shown(self, block: Rows, slates: Slates) -> Array:
         """(B, K, P) features of the items of slates (B, K) at the rows (B,)."""
         documents = self.rows.features_at(slates, block)
         shown = item_features(self.rows.user[block], documents, self.features_match)

@@ -11,6 +11,7 @@ of the Dependent Variable"): a single long watch time would outweigh a session o
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ MOST_COMPARED = 1_000
 LEAST_ERROR = 1e-6
 """Squared errors, in variances, below which regressions are equally good."""
 
-DECIDING = ((), (0.5,), (0.9,))
+DECIDING = ((0.5,), (0.9,))
 """Decays by which it is decided whether there is a memory."""
 
 
@@ -51,16 +52,20 @@ def memory_size(document_size: int, decays: tuple[float, ...]) -> int:
 
 def session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Array:
     """The memory (R, M) before each step."""
+    events = np.column_stack([rows.clicked_features(), np.arcsinh(rows.reward)])
+    return faded(events, rows, decays)
+
+
+def faded(events: NDArray[np.floating], rows: Trajectories, decays: tuple[float, ...]) -> Array:
+    """Fading sums (R, H P) of events (R, P) over the earlier steps of the session, by decay."""
     from scipy import signal  # takes long to import
 
-    events = np.column_stack([rows.clicked_features(), np.arcsinh(rows.reward)]).astype(np.float64)
     starts, session = rows.starts, rows.sessions
     place = np.arange(len(rows)) - starts[session]
     padded = np.zeros((len(starts), place.max(initial=0) + 1, events.shape[1]))
     padded[session, place] = events
     fading = [signal.lfilter([0.0, 1.0], [1.0, -decay], padded, axis=1) for decay in decays]
-    memory: Array = np.concatenate([f[session, place] for f in fading], axis=1)
-    return memory
+    return np.concatenate([f[session, place] for f in fading], axis=1)
 
 
 def with_session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Trajectories:
@@ -79,20 +84,23 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     nothing of the session, as an age.
     """
     users, documents = dataset.spec.user_size, dataset.spec.document_size
-    terms = term_count(users + memory_size(documents, (0.0,)), documents, 1)
-    if terms > MOST_TERMS:  # condensed
-        terms = term_count(users + 1, documents + 1, 1)
+    full = term_count(users + memory_size(documents, (0.0,)), documents, 1)
+    condensed = full > MOST_TERMS
+    terms = term_count(users + 1, documents + 1, 1) if condensed else full
     if dataset.spec.horizon == 1 or terms > MOST_COMPARED:
         return ()
     rows = _some_sessions(dataset, FITTING_ROWS * MOST_TERMS // max(terms, MOST_TERMS))
     if not (np.isfinite(rows.reward).all() and np.isfinite(rows.user).all()):
         return ()  # those who learn from them refuse
-    if not simplest({decays: _held_out_losses(rows, decays, DEGREES) for decays in DECIDING}):
+    memories: list[tuple[tuple[float, ...], bool]] = [((), False)]  # the first is none
+    memories += product(DECIDING, [True] if condensed else [False, True])
+    deciding = {one: _held_out_losses(rows, one[0], DEGREES, one[1]) for one in memories}
+    if simplest(deciding) == memories[0]:
         return ()
     from scipy import optimize  # takes long to import
 
     found = optimize.minimize_scalar(
-        lambda decay: _held_out_losses(rows, (float(decay),), DEGREES[-1:]).sum(),
+        lambda decay: _held_out_losses(rows, (float(decay),), DEGREES[-1:], condensed).sum(),
         bounds=(0.0, 0.99),
         method="bounded",
         options={"xatol": 0.005},
@@ -114,13 +122,16 @@ def _some_sessions(dataset: Dataset, most: int) -> Trajectories:
 
 
 def _held_out_losses(
-    rows: Trajectories, decays: tuple[float, ...], degrees: tuple[int, ...]
+    rows: Trajectories,
+    decays: tuple[float, ...],
+    degrees: tuple[int, ...],
+    condensed: bool,
 ) -> Array:
     """(E,) squared errors, over their variance, of regressions on the other half of the episodes.
 
     They are of the reward of what was clicked, its logarithm where all rewards are positive, as
     watch times are skewed; and, where sessions differ in length, of whether a step is the last. The
-    polynomial has the first degree that makes few enough terms, with a memory.
+    polynomial has the first degree that makes few enough terms.
     """
     clicked, reward = rows.clicked >= 0, rows.reward.astype(np.float64)
     if (reward[clicked] > 0).all():
@@ -128,9 +139,9 @@ def _held_out_losses(
     targets = [(clicked, reward)]
     if len(np.unique(rows.lengths)) > 1:
         targets.append((np.ones(len(rows), np.bool_), rows.last.astype(np.float64)))
-    known = [one.shape[1] for one in _known(rows, decays or DECIDING[-1])]
-    degree = next((one for one in degrees if term_count(known[0], known[1], one) <= MOST_TERMS), 1)
-    user, item = _known(rows, decays)
+    user, item = _known(rows, decays, condensed)
+    sizes = user.shape[1], item.shape[1]
+    degree = next((one for one in degrees if term_count(*sizes, one) <= MOST_TERMS), 1)
     x = np.concatenate([user, item], axis=1)
     half, total = rows.sessions % 2 == 0, np.zeros(len(rows.starts))
     for counted, target in targets:
@@ -145,14 +156,14 @@ def _held_out_losses(
     return total
 
 
-def _known(rows: Trajectories, decays: tuple[float, ...]) -> tuple[Array, Array]:
+def _known(rows: Trajectories, decays: tuple[float, ...], condensed: bool) -> tuple[Array, Array]:
     """Features (R, …) of the user with the memory, and (R, …) of what was clicked.
 
-    A memory of many features is condensed to what it has of the clicked item, and to the rewards.
+    Condensed, the memory is but what it has of the clicked item, and the rewards.
     """
     user = with_session_memory(rows, decays).user.astype(np.float64)
     item = rows.clicked_features().astype(np.float64)
-    if not decays or term_count(user.shape[1], item.shape[1], 1) <= MOST_TERMS:
+    if not decays or not condensed:
         return user, item
     own = rows.user.shape[1]
     memory = user[:, own:].reshape(len(rows), len(decays), -1)

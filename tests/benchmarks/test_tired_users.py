@@ -24,7 +24,7 @@ from tests.evaluation.off_policy.tired_shop import Learnt, TiredShop
 LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "20"))
 SESSIONS = int(os.environ.get("SLATEFLOW_BENCHMARK_SESSIONS", "5000"))
 LEARNERS = ("linucb", "fitted-q")
-PLAYED = 50_000
+PLAYED = 400_000
 
 
 def judged(shop: TiredShop, targets: dict[str, Target], seed: int) -> dict[str, tuple[float, ...]]:
@@ -46,7 +46,7 @@ def test_users_who_tire(tiredness, tmp_path, capsys):
     shop = TiredShop(tiredness)
     logged = shop.logs(tmp_path, SESSIONS, 1_000)
     targets: dict[str, Target] = {"all alike": shop.random(), **shop.policies()}
-    truth = {name: shop.value(policy) for name, policy in targets.items()}
+    truth = {name: shop.value(policy, PLAYED) for name, policy in targets.items()}
     for learner in LEARNERS:
         scorer = train(logged, learner_config(learner))[0]
         targets[learner] = ScoringPolicy(scorer)

@@ -193,7 +193,11 @@ class Evidence(Protocol):
     rows: Trajectories
     features: int  # P, of values and weights
     least_steps: int  # that it takes to tell anything
-    unfit: NoVerdict | None  # why the model cannot follow what users do
+
+    @property
+    def unfit(self) -> NoVerdict | None:
+        """Why the model cannot follow what users do; None where it can, as far as anyone sees."""
+        ...
 
     def estimate(self, target: Target) -> Estimated:
         """Estimate a target's return, session by session."""

@@ -23,6 +23,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     estimated,
     fitted_values,
 )
+from slateflow.evaluation.off_policy.earlier_steps import earlier_steps_matter
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.place_weights import place_weights
 from slateflow.policies import Slates
@@ -56,8 +57,6 @@ class SlateSessions:
         spec: Their world.
     """
 
-    unfit: NoVerdict | None = None
-
     def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
         self.rows, self.sessions = rows, Sessions.from_rows(rows, spec, places=True)
         choices = Choices.from_rows(rows, spec.features_match, places=True)
@@ -72,6 +71,21 @@ class SlateSessions:
         ]
         self.features = self.sessions.design.shape[1]
         self.least_steps = ROWS_PER_FEATURE * self.features
+
+    @cached_property
+    def unfit(self) -> NoVerdict | None:
+        """Whether earlier steps of a session bear on what users choose."""
+        rows, expected = self.rows, []
+        for block in self.sessions.blocks():
+            shown = self.sessions.shown(block, rows.slate[block])
+            of_classes = np.exp(self.choice.log_probabilities(shown)[:, :, :-1])
+            expected.append(np.einsum("gbk,bg->bk", of_classes, self.members[rows.sessions[block]]))
+        if not earlier_steps_matter(rows, np.concatenate(expected)):
+            return None
+        return NoVerdict(
+            "what users choose depends on what they saw earlier in the session",
+            "compare such policies in an experiment",
+        )
 
     def estimate(self, target: Target) -> Estimated:
         """Estimate a target's return, session by session."""

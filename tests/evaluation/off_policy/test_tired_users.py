@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
 from slateflow.learners import learner_config, train
+from slateflow.policies import RandomPolicy
+from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.session_memory import fitting_decays
-from tests.evaluation.off_policy.tired_shop import FADES, Learnt, TiredShop
+from tests.evaluation.off_policy.tired_shop import FADES, Learnt, TiredShop, slates_seen
 
 
 @pytest.mark.parametrize("tiredness", [0.0, 0.7])
@@ -34,6 +37,25 @@ def test_a_memory_of_many_items_is_refused(tmp_path):
     for one in found.policies.values():
         assert "depends on the earlier steps of the session" in one.refusal.reason
         assert "435 features" in one.refusal.reason  # of 28: (28 + 1) (28 + 2) / 2
+
+
+@pytest.mark.parametrize("tiredness", [0.0, 0.3])
+def test_slates_are_judged_only_where_nobody_tires(tmp_path, tiredness):
+    dataset = slates_seen(tiredness, tmp_path, 2_000, 0)
+    targets = {"random": RandomPolicy(2)}
+    (one,) = estimate_policies(dataset, targets, held_out_only=False).policies.values()
+    if tiredness:
+        assert "what users choose depends on what they saw earlier" in str(one.refusal)
+    else:
+        assert one.refusal is None
+
+
+@pytest.mark.parametrize("world", ["interest-evolution", "interest-exploration"])
+def test_users_of_recsim_choose_by_what_they_see(tmp_path, world):
+    """Though kinds of users are hidden, and interests change, the model of choices knows both."""
+    recipe = Recipe("r", world, 100, 3, {"random": 0.5, "greedy": 0.5})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    assert SlateSessions(dataset.read(), dataset.spec).unfit is None
 
 
 @pytest.mark.integration

@@ -145,3 +145,35 @@ class TiredShop:
     def value(self, policy: Shows, sessions: int = 50_000) -> float:
         """Clicks a session."""
         return sum(step["reward"].sum() for step in self.steps(policy, sessions, 99)) / sessions
+
+
+def slates_seen(tiredness: float, folder: Path, sessions: int, seed: int) -> Dataset:
+    """Sessions of random slates of two: users choose one item or none, and tire of both."""
+    rng, shop = np.random.default_rng(seed), TiredShop(tiredness)
+    kinds, lanes = rng.integers(0, KINDS, sessions), np.arange(sessions)
+    tired, steps = np.zeros((sessions, ITEMS)), []
+    while len(lanes):
+        kind, slates = kinds[lanes], rng.random((len(lanes), ITEMS)).argsort(axis=1)[:, :2]
+        odds = shop.taste[kind[:, None], slates]
+        odds -= tiredness * np.take_along_axis(tired[lanes], slates, axis=1)
+        best = np.column_stack([odds, np.zeros(len(lanes))]) + rng.gumbel(size=(len(lanes), 3))
+        clicked = np.where(best.argmax(axis=1) == 2, -1, best.argmax(axis=1))
+        steps.append((lanes, np.full(len(lanes), len(steps)), kind, slates, clicked))
+        tired[lanes] *= FADES
+        for item in slates.T:
+            tired[lanes, item] += 1
+        leaves = rng.random(len(lanes)) < np.where(clicked >= 0, LEAVES[1], LEAVES[0])
+        lanes = lanes[~leaves]
+    session, time, kind, slates, clicked = (np.concatenate(one) for one in zip(*steps, strict=True))
+    table = {
+        "session": session,
+        "time": time,
+        "kind": np.array(["a", "b", "c"])[kind],
+        "item": slates.tolist(),
+        "propensity": np.full(len(kind), 1 / (ITEMS * (ITEMS - 1))),
+        "clicked": clicked,
+        "reward": (clicked >= 0).astype(np.int64),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    log(folder, "log.parquet", table)
+    return published(folder, f'{COLUMNS}clicked = "clicked"\n')

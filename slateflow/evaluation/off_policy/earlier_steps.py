@@ -1,0 +1,79 @@
+"""Whether the earlier steps of a session bear on what users choose from slates.
+
+A model of choices knows the user's columns and the items. What it expects is wrong where users tire
+of what they have seen, or come to like it, and no correction by weights sees that: these ask how
+often a state and a choice occur, and the state is the one that the columns tell.
+
+So what was clicked beyond what the model expects is regressed on the session so far: on how much of
+an item was shown and clicked before, and on what was earned, of which earlier steps count less. If
+held-out sessions say that this explains something, it is a score test (Rao 1948) of the model
+against one that remembers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.trajectories import Trajectories
+from slateflow.user_models.session_memory import faded
+
+Array = NDArray[np.float64]
+
+DECAYS = (0.5, 0.9)
+"""How much of a step is left after the next one."""
+
+BEYOND_CHANCE = 3.0
+"""Standard errors by which held-out sessions have to be explained better."""
+
+RIDGE = 1e-6
+"""Precision of the prior on the weights, as a share of all that the rows tell of them."""
+
+
+def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
+    """Whether the session so far explains clicks beyond what is expected.
+
+    Args:
+        rows: Whole sessions.
+        expected: (R, K) probabilities of a click on each of the items shown.
+    """
+    clicked = np.arange(rows.slate.shape[1]) == rows.clicked[:, None]
+    surprise, slope = clicked - expected, expected * (1 - expected)
+    plain = _by_session(rows, np.square(surprise))
+    even = rows.sessions % 2 == 0
+    for decay in DECAYS:
+        # The slope of a probability in its log-odds: what is remembered bears on these
+        x = _remembered(rows, decay) * slope[:, :, None]
+        left = np.empty_like(surprise)
+        for out in (even, ~even):
+            left[out] = surprise[out] - x[out] @ _weights(x[~out], surprise[~out])
+        gain = plain - _by_session(rows, np.square(left))
+        if gain.sum() > BEYOND_CHANCE * gain.std() * np.sqrt(len(gain)):
+            return True
+    return False
+
+
+def _by_session(rows: Trajectories, values: Array) -> Array:
+    """(E,) sums of values (R, K)."""
+    return np.asarray(np.add.reduceat(values.sum(axis=1), rows.starts))
+
+
+def _remembered(rows: Trajectories, decay: float) -> Array:
+    """(R, K, 4): how much of an item was shown before and how much clicked, earnings, and 1."""
+    shown, decays = rows.shown_features().astype(np.float64), (decay,)
+    earned = faded(np.arcsinh(rows.reward)[:, None], rows, decays)
+    known = [
+        np.einsum("rd,rkd->rk", faded(shown.mean(axis=1), rows, decays), shown),
+        np.einsum("rd,rkd->rk", faded(rows.clicked_features(), rows, decays), shown),
+        np.broadcast_to(earned, shown.shape[:2]),
+    ]
+    scaled = [(one - one.mean()) / (one.std() or 1.0) for one in known]
+    return np.stack([*scaled, np.ones(shown.shape[:2])], axis=-1)
+
+
+def _weights(x: Array, surprise: Array) -> Array:
+    """(4,) by least squares on items (R, K, 4)."""
+    flat = x.reshape(-1, x.shape[-1])
+    gram = flat.T @ flat
+    ridge = RIDGE * np.trace(gram) * np.eye(len(gram))
+    return np.asarray(np.linalg.solve(gram + ridge, flat.T @ surprise.ravel()))
