@@ -23,3 +23,19 @@ def simplest(losses: Mapping[Model, NDArray[np.float64]]) -> Model:
         for model, ours in losses.items()
         if (ours - least).sum() <= (ours - least).std() * np.sqrt(len(least))
     )
+
+
+def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_errors: float) -> bool:
+    """Whether held-out episodes lose less than with a plain model, by more than chance.
+
+    Args:
+        plain: (E,) losses of the plain model.
+        ours: (E,) losses of the other.
+        standard_errors: By how many of them less.
+
+    Example:
+        >>> better(np.array([1.0, 1.1, 0.9]), np.array([0.5, 0.7, 0.3]), 2.0)
+        True
+    """
+    gain = plain - ours
+    return bool(gain.sum() > standard_errors * gain.std() * np.sqrt(len(gain)))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.held_out_choice import simplest
+from slateflow.user_models.held_out_choice import better
 from slateflow.user_models.polynomial import term_count
 from slateflow.user_models.reward_model import Kind, RewardModel
 
@@ -40,6 +40,9 @@ MOST_COMPARED = 1_000
 
 LEAST_ERROR = 1e-6
 """Squared errors, in variances, below which regressions are equally good."""
+
+BEYOND_CHANCE = 2.0
+"""Standard errors by which held-out episodes have to lose less with a memory."""
 
 DECIDING = ((0.5,), (0.9,))
 """Decays by which it is decided whether there is a memory."""
@@ -80,8 +83,8 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     """The decay whose memory best predicts what held-out episodes earn, and where they end.
 
     None where sessions have a single step, or no memory predicts better than the user's features
-    alone by more than a standard error: these may be all there is to know, as satisfaction, or say
-    nothing of the session, as an age.
+    alone by more than two standard errors: these may be all there is to know, as satisfaction, or
+    say nothing of the session, as an age.
     """
     users, documents = dataset.spec.user_size, dataset.spec.document_size
     full = term_count(users + memory_size(documents, (0.0,)), documents, 1)
@@ -92,20 +95,20 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     rows = _some_sessions(dataset, FITTING_ROWS * MOST_TERMS // max(terms, MOST_TERMS))
     if not (np.isfinite(rows.reward).all() and np.isfinite(rows.user).all()):
         return ()  # those who learn from them refuse
-    memories: list[tuple[tuple[float, ...], bool]] = [((), False)]  # the first is none
-    memories += product(DECIDING, [True] if condensed else [False, True])
-    deciding = {one: _held_out_losses(rows, one[0], DEGREES, one[1]) for one in memories}
-    if simplest(deciding) == memories[0]:
+    plain = _held_out_losses(rows, (), DEGREES, condensed)
+    memories = product(DECIDING, [True] if condensed else [False, True])
+    found = (_held_out_losses(rows, decays, DEGREES, few) for decays, few in memories)
+    if not any(better(plain, losses, BEYOND_CHANCE) for losses in found):
         return ()
     from scipy import optimize  # takes long to import
 
-    found = optimize.minimize_scalar(
+    best = optimize.minimize_scalar(
         lambda decay: _held_out_losses(rows, (float(decay),), DEGREES[-1:], condensed).sum(),
         bounds=(0.0, 0.99),
         method="bounded",
         options={"xatol": 0.005},
     )
-    return (round(float(found.x), 3),)
+    return (round(float(best.x), 3),)
 
 
 def _some_sessions(dataset: Dataset, most: int) -> Trajectories:

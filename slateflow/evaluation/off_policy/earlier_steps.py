@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.trajectories import Trajectories
+from slateflow.user_models.held_out_choice import better
 from slateflow.user_models.session_memory import faded
 
 Array = NDArray[np.float64]
@@ -47,8 +48,7 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
         left = np.empty_like(surprise)
         for out in (even, ~even):
             left[out] = surprise[out] - x[out] @ _weights(x[~out], surprise[~out])
-        gain = plain - _by_session(rows, np.square(left))
-        if gain.sum() > BEYOND_CHANCE * gain.std() * np.sqrt(len(gain)):
+        if better(plain, _by_session(rows, np.square(left)), BEYOND_CHANCE):
             return True
     return False
 
