@@ -18,11 +18,7 @@ def simplest(losses: Mapping[Model, NDArray[np.float64]]) -> Model:
         losses: (E,) losses of the held-out episodes by model, the simplest model first.
     """
     least = min(losses.values(), key=np.sum)
-    return next(
-        model
-        for model, ours in losses.items()
-        if (ours - least).sum() <= (ours - least).std() * np.sqrt(len(least))
-    )
+    return next(model for model, ours in losses.items() if not better(ours, least, 1.0))
 
 
 def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_errors: float) -> bool:

@@ -227,12 +227,13 @@ def fitted_model(rows: Trajectories) -> RewardModel | None:
     if len(np.unique(session % FOLDS)) < FOLDS or (y == y[0]).all():
         return None
     sizes = rows.user.shape[1], x.shape[1] - rows.user.shape[1]
-    if term_count(*sizes, 1) > MOST_PRODUCTS:
+    products = term_count(*sizes, 1)
+    if products > MOST_PRODUCTS:
         return None
-    most = CHOOSING_ROWS * MOST_TERMS // max(MOST_TERMS, term_count(*sizes, 1))
+    most = CHOOSING_ROWS * MOST_TERMS // max(products, MOST_TERMS)
     few = session // FOLDS % -(-len(y) // most) == 0
     kind = _best_kind(x[few], y[few], session[few], sizes)
-    return RewardModel.fit(kind, x, y, rows.user.shape[1])
+    return RewardModel.fit(kind, x, y, sizes[0])
 
 
 def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:

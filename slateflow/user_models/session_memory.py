@@ -93,7 +93,8 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     if dataset.spec.horizon == 1 or terms > MOST_COMPARED:
         return ()
     rows = _some_sessions(dataset, FITTING_ROWS * MOST_TERMS // max(terms, MOST_TERMS))
-    if not (np.isfinite(rows.reward).all() and np.isfinite(rows.user).all()):
+    seen = rows.reward, rows.user, rows.clicked_features()
+    if not all(np.isfinite(values).all() for values in seen):
         return ()  # those who learn from them refuse
     plain = _held_out_losses(rows, (), DEGREES, condensed)
     memories = product(DECIDING, [True] if condensed else [False, True])

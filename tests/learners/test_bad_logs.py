@@ -41,6 +41,8 @@ def broken(what: str) -> dict[str, np.ndarray]:
     if what.startswith("NaN in "):
         name = what.removeprefix("NaN in ")
         columns[name][(1, 2, 0)[: columns[name].ndim]] = np.nan
+    elif what == "NaN shown":
+        columns["candidates"][1, 2, 0], columns["action"][1, 2] = np.nan, 0
     elif what == "no click":
         columns["clicked"] = np.full((6, 4), -1)
     elif what == "one candidate":
@@ -56,6 +58,7 @@ def broken(what: str) -> dict[str, np.ndarray]:
         ("NaN in reward", r"^reward: expected finite numbers, got NaN or infinity"),
         ("NaN in user", r"^user: expected finite numbers, got NaN or infinity"),
         ("NaN in candidates", r"^candidates: expected finite numbers, got NaN or infinity"),
+        ("NaN shown", r"^candidates: expected finite numbers, got NaN or infinity"),
         ("no click", r"^dataset: expected rows with a click, got none"),
         ("one candidate", r"^candidates: expected clicked candidates that vary, got \(0.7\) every"),
     ],

@@ -40,26 +40,25 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
     """
     clicked = np.arange(rows.slate.shape[1]) == rows.clicked[:, None]
     surprise, slope = clicked - expected, expected * (1 - expected)
-    plain = _by_session(rows, np.square(surprise))
-    even = rows.sessions % 2 == 0
     for decay in DECAYS:
         # The slope of a probability in its log-odds: what is remembered bears on these
         x = _remembered(rows, decay) * slope[:, :, None]
-        left = np.empty_like(surprise)
-        for out in (even, ~even):
-            left[out] = surprise[out] - x[out] @ _weights(x[~out], surprise[~out])
-        if better(plain, _by_session(rows, np.square(left)), BEYOND_CHANCE):
+        plain, ours = (_losses(rows, known, surprise) for known in (x[:, :, :1], x))
+        if better(plain, ours, BEYOND_CHANCE):
             return True
     return False
 
 
-def _by_session(rows: Trajectories, values: Array) -> Array:
-    """(E,) sums of values (R, K)."""
-    return np.asarray(np.add.reduceat(values.sum(axis=1), rows.starts))
+def _losses(rows: Trajectories, x: Array, surprise: Array) -> Array:
+    """(E,) squares that a regression on x (R, K, P) in the other half of the sessions leaves."""
+    even, left = rows.sessions % 2 == 0, np.empty_like(surprise)
+    for out in (even, ~even):
+        left[out] = surprise[out] - x[out] @ _weights(x[~out], surprise[~out])
+    return np.asarray(np.add.reduceat(np.square(left).sum(axis=1), rows.starts))
 
 
 def _remembered(rows: Trajectories, decay: float) -> Array:
-    """(R, K, 4): how much of an item was shown before and how much clicked, earnings, and 1."""
+    """(R, K, 4): 1, how much of an item was shown before, how much clicked, and what was earned."""
     shown, decays = rows.shown_features().astype(np.float64), (decay,)
     earned = faded(np.arcsinh(rows.reward)[:, None], rows, decays)
     known = [
@@ -68,11 +67,11 @@ def _remembered(rows: Trajectories, decay: float) -> Array:
         np.broadcast_to(earned, shown.shape[:2]),
     ]
     scaled = [(one - one.mean()) / (one.std() or 1.0) for one in known]
-    return np.stack([*scaled, np.ones(shown.shape[:2])], axis=-1)
+    return np.stack([np.ones(shown.shape[:2]), *scaled], axis=-1)
 
 
 def _weights(x: Array, surprise: Array) -> Array:
-    """(4,) by least squares on items (R, K, 4)."""
+    """(P,) by least squares on items (R, K, P)."""
     flat = x.reshape(-1, x.shape[-1])
     gram = flat.T @ flat
     ridge = RIDGE * np.trace(gram) * np.eye(len(gram))
