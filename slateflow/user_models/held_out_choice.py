@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Model = TypeVar("Model")
 
+ROUNDING = 1e-12
+"""Share of the losses below which a difference is none."""
+
 
 def simplest(losses: Mapping[Model, NDArray[np.float64]]) -> Model:
     """The first model that loses no more than the best, within a standard error.
@@ -22,7 +25,7 @@ def simplest(losses: Mapping[Model, NDArray[np.float64]]) -> Model:
 
 
 def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_errors: float) -> bool:
-    """Whether held-out episodes lose less than with a plain model, by more than chance.
+    """Whether held-out episodes lose less than with a plain model, by more than chance or rounding.
 
     Args:
         plain: (E,) losses of the plain model.
@@ -30,8 +33,9 @@ def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_error
         standard_errors: By how many of them less.
 
     Example:
-        >>> better(np.array([1.0, 1.1, 0.9]), np.array([0.5, 0.7, 0.3]), 2.0)
-        True
+        >>> plain = np.array([1.0, 1.1, 0.9])
+        >>> better(plain, np.array([0.5, 0.7, 0.3]), 2.0), better(plain, plain - 1e-15, 2.0)
+        (True, False)
     """
-    gain = plain - ours
-    return bool(gain.sum() > standard_errors * gain.std() * np.sqrt(len(gain)))
+    gain, rounding = plain - ours, ROUNDING * float(np.abs(plain).sum())
+    return bool(gain.sum() > standard_errors * gain.std() * np.sqrt(len(gain)) + rounding)

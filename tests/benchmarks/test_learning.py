@@ -70,6 +70,13 @@ WORLDS = {
     ),
     "modified-lts-10-1": World(fewer=(200, 100)),
     "modified-lts-20-2-hidden": World(),
+    **{
+        f"modified-lts-20-2, noise {sweet} and {plain}": World(
+            1000, overrides={"choc_stddev": sweet, "kale_stddev": plain}
+        )
+        for sweet, plain in ((2.0, 0.1), (1.0, 0.3), (0.1, 1.0))
+    },
+    "modified-lts-20-2, sensitivity 0.1": World(1000, overrides={"sensitivity": 0.1}),
     "lts-20-2": World(),
     "lts-10-1": World(),
     "interest-evolution": World(
