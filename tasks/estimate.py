@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from pydantic import BaseModel
@@ -18,6 +17,7 @@ from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment
 from tasks.reports.report import Overlap
 from tasks.store.champion import version_policy
+from tasks.store.seen import seen_by
 from tasks.store.tracking import mlflow_client
 
 LOGGED = "logged"
@@ -106,7 +106,7 @@ def _estimate(name: str, contributions: Contributions) -> Estimate:
 
 
 def _registered(uri: str, dataset: Dataset) -> tuple[Target, bool]:
-    """The policy of a registered version, and whether it was learnt from these logs."""
+    """The policy of a registered version, and whether it has seen what is not held out."""
     from mlflow.exceptions import MlflowException
 
     client = mlflow_client()
@@ -121,11 +121,10 @@ def _registered(uri: str, dataset: Dataset) -> tuple[Target, bool]:
         else:
             name, _, version = name.rpartition("/")
             found = client.get_model_version(name, version)
-    if found.tags.get("dataset_digest") == dataset.digest:
+    seen = seen_by(found, dataset)
+    if seen == "all":
         raise InputError(
             f"--policy: expected a model that has not seen all of these logs, got {uri}, which "
             "has; train and register it with --evidence logs"
         )
-    learnt_from = json.loads(found.tags.get("recipe", "{}"))
-    held_out_only = learnt_from.get("held_in_of") == dataset.digest
-    return version_policy(client, found, dataset.spec), held_out_only
+    return version_policy(client, found, dataset.spec), seen != "nothing"

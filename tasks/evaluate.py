@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import asdict, dataclass
@@ -14,7 +14,6 @@ from prefect import task
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, played_verdict
-from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import unsupported_shares
 from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
@@ -24,10 +23,10 @@ from slateflow.evaluation.verdict import Candidate as JudgedCandidate
 from slateflow.evaluation.verdict import PlayedPolicy as JudgedPolicy
 from slateflow.evaluation.verdict import Score
 from slateflow.policies import (
-    AnyScorer,
     Policy,
     RandomPolicy,
     ScoringPolicy,
+    SessionScorer,
     behaviour_policy,
 )
 from slateflow.progress import Progress
@@ -91,7 +90,7 @@ class _Contest:
     experiment: Experiment
     models: Sequence[ModelRef]
     policies: dict[str, ScoringPolicy]  # by learner
-    champion: Target | None
+    champion: ScoringPolicy | None
     version: int | None  # of the champion
 
     def report(self, verdict: Verdict, overlaps: dict[str, Overlap]) -> Report:
@@ -193,7 +192,7 @@ def check_against_recsim(
     )
 
 
-def hardly_seen_shares(dataset: Dataset, scorers: dict[str, AnyScorer]) -> dict[str, float]:
+def hardly_seen_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -> dict[str, float]:
     """Of each policy the share of its choices that the logs have hardly seen.
 
     Empty where there are too few logs to tell.

@@ -17,7 +17,7 @@ from slateflow.policies.behaviour import (
     behaviour_policy,
     uniform_propensities,
 )
-from slateflow.policies.learned import AnyScorer, ScoringPolicy, load_scorer
+from slateflow.policies.learned import AnyScorer, ScoringPolicy, SessionScorer, load_scorer
 from slateflow.policies.scorer import Scorer
 from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.policies.softmax import SoftmaxPolicy
@@ -34,6 +34,7 @@ __all__ = [
     "ScoringPolicy",
     "Session",
     "SessionPolicy",
+    "SessionScorer",
     "SlateScorer",
     "Slates",
     "SoftmaxPolicy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,45 @@ from slateflow.policies.slate_scorer import SlateScorer
 
 AnyScorer = Scorer | SlateScorer
 """The result of a training."""
+
+
+class SessionScorer(Protocol):
+    """Rates candidates, also in the middle of sessions; the shapes are those of `Scorer`."""
+
+    @property
+    def slate_size(self) -> int:
+        """K, candidates shown."""
+
+    @property
+    def memory_size(self) -> int:
+        """M, numbers in the session memory."""
+
+    @property
+    def decays(self) -> NDArray[np.float64]:
+        """(H,) factors of a session memory that sums up features; empty without one."""
+
+    @property
+    def window(self) -> int:
+        """Steps before the end within which the number of steps left counts."""
+
+    def scores(
+        self,
+        user: NDArray[np.floating],
+        step: NDArray[np.integer],
+        candidates: NDArray[np.floating],
+        memory: NDArray[np.float64] | None = None,
+    ) -> Scores:
+        """Scores (B, N)."""
+
+    def remember(
+        self,
+        memory: NDArray[np.float64],
+        user: NDArray[np.floating],
+        shown: NDArray[np.floating],
+        clicked: NDArray[np.integer],
+        reward: NDArray[np.floating],
+    ) -> NDArray[np.float64]:
+        """The memory (B, M) after a step."""
 
 
 def load_scorer(path: str | Path) -> AnyScorer:
@@ -32,7 +71,7 @@ class ScoringPolicy:
     Asked without a session, it takes every user to be at the session's beginning.
     """
 
-    scorer: AnyScorer
+    scorer: SessionScorer
 
     def begin(self, users: int) -> ScoringSession:
         """Start `users` sessions."""
@@ -56,7 +95,7 @@ class ScoringPolicy:
 
 
 def observed_scores(
-    scorer: AnyScorer, observation: Observation, memory: NDArray[np.float64] | None = None
+    scorer: SessionScorer, observation: Observation, memory: NDArray[np.float64] | None = None
 ) -> Scores:
     """Scores (B, N) of what is on offer, −∞ for the others; the memory is (B, M).
 
@@ -81,7 +120,7 @@ def observed_scores(
 class ScoringSession:
     """A scoring policy in the middle of B sessions, with their memory."""
 
-    scorer: AnyScorer
+    scorer: SessionScorer
     memory: NDArray[np.float64] = field(repr=False)  # (B, M)
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:

@@ -124,6 +124,16 @@ class SlateScorer:
         return ChoiceModel(self.choice_weights, self.choice_no_click, self.choice_shares)
 
     @property
+    def decays(self) -> Array:
+        """None: the session memory sums up no features."""
+        return np.zeros(0)
+
+    @property
+    def window(self) -> int:
+        """The values are of a stationary policy, which does not count the steps left."""
+        return 1
+
+    @property
     def memory_size(self) -> int:
         """M, numbers in the session memory: a log-likelihood for each of several classes."""
         classes = len(self.choice_shares)
@@ -232,10 +242,10 @@ def optimal_gains(offer: Offer, slate_size: int) -> Array:
         value = np.where(better, new_value, value)
         best[better] = found[better]
     gains = _gains(offer, price, total)
-    shift = gains.max(axis=1, keepdims=True) - gains.min(axis=1, keepdims=True)
     shown = np.zeros(gains.shape)
     shown[rows[:, None], best] = 1.0
-    return np.asarray(gains + shown * shift)  # the slate found, whatever the linearisation prefers
+    # The slate found, whatever the linearisation prefers: above all others, and no tie
+    return np.asarray(gains + shown * (np.ptp(gains, axis=1, keepdims=True) + 1.0))
 
 
 def _gains(offer: Offer, price: Array, total: Array | float) -> Array:

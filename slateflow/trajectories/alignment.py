@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import Observation
 from slateflow.environments.logged import LoggedSpec
-from slateflow.policies.base import Propensities, Rng, Scores, SlateDistribution, Slates
+from slateflow.policies import AnyScorer
+
+Array = NDArray[np.float64]
 
 
-def aligned(
-    features: NDArray[Any], names: Sequence[str], wanted: Sequence[str]
-) -> NDArray[np.float32]:
+def aligned(features: NDArray[Any], names: Sequence[str], wanted: Sequence[str]) -> NDArray[Any]:
     """Features (…, W) under the wanted names, from features (…, F); zeros for a name that is new.
 
     Example:
@@ -25,39 +24,73 @@ def aligned(
     """
     place = {name: number for number, name in enumerate(names)}
     found = np.array([place.get(name, -1) for name in wanted], np.intp)
-    chosen = np.zeros((*features.shape[:-1], len(wanted)), np.float32)
+    chosen = np.zeros((*features.shape[:-1], len(wanted)), features.dtype)
     chosen[..., found >= 0] = features[..., found[found >= 0]]
     return chosen
 
 
 @dataclass(frozen=True)
-class AlignedPolicy:
-    """A policy that was learnt on other days of the recipe, asked about users and items of these.
+class AlignedScorer:
+    """A scorer that was learnt on other days of the recipe, asked about users and items of these.
 
-    Categories and items that its logs did not have are zeros to it.
+    Categories and items that its logs did not have are zeros to it. A session memory that sums up
+    features has those of these days.
     """
 
-    policy: SlateDistribution
+    scorer: AnyScorer
     spec: LoggedSpec  # of these days
     other: LoggedSpec  # of the logs that it was learnt from
 
-    def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
-        """Slates (B, K), and the probabilities (B,) of showing exactly them."""
-        return self.policy.act(self._aligned(observation), rng)
+    @property
+    def slate_size(self) -> int:
+        """K, candidates shown."""
+        return self.scorer.slate_size
 
-    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
-        """Probabilities (B,) of showing exactly these slates (B, K)."""
-        return self.policy.propensities(self._aligned(observation), slates)
+    @property
+    def decays(self) -> Array:
+        """(H,) factors of a session memory that sums up features; empty without one."""
+        return self.scorer.decays
 
-    def first_place(self, observation: Observation) -> Scores:
-        """Probabilities (B, N) that a candidate stands in the first place."""
-        return self.policy.first_place(self._aligned(observation))
+    @property
+    def window(self) -> int:
+        """Steps before the end within which the number of steps left counts."""
+        return self.scorer.window
 
-    def _aligned(self, observation: Observation) -> Observation:
-        spec, other = self.spec, self.other
-        changed = observation.copy()
-        changed["user"] = aligned(observation["user"], spec.user_features, other.user_features)
-        changed["candidates"] = aligned(
-            observation["candidates"], spec.item_features, other.item_features
-        )
-        return changed
+    @property
+    def memory_size(self) -> int:
+        """M, numbers in the session memory."""
+        summed = len(self.decays) * (self.spec.document_size + 1)
+        return summed or self.scorer.memory_size
+
+    def scores(
+        self,
+        user: NDArray[np.floating],
+        step: NDArray[np.integer],
+        candidates: NDArray[np.floating],
+        memory: Array | None = None,
+    ) -> Array:
+        """Scores (B, N), as of `Scorer.scores`."""
+        if memory is not None and len(self.decays):
+            sums = memory.reshape(len(memory), len(self.decays), -1)
+            sums = np.concatenate([self._items(sums[:, :, :-1]), sums[:, :, -1:]], axis=2)
+            memory = sums.reshape(len(memory), -1)
+        return self.scorer.scores(self._users(user), step, self._items(candidates), memory)
+
+    def remember(
+        self,
+        memory: Array,
+        user: NDArray[np.floating],
+        shown: NDArray[np.floating],
+        clicked: NDArray[np.integer],
+        reward: NDArray[np.floating],
+    ) -> Array:
+        """The memory (B, M) after a step, as of `Scorer.remember`."""
+        if not len(self.decays):
+            user, shown = self._users(user), self._items(shown)
+        return self.scorer.remember(memory, user, shown, clicked, reward)
+
+    def _users(self, features: NDArray[Any]) -> NDArray[Any]:
+        return aligned(features, self.spec.user_features, self.other.user_features)
+
+    def _items(self, features: NDArray[Any]) -> NDArray[Any]:
+        return aligned(features, self.spec.item_features, self.other.item_features)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, world_of
-from slateflow.policies import AnyScorer, Slates, top_slates
+from slateflow.policies import SessionScorer, Slates, top_slates
 from slateflow.policies.learned import observed_scores
 from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_features
 from slateflow.trajectories import Trajectories
@@ -54,6 +54,7 @@ class Sessions:
             session is left.
         features_match: Whether users are observed in the features of the documents.
         places: Whether an item's place is one of its features.
+        by_sight: Whether what was shown has features of its own, clicked or not.
     """
 
     rows: Trajectories
@@ -62,6 +63,7 @@ class Sessions:
     past: Array
     features_match: bool
     places: bool = False
+    by_sight: bool = False
 
     @classmethod
     def from_rows(
@@ -129,7 +131,7 @@ class Sessions:
         if self.places:
             item = np.column_stack([item, of_places(rows.slate.shape[1])[rows.clicked[block]]])
         parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
-        return np.concatenate(parts, axis=1)
+        return np.concatenate([*parts, self._sight(block, rows.slate[block])], axis=1)
 
     def expected(self, block: Rows, slates: Slates, choice: ChoiceModel) -> Array:
         """The design in expectation, if these slates (B, K) were shown at the rows (B,).
@@ -145,7 +147,7 @@ class Sessions:
         item = np.einsum("bk,bkp->bp", probability[:, :-1], shown)
         none = probability[:, -1:]
         parts = [state * (1 - none), item, state * none, self._past(block)]
-        return np.concatenate(parts, axis=1)
+        return np.concatenate([*parts, self._sight(block, slates)], axis=1)
 
     def slopes(self, slates: Slates, choice: ChoiceModel, values: Array, weight: Array) -> Array:
         """Slope of a weighted sum of the slates' values in the weights of the choice model.
@@ -185,7 +187,19 @@ class Sessions:
         products = past[:, :, None] * user[:, None, :]
         return np.concatenate([past, products.reshape(len(past), -1)], axis=1)
 
-    def slates(self, scorer: AnyScorer) -> Slates:
+    @property
+    def sight_size(self) -> int:
+        """W: features of what was shown, clicked or not."""
+        return len(self._sight(np.arange(1), self.rows.slate[:1]).T)
+
+    def _sight(self, block: Rows, slates: Slates) -> Array:
+        """(B, W) means of the items of slates (B, K) at the rows (B,)."""
+        if not self.by_sight:
+            return np.empty((len(block), 0))
+        user, documents = self.rows.user[block], self.rows.features_at(slates, block)
+        return np.asarray(item_features(user, documents, self.features_match).mean(axis=1))
+
+    def slates(self, scorer: SessionScorer) -> Slates:
         """The slates (R, K) of a scorer at each step, with the session so far in its memory."""
         rows, lengths = self.rows, self.lengths
         slates = np.empty_like(rows.slate)

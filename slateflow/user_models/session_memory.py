@@ -28,6 +28,9 @@ Array = NDArray[np.float64]
 FITTING_ROWS = 100_000
 """Rows from which a decay is chosen, or somewhat more; fewer of more than `MOST_TERMS`."""
 
+MOST_PARTS = 32
+"""Parts of the dataset from which they come."""
+
 DEGREES = (3, 2)
 """Of the polynomials by which it is decided whether there is a memory: what bends in the user's own
 features is not to be taken for one. The last is that by which a decay is found."""
@@ -113,16 +116,16 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
 
 
 def _some_sessions(dataset: Dataset, most: int) -> Trajectories:
-    parts, count = [], 0
-    for rows in dataset.iter_parts():
-        parts.append(rows)
-        count += len(rows)
-        if count >= most:
-            break
-    if not count:
+    """Every so many sessions of parts that lie evenly among all: they lie by policy and day."""
+    chosen = dataset.parts[:: -(-len(dataset.parts) // MOST_PARTS) or 1]
+    every = max(sum(part.rows for part in chosen) // most, 1)
+    found = []
+    for part in chosen:
+        rows = dataset.part(part)
+        found.append(rows.where(rows.sessions % every == 0))
+    if not found:
         raise InputError("dataset: expected rows to train from, got none")
-    rows = Trajectories.from_parts(parts)
-    return rows.where(rows.sessions % max(count // most, 1) == 0)
+    return Trajectories.from_parts(found)
 
 
 def _held_out_losses(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.environments.logged import LoggedSpec
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.policies import AnyScorer, ScoringPolicy
-from slateflow.trajectories.alignment import AlignedPolicy
+from slateflow.trajectories.alignment import AlignedScorer
 from tasks.store.alias_lock import aliases_locked
 from tasks.store.tracking import load_scorer, model_name, tracking_uri
 
@@ -72,15 +71,16 @@ def scoring_policy(scorer: AnyScorer, spec: EnvironmentSpec) -> ScoringPolicy:
     return ScoringPolicy(scorer)
 
 
-def version_policy(client: MlflowClient, version: ModelVersion, spec: EnvironmentSpec) -> Target:
+def version_policy(
+    client: MlflowClient, version: ModelVersion, spec: EnvironmentSpec
+) -> ScoringPolicy:
     """The policy of a registered version, for that world or for own logs of other days."""
     scorer = load_scorer(client, str(version.run_id))
     learnt = spec_from_dict(json.loads(version.tags[SPEC])) if SPEC in version.tags else spec
-    if spec.simulated or learnt == spec:
-        return scoring_policy(scorer, spec)
-    return AlignedPolicy(
-        scoring_policy(scorer, learnt), cast(LoggedSpec, spec), cast(LoggedSpec, learnt)
-    )
+    if isinstance(spec, LoggedSpec) and isinstance(learnt, LoggedSpec):
+        scoring_policy(scorer, learnt)
+        return ScoringPolicy(AlignedScorer(scorer, spec, learnt))
+    return scoring_policy(scorer, spec)
 
 
 def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:

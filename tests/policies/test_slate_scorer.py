@@ -56,6 +56,20 @@ def test_optimal_is_the_best_of_all_slates(slate_size):
         assert worth_by_hand(made, user, slate) == pytest.approx(best, rel=1e-12)
 
 
+@pytest.mark.parametrize("items", [4, 10])
+def test_with_classes_nothing_worse_is_served_than_where_the_search_begins(items):
+    """Attractions and values far apart make the last linearisation prefer other slates."""
+    rng = np.random.default_rng(0)
+    shape = (2, 20_000, items)
+    belief = rng.dirichlet([1, 1], 20_000).T
+    attraction, values = rng.gamma(0.3, 5, shape), rng.normal(0, 5, shape)
+    made = Offer(belief, attraction, values, rng.normal(size=shape[:2]))
+    gain = (belief[:, :, None] * attraction * (values - made.none[:, :, None])).sum(axis=0)
+    start, served = top_slates(gain, 3), top_slates(optimal_gains(made, 3), 3)
+    worth = [(belief * made.worth(one)[0]).sum(axis=0) for one in (start, served)]
+    assert (worth[1] >= worth[0] - 1e-9).all()
+
+
 def test_with_classes_nothing_better_is_found_by_taking_one_item_out():
     made = offer(1, classes=3)
     slates = top_slates(optimal_gains(made, 3), 3)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from slateflow.environments.logged import LoggedSpec
+from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.learners import learner_config, train
-from slateflow.policies import ScoringPolicy
-from slateflow.trajectories.alignment import AlignedPolicy
+from slateflow.policies import ScoringPolicy, SlateScorer
+from slateflow.trajectories.alignment import AlignedScorer
+from tests.evaluation.off_policy.tired_shop import TiredShop
+from tests.policies.test_scorer import polynomial
 from tests.trajectories.sources.shop import log, published
 
 TODAY = """
@@ -33,7 +40,7 @@ def test_features_are_found_by_their_names_and_new_ones_are_zero(tmp_path):
     today, yesterday = days
     assert today.spec.user_features == ("country=de", "country=fr", "age")
     scorer, _ = train(yesterday, learner_config("linucb", ridge=1.0))
-    policy = AlignedPolicy(ScoringPolicy(scorer), today.spec, yesterday.spec)
+    policy = ScoringPolicy(AlignedScorer(scorer, today.spec, yesterday.spec))
     observation = today.read().observation()
     # Yesterday at, de and age, and France is new. Items are milk, rum, tea; yesterday rum, tea
     known = np.array([[0, 0, 30], [0, 1, 40], [0, 0, 50]], float)
@@ -46,3 +53,64 @@ def test_features_are_found_by_their_names_and_new_ones_are_zero(tmp_path):
     slates, propensities = policy.act(observation, np.random.default_rng(0))
     assert (slates[:, 0] == best).all()
     assert propensities.tolist() == [1, 1, 1]
+
+
+def two_classes() -> SlateScorer:
+    """Slates of two, for users of two columns and items of three, with a memory of the class."""
+    rng = np.random.default_rng(3)
+    return SlateScorer(
+        user_size=2,
+        document_size=3,
+        slate_size=2,
+        construction="optimal",
+        choice_weights=rng.normal(size=(2, 9)),
+        choice_no_click=np.zeros(2),
+        choice_shares=np.full(2, 0.5),
+        item_values=rng.normal(size=(2, 9)),
+        click_values=rng.normal(size=(2, 5)),
+        no_click_values=rng.normal(size=(2, 5)),
+        features_match=False,
+    )
+
+
+def two_sums():
+    """A polynomial of the same sizes, whose memory sums up features by two decays."""
+    plain = polynomial(user_size=2 + 2 * 4, document_size=3)
+    return replace(plain, user_size=2, decays=np.array([0.9, 0.5]))
+
+
+@pytest.mark.parametrize("scorer", [two_classes(), two_sums()])
+def test_a_session_is_remembered_in_the_features_of_other_days(scorer):
+    """Today has the same features in another order, and two that are new."""
+    yesterday = LoggedSpec(
+        name="shop",
+        num_candidates=6,
+        user_features=("a", "b"),
+        item_features=("x", "y", "z"),
+        slate_size=2,
+    )
+    today = replace(yesterday, user_features=("b", "new", "a"), item_features=("z", "y", "w", "x"))
+    aligned = AlignedScorer(scorer, today, yesterday)
+    rng = np.random.default_rng(0)
+    memory, own = np.zeros((5, scorer.memory_size)), np.zeros((5, aligned.memory_size))
+    for step in range(4):
+        user, items = rng.normal(size=(5, 3)), rng.normal(size=(5, 6, 4))
+        before, known = user[:, [2, 0]], items[:, :, [3, 1, 0]]
+        steps, reward = np.full(5, step), rng.normal(size=5)
+        expected = scorer.scores(before, steps, known, memory)
+        np.testing.assert_allclose(aligned.scores(user, steps, items, own), expected, rtol=1e-12)
+        clicked = rng.integers(-1, 2, 5)
+        memory = scorer.remember(memory, before, known[:, :2], clicked, reward)
+        own = aligned.remember(own, user, items[:, :2], clicked, reward)
+
+
+@pytest.mark.integration
+def test_a_champion_of_other_days_is_judged_with_its_memory(tmp_path):
+    """Its own copy does not replace it, though an item has come since."""
+    dataset = TiredShop(0.7).logs(tmp_path, 4_000, 0)
+    scorer, _ = train(dataset, learner_config("fitted-q"))
+    assert scorer.memory_size
+    yesterday = replace(dataset.spec, item_count=dataset.spec.item_count - 1)
+    champion = ScoringPolicy(AlignedScorer(scorer, dataset.spec, yesterday))
+    (copy,) = logs_verdict(dataset, {"copy": ScoringPolicy(scorer)}, champion).verdict.candidates
+    assert copy.over_champion.uplift == 0

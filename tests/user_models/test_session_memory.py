@@ -78,6 +78,16 @@ def test_the_decay_is_that_of_the_hidden_state(tmp_path):
         assert decay == pytest.approx(discount, abs=0.12)
 
 
+def test_the_order_of_the_policies_does_not_decide_the_decay(tmp_path, monkeypatch):
+    """Parts lie by policy, and some of the rows are enough: they come from all of them."""
+    monkeypatch.setattr("slateflow.user_models.session_memory.FITTING_ROWS", 20_000)
+    found = []
+    for policies in ({"opposite": 0.5, "random": 0.5}, {"random": 0.5, "opposite": 0.5}):
+        recipe = Recipe("r", "modified-lts-20-2-hidden", 600, 3, policies)
+        found += fitting_decays(generate(recipe, Folder(str(tmp_path / next(iter(policies))))))
+    assert found[0] == pytest.approx(found[1], abs=0.05)
+
+
 @pytest.mark.parametrize("episodes", [4, 300])
 def test_an_observed_user_needs_no_memory(tmp_path, episodes):
     recipe = Recipe("seen", "modified-lts-20-2", episodes, 1, {"random": 1.0})

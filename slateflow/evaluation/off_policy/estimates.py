@@ -25,7 +25,7 @@ from slateflow.evaluation.off_policy.logging_policies import evidence_parts
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.off_policy.single_steps import SingleSteps
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
-from slateflow.policies import AnyScorer, Scorer
+from slateflow.policies import SessionScorer
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.held_out import HELD_OUT
@@ -115,7 +115,9 @@ class HeldOutValue:
     reason: str = ""
 
 
-def held_out_values(dataset: Dataset, scorers: Mapping[str, AnyScorer]) -> dict[str, HeldOutValue]:
+def held_out_values(
+    dataset: Dataset, scorers: Mapping[str, SessionScorer]
+) -> dict[str, HeldOutValue]:
     """The values by which settings and trainings are chosen.
 
     They need less than a verdict does: a choice among one's own that is wrong costs little. For
@@ -132,7 +134,7 @@ def held_out_values(dataset: Dataset, scorers: Mapping[str, AnyScorer]) -> dict[
     }
 
 
-def unsupported_shares(dataset: Dataset, scorers: Mapping[str, AnyScorer]) -> dict[str, float]:
+def unsupported_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -> dict[str, float]:
     """Of each scorer's choices the share that the logs have hardly seen.
 
     Raises:
@@ -199,8 +201,7 @@ class _Prepared:
 
     def of(self, target: Target) -> Evidence:
         """The evidence for a target."""
-        scorer = target.scorer if isinstance(target, ScoringPolicy) else None
-        own = tuple(scorer.decays.tolist()) if isinstance(scorer, Scorer) else ()
+        own = tuple(target.scorer.decays.tolist()) if isinstance(target, ScoringPolicy) else ()
         decays = own or self.decays
         if decays not in self.prepared:
             self.prepared[decays] = evidence_of(self.rows, self.spec, decays)

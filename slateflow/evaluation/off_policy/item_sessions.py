@@ -21,7 +21,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     estimated,
 )
 from slateflow.evaluation.off_policy.overlap import NoVerdict
-from slateflow.policies import Scorer, top_slates
+from slateflow.policies import top_slates
 from slateflow.policies.base import certain
 from slateflow.policies.learned import ScoringPolicy, observed_scores
 from slateflow.policies.scorer import Support
@@ -89,7 +89,7 @@ class ItemSessions:
         """Estimate a target's return, session by session."""
         window = 1
         if self.transitions.timed and isinstance(target, ScoringPolicy):
-            window = target.scorer.window if isinstance(target.scorer, Scorer) else 1
+            window = target.scorer.window
         following = self.transitions.following
         followed = Followed(
             self._shown(target, self.rows.starts, np.zeros(len(self.rows.starts), np.int32)),

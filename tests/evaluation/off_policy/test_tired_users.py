@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
@@ -10,7 +11,14 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.session_memory import fitting_decays
-from tests.evaluation.off_policy.tired_shop import FADES, Learnt, TiredShop, slates_seen
+from tests.evaluation.off_policy.tired_shop import (
+    FADES,
+    ITEMS,
+    KINDS,
+    Learnt,
+    TiredShop,
+    slates_seen,
+)
 
 
 @pytest.mark.parametrize("tiredness", [0.0, 0.7])
@@ -50,12 +58,48 @@ def test_slates_are_judged_only_where_nobody_tires(tmp_path, tiredness):
         assert one.refusal is None
 
 
+class TheBestTwo:
+    """Shows each kind of user what it likes best, however tired it is of that."""
+
+    def __init__(self) -> None:
+        best = np.argsort(-TiredShop(0.0).taste, axis=1)[:, :2]
+        self.slates = best.astype(np.int32)
+
+    def act(self, observation, rng):
+        del rng
+        kind = observation["user"][:, :KINDS].argmax(axis=1)
+        return self.slates[kind], np.ones(len(kind))
+
+    def propensities(self, observation, slates):
+        return (self.act(observation, None)[0] == slates).all(axis=1).astype(float)
+
+    def first_place(self, observation):
+        return np.eye(ITEMS)[self.act(observation, None)[0][:, 0]]
+
+
+def test_users_who_are_moved_by_sight_are_not_judged_where_no_log_has_been(tmp_path):
+    """A column tells how tired they are of what was shown, which random slates keep low."""
+    dataset = slates_seen(0.7, tmp_path, 2_000, 0, column=True)
+    targets = {"random": RandomPolicy(2), "the best two": TheBestTwo()}
+    found = estimate_policies(dataset, targets, held_out_only=False)
+    random, best = (found.policies[name] for name in targets)
+    assert random.refusal is None
+    low, high = random.contributions.interval()
+    assert low < found.logged.value < high
+    assert "the estimate rests on" in best.refusal.reason
+
+
 @pytest.mark.parametrize("world", ["interest-evolution", "interest-exploration"])
 def test_users_of_recsim_choose_by_what_they_see(tmp_path, world):
-    """Though kinds of users are hidden, and interests change, the model of choices knows both."""
+    """Though kinds of users are hidden, and interests change, the model of choices knows both.
+
+    And only what is clicked moves them.
+    """
     recipe = Recipe("r", world, 100, 3, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))
-    assert SlateSessions(dataset.read(), dataset.spec).unfit is None
+    evidence = SlateSessions(dataset.read(), dataset.spec)
+    assert evidence.unfit is None
+    assert not evidence.sessions.by_sight
 
 
 @pytest.mark.integration

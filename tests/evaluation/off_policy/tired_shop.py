@@ -147,8 +147,13 @@ class TiredShop:
         return sum(step["reward"].sum() for step in self.steps(policy, sessions, 99)) / sessions
 
 
-def slates_seen(tiredness: float, folder: Path, sessions: int, seed: int) -> Dataset:
-    """Sessions of random slates of two: users choose one item or none, and tire of both."""
+def slates_seen(
+    tiredness: float, folder: Path, sessions: int, seed: int, column: bool = False
+) -> Dataset:
+    """Sessions of random slates of two: users choose one item or none, and tire of both.
+
+    A column tells how tired they are, if so wanted.
+    """
     rng, shop = np.random.default_rng(seed), TiredShop(tiredness)
     kinds, lanes = rng.integers(0, KINDS, sessions), np.arange(sessions)
     tired, steps = np.zeros((sessions, ITEMS)), []
@@ -158,13 +163,16 @@ def slates_seen(tiredness: float, folder: Path, sessions: int, seed: int) -> Dat
         odds -= tiredness * np.take_along_axis(tired[lanes], slates, axis=1)
         best = np.column_stack([odds, np.zeros(len(lanes))]) + rng.gumbel(size=(len(lanes), 3))
         clicked = np.where(best.argmax(axis=1) == 2, -1, best.argmax(axis=1))
-        steps.append((lanes, np.full(len(lanes), len(steps)), kind, slates, clicked))
+        before = tired[lanes]
+        steps.append((lanes, np.full(len(lanes), len(steps)), kind, slates, clicked, before))
         tired[lanes] *= FADES
         for item in slates.T:
             tired[lanes, item] += 1
         leaves = rng.random(len(lanes)) < np.where(clicked >= 0, LEAVES[1], LEAVES[0])
         lanes = lanes[~leaves]
-    session, time, kind, slates, clicked = (np.concatenate(one) for one in zip(*steps, strict=True))
+    session, time, kind, slates, clicked, seen = (
+        np.concatenate(one) for one in zip(*steps, strict=True)
+    )
     table = {
         "session": session,
         "time": time,
@@ -174,6 +182,10 @@ def slates_seen(tiredness: float, folder: Path, sessions: int, seed: int) -> Dat
         "clicked": clicked,
         "reward": (clicked >= 0).astype(np.int64),
     }
+    columns = f'{COLUMNS}clicked = "clicked"\n'
+    if column:
+        table["seen"] = seen.tolist()
+        columns = columns.replace('["kind"]', '["kind", "seen"]')
     folder.mkdir(parents=True, exist_ok=True)
     log(folder, "log.parquet", table)
-    return published(folder, f'{COLUMNS}clicked = "clicked"\n')
+    return published(folder, columns)

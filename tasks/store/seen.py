@@ -1,0 +1,52 @@
+"""What a registered version has seen of some logs in its training."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from slateflow.trajectories import Dataset
+from slateflow.trajectories.files.dataset import differing_keys
+from slateflow.trajectories.files.hold_out import BY_PLACE
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+Seen = Literal["nothing", "all but the held-out", "all"]
+
+VARIED = ("seed", "nights", "episodes")
+"""Keys of a simulated recipe by which its logs can differ and have sessions in common."""
+
+
+def seen_by(version: ModelVersion, dataset: Dataset) -> Seen:
+    """Tell what of the logs a version was trained on; where that is unknown, all.
+
+    Logs grow day by day. A session that is held out stays so in all datasets of the same days.
+    """
+    trained = json.loads(version.tags.get("recipe", "{}"))
+    held_in_of = trained.pop("held_in_of", None)
+    if held_in_of == dataset.digest:
+        return "all but the held-out"
+    if version.tags.get("dataset_digest") == dataset.digest:
+        return "all"
+    if not _in_common(trained, dataset.recipe):
+        return "nothing"
+    # By place among all episodes: others are held out of logs of another size
+    stays = dataset.hold_out != BY_PLACE
+    return "all but the held-out" if held_in_of and stays else "all"
+
+
+def _in_common(trained: dict[str, Any], recipe: dict[str, Any]) -> bool:
+    """Whether logs of two recipes may have sessions in common."""
+    if "source" in recipe:
+        return bool(trained.get("source") == recipe["source"])
+    if not {*differing_keys(trained, recipe)} <= {*VARIED}:
+        return False
+    one, other = (_nights(document) for document in (trained, recipe))
+    return max(one.start, other.start) < min(one.stop, other.stop)
+
+
+def _nights(recipe: dict[str, Any]) -> range:
+    """Seeds of a simulated recipe's nights; none of logs that were imported."""
+    last = recipe.get("seed", -1)
+    return range(last + 1 - recipe.get("nights", 1), last + 1) if last >= 0 else range(0)

@@ -1,0 +1,81 @@
+"""What a registered version has seen of logs that grow day by day."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from slateflow.trajectories import Dataset, Folder, Recipe, generate
+from tasks.experiment import held_in
+from tasks.store.seen import seen_by
+from tests.trajectories.sources.shop import log, published
+
+
+def version(dataset: Dataset):
+    """A version that was trained on the dataset, as far as its tags tell."""
+    tags = {"dataset_digest": dataset.digest, "recipe": json.dumps(dataset.recipe)}
+    return SimpleNamespace(tags=tags)
+
+
+def day(first: int, rows: int = 400):
+    """Decisions whose users are numbers of their own."""
+    drawn = np.random.default_rng(first).integers(0, 2, rows)
+    return {
+        "number": np.arange(first, first + rows),
+        "item": np.array(["rum", "tea"])[drawn],
+        "propensity": 0.5,
+        "reward": drawn,
+    }
+
+
+def numbers(rows) -> set[int]:
+    return set(rows.user[:, 0].astype(int).tolist())
+
+
+def test_a_version_of_monday_has_not_seen_what_tuesdays_logs_hold_out(tmp_path):
+    text = '[columns]\nuser = ["number"]\n'
+    log(tmp_path, "monday.parquet", day(0))
+    monday = published(tmp_path, text)
+    trained = held_in(monday)
+    log(tmp_path, "tuesday.parquet", day(1_000))
+    both = published(tmp_path, text)
+    assert both.digest != monday.digest
+    assert seen_by(version(trained), monday) == "all but the held-out"
+    assert seen_by(version(trained), both) == "all but the held-out"
+    assert seen_by(version(monday), monday) == seen_by(version(monday), both) == "all"
+    everything = numbers(both.read())
+    held_out = everything - numbers(held_in(both).read())
+    assert 0.1 * len(everything) < len(held_out) < 0.3 * len(everything)
+    assert not held_out & numbers(trained.read())
+    other = version(trained)
+    other.tags["recipe"] = json.dumps({**trained.recipe, "source": "elsewhere"})
+    assert seen_by(other, both) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("changed", "seen"),
+    [
+        ({}, "all"),
+        ({"seed": 3}, "nothing"),
+        ({"episodes": 60}, "all"),
+        ({"policies": {"random": 0.5, "greedy": 0.5}}, "nothing"),
+        ({"seed": 6, "nights": 3}, "all"),  # of seeds 4, 5 and 6
+    ],
+)
+def test_simulated_logs_are_told_by_their_seeds(tmp_path, changed, seen):
+    settings = {"episodes": 50, "seed": 5, "policies": {"random": 1.0}}
+    trained = generate(Recipe("r", "lts-10-1", **settings), Folder(str(tmp_path)))
+    other = Recipe("other", "lts-10-1", **{**settings, **changed})
+    assert seen_by(version(trained), generate(other, Folder(str(tmp_path)))) == seen
+
+
+def test_nights_that_come_keep_what_is_held_out(tmp_path):
+    recipe = Recipe("r", "lts-10-1", 50, 5, {"random": 1.0}, nights=2)
+    trained = held_in(generate(recipe, Folder(str(tmp_path))))
+    tomorrow = generate(recipe.varied(seed=6), Folder(str(tmp_path)))
+    assert seen_by(version(trained), tomorrow) == "all but the held-out"
+    later = generate(recipe.varied(seed=7), Folder(str(tmp_path)))
+    assert seen_by(version(trained), later) == "nothing"
