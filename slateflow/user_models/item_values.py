@@ -45,8 +45,6 @@ class Sessions:
 
     Attributes:
         rows: The steps, R of them.
-        starts: (E,) first row of each episode.
-        ends: (R,) whether the row is its episode's last.
         past: (R, H) sums over the earlier steps of the session: steps, clicks, rewards,
             responses that are quantities; also, if so wanted and where users are observed in the
             features of the documents, the affinities of what was clicked. They shift the values of
@@ -58,8 +56,6 @@ class Sessions:
     """
 
     rows: Trajectories
-    starts: Rows
-    ends: NDArray[np.bool_]
     past: Array
     features_match: bool
     places: bool = False
@@ -92,24 +88,20 @@ class Sessions:
         events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
         events = events.astype(np.float64)
         past = _sums_before(events, rows.starts)
-        return cls(rows, rows.starts, rows.last, past, spec.features_match, places)
-
-    @property
-    def lengths(self) -> Rows:
-        """(E,) steps of each episode."""
-        return np.diff(np.append(self.starts, len(self.rows)))
+        return cls(rows, past, spec.features_match, places)
 
     def returns_to_go(self) -> Array:
         """(R,) sum of the rewards from this step to the episode's end."""
         rewards = self.rows.reward.astype(np.float64)
-        before = _sums_before(rewards[:, None], self.starts)[:, 0]
-        return np.repeat(np.add.reduceat(rewards, self.starts), self.lengths) - before
+        starts, lengths = self.rows.starts, self.rows.lengths
+        before = _sums_before(rewards[:, None], starts)[:, 0]
+        return np.repeat(np.add.reduceat(rewards, starts), lengths) - before
 
     def blocks(self) -> Iterator[Rows]:
         """Row numbers, some thousands at a time; whole sessions."""
-        count = len(self.rows)
-        cuts = np.searchsorted(self.starts, np.arange(BLOCK_ROWS, count, BLOCK_ROWS))
-        cuts = np.unique(np.append(self.starts, count)[cuts])
+        count, starts = len(self.rows), self.rows.starts
+        cuts = np.searchsorted(starts, np.arange(BLOCK_ROWS, count, BLOCK_ROWS))
+        cuts = np.unique(np.append(starts, count)[cuts])
         yield from np.split(np.arange(count), cuts[(cuts > 0) & (cuts < count)])
 
     @cached_property
@@ -201,12 +193,12 @@ class Sessions:
 
     def slates(self, scorer: SessionScorer) -> Slates:
         """The slates (R, K) of a scorer at each step, with the session so far in its memory."""
-        rows, lengths = self.rows, self.lengths
+        rows, starts, lengths = self.rows, self.rows.starts, self.rows.lengths
         slates = np.empty_like(rows.slate)
-        memory = np.zeros((len(self.starts), scorer.memory_size))
+        memory = np.zeros((len(starts), scorer.memory_size))
         for step in range(lengths.max(initial=0)):
             ongoing = np.flatnonzero(lengths > step)
-            now = self.starts[ongoing] + step
+            now = starts[ongoing] + step
             observation, user = rows.observation(now), rows.user[now]
             scores = observed_scores(scorer, observation, memory[ongoing])
             slates[now] = top_slates(scores, rows.slate.shape[1])
@@ -278,16 +270,17 @@ class Members:
             misses in the columns of the design (F,).
         """
         sessions, size = self.sessions, len(weights)
+        first, last = sessions.rows.first, sessions.rows.last
         products, errors = np.zeros((size, size)), np.zeros((size, size))
         for block in sessions.blocks():
-            design, goes_on = sessions.chosen(block), ~sessions.ends[block]
+            design, goes_on = sessions.chosen(block), ~last[block]
             expected, ongoing = np.zeros_like(design), block[goes_on]
             if len(ongoing):  # not sessions of one step alone
                 slates = policy(sessions, ongoing + 1)
                 expected[goes_on] = sessions.expected(ongoing + 1, slates, choice)
             error = sessions.rows.reward[block] + (expected - design) @ weights
             weighted = design * self.member[block, None]
-            starts = np.flatnonzero(np.isin(block, sessions.starts))
+            starts = np.flatnonzero(first[block])
             missed = np.add.reduceat(weighted * error[:, None], starts)
             products += weighted.T @ expected
             errors += missed.T @ missed

@@ -65,4 +65,4 @@ def test_blocks_hold_whole_sessions(monkeypatch, tmp_path):
     blocks = list(sessions.blocks())
     assert np.concatenate(blocks).tolist() == list(range(dataset.rows))
     assert len(blocks) > 5
-    assert all(block[0] in sessions.starts for block in blocks)
+    assert all(block[0] in sessions.rows.starts for block in blocks)

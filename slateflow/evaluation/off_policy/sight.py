@@ -50,13 +50,13 @@ def moved_by_sight(sessions: Sessions) -> bool:
             own, weights = odd[block] == half, fitted[model][1 - half]
             missed = moves[block[own]] - x[own, : sizes[model]] @ weights
             left[model, block[own]] = np.square(missed).sum(axis=1)
-    plain, ours = np.add.reduceat(left, sessions.starts, axis=1)
+    plain, ours = np.add.reduceat(left, sessions.rows.starts, axis=1)
     return better(plain, ours, BEYOND_CHANCE)
 
 
 def _moves(sessions: Sessions) -> Array:
     """(R, U + 1): changes of the user's columns up to the next step, and ends, of deviation 1."""
-    user, goes_on = sessions.rows.user.astype(np.float64), ~sessions.ends
+    user, goes_on = sessions.rows.user.astype(np.float64), ~sessions.rows.last
     change = np.zeros_like(user)
     change[goes_on] = user[np.flatnonzero(goes_on) + 1] - user[goes_on]
     moves = np.column_stack([change, goes_on])

@@ -122,21 +122,21 @@ class SlateSessions:
         expected = np.concatenate(
             [sessions.expected(block, slates[block], choice) for block in sessions.blocks()]
         )
-        following = np.flatnonzero(~sessions.ends) + 1
+        following = np.flatnonzero(~self.rows.last) + 1
         logged = Logged(
             chosen=sessions.design,
             reward=self.rows.reward.astype(np.float64),
-            continues=~sessions.ends,
+            continues=~self.rows.last,
             session=self.rows.sessions,
-            sessions=len(sessions.starts),
+            sessions=len(self.rows.starts),
             member=self.members[:, group],
             stages=None,
             ridge=RIDGE,
         )
-        followed = Followed(expected[sessions.starts], [expected[following]])
+        followed = Followed(expected[self.rows.starts], [expected[following]])
         found = estimated(logged, followed)
         weight = np.zeros(len(self.rows))
-        weight[sessions.starts] += logged.member
+        weight[self.rows.starts] += logged.member
         weight[following] += found.weight[following - 1]
         values = fitted_values(logged, followed)
         of_choices = self._of_choices(group, values, slates, weight)
@@ -164,7 +164,7 @@ class SlateSessions:
         slope = sessions.slopes(slates, choice, values, weight)
         slope -= sessions.slopes(logged, choice, values, placed)
         moved = self.influences[group] @ slope
-        corrected = np.add.reduceat(placed * surprise, sessions.starts)
+        corrected = np.add.reduceat(placed * surprise, self.rows.starts)
         return np.asarray(corrected + moved - moved.mean())
 
     def _slates(self, target: Target) -> Slates:
