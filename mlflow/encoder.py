@@ -122,18 +122,15 @@ class Encoder:
             row = rows[(counts != slate_size).argmax()]
             raise _invalid(f"history, row {row}: expected {expected}, got another number of ids")
         own = [step.get("user", user) for step, user in zip(steps, _of(frame, rows), strict=True)]
-        numbers = [
-            self._users(own, "the user as in the request", "history", rows),
-            features[items].reshape(len(steps), -1),
-            [[step.get("clicked", 0)] for step in steps],
-            [[step["reward"]] for step in steps],
-        ]
+        users = self._users(own, "the user as in the request", "history", rows)
+        candidates = features[items].reshape(len(steps), slate_size * features.shape[1])
+        events = [(step.get("clicked", 0), step["reward"]) for step in steps]
         try:
-            whole = np.concatenate([np.reshape(one, (len(steps), -1)) for one in numbers], axis=1)
-            whole = whole.astype(np.float64)
-        except (ValueError, TypeError):
+            numbers = np.array(events, np.float64).reshape(len(steps), 2)
+        except (ValueError, TypeError, OverflowError):
             raise _invalid("history: expected numbers as clicked and reward, got others") from None
-        return pd.Series(np.split(whole, np.cumsum(lengths)[:-1]), dtype=object)
+        whole = np.concatenate([users, candidates, numbers], axis=1)
+        return pd.Series(np.split(whole, np.cumsum(lengths))[:-1], dtype=object)
 
     def _users(
         self, values: list[Any], expected: str, where: str, rows: np.ndarray | None = None
@@ -143,7 +140,9 @@ class Encoder:
             return np.zeros((len(values), 0), np.float32)
         rows = np.arange(len(values)) if rows is None else rows
         absent = None if self.objects else _NOTHING
-        given = [_flat(one) for one in values] if self.objects else values
+        given = values
+        if self.objects:
+            given = [_flat(one) if isinstance(one, Mapping) else one for one in values]
         lists = [
             [one.get(name, absent) for name in self.names] if isinstance(one, Mapping) else one
             for one in given
@@ -222,17 +221,17 @@ def _of(frame: pd.DataFrame, rows: np.ndarray) -> list[Any]:
     return frame["user"].iloc[rows].tolist() if "user" in frame else [None] * len(rows)
 
 
-def _flat(value: Any, name: str = "") -> Any:
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
     """The leaves of an object by their paths, as the logs' columns are named."""
     if isinstance(value, Mapping):
         parts = [(f"{name}.{key}" if name else key, one) for key, one in value.items()]
-    elif isinstance(value, list) and name:  # objects in a list are one object in pieces
+    elif isinstance(value, list):  # objects in a list are one object in pieces
         parts = [
             (name if isinstance(one, Mapping) else f"{name}[{place}]", one)
             for place, one in enumerate(value)
         ]
     else:
-        return {name: value} if name else value
+        return {name: value}
     return dict(chain.from_iterable(_flat(one, path).items() for path, one in parts))
 
 
@@ -305,7 +304,7 @@ def _text(value: Any) -> str:
     """A category or an id as text: whole numbers by their digits, booleans as false and true."""
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower()
-    if isinstance(value, float | np.floating) and value == np.floor(value):
+    if isinstance(value, float | np.floating) and value.is_integer():
         value = int(value)
     return str(value)
 

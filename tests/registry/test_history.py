@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,17 @@ CASES = {
 }
 
 
+def carried(name: str):
+    """The code of that name that versions carry."""
+    path = Path(__file__).parents[2] / "mlflow" / f"{name}.py"
+    found = importlib.util.spec_from_file_location(f"{name}_under_test", path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module", params=CASES)
 def served(request, tmp_path_factory):
     """A world, a trained scorer, and the recommender with its weights."""
@@ -32,13 +44,7 @@ def served(request, tmp_path_factory):
     dataset = generate(recipe, Folder(str(folder)))
     scorer, _ = train(dataset, CASES[request.param], seed=0)
     scorer.save(folder / "scorer.npz")
-    path = Path(__file__).parents[2] / "mlflow" / "recommender.py"
-    found = importlib.util.spec_from_file_location("recommender_under_test", path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    recommender = module.Recommender()
+    recommender = carried("recommender").Recommender()
     features = dataset.spec.user_size + dataset.spec.document_size
     np.savez(folder / "ranges.npz", low=np.zeros(features), high=np.ones(features))
     artifacts = {
@@ -109,3 +115,68 @@ def test_a_wrong_history_is_refused_with_a_sentence(served):
     ):
         with pytest.raises(MlflowException, match=message):
             recommender.predict(None, pd.DataFrame({**row, "history": [history]}))
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """The encoder of logs with two columns of the user and three items of two features."""
+
+    def made(**changes):
+        document = {
+            "user": [
+                {"name": "age", "kind": "number", "vocabulary": [], "size": 1},
+                {"name": "country", "kind": "categories", "vocabulary": ["at", "de"], "size": 1},
+            ],
+            "items": ["7", "8", "9"],
+            "unknown_items": "refuse",
+            "format": "table",
+        }
+        (tmp_path / "encoding.json").write_text(json.dumps(document | changes))
+        np.savez(tmp_path / "catalogue.npz", features=np.array([[1, 2], [3, 4], [5, 6]], "f4"))
+        return carried("encoder").Encoder(tmp_path / "encoding.json", tmp_path / "catalogue.npz")
+
+    return made
+
+
+@pytest.mark.parametrize("sessions", [[[]], [None], [[], None, []], []])
+def test_sessions_of_own_logs_begin_without_steps(encoder, sessions):
+    frame = pd.DataFrame({"user": [[30, "at"]] * len(sessions), "history": sessions})
+    found = encoder().history(frame, 2)
+    width = 1 + 2 + 2 * 2 + 2  # age, country, two shown items, click and reward
+    assert [steps.shape for steps in found] == [(0, width)] * len(sessions)
+
+
+def test_steps_of_own_logs_in_numbers(encoder):
+    steps = [
+        {"items": [9, "7"], "clicked": -1, "reward": 0.5},
+        {"items": ["8", "9"], "clicked": 1, "reward": 2, "user": [31, "de"]},
+    ]
+    frame = pd.DataFrame({"user": [[30, "at"]] * 3, "history": [None, steps, steps[:1]]})
+    first, second = [30, 1, 0, 5, 6, 1, 2, -1, 0.5], [31, 0, 1, 3, 4, 5, 6, 1, 2]
+    found = [rows.tolist() for rows in encoder().history(frame, 2)]
+    assert found == [[], [first, second], [first]]
+
+
+@pytest.mark.parametrize("event", [{"reward": "much"}, {"reward": 10**400}, {"clicked": [0]}])
+def test_events_that_are_not_numbers_are_refused(encoder, event):
+    step = {"items": ["7", "8"], "clicked": 0, "reward": 1.0} | event
+    frame = pd.DataFrame({"user": [[30, "at"]], "history": [[step]]})
+    with pytest.raises(MlflowException, match="history: expected numbers as clicked and reward"):
+        encoder().history(frame, 2)
+
+
+def test_infinity_is_an_unknown_id_and_an_unknown_category(encoder):
+    infinite = float("inf")
+    frame = pd.DataFrame({"user": [[30, infinite], [30, 2.5]], "items": [["7"], ["7", infinite]]})
+    assert encoder().users(frame).tolist() == [[30, 0, 0]] * 2
+    with pytest.raises(MlflowException, match=r"items, row 1: expected items of .* got inf"):
+        encoder().requests(frame)
+
+
+def test_leaves_under_an_empty_key_of_dsjson(encoder):
+    columns = [
+        {"name": name, "kind": "number", "vocabulary": [], "size": 1} for name in ("", "[1]", "x")
+    ]
+    asked = [{"": 5}, {"": [0, 7]}, {"": {"x": 3}}]
+    found = encoder(format="dsjson", user=columns).users(pd.DataFrame({"user": asked}))
+    assert found.tolist() == [[5, 0, 0], [0, 7, 0], [0, 0, 3]]

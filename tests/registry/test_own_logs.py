@@ -299,6 +299,10 @@ def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypat
             memory = scorer.remember(memory, np.zeros((1, 0)), one, np.zeros(1, int), rewards)
         expected = scorer.scores(np.zeros((1, 0)), np.array([step]), features[None], memory)[0]
         np.testing.assert_allclose(scores, expected, rtol=1e-12)
+    begun = model.predict(pd.DataFrame({"step": [0]}))
+    for first in ([], None):
+        asked = pd.DataFrame({"history": [first], "step": [0]})
+        pd.testing.assert_frame_equal(model.predict(asked), begun)
     for wrong in ([{"items": [1]}], [{"items": [1, 2], "reward": 1}], [7], [{"reward": 1}]):
         with pytest.raises(MlflowException, match="history, row 0: expected steps with items"):
             model.predict(pd.DataFrame({"history": [wrong]}))
