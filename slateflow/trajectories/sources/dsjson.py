@@ -69,7 +69,7 @@ class DsjsonReader:
             for lines in _batches(self._documents(file.name, path)):
                 rows = np.arange(count, count + len(lines))
                 for row, line in zip(rows.tolist(), lines, strict=True):
-                    share = line.get("pdrop", 0.0)
+                    share = self._number(line.get("pdrop", 0.0), "pdrop", row)
                     self.dropped = share if self.dropped is None else self.dropped
                     if share != self.dropped:
                         expected = f"{self.dropped}, as in decisions before"
@@ -105,7 +105,7 @@ class DsjsonReader:
             chosen.append([actions[place]])
             propensity.append(probability)
             reward.append(-self._number(line["_label_cost"], "_label_cost", row))
-            context = {key: value for key, value in line["c"].items() if key[0] != "_"}
+            context = {key: value for key, value in line["c"].items() if key[:1] != "_"}
             situation.append(flat_features(context))
         columns: dict[str, Any] = {
             "row": pa.array(rows),
@@ -115,8 +115,11 @@ class DsjsonReader:
             "reward": pa.array(reward, pa.float32()),
         }
         if self.by_time:
-            times = pa.array([line.get("Timestamp") for line in lines], pa.string())
-            columns["time"] = as_time(Cells(times, rows, "Timestamp", self.places))
+            name = "Timestamp"
+            times = [line.get(name) for line in lines]
+            wrong = [not isinstance(one, str | None) for one in times]
+            self.places.refuse(wrong, rows, name, "a point in time, as text", times)
+            columns["time"] = as_time(Cells(pa.array(times, pa.string()), rows, name, self.places))
         for name, values in feature_columns(situation).items():
             columns[USER + name] = feature_array(values, rows, name, self.places)
         return pa.table(columns)
@@ -124,9 +127,10 @@ class DsjsonReader:
     def _choice(self, line: dict[str, Any], row: int) -> tuple[list[str], int, float]:
         """Ids of the actions, the place of the shown among them, and its probability."""
         found = line.get("c")
-        actions = found.get("_multi") if isinstance(found, dict) else None
-        if not isinstance(actions, list) or not all(isinstance(one, dict) for one in actions):
-            raise self.places.error(row, "c._multi", "a list of actions", actions)
+        multi = found.get("_multi") if isinstance(found, dict) else None
+        actions = multi if isinstance(multi, list) else []
+        if not actions or not all(isinstance(one, dict) for one in actions):
+            raise self.places.error(row, "c._multi", "a list of actions", multi)
         probabilities = self._probabilities(line, len(actions), row)
         label = line.get("_label_Action", line["a"][0])
         if not isinstance(label, int) or label not in probabilities:
@@ -225,7 +229,7 @@ def feature_array(
     places.refuse(wrong, rows, name, "texts" if first else "numbers", np.array(values, object))
     if first:
         return pa.array([None if v is None else _text(v) for v in values], pa.string())
-    return pa.array(values, pa.float64())
+    return pa.array([None if v is None else float(v) for v in values], pa.float64())
 
 
 def _text(value: str | bool) -> str:

@@ -89,6 +89,11 @@ def test_packed_files_in_the_order_of_time(tmp_path):
         (line(cost="free"), "decision 2: _label_cost: expected a finite number, got free"),
         (line(c={}), "decision 2: c._multi: expected a list of actions, got None"),
         (line(c={"_multi": [TEA, TEA]}), "decision 2: c._multi: expected each id once in a row"),
+        (
+            line(a=[], p=[], c={"_multi": []}),
+            "decision 2: c._multi: expected a list of actions, got []",
+        ),
+        (line(pdrop="half"), "decision 2: pdrop: expected a finite number, got half"),
         (line(pdrop=0.5), "decision 2: pdrop: expected 0.0, as in decisions before, got 0.5"),
         (line(_outcomes=[]), "line 3: _outcomes: expected one decision a line, got several"),
         ("{", "line 3: expected a JSON object, got unexpected end of data"),
@@ -106,6 +111,28 @@ def test_what_does_not_fit_is_named_and_leaves_nothing(tmp_path, text, message):
     assert f"logs/a.dsjson: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "data").glob("*"))
+
+
+@pytest.mark.parametrize("time", [1700000000, [1], True])
+def test_a_timestamp_that_is_not_a_text(tmp_path, time):
+    log(tmp_path, "a.dsjson", "\n".join([line(), line(Timestamp=time)]))
+    with pytest.raises(InputError) as caught:
+        published(tmp_path, DSJSON + 'held_out = "last"')
+    expected = f"decision 2: Timestamp: expected a point in time, as text, got {time}"
+    assert f"logs/a.dsjson: {expected}" in str(caught.value)
+    assert published(tmp_path, DSJSON).rows == 2  # nobody asks for it
+
+
+def test_an_empty_key_and_numbers_beyond_those_that_floats_tell_apart(tmp_path):
+    texts = [
+        line(c={"": {"x": 2**60 + n}, "From": {"": n}, "_multi": [{"i": 2**63 + n}, {"i": 1}]})
+        for n in (1, 2**59)
+    ]
+    log(tmp_path, "a.dsjson", "\n".join(texts))
+    dataset = published(tmp_path, DSJSON)
+    assert dataset.spec.user_features == ("x", "From.")
+    assert dataset.read().user.tolist() == [[2.0**60, 1], [2.0**60 + 2.0**59, 2.0**59]]
+    assert sorted(dataset.catalogue.features[:, 0].tolist()) == [1, 2.0**63, 2.0**63 + 2.0**59]
 
 
 def test_the_id_of_an_action_is_that_of_pythons_own_json():
