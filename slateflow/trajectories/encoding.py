@@ -51,9 +51,9 @@ class Column:
         Raises:
             InputError: A value is of another kind.
         """
-        column = _combined(values)
-        rows = len(column)
         try:
+            column = _combined(values)
+            rows = len(column)
             if self.kind == "categories":
                 place = index_in(as_text(column), self.vocabulary)
                 found = np.flatnonzero(place >= 0)
@@ -65,12 +65,17 @@ class Column:
                 return np.asarray(flat.to_numpy(zero_copy_only=False).reshape(rows, self.size))
             if pa.types.is_string(column.type):
                 column = pc.utf8_trim_whitespace(column)
-            number = pc.fill_null(pc.cast(column, pa.float64()).cast(pa.float32(), safe=False), 0.0)
+            numbers = pc.cast(column, pa.float64(), safe=False)
+            number = pc.fill_null(numbers.cast(pa.float32(), safe=False), 0.0)
             return np.asarray(number.to_numpy(zero_copy_only=False)[:, None])
         except (pa.ArrowException, ValueError) as error:
-            kind = {"number": "numbers", "numbers": f"lists of {self.size} numbers"}[self.kind]
+            expected = {
+                "number": "numbers",
+                "numbers": f"lists of {self.size} numbers",
+                "categories": "texts, whole numbers or booleans",
+            }[self.kind]
             raise InputError(
-                f"{self.name}: expected {kind}, got {str(error).splitlines()[0]}"
+                f"{self.name}: expected {expected}, got {str(error).splitlines()[0]}"
             ) from error
 
 

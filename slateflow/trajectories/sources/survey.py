@@ -133,6 +133,7 @@ class ColumnSurvey:
 
     def _add_lists(self, values: pa.Array, rows: NDArray[np.int64]) -> None:
         lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
+        self.refuse(lengths == 0, rows, self.name, "lists of one or more numbers", values)
         self.size = self.size if self.vocabulary else int(lengths[0])
         self.vocabulary = {"lists"}  # the length is known now
         expected = f"lists of {self.size} finite numbers"

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.encoding import as_text
@@ -41,6 +42,9 @@ WHOLE = r"^\s*[+-]?\d+\s*$"
 
 DATED = r"^\d{4}-\d\d-\d\d([T ].*)?$"
 """A text that may be a point in time."""
+
+WITHIN = "a number from −2^63 to below 2^63"
+"""Expected of times that are whole numbers."""
 
 USER = ":"
 """Before the names of the user's columns."""
@@ -182,10 +186,10 @@ class Cells:
             self.refuse(self.values.is_null().to_numpy(zero_copy_only=False), expected)
 
     def cast(self, kind: pa.DataType, expected: str) -> Any:
-        """The values as numbers of a kind.
+        """The values as numbers of a kind; of floating ones the nearest.
 
         Raises:
-            InputError: One is none; the message names its row.
+            InputError: One is none, or does not fit into whole numbers; the message names its row.
         """
         values = self.values
         if is_text(values.type):
@@ -194,12 +198,21 @@ class Cells:
             values = pc.utf8_trim_whitespace(values)
         elif not _is_number(values.type):
             self.refuse(np.ones(len(values), np.bool_), expected)
+        if pa.types.is_floating(kind):
+            return pc.cast(values, kind, safe=False)
         try:
             return pc.cast(values, kind)
-        except pa.ArrowException:  # whole numbers were expected, or one is too large
-            number = pc.fill_null(pc.cast(values, pa.float64()), 0.0).to_numpy()
-            self.refuse(number != np.trunc(number), expected)
-            raise
+        except pa.ArrowException:  # "1.0", as pandas has whole numbers with gaps, or a misfit
+            numbers = pc.cast(values, pa.float64(), safe=False)
+            self.refuse(_unfit(pc.fill_null(numbers, 0.0), kind), expected)
+            return pc.cast(numbers, kind)
+
+
+def _unfit(numbers: Any, kind: pa.DataType) -> NDArray[np.bool_]:
+    """Which of some floating numbers (R,) are not whole, or not of that kind."""
+    values = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+    limit = 2.0 ** (kind.bit_width - 1)
+    return np.asarray((values != np.trunc(values)) | (values < -limit) | (values >= limit))
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -222,8 +235,11 @@ def is_list(kind: pa.DataType) -> bool:
 
 def _text(cells: Cells) -> Any:
     cells.present()
+    values = cells.values
+    if pa.types.is_floating(values.type):
+        cells.refuse(_unfit(values, pa.int64()), "a text or a whole number")
     try:
-        return as_text(cells.values)
+        return as_text(values)
     except pa.ArrowException:
         return cells.refuse(np.ones(len(cells.rows), np.bool_), "a text or a whole number")
 
@@ -237,17 +253,10 @@ def _ids(cells: Cells) -> Any:
         return pa.ListArray.from_arrays(offsets, _text(cells))
     lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
     cells.refuse(lengths == 0, "ids")
-    flat = pc.list_flatten(values)
-    if flat.null_count:
-        first = int(np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0])
-        row = int(np.searchsorted(np.cumsum(lengths), first, side="right"))
-        cells.refuse(np.arange(len(values)) == row, "ids without a gap")
-    try:
-        flat = as_text(flat)
-    except pa.ArrowException:
-        cells.refuse(np.ones(len(values), np.bool_), "ids that are texts or whole numbers")
+    each = Cells(pc.list_flatten(values), np.repeat(cells.rows, lengths), cells.name, cells.places)
+    each.present("ids without a gap")
     offsets = np.append(0, np.cumsum(lengths)).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, flat)
+    return pa.ListArray.from_arrays(offsets, _text(each))
 
 
 def _propensity(cells: Cells) -> Any:
@@ -287,7 +296,7 @@ def as_time(cells: Cells) -> Any:
     if is_text(kind):
         for pattern, number in ((WHOLE, pa.int64()), (NUMBER, pa.float64())):
             if pc.all(pc.match_substring_regex(values, pattern)).as_py():
-                return cells.cast(number, expected)
+                return cells.cast(number, WITHIN)
         for zone in (None, "UTC"):
             try:
                 return pc.cast(pc.cast(values, pa.timestamp("us", zone)), pa.timestamp("us"))
@@ -303,7 +312,7 @@ def as_time(cells: Cells) -> Any:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return pc.cast(values, pa.timestamp("us"), safe=False)
     if pa.types.is_integer(kind):
-        return values.cast(pa.int64())
+        return cells.cast(pa.int64(), WITHIN)
     numbers = cells.cast(pa.float64(), expected)
     cells.refuse(~np.isfinite(numbers.to_numpy(zero_copy_only=False)), "a finite number")
     return numbers
@@ -316,9 +325,9 @@ def _as_user(cells: Cells) -> Any:
     if is_list(kind):
         if not _is_number(kind.value_type):
             cells.refuse(np.ones(len(cells.rows), np.bool_), "numbers, texts or lists of numbers")
-        return cells.values.cast(pa.list_(pa.float64()))
+        return cells.values.cast(pa.list_(pa.float64()), safe=False)
     if _is_number(kind):
-        values = cells.values.cast(pa.float64())
+        values = cells.cast(pa.float64(), "finite numbers")
         cells.refuse(~np.isfinite(values.to_numpy(zero_copy_only=False)), "finite numbers")
         return values
     if pa.types.is_boolean(kind) or is_text(kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from slateflow.errors import InputError
@@ -53,6 +54,8 @@ TRAPS = {
     "two rows at one time": ("3.5,a,a|b|c,0.25,0,,r,4", "t: expected one row of a session at a "
     "time"),
     "a session is missing": ("3.5,a,a|b|c,0.25,0,,,3", "session: expected a value"),
+    "a time of more than 64 bits": ("3.5,a,a|b|c,0.25,0,,r,99999999999999999999", "t: expected a "
+    "number from −2^63 to below 2^63, got 99999999999999999999"),
     "no time": ("3.5,a,a|b|c,0.25,0,,r,late", "t: expected a point in time or a number, got late"),
 }  # fmt: skip
 
@@ -89,6 +92,7 @@ def test_slates_that_do_not_fit(tmp_path):
         ("1,a|b,a|b|c,0.5,0,2,s,1", "row 2: clicked: expected a place from 0 to 1"),
         ("1,a|b,a|b|c,0.5,0,x,s,1", "row 2: clicked: expected a place in the slate"),
         ("1,a|b,a|b|c,0.5,0,0.5,s,1", "row 2: clicked: expected a place in the slate"),
+        ("1,a|b,a|b|c,0.5,0,3e9,s,1", "row 2: clicked: expected a place in the slate"),
     ]:
         log(tmp_path, "a.csv", csv("1,a|b,a|b|c,0.5,0,0,s,1", row))
         assert expected in refusal(tmp_path, clicked)
@@ -105,10 +109,19 @@ def test_parquet_that_does_not_fit(tmp_path):
         ({"age": [[1.0], [1.0, 2.0]]}, "row 2: age: expected lists of 1 finite numbers"),
         ({"reward": [0.0, None]}, "row 2: reward: expected"),
         ({"propensity": ["a half", "0.5"]}, "row 1: propensity: expected a probability"),
-        ({"item": [0.5, 1.0]}, "row 1: item: expected a text or a whole number"),
+        ({"item": [0.5, 1.0]}, "row 1: item: expected a text or a whole number, got 0.5"),
+        ({"item": [1.0, 2.5]}, "row 2: item: expected a text or a whole number, got 2.5"),
+        ({"item": [1.0, 1e19]}, "row 2: item: expected a text or a whole number, got 1e+19"),
+        ({"item": [[1.0], [2.5]]}, "row 2: item: expected a text or a whole number, got 2.5"),
+        ({"item": [["a"], [None]]}, "row 2: item: expected ids without a gap, got none"),
+        ({"age": [np.zeros(0)] * 2}, "row 1: age: expected lists of one or more numbers, got []"),
+        ({"age": [[1.0], []]}, "row 2: age: expected lists of one or more numbers, got []"),
     ]:
         log(tmp_path, "a.parquet", {**frame, **changed})
         assert f"a.parquet: {expected}" in refusal(tmp_path, '[columns]\nuser = ["age"]\n')
+    log(tmp_path, "a.parquet", {**frame, "t": np.array([1, 2**63], np.uint64)})
+    expected = "row 2: t: expected a number from −2^63 to below 2^63, got 9223372036854775808"
+    assert f"a.parquet: {expected}" in refusal(tmp_path, '[columns]\ntime = "t"\n')
     log(tmp_path, "a.parquet", frame)
     log(tmp_path, "b.parquet", {**frame, "age": ["old", "young"]})
     message = refusal(tmp_path, '[columns]\nuser = ["age"]\n')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -129,6 +131,47 @@ def test_slates_and_what_was_clicked_in_them(tmp_path):
     assert rows.clicked.tolist() == [1, -1, 0]
     assert dataset.spec.user_chooses
     assert rows.clicked_features().tolist() == [[0, 1, 0], [0, 0, 0], [0, 1, 0]]
+
+
+def test_clicks_with_gaps_as_pandas_writes_them(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "item": ["a|b", "c|a", "b|c", "a|c"],
+            "propensity": 1 / 6,
+            "reward": [1, 0, 1, 0],
+            "clicked": [1.0, None, 0.0, -1.0],
+        }
+    )
+    log(tmp_path, "a.csv", frame.to_csv(index=False))
+    assert published(tmp_path, '[columns]\nclicked = "clicked"').read().clicked.tolist() == [
+        1, -1, 0, -1,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_whole_numbers_beyond_those_that_floats_tell_apart(tmp_path, name):
+    frame = pd.DataFrame(
+        {
+            "item": [1, 2],
+            "propensity": 0.5,
+            "reward": [2**60 + 1, 2**53 + 1],
+            "member": np.array([2**63 + 5, 2**59 - 1], np.uint64),
+            "t": [2**62 + 1, 2**62],  # times are told apart
+        }
+    )
+    log(tmp_path, name, frame.to_csv(index=False) if name == "a.csv" else frame.to_dict("list"))
+    text = 'held_out = "last"\n[columns]\nuser = ["member"]\ntime = "t"'
+    rows = published(tmp_path, text).read()
+    assert rows.reward.tolist() == [2.0**53, 2.0**60]
+    assert rows.user.tolist() == [[2.0**59], [2.0**63]]
+
+
+def test_lists_of_whole_numbers_beyond_those_that_floats_tell_apart(tmp_path):
+    frame = {"item": [1, 2], "propensity": 0.5, "reward": 0.0, "taste": [[2**60 + 1], [3]]}
+    log(tmp_path, "a.parquet", frame)
+    assert published(tmp_path, '[columns]\nuser = ["taste"]').read().user.tolist() == [
+        [2.0**60], [3],
+    ]  # fmt: skip
 
 
 def test_sessions_are_put_together_from_all_files_and_by_time(tmp_path):
