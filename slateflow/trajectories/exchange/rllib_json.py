@@ -28,7 +28,7 @@ from slateflow.trajectories.exchange.parquet_logs import in_catalogue
 from slateflow.trajectories.schema import Trajectories, columns_of
 
 Batch = dict[str, Any]
-BROKEN = (ValueError, TypeError, KeyError, IndexError)
+BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 """Errors of a document that is not what it should be."""
 
 
@@ -36,11 +36,13 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
     """The rows, line by line; episodes are numbered as they come, from `first_episode`.
 
     Raises:
-        InputError: A line is not such a batch; the message names file and line.
+        InputError: The file is not text in UTF-8, or a line is not such a batch; the message names
+            file and line.
     """
     catalogue = Catalogue.of_world(spec)
     episode, last = first_episode - 1, None
-    with path.open(encoding="utf-8") as lines:
+    unread = refused(f"{path}: expected lines of JSON", OSError, UnicodeDecodeError)
+    with unread, path.open(encoding="utf-8") as lines:
         for where, batch in batches(lines, str(path)):
             with refused(f"{where}: expected a SampleBatch", *BROKEN):
                 ids = np.asarray(column_of(batch, where, "eps_id")).astype(str)
@@ -113,15 +115,33 @@ def column_of(batch: Batch, where: str, *names: str) -> Any:
 
 
 def _numbers(values: Any, where: str, dtype: Any, shape: tuple[int, ...] = ()) -> NDArray[Any]:
-    """The values as an array, of that shape if one is given; `where` names their column."""
-    try:
-        array = np.asarray(values, dtype=dtype)
-        return array.reshape(shape) if shape else array
-    except (ValueError, TypeError) as error:
-        wanted = f"numbers of shape {shape}" if shape else "lists of numbers of one length"
-        got = shorten(json.dumps(values), 80, placeholder="...")
-        raise InputError(f"{where}: expected {wanted}, got {got}") from error
+    """The values as an array, of that shape if one is given; `where` names their column.
 
+    Floats are the nearest ones. Whole numbers and booleans are exact; 0 and 1 are booleans, too.
+    """
+    wanted = np.dtype(dtype)
+    kinds, plural = _KINDS[wanted.kind]
+    try:
+        given = np.asarray(values)
+        if given.dtype.kind not in kinds:
+            raise TypeError(given.dtype)
+        given = given.reshape(shape) if shape else given
+    except (ValueError, TypeError) as error:
+        expected = f"{plural} of shape {shape}" if shape else f"lists of {plural} of one length"
+        got = shorten(json.dumps(values), 80, placeholder="...")
+        raise InputError(f"{where}: expected {expected}, got {got}") from error
+    with np.errstate(invalid="ignore", over="ignore"):  # what that changes is refused
+        array = given.astype(wanted)
+    if wanted.kind != "f" and (array != given).any():
+        first = tuple(np.argwhere(array != given)[0])
+        raise InputError(
+            f"{where}, row {first[0] + 1}: expected {plural} ({wanted}), got {given[first]}"
+        )
+    return array
+
+
+_KINDS = {"f": ("iufb", "numbers"), "i": ("iuf", "whole numbers"), "b": ("iufb", "booleans")}
+"""By the kind of an array: kinds of values that it takes, and what a message calls them."""
 
 _NAMES = {
     "step": ("t",),
@@ -138,7 +158,7 @@ def _rows(
 ) -> Trajectories:
     count = len(episodes)
     user, candidates = _observed(column_of(batch, where, "obs"), spec, count, where)
-    actions = _numbers(column_of(batch, where, "actions"), f"{where}: actions", None)
+    actions = _numbers(column_of(batch, where, "actions"), f"{where}: actions", np.int64)
     slate = _slates(actions, spec, count, where)
     values: dict[str, NDArray[Any]]
     values = {"episode": episodes, "user": user, "candidates": candidates, "slate": slate}
@@ -177,22 +197,21 @@ def _observed(
 
 
 def _slates(
-    actions: NDArray[Any], spec: EnvironmentSpec, count: int, where: str
+    actions: NDArray[np.int64], spec: EnvironmentSpec, count: int, where: str
 ) -> NDArray[np.int32]:
-    if not np.issubdtype(actions.dtype, np.integer):
-        raise InputError(f"{where}: actions: expected whole numbers, got {actions.dtype}")
     size = spec.slate_size
-    if actions.shape == (count, size):
-        return actions.astype(np.int32)
-    if actions.shape != (count,):
+    if actions.shape not in ((count, size), (count,)):
         raise InputError(
             f"{where}: actions: expected {count} slates of {size} or their numbers, got shape "
             f"{actions.shape}"
         )
-    most = math.perm(spec.num_candidates, size)
-    if count and not 0 <= actions.min() <= actions.max() < most:
+    listed = actions.ndim == 2
+    end = spec.num_candidates if listed else math.perm(spec.num_candidates, size)
+    if count and not 0 <= actions.min() <= actions.max() < end:
         raise InputError(
-            f"{where}: actions: expected numbers of slates from 0 to {most - 1}, "
-            f"got {actions.min()} to {actions.max()}"
+            f"{where}: actions: expected {'positions' if listed else 'numbers of slates'} from 0 "
+            f"to {end - 1}, got {actions.min()} to {actions.max()}"
         )
+    if listed:
+        return actions.astype(np.int32)
     return slates_of(actions, spec.num_candidates, size).astype(np.int32)

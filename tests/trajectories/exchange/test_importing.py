@@ -293,7 +293,22 @@ def test_rllibs_json_gives_the_rows_back(logged, tmp_path, layout, slates):
         (lambda line: line.pop("obs"), "expected a column obs, got type, eps_id"),
         (lambda line: line.update(obs="BCJNGGhAAAAA"), "obs: expected numbers, got a compressed"),
         (lambda line: line.update(type="Episode"), "expected type SampleBatch, got 'Episode'"),
-        (lambda line: line.update(actions=[0.5] * 7), "actions: expected whole numbers"),
+        (
+            lambda line: line.update(actions=[3, 0.5] + [3] * 5),
+            r"actions, row 2: expected whole numbers \(int64\), got 0.5",
+        ),
+        (
+            lambda line: line.update(actions=[[3], [0.5]] + [[3]] * 5),
+            r"actions, row 2: expected whole numbers \(int64\), got 0.5",
+        ),
+        (
+            lambda line: line.update(actions=[[2**32]] * 7),
+            "actions: expected positions from 0 to 9, got 4294967296 to 4294967296",
+        ),
+        (
+            lambda line: line.update(actions=[2**64] * 7),
+            "actions: expected lists of whole numbers of one length, got",
+        ),
         (lambda line: line.update(actions=[0] * 6), "actions: expected 7 slates of 1"),
         (
             lambda line: line.update(actions=[99] * 7),
@@ -309,7 +324,43 @@ def test_rllibs_json_gives_the_rows_back(logged, tmp_path, layout, slates):
         ),
         (
             lambda line: line.update(t=[0, [1], 2, 3, 4, 5, 6]),
-            r"t: expected numbers of shape \(7,\), got \[0, \[1\], 2",
+            r"t: expected whole numbers of shape \(7,\), got \[0, \[1\], 2",
+        ),
+        (
+            lambda line: line.update(t=[0, 1.9, 2, 3, 4, 5, 6]),
+            r"t, row 2: expected whole numbers \(int32\), got 1.9",
+        ),
+        (
+            lambda line: line.update(t=[0, 1, 2**32 + 2, 3, 4, 5, 6]),
+            r"t, row 3: expected whole numbers \(int32\), got 4294967298",
+        ),
+        (
+            lambda line: line.update(clicked=[0.9] * 7),
+            r"clicked, row 1: expected whole numbers \(int32\), got 0.9",
+        ),
+        (
+            lambda line: line.update(clicked=[0, NAN] + [0] * 5),
+            r"clicked, row 2: expected whole numbers \(int32\), got nan",
+        ),
+        (
+            lambda line: line.update(clicked=[False] * 7),
+            r"clicked: expected whole numbers of shape \(7,\), got \[false",
+        ),
+        (
+            lambda line: line.update(dones=[""] * 6 + ["no"]),
+            r"terminateds: expected booleans of shape \(7,\), got \[\"\"",
+        ),
+        (
+            lambda line: line.update(dones=[0] * 6 + [0.5]),
+            r"terminateds, row 7: expected booleans \(bool\), got 0.5",
+        ),
+        (
+            lambda line: line.update(rewards=["1"] * 7),
+            r"rewards: expected numbers of shape \(7,\), got \[\"1\"",
+        ),
+        (
+            lambda line: line.update(type="MultiAgentBatch", policy_batches=[{}]),
+            "expected a SampleBatch, got",
         ),
         (lambda line: line.update(obs=[[1, 2]] * 7), "obs: expected 7 vectors of 11 or 12 numbers"),
         (lambda line: line.update(rewards=[NAN] * 7), "reward: expected finite numbers, got nan"),
@@ -344,6 +395,23 @@ def test_text_that_is_no_json_is_named_with_its_line(tmp_path):
         import_logs(tmp_path / "bad.json", "bad", Folder(str(tmp_path)), WORLD)
     with pytest.raises(InputError, match="expected --environment for JSON files, got none"):
         import_logs(tmp_path / "bad.json", "bad", Folder(str(tmp_path)))
+
+
+def test_text_that_is_not_utf_8_leaves_nothing(tmp_path):
+    line = {
+        "type": "SampleBatch", "eps_id": [5], "t": [0], "obs": [[0.5] * 11], "actions": [3],
+        "rewards": [1.0], "action_prob": [0.1], "dones": [1],
+    }  # fmt: skip
+    (tmp_path / "json").mkdir()
+    write_lines(tmp_path / "json" / "a.json", [line])
+    (tmp_path / "json" / "b.json").write_bytes(b"\xff\xfe{}\n")
+    data = tmp_path / "data"
+    with pytest.raises(InputError, match=r"b\.json: expected lines of JSON, got 'utf-8'"):
+        import_logs(tmp_path / "json", "mine", Folder(str(data)), WORLD)
+    assert not (data / "mine").exists()  # the part of the first file was written before
+    (tmp_path / "json" / "b.json").unlink()
+    dataset = import_logs(tmp_path / "json", "mine", Folder(str(data)), WORLD)
+    assert dataset.read().terminated.tolist() == [True]
 
 
 def test_what_rllibs_own_json_writer_writes_is_read(tmp_path):
