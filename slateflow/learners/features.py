@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.backward_stages import same_length
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
+from slateflow.user_models.clock import same_length
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import with_session_memory
 

@@ -91,7 +91,7 @@ class FittedQConfig(LearnerConfig):
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
-        """Fit stage by stage; all rows with a successor serve at every stage."""
+        """Fit stage by stage, all rows at every stage, or those of its own step by the clock."""
         parts = Parts.of(dataset)
         steps = parts.sample
         degree, ridge = chosen_basis(steps, self.degree, self.ridge)
@@ -176,7 +176,7 @@ def fitted_stages(
         if len(stages) < most:
             progress(len(stages), most)
         curves.add("residual", stage.residual)
-        if window or len(stages) < 2:
+        if window or steps.by_the_clock or len(stages) < 2:
             continue
         change = stage.weights - stages[-2].weights
         changes.append(float(change @ spread @ change))
@@ -195,7 +195,8 @@ def _of_degree(function: Callable[[Part], StageSums], degree: int, steps: Logged
 def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, float]:
     """Degree and ridge; of those that are 0 the ones that held-out episodes choose.
 
-    All regress the same targets: the reward and the next values by the largest degree.
+    All regress the same targets: the reward and the next values by the largest degree; where the
+    clock matters the reward alone.
 
     Raises:
         InputError: The features make too many terms.
@@ -214,7 +215,7 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, fl
     if len(degrees) == len(ridges) == 1 or len(few.rows.starts) < FOLDS:
         return degrees[min(len(degrees), 2) - 1], ridges[0]
     target = few.reward
-    if len(few.transitions.following):
+    if len(few.transitions.following) and not few.by_the_clock:
         for largest in reversed(degrees):
             stages = fitted_stages(
                 Parts.in_memory(few), largest, ridge or 1e-6, 0, unwatched, Curves()

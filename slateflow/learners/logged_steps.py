@@ -21,6 +21,7 @@ from slateflow.policies.scorer import Support, monomials
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
+from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.polynomial import MOST_PRODUCTS, powers, term_count
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import (
@@ -47,7 +48,8 @@ class LoggedSteps:
 
     The session memory counts as features of the user. The user responds to the first place. What
     the support leaves out is not chosen where anything else is offered. `timed` says whether all
-    sessions, not only these, have the same number of steps.
+    sessions, not only these, have the same number of steps, and `by_the_clock` whether rewards
+    depend on how many are left.
     """
 
     rows: Trajectories
@@ -56,11 +58,12 @@ class LoggedSteps:
     moments: FeatureMoments
     support: Support
     timed: bool
+    by_the_clock: bool
 
     @cached_property
     def transitions(self) -> Transitions:
         """The steps to which values are fitted, T of them."""
-        return Transitions.from_rows(self.rows, self.timed)
+        return Transitions.from_rows(self.rows, self.timed, self.by_the_clock)
 
     @property
     def _numbers(self) -> int:
@@ -163,6 +166,7 @@ class View:
     scale: RewardScale
     decays: tuple[float, ...]
     timed: bool
+    by_the_clock: bool
 
     def steps(self, rows: Trajectories) -> LoggedSteps:
         """The steps of logged rows."""
@@ -171,7 +175,9 @@ class View:
     def remembered_steps(self, known: Trajectories) -> LoggedSteps:
         """The steps of rows that have their session memory."""
         rewards = self.scale.scaled(known, centred=self.timed)
-        return LoggedSteps(known, rewards, self.spec, self.moments, self.support, self.timed)
+        return LoggedSteps(
+            known, rewards, self.spec, self.moments, self.support, self.timed, self.by_the_clock
+        )
 
 
 @dataclass(frozen=True)
@@ -222,6 +228,7 @@ class Parts:
             scale=RewardScale.from_rows(sample),
             decays=decays,
             timed=len(lengths) == 1,
+            by_the_clock=len(lengths) == 1 and rewards_by_the_clock(sample),
         )
         kept = dataset.rows <= SAMPLE_ROWS
         return cls(

@@ -28,6 +28,7 @@ from scipy import linalg
 
 from slateflow.trajectories.schema import Trajectories, blocks
 from slateflow.user_models.bilinear import LinearStatistics
+from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.held_out_choice import simplest
 from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, term_count
@@ -218,13 +219,13 @@ class RewardScale:
 def fitted_model(rows: Trajectories) -> RewardModel | None:
     """The model that held-out episodes choose.
 
-    None where there are too few of them, the rewards are all the same, or user and candidate have
-    too many products.
+    None where there are too few of them, the rewards are all the same or depend on the number of
+    steps left, which the model does not know, or user and candidate have too many products.
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
     session = rows.sessions
     x, y, session = _features(rows)[clicked], reward[clicked], session[clicked]
-    if len(np.unique(session % FOLDS)) < FOLDS or (y == y[0]).all():
+    if len(np.unique(session % FOLDS)) < FOLDS or (y == y[0]).all() or rewards_by_the_clock(rows):
         return None
     sizes = rows.user.shape[1], x.shape[1] - rows.user.shape[1]
     products = term_count(*sizes, 1)

@@ -5,8 +5,10 @@ next step by Q_{k-1}. The dynamics do not depend on the time, so every stage use
 design matrix is the same at every stage: it is factored once. What a stage needs of the rows are
 sums, so the rows pass by in parts.
 
-Where all sessions have the same number of steps, a stage is the number of steps left. Where they
-end by themselves, nobody knows how many are left: the stages approach one Q-function for all steps,
+Where all sessions have the same number of steps, a stage is the number of steps left. Where rewards
+depend on that number, as when the last step brings an order, a stage uses the rows of its own step
+alone. Where sessions end
+by themselves, nobody knows how many are left: the stages approach one Q-function for all steps,
 and a session that has ended is worth nothing more.
 """
 
@@ -27,6 +29,7 @@ from scipy import linalg
 from slateflow.errors import InputError
 from slateflow.trajectories.files.atomic_files import write_whole
 from slateflow.trajectories.schema import Trajectories, blocks
+from slateflow.user_models.clock import same_length, steps_left
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -41,16 +44,21 @@ class Transitions:
         following: (S,) numbers of the rows that follow, of those that have a successor.
         continues: (T,) whether a row has a successor.
         timed: Whether all sessions have the same number of steps.
+        left: (T,) steps of the session from a row on, where each number of them has values of its
+            own; None where they share all rows.
     """
 
     rows: Rows
     following: Rows
     continues: NDArray[np.bool_]
     timed: bool
+    left: Rows | None = None
 
     @classmethod
-    def from_rows(cls, rows: Trajectories, timed: bool | None = None) -> Transitions:
-        """Take the steps that have a successor, and the ends where sessions end by themselves.
+    def from_rows(
+        cls, rows: Trajectories, timed: bool | None = None, by_the_clock: bool = False
+    ) -> Transitions:
+        """Take the steps that have a successor, and the ends where they are values of their own.
 
         Sessions of a single step have nothing but ends, if all are such.
 
@@ -58,15 +66,17 @@ class Transitions:
             rows: Whole sessions.
             timed: Whether all sessions have the same number of steps, where these rows are only
                 some of them.
+            by_the_clock: Whether rewards depend on the number of steps left.
         """
         lengths, last = rows.lengths, rows.last
         timed = same_length(lengths) if timed is None else timed
         used = ~last if timed else ~last | rows.terminated
-        if timed and (lengths == 1).all():
-            used = last
+        if timed and (by_the_clock or (lengths == 1).all()):
+            used = np.ones(len(rows), np.bool_)
         numbers = np.flatnonzero(used)
         continues = ~last[numbers]
-        return cls(numbers, numbers[continues] + 1, continues, timed)
+        left = steps_left(rows) if by_the_clock else None
+        return cls(numbers, numbers[continues] + 1, continues, timed, left)
 
     def most_stages(self, horizon: int) -> int:
         """Stages after which nothing is left to add: 1 for sessions of a single step."""
@@ -77,11 +87,6 @@ class Transitions:
         values = np.zeros(len(self.rows))
         values[self.continues] = following
         return values
-
-
-def same_length(lengths: Rows) -> bool:
-    """Whether all sessions (E,) have as many steps: then they end by the clock."""
-    return bool((lengths == lengths[:1]).all())
 
 
 class Part(Protocol):
@@ -124,7 +129,7 @@ class StageSums:
 
     moment: Array  # Σ w x target
     continuing: Array  # Σ w x, of the steps that continue
-    gram: Array  # Σ w x x', (P, P); of the first stage only
+    gram: Array  # Σ w x x', (P, P); empty where it is that of the stage before
     rows: int
     squares: float  # Σ w target²
     crossed: float  # Σ w target, of the steps that continue
@@ -134,26 +139,30 @@ class StageSums:
     following: int
 
     @classmethod
-    def of(cls, terms: int, previous: Array | None, part: Part) -> StageSums:
-        """The sums of a part, with next values by the previous weights; the gram without them."""
-        continues, weights = part.transitions.continues, part.weights
+    def of(cls, terms: int, previous: Array | None, stage: int, part: Part) -> StageSums:
+        """The sums of a part, with next values by the previous weights."""
+        transitions, weights = part.transitions, part.weights
+        continues, left = transitions.continues, transitions.left
+        if left is not None:
+            weights = weights * (left == stage)
+        new = previous is None or left is not None
         target, best = part.reward, np.zeros(0)
         if previous is not None:
             best = part.best_next(previous)
-            target = target + part.transitions.values(best)
+            target = target + transitions.values(best)
         moment, continuing = np.zeros(terms), np.zeros(terms)
-        gram = np.zeros((terms, terms) if previous is None else (0, 0))
+        gram = np.zeros((terms, terms) if new else (0, 0))
         for block in blocks(len(target)):
             x, weighted = part.design(block), weights[block]
             moment += x.T @ (weighted * target[block])
             continuing += x.T @ (weighted * continues[block])
-            if previous is None:
+            if new:
                 gram += x.T @ (x * weighted[:, None])
         return cls(
             moment,
             continuing,
             gram,
-            rows=len(target),
+            rows=int(np.count_nonzero(weights)),
             squares=float((weights * target) @ target),
             crossed=float((weights * continues) @ target),
             weight=float(weights.sum()),
@@ -233,9 +242,9 @@ def backward_stages(
     yield from fitted
     factor, weights = None, fitted[-1].weights if fitted else None
     for stage in range(len(fitted) + 1, stages + 1):
-        sums = reduce(add, map_parts(partial(StageSums.of, terms, weights)))
-        if stage == 1:
-            gram, rows = sums.gram, sums.rows
+        sums = reduce(add, map_parts(partial(StageSums.of, terms, weights, stage)))
+        if len(sums.gram):
+            gram, rows, factor = sums.gram, sums.rows, None
         if factor is None:
             factor = _factor(gram + ridge * rows * np.eye(terms))
         moment, squares = sums.centred() if timed else (sums.moment, sums.squares)

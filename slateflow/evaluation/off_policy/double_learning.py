@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -74,6 +75,8 @@ class Logged:
         sessions: E.
         member: (E,) how likely a session is of this class.
         stages: Steps of a session, where all have as many; None where they end by themselves.
+        left: (T,) steps of the session from a row on, where each number of them has values and
+            weights of its own; None where they share all rows.
         ridge: Precision of the prior on the weights.
     """
 
@@ -85,6 +88,11 @@ class Logged:
     member: Array
     stages: int | None
     ridge: float
+    left: Rows | None = None
+
+    def of_stage(self, stage: int) -> NDArray[np.bool_]:
+        """(T,) rows from which values of so many steps left are fitted."""
+        return np.ones(len(self.reward), np.bool_) if self.left is None else self.left == stage
 
 
 @dataclass(frozen=True)
@@ -148,34 +156,66 @@ class _Models:
         for stage in range(first, len(self.weights)):
             after = followed.after(max(stage, 1))[nexts]
             error[continues, stage] += after @ self.values[stage]
-        return chosen @ self.weights.T, error
+        omega = chosen @ self.weights.T
+        if logged.left is not None:
+            omega *= logged.left[rows, None] == np.arange(1, len(self.weights) + 1)
+        return omega, error
 
 
 def _fit(logged: Logged, followed: Followed, sessions: NDArray[np.bool_]) -> _Models:
-    rows = sessions[logged.session]
-    member = logged.member[logged.session[rows]][:, None]
-    chosen = logged.chosen[rows]
-    weighted = chosen * member
-    gram = weighted.T @ chosen + logged.ridge * np.eye(chosen.shape[1])
-    centre = 0.0 if logged.stages is None else float(logged.reward.mean())
-    moment = weighted.T @ (logged.reward[rows] - centre)
-    leads = weighted[logged.continues[rows]]
-    followers = rows[logged.continues]
-    crossed = [leads.T @ after[followers] for after in followed.following]
+    by_the_clock = logged.left is not None
+    centre = 0.0 if logged.stages is None or by_the_clock else float(logged.reward.mean())
     start = (followed.start[sessions] * logged.member[sessions, None]).mean(axis=0)
+    fitted = sessions[logged.session]
     if logged.stages is None:
-        system = gram - crossed[0]
-        values, weights = np.linalg.solve(system, moment), np.linalg.solve(system.T, start)
+        sums = _sums(logged, followed, fitted, centre)
+        system = sums.gram - sums.crossed[0]
+        values, weights = np.linalg.solve(system, sums.moment), np.linalg.solve(system.T, start)
         return _Models(np.stack([values, values]), weights[None], centre, 0.0)
-    inverse, count = np.linalg.inv(gram), logged.stages
-    values, weights = np.zeros((count + 1, len(gram))), np.zeros((count, len(gram)))
+    count, features = logged.stages, logged.chosen.shape[1]
+    if by_the_clock:
+        of_stage = [
+            _sums(logged, followed, fitted & logged.of_stage(stage), centre)
+            for stage in range(1, count + 1)
+        ]
+    else:
+        of_stage = [_sums(logged, followed, fitted, centre)] * count
+    values, weights = np.zeros((count + 1, features)), np.zeros((count, features))
     for stage in range(1, count + 1):
-        ahead = crossed[min(stage - 1, len(crossed)) - 1] @ values[stage - 1] if stage > 1 else 0.0
-        values[stage] = inverse @ (moment + ahead)
-    weights[-1] = inverse @ start
+        sums = of_stage[stage - 1]
+        ahead = sums.crossed_after(stage) @ values[stage - 1] if stage > 1 else 0.0
+        values[stage] = sums.inverse @ (sums.moment + ahead)
+    weights[-1] = of_stage[-1].inverse @ start
     for stage in range(count - 1, 0, -1):
-        weights[stage - 1] = inverse @ (crossed[min(stage, len(crossed)) - 1].T @ weights[stage])
+        came = of_stage[stage].crossed_after(stage + 1).T @ weights[stage]
+        weights[stage - 1] = of_stage[stage - 1].inverse @ came
     return _Models(values, weights, centre, centre * count)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What values and weights need of some rows: Σ φ φᵀ, Σ φ r, and Σ φ φ'ᵀ by the steps left."""
+
+    gram: Array
+    moment: Array
+    crossed: list[Array]
+
+    @cached_property
+    def inverse(self) -> Array:
+        return np.asarray(np.linalg.inv(self.gram))
+
+    def crossed_after(self, stage: int) -> Array:
+        """Of the rows that follow where so many steps were left."""
+        return self.crossed[min(stage - 1, len(self.crossed)) - 1]
+
+
+def _sums(logged: Logged, followed: Followed, rows: NDArray[np.bool_], centre: float) -> _Sums:
+    chosen = logged.chosen[rows]
+    weighted = chosen * logged.member[logged.session[rows]][:, None]
+    gram = weighted.T @ chosen + logged.ridge * np.eye(chosen.shape[1])
+    leads, followers = weighted[logged.continues[rows]], rows[logged.continues]
+    crossed = [leads.T @ after[followers] for after in followed.following]
+    return _Sums(gram, weighted.T @ (logged.reward[rows] - centre), crossed)
 
 
 def fitted_values(logged: Logged, followed: Followed) -> Array:

@@ -27,6 +27,7 @@ from slateflow.policies.learned import ScoringPolicy, observed_scores
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
+from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.polynomial import Polynomial, term_count
 from slateflow.user_models.session_memory import with_session_memory
 from slateflow.user_models.support import logged_support
@@ -60,7 +61,8 @@ class ItemSessions:
     ) -> None:
         self.user_size, self.horizon = rows.user.shape[1], spec.horizon
         self.rows = with_session_memory(rows, decays)
-        self.transitions = Transitions.from_rows(rows)
+        by_the_clock = rewards_by_the_clock(self.rows)
+        self.transitions = Transitions.from_rows(rows, by_the_clock=by_the_clock)
         used = self.transitions.rows
         users, documents = self.rows.user.shape[1], spec.document_size
         degree, least = DEGREE, 2 if decays else 1
@@ -82,13 +84,16 @@ class ItemSessions:
             member=np.ones(len(rows.starts)),
             stages=self.transitions.most_stages(int(rows.lengths.max())) if timed else None,
             ridge=RIDGE * len(used),
+            left=self.transitions.left,
         )
         self.features, self.least_steps = self.logged.chosen.shape[1], 0
+        if by_the_clock:
+            self.features *= self.horizon
 
     def estimate(self, target: Target) -> Estimated:
         """Estimate a target's return, session by session."""
         window = 1
-        if self.transitions.timed and isinstance(target, ScoringPolicy):
+        if self._pooled and isinstance(target, ScoringPolicy):
             window = target.scorer.window
         following = self.transitions.following
         followed = Followed(
@@ -100,9 +105,14 @@ class ItemSessions:
         )
         return estimated(self.logged, followed)
 
+    @property
+    def _pooled(self) -> bool:
+        """Whether rows of all steps tell the values of any number of steps left."""
+        return self.transitions.timed and self.transitions.left is None
+
     def _steps(self, rows: Rows, left: int) -> NDArray[np.int32]:
         """The steps (B,) at which a target acts with so many left."""
-        if not self.transitions.timed:
+        if not self._pooled:
             return self.rows.step[rows]
         return np.full(len(rows), self.horizon - left, np.int32)
 

@@ -1,0 +1,80 @@
+"""Whether rewards depend on the clock: on how many steps of a session are left.
+
+Where all sessions have as many steps, values of so many steps left can be fitted to all logged
+steps, if none of these differs from the others. An order at the end is such a difference.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.held_out_choice import better
+from slateflow.user_models.polynomial import Polynomial, term_count
+
+Array = NDArray[np.float64]
+
+MOST_ROWS = 100_000
+"""Rows that are asked, or somewhat more."""
+
+SHORT = 20
+"""Steps up to which each can differ from the others; of more, the last alone. In long sessions
+users change, columns may hide that, and what they earn drifts without a clock."""
+
+MOST_TERMS, MOST_COMPARED = 200, 1_000
+"""Terms above which the products alone are tried, and above which nobody asks."""
+
+BEYOND_CHANCE = 3.0
+"""Standard errors by which held-out sessions have to be explained better."""
+
+RIDGE = 1e-6
+"""Precision of the prior on the weights, as a share of all that the rows tell of them."""
+
+
+def same_length(lengths: NDArray[np.intp]) -> bool:
+    """Whether all sessions (E,) have as many steps: then they end by the clock."""
+    return bool((lengths == lengths[:1]).all())
+
+
+def steps_left(rows: Trajectories) -> NDArray[np.intp]:
+    """(R,) steps of the session from a row on, itself included."""
+    ends = rows.starts + rows.lengths
+    return np.asarray(ends[rows.sessions] - np.arange(len(rows)))
+
+
+def rewards_by_the_clock(rows: Trajectories) -> bool:
+    """Whether held-out sessions say that rewards depend on the number of steps left.
+
+    Args:
+        rows: Whole sessions, with the session memory among the user's features.
+    """
+    if not len(rows) or rows.lengths[0] == 1 or not same_length(rows.lengths):
+        return False
+    if (every := len(rows) // MOST_ROWS) > 1:
+        rows = rows.where(rows.sessions % every == 0)
+    left, steps = steps_left(rows), int(rows.lengths[0])
+    clock = [left == 1, left == steps, left / steps] if steps <= SHORT else [left == 1]
+    user = rows.user.astype(np.float64)
+    timed = np.column_stack([user, *clock])
+    item = rows.features_at(rows.slate[:, 0]).astype(np.float64)
+    terms = term_count(timed.shape[1], item.shape[1], 1)
+    if terms > MOST_COMPARED:
+        return False
+    plain, ours = (_held_out_losses(rows, known, item) for known in (user, timed))
+    return better(plain, ours, BEYOND_CHANCE)
+
+
+def _held_out_losses(rows: Trajectories, user: Array, item: Array) -> Array:
+    """(E,) squared errors of a regression of the rewards on the other half of the sessions."""
+    sizes = user.shape[1], item.shape[1]
+    degree = next((one for one in (3, 2) if term_count(*sizes, one) <= MOST_TERMS), 1)
+    x, reward = np.concatenate([user, item], axis=1), rows.reward.astype(np.float64)
+    design = Polynomial.over(x, degree, sizes[0]).design(x)
+    even, errors = rows.sessions % 2 == 0, np.empty(len(rows))
+    for out in (even, ~even):
+        gram = design[~out].T @ design[~out]
+        gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+        weights = np.linalg.solve(gram, design[~out].T @ reward[~out])
+        errors[out] = np.square(reward[out] - design[out] @ weights)
+    return np.asarray(np.add.reduceat(errors, rows.starts))
