@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
 from slateflow.evaluation.off_policy.double_learning import Evidence, Target
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
-from slateflow.evaluation.off_policy.logging_policies import evidence_parts
+from slateflow.evaluation.off_policy.logging_policies import evidence_parts, require_two
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.off_policy.single_steps import SingleSteps
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
@@ -169,12 +168,7 @@ def _rows(dataset: Dataset, held_out_only: bool) -> Trajectories:
         kept.append(rows.where((earlier + rows.sessions) % every == 0))
         earlier += len(rows.starts)
     rows = Trajectories.from_parts(kept) if kept else dataset.read()
-    if len(rows.starts) < 2:
-        least = 2 * HELD_OUT if held_out_only else 2
-        raise InputError(
-            f"{dataset.path}: expected at least {least} sessions, so that two are evidence, got "
-            f"{dataset.episodes}; log more"
-        )
+    require_two(len(rows.starts), dataset, held_out_only)
     return rows
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.errors import InputError
 from slateflow.policies.base import SlateDistribution
 from slateflow.policies.behaviour import behaviour_policy
 from slateflow.trajectories import Dataset, Recipe, Trajectories
@@ -24,6 +25,20 @@ def evidence_parts(dataset: Dataset, held_out_only: bool) -> Iterator[tuple[str,
     """
     for part, rows, held_out in parts_and_held_out(dataset):
         yield part.policy, rows.where(held_out) if held_out_only else rows
+
+
+def require_two(sessions: int, dataset: Dataset, held_out_only: bool) -> None:
+    """Refuse evidence of fewer than two sessions, which has no standard error.
+
+    Raises:
+        InputError: There are fewer.
+    """
+    if sessions < 2:
+        which = "held-out sessions" if held_out_only else "sessions"
+        raise InputError(
+            f"{dataset.path}: expected at least 2 {which} as evidence, got {sessions} "
+            f"of {dataset.episodes} sessions; log more"
+        )
 
 
 def simulated_recipe(dataset: Dataset) -> Recipe | None:

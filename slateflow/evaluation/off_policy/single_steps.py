@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.logging_policies import LoggingPolicies, evidence_parts
+from slateflow.evaluation.off_policy.logging_policies import (
+    LoggingPolicies,
+    evidence_parts,
+    require_two,
+)
 from slateflow.evaluation.off_policy.overlap import ItemBalance, Overlap
 from slateflow.policies.base import SlateDistribution
 from slateflow.trajectories import Dataset, Trajectories
@@ -133,6 +137,9 @@ class SingleSteps:
     Args:
         dataset: Logs of sessions of one step, in which users see one candidate.
         held_out_only: Whether the held-out sessions alone are evidence.
+
+    Raises:
+        InputError: There are fewer than two.
     """
 
     def __init__(self, dataset: Dataset, held_out_only: bool) -> None:
@@ -152,6 +159,7 @@ class SingleSteps:
                 statistics[fold] += LinearStatistics.from_rows(some, self.modelled)
         every = sum(statistics[1:], start=statistics[0])
         self.rows = every.rows
+        require_two(self.rows, dataset, held_out_only)
         self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
         prior = chosen_prior(every, WeightGroups.of(self.modelled)) if every.reward_squares else 1.0
         shape = (1 + self.modelled.user_size, 1 + self.modelled.document_size)

@@ -63,7 +63,7 @@ def test_what_the_logs_have_hardly_seen_has_no_value(tmp_path):
 
 def test_too_few_sessions_are_refused(tmp_path):
     dataset = logs(tmp_path, {"random": 1.0}, episodes=9)
-    with pytest.raises(InputError, match="at least 10 sessions, so that two are evidence, got 9"):
+    with pytest.raises(InputError, match="at least 2 held-out sessions as evidence, got 1 of 9"):
         held_out_values(dataset, {"it": SWEETEST})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.single_steps import SingleSteps, WeightedRows
 from slateflow.policies import RandomPolicy
@@ -96,6 +97,14 @@ def test_held_out_rows_alone_are_evidence(shop, logged):
     rows = logged[mask]
     by_hand = (rows.reward / 5 / rows.propensity).mean()
     assert found.policies["evenly"].estimates["ips"].value == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(("rows", "held_out_only"), [(1, False), (1, True), (4, True), (12, True)])
+def test_fewer_than_two_rows_are_no_evidence(tmp_path, rows, held_out_only):
+    few = dataset(tmp_path, frame(rows, seed=0))
+    assert np.count_nonzero(few.hold_out.mask(few.read())) < 2
+    with pytest.raises(InputError, match=rf"at least 2 .*sessions as evidence, got .* of {rows}"):
+        estimate_policies(few, {"evenly": EVENLY}, held_out_only)
 
 
 @pytest.mark.integration
