@@ -188,7 +188,8 @@ def intervals(
     left, right, row_height, top = 110, 20, 26, 24 if notes else 0
     width = 640 + (150 if notes else 0)
     right += 150 if notes else 0
-    values = [row.value for row in rows] + list(marks.values())
+    values = [bound for row in rows for bound in (row.value, row.low, row.high)]
+    values += marks.values()
     margin = 0.06 * (max(values) - min(values)) or 1.0
     x = _scale(min(values) - margin, max(values) + margin, left, width - right)
     height = top + row_height * len(rows) + 34

@@ -51,6 +51,19 @@ def test_a_trend_of_nights_without_values_is_drawn(night):
     assert "11-01" in texts(trend([night], "nights"))
 
 
+def test_intervals_stay_in_the_picture():
+    rows = [Interval("linucb", 1.0, -5.0, 7.0), Interval("lints", 1.1, -4.0, 6.0)]
+    svg = intervals(rows, {"random": 1.0}, "", "over random")
+    ((_, _, width, _),) = (map(float, one["viewBox"].split()) for one in drawn(svg, "svg"))
+    first, second = (
+        (float(line["x1"]), float(line["x2"]))
+        for line in drawn(svg, "line")
+        if "stroke-dasharray" not in line
+    )
+    assert 0 < first[0] < second[0] < second[1] < first[1] < width  # -5, -4, 6, 7
+    assert first[1] - first[0] == pytest.approx(1.2 * (second[1] - second[0]), abs=0.5)  # 12 to 10
+
+
 def test_notes_stand_behind_the_rows():
     rows = [Interval("linucb", 1.0, 0.5, 1.5, note="+1.00"), Interval("random", 0.0, -0.5, 0.5)]
     svg = intervals(rows, {"random": 0.0}, "", "over random")

@@ -42,9 +42,12 @@ def require_two(sessions: int, dataset: Dataset, held_out_only: bool) -> None:
 
 
 def simulated_recipe(dataset: Dataset) -> Recipe | None:
-    """The recipe by which a dataset was simulated; None for imported and own logs."""
-    known = "policies" in dataset.recipe
-    return Recipe(name="logged", **dataset.recipe) if known else None
+    """The recipe by which a dataset, or that which training logs are from, was simulated.
+
+    None for imported and own logs.
+    """
+    recipe = {key: value for key, value in dataset.recipe.items() if key != "held_in_of"}
+    return Recipe(name="logged", **recipe) if "policies" in recipe else None
 
 
 @dataclass(frozen=True)

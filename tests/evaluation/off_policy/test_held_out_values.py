@@ -17,9 +17,11 @@ from slateflow.evaluation.off_policy.estimates import (
     held_out_values,
     unsupported_shares,
 )
+from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories.held_out import training_logs
 from tests.evaluation.held_out import held_out_value
 from tests.evaluation.off_policy.chain import chain
 from tests.learners.linear import linear_scorer
@@ -42,6 +44,14 @@ def test_it_is_what_the_simulator_returns(mixed):
     expected = episode_returns(SPEC, ScoringPolicy(SWEETEST), 4000, seed=1)
     # 200 held-out users: a standard error of 0.8
     assert held_out_value(mixed, SWEETEST) == pytest.approx(expected.mean(), abs=4)
+
+
+def test_training_logs_choose_between_trainings_too(mixed, tmp_path):
+    """The 160 sessions held out of the 800 that are not are other users, of the same policies."""
+    training = training_logs(mixed, Folder(str(tmp_path)))
+    assert simulated_recipe(training) == simulated_recipe(mixed)
+    expected = episode_returns(SPEC, ScoringPolicy(SWEETEST), 4000, seed=1)
+    assert held_out_value(training, SWEETEST) == pytest.approx(expected.mean(), abs=4)
 
 
 def test_a_policy_far_from_the_logs_is_still_ranked(mixed):
