@@ -13,7 +13,9 @@ from pydantic import BaseModel
 
 from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, Dataset, Folder, LoggedRecipe, read_recipe
+from slateflow.trajectories.files.dataset import differing_keys
 from slateflow.trajectories.generation.recipe import recipe_names
+from slateflow.trajectories.sources.earlier import FREE
 from slateflow.user_models.kept_sums import SUMS
 from tasks.experiment import RECIPES, data_folder
 from tasks.server.retries import RETRIES
@@ -65,9 +67,9 @@ def prune(days: int, data: str | None, remove: bool) -> Pruning:
     """Find what is disposable and older than so many days; remove it, if so wanted.
 
     Always kept: the datasets of each champion and its predecessor, the newest dataset of each
-    recipe, imported datasets, own logs whose files are not all there any more, registered versions
-    and the trainings behind them. What a kill leaves half removed is no dataset and no model any
-    more, and goes with the next call.
+    recipe, imported datasets, own logs whose files are not all there any more or whose recipe has
+    changed, registered versions and the trainings behind them. What a kill leaves half removed is
+    no dataset and no model any more, and goes with the next call.
 
     Args:
         days: Age from which on things are old, 1 or more.
@@ -145,7 +147,8 @@ def _digests_of_champions(client: MlflowClient) -> set[str]:
     for model in _registered(client):
         for alias in {CHAMPION, PREVIOUS} & set(model.aliases):
             tags = client.get_model_version_by_alias(model.name, alias).tags
-            digests |= {tags["dataset_digest"], json.loads(tags["recipe"]).get("held_in_of", "")}
+            recipe = json.loads(tags.get("recipe", "{}"))  # a version made by hand has none
+            digests |= {tags.get("dataset_digest", ""), recipe.get("held_in_of", "")}
     return digests
 
 
@@ -171,10 +174,13 @@ def _can_be_made_again(dataset: Dataset, recipe: str) -> bool:
         return "imported" not in dataset.recipe
     if recipe not in recipe_names(RECIPES):
         return False
-    found = read_recipe(RECIPES, recipe)
     try:
-        return isinstance(found, LoggedRecipe) and dataset.recipe["files"] in _fingerprints(found)
-    except InputError:  # no files are left
+        found = read_recipe(RECIPES, recipe)
+        if not isinstance(found, LoggedRecipe):
+            return False
+        changed = differing_keys(dataset.recipe, found.to_dict())
+        return {*changed} <= {*FREE} and dataset.recipe["files"] in _fingerprints(found)
+    except InputError:  # the recipe is broken, or no files are left
         return False
 
 

@@ -158,7 +158,18 @@ def test_trainings_without_a_version_lose_their_weights(nights, capsys):
     assert behind <= set(weights)
 
 
-def test_own_logs_stay_unless_their_files_are_all_there(tmp_path, capsys, monkeypatch):
+def test_a_champion_made_by_hand_stops_nothing(nights, capsys):
+    """Its version has no tags."""
+    data, datasets = nights
+    client = mlflow_client()
+    client.create_registered_model("slateflow-own")
+    version = client.create_model_version("slateflow-own", str(data))
+    client.set_registered_model_alias("slateflow-own", "champion", version.version)
+    found = pruned(capsys, "--days", "30", "--data", str(data))["found"]
+    assert [one["name"] for one in found] == [datasets[2].path, datasets[3].path]
+
+
+def test_own_logs_stay_unless_they_can_be_read_again(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     for module in (experiment, prune):
         monkeypatch.setattr(module, "RECIPES", tmp_path)
@@ -174,6 +185,11 @@ def test_own_logs_stay_unless_their_files_are_all_there(tmp_path, capsys, monkey
         grow_old(Path(made.path), 50 - day)
     found = pruned(capsys, "--data", str(tmp_path / "data"))["found"]
     assert [one["name"] for one in found] == sorted(one.path for one in datasets[:2])
+    for other in (columns.replace("click", "dwell_time"), "[columns"):  # edited, and half-written
+        (tmp_path / "shop.toml").write_text(f'source = "logs/*.parquet"\n{other}')
+        assert pruned(capsys, "--data", str(tmp_path / "data"))["found"] == []
+    (tmp_path / "shop.toml").write_text(f'source = "logs/*.parquet"\n{columns}')
+    assert len(pruned(capsys, "--data", str(tmp_path / "data"))["found"]) == 2
     (tmp_path / "logs" / "0.parquet").unlink()
     assert pruned(capsys, "--data", str(tmp_path / "data"))["found"] == []
 
