@@ -21,7 +21,6 @@ from tasks.store.tracking import (
     mlflow_client,
     model_name,
     run_page,
-    training_digest,
 )
 from tasks.store.training_run import training_run
 
@@ -48,16 +47,15 @@ def train_learner(
         f"train-{learner}-{experiment.recipe}",
         f"train {learner} on {experiment.dataset.name}",
     )
-    digest = training_digest(dataset, learner, config.parameters(), seed)
+    digest = config.training_digest(dataset, seed)
     model = _newest_model(client, experiment, learner, f"tags.`{TRAINING}` = '{digest}'")
     if model is not None:
         progress(1, 1)
         get_run_logger().info("%s: trained before, run %s", learner, model.run_id)
     else:
-        recipe, parameters = experiment.recipe, config.parameters()
         with (
             shared_workers().free() as worker,
-            training_run(client, recipe, dataset, learner, parameters, seed) as run,
+            training_run(client, experiment.recipe, dataset, config, seed) as run,
         ):
             learn = train_live if config.live else partial(train, checkpoints=CHECKPOINTS)
             source = dataset.spec if config.live else dataset

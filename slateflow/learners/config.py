@@ -12,6 +12,7 @@ import inspect
 import json
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
@@ -20,6 +21,7 @@ from pydantic import Field
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError, unknown
+from slateflow.learners.code_digest import code_digest
 from slateflow.learners.search_space import Space
 from slateflow.policies import AnyScorer
 from slateflow.progress import Progress
@@ -100,11 +102,20 @@ class LearnerConfig:
         """The settings, under the names they have everywhere."""
         return dataclasses.asdict(self)
 
+    def training_digest(self, dataset: Dataset, seed: int) -> str:
+        """Digest of everything that a training's weights depend on.
+
+        Libraries count by their versions, our own code by what the learner imports of it.
+        """
+        libraries = ("numpy", "scipy", *(("ray", "torch") if self.on_rllib else ()))
+        versions = {name: version(name) for name in libraries}
+        code = code_digest(type(self).__module__)
+        identity = [dataset.digest, self.learner, code, self.parameters(), seed, versions]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
     def checkpoint(self, folder: Path, dataset: Dataset, seed: int) -> Path:
-        """Folder of this training's checkpoint; another dataset, setting or seed has another."""
-        identity = [dataset.digest, self.learner, self.parameters(), seed]
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        return folder / f"{self.learner}-{digest[:16]}"
+        """Folder of this training's checkpoint; what changes its weights changes the folder."""
+        return folder / f"{self.learner}-{self.training_digest(dataset, seed)[:16]}"
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -12,13 +11,10 @@ import tempfile
 import urllib.error
 import urllib.request
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slateflow.errors import InputError
-from slateflow.learners import LEARNERS
-from slateflow.learners.code_digest import code_digest
 from slateflow.policies import AnyScorer
 from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset
@@ -137,19 +133,6 @@ def experiment_id(client: MlflowClient, recipe: str) -> str:
 def model_name(recipe: str) -> str:
     """Name of a recipe's registered model and MLflow experiment."""
     return f"slateflow-{recipe}"
-
-
-def training_digest(dataset: Dataset, learner: str, parameters: dict[str, Any], seed: int) -> str:
-    """Digest of everything that a training's weights depend on.
-
-    Libraries count by their versions, our own code by what the learner imports of it.
-    """
-    config = LEARNERS[learner]
-    libraries = ("numpy", "scipy", *(("ray", "torch") if config.on_rllib else ()))
-    versions = {name: version(name) for name in libraries}
-    code = code_digest(config.__module__)
-    identity = [dataset.digest, learner, code, parameters, seed, versions]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def dataset_input(dataset: Dataset) -> Any:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefect.runtime import flow_run
 
-from slateflow.learners import TrainingSummary
+from slateflow.learners import LearnerConfig, TrainingSummary
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset
 from tasks.server.processes import process_is_gone, this_process
@@ -24,7 +24,6 @@ from tasks.store.tracking import (
     code_commit,
     dataset_input,
     experiment_id,
-    training_digest,
 )
 
 if TYPE_CHECKING:
@@ -71,8 +70,7 @@ def training_run(
     client: MlflowClient,
     recipe: str,
     dataset: Dataset,
-    learner: str,
-    parameters: dict[str, Any],
+    config: LearnerConfig,
     seed: int,
 ) -> Iterator[TrainingRun]:
     """A run for the training in the block: finished at its end, or failed with its error.
@@ -85,7 +83,7 @@ def training_run(
     from mlflow.exceptions import MlflowException
 
     experiment = experiment_id(client, recipe)
-    training = training_digest(dataset, learner, parameters, seed)
+    training, learner = config.training_digest(dataset, seed), config.learner
     _close_killed(client, experiment, training)
     run = client.create_run(
         experiment,
@@ -102,7 +100,7 @@ def training_run(
         },
     )
     run_id = str(run.info.run_id)
-    settings = {"learner": learner, "seed": seed, **parameters}
+    settings = {"learner": learner, "seed": seed, **config.parameters()}
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in settings.items()])
     try:
         client.log_inputs(run_id, datasets=[dataset_input(dataset)])

@@ -46,6 +46,21 @@ def test_an_unknown_learner_is_refused_with_the_known_ones():
         learner_config("sac")
 
 
+def test_a_checkpoint_is_of_one_training_by_one_code_and_its_libraries(small_logs, tmp_path):
+    def folder(name="cql", seed=1, code="a" * 64, torch="2", **settings):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("slateflow.learners.config.code_digest", lambda module: code)
+            versions = {"numpy": "1", "scipy": "1", "ray": "2", "torch": torch}
+            patch.setattr("slateflow.learners.config.version", versions.__getitem__)
+            return learner_config(name, **settings).checkpoint(tmp_path, small_logs, seed)
+
+    assert folder() == folder()
+    changes = [{"seed": 2}, {"code": "b" * 64}, {"torch": "3"}, {"width": 8}, {"name": "iql"}]
+    assert len({folder(), *(folder(**change) for change in changes)}) == 1 + len(changes)
+    # Those that do not use torch go on with another
+    assert folder("fitted-q") == folder("fitted-q", torch="3")
+
+
 @pytest.mark.parametrize("name", LEARNERS)
 def test_an_unknown_setting_is_refused_with_the_known_ones(name):
     known = ", ".join(learner_config(name).parameters())

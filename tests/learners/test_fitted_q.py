@@ -15,6 +15,7 @@ from sklearn import datasets
 from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns, optimal_returns
+from slateflow.evaluation.off_policy.backward_stages import Stage, StageFile
 from slateflow.learners import learner_config, train
 from slateflow.learners.config import Curves
 from slateflow.learners.fitted_q import fitted_stages
@@ -355,6 +356,17 @@ def test_parts_that_are_read_at_every_stage_give_the_same_stages(tmp_path):
         np.testing.assert_array_equal(one.weights, other.weights)
         np.testing.assert_allclose(one.weights, together.weights, rtol=1e-8)
         assert one.residual == other.residual == pytest.approx(together.residual, rel=1e-8)
+
+
+def test_stages_of_other_terms_are_none(tmp_path):
+    file = StageFile(tmp_path / "stages.npz")
+    file.write(np.eye(3), 10, [Stage(np.ones(3), 1.0)])
+    gram, rows, (stage,) = file.read(3)
+    np.testing.assert_array_equal(gram, np.eye(3))
+    assert (rows, list(stage.weights), stage.residual) == (10, [1.0] * 3, 1.0)
+    gram, rows, stages = file.read(5)
+    np.testing.assert_array_equal(gram, np.zeros((5, 5)))
+    assert (rows, stages) == (0, [])
 
 
 @pytest.mark.integration

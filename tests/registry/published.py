@@ -41,7 +41,8 @@ def logged_model(
 ) -> ModelRef:
     """A trained model as a run."""
     client, learner = mlflow_client(), summary.learner
-    with training_run(client, recipe, dataset, learner, summary.parameters, summary.seed) as run:
+    config = learner_config(learner, **summary.parameters)
+    with training_run(client, recipe, dataset, config, summary.seed) as run:
         run.log(scorer, summary)
     return ModelRef(learner=learner, run_id=run.run_id, train_seconds=summary.train_seconds)
 

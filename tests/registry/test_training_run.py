@@ -29,7 +29,7 @@ def dataset(tmp_path_factory):
 
 
 def run_of(dataset, seed):
-    return training_run(mlflow_client(), NAME, dataset, "fitted-q", {"degree": 2}, seed)
+    return training_run(mlflow_client(), NAME, dataset, learner_config("fitted-q", degree=2), seed)
 
 
 def test_a_run_lasts_as_long_as_its_training_and_its_curves_have_their_times(dataset, monkeypatch):

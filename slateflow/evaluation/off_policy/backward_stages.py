@@ -194,13 +194,18 @@ class StageFile:
     path: Path | None = None
 
     def read(self, terms: int) -> tuple[Array, int, list[Stage]]:
-        """The gram (P, P), the number of steps, and the stages so far; zeros and none at first."""
-        if self.path is None or not self.path.exists():
-            return np.zeros((terms, terms)), 0, []
-        with np.load(self.path) as file:
-            pairs = zip(file["weights"], file["residuals"], strict=True)
-            stages = [Stage(weights, float(residual)) for weights, residual in pairs]
-            return file["gram"], int(file["rows"]), stages
+        """The gram (P, P), the number of steps, and the stages so far; zeros and none at first.
+
+        Stages of another number of terms are none.
+        """
+        if self.path is not None and self.path.exists():
+            with np.load(self.path) as file:
+                pairs = zip(file["weights"], file["residuals"], strict=True)
+                stages = [Stage(weights, float(residual)) for weights, residual in pairs]
+                gram, rows = file["gram"], int(file["rows"])
+            if len(gram) == terms:
+                return gram, rows, stages
+        return np.zeros((terms, terms)), 0, []
 
     def write(self, gram: Array, rows: int, stages: list[Stage]) -> None:
         """Put the stages so far in the place of those before, in one step."""

@@ -106,10 +106,10 @@ def test_a_training_goes_on_and_ends_in_the_same_weights(small_logs, tmp_path, l
     "change",
     [
         "dataset",
-        *(pytest.param(other, marks=pytest.mark.slow) for other in ("seed", "setting")),
+        *(pytest.param(other, marks=pytest.mark.slow) for other in ("seed", "setting", "code")),
     ],
 )
-def test_another_training_does_not_go_on_there(small_logs, logs, tmp_path, change):
+def test_another_training_does_not_go_on_there(small_logs, logs, tmp_path, monkeypatch, change):
     settings = settings_of("bc")
     with pytest.raises(KeyboardInterrupt):
         train(small_logs, learner_config("bc", **settings), SEED, stop_at_six, tmp_path)
@@ -117,6 +117,8 @@ def test_another_training_does_not_go_on_there(small_logs, logs, tmp_path, chang
     dataset = logs if change == "dataset" else small_logs
     if change == "setting":
         settings["learning_rate"] = 1e-3
+    if change == "code":
+        monkeypatch.setattr("slateflow.learners.config.code_digest", lambda module: "other")
     seed = SEED + (change == "seed")
     train(
         dataset, learner_config("bc", **settings), seed,
