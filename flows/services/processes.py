@@ -137,10 +137,14 @@ class Service:
         return False
 
     def rotate_log(self) -> None:
-        """Move a log that has grown too long to `….1`; its processes go on writing to the file."""
-        if self.log.stat().st_size > _LOG_BYTES:
-            shutil.copyfile(self.log, f"{self.log}.1")
-            os.truncate(self.log, 0)
+        """Move a log that has grown too long to `….1`; its processes go on writing to the file.
+
+        One that somebody has deleted is made anew when the service starts again.
+        """
+        with suppress(FileNotFoundError):
+            if self.log.stat().st_size > _LOG_BYTES:
+                shutil.copyfile(self.log, f"{self.log}.1")
+                os.truncate(self.log, 0)
 
 
 def wait_for(services: list[Service], on_ready: Callable[[Service], None]) -> None:

@@ -226,10 +226,11 @@ def _watch(stack: Stack, services: tuple[Service, ...]) -> None:
 
 def _sweep(stack: Stack) -> None:
     import httpx
+    from prefect.exceptions import ObjectNotFound
 
     from tasks.server.orphans import sweep_orphans
 
-    # The sweep of a server that has just died comes later
-    with suppress(httpx.HTTPError), stack.client() as client:
+    # Where a server has just died, or somebody deletes a run meanwhile, the next sweep does it
+    with suppress(httpx.HTTPError, ObjectNotFound), stack.client() as client:
         for name in sweep_orphans(client):
             print(f"crashed {name}: its process is gone", flush=True)

@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events import DeploymentEventTrigger
 
 from flows.pipeline import pipeline
+from flows.services.up import _sweep
 from tasks.server import orphans, processes
 from tasks.server.deployments import (
     POOL,
@@ -174,6 +177,27 @@ def test_runs_of_dead_processes_are_crashed_and_others_are_not(client):
     for other in (alive, elsewhere, unknown):
         assert client.read_flow_run(other.id).state.is_running()
     assert sweep_orphans(client) == []
+
+
+def test_a_run_that_is_deleted_during_the_sweep_does_not_end_up(client, monkeypatch):
+    from prefect import flow
+    from prefect.states import Running
+
+    @flow(name="waiting")
+    def waiting() -> None: ...
+
+    run = client.create_flow_run(waiting, state=Running())
+    deleted = []
+
+    def deletes(found) -> bool:
+        if found.id == run.id:
+            client.delete_flow_run(run.id)
+            deleted.append(run.id)
+        return found.id == run.id
+
+    monkeypatch.setattr(orphans, "_is_orphan", deletes)
+    _sweep(SimpleNamespace(client=lambda: nullcontext(client)))
+    assert deleted == [run.id]
 
 
 def test_a_process_that_has_ended_unseen_by_its_parent_is_gone(client):

@@ -150,3 +150,15 @@ def test_a_long_log_begins_again_and_its_writer_goes_on(tmp_path, monkeypatch):
             service.rotate_log()
     assert set(service.log.read_text().split()) == {"third"}
     assert set((tmp_path / "log.1").read_text().split()) == {"first", "second"}
+
+
+def test_a_log_that_somebody_deletes_ends_nothing(tmp_path):
+    service = Service("s", ["sleep", "600"], lambda: True, tmp_path / "log", {}, tmp_path)
+    service.start()
+    service.log.unlink()
+    service.rotate_log()
+    assert not service.ended
+    stop(service)
+    service.start()
+    assert service.log.exists()
+    stop(service)
