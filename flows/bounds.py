@@ -5,15 +5,16 @@ Separate from the flows' parameters, which import Prefect, for `--help` must not
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from slateflow.validation import Seed as Seed
+
 Episodes = Annotated[int, Field(ge=1)]
 EvaluationEpisodes = Annotated[int, Field(ge=2)]
-RecSimEpisodes = Annotated[int, Field(ge=0)]
+RecSimEpisodes = Literal[0] | EvaluationEpisodes
 Epsilon = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0)]
 Workers = Annotated[int, Field(ge=1)]
 Trials = Annotated[int, Field(ge=1)]
 Days = Annotated[int, Field(ge=1)]

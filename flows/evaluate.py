@@ -32,7 +32,8 @@ def evaluate(
         experiment: Name of a recipe whose dataset is published; or the experiment of an event.
         models: Trained models: the MLflow runs that hold their weights.
         evaluation_episodes: Episodes that each policy plays, 2 or more.
-        recsim_episodes: Episodes that the best candidate also plays in RecSim's own code.
+        recsim_episodes: Episodes that the best candidate also plays in RecSim's own code: 0, or 2
+            and more.
     """
     report = evaluate_models(experiment, models, evaluation_episodes)
     if recsim_episodes:

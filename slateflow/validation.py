@@ -13,6 +13,8 @@ from slateflow.errors import InputError
 
 T = TypeVar("T")
 
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""What every library takes: NumPy any whole number, torch one of 64 bits."""
 Numbers = Annotated[tuple[float, ...], Strict(False), Field(min_length=1)]
 """A list of numbers, which TOML and JSON have where Python has a tuple."""
 Matrix = Annotated[tuple[Numbers, ...], Strict(False), Field(min_length=1)]
@@ -66,14 +68,14 @@ def validated(cls: type[T]) -> type[T]:
     construct: Callable[..., None] = made.__init__
     names = [field.name for field in dataclasses.fields(made)]
 
-    def construct_or_refuse(self: Any, *args: Any, **fields: Any) -> None:
+    def construct_or_refuse(self: Any, /, *args: Any, **fields: Any) -> None:
         try:
             # By name, so that an error names the field
             construct(self, *args[len(names) :], **dict(zip(names, args, strict=False)), **fields)
         except ValidationError as error:
             raise input_error(error) from None
 
-    made.__init__ = construct_or_refuse  # type: ignore[method-assign]
+    made.__init__ = construct_or_refuse  # type: ignore[method-assign, assignment]
     return cast(type[T], made)
 
 

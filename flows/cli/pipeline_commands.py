@@ -242,7 +242,7 @@ def evaluate_command(
         ),
     ] = False,
     reference_episodes: Annotated[
-        int, number(bounds.Episodes, "Episodes in RecSim's own code.")
+        int, number(bounds.EvaluationEpisodes, "Episodes in RecSim's own code.")
     ] = 500,
     evidence: Evidence = None,
     as_json: JSON = False,

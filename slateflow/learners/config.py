@@ -161,7 +161,7 @@ def learners_for(spec: EnvironmentSpec) -> list[str]:
     return [name for name, config in LEARNERS.items() if config.fits(spec) and not config.live]
 
 
-def learner_config(learner: str, **settings: Any) -> LearnerConfig:
+def learner_config(learner: str, /, **settings: Any) -> LearnerConfig:
     """The configuration of a learner, with some settings replaced.
 
     Raises:

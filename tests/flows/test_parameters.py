@@ -23,6 +23,9 @@ def test_the_forms_explain_every_parameter(name):
         assert "fitted-q" in schema["learners"]["anyOf"][0]["items"]["enum"]
     if "evaluation_episodes" in schema:
         assert schema["evaluation_episodes"]["minimum"] == 2
+    if "recsim_episodes" in schema:
+        none, some = schema["recsim_episodes"]["anyOf"]
+        assert (none["const"], some["minimum"]) == (0, 2)
 
 
 def test_a_nightly_seed_is_the_scheduled_day(monkeypatch):

@@ -17,7 +17,7 @@ from slateflow.errors import InputError, refused, unknown
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_policy
 from slateflow.trajectories.sources.recipe import NAME as NAME
 from slateflow.trajectories.sources.recipe import LoggedRecipe, logged_recipe
-from slateflow.validation import validated
+from slateflow.validation import Seed, validated
 
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names that a `policy=…` folder can have on any filesystem and in any URL."""
@@ -38,7 +38,7 @@ class Recipe:
     name: str  # the file's name without its ending. Models are registered under it
     environment: str  # preset
     episodes: Annotated[int, Field(ge=1)]  # episodes in the dataset, over all policies
-    seed: Annotated[int, Field(ge=0)]  # seed of everything random in it
+    seed: Seed  # seed of everything random in it
     # Share of the episodes of each behaviour policy; they add up to 1. Of `random`, `greedy` and
     # `opposite` it is a number; a policy with a name of its own has a table with its `share` and
     # the settings of a `Behaviour`

@@ -78,6 +78,15 @@ def test_the_version_is_that_of_the_package(capsys):
         ),
         (["run", "--workers", "0"], ["--workers: expected at least 1, got 0"]),
         (["run", "--seed", "-1"], ["--seed: expected at least 0, got -1"]),
+        (["run", "--seed", str(2**64)], [f"--seed: expected at most {2**63 - 1}, got {2**64}"]),
+        (
+            ["evaluate", "lts-10-1", "--reference", "--reference-episodes", "1"],
+            ["--reference-episodes: expected at least 2, got 1"],
+        ),
+        (
+            ["train", "lts-10-1", "--learners", "cql", "--set", "learner=3"],
+            ["unknown setting of cql 'learner': expected one of "],
+        ),
         (["generate", "../secret"], ["recipe '../secret'", "modified-lts-20-2"]),
         (["baseline", "mars"], ["recipe 'mars'", "modified-lts-20-2-mixed"]),
         (["baseline", "--episodes", "0"], ["--episodes: expected at least 1, got 0"]),

@@ -92,6 +92,7 @@ def test_policies_with_settings_have_tables(tmp_path):
         ("episodes = 10", 'episodes = "9"', "episodes: expected a whole number, got '9'"),
         ("episodes = 10", "", "episodes: expected a value, got none"),
         ("seed = 3", "seed = -1", "seed: expected at least 0, got -1"),
+        ("seed = 3", f"seed = {2**64}", f"seed: expected at most {2**63 - 1}, got {2**64}"),
         ("seed = 3", "seed = 0.5", "seed: expected a whole number, got 0.5"),
         ("seed = 3", "", "seed: expected a value, got none"),
         ("seed = 3", "sede = 3", "unknown field 'sede': expected one of environment, episodes"),
@@ -147,6 +148,10 @@ def test_bad_recipes_are_refused_in_one_line(tmp_path, old, new, message):
         ("[policies.Mine]\nshare = 0.5\nepsilon = 0.1", "policies.Mine: expected a name of a-z"),
         ("[policies.mine]\nshare = 0.5", "policies.mine: expected scorer, epsilon or temp"),
         ("[policies.mine]\nshare = 0.5\nepsi = 0.1", "policies.mine: epsi: expected no such field"),
+        (
+            "[policies.mine]\nshare = 0.5\nself = 1\nepsilon = 0.1",
+            "policies.mine: self: expected no such field, got 1; leave it out",
+        ),
         ("[policies.mine]\nepsilon = 0.1", "policies.mine: share: expected a number, got None"),
         (
             "[policies.mine]\nshare = 2\nepsilon = 0.1",
