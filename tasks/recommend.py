@@ -29,8 +29,9 @@ def recommend(
     """Answer every row of `source` with the model, in its order; returns the number of rows.
 
     The file is read and written row group by row group, at most `BATCH_ROWS` rows at once. `out`
-    has `slate`, `scores` and `propensity`, and before them the columns of `source` that are not
-    part of a request, such as an id. It appears when it is complete.
+    has `slate`, `scores`, `propensity` and `outside`, of own logs `items`, too, and before them the
+    columns of `source` that are not part of a request, such as an id. It appears when it is
+    complete.
 
     Args:
         model_uri: A recommender, such as models:/NAME@champion.

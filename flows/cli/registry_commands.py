@@ -42,8 +42,19 @@ def rollback_command(
 
 
 def recommend_command(
-    source: Annotated[Path, Parameter(help="Parquet file: user, candidates, and perhaps step.")],
-    out: Annotated[Path, Parameter(help="Parquet file to write: slate, scores, propensity.")],
+    source: Annotated[
+        Path,
+        Parameter(
+            help="Parquet file: user and candidates, of own logs user and items; perhaps step and "
+            "history."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        Parameter(
+            help="Parquet file to write: slate, scores, propensity, outside; of own logs items."
+        ),
+    ],
     /,
     *,
     model: Annotated[str, Parameter(help="URI of the model.")],

@@ -43,7 +43,7 @@ def run_trials(
     """Run trials on Ray Tune, each in a process of its own.
 
     Args:
-        dataset: Its held-out episodes estimator.
+        dataset: Logs whose held-out episodes evaluate each trial.
         training: Its other episodes, as `trajectories.held_out.training_logs` gives them.
         learner: Whose settings are tried.
         wanted: Settings by the trial's number.

@@ -50,6 +50,7 @@ def test_help_answers_without_the_heavy_imports():
         ("import", ["propensity: probability of exactly this slate", "watch_time"]),
         ("up", ["At least 1, at most 65535. [default: 4200]"]),
         ("learners", []),
+        ("recommend", ["user and items", "history", "propensity, outside"]),
     ],
 )
 def test_the_help_of_a_command_has_bounds_choices_and_an_example(capsys, command, parts):
