@@ -91,9 +91,9 @@ class RecSimEnvironment(gym.Env[SingleObservation, NDArray[Any]], Generic[Spec])
     def _response(self, seen: Mapping[str, Any] | None) -> dict[str, np.float32]:
         """The response columns, from the observed response of the clicked document, if any."""
 
-    @abstractmethod
     def _observed_user(self) -> NDArray[np.float32]:
-        """Observed features of the user (U,), as a copy."""
+        """Observed features of the user (U,), as a copy of RecSim's state, which it changes."""
+        return np.array(self._world.user_model.create_observation(), dtype=np.float32)
 
     def _observed_document(self, document: Any) -> Any:
         """The features of a candidate, (D,), from what RecSim observes of it."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slateflow.environments.interest_evolution.spec import InterestEvolutionSpec
 from slateflow.environments.recsim_base import RecSimEnvironment
@@ -75,7 +74,3 @@ class RecSimInterestEvolution(RecSimEnvironment[InterestEvolutionSpec]):
         seen = seen or {"watch_time": 0, "quality": 0, "liked": 0, "cluster_id": -1}
         columns = {name: np.float32(seen[name]) for name in ("watch_time", "quality", "liked")}
         return {**columns, "cluster": np.float32(seen["cluster_id"])}
-
-    def _observed_user(self) -> NDArray[np.float32]:
-        # RecSim hands out its live state and changes it in place; this is a copy.
-        return np.array(self._world.user_model.create_observation(), dtype=np.float32)

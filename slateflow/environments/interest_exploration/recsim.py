@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slateflow.environments.interest_exploration.spec import InterestExplorationSpec
 from slateflow.environments.recsim_base import RecSimEnvironment
@@ -52,9 +51,6 @@ class RecSimInterestExploration(RecSimEnvironment[InterestExplorationSpec]):
     def _response(self, seen: Mapping[str, Any] | None) -> dict[str, np.float32]:
         seen = seen or {"quality": 0, "cluster_id": -1}
         return {"quality": np.float32(seen["quality"]), "cluster": np.float32(seen["cluster_id"])}
-
-    def _observed_user(self) -> NDArray[np.float32]:
-        return np.array(self._world.user_model.create_observation(), dtype=np.float32)
 
     def _observed_document(self, document: Any) -> Any:
         topics = len(self.environment_spec.topic_distribution)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
@@ -29,6 +29,7 @@ from scipy import linalg
 from slateflow.errors import InputError
 from slateflow.trajectories.files.atomic_files import write_whole
 from slateflow.trajectories.schema import Trajectories, blocks
+from slateflow.user_models.additive import Additive
 from slateflow.user_models.clock import same_length, steps_left
 
 Array = NDArray[np.float64]
@@ -120,7 +121,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class StageSums:
+class StageSums(Additive):
     """Sums that a stage needs of the steps: products with the features x (P,).
 
     The target is the reward and the next value. Where values are centred, the mean of the next
@@ -169,11 +170,6 @@ class StageSums:
             weight_continuing=float(weights @ continues),
             best=float(best.sum()),
             following=len(best),
-        )
-
-    def __add__(self, other: StageSums) -> StageSums:
-        return StageSums(
-            *(getattr(self, one.name) + getattr(other, one.name) for one in fields(self))
         )
 
     def centred(self) -> tuple[Array, float]:

@@ -127,8 +127,6 @@ ESTIMATORS: dict[str, Callable[[WeightedRows], Contributions]] = {
     "dr": WeightedRows.dr,
     "dr-os": WeightedRows.dr_os,
 }
-TRUSTED = "dr"
-"""Unbiased where the propensities are right, whatever the model; the gate looks at them."""
 
 
 class SingleSteps:

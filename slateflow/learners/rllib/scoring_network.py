@@ -58,9 +58,7 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
         self, observation: torch.Tensor, action: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Standardised features (B, N, F) of all candidates, or (B, F) of those at `action`."""
-        known = (observation[:, : self.known] - self.offset[: self.known]) / self.scale[
-            : self.known
-        ]
+        known = self.known_features(observation)
         candidates = observation[:, self.known :].unflatten(1, (-1, self.document_size))
         if action is None:
             known = known[:, None].expand(-1, candidates.shape[1], -1)

@@ -39,7 +39,7 @@ from slateflow.trajectories.files.hold_out import BY_PLACE, HELD_OUT
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.reward_model import RewardScale
-from slateflow.user_models.session_memory import with_session_memory
+from slateflow.user_models.session_memory import memory_size, with_session_memory
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -59,8 +59,9 @@ def exceeds_memory(dataset: Dataset, max_rows_in_ram: int) -> bool:
     if max_rows_in_ram:
         return dataset.rows > max_rows_in_ram
     spec = dataset.spec
-    remembered = 0 if spec.user_size else spec.document_size + 1
-    features = spec.user_size + remembered + 1 + spec.num_candidates * spec.document_size
+    # Steps left, and the memory of a session, which logs may want
+    known = spec.user_size + memory_size(spec.document_size, (0.0,)) + 1
+    features = known + spec.num_candidates * spec.document_size
     free = psutil.virtual_memory().available * share_of_machine()
     return bool(4 * features * COPIES * dataset.rows > free / 2)
 
