@@ -25,7 +25,6 @@ PREFECT_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 MLFLOW_DATABASE = "MLFLOW_BACKEND_STORE_URI"
 _PREFECT_LOGINS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
 _MLFLOW_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-POOL = "slateflow"
 _SHORTEST_PASSWORD = 12  # MLflow's rule
 
 
@@ -114,6 +113,7 @@ class Stack:
 
     def services(self) -> tuple[Service, Service, Service]:
         """Prefect's server, MLflow's, and the worker."""
+        from tasks.server.deployments import POOL
 
         def service(
             name: str,
@@ -237,6 +237,8 @@ class Stack:
     def _hears_from(self, worker: Service) -> bool:
         """Whether Prefect has heard from a worker since that one started."""
         import httpx
+
+        from tasks.server.deployments import POOL
 
         try:
             with self.client() as client:
