@@ -151,7 +151,7 @@ class _View:
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
         """Of whole sessions."""
         choices = Choices.from_rows(rows, self.spec.features_match)
-        sessions = Sessions.from_rows(rows, self.spec, affinities=True)
+        sessions = Sessions.from_rows(rows, self.spec, affinities=True, by_clicks=True)
         return sessions, choices.members(self.choice)
 
 

@@ -52,6 +52,7 @@ class Sessions:
             session is left.
         features_match: Whether users are observed in the features of the documents.
         places: Whether an item's place is one of its features.
+        by_clicks: Whether sums of the features of what was clicked before are among the past.
         by_sight: Whether what was shown has features of its own, clicked or not.
     """
 
@@ -59,6 +60,7 @@ class Sessions:
     past: Array
     features_match: bool
     places: bool = False
+    by_clicks: bool = False
     by_sight: bool = False
 
     @classmethod
@@ -68,6 +70,7 @@ class Sessions:
         spec: EnvironmentSpec,
         affinities: bool = False,
         places: bool = False,
+        by_clicks: bool = False,
     ) -> Sessions:
         """Sum up rows that are sorted by episode, then step.
 
@@ -77,6 +80,7 @@ class Sessions:
             affinities: Whether the past has them, too. Choices of a learner need them; estimates of
                 a policy's value become uncertain by so many more features.
             places: Whether an item's place is one of its features.
+            by_clicks: Whether the past has sums of the features of what was clicked.
         """
         clicks = rows.clicked >= 0
         categories = world_of(spec).categorical_responses
@@ -88,7 +92,7 @@ class Sessions:
         events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
         events = events.astype(np.float64)
         past = _sums_before(events, rows.starts)
-        return cls(rows, past, spec.features_match, places)
+        return cls(rows, past, spec.features_match, places, by_clicks)
 
     def returns_to_go(self) -> Array:
         """(R,) sum of the rewards from this step to the episode's end."""
@@ -106,7 +110,7 @@ class Sessions:
 
     @cached_property
     def design(self) -> Array:
-        """(R, 2 S + P + H (1 + U)) features of what was chosen.
+        """(R, 2 S + P + H (1 + U) + D + W) features of what was chosen.
 
         They are (user's features, item's features) where an item was clicked, the user's features
         where none was, and the past, as it is and multiplied by the user (U), because what is left
@@ -174,10 +178,23 @@ class Sessions:
         return with_places(shown) if self.places else shown
 
     def _past(self, block: Rows) -> Array:
-        """(B, H (1 + U)) the past, and its products with the user."""
+        """(B, H (1 + U) + D) the past, its products with the user, and what was clicked before."""
         past, user = self.past[block], self.rows.user[block].astype(np.float64)
         products = past[:, :, None] * user[:, None, :]
-        return np.concatenate([past, products.reshape(len(past), -1)], axis=1)
+        parts = [past, products.reshape(len(past), -1)]
+        return np.concatenate([*parts, self._clicked_before[block]], axis=1)
+
+    @cached_property
+    def _clicked_before(self) -> Array:
+        """(R, D) sums of the features of what was clicked earlier in the session."""
+        if not self.by_clicks:
+            return np.zeros((len(self.rows), 0))
+        return _sums_before(self.rows.clicked_features().astype(np.float64), self.rows.starts)
+
+    @property
+    def clicks_size(self) -> int:
+        """Features of what was clicked before."""
+        return len(self._clicked_before.T)
 
     @property
     def sight_size(self) -> int:

@@ -26,7 +26,7 @@ from slateflow.evaluation.off_policy.double_learning import (
 from slateflow.evaluation.off_policy.earlier_steps import earlier_steps_matter
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.place_weights import place_weights
-from slateflow.evaluation.off_policy.sight import moved_by_sight
+from slateflow.evaluation.off_policy.what_moves import with_what_moves
 from slateflow.policies import Slates
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Support
@@ -60,7 +60,7 @@ class SlateSessions:
 
     def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
         sessions = Sessions.from_rows(rows, spec, places=True)
-        self.rows, self.sessions = rows, replace(sessions, by_sight=moved_by_sight(sessions))
+        self.rows, self.sessions = rows, with_what_moves(sessions)
         choices = Choices.from_rows(rows, spec.features_match, places=True)
         rng = np.random.Generator(np.random.SFC64(0))
         self.choice = fit_habit(choices, CHOICE_RIDGE, rng)

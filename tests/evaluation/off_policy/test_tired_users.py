@@ -100,6 +100,7 @@ def test_users_of_recsim_choose_by_what_they_see(tmp_path, world):
     evidence = SlateSessions(dataset.read(), dataset.spec)
     assert evidence.unfit is None
     assert not evidence.sessions.by_sight
+    assert not evidence.sessions.by_clicks
 
 
 @pytest.mark.integration
