@@ -115,16 +115,39 @@ def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: flo
         >>> round(low, 2), round(high, 2)
         (4.8, 18.39)
     """
-    total, squares, tail = float(events.sum()), float(np.square(events).sum()), (1 - confidence) / 2
-    low = 0.0
-    if total:
-        one_more = squares / total
-        low = one_more * float(special.gammaincinv(total**2 / squares, tail))
-    total, squares = total + one_more, squares + one_more**2
-    if not total:
-        return 0.0, 0.0
-    high = float(special.gammaincinv(total**2 / squares, 1 - tail))
-    return low, squares / total * high
+    total, squares = float(events.sum()), float(np.square(events).sum())
+    low, high = gamma_limits(
+        np.array(total),
+        np.array(squares),
+        np.array(squares / total if total else one_more),
+        (1 - confidence) / 2,
+    )
+    return float(low), float(high)
+
+
+def gamma_limits(
+    total: Array, variance: Array, one_more: Array, tail: float
+) -> tuple[Array, Array]:
+    """Limits of expected sums of weighted events (Fay and Feuer 1997, equations 3 and 4).
+
+    Args:
+        total: Sums that were seen.
+        variance: Theirs, as far as it was seen.
+        one_more: Weight of an event more, for which the upper limits allow.
+        tail: Probability beyond each limit.
+    """
+    low = _gamma_quantile(special.gammaincinv, total, variance, tail)
+    above = total + one_more, variance + np.square(one_more)
+    return low, _gamma_quantile(special.gammainccinv, *above, tail)
+
+
+def _gamma_quantile(
+    inverse: Callable[..., Array], mean: Array, variance: Array, tail: float
+) -> Array:
+    """Quantiles of gamma distributions; the means of those without variance."""
+    spread = (mean > 0) & (variance > 0)
+    shape = np.divide(np.square(mean), variance, out=np.ones_like(mean), where=spread)
+    return np.where(spread, mean / shape * inverse(shape, tail), mean)
 
 
 def _weight_of_one(events: Array) -> float:

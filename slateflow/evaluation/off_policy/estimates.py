@@ -224,6 +224,7 @@ def _of_target(
         estimated.weighted,
         evidence.unsupported(target),
         checked=weights.checked(probability),
+        largest=float(probability.max() / evidence.rows.propensity.min()),
     )
     guess = (
         evidence.unfit

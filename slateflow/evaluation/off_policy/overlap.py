@@ -7,12 +7,14 @@ one session decides. Where that is so the answer is "no verdict", whatever the i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
+from slateflow.evaluation.off_policy.contributions import gamma_limits
 from slateflow.evaluation.returns import standard_error
 from slateflow.user_models.additive import Additive
 
@@ -34,14 +36,14 @@ it they come from the edge of what the logs have seen."""
 LEAST_SESSIONS = 100
 """Sessions from which weights can be learnt."""
 
-LEAST_SHOWN = 10
-"""Rows of an item from which its weights can be checked."""
+ROUNDING = 1e-9
+"""Share of the rows by which sums of weights differ for no reason."""
 
 WEIGHT_EDGES = tuple(quarter / 4 for quarter in range(-8, 17))
 """Edges between which weights are counted, as powers of ten: from .01 to 10,000 by quarters."""
 
-IMPOSSIBLE = 5.0
-"""Standard errors from its expectation at which a mean weight is no accident; items are many."""
+IMPOSSIBLE = float(special.ndtr(-5.0))
+"""Probability of a mean weight that is no accident: that of 5 standard errors; items are many."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,16 @@ class NoVerdict:
 
     def __str__(self) -> str:
         return f"{self.reason}; {self.advice}"
+
+
+def possible_sums(total: Array, variance: Array, largest: Array) -> tuple[Array, Array]:
+    """Limits between which the expected sums of weights are.
+
+    The variance is that of the rows that were seen, and says nothing of what the logs show too
+    seldom to have seen it. So the upper limits allow for one row more with the largest weight that
+    there could be, as Fay and Feuer (1997) do.
+    """
+    return gamma_limits(total, variance, largest, IMPOSSIBLE)
 
 
 @dataclass(frozen=True)
@@ -67,19 +79,21 @@ class ItemBalance(Additive):
         weights: (M,) sums of the weights of the rows that show an item.
         expected: (M,) sums of the target's probabilities.
         squares: (M,) sums of the squared differences.
-        shown: (M,) rows that show an item and have a weight.
+        likeliest: (M,) largest of the target's probabilities.
+        rarest: (M,) largest factor, 1 / propensity, of the rows that show an item; 0 without any.
     """
 
     rows: int
     weights: Array
     expected: Array
     squares: Array
-    shown: Array
+    likeliest: Array
+    rarest: Array
 
     @classmethod
     def none(cls, items: int) -> ItemBalance:
         """Of no rows."""
-        return cls(0, *np.zeros((4, items)))
+        return cls(0, *np.zeros((5, items)))
 
     @classmethod
     def of(
@@ -87,7 +101,7 @@ class ItemBalance(Additive):
         offered: NDArray[Any],
         shown: NDArray[Any],
         probability: Array,
-        weight: Array,
+        factor: Array,
         items: int,
     ) -> ItemBalance:
         """Of B rows.
@@ -96,22 +110,36 @@ class ItemBalance(Additive):
             offered: (B, N) numbers of the items on offer, −1 where there are fewer.
             shown: (B, 1) position of the one that was shown.
             probability: (B, N) with which the target shows each.
-            weight: (B,) of the rows.
+            factor: (B,) of the probabilities, 1 / propensity, that makes them weights.
             items: How many there are, M.
         """
         item = np.take_along_axis(offered, shown, axis=1)[:, 0]
         own = np.take_along_axis(probability, shown, axis=1)[:, 0]
+        weight = own * factor
         flat, offered = probability.ravel(), np.maximum(offered, 0)  # what fills up has none
 
         def summed(numbers: NDArray[Any], values: Array) -> Array:
             return np.asarray(np.bincount(numbers.ravel(), values, items), np.float64)
+
+        def largest(numbers: NDArray[Any], values: Array) -> Array:
+            found = np.zeros(items)
+            np.maximum.at(found, numbers.ravel(), values)
+            return found
 
         return cls(
             len(item),
             summed(item, weight),
             summed(offered, flat),
             summed(item, np.square(weight) - 2 * weight * own) + summed(offered, np.square(flat)),
-            summed(item, (weight > 0).astype(np.float64)),
+            largest(offered, flat),
+            largest(item, factor),
+        )
+
+    def __add__(self, other: Self) -> Self:
+        return replace(
+            super().__add__(other),
+            likeliest=np.maximum(self.likeliest, other.likeliest),
+            rarest=np.maximum(self.rarest, other.rarest),
         )
 
     @property
@@ -120,16 +148,12 @@ class ItemBalance(Additive):
         if not self.rows:
             return None
         difference = self.weights - self.expected
-        variance = self.squares - np.square(difference) / self.rows
-        known = self.shown >= LEAST_SHOWN  # of fewer rows nobody knows the variance
-        deviation = np.divide(
-            np.abs(difference),
-            np.sqrt(np.maximum(variance, 1e-12)),
-            out=np.zeros_like(difference),
-            where=known,
-        )
-        item = int(deviation.argmax())
-        if deviation[item] <= IMPOSSIBLE:
+        variance = np.maximum(self.squares - np.square(difference) / self.rows, 0.0)
+        factor = np.where(self.rarest > 0, self.rarest, self.rarest.max())
+        low, high = possible_sums(self.weights, variance, self.likeliest * factor)
+        off = np.maximum(low - self.expected, self.expected - high)
+        item = int(off.argmax())
+        if off[item] <= ROUNDING * self.rows:
             return None
         return item, float(self.weights[item] / self.rows), float(self.expected[item] / self.rows)
 
@@ -143,6 +167,7 @@ class Overlap:
         effective_rewards: (Σ |w r|)² / Σ (w r)², the rewards on which the estimate rests.
         mean_weight: Mean of w; 1 where the propensities are right and the logs show all.
         mean_weight_ci: Its 95% interval.
+        possible_mean: Limits between which its expectation is.
         largest_weight: The largest w.
         largest_share: Share of Σ |w r| that a single session carries.
         unsupported: Share of the target's choices that the logs have hardly seen.
@@ -156,6 +181,7 @@ class Overlap:
     effective_rewards: float
     mean_weight: float
     mean_weight_ci: tuple[float, float]
+    possible_mean: tuple[float, float]
     largest_weight: float
     largest_share: float
     unsupported: float
@@ -170,6 +196,7 @@ class Overlap:
         unsupported: float,
         unbalanced: tuple[str, float, float] | None = None,
         checked: Array | None = None,
+        largest: float = 0.0,
     ) -> Overlap:
         """Sum up.
 
@@ -179,10 +206,15 @@ class Overlap:
             unsupported: Share of the target's choices that the logs have hardly seen.
             unbalanced: An item whose weights are impossible, see below.
             checked: Weights that have a mean of 1 by the propensities; None for `weight`.
+            largest: Weight that a row could have by the propensities, though none need have it.
         """
         checked = weight if checked is None else checked
         size, mean = np.abs(weighted), float(checked.mean())
-        reach = 1.96 * standard_error(checked)
+        error = standard_error(checked)
+        reach = 1.96 * error
+        possible = possible_sums(
+            np.array(mean), np.array(error**2), np.array(largest / len(checked))
+        )
         powers = np.log10(weight[weight > 0]).clip(WEIGHT_EDGES[0], WEIGHT_EDGES[-1])
         counts = np.histogram(powers, WEIGHT_EDGES)[0]
         squares, rewarded = float(np.square(weight).sum()), float(np.square(size).sum())
@@ -191,6 +223,7 @@ class Overlap:
             effective_rewards=float(size.sum()) ** 2 / rewarded if rewarded else 0.0,
             mean_weight=mean,
             mean_weight_ci=(mean - reach, mean + reach),
+            possible_mean=(float(possible[0]), float(possible[1])),
             largest_weight=float(weight.max(initial=0.0)),
             largest_share=float(size.max() / size.sum()) if rewarded else 1.0,
             unsupported=unsupported,
@@ -226,11 +259,10 @@ class Overlap:
 
     def refusal(self) -> NoVerdict | None:
         """The gate: None where it lets pass, or what the logs lack."""
-        low, high = self.mean_weight_ci
-        off, error = abs(self.mean_weight - 1), (high - low) / (2 * 1.96)
+        low, high = self.possible_mean
         if (unseen := self.unseen()) is not None:
             return unseen
-        if off > 0.02 and off > IMPOSSIBLE * error:
+        if abs(self.mean_weight - 1) > 0.02 and not low <= 1 <= high:
             return NoVerdict(
                 f"the mean weight of this policy is {self.mean_weight:.3g}, and 1 is expected",
                 "check that each propensity is the probability of what its row shows, and log "

@@ -177,6 +177,7 @@ class SingleSteps:
         blocks: dict[str, list[Array]] = {name: [] for name in targets}
         items = 0 if self.dataset.catalogue is None else len(self.dataset.catalogue)
         balances = {name: ItemBalance.none(items) for name in targets}
+        likeliest, rarest = dict.fromkeys(targets, 0.0), 0.0
         for policy, start, rows in self._parts():
             factor = self.factors.get(policy, 1.0)
             for block in self._blocks(len(rows)):
@@ -184,22 +185,32 @@ class SingleSteps:
                 predicted = self._predicted(rows, block, start)
                 shown, reward = rows.slate[block, :1], rows.reward[block].astype(np.float64)
                 factors = factor / self.logging.first_places(rows, block)
+                rarest = max(rarest, float(factors.max()))
                 of_shown = np.take_along_axis(predicted, shown, axis=1)[:, 0]
                 for name, target in targets.items():
                     probability = target.first_place(observation)
                     weight = np.take_along_axis(probability, shown, axis=1)[:, 0] * factors
                     of_target = (probability * predicted).sum(axis=1)
+                    likeliest[name] = max(likeliest[name], float(probability.max()))
                     blocks[name].append(np.stack([weight, reward, of_shown, of_target]))
                     if items:
                         offered = rows.candidates[block]
-                        balances[name] += ItemBalance.of(offered, shown, probability, weight, items)
+                        balances[name] += ItemBalance.of(
+                            offered, shown, probability, factors, items
+                        )
         unseen = self.unsupported(targets)
         found = {}
         for name in targets:
             weighted = WeightedRows(*np.concatenate(blocks.pop(name), axis=1))
             paid = weighted.weight * weighted.reward
             unbalanced = self._named(balances[name].worst)
-            overlap = Overlap.of_weights(weighted.weight, paid, unseen[name], unbalanced)
+            overlap = Overlap.of_weights(
+                weighted.weight,
+                paid,
+                unseen[name],
+                unbalanced,
+                largest=likeliest[name] * rarest,
+            )
             found[name] = weighted, overlap
         return found
 

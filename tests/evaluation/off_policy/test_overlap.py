@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
+from scipy import stats
 
-from slateflow.evaluation.off_policy.overlap import WEIGHT_EDGES, Overlap
+from slateflow.evaluation.off_policy.overlap import WEIGHT_EDGES, ItemBalance, Overlap
 
 
 def test_weights_are_counted_by_quarters_of_a_power_of_ten():
@@ -21,3 +23,29 @@ def test_weights_are_counted_by_quarters_of_a_power_of_ten():
     assert list(overlap.weight_counts) == expected
     assert expected[0] == 8
     assert sum(expected) == len(weight)
+
+
+@pytest.mark.parametrize("shown", [0, 1, 30])
+def test_the_mean_weight_that_is_possible_is_that_of_poisson(shown):
+    """Rows of one weight are counted events, whose limits Garwood (1936) gives exactly."""
+    rows, weight, tail = 200_000, 50.0, stats.norm.cdf(-5)
+    weights = np.where(np.arange(rows) < shown, weight, 0.0)
+    low, high = Overlap.of_weights(weights, weights, 0.0, largest=weight).possible_mean
+    expected = stats.gamma.isf(tail, shown + 1) * weight / rows
+    assert high == pytest.approx(expected, rel=1e-3)
+    expected = stats.gamma.ppf(tail, shown) * weight / rows if shown else 0.0
+    assert low == pytest.approx(expected, rel=1e-2)
+
+
+def test_an_item_that_chance_has_left_out():
+    """None of k expected rows has probability exp(−k), which is that of 5 deviations at 15."""
+    unseen = ItemBalance.of(
+        np.tile(np.arange(2), (100, 1)),
+        np.ones((100, 1), np.int64),
+        np.tile([1.0, 0.0], (100, 1)),
+        np.full(100, 1 / 0.1),
+        2,
+    )
+    assert unseen.worst is None  # 10 rows of weight 10
+    item, share, expected = (unseen + unseen).worst  # 20 rows
+    assert (item, share, expected) == (0, 0.0, 1.0)

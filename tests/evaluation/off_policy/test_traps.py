@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from tests.evaluation.off_policy.shop import EVENLY, FAVOURITE, LIKED, dataset, frame
+from tests.evaluation.off_policy.shop import (
+    EVENLY,
+    FAVOURITE,
+    LIKED,
+    ByFirstPlace,
+    Shows,
+    dataset,
+    frame,
+)
 
 
 def refusal(folder, logged, target=EVENLY):
@@ -66,6 +74,73 @@ def test_hardly_any_reward(tmp_path, logged):
     rare.loc[[3, 50, 700, 5000], "reward"] = 1
     found = refusal(tmp_path, rare)
     assert "effective rewards, at least 10 are needed" in found.reason
+
+
+def test_a_handful_of_rows_is_too_few_and_says_nothing_of_propensities(tmp_path):
+    few = frame(30, seed=5).assign(item=2, propensity=0.3, reward=1)
+    few.loc[0, "item"] = 1  # not held out
+    logs = dataset(tmp_path, few)
+    found = estimate_policies(logs, {"it": FirstItem()}, held_out_only=True).policies["it"]
+    assert found.overlap.mean_weight == 0
+    assert found.refusal.reason.startswith("the estimate rests on 0.0 effective rewards")
+
+
+class FirstItem(ByFirstPlace):
+    """Shows everybody the first item."""
+
+    def first_place(self, observation):
+        """Probabilities (B, N)."""
+        return np.eye(observation["candidates"].shape[1])[np.zeros(len(observation["user"]), int)]
+
+
+KINDS, CHOICES, EPSILON = 50, 30, 0.2
+
+
+def tastes(rows, seed, favourites=CHOICES):
+    """Decisions of a policy that shows what each kind of users likes best, or one at random.
+
+    Kind k likes item k modulo `favourites`.
+    """
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, KINDS, rows)
+    best, at_random = kind % favourites, rng.random(rows) < EPSILON
+    item = np.where(at_random, rng.integers(0, CHOICES, rows), best)
+    return pd.DataFrame(
+        {
+            "kind": [f"{one:02d}" for one in kind],
+            "item": item,
+            "propensity": EPSILON / CHOICES + (1 - EPSILON) * (item == best),
+            "reward": (rng.random(rows) < 0.2).astype(np.int64),
+        }
+    )
+
+
+class Differs(ByFirstPlace):
+    """Shows what each kind likes best, but the first five kinds another item."""
+
+    def first_place(self, observation):
+        """Probabilities (B, N)."""
+        kind = observation["user"].argmax(axis=1)
+        return np.eye(CHOICES)[np.where(kind < 5, kind + 10, kind % CHOICES)]
+
+
+@pytest.mark.parametrize(("rows", "seed"), [(4000, 0), (4000, 1), (4000, 2), (20_000, 3)])
+def test_items_that_are_rarely_drawn_are_no_wrong_propensities(tmp_path, rows, seed):
+    """Of 80 users whom the policy shows another item, the logs show it to one or none."""
+    found = refusal(tmp_path, tastes(rows, seed), Differs())
+    assert found is None or "propensity" not in found.advice
+
+
+def test_propensities_of_other_rows_where_few_rows_explore(tmp_path):
+    logged = tastes(4000, seed=0, favourites=3)
+    evenly = Shows(np.full((KINDS, CHOICES), 1 / CHOICES))
+    assert refusal(tmp_path / "right", logged, evenly) is None
+    shuffled = np.random.default_rng(1).permutation(logged.propensity.to_numpy())
+    found = refusal(tmp_path / "wrong", logged.assign(propensity=shuffled), evenly)
+    assert "mean weight" in found.reason
+    doubled = np.minimum(2 * logged.propensity, 1.0)
+    found = refusal(tmp_path / "doubled", logged.assign(propensity=doubled), evenly)
+    assert found.reason.startswith("the mean weight of this policy is")
 
 
 def test_a_bucket_that_explores_judges_beside_one_that_does_not(tmp_path):
