@@ -39,6 +39,7 @@ from slateflow.user_models.bilinear import (
 )
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.kept_sums import KeptDays
+from slateflow.user_models.normal_equations import NormalEquations
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -122,16 +123,17 @@ class LinearPosterior:
                 and (P, P) any prior.
         """
         prior = ridge if isinstance(ridge, np.ndarray) else ridge * np.eye(len(statistics.gram))
-        precision = statistics.gram + prior
-        if _singular(precision):
+        if not prior.any() and _singular(statistics.gram):
             raise InputError(
                 "user, candidates: expected values that vary, got constant ones; set ridge above 0"
             )
-        factor = linalg.cholesky(precision, lower=True)
-        mean = linalg.cho_solve((factor, True), statistics.moment)
+        equations = NormalEquations.of(statistics.gram + prior)
+        mean = equations.solved(statistics.moment)
         explained = float(2 * mean @ statistics.moment - mean @ statistics.gram @ mean)
         residual = max(statistics.reward_squares - explained, 0.0)
-        return cls(mean, factor, float(np.sqrt((residual + 1) / (statistics.rows + 1))))
+        return cls(
+            mean, equations.unscaled_factor, float(np.sqrt((residual + 1) / (statistics.rows + 1)))
+        )
 
     def draw(self, rng: np.random.Generator, exploration: float, count: int | None = None) -> Array:
         """Draw weights (P,) or (count, P), with `exploration` times the posterior's deviation."""

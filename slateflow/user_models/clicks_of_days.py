@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from slateflow.trajectories import Dataset, PartFile
 from slateflow.user_models.bilinear import Squares, Sums, feature_count
 from slateflow.user_models.kept_sums import KeptDays
-from slateflow.user_models.logistic_regression import Newton, SeenRewards, solved
+from slateflow.user_models.logistic_regression import Newton, SeenRewards
+from slateflow.user_models.normal_equations import NormalEquations
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import days_of, sum_over_parts
 
@@ -101,7 +102,8 @@ def weights_of_clicks(
         found = [_fit_of_day(dataset, parts, newton, known, fits) for parts in days]
         regression = reduce(operator.add, (day.regression for day in found)).expanded()
         regression.check_candidates(spec)
-        start = solved(regression, newton.prior(regression, spec))
+        precision = regression.gram + newton.prior(regression, spec)
+        start = NormalEquations.of(precision).solved(regression.moment)
         if all(day.is_near(start) for day in found):
             return start, squares
     return newton.fit(dataset, start).weights, squares

@@ -22,7 +22,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, special
+from scipy import special
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
@@ -37,6 +37,7 @@ from slateflow.user_models.bilinear import (
     seen_blocks,
 )
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.normal_equations import NormalEquations
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import sum_over_parts
 
@@ -257,7 +258,8 @@ class Newton:
             if not self.ridge and step < PRIOR_STEPS:
                 prior = self.prior(regression, spec)
             reached = found.log_likelihood - _penalty(weights, prior)
-            moved = solved(regression, prior) - weights
+            precision = regression.gram + prior
+            moved = NormalEquations.of(precision).solved(regression.moment - precision @ weights)
             fitted = Fitted(weights + moved, weights, found.regression)
             weights = fitted.weights
             if moved @ regression.gram @ moved < TOLERANCE * regression.rows:
@@ -285,12 +287,6 @@ class Fitted:
     weights: Array
     at: Array
     regression: Sums
-
-
-def solved(regression: LinearStatistics, prior: Array) -> Array:
-    """Weights (P,) of greatest posterior density, by a regression and the precision (P, P)."""
-    factor = linalg.cho_factor(regression.gram + prior, lower=True)
-    return np.asarray(linalg.cho_solve(factor, regression.moment), np.float64)
 
 
 def _penalty(weights: Array, prior: Array) -> float:

@@ -18,6 +18,7 @@ from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.bilinear import Block, feature_count
 from tests.learners.linear import linear_scorer
+from tests.trajectories.sources.shop import log, published
 
 WEIGHTS = np.array([2.0, 3.0, -1.5, 4.0])  # of 1, candidate, user, user × candidate
 
@@ -195,6 +196,31 @@ def test_rounding_hides_no_constant(seed):
     statistics = LinearStatistics(features.T @ features, moment, 1000.0, 1000, moment)
     with pytest.raises(InputError, match="expected values that vary"):
         LinearPosterior.from_statistics(statistics, ridge=0.0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1950, 2008), (100, 90_000)])
+def test_columns_of_any_scale_have_the_weights_of_least_squares(tmp_path, low, high):
+    """Of centred columns of size 1, with the penalty that the others have."""
+    rng = np.random.default_rng(0)
+    year, item = rng.integers(low, high, 2000), rng.integers(0, 3, 2000)
+    mean, deviation = year.mean(), year.std()
+    size = (year - mean) / deviation
+    reward = size * (item - 1) + rng.normal(size=2000)
+    columns = {"year": year, "item": item, "propensity": 1 / 3, "reward": reward}
+    log(tmp_path, "log.parquet", {name: np.broadcast_to(of, 2000) for name, of in columns.items()})
+    dataset = published(tmp_path, '[columns]\nuser = ["year"]\n')
+    of_user = np.stack([np.ones(2000), size], axis=1)
+    of_item = np.concatenate([np.ones((3, 1)), np.eye(3)], axis=1)
+    x = np.einsum("ru,rm->rum", of_user, of_item[item]).reshape(2000, 8)
+    back = np.kron(np.linalg.inv([[1, 0], [mean, deviation]]).T, np.eye(4))
+    penalty = np.sqrt(0.001) * back
+    both = np.concatenate([x, penalty]), np.concatenate([reward, np.zeros(8)])
+    weights = np.linalg.lstsq(*both, rcond=None)[0]
+    expected = np.einsum("ru,im,um->ri", of_user, of_item, weights.reshape(2, 4))
+    scorer, _ = train(dataset, learner_config("linucb", ridge=0.001))
+    features = dataset.read().candidate_features(slice(None))
+    scores = scorer.scores(dataset.read().user, np.zeros(2000, int), features)
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.3, 1 / 3, 1.0])

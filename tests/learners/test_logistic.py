@@ -8,6 +8,7 @@ from scipy import optimize, special
 
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train
+from tests.trajectories.sources.shop import log, published
 
 
 def logged(make_logs, worth, episodes: int = 60, seed: int = 0, parts: int = 1, paid=None):
@@ -62,6 +63,38 @@ def test_the_weights_are_those_of_a_general_optimiser(make_logs, ridge, kind):
     for u in range(7):
         expected = squared_features(np.full(7, asked[u]), asked) @ found.x
         np.testing.assert_allclose(scores[u], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("ridge", [0.001, 1.0, 1000.0])
+@pytest.mark.parametrize(("low", "high"), [(1950, 2008), (100, 90_000)])
+def test_columns_of_any_scale_have_the_weights_of_a_general_optimiser(tmp_path, low, high, ridge):
+    """It looks for weights of centred columns of size 1; the penalty is that of the others."""
+    rng = np.random.default_rng(0)
+    year, item = rng.integers(low, high, 2000), rng.integers(0, 3, 2000)
+    mean, deviation = year.mean(), year.std()
+    size = (year - mean) / deviation
+    clicked = rng.random(2000) < special.expit(-1 + size * (item - 1))
+    columns = {"year": year, "item": item, "propensity": 1 / 3, "reward": clicked.astype(int)}
+    log(tmp_path, "log.parquet", {name: np.broadcast_to(of, 2000) for name, of in columns.items()})
+    dataset = published(tmp_path, '[columns]\nuser = ["year"]\n')
+    of_user = np.stack([np.ones(2000), size, size**2], axis=1)
+    of_item = np.concatenate([np.ones((3, 1)), np.eye(3)], axis=1)
+    x = np.einsum("ru,rm->rum", of_user, of_item[item]).reshape(2000, 12)
+    # (1, year, year²) by (1, size, size²), and the weights of those by the weights of these
+    change = [[1, 0, 0], [mean, deviation, 0], [mean**2, 2 * mean * deviation, deviation**2]]
+    back = np.kron(np.linalg.inv(change).T, np.eye(4))
+
+    def objective(weights):
+        odds, of_years = x @ weights, back @ weights
+        value = np.logaddexp(0, odds).sum() - clicked @ odds + ridge * of_years @ of_years / 2
+        return value, x.T @ (special.expit(odds) - clicked) + ridge * back.T @ of_years
+
+    found = optimize.minimize(objective, np.zeros(12), jac=True, method="BFGS", tol=1e-6)
+    expected = np.einsum("ru,im,um->ri", of_user, of_item, found.x.reshape(3, 4))
+    scorer, _ = train(dataset, learner_config("logistic", ridge=ridge))
+    features = dataset.read().candidate_features(slice(None))
+    scores = scorer.scores(dataset.read().user, np.zeros(2000, int), features)
+    np.testing.assert_allclose(scores, expected, atol=0.02)
 
 
 def test_parts_make_no_difference(make_logs):
