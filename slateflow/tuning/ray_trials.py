@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from ray import tune
 
 from slateflow.errors import InputError
@@ -40,6 +41,9 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
         scorer, report = train(logs, config, parameters["seed"], checkpoints=checkpoints)
     except InputError as error:
         return {"trial": asdict(Trial(number, settings, None, 0.0, str(error)))}
+    except (ArithmeticError, np.linalg.LinAlgError) as error:  # again it would be the same
+        reason = f"{settings}: {type(error).__name__}: {error}"
+        return {"trial": asdict(Trial(number, settings, None, 0.0, reason))}
     (found,) = held_out_values(Dataset.open(parameters["dataset"]), {"trial": scorer}).values()
     reason = found.reason and f"{settings}: cannot be told from these logs: {found.reason}"
     return {"trial": asdict(Trial(number, settings, found.value, report.train_seconds, reason))}

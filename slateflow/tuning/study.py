@@ -6,6 +6,7 @@ Every trial trains on four fifths of the episodes, and its policy is valued on t
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -70,9 +71,11 @@ def run_trials(
         tempfile.TemporaryDirectory() as folder,
     ):
         from ray import tune  # takes seconds
+        from ray.exceptions import RayTaskError
 
         from slateflow.tuning.ray_trials import Report, run_trial
 
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is raised below
         results = tune.Tuner(
             tune.with_resources(run_trial, {"cpu": 1}),
             param_space={**parameters, "trial": tune.grid_search(numbered)},
@@ -85,4 +88,5 @@ def run_trials(
             ),
         ).fit()
     if results.errors:
-        raise results.errors[0]
+        error = results.errors[0]
+        raise (error.cause if isinstance(error, RayTaskError) else error) from error

@@ -11,6 +11,7 @@ from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
+from slateflow.tuning import ray_trials
 from slateflow.tuning.study import run_trials
 from slateflow.tuning.trial import Trial, best_trial
 from tests.evaluation.held_out import held_out_value
@@ -86,6 +87,28 @@ def test_a_training_that_is_refused_is_a_trial_without_a_value(make_logs, tmp_pa
     assert best_trial([refused, trained]) is trained
     with pytest.raises(InputError, match="lower the degree"):
         best_trial([refused])
+
+
+def test_a_training_whose_numbers_fail_is_a_trial_without_a_value(small_logs, monkeypatch):
+    def fail(*_, **__):
+        raise np.linalg.LinAlgError("36-th leading minor of the array is not positive definite")
+
+    monkeypatch.setattr(ray_trials, "train", fail)
+    folder = small_logs.folder.url
+    asked = {"dataset": folder, "training": folder, "learner": "linucb", "seed": 0}
+    drawn = {"number": 4, "settings": {"ridge": 0.5}}
+    found = Trial(**ray_trials.run_trial({**asked, "checkpoints": None, "trial": drawn})["trial"])
+    reason = (
+        "{'ridge': 0.5}: LinAlgError: 36-th leading minor of the array is not positive definite"
+    )
+    assert found == Trial(4, {"ridge": 0.5}, None, 0.0, reason)
+
+
+def test_a_trial_that_fails_leaves_its_own_error_and_no_traces(small_logs, tmp_path, capfd):
+    with pytest.raises(TypeError, match=r"^[^\x1b]*keywords must be strings$"):
+        study(small_logs, tmp_path, "linucb", {0: {5: 3.0}})
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
 
 
 def test_of_equal_trials_the_first_is_best():
