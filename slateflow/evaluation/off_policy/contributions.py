@@ -48,7 +48,7 @@ class Contributions:
     @classmethod
     def of(cls, model: Array, weighted: Array, reward: Array) -> Contributions:
         """The model's part (E,) and weight × reward (E,), apart where the rewards (E,) are rare."""
-        if (reward >= 0).all() and np.count_nonzero(reward) < RARE * len(reward):
+        if rare(reward):
             return cls(model, weighted)
         return cls(model + weighted)
 
@@ -96,6 +96,11 @@ class Contributions:
         if self.rewarded is not None:
             return Comparison(self.value, self.interval(), p_value(self.value, self.interval))
         return compare(self.dense, np.zeros(len(self.dense)))
+
+
+def rare(reward: Array) -> bool:
+    """Whether rewards (E,) are rare and not negative, so that they are counted as events."""
+    return bool((reward >= 0).all() and np.count_nonzero(reward) < RARE * len(reward))
 
 
 def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: float = 0.0) -> Limits:

@@ -7,6 +7,7 @@ one session decides. Where that is so the answer is "no verdict", whatever the i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -29,15 +30,17 @@ LEAST_EFFECTIVE = 10.0
 MOST_OF_ONE = 0.2
 """Share of an estimate that a single session may carry."""
 
+MOST_SKEWED = 0.02 * 6 / (1 / math.sqrt(2 * math.pi) * math.exp(-(1.96**2) / 2) * (2 * 1.96**2 + 1))
+"""Skewness of an estimate with which a limit that 2.5% shall be beyond has at most 4.5% beyond: by
+the Edgeworth expansion of Student's t the error is φ(z) (2 z² + 1) skewness / 6 (Hall 1992, "The
+Bootstrap and Edgeworth Expansion", section 2.6)."""
+
 LEAST_STEPS = 0.05
 """Share of the logged steps that the effective sample has to be, where weights are learnt: below
 it they come from the edge of what the logs have seen."""
 
 LEAST_SESSIONS = 100
 """Sessions from which weights can be learnt."""
-
-ROUNDING = 1e-9
-"""Share of the rows by which sums of weights differ for no reason."""
 
 WEIGHT_EDGES = tuple(quarter / 4 for quarter in range(-8, 17))
 """Edges between which weights are counted, as powers of ten: from .01 to 10,000 by quarters."""
@@ -78,7 +81,7 @@ class ItemBalance(Additive):
         rows: Number of rows.
         weights: (M,) sums of the weights of the rows that show an item.
         expected: (M,) sums of the target's probabilities.
-        squares: (M,) sums of the squared differences.
+        squares: (M,) sums of the squared weights, which are the variances of weighted counts.
         likeliest: (M,) largest of the target's probabilities.
         rarest: (M,) largest factor, 1 / propensity, of the rows that show an item; 0 without any.
     """
@@ -114,8 +117,7 @@ class ItemBalance(Additive):
             items: How many there are, M.
         """
         item = np.take_along_axis(offered, shown, axis=1)[:, 0]
-        own = np.take_along_axis(probability, shown, axis=1)[:, 0]
-        weight = own * factor
+        weight = np.take_along_axis(probability, shown, axis=1)[:, 0] * factor
         flat, offered = probability.ravel(), np.maximum(offered, 0)  # what fills up has none
 
         def summed(numbers: NDArray[Any], values: Array) -> Array:
@@ -130,7 +132,7 @@ class ItemBalance(Additive):
             len(item),
             summed(item, weight),
             summed(offered, flat),
-            summed(item, np.square(weight) - 2 * weight * own) + summed(offered, np.square(flat)),
+            summed(item, np.square(weight)),
             largest(offered, flat),
             largest(item, factor),
         )
@@ -147,13 +149,11 @@ class ItemBalance(Additive):
         """The item that is impossibly far off, its share of the weights and that expected."""
         if not self.rows:
             return None
-        difference = self.weights - self.expected
-        variance = np.maximum(self.squares - np.square(difference) / self.rows, 0.0)
         factor = np.where(self.rarest > 0, self.rarest, self.rarest.max())
-        low, high = possible_sums(self.weights, variance, self.likeliest * factor)
+        low, high = possible_sums(self.weights, self.squares, self.likeliest * factor)
         off = np.maximum(low - self.expected, self.expected - high)
         item = int(off.argmax())
-        if off[item] <= ROUNDING * self.rows:
+        if off[item] <= 0:
             return None
         return item, float(self.weights[item] / self.rows), float(self.expected[item] / self.rows)
 
@@ -175,6 +175,7 @@ class Overlap:
             weight that was found and the one expected; None without any.
         weight_counts: How many weights are 0 or less, and how many lie between each two of
             `WEIGHT_EDGES`; those beyond the last edges are counted beside them.
+        skewness: Of the estimate, as far as its interval does not allow for it.
     """
 
     ess: float
@@ -187,6 +188,7 @@ class Overlap:
     unsupported: float
     unbalanced: tuple[str, float, float] | None = None
     weight_counts: tuple[int, ...] = ()
+    skewness: float = 0.0
 
     @classmethod
     def of_weights(
@@ -197,6 +199,7 @@ class Overlap:
         unbalanced: tuple[str, float, float] | None = None,
         checked: Array | None = None,
         largest: float = 0.0,
+        skewness: float = 0.0,
     ) -> Overlap:
         """Sum up.
 
@@ -207,6 +210,7 @@ class Overlap:
             unbalanced: An item whose weights are impossible, see below.
             checked: Weights that have a mean of 1 by the propensities; None for `weight`.
             largest: Weight that a row could have by the propensities, though none need have it.
+            skewness: Of the estimate, as far as its interval does not allow for it.
         """
         checked = weight if checked is None else checked
         size, mean = np.abs(weighted), float(checked.mean())
@@ -229,6 +233,7 @@ class Overlap:
             unsupported=unsupported,
             unbalanced=unbalanced,
             weight_counts=(len(weight) - len(powers), *counts.tolist()),
+            skewness=skewness,
         )
 
     def learnt_refusal(self, steps: int, sessions: int) -> NoVerdict | None:
@@ -286,5 +291,12 @@ class Overlap:
                 f"a single session carries {self.largest_share:.0%} of the estimate, at most "
                 f"{MOST_OF_ONE:.0%} is allowed",
                 "log more sessions, or explore with larger propensities",
+            )
+        if self.skewness > MOST_SKEWED:
+            more = math.ceil((self.skewness / MOST_SKEWED) ** 2)  # it falls by the root of the rows
+            return NoVerdict(
+                f"the estimate rests on few large rewards or weights: its skewness is "
+                f"{self.skewness:.2f}, at most {MOST_SKEWED:.2f} is allowed",
+                f"log about {more} times as many rows, or explore with larger propensities",
             )
         return None

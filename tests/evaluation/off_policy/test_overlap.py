@@ -49,3 +49,14 @@ def test_an_item_that_chance_has_left_out():
     assert unseen.worst is None  # 10 rows of weight 10
     item, share, expected = (unseen + unseen).worst  # 20 rows
     assert (item, share, expected) == (0, 0.0, 1.0)
+
+
+def test_an_item_that_nearly_all_have_seen_is_as_uncertain_as_a_count():
+    """163 of 176, where 142 were expected, is 4 standard errors of a binomial share."""
+    shown = np.where(np.arange(4000) < 163, 1, 0)[:, None]
+    wanted = np.where(np.arange(4000) < 176, 1, 0)
+    factor = np.where(wanted, 1 / 0.8067, 1.0)
+    balance = ItemBalance.of(np.tile(np.arange(2), (4000, 1)), shown, np.eye(2)[wanted], factor, 2)
+    z = (163 - 176 * 0.8067) / np.sqrt(176 * 0.8067 * (1 - 0.8067))
+    assert 3.9 < z < 4.1
+    assert balance.worst is None

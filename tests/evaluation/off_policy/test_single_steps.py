@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.estimates import estimate_policies
@@ -70,6 +71,34 @@ def test_a_wrong_model_does_no_harm_and_wrong_weights_neither():
     # Where the model is right, the weights can be anything
     right_model = WeightedRows(weight**2, reward, shown, weight * shown)
     assert right_model.dr().value == pytest.approx(truth, abs=4 * right_model.dr().sem)
+
+
+@pytest.mark.parametrize("heavy", [0.0, 1.5])
+def test_the_skewness_is_that_of_estimates_drawn_anew(heavy):
+    """4,000 logs of 500 rows, in which weights and errors are independent."""
+    rng = np.random.default_rng(7)
+
+    def drawn():
+        weight, reward = rng.gamma(2.0, 0.5, 500), np.exp(rng.normal(0, 0.7, 500))
+        weight[rng.random(500) < 0.02] *= 1 + 4 * heavy
+        constant = np.full(500, np.exp(0.7**2 / 2))
+        return WeightedRows(weight, reward, constant, constant)
+
+    logs = [drawn() for _ in range(4000)]
+    estimates = stats.skew([one.dr().value for one in logs])
+    assert np.mean([one.skewness for one in logs]) == pytest.approx(estimates, rel=0.25)
+
+
+def test_rewards_of_one_size_are_not_skewed_and_those_of_two_are():
+    weight, shown = np.ones(1000), np.zeros(1000)
+    clicks = np.where(np.arange(1000) < 40, 1.0, 0.0)
+    assert WeightedRows(weight, clicks, shown, shown).skewness == pytest.approx(0.0, abs=1e-12)
+    sizes = np.where(np.arange(1000) < 4, 10.0, clicks)
+    # Σ r³ / (Σ r²)^1.5 is the skewness of a sum of events, and (Σ r²)^0.5 / Σ r that of equal ones
+    three, two, one = 4 * 1000 + 36, 4 * 100 + 36, 4 * 10 + 36
+    one_more = np.sqrt(1000 / 1001)  # row
+    expected = (three / two**1.5 - two**0.5 / one) * one_more
+    assert WeightedRows(weight, sizes, shown, shown).skewness == pytest.approx(expected)
 
 
 def test_the_model_of_a_row_has_not_seen_it(shop, logged):

@@ -76,6 +76,19 @@ def test_hardly_any_reward(tmp_path, logged):
     assert "effective rewards, at least 10 are needed" in found.reason
 
 
+@pytest.mark.parametrize(("share", "sigma"), [(1.0, 2.0), (0.05, 1.4)])
+def test_few_large_rewards(tmp_path, logged, share, sigma):
+    """Log-normal sizes, which differ by factors of hundreds."""
+    rng = np.random.default_rng(4)
+    paid = rng.random(len(logged)) < share
+    sizes = np.where(paid, np.exp(sigma * rng.normal(size=len(logged))), 0.0)
+    found = refusal(tmp_path / "sizes", logged.assign(reward=sizes))
+    assert found.reason.startswith("the estimate rests on few large rewards or weights")
+    assert found.advice.startswith("log about ")
+    alike = paid * (3.0 + rng.random(len(logged)))
+    assert refusal(tmp_path / "alike", logged.assign(reward=alike)) is None
+
+
 def test_a_handful_of_rows_is_too_few_and_says_nothing_of_propensities(tmp_path):
     few = frame(30, seed=5).assign(item=2, propensity=0.3, reward=1)
     few.loc[0, "item"] = 1  # not held out
