@@ -46,6 +46,11 @@ class DecisionWeights:
         shares = np.array([share for share, _ in policies.policies])
         return cls(rows, shares, np.concatenate(found), known=True)
 
+    def of_decisions(self, probability: Array) -> Array:
+        """(R,) weights of each decision alone, against all logging policies together."""
+        logged = self.logging @ self.shares
+        return np.divide(probability, logged, out=np.zeros_like(logged), where=logged > 0)
+
     def estimates(self, probability: Array) -> dict[str, Contributions]:
         """Importance weighting decision by decision (Precup, Sutton and Singh 2000, section 3).
 

@@ -17,7 +17,8 @@ Where all sessions have the same number of steps, values and weights are those o
 steps left, as in `backward_stages`.
 
 In place of propensities it takes features that say what matters: see `item_sessions` and
-`slate_sessions`.
+`slate_sessions`. What the propensities make of the errors of the values stands beside it, see
+`propensity_check`.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Logged:
         left: (T,) steps of the session from a row on, where each number of them has values and
             weights of its own; None where they share all rows.
         ridge: Precision of the prior on the weights.
+        of_state: (P,) which features are of the state alone; None where the propensities are not
+            asked.
     """
 
     chosen: Array
@@ -89,6 +92,7 @@ class Logged:
     stages: int | None
     ridge: float
     left: Rows | None = None
+    of_state: NDArray[np.bool_] | None = None
 
     def of_stage(self, stage: int) -> NDArray[np.bool_]:
         """(T,) rows from which values of so many steps left are fitted."""
@@ -105,19 +109,31 @@ class Estimated(Additive):
         weight: (T,) of its steps: how much oftener the target comes to them. By session they add up
             to its steps under the target.
         weighted: (E,) sums of weight × reward.
+        by_propensity: (E,) how much more the correction is with the propensities; 0 where they are
+            not asked.
     """
 
     start: Array
     correction: Array
     weight: Array
     weighted: Array
+    by_propensity: Array
 
 
-def estimated(logged: Logged, followed: Followed) -> Estimated:
-    """Fit on all folds of the sessions but one, apply to that one, in turn."""
+def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) -> Estimated:
+    """Fit on all folds of the sessions but one, apply to that one, in turn.
+
+    With the propensities an error counts by how much oftener the target comes to the state, times
+    how much likelier it decides as was logged.
+
+    Args:
+        logged: The choices.
+        followed: What the target shows.
+        ratio: (T,) the target's probability of each choice, over that of the logs.
+    """
     fold = np.arange(logged.sessions) % FOLDS
-    start, correction, weighted = np.zeros((3, logged.sessions))
-    weight = np.zeros(len(logged.reward))
+    start, correction, weighted, by_propensity = np.zeros((4, logged.sessions))
+    weight, on_states = np.zeros(len(logged.reward)), _on_states(logged)
     for number in range(FOLDS):
         own, fitted = fold == number, fold != number
         if not fitted.any():  # a single session
@@ -131,8 +147,22 @@ def estimated(logged: Logged, followed: Followed) -> Estimated:
             weight[rows] = member * omega.sum(axis=1)
             sums = member * (omega * error).sum(axis=1)
             correction += np.bincount(logged.session[rows], sums, logged.sessions)
+            if ratio is not None and on_states is not None:
+                of_state = np.maximum(logged.chosen[rows] @ (on_states @ models.weights.T), 0.0)
+                more = member * ((of_state * ratio[rows, None] - omega) * error).sum(axis=1)
+                by_propensity += np.bincount(logged.session[rows], more, logged.sessions)
     weighted += np.bincount(logged.session, weight * logged.reward, logged.sessions)
-    return Estimated(start, correction, weight, weighted)
+    return Estimated(start, correction, weight, weighted, by_propensity)
+
+
+def _on_states(logged: Logged) -> Array | None:
+    """(P, P) matrix that turns weights into those of their regression on the state alone."""
+    if logged.of_state is None:
+        return None
+    of_state, ridge = logged.of_state, logged.ridge * np.eye(logged.chosen.shape[1])
+    gram, found = logged.chosen.T @ logged.chosen, np.zeros_like(ridge)
+    found[of_state] = np.linalg.solve((gram + ridge)[np.ix_(of_state, of_state)], gram[of_state])
+    return found
 
 
 @dataclass(frozen=True)
@@ -239,8 +269,13 @@ class Evidence(Protocol):
         """Why the model cannot follow what users do; None where it can, as far as anyone sees."""
         ...
 
-    def estimate(self, target: Target) -> Estimated:
-        """Estimate a target's return, session by session."""
+    def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
+        """Estimate a target's return, session by session.
+
+        Args:
+            target: The policy.
+            ratio: (R,) its probability of what was shown, over that of the logs, if it is known.
+        """
         ...
 
     def unsupported(self, target: Target) -> float:

@@ -22,6 +22,7 @@ from slateflow.evaluation.off_policy.double_learning import Evidence, Target
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.evaluation.off_policy.logging_policies import evidence_parts, require_two
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
+from slateflow.evaluation.off_policy.propensity_check import disagreement
 from slateflow.evaluation.off_policy.single_steps import SingleSteps
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
 from slateflow.policies import SessionScorer
@@ -213,7 +214,8 @@ def _of_target(
     evidence: Evidence, target: Target, weights: DecisionWeights, returns: Array
 ) -> PolicyEstimate:
     probability = evidence.probabilities(target)
-    estimated = evidence.estimate(target)
+    ratio = weights.of_decisions(probability)
+    estimated = evidence.estimate(target, ratio)
     estimates = {
         **weights.estimates(probability),
         "dm": Contributions(estimated.start),
@@ -239,6 +241,7 @@ def _of_target(
         or overlap.learnt_refusal(len(estimated.weight), len(returns))
         or guess
         or _impossible(estimates["drl"].value, evidence.rows)
+        or disagreement(estimates["drl"], estimated.by_propensity, ratio)
     )
     return PolicyEstimate(estimates, "drl", overlap, guess, refusal)
 

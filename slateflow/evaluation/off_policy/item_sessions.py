@@ -85,12 +85,13 @@ class ItemSessions:
             stages=self.transitions.most_stages(int(rows.lengths.max())) if timed else None,
             ridge=RIDGE * len(used),
             left=self.transitions.left,
+            of_state=np.asarray(~self.polynomial.powers[:, users:].any(axis=1)),
         )
         self.features, self.least_steps = self.logged.chosen.shape[1], 0
         if by_the_clock:
             self.features *= self.horizon
 
-    def estimate(self, target: Target) -> Estimated:
+    def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
         """Estimate a target's return, session by session."""
         window = 1
         if self._pooled and isinstance(target, ScoringPolicy):
@@ -103,7 +104,8 @@ class ItemSessions:
                 for left in range(1, window + 1)
             ],
         )
-        return estimated(self.logged, followed)
+        used = self.transitions.rows
+        return estimated(self.logged, followed, None if ratio is None else ratio[used])
 
     @property
     def _pooled(self) -> bool:

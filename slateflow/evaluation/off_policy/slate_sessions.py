@@ -89,10 +89,11 @@ class SlateSessions:
             "compare such policies in an experiment",
         )
 
-    def estimate(self, target: Target) -> Estimated:
+    def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
         """Estimate a target's return, session by session."""
         slates = self._slates(target)
-        classes = [self._of_class(group, slates) for group in range(len(self.choice.shares))]
+        groups = range(len(self.choice.shares))
+        classes = [self._of_class(group, slates, ratio) for group in groups]
         return sum(classes[1:], start=classes[0])
 
     def unsupported(self, target: Target) -> float:
@@ -117,7 +118,7 @@ class SlateSessions:
     def _support(self) -> Support:
         return logged_support(self.rows, user_chooses=True)
 
-    def _of_class(self, group: int, slates: Slates) -> Estimated:
+    def _of_class(self, group: int, slates: Slates, ratio: Array | None) -> Estimated:
         sessions, choice = self.sessions, self.choice.of_class(group)
         expected = np.concatenate(
             [sessions.expected(block, slates[block], choice) for block in sessions.blocks()]
@@ -139,10 +140,27 @@ class SlateSessions:
         weight[self.rows.starts] += logged.member
         weight[following] += found.weight[following - 1]
         values = fitted_values(logged, followed)
-        of_choices = self._of_choices(group, values, slates, weight)
-        return replace(found, correction=found.correction + of_choices)
+        chosen = self._expected_values(group, values)
+        of_choices = self._of_choices(group, values, slates, weight, chosen)
+        found = replace(found, correction=found.correction + of_choices)
+        if ratio is None:
+            return found
+        error = logged.reward - chosen
+        error[following - 1] += expected[following] @ values
+        weighted = np.add.reduceat(weight * ratio * error, self.rows.starts)
+        return replace(found, by_propensity=weighted - found.correction)
 
-    def _of_choices(self, group: int, values: Array, slates: Slates, weight: Array) -> Array:
+    def _expected_values(self, group: int, values: Array) -> Array:
+        """(R,) values of what was shown, whatever is chosen of it, in a class of users."""
+        sessions, logged, choice = self.sessions, self.rows.slate, self.choice.of_class(group)
+        expected = [
+            sessions.expected(block, logged[block], choice) @ values for block in sessions.blocks()
+        ]
+        return np.concatenate(expected)
+
+    def _of_choices(
+        self, group: int, values: Array, slates: Slates, weight: Array, expected: Array
+    ) -> Array:
         """(E,) weighted errors of what users are expected to choose, in a class of users.
 
         Where the choice model is right, but for chance, they are how far each session moves it;
@@ -153,12 +171,10 @@ class SlateSessions:
             values: (P,) weights of the values.
             slates: (R, K) what the target shows.
             weight: (R,) how much oftener the target comes to each row.
+            expected: (R,) values of what was shown.
         """
         sessions, logged, choice = self.sessions, self.rows.slate, self.choice.of_class(group)
-        expected = [
-            sessions.expected(block, logged[block], choice) @ values for block in sessions.blocks()
-        ]
-        surprise = sessions.design @ values - np.concatenate(expected)
+        surprise = sessions.design @ values - expected
         member = self.members[self.rows.sessions, group]
         placed = member * place_weights(sessions, slates, weight, member)
         slope = sessions.slopes(slates, choice, values, weight)

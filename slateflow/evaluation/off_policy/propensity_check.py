@@ -1,0 +1,58 @@
+"""Whether the logged propensities agree with estimates that make no use of them.
+
+A model of values, and weights that are learnt, take the user's columns for all that matters. Where
+the logging policy knew more, as the kind of a user or what is popular today, or where values bend
+more than the model does, the estimates are wrong, and their intervals do not tell.
+
+Where the values are right, their errors have the mean 0 under any weights that know no more than
+the state and the decision; so weights that come from the propensities change the estimate by
+chance only, and by more if the values are wrong (DuMouchel and Duncan 1983, "Using Sample Survey
+Weights in Multiple Regression Analyses of Stratified Samples", Journal of the American Statistical
+Association 78, p. 535; Hausman 1978, "Specification Tests in Econometrics", Econometrica 46,
+p. 1251). Each decision is weighted alone, and the state that it is made in as it is learnt.
+Products of weights over whole sessions would need no states, but in sessions that may go on their
+variance has no end, and sums of them are far off at times where all is right.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.evaluation.returns import standard_error
+
+Array = NDArray[np.float64]
+
+APART = 4.0
+"""Standard errors at which a difference is no accident: candidates are many, and weights skewed."""
+
+MATTERS = 1.0
+"""Standard errors of the estimate that a difference has to have. An interval of 95% that is off by
+one misses the truth in 17% (Cochran 1977, "Sampling Techniques", section 1.8)."""
+
+LEAST_CARRIERS = 100
+"""Effective number of weights, (Σ w)² / Σ w², from which they can speak against a model."""
+
+
+def disagreement(estimate: Contributions, by_propensity: Array, weight: Array) -> NoVerdict | None:
+    """Whether propensities say something else than the model of values.
+
+    Args:
+        estimate: The model's, corrected by weights that are learnt.
+        by_propensity: (E,) how much more it is when its decisions are weighted by propensities.
+        weight: (R,) of the decisions by their propensities.
+    """
+    if float(weight.sum()) ** 2 <= LEAST_CARRIERS * float(np.square(weight).sum()):
+        return None
+    off, error = float(by_propensity.mean()), standard_error(by_propensity)
+    rounding = 1e-6 * abs(estimate.value)
+    if abs(off) <= max(APART * error, MATTERS * estimate.sem, rounding):
+        return None
+    return NoVerdict(
+        f"the model of values and the propensities disagree: {estimate.value:.4g} against "
+        f"{estimate.value + off:.4g}, {1.96 * error:.2g} more or less",
+        "log what the logging policy knew as columns of the user; or give single items, where no "
+        "step changes a later one, as sessions of one step",
+    )

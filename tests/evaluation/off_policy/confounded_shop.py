@@ -1,0 +1,93 @@
+"""A shop whose policy knows what each user likes, which a column tells or does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import Observation
+from slateflow.trajectories import Dataset
+from tests.evaluation.off_policy.shop import ByFirstPlace
+from tests.trajectories.sources.shop import log, published
+
+ITEMS = 4
+"""As many as kinds of users, each of which likes one."""
+LIKED, OTHER = 0.6, 0.1
+"""Click rates."""
+EXPLORES = 0.3
+"""Share of the decisions that the policy draws."""
+STEPS = 3
+
+VALUE = STEPS * (LIKED + (ITEMS - 1) * OTHER) / ITEMS
+"""Of a session under any policy that knows no kinds: they are equally many."""
+VALUE_KNOWING = STEPS * LIKED
+
+_ONE_IN_SIGHT, _NONE = 1 - (1 - LIKED) * (1 - OTHER), 1 - (1 - OTHER) ** 2
+VALUE_OF_TWO = (_ONE_IN_SIGHT + _NONE) / 2
+"""Clicks on two random items of four."""
+
+
+class Shows(ByFirstPlace):
+    """One item for all."""
+
+    def __init__(self, item: int) -> None:
+        self.item = item
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """1 for the item."""
+        return np.eye(ITEMS)[np.full(len(observation["user"]), self.item)]
+
+
+class ShowsTheLiked(ByFirstPlace):
+    """To each kind what it likes."""
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """1 for the item."""
+        return np.eye(ITEMS)[observation["user"].argmax(axis=1)]
+
+
+def sessions(
+    folder: Path, count: int, seed: int, column: bool, explores: float = EXPLORES
+) -> Dataset:
+    """Steps at which users see one item; `column` tells the kind of user."""
+    rng = np.random.default_rng(seed)
+    kind, rows = np.repeat(rng.integers(0, ITEMS, count), STEPS), count * STEPS
+    item = np.where(rng.random(rows) < explores, rng.integers(0, ITEMS, rows), kind)
+    table = {
+        "session": np.repeat(np.arange(count), STEPS),
+        "time": np.tile(np.arange(STEPS), count),
+        "item": item,
+        "propensity": explores / ITEMS + (1 - explores) * (item == kind),
+        "reward": (rng.random(rows) < np.where(item == kind, LIKED, OTHER)).astype(np.int64),
+    }
+    return _published(folder, table, kind, '\nepisode = "session"\ntime = "time"\n', column)
+
+
+def slates(folder: Path, count: int, seed: int, column: bool) -> Dataset:
+    """Single slates of two, at which users look from the top."""
+    rng = np.random.default_rng(seed)
+    kind, every = rng.integers(0, ITEMS, count), np.arange(count)
+    order = rng.random((count, ITEMS))
+    order[every, kind] -= rng.random(count) >= EXPLORES  # what is liked comes first
+    shown = order.argsort(axis=1)[:, :2]
+    pairs = ITEMS * (ITEMS - 1)
+    known = (1 - EXPLORES) * (shown[:, 0] == kind) / (ITEMS - 1)
+    likes = rng.random((count, 2)) < np.where(shown == kind[:, None], LIKED, OTHER)
+    clicked = np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
+    table = {"item": shown.tolist(), "propensity": EXPLORES / pairs + known}
+    table |= {"clicked": clicked, "reward": (clicked >= 0).astype(np.int64)}
+    return _published(folder, table, kind, '\nclicked = "clicked"\n', column)
+
+
+def _published(
+    folder: Path, table: dict[str, Any], kind: NDArray[Any], columns: str, column: bool
+) -> Dataset:
+    if column:
+        table["kind"] = np.array(["a", "b", "c", "d"])[kind]
+        columns += 'user = ["kind"]\n'
+    folder.mkdir(parents=True, exist_ok=True)
+    log(folder, "log.parquet", table)
+    return published(folder, "[columns]" + columns)
