@@ -187,8 +187,9 @@ class _Models:
             after = followed.after(max(stage, 1))[nexts]
             error[continues, stage] += after @ self.values[stage]
         omega = chosen @ self.weights.T
-        if logged.left is not None:
-            omega *= logged.left[rows, None] == np.arange(1, len(self.weights) + 1)
+        if logged.left is not None:  # a row is of one number of steps left
+            own = logged.left[rows, None] == np.arange(1, len(self.weights) + 1)
+            omega, error = omega * own, error * own
         return omega, error
 
 
