@@ -25,7 +25,7 @@ from slateflow.evaluation.returns import standard_error
 
 Array = NDArray[np.float64]
 
-APART = 4.0
+APART = 3.5
 """Standard errors at which a difference is no accident: candidates are many, and weights skewed."""
 
 MATTERS = 1.0
@@ -51,8 +51,8 @@ def disagreement(estimate: Contributions, by_propensity: Array, weight: Array) -
     if abs(off) <= max(APART * error, MATTERS * estimate.sem, rounding):
         return None
     return NoVerdict(
-        f"the model of values and the propensities disagree: {estimate.value:.4g} against "
-        f"{estimate.value + off:.4g}, {1.96 * error:.2g} more or less",
+        f"the model of values and the propensities disagree: {estimate.value:.4g}, and "
+        f"{estimate.value + off:.4g} ± {1.96 * error:.2g} if its errors are weighted by these",
         "log what the logging policy knew as columns of the user; or give single items, where no "
         "step changes a later one, as sessions of one step",
     )

@@ -73,4 +73,4 @@ def test_what_is_said_to_disagree(off, error, weight, refused):
     found = disagreement(estimate, off + error * spread, weight)
     assert (found is not None) == refused
     if found is not None:
-        assert found.reason.endswith("disagree: 2 against 2.5, 0.2 more or less")
+        assert "disagree: 2, and 2.5 ± 0.2 if its errors" in found.reason
