@@ -155,9 +155,10 @@ def describe_command(
 
     Example: slateflow describe modified-lts-20-2 --page logs.html
     """
+    from slateflow.evaluation.off_policy.estimates import refusal_of_random
     from slateflow.trajectories.description.describe import describe
 
-    description = describe(_open(dataset, data))
+    description = describe(_open(dataset, data), refusal_of_random)
     if page is not None:
         from slateflow.trajectories.description.page import page as html
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
 from slateflow.evaluation.off_policy.double_learning import Evidence, Target
@@ -25,7 +26,7 @@ from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.off_policy.propensity_check import disagreement
 from slateflow.evaluation.off_policy.single_steps import SingleSteps
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
-from slateflow.policies import SessionScorer
+from slateflow.policies import RandomPolicy, SessionScorer
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.held_out import HELD_OUT
@@ -36,6 +37,9 @@ Array = NDArray[np.float64]
 MOST_ROWS, MOST_SLATES = 300_000, 60_000
 """Rows of sessions that are in memory, and of those where users choose from slates, whose features
 are many; of more, every second, third … session is taken."""
+
+MOST_ASKED = 1_000_000
+"""Single decisions up to which a first look asks the gate."""
 
 VERDICT_ROWS_PER_FEATURE = 90
 """Logged steps that a feature of values and weights takes for a verdict. In interest evolution
@@ -105,6 +109,21 @@ def estimate_policies(
     if _of_one_step(dataset):
         return _of_single_steps(SingleSteps(dataset, held_out_only), targets)
     return _of_sessions(dataset, _rows(dataset, held_out_only), targets)
+
+
+def refusal_of_random(dataset: Dataset) -> str | None:
+    """Why held-out logs cannot judge even random; None where they can.
+
+    Of very many single decisions nobody asks: it takes long, and so many are enough.
+    """
+    if _of_one_step(dataset) and dataset.rows > MOST_ASKED:
+        return None
+    targets = {"random": RandomPolicy(dataset.spec.slate_size)}
+    try:
+        refusal = estimate_policies(dataset, targets, held_out_only=True).policies["random"].refusal
+    except InputError as error:
+        return str(error)
+    return None if refusal is None else str(refusal)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,8 +102,16 @@ class Description:
         return document
 
 
-def describe(dataset: Dataset) -> Description:
+Gate = Callable[[Dataset], str | None]
+"""Says why logs cannot judge a random policy; None where they can."""
+
+
+def describe(dataset: Dataset, gate: Gate | None = None) -> Description:
     """Read every part once, and keep of it sums, and the return of each episode.
+
+    Args:
+        dataset: Any logs.
+        gate: Says of own logs why they cannot judge random; not asked without it.
 
     Raises:
         InputError: A part is damaged or does not keep the contract.
@@ -113,6 +122,10 @@ def describe(dataset: Dataset) -> Description:
         check_rows(rows, spec, f"{dataset.path}/{part.path}")
         if len(rows):
             tallies.setdefault(part.policy, _Tally(spec)).add(rows)
+    first_look = None
+    if not spec.simulated:
+        refusal = None if gate is None else gate(dataset)
+        first_look = dataclasses.replace(FirstLook.of(dataset), refusal=refusal)
     return Description(
         path=dataset.path,
         digest=dataset.digest,
@@ -122,7 +135,7 @@ def describe(dataset: Dataset) -> Description:
         policies=tuple(
             tally.summary(policy, dataset.episodes) for policy, tally in tallies.items()
         ),
-        first_look=None if spec.simulated else FirstLook.of(dataset),
+        first_look=first_look,
     )
 
 

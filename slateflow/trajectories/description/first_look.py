@@ -37,6 +37,7 @@ class FirstLook:
     largest_share: float  # of the sum of the weights, that of the largest
     effective_rows: float
     effective_rewards: float
+    refusal: str | None = None  # why random cannot be judged, where that was asked
 
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
@@ -91,6 +92,8 @@ class FirstLook:
                 f"effective rewards, {LEAST_EFFECTIVE_REWARDS:.0f} are few; log more rows, or "
                 "show random items more often"
             )
+        if self.refusal is not None:
+            return f"no verdict to expect: random: {self.refusal}"
         return "a verdict against random is possible; the held-out sessions decide"
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from slateflow.evaluation.off_policy.estimates import refusal_of_random
 from slateflow.trajectories.description.describe import describe
+from tests.evaluation.off_policy.tired_shop import TiredShop
 from tests.trajectories.sources.shop import log, published
 
 
@@ -60,6 +62,19 @@ def shop(rewards: float, wrong: float = 1.0) -> pd.DataFrame:
 )
 def test_the_outlook(tmp_path, frame, outlook):
     assert look(tmp_path, frame.to_dict("list")).outlook.startswith(outlook)
+
+
+@pytest.mark.parametrize(("sessions", "possible"), [(100, False), (3_000, True)])
+def test_the_gate_is_asked_about_random(tmp_path, sessions, possible):
+    """A verdict on sessions takes many steps for each feature of a model, which weights do not."""
+    dataset = TiredShop(0.0).logs(tmp_path, sessions, 0)
+    outlook = describe(dataset, refusal_of_random).first_look.outlook
+    assert describe(dataset).first_look.outlook.startswith("a verdict against random is possible")
+    if possible:
+        assert outlook.startswith("a verdict against random is possible")
+    else:
+        assert "no verdict to expect: random: the logs have" in outlook
+        assert "log more sessions" in outlook
 
 
 def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
