@@ -30,10 +30,16 @@ LEAST_EFFECTIVE = 10.0
 MOST_OF_ONE = 0.2
 """Share of an estimate that a single session may carry."""
 
-MOST_SKEWED = 0.02 * 6 / (1 / math.sqrt(2 * math.pi) * math.exp(-(1.96**2) / 2) * (2 * 1.96**2 + 1))
-"""Skewness of an estimate with which a limit that 2.5% shall be beyond has at most 4.5% beyond: by
-the Edgeworth expansion of Student's t the error is φ(z) (2 z² + 1) skewness / 6 (Hall 1992, "The
-Bootstrap and Edgeworth Expansion", section 2.6)."""
+_BEYOND = math.exp(-(1.96**2) / 2) / math.sqrt(2 * math.pi) * (2 * 1.96**2 + 1) / 6
+"""What skewness puts beyond one limit of an interval and takes from beyond the other, a unit of it:
+φ(z) (2 z² + 1) / 6, by the Edgeworth expansion of Student's t (Hall 1992, "The Bootstrap and
+Edgeworth Expansion", section 2.6)."""
+
+MOST_SKEWED = 0.045 / _BEYOND
+"""Skewness with which 7% are beyond one limit, and none beyond the other."""
+
+MOST_SKEWED_BASELINE = 0.02 / _BEYOND
+"""That of random, with which 4.5% are: where random comes out too low, all others are better."""
 
 LEAST_STEPS = 0.05
 """Share of the logged steps that the effective sample has to be, where weights are learnt: below
@@ -292,11 +298,15 @@ class Overlap:
                 f"{MOST_OF_ONE:.0%} is allowed",
                 "log more sessions, or explore with larger propensities",
             )
-        if self.skewness > MOST_SKEWED:
-            more = math.ceil((self.skewness / MOST_SKEWED) ** 2)  # it falls by the root of the rows
-            return NoVerdict(
-                f"the estimate rests on few large rewards or weights: its skewness is "
-                f"{self.skewness:.2f}, at most {MOST_SKEWED:.2f} is allowed",
-                f"log about {more} times as many rows, or explore with larger propensities",
-            )
-        return None
+        return self.skewed(MOST_SKEWED)
+
+    def skewed(self, most: float) -> NoVerdict | None:
+        """Whether the estimate is more skewed than that."""
+        if self.skewness <= most:
+            return None
+        more = math.ceil((self.skewness / most) ** 2)  # it falls by the root of the rows
+        return NoVerdict(
+            f"the estimate rests on few large rewards or weights: its skewness is "
+            f"{self.skewness:.2f}, at most {most:.2f} is allowed",
+            f"log about {more} times as many rows, or explore with larger propensities",
+        )
