@@ -15,8 +15,11 @@ from slateflow.user_models.polynomial import Polynomial, term_count
 
 Array = NDArray[np.float64]
 
+LEAST_SESSIONS = 10
+"""Of fewer nobody asks."""
+
 MOST_ROWS = 100_000
-"""Rows that are asked, or somewhat more."""
+"""Rows that are asked; fewer of more than `MOST_TERMS`."""
 
 SHORT = 20
 """Steps up to which each can differ from the others; of more, the last alone. In long sessions
@@ -24,6 +27,9 @@ users change, columns may hide that, and what they earn drifts without a clock."
 
 MOST_TERMS, MOST_COMPARED = 200, 1_000
 """Terms above which the products alone are tried, and above which nobody asks."""
+
+CLOCK = 3
+"""Features of the clock, at most."""
 
 BEYOND_CHANCE = 3.0
 """Standard errors by which held-out sessions have to be explained better."""
@@ -49,28 +55,30 @@ def rewards_by_the_clock(rows: Trajectories) -> bool:
     Args:
         rows: Whole sessions, with the session memory among the user's features.
     """
-    if not len(rows) or rows.lengths[0] == 1 or not same_length(rows.lengths):
+    if len(rows.starts) < LEAST_SESSIONS or rows.lengths[0] == 1 or not same_length(rows.lengths):
         return False
-    if (every := len(rows) // MOST_ROWS) > 1:
-        rows = rows.where(rows.sessions % every == 0)
+    users, documents = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
+    terms = term_count(users + CLOCK, documents, 1)
+    if terms > MOST_COMPARED:
+        return False
+    degree = next(
+        (one for one in (3, 2) if term_count(users + CLOCK, documents, one) <= MOST_TERMS), 1
+    )
+    most = MOST_ROWS * MOST_TERMS // max(terms, MOST_TERMS)
+    rows = rows.where(rows.sessions % -(-len(rows) // most) == 0)
     left, steps = steps_left(rows), int(rows.lengths[0])
     clock = [left == 1, left == steps, left / steps] if steps <= SHORT else [left == 1]
     user = rows.user.astype(np.float64)
     timed = np.column_stack([user, *clock])
     item = rows.features_at(rows.slate[:, 0]).astype(np.float64)
-    terms = term_count(timed.shape[1], item.shape[1], 1)
-    if terms > MOST_COMPARED:
-        return False
-    plain, ours = (_held_out_losses(rows, known, item) for known in (user, timed))
+    plain, ours = (_held_out_losses(rows, known, item, degree) for known in (user, timed))
     return better(plain, ours, BEYOND_CHANCE)
 
 
-def _held_out_losses(rows: Trajectories, user: Array, item: Array) -> Array:
+def _held_out_losses(rows: Trajectories, user: Array, item: Array, degree: int) -> Array:
     """(E,) squared errors of a regression of the rewards on the other half of the sessions."""
-    sizes = user.shape[1], item.shape[1]
-    degree = next((one for one in (3, 2) if term_count(*sizes, one) <= MOST_TERMS), 1)
     x, reward = np.concatenate([user, item], axis=1), rows.reward.astype(np.float64)
-    design = Polynomial.over(x, degree, sizes[0]).design(x)
+    design = Polynomial.over(x, degree, user.shape[1]).design(x)
     even, errors = rows.sessions % 2 == 0, np.empty(len(rows))
     for out in (even, ~even):
         gram = design[~out].T @ design[~out]

@@ -102,6 +102,13 @@ def test_no_step_of_long_term_satisfaction_is_special(tmp_path, world):
     assert not rewards_by_the_clock(dataset.read())
 
 
+@pytest.mark.parametrize("sessions", [1, 2, 11])
+def test_few_sessions_say_nothing_of_the_clock(tmp_path, sessions):
+    dataset = logs(tmp_path, sessions, 4)
+    assert not rewards_by_the_clock(dataset.read())
+    assert train(dataset, learner_config("fitted-q"))[0].slate_size == 1
+
+
 def test_the_policy_that_was_learnt_is_judged_right(tmp_path):
     dataset = logs(tmp_path / "a", 20_000, 2)
     scorer, _ = train(dataset, learner_config("fitted-q"))
