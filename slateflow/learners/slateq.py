@@ -151,7 +151,10 @@ class _View:
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
         """Of whole sessions."""
         choices = Choices.from_rows(rows, self.spec.features_match)
-        sessions = Sessions.from_rows(rows, self.spec, affinities=True, by_clicks=True)
+        # Where no response tells what was clicked, its features do
+        sessions = Sessions.from_rows(
+            rows, self.spec, affinities=True, by_clicks=not rows.responses
+        )
         return sessions, choices.members(self.choice)
 
 
