@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.held_out_choice import better
+from slateflow.user_models.held_out_choice import better, other_half_errors
 from slateflow.user_models.polynomial import Polynomial, term_count
 
 Array = NDArray[np.float64]
@@ -33,9 +33,6 @@ CLOCK = 3
 
 BEYOND_CHANCE = 3.0
 """Standard errors by which held-out sessions have to be explained better."""
-
-RIDGE = 1e-6
-"""Precision of the prior on the weights, as a share of all that the rows tell of them."""
 
 
 def same_length(lengths: NDArray[np.intp]) -> bool:
@@ -79,10 +76,5 @@ def _held_out_losses(rows: Trajectories, user: Array, item: Array, degree: int) 
     """(E,) squared errors of a regression of the rewards on the other half of the sessions."""
     x, reward = np.concatenate([user, item], axis=1), rows.reward.astype(np.float64)
     design = Polynomial.over(x, degree, user.shape[1]).design(x)
-    even, errors = rows.sessions % 2 == 0, np.empty(len(rows))
-    for out in (even, ~even):
-        gram = design[~out].T @ design[~out]
-        gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-        weights = np.linalg.solve(gram, design[~out].T @ reward[~out])
-        errors[out] = np.square(reward[out] - design[out] @ weights)
-    return np.asarray(np.add.reduceat(errors, rows.starts))
+    errors = other_half_errors(design, reward, rows.sessions % 2 == 0)
+    return np.asarray(np.add.reduceat(np.square(errors), rows.starts))

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Model = TypeVar("Model")
 
+RIDGE = 1e-6
+"""Precision of the prior on weights of a regression, as a share of what the rows tell of one."""
+
 ROUNDING = 1e-12
 """Share of the losses below which a difference is none."""
 
@@ -39,3 +42,26 @@ def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_error
     """
     gain, rounding = plain - ours, ROUNDING * float(np.abs(plain).sum())
     return bool(gain.sum() > standard_errors * gain.std() * np.sqrt(len(gain)) + rounding)
+
+
+def ridge_weights(gram: NDArray[np.float64], moment: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (P, …) by least squares, from Σ x xᵀ (P, P) and Σ x yᵀ (P, …)."""
+    ridge = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+    return np.asarray(np.linalg.solve(gram + ridge, moment))
+
+
+def other_half_errors(
+    x: NDArray[np.float64], y: NDArray[np.float64], half: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Errors (R,) of a regression that was fitted on the other half of the rows.
+
+    Args:
+        x: (R, P) features.
+        y: (R,) what is explained.
+        half: (R,) which half a row is of.
+    """
+    errors = np.empty(len(y))
+    for out in (half, ~half):
+        weights = ridge_weights(x[~out].T @ x[~out], x[~out].T @ y[~out])
+        errors[out] = y[out] - x[out] @ weights
+    return errors

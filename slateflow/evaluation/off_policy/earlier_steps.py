@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.held_out_choice import better
+from slateflow.user_models.held_out_choice import better, other_half_errors
 from slateflow.user_models.session_memory import faded
 
 Array = NDArray[np.float64]
@@ -26,9 +26,6 @@ DECAYS = (0.5, 0.9)
 
 BEYOND_CHANCE = 3.0
 """Standard errors by which held-out sessions have to be explained better."""
-
-RIDGE = 1e-6
-"""Precision of the prior on the weights, as a share of all that the rows tell of them."""
 
 
 def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
@@ -51,10 +48,10 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
 
 def _losses(rows: Trajectories, x: Array, surprise: Array) -> Array:
     """(E,) squares that a regression on x (R, K, P) in the other half of the sessions leaves."""
-    even, left = rows.sessions % 2 == 0, np.empty_like(surprise)
-    for out in (even, ~even):
-        left[out] = surprise[out] - x[out] @ _weights(x[~out], surprise[~out])
-    return np.asarray(np.add.reduceat(np.square(left).sum(axis=1), rows.starts))
+    half = np.repeat(rows.sessions % 2 == 0, surprise.shape[1])
+    left = other_half_errors(x.reshape(-1, x.shape[-1]), surprise.ravel(), half)
+    squares = np.square(left).reshape(surprise.shape).sum(axis=1)
+    return np.asarray(np.add.reduceat(squares, rows.starts))
 
 
 def _remembered(rows: Trajectories, decay: float) -> Array:
@@ -68,11 +65,3 @@ def _remembered(rows: Trajectories, decay: float) -> Array:
     ]
     scaled = [(one - one.mean()) / (one.std() or 1.0) for one in known]
     return np.stack([np.ones(shown.shape[:2]), *scaled], axis=-1)
-
-
-def _weights(x: Array, surprise: Array) -> Array:
-    """(P,) by least squares on items (R, K, P)."""
-    flat = x.reshape(-1, x.shape[-1])
-    gram = flat.T @ flat
-    ridge = RIDGE * np.trace(gram) * np.eye(len(gram))
-    return np.asarray(np.linalg.solve(gram + ridge, flat.T @ surprise.ravel()))

@@ -22,16 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.user_models.clock import steps_left
-from slateflow.user_models.held_out_choice import better
+from slateflow.user_models.held_out_choice import better, ridge_weights
 from slateflow.user_models.item_values import Sessions
 
 Array = NDArray[np.float64]
 
 BEYOND_CHANCE = 3.0
 """Standard errors by which held-out sessions have to be explained better."""
-
-RIDGE = 1e-6
-"""Precision of the prior on the weights, as a share of all that the rows tell of them."""
 
 MOST_FEATURES = 2_000
 """Above so many nobody asks: there are never enough steps for a verdict."""
@@ -58,7 +55,10 @@ def with_what_moves(sessions: Sessions) -> Sessions:
         np.append(plain, plain.size + np.arange(clicks)),
         np.r_[plain, size - sight : size],
     ]
-    fitted = [[_solved(*sums, some) for sums in zip(gram, moment, strict=True)] for some in columns]
+    fitted = [
+        [ridge_weights(gram[half][np.ix_(some, some)], moment[half][some]) for half in (0, 1)]
+        for some in columns
+    ]
     missed = np.zeros((len(columns), *moves.shape))
     for block in everything.blocks():
         x = everything.chosen(block)
@@ -83,10 +83,3 @@ def _moves(sessions: Sessions) -> Array:
     moves = np.column_stack([change, goes_on, steps_left(sessions.rows)])
     deviation = moves.std(axis=0)
     return np.asarray((moves - moves.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0))
-
-
-def _solved(gram: Array, moment: Array, columns: NDArray[np.intp]) -> Array:
-    """(P, U + 2) weights of some of the features."""
-    gram, size = gram[np.ix_(columns, columns)], len(columns)
-    ridge = RIDGE * np.trace(gram) / size * np.eye(size)
-    return np.asarray(np.linalg.solve(gram + ridge, moment[columns]))
