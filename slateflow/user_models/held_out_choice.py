@@ -53,14 +53,14 @@ def ridge_weights(gram: NDArray[np.float64], moment: NDArray[np.float64]) -> NDA
 def other_half_errors(
     x: NDArray[np.float64], y: NDArray[np.float64], half: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Errors (R,) of a regression that was fitted on the other half of the rows.
+    """Errors (R, …) of a regression that was fitted on the other half of the rows.
 
     Args:
         x: (R, P) features.
-        y: (R,) what is explained.
+        y: (R, …) what is explained.
         half: (R,) which half a row is of.
     """
-    errors = np.empty(len(y))
+    errors = np.empty(y.shape)
     for out in (half, ~half):
         weights = ridge_weights(x[~out].T @ x[~out], x[~out].T @ y[~out])
         errors[out] = y[out] - x[out] @ weights

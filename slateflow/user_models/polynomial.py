@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies.scorer import monomials
+from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
 
@@ -19,17 +20,18 @@ MOST_PRODUCTS = 3_000
 
 @dataclass(frozen=True)
 class Polynomial:
-    """Monomials of features that are standardised first.
+    """Monomials of features, and of their hinges, that are standardised first.
 
     Outside the range in which it was fitted a polynomial means nothing, so features are clipped to
     it.
 
     Attributes:
-        powers: (P, F) exponents of the monomials.
-        offset: (F,) by which the features are centred.
-        scale: (F,) by which they are divided then.
+        powers: (P, F + H) exponents of the monomials.
+        offset: (F + H,) by which the features are centred.
+        scale: (F + H,) by which they are divided then.
         low: (F,) least values.
         high: (F,) largest values.
+        knots: Where features bend.
     """
 
     powers: NDArray[np.int64]
@@ -37,20 +39,26 @@ class Polynomial:
     scale: Array
     low: Array
     high: Array
+    knots: Knots
 
     @classmethod
-    def over(cls, x: Array, degree: int, users: int = 0) -> Polynomial:
+    def over(cls, x: Array, degree: int, users: int = 0, knots: Knots | None = None) -> Polynomial:
         """With the moments and the range of the features (R, F), the first `users` of them users'.
 
         See `powers` for the degree.
         """
-        deviation = x.std(axis=0)
+        knots = knots or Knots.none()
+        features, own = x.shape[1], powers(users, x.shape[1] - users, degree)
+        own = np.pad(own, ((0, 0), (0, len(knots.feature))))
+        bent = np.concatenate([x, knots.hinges(x)], axis=1)
+        deviation = bent.std(axis=0)
         return cls(
-            powers(users, x.shape[1] - users, degree),
-            x.mean(axis=0),
+            np.concatenate([own, knots.powers(users, features)]),
+            bent.mean(axis=0),
             np.where(deviation > 0, deviation, 1.0),
             x.min(axis=0),
             x.max(axis=0),
+            knots,
         )
 
     def design(self, x: Array) -> Array:
@@ -61,7 +69,14 @@ class Polynomial:
             >>> Polynomial.over(seen, 2).design(np.array([[0.5], [3.0]])).tolist()
             [[1.0, 0.5, 0.25], [1.0, 1.0, 1.0]]
         """
-        return monomials((np.clip(x, self.low, self.high) - self.offset) / self.scale, self.powers)
+        x = np.clip(x, self.low, self.high)
+        x = np.concatenate([x, self.knots.hinges(x)], axis=1)
+        return monomials((x - self.offset) / self.scale, self.powers)
+
+    def degrees(self, users: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(P,) degrees of the monomials in the user, whose features come first, and candidate."""
+        of_user = np.append(np.arange(len(self.low)), self.knots.feature) < users
+        return self.powers[:, of_user].sum(axis=1), self.powers[:, ~of_user].sum(axis=1)
 
 
 def terms(features: int, degree: int) -> list[tuple[int, ...]]:

@@ -130,8 +130,7 @@ class RewardModel:
 
 def _groups(polynomial: Polynomial, users: int) -> WeightGroups:
     """Weights of terms of the same degree in the user, and in the candidate, share a prior."""
-    of_user = polynomial.powers[:, :users].sum(axis=1)
-    of_candidate = polynomial.powers[:, users:].sum(axis=1)
+    of_user, of_candidate = polynomial.degrees(users)
     numbers = of_user * (1 + of_candidate.max()) + of_candidate
     return WeightGroups(numbers, np.zeros((0, len(numbers))))
 

@@ -17,8 +17,8 @@ Where all sessions have the same number of steps, values and weights are those o
 steps left, as in `backward_stages`.
 
 In place of propensities it takes features that say what matters: see `item_sessions` and
-`slate_sessions`. What the propensities make of the errors of the values stands beside it, see
-`propensity_check`.
+`slate_sessions`. Where the propensities of decisions tell hardly less, they take the place of what
+is learnt of these, and in any case they are a check: see `Estimated.trusted`, `propensity_check`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.evaluation.off_policy.overlap import LEAST_STEPS, NoVerdict
+from slateflow.evaluation.returns import standard_error
 from slateflow.policies.base import SlateDistribution
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Trajectories
@@ -44,6 +45,12 @@ Target = SlateDistribution | ScoringPolicy
 
 FOLDS = 10
 """With five, intervals from 200 sessions are a tenth too short."""
+
+LEAST_CARRIERS = 100
+"""Effective number of weights, (Σ w)² / Σ w², from which propensities tell anything of sessions."""
+
+MOST_WIDER = 1.6
+"""How many times as wide an interval may be for it to rest on the propensities."""
 
 
 @dataclass(frozen=True)
@@ -100,24 +107,52 @@ class Logged:
 
 
 @dataclass(frozen=True)
+class Correction(Additive):
+    """Errors of the values in the logged steps, weighted as the target comes to them.
+
+    Attributes:
+        weight: (T,) of the steps: how much oftener the target comes to them. By session they add up
+            to its steps under the target.
+        errors: (E,) sums of weight × error of the values, and of what users choose.
+        weighted: (E,) sums of weight × reward.
+    """
+
+    weight: Array
+    errors: Array
+    weighted: Array
+
+
+@dataclass(frozen=True)
 class Estimated(Additive):
-    """Value, correction and weights of each session.
+    """Value of each session, and its correction.
 
     Attributes:
         start: (E,) value at its first step.
-        correction: (E,) weighted errors of the values along it, and of what users choose.
-        weight: (T,) of its steps: how much oftener the target comes to them. By session they add up
-            to its steps under the target.
-        weighted: (E,) sums of weight × reward.
-        by_propensity: (E,) how much more the correction is with the propensities; 0 where they are
-            not asked.
+        learnt: The correction by weights that are learnt.
+        by_propensity: That by weights that are learnt of states, and follow from the propensities
+            of decisions; the learnt one where propensities are not asked.
     """
 
     start: Array
-    correction: Array
-    weight: Array
-    weighted: Array
-    by_propensity: Array
+    learnt: Correction
+    by_propensity: Correction
+
+    @property
+    def trusted(self) -> Correction:
+        """By the propensities, if enough is left of them and the interval is not much wider for it.
+
+        Then values need not be right if the weights of the states are (Kallus and Uehara 2020,
+        theorem 4): what is logged is not learnt. Where many candidates are much the same, weights
+        of 0 and of their number are a poor exchange for learnt ones of about 1.
+        """
+        weight = self.by_propensity.weight
+        least = max(LEAST_CARRIERS, LEAST_STEPS * len(weight))
+        if float(weight.sum()) ** 2 < least * float(np.square(weight).sum()) or not weight.any():
+            return self.learnt
+        logged, learnt = (
+            standard_error(self.start + one.errors) for one in (self.by_propensity, self.learnt)
+        )
+        return self.by_propensity if logged <= MOST_WIDER * learnt else self.learnt
 
 
 def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) -> Estimated:
@@ -131,9 +166,9 @@ def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) ->
         followed: What the target shows.
         ratio: (T,) the target's probability of each choice, over that of the logs.
     """
-    fold = np.arange(logged.sessions) % FOLDS
-    start, correction, weighted, by_propensity = np.zeros((4, logged.sessions))
-    weight, on_states = np.zeros(len(logged.reward)), _on_states(logged)
+    fold, steps = np.arange(logged.sessions) % FOLDS, len(logged.reward)
+    start, on_states = np.zeros(logged.sessions), None if ratio is None else _on_states(logged)
+    learnt, by_propensity = (_Weighted(np.zeros(steps), np.zeros(steps)) for _ in range(2))
     for number in range(FOLDS):
         own, fitted = fold == number, fold != number
         if not fitted.any():  # a single session
@@ -142,17 +177,34 @@ def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) ->
         start[own] = (followed.start[own] @ models.values[-1] + models.base) * logged.member[own]
         scale = np.count_nonzero(fitted)
         for rows in _some(np.flatnonzero(own[logged.session])):
-            omega, error = models.applied(logged, followed, rows)
-            member = scale * logged.member[logged.session[rows]]
-            weight[rows] = member * omega.sum(axis=1)
-            sums = member * (omega * error).sum(axis=1)
-            correction += np.bincount(logged.session[rows], sums, logged.sessions)
+            member = scale * logged.member[logged.session[rows], None]
+            error = models.errors(logged, followed, rows)
+            learnt.add(rows, models.omega(logged, rows) * member, error)
             if ratio is not None and on_states is not None:
-                of_state = np.maximum(logged.chosen[rows] @ (on_states @ models.weights.T), 0.0)
-                more = member * ((of_state * ratio[rows, None] - omega) * error).sum(axis=1)
-                by_propensity += np.bincount(logged.session[rows], more, logged.sessions)
-    weighted += np.bincount(logged.session, weight * logged.reward, logged.sessions)
-    return Estimated(start, correction, weight, weighted, by_propensity)
+                of_state = np.maximum(models.omega(logged, rows, on_states), 0.0)
+                by_propensity.add(rows, of_state * member * ratio[rows, None], error)
+    found = learnt.correction(logged)
+    return Estimated(start, found, found if on_states is None else by_propensity.correction(logged))
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """Weights (T,) of the steps, and their products with the errors of the values (T,)."""
+
+    weight: Array
+    errors: Array
+
+    def add(self, rows: Rows, omega: Array, error: Array) -> None:
+        """Of some rows, from those of each number of steps left (B, H)."""
+        self.weight[rows], self.errors[rows] = omega.sum(axis=1), (omega * error).sum(axis=1)
+
+    def correction(self, logged: Logged) -> Correction:
+        """By session."""
+        errors, weighted = (
+            np.bincount(logged.session, sums, logged.sessions).astype(np.float64)
+            for sums in (self.errors, self.weight * logged.reward)
+        )
+        return Correction(self.weight, errors, weighted)
 
 
 def _on_states(logged: Logged) -> Array | None:
@@ -177,8 +229,8 @@ class _Models:
     centre: float  # mean reward, which is taken out where all sessions are as long
     base: float  # what was taken out of a session
 
-    def applied(self, logged: Logged, followed: Followed, rows: Rows) -> tuple[Array, Array]:
-        """ω and errors (B, H) of some rows."""
+    def errors(self, logged: Logged, followed: Followed, rows: Rows) -> Array:
+        """(B, H) errors of the values in some rows."""
         chosen, continues = logged.chosen[rows], logged.continues[rows]
         nexts = np.cumsum(logged.continues)[rows[continues]] - 1
         error = (logged.reward[rows] - self.centre)[:, None] - chosen @ self.values[1:].T
@@ -186,11 +238,15 @@ class _Models:
         for stage in range(first, len(self.weights)):
             after = followed.after(max(stage, 1))[nexts]
             error[continues, stage] += after @ self.values[stage]
-        omega = chosen @ self.weights.T
+        return np.asarray(error)
+
+    def omega(self, logged: Logged, rows: Rows, turned: Array | None = None) -> Array:
+        """(B, H) weights ω of some rows, perhaps turned by a matrix (P, P) first."""
+        weights = self.weights.T if turned is None else turned @ self.weights.T
+        omega = logged.chosen[rows] @ weights
         if logged.left is not None:  # a row is of one number of steps left
-            own = logged.left[rows, None] == np.arange(1, len(self.weights) + 1)
-            omega, error = omega * own, error * own
-        return omega, error
+            omega *= logged.left[rows, None] == np.arange(1, len(self.weights) + 1)
+        return np.asarray(omega)
 
 
 def _fit(logged: Logged, followed: Followed, sessions: NDArray[np.bool_]) -> _Models:

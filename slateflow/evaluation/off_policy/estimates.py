@@ -235,14 +235,15 @@ def _of_target(
     probability = evidence.probabilities(target)
     ratio = weights.of_decisions(probability)
     estimated = evidence.estimate(target, ratio)
+    correction = estimated.trusted
     estimates = {
         **weights.estimates(probability),
         "dm": Contributions(estimated.start),
-        "drl": Contributions(estimated.start + estimated.correction),
+        "drl": Contributions(estimated.start + correction.errors),
     }
     overlap = Overlap.of_weights(
-        estimated.weight,
-        estimated.weighted,
+        correction.weight,
+        correction.weighted,
         evidence.unsupported(target),
         checked=weights.checked(probability),
         largest=float(probability.max() / evidence.rows.propensity.min()),
@@ -257,10 +258,10 @@ def _of_target(
         weights.refusal()
         or evidence.unfit
         or _few(len(evidence.rows), VERDICT_ROWS_PER_FEATURE * evidence.features)
-        or overlap.learnt_refusal(len(estimated.weight), len(returns))
+        or overlap.learnt_refusal(len(correction.weight), len(returns))
         or guess
         or _impossible(estimates["drl"].value, evidence.rows)
-        or disagreement(estimates["drl"], estimated.by_propensity, ratio)
+        or disagreement(estimated, ratio)
     )
     return PolicyEstimate(estimates, "drl", overlap, guess, refusal)
 

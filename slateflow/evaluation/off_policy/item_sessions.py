@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.backward_stages import Transitions
+from slateflow.evaluation.off_policy.bends import chosen_polynomial
 from slateflow.evaluation.off_policy.double_learning import (
     Estimated,
     Followed,
@@ -28,7 +29,7 @@ from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.clock import rewards_by_the_clock
-from slateflow.user_models.polynomial import Polynomial, term_count
+from slateflow.user_models.polynomial import term_count
 from slateflow.user_models.session_memory import with_session_memory
 from slateflow.user_models.support import logged_support
 
@@ -72,11 +73,13 @@ class ItemSessions:
         if decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
             degree, self.unfit = 1, _too_wide(terms)
         shown = self.rows.features_at(rows.slate[:, 0])
-        x = np.concatenate([self.rows.user, shown], axis=1).astype(np.float64)[used]
-        self.polynomial = Polynomial.over(x, degree, users)
+        x = np.concatenate([self.rows.user, shown], axis=1).astype(np.float64)
+        self.polynomial = chosen_polynomial(
+            self.rows, x, self.transitions, degree, users, self.user_size
+        )
         timed = self.transitions.timed
         self.logged = Logged(
-            chosen=self.polynomial.design(x),
+            chosen=self.polynomial.design(x[used]),
             reward=rows.reward[used].astype(np.float64),
             continues=self.transitions.continues,
             session=rows.sessions[used],
@@ -85,7 +88,7 @@ class ItemSessions:
             stages=self.transitions.most_stages(int(rows.lengths.max())) if timed else None,
             ridge=RIDGE * len(used),
             left=self.transitions.left,
-            of_state=np.asarray(~self.polynomial.powers[:, users:].any(axis=1)),
+            of_state=self.polynomial.degrees(users)[1] == 0,
         )
         self.features, self.least_steps = self.logged.chosen.shape[1], 0
         if by_the_clock:

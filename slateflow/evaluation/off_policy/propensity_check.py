@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.double_learning import LEAST_CARRIERS, Estimated
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.returns import standard_error
 
@@ -32,27 +32,25 @@ MATTERS = 1.0
 """Standard errors of the estimate that a difference has to have. An interval of 95% that is off by
 one misses the truth in 17% (Cochran 1977, "Sampling Techniques", section 1.8)."""
 
-LEAST_CARRIERS = 100
-"""Effective number of weights, (Σ w)² / Σ w², from which they can speak against a model."""
 
-
-def disagreement(estimate: Contributions, by_propensity: Array, weight: Array) -> NoVerdict | None:
+def disagreement(estimated: Estimated, weight: Array) -> NoVerdict | None:
     """Whether propensities say something else than the model of values.
 
     Args:
-        estimate: The model's, corrected by weights that are learnt.
-        by_propensity: (E,) how much more it is when its decisions are weighted by propensities.
+        estimated: With a correction by weights that are learnt, and one by propensities.
         weight: (R,) of the decisions by their propensities.
     """
     if float(weight.sum()) ** 2 <= LEAST_CARRIERS * float(np.square(weight).sum()):
         return None
-    off, error = float(by_propensity.mean()), standard_error(by_propensity)
-    rounding = 1e-6 * abs(estimate.value)
-    if abs(off) <= max(APART * error, MATTERS * estimate.sem, rounding):
+    learnt = estimated.start + estimated.learnt.errors
+    by_propensity = estimated.by_propensity.errors - estimated.learnt.errors
+    value, off = float(learnt.mean()), float(by_propensity.mean())
+    error, rounding = standard_error(by_propensity), 1e-6 * abs(value)
+    if abs(off) <= max(APART * error, MATTERS * standard_error(learnt), rounding):
         return None
     return NoVerdict(
-        f"the model of values and the propensities disagree: {estimate.value:.4g}, and "
-        f"{estimate.value + off:.4g} ± {1.96 * error:.2g} if its errors are weighted by these",
+        f"the model of values and the propensities disagree: {value:.4g}, and "
+        f"{value + off:.4g} ± {1.96 * error:.2g} if its errors are weighted by these",
         "log what the logging policy knew as columns of the user; or give single items, where no "
         "step changes a later one, as sessions of one step",
     )

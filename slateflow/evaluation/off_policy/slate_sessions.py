@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.double_learning import (
+    Correction,
     Estimated,
     Followed,
     Logged,
@@ -138,17 +139,20 @@ class SlateSessions:
         found = estimated(logged, followed)
         weight = np.zeros(len(self.rows))
         weight[self.rows.starts] += logged.member
-        weight[following] += found.weight[following - 1]
+        weight[following] += found.learnt.weight[following - 1]
         values = fitted_values(logged, followed)
         chosen = self._expected_values(group, values)
         of_choices = self._of_choices(group, values, slates, weight, chosen)
-        found = replace(found, correction=found.correction + of_choices)
+        learnt = replace(found.learnt, errors=found.learnt.errors + of_choices)
         if ratio is None:
-            return found
+            return Estimated(found.start, learnt, learnt)
         error = logged.reward - chosen
         error[following - 1] += expected[following] @ values
-        weighted = np.add.reduceat(weight * ratio * error, self.rows.starts)
-        return replace(found, by_propensity=weighted - found.correction)
+        weight *= ratio
+        errors, weighted = (
+            np.add.reduceat(weight * one, self.rows.starts) for one in (error, logged.reward)
+        )
+        return Estimated(found.start, learnt, Correction(weight, errors, weighted))
 
     def _expected_values(self, group: int, values: Array) -> Array:
         """(R,) values of what was shown, whatever is chosen of it, in a class of users."""

@@ -25,24 +25,24 @@ def test_a_chain_by_hand():
     )
     # The greatest of two uniform numbers is 2/3 in the mean: the user is 1, then 1/3, then 1/3
     expected = 2 / 3 + 2 * (1 / 3) * (2 / 3)
-    value = Contributions(found.start + found.correction)
+    value = Contributions(found.start + found.learnt.errors)
     assert value.value == pytest.approx(expected, abs=4 * value.sem)
     assert value.sem < 0.01
-    assert found.weight.sum() / 4000 == pytest.approx(3, abs=0.1)  # steps of a session
+    assert found.learnt.weight.sum() / 4000 == pytest.approx(3, abs=0.1)  # steps of a session
 
 
 def test_the_weights_alone_say_it_too():
     """Σ ω r is the value where the features hold all that matters, whatever Q is."""
     found = ItemSessions(chain(20_000), CHAIN).estimate(RandomPolicy(1))
     # A random click is worth 1/2, and leaves a user of 1/2
-    assert found.weighted.mean() == pytest.approx(0.5 + 2 * 0.25, abs=0.02)
+    assert found.learnt.weighted.mean() == pytest.approx(0.5 + 2 * 0.25, abs=0.02)
 
 
 def test_of_the_logging_policy_it_is_what_was_logged():
     rows = chain(4000)
     found = ItemSessions(rows, CHAIN).estimate(RandomPolicy(1))
     earned = rows.reward.reshape(-1, 3).sum(axis=1).astype(np.float64)
-    difference = Contributions(found.start + found.correction - earned)
+    difference = Contributions(found.start + found.learnt.errors - earned)
     assert difference.value == pytest.approx(0, abs=4 * difference.sem)
     assert difference.sem < 0.8 * Contributions(earned).sem  # paired
 
@@ -57,7 +57,7 @@ def test_uplifts_have_the_errors_that_they_claim():
             evidence.estimate(target) for target in (RandomPolicy(1), FirstOnOffer(1), clicks)
         )
         for name, one, truth in (("equal", equal, 0.0), ("better", better, 1 / 9)):
-            sums = one.start + one.correction - random.start - random.correction
+            sums = one.start + one.learnt.errors - random.start - random.learnt.errors
             over = Contributions(sums)
             z[name].append((over.value - truth) / over.sem)
     for found in (np.array(one) for one in z.values()):
@@ -86,7 +86,7 @@ def test_intervals_of_uplifts_hold_the_truth(tmp_path, world, sessions, repeats)
         rows = generate(recipe, Folder(str(tmp_path / str(seed)))).read()
         evidence = evidence_of(rows, spec)
         found = [evidence.estimate(target) for target in (greedy, random)]
-        first, second = (Contributions(one.start + one.correction) for one in found)
+        first, second = (Contributions(one.start + one.learnt.errors) for one in found)
         low, high = (first - second).interval()
         held += low <= difference.mean() <= high
     assert held >= repeats - max(repeats // 5, 2)

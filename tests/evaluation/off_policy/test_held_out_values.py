@@ -110,7 +110,7 @@ def test_slates_by_hand(shown):
     click = CLICK[shown]
     stays = click * (1 - LEAVE[shown]) + (1 - click) * (1 - LEAVE[2])
     expected = click / (1 - stays)  # 1.9 of the one that is clicked more often, 5 of the other
-    assert (found.start + found.correction).mean() == pytest.approx(expected, rel=0.05)
+    assert (found.start + found.learnt.errors).mean() == pytest.approx(expected, rel=0.05)
 
 
 def test_the_error_of_a_value_of_slates_is_that_of_the_clicks():
@@ -121,7 +121,7 @@ def test_the_error_of_a_value_of_slates_is_that_of_the_clicks():
     for seed in range(150):
         rows = leaving_sessions(200, seed, leave=np.zeros(3), most=5)
         found = SlateSessions(rows, spec).estimate(target)
-        value = Contributions(found.start + found.correction)
+        value = Contributions(found.start + found.learnt.errors)
         values.append(value.value)
         errors.append(value.sem)
     click = CLICK[0]

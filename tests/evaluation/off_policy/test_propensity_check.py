@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.evaluation.off_policy.double_learning import Correction, Estimated
+from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.off_policy.propensity_check import disagreement
+from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
 from tests.evaluation.off_policy import confounded_shop
 from tests.evaluation.off_policy.confounded_shop import Shows, ShowsTheLiked
@@ -17,9 +18,12 @@ def test_sessions_of_a_policy_that_knew_more_are_not_judged(tmp_path):
     dataset = confounded_shop.sessions(tmp_path, 4_000, 0, column=False)
     targets = {"random": RandomPolicy(1), "one": Shows(1), "another": Shows(3)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
-    for one in found.values():
-        low, _ = one.contributions.interval()
-        assert low > 1.1 * confounded_shop.VALUE  # wrong, and sure of it
+    evidence = evidence_of(dataset.read(), dataset.spec)
+    for name, one in found.items():
+        estimated = evidence.estimate(targets[name])
+        value = estimated.start + estimated.learnt.errors
+        wrong = value.mean() - confounded_shop.VALUE
+        assert wrong > 0.1 * confounded_shop.VALUE + 2 * standard_error(value)  # and sure of it
         assert "the model of values and the propensities disagree" in one.refusal.reason
 
 
@@ -69,8 +73,11 @@ def test_slates_are_judged_where_a_column_tells_what_the_policy_knew(tmp_path, c
 )
 def test_what_is_said_to_disagree(off, error, weight, refused):
     spread = np.tile([1.0, -1.0], 200) * np.sqrt(399)  # a standard error of 1
-    estimate = Contributions(2 + 0.05 * spread)
-    found = disagreement(estimate, off + error * spread, weight)
+    nothing, value = np.zeros(400), 2 + 0.05 * spread
+    learnt, logged = (
+        Correction(nothing, errors, nothing) for errors in (nothing, off + error * spread)
+    )
+    found = disagreement(Estimated(value, learnt, logged), weight)
     assert (found is not None) == refused
     if found is not None:
         assert "disagree: 2, and 2.5 ± 0.2 if its errors" in found.reason

@@ -1,0 +1,102 @@
+"""Whether values bend more than a polynomial does: held-out sessions choose the knots.
+
+Where they do and nobody follows, values are wrong in one place and another, and weights that are
+learnt from the same features do not correct them.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.evaluation.off_policy.backward_stages import Transitions
+from slateflow.trajectories import Trajectories
+from slateflow.user_models.clock import steps_left
+from slateflow.user_models.held_out_choice import better, other_half_errors
+from slateflow.user_models.polynomial import Polynomial, term_count
+from slateflow.user_models.splines import Knots
+
+Array = NDArray[np.float64]
+
+COUNTS = (3, 7, 15)
+"""Knots of a feature that are tried, one after the other."""
+
+MOST_TERMS = 200
+"""Of a polynomial with its hinges."""
+
+MOST_ROWS = 50_000
+"""Rows that are asked."""
+
+LEAST_SESSIONS = 10
+"""Of fewer nobody asks."""
+
+LEAST_ERROR = 1e-6
+"""Squared errors, in variances, below which regressions are equally good."""
+
+BEYOND_CHANCE = 2.0
+"""Standard errors by which held-out sessions have to be explained better."""
+
+
+def chosen_polynomial(
+    rows: Trajectories, x: Array, transitions: Transitions, degree: int, users: int, own: int
+) -> Polynomial:
+    """The polynomial that explains held-out sessions: with knots where it does so better.
+
+    Explained are the rewards, the ends of sessions, and how the user's columns change.
+
+    Args:
+        rows: Whole sessions.
+        x: (R, F) features of the user, which come first, and of what was shown.
+        transitions: Rows to which values are fitted: their range is that of the polynomial.
+        degree: Of the polynomial without knots; with them it is 2 at most.
+        users: How many features the user has.
+        own: How many of them are the user's own; what is remembered of a session has no knots, as
+            weights that bend with it come from the edge of what was seen.
+    """
+    fitted = x[transitions.rows]
+    plain = Polynomial.over(fitted, degree, users)
+    if len(rows.starts) < LEAST_SESSIONS:
+        return plain
+    asked = rows.sessions % -(-len(rows) // MOST_ROWS) == 0
+    few = rows.where(asked)
+    stage = np.zeros(len(few), np.intp) if transitions.left is None else steps_left(few)
+    explained = _explained(few, users)
+    degree = min(degree, 2)
+    without = _held_out_losses(plain.design(x[asked]), explained, stage, few)
+    bent: list[tuple[float, Polynomial]] = []
+    for count in COUNTS:
+        knots = Knots.at_quantiles(fitted, count).without(slice(own, users))
+        terms = term_count(users, x.shape[1] - users, degree)
+        terms += knots.term_count(users, x.shape[1])
+        if not len(knots.feature) or terms > MOST_TERMS:
+            break
+        polynomial = Polynomial.over(fitted, degree, users, knots)
+        losses = _held_out_losses(polynomial.design(x[asked]), explained, stage, few)
+        pairs = zip(without, losses, strict=True)
+        if bent or any(better(one, other, BEYOND_CHANCE) for one, other in pairs):
+            bent.append((float(losses.sum()), polynomial))
+    return min(bent, key=itemgetter(0))[1] if bent else plain
+
+
+def _explained(rows: Trajectories, users: int) -> Array:
+    """(R, 2 + U) rewards, whether sessions go on, and how columns change; of variance 1."""
+    user, goes_on = rows.user.astype(np.float64), ~rows.last
+    change = np.zeros_like(user)
+    change[goes_on] = user[np.flatnonzero(goes_on) + 1] - user[goes_on]
+    found = np.column_stack([rows.reward, goes_on, change])
+    deviation = found.std(axis=0)
+    return np.asarray((found - found.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0))
+
+
+def _held_out_losses(
+    design: Array, explained: Array, stage: NDArray[np.intp], rows: Trajectories
+) -> Array:
+    """(3, E) squared errors of regressions, for each stage, on the other half of the sessions."""
+    errors, half = np.empty_like(explained), rows.sessions % 2 == 0
+    for one in np.unique(stage):
+        own = stage == one
+        errors[own] = other_half_errors(design[own], explained[own], half[own])
+    losses = np.add.reduceat(np.maximum(np.square(errors), LEAST_ERROR), rows.starts)
+    return np.stack([losses[:, 0], losses[:, 1], losses[:, 2:].sum(axis=1)])

@@ -1,0 +1,94 @@
+"""A shop whose users like what suits their age: tastes peak, each item's at an age of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import Observation
+from slateflow.trajectories import Dataset
+from tests.evaluation.off_policy.shop import ByFirstPlace
+from tests.trajectories.sources.shop import log, published
+
+ITEMS = 6
+YOUNGEST, OLDEST = 18.0, 80.0
+PEAKS = 25.0 + 10.0 * np.arange(ITEMS)
+"""Ages (M,) at which items are liked best."""
+LEAST, MORE = 0.05, 0.5
+"""Click rate of what is not liked at all, and how much higher that at the peak is."""
+LEAVES = 0.25
+"""Probability that a session ends after a step, whatever was shown: it has 4 in the mean."""
+COLUMNS = '[columns]\nepisode = "session"\ntime = "time"\nuser = ["age"]\n'
+
+
+class ByAge(ByFirstPlace):
+    """Shows to each user the item that is the `shift`th after the one that is liked best.
+
+    With `explores` above 0 so large a share of the choices is drawn.
+    """
+
+    def __init__(self, shift: int = 0, explores: float = 0.0) -> None:
+        self.shift, self.explores = shift, explores
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """Probabilities (B, M)."""
+        return self.probabilities(observation["user"][:, 0].astype(np.float64))
+
+    def probabilities(self, age: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(B, M) of showing each item to users of these ages (B,)."""
+        best = np.abs(age[:, None] - PEAKS).argmin(axis=1)
+        shown = np.eye(ITEMS)[(best + self.shift) % ITEMS]
+        return (1 - self.explores) * shown + self.explores / ITEMS
+
+
+@dataclass(frozen=True)
+class BentShop:
+    """The shop.
+
+    Attributes:
+        spread: Years, of a normal density, within which an item is liked about its peak; 0 where
+            tastes rise or fall with age all the way, in a line.
+    """
+
+    spread: float
+
+    def rates(self, age: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Click rates (…, M) of the items at these ages (…)."""
+        if not self.spread:
+            line = (age[..., None] - YOUNGEST) / (OLDEST - YOUNGEST)
+            slopes = np.linspace(-1, 1, ITEMS)
+            return LEAST + MORE * (0.5 + slopes * (line - 0.5))
+        apart = (age[..., None] - PEAKS) / self.spread
+        return LEAST + MORE * np.exp(-0.5 * apart**2)
+
+    def value(self, policy: ByAge) -> float:
+        """Clicks a session, by quadrature over the ages."""
+        age = np.linspace(YOUNGEST, OLDEST, 100_001)
+        clicks = (policy.probabilities(age) * self.rates(age)).sum(axis=1)
+        return float(clicks.mean()) / LEAVES
+
+    def logs(self, folder: Path, sessions: int, seed: int, explores: float = 1.0) -> Dataset:
+        """Sessions of the policy that knows the tastes, with so large a share of random choices."""
+        rng, policy = np.random.default_rng(seed), ByAge(explores=explores)
+        lengths = rng.geometric(LEAVES, sessions)
+        session = np.repeat(np.arange(sessions), lengths)
+        ages = rng.uniform(YOUNGEST, OLDEST, sessions)[session]
+        probability = policy.probabilities(ages)
+        drawn = rng.random(len(ages))[:, None] > np.cumsum(probability, axis=1)
+        item = np.minimum(drawn.sum(axis=1), ITEMS - 1)[:, None]
+        rate = np.take_along_axis(self.rates(ages), item, axis=1)[:, 0]
+        table: dict[str, Any] = {
+            "session": session,
+            "time": np.arange(len(ages)) - np.repeat(np.cumsum(lengths) - lengths, lengths),
+            "item": item[:, 0],
+            "propensity": np.take_along_axis(probability, item, axis=1)[:, 0],
+            "reward": (rng.random(len(ages)) < rate).astype(np.int64),
+            "age": ages,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        log(folder, "log.parquet", table)
+        return published(folder, COLUMNS)
