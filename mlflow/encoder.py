@@ -268,7 +268,8 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
         numbers = np.empty(0)
     if numbers.size != len(values) * size or numbers.dtype.kind not in "iuf":
         numbers = np.concatenate([[np.nan], *(_row_of_numbers(one, size) for one in values)])[1:]
-    numbers = numbers.reshape(len(values), size)
+    with np.errstate(over="ignore"):  # infinite then, as is what the logs could not hold
+        numbers = numbers.reshape(len(values), size).astype(np.float32)
     wrong = ~np.isfinite(numbers).all(axis=1)
     if wrong.any():
         place = int(wrong.argmax())
@@ -276,7 +277,7 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
         raise _invalid(
             f"{where}, row {rows[place]}: expected {kind} as {column['name']}, got {got}"
         )
-    return numbers.astype(np.float32)
+    return numbers
 
 
 def _row_of_numbers(value: Any, size: int) -> np.ndarray:

@@ -78,10 +78,14 @@ class Recommender(mlflow.pyfunc.PythonModel):
         propensities, outside = np.empty(len(model_input)), np.empty(len(model_input), np.int64)
         for rows, candidates, ids in groups:
             best, scores = self._answer(users[rows], steps[rows], candidates, memories[rows])
+            if not (whole := np.isfinite(scores).all(axis=1)).all():
+                row = np.arange(len(model_input))[rows][whole.argmin()]
+                expected = "numbers that can be scored"
+                raise _invalid(f"row {row}: expected {expected}, got too large ones")
             slates, propensities[rows] = _explore(best, candidates.shape[1], epsilon, draws[rows])
             outside[rows] = self._outside(users[rows], candidates)
             _put(answers["slate"], rows, slates.tolist())
-            _put(answers["scores"], rows, scores)
+            _put(answers["scores"], rows, scores.tolist())
             if ids is not None:
                 _put(answers["items"], rows, np.take_along_axis(ids, slates, axis=1).tolist())
         answers["propensity"], answers["outside"] = propensities, outside
@@ -103,9 +107,10 @@ class Recommender(mlflow.pyfunc.PythonModel):
         alike = (np.flatnonzero(counts == count) for count in np.unique(counts))
         return users, ((rows, np.stack([candidates[row] for row in rows]), None) for rows in alike)
 
+    @np.errstate(over="ignore", invalid="ignore")  # such a row is refused
     def _answer(
         self, users: np.ndarray, steps: np.ndarray, candidates: np.ndarray, memories: np.ndarray
-    ) -> tuple[np.ndarray, list[Any]]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Best slates (B, K) and scores of rows that have as many candidates, (B, N, D)."""
         scored = self.scorer.scores(users, steps, candidates, memories)
         shown = min(self.scorer.slate_size, candidates.shape[1])
@@ -114,7 +119,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
         for place in range(shown):  # few; of equal scores the first
             best[:, place] = rest.argmax(axis=1)
             np.put_along_axis(rest, best[:, place, None], -np.inf, axis=1)
-        return best, scored.tolist()
+        return best, scored
 
     def _outside(self, users: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """How many features of users (B, U) and candidates (B, N, D) lie far outside."""

@@ -213,7 +213,9 @@ def _signature(dataset: Dataset) -> ModelSignature:
     if (encoding := dataset.encoding) is None:
         del answers["items"]
     else:
-        requests = {"user": bool(encoding.user), "items": False, "step": False, "history": False}
+        # MLflow drops columns that it is not told of; the encoder refuses features of candidates
+        requests = dict.fromkeys(["user", "items", "candidates", "step", "history"], False)
+        requests["user"] = bool(encoding.user)
     return ModelSignature(
         inputs=Schema([ColSpec(AnyType(), key, required=must) for key, must in requests.items()]),
         outputs=Schema([ColSpec(kind, key) for key, kind in answers.items()]),

@@ -198,6 +198,7 @@ def test_what_is_shown_at_random_is_named_by_its_ids(shop):
         (None, [7, 8], "user, row 1: expected age, .*, got nothing"),
         (["old", "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got old"),
         ([None, "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got nothing"),
+        ([1e300, "at", True, [0, 0]], [7, 8], r"row 1: expected a number as age, got 1e\+300"),
         ([np.nan, "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got nothing"),
         ([34, ["at"], True, [0, 0]], [7, 8], "user, country: expected texts or whole numbers"),
         ([34, "at", True, [0]], [7, 8], r"row 1: expected a list of 2 numbers as taste, got \[0\]"),
@@ -218,7 +219,7 @@ def test_a_wrong_request_is_refused_with_a_sentence(shop, user, items, sentence)
 def test_features_in_place_of_ids_are_refused(shop):
     asked = requests(shop.table[:1]).assign(candidates=[[[1.0]]])
     with pytest.raises(MlflowException, match="column candidates: expected item ids"):
-        shop.model.unwrap_python_model().predict(None, asked)
+        shop.model.predict(asked)
 
 
 def test_the_page_of_the_version_shows_a_request_that_it_answers(shop):
