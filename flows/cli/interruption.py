@@ -21,17 +21,31 @@ PATIENCE_SECONDS = 10.0
 that the run has crashed."""
 
 
+_told = threading.Event()
+
+
 def interrupt(number: int, frame: object) -> NoReturn:
-    """A handler of signals that ends the command as Ctrl-C does."""
+    """A handler of signals that ends the command."""
+    _told.set()
     raise KeyboardInterrupt
 
 
-def was_interrupted(error: BaseException | None) -> bool:
-    """Whether the error is a signal to end, or was raised while handling it.
+def heed_signals() -> None:
+    """Let signals to end interrupt the command, unless somebody else handles them."""
+    _told.clear()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, interrupt)
 
-    Prefect raises a signal of its own within a flow; the server that a run started may then be
-    gone before Prefect reports to it.
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether a signal to end is why the error was raised.
+
+    Libraries turn an interruption into errors of their own. Prefect raises a signal of its own
+    within a flow; the server that a run started may then be gone before Prefect reports to it.
     """
+    if _told.is_set():
+        return True
     while error is not None:
         if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "TerminationSignal":
             return True

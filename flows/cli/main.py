@@ -9,13 +9,12 @@ import atexit
 import gc
 import os
 import select
-import signal
 import sys
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, UnknownCommandError
 
-from flows.cli.interruption import FAILED, interrupt, say_interrupted, was_interrupted
+from flows.cli.interruption import FAILED, heed_signals, say_interrupted, was_interrupted
 from slateflow.errors import InputError, unknown
 
 DONE, BAD_INPUT = 0, 2
@@ -91,8 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     atexit.register(gc.freeze)  # the interpreter would look for seconds for what nobody needs
     for name, value in _PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, interrupt)
+    heed_signals()
     try:
         if not given:
             return _complain("expected a command; see `slateflow --help`", BAD_INPUT)

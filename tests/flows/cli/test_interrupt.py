@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -41,3 +42,22 @@ def test_told_to_end_in_the_middle_it_says_so_in_one_line(tmp_path, end):
     assert out == ""
     (line,) = errors.splitlines()
     assert line == "slateflow: interrupted; the same command continues where it stopped"
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interruption_that_a_library_takes_for_an_error_is_one(number):
+    code = (
+        "import os, signal, slateflow.environments\n"
+        "from flows.cli.main import main\n"
+        "def presets():\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.{number})\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+        "    raise ImportError('cannot import name')\n"
+        "slateflow.environments.presets = presets\n"
+        "raise SystemExit(main(['environments']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    line = "slateflow: interrupted; the same command continues where it stopped\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
