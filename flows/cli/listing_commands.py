@@ -16,7 +16,7 @@ def baseline_command(
     ] = DEFAULT_RECIPE,
     /,
     *,
-    episodes: Annotated[int, number(bounds.Episodes, "Episodes of each policy.")] = 1000,
+    episodes: Annotated[int, number(bounds.EvaluationEpisodes, "Episodes of each policy.")] = 1000,
     seed: Annotated[int, number(bounds.Seed, "Seed of users and noise.")] = 0,
     as_json: JSON = False,
 ) -> None:

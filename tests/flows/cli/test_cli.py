@@ -90,7 +90,7 @@ def test_the_version_is_that_of_the_package(capsys):
         ),
         (["generate", "../secret"], ["recipe '../secret'", "modified-lts-20-2"]),
         (["baseline", "mars"], ["recipe 'mars'", "modified-lts-20-2-mixed"]),
-        (["baseline", "--episodes", "0"], ["--episodes: expected at least 1, got 0"]),
+        (["baseline", "--episodes", "1"], ["--episodes: expected at least 2, got 1"]),
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, parts):
