@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, LEFT, RIGHT, BOTTOM = 720, 64, 16, 44
+WIDTH, LEFT, RIGHT, BOTTOM = 720, 64, 24, 44
 SERIES = 6
 """Colours that a page defines, `--series-0` and on; more series begin anew."""
 
@@ -173,7 +173,11 @@ def lines(curves: Mapping[str, Curve], title: str, label: str) -> str:
 
 
 def intervals(
-    rows: Sequence[Interval], marks: dict[str, float], title: str, notes: str = ""
+    rows: Sequence[Interval],
+    marks: dict[str, float],
+    title: str,
+    notes: str = "",
+    decimals: int = 2,
 ) -> str:
     """Values as dots with their intervals, one below the other, and named lines across.
 
@@ -184,6 +188,7 @@ def intervals(
         marks: Lines across, by their names.
         title: For those who do not see it.
         notes: Heading of the rows' notes; empty where they have none.
+        decimals: Of the lines' values.
     """
     left, right, row_height, top = 110, 20, 26, 24 if notes else 0
     width = 640 + (150 if notes else 0)
@@ -199,7 +204,7 @@ def intervals(
     for (name, value), colour in zip(marks.items(), cycle((_GREY, _GREEN)), strict=False):
         dashed = {"stroke": colour, "stroke_dasharray": "4 3"}
         _line(svg, (x(value), top + 4), (x(value), height - 26), **dashed)
-        _text(svg, f"{name} {value:.1f}", (x(value), height - 8), "middle", fill=colour)
+        _text(svg, f"{name} {value:.{decimals}f}", (x(value), height - 8), "middle", fill=colour)
     for index, row in enumerate(rows):
         y = top + 16 + row_height * index
         colour = _BLUE if row.highlighted else _GREY

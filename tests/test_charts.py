@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from slateflow.charts import Interval, Night, intervals, trend
+from slateflow.charts import RIGHT, Histogram, Interval, Night, histograms, intervals, trend
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -70,3 +71,16 @@ def test_notes_stand_behind_the_rows():
     assert {"over random", "+1.00"} <= set(texts(svg))
     wide, narrow = (drawn(intervals(rows, {}, "", notes), "svg") for notes in ("notes", ""))
     assert int(wide[0]["width"]) > int(narrow[0]["width"])
+
+
+def test_lines_across_have_the_digits_that_are_asked_for():
+    rows = [Interval("linucb", 0.39, 0.35, 0.43)]
+    assert "random 0.0854" in texts(intervals(rows, {"random": 0.0854}, "", decimals=4))
+
+
+def test_the_last_tick_of_powers_is_not_cut_off():
+    row = Histogram("linucb", np.array([-2.0, 4.0]), np.array([3]))
+    svg = histograms([row], "", "weight", powers=True, alone=True)
+    (width,) = (float(one["width"]) for one in drawn(svg, "svg"))
+    (last,) = (text for text in drawn(svg, "text") if text["x"] == f"{width - RIGHT:.1f}")
+    assert float(last["x"]) + len("10,000") * 0.6 * 12 / 2 < width  # 12 px, digits of 0.6

@@ -180,6 +180,8 @@ def _show(description: Description) -> None:
     """The figures as two tables."""
     from rich.console import Console
 
+    from slateflow.digits import with_error
+
     output = Console()
     output.print(f"{description.path}: {description.environment}", soft_wrap=True)
     output.print(f"{description.episodes:,} episodes, {description.steps:,} steps")
@@ -197,7 +199,7 @@ def _show(description: Description) -> None:
             policy.policy,
             f"{policy.share:.1%}",
             f"{policy.episodes:,}",
-            f"{policy.mean:,.2f} ± {policy.sem:.2f}",
+            with_error(policy.mean, policy.sem),
             *([] if own else [f"{policy.clicks:.1%}"]),
             policy.propensity_range,
         )

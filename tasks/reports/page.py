@@ -14,6 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from slateflow.charts import Histogram, Interval, Night, data_uri, histograms, intervals, trend
+from slateflow.digits import decimals
 from slateflow.evaluation.off_policy.overlap import WEIGHT_EDGES
 from tasks.experiment import ModelRef
 from tasks.reports.alerts import Alert, alerts
@@ -180,6 +181,7 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.globals.update(
+    decimals=decimals,
     interval=interval,
     link=_link,
     mean=mean_text,
@@ -213,7 +215,7 @@ def return_chart(report: Report) -> str:
     if report.optimum is not None:
         marks["optimum"] = report.optimum.mean
     rival = baseline.policy if reigning is None else f"champion v{reigning.version}"
-    return intervals(rows, marks, "Mean return by policy", f"over {rival} (95%)")
+    return intervals(rows, marks, "Mean return by policy", f"over {rival} (95%)", digits)
 
 
 def _row(

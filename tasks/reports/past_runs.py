@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -163,7 +164,8 @@ def failed_night(run: FlowRun) -> PastRun:
     assert state is not None
     assert moment is not None
     message = (state.message or "").strip().partition("\n")[0].replace("|", "/")
-    return PastRun(moment, str(state.name), str(run.id), message=message[:_MOST_CHARACTERS])
+    message = textwrap.shorten(message, _MOST_CHARACTERS, placeholder=" …")
+    return PastRun(moment, str(state.name), str(run.id), message=message)
 
 
 def _logged(run: Run) -> PastRun:

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from pydantic import BaseModel
 
+from slateflow.digits import decimals
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.overlap import Overlap as MeasuredOverlap
 from slateflow.evaluation.verdict import Interval, VerdictWord
@@ -152,9 +152,7 @@ class Report(BaseModel):
     @property
     def decimals(self) -> int:
         """Digits after the point that returns need: two of the smallest standard error."""
-        errors = [self.baseline.sem, *(one.sem for one in self.candidates)]
-        least = min((error for error in errors if error > 0), default=1.0)
-        return max(2, 1 - math.floor(math.log10(least)))
+        return decimals(self.baseline.sem, *(one.sem for one in self.candidates))
 
     @property
     def sessions(self) -> str:

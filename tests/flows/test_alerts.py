@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.webhook import Webhook
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed
 
 from slateflow.errors import InputError
 from tasks.reports.alerts import alerts
-from tasks.reports.past_runs import ROLLED_BACK, Best, PastRun, past_runs
-from tasks.reports.report import Champion
+from tasks.reports.overview import RecipeLine
+from tasks.reports.page import fill_in
+from tasks.reports.past_runs import ROLLED_BACK, Best, PastRun, failed_night, past_runs
+from tasks.reports.report import Champion, Comparison
 from tasks.server.automations import ensure_alerts
 from tasks.server.failures import finishing_hours
 from tasks.store.tracking import mlflow_client
@@ -108,6 +113,26 @@ def test_automations_are_made_once_follow_the_block_and_stay_paused(embedded, mo
         assert {one.actions[0].type for one in ours().values()} == {"do-nothing"}
         for one in ours().values():  # the events of other tests are not for them
             client.delete_automation(one.id)
+
+
+def test_the_overview_has_as_many_digits_as_clicks_need():
+    verdict = PastRun(
+        datetime.now(UTC),
+        "Kept champion",
+        best=Best("linucb", 0.0854, 0.0021, 0.01, None),
+        over_champion=Comparison(uplift=0.0034, ci=(-0.0012, 0.008), p_value=0.1),
+    )
+    line = RecipeLine("shop", None, "v1 lints", None, "", verdict, None, "")
+    empty = {"notices": [], "store": "", "home": ""}
+    page = fill_in("overview.md", now=datetime.now(UTC), recipes=[line], **empty)
+    assert "kept champion | +0.0034 [-0.0012, 0.0080] |" in page
+
+
+def test_a_long_message_of_a_failure_is_cut_between_words():
+    state = Crashed(message="exceeding memory " * 20)
+    run = FlowRun(flow_id=uuid4(), state=state, expected_start_time=datetime.now(UTC))
+    assert failed_night(run).message.endswith("exceeding memory …")
+    assert len(failed_night(run).message) <= 160
 
 
 def test_the_overview_has_what_failed_what_is_late_and_who_reigns(embedded, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
 from slateflow.charts import Histogram, histograms, lines, series_colour
+from slateflow.digits import decimals, with_error
 from slateflow.trajectories.description.describe import (
     PROPENSITY_EDGES,
     Description,
@@ -27,7 +28,11 @@ _TEMPLATES = Environment(
 def page(description: Description) -> str:
     """The page."""
     policies = description.policies
-    rewards = {policy.policy: policy.plots.reward for policy in policies}
+    rewards = {
+        policy.policy: policy.plots.reward
+        for policy in policies
+        if policy.steps > policy.episodes  # single decisions have one step
+    }
     satisfaction = {
         policy.policy: policy.plots.satisfaction
         for policy in policies
@@ -43,6 +48,7 @@ def page(description: Description) -> str:
         propensities=_propensities(policies) if policies else (),
         histograms=histograms,
         lines=lines,
+        with_error=with_error,
         colour=series_colour,
     )
 
@@ -56,7 +62,7 @@ def _returns(policies: tuple[PolicySummary, ...]) -> list[Histogram]:
             edges,
             np.histogram(policy.plots.returns, edges)[0],
             policy.mean,
-            f"{policy.mean:,.2f}",
+            f"{policy.mean:,.{decimals(policy.sem)}f}",
         )
         for policy in policies
     ]

@@ -10,6 +10,7 @@ import pytest
 
 from slateflow.evaluation.off_policy.estimates import refusal_of_random
 from slateflow.trajectories.description.describe import describe
+from slateflow.trajectories.description.page import page
 from tests.evaluation.off_policy.tired_shop import TiredShop
 from tests.trajectories.sources.shop import log, published
 
@@ -93,3 +94,12 @@ def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
     document = json.loads(capsys.readouterr().out)["first_look"]
     assert document["rows"] == 5000
     assert document["outlook"].startswith("a verdict")
+
+
+def test_the_page_of_single_decisions_has_no_steps_and_digits_enough(tmp_path):
+    log(tmp_path, "a.parquet", shop(0.1))
+    described = describe(published(tmp_path, ""))
+    (policy,) = described.policies
+    written = page(described)
+    assert "Reward over the step" not in written
+    assert f"{policy.mean:.4f} ± {policy.sem:.4f}" in written  # 0.0990 ± 0.0042
