@@ -10,7 +10,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.options import new_table, print_json
+from flows.cli.options import new_table, print_json, show_table, table_width
 from slateflow.evaluation import PolicyBaseline
 from tasks.estimate import EstimateReport
 from tasks.experiment import DatasetRef, ModelRef
@@ -19,8 +19,14 @@ from tasks.reports.report import Candidate, Champion, Optimum, PlayedPolicy, Rep
 from tasks.reports.study import StudyReport
 from tasks.store.tracking import PROJECT, redact_passwords, tracking_uri
 
-DETAILS = ("over", "score_ci", "sec", "p_over")
-"""Columns of the verdict's table where it is wide enough."""
+LAYOUTS = (
+    ("p", "score", "over", "score_ci", "sec", "p_over"),
+    ("p", "score", "over", "score_ci"),
+    ("p", "score", "sec"),
+    ("score",),
+    (),
+)
+"""Columns that the verdict's table has where it is wide enough, widest first."""
 
 FILE_COLUMNS = 100
 """Width of what goes to a file or a pipe; a terminal has its own."""
@@ -63,11 +69,11 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
     if as_json:
         return print_json(verdict.document())
     baseline, check = verdict.baseline, verdict.recsim_check
-    for shown in (DETAILS, DETAILS[:2], DETAILS[2:3]):
+    for shown in LAYOUTS:
         table = _verdict_table(verdict, shown)
-        if output.measure(table, options=output.options.update(width=1000)).maximum <= output.width:
+        if table_width(output, table) <= output.width:
             break
-    output.print(table)
+    show_table(output, table)
     for candidate in verdict.candidates:
         if (refusal := candidate.no_verdict) is not None:
             output.print(f"{candidate.learner}: {refusal}")
@@ -98,18 +104,19 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
 
 
 def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
-    """The table with these of the `DETAILS`."""
+    """The table with the columns of a layout."""
     baseline, champion, optimum = verdict.baseline, verdict.champion, verdict.optimum
     reigned = champion is not None
+    scored = verdict.scored and "score" in shown
     with_interval = "score_ci" in shown and not reigned
     columns = {
         "policy": "policy",
         "mean": ">return",
         "uplift": ">uplift, 95%",
-        "p": ">p",
+        **({"p": ">p"} if "p" in shown else {}),
         **({"over": ">over champion, 95%"} if reigned and "over" in shown else {}),
         **({"p_over": ">p"} if reigned and "p_over" in shown else {}),
-        **({"score": ">score, 95%" if with_interval else ">score"} if verdict.scored else {}),
+        **({"score": ">score, 95%" if with_interval else ">score"} if scored else {}),
         **({"sec": ">sec"} if "sec" in shown else {}),
         "verdict": "verdict",
     }
@@ -166,7 +173,7 @@ def show_models(models: list[ModelRef], as_json: bool = False) -> None:
     table = new_table("learner", ">train s", "MLflow run")
     for model in models:
         table.add_row(model.learner, f"{model.train_seconds:.1f}", model.run_id)
-    output.print(table)
+    show_table(output, table)
 
 
 def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
@@ -185,7 +192,7 @@ def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
             "trusted" if trusted else "",
             style="bold green" if trusted else "",
         )
-    output.print(table)
+    show_table(output, table)
     output.print(f"logged {report.logged.mean:.6g} ± {report.logged.sem:.2g}")
     if (overlap := report.overlap) is not None:
         figures = {
@@ -206,7 +213,7 @@ def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
     if as_json:
         return print_json(study.model_dump(mode="json"))
     title = f"{study.learner}, {len(study.trials)} trials"
-    table = new_table(">trial", ">value", ">sec", "settings", title=title)
+    table = new_table(">trial", ">value", ">sec", "settings", title=title, wraps="settings")
     for trial in sorted(study.trials, key=lambda one: -(one.value or float("-inf"))):
         table.add_row(
             str(trial.number),
@@ -215,7 +222,7 @@ def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
             ", ".join(f"{k} {v}" for k, v in trial.settings.items()) or "the defaults",
             style="bold green" if trial.number == study.best else "",
         )
-    output.print(table)
+    show_table(output, table)
     output.print("value: return expected on held-out logs, by off-policy evaluation", style="dim")
     chosen = "".join(f" --set {name}={v}" for name, v in study.best_trial.settings.items())
     output.print(f"\n[bold]trial {study.best} is best[/bold]")
@@ -238,4 +245,4 @@ def show_baselines(name: str, baselines: list[PolicyBaseline], as_json: bool = F
             f"{baseline.mean:.2f} ± {baseline.sem:.2f}",
             f"{baseline.slope:+.5f} ± {baseline.slope_sem:.5f}",
         )
-    output.print(table)
+    show_table(output, table)

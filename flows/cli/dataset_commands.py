@@ -19,6 +19,7 @@ from flows.cli.options import (
     new_table,
     number,
     print_json,
+    show_table,
 )
 from slateflow.errors import InputError
 
@@ -205,8 +206,8 @@ def _show(description: Description) -> None:
         )
         figures = [figure for one in policy.overlap for figure in (one.coverage, one.effective)]
         overlap.add_row(policy.policy, *(f"{figure:.2%}" for figure in figures))
-    output.print(policies)
-    output.print(overlap)
+    show_table(output, policies)
+    show_table(output, overlap)
     if description.first_look is not None:
         _show_first_look(description.first_look)
     note = "covered: mean importance weight; effective: share of the steps, by Kish"
@@ -256,6 +257,6 @@ def prune_command(
     if pruning.found:
         from rich.console import Console
 
-        Console().print(table)
+        show_table(Console(), table)
     done = "removed" if remove else "can go; --yes removes them"
     print(f"{len(pruning.found)} older than {days} days, {pruning.size / 1e6:.1f} MB, {done}")

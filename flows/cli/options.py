@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 from cyclopts import Parameter
 from pydantic import TypeAdapter, ValidationError
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 
 from flows import bounds
@@ -115,11 +117,26 @@ def answer(as_json: bool, document: Any, text: str) -> None:
     print(json.dumps(document) if as_json else text)
 
 
-def new_table(*columns: str, title: str | None = None) -> Table:
-    """An empty table; a `>` before a column's name puts its cells to the right."""
+def new_table(*columns: str, title: str | None = None, wraps: str | None = None) -> Table:
+    """An empty table; a `>` before a column's name puts its cells to the right.
+
+    Cells stay on one line, but for those of the column `wraps`.
+    """
     table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name in columns:
-        right = name.startswith(">")
-        table.add_column(name.lstrip(">"), justify="right" if right else "left", no_wrap=right)
-    table.columns[0].no_wrap = True
+        justify: Literal["left", "right"] = "right" if name.startswith(">") else "left"
+        table.add_column(name.lstrip(">"), justify=justify, no_wrap=name != wraps)
     return table
+
+
+def table_width(console: Console, table: Table) -> int:
+    """Columns that a table takes where nothing of it is cut or wrapped."""
+    return console.measure(table, options=console.options.update(width=1000)).maximum
+
+
+def show_table(console: Console, table: Table) -> None:
+    """Print a table; one that does not fit is for the terminal to wrap, for no figure is cut."""
+    for column in table.columns:
+        if column.no_wrap:
+            column.min_width = max(cell_len(str(text)) for text in (column.header, *column.cells))
+    console.print(table, crop=False)

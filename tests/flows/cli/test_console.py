@@ -127,6 +127,16 @@ def test_a_wide_terminal_shows_the_interval_of_the_score(lines, against_a_champi
     assert random.split()[-1] == "0.000"
 
 
+@pytest.mark.parametrize("width", [60, 50])
+def test_a_narrow_terminal_cuts_no_figure_and_no_verdict(lines, against_a_champion, width):
+    from flows.cli.console import show_verdict
+
+    _, head, _, _, fitted_q, bc, *_ = lines(show_verdict, against_a_champion, width=width)
+    assert head.split() == ["policy", "return", "uplift,", "95%", "verdict"]
+    assert fitted_q.split()[4:] == ["+37.6", "[37.4,", "37.9]", "winner"]
+    assert bc.split()[-1] == "undecided"
+
+
 def test_where_nobody_knows_the_optimum_there_is_no_score(lines):
     from flows.cli.console import show_verdict
 
