@@ -9,6 +9,7 @@ import atexit
 import gc
 import os
 import select
+import sqlite3
 import sys
 from importlib.metadata import version
 
@@ -115,8 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         if os.environ.get("SLATEFLOW_TRACEBACK"):
             raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _complain(f"{reason} (SLATEFLOW_TRACEBACK=1 shows where)", FAILED)
+        return _complain(f"{_reason(error)} (SLATEFLOW_TRACEBACK=1 shows where)", FAILED)
     return DONE
 
 
@@ -132,6 +132,14 @@ def _explain(error: CycloptsError) -> str:
         text = f"{error.argument.name}: {found}"
     chain = error.command_chain or ()
     return f"{text.rstrip('.')}; see `{' '.join(['slateflow', *chain])} --help`"
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line; where a database failed, as on a full disk, in the database's words."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, sqlite3.Error):
+        cause = cause.__cause__ or cause.__context__
+    return f"{type(error).__name__}: {cause or error}".splitlines()[0]
 
 
 def _nobody_reads() -> bool:

@@ -71,6 +71,7 @@ def mlflow_client() -> MlflowClient:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what fails is raised as well
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -121,6 +123,21 @@ def test_another_broken_pipe_is_said(capsys, monkeypatch):
     monkeypatch.setattr("slateflow.environments.presets", breaks)
     assert main(["environments"]) == 1
     assert "slateflow: BrokenPipeError: [Errno 32] Broken pipe" in capsys.readouterr().err
+
+
+def test_a_database_that_fails_is_quoted(tmp_path, capsys, monkeypatch):
+    from tasks.store.tracking import experiment_id, mlflow_client
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = mlflow_client()
+    experiment = experiment_id(client, "shop")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("ALTER TABLE runs RENAME TO gone")
+    monkeypatch.setattr("slateflow.environments.presets", lambda: client.create_run(experiment))
+    capsys.readouterr()
+    assert main(["environments"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("slateflow: MlflowException: no such table: runs (")
 
 
 def test_baseline_agrees_with_the_reference(capsys):
