@@ -117,23 +117,18 @@ def deploy(client: SyncPrefectClient, source: Source, environment: dict[str, str
 
 def deploy_from_shell(source: Source) -> list[str]:
     """Deploy to the server of `PREFECT_API_URL`."""
-    from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import PREFECT_API_URL
 
+    from tasks.server.answering import answering_client
     from tasks.server.deployments import POOL, ensure_pool
 
-    address = PREFECT_API_URL.value()
-    if not address:
+    if not PREFECT_API_URL.value():
         raise InputError(
             "PREFECT_API_URL: expected the address of a Prefect server, got none; set it"
         )
     _check_addresses(source)
-    with get_client(sync_client=True) as client:
-        if (error := client.api_healthcheck()) is not None:
-            raise InputError(
-                f"PREFECT_API_URL: expected a Prefect server at {address}, got {error}; start it"
-            )
+    with answering_client() as client:
         try:
             client.read_work_pool(POOL)  # of processes, containers, whatever it is
         except ObjectNotFound:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 
 from flows.services.prefect_server import serve
 from flows.services.processes import HOST
+from tasks.server.answering import answering_client
 
 _FAREWELL_SECONDS = 5.0
 _WITHOUT_PAGES = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}  # types to choose from, there
@@ -33,6 +34,7 @@ def temporary_server() -> Iterator[None]:
     Requests wait until it has started: the socket is there at once.
 
     Raises:
+        InputError: There is another one configured, which does not answer.
         RuntimeError: The block failed, and the server had ended.
     """
     from prefect.settings import (
@@ -43,6 +45,8 @@ def temporary_server() -> Iterator[None]:
     )
 
     if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        with answering_client():
+            pass
         yield
         return
     settings = get_current_settings().to_environment_variables(exclude_unset=True)

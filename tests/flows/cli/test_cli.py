@@ -251,6 +251,17 @@ def test_an_unreachable_tracking_server(embedded, tmp_path, capsys, monkeypatch)
     assert not list(tmp_path.iterdir())  # found before any work
 
 
+def test_an_unreachable_prefect_server(tmp_path, monkeypatch, capsys):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    arguments = ["run", "lts-10-1", "--episodes", "2", "--data", str(tmp_path / "data")]
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        line = complain(capsys, *arguments)
+    assert "PREFECT_API_URL: expected a Prefect server at http://127.0.0.1:9/api, got" in line
+    assert not (tmp_path / "data").exists()
+
+
 def test_datasets_that_cannot_be_trusted(embedded, tmp_path, capsys):
     recipe = read_recipe(RECIPES, "modified-lts-10-1").varied(4, 0)
     train = ["train", "modified-lts-10-1", "--episodes", "4", "--seed", "0", "--data"]
