@@ -239,11 +239,11 @@ def _locate(url: str, endpoint: str | None) -> tuple[Any, str]:
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query:
         raise InputError(
-            f"data folder {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: expected "
+            f"folder {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}: expected "
             "a URL without keys and options; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
             "AWS_DEFAULT_REGION and AWS_ENDPOINT_URL instead"
         )
-    expected = f"data folder {url}: expected a path or a URL of pyarrow.fs"
+    expected = f"folder {url}: expected a path or a URL of pyarrow.fs"
     with refused(expected, ValueError, OSError):
         filesystem, path = pafs.FileSystem.from_uri(url)
     return filesystem, path

@@ -67,7 +67,7 @@ def test_a_folder_below_a_file_holds_nothing_and_takes_nothing(tmp_path):
 
 @pytest.mark.parametrize("url", ["nonsense://x", "http://example.org/x"])
 def test_foreign_urls_are_refused(url):
-    with pytest.raises(InputError, match=f"data folder {url}: expected a path or a URL"):
+    with pytest.raises(InputError, match=f"^folder {url}: expected a path or a URL"):
         Folder(url).exists("a")
 
 
