@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Model = TypeVar("Model")
 
 RIDGE = 1e-6
-"""Precision of the prior on weights of a regression, as a share of what the rows tell of one."""
+"""Precision of the prior on a weight of a regression, as a share of what the rows tell of it."""
 
 ROUNDING = 1e-12
 """Share of the losses below which a difference is none."""
@@ -45,9 +45,18 @@ def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_error
 
 
 def ridge_weights(gram: NDArray[np.float64], moment: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights (P, …) by least squares, from Σ x xᵀ (P, P) and Σ x yᵀ (P, …)."""
-    ridge = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    return np.asarray(np.linalg.solve(gram + ridge, moment))
+    """Weights (P, …) by least squares, from Σ x xᵀ (P, P) and Σ x yᵀ (P, …), on any scale.
+
+    Example:
+        >>> x = np.array([[1.0, 1e6], [1.0, 2e6], [1.0, 4e6]])
+        >>> (x @ ridge_weights(x.T @ x, x.T @ np.array([1.0, 2.0, 4.0]))).round(3).tolist()
+        [1.0, 2.0, 4.0]
+    """
+    size = np.sqrt(np.diag(gram))
+    scale = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
+    scaled = scale[:, None] * gram * scale + RIDGE * np.eye(len(gram))
+    of_moment = scale.reshape(-1, *[1] * (moment.ndim - 1))
+    return np.asarray(of_moment * np.linalg.solve(scaled, of_moment * moment))
 
 
 def other_half_errors(

@@ -49,7 +49,7 @@ class Sessions:
             responses that are quantities; also, if so wanted and where users are observed in the
             features of the documents, the affinities of what was clicked. They shift the values of
             all items of a step alike, so no policy depends on them, but they predict how much of a
-            session is left.
+            session is left. Single decisions have none.
         features_match: Whether users are observed in the features of the documents.
         places: Whether an item's place is one of its features.
         by_clicks: Whether sums of the features of what was clicked before are among the past.
@@ -91,7 +91,7 @@ class Sessions:
             responses.append((rows.user * rows.clicked_features()).sum(axis=1))  # affinities
         events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
         events = events.astype(np.float64)
-        past = _sums_before(events, rows.starts)
+        past = _sums_before(events, rows.starts)[:, : 0 if spec.horizon == 1 else None]
         return cls(rows, past, spec.features_match, places, by_clicks)
 
     def returns_to_go(self) -> Array:

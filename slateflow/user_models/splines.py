@@ -53,7 +53,7 @@ class Knots:
         ]
         found = [values if len(values) > 1 else values[:0] for values in found]
         feature = np.repeat(np.arange(len(found)), [len(values) for values in found])
-        return cls(feature, np.concatenate(found))
+        return cls(feature, np.concatenate([np.zeros(0), *found]))
 
     def without(self, features: slice) -> Knots:
         """Those of the features that are not in a slice."""

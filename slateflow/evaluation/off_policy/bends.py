@@ -6,13 +6,16 @@ learnt from the same features do not correct them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.backward_stages import Transitions
+from slateflow.policies.slate_scorer import item_features, user_features
 from slateflow.trajectories import Trajectories
+from slateflow.user_models.choice_model import with_places
 from slateflow.user_models.clock import steps_left
 from slateflow.user_models.held_out_choice import better, other_half_errors
 from slateflow.user_models.polynomial import Polynomial, term_count
@@ -28,6 +31,12 @@ MOST_TERMS = 200
 
 MOST_ROWS = 50_000
 """Rows that are asked."""
+
+OF_USERS, MOST_OF_SLATES = 4, 400
+"""Terms that a column of the user has beside its products with the items, and most terms in all."""
+
+ROWS_PER_TERM = 100
+"""Logged slates for each term from which more knots are tried; with fewer there is no verdict."""
 
 LEAST_SESSIONS = 10
 """Of fewer nobody asks."""
@@ -80,14 +89,63 @@ def chosen_polynomial(
     return min(bent, key=itemgetter(0))[1] if bent else plain
 
 
+def with_bends(rows: Trajectories, features_match: bool) -> Trajectories:
+    """Logged slates as regressions see them: the user's columns, and hinges where clicks bend.
+
+    All have a mean of 0 and a deviation of 1, so that a prior is the same whatever their unit.
+    Users who are observed in the features of the candidates stay as they are: what they are to a
+    candidate is a power of the affinity.
+    """
+    if features_match:
+        return rows
+    user, asked = (
+        rows.user.astype(np.float64),
+        rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0,
+    )
+    standard = replace(rows, user=_standardised(user))
+    if len(rows.starts) < LEAST_SESSIONS:
+        return standard
+    plain = _click_losses(standard.where(asked))
+    found: list[tuple[float, Trajectories]] = []
+    for count in COUNTS:
+        hinges = Knots.at_quantiles(user, count).hinges(user)
+        bent = replace(rows, user=_standardised(np.concatenate([user, hinges], axis=1)))
+        items = rows.candidate_features(slice(1)).shape[2]
+        terms = bent.user.shape[1] * (items + OF_USERS)
+        if not hinges.size or terms > (len(rows) // ROWS_PER_TERM if found else MOST_OF_SLATES):
+            break
+        losses = _click_losses(bent.where(asked))
+        if found or better(plain, losses, BEYOND_CHANCE):
+            found.append((float(losses.sum()), bent))
+    return min(found, key=itemgetter(0))[1] if found else standard
+
+
+def _click_losses(rows: Trajectories) -> Array:
+    """(E,) squared errors of what the shown items paid, by the other half of the sessions."""
+    places = rows.slate.shape[1]
+    shown = with_places(item_features(rows.user, rows.shown_features(), features_match=False))
+    state = np.repeat(user_features(rows.user), places, axis=0)
+    clicked = (np.arange(places) == rows.clicked[:, None]).ravel()
+    paid = _standardised(np.column_stack([clicked, clicked * np.repeat(rows.reward, places)]))
+    design = np.concatenate([state, shown.reshape(len(state), -1)], axis=1)
+    half = np.repeat(rows.sessions % 2 == 0, places)
+    errors = np.square(other_half_errors(design, paid.astype(np.float64), half)).sum(axis=1)
+    return np.asarray(np.add.reduceat(errors.reshape(-1, places).sum(axis=1), rows.starts))
+
+
 def _explained(rows: Trajectories, users: int) -> Array:
     """(R, 2 + U) rewards, whether sessions go on, and how columns change; of variance 1."""
     user, goes_on = rows.user.astype(np.float64), ~rows.last
     change = np.zeros_like(user)
     change[goes_on] = user[np.flatnonzero(goes_on) + 1] - user[goes_on]
-    found = np.column_stack([rows.reward, goes_on, change])
-    deviation = found.std(axis=0)
-    return np.asarray((found - found.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0))
+    return _standardised(np.column_stack([rows.reward, goes_on, change])).astype(np.float64)
+
+
+def _standardised(columns: Array) -> NDArray[np.float32]:
+    """(R, …) with a mean of 0 and a deviation of 1, where they vary."""
+    deviation = columns.std(axis=0)
+    found = (columns - columns.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    return np.asarray(found, np.float32)
 
 
 def _held_out_losses(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
+from slateflow.evaluation.off_policy.bends import with_bends
 from slateflow.evaluation.off_policy.double_learning import (
     Correction,
     Estimated,
@@ -60,9 +61,10 @@ class SlateSessions:
     """
 
     def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
-        sessions = Sessions.from_rows(rows, spec, places=True)
-        self.rows, self.sessions = rows, with_what_moves(sessions)
-        choices = Choices.from_rows(rows, spec.features_match, places=True)
+        bent = with_bends(rows, spec.features_match)
+        self.rows = rows
+        self.sessions = with_what_moves(Sessions.from_rows(bent, spec, places=True))
+        choices = Choices.from_rows(bent, spec.features_match, places=True)
         rng = np.random.Generator(np.random.SFC64(0))
         self.choice = fit_habit(choices, CHOICE_RIDGE, rng)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)
@@ -190,7 +192,7 @@ class SlateSessions:
     def _slates(self, target: Target) -> Slates:
         """Slates of the target at each row (R, K); of a random policy a draw."""
         if isinstance(target, ScoringPolicy):
-            return self.sessions.slates(target.scorer)
+            return replace(self.sessions, rows=self.rows).slates(target.scorer)
         rng, rows = np.random.Generator(np.random.SFC64(0)), self.rows
         found = [target.act(rows.observation(block), rng)[0] for block in blocks(len(rows))]
         return np.concatenate(found)

@@ -22,6 +22,8 @@ LEAST, MORE = 0.05, 0.5
 """Click rate of what is not liked at all, and how much higher that at the peak is."""
 LEAVES = 0.25
 """Probability that a session ends after a step, whatever was shown: it has 4 in the mean."""
+LOOKS = (1.0, 0.6)
+"""Probabilities of looking at the places of a slate; the first item that is liked is clicked."""
 COLUMNS = '[columns]\nepisode = "session"\ntime = "time"\nuser = ["age"]\n'
 
 
@@ -45,13 +47,37 @@ class ByAge(ByFirstPlace):
         return (1 - self.explores) * shown + self.explores / ITEMS
 
 
+class BestSlate:
+    """Shows to each user the items that are liked best, the best first."""
+
+    def act(self, observation: Observation, rng: np.random.Generator):
+        """The slates (B, K), each with a probability of 1."""
+        del rng
+        slates = best_slates(observation["user"][:, 0].astype(np.float64))
+        return slates.astype(np.int32), np.ones(len(slates))
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> NDArray[np.float64]:
+        """(B,) of showing these slates."""
+        shown, _ = self.act(observation, np.random.default_rng(0))
+        return np.asarray((shown == slates).all(axis=1), np.float64)
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """(B, M) of showing an item first."""
+        return np.eye(ITEMS)[self.act(observation, np.random.default_rng(0))[0][:, 0]]
+
+
+def best_slates(age: NDArray[np.float64]) -> NDArray[np.intp]:
+    """(B, K) the items whose peaks are next to these ages (B,)."""
+    return np.abs(age[:, None] - PEAKS).argsort(axis=1, kind="stable")[:, : len(LOOKS)]
+
+
 @dataclass(frozen=True)
 class BentShop:
     """The shop.
 
     Attributes:
-        spread: Years, of a normal density, within which an item is liked about its peak; 0 where
-            tastes rise or fall with age all the way, in a line.
+        spread: Years, of a normal density, within which an item is liked about its peak; infinite
+            where age does not matter, and 0 where tastes rise or fall with it in a line.
     """
 
     spread: float
@@ -92,3 +118,28 @@ class BentShop:
         folder.mkdir(parents=True, exist_ok=True)
         log(folder, "log.parquet", table)
         return published(folder, COLUMNS)
+
+    def value_of_best_slates(self) -> float:
+        """Clicks a slate, by quadrature over the ages."""
+        age = np.linspace(YOUNGEST, OLDEST, 100_001)
+        rates = np.take_along_axis(self.rates(age), best_slates(age), axis=1)
+        return float(1 - np.prod(1 - rates * LOOKS, axis=1).mean())
+
+    def slates(self, folder: Path, rows: int, seed: int) -> Dataset:
+        """Single slates of a random policy."""
+        rng = np.random.default_rng(seed)
+        age = rng.uniform(YOUNGEST, OLDEST, rows)
+        shown = rng.random((rows, ITEMS)).argsort(axis=1)[:, : len(LOOKS)]
+        rates = np.take_along_axis(self.rates(age), shown, axis=1)
+        likes = rng.random(rates.shape) < rates * LOOKS
+        clicked = np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
+        table: dict[str, Any] = {
+            "item": shown.tolist(),
+            "propensity": np.full(rows, 1 / (ITEMS * (ITEMS - 1))),
+            "clicked": clicked,
+            "reward": (clicked >= 0).astype(np.int64),
+            "age": age,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        log(folder, "log.parquet", table)
+        return published(folder, '[columns]\nclicked = "clicked"\nuser = ["age"]\n')

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from slateflow.evaluation.off_policy.bends import with_bends
 from slateflow.evaluation.off_policy.double_learning import MOST_WIDER, Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
-from tests.evaluation.off_policy.bent_shop import BentShop, ByAge
+from tests.evaluation.off_policy.bent_shop import LOOKS, BentShop, BestSlate, ByAge
 
 
 @pytest.mark.parametrize("explores", [1.0, 0.3])
@@ -34,6 +35,26 @@ def test_held_out_sessions_choose_the_knots(tmp_path, spread):
     knots = evidence_of(dataset.read(), dataset.spec).polynomial.knots
     assert (len(knots.feature) > 0) == (spread > 0)
     assert not knots.feature.any()  # the age alone: an item's columns are 0 or 1
+
+
+def test_slates_are_judged_by_what_suits_the_age(tmp_path):
+    """By products with the age alone the best slates were taken for far worse than they are."""
+    shop = BentShop(spread=8.0)
+    dataset = shop.slates(tmp_path, 10_000, 2)
+    targets = {"random": RandomPolicy(len(LOOKS)), "best": BestSlate()}
+    found = estimate_policies(dataset, targets, held_out_only=False).policies
+    assert all(one.refusal is None for one in found.values())
+    best = found["best"].contributions
+    assert best.value == pytest.approx(shop.value_of_best_slates(), abs=3 * best.sem)
+    assert best.sem < 0.02
+
+
+@pytest.mark.parametrize("spread", [np.inf, 8.0])
+def test_held_out_slates_choose_the_knots(tmp_path, spread):
+    dataset = BentShop(spread).slates(tmp_path, 4_000, 3)
+    columns = with_bends(dataset.read(), features_match=False).user.shape[1]
+    assert (columns > 1) == (spread < np.inf)
+    assert with_bends(dataset.read(), features_match=True).user.shape[1] == 1
 
 
 def estimated(of_learnt: float, of_propensity: float) -> Estimated:
