@@ -4,7 +4,13 @@ An estimate of a policy's return is the mean of one contribution a session; rows
 not independent, so nothing finer is resampled or counted. Differences of policies are differences
 of their contributions on the same sessions.
 
-Where rewards are rare and not negative, as clicks are, the usual interval is too short: a few
+Where single decisions earn little mostly and much seldom, as with revenue and dwell time, the usual
+interval lies too low: logs in which large rewards happen to be missing have a low estimate, and a
+small standard error. There the studentised statistic is transformed so that its skewness is removed
+(Hall 1992, "On the removal of skewness by transformation", Journal of the Royal Statistical Society
+B 54, p. 221).
+
+Where rewards are rare and of one size, as clicks are, the usual interval is too short: a few
 sessions carry the estimate, and those that would have made it larger are missing. There the
 rewarded part of the contributions counts as a sum of weighted events, with the gamma interval of
 Fay and Feuer (1997, "Confidence intervals for directly standardized rates", Statistics in Medicine
@@ -16,7 +22,7 @@ Statistics in Medicine 27, p. 1693).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +37,22 @@ Limits = tuple[float, float]
 RARE = 0.1
 """Share of the sessions with a reward below which rewards count as rare."""
 
+MOST_UNLIKE = 2.0
+"""How many times as skewed as a sum of equal events one of rewards is that count as events."""
+
+
+@dataclass(frozen=True)
+class WeightedErrors:
+    """Errors of a model in the rewards of E single decisions, and by how much they count.
+
+    Attributes:
+        weight: (E,) that of a policy, or the difference of two.
+        error: (E,) reward − what was expected.
+    """
+
+    weight: Array
+    error: Array
+
 
 @dataclass(frozen=True)
 class Contributions:
@@ -40,24 +62,50 @@ class Contributions:
         dense: (E,) the part that every session has: a model's predictions.
         rewarded: (E,) the part that only sessions with a reward have, weight × reward; None where
             rewards are not rare, and then `dense` is all.
+        errors: Of single decisions, as `dense` has them; None where nothing is known about them.
     """
 
     dense: Array
     rewarded: Array | None = None
+    errors: WeightedErrors | None = None
 
     @classmethod
-    def of(cls, model: Array, weighted: Array, reward: Array) -> Contributions:
-        """The model's part (E,) and weight × reward (E,), apart where the rewards (E,) are rare."""
+    def of(
+        cls, model: Array, weighted: Array, reward: Array, errors: WeightedErrors | None = None
+    ) -> Contributions:
+        """The model's part (E,) and weight × reward (E,), apart where rewards (E,) are rare."""
         if rare(reward):
             return cls(model, weighted)
-        return cls(model + weighted)
+        return cls(model + weighted, errors=errors)
 
     def __sub__(self, other: Contributions) -> Contributions:
         """The difference on the same sessions."""
         first, second = self.rewarded, other.rewarded
-        if first is None or second is None:
-            return Contributions(self.sums - other.sums)
-        return Contributions(self.dense - other.dense, first - second)
+        if first is not None and second is not None:
+            return Contributions(self.dense - other.dense, first - second)
+        errors = None
+        if self.errors is not None and other.errors is not None:
+            errors = replace(self.errors, weight=self.errors.weight - other.errors.weight)
+        return Contributions(self.sums - other.sums, errors=errors)
+
+    @property
+    def skewness(self) -> float:
+        """Skewness of the estimate; 0 where nothing is known about it.
+
+        That of the contributions of a log in which large rewards happen to be missing is too small.
+        So the errors are those of all rows, taken to be independent of their weights, whose third
+        cumulant is added to that of the rest.
+        """
+        if self.errors is None:
+            return 0.0
+        weight, error = self.errors.weight, self.errors.error - self.errors.error.mean()
+        rest = self.dense - weight * self.errors.error
+        rest = rest - rest.mean()
+        square, cube = (
+            float((rest**power).mean() + (weight**power).mean() * (error**power).mean())
+            for power in (2, 3)
+        )
+        return cube / square**1.5 / len(self.dense) ** 0.5 if square else 0.0
 
     @property
     def sums(self) -> Array:
@@ -79,14 +127,14 @@ class Contributions:
         if len(self.dense) < 2:
             return -np.inf, np.inf
         if self.rewarded is None:
-            return _normal(self.dense, confidence)
+            return _student(self.dense, confidence, self.skewness)
         count = len(self.dense)
         events = self.rewarded / count
         more, less = np.maximum(events, 0.0), np.maximum(-events, 0.0)
         one_more = _weight_of_one(events)  # of the other sign, where there was none of this
         low, high = weighted_events(less, confidence, one_more)
         return _combined(
-            (float(self.dense.mean()), _normal(self.dense, confidence)),
+            (float(self.dense.mean()), _student(self.dense, confidence)),
             (float(more.sum()), weighted_events(more, confidence, one_more)),
             (-float(less.sum()), (-high, -low)),
         )
@@ -95,12 +143,23 @@ class Contributions:
         """The estimate as a difference, with its interval and the p-value that belongs to it."""
         if self.rewarded is not None:
             return Comparison(self.value, self.interval(), p_value(self.value, self.interval))
-        return compare(self.dense, np.zeros(len(self.dense)))
+        if np.ptp(self.dense) == 0:  # there is no statistic
+            return compare(self.dense, np.zeros(len(self.dense)))
+        statistic = float(without_skewness(np.array(self.value / self.sem), self.skewness))
+        beyond = float(special.stdtr(len(self.dense) - 1, -abs(statistic)))
+        return Comparison(self.value, self.interval(), 2 * beyond)
 
 
 def rare(reward: Array) -> bool:
-    """Whether rewards (E,) are rare and not negative, so that they are counted as events."""
-    return bool((reward >= 0).all() and np.count_nonzero(reward) < RARE * len(reward))
+    """Whether rewards (E,) are rare, not negative and of about one size, so that they are events.
+
+    The gamma interval takes their sum to be as skewed as that of (Σ r)² / Σ r² equal events; its
+    skewness is Σ r³ / (Σ r²)^1.5.
+    """
+    if (reward < 0).any() or np.count_nonzero(reward) >= RARE * len(reward):
+        return False
+    one, two, three = (float((reward**power).sum()) for power in (1, 2, 3))
+    return one * three <= MOST_UNLIKE * two**2
 
 
 def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: float = 0.0) -> Limits:
@@ -181,10 +240,35 @@ def p_value(value: float, interval: Callable[[float], Limits]) -> float:
     return float(np.exp(optimize.brentq(distance, least, almost_one, xtol=1e-6)))
 
 
-def _normal(values: Array, confidence: float) -> Limits:
+def without_skewness(statistic: Array, skewness: float) -> Array:
+    """Hall's transformation t + γ t² / 3 + γ² t³ / 27 + γ / 6 of a studentised statistic t.
+
+    It rises everywhere. By the Edgeworth expansion P(t ≤ x) = Φ(x) + γ (2 x² + 1) φ(x) / 6, and of
+    what is transformed that is Φ(x), but for terms in γ².
+
+    Args:
+        statistic: (estimate − truth) / standard error.
+        skewness: γ, of the estimate: that of a contribution / √E.
+    """
+    return statistic + skewness * (np.square(statistic) / 3 + skewness * statistic**3 / 27 + 1 / 6)
+
+
+def with_skewness(transformed: Array, skewness: float) -> Array:
+    """The statistic of which that is the transformation.
+
+    With u = 1 + γ t / 3 it is (u³ − 1) / γ + γ / 6, and u³ − 1 = (u − 1) (u² + u + 1).
+    """
+    cubed = transformed - skewness / 6
+    root = np.cbrt(1 + skewness * cubed)
+    return np.asarray(3 * cubed / (root**2 + root + 1))
+
+
+def _student(values: Array, confidence: float, skewness: float = 0.0) -> Limits:
+    """Limits by Student's t, for an estimate of that skewness."""
     mean, error = float(values.mean()), standard_error(values)
-    reach = float(special.stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
-    return mean - reach, mean + reach
+    reach = float(special.stdtrit(len(values) - 1, (1 + confidence) / 2))
+    low, high = with_skewness(np.array([-reach, reach]), skewness)
+    return mean - float(high) * error, mean - float(low) * error
 
 
 def _combined(*parts: tuple[float, Limits]) -> Limits:

@@ -173,10 +173,12 @@ def _of_one_step(dataset: Dataset) -> bool:
 
 
 def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEstimates:
-    found = {}
-    for name, (weighted, overlap) in steps.evaluate(targets).items():
-        found[name] = PolicyEstimate(weighted, "dr", overlap, overlap.unseen(), overlap.refusal())
-    return LogEstimates(steps.logged(), found, steps.rows)
+    logged, weights = steps.evaluate(targets)
+    found = {
+        name: PolicyEstimate(weighted, "dr", overlap, overlap.unseen(), overlap.refusal())
+        for name, (weighted, overlap) in weights.items()
+    }
+    return LogEstimates(logged, found, steps.rows)
 
 
 def _rows(dataset: Dataset, held_out_only: bool) -> Trajectories:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.evaluation.off_policy.contributions import Contributions, rare
+from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors, rare
 from slateflow.evaluation.off_policy.logging_policies import (
     LoggingPolicies,
     evidence_parts,
@@ -76,7 +76,7 @@ class WeightedRows(Mapping[str, Contributions]):
 
     @property
     def skewness(self) -> float:
-        """Skewness of the estimate, as far as its interval does not allow for it.
+        """Skewness of the estimate, as far as its interval does not count it as that of events.
 
         A log in which a large reward happens to be missing has a small skewness and a low estimate
         by the rows that the target would show, so the rewards of all rows tell it: they are taken
@@ -96,23 +96,22 @@ class WeightedRows(Mapping[str, Contributions]):
 
     def dm(self) -> Contributions:
         """The direct method: the model alone."""
-        return Contributions(self.target)
+        return self._weighted(self.target, np.zeros(len(self.weight)))
 
     def ips(self) -> Contributions:
         """Inverse propensity scores (Horvitz and Thompson 1952)."""
-        return Contributions.of(np.zeros(len(self.weight)), self.weight * self.reward, self.reward)
+        return self._weighted(self.weight * self.shown, self.weight)
 
     def snips(self) -> Contributions:
         """Weights divided by their mean (Swaminathan and Joachims 2015), linearised."""
         mean = self.weight.mean() or 1.0
         value = float((self.weight * self.reward).mean() / mean)
-        return Contributions.of(
-            value - value * self.weight / mean, self.weight * self.reward / mean, self.reward
-        )
+        weight = self.weight / mean
+        return self._weighted(value - value * weight + weight * self.shown, weight)
 
     def dr(self) -> Contributions:
         """Doubly robust."""
-        return self._doubly_robust(self.weight)
+        return self._weighted(self.target, self.weight)
 
     def dr_os(self) -> Contributions:
         """Doubly robust with weights that are shrunk optimistically, λ w / (w² + λ).
@@ -132,12 +131,11 @@ class WeightedRows(Mapping[str, Contributions]):
         best = min(limits[:-1], key=bound)
         if bound(limits[-2]) <= bound(best):
             return self.dr()
-        return self._doubly_robust(best * weight / (np.square(weight) + best))
+        return self._weighted(self.target, best * weight / (np.square(weight) + best))
 
-    def _doubly_robust(self, weight: Array) -> Contributions:
-        return Contributions.of(
-            self.target - weight * self.shown, weight * self.reward, self.reward
-        )
+    def _weighted(self, model: Array, weight: Array) -> Contributions:
+        """The model's part (E,) and the errors of its rewards, weighted (E,)."""
+        return _weighted(model, weight, self.reward, self.shown)
 
 
 ESTIMATORS: dict[str, Callable[[WeightedRows], Contributions]] = {
@@ -185,16 +183,16 @@ class SingleSteps:
             [_solved(every, without, prior).reshape(shape) for without in statistics]
         )  # (FOLDS, 1 + U, 1 + D)
 
-    def logged(self) -> Contributions:
-        """Contributions of the logging policies: the rewards."""
-        reward = np.concatenate([rows.reward for _, _, rows in self._parts()]).astype(np.float64)
-        return Contributions.of(np.zeros(len(reward)), reward, reward)
-
     def evaluate(
         self, targets: Mapping[str, SlateDistribution]
-    ) -> dict[str, tuple[WeightedRows, Overlap]]:
-        """Weights, predictions and overlap of each target, in one pass over the rows."""
+    ) -> tuple[Contributions, dict[str, tuple[WeightedRows, Overlap]]]:
+        """Weights, predictions and overlap of each target, in one pass over the rows.
+
+        Returns:
+            Contributions of the logging policies, which are the rewards, and those by target.
+        """
         blocks: dict[str, list[Array]] = {name: [] for name in targets}
+        logged: list[Array] = []
         items = 0 if self.dataset.catalogue is None else len(self.dataset.catalogue)
         balances = {name: ItemBalance.none(items) for name in targets}
         likeliest, rarest = dict.fromkeys(targets, 0.0), 0.0
@@ -207,21 +205,24 @@ class SingleSteps:
                 factors = factor / self.logging.first_places(rows, block)
                 rarest = max(rarest, float(factors.max()))
                 of_shown = np.take_along_axis(predicted, shown, axis=1)[:, 0]
+                logged.append(np.stack([reward, of_shown]))
                 for name, target in targets.items():
                     probability = target.first_place(observation)
                     weight = np.take_along_axis(probability, shown, axis=1)[:, 0] * factors
                     of_target = (probability * predicted).sum(axis=1)
                     likeliest[name] = max(likeliest[name], float(probability.max()))
-                    blocks[name].append(np.stack([weight, reward, of_shown, of_target]))
+                    blocks[name].append(np.stack([weight, of_target]))
                     if items:
                         offered = rows.candidates[block]
                         balances[name] += ItemBalance.of(
                             offered, shown, probability, factors, items
                         )
         unseen = self.unsupported(targets)
+        reward, of_shown = np.concatenate(logged, axis=1)
         found = {}
         for name in targets:
-            weighted = WeightedRows(*np.concatenate(blocks.pop(name), axis=1))
+            weight, of_target = np.concatenate(blocks.pop(name), axis=1)
+            weighted = WeightedRows(weight, reward, of_shown, of_target)
             paid = weighted.weight * weighted.reward
             unbalanced = self._named(balances[name].worst)
             overlap = Overlap.of_weights(
@@ -233,7 +234,7 @@ class SingleSteps:
                 skewness=weighted.skewness,
             )
             found[name] = weighted, overlap
-        return found
+        return _weighted(of_shown, np.ones(len(reward)), reward, of_shown), found
 
     def _named(self, item: tuple[int, float, float] | None) -> tuple[str, float, float] | None:
         """The item by its id in the logs."""
@@ -321,6 +322,12 @@ class Modelled:
             candidates = candidates[:, :, : self.document_size]
         user = rows.user[:, : self.user_size]
         return replace(rows, user=user, candidates=candidates, catalogue=catalogue)
+
+
+def _weighted(model: Array, weight: Array, reward: Array, shown: Array) -> Contributions:
+    """Contributions model + weight × (reward − shown), all of them (E,)."""
+    errors = WeightedErrors(weight, reward - shown)
+    return Contributions.of(model - weight * shown, weight * reward, reward, errors)
 
 
 def _explorers(by_policy: Mapping[str, int], explored: set[str]) -> dict[str, float]:
