@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import LogEstimates, estimate_policies
-from slateflow.evaluation.off_policy.overlap import MOST_SKEWED_BASELINE, NoVerdict, Overlap
+from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.verdict import Candidate, Contender, PlayedPolicy, Verdict, decide
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Dataset
@@ -85,11 +85,7 @@ def logs_verdict(
 def _missing_reference(found: LogEstimates, champion: bool) -> NoVerdict | None:
     """Why the logs cannot judge what candidates are compared with."""
     for name in [RANDOM, CHAMPION] if champion else [RANDOM]:
-        one = found.policies[name]
-        refusal = one.refusal
-        if refusal is None and name == RANDOM:
-            refusal = one.overlap.skewed(MOST_SKEWED_BASELINE)
-        if refusal is not None:
+        if (refusal := found.policies[name].refusal) is not None:
             return NoVerdict(f"{name}: {refusal.reason}", refusal.advice)
     return None
 
