@@ -93,9 +93,9 @@ def test_rewards_of_one_size_are_not_skewed_and_those_of_two_are():
     weight, shown = np.ones(1000), np.zeros(1000)
     clicks = np.where(np.arange(1000) < 40, 1.0, 0.0)
     assert WeightedRows(weight, clicks, shown, shown).skewness == pytest.approx(0.0, abs=1e-12)
-    sizes = np.where(np.arange(1000) < 4, 10.0, clicks)
+    sizes = np.where(np.arange(1000) < 4, 3.0, clicks)
     # Σ r³ / (Σ r²)^1.5 is the skewness of a sum of events, and (Σ r²)^0.5 / Σ r that of equal ones
-    three, two, one = 4 * 1000 + 36, 4 * 100 + 36, 4 * 10 + 36
+    three, two, one = 4 * 27 + 36, 4 * 9 + 36, 4 * 3 + 36
     one_more = np.sqrt(1000 / 1001)  # row
     expected = (three / two**1.5 - two**0.5 / one) * one_more
     assert WeightedRows(weight, sizes, shown, shown).skewness == pytest.approx(expected)
