@@ -31,9 +31,8 @@ MOST_OF_ONE = 0.2
 """Share of an estimate that a single session may carry."""
 
 MOST_SKEWED = 0.7
-"""Skewness of an estimate. Transformed intervals allow for it as far as it is known: over made-up
-logs of twelve kinds of rewards 2.6% of them were too high with up to so much, 5% with 0.7 to 0.9,
-and 14% above 2."""
+"""Skewness of an estimate. Transformed intervals allow for it as far as it is known; with a lower
+limit the logs that lack large rewards would pass, and those that have them would not."""
 
 LEAST_STEPS = 0.05
 """Share of the logged steps that the effective sample has to be, where weights are learnt: below
