@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,11 +10,17 @@ import pytest
 from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
 
+from flows.cli.main import PREFECT_SETTINGS
+
 # RLlib and RecSim import absl, whose log handler keeps the standard error of that moment, here
 # pytest's capture. Prefect configures logging at its import and closes all handlers that stand.
 # absl then closes its stream unless that is the standard error of *this* moment, which it is not
 # in a test with `capsys`; and pytest dies with its capture.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+# Prefect configures its logging once, at its import: as commands do it, whichever test comes first.
+for name, value in PREFECT_SETTINGS.items():
+    os.environ.setdefault(name, value)
 
 # Examples are alike everywhere, and there is no verdict about the speed of a busy machine.
 settings.register_profile(

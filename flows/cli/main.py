@@ -52,13 +52,14 @@ _COMMANDS = {
 }
 """Commands by group; group G's functions are in `flows/cli/<g>_commands.py`."""
 
-_PREFECT_SETTINGS = {
+PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     # Progress and the table show what matters; the runs' logs are in Prefect
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_CLI_PROMPT": "false",
 }
+"""Of the environment, where it has none of its own, before Prefect is imported."""
 
 
 def _app(called: str) -> App:
@@ -89,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     atexit.register(gc.freeze)  # the interpreter would look for seconds for what nobody needs
-    for name, value in _PREFECT_SETTINGS.items():
+    for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     heed_signals()
     try:
