@@ -125,17 +125,22 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
 
     def add(style: str, policy: str, played: Candidate | PlayedPolicy | Champion | Optimum,
             **cells: str) -> None:  # fmt: skip
-        cells |= {"policy": policy, "mean": mean_text(played, verdict.decimals)}
+        cells = {"policy": policy, "mean": mean_text(played, verdict.decimals), **cells}
         table.add_row(*(cells.get(name, "") for name in columns), style=style)
 
     if optimum is not None:
         add("dim", "optimum", optimum, score="1.000")
-    widest = max((abs(bound) for one in verdict.candidates for bound in one.ci), default=0.0)
+    judged = [one for one in verdict.candidates if one.judged]
+    widest = max((abs(bound) for one in judged for bound in one.ci), default=0.0)
     digits = verdict.decimals
     if digits == 2:
         digits = 1 if widest < 100 else 0  # the table fits 80 columns
     for one in verdict.candidates:
         over = one.over_champion
+        if not one.judged:
+            sec = f"{one.train_seconds:.1f}"
+            add("", one.learner, one, mean="–", sec=sec, verdict=one.verdict)
+            continue
         add(
             "bold green" if one.verdict == "winner" else "",
             one.learner,

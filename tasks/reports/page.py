@@ -207,6 +207,7 @@ def return_chart(report: Report) -> str:
             interval(one if reigning is None else one.over_champion or one, digits),
         )
         for one in report.candidates
+        if one.judged
     ]
     if reigning is not None:
         rows.append(_row(f"champion v{reigning.version}", reigning))

@@ -97,6 +97,11 @@ class Candidate(ModelRef):
     overlap: Overlap | None = None
     no_verdict: NoVerdict | None = None
 
+    @property
+    def judged(self) -> bool:
+        """Whether the logs can judge it: otherwise pages and tables have no figures of it."""
+        return self.no_verdict is None
+
 
 class RecSimCheck(BaseModel):
     """A candidate in RecSim's own code beside the batched simulator.
@@ -152,7 +157,7 @@ class Report(BaseModel):
     @property
     def decimals(self) -> int:
         """Digits after the point that returns need: two of the smallest standard error."""
-        return decimals(self.baseline.sem, *(one.sem for one in self.candidates))
+        return decimals(self.baseline.sem, *(one.sem for one in self.candidates if one.judged))
 
     @property
     def sessions(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slateflow.environments import preset
+from slateflow.evaluation.off_policy.overlap import NoVerdict
 from tasks.experiment import DatasetRef, Experiment
 from tasks.reports.report import (
     Candidate,
@@ -180,3 +181,28 @@ def test_a_study_ends_with_the_command_to_type(lines):
     assert command == (
         "Train with it   slateflow train logs --learner iql --set expectile=0.8 --set window=2"
     )
+
+
+def test_what_logs_cannot_judge_has_no_figures(lines, against_a_champion):
+    """An estimate beside its refusal would be read, however absurd it is."""
+    from flows.cli.console import show_verdict
+    from tasks.reports.page import fill_in, return_chart
+
+    refused = candidate(
+        "slateq",
+        mean=-8.9e34,
+        sem=1e-9,
+        uplift=-8.9e34,
+        ci=(-9e34, -8e34),
+        verdict="no verdict",
+        no_verdict=NoVerdict("the estimate is −8.9e+34", "log more of what this policy shows"),
+    )
+    judged = [*against_a_champion.candidates, refused]
+    report = against_a_champion.model_copy(update={"candidates": judged})
+    _, _, _, _, fitted_q, _, row, *rest = lines(show_verdict, report)
+    assert "+37.6" in fitted_q  # with as many digits as without the other
+    assert row.split() == ["slateq", "–", "2.0", "no", "verdict"]
+    assert "slateq: the estimate is −8.9e+34; log more of what this policy shows" in rest
+    page = fill_in("verdict.md", report=report, links={}, weights=None)
+    assert "| slateq | no verdict | – | – | – |" in page
+    assert "slateq" not in return_chart(report)
