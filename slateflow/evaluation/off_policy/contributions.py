@@ -50,10 +50,12 @@ class WeightedErrors:
     Attributes:
         weight: (E,) that of a policy, or the difference of two.
         error: (E,) reward − what was expected.
+        reward: (E,).
     """
 
     weight: Array
     error: Array
+    reward: Array
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Contributions:
         dense: (E,) the part that every session has: a model's predictions.
         rewarded: (E,) the part that only sessions with a reward have, weight × reward; None where
             rewards are not rare, and then `dense` is all.
-        errors: Of single decisions, as `dense` has them; None where nothing is known about them.
+        errors: Of single decisions, by all rows; None where nothing is known about them.
     """
 
     dense: Array
@@ -77,17 +79,17 @@ class Contributions:
     ) -> Contributions:
         """The model's part (E,) and weight × reward (E,), apart where rewards (E,) are rare."""
         if rare(reward):
-            return cls(model, weighted)
+            return cls(model, weighted, errors)
         return cls(model + weighted, errors=errors)
 
     def __sub__(self, other: Contributions) -> Contributions:
         """The difference on the same sessions."""
-        first, second = self.rewarded, other.rewarded
-        if first is not None and second is not None:
-            return Contributions(self.dense - other.dense, first - second)
         errors = None
         if self.errors is not None and other.errors is not None:
             errors = replace(self.errors, weight=self.errors.weight - other.errors.weight)
+        first, second = self.rewarded, other.rewarded
+        if first is not None and second is not None:
+            return Contributions(self.dense - other.dense, first - second, errors)
         return Contributions(self.sums - other.sums, errors=errors)
 
     @property
@@ -133,13 +135,26 @@ class Contributions:
         count = len(self.dense)
         events = self.rewarded / count
         more, less = np.maximum(events, 0.0), np.maximum(-events, 0.0)
-        one_more = _weight_of_one(events)  # of the other sign, where there was none of this
-        low, high = weighted_events(less, confidence, one_more)
+        of_more, of_less = self._one_more(events)
+        low, high = weighted_events(less, confidence, of_less)
         return _combined(
             (float(self.dense.mean()), _student(self.dense, confidence)),
-            (float(more.sum()), weighted_events(more, confidence, one_more)),
+            (float(more.sum()), weighted_events(more, confidence, of_more)),
             (-float(less.sum()), (-high, -low)),
         )
+
+    def _one_more(self, events: Array) -> tuple[float, float]:
+        """Weights of an event more that raises the estimate, and of one that lowers it.
+
+        A log in which events of large weights happen to be missing has a low estimate and small
+        weights. So they are those of all rows, whether these were rewarded or not; where nobody
+        knows them, those of all events (E,).
+        """
+        if self.errors is None:
+            return _weight_of_one(events), _weight_of_one(events)
+        weight, size = self.errors.weight, _weight_of_one(self.errors.reward)
+        more, less = (_weight_of_one(np.maximum(sign * weight, 0.0)) * size for sign in (1, -1))
+        return more / len(weight), less / len(weight)
 
     def compare(self) -> Comparison:
         """The estimate as a difference, with its interval and the p-value that belongs to it."""
@@ -169,12 +184,12 @@ def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: flo
 
     The upper limit allows for one event more than were seen. Fay and Feuer give it the largest
     weight, which covers always and is wide; here it has the weight that an event has on average
-    where each counts by its weight.
+    where each counts by its weight, by those that were seen, or more.
 
     Args:
         events: (E,) weights of the events, 0 where there was none.
         confidence: That of the interval.
-        one_more: Weight of an event where none was seen.
+        one_more: Least weight of an event more.
 
     Example:
         >>> low, high = weighted_events(np.ones(10))  # ten events: the exact interval of Poisson
@@ -185,7 +200,7 @@ def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: flo
     low, high = gamma_limits(
         np.array(total),
         np.array(squares),
-        np.array(squares / total if total else one_more),
+        np.array(max(squares / total if total else 0.0, one_more)),
         (1 - confidence) / 2,
     )
     return float(low), float(high)

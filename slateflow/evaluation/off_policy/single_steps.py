@@ -326,7 +326,7 @@ class Modelled:
 
 def _weighted(model: Array, weight: Array, reward: Array, shown: Array) -> Contributions:
     """Contributions model + weight × (reward − shown), all of them (E,)."""
-    errors = WeightedErrors(weight, reward - shown)
+    errors = WeightedErrors(weight, reward - shown, reward)
     return Contributions.of(model - weight * shown, weight * reward, reward, errors)
 
 

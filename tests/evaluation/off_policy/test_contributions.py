@@ -84,6 +84,22 @@ def test_intervals_of_rare_clicks_hold_where_the_usual_ones_do_not():
     assert held >= plain
 
 
+def test_clicks_that_happen_to_be_missing_are_allowed_for():
+    """A hundredth of the choices has weights of 50, and 2% of them a click: four in 20,000 rows."""
+    share, held = np.array([0.99, 0.01]), {True: 0, False: 0}
+    truth, rng, repeats = 0.02, np.random.default_rng(6), 600
+    for _ in range(repeats):
+        weight = np.where(rng.random(20_000) < share[1], 50.0, 0.5 / 0.99)
+        reward = (rng.random(len(weight)) < truth).astype(float)
+        for known in held:
+            errors = WeightedErrors(weight, reward, reward) if known else None
+            one = Contributions.of(np.zeros(len(weight)), weight * reward, reward, errors)
+            low, high = one.interval()
+            held[known] += low <= truth <= high
+    assert held[True] / repeats >= 0.93
+    assert held[False] / repeats < 0.93
+
+
 def hall(t: float, skewness: float, rows: int) -> float:
     """√n g(t / √n), with g of Hall (1992), a = 1/3 and b = 1/6; of contributions' skewness."""
     a, b, x = 1 / 3, 1 / 6, t / np.sqrt(rows)
@@ -108,7 +124,9 @@ def revenue(rows: int, seed: int) -> tuple[Contributions, Contributions]:
     reward = np.exp(rng.normal(-0.5, 1.0, rows))
     one = np.ones(rows)
     first, second = (
-        Contributions.of(one - each, each * reward, reward, WeightedErrors(each, reward - 1))
+        Contributions.of(
+            one - each, each * reward, reward, WeightedErrors(each, reward - 1, reward)
+        )
         for each in (np.where(rng.random(rows) < 0.1, 10.0, 0.0), one)
     )
     return first, second
@@ -130,8 +148,8 @@ def test_the_skewness_adds_up_from_third_cumulants():
     rows, rng = 1_000_000, np.random.default_rng(5)
     error, rest = rng.exponential(1.0, (2, rows)) - 1
     weight = np.where(rng.random(rows) < 0.1, 10.0, 0.0)
-    first = Contributions(2 * rest + weight * error, errors=WeightedErrors(weight, error))
-    second = Contributions(error, errors=WeightedErrors(np.ones(rows), error))
+    first = Contributions(2 * rest + weight * error, errors=WeightedErrors(weight, error, error))
+    second = Contributions(error, errors=WeightedErrors(np.ones(rows), error, error))
     # Weights differ by 9 in a tenth of the rows, else by −1
     second_moment, third_moment = 0.1 * 9**2 + 0.9, 0.1 * 9**3 - 0.9
     expected = (2**3 * 2 + third_moment * 2) / (2**2 + second_moment) ** 1.5
