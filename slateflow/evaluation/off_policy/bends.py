@@ -6,8 +6,9 @@ learnt from the same features do not correct them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from operator import itemgetter
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,10 @@ from slateflow.user_models.polynomial import Polynomial, term_count
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
+Option = TypeVar("Option")
 
 COUNTS = (3, 7, 15)
-"""Knots of a feature that are tried, one after the other."""
+"""Knots of a feature that are tried."""
 
 MOST_TERMS = 200
 """Of a polynomial with its hinges."""
@@ -65,28 +67,26 @@ def chosen_polynomial(
             weights that bend with it come from the edge of what was seen.
     """
     fitted = x[transitions.rows]
-    plain = Polynomial.over(fitted, degree, users)
+    plain, bent_degree = Polynomial.over(fitted, degree, users), min(degree, 2)
     if len(rows.starts) < LEAST_SESSIONS:
         return plain
+    options = []
+    for count in COUNTS:
+        knots = Knots.at_quantiles(fitted, count).without(slice(own, users))
+        terms = term_count(users, x.shape[1] - users, bent_degree)
+        terms += knots.term_count(users, x.shape[1])
+        if not len(knots.feature) or terms > MOST_TERMS:
+            break
+        options.append(Polynomial.over(fitted, bent_degree, users, knots))
     asked = rows.sessions % -(-len(rows) // MOST_ROWS) == 0
     few = rows.where(asked)
     stage = np.zeros(len(few), np.intp) if transitions.left is None else steps_left(few)
     explained = _explained(few, users)
-    degree = min(degree, 2)
-    without = _held_out_losses(plain.design(x[asked]), explained, stage, few)
-    bent: list[tuple[float, Polynomial]] = []
-    for count in COUNTS:
-        knots = Knots.at_quantiles(fitted, count).without(slice(own, users))
-        terms = term_count(users, x.shape[1] - users, degree)
-        terms += knots.term_count(users, x.shape[1])
-        if not len(knots.feature) or terms > MOST_TERMS:
-            break
-        polynomial = Polynomial.over(fitted, degree, users, knots)
-        losses = _held_out_losses(polynomial.design(x[asked]), explained, stage, few)
-        pairs = zip(without, losses, strict=True)
-        if bent or any(better(one, other, BEYOND_CHANCE) for one, other in pairs):
-            bent.append((float(losses.sum()), polynomial))
-    return min(bent, key=itemgetter(0))[1] if bent else plain
+
+    def losses(polynomial: Polynomial) -> Array:
+        return _held_out_losses(polynomial.design(x[asked]), explained, stage, few)
+
+    return _least_lost(plain, options, losses)
 
 
 def with_bends(rows: Trajectories, features_match: bool) -> Trajectories:
@@ -98,30 +98,41 @@ def with_bends(rows: Trajectories, features_match: bool) -> Trajectories:
     """
     if features_match:
         return rows
-    user, asked = (
-        rows.user.astype(np.float64),
-        rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0,
-    )
+    user, items = rows.user.astype(np.float64), rows.candidate_features(slice(1)).shape[2]
     standard = replace(rows, user=_standardised(user))
     if len(rows.starts) < LEAST_SESSIONS:
         return standard
-    plain = _click_losses(standard.where(asked))
-    found: list[tuple[float, Trajectories]] = []
+    options: list[Trajectories] = []
     for count in COUNTS:
         hinges = Knots.at_quantiles(user, count).hinges(user)
-        bent = replace(rows, user=_standardised(np.concatenate([user, hinges], axis=1)))
-        items = rows.candidate_features(slice(1)).shape[2]
-        terms = bent.user.shape[1] * (items + OF_USERS)
-        if not hinges.size or terms > (len(rows) // ROWS_PER_TERM if found else MOST_OF_SLATES):
+        bent = np.concatenate([user, hinges], axis=1)
+        terms = bent.shape[1] * (items + OF_USERS)
+        if not hinges.size or terms > (len(rows) // ROWS_PER_TERM if options else MOST_OF_SLATES):
             break
-        losses = _click_losses(bent.where(asked))
-        if found or better(plain, losses, BEYOND_CHANCE):
-            found.append((float(losses.sum()), bent))
-    return min(found, key=itemgetter(0))[1] if found else standard
+        options.append(replace(rows, user=_standardised(bent)))
+    asked = rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0
+    return _least_lost(standard, options, lambda one: _click_losses(one.where(asked)))
+
+
+def _least_lost(plain: Option, options: list[Option], losses: Callable[[Option], Array]) -> Option:
+    """The option that loses least in held-out sessions, if one is better than the plain one.
+
+    Args:
+        plain: Stays if none is.
+        options: Few or none; of none nothing is lost.
+        losses: (L, E) of the sessions, in what is to be explained.
+    """
+    if not options:
+        return plain
+    without, found = losses(plain), [losses(one) for one in options]
+    pairs = [pair for ours in found for pair in zip(without, ours, strict=True)]
+    if not any(better(one, other, BEYOND_CHANCE) for one, other in pairs):
+        return plain
+    return options[int(np.argmin([ours.sum() for ours in found]))]
 
 
 def _click_losses(rows: Trajectories) -> Array:
-    """(E,) squared errors of what the shown items paid, by the other half of the sessions."""
+    """(1, E) squared errors of what the shown items paid, by the other half of the sessions."""
     places = rows.slate.shape[1]
     shown = with_places(item_features(rows.user, rows.shown_features(), features_match=False))
     state = np.repeat(user_features(rows.user), places, axis=0)
@@ -130,7 +141,7 @@ def _click_losses(rows: Trajectories) -> Array:
     design = np.concatenate([state, shown.reshape(len(state), -1)], axis=1)
     half = np.repeat(rows.sessions % 2 == 0, places)
     errors = np.square(other_half_errors(design, paid.astype(np.float64), half)).sum(axis=1)
-    return np.asarray(np.add.reduceat(errors.reshape(-1, places).sum(axis=1), rows.starts))
+    return np.add.reduceat(errors.reshape(-1, places).sum(axis=1), rows.starts)[None]
 
 
 def _explained(rows: Trajectories, users: int) -> Array:
