@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.backward_stages import Transitions
+from slateflow.evaluation.off_policy.what_moves import changes, standardised
 from slateflow.policies.slate_scorer import item_features, user_features
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.choice_model import with_places
@@ -81,7 +82,7 @@ def chosen_polynomial(
     asked = rows.sessions % -(-len(rows) // MOST_ROWS) == 0
     few = rows.where(asked)
     stage = np.zeros(len(few), np.intp) if transitions.left is None else steps_left(few)
-    explained = _explained(few, users)
+    explained = standardised(np.column_stack([few.reward, ~few.last, changes(few)]))
 
     def losses(polynomial: Polynomial) -> Array:
         return _held_out_losses(polynomial.design(x[asked]), explained, stage, few)
@@ -99,7 +100,7 @@ def with_bends(rows: Trajectories, features_match: bool) -> Trajectories:
     if features_match:
         return rows
     user, items = rows.user.astype(np.float64), rows.candidate_features(slice(1)).shape[2]
-    standard = replace(rows, user=_standardised(user))
+    standard = replace(rows, user=standardised(user).astype(np.float32))
     if len(rows.starts) < LEAST_SESSIONS:
         return standard
     options: list[Trajectories] = []
@@ -109,7 +110,7 @@ def with_bends(rows: Trajectories, features_match: bool) -> Trajectories:
         terms = bent.shape[1] * (items + OF_USERS)
         if not hinges.size or terms > (len(rows) // ROWS_PER_TERM if options else MOST_OF_SLATES):
             break
-        options.append(replace(rows, user=_standardised(bent)))
+        options.append(replace(rows, user=standardised(bent).astype(np.float32)))
     asked = rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0
     return _least_lost(standard, options, lambda one: _click_losses(one.where(asked)))
 
@@ -137,26 +138,11 @@ def _click_losses(rows: Trajectories) -> Array:
     shown = with_places(item_features(rows.user, rows.shown_features(), features_match=False))
     state = np.repeat(user_features(rows.user), places, axis=0)
     clicked = (np.arange(places) == rows.clicked[:, None]).ravel()
-    paid = _standardised(np.column_stack([clicked, clicked * np.repeat(rows.reward, places)]))
+    paid = standardised(np.column_stack([clicked, clicked * np.repeat(rows.reward, places)]))
     design = np.concatenate([state, shown.reshape(len(state), -1)], axis=1)
     half = np.repeat(rows.sessions % 2 == 0, places)
-    errors = np.square(other_half_errors(design, paid.astype(np.float64), half)).sum(axis=1)
+    errors = np.square(other_half_errors(design, paid, half)).sum(axis=1)
     return np.add.reduceat(errors.reshape(-1, places).sum(axis=1), rows.starts)[None]
-
-
-def _explained(rows: Trajectories, users: int) -> Array:
-    """(R, 2 + U) rewards, whether sessions go on, and how columns change; of variance 1."""
-    user, goes_on = rows.user.astype(np.float64), ~rows.last
-    change = np.zeros_like(user)
-    change[goes_on] = user[np.flatnonzero(goes_on) + 1] - user[goes_on]
-    return _standardised(np.column_stack([rows.reward, goes_on, change])).astype(np.float64)
-
-
-def _standardised(columns: Array) -> NDArray[np.float32]:
-    """(R, …) with a mean of 0 and a deviation of 1, where they vary."""
-    deviation = columns.std(axis=0)
-    found = (columns - columns.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-    return np.asarray(found, np.float32)
 
 
 def _held_out_losses(

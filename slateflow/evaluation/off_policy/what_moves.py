@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
 from slateflow.user_models.held_out_choice import better, ridge_weights
 from slateflow.user_models.item_values import Sessions
@@ -77,9 +79,20 @@ def _moves(sessions: Sessions) -> Array:
 
     All have a deviation of 1.
     """
-    user, goes_on = sessions.rows.user.astype(np.float64), ~sessions.rows.last
+    rows = sessions.rows
+    return standardised(np.column_stack([changes(rows), ~rows.last, steps_left(rows)]))
+
+
+def changes(rows: Trajectories) -> Array:
+    """(R, U) how the user's columns change up to the next step; 0 at a session's end."""
+    user, goes_on = rows.user.astype(np.float64), ~rows.last
     change = np.zeros_like(user)
     change[goes_on] = user[np.flatnonzero(goes_on) + 1] - user[goes_on]
-    moves = np.column_stack([change, goes_on, steps_left(sessions.rows)])
-    deviation = moves.std(axis=0)
-    return np.asarray((moves - moves.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0))
+    return change
+
+
+def standardised(columns: NDArray[Any]) -> Array:
+    """(R, …) with a mean of 0 and a deviation of 1, where they vary."""
+    deviation = columns.std(axis=0)
+    found = (columns - columns.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    return np.asarray(found, np.float64)
