@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,17 +33,16 @@ from slateflow.learners.config import (
     NonNegative,
     Trained,
 )
-from slateflow.learners.logged_steps import LoggedSteps, Parts
+from slateflow.learners.logged_steps import Basis, LoggedSteps, Parts
 from slateflow.learners.search_space import Range, Space
 from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.schema import blocks
-from slateflow.user_models.held_out_choice import simplest
-from slateflow.user_models.polynomial import MOST_PRODUCTS, of_degree, term_count
+from slateflow.user_models.held_out_choice import least_lost, simplest
+from slateflow.user_models.polynomial import MOST_PRODUCTS, bends, term_count
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
-Powers = NDArray[np.int64]
 
 DEGREES = (1, 2, 3, 4, 5)
 """Among which held-out episodes choose."""
@@ -94,19 +93,22 @@ class FittedQConfig(LearnerConfig):
         """Fit stage by stage, all rows at every stage, or those of its own step by the clock."""
         parts = Parts.of(dataset)
         steps = parts.sample
-        degree, ridge = chosen_basis(steps, self.degree, self.ridge)
+        basis, ridge = chosen_basis(steps, self.degree, self.ridge)
         window = self.window
         curves = Curves()
         if checkpoints is not None and not parts.kept:  # of fewer a stage is nothing
             parts = replace(parts, folder=self.checkpoint(checkpoints, dataset, seed))
-        while (stages := fitted_stages(parts, degree, ridge, window, progress, curves)) is None:
+        while (stages := fitted_stages(parts, basis, ridge, window, progress, curves)) is None:
             # Rather a coarser polynomial, and at last a nearer horizon, than values that grow
-            degree, window = (degree, PATIENCE) if self.degree or degree == 1 else (degree - 1, 0)
+            if self.degree or basis.degree == 1:
+                window = PATIENCE
+            else:
+                basis, window = steps.basis(basis.degree - 1), 0
             curves = Curves()
         # Where nobody knows how many steps are left, the last stage serves all
         served = stages if steps.transitions.timed else stages[-1:]
         fitted = replace(
-            steps.scorer(degree),
+            steps.scorer(basis),
             user_size=dataset.spec.user_size,
             window=len(served),
             head=np.stack([stage.weights for stage in served]),
@@ -123,7 +125,7 @@ class _Part:
     """Logged steps as the stages see them, by a polynomial."""
 
     steps: LoggedSteps
-    degree: int
+    basis: Basis
 
     @property
     def transitions(self) -> Transitions:
@@ -137,20 +139,16 @@ class _Part:
     def weights(self) -> Array:
         return self.steps.weights
 
-    @cached_property
-    def _exponents(self) -> Powers:
-        return self.steps.exponents(self.degree)
-
     def design(self, block: slice) -> Array:
-        return self.steps.design(self._exponents, block)
+        return self.steps.design(self.basis, block)
 
     def best_next(self, weights: Array) -> Array:
-        return self.steps.best_next(self.steps.scorer(self.degree, weights))
+        return self.steps.best_next(self.steps.scorer(self.basis, weights))
 
 
 def fitted_stages(
     parts: Parts,
-    degree: int,
+    basis: Basis,
     ridge: float,
     window: int,
     progress: Progress,
@@ -161,17 +159,17 @@ def fitted_stages(
     The residual of each stage is added to the curves.
     None where they do not settle but grow, because the polynomial extrapolates.
     """
-    steps, exponents = parts.sample, parts.sample.exponents(degree)
+    steps, size = parts.sample, len(basis.powers)
     most = steps.transitions.most_stages(window or steps.spec.horizon)
-    spread = steps.spread(exponents)
+    spread = steps.spread(basis)
     stages: list[Stage] = []
 
     def map_parts(function: Callable[[Part], StageSums]) -> Iterable[StageSums]:
-        return parts.map(partial(_of_degree, function, degree))
+        return parts.map(partial(_of_basis, function, basis))
 
     changes: list[float] = []
-    file = parts.stage_file(degree, window)
-    for stage in backward_stages(map_parts, len(exponents), most, steps.timed, ridge, file):
+    file = parts.stage_file(basis, window)
+    for stage in backward_stages(map_parts, size, most, steps.timed, ridge, file):
         stages.append(stage)
         if len(stages) < most:
             progress(len(stages), most)
@@ -188,15 +186,16 @@ def fitted_stages(
     return stages
 
 
-def _of_degree(function: Callable[[Part], StageSums], degree: int, steps: LoggedSteps) -> StageSums:
-    return function(_Part(steps, degree))
+def _of_basis(function: Callable[[Part], StageSums], basis: Basis, steps: LoggedSteps) -> StageSums:
+    return function(_Part(steps, basis))
 
 
-def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, float]:
-    """Degree and ridge; of those that are 0 the ones that held-out episodes choose.
+def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, float]:
+    """Polynomial and ridge; of degree and ridge those that are 0 are what held-out episodes choose.
 
     All regress the same targets: the reward and the next values by the largest degree; where the
-    clock matters the reward alone.
+    clock matters the reward alone. Where no degree is given the user's columns and the candidate's
+    may bend at knots.
 
     Raises:
         InputError: The features make too many terms.
@@ -213,52 +212,67 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[int, fl
     ridges = [ridge] if ridge else list(RIDGES)
     few = steps.only(steps.rows.sessions % -(-len(steps.rows) // CHOOSING_ROWS) == 0)
     if len(degrees) == len(ridges) == 1 or len(few.rows.starts) < FOLDS:
-        return degrees[min(len(degrees), 2) - 1], ridges[0]
+        return steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0]
     target = few.reward
     if len(few.transitions.following) and not few.by_the_clock:
         for largest in reversed(degrees):
+            basis = few.basis(largest)
             stages = fitted_stages(
-                Parts.in_memory(few), largest, ridge or 1e-6, 0, unwatched, Curves()
+                Parts.in_memory(few), basis, ridge or 1e-6, 0, unwatched, Curves()
             )
             if stages is not None:
-                ahead = few.best_next(few.scorer(largest, stages[-1].weights))
+                ahead = few.best_next(few.scorer(basis, stages[-1].weights))
                 target = target + few.transitions.values(ahead)
                 break
             degrees = degrees[:-1] or degrees
-    options = [(degree, ridge) for degree in degrees for ridge in ridges]
-    errors = held_out_errors(few, target, options)
-    best = [
-        min(range(start, start + len(ridges)), key=lambda option: errors[:, option].sum())
-        for start in range(0, len(options), len(ridges))
-    ]
-    return options[simplest({option: errors[:, option] for option in best})]
+    tried = [_tried(few, target, few.basis(one), ridges) for one in degrees]
+    best = simplest({one: one.errors for one in tried})
+    if degree:
+        return best.basis, best.ridge
+    users = steps.rows.user.shape[1]
+    knots = bends(few.shown(), best.basis.degree, users, steps.spec.user_size)
+    bent = [_tried(few, target, few.basis(*one), ridges) for one in knots]
+    best = least_lost(best, bent, lambda one: one.errors)
+    return best.basis, best.ridge
 
 
-def held_out_errors(steps: LoggedSteps, target: Array, options: list[tuple[int, float]]) -> Array:
-    """(E, O) squared errors of episodes that the regression did not see, for degrees and ridges."""
-    largest = max(degree for degree, _ in options)
-    exponents = steps.exponents(largest)
-    size = len(exponents)
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A polynomial, the ridge that suits it, and the squared errors (E,) of held-out episodes."""
+
+    basis: Basis
+    ridge: float
+    errors: Array
+
+
+def _tried(steps: LoggedSteps, target: Array, basis: Basis, ridges: list[float]) -> _Tried:
+    errors = held_out_errors(steps, target, basis, ridges)
+    best = int(errors.sum(axis=0).argmin())
+    return _Tried(basis, ridges[best], errors[:, best])
+
+
+def held_out_errors(steps: LoggedSteps, target: Array, basis: Basis, ridges: list[float]) -> Array:
+    """(E, O) squared errors of episodes that the regression did not see, for each ridge."""
+    size = len(basis.powers)
     session = steps.rows.sessions[steps.transitions.rows]
     fold = session % FOLDS
     grams, moments = np.zeros((FOLDS, size, size)), np.zeros((FOLDS, size))
     for block in blocks(len(target)):
-        x = steps.design(exponents, block)
+        x = steps.design(basis, block)
         for one in range(FOLDS):
             of_fold = fold[block] == one
             weighted = (x * steps.weights[block, None])[of_fold].T
             grams[one] += weighted @ x[of_fold]
             moments[one] += weighted @ target[block][of_fold]
-    weights = np.zeros((FOLDS, size, len(options)))
+    weights = np.zeros((FOLDS, size, len(ridges)))
     for one in range(FOLDS):
         gram, moment = grams.sum(axis=0) - grams[one], moments.sum(axis=0) - moments[one]
-        for option, (degree, ridge) in enumerate(options):
-            kept = np.flatnonzero(of_degree(exponents, steps.rows.user.shape[1], degree))
-            precision = gram[np.ix_(kept, kept)] + ridge * (fold != one).sum() * np.eye(len(kept))
-            weights[one, kept, option] = np.linalg.solve(precision, moment[kept])
-    errors = np.zeros((len(steps.rows.starts), len(options)))
+        for option, ridge in enumerate(ridges):
+            precision = gram + ridge * (fold != one).sum() * np.eye(size)
+            weights[one, :, option] = np.linalg.solve(precision, moment)
+    errors = np.zeros((len(steps.rows.starts), len(ridges)))
     for block in blocks(len(target)):
-        x = steps.design(exponents, block)
+        x = steps.design(basis, block)
         for one in range(FOLDS):
             of_fold = fold[block] == one
             wrong = target[block][of_fold, None] - x[of_fold] @ weights[one]

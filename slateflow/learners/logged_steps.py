@@ -29,6 +29,7 @@ from slateflow.user_models.session_memory import (
     memory_size,
     with_session_memory,
 )
+from slateflow.user_models.splines import Knots
 from slateflow.user_models.sums_of_parts import MapParts
 from slateflow.user_models.support import left_out, logged_support, rarity_weights, without_gaps
 
@@ -40,6 +41,36 @@ SPREAD_ROWS = 3_000
 
 SAMPLE_ROWS = 1_000_000
 """Rows that are in memory together, at most; of more, every so many sessions."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Monomials in which values are linear, of the features of a `Scorer`.
+
+    Attributes:
+        degree: Of the polynomial in user and candidate.
+        knots: Where (user, 1 for the time, candidate), F features, bend at H hinges.
+        powers: (P, F + H) exponents; 0 for the time.
+        offset: (F + H,) by which features and hinges are centred.
+        scale: (F + H,) by which they are divided then.
+    """
+
+    degree: int
+    knots: Knots
+    powers: Powers
+    offset: Array
+    scale: Array
+
+    def monomials(self, x: Array) -> Array:
+        """(…, P) of the features (…, F)."""
+        if len(self.knots.feature):
+            x = np.concatenate([x, self.knots.hinges(x)], axis=-1)
+        return monomials((x - self.offset) / self.scale, self.powers)
+
+    @property
+    def name(self) -> str:
+        """For files."""
+        return f"{self.degree}-{len(self.knots.feature)}"
 
 
 @dataclass(frozen=True)
@@ -79,40 +110,57 @@ class LoggedSteps:
         """Some of the episodes, by a mask (R,) of their rows."""
         return replace(self, rows=self.rows.where(chosen), rewards=self.rewards[chosen])
 
-    def exponents(self, degree: int) -> Powers:
-        """(P, F) exponents of the monomials of (user, candidate); 0 for the time."""
+    def basis(self, degree: int, knots: Knots | None = None) -> Basis:
+        """The polynomial of a degree, with the hinges of (user, candidate) at the knots."""
         users, documents = self.rows.user.shape[1], self.spec.document_size
-        return np.insert(powers(users, documents, degree), users, 0, axis=1)
+        knots, own = knots or Knots.none(), powers(users, documents, degree)
+        own = np.pad(own, ((0, 0), (0, len(knots.feature))))
+        every = np.concatenate([own, knots.powers(users, users + documents)])
+        knots = Knots(knots.feature + (knots.feature >= users), knots.value)
+        bent = knots.hinges(self._shown(self.transitions.rows))
+        return Basis(
+            degree,
+            knots,
+            np.insert(every, users, 0, axis=1),
+            np.append(self.moments.offset, bent.mean(axis=0)),
+            np.append(self.moments.scale, bent.std(axis=0)),
+        )
 
-    def scorer(self, degree: int, weights: Array | None = None) -> Scorer:
+    def scorer(self, basis: Basis, weights: Array | None = None) -> Scorer:
         """A scorer that does not know the time; without weights (P,) it likes all equally."""
-        exponents = self.exponents(degree)
         return Scorer(
             user_size=self.rows.user.shape[1],
             slate_size=self.spec.slate_size,
             horizon=self.spec.horizon,
             window=1,
-            offset=self.moments.offset,
-            scale=self.moments.scale,
-            powers=exponents,
-            head=(np.zeros(len(exponents)) if weights is None else weights)[None],
+            offset=basis.offset,
+            scale=basis.scale,
+            powers=basis.powers,
+            head=(np.zeros(len(basis.powers)) if weights is None else weights)[None],
             head_bias=np.zeros(1),
             support=without_gaps(self.support),
+            knot_feature=basis.knots.feature.astype(np.int64),
+            knot_value=basis.knots.value,
         )
 
-    def design(self, exponents: Powers, block: slice) -> Array:
+    def design(self, basis: Basis, block: slice) -> Array:
         """Monomials (B, P) of what was shown first, of a slice of the T steps."""
-        chosen = self.transitions.rows[block]
-        shown = self.rows.features_at(self.rows.slate[chosen, 0], chosen)
-        return monomials(self._standardised(chosen, shown), exponents)
+        return basis.monomials(self._shown(self.transitions.rows[block]))
 
-    def _standardised(self, chosen: NDArray[np.intp], candidates: NDArray[np.floating]) -> Array:
-        """(…, F) features of these rows (B,) and candidates (B, …, D) of theirs; 1 for the time."""
-        known = np.column_stack([self.rows.user[chosen], np.ones(len(chosen))])
+    def shown(self) -> Array:
+        """(T, U + D) features of the user and of what was shown first, at these steps."""
+        return np.delete(self._shown(self.transitions.rows), self.rows.user.shape[1], axis=1)
+
+    def _shown(self, rows: NDArray[np.intp]) -> Array:
+        """(B, F) features of these rows (B,) and of what was shown first."""
+        return self._features(rows, self.rows.features_at(self.rows.slate[rows, 0], rows))
+
+    def _features(self, rows: NDArray[np.intp], candidates: NDArray[np.floating]) -> Array:
+        """(B, …, F) features of these rows (B,) and candidates (B, …, D) of theirs; 1 for time."""
+        known = np.column_stack([self.rows.user[rows], np.ones(len(rows))])
         known = known.reshape(len(known), *[1] * (candidates.ndim - 2), -1)
         known = np.broadcast_to(known, (*candidates.shape[:-1], known.shape[-1]))
-        x = np.concatenate([known, candidates], axis=-1)
-        return np.asarray((x - self.moments.offset) / self.moments.scale)
+        return np.concatenate([known, candidates], axis=-1)
 
     def best_next(self, scorer: Scorer) -> Array:
         """(S,) the best score at each of the rows that follow."""
@@ -141,17 +189,17 @@ class LoggedSteps:
         shown = self.rows.features_at(self.rows.slate[:, 0])[self.transitions.rows]
         return rarity_weights(self.support, shown.astype(np.float64))
 
-    def spread(self, exponents: Powers) -> Array:
+    def spread(self, basis: Basis) -> Array:
         """(P, P) covariance of the monomials among the candidates of a step.
 
         By it, weights w prefer some candidates to others by a standard deviation of √(w' C w).
         """
-        steps = self.transitions.rows
+        steps, size = self.transitions.rows, len(basis.powers)
         few = steps[:: -(-len(steps) // SPREAD_ROWS)]
-        total = np.zeros((len(exponents), len(exponents)))
+        total = np.zeros((size, size))
         for row in np.array_split(few, -(-len(few) // 100)):
-            x = monomials(self._standardised(row, self.rows.candidate_features(row)), exponents)
-            x = (x - x.mean(axis=1, keepdims=True)).reshape(-1, len(exponents))
+            x = basis.monomials(self._features(row, self.rows.candidate_features(row)))
+            x = (x - x.mean(axis=1, keepdims=True)).reshape(-1, size)
             total += x.T @ x
         return total
 
@@ -195,9 +243,9 @@ class Parts:
     folder: Path | None = None
     kept: bool = True
 
-    def stage_file(self, degree: int, window: int) -> StageFile:
+    def stage_file(self, basis: Basis, window: int) -> StageFile:
         """The file of the stages of a polynomial."""
-        return StageFile(self.folder and self.folder / f"stages-{degree}-{window}.npz")
+        return StageFile(self.folder and self.folder / f"stages-{basis.name}-{window}.npz")
 
     @classmethod
     def in_memory(cls, steps: LoggedSteps) -> Parts:
@@ -225,7 +273,7 @@ class Parts:
             spec=dataset.spec,
             moments=moments,
             support=logged_support(sample),
-            scale=RewardScale.from_rows(sample),
+            scale=RewardScale.from_rows(sample, users),
             decays=decays,
             timed=len(lengths) == 1,
             by_the_clock=len(lengths) == 1 and rewards_by_the_clock(sample),

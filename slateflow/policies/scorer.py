@@ -58,9 +58,10 @@ class Scorer:
     """Scores from (user, memory, steps left, candidate): powers or ReLU layers, then a head.
 
     The features are x = (user, memory, steps left, candidate), F = U + M + 1 + D of them, where
-    the steps left are counted up to `window` and divided by it. A linear or polynomial scorer has
-    powers, a network has layers. The head has a row of weights for each number of steps
-    left from 1 to S, and the last row serves all that are further away.
+    the steps left are counted up to `window` and divided by it. Where values bend, H hinges
+    (x − knot)₊² follow them. A linear or polynomial scorer has powers, a network has layers. The
+    head has a row of weights for each number of steps left from 1 to S, and the last row serves
+    all that are further away.
 
     The session memory stands in for a hidden user state: for each of the `decays`, a sum of the
     clicked candidates' features and of the rewards, (D + 1) numbers, in which a step weighs less
@@ -71,9 +72,9 @@ class Scorer:
     slate_size: int  # K, candidates shown
     horizon: int  # steps in an episode
     window: int  # steps left are counted exactly only within this many steps of the end
-    offset: Array  # (F,) subtracted from the features
-    scale: Array  # (F,) by which they are divided then
-    powers: NDArray[np.int64]  # (P, F) exponents of the monomials, or (0, F) for a network
+    offset: Array  # (F + H,) subtracted from the features
+    scale: Array  # (F + H,) by which they are divided then
+    powers: NDArray[np.int64]  # (P, F + H) exponents of the monomials, or (0, F) for a network
     head: Array  # (S, H) weights
     head_bias: Array  # (S,)
     weights: tuple[Array, ...] = field(default=())  # one (inputs, outputs) matrix for each layer
@@ -82,12 +83,15 @@ class Scorer:
     decays: Array = field(default_factory=lambda: np.zeros(0))
     # Candidates that the logs hardly show come last; None where they show everything
     support: Support | None = None
+    # (H,) numbers of the features that bend, ascending, and where
+    knot_feature: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    knot_value: Array = field(default_factory=lambda: np.zeros(0))
 
-    @property
+    @cached_property
     def document_size(self) -> int:
         """D, features of a candidate."""
-        decays = len(self.decays)
-        return (len(self.offset) - self.user_size - 1 - decays) // (decays + 1)
+        decays, features = len(self.decays), len(self.offset) - len(self.knot_feature)
+        return (features - self.user_size - 1 - decays) // (decays + 1)
 
     @property
     def memory_size(self) -> int:
@@ -110,9 +114,9 @@ class Scorer:
         left = np.clip(self.horizon - np.asarray(step), 1, None)
         row = np.minimum(left, len(self.head)) - 1
         known = np.column_stack([user, memory, np.minimum(left, self.window) / self.window])
-        shared = known.shape[1]  # the features that all candidates of a row have in common
-        known = (known - self.offset[:shared]) / self.scale[:shared]
-        documents = (np.asarray(candidates) - self.offset[shared:]) / self.scale[shared:]
+        known, documents = self._bent(known, 0), self._bent(np.asarray(candidates), known.shape[1])
+        (offset, scale), (own_offset, own_scale) = self._standards
+        known, documents = (known - offset) / scale, (documents - own_offset) / own_scale
         if len(self.powers):
             scored = self._polynomial(known, documents, row)
         else:
@@ -123,17 +127,38 @@ class Scorer:
             scored -= unseen * (np.ptp(scored, axis=1, keepdims=True) + 1)
         return scored
 
+    def _bent(self, x: Array, first: int) -> Array:
+        """The features (…, F) from number `first` on, and their hinges."""
+        if not len(self.knot_feature):
+            return x
+        own = slice(*np.searchsorted(self.knot_feature, [first, first + x.shape[-1]]))
+        bends = hinges(x, self.knot_feature[own] - first, self.knot_value[own])
+        return np.concatenate([x, bends], axis=-1)
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Features and hinges, by number, that all candidates share, and a candidate's own."""
+        features = np.arange(len(self.offset) - len(self.knot_feature))
+        own = np.append(features, self.knot_feature) > self.user_size + self.memory_size
+        return np.flatnonzero(~own), np.flatnonzero(own)
+
+    @cached_property
+    def _standards(self) -> list[tuple[Array, Array]]:
+        """Offset and scale of what all candidates share, and of a candidate's own."""
+        return [(self.offset[place], self.scale[place]) for place in self._places]
+
     @cached_property
     def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         """The monomials as products of what all candidates share and what is a candidate's own.
 
         Returns:
-            (A, U + M + 1) powers of what is shared; (H, D) those of a candidate's own monomials
-            beside 1 and its features; and (S, A, 1 + D + H) the weights of the products.
+            (A, …) powers of what is shared; (B, C) those of a candidate's own monomials beside 1
+            and its C features, hinges among them; and (S, A, 1 + C + B) the weights of the
+            products.
         """
-        size = self.document_size
-        shared, one = np.unique(self.powers[:, :-size], axis=0, return_inverse=True)
-        own = self.powers[:, -size:]
+        (shared_place, own_place), size = self._places, len(self._places[1])
+        shared, one = np.unique(self.powers[:, shared_place], axis=0, return_inverse=True)
+        own = self.powers[:, own_place]
         degree = own.sum(axis=1)
         higher, rank = np.unique(own[degree > 1], axis=0, return_inverse=True)
         other = np.where(degree == 1, 1 + own.argmax(axis=1), 0)
@@ -218,6 +243,11 @@ class Scorer:
             least, depth = float(support.pop("least")), int(support.pop("depth"))
             arrays["support"] = Support(**support, least=least, depth=depth)
         return cls(**arrays)
+
+
+def hinges(x: Array, feature: NDArray[np.integer], value: Array) -> Array:
+    """(…, H) squares of how far features (…, F), by their numbers (H,), are beyond values (H,)."""
+    return np.square(np.maximum(x[..., feature] - value, 0.0))
 
 
 def monomials(x: Array, powers: NDArray[np.int64]) -> Array:

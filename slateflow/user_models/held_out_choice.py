@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,9 @@ RIDGE = 1e-6
 
 ROUNDING = 1e-12
 """Share of the losses below which a difference is none."""
+
+BEYOND_CHANCE = 2.0
+"""Standard errors by which held-out episodes have to lose less with what is not the plain model."""
 
 
 def simplest(losses: Mapping[Model, NDArray[np.float64]]) -> Model:
@@ -42,6 +45,26 @@ def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_error
     """
     gain, rounding = plain - ours, ROUNDING * float(np.abs(plain).sum())
     return bool(gain.sum() > standard_errors * gain.std() * np.sqrt(len(gain)) + rounding)
+
+
+def least_lost(
+    plain: Model, options: Sequence[Model], losses: Callable[[Model], NDArray[np.float64]]
+) -> Model:
+    """The option with which held-out episodes lose least, if one is better than the plain model.
+
+    Args:
+        plain: Stays if none is.
+        options: Few or none; of none nothing is lost.
+        losses: (L, E) or (E,) of the episodes, in what is to be explained; a model is better if it
+            is in one of these.
+    """
+    if not options:
+        return plain
+    without, found = np.atleast_2d(losses(plain)), [np.atleast_2d(losses(one)) for one in options]
+    pairs = [pair for ours in found for pair in zip(without, ours, strict=True)]
+    if not any(better(one, other, BEYOND_CHANCE) for one, other in pairs):
+        return plain
+    return options[int(np.argmin([ours.sum() for ours in found]))]
 
 
 def ridge_weights(gram: NDArray[np.float64], moment: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,6 +17,12 @@ Array = NDArray[np.float64]
 MOST_PRODUCTS = 3_000
 """Of user and candidate, in polynomials of degree 1."""
 
+KNOTS = (3, 7, 15)
+"""Knots of a feature that are tried."""
+
+MOST_BENT = 200
+"""Terms of a polynomial with its hinges."""
+
 
 @dataclass(frozen=True)
 class Polynomial:
@@ -79,6 +85,33 @@ class Polynomial:
         return self.powers[:, of_user].sum(axis=1), self.powers[:, ~of_user].sum(axis=1)
 
 
+def bends(x: Array, degree: int, users: int, own: int) -> list[tuple[int, Knots]]:
+    """Degrees and knots to try in place of a polynomial: few knots first, and none that need more.
+
+    Beside hinges, which are squares, the degree is 2 at most, or 1 where terms are too many.
+
+    Args:
+        x: (R, F) features, the first `users` of them users'.
+        degree: Of the polynomial.
+        users: How many features the user has.
+        own: How many of them are the user's own; what is remembered of a session has no knots, as
+            values and weights that bend with it come from the edge of what was seen.
+    """
+    found = []
+    for count in KNOTS:
+        knots = Knots.at_quantiles(x, count).without(slice(own, users))
+        left = MOST_BENT - knots.term_count(users, x.shape[1])
+        degrees = [
+            one
+            for one in range(min(degree, 2), 0, -1)
+            if term_count(users, x.shape[1] - users, one) <= left
+        ]
+        if not len(knots.feature) or not degrees:
+            break
+        found.append((degrees[0], knots))
+    return found
+
+
 def terms(features: int, degree: int) -> list[tuple[int, ...]]:
     """The features whose product each monomial is.
 
@@ -110,14 +143,6 @@ def powers(users: int, documents: int, degree: int) -> NDArray[np.int64]:
         return (of_user[:, None] + of_candidate[None]).reshape(-1, users + documents)
     found = [unit[list(chosen)].sum(axis=0) for chosen in terms(users + documents, degree)]
     return np.array(found, dtype=np.int64).reshape(-1, users + documents)
-
-
-def of_degree(exponents: NDArray[np.int64], users: int, degree: int) -> NDArray[np.bool_]:
-    """(P,) whether `powers` of that degree has the monomials (P, …), the user's features first."""
-    if degree > 1:
-        return np.asarray(exponents.sum(axis=1) <= degree)
-    of_user, of_candidate = exponents[:, :users].sum(axis=1), exponents[:, users:].sum(axis=1)
-    return np.asarray((of_user <= 1) & (of_candidate <= 1))
 
 
 def term_count(users: int, documents: int, degree: int) -> int:

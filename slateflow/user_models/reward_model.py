@@ -14,8 +14,8 @@ Retransformation Method").
 
 The likelihood of held-out episodes chooses the degrees, and whether of the logarithm. Of degree 1
 the mean has the products of user and candidate: users may differ in what pays, however few the logs
-are. The prior of `evidence` keeps small what the logs do not tell. What a reward has beyond a cubic
-is lost with the noise.
+are. The prior of `evidence` keeps small what the logs do not tell. Where rewards bend more than a
+cubic does, they choose a spline; what it does not follow is lost with the noise.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from slateflow.trajectories.schema import Trajectories, blocks
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
-from slateflow.user_models.held_out_choice import simplest
-from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, term_count
+from slateflow.user_models.held_out_choice import least_lost, simplest
+from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, bends, term_count
+from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
 
@@ -56,11 +57,12 @@ REWEIGHTINGS = 2
 
 @dataclass(frozen=True)
 class Kind:
-    """Choices that make a model: the degrees, and whether the logarithm is regressed."""
+    """Choices that make a model: degrees, whether the logarithm is regressed, where it bends."""
 
     degree: int
     logarithmic: bool
     noise_degree: int = 0
+    knots: Knots | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class RewardModel:
         The first `users` of the features are the user's.
         """
         target = np.log(reward) if kind.logarithmic else reward
-        polynomial = Polynomial.over(x, kind.degree, users)
+        polynomial = Polynomial.over(x, kind.degree, users, kind.knots)
         noise = Polynomial.over(x, kind.noise_degree)
         noise_design, groups = noise.design(x), _groups(polynomial, users)
         # A thousandth of the deviation: noise below it does not matter, and without a least one
@@ -200,9 +202,9 @@ class RewardScale:
     deviation: float
 
     @classmethod
-    def from_rows(cls, rows: Trajectories) -> RewardScale:
-        """Fit the model, and the scale of its expectations."""
-        model = fitted_model(rows)
+    def from_rows(cls, rows: Trajectories, user_size: int | None = None) -> RewardScale:
+        """Fit the model, and the scale of its expectations; see `fitted_model`."""
+        model = fitted_model(rows, user_size)
         expected = expected_rewards(rows, model)
         mean, deviation = float(expected.mean()), float(expected.std())
         if deviation < 1e-9 * abs(mean):  # constant but for rounding
@@ -215,11 +217,16 @@ class RewardScale:
         return np.asarray(expected / self.deviation, dtype=np.float32)
 
 
-def fitted_model(rows: Trajectories) -> RewardModel | None:
+def fitted_model(rows: Trajectories, user_size: int | None = None) -> RewardModel | None:
     """The model that held-out episodes choose.
 
     None where there are too few of them, the rewards are all the same or depend on the number of
     steps left, which the model does not know, or user and candidate have too many products.
+
+    Args:
+        rows: Whole sessions.
+        user_size: How many of the user's features may bend: those before the session memory. None
+            for all.
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
     session = rows.sessions
@@ -232,8 +239,12 @@ def fitted_model(rows: Trajectories) -> RewardModel | None:
         return None
     most = CHOOSING_ROWS * MOST_TERMS // max(products, MOST_TERMS)
     few = session // FOLDS % -(-len(y) // most) == 0
-    kind = _best_kind(x[few], y[few], session[few], sizes)
-    return RewardModel.fit(kind, x, y, sizes[0])
+    asked, users = (x[few], y[few], session[few]), sizes[0]
+    plain = _best_kind(*asked, sizes)
+    knots = bends(x[few], plain.degree, users, users if user_size is None else user_size)
+    bent = [replace(plain, degree=degree, knots=one) for degree, one in knots]
+    kind = least_lost(plain, bent, lambda one: _losses(one, *asked, users))
+    return RewardModel.fit(kind, x, y, users)
 
 
 def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:
@@ -275,16 +286,18 @@ def _likeliest(
     """The first kind whose held-out log-likelihood is within a standard error of the best."""
     if len(kinds) == 1:
         return kinds[0]
+    return simplest({kind: _losses(kind, x, reward, session, users) for kind in kinds})
+
+
+def _losses(kind: Kind, x: Array, reward: Array, session: NDArray[np.intp], users: int) -> Array:
+    """(E,) losses of log-likelihood of the episodes, each by a fit without its fold."""
     fold, (_, episode) = session % FOLDS, np.unique(session, return_inverse=True)
-    losses: dict[Kind, Array] = {}
-    for kind in kinds:
-        values = np.empty(len(reward))
-        for one in range(FOLDS):
-            out = fold == one
-            model = RewardModel.fit(kind, x[~out], reward[~out], users)
-            values[out] = model.log_likelihoods(x[out], reward[out])
-        losses[kind] = -np.bincount(episode, values).astype(np.float64)  # (E,)
-    return simplest(losses)
+    values = np.empty(len(reward))
+    for one in range(FOLDS):
+        out = fold == one
+        model = RewardModel.fit(kind, x[~out], reward[~out], users)
+        values[out] = model.log_likelihoods(x[out], reward[out])
+    return -np.bincount(episode, values).astype(np.float64)
 
 
 def _features(rows: Trajectories) -> Array:

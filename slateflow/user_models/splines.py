@@ -13,6 +13,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.policies.scorer import hinges
+
 Array = NDArray[np.float64]
 
 
@@ -61,13 +63,13 @@ class Knots:
         return Knots(self.feature[kept], self.value[kept])
 
     def hinges(self, x: Array) -> Array:
-        """(R, H) squares of how far features (R, F) are beyond the knots.
+        """(…, H) squares of how far features (…, F) are beyond the knots.
 
         Example:
             >>> Knots(np.array([0]), np.array([2.0])).hinges(np.array([[1.0], [5.0]])).tolist()
             [[0.0], [9.0]]
         """
-        return np.square(np.maximum(x[:, self.feature] - self.value, 0.0))
+        return hinges(x, self.feature, self.value)
 
     def powers(self, users: int, features: int) -> NDArray[np.int64]:
         """(P, F + H) exponents of the products of hinges and the features of the other side.

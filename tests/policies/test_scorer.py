@@ -66,10 +66,30 @@ def linear(seed: int = 0, rows: int = 1, user_size: int = 1, document_size: int 
     )
 
 
+def spline(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int = 2) -> Scorer:
+    """Monomials of features and hinges, of which every feature but the time has two."""
+    rng = np.random.default_rng(seed)
+    features = user_size + 1 + document_size
+    bending = np.repeat(np.delete(np.arange(features), user_size), 2)
+    every = features + len(bending)
+    return replace(
+        polynomial(seed, rows, user_size, document_size),
+        offset=rng.normal(size=every),
+        scale=rng.uniform(0.5, 2, every),
+        powers=rng.integers(0, 3, (6, every)),
+        knot_feature=bending,
+        knot_value=rng.random(len(bending)),
+    )
+
+
 def score_by_hand(model: Scorer, user: list[float], step: int, candidate: list[float]) -> float:
     """The score of one candidate, with nothing but Python's floats."""
     left = max(model.horizon - step, 1)
     x = [*user, min(left, model.window) / model.window, *candidate]
+    x += [
+        max(x[f] - v, 0.0) ** 2
+        for f, v in zip(model.knot_feature.tolist(), model.knot_value.tolist(), strict=True)
+    ]
     x = [(v - o) / s for v, o, s in zip(x, model.offset, model.scale, strict=True)]
     if len(model.powers):
         x = [
@@ -96,7 +116,7 @@ def requests(count: int, candidates: int, user_size: int = 1, document_size: int
 
 
 @pytest.mark.parametrize("rows", [1, 5, HORIZON])
-@pytest.mark.parametrize("make", [polynomial, network, linear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, linear])
 @pytest.mark.parametrize(("user_size", "document_size"), [(1, 1), (1, 2), (0, 1), (3, 2)])
 def test_scores_are_those_of_a_plain_loop(make, rows, user_size, document_size):
     model = make(1, rows, user_size, document_size)
@@ -109,6 +129,11 @@ def test_scores_are_those_of_a_plain_loop(make, rows, user_size, document_size):
     ]
     assert scores.shape == (HORIZON + 3, 6)
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_hinges_are_no_features_of_a_candidate():
+    model = replace(spline(user_size=3, document_size=2), decays=np.array([0.5]), user_size=0)
+    assert (model.document_size, model.memory_size) == (2, 3)
 
 
 def test_the_head_has_a_row_for_each_number_of_steps_left():
@@ -131,7 +156,7 @@ def test_steps_left_stop_counting_at_the_window():
     assert len(np.unique(scores[:, 0])) == WINDOW
 
 
-@given(st.permutations(range(7)), st.sampled_from([polynomial, network, linear]))
+@given(st.permutations(range(7)), st.sampled_from([polynomial, spline, network, linear]))
 def test_candidates_are_scored_one_by_one(order, make):
     model = make(2)
     user, step, candidates = requests(3, 7)
@@ -141,7 +166,7 @@ def test_candidates_are_scored_one_by_one(order, make):
     )
 
 
-@pytest.mark.parametrize("make", [polynomial, network, linear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, linear])
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_any_number_of_candidates_is_served(make, count):
     model = make(3)
@@ -153,7 +178,7 @@ def test_any_number_of_candidates_is_served(make, count):
     )
 
 
-@pytest.mark.parametrize("make", [polynomial, network, linear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, linear])
 def test_save_and_load_keep_every_bit_without_pickle(make, tmp_path):
     model, path = make(4), tmp_path / "scorer.npz"
     model.save(path)

@@ -131,6 +131,33 @@ def logs_of_features(users: int, seed: int = 1) -> tuple[Trajectories, np.ndarra
     return logs, expected
 
 
+def bent(x: np.ndarray) -> np.ndarray:
+    """A taste that peaks, more narrowly than a cubic can."""
+    return np.exp(-0.5 * (x / 0.25) ** 2)
+
+
+@pytest.mark.parametrize("user_size", [None, 2, 1])
+def test_rewards_that_peak_are_followed_by_a_spline(user_size):
+    """But not what is remembered of a session, which comes after the user's own features."""
+    logs, _ = logs_of_features(2)
+    expected = bent(logs.user[:, 1]) * (1 + logs.candidates[:, 0, 0])
+    noise = 0.3 * np.random.default_rng(5).standard_normal(len(logs))
+    rows = dataclasses.replace(logs, reward=expected + noise)
+    model = fitted_model(rows, user_size)
+    wrong = np.mean((expected_rewards(rows, model) - expected) ** 2)
+    if user_size == 1:
+        assert 1 not in model.polynomial.knots.feature
+        assert wrong > 0.3 * expected.var()
+    else:
+        assert 1 in model.polynomial.knots.feature
+        assert wrong < 0.1 * expected.var()
+
+
+def test_what_does_not_bend_has_no_knots():
+    logs, _ = logs_of_features(2)
+    assert not len(fitted_model(logs).polynomial.knots.feature)
+
+
 def test_many_features_do_not_hide_what_users_differ_by():
     """Of 322 products one matters, and least squares without a prior learn the noise."""
     logs, expected = logs_of_features(160)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.user_models.polynomial import Polynomial, term_count
+from slateflow.user_models.polynomial import MOST_BENT, Polynomial, bends, term_count
 from slateflow.user_models.splines import Knots
 
 
@@ -55,3 +55,18 @@ def test_degrees_are_those_of_user_and_candidate():
     for one, exponents in enumerate(polynomial.powers):
         assert of_user[one] == sum(exponents[owner == 0])
         assert of_candidate[one] == sum(exponents[owner == 1])
+
+
+def test_splines_are_of_degree_2_at_most_and_have_no_more_terms_than_allowed():
+    found = bends(features(), 5, 2, 2)
+    assert [(degree, len(knots.feature)) for degree, knots in found] == [(2, 8), (2, 16)]
+    of_items = np.column_stack([features()[:, 0], np.tile(np.eye(20), (20, 1))])
+    # 4 hinges times (1, item), and with 253 terms of degree 2 they would be more than 200
+    ((degree, knots),) = bends(of_items, 5, 1, 1)
+    assert (degree, len(knots.feature)) == (1, 4)
+    assert term_count(1, 20, 1) + knots.term_count(1, 21) == 42 + 4 * 21 <= MOST_BENT
+
+
+def test_what_is_remembered_has_no_knots():
+    x = np.column_stack([features()[:, :1], features()[:, 2], features()[:, 2:]])
+    assert {*bends(x, 3, 2, 1)[0][1].feature.tolist()} == {0, 2}

@@ -6,9 +6,7 @@ learnt from the same features do not correct them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +17,11 @@ from slateflow.policies.slate_scorer import item_features, user_features
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.choice_model import with_places
 from slateflow.user_models.clock import steps_left
-from slateflow.user_models.held_out_choice import better, other_half_errors
-from slateflow.user_models.polynomial import Polynomial, term_count
+from slateflow.user_models.held_out_choice import least_lost, other_half_errors
+from slateflow.user_models.polynomial import KNOTS, Polynomial, bends
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
-Option = TypeVar("Option")
-
-COUNTS = (3, 7, 15)
-"""Knots of a feature that are tried."""
-
-MOST_TERMS = 200
-"""Of a polynomial with its hinges."""
 
 MOST_ROWS = 50_000
 """Rows that are asked."""
@@ -47,9 +38,6 @@ LEAST_SESSIONS = 10
 LEAST_ERROR = 1e-6
 """Squared errors, in variances, below which regressions are equally good."""
 
-BEYOND_CHANCE = 2.0
-"""Standard errors by which held-out sessions have to be explained better."""
-
 
 def chosen_polynomial(
     rows: Trajectories, x: Array, transitions: Transitions, degree: int, users: int, own: int
@@ -62,23 +50,18 @@ def chosen_polynomial(
         rows: Whole sessions.
         x: (R, F) features of the user, which come first, and of what was shown.
         transitions: Rows to which values are fitted: their range is that of the polynomial.
-        degree: Of the polynomial without knots; with them it is 2 at most.
+        degree: Of the polynomial without knots.
         users: How many features the user has.
-        own: How many of them are the user's own; what is remembered of a session has no knots, as
-            weights that bend with it come from the edge of what was seen.
+        own: How many of them are the user's own, and may bend.
     """
     fitted = x[transitions.rows]
-    plain, bent_degree = Polynomial.over(fitted, degree, users), min(degree, 2)
+    plain = Polynomial.over(fitted, degree, users)
     if len(rows.starts) < LEAST_SESSIONS:
         return plain
-    options = []
-    for count in COUNTS:
-        knots = Knots.at_quantiles(fitted, count).without(slice(own, users))
-        terms = term_count(users, x.shape[1] - users, bent_degree)
-        terms += knots.term_count(users, x.shape[1])
-        if not len(knots.feature) or terms > MOST_TERMS:
-            break
-        options.append(Polynomial.over(fitted, bent_degree, users, knots))
+    options = [
+        Polynomial.over(fitted, bent_degree, users, knots)
+        for bent_degree, knots in bends(fitted, degree, users, own)
+    ]
     asked = rows.sessions % -(-len(rows) // MOST_ROWS) == 0
     few = rows.where(asked)
     stage = np.zeros(len(few), np.intp) if transitions.left is None else steps_left(few)
@@ -87,7 +70,7 @@ def chosen_polynomial(
     def losses(polynomial: Polynomial) -> Array:
         return _held_out_losses(polynomial.design(x[asked]), explained, stage, few)
 
-    return _least_lost(plain, options, losses)
+    return least_lost(plain, options, losses)
 
 
 def with_bends(rows: Trajectories, features_match: bool) -> Trajectories:
@@ -104,7 +87,7 @@ def with_bends(rows: Trajectories, features_match: bool) -> Trajectories:
     if len(rows.starts) < LEAST_SESSIONS:
         return standard
     options: list[Trajectories] = []
-    for count in COUNTS:
+    for count in KNOTS:
         hinges = Knots.at_quantiles(user, count).hinges(user)
         bent = np.concatenate([user, hinges], axis=1)
         terms = bent.shape[1] * (items + OF_USERS)
@@ -112,24 +95,7 @@ def with_bends(rows: Trajectories, features_match: bool) -> Trajectories:
             break
         options.append(replace(rows, user=standardised(bent).astype(np.float32)))
     asked = rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0
-    return _least_lost(standard, options, lambda one: _click_losses(one.where(asked)))
-
-
-def _least_lost(plain: Option, options: list[Option], losses: Callable[[Option], Array]) -> Option:
-    """The option that loses least in held-out sessions, if one is better than the plain one.
-
-    Args:
-        plain: Stays if none is.
-        options: Few or none; of none nothing is lost.
-        losses: (L, E) of the sessions, in what is to be explained.
-    """
-    if not options:
-        return plain
-    without, found = losses(plain), [losses(one) for one in options]
-    pairs = [pair for ours in found for pair in zip(without, ours, strict=True)]
-    if not any(better(one, other, BEYOND_CHANCE) for one, other in pairs):
-        return plain
-    return options[int(np.argmin([ours.sum() for ours in found]))]
+    return least_lost(standard, options, lambda one: _click_losses(one.where(asked)))
 
 
 def _click_losses(rows: Trajectories) -> Array:

@@ -185,10 +185,11 @@ def _read(dataset: Dataset, decays: tuple[float, ...], hold_out: bool) -> Trajec
 @lru_cache(maxsize=1)
 def _reward_scale(path: str, digest: str, decays: tuple[float, ...], hold_out: bool) -> RewardScale:
     """The scale of a dataset's rewards, kept for the next learner that trains in this process."""
-    rows = _read(Dataset.open(path), decays, hold_out)
+    dataset = Dataset.open(path)
+    rows = _read(dataset, decays, hold_out)
     check_variation(rows)
     check_rewards(rows)
-    return RewardScale.from_rows(rows)
+    return RewardScale.from_rows(rows, dataset.spec.user_size)
 
 
 @dataclass(frozen=True)

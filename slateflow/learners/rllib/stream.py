@@ -149,7 +149,7 @@ class StreamIterator:
         every = -(-sum(part.dataset.rows for part in unscaled) // SCALING_ROWS)
         asked = Trajectories.from_parts([part.rows() for part in unscaled[::every]])
         check_variation(asked)
-        scale = RewardScale.from_rows(asked)
+        scale = RewardScale.from_rows(asked, dataset.spec.user_size)
         return [dataclasses.replace(part, scale=scale) for part in unscaled]
 
 
