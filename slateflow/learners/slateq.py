@@ -31,6 +31,7 @@ from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
 from slateflow.policies.slate_scorer import (
     ChoiceModel,
+    Columns,
     Offer,
     SlateScorer,
     item_features,
@@ -44,6 +45,7 @@ from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.choice_model import Choices, fit_choice_model
 from slateflow.user_models.evidence import WeightGroups
 from slateflow.user_models.item_values import ItemValues, Members, Rows, Sessions
+from slateflow.user_models.slate_columns import chosen_columns, seen_in
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -85,18 +87,21 @@ class SlateQConfig(LearnerConfig):
         sample = sampled(dataset, SAMPLE_ROWS, _check_finite)
         check_variation(sample)
         rng = np.random.Generator(np.random.SFC64(seed))
-        prior = self.ridge or WeightGroups.of_items(spec)
-        choices = Choices.from_rows(sample, spec.features_match)
+        columns = chosen_columns(sample, spec.features_match)
+        seen = seen_in(columns, sample)
+        users, match = seen.user.shape[1], spec.features_match
+        prior = self.ridge or WeightGroups.of_items(users, spec.document_size, match)
+        choices = Choices.from_rows(seen, match)
         choice = fit_choice_model(choices, self.classes, prior, rng)
 
-        view = _View(spec, choice)
+        view = _View(spec, columns, choice)
         map_parts = over_parts(dataset, view.sessions, dataset.rows <= SAMPLE_ROWS)
 
         def of_class(group: int) -> ItemValues:
             def map_members(function: Callable[[Members], Result]) -> Iterable[Result]:
                 return map_parts(partial(_of_class, function, group))
 
-            return ItemValues(map_members, choice.of_class(group), prior, spec.user_size)
+            return ItemValues(map_members, choice.of_class(group), prior, users)
 
         classes = [of_class(group) for group in range(len(choice.shares))]
         curves = Curves()
@@ -122,7 +127,8 @@ class SlateQConfig(LearnerConfig):
             item_values=item,
             click_values=click,
             no_click_values=none,
-            features_match=spec.features_match,
+            features_match=match,
+            columns=columns,
         )
         return Trained(scorer, curves)
 
@@ -146,10 +152,12 @@ class _View:
     """Sessions, and how likely each row (R, G) is to be of a class, of logged rows."""
 
     spec: EnvironmentSpec
+    columns: Columns | None
     choice: ChoiceModel
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
         """Of whole sessions."""
+        rows = seen_in(self.columns, rows)
         choices = Choices.from_rows(rows, self.spec.features_match)
         # Where no response tells what was clicked, its features do
         sessions = Sessions.from_rows(

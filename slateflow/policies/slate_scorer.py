@@ -44,6 +44,35 @@ def user_features(user: NDArray[np.floating]) -> Array:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Columns of users and items as regressions on slates see them.
+
+    They are centred and in units of their deviation, so that a prior is the same whatever their
+    unit, and indicators stay as they are. Where clicks bend with a column of the user, hinges
+    (x − knot)₊² follow the columns.
+    """
+
+    knot_feature: NDArray[np.int64]  # (H,) numbers of the user's columns that bend, ascending
+    knot_value: Array  # (H,) where they do
+    user_offset: Array  # (U + H,) subtracted from columns and hinges
+    user_scale: Array  # (U + H,) by which they are divided then
+    item_offset: Array  # (D,)
+    item_scale: Array  # (D,)
+
+    def users(self, user: NDArray[np.floating]) -> Array:
+        """(B, U + H) of the user's columns (B, U)."""
+        user = np.asarray(user, dtype=np.float64)
+        bent = np.square(np.maximum(user[:, self.knot_feature] - self.knot_value, 0.0))
+        user = np.concatenate([user, bent], axis=1)
+        return np.asarray((user - self.user_offset) / self.user_scale)
+
+    def items(self, documents: NDArray[np.floating]) -> Array:
+        """(…, D) of items' columns (…, D)."""
+        documents = np.asarray(documents, dtype=np.float64)
+        return np.asarray((documents - self.item_offset) / self.item_scale)
+
+
+@dataclass(frozen=True)
 class ChoiceModel:
     """Conditional logit of latent classes of users (Kamakura and Russell 1989).
 
@@ -117,6 +146,8 @@ class SlateScorer:
     click_values: Array  # (G, S) weights of Q(s, i) in the user's features
     no_click_values: Array  # (G, S) weights of Q(s, none) in the user's features
     features_match: bool  # whether users are observed in the features of the candidates
+    # None where they are seen as they are
+    columns: Columns | None = None
 
     @property
     def choice(self) -> ChoiceModel:
@@ -151,6 +182,7 @@ class SlateScorer:
         Without a `memory` (B, M) all sessions are at their beginning.
         """
         del step  # the values are of a stationary policy
+        user, candidates = self._seen(user, candidates)
         features = item_features(user, candidates, self.features_match)
         state = user_features(user)
         if memory is None or not self.memory_size:
@@ -178,13 +210,23 @@ class SlateScorer:
         del reward
         if not self.memory_size:
             return memory
-        features = item_features(user, shown, self.features_match)
+        features = item_features(*self._seen(user, shown), self.features_match)
         log = self.choice.log_probabilities(features)  # (G, B, K + 1)
         return np.asarray(memory + log[:, np.arange(len(clicked)), clicked].T)
 
+    def _seen(
+        self, user: NDArray[np.floating], documents: NDArray[np.floating]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        if self.columns is None:
+            return user, documents
+        return self.columns.users(user), self.columns.items(documents)
+
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""
-        np.savez(path, **{f.name: getattr(self, f.name) for f in fields(self)})
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        if (columns := arrays.pop("columns")) is not None:
+            arrays |= {f"columns_{f.name}": getattr(columns, f.name) for f in fields(columns)}
+        np.savez(path, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -193,6 +235,9 @@ class SlateScorer:
             arrays = {name: stored[name] for name in stored.files}
         for name in ("user_size", "document_size", "slate_size"):
             arrays[name] = int(arrays[name])
+        columns = {f.name: arrays.pop(f"columns_{f.name}", None) for f in fields(Columns)}
+        if columns["knot_value"] is not None:
+            arrays["columns"] = Columns(**columns)
         # Earlier versions went by the sizes
         by_size = arrays["user_size"] == arrays["document_size"] > 1
         arrays["features_match"] = bool(arrays.get("features_match", by_size))

@@ -77,14 +77,13 @@ class WeightGroups:
         return cls(numbers, alike[:1] if alike.any() else alike[:0])
 
     @classmethod
-    def of_items(cls, spec: Sizes) -> Self:
+    def of_items(cls, users: int, documents: int, features_match: bool) -> Self:
         """Group the weights (P,) of `item_features`: the documents', and the products'.
 
         The affinity and its powers are in the constant's group.
         """
-        users, documents = spec.user_size, spec.document_size
         of_documents = np.repeat(_ITEM, documents)
-        if spec.features_match:
+        if features_match:
             products = np.repeat([0, _PRODUCT], [3, users])
         else:
             products = np.repeat(_PRODUCT, users * documents)

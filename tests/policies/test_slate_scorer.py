@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from slateflow.environments import preset
 from slateflow.environments.interest_evolution.simulator import BatchedInterestEvolution
 from slateflow.policies import ScoringPolicy, SlateScorer, load_scorer, slate_scorer, top_slates
 from slateflow.policies.slate_scorer import (
+    Columns,
     Offer,
     greedy_gains,
     item_features,
@@ -121,6 +122,40 @@ def scorer(classes: int = 2, user_size: int = 2, document_size: int = 2) -> Slat
     )
 
 
+def in_columns(user_size: int = 1, document_size: int = 2) -> SlateScorer:
+    """That of users whose last column bends at two knots."""
+    rng, hinges = np.random.default_rng(7), 2
+    columns = Columns(
+        knot_feature=np.full(hinges, user_size - 1),
+        knot_value=np.array([0.1, 0.6]),
+        user_offset=rng.normal(size=user_size + hinges),
+        user_scale=rng.uniform(0.5, 2, user_size + hinges),
+        item_offset=rng.normal(size=document_size),
+        item_scale=rng.uniform(0.5, 2, document_size),
+    )
+    return replace(scorer(2, user_size + hinges, document_size), user_size=1, columns=columns)
+
+
+def test_columns_are_standardised_and_bent_by_hand():
+    model, rng = in_columns(), np.random.default_rng(8)
+    columns, user, offered = model.columns, rng.random((1, 1)), rng.random((1, 4, 2))
+    assert columns is not None
+    seen = [user[0, 0], *(max(user[0, 0] - knot, 0) ** 2 for knot in (0.1, 0.6))]
+    standard = np.array(
+        [(v - m) / s for v, m, s in zip(seen, columns.user_offset, columns.user_scale, strict=True)]
+    )
+    items = (offered - columns.item_offset) / columns.item_scale
+    plain = replace(model, user_size=3, columns=None)
+    step, clicked, paid = np.zeros(1, np.int32), np.array([1]), np.zeros(1)
+    memory = model.remember(np.zeros((1, 2)), user, offered[:, :2], clicked, paid)
+    expected = plain.remember(np.zeros((1, 2)), standard[None], items[:, :2], clicked, paid)
+    np.testing.assert_allclose(memory, expected)
+    np.testing.assert_allclose(
+        model.scores(user, step, offered, memory),
+        plain.scores(standard[None], step, items, memory),
+    )
+
+
 def test_features_of_users_in_the_documents_space_by_hand():
     (features,) = item_features(np.array([[0.5, -1.0]]), np.array([[[2.0, 3.0]]]), True)[0]
     affinity = 0.5 * 2 - 1.0 * 3
@@ -151,20 +186,19 @@ def test_one_class_remembers_nothing():
 
 @pytest.mark.parametrize("construction", ["optimal", "greedy", "top-k"])
 def test_fewer_candidates_than_places(construction):
-    from dataclasses import replace
-
     model = replace(scorer(), construction=construction)
     scores = model.scores(np.zeros((3, 2)), np.zeros(3, dtype=int), np.ones((3, 1, 2)))
     assert scores.shape == (3, 1)
     assert np.isfinite(scores).all()
 
 
-def test_saved_and_loaded_it_scores_the_same(tmp_path):
-    model, rng = scorer(), np.random.default_rng(6)
+@pytest.mark.parametrize("model", [scorer(), in_columns()])
+def test_saved_and_loaded_it_scores_the_same(model, tmp_path):
+    rng, users = np.random.default_rng(6), model.user_size
     model.save(tmp_path / "scorer.npz")
     loaded = load_scorer(tmp_path / "scorer.npz")
     assert isinstance(loaded, SlateScorer)
-    request = (rng.normal(size=(3, 2)), np.zeros(3, dtype=int), rng.normal(size=(3, 5, 2)))
+    request = (rng.normal(size=(3, users)), np.zeros(3, dtype=int), rng.normal(size=(3, 5, 2)))
     np.testing.assert_array_equal(loaded.scores(*request), model.scores(*request))
 
 
@@ -172,7 +206,7 @@ def test_saved_and_loaded_it_scores_the_same(tmp_path):
 def test_files_of_earlier_versions_go_by_the_sizes(tmp_path, user_size, document_size):
     model = scorer(user_size=user_size, document_size=document_size)
     earlier = asdict(model)
-    del earlier["features_match"]
+    del earlier["features_match"], earlier["columns"]
     np.savez(tmp_path / "scorer.npz", **earlier)
     assert SlateScorer.load(tmp_path / "scorer.npz").features_match == model.features_match
 

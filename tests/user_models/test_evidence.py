@@ -109,14 +109,14 @@ def test_as_many_features_need_not_be_the_same(items, match):
     assert spec.features_match == match
     assert len(WeightGroups.of(spec).alike) == match
     features = item_features(np.ones((1, 2)), np.ones((1, 5, 2)), spec.features_match)
-    assert features.shape[2] == len(WeightGroups.of_items(spec).numbers)
+    assert features.shape[2] == len(WeightGroups.of_items(2, 2, match).numbers)
     assert features.shape[2] == (2 + 3 + 2 if match else 2 + 4)
 
 
 def test_items_are_grouped_by_what_they_weigh():
-    hidden, seen = preset("interest-exploration"), preset("interest-evolution", num_features=10)
-    assert WeightGroups.of_items(hidden).numbers.tolist() == [1, 1, 1]
-    assert WeightGroups.of_items(seen).numbers.tolist() == [1] * 10 + [0] * 3 + [4] * 10
-    padded = WeightGroups.of_items(hidden).padded(2, 1)
+    hidden, seen = WeightGroups.of_items(0, 3, False), WeightGroups.of_items(10, 10, True)
+    assert hidden.numbers.tolist() == [1, 1, 1]
+    assert seen.numbers.tolist() == [1] * 10 + [0] * 3 + [4] * 10
+    padded = hidden.padded(2, 1)
     assert padded.numbers.tolist() == [0, 0, 1, 1, 1, 0]
     assert padded.alike.shape == (0, 6)

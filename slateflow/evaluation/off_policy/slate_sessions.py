@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.evaluation.off_policy.bends import with_bends
 from slateflow.evaluation.off_policy.double_learning import (
     Correction,
     Estimated,
@@ -37,6 +36,7 @@ from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import Choices, influences
 from slateflow.user_models.from_the_top import FromTheTop, fit_habit, place_by_place
 from slateflow.user_models.item_values import Sessions
+from slateflow.user_models.slate_columns import chosen_columns, seen_in
 from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
@@ -61,7 +61,7 @@ class SlateSessions:
     """
 
     def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
-        bent = with_bends(rows, spec.features_match)
+        bent = seen_in(chosen_columns(rows, spec.features_match), rows)
         self.rows = rows
         self.sessions = with_what_moves(Sessions.from_rows(bent, spec, places=True))
         choices = Choices.from_rows(bent, spec.features_match, places=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.evaluation.off_policy.bends import with_bends
 from slateflow.evaluation.off_policy.double_learning import MOST_WIDER, Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.returns import standard_error
@@ -47,14 +46,6 @@ def test_slates_are_judged_by_what_suits_the_age(tmp_path):
     best = found["best"].contributions
     assert best.value == pytest.approx(shop.value_of_best_slates(), abs=3 * best.sem)
     assert best.sem < 0.02
-
-
-@pytest.mark.parametrize("spread", [np.inf, 8.0])
-def test_held_out_slates_choose_the_knots(tmp_path, spread):
-    dataset = BentShop(spread).slates(tmp_path, 4_000, 3)
-    columns = with_bends(dataset.read(), features_match=False).user.shape[1]
-    assert (columns > 1) == (spread < np.inf)
-    assert with_bends(dataset.read(), features_match=True).user.shape[1] == 1
 
 
 def estimated(of_learnt: float, of_propensity: float) -> Estimated:

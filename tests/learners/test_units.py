@@ -1,0 +1,64 @@
+"""Columns in any unit: pounds or pence, years or days."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from slateflow.learners import learner_config, train
+from slateflow.trajectories import Dataset
+from tests.trajectories.sources.shop import log, published
+
+ITEMS, ROWS = 12, 3_000
+UNITS = {
+    "pounds and years": (1.0, 1.0),
+    "pence and days": (100.0, 365.25),
+    "millions": (1e-6, 1e-2),
+}
+
+
+def shop(folder: Path, places: int, money: float, time: float) -> Dataset:
+    """What is bought depends on income times price, and on age."""
+    rng = np.random.default_rng(3)
+    price, income, age = rng.uniform(5, 100, ITEMS), *rng.uniform((2e4, 18), (8e4, 80), (ROWS, 2)).T
+    taste = (income[:, None] / 5e4 - 1) * (price / 50 - 1) - (age[:, None] / 49 - 1) * (price / 50)
+    shown = rng.random((ROWS, ITEMS)).argsort(axis=1)[:, :places]
+    likes = rng.random(shown.shape) < 1 / (1 + np.exp(1 - 2 * np.take_along_axis(taste, shown, 1)))
+    bought = likes.any(axis=1)
+    table: dict[str, Any] = {"income": income * money, "age": age * time}
+    text = '[columns]\nuser = ["income", "age"]\n'
+    if places == 1:
+        table |= {"item": shown[:, 0], "propensity": np.full(ROWS, 1 / ITEMS)}
+    else:
+        text += 'clicked = "clicked"\n'
+        table |= {"item": shown.tolist(), "clicked": np.where(bought, likes.argmax(axis=1), -1)}
+        table["propensity"] = np.full(ROWS, 1 / (ITEMS * (ITEMS - 1) * (ITEMS - 2)))
+    log(folder, "log.parquet", table | {"reward": bought.astype(np.int64)})
+    items = pd.DataFrame({"id": np.arange(ITEMS), "price": price * money})
+    items.to_parquet(folder / "items.parquet")
+    text += '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = ["price"]\n'
+    return published(folder, text)
+
+
+@pytest.mark.parametrize(
+    ("learner", "places"),
+    [("slateq", 3), ("linucb", 3), ("logistic", 3), ("logistic", 1), ("fitted-q", 1)],
+)
+def test_units_do_not_matter(tmp_path, learner, places):
+    """Users are shown the items whatever the unit; SlateQ once failed on pounds."""
+    found = {}
+    for name, units in UNITS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        dataset = shop(folder, places, *units)
+        rows = dataset.read().where(slice(500))
+        scorer, _ = train(dataset, learner_config(learner))
+        found[name] = scorer.scores(rows.user, rows.step, rows.candidate_features())
+    first, *others = (scores.argsort(axis=1)[:, -places:] for scores in found.values())
+    assert (first != first[0]).any()  # users are told apart
+    for other in others:
+        assert (np.sort(other) == np.sort(first)).all(axis=1).mean() > 0.98
