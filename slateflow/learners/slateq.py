@@ -31,7 +31,6 @@ from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
 from slateflow.policies.slate_scorer import (
     ChoiceModel,
-    Columns,
     Offer,
     SlateScorer,
     item_features,
@@ -45,11 +44,14 @@ from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.choice_model import Choices, fit_choice_model
 from slateflow.user_models.evidence import WeightGroups
 from slateflow.user_models.item_values import ItemValues, Members, Rows, Sessions
-from slateflow.user_models.slate_columns import chosen_columns, seen_in
+from slateflow.user_models.slate_columns import SlateColumns, chosen_columns, seen_in
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
 Result = TypeVar("Result")
+
+ROWS_PER_TERM = 20
+"""Logged slates for each term of the values, at least, where clicks bend."""
 
 SAMPLE_ROWS = 200_000
 """Rows that are in memory together, at most; of more, every so many sessions choose the model of
@@ -87,10 +89,11 @@ class SlateQConfig(LearnerConfig):
         sample = sampled(dataset, SAMPLE_ROWS, _check_finite)
         check_variation(sample)
         rng = np.random.Generator(np.random.SFC64(seed))
-        columns = chosen_columns(sample, spec.features_match)
+        columns = chosen_columns(sample, spec.features_match, ROWS_PER_TERM)
         seen = seen_in(columns, sample)
         users, match = seen.user.shape[1], spec.features_match
-        prior = self.ridge or WeightGroups.of_items(users, spec.document_size, match)
+        items = seen.candidate_features(slice(1)).shape[2]
+        prior = self.ridge or WeightGroups.of_items(users, items, match)
         choices = Choices.from_rows(seen, match)
         choice = fit_choice_model(choices, self.classes, prior, rng)
 
@@ -128,7 +131,8 @@ class SlateQConfig(LearnerConfig):
             click_values=click,
             no_click_values=none,
             features_match=match,
-            columns=columns,
+            user_columns=columns.user if columns else None,
+            item_columns=columns.item if columns else None,
         )
         return Trained(scorer, curves)
 
@@ -152,7 +156,7 @@ class _View:
     """Sessions, and how likely each row (R, G) is to be of a class, of logged rows."""
 
     spec: EnvironmentSpec
-    columns: Columns | None
+    columns: SlateColumns | None
     choice: ChoiceModel
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:

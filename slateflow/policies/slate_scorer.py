@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+SIDES = "user_columns", "item_columns"
+"""Fields of a `SlateScorer` that are arrays themselves."""
+
 
 def item_features(
     user: NDArray[np.floating], documents: NDArray[np.floating], features_match: bool
@@ -45,31 +48,25 @@ def user_features(user: NDArray[np.floating]) -> Array:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of users and items as regressions on slates see them.
+    """Columns of users, or of items, as regressions on slates see them.
 
     They are centred and in units of their deviation, so that a prior is the same whatever their
-    unit, and indicators stay as they are. Where clicks bend with a column of the user, hinges
-    (x − knot)₊² follow the columns.
+    unit, and indicators stay as they are. Where clicks bend with a column, hinges (x − knot)₊²
+    follow the columns.
     """
 
-    knot_feature: NDArray[np.int64]  # (H,) numbers of the user's columns that bend, ascending
+    knot_feature: NDArray[np.int64]  # (H,) numbers of the columns that bend, ascending
     knot_value: Array  # (H,) where they do
-    user_offset: Array  # (U + H,) subtracted from columns and hinges
-    user_scale: Array  # (U + H,) by which they are divided then
-    item_offset: Array  # (D,)
-    item_scale: Array  # (D,)
+    offset: Array  # (F + H,) subtracted from columns and hinges
+    scale: Array  # (F + H,) by which they are divided then
 
-    def users(self, user: NDArray[np.floating]) -> Array:
-        """(B, U + H) of the user's columns (B, U)."""
-        user = np.asarray(user, dtype=np.float64)
-        bent = np.square(np.maximum(user[:, self.knot_feature] - self.knot_value, 0.0))
-        user = np.concatenate([user, bent], axis=1)
-        return np.asarray((user - self.user_offset) / self.user_scale)
-
-    def items(self, documents: NDArray[np.floating]) -> Array:
-        """(…, D) of items' columns (…, D)."""
-        documents = np.asarray(documents, dtype=np.float64)
-        return np.asarray((documents - self.item_offset) / self.item_scale)
+    def seen(self, x: NDArray[np.floating]) -> Array:
+        """(…, F + H) of columns (…, F)."""
+        x = np.asarray(x, dtype=np.float64)
+        if len(self.knot_feature):
+            bent = np.square(np.maximum(x[..., self.knot_feature] - self.knot_value, 0.0))
+            x = np.concatenate([x, bent], axis=-1)
+        return np.asarray((x - self.offset) / self.scale)
 
 
 @dataclass(frozen=True)
@@ -146,8 +143,9 @@ class SlateScorer:
     click_values: Array  # (G, S) weights of Q(s, i) in the user's features
     no_click_values: Array  # (G, S) weights of Q(s, none) in the user's features
     features_match: bool  # whether users are observed in the features of the candidates
-    # None where they are seen as they are
-    columns: Columns | None = None
+    # Of users and of items; None where these are seen as they are
+    user_columns: Columns | None = None
+    item_columns: Columns | None = None
 
     @property
     def choice(self) -> ChoiceModel:
@@ -217,15 +215,16 @@ class SlateScorer:
     def _seen(
         self, user: NDArray[np.floating], documents: NDArray[np.floating]
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        if self.columns is None:
+        if self.user_columns is None or self.item_columns is None:
             return user, documents
-        return self.columns.users(user), self.columns.items(documents)
+        return self.user_columns.seen(user), self.item_columns.seen(documents)
 
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        if (columns := arrays.pop("columns")) is not None:
-            arrays |= {f"columns_{f.name}": getattr(columns, f.name) for f in fields(columns)}
+        for side in SIDES:
+            if (columns := arrays.pop(side)) is not None:
+                arrays |= {f"{side}_{f.name}": getattr(columns, f.name) for f in fields(columns)}
         np.savez(path, **arrays)
 
     @classmethod
@@ -235,9 +234,9 @@ class SlateScorer:
             arrays = {name: stored[name] for name in stored.files}
         for name in ("user_size", "document_size", "slate_size"):
             arrays[name] = int(arrays[name])
-        columns = {f.name: arrays.pop(f"columns_{f.name}", None) for f in fields(Columns)}
-        if columns["knot_value"] is not None:
-            arrays["columns"] = Columns(**columns)
+        for side in SIDES:
+            columns = {f.name: arrays.pop(f"{side}_{f.name}", None) for f in fields(Columns)}
+            arrays[side] = None if columns["offset"] is None else Columns(**columns)
         # Earlier versions went by the sizes
         by_size = arrays["user_size"] == arrays["document_size"] > 1
         arrays["features_match"] = bool(arrays.get("features_match", by_size))

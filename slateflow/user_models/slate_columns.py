@@ -1,12 +1,13 @@
 """Columns of users and items as regressions on slates see them, fitted to logs.
 
-Held-out sessions choose whether clicks bend with a column of the user more than its products with
-the items' do, and at how many knots.
+Held-out sessions choose whether clicks bend with a column more than products of users' and items'
+columns do, as where users like what costs what they can spend; and at how many knots.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,6 @@ Array = NDArray[np.float64]
 OF_USERS, MOST_TERMS = 4, 400
 """Terms that a column of the user has beside its products with the items, and most terms in all."""
 
-ROWS_PER_TERM = 100
-"""Logged slates for each term from which more knots are tried; with fewer there is no verdict."""
-
 MOST_ROWS = 50_000
 """Shown items that are asked."""
 
@@ -34,52 +32,92 @@ LEAST_SESSIONS = 10
 """Of fewer nobody asks."""
 
 
-def chosen_columns(rows: Trajectories, features_match: bool) -> Columns | None:
+@dataclass(frozen=True)
+class SlateColumns:
+    """Columns of users and of items."""
+
+    user: Columns
+    item: Columns
+
+    @classmethod
+    def of(cls, user: Array, item: Array, of_user: Knots, of_item: Knots) -> Self:
+        """With the moments of users (R, U) and of items (S, D), which bend at knots."""
+        return cls(_columns(user, of_user), _columns(item, of_item))
+
+    def of_rows(self, rows: Trajectories) -> Trajectories:
+        """The rows with these columns in place of their own."""
+        rows = replace(rows, user=self.user.seen(rows.user).astype(np.float32))
+        if rows.catalogue is None:
+            return replace(rows, candidates=self.item.seen(rows.candidates).astype(np.float32))
+        items = self.item.seen(rows.catalogue.features).astype(np.float32)
+        return replace(rows, catalogue=Catalogue(items))
+
+
+def chosen_columns(
+    rows: Trajectories, features_match: bool, rows_per_term: int
+) -> SlateColumns | None:
     """The columns of logged slates, with hinges where held-out sessions say that clicks bend.
 
     None where users are observed in the features of the candidates: these stay as they are, as it
     is a power of the affinity that a user is to a candidate.
+
+    Args:
+        rows: Whole sessions.
+        features_match: Whether users are observed in the features of the candidates.
+        rows_per_term: Logged slates for each term from which more than the fewest knots are tried.
     """
     if features_match:
         return None
-    user, items = rows.user.astype(np.float64), rows.candidate_features(slice(1)).shape[2]
+    items = rows.candidate_features(slice(1)).shape[2]
+    user = rows.user.astype(np.float64)
     shown = rows.shown_features().reshape(-1, items).astype(np.float64)
-    plain = _columns(user, shown, Knots.none())
-    options: list[Columns] = []
+    none = Knots.none()
+    plain = SlateColumns.of(user, shown, none, none)
     if len(rows.starts) < LEAST_SESSIONS:
         return plain
+    options: dict[tuple[int, int], SlateColumns] = {}
     for count in KNOTS:
-        knots = Knots.at_quantiles(user, count)
-        terms = (user.shape[1] + len(knots.feature)) * (items + OF_USERS)
-        most = len(rows) // ROWS_PER_TERM if options else MOST_TERMS
-        if not len(knots.feature) or terms > most:
-            break
-        options.append(_columns(user, shown, knots))
+        most = min(MOST_TERMS, len(rows) // rows_per_term if options else MOST_TERMS)
+        of_user, of_item = Knots.at_quantiles(user, count), Knots.at_quantiles(shown, count)
+        for knots in ((of_user, none), (none, of_item), (of_user, of_item)):
+            users, bent = user.shape[1] + len(knots[0].feature), items + len(knots[1].feature)
+            if users * (bent + OF_USERS) + bent <= most:
+                options[users, bent] = SlateColumns.of(user, shown, *knots)
+    options.pop((user.shape[1], items), None)
     few = rows.where(rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0)
-    return least_lost(plain, options, lambda one: _click_losses(seen_in(one, few)))
+    return least_lost(plain, [*options.values()], lambda one: _click_losses(one.of_rows(few)))
 
 
-def seen_in(columns: Columns | None, rows: Trajectories) -> Trajectories:
-    """The rows with these columns in place of their own."""
-    if columns is None:
+def seen_in(columns: SlateColumns | None, rows: Trajectories) -> Trajectories:
+    """The rows with these columns, if there are any."""
+    return rows if columns is None else columns.of_rows(rows)
+
+
+def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Trajectories:
+    """The rows with a column for each item, where held-out sessions say that features miss some.
+
+    Args:
+        rows: Whole sessions, as regressions see them.
+        rows_per_term: Logged slates for each term, at least.
+    """
+    if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS:
         return rows
-    rows = replace(rows, user=columns.users(rows.user).astype(np.float32))
-    if rows.catalogue is None:
-        return replace(rows, candidates=columns.items(rows.candidates).astype(np.float32))
-    items = columns.items(rows.catalogue.features).astype(np.float32)
-    return replace(rows, catalogue=Catalogue(items))
+    features, items = rows.catalogue.features, len(rows.catalogue)
+    every = np.concatenate([features, np.eye(items, dtype=np.float32)], axis=1)
+    terms = rows.user.shape[1] * (every.shape[1] + OF_USERS) + every.shape[1]
+    if features.shape[1] >= items or terms > min(MOST_TERMS, len(rows) // rows_per_term):
+        return rows
+    asked = rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0
+    own = replace(rows, catalogue=Catalogue(every))
+    return least_lost(rows, [own], lambda one: _click_losses(one.where(asked)))
 
 
-def _columns(user: Array, shown: Array, knots: Knots) -> Columns:
-    bent = np.concatenate([user, knots.hinges(user)], axis=1)
-    standards = _standards(bent), _standards(shown)
-    return Columns(knots.feature.astype(np.int64), knots.value, *standards[0], *standards[1])
-
-
-def _standards(x: Array) -> tuple[Array, Array]:
-    """Mean and deviation (F,) of features (R, F); 0 and 1 of those that have two values or one."""
+def _columns(x: Array, knots: Knots) -> Columns:
+    """Columns (R, F): 0 and 1 are offset and scale of those that have two values or one."""
+    x = np.concatenate([x, knots.hinges(x)], axis=1)
     few = ((x == x.min(axis=0)) | (x == x.max(axis=0))).all(axis=0)
-    return np.where(few, 0.0, x.mean(axis=0)), np.where(few, 1.0, x.std(axis=0))
+    offset, scale = np.where(few, 0.0, x.mean(axis=0)), np.where(few, 1.0, x.std(axis=0))
+    return Columns(knots.feature.astype(np.int64), knots.value, offset, scale)
 
 
 def _click_losses(rows: Trajectories) -> Array:

@@ -122,37 +122,45 @@ def scorer(classes: int = 2, user_size: int = 2, document_size: int = 2) -> Slat
     )
 
 
-def in_columns(user_size: int = 1, document_size: int = 2) -> SlateScorer:
-    """That of users whose last column bends at two knots."""
+def in_columns() -> SlateScorer:
+    """That of users of one column and items of two, whose first bend at two knots."""
     rng, hinges = np.random.default_rng(7), 2
-    columns = Columns(
-        knot_feature=np.full(hinges, user_size - 1),
-        knot_value=np.array([0.1, 0.6]),
-        user_offset=rng.normal(size=user_size + hinges),
-        user_scale=rng.uniform(0.5, 2, user_size + hinges),
-        item_offset=rng.normal(size=document_size),
-        item_scale=rng.uniform(0.5, 2, document_size),
+    user, item = (
+        Columns(
+            knot_feature=np.zeros(hinges, np.int64),
+            knot_value=np.array([0.1, 0.6]),
+            offset=rng.normal(size=size + hinges),
+            scale=rng.uniform(0.5, 2, size + hinges),
+        )
+        for size in (1, 2)
     )
-    return replace(scorer(2, user_size + hinges, document_size), user_size=1, columns=columns)
+    model = scorer(2, 1 + hinges, 2 + hinges)
+    return replace(model, user_size=1, document_size=2, user_columns=user, item_columns=item)
+
+
+def seen_by_hand(columns: Columns | None, x: np.ndarray) -> np.ndarray:
+    """With plain floats."""
+    assert columns is not None
+    found = []
+    for row in x.reshape(-1, x.shape[-1]).tolist():
+        bent = [*row, *(max(row[0] - knot, 0) ** 2 for knot in (0.1, 0.6))]
+        moments = zip(bent, columns.offset.tolist(), columns.scale.tolist(), strict=True)
+        found.append([(value - mean) / scale for value, mean, scale in moments])
+    return np.array(found).reshape(*x.shape[:-1], -1)
 
 
 def test_columns_are_standardised_and_bent_by_hand():
     model, rng = in_columns(), np.random.default_rng(8)
-    columns, user, offered = model.columns, rng.random((1, 1)), rng.random((1, 4, 2))
-    assert columns is not None
-    seen = [user[0, 0], *(max(user[0, 0] - knot, 0) ** 2 for knot in (0.1, 0.6))]
-    standard = np.array(
-        [(v - m) / s for v, m, s in zip(seen, columns.user_offset, columns.user_scale, strict=True)]
-    )
-    items = (offered - columns.item_offset) / columns.item_scale
-    plain = replace(model, user_size=3, columns=None)
-    step, clicked, paid = np.zeros(1, np.int32), np.array([1]), np.zeros(1)
-    memory = model.remember(np.zeros((1, 2)), user, offered[:, :2], clicked, paid)
-    expected = plain.remember(np.zeros((1, 2)), standard[None], items[:, :2], clicked, paid)
+    user, offered = rng.random((3, 1)), rng.random((3, 4, 2))
+    standard = seen_by_hand(model.user_columns, user)
+    items = seen_by_hand(model.item_columns, offered)
+    plain = scorer(2, 3, 4)
+    step, clicked, paid = np.zeros(3, np.int32), np.array([1, -1, 0], np.int32), np.zeros(3)
+    memory = model.remember(np.zeros((3, 2)), user, offered[:, :2], clicked, paid)
+    expected = plain.remember(np.zeros((3, 2)), standard, items[:, :2], clicked, paid)
     np.testing.assert_allclose(memory, expected)
     np.testing.assert_allclose(
-        model.scores(user, step, offered, memory),
-        plain.scores(standard[None], step, items, memory),
+        model.scores(user, step, offered, memory), plain.scores(standard, step, items, memory)
     )
 
 
@@ -206,7 +214,7 @@ def test_saved_and_loaded_it_scores_the_same(model, tmp_path):
 def test_files_of_earlier_versions_go_by_the_sizes(tmp_path, user_size, document_size):
     model = scorer(user_size=user_size, document_size=document_size)
     earlier = asdict(model)
-    del earlier["features_match"], earlier["columns"]
+    del earlier["features_match"], earlier["user_columns"], earlier["item_columns"]
     np.savez(tmp_path / "scorer.npz", **earlier)
     assert SlateScorer.load(tmp_path / "scorer.npz").features_match == model.features_match
 

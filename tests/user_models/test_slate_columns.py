@@ -15,25 +15,26 @@ from tests.evaluation.off_policy.bent_shop import ITEMS, BentShop
 @pytest.mark.parametrize("spread", [np.inf, 8.0])
 def test_held_out_slates_choose_the_knots(tmp_path, spread):
     rows = BentShop(spread).slates(tmp_path, 4_000, 3).read()
-    columns = chosen_columns(rows, features_match=False)
+    columns = chosen_columns(rows, features_match=False, rows_per_term=100)
     assert columns is not None
-    assert (len(columns.knot_feature) > 0) == (spread < np.inf)
-    assert seen_in(columns, rows).user.shape[1] == 1 + len(columns.knot_feature)
+    assert (len(columns.user.knot_feature) > 0) == (spread < np.inf)
+    assert seen_in(columns, rows).user.shape[1] == 1 + len(columns.user.knot_feature)
+    assert not len(columns.item.knot_feature)  # an item's columns are 0 or 1
 
 
 def test_users_in_the_space_of_the_items_stay_as_they_are(tmp_path):
     rows = BentShop(8.0).slates(tmp_path, 200, 3).read()
-    assert chosen_columns(rows, features_match=True) is None
+    assert chosen_columns(rows, features_match=True, rows_per_term=100) is None
     assert seen_in(None, rows) is rows
 
 
 def test_users_are_seen_in_the_same_columns_whatever_the_unit(tmp_path):
     rows = BentShop(8.0).slates(tmp_path, 2_000, 3).read()
-    seen = seen_in(chosen_columns(rows, features_match=False), rows)
+    seen = seen_in(chosen_columns(rows, features_match=False, rows_per_term=100), rows)
     np.testing.assert_allclose(seen.user.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(seen.user.std(axis=0), 1, atol=1e-3)
     minutes = replace(rows, user=(rows.user - 18) * 525_600)
-    other = seen_in(chosen_columns(minutes, features_match=False), minutes)
+    other = seen_in(chosen_columns(minutes, features_match=False, rows_per_term=100), minutes)
     np.testing.assert_allclose(other.user, seen.user, atol=1e-2)
     # An item's columns say which it is, and stay
     np.testing.assert_array_equal(seen.shown_features(), rows.shown_features())
@@ -42,7 +43,7 @@ def test_users_are_seen_in_the_same_columns_whatever_the_unit(tmp_path):
 def test_so_are_items_that_come_with_the_rows(tmp_path):
     recipe = Recipe("r", "interest-exploration", 20, 1, {"random": 1.0}, {"step_limit": 10})
     rows = generate(recipe, Folder(str(tmp_path))).read()
-    seen = seen_in(chosen_columns(rows, features_match=False), rows)
+    seen = seen_in(chosen_columns(rows, features_match=False, rows_per_term=100), rows)
     quality, *topics = np.moveaxis(seen.shown_features(), 2, 0)
     assert quality.mean() == pytest.approx(0, abs=1e-3)
     assert quality.std() == pytest.approx(1, abs=1e-3)
@@ -51,7 +52,7 @@ def test_so_are_items_that_come_with_the_rows(tmp_path):
 
 def test_few_sessions_are_not_asked(tmp_path):
     rows = BentShop(8.0).slates(tmp_path, 9, 3).read()
-    columns = chosen_columns(rows, features_match=False)
+    columns = chosen_columns(rows, features_match=False, rows_per_term=100)
     assert columns is not None
-    assert columns.user_scale.shape == (1,)
-    assert columns.item_scale.shape == (ITEMS,)
+    assert columns.user.scale.shape == (1,)
+    assert columns.item.scale.shape == (ITEMS,)

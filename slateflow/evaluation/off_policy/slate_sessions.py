@@ -27,6 +27,7 @@ from slateflow.evaluation.off_policy.double_learning import (
 from slateflow.evaluation.off_policy.earlier_steps import earlier_steps_matter
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.place_weights import place_weights
+from slateflow.evaluation.off_policy.unexplained_clicks import clicks_are_unexplained
 from slateflow.evaluation.off_policy.what_moves import with_what_moves
 from slateflow.policies import Slates
 from slateflow.policies.learned import ScoringPolicy
@@ -36,7 +37,7 @@ from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import Choices, influences
 from slateflow.user_models.from_the_top import FromTheTop, fit_habit, place_by_place
 from slateflow.user_models.item_values import Sessions
-from slateflow.user_models.slate_columns import chosen_columns, seen_in
+from slateflow.user_models.slate_columns import chosen_columns, seen_in, with_columns_of_their_own
 from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
@@ -47,6 +48,10 @@ less, what was clicked once or never has weights in the thousands."""
 
 CHOICE_RIDGE = 0.1
 """That on the weights of the choice model."""
+
+ROWS_PER_TERM = 100
+"""Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
+there would be no verdict."""
 
 ROWS_PER_FEATURE = 20
 """Logged steps that a feature takes at least. With half of it values were off by half."""
@@ -61,10 +66,12 @@ class SlateSessions:
     """
 
     def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
-        bent = seen_in(chosen_columns(rows, spec.features_match), rows)
+        seen = seen_in(chosen_columns(rows, spec.features_match, ROWS_PER_TERM), rows)
+        if not spec.features_match:
+            seen = with_columns_of_their_own(seen, ROWS_PER_TERM)
         self.rows = rows
-        self.sessions = with_what_moves(Sessions.from_rows(bent, spec, places=True))
-        choices = Choices.from_rows(bent, spec.features_match, places=True)
+        self.sessions = with_what_moves(Sessions.from_rows(seen, spec, places=True))
+        choices = Choices.from_rows(seen, spec.features_match, places=True)
         rng = np.random.Generator(np.random.SFC64(0))
         self.choice = fit_habit(choices, CHOICE_RIDGE, rng)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)
@@ -79,18 +86,24 @@ class SlateSessions:
 
     @cached_property
     def unfit(self) -> NoVerdict | None:
-        """Whether earlier steps of a session bear on what users choose."""
+        """Whether users choose by more than the model of choices knows."""
         rows, expected = self.rows, []
         for block in self.sessions.blocks():
             shown = self.sessions.shown(block, rows.slate[block])
             of_classes = np.exp(self.choice.log_probabilities(shown)[:, :, :-1])
             expected.append(np.einsum("gbk,bg->bk", of_classes, self.members[rows.sessions[block]]))
-        if not earlier_steps_matter(rows, np.concatenate(expected)):
-            return None
-        return NoVerdict(
-            "what users choose depends on what they saw earlier in the session",
-            "compare such policies in an experiment",
-        )
+        of_shown = np.concatenate(expected)
+        if earlier_steps_matter(rows, of_shown):
+            return NoVerdict(
+                "what users choose depends on what they saw earlier in the session",
+                "compare such policies in an experiment",
+            )
+        if clicks_are_unexplained(rows, of_shown):
+            return NoVerdict(
+                "the columns of users and items do not explain what users choose",
+                "log more of what they differ in, or single items",
+            )
+        return None
 
     def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
         """Estimate a target's return, session by session."""

@@ -1,0 +1,83 @@
+"""Whether users and items have more to them than a model of choices knows.
+
+Among slates nearly no logged one is that of a target, so the verdict rests on a model of what users
+choose, and weights correct it only in what it knows of users and items. A taste that it cannot
+follow, or items that differ in more than their columns, would be judged with confidence, and
+wrongly.
+
+So what was clicked beyond what the model expects is explained by the leaves of a decision tree on
+the columns, and by which item it was. If held-out sessions say that this explains something, the
+model is wrong (a score test, Rao 1948, as in `earlier_steps`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.trajectories import Trajectories
+from slateflow.user_models.evidence import group_variances
+from slateflow.user_models.held_out_choice import better
+
+Array = NDArray[np.float64]
+
+MOST_ROWS = 100_000
+"""Shown items by which the tree is grown, at most; whole sessions."""
+
+LEAVES, LEAF_ROWS = 32, 100
+"""Of the tree at most, and shown items in each at least."""
+
+GROWN_BY = 3
+"""Of every so many sessions one grows the tree; the others tell what is in its leaves."""
+
+BEYOND_CHANCE = 3.0
+"""Standard errors by which held-out sessions have to be explained better."""
+
+
+def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
+    """Whether the columns, or which item it was, explain clicks beyond what is expected.
+
+    Args:
+        rows: Whole sessions.
+        expected: (R, K) probabilities of a click on each of the items shown.
+    """
+    asked = rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0
+    few, places = rows.where(asked), rows.slate.shape[1]
+    clicked = np.arange(places) == few.clicked[:, None]
+    surprise = (clicked - expected[asked]).ravel()
+    session = np.repeat(few.sessions, places)
+    grows = session % GROWN_BY == 0
+    cells = [(_leaves(few, surprise, grows), ~grows)]
+    if few.catalogue is not None:
+        item = np.take_along_axis(few.candidates, few.slate, axis=1).ravel()
+        cells.append((item, np.ones_like(grows)))
+    return any(_explain(cell[told], surprise[told], session[told]) for cell, told in cells)
+
+
+def _leaves(rows: Trajectories, surprise: Array, grows: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """(S,) leaves at which users and shown items end, of a tree that some of them have grown."""
+    from sklearn.tree import DecisionTreeRegressor  # takes a second
+
+    shown = rows.shown_features()
+    user = np.broadcast_to(rows.user[:, None], (*shown.shape[:2], rows.user.shape[1]))
+    x = np.concatenate([user, shown], axis=2).reshape(len(surprise), -1)
+    tree = DecisionTreeRegressor(max_leaf_nodes=LEAVES, min_samples_leaf=LEAF_ROWS, random_state=0)
+    return np.asarray(tree.fit(x[grows], surprise[grows]).apply(x))
+
+
+def _explain(cell: NDArray[np.integer], surprise: Array, session: NDArray[np.intp]) -> bool:
+    """Whether means of cells, in the other half of the sessions, explain surprises (S,).
+
+    They are shrunk as far as they may be chance.
+    """
+    half, left = session % 2 == 0, surprise.copy()
+    for out in (half, ~half):
+        count = np.maximum(np.bincount(cell[~out], minlength=cell.max() + 1), 1)
+        mean = np.bincount(cell[~out], surprise[~out], cell.max() + 1) / count
+        error = surprise.var() / count
+        true = group_variances(mean, error, np.zeros(len(mean), np.intp))
+        left[out] -= (mean * true / (true + error))[cell[out]]
+    plain, ours = (
+        np.bincount(session, np.square(one)).astype(np.float64) for one in (surprise, left)
+    )
+    return better(plain, ours, BEYOND_CHANCE)
