@@ -1,0 +1,64 @@
+"""Verdicts and learners from slates of items with a price, and sometimes more to them than that.
+
+`SLATEFLOW_BENCHMARK_LOGS` draws more logs, `SLATEFLOW_BENCHMARK_ROWS` is their size.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from slateflow.learners import learner_config, train
+from slateflow.policies import RandomPolicy
+from tests.benchmarks.held_intervals import Judged, judged, print_held
+from tests.evaluation.off_policy.priced_shop import BUDGETS, KINDS, LOOKS, PRICES, PricedShop
+
+LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "20"))
+ROWS = int(os.environ.get("SLATEFLOW_BENCHMARK_ROWS", "15000"))
+LEARNERS = ("slateq", "logistic", "linucb")
+
+
+def verdicts(shop: PricedShop, seed: int) -> Judged:
+    """Those of a log."""
+    targets = {"random": RandomPolicy(len(LOOKS)), **shop.policies()}
+    return judged(lambda folder: shop.slates(folder, ROWS, seed), targets)
+
+
+def scores(shop: PricedShop, seed: int) -> dict[str, float]:
+    """Of each learner from a log: 0 is random and 1 the best."""
+    random, best, found = shop.value_of_random(), shop.value(shop.policies()["the best"]), {}
+    with TemporaryDirectory() as folder:
+        dataset = shop.slates(Path(folder), ROWS, seed)
+        offered = np.broadcast_to(PRICES[:, None], (len(BUDGETS), len(PRICES), 1))
+        for learner in LEARNERS:
+            scorer, _ = train(dataset, learner_config(learner), seed)
+            rated = scorer.scores(BUDGETS[:, None], np.zeros(len(BUDGETS), np.int32), offered)
+            shown = np.argsort(-rated, axis=1, kind="stable")[:, : len(LOOKS)]
+            found[learner] = (shop.value_of(shown) - random) / (best - random)
+    return found
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("kind", KINDS)
+def test_priced_items(kind, capsys):
+    """Print how often verdicts are given and hold, and what is learnt from the first five logs."""
+    shop = PricedShop(kind)
+    truth = {"random": shop.value_of_random()}
+    truth |= {name: shop.value(policy) for name, policy in shop.policies().items()}
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(partial(verdicts, shop), range(LOGS)))
+        learnt = list(pool.map(partial(scores, shop), range(min(LOGS, 5))))
+    with capsys.disabled():
+        print(f"\n{kind}: {LOGS} logs of {ROWS:,} slates")
+        print_held(found, truth, digits=3)
+        for learner in LEARNERS:
+            values = [one[learner] for one in learnt]
+            print(f"{learner:10} score {min(values):.3f} {np.median(values):.3f}")

@@ -1,0 +1,144 @@
+"""A shop of which the items' prices are known, and what users can spend; slates of three.
+
+Users go through a slate from the top, look at its places with less and less patience, and buy the
+first item that they like.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from slateflow.environments import Observation
+from slateflow.trajectories import Dataset
+from tests.trajectories.sources.shop import log, published
+
+Array = NDArray[np.float64]
+
+ITEMS = 30
+PRICES = np.linspace(5.0, 100.0, ITEMS)
+LEAST, MOST = 10.0, 90.0
+"""What users can spend, uniformly."""
+LOOKS = (1.0, 0.7, 0.5)
+"""Probabilities of looking at the places of a slate."""
+OWN = np.random.default_rng(5).normal(size=ITEMS)
+"""What items have beside their prices, in log-odds."""
+COLUMNS = (
+    '[columns]\nuser = ["budget"]\nclicked = "clicked"\n'
+    '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = ["price"]\n'
+)
+BUDGETS = np.linspace(LEAST, MOST, 4_001)
+
+
+def _likely(log_odds: Array) -> Array:
+    return 1 / (1 + np.exp(-log_odds))
+
+
+def _rates(kind: str, budget: Array) -> Array:
+    """Probabilities (B, M) of liking an item that one looks at."""
+    rich, dear = (budget[:, None] - 50) / 25, (PRICES - 50) / 28
+    line = -1.5 + 0.5 * rich * dear + 0.3 * dear
+    if kind == "in a line":
+        return _likely(line)
+    if kind == "what they can spend":
+        return 0.05 + 0.5 * np.exp(-0.5 * np.square((PRICES - budget[:, None]) / 15))
+    if kind == "items of their own":
+        return _likely(line + OWN)
+    middle = (np.abs(rich) < 0.4) & (np.abs(dear) < 0.5)
+    return _likely(line + 1.5 * middle)  # a step
+
+
+KINDS = ("in a line", "what they can spend", "items of their own", "a step")
+
+
+def _value(rates: Array, slates: NDArray[Any]) -> float:
+    shown = np.take_along_axis(rates, slates, axis=1)
+    return float(1 - np.prod(1 - shown * LOOKS, axis=1).mean())
+
+
+@dataclass(frozen=True)
+class PricedShop:
+    """The shop, whose users like items by one of the `KINDS`."""
+
+    kind: str
+
+    def value(self, policy: ByPrice) -> float:
+        """Purchases a slate, by quadrature over what users can spend."""
+        return self.value_of(policy.slates(BUDGETS))
+
+    def value_of(self, slates: NDArray[Any]) -> float:
+        """That of slates (B, K) for the `BUDGETS`."""
+        return _value(_rates(self.kind, BUDGETS), slates)
+
+    def value_of_random(self) -> float:
+        """That of a random policy, by draws."""
+        rng, budget = np.random.default_rng(0), np.tile(BUDGETS, 50)
+        return _value(_rates(self.kind, budget), _drawn(rng, len(budget)))
+
+    def policies(self) -> dict[str, ByPrice]:
+        """Those that know the tastes, and those that know prices alone."""
+        return {
+            "the best": ByPrice(self.kind),
+            "the dearest": ByPrice("dear"),
+            "the cheapest": ByPrice("cheap"),
+        }
+
+    def slates(self, folder: Path, rows: int, seed: int) -> Dataset:
+        """Logs of a random policy."""
+        rng = np.random.default_rng(seed)
+        budget = rng.uniform(LEAST, MOST, rows)
+        shown = _drawn(rng, rows)
+        rates = np.take_along_axis(_rates(self.kind, budget), shown, axis=1)
+        likes = rng.random(rates.shape) < rates * LOOKS
+        clicked = np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
+        folder.mkdir(parents=True, exist_ok=True)
+        table: dict[str, Any] = {
+            "item": shown.tolist(),
+            "propensity": np.full(rows, 1 / (ITEMS * (ITEMS - 1) * (ITEMS - 2))),
+            "clicked": clicked,
+            "reward": (clicked >= 0).astype(np.int64),
+            "budget": budget,
+        }
+        log(folder, "log.parquet", table)
+        items = pd.DataFrame({"id": np.arange(ITEMS), "price": PRICES})
+        items.to_parquet(folder / "items.parquet")
+        return published(folder, COLUMNS)
+
+
+def _drawn(rng: np.random.Generator, rows: int) -> NDArray[np.intp]:
+    return rng.random((rows, ITEMS)).argsort(axis=1)[:, : len(LOOKS)]
+
+
+@dataclass(frozen=True)
+class ByPrice:
+    """Shows the items that users of a kind like best, the dearest or the cheapest."""
+
+    kind: str
+
+    def slates(self, budget: Array) -> NDArray[np.intp]:
+        """(B, K) for users who can spend so much (B,)."""
+        if self.kind in KINDS:
+            worth = _rates(self.kind, budget)
+        else:
+            worth = np.tile(PRICES if self.kind == "dear" else -PRICES, (len(budget), 1))
+        return np.argsort(-worth, axis=1, kind="stable")[:, : len(LOOKS)]
+
+    def act(self, observation: Observation, rng: np.random.Generator):
+        """The slates (B, K), each with a probability of 1."""
+        del rng
+        slates = self.slates(observation["user"][:, 0].astype(np.float64))
+        return slates.astype(np.int32), np.ones(len(slates))
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Array:
+        """(B,) of showing these slates."""
+        shown, _ = self.act(observation, np.random.default_rng(0))
+        return np.asarray((shown == slates).all(axis=1), np.float64)
+
+    def first_place(self, observation: Observation) -> Array:
+        """(B, M) of showing an item first."""
+        return np.eye(ITEMS)[self.act(observation, np.random.default_rng(0))[0][:, 0]]
