@@ -5,18 +5,22 @@ A command's module is imported when the command is called, so that `--help` answ
 
 from __future__ import annotations
 
-import atexit
-import gc
-import os
-import select
-import sqlite3
 import sys
-from importlib.metadata import version
 
-from cyclopts import App, CycloptsError, UnknownCommandError
+try:
+    import atexit
+    import gc
+    import os
+    import select
+    import sqlite3
+    from importlib.metadata import version
 
-from flows.cli.interruption import FAILED, heed_signals, say_interrupted, was_interrupted
-from slateflow.errors import InputError, unknown
+    from cyclopts import App, CycloptsError, UnknownCommandError
+
+    from flows.cli.interruption import FAILED, heed_signals, say_interrupted, was_interrupted
+    from slateflow.errors import InputError, unknown
+except KeyboardInterrupt:  # nothing has begun yet
+    sys.exit(130)  # as shells call an interruption
 
 DONE, BAD_INPUT = 0, 2
 
