@@ -172,13 +172,18 @@ def read_recipe(folder: Path, name: str) -> AnyRecipe:
         InputError: There is no such recipe, or a field of it does not fit; the message names it.
     """
     known = recipe_names(folder)
+    path = folder / f"{name}.toml"
+    if name not in known and path in folder.glob("*.toml"):
+        raise InputError(
+            f"{path.name}: expected a name of A-Z, a-z, 0-9, '.', '_' and '-', with a letter or "
+            "a digit first, for the dataset and the model have it, too; rename the file"
+        )
     if not known:
         raise InputError(
             f"{folder}: expected recipes (*.toml), found none; use a checkout of the project"
         )
     if name not in known:
         raise unknown("recipe", name, known)
-    path = folder / f"{name}.toml"
     with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeDecodeError):
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     try:

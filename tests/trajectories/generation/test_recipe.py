@@ -203,6 +203,17 @@ def test_unknown_recipes_are_refused(tmp_path, name):
         read_recipe(written(tmp_path, GOOD), name)
 
 
+@pytest.mark.parametrize("name", ["my shop", "größe", "a+b", ".hidden", "_shop"])
+def test_a_file_whose_name_cannot_be_a_recipes_is_refused(tmp_path, name):
+    (tmp_path / f"{name}.toml").write_text(GOOD, encoding="utf-8")
+    with pytest.raises(InputError) as refusal:
+        read_recipe(tmp_path, name)
+    assert str(refusal.value) == (
+        f"{name}.toml: expected a name of A-Z, a-z, 0-9, '.', '_' and '-', with a "
+        "letter or a digit first, for the dataset and the model have it, too; rename the file"
+    )
+
+
 def test_a_folder_without_recipes_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"expected recipes .*; use a checkout of the project"):
         read_recipe(tmp_path / "none", "mine")
