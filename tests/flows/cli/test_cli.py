@@ -46,7 +46,10 @@ def test_help_answers_without_the_heavy_imports():
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
-        ("run", ["RECIPE", "modified-lts-20-2-mixed", "At least 2. [default: 1000]"]),
+        (
+            "run",
+            ["RECIPE", "modified-lts-20-2-mixed", "At least 2, at most 1000000. [default: 1000]"],
+        ),
         ("train", ["--set", "imported dataset"]),
         ("export", ["[choices: rllib, minari, d3rlpy]"]),
         ("import", ["propensity: probability of exactly this slate", "watch_time"]),
@@ -93,6 +96,9 @@ def test_the_version_is_that_of_the_package(capsys):
         (["generate", "../secret"], ["recipe '../secret'", "modified-lts-20-2"]),
         (["baseline", "mars"], ["recipe 'mars'", "modified-lts-20-2-mixed"]),
         (["baseline", "--episodes", "1"], ["--episodes: expected at least 2, got 1"]),
+        (["baseline", "--episodes", "1000001"], ["--episodes: expected at most 1000000, got"]),
+        (["run", "--episodes", "100000001"], ["--episodes: expected at most 100000000, got"]),
+        (["tune", "cql", "lts-10-1", "--trials", "10001"], ["--trials: expected at most 10000"]),
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, parts):
