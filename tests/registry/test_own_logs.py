@@ -156,6 +156,13 @@ def test_without_items_the_whole_catalogue_is_on_offer(shop):
     assert len(mixed["scores"][1]) == 2
 
 
+def test_no_requests_have_no_answers(shop):
+    answers = shop.model.predict(requests(shop.table[:0]), params={"epsilon": 0.5})
+    assert answers.columns.tolist() == ["slate", "items", "scores", "propensity", "outside"]
+    assert answers["items"].dtype == object
+    assert len(answers) == 0
+
+
 def test_unknown_categories_are_zero(shop):
     frame = shop.table[:2].assign(country=["atlantis", None])
     known = expected_scores(shop, frame.assign(country="nowhere"))
