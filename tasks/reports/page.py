@@ -261,9 +261,11 @@ def weights_picture(report: Report) -> str | None:
 
 def trend_chart(past: Sequence[PastRun]) -> str:
     """The nights, given the newest first, as a chart (SVG)."""
+    days = [one.moment.date() for one in past]
+    form = "%m-%d" if len(set(days)) == len(days) else "%m-%d %H:%M"
     nights = [
         Night(
-            label=f"{one.moment:%m-%d}",
+            label=one.moment.strftime(form),
             value=None if one.best is None else _with_bounds(one.best.mean, one.best.sem),
             reigning=None if one.reigning is None else one.reigning.mean,
             highlighted=one.champion is not None,
