@@ -266,8 +266,8 @@ def trend_chart(past: Sequence[PastRun]) -> str:
     nights = [
         Night(
             label=one.moment.strftime(form),
-            value=None if one.best is None else _with_bounds(one.best.mean, one.best.sem),
-            reigning=None if one.reigning is None else one.reigning.mean,
+            value=_with_bounds(one.best.mean, one.best.sem) if one.best and one.judged else None,
+            reigning=one.reigning.mean if one.reigning and one.judged else None,
             highlighted=one.champion is not None,
             note=_move(one),
             failed=one.failed,

@@ -65,9 +65,28 @@ def test_a_table_has_no_column_without_figures(reigned, scored, judged):
         for name, *cells in zip(head, *rows, strict=True):
             assert set(cells) != {"–"}, name
     heads = [table[0] for table in tables(markdown)]
-    assert [any(name.startswith("score") for name in head) for head in heads[1:]] == [scored] * 2
+    assert ("score" in heads[1]) == (scored and judged)
+    assert ("score (95%)" in heads[2]) == scored
     assert ("over champion (95%)" in heads[0]) == (reigned and judged)
     assert ("## Training" in markdown) == (not scored and not (reigned and judged))
+
+
+@pytest.mark.parametrize("reigned", [False, True])
+def test_a_page_without_a_verdict_has_no_figures_of_candidates(reigned):
+    markdown = page(reigned, judged=False)
+    assert markdown.startswith("# some-recipe: no verdict,")
+    assert f"**No verdict**: {REFUSAL}." in markdown
+    assert not {figure for figure in ("37.65", "1195.80", "5.30", "5.10") if figure in markdown}
+    (night, _) = [row for row in tables(markdown)[1] if row[1] == "no verdict"]
+    assert night[2:] == ["fitted-q"]
+
+
+def test_a_night_without_a_verdict_is_no_dot_of_the_trend():
+    moment, best = datetime(2026, 11, 28, tzinfo=UTC), Best("slateq", -8.9e34, 1e-9, -8.9e34, None)
+    reigning = Champion(version=3, mean=-9e30, sem=1.0)
+    svg = trend_chart([PastRun(moment, "No verdict", best=best, reigning=reigning)])
+    assert "e+3" not in svg
+    assert svg.count("<circle") == 4  # those of the legend
 
 
 @pytest.mark.parametrize(
