@@ -8,17 +8,14 @@ from dataclasses import field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict
+from pydantic import Field
 
 from slateflow.errors import InputError, unknown
 from slateflow.trajectories.sources.files import SourceFiles, find_files, resolve_beside
-from slateflow.validation import validated
+from slateflow.validation import Names, validated
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Names that experiments, registered models and folders can have."""
-
-Names = Annotated[tuple[str, ...], Strict(False)]
-"""A list of names."""
 
 ENDINGS = {
     "table": (".parquet", ".csv", ".csv.gz"),
