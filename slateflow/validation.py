@@ -35,7 +35,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "string_type": "a text",
     "dict_type": "a table",
-    "tuple_type": "a list of numbers",
+    "tuple_type": "a list",
     "list_type": "a list",
     "missing": "a value",
     "missing_argument": "a value",

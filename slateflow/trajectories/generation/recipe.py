@@ -190,9 +190,9 @@ def read_recipe(folder: Path, name: str) -> AnyRecipe:
     if name not in known:
         raise unknown("recipe", name, known)
     with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeDecodeError):
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     try:
-        if "source" in document:
+        if "source" in document or "columns" in document:
             return logged_recipe(name, document, str(folder))
         for key in document:
             if key not in _FIELDS:

@@ -99,6 +99,12 @@ class LoggedRecipe:
                     "held_out: expected 'sessions' for rllib, which tells no time, got 'last'"
                 )
             object.__setattr__(self, "columns", SAMPLE_BATCHES)  # the dataclass is frozen
+        for role in ("item", "propensity", "reward", "clicked"):
+            if (name := getattr(self.columns, role)) in self.columns.user:
+                raise InputError(
+                    "columns.user: expected what is known before the decision, "
+                    f"got {name}, the {role}; leave it out"
+                )
         if self.held_out == "last" and not self.columns.time and self.format == "table":
             raise InputError(
                 "held_out: expected [columns] time for 'last', got none; name it or hold out "
