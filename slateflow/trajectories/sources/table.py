@@ -65,9 +65,9 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
     Raises:
         InputError: The file cannot be read, or lacks one of the columns.
     """
-    kind = "Parquet" if name.endswith(".parquet") else "CSV"
-    with refused(f"{path}: expected a {kind} file", pa.ArrowException, OSError):
-        if kind == "Parquet":
+    kind = "Parquet file" if name.endswith(".parquet") else "CSV file in UTF-8 with commas"
+    with refused(f"{path}: expected a {kind}", pa.ArrowException, OSError):
+        if name.endswith(".parquet"):
             file = pq.ParquetFile(folder.open(name))
             _check_names(path, columns, file.schema_arrow.names)
             batches = file.iter_batches(BATCH_ROWS, columns=columns)
@@ -87,9 +87,14 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
 def _check_names(path: str, wanted: list[str], names: list[str]) -> None:
     missing = [name for name in wanted if name not in names]
     if missing:
+        # Spaces around a name would not be seen
+        expected, *got = (
+            one if one == one.strip() != "" else repr(one) for one in (missing[0], *names)
+        )
+        commas = "" if path.endswith(".parquet") else ", and separate them by commas"
         raise InputError(
-            f"{path}: expected a column {missing[0]}, got {', '.join(names)}; name the columns in "
-            "the recipe's [columns]"
+            f"{path}: expected a column {expected}, got {', '.join(got)}; name the columns in "
+            f"the recipe{commas}"
         )
 
 
