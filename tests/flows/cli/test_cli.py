@@ -82,6 +82,8 @@ def test_the_version_is_that_of_the_package(capsys):
             ["run", "--evaluation-episodes", "1"],
             ["--evaluation-episodes: expected at least 2, got 1"],
         ),
+        (["run", "--episodes", "2.7"], ["--episodes: expected a whole number, got '2.7'; see"]),
+        (["run", "--seed", "abc"], ["--seed: expected a whole number, got 'abc'; see"]),
         (["run", "--workers", "0"], ["--workers: expected at least 1, got 0"]),
         (["run", "--seed", "-1"], ["--seed: expected at least 0, got -1"]),
         (["run", "--seed", str(2**64)], [f"--seed: expected at most {2**63 - 1}, got {2**64}"]),
