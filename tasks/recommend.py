@@ -99,7 +99,7 @@ class Recommender:
         from mlflow.exceptions import MlflowException
 
         expected = f"--model {uri}: expected a model such as models:/NAME@champion"
-        with refused(expected, MlflowException, OSError):
+        with refused(expected, MlflowException, OSError, ValueError):
             model = mlflow.pyfunc.load_model(uri)
         signature = model.metadata.signature
         if signature is None or "slate" not in signature.outputs.input_names():

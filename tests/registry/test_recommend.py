@@ -127,6 +127,7 @@ def test_a_wrong_row_leaves_the_old_answers(scorer, requests, capsys):
     ("model", "source", "out", "part"),
     [
         ("models:/slateflow-mars@champion", "in.parquet", "out.parquet", "slateflow-mars"),
+        ("http://127.0.0.1/model", "in.parquet", "out.parquet", "such as models:/NAME@champion"),
         (MODEL_URI, "none.parquet", "out.parquet", "none.parquet, found none"),
         (MODEL_URI, "text.parquet", "out.parquet", "expected a Parquet file"),
         (MODEL_URI, "other.parquet", "out.parquet", "expected a column candidates, got user, id"),
