@@ -56,7 +56,7 @@ TRAPS = {
     "a session is missing": ("3.5,a,a|b|c,0.25,0,,,3", "session: expected a value"),
     "a time of more than 64 bits": ("3.5,a,a|b|c,0.25,0,,r,99999999999999999999", "t: expected a "
     "number from −2^63 to below 2^63, got 99999999999999999999"),
-    "no time": ("3.5,a,a|b|c,0.25,0,,r,late", "t: expected a point in time or a number, got late"),
+    "no time": ("3.5,a,a|b|c,0.25,0,,r,late", "30:00Z, or a number, got late"),
 }  # fmt: skip
 
 
@@ -70,6 +70,16 @@ def test_a_row_that_does_not_fit(tmp_path, name):
     assert f"logs/b.csv: {place}: {expected}" in message or (
         f"logs/b.csv: {place}: " in message and expected in message
     )
+
+
+@pytest.mark.parametrize("wrong", ["2026-02-30", "28.11.2026", "9 o'clock"])
+def test_the_row_whose_time_is_none_is_named(tmp_path, wrong):
+    times = ["2026-11-27T09:30:00Z", "2026-11-28 09:30", wrong, "2026-11-29"]
+    rows = [f"a,0.5,1,{time}\n" for time in times]
+    log(tmp_path, "a.csv", "item,propensity,reward,at\n" + "".join(rows))
+    message = refusal(tmp_path, '[columns]\ntime = "at"\n')
+    expected = "expected a point in time, such as 2026-11-28T09:30:00Z, or a number"
+    assert f"logs/a.csv: row 3: at: {expected}, got {wrong};" in message
 
 
 def test_an_item_that_the_catalogue_lacks(tmp_path):
