@@ -10,6 +10,7 @@ import sys
 try:
     import atexit
     import gc
+    import io
     import os
     import select
     import sqlite3
@@ -96,6 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     atexit.register(gc.freeze)  # the interpreter would look for seconds for what nobody needs
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
+    _ready_streams()
     heed_signals()
     try:
         if not given:
@@ -123,6 +125,20 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _complain(f"{_reason(error)} (SLATEFLOW_TRACEBACK=1 shows where)", FAILED)
     return DONE
+
+
+def _ready_streams() -> None:
+    """Open those that the caller has closed, as by `>&-`: a socket would take their numbers.
+
+    What a terminal's encoding lacks is a question mark, not the end of the command.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = open(os.devnull, mode)  # noqa: SIM115 - until the process ends
+            os.set_inheritable(nothing.fileno(), True)
+            setattr(sys, name, nothing)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _explain(error: CycloptsError) -> str:

@@ -65,6 +65,28 @@ def test_the_help_of_a_command_has_bounds_choices_and_an_example(capsys, command
     assert all(part in text for part in parts), text
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_terminal_cannot_show_is_a_question_mark(encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    asked = [sys.executable, "-m", "flows.cli.main", "--help"]
+    done = subprocess.run(asked, env=environment, capture_output=True, check=True)
+    assert b"Logged trajectories ? offline RL" in done.stdout
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_has_closed_is_no_error(closed):
+    code = (
+        "import socket, sys\nfrom flows.cli.main import main\n"
+        "assert main(['learners']) == 0\n"
+        "sys.exit(socket.socket().fileno() <= 2)"
+    )
+    command = f'exec "{sys.executable}" -c "$0" {closed}'
+    done = subprocess.run(["sh", "-c", command, code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("linucb") == (">&-" not in closed.replace("2>&-", ""))
+
+
 def test_the_version_is_that_of_the_package(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == version("slateflow")
