@@ -273,7 +273,9 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
     wrong = ~np.isfinite(numbers).all(axis=1)
     if wrong.any():
         place = int(wrong.argmax())
-        got = "nothing" if _missing(values[place]) else f"{values[place]!s:.60}"
+        value = values[place]
+        got = "nothing" if _missing(value) else repr(value) if isinstance(value, str) else value
+        got = f"{got!s:.60}"
         raise _invalid(
             f"{where}, row {rows[place]}: expected {kind} as {column['name']}, got {got}"
         )

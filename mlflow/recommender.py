@@ -89,7 +89,8 @@ class Recommender(mlflow.pyfunc.PythonModel):
             if ids is not None:
                 _put(answers["items"], rows, np.take_along_axis(ids, slates, axis=1).tolist())
         answers["propensity"], answers["outside"] = propensities, outside
-        return pd.DataFrame(answers, index=model_input.index)
+        frame = pd.DataFrame(answers, index=model_input.index)
+        return frame if len(frame) else frame.astype(dict.fromkeys(names, object))  # not numbers
 
     def _requests(self, model_input: pd.DataFrame) -> tuple[np.ndarray, Iterable[Group]]:
         """Features of the users (B, U), and groups of rows with as many candidates."""
@@ -141,7 +142,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
             history = self.encoder.history(model_input, places)
         column = [() if _missing(value) else value for value in history]
         sessions = self._numbers(pd.Series(column, dtype=object), "history", (0, size))
-        lengths = np.array([len(session) for session in sessions])
+        lengths = np.array([len(session) for session in sessions], dtype=int)
         for step in range(lengths.max(initial=0)):  # of all sessions that last as long
             rows = np.flatnonzero(lengths > step)
             events = np.stack([sessions[row][step] for row in rows])

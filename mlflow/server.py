@@ -63,7 +63,13 @@ def answered(champion: Champion, batch: list[Waiting], refuse: bool) -> bool:
     """Whether the model has answers for these requests; without, they may be refused."""
     lines: list[Any]
     try:
-        version, answers = champion.answer(pd.DataFrame([row for row, _ in batch]), PARAMS)
+        frame = pd.DataFrame([row for row, _ in batch])
+        columns = champion.served[1].metadata.get_input_schema()
+        most, least = columns.input_names(), columns.required_input_names()
+        if not set(least) <= set(frame) <= set(most):  # MLflow would drop what is misspelt
+            got = ", ".join(frame) or "none"
+            raise MlflowException(f"expected columns of {', '.join(most)}, got {got}")
+        version, answers = champion.answer(frame, PARAMS)
         rows = answers.to_dict("records")
         lines = [json.dumps({**row, "version": version}) for row in rows]
     except Exception as error:

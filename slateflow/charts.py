@@ -75,7 +75,7 @@ class Interval:
 class Night:
     """A night of a trend: a value with its interval, or none where it failed."""
 
-    label: str
+    label: str  # a word on each line
     value: tuple[float, float, float] | None = None  # with the ends of its interval
     reigning: float | None = None  # the champion's
     highlighted: bool = False
@@ -242,7 +242,8 @@ def trend(nights: Sequence[Night], title: str) -> str:
     for at, night in enumerate(nights):
         _night(svg, night, x(at), y, top, base)
         if (len(nights) - 1 - at) % every == 0:
-            _text(svg, night.label, (x(at), base + 16), "middle", fill=_GREY)
+            for line, text in enumerate(night.label.split()):
+                _text(svg, text, (x(at), base + 16 + 13 * line), "middle", fill=_GREY)
     legend = {
         "best candidate": _GREY,
         "promoted": _BLUE,

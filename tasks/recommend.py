@@ -55,9 +55,7 @@ def recommend(
     unfinished = out.with_name(f".{out.name}.tmp")
     progress = stage(f"recommend {source.name}")
     answers, rows = _answers(model, requests, source, epsilon, seed), 0
-    first = next(answers, None)
-    if first is None:
-        raise InputError(f"{source}: expected requests, got a file without rows")
+    first = next(answers)
     try:
         with pq.ParquetWriter(unfinished, first.schema) as writer:
             for table in chain([first], answers):
@@ -101,7 +99,7 @@ class Recommender:
         from mlflow.exceptions import MlflowException
 
         expected = f"--model {uri}: expected a model such as models:/NAME@champion"
-        with refused(expected, MlflowException, OSError):
+        with refused(expected, MlflowException, OSError, ValueError):
             model = mlflow.pyfunc.load_model(uri)
         signature = model.metadata.signature
         if signature is None or "slate" not in signature.outputs.input_names():
@@ -143,6 +141,8 @@ class Recommender:
         """
         import pyarrow as pa
 
+        if not len(frame):
+            return self.schema.empty_table()
         answers = self.model.unwrap_python_model().predict(None, frame, params)
         return pa.Table.from_pandas(answers, self.schema, preserve_index=False)
 
@@ -150,7 +150,7 @@ class Recommender:
 def _answers(
     model: Recommender, requests: pq.ParquetFile, source: Path, epsilon: float, seed: int | None
 ) -> Iterator[pa.Table]:
-    """A table of answers for each batch, each with draws of its own."""
+    """A table of answers for each batch, each with draws of its own; of no rows one, too."""
     import pandas as pd
     import pyarrow as pa
     from mlflow.exceptions import MlflowException
@@ -183,6 +183,8 @@ def _batches(requests: pq.ParquetFile, source: Path) -> Iterator[pa.RecordBatch]
     import pyarrow as pa
 
     with refused(f"{source}: expected an undamaged file", OSError, pa.ArrowException):
+        if not requests.metadata.num_rows:
+            yield pa.RecordBatch.from_pylist([], requests.schema_arrow)
         yield from requests.iter_batches(BATCH_ROWS)
 
 

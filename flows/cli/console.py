@@ -83,7 +83,8 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
     if verdict.no_verdict is not None:
         output.print(f"no verdict: {verdict.no_verdict}")
     best = verdict.candidates[0]
-    if (over := best.over_champion) is not None and "p_over" not in shown:
+    over = best.over_champion if best.judged else None
+    if over is not None and "p_over" not in shown:
         uplift = interval(over, verdict.decimals)
         output.print(f"{best.learner} over the champion: {uplift}, p {p_value(over.p_value)}")
     if check is not None:

@@ -218,9 +218,10 @@ def _show_first_look(look: FirstLook) -> None:
     """The figures of own logs, and what to expect of them."""
     fewest, most = look.candidates
     low, high = look.propensity
-    print(f"items         {look.items:,}, of which {fewest:,} to {most:,} are offered at a time")
+    offered = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    print(f"items         {look.items:,}, of which {offered} are offered at a time")
     print(f"reward        mean {look.reward:.5g}, not 0 in {look.rewarded:.2%} of the rows")
-    print(f"propensity    {low:.3g} to {high:.3g}")
+    print("propensity    " + " to ".join(dict.fromkeys((f"{low:.3g}", f"{high:.3g}"))))
     print(
         f"as random     mean weight {look.mean_weight:.3f} ± {look.mean_weight_sem:.3f}, largest "
         f"{look.largest_share:.2%} of all; {look.effective_rows:,.0f} effective rows, "

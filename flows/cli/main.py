@@ -5,18 +5,23 @@ A command's module is imported when the command is called, so that `--help` answ
 
 from __future__ import annotations
 
-import atexit
-import gc
-import os
-import select
-import sqlite3
 import sys
-from importlib.metadata import version
 
-from cyclopts import App, CycloptsError, UnknownCommandError
+try:
+    import atexit
+    import gc
+    import io
+    import os
+    import select
+    import sqlite3
+    from importlib.metadata import version
 
-from flows.cli.interruption import FAILED, heed_signals, say_interrupted, was_interrupted
-from slateflow.errors import InputError, unknown
+    from cyclopts import App, CycloptsError, UnknownCommandError
+
+    from flows.cli.interruption import FAILED, heed_signals, say_interrupted, was_interrupted
+    from slateflow.errors import InputError, unknown
+except KeyboardInterrupt:  # nothing has begun yet
+    sys.exit(130)  # as shells call an interruption
 
 DONE, BAD_INPUT = 0, 2
 
@@ -92,6 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     atexit.register(gc.freeze)  # the interpreter would look for seconds for what nobody needs
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
+    _ready_streams()
     heed_signals()
     try:
         if not given:
@@ -119,6 +125,20 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _complain(f"{_reason(error)} (SLATEFLOW_TRACEBACK=1 shows where)", FAILED)
     return DONE
+
+
+def _ready_streams() -> None:
+    """Open those that the caller has closed, as by `>&-`: a socket would take their numbers.
+
+    What a terminal's encoding lacks is a question mark, not the end of the command.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = open(os.devnull, mode)  # noqa: SIM115 - until the process ends
+            os.set_inheritable(nothing.fileno(), True)
+            setattr(sys, name, nothing)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _explain(error: CycloptsError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -38,7 +39,21 @@ def number(bound: Any, text: str) -> Parameter:
     limits = [limit for field in get_args(bound)[1:] for limit in field.metadata]
     words = [f"at least {limit.ge}" for limit in limits if hasattr(limit, "ge")]
     words += [f"at most {limit.le}" for limit in limits if hasattr(limit, "le")]
-    return Parameter(help=f"{text} {', '.join(words).capitalize()}.", validator=check)
+    return Parameter(
+        help=f"{text} {', '.join(words).capitalize()}.",
+        validator=check,
+        converter=_whole if get_args(bound)[0] is int else None,
+    )
+
+
+def _whole(kind: Any, tokens: Sequence[Any]) -> int:
+    """The number that was typed, which cyclopts would round."""
+    del kind
+    typed = tokens[0].value
+    try:
+        return int(typed)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {typed!r}") from None
 
 
 def _recipes() -> str:

@@ -11,6 +11,9 @@ from pydantic import Field
 from slateflow.errors import InputError
 from slateflow.validation import validated
 
+Steps = Annotated[int, Field(ge=1, le=10_000)]
+"""Of an episode. 500 episodes are in memory at once."""
+
 
 def _lists(value: Any) -> Any:
     return [_lists(item) for item in value] if isinstance(value, tuple) else value
@@ -27,7 +30,7 @@ class EnvironmentSpec(ABC):
     user_chooses: ClassVar[bool] = True  # from the slate; otherwise the first place is clicked
 
     name: str  # preset that it was made from
-    num_candidates: int  # candidates offered at each step (N)
+    num_candidates: Annotated[int, Field(le=10_000)]  # candidates offered at each step (N)
     slate_size: Annotated[int, Field(ge=1)]  # candidates shown (K), distinct
     resample_documents: bool = True  # draw new candidates at every step, or keep those of the reset
 

@@ -85,7 +85,7 @@ def with_session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Trajec
 def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     """The decay whose memory best predicts what held-out episodes earn, and where they end.
 
-    None where sessions have a single step, or no memory predicts better than the user's features
+    Empty where sessions have a single step, or no memory predicts better than the user's features
     alone by more than two standard errors: these may be all there is to know, as satisfaction, or
     say nothing of the session, as an age.
     """

@@ -261,11 +261,13 @@ def weights_picture(report: Report) -> str | None:
 
 def trend_chart(past: Sequence[PastRun]) -> str:
     """The nights, given the newest first, as a chart (SVG)."""
+    days = [one.moment.date() for one in past]
+    form = "%m-%d" if len(set(days)) == len(days) else "%m-%d %H:%M"
     nights = [
         Night(
-            label=f"{one.moment:%m-%d}",
-            value=None if one.best is None else _with_bounds(one.best.mean, one.best.sem),
-            reigning=None if one.reigning is None else one.reigning.mean,
+            label=one.moment.strftime(form),
+            value=_with_bounds(one.best.mean, one.best.sem) if one.best and one.judged else None,
+            reigning=one.reigning.mean if one.reigning and one.judged else None,
             highlighted=one.champion is not None,
             note=_move(one),
             failed=one.failed,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from prefect.runtime import flow_run
 
-from tasks.reports.report import Champion, Comparison, Report
+from tasks.reports.report import NO_VERDICT, Champion, Comparison, Report
 from tasks.server.failures import failed_runs, recipe_of
 from tasks.store.tracking import experiment_id
 
@@ -73,6 +73,11 @@ class PastRun:
     over_champion: Comparison | None = None
     champion: int | None = None
     message: str = ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether pages and charts can show its figures."""
+        return self.best is not None and self.outcome != NO_VERDICT
 
     @property
     def failed(self) -> bool:

@@ -15,6 +15,8 @@ from slateflow.evaluation.off_policy.overlap import Overlap as MeasuredOverlap
 from slateflow.evaluation.verdict import Interval, VerdictWord
 from tasks.experiment import Experiment, ModelRef
 
+NO_VERDICT = "No verdict"
+
 
 class Comparison(BaseModel):
     """Paired difference of two policies on the same users; `ci` is its pointwise 95% interval."""
@@ -191,7 +193,7 @@ class Report(BaseModel):
         if self.registered is not None:
             return "Promoted"
         if self.no_verdict is not None:
-            return "No verdict"
+            return NO_VERDICT
         return "No winner" if self.champion is None else "Kept champion"
 
     def document(self) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def mlflow_client() -> MlflowClient:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what fails is raised as well
     mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient()
     try:
+        client = mlflow.MlflowClient()
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         client.search_experiments(max_results=1)

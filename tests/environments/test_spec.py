@@ -156,7 +156,7 @@ MEANS, DEVIATIONS = (
     [
         ({"step_limit": 0}, "step_limit: expected at least 1, got 0"),
         ({"step_limit": 2.5}, "step_limit: expected a whole number, got 2.5"),
-        ({"topic_distribution": 1}, "topic_distribution: expected a list of numbers, got 1"),
+        ({"topic_distribution": 1}, "topic_distribution: expected a list, got 1"),
         ({"topic_distribution": []}, r"topic_distribution: expected at least 1 entries, got \[\]"),
         ({"topic_distribution": ["1"]}, "topic_distribution.0: expected a number, got '1'"),
         (
@@ -179,8 +179,8 @@ MEANS, DEVIATIONS = (
             "topic_quality_stddev: expected 2 numbers",
         ),
         ({"topic_quality_stddev": [1, -1]}, "topic_quality_stddev: expected 0 or more, got"),
-        ({MEANS: [1, 2]}, f"{MEANS}.0: expected a list of numbers, got 1"),
-        ({MEANS: 1}, f"{MEANS}: expected a list of numbers, got 1"),
+        ({MEANS: [1, 2]}, f"{MEANS}.0: expected a list, got 1"),
+        ({MEANS: 1}, f"{MEANS}: expected a list, got 1"),
         ({MEANS: [[1], [2]]}, f"{MEANS}: expected 2 numbers, one for each topic"),
         ({DEVIATIONS: [[1, 1]]}, f"{DEVIATIONS}: expected 2 rows, one for each user type, got 1"),
         ({DEVIATIONS: [[1, -1], [1, 1]]}, f"{DEVIATIONS}: expected 0 or more, got"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from slateflow.errors import InputError
 from tasks.store.tracking import experiment_id, mlflow_client, page_url, redact_passwords
 
 
@@ -23,6 +26,13 @@ def test_no_password_of_an_address_is_shown():
 def test_links_carry_neither_name_nor_password():
     link = page_url("https://me:s3cret@mlflow.example/", "models/m/versions/3")
     assert link == "https://mlflow.example/#/models/m/versions/3?workflowType=machine_learning"
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///mlruns", "ftp://example.org"])
+def test_what_mlflow_does_not_take_for_a_store_is_bad_input(embedded, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_URI: expected a store or"):
+        mlflow_client()
 
 
 def test_an_experiment_from_before_gets_the_view_of_today(embedded):

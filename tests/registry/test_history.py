@@ -97,6 +97,16 @@ def test_slates_are_those_of_the_session(served):
     assert forgotten["scores"].tolist() != answer["scores"].tolist()
 
 
+def test_no_requests_have_no_answers(served):
+    _, _, recommender = served
+    columns = ["user", "candidates", "step", "history"]
+    for names in (columns[:2], columns):
+        answers = recommender.predict(None, pd.DataFrame({name: [] for name in names}))
+        kinds = [object, object, np.float64, np.int64]
+        assert answers.dtypes.tolist() == kinds
+        assert (len(answers), answers.columns[0]) == (0, "slate")
+
+
 def test_a_wrong_history_is_refused_with_a_sentence(served):
     spec, _, recommender = served
     observation, _ = batched_environment(spec, 1).reset(seed=0)

@@ -156,6 +156,13 @@ def test_without_items_the_whole_catalogue_is_on_offer(shop):
     assert len(mixed["scores"][1]) == 2
 
 
+def test_no_requests_have_no_answers(shop):
+    answers = shop.model.predict(requests(shop.table[:0]), params={"epsilon": 0.5})
+    assert answers.columns.tolist() == ["slate", "items", "scores", "propensity", "outside"]
+    assert answers["items"].dtype == object
+    assert len(answers) == 0
+
+
 def test_unknown_categories_are_zero(shop):
     frame = shop.table[:2].assign(country=["atlantis", None])
     known = expected_scores(shop, frame.assign(country="nowhere"))
@@ -196,13 +203,14 @@ def test_what_is_shown_at_random_is_named_by_its_ids(shop):
         ([34, "at", True], [7, 8], "user, row 1: expected age, country, vip, taste as a list or"),
         ({"age": 3}, [7, 8], "user, row 1: expected age, country, vip, taste as a list or by name"),
         (None, [7, 8], "user, row 1: expected age, .*, got nothing"),
-        (["old", "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got old"),
+        (["old", "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got 'old'"),
+        (["34", "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got '34'"),
         ([None, "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got nothing"),
         ([1e300, "at", True, [0, 0]], [7, 8], r"row 1: expected a number as age, got 1e\+300"),
         ([np.nan, "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got nothing"),
         ([34, ["at"], True, [0, 0]], [7, 8], "user, country: expected texts or whole numbers"),
         ([34, "at", True, [0]], [7, 8], r"row 1: expected a list of 2 numbers as taste, got \[0\]"),
-        ([34, "at", True, "x"], [7, 8], "row 1: expected a list of 2 numbers as taste, got x"),
+        ([34, "at", True, "x"], [7, 8], "row 1: expected a list of 2 numbers as taste, got 'x'"),
         ([34, "at", True, [0, 0]], [], "items, row 1: expected ids, got an empty list"),
         ([34, "at", True, [0, 0]], "7", "items, row 1: expected a list, got 7"),
         ([34, "at", True, [0, 0]], [7, None], "items, row 1: expected items of .* got nothing"),

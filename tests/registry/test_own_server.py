@@ -71,6 +71,21 @@ def test_a_request_that_does_not_fit_is_refused_and_those_beside_it_are_answered
     assert answers[1][1]["detail"].endswith("expected a list of 1 number, got 2 numbers")
     assert asked(server, b"[1, 2]")[0] == 422
     assert asked(server, b"{")[0] == 422
-    status, answer = asked(server, b"{}")
-    assert status == 400
-    assert "user" in answer["detail"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "got"),
+    [
+        ({}, "none"),
+        ({"user": [0.5]}, "user"),
+        ({"user": [0.5], "candidate": [[0.1], [0.9]]}, "user, candidate"),
+        (
+            {"user": [0.5], "candidates": [[0.1], [0.9]], "histories": []},
+            "user, candidates, histories",
+        ),
+    ],
+)
+def test_columns_that_lack_or_are_misspelt_are_named(server, columns, got):
+    status, answer = asked(server, json.dumps(columns).encode())
+    expected = "expected columns of user, candidates, step, history"
+    assert (status, answer["detail"]) == (400, f"{expected}, got {got}")

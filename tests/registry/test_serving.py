@@ -62,6 +62,12 @@ def test_single_batched_ragged_and_very_long_requests(served):
             assert answer["slate"] == best[: scorer.slate_size]
 
 
+def test_no_requests_have_no_answers(served):
+    _, address = served
+    none = {"columns": ["user", "candidates"], "data": []}
+    assert ask(address, {"dataframe_split": none}) == (200, {"predictions": []})
+
+
 def test_a_request_without_a_step_is_at_the_beginning(served):
     scorer, address = served
     row = {key: value for key, value in GOOD.items() if key != "step"}

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from slateflow.environments.spec import EnvironmentSpec
+from slateflow.environments.spec import EnvironmentSpec, Steps
 from slateflow.errors import InputError
 from slateflow.validation import validated
 
@@ -49,7 +49,7 @@ class InterestEvolutionSpec(EnvironmentSpec):
     video_length: Positive = 4.0  # minutes that a document takes
     # Steps after which an episode is truncated. The default is what the session lasts if nothing is
     # ever clicked; by RecSim's defaults hardly any lasts longer
-    step_limit: Annotated[int, Field(ge=1)] = 400
+    step_limit: Steps = 400
 
     def __post_init__(self) -> None:
         super().__post_init__()

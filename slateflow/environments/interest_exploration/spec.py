@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
-
-from slateflow.environments.spec import EnvironmentSpec
+from slateflow.environments.spec import EnvironmentSpec, Steps
 from slateflow.errors import InputError
 from slateflow.validation import Matrix, Numbers, validated
 
@@ -36,7 +34,7 @@ class InterestExplorationSpec(EnvironmentSpec):
     topic_quality_stddev: Numbers = (0.1, 0.1)  # its standard deviation
     # Steps after which an episode is truncated. What kind of user it is shows in the clicks of the
     # session only, so the default leaves time to find out
-    step_limit: Annotated[int, Field(ge=1)] = 300
+    step_limit: Steps = 300
 
     def __post_init__(self) -> None:
         super().__post_init__()

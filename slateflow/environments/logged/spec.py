@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, NoReturn
 
-from pydantic import Field, Strict
+from pydantic import Field
 
 from slateflow.environments.spec import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.validation import validated
-
-Names = Annotated[tuple[str, ...], Strict(False)]
-"""A list of names, which JSON has where Python has a tuple."""
+from slateflow.validation import Names, validated
 
 
 @validated

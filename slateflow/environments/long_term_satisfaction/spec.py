@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from slateflow.environments.spec import EnvironmentSpec
+from slateflow.environments.spec import EnvironmentSpec, Steps
 from slateflow.validation import validated
 
 Deviation = Annotated[float, Field(ge=0)]
@@ -35,7 +35,7 @@ class LongTermSatisfactionSpec(EnvironmentSpec):
     # Mean log watch time of a document with clickbait score 0, at satisfaction 1
     kale_mean: float = 4.0
     kale_stddev: Deviation = 1.0  # its standard deviation
-    time_budget: Annotated[int, Field(ge=1)] = 60  # steps in an episode
+    time_budget: Steps = 60  # steps in an episode
 
     @property
     def user_size(self) -> int:

@@ -51,7 +51,8 @@ class Folder:
         return self if "://" in self.url else Folder(self._located[1])
 
     def __truediv__(self, name: str) -> Folder:
-        return Folder(f"{self.url.rstrip('/')}/{name}")
+        scheme, mark, path = self.url.rpartition("://")
+        return Folder(f"{scheme}{mark}{path.rstrip('/')}/{name}")
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""

@@ -17,7 +17,7 @@ from slateflow.errors import InputError, refused, unknown
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_policy
 from slateflow.trajectories.sources.recipe import NAME as NAME
 from slateflow.trajectories.sources.recipe import LoggedRecipe, logged_recipe
-from slateflow.validation import Seed, validated
+from slateflow.validation import MOST_EPISODES, Episodes, Seed, validated
 
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names that a `policy=…` folder can have on any filesystem and in any URL."""
@@ -37,7 +37,7 @@ class Recipe:
 
     name: str  # the file's name without its ending. Models are registered under it
     environment: str  # preset
-    episodes: Annotated[int, Field(ge=1)]  # episodes in the dataset, over all policies
+    episodes: Episodes  # episodes in the dataset, over all policies
     seed: Seed  # seed of everything random in it
     # Share of the episodes of each behaviour policy; they add up to 1. Of `random`, `greedy` and
     # `opposite` it is a number; a policy with a name of its own has a table with its `share` and
@@ -47,7 +47,7 @@ class Recipe:
     parameters: dict[str, Any] = field(default_factory=dict)
     # Nights whose logs are in the dataset, each with so many episodes: those of the seeds up to
     # its own
-    nights: Annotated[int, Field(ge=1)] = 1
+    nights: Annotated[int, Field(ge=1, le=10_000)] = 1  # 27 years
     variation: str = ""  # suffix of the dataset's name where episodes or seed are not the file's
 
     def __post_init__(self) -> None:
@@ -57,6 +57,11 @@ class Recipe:
                 behaviour_policy(_logging_policy(name, entry).behaviour, spec)
             except InputError as error:
                 raise InputError(f"policies.{name}: {error}") from error
+        if self.nights * self.episodes > MOST_EPISODES:
+            raise InputError(
+                f"nights: expected at most {MOST_EPISODES:,} episodes in all, got {self.nights:,} "
+                f"nights of {self.episodes:,}"
+            )
         if self.seed < self.nights - 1:
             raise InputError(
                 f"nights: expected at most seed + 1 ({self.seed + 1}), because each night before "
@@ -172,17 +177,22 @@ def read_recipe(folder: Path, name: str) -> AnyRecipe:
         InputError: There is no such recipe, or a field of it does not fit; the message names it.
     """
     known = recipe_names(folder)
+    path = folder / f"{name}.toml"
+    if name not in known and path in folder.glob("*.toml"):
+        raise InputError(
+            f"{path.name}: expected a name of A-Z, a-z, 0-9, '.', '_' and '-', with a letter or "
+            "a digit first, for the dataset and the model have it, too; rename the file"
+        )
     if not known:
         raise InputError(
             f"{folder}: expected recipes (*.toml), found none; use a checkout of the project"
         )
     if name not in known:
         raise unknown("recipe", name, known)
-    path = folder / f"{name}.toml"
     with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeDecodeError):
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     try:
-        if "source" in document:
+        if "source" in document or "columns" in document:
             return logged_recipe(name, document, str(folder))
         for key in document:
             if key not in _FIELDS:

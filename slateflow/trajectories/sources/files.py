@@ -45,7 +45,11 @@ def resolve_beside(source: str, beside: str) -> str:
 
 
 def find_files(
-    source: str, endings: tuple[str, ...], newest: int | None = None, without: str = ""
+    source: str,
+    endings: tuple[str, ...],
+    newest: int | None = None,
+    without: str = "",
+    field: str = "source",
 ) -> SourceFiles:
     """The files that a path, a folder or a glob names.
 
@@ -56,6 +60,7 @@ def find_files(
         endings: Names that files may end with.
         newest: How many of the files are taken: the last ones written; None for all.
         without: Path or URL of a file in the folder that has no logs.
+        field: Of the recipe, which messages name.
 
     Raises:
         InputError: There are none, or one has another ending.
@@ -70,7 +75,7 @@ def find_files(
         and f"{base}/{name}" != without
         and not any(part[0] in "._" for part in name.split("/"))
     ]
-    expected = f"source {source}: expected files that end with {', '.join(endings)}"
+    expected = f"{field} {source}: expected files that end with {', '.join(endings)}"
     for file in found:
         if not file.name.endswith(endings):
             raise InputError(f"{expected}, got {file.name}; move it away or name the files by *")

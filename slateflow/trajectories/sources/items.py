@@ -130,7 +130,7 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
     file = recipe.items
     path = resolve_beside(file.file, recipe.beside)
     named = TableColumns(user=file.features, item=file.id or recipe.columns.item)
-    reader = TableReader(find_files(path, ENDINGS["table"]), named)
+    reader = TableReader(find_files(path, ENDINGS["table"], field="items.file"), named)
     surveys = {
         name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what))
         for name in file.features

@@ -8,17 +8,14 @@ from dataclasses import field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict
+from pydantic import Field
 
 from slateflow.errors import InputError, unknown
 from slateflow.trajectories.sources.files import SourceFiles, find_files, resolve_beside
-from slateflow.validation import validated
+from slateflow.validation import Names, validated
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Names that experiments, registered models and folders can have."""
-
-Names = Annotated[tuple[str, ...], Strict(False)]
-"""A list of names."""
 
 ENDINGS = {
     "table": (".parquet", ".csv", ".csv.gz"),
@@ -102,6 +99,12 @@ class LoggedRecipe:
                     "held_out: expected 'sessions' for rllib, which tells no time, got 'last'"
                 )
             object.__setattr__(self, "columns", SAMPLE_BATCHES)  # the dataclass is frozen
+        for role in ("item", "propensity", "reward", "clicked"):
+            if (name := getattr(self.columns, role)) in self.columns.user:
+                raise InputError(
+                    "columns.user: expected what is known before the decision, "
+                    f"got {name}, the {role}; leave it out"
+                )
         if self.held_out == "last" and not self.columns.time and self.format == "table":
             raise InputError(
                 "held_out: expected [columns] time for 'last', got none; name it or hold out "

@@ -9,6 +9,7 @@ nothing is null but `clicked` where nothing was. The time is an int64 or a float
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,6 @@ NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 WHOLE = r"^\s*[+-]?\d+\s*$"
 """A text that is a whole number."""
 
-DATED = r"^\d{4}-\d\d-\d\d([T ].*)?$"
-"""A text that may be a point in time."""
-
 WITHIN = "a number from −2^63 to below 2^63"
 """Expected of times that are whole numbers."""
 
@@ -65,9 +63,9 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
     Raises:
         InputError: The file cannot be read, or lacks one of the columns.
     """
-    kind = "Parquet" if name.endswith(".parquet") else "CSV"
-    with refused(f"{path}: expected a {kind} file", pa.ArrowException, OSError):
-        if kind == "Parquet":
+    kind = "Parquet file" if name.endswith(".parquet") else "CSV file in UTF-8 with commas"
+    with refused(f"{path}: expected a {kind}", pa.ArrowException, OSError):
+        if name.endswith(".parquet"):
             file = pq.ParquetFile(folder.open(name))
             _check_names(path, columns, file.schema_arrow.names)
             batches = file.iter_batches(BATCH_ROWS, columns=columns)
@@ -87,9 +85,14 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
 def _check_names(path: str, wanted: list[str], names: list[str]) -> None:
     missing = [name for name in wanted if name not in names]
     if missing:
+        # Spaces around a name would not be seen
+        expected, *got = (
+            one if one == one.strip() != "" else repr(one) for one in (missing[0], *names)
+        )
+        commas = "" if path.endswith(".parquet") else ", and separate them by commas"
         raise InputError(
-            f"{path}: expected a column {missing[0]}, got {', '.join(names)}; name the columns in "
-            "the recipe's [columns]"
+            f"{path}: expected a column {expected}, got {', '.join(got)}; name the columns in "
+            f"the recipe{commas}"
         )
 
 
@@ -292,20 +295,15 @@ def as_time(cells: Cells) -> Any:
     """Points in time as timestamps, numbers as int64 or float64."""
     cells.present()
     kind, values = cells.values.type, cells.values
-    expected = "a point in time or a number"
+    expected = "a point in time, such as 2026-11-28T09:30:00Z, or a number"
     if is_text(kind):
         for pattern, number in ((WHOLE, pa.int64()), (NUMBER, pa.float64())):
             if pc.all(pc.match_substring_regex(values, pattern)).as_py():
                 return cells.cast(number, WITHIN)
-        for zone in (None, "UTC"):
-            try:
-                return pc.cast(pc.cast(values, pa.timestamp("us", zone)), pa.timestamp("us"))
-            except pa.ArrowException:
-                continue
-        number, dated = (
-            pc.match_substring_regex(values, pattern).to_numpy(zero_copy_only=False)
-            for pattern in (NUMBER, DATED)
-        )
+        if (points := _points_in_time(values)) is not None:
+            return points
+        number = pc.match_substring_regex(values, NUMBER).to_numpy(zero_copy_only=False)
+        dated = np.array([_points_in_time(one) is not None for one in _one_by_one(values)])
         cells.refuse(~number & ~dated, expected)
         cells.refuse(number != number[0], f"{expected}, all of one kind")
         raise cells.error(0, f"{expected}, all of one form")
@@ -316,6 +314,18 @@ def as_time(cells: Cells) -> Any:
     numbers = cells.cast(pa.float64(), expected)
     cells.refuse(~np.isfinite(numbers.to_numpy(zero_copy_only=False)), "a finite number")
     return numbers
+
+
+def _points_in_time(texts: Any) -> Any:
+    """Texts as timestamps; None where one is no point in time, or zones are given for some only."""
+    for zone in (None, "UTC"):
+        with suppress(pa.ArrowException):
+            return pc.cast(pc.cast(texts, pa.timestamp("us", zone)), pa.timestamp("us"))
+    return None
+
+
+def _one_by_one(values: Any) -> Iterator[Any]:
+    return (values.slice(place, 1) for place in range(len(values)))
 
 
 def _as_user(cells: Cells) -> Any:

@@ -46,7 +46,10 @@ def test_help_answers_without_the_heavy_imports():
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
-        ("run", ["RECIPE", "modified-lts-20-2-mixed", "At least 2. [default: 1000]"]),
+        (
+            "run",
+            ["RECIPE", "modified-lts-20-2-mixed", "At least 2, at most 1000000. [default: 1000]"],
+        ),
         ("train", ["--set", "imported dataset"]),
         ("export", ["[choices: rllib, minari, d3rlpy]"]),
         ("import", ["propensity: probability of exactly this slate", "watch_time"]),
@@ -60,6 +63,28 @@ def test_the_help_of_a_command_has_bounds_choices_and_an_example(capsys, command
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert f"Example: slateflow {command}" in text
     assert all(part in text for part in parts), text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_terminal_cannot_show_is_a_question_mark(encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    asked = [sys.executable, "-m", "flows.cli.main", "--help"]
+    done = subprocess.run(asked, env=environment, capture_output=True, check=True)
+    assert b"Logged trajectories ? offline RL" in done.stdout
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_has_closed_is_no_error(closed):
+    code = (
+        "import socket, sys\nfrom flows.cli.main import main\n"
+        "assert main(['learners']) == 0\n"
+        "sys.exit(socket.socket().fileno() <= 2)"
+    )
+    command = f'exec "{sys.executable}" -c "$0" {closed}'
+    done = subprocess.run(["sh", "-c", command, code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("linucb") == (">&-" not in closed.replace("2>&-", ""))
 
 
 def test_the_version_is_that_of_the_package(capsys):
@@ -79,6 +104,8 @@ def test_the_version_is_that_of_the_package(capsys):
             ["run", "--evaluation-episodes", "1"],
             ["--evaluation-episodes: expected at least 2, got 1"],
         ),
+        (["run", "--episodes", "2.7"], ["--episodes: expected a whole number, got '2.7'; see"]),
+        (["run", "--seed", "abc"], ["--seed: expected a whole number, got 'abc'; see"]),
         (["run", "--workers", "0"], ["--workers: expected at least 1, got 0"]),
         (["run", "--seed", "-1"], ["--seed: expected at least 0, got -1"]),
         (["run", "--seed", str(2**64)], [f"--seed: expected at most {2**63 - 1}, got {2**64}"]),
@@ -93,6 +120,9 @@ def test_the_version_is_that_of_the_package(capsys):
         (["generate", "../secret"], ["recipe '../secret'", "modified-lts-20-2"]),
         (["baseline", "mars"], ["recipe 'mars'", "modified-lts-20-2-mixed"]),
         (["baseline", "--episodes", "1"], ["--episodes: expected at least 2, got 1"]),
+        (["baseline", "--episodes", "1000001"], ["--episodes: expected at most 1000000, got"]),
+        (["run", "--episodes", "100000001"], ["--episodes: expected at most 100000000, got"]),
+        (["tune", "cql", "lts-10-1", "--trials", "10001"], ["--trials: expected at most 10000"]),
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, parts):

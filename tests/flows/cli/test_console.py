@@ -203,6 +203,10 @@ def test_what_logs_cannot_judge_has_no_figures(lines, against_a_champion):
     assert "+37.6" in fitted_q  # with as many digits as without the other
     assert row.split() == ["slateq", "–", "2.0", "no", "verdict"]
     assert "slateq: the estimate is −8.9e+34; log more of what this policy shows" in rest
+    over = Comparison(uplift=-9e34, ci=(-9e34, -8e34), p_value=1.0)
+    alone = refused.model_copy(update={"over_champion": over})
+    printed = lines(show_verdict, report.model_copy(update={"candidates": [alone]}))
+    assert not [row for row in printed if "over the champion:" in row]
     page = fill_in("verdict.md", report=report, links={}, weights=None)
     assert "| slateq | no verdict | – | – | – |" in page
     assert "slateq" not in return_chart(report)

@@ -61,3 +61,16 @@ def test_an_interruption_that_a_library_takes_for_an_error_is_one(number):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     line = "slateflow: interrupted; the same command continues where it stopped\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_interrupted_while_python_still_imports_it_ends_without_a_traceback(tmp_path):
+    (tmp_path / "cyclopts.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    found = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(found)}
+    code = "from flows.cli.main import main; raise SystemExit(main(['learners']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -86,6 +86,8 @@ def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
     assert main(["describe", path, "--page", str(tmp_path / "page.html")]) == 0
     printed = capsys.readouterr().out
     assert "outlook       a verdict against random is possible" in printed
+    assert "items         4, of which 4 are offered at a time\n" in printed
+    assert "propensity    0.1 to 0.7\n" in printed
     assert "clicks" not in printed
     page = (tmp_path / "page.html").read_text()
     assert "A verdict against random is possible" in page

@@ -71,6 +71,14 @@ def test_foreign_urls_are_refused(url):
         Folder(url).exists("a")
 
 
+@pytest.mark.parametrize(
+    ("url", "below"),
+    [("s3://", "s3:///a"), ("file:///", "file:///a"), ("/", "/a"), ("s3://b/c/", "s3://b/c/a")],
+)
+def test_a_url_stays_one_in_the_folders_below(url, below):
+    assert (Folder(url) / "a").url == below
+
+
 def test_a_claim_leaves_no_empty_folder(tmp_path):
     folder = Folder(str(tmp_path / "made"))
     with folder.claimed(b"one"):

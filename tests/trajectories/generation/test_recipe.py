@@ -87,12 +87,19 @@ def test_policies_with_settings_have_tables(tmp_path):
     ("old", "new", "message"),
     [
         ("episodes = 10", "episodes = 0", "episodes: expected at least 1, got 0"),
+        ("episodes = 10", "episodes = 100_000_001", "episodes: expected at most 100000000, got"),
         ("episodes = 10", "episodes = 1.5", "episodes: expected a whole number, got 1.5"),
         ("episodes = 10", "episodes = true", "episodes: expected a whole number, got True"),
         ("episodes = 10", 'episodes = "9"', "episodes: expected a whole number, got '9'"),
         ("episodes = 10", "", "episodes: expected a value, got none"),
         ("seed = 3", "seed = -1", "seed: expected at least 0, got -1"),
         ("seed = 3", f"seed = {2**64}", f"seed: expected at most {2**63 - 1}, got {2**64}"),
+        ("seed = 3", "seed = 10_000\nnights = 10_001", "nights: expected at most 10000, got 10001"),
+        (
+            "episodes = 10\nseed = 3",
+            "episodes = 100_000_000\nseed = 3\nnights = 2",
+            "nights: expected at most 100,000,000 episodes in all, got 2 nights of 100,000,000",
+        ),
         ("seed = 3", "seed = 0.5", "seed: expected a whole number, got 0.5"),
         ("seed = 3", "", "seed: expected a value, got none"),
         ("seed = 3", "sede = 3", "unknown field 'sede': expected one of environment, episodes"),
@@ -124,6 +131,8 @@ def test_policies_with_settings_have_tables(tmp_path):
         ("time_budget = 5", "budget = 5", "unknown environment parameter 'budget': expected"),
         ("time_budget = 5", "name = 'x'", "unknown environment parameter 'name': expected"),
         ("time_budget = 5", "time_budget = 0", "time_budget: expected at least 1, got 0"),
+        ("time_budget = 5", "time_budget = 10_001", "time_budget: expected at most 10000, got"),
+        ("time_budget = 5", "num_candidates = 10_001", "num_candidates: expected at most 10000"),
         ("time_budget = 5", "choc_mean = inf", "choc_mean: expected a finite number, got inf"),
         ("time_budget = 5", "num_candidates = 1", "num_candidates: expected at least slate_size"),
         ("seed = 3", "seed = = 3", "expected TOML, got "),
@@ -201,6 +210,17 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 def test_unknown_recipes_are_refused(tmp_path, name):
     with pytest.raises(InputError, match=r"unknown recipe .*: expected one of mine"):
         read_recipe(written(tmp_path, GOOD), name)
+
+
+@pytest.mark.parametrize("name", ["my shop", "größe", "a+b", ".hidden", "_shop"])
+def test_a_file_whose_name_cannot_be_a_recipes_is_refused(tmp_path, name):
+    (tmp_path / f"{name}.toml").write_text(GOOD, encoding="utf-8")
+    with pytest.raises(InputError) as refusal:
+        read_recipe(tmp_path, name)
+    assert str(refusal.value) == (
+        f"{name}.toml: expected a name of A-Z, a-z, 0-9, '.', '_' and '-', with a "
+        "letter or a digit first, for the dataset and the model have it, too; rename the file"
+    )
 
 
 def test_a_folder_without_recipes_is_refused(tmp_path):

@@ -37,6 +37,12 @@ def test_defaults_are_left_out_of_what_is_kept(tmp_path):
         ("columns = 3\n", "columns: expected a table, got 3"),
         ("[columns]\nitem = 3\n", "columns.item: expected a text, got 3"),
         ('[columns]\nuser = ["a", "a"]\n', "columns.user: expected each column once, got a, a"),
+        ("[columns]\nuser = 'age'\n", "columns.user: expected a list, got 'age'"),
+        (
+            "[columns]\nuser = ['age', 'click']\nreward = 'click'\n",
+            "columns.user: expected what is known before the decision, got click, the reward",
+        ),
+        ("[columns]\nuser = ['item']\n", "columns.user: expected what is known before the"),
         ("[items]\nid = 'x'\n", "items.file: expected a value, got none"),
         ("days = 0\n", "days: expected at least 1, got 0"),
         ("held_out = 'some'\n", "held_out: expected 'sessions' or 'last', got 'some'"),
@@ -51,6 +57,28 @@ def test_what_does_not_fit_is_one_line_with_the_file(tmp_path, text, message):
         recipe(tmp_path, text)
     assert str(caught.value).startswith(f"shop.toml: {message}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[columns]\nitem = 'x'\n", "source: expected a value, got none"),
+        (
+            "sources = 'logs'\n[columns]\n",
+            "unknown field 'sources': expected one of source, format",
+        ),
+    ],
+)
+def test_a_recipe_with_columns_is_one_of_own_logs(tmp_path, text, message):
+    (tmp_path / "shop.toml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_recipe(tmp_path, "shop")
+    assert str(caught.value).startswith(f"shop.toml: {message}")
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "shop.toml").write_bytes(b"\xef\xbb\xbfsource = 'logs'\n")
+    assert read_recipe(tmp_path, "shop").source == "logs"
 
 
 def test_episodes_are_refused_and_the_seed_is_for_trainings(tmp_path):

@@ -56,7 +56,7 @@ TRAPS = {
     "a session is missing": ("3.5,a,a|b|c,0.25,0,,,3", "session: expected a value"),
     "a time of more than 64 bits": ("3.5,a,a|b|c,0.25,0,,r,99999999999999999999", "t: expected a "
     "number from −2^63 to below 2^63, got 99999999999999999999"),
-    "no time": ("3.5,a,a|b|c,0.25,0,,r,late", "t: expected a point in time or a number, got late"),
+    "no time": ("3.5,a,a|b|c,0.25,0,,r,late", "30:00Z, or a number, got late"),
 }  # fmt: skip
 
 
@@ -70,6 +70,16 @@ def test_a_row_that_does_not_fit(tmp_path, name):
     assert f"logs/b.csv: {place}: {expected}" in message or (
         f"logs/b.csv: {place}: " in message and expected in message
     )
+
+
+@pytest.mark.parametrize("wrong", ["2026-02-30", "28.11.2026", "9 o'clock"])
+def test_the_row_whose_time_is_none_is_named(tmp_path, wrong):
+    times = ["2026-11-27T09:30:00Z", "2026-11-28 09:30", wrong, "2026-11-29"]
+    rows = [f"a,0.5,1,{time}\n" for time in times]
+    log(tmp_path, "a.csv", "item,propensity,reward,at\n" + "".join(rows))
+    message = refusal(tmp_path, '[columns]\ntime = "at"\n')
+    expected = "expected a point in time, such as 2026-11-28T09:30:00Z, or a number"
+    assert f"logs/a.csv: row 3: at: {expected}, got {wrong};" in message
 
 
 def test_an_item_that_the_catalogue_lacks(tmp_path):
@@ -140,6 +150,19 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path):
     (tmp_path / "logs" / "a.parquet").unlink()
     log(tmp_path, "a.csv", "item,propensity\na,0.5\n")
     assert "a.csv: expected a column reward, got item, propensity" in refusal(tmp_path, "")
+    named = "name the columns in the recipe, and separate them by commas"
+    for header, shown in (
+        ("item;propensity;reward", "item;propensity;reward"),
+        ("item ,propensity,reward", "'item ', propensity, reward"),
+    ):
+        log(tmp_path, "a.csv", f"{header}\n")
+        assert refusal(tmp_path, "").endswith(f", got {shown}; {named}")
+    for content in (b"item;propensity;reward\na;0,5;1\n", "item\nä\n".encode("latin-1")):
+        (tmp_path / "logs" / "a.csv").write_bytes(content)
+        assert "a.csv: expected a CSV file in UTF-8 with commas, got " in refusal(tmp_path, "")
+    log(tmp_path, "a.csv", "item,propensity,reward\na,1,1\n")
+    message = refusal(tmp_path, "[items]\nfile = 'none.csv'\n")
+    assert message.startswith(f"items.file {tmp_path}/none.csv: expected files that end with ")
     log(tmp_path, "a.csv", "item,propensity,reward\n")
     assert "a.csv: expected rows, got none" in refusal(tmp_path, "")
     log(tmp_path, "a.csv", "item,propensity,reward\na,0.5\n")
