@@ -77,10 +77,15 @@ def _items(recipe: LoggedRecipe, seen: set[str]) -> Items:
     extra: tuple[str, ...] = ()
     if recipe.unknown_items == "zeros":
         extra = _sorted_ids(seen.difference(ids))
+    name = recipe.items.id or recipe.columns.item
     if not columns:
-        return _one_hot(ids + extra, recipe.items.id or recipe.columns.item, len(ids))
-    features = encode(columns, values, len(ids))
-    return Items(ids + extra, names_of(columns), _with_zeros(features, len(extra)))
+        return _one_hot(ids + extra, name, len(ids))
+    names, features = names_of(columns), encode(columns, values, len(ids))
+    features = _with_zeros(features, len(extra))
+    if name in recipe.items.features:  # items have more to them than the other features
+        own = _one_hot(ids + extra, name, len(ids))
+        names, features = names + own.names, np.concatenate([features, own.features], axis=1)
+    return Items(ids + extra, names, features)
 
 
 def _described(ids: tuple[str, ...]) -> Items:
@@ -129,11 +134,12 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
     assert recipe.items is not None
     file = recipe.items
     path = resolve_beside(file.file, recipe.beside)
-    named = TableColumns(user=file.features, item=file.id or recipe.columns.item)
+    id_column = file.id or recipe.columns.item
+    features = tuple(name for name in file.features if name != id_column)
+    named = TableColumns(user=features, item=id_column)
     reader = TableReader(find_files(path, ENDINGS["table"], field="items.file"), named)
     surveys = {
-        name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what))
-        for name in file.features
+        name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what)) for name in features
     }
     tables = []
     for table in reader.outline():
@@ -152,5 +158,5 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
     twice[np.unique(np.array(ids.to_pylist(), object), return_index=True)[1]] = False
     reader.places.refuse(twice, whole["row"].to_numpy(), named.item, "each id once", ids)
     columns = [survey.column() for survey in surveys.values()]
-    values = {name: whole[USER + name].combine_chunks() for name in file.features}
+    values = {name: whole[USER + name].combine_chunks() for name in features}
     return tuple(ids.to_pylist()), columns, values

@@ -249,6 +249,22 @@ def test_items_that_the_catalogue_lacks_have_features_at_zero_where_the_recipe_a
     assert dataset.read().slate.tolist() == [[0], [2]]
 
 
+@pytest.mark.parametrize("features", [["price", "item"], ["item"]])
+def test_an_id_among_the_features_gives_each_item_a_column_of_its_own(tmp_path, features):
+    log(tmp_path, "a.csv", "item,propensity,reward\n7,0.5,1\n12,0.5,0\n")
+    (tmp_path / "items.csv").write_text("item,price\n12,3\n7,4\n")
+    text = f'unknown_items = "zeros"\n[items]\nfile = "items.csv"\nfeatures = {features}'
+    dataset = published(tmp_path, text)
+    priced = len(features) - 1
+    assert dataset.spec.item_features == ("price",) * priced + ("item=12", "item=7")
+    assert dataset.catalogue.features[:, priced:].tolist() == [[1, 0], [0, 1]]
+    assert dataset.catalogue.features[:, :priced].ravel().tolist() == [3, 4][: 2 * priced]
+    log(tmp_path, "b.csv", "item,propensity,reward\n9,0.5,1\n12,0.5,0\n")
+    new = published(tmp_path, text)
+    assert new.encoding.items == ("12", "7", "9")
+    assert new.catalogue.features[2].tolist() == [0] * len(new.spec.item_features)
+
+
 def test_lists_of_numbers_are_taken_one_by_one_and_hashes_that_look_like_numbers_are_texts(
     tmp_path,
 ):
