@@ -18,11 +18,12 @@ import pytest
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy
 from tests.benchmarks.held_intervals import Judged, judged, print_held
-from tests.evaluation.off_policy.priced_shop import BUDGETS, KINDS, LOOKS, PRICES, PricedShop
+from tests.evaluation.off_policy.priced_shop import BUDGETS, KINDS, LOOKS, PricedShop
 
 LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "20"))
 ROWS = int(os.environ.get("SLATEFLOW_BENCHMARK_ROWS", "15000"))
 LEARNERS = ("slateq", "logistic", "linucb")
+FEATURES = {"price": '"price"', "price and id": '"price", "id"'}
 
 
 def verdicts(shop: PricedShop, seed: int) -> Judged:
@@ -36,7 +37,9 @@ def scores(shop: PricedShop, seed: int) -> dict[str, float]:
     random, best, found = shop.value_of_random(), shop.value(shop.policies()["the best"]), {}
     with TemporaryDirectory() as folder:
         dataset = shop.slates(Path(folder), ROWS, seed)
-        offered = np.broadcast_to(PRICES[:, None], (len(BUDGETS), len(PRICES), 1))
+        assert dataset.catalogue is not None
+        items = dataset.catalogue.features
+        offered = np.broadcast_to(items, (len(BUDGETS), *items.shape))
         for learner in LEARNERS:
             scorer, _ = train(dataset, learner_config(learner), seed)
             rated = scorer.scores(BUDGETS[:, None], np.zeros(len(BUDGETS), np.int32), offered)
@@ -55,10 +58,15 @@ def test_priced_items(kind, capsys):
     truth |= {name: shop.value(policy) for name, policy in shop.policies().items()}
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(partial(verdicts, shop), range(LOGS)))
-        learnt = list(pool.map(partial(scores, shop), range(min(LOGS, 5))))
+        learnt = {
+            title: list(pool.map(partial(scores, PricedShop(kind, features)), range(min(LOGS, 5))))
+            for title, features in FEATURES.items()
+        }
     with capsys.disabled():
         print(f"\n{kind}: {LOGS} logs of {ROWS:,} slates")
         print_held(found, truth, digits=3)
+        print("learner    score, min and median, by price, and by price and id")
         for learner in LEARNERS:
-            values = [one[learner] for one in learnt]
-            print(f"{learner:10} score {min(values):.3f} {np.median(values):.3f}")
+            of_logs = [[one[learner] for one in every] for every in learnt.values()]
+            figures = (f"{min(values):.3f} {np.median(values):.3f}" for values in of_logs)
+            print(f"{learner:10} " + "   ".join(figures))

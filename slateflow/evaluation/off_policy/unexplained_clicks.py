@@ -27,9 +27,6 @@ MOST_ROWS = 100_000
 LEAVES, LEAF_ROWS = 32, 100
 """Of the tree at most, and shown items in each at least."""
 
-GROWN_BY = 3
-"""Of every so many sessions one grows the tree; the others tell what is in its leaves."""
-
 BEYOND_CHANCE = 3.0
 """Standard errors by which held-out sessions have to be explained better."""
 
@@ -41,17 +38,28 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
         rows: Whole sessions.
         expected: (R, K) probabilities of a click on each of the items shown.
     """
-    asked = rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0
-    few, places = rows.where(asked), rows.slate.shape[1]
+    some = rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0
+    few, places = rows.where(some), rows.slate.shape[1]
     clicked = np.arange(places) == few.clicked[:, None]
-    surprise = (clicked - expected[asked]).ravel()
+    surprise = (clicked - expected[some]).ravel()
     session = np.repeat(few.sessions, places)
-    grows = session % GROWN_BY == 0
-    cells = [(_leaves(few, surprise, grows), ~grows)]
+    # Some sessions grow the tree, others tell what is in its leaves, and the rest is asked: if each
+    # half were asked about the other, chance would count twice
+    grows, tells, asked = (session % 3 == turn for turn in range(3))
+    cells = [(_leaves(few, surprise, grows), tells)]
     if few.catalogue is not None:
         item = np.take_along_axis(few.candidates, few.slate, axis=1).ravel()
-        cells.append((item, np.ones_like(grows)))
-    return any(_explain(cell[told], surprise[told], session[told]) for cell, told in cells)
+        cells.append((item, ~asked))
+    plain = _losses(surprise[asked], session[asked])
+    return any(
+        better(plain, _losses(left[asked], session[asked]), BEYOND_CHANCE)
+        for left in (surprise - _expected(cell, surprise, told) for cell, told in cells)
+    )
+
+
+def _losses(left: Array, session: NDArray[np.intp]) -> Array:
+    """(E,) squares of what is left of the surprises (S,)."""
+    return np.bincount(session, np.square(left)).astype(np.float64)
 
 
 def _leaves(rows: Trajectories, surprise: Array, grows: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -65,19 +73,10 @@ def _leaves(rows: Trajectories, surprise: Array, grows: NDArray[np.bool_]) -> ND
     return np.asarray(tree.fit(x[grows], surprise[grows]).apply(x))
 
 
-def _explain(cell: NDArray[np.integer], surprise: Array, session: NDArray[np.intp]) -> bool:
-    """Whether means of cells, in the other half of the sessions, explain surprises (S,).
-
-    They are shrunk as far as they may be chance.
-    """
-    half, left = session % 2 == 0, surprise.copy()
-    for out in (half, ~half):
-        count = np.maximum(np.bincount(cell[~out], minlength=cell.max() + 1), 1)
-        mean = np.bincount(cell[~out], surprise[~out], cell.max() + 1) / count
-        error = surprise.var() / count
-        true = group_variances(mean, error, np.zeros(len(mean), np.intp))
-        left[out] -= (mean * true / (true + error))[cell[out]]
-    plain, ours = (
-        np.bincount(session, np.square(one)).astype(np.float64) for one in (surprise, left)
-    )
-    return better(plain, ours, BEYOND_CHANCE)
+def _expected(cell: NDArray[np.integer], surprise: Array, told: NDArray[np.bool_]) -> Array:
+    """(S,) mean surprises of a cell by those that are told, shrunk as far as they may be chance."""
+    count = np.maximum(np.bincount(cell[told], minlength=cell.max() + 1), 1)
+    mean = np.bincount(cell[told], surprise[told], cell.max() + 1) / count
+    error = surprise.var() / count
+    true = group_variances(mean, error, np.zeros(len(mean), np.intp))
+    return np.asarray((mean * true / (true + error))[cell])

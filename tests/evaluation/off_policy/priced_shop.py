@@ -30,7 +30,7 @@ OWN = np.random.default_rng(5).normal(size=ITEMS)
 """What items have beside their prices, in log-odds."""
 COLUMNS = (
     '[columns]\nuser = ["budget"]\nclicked = "clicked"\n'
-    '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = ["price"]\n'
+    '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = [{}]\n'
 )
 BUDGETS = np.linspace(LEAST, MOST, 4_001)
 
@@ -63,9 +63,15 @@ def _value(rates: Array, slates: NDArray[Any]) -> float:
 
 @dataclass(frozen=True)
 class PricedShop:
-    """The shop, whose users like items by one of the `KINDS`."""
+    """The shop, whose users like items by one of the `KINDS`.
+
+    Attributes:
+        kind: How.
+        features: Of the items, as the recipe has them.
+    """
 
     kind: str
+    features: str = '"price"'
 
     def value(self, policy: ByPrice) -> float:
         """Purchases a slate, by quadrature over what users can spend."""
@@ -107,7 +113,7 @@ class PricedShop:
         log(folder, "log.parquet", table)
         items = pd.DataFrame({"id": np.arange(ITEMS), "price": PRICES})
         items.to_parquet(folder / "items.parquet")
-        return published(folder, COLUMNS)
+        return published(folder, COLUMNS.format(self.features))
 
 
 def _drawn(rng: np.random.Generator, rows: int) -> NDArray[np.intp]:
