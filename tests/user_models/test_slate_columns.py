@@ -56,3 +56,11 @@ def test_few_sessions_are_not_asked(tmp_path):
     assert columns is not None
     assert columns.user.scale.shape == (1,)
     assert columns.item.scale.shape == (ITEMS,)
+
+
+def test_clicks_on_everything_say_nothing(tmp_path):
+    rows = BentShop(8.0).slates(tmp_path, 500, 3).read()
+    first = replace(rows, slate=rows.slate[:, :1], clicked=np.zeros(len(rows), np.int32))
+    columns = chosen_columns(replace(first, reward=np.ones(len(rows), np.float32)), False, 1)
+    assert columns is not None
+    assert not len(columns.user.knot_feature)
