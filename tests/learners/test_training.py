@@ -7,8 +7,9 @@ import random
 import subprocess
 import sys
 import threading
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,11 +42,13 @@ def short(name: str):
     return learner_config(name, **({"updates": 50, "batch_size": 64} if name in NEURAL else {}))
 
 
-def arrays(scorer: AnyScorer) -> list[np.ndarray]:
-    """All numbers of a scorer."""
-    values = [getattr(scorer, field.name) for field in fields(scorer)]
-    flat = [v for value in values for v in (value if isinstance(value, tuple) else (value,))]
-    return [np.asarray(value) for value in flat if value is not None]
+def arrays(value: Any) -> list[np.ndarray]:
+    """All numbers of a scorer, or of one of its fields."""
+    if is_dataclass(value):
+        value = tuple(getattr(value, field.name) for field in fields(value))
+    if isinstance(value, tuple):
+        return [array for one in value for array in arrays(one)]
+    return [] if value is None else [np.asarray(value)]
 
 
 def same(one: AnyScorer, other: AnyScorer) -> bool:
