@@ -117,7 +117,9 @@ class LoggedSteps:
         own = np.pad(own, ((0, 0), (0, len(knots.feature))))
         every = np.concatenate([own, knots.powers(users, users + documents)])
         knots = Knots(knots.feature + (knots.feature >= users), knots.value)
-        bent = knots.hinges(self._shown(self.transitions.rows))
+        bent = np.zeros((1, 0))
+        if len(knots.feature):
+            bent = knots.hinges(self._shown(self.transitions.rows))
         return Basis(
             degree,
             knots,
