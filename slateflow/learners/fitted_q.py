@@ -99,11 +99,12 @@ class FittedQConfig(LearnerConfig):
         if checkpoints is not None and not parts.kept:  # of fewer a stage is nothing
             parts = replace(parts, folder=self.checkpoint(checkpoints, dataset, seed))
         while (stages := fitted_stages(parts, basis, ridge, window, progress, curves)) is None:
-            # Rather a coarser polynomial, and at last a nearer horizon, than values that grow
-            if self.degree or basis.degree == 1:
+            # Rather no bends, a coarser polynomial, and at last a nearer horizon, than growing values
+            bent = len(basis.knots.feature) > 0
+            if self.degree or (basis.degree == 1 and not bent):
                 window = PATIENCE
             else:
-                basis, window = steps.basis(basis.degree - 1), 0
+                basis, window = steps.basis(basis.degree if bent else basis.degree - 1), 0
             curves = Curves()
         # Where nobody knows how many steps are left, the last stage serves all
         served = stages if steps.transitions.timed else stages[-1:]
