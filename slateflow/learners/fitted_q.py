@@ -99,7 +99,7 @@ class FittedQConfig(LearnerConfig):
         if checkpoints is not None and not parts.kept:  # of fewer a stage is nothing
             parts = replace(parts, folder=self.checkpoint(checkpoints, dataset, seed))
         while (stages := fitted_stages(parts, basis, ridge, window, progress, curves)) is None:
-            # Rather no bends, a coarser polynomial, and at last a nearer horizon, than growing values
+            # Rather no bends, then a coarser polynomial, at last a nearer horizon, than such values
             bent = len(basis.knots.feature) > 0
             if self.degree or (basis.degree == 1 and not bent):
                 window = PATIENCE
