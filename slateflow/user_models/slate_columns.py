@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from slateflow.policies.slate_scorer import Columns, item_features, user_features
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.choice_model import with_places
+from slateflow.user_models.choice_model import Choices, fit_choice_model, with_places
 from slateflow.user_models.held_out_choice import least_lost, other_half_errors
 from slateflow.user_models.polynomial import KNOTS
 from slateflow.user_models.splines import Knots
@@ -27,6 +27,9 @@ OF_USERS, MOST_TERMS = 4, 400
 
 MOST_ROWS = 50_000
 """Shown items that are asked."""
+
+RIDGE = 0.1
+"""Precision of the prior on the weights of log-odds."""
 
 LEAST_SESSIONS = 10
 """Of fewer nobody asks."""
@@ -84,8 +87,11 @@ def chosen_columns(
             if users * (bent + OF_USERS) + bent <= most:
                 options[users, bent] = SlateColumns.of(user, shown, *knots)
     options.pop((user.shape[1], items), None)
-    few = rows.where(rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0)
-    return least_lost(plain, [*options.values()], lambda one: _click_losses(one.of_rows(few)))
+    few = _few(rows)
+    expected = _expected(plain.of_rows(few))
+    return least_lost(
+        plain, [*options.values()], lambda one: _click_losses(one.of_rows(few), expected)
+    )
 
 
 def seen_in(columns: SlateColumns | None, rows: Trajectories) -> Trajectories:
@@ -107,9 +113,8 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
     terms = rows.user.shape[1] * (every.shape[1] + OF_USERS) + every.shape[1]
     if features.shape[1] >= items or terms > min(MOST_TERMS, len(rows) // rows_per_term):
         return rows
-    asked = rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0
-    own = replace(rows, catalogue=Catalogue(every))
-    return least_lost(rows, [own], lambda one: _click_losses(one.where(asked)))
+    own, expected = replace(rows, catalogue=Catalogue(every)), _expected(_few(rows))
+    return least_lost(rows, [own], lambda one: _click_losses(_few(one), expected))
 
 
 def _columns(x: Array, knots: Knots) -> Columns:
@@ -120,16 +125,38 @@ def _columns(x: Array, knots: Knots) -> Columns:
     return Columns(knots.feature.astype(np.int64), knots.value, offset, scale)
 
 
-def _click_losses(rows: Trajectories) -> Array:
-    """(E,) squared errors of what the shown items paid, by the other half of the sessions."""
+def _few(rows: Trajectories) -> Trajectories:
+    """Some of the sessions, if there are too many to ask them all."""
+    return rows.where(rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0)
+
+
+def _expected(rows: Trajectories) -> Array:
+    """(R, K) probabilities of clicks by a conditional logit of the columns as they are."""
+    if not (rows.clicked >= 0).any():
+        return np.zeros(rows.slate.shape)
+    choices = Choices.from_rows(rows, features_match=False, places=True)
+    model = fit_choice_model(choices, 1, RIDGE, np.random.Generator(np.random.SFC64(0)))
+    return np.asarray(np.exp(model.log_probabilities(choices.shown)[0, :, :-1]))
+
+
+def _click_losses(rows: Trajectories, expected: Array) -> Array:
+    """(E,) squares that regressions on the other half of the sessions leave.
+
+    They are of the clicks beyond what is expected (R, K), by the slope of a probability in its
+    log-odds: these may be linear in a column where probabilities are not. And of the rewards of
+    what was clicked.
+    """
     places = rows.slate.shape[1]
     shown = with_places(item_features(rows.user, rows.shown_features(), features_match=False))
     state = np.repeat(user_features(rows.user), places, axis=0)
-    clicked = (np.arange(places) == rows.clicked[:, None]).ravel()
-    paid = np.column_stack([clicked, clicked * np.repeat(rows.reward, places)])
-    deviation = paid.std(axis=0)
-    paid = paid / np.where(deviation > 0, deviation, 1.0)
     design = np.concatenate([state, shown.reshape(len(state), -1)], axis=1)
-    half = np.repeat(rows.sessions % 2 == 0, places)
-    errors = np.square(other_half_errors(design, paid, half)).sum(axis=1)
-    return np.asarray(np.add.reduceat(errors.reshape(-1, places).sum(axis=1), rows.starts))
+    clicked = (np.arange(places) == rows.clicked[:, None]).ravel()
+    likely, half = expected.ravel(), np.repeat(rows.sessions % 2 == 0, places)
+    lost = np.zeros(len(clicked))
+    for target, weight in (
+        (clicked - likely, likely * (1 - likely)),
+        (clicked * np.repeat(rows.reward, places), clicked),
+    ):
+        scale = float(target.std()) or 1.0
+        lost += np.square(other_half_errors(design * weight[:, None], target / scale, half))
+    return np.asarray(np.add.reduceat(lost.reshape(-1, places).sum(axis=1), rows.starts))
