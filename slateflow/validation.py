@@ -14,7 +14,7 @@ from slateflow.errors import InputError
 T = TypeVar("T")
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""What every library takes: NumPy any whole number, torch one of 64 bits."""
+"""Seeds that every library takes: NumPy any whole number, torch one of 64 bits."""
 MOST_EPISODES = 100_000_000
 """Of a dataset: 120 times as many as were ever measured; the plan of their parts takes 0.2 GB."""
 Episodes = Annotated[int, Field(ge=1, le=MOST_EPISODES)]

@@ -241,7 +241,7 @@ def prune_command(
 ) -> None:
     """Show what is old and can go: datasets, weights of trainings, checkpoints; `--yes` removes it.
 
-    What champions and their predecessors were learnt from stays, and so do the newest dataset of
+    Data from which champions and their predecessors learnt stay, as do the newest dataset of
     each recipe, imported logs, own logs whose files are gone, and all registered versions.
 
     Example: slateflow prune --days 30

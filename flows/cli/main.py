@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _ready_streams() -> None:
     """Open those that the caller has closed, as by `>&-`: a socket would take their numbers.
 
-    What a terminal's encoding lacks is a question mark, not the end of the command.
+    A character that a terminal's encoding lacks is a question mark, not the end of the command.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

@@ -77,7 +77,7 @@ def prefect_document(source: Source) -> dict[str, Any]:
 def deploy(client: SyncPrefectClient, source: Source, environment: dict[str, str]) -> list[str]:
     """Make a server's deployments those of prefect.yaml; returns what there is to say about it.
 
-    What somebody paused stays paused, and what prefect.yaml no longer has is deleted.
+    A paused deployment stays paused, and what prefect.yaml no longer has is deleted.
 
     Raises:
         InputError: The server refuses them.

@@ -93,7 +93,7 @@ class Service:
     def start(self) -> None:
         """Start it in a session of its own, so that Ctrl-C reaches only us.
 
-        What the one before left, of which only the first process has died, ends first: it would
+        Leftovers of one before, of which only the first process has died, end first: they would
         keep the port.
         """
         if not self.survived:

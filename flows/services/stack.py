@@ -196,7 +196,7 @@ class Stack:
     def prepare(self) -> None:
         """Write MLflow's configuration, and take from others the right to read what is there.
 
-        What the servers write from now on is private by their umask.
+        Files that the servers write from now on are private by their umask.
         """
         self.store.mkdir(parents=True, exist_ok=True)
         if self.logins.mlflow:

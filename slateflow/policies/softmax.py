@@ -66,7 +66,7 @@ class SoftmaxPolicy:
 def sequential_propensities(logits: Scores, slates: NDArray[Any]) -> Propensities:
     """Probability (B,) of each slate (B, K) where every place is a softmax of what is left.
 
-    What is left is summed up anew for every place: the total less what is taken would lose all
+    The rest is summed up anew for every place: the total less what is taken would lose all
     digits where one candidate outweighs the rest.
     """
     left, rows = logits.copy(), np.arange(len(logits))

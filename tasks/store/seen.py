@@ -1,4 +1,4 @@
-"""What a registered version has seen of some logs in its training."""
+"""The part of some logs that a registered version has seen in its training."""
 
 from __future__ import annotations
 

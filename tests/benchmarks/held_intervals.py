@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +16,7 @@ from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.trajectories import Dataset
 
+Found = TypeVar("Found")
 Judged = dict[str, tuple[float, ...]]
 """By policy the estimate, both ends of its interval, and whether it is refused."""
 
@@ -24,6 +29,12 @@ def judged(logs: Callable[[Path], Dataset], targets: Mapping[str, Target]) -> Ju
         name: (one.contributions.value, *one.contributions.interval(), one.refusal is not None)
         for name, one in found.items()
     }
+
+
+def of_logs(work: Callable[[int], Found], seeds: Iterable[int]) -> list[Found]:
+    """Results for each seed, with all processors."""
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(work, seeds))
 
 
 def print_held(found: Sequence[Judged], truth: Mapping[str, float], digits: int) -> None:

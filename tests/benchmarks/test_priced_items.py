@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,13 +15,13 @@ import pytest
 
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy
-from tests.benchmarks.held_intervals import Judged, judged, print_held
+from tests.benchmarks.held_intervals import Judged, judged, of_logs, print_held
 from tests.evaluation.off_policy.priced_shop import BUDGETS, KINDS, LOOKS, PricedShop
 
 LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "20"))
 ROWS = int(os.environ.get("SLATEFLOW_BENCHMARK_ROWS", "15000"))
 LEARNERS = ("slateq", "logistic", "linucb")
-FEATURES = {"price": '"price"', "price and id": '"price", "id"'}
+FEATURES = ('"price"', '"price", "id"')
 
 
 def verdicts(shop: PricedShop, seed: int) -> Judged:
@@ -56,17 +54,16 @@ def test_priced_items(kind, capsys):
     shop = PricedShop(kind)
     truth = {"random": shop.value_of_random()}
     truth |= {name: shop.value(policy) for name, policy in shop.policies().items()}
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(partial(verdicts, shop), range(LOGS)))
-        learnt = {
-            title: list(pool.map(partial(scores, PricedShop(kind, features)), range(min(LOGS, 5))))
-            for title, features in FEATURES.items()
-        }
+    found = of_logs(partial(verdicts, shop), range(LOGS))
+    learnt = [
+        of_logs(partial(scores, PricedShop(kind, features)), range(min(LOGS, 5)))
+        for features in FEATURES
+    ]
     with capsys.disabled():
         print(f"\n{kind}: {LOGS} logs of {ROWS:,} slates")
         print_held(found, truth, digits=3)
         print("learner    score, min and median, by price, and by price and id")
         for learner in LEARNERS:
-            of_logs = [[one[learner] for one in every] for every in learnt.values()]
-            figures = (f"{min(values):.3f} {np.median(values):.3f}" for values in of_logs)
+            every = [[one[learner] for one in logs] for logs in learnt]
+            figures = (f"{min(values):.3f} {np.median(values):.3f}" for values in every)
             print(f"{learner:10} " + "   ".join(figures))

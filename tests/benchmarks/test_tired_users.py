@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import pytest
@@ -15,7 +13,7 @@ import pytest
 from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
-from tests.benchmarks.held_intervals import Judged, judged, print_held
+from tests.benchmarks.held_intervals import Judged, judged, of_logs, print_held
 from tests.evaluation.off_policy.tired_shop import Learnt, TiredShop
 
 LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "20"))
@@ -42,8 +40,7 @@ def test_users_who_tire(tiredness, tmp_path, capsys):
         scorer = train(logged, learner_config(learner))[0]
         targets[learner] = ScoringPolicy(scorer)
         truth[learner] = shop.value(Learnt(scorer, PLAYED), PLAYED)
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(partial(verdicts, shop, targets), range(LOGS)))
+    found = of_logs(partial(verdicts, shop, targets), range(LOGS))
     with capsys.disabled():
         print(f"\ntired by {tiredness}: {LOGS} logs of {SESSIONS:,} sessions of the random policy")
         print_held(found, truth, digits=2)

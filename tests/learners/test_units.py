@@ -22,7 +22,7 @@ UNITS = {
 
 
 def shop(folder: Path, places: int, money: float, time: float) -> Dataset:
-    """What is bought depends on income times price, and on age."""
+    """Purchases depend on income times price, and on age."""
     rng = np.random.default_rng(3)
     price, income, age = rng.uniform(5, 100, ITEMS), *rng.uniform((2e4, 18), (8e4, 80), (ROWS, 2)).T
     taste = (income[:, None] / 5e4 - 1) * (price / 50 - 1) - (age[:, None] / 49 - 1) * (price / 50)

@@ -1,4 +1,4 @@
-"""What a registered version has seen of logs that grow day by day."""
+"""The part that a registered version has seen of logs that grow day by day."""
 
 from __future__ import annotations
 

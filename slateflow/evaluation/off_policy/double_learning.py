@@ -281,7 +281,7 @@ def _fit(logged: Logged, followed: Followed, sessions: NDArray[np.bool_]) -> _Mo
 
 @dataclass(frozen=True)
 class _Sums:
-    """What values and weights need of some rows: Σ φ φᵀ, Σ φ r, and Σ φ φ'ᵀ by the steps left."""
+    """Sums of some rows for values and weights: Σ φ φᵀ, Σ φ r, and Σ φ φ'ᵀ by the steps left."""
 
     gram: Array
     moment: Array

@@ -1,4 +1,4 @@
-"""What moves users from step to step: held-out sessions say what has to be among the features.
+"""Features that move users from step to step: held-out sessions say which are needed.
 
 SlateQ's decomposition has it that nothing but the clicked item bears on what comes (Ie et al. 2019,
 "SlateQ", section 4.2, RTDS). Two kinds of users are otherwise:

@@ -1,6 +1,6 @@
 """Several trainings of a learner, from which held-out logs choose the best.
 
-The same network trained on the same logs gives policies of very different worth, depending on the
+A network trained on one log gives policies of very different worth, depending on the
 seed. So it is trained a few times without every fifth episode, and the training is kept whose
 policy has the highest estimate on those episodes.
 """

@@ -180,7 +180,7 @@ class _StreamedEpochs:
 def stream(parts: list[StreamedPart], batch_size: int, seed: int) -> Iterator[Tensors]:
     """The rows of parts in minibatches, on the cluster that this process is connected to.
 
-    The same parts and seed give the same minibatches; an incomplete last one is left out, unless
+    Equal parts and seeds give equal minibatches; an incomplete last one is left out, unless
     it is the only one.
     """
     import ray

@@ -34,7 +34,7 @@ from slateflow.trajectories.files.atomic_files import (
 class Folder:
     """A folder on some filesystem, whose files appear whole or not at all.
 
-    What cannot be asked, read or written (a full disk, too) is an `InputError` of every method.
+    A path that cannot be asked, read or written (a full disk, too) is an `InputError` throughout.
     """
 
     url: str

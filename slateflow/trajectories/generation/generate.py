@@ -46,7 +46,7 @@ def generate(
 ) -> Dataset:
     """Create the dataset of a recipe unless it already exists; own logs are read and checked.
 
-    The same recipe gives the same digest for any number of workers. Whole parts of an interrupted
+    A recipe gives one digest for any number of workers. Whole parts of an interrupted
     run are used, and nights that an earlier dataset of the recipe has are taken over from there.
 
     Args:

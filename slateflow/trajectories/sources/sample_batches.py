@@ -1,6 +1,6 @@
 """Logs of RLlib's JSON writer: lines of `SampleBatch`, of its old API stack, read as tables.
 
-What was observed is the user, the action's number the item, or the actions' numbers the slate.
+The observation is the user, the action's number the item, or the actions' numbers the slate.
 `action_prob` or `action_logp` has to be there, because a propensity cannot be made up. `t` counts
 the steps of an episode.
 """

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import Observation
+from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset
 from tests.evaluation.off_policy.shop import ByFirstPlace
 from tests.trajectories.sources.shop import log, published
@@ -96,6 +97,16 @@ class BentShop:
         age = np.linspace(YOUNGEST, OLDEST, 100_001)
         clicks = (policy.probabilities(age) * self.rates(age)).sum(axis=1)
         return float(clicks.mean()) / LEAVES
+
+    def score(self, scorer: AnyScorer, dataset: Dataset) -> float:
+        """Of a learner's choices, by quadrature over the ages: 0 is random and 1 the best."""
+        age = np.linspace(YOUNGEST, OLDEST, 2_001)
+        assert dataset.catalogue is not None
+        rates, items = self.rates(age), dataset.catalogue.features
+        offered = np.broadcast_to(items, (len(age), *items.shape))
+        rated = scorer.scores(age[:, None], np.zeros(len(age), np.int32), offered)
+        paid = np.take_along_axis(rates, rated.argmax(axis=1)[:, None], axis=1).mean()
+        return float((paid - rates.mean()) / (rates.max(axis=1).mean() - rates.mean()))
 
     def logs(self, folder: Path, sessions: int, seed: int, explores: float = 1.0) -> Dataset:
         """Sessions of the policy that knows the tastes, with so large a share of random choices."""

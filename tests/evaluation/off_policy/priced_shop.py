@@ -23,11 +23,11 @@ Array = NDArray[np.float64]
 ITEMS = 30
 PRICES = np.linspace(5.0, 100.0, ITEMS)
 LEAST, MOST = 10.0, 90.0
-"""What users can spend, uniformly."""
+"""Budgets of users, uniformly between them."""
 LOOKS = (1.0, 0.7, 0.5)
 """Probabilities of looking at the places of a slate."""
 OWN = np.random.default_rng(5).normal(size=ITEMS)
-"""What items have beside their prices, in log-odds."""
+"""Effects of the items beside their prices, in log-odds."""
 COLUMNS = (
     '[columns]\nuser = ["budget"]\nclicked = "clicked"\n'
     '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = [{}]\n'
