@@ -23,6 +23,7 @@ from slateflow.tuning.trial import Trial
 from tasks.side_by_side import shared_workers, side_by_side, workers_at_hand
 from tests import errands
 from tests.evaluation.held_out import held_out_value
+from tests.ray_nodes import ray_nodes
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,18 +43,8 @@ ATTENTIVE = {
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes with a processor each, and RAY_ADDRESS set."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        from ray.cluster_utils import Cluster
-
-        nodes = Cluster()
-        head = {"include_dashboard": False, "_system_config": ATTENTIVE}
-        nodes.add_node(num_cpus=1, **head)
-        nodes.add_node(num_cpus=1)
-        patch.setenv("RAY_ADDRESS", nodes.address)
+    with ray_nodes(2, _system_config=ATTENTIVE) as nodes:
         yield nodes
-        nodes.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,9 @@ MOST_ROWS = 100_000
 LEAVES, LEAF_ROWS = 32, 100
 """Of the tree at most, and shown items in each at least."""
 
+FARTHEST = 1e9
+"""How unlike nothing is, in a tree that takes no infinite numbers."""
+
 BEYOND_CHANCE = 3.0
 """Standard errors by which held-out sessions have to be explained better."""
 
@@ -46,7 +49,8 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
     # Some sessions grow the tree, others tell what is in its leaves, and the rest is asked: if each
     # half were asked about the other, chance would count twice
     grows, tells, asked = (session % 3 == turn for turn in range(3))
-    cells = [(_leaves(few, surprise, grows), tells)]
+    x = (_columns(few), _beside(few, expected[some]))
+    cells = [(_leaves(one, surprise, grows), tells) for one in x]
     if few.catalogue is not None:
         item = np.take_along_axis(few.candidates, few.slate, axis=1).ravel()
         cells.append((item, ~asked))
@@ -62,13 +66,38 @@ def _losses(left: Array, session: NDArray[np.intp]) -> Array:
     return np.bincount(session, np.square(left)).astype(np.float64)
 
 
-def _leaves(rows: Trajectories, surprise: Array, grows: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(S,) leaves at which users and shown items end, of a tree that some of them have grown."""
-    from sklearn.tree import DecisionTreeRegressor  # takes a second
-
+def _columns(rows: Trajectories) -> Array:
+    """(S, U + D) columns of the user and of the item that is shown."""
     shown = rows.shown_features()
     user = np.broadcast_to(rows.user[:, None], (*shown.shape[:2], rows.user.shape[1]))
-    x = np.concatenate([user, shown], axis=2).reshape(len(surprise), -1)
+    return np.concatenate([user, shown], axis=2).reshape(rows.slate.size, -1)
+
+
+def _beside(rows: Trajectories, expected: Array) -> Array:
+    """(S, 6) what a slate shows before an item, and after it.
+
+    How unlike it is, in standard deviations, in the mean and the least; and how many clicks are
+    expected there. Nothing is unlike everything.
+    """
+    shown = rows.shown_features().astype(np.float64)
+    shown /= np.maximum(shown.std(axis=(0, 1)), np.finfo(np.float32).tiny)
+    places = rows.slate.shape[1]
+    unlike = np.stack(
+        [np.square(shown - shown[:, [place]]).mean(axis=2) for place in range(places)], axis=1
+    )
+    found = []
+    for others in (np.tri(places, k=-1, dtype=bool), ~np.tri(places, dtype=bool)):
+        far = np.where(others, unlike, np.inf).min(axis=2)
+        count = np.maximum(others.sum(axis=1), 1)
+        mean = np.where(np.isinf(far), FARTHEST, (unlike * others).sum(axis=2) / count)
+        found += [mean, np.minimum(far, FARTHEST), expected @ others.T]
+    return np.stack(found, axis=2).reshape(rows.slate.size, -1)
+
+
+def _leaves(x: Array, surprise: Array, grows: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """(S,) leaves at which columns (S, F) end, of a tree that some of them have grown."""
+    from sklearn.tree import DecisionTreeRegressor  # takes a second
+
     tree = DecisionTreeRegressor(max_leaf_nodes=LEAVES, min_samples_leaf=LEAF_ROWS, random_state=0)
     return np.asarray(tree.fit(x[grows], surprise[grows]).apply(x))
 
