@@ -40,11 +40,32 @@ def of_places(places: int) -> Array:
     return np.eye(places)[:, 1:]
 
 
-def with_places(shown: Array) -> Array:
-    """Features (R, K, P + K − 1) of the shown items (R, K, P) and their places."""
-    rows, places, _ = shown.shape
+def likeness(documents: NDArray[np.floating]) -> Array:
+    """(R, K, 2) squared distances of shown items (R, K, D) to those before and after them, in sum.
+
+    Example:
+        >>> likeness(np.array([[[0.0], [1.0], [3.0]]])).tolist()
+        [[[0.0, 10.0], [1.0, 4.0], [13.0, 0.0]]]
+    """
+    documents = np.asarray(documents, dtype=np.float64)
+    rows, places, _ = documents.shape
+    found = np.zeros((rows, places, 2))
+    for one in range(places):  # few
+        for later in range(one + 1, places):
+            distance = np.square(documents[:, one] - documents[:, later]).sum(axis=1)
+            found[:, one, 1] += distance
+            found[:, later, 0] += distance
+    return found
+
+
+def beside(documents: NDArray[np.floating], alike: bool) -> Array:
+    """Features (R, K, K − 1 or K + 1) that shown items (R, K, D) have by what else is shown.
+
+    Their places; and, if so wanted, their `likeness` to the others.
+    """
+    rows, places, _ = documents.shape
     known = np.broadcast_to(of_places(places), (rows, places, places - 1))
-    return np.concatenate([shown, known], axis=2)
+    return np.concatenate([known, likeness(documents)], axis=2) if alike else known
 
 
 @dataclass(frozen=True)
@@ -62,16 +83,22 @@ class Choices:
     starts: NDArray[np.intp]
 
     @classmethod
-    def from_rows(cls, rows: Trajectories, features_match: bool, places: bool = False) -> Choices:
+    def from_rows(
+        cls, rows: Trajectories, features_match: bool, places: bool = False, alike: bool = False
+    ) -> Choices:
         """Take logged steps, sorted by episode, then step.
 
         Args:
             rows: The steps.
             features_match: See `item_features`.
             places: Whether an item's place is one of its features.
+            alike: Whether its likeness to the others is, too.
         """
-        shown = item_features(rows.user, rows.shown_features(), features_match)
-        return cls(with_places(shown) if places else shown, rows.clicked, rows.starts)
+        documents = rows.shown_features()
+        shown = item_features(rows.user, documents, features_match)
+        if places:
+            shown = np.concatenate([shown, beside(documents, alike)], axis=2)
+        return cls(shown, rows.clicked, rows.starts)
 
     @property
     def lengths(self) -> NDArray[np.intp]:
@@ -143,28 +170,34 @@ def _expectation_maximisation(
     iterations: int = 60,
     tolerance: float = 1e-5,
 ) -> ChoiceModel:
-    """Until the mean log-likelihood of a row rises by less than the tolerance."""
+    """Until the mean log-likelihood of a row rises by less than the tolerance.
+
+    A step of Newton's that goes too far is halved.
+    """
     size = choices.shown.shape[2] + 1  # the last weight is that of no click
     weights = np.zeros((1, size))
     if classes > 1:
         one = _expectation_maximisation(choices, 1, prior, rng)
         common = np.append(one.weights[0], one.no_click)
         weights = common + 0.3 * rng.standard_normal((classes, size))
-    shares, last = np.full(classes, 1 / classes), -np.inf
+    shares, last, before = np.full(classes, 1 / classes), -np.inf, weights
     precision = np.zeros((classes, size, size))
     for step in range(iterations):
         model = ChoiceModel(weights[:, :-1], weights[:, -1], shares)
         evidence = choices.evidence(model)
         mean = evidence.sum() / len(choices.clicked)
+        if mean < last - tolerance:
+            weights = (before + weights) / 2
+            continue
         if mean - last < tolerance:
             break
-        last = mean
+        last, before = mean, weights.copy()
         totals = np.add.reduceat(choices.log_likelihoods(model), choices.starts)
         posterior = model.posterior(totals)  # (E, G)
         shares = np.maximum(posterior.mean(axis=0), 1e-12)
         member = np.repeat(posterior, choices.lengths, axis=0)  # (R, G)
         probabilities = np.exp(model.log_probabilities(choices.shown))
-        for g, old in enumerate(weights.copy()):
+        for g, old in enumerate(before):
             found = _information_and_score(choices, probabilities[g], member[:, g])
             if step < PRIOR_STEPS:
                 precision[g] = _precision(*found, old, prior, choices)

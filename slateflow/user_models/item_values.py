@@ -21,7 +21,7 @@ from slateflow.policies import SessionScorer, Slates, top_slates
 from slateflow.policies.learned import observed_scores
 from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_features
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.choice_model import Prior, of_places, with_places
+from slateflow.user_models.choice_model import Prior, beside
 from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
 from slateflow.user_models.sums_of_parts import MapParts
 
@@ -52,6 +52,7 @@ class Sessions:
             session is left. Single decisions have none.
         features_match: Whether users are observed in the features of the documents.
         places: Whether an item's place is one of its features.
+        alike: Whether its likeness to the others of the slate is, too.
         by_clicks: Whether sums of the features of what was clicked before are among the past.
         by_sight: Whether what was shown has features of its own, clicked or not.
     """
@@ -60,6 +61,7 @@ class Sessions:
     past: Array
     features_match: bool
     places: bool = False
+    alike: bool = False
     by_clicks: bool = False
     by_sight: bool = False
 
@@ -70,6 +72,7 @@ class Sessions:
         spec: EnvironmentSpec,
         affinities: bool = False,
         places: bool = False,
+        alike: bool = False,
         by_clicks: bool = False,
     ) -> Sessions:
         """Sum up rows that are sorted by episode, then step.
@@ -80,6 +83,7 @@ class Sessions:
             affinities: Whether the past has them, too. Choices of a learner need them; estimates of
                 a policy's value become uncertain by so many more features.
             places: Whether an item's place is one of its features.
+            alike: Whether its likeness to the others of the slate is, too.
             by_clicks: Whether the past has sums of the features of what was clicked.
         """
         clicks = rows.clicked >= 0
@@ -92,7 +96,7 @@ class Sessions:
         events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
         events = events.astype(np.float64)
         past = _sums_before(events, rows.starts)[:, : 0 if spec.horizon == 1 else None]
-        return cls(rows, past, spec.features_match, places, by_clicks)
+        return cls(rows, past, spec.features_match, places, alike, by_clicks)
 
     def returns_to_go(self) -> Array:
         """(R,) sum of the rewards from this step to the episode's end."""
@@ -125,7 +129,8 @@ class Sessions:
         chosen = rows.clicked_features(block)[:, None]
         item = item_features(rows.user[block], chosen, self.features_match)[:, 0]
         if self.places:
-            item = np.column_stack([item, of_places(rows.slate.shape[1])[rows.clicked[block]]])
+            of_shown = beside(rows.shown_features(block), self.alike)
+            item = np.column_stack([item, of_shown[np.arange(len(block)), rows.clicked[block]]])
         parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
         return np.concatenate([*parts, self._sight(block, rows.slate[block])], axis=1)
 
@@ -175,7 +180,9 @@ class Sessions:
         """(B, K, P) features of the items of slates (B, K) at the rows (B,)."""
         documents = self.rows.features_at(slates, block)
         shown = item_features(self.rows.user[block], documents, self.features_match)
-        return with_places(shown) if self.places else shown
+        if self.places:
+            shown = np.concatenate([shown, beside(documents, self.alike)], axis=2)
+        return shown
 
     def _past(self, block: Rows) -> Array:
         """(B, H (1 + U) + D) the past, its products with the user, and what was clicked before."""

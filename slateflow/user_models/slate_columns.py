@@ -12,10 +12,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.policies.slate_scorer import Columns, item_features, user_features
+from slateflow.policies.slate_scorer import Columns, user_features
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.choice_model import Choices, fit_choice_model, with_places
+from slateflow.user_models.choice_model import Choices, fit_choice_model
 from slateflow.user_models.held_out_choice import least_lost, other_half_errors
 from slateflow.user_models.polynomial import KNOTS
 from slateflow.user_models.splines import Knots
@@ -117,6 +117,25 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
     return least_lost(rows, [own], lambda one: _click_losses(_few(one), expected))
 
 
+def likeness_matters(rows: Trajectories, features_match: bool) -> bool:
+    """Whether users click less, or more, on what is like the rest of the slate.
+
+    Held-out sessions say so. Elsewhere users have seen enough of a kind once they have seen one, or
+    look for several.
+
+    Args:
+        rows: Whole sessions, as regressions see them.
+        features_match: Whether users are observed in the features of the candidates.
+    """
+    if len(rows.starts) < LEAST_SESSIONS or rows.slate.shape[1] < 2:
+        return False
+    few = _few(rows)
+    expected = _expected(few, features_match)
+    return least_lost(
+        False, [True], lambda alike: _click_losses(few, expected, features_match, alike)
+    )
+
+
 def _columns(x: Array, knots: Knots) -> Columns:
     """Columns (R, F): 0 and 1 are offset and scale of those that have two values or one."""
     x = np.concatenate([x, knots.hinges(x)], axis=1)
@@ -130,16 +149,18 @@ def _few(rows: Trajectories) -> Trajectories:
     return rows.where(rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0)
 
 
-def _expected(rows: Trajectories) -> Array:
+def _expected(rows: Trajectories, features_match: bool = False) -> Array:
     """(R, K) probabilities of clicks by a conditional logit of the columns as they are."""
     if not (rows.clicked >= 0).any():
         return np.zeros(rows.slate.shape)
-    choices = Choices.from_rows(rows, features_match=False, places=True)
+    choices = Choices.from_rows(rows, features_match, places=True)
     model = fit_choice_model(choices, 1, RIDGE, np.random.Generator(np.random.SFC64(0)))
     return np.asarray(np.exp(model.log_probabilities(choices.shown)[0, :, :-1]))
 
 
-def _click_losses(rows: Trajectories, expected: Array) -> Array:
+def _click_losses(
+    rows: Trajectories, expected: Array, features_match: bool = False, alike: bool = False
+) -> Array:
     """(E,) squares that regressions on the other half of the sessions leave.
 
     They are of the clicks beyond what is expected (R, K), by the slope of a probability in its
@@ -147,7 +168,7 @@ def _click_losses(rows: Trajectories, expected: Array) -> Array:
     what was clicked.
     """
     places = rows.slate.shape[1]
-    shown = with_places(item_features(rows.user, rows.shown_features(), features_match=False))
+    shown = Choices.from_rows(rows, features_match, places=True, alike=alike).shown
     state = np.repeat(user_features(rows.user), places, axis=0)
     design = np.concatenate([state, shown.reshape(len(state), -1)], axis=1)
     clicked = (np.arange(places) == rows.clicked[:, None]).ravel()

@@ -37,7 +37,12 @@ from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import Choices, influences
 from slateflow.user_models.from_the_top import FromTheTop, fit_habit, place_by_place
 from slateflow.user_models.item_values import Sessions
-from slateflow.user_models.slate_columns import chosen_columns, seen_in, with_columns_of_their_own
+from slateflow.user_models.slate_columns import (
+    chosen_columns,
+    likeness_matters,
+    seen_in,
+    with_columns_of_their_own,
+)
 from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
@@ -70,8 +75,9 @@ class SlateSessions:
         if not spec.features_match:
             seen = with_columns_of_their_own(seen, ROWS_PER_TERM)
         self.rows = rows
-        self.sessions = with_what_moves(Sessions.from_rows(seen, spec, places=True))
-        choices = Choices.from_rows(seen, spec.features_match, places=True)
+        alike = likeness_matters(seen, spec.features_match)
+        self.sessions = with_what_moves(Sessions.from_rows(seen, spec, places=True, alike=alike))
+        choices = Choices.from_rows(seen, spec.features_match, places=True, alike=alike)
         rng = np.random.Generator(np.random.SFC64(0))
         self.choice = fit_habit(choices, CHOICE_RIDGE, rng)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)

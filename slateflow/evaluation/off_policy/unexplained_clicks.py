@@ -74,7 +74,7 @@ def _columns(rows: Trajectories) -> Array:
 
 
 def _beside(rows: Trajectories, expected: Array) -> Array:
-    """(S, 6) what a slate shows before an item, and after it.
+    """(S, 7) the clicks that are expected on an item, and what its slate shows before and after it.
 
     How unlike it is, in standard deviations, in the mean and the least; and how many clicks are
     expected there. Nothing is unlike everything.
@@ -85,7 +85,7 @@ def _beside(rows: Trajectories, expected: Array) -> Array:
     unlike = np.stack(
         [np.square(shown - shown[:, [place]]).mean(axis=2) for place in range(places)], axis=1
     )
-    found = []
+    found = [expected]
     for others in (np.tri(places, k=-1, dtype=bool), ~np.tri(places, dtype=bool)):
         far = np.where(others, unlike, np.inf).min(axis=2)
         count = np.maximum(others.sum(axis=1), 1)
