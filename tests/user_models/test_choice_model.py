@@ -73,6 +73,17 @@ def test_two_classes_are_told_apart():
     np.testing.assert_allclose(model.shares[order], SHARES, atol=0.1)
 
 
+def test_steps_that_go_too_far_are_halved():
+    """Features twenty times as large, and two classes that explain no less than one."""
+    choices = simulate(TASTES[:1], np.ones(1), episodes=500, steps=1)
+    wide = Choices(20 * choices.shown, choices.clicked, choices.starts)
+    one, two = (
+        wide.evidence(fit_choice_model(wide, classes, 0.1, np.random.default_rng(1))).sum()
+        for classes in (1, 2)
+    )
+    assert two > one - 1
+
+
 def test_the_held_out_sessions_say_how_many_classes():
     alone = simulate(TASTES[:1], np.ones(1), seed=1)
     assert len(fit_choice_model(alone, 0, 0.1, np.random.default_rng(0)).shares) == 1

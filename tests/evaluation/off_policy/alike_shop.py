@@ -1,0 +1,138 @@
+"""A shop of twelve items of four kinds, whose users have seen enough of a kind once they see one.
+
+They go through a slate of three from the top, and take the first item that they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from slateflow.environments import Observation
+from slateflow.trajectories import Dataset
+from tests.trajectories.sources.shop import log, published
+
+Array = NDArray[np.float64]
+Slates = NDArray[np.intp]
+
+ITEMS, PLACES, TASTES = 12, 3, 3
+KIND = np.arange(ITEMS) % 4
+_RNG = np.random.default_rng(3)
+LIKES = 1 / (
+    1
+    + np.exp(
+        1.2 - 1.2 * _RNG.normal(size=(TASTES, 4))[:, KIND] - 0.3 * _RNG.normal(size=(TASTES, ITEMS))
+    )
+)
+"""Probabilities with which users of a taste like an item that stands alone."""
+
+LEFT = 0.5
+"""Share of a like that each other of the kind leaves."""
+
+COLUMNS = (
+    '[columns]\nuser = ["taste"]\nclicked = "clicked"\n'
+    '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = ["kind", "id"]\n'
+)
+EFFECTS = ("none", "above", "anywhere", "drawn away")
+"""Others of the kind bore nowhere, or where they stand above, or anywhere; or whatever else one
+likes draws away."""
+
+
+def _likes(effect: str, taste: NDArray[Any], slates: Slates) -> Array:
+    """(B, K) probabilities of liking the items of slates (B, K)."""
+    alone = LIKES[taste[:, None], slates]
+    same = KIND[slates][:, :, None] == KIND[slates][:, None]
+    if effect == "none":
+        return alone
+    if effect == "drawn away":
+        return np.asarray(alone * np.exp(alone - alone.sum(axis=1, keepdims=True)))
+    others = np.tril(same, -1).sum(axis=2) if effect == "above" else same.sum(axis=2) - 1
+    return np.asarray(alone * LEFT**others)
+
+
+def _drawn(rng: np.random.Generator, rows: int) -> Slates:
+    return rng.random((rows, ITEMS)).argsort(axis=1)[:, :PLACES]
+
+
+@dataclass(frozen=True)
+class ByTaste:
+    """Shows the items that users of a taste like best, or least, or the best of each kind."""
+
+    worth: str
+
+    def slates(self, taste: NDArray[Any]) -> Slates:
+        """(B, K) for users of these tastes (B,)."""
+        if self.worth == "the least":
+            return np.argsort(LIKES, axis=1)[taste, :PLACES]
+        order = np.argsort(-LIKES, axis=1)
+        if self.worth == "one of each kind":
+            first = [np.unique(KIND[items], return_index=True)[1] for items in order]
+            order = np.stack([items[np.sort(at)] for items, at in zip(order, first, strict=True)])
+        return np.asarray(order[taste, :PLACES])
+
+    def act(self, observation: Observation, rng: np.random.Generator):
+        """The slates (B, K), each with a probability of 1."""
+        del rng
+        slates = self.slates(observation["user"].argmax(axis=1))
+        return slates.astype(np.int32), np.ones(len(slates))
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Array:
+        """(B,) of showing these slates."""
+        shown, _ = self.act(observation, np.random.default_rng(0))
+        return np.asarray((shown == slates).all(axis=1), np.float64)
+
+    def first_place(self, observation: Observation) -> Array:
+        """(B, M) of showing an item first."""
+        return np.eye(ITEMS)[self.act(observation, np.random.default_rng(0))[0][:, 0]]
+
+
+POLICIES = {worth: ByTaste(worth) for worth in ("the best", "one of each kind", "the least")}
+
+
+@dataclass(frozen=True)
+class AlikeShop:
+    """The shop, with one of the `EFFECTS`."""
+
+    effect: str
+
+    def clicks(self, taste: NDArray[Any], slates: Slates) -> Array:
+        """(B, K) probabilities of taking the items of slates (B, K)."""
+        likes = _likes(self.effect, taste, slates)
+        goes_on = np.cumprod(1 - likes, axis=1)
+        return np.asarray(likes * np.column_stack([np.ones(len(likes)), goes_on[:, :-1]]))
+
+    def value(self, slates: Callable[[NDArray[Any]], Slates]) -> float:
+        """Items taken from a slate, on average over tastes, of slates (B, K) for tastes (B,)."""
+        taste = np.arange(200_000) % TASTES
+        return float(self.clicks(taste, slates(taste)).sum(axis=1).mean())
+
+    def values(self) -> dict[str, float]:
+        """Those of a random policy, by draws, and of the `POLICIES`."""
+        rng = np.random.default_rng(0)
+        found = {"random": self.value(lambda taste: _drawn(rng, len(taste)))}
+        return found | {name: self.value(policy.slates) for name, policy in POLICIES.items()}
+
+    def slates(self, folder: Path, rows: int, seed: int) -> Dataset:
+        """Logs of a random policy."""
+        rng = np.random.default_rng(seed)
+        taste, shown = rng.integers(0, TASTES, rows), _drawn(rng, rows)
+        likes = rng.random(shown.shape) < _likes(self.effect, taste, shown)
+        clicked = np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
+        folder.mkdir(parents=True, exist_ok=True)
+        table: dict[str, Any] = {
+            "item": shown.tolist(),
+            "propensity": np.full(rows, 1 / (ITEMS * (ITEMS - 1) * (ITEMS - 2))),
+            "clicked": clicked,
+            "reward": (clicked >= 0).astype(np.int64),
+            "taste": np.array(["a", "b", "c"])[taste],
+        }
+        log(folder, "log.parquet", table)
+        items = pd.DataFrame({"id": np.arange(ITEMS), "kind": np.array(list("wxyz"))[KIND]})
+        items.to_parquet(folder / "items.parquet")
+        return published(folder, COLUMNS)
