@@ -39,7 +39,7 @@ def of_logs(work: Callable[[int], Found], seeds: Iterable[int]) -> list[Found]:
 
 def print_held(found: Sequence[Judged], truth: Mapping[str, float], digits: int) -> None:
     """A row for each policy: its true value, and its verdicts in all logs."""
-    print("policy           true  refused  estimate    held       ±")
+    print("policy              true  refused  estimate    held       ±")
     for name, value in truth.items():
         every = np.array([log[name] for log in found])
         given, text = every[every[:, 3] == 0], ""
@@ -47,4 +47,4 @@ def print_held(found: Sequence[Judged], truth: Mapping[str, float], digits: int)
             held = ((given[:, 1] <= value) & (value <= given[:, 2])).mean()
             half = np.median(given[:, 2] - given[:, 1]) / 2
             text = f"{given[:, 0].mean():9.{digits}f} {held:7.2f} {half:7.{digits}f}"
-        print(f"{name:13} {value:7.{digits}f} {every[:, 3].mean():8.2f} {text}")
+        print(f"{name:16} {value:7.{digits}f} {every[:, 3].mean():8.2f} {text}")
