@@ -17,7 +17,7 @@ TARGETS = {"random": RandomPolicy(PLACES), **POLICIES}
 
 @pytest.mark.parametrize("effect", ["none", "above"])
 def test_slates_are_judged_by_what_bores_beside_its_like(tmp_path, effect):
-    """Without likeness "the least" was taken for three times as good as it is."""
+    """Without likeness "the least" was taken for better than it is."""
     shop = AlikeShop(effect)
     dataset = shop.slates(tmp_path, 10_000, 1)
     found = estimate_policies(dataset, TARGETS, held_out_only=False).policies
