@@ -1,0 +1,94 @@
+"""Intervals where the same users come back, each with a mood and tastes that no column tells.
+
+`SLATEFLOW_BENCHMARK_LOGS` draws more logs.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from slateflow.environments import Observation
+from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.policies import RandomPolicy
+from tests.benchmarks.held_intervals import Judged, of_logs, print_held
+from tests.trajectories.sources.shop import log, published
+
+Array = NDArray[np.float64]
+
+LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "100"))
+KINDS, ITEMS, ROWS = 3, 6, 8_000
+BEST = 2 * np.arange(KINDS)
+"""The item that users of each kind like best."""
+
+
+class Best:
+    """Shows users of a kind what they like best."""
+
+    def act(self, observation: Observation, rng: np.random.Generator):
+        """(B, 1), each with a probability of 1."""
+        del rng
+        shown = BEST[observation["user"].argmax(axis=1)]
+        return shown[:, None].astype(np.int32), np.ones(len(shown))
+
+    def propensities(self, observation: Observation, slates: NDArray[np.int32]) -> Array:
+        """(B,) of showing these items."""
+        shown, _ = self.act(observation, np.random.default_rng(0))
+        return np.asarray((shown == slates).all(axis=1), np.float64)
+
+    def first_place(self, observation: Observation) -> Array:
+        """(B, M) of showing an item."""
+        return np.eye(ITEMS)[self.act(observation, np.random.default_rng(0))[0][:, 0]]
+
+
+def clicks(rng: np.random.Generator, kind: NDArray[np.intp]) -> Array:
+    """(U, M) probabilities with which users of these kinds (U,) click the items."""
+    log_odds = np.full((KINDS, ITEMS), -1.5)
+    log_odds[np.arange(KINDS), BEST] = 0.0
+    mood, taste = rng.normal(size=(len(kind), 1)), rng.normal(0, 0.7, (len(kind), ITEMS))
+    return np.asarray(1 / (1 + np.exp(-(log_odds[kind] + mood + taste))))
+
+
+def verdicts(visits: int, seed: int) -> Judged:
+    """Those of a log of a random policy, in which each user comes so often."""
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, KINDS, ROWS // visits)
+    user, item = np.repeat(np.arange(len(kind)), visits), rng.integers(0, ITEMS, ROWS)
+    reward = rng.random(ROWS) < clicks(rng, kind)[user, item]
+    table = {
+        "item": item,
+        "propensity": np.full(ROWS, 1 / ITEMS),
+        "reward": reward.astype(np.int64),
+        "kind": np.array(["a", "b", "c"])[kind[user]],
+    }
+    with TemporaryDirectory() as folder:
+        log(Path(folder), "log.parquet", table)
+        dataset = published(Path(folder), '[columns]\nuser = ["kind"]\n')
+        targets = {"random": RandomPolicy(1), "the best": Best()}
+        found = estimate_policies(dataset, targets, held_out_only=False).policies
+    judged = {name: one.contributions for name, one in found.items()}
+    judged["uplift"] = judged["the best"] - judged["random"]
+    refused = any(one.refusal is not None for one in found.values())
+    return {name: (one.value, *one.interval(), refused) for name, one in judged.items()}
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("visits", [1, 5, 20])
+def test_returning_users(visits, capsys):
+    """Print how often intervals hold."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, KINDS, 400_000)
+    likes = clicks(rng, kind)
+    truth = {"random": likes.mean(), "the best": likes[np.arange(len(kind)), BEST[kind]].mean()}
+    truth["uplift"] = truth["the best"] - truth["random"]
+    found = of_logs(partial(verdicts, visits), range(LOGS))
+    with capsys.disabled():
+        print(f"\neach user comes {visits} times; {LOGS} logs of {ROWS:,} decisions")
+        print_held(found, truth, digits=4)
