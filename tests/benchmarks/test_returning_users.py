@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slateflow.environments import Observation
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies import RandomPolicy
 from tests.benchmarks.held_intervals import Judged, of_logs, print_held
+from tests.evaluation.off_policy.shop import Shows
 from tests.trajectories.sources.shop import log, published
 
 Array = NDArray[np.float64]
@@ -26,25 +26,6 @@ LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "100"))
 KINDS, ITEMS, ROWS = 3, 6, 8_000
 BEST = 2 * np.arange(KINDS)
 """The item that users of each kind like best."""
-
-
-class Best:
-    """Shows users of a kind what they like best."""
-
-    def act(self, observation: Observation, rng: np.random.Generator):
-        """(B, 1), each with a probability of 1."""
-        del rng
-        shown = BEST[observation["user"].argmax(axis=1)]
-        return shown[:, None].astype(np.int32), np.ones(len(shown))
-
-    def propensities(self, observation: Observation, slates: NDArray[np.int32]) -> Array:
-        """(B,) of showing these items."""
-        shown, _ = self.act(observation, np.random.default_rng(0))
-        return np.asarray((shown == slates).all(axis=1), np.float64)
-
-    def first_place(self, observation: Observation) -> Array:
-        """(B, M) of showing an item."""
-        return np.eye(ITEMS)[self.act(observation, np.random.default_rng(0))[0][:, 0]]
 
 
 def clicks(rng: np.random.Generator, kind: NDArray[np.intp]) -> Array:
@@ -70,7 +51,7 @@ def verdicts(visits: int, seed: int) -> Judged:
     with TemporaryDirectory() as folder:
         log(Path(folder), "log.parquet", table)
         dataset = published(Path(folder), '[columns]\nuser = ["kind"]\n')
-        targets = {"random": RandomPolicy(1), "the best": Best()}
+        targets = {"random": RandomPolicy(1), "the best": Shows(np.eye(ITEMS)[BEST])}
         found = estimate_policies(dataset, targets, held_out_only=False).policies
     judged = {name: one.contributions for name, one in found.items()}
     judged["uplift"] = judged["the best"] - judged["random"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from slateflow.environments import Observation
+from slateflow.policies import GreedyPolicy, top_slates
 from slateflow.trajectories import Dataset
 from tests.trajectories.sources.shop import log, published
 
@@ -60,39 +62,18 @@ def _drawn(rng: np.random.Generator, rows: int) -> Slates:
     return rng.random((rows, ITEMS)).argsort(axis=1)[:, :PLACES]
 
 
-@dataclass(frozen=True)
-class ByTaste:
-    """Shows the items that users of a taste like best, or least, or the best of each kind."""
-
-    worth: str
-
-    def slates(self, taste: NDArray[Any]) -> Slates:
-        """(B, K) for users of these tastes (B,)."""
-        if self.worth == "the least":
-            return np.argsort(LIKES, axis=1)[taste, :PLACES]
-        order = np.argsort(-LIKES, axis=1)
-        if self.worth == "one of each kind":
-            first = [np.unique(KIND[items], return_index=True)[1] for items in order]
-            order = np.stack([items[np.sort(at)] for items, at in zip(order, first, strict=True)])
-        return np.asarray(order[taste, :PLACES])
-
-    def act(self, observation: Observation, rng: np.random.Generator):
-        """The slates (B, K), each with a probability of 1."""
-        del rng
-        slates = self.slates(observation["user"].argmax(axis=1))
-        return slates.astype(np.int32), np.ones(len(slates))
-
-    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Array:
-        """(B,) of showing these slates."""
-        shown, _ = self.act(observation, np.random.default_rng(0))
-        return np.asarray((shown == slates).all(axis=1), np.float64)
-
-    def first_place(self, observation: Observation) -> Array:
-        """(B, M) of showing an item first."""
-        return np.eye(ITEMS)[self.act(observation, np.random.default_rng(0))[0][:, 0]]
+def by_taste(worth: Array, observation: Observation) -> Array:
+    """(B, M) what items are worth to users whose taste is observed, of (T, M) by taste."""
+    return np.asarray(worth[observation["user"].argmax(axis=1)])
 
 
-POLICIES = {worth: ByTaste(worth) for worth in ("the best", "one of each kind", "the least")}
+_FIRST = np.where((KIND[:, None] == KIND) & (LIKES[:, None] > LIKES[:, :, None]), 1, 0).sum(axis=2)
+WORTH = {
+    "the best": LIKES,
+    "one of each kind": LIKES - _FIRST,  # what is not the best of its kind comes later
+    "the least": -LIKES,
+}
+POLICIES = {name: GreedyPolicy(PLACES, partial(by_taste, worth)) for name, worth in WORTH.items()}
 
 
 @dataclass(frozen=True)
@@ -116,7 +97,8 @@ class AlikeShop:
         """Those of a random policy, by draws, and of the `POLICIES`."""
         rng = np.random.default_rng(0)
         found = {"random": self.value(lambda taste: _drawn(rng, len(taste)))}
-        return found | {name: self.value(policy.slates) for name, policy in POLICIES.items()}
+        ranked = {name: top_slates(worth, PLACES) for name, worth in WORTH.items()}
+        return found | {name: self.value(ranks.__getitem__) for name, ranks in ranked.items()}
 
     def slates(self, folder: Path, rows: int, seed: int) -> Dataset:
         """Logs of a random policy."""
