@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from slateflow.environments import Observation
 from slateflow.policies import GreedyPolicy, top_slates
 from slateflow.trajectories import Dataset
-from tests.trajectories.sources.shop import log, published
+from tests.evaluation.off_policy.slate_shop import ITEMS, PLACES, random_slates
+from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 Array = NDArray[np.float64]
 Slates = NDArray[np.intp]
 
-ITEMS, PLACES, TASTES = 12, 3, 3
+TASTES = 3
 KIND = np.arange(ITEMS) % 4
 _RNG = np.random.default_rng(3)
 LIKES = 1 / (
@@ -56,10 +57,6 @@ def _likes(effect: str, taste: NDArray[Any], slates: Slates) -> Array:
         return np.asarray(alone * np.exp(alone - alone.sum(axis=1, keepdims=True)))
     others = np.tril(same, -1).sum(axis=2) if effect == "above" else same.sum(axis=2) - 1
     return np.asarray(alone * LEFT**others)
-
-
-def _drawn(rng: np.random.Generator, rows: int) -> Slates:
-    return rng.random((rows, ITEMS)).argsort(axis=1)[:, :PLACES]
 
 
 def by_taste(worth: Array, observation: Observation) -> Array:
@@ -96,24 +93,17 @@ class AlikeShop:
     def values(self) -> dict[str, float]:
         """Those of a random policy, by draws, and of the `POLICIES`."""
         rng = np.random.default_rng(0)
-        found = {"random": self.value(lambda taste: _drawn(rng, len(taste)))}
+        found = {"random": self.value(lambda taste: random_slates(len(taste), rng))}
         ranked = {name: top_slates(worth, PLACES) for name, worth in WORTH.items()}
         return found | {name: self.value(ranks.__getitem__) for name, ranks in ranked.items()}
 
     def slates(self, folder: Path, rows: int, seed: int) -> Dataset:
         """Logs of a random policy."""
         rng = np.random.default_rng(seed)
-        taste, shown = rng.integers(0, TASTES, rows), _drawn(rng, rows)
+        taste, shown = rng.integers(0, TASTES, rows), random_slates(rows, rng)
         likes = rng.random(shown.shape) < _likes(self.effect, taste, shown)
-        clicked = np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
-        folder.mkdir(parents=True, exist_ok=True)
-        table: dict[str, Any] = {
-            "item": shown.tolist(),
-            "propensity": np.full(rows, 1 / (ITEMS * (ITEMS - 1) * (ITEMS - 2))),
-            "clicked": clicked,
-            "reward": (clicked >= 0).astype(np.int64),
-            "taste": np.array(["a", "b", "c"])[taste],
-        }
+        table = slates_table(shown, first_liked(likes), ITEMS)
+        table["taste"] = np.array(["a", "b", "c"])[taste]
         log(folder, "log.parquet", table)
         items = pd.DataFrame({"id": np.arange(ITEMS), "kind": np.array(list("wxyz"))[KIND]})
         items.to_parquet(folder / "items.parquet")

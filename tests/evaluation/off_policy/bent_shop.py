@@ -13,7 +13,7 @@ from slateflow.environments import Observation
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset
 from tests.evaluation.off_policy.shop import ByFirstPlace
-from tests.trajectories.sources.shop import log, published
+from tests.trajectories.sources.shop import first_liked, log, published
 
 ITEMS = 6
 YOUNGEST, OLDEST = 18.0, 80.0
@@ -143,7 +143,7 @@ class BentShop:
         shown = rng.random((rows, ITEMS)).argsort(axis=1)[:, : len(LOOKS)]
         rates = np.take_along_axis(self.rates(age), shown, axis=1)
         likes = rng.random(rates.shape) < rates * LOOKS
-        clicked = np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
+        clicked = first_liked(likes)
         table: dict[str, Any] = {
             "item": shown.tolist(),
             "propensity": np.full(rows, 1 / (ITEMS * (ITEMS - 1))),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from slateflow.environments import Observation
 from slateflow.trajectories import Dataset
 from tests.evaluation.off_policy.shop import ByFirstPlace
-from tests.trajectories.sources.shop import log, published
+from tests.trajectories.sources.shop import first_liked, log, published
 
 ITEMS = 4
 """As many as kinds of users, each of which likes one."""
@@ -76,7 +76,7 @@ def slates(folder: Path, count: int, seed: int, column: bool) -> Dataset:
     pairs = ITEMS * (ITEMS - 1)
     known = (1 - EXPLORES) * (shown[:, 0] == kind) / (ITEMS - 1)
     likes = rng.random((count, 2)) < np.where(shown == kind[:, None], LIKED, OTHER)
-    clicked = np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
+    clicked = first_liked(likes)
     table = {"item": shown.tolist(), "propensity": EXPLORES / pairs + known}
     table |= {"clicked": clicked, "reward": (clicked >= 0).astype(np.int64)}
     return _published(folder, table, kind, '\nclicked = "clicked"\n', column)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import Observation
 from slateflow.trajectories import Dataset
-from tests.trajectories.sources.shop import log, published
+from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 Array = NDArray[np.float64]
 
@@ -101,15 +101,7 @@ class PricedShop:
         shown = _drawn(rng, rows)
         rates = np.take_along_axis(_rates(self.kind, budget), shown, axis=1)
         likes = rng.random(rates.shape) < rates * LOOKS
-        clicked = np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
-        folder.mkdir(parents=True, exist_ok=True)
-        table: dict[str, Any] = {
-            "item": shown.tolist(),
-            "propensity": np.full(rows, 1 / (ITEMS * (ITEMS - 1) * (ITEMS - 2))),
-            "clicked": clicked,
-            "reward": (clicked >= 0).astype(np.int64),
-            "budget": budget,
-        }
+        table = {**slates_table(shown, first_liked(likes), ITEMS), "budget": budget}
         log(folder, "log.parquet", table)
         items = pd.DataFrame({"id": np.arange(ITEMS), "price": PRICES})
         items.to_parquet(folder / "items.parquet")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import Observation
 from slateflow.trajectories import Dataset
-from tests.trajectories.sources.shop import log, published
+from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 ITEMS, PLACES = 12, 3
 TASTE = np.random.default_rng(5).normal(-2.0, 1.0, (2, ITEMS))
@@ -38,7 +38,7 @@ def chosen(
     else:
         looks = rng.random(rows) < np.array([1, 0.5, 0.25])
     likes = looks & (rng.random(rows) < 1 / (1 + np.exp(-odds)))
-    return np.where(likes.any(axis=1), likes.argmax(axis=1), -1).astype(np.int32)
+    return first_liked(likes).astype(np.int32)
 
 
 def random_slates(rows: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -51,14 +51,8 @@ def logs(folder: Path, habit: str, rows: int, seed: int) -> Dataset:
     rng = np.random.default_rng(seed)
     kind, slates = rng.integers(0, 2, rows), random_slates(rows, rng)
     clicked = chosen(habit, kind, slates, rng)
-    folder.mkdir(parents=True, exist_ok=True)
-    table = {
-        "kind": np.array(["a", "b"])[kind].tolist(),
-        "item": slates.tolist(),
-        "propensity": np.full(rows, 1 / (12 * 11 * 10)),
-        "clicked": clicked.tolist(),
-        "reward": (clicked >= 0).astype(int),
-    }
+    table = slates_table(slates, clicked, ITEMS)
+    table["kind"] = np.array(["a", "b"])[kind]
     log(folder, "log.parquet", table)
     return published(folder, '[columns]\nuser = ["kind"]\nclicked = "clicked"\n')
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from slateflow.trajectories import Dataset, Folder, LoggedRecipe, generate, read_recipe
 
@@ -28,6 +31,24 @@ def log(folder: Path, name: str, text: str | dict[str, Any]) -> Path:
     else:
         pd.DataFrame(text).to_parquet(path)
     return path
+
+
+def first_liked(likes: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """(B,) places of the first item that is liked, of (B, K); −1 for none."""
+    return np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
+
+
+def slates_table(
+    shown: NDArray[np.integer], clicked: NDArray[np.integer], items: int
+) -> dict[str, Any]:
+    """Columns of slates (B, K) that a random policy made of so many items; a click earns 1."""
+    rows, places = shown.shape
+    return {
+        "item": shown.tolist(),
+        "propensity": np.full(rows, 1 / math.perm(items, places)),
+        "clicked": clicked,
+        "reward": (clicked >= 0).astype(np.int64),
+    }
 
 
 def published(folder: Path, text: str = "") -> Dataset:
