@@ -7,8 +7,8 @@ the logs saw, each next one on the values of the one before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
@@ -29,22 +29,20 @@ from slateflow.learners.config import (
 from slateflow.learners.passes import over_parts, sampled
 from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
-from slateflow.policies.slate_scorer import (
-    ChoiceModel,
-    Offer,
-    SlateScorer,
-    item_features,
-    optimal_gains,
-    user_features,
-)
+from slateflow.policies.slate_scorer import LIKENESS, ChoiceModel, SlateScorer
 from slateflow.progress import Progress
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
-from slateflow.user_models.choice_model import Choices, fit_choice_model
+from slateflow.user_models.choice_model import Choices, Prior, fit_choice_model
 from slateflow.user_models.evidence import WeightGroups
 from slateflow.user_models.item_values import ItemValues, Members, Rows, Sessions
-from slateflow.user_models.slate_columns import SlateColumns, chosen_columns, seen_in
+from slateflow.user_models.slate_columns import (
+    SlateColumns,
+    chosen_columns,
+    likeness_matters,
+    seen_in,
+)
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -93,11 +91,17 @@ class SlateQConfig(LearnerConfig):
         seen = seen_in(columns, sample)
         users, match = seen.user.shape[1], spec.features_match
         items = seen.candidate_features(slice(1)).shape[2]
-        prior = self.ridge or WeightGroups.of_items(users, items, match)
-        choices = Choices.from_rows(seen, match)
-        choice = fit_choice_model(choices, self.classes, prior, rng)
+        prior: Prior = self.ridge
+        alike = likeness_matters(seen, match)
+        if not prior:
+            groups = WeightGroups.of_items(users, items, match)
+            prior = groups.padded(0, LIKENESS if alike else 0)
+        choices = Choices.from_rows(seen, match, alike=alike)
+        # No memory tells the classes of users apart in single decisions
+        wanted = self.classes or int(spec.horizon == 1)
+        choice = fit_choice_model(choices, wanted, prior, rng)
 
-        view = _View(spec, columns, choice)
+        view = _View(spec, columns, choice, alike)
         map_parts = over_parts(dataset, view.sessions, dataset.rows <= SAMPLE_ROWS)
 
         def of_class(group: int) -> ItemValues:
@@ -109,32 +113,42 @@ class SlateQConfig(LearnerConfig):
         classes = [of_class(group) for group in range(len(choice.shares))]
         curves = Curves()
         for done in range(1, self.iterations + 1):
-            change = max(one.follow(GreedySlates.by(one)) for one in classes)
+            change = max(one.follow(GreedySlates.by(one, spec, alike)) for one in classes)
             curves.add("value_change", change)
             progress(done, self.iterations)
             if change < self.tolerance:
                 break
         for one in classes:
             one.shrink()
-        click, item, none = (
-            np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)
-        )
-        scorer = SlateScorer(
-            user_size=spec.user_size,
-            document_size=spec.document_size,
-            slate_size=spec.slate_size,
+        values = [np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)]
+        scorer = replace(
+            _scorer(spec, choice, values, alike),
             construction=self.construction,
-            choice_weights=choice.weights,
-            choice_no_click=choice.no_click,
-            choice_shares=choice.shares,
-            item_values=item,
-            click_values=click,
-            no_click_values=none,
-            features_match=match,
             user_columns=columns.user if columns else None,
             item_columns=columns.item if columns else None,
         )
         return Trained(scorer, curves)
+
+
+def _scorer(
+    spec: EnvironmentSpec, choice: ChoiceModel, values: Sequence[Array], alike: bool
+) -> SlateScorer:
+    """Of the slates of greatest value, by the weights (G, …) of clicks, items and no click."""
+    click, item, none = values
+    return SlateScorer(
+        user_size=spec.user_size,
+        document_size=spec.document_size,
+        slate_size=spec.slate_size,
+        construction="optimal",
+        choice_weights=choice.weights,
+        choice_no_click=choice.no_click,
+        choice_shares=choice.shares,
+        item_values=item,
+        click_values=click,
+        no_click_values=none,
+        features_match=spec.features_match,
+        alike=alike,
+    )
 
 
 def _check_finite(rows: Trajectories) -> None:
@@ -158,14 +172,15 @@ class _View:
     spec: EnvironmentSpec
     columns: SlateColumns | None
     choice: ChoiceModel
+    alike: bool
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
         """Of whole sessions."""
         rows = seen_in(self.columns, rows)
-        choices = Choices.from_rows(rows, self.spec.features_match)
+        choices = Choices.from_rows(rows, self.spec.features_match, alike=self.alike)
         # Where no response tells what was clicked, its features do
         sessions = Sessions.from_rows(
-            rows, self.spec, affinities=True, by_clicks=not rows.responses
+            rows, self.spec, affinities=True, alike=self.alike, by_clicks=not rows.responses
         )
         return sessions, choices.members(self.choice)
 
@@ -182,41 +197,26 @@ class GreedySlates:
     """The slates of greatest value.
 
     Attributes:
-        choice: What users click, of one class.
-        click: (S,) weights of the values of clicks.
-        item: (P,) of items.
-        none: (S,) of no click.
+        scorer: Of one class of users, whose columns are as the sessions see them.
     """
 
-    choice: ChoiceModel
-    click: Array
-    item: Array
-    none: Array
+    scorer: SlateScorer
 
     @classmethod
-    def by(cls, values: ItemValues) -> GreedySlates:
+    def by(cls, values: ItemValues, spec: EnvironmentSpec, alike: bool) -> GreedySlates:
         """By the values as they are now."""
-        return cls(values.choice, *values.parts)
+        return cls(_scorer(spec, values.choice, [part[None] for part in values.parts], alike))
 
     def __call__(self, sessions: Sessions, block: Rows) -> Slates:
         """(B, K) at some rows (B,); those with the same number of candidates at a time."""
         rows = sessions.rows
         offered, found = rows.offered[block], np.empty((len(block), rows.slate.shape[1]), np.int32)
         for count in np.unique(offered):
-            alike = np.flatnonzero(offered == count)
-            found[alike] = self._best(sessions, block[alike], count)
+            same = np.flatnonzero(offered == count)
+            found[same] = self._best(rows, block[same], count)
         return found
 
-    def _best(self, sessions: Sessions, block: Rows, count: int) -> Slates:
-        rows = sessions.rows
-        offered = rows.candidate_features(block)[:, :count]
-        features = item_features(rows.user[block], offered, sessions.features_match)
-        state = user_features(rows.user[block])
-        offer = Offer(
-            belief=np.ones((1, len(block))),
-            attraction=self.choice.attraction(features),
-            values=(features @ self.item + (state @ self.click)[:, None])[None],
-            none=(state @ self.none)[None],
-        )
-        places = rows.slate.shape[1]
-        return top_slates(optimal_gains(offer, places), places)
+    def _best(self, rows: Trajectories, block: Rows, count: int) -> Slates:
+        candidates = rows.candidate_features(block)[:, :count]
+        scores = self.scorer.scores(rows.user[block], rows.step[block], candidates)
+        return top_slates(scores, rows.slate.shape[1])

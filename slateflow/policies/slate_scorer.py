@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+ROUNDS = 10
+"""Times that each item of a slate is taken out, at most; three or four are enough."""
+
 SIDES = "user_columns", "item_columns"
 """Fields of a `SlateScorer` that are arrays themselves."""
 
@@ -44,6 +47,27 @@ def user_features(user: NDArray[np.floating]) -> Array:
     """Features (B, S) of users (B, U): a constant, theirs, and their squares."""
     user = np.asarray(user, dtype=np.float64)
     return np.concatenate([np.ones((len(user), 1)), user, user**2], axis=1)
+
+
+LIKENESS = 2
+"""Features that an item has by its likeness to the rest of the slate."""
+
+
+def likeness(documents: NDArray[np.floating]) -> Array:
+    """(B, K, 2) squared distances of shown items (B, K, D) to those before and after them, in sum.
+
+    Example:
+        >>> likeness(np.array([[[0.0], [1.0], [3.0]]])).tolist()
+        [[[0.0, 10.0], [1.0, 4.0], [13.0, 0.0]]]
+    """
+    documents = np.asarray(documents, dtype=np.float64)
+    found = np.zeros((*documents.shape[:2], LIKENESS))
+    for one in range(documents.shape[1]):  # few
+        for later in range(one + 1, documents.shape[1]):
+            distance = np.square(documents[:, one] - documents[:, later]).sum(axis=1)
+            found[:, one, 1] += distance
+            found[:, later, 0] += distance
+    return found
 
 
 @dataclass(frozen=True)
@@ -143,6 +167,7 @@ class SlateScorer:
     click_values: Array  # (G, S) weights of Q(s, i) in the user's features
     no_click_values: Array  # (G, S) weights of Q(s, none) in the user's features
     features_match: bool  # whether users are observed in the features of the candidates
+    alike: bool = False  # whether the last of an item's features are its `likeness`
     # Of users and of items; None where these are seen as they are
     user_columns: Columns | None = None
     item_columns: Columns | None = None
@@ -182,6 +207,12 @@ class SlateScorer:
         del step  # the values are of a stationary policy
         user, candidates = self._seen(user, candidates)
         features = item_features(user, candidates, self.features_match)
+        beside = None
+        if self.alike:
+            alone = np.zeros((*features.shape[:2], LIKENESS))
+            features = np.concatenate([features, alone], axis=2)
+            last = slice(-LIKENESS, None)
+            beside = Beside(candidates, self.choice_weights[:, last], self.item_values[:, last])
         state = user_features(user)
         if memory is None or not self.memory_size:
             memory = np.zeros((len(features), len(self.choice_shares)))
@@ -192,6 +223,7 @@ class SlateScorer:
             attraction=self.choice.attraction(features),
             values=values,
             none=self.no_click_values @ state.T,
+            beside=beside,
         )
         shown = min(self.slate_size, features.shape[1])
         return _GAINS[self.construction](offer, shown)
@@ -208,7 +240,10 @@ class SlateScorer:
         del reward
         if not self.memory_size:
             return memory
-        features = item_features(*self._seen(user, shown), self.features_match)
+        user, shown = self._seen(user, shown)
+        features = item_features(user, shown, self.features_match)
+        if self.alike:
+            features = np.concatenate([features, likeness(shown)], axis=2)
         log = self.choice.log_probabilities(features)  # (G, B, K + 1)
         return np.asarray(memory + log[:, np.arange(len(clicked)), clicked].T)
 
@@ -240,17 +275,58 @@ class SlateScorer:
         # Earlier versions went by the sizes
         by_size = arrays["user_size"] == arrays["document_size"] > 1
         arrays["features_match"] = bool(arrays.get("features_match", by_size))
+        arrays["alike"] = bool(arrays.get("alike", False))
         return cls(**{**arrays, "construction": str(arrays["construction"])})
 
 
 @dataclass(frozen=True)
+class Beside:
+    """How items of a slate bear on each other, by their `likeness`, where they do."""
+
+    documents: NDArray[np.floating]  # (B, N, D) of the candidates
+    choice: Array  # (G, 2) weights of the logits
+    values: Array  # (G, 2) weights of Q
+
+
+@dataclass(frozen=True)
 class Offer:
-    """Candidates from which slates are made, for B users of G classes."""
+    """Candidates from which slates are made, for B users of G classes.
+
+    Attractions and values are those of items that stand alone.
+    """
 
     belief: Array  # (G, B) probabilities of the classes
     attraction: Array  # (G, B, N) weight of each item beside a weight of 1 for no click
     values: Array  # (G, B, N) Q of each item, once clicked
     none: Array  # (G, B) Q of no click
+    beside: Beside | None = None
+
+    def with_each(self, slates: NDArray[np.integer], place: int) -> Array:
+        """Q (B, N) of slates (B, K − 1), were a candidate put in at a place; −∞ for those in it."""
+        shape = len(self.belief), *slates.shape
+        weight, value = (
+            np.take_along_axis(one, np.broadcast_to(slates, shape), axis=2)[..., None]
+            for one in (self.attraction, self.values)
+        )  # (G, B, K − 1, 1)
+        new_weight, new_value = self.attraction, self.values
+        if self.beside is not None:
+            documents = np.asarray(self.beside.documents, dtype=np.float64)
+            there = np.take_along_axis(documents, slates[:, :, None], axis=1)
+            far = _squared_distances(there, documents)  # (B, K − 1, N)
+            new = np.stack([far[:, :place].sum(axis=1), far[:, place:].sum(axis=1)], axis=2)
+            old = np.repeat(likeness(there)[:, :, None], far.shape[2], axis=2)
+            old[:, :place, :, 1] += far[:, :place]
+            old[:, place:, :, 0] += far[:, place:]
+            choice, values = self.beside.choice, self.beside.values
+            weight = weight * np.exp(np.einsum("bknl,gl->gbkn", old, choice))
+            value = value + np.einsum("bknl,gl->gbkn", old, values)
+            new_weight = new_weight * np.exp(np.einsum("bnl,gl->gbn", new, choice))
+            new_value = new_value + np.einsum("bnl,gl->gbn", new, values)
+        paid = (weight * value).sum(axis=2) + new_weight * new_value + self.none[:, :, None]
+        total = weight.sum(axis=2) + new_weight + 1.0
+        found: Array = (self.belief[:, :, None] * paid / total).sum(axis=0)
+        np.put_along_axis(found, slates, -np.inf, axis=1)
+        return found
 
     def worth(self, slates: NDArray[np.integer]) -> tuple[Array, Array]:
         """Q (G, B) of the slates (B, K), and the sum (G, B) of all weights in each."""
@@ -261,6 +337,14 @@ class Offer:
         return value / total, total
 
 
+def _squared_distances(ones: Array, others: Array) -> Array:
+    """(B, M, N) between items (B, M, D) and others (B, N, D)."""
+    squares = (np.square(x).sum(axis=2) for x in (ones, others))
+    of_ones, of_others = squares
+    products = np.einsum("bmd,bnd->bmn", ones, others)
+    return np.asarray(of_ones[:, :, None] + of_others[:, None] - 2 * products)
+
+
 def optimal_gains(offer: Offer, slate_size: int) -> Array:
     """Gains (B, N) whose `slate_size` largest are the slate of greatest value.
 
@@ -269,7 +353,12 @@ def optimal_gains(offer: Offer, slate_size: int) -> Array:
     largest v_i (Q_i − q), its value is the next price, and the prices rise to the optimum. With
     several classes it is a sum of ratios, whose linearisation climbs in the same way; that ends
     where no better slate is in sight, which need not be the very best.
+
+    Where items bear on each other, the slate is made place by place. Then one item after the other
+    is taken out, for what is best in its stead at whatever place, until nothing better is found.
     """
+    if offer.beside is not None:
+        return _climbed(offer, _placed(offer, slate_size))
     rows = np.arange(offer.none.shape[1])
     best = np.argpartition(-_gains(offer, offer.none, 1.0), slate_size - 1)[:, :slate_size]
     price, total = offer.worth(best)
@@ -304,18 +393,46 @@ def greedy_gains(offer: Offer, slate_size: int) -> Array:
 
     (Ie et al. 2019, section 4.3, "greedy".) The picked come first, in their order.
     """
-    users = np.arange(offer.none.shape[1])
-    total, weight = offer.none.copy(), np.ones_like(offer.none)
-    scores = np.zeros(offer.values.shape[1:])
-    paid = offer.attraction * offer.values
+    return _in_order(offer, _placed(offer, slate_size))
+
+
+def _placed(offer: Offer, slate_size: int) -> NDArray[np.intp]:
+    """Slates (B, K), place by place."""
+    slates = np.empty((offer.none.shape[1], 0), np.intp)
     for place in range(slate_size):
-        worth = (total[:, :, None] + paid) / (weight[:, :, None] + offer.attraction)
-        gain = (offer.belief[:, :, None] * worth).sum(axis=0)
-        pick = np.where(scores > 0, -np.inf, gain).argmax(axis=1)
-        scores[users, pick] = slate_size - place
-        total += paid[:, users, pick]
-        weight += offer.attraction[:, users, pick]
-    return np.where(scores > 0, scores, gain - gain.max(axis=1, keepdims=True))
+        best = offer.with_each(slates, place).argmax(axis=1)
+        slates = np.column_stack([slates, best])
+    return slates
+
+
+def _climbed(offer: Offer, slates: NDArray[np.intp]) -> Array:
+    """Scores (B, N) of slates in which nothing better is found for an item, at whatever place."""
+    users, places = np.arange(len(slates)), range(slates.shape[1])
+    for _ in range(ROUNDS):
+        before = slates.copy()
+        for out in places:
+            others = np.delete(slates, out, axis=1)
+            worth = np.stack([offer.with_each(others, place) for place in places], axis=1)
+            best = worth.reshape(len(users), -1).argmax(axis=1)
+            place, item = np.divmod(best, worth.shape[2])
+            now = worth[users, out, slates[:, out]]
+            better = worth[users, place, item] > now + 1e-12 * np.abs(now)
+            for into in places:
+                moved = better & (place == into)
+                slates[moved] = np.insert(others[moved], into, item[moved], axis=1)
+        if (slates == before).all():
+            break
+    return _in_order(offer, slates)
+
+
+def _in_order(offer: Offer, slates: NDArray[np.intp]) -> Array:
+    """Scores (B, N): slates (B, K) first, in their order, then what is best in the last place."""
+    places = slates.shape[1]
+    scores = offer.with_each(slates[:, :-1], places - 1)
+    scores -= scores.max(axis=1, keepdims=True)
+    order = np.broadcast_to(np.arange(places, 0, -1.0), slates.shape)
+    np.put_along_axis(scores, slates, order, axis=1)
+    return scores
 
 
 def top_k_gains(offer: Offer, slate_size: int) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.policies.slate_scorer import ChoiceModel, item_features
+from slateflow.policies.slate_scorer import ChoiceModel, item_features, likeness
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
@@ -40,32 +40,29 @@ def of_places(places: int) -> Array:
     return np.eye(places)[:, 1:]
 
 
-def likeness(documents: NDArray[np.floating]) -> Array:
-    """(R, K, 2) squared distances of shown items (R, K, D) to those before and after them, in sum.
+def shown_features(
+    user: NDArray[np.floating],
+    documents: NDArray[np.floating],
+    features_match: bool,
+    places: bool,
+    alike: bool,
+) -> Array:
+    """(R, K, P) features of items that are shown to users (R, U).
 
-    Example:
-        >>> likeness(np.array([[[0.0], [1.0], [3.0]]])).tolist()
-        [[[0.0, 10.0], [1.0, 4.0], [13.0, 0.0]]]
+    Args:
+        user: The users.
+        documents: (R, K, D) the items.
+        features_match: See `item_features`.
+        places: Whether an item's place is one of its features.
+        alike: Whether its `likeness` to the others of the slate is, too.
     """
-    documents = np.asarray(documents, dtype=np.float64)
-    rows, places, _ = documents.shape
-    found = np.zeros((rows, places, 2))
-    for one in range(places):  # few
-        for later in range(one + 1, places):
-            distance = np.square(documents[:, one] - documents[:, later]).sum(axis=1)
-            found[:, one, 1] += distance
-            found[:, later, 0] += distance
-    return found
-
-
-def beside(documents: NDArray[np.floating], alike: bool) -> Array:
-    """Features (R, K, K − 1 or K + 1) that shown items (R, K, D) have by what else is shown.
-
-    Their places; and, if so wanted, their `likeness` to the others.
-    """
-    rows, places, _ = documents.shape
-    known = np.broadcast_to(of_places(places), (rows, places, places - 1))
-    return np.concatenate([known, likeness(documents)], axis=2) if alike else known
+    found = [item_features(user, documents, features_match)]
+    if places:
+        of_place = of_places(documents.shape[1])
+        found.append(np.broadcast_to(of_place, (*documents.shape[:2], of_place.shape[1])))
+    if alike:
+        found.append(likeness(documents))
+    return np.concatenate(found, axis=2) if found[1:] else found[0]
 
 
 @dataclass(frozen=True)
@@ -94,10 +91,7 @@ class Choices:
             places: Whether an item's place is one of its features.
             alike: Whether its likeness to the others is, too.
         """
-        documents = rows.shown_features()
-        shown = item_features(rows.user, documents, features_match)
-        if places:
-            shown = np.concatenate([shown, beside(documents, alike)], axis=2)
+        shown = shown_features(rows.user, rows.shown_features(), features_match, places, alike)
         return cls(shown, rows.clicked, rows.starts)
 
     @property

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.policies import SessionScorer, Slates, top_slates
 from slateflow.policies.learned import observed_scores
-from slateflow.policies.slate_scorer import ChoiceModel, item_features, user_features
+from slateflow.policies.slate_scorer import ChoiceModel, item_features, likeness, user_features
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.choice_model import Prior, beside
+from slateflow.user_models.choice_model import Prior, of_places, shown_features
 from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
 from slateflow.user_models.sums_of_parts import MapParts
 
@@ -126,11 +126,13 @@ class Sessions:
         """The design of some rows."""
         rows, state = self.rows, user_features(self.rows.user[block])
         clicked = (rows.clicked[block] >= 0)[:, None]
-        chosen = rows.clicked_features(block)[:, None]
+        chosen, place = rows.clicked_features(block)[:, None], rows.clicked[block]
         item = item_features(rows.user[block], chosen, self.features_match)[:, 0]
         if self.places:
-            of_shown = beside(rows.shown_features(block), self.alike)
-            item = np.column_stack([item, of_shown[np.arange(len(block)), rows.clicked[block]]])
+            item = np.column_stack([item, of_places(rows.slate.shape[1])[place]])
+        if self.alike:
+            of_shown = likeness(rows.shown_features(block))
+            item = np.column_stack([item, of_shown[np.arange(len(block)), place]])
         parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
         return np.concatenate([*parts, self._sight(block, rows.slate[block])], axis=1)
 
@@ -179,10 +181,8 @@ class Sessions:
     def shown(self, block: Rows, slates: Slates) -> Array:
         """(B, K, P) features of the items of slates (B, K) at the rows (B,)."""
         documents = self.rows.features_at(slates, block)
-        shown = item_features(self.rows.user[block], documents, self.features_match)
-        if self.places:
-            shown = np.concatenate([shown, beside(documents, self.alike)], axis=2)
-        return shown
+        user = self.rows.user[block]
+        return shown_features(user, documents, self.features_match, self.places, self.alike)
 
     def _past(self, block: Rows) -> Array:
         """(B, H (1 + U) + D) the past, its products with the user, and what was clicked before."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from slateflow.environments import Observation
-from slateflow.policies import GreedyPolicy, top_slates
+from slateflow.policies import AnyScorer, GreedyPolicy, top_slates
 from slateflow.trajectories import Dataset
 from tests.evaluation.off_policy.slate_shop import ITEMS, PLACES, random_slates
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
@@ -96,6 +97,20 @@ class AlikeShop:
         found = {"random": self.value(lambda taste: random_slates(len(taste), rng))}
         ranked = {name: top_slates(worth, PLACES) for name, worth in WORTH.items()}
         return found | {name: self.value(ranks.__getitem__) for name, ranks in ranked.items()}
+
+    def score(self, scorer: AnyScorer, dataset: Dataset) -> float:
+        """Of what a scorer shows: 0 is random, 1 the best slate of all."""
+        assert dataset.catalogue is not None
+        user, items = np.eye(TASTES), dataset.catalogue.features
+        offered = np.broadcast_to(items, (TASTES, *items.shape))
+        scores = scorer.scores(user, np.zeros(TASTES, np.int32), offered)
+        every = np.array([*permutations(range(ITEMS), PLACES)])
+        tastes = np.repeat(np.arange(TASTES), len(every))
+        worth = self.clicks(tastes, np.tile(every, (TASTES, 1))).sum(axis=1)
+        best = float(worth.reshape(TASTES, -1).max(axis=1).mean())
+        random = float(worth.mean())
+        shown = self.value(top_slates(scores, PLACES).__getitem__)
+        return (shown - random) / (best - random)
 
     def slates(self, folder: Path, rows: int, seed: int) -> Dataset:
         """Logs of a random policy."""

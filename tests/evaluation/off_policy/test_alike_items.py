@@ -8,7 +8,6 @@ import pytest
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.unexplained_clicks import clicks_are_unexplained
 from slateflow.policies import RandomPolicy
-from slateflow.user_models.choice_model import likeness
 from slateflow.user_models.slate_columns import likeness_matters
 from tests.evaluation.off_policy.alike_shop import PLACES, POLICIES, AlikeShop
 
@@ -41,16 +40,6 @@ def test_held_out_slates_say_whether_likeness_matters(tmp_path, effect):
     rows.clicked[:] = np.random.default_rng(1).integers(-1, PLACES, len(rows))
     rows.reward[:] = rows.clicked >= 0
     assert not likeness_matters(rows, features_match=False)
-
-
-def test_likeness_is_that_of_a_plain_loop():
-    rng = np.random.default_rng(0)
-    documents = rng.normal(size=(5, 4, 2))
-    for row, items in enumerate(documents):
-        for place, item in enumerate(items):
-            far = [float(((item - other) ** 2).sum()) for other in items]
-            expected = [sum(far[:place]), sum(far[place + 1 :])]
-            assert likeness(documents)[row, place] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
