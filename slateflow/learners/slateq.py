@@ -213,7 +213,8 @@ class GreedySlates:
         offered, found = rows.offered[block], np.empty((len(block), rows.slate.shape[1]), np.int32)
         for count in np.unique(offered):
             same = np.flatnonzero(offered == count)
-            found[same] = self._best(rows, block[same], count)
+            for part in blocks(len(same), count * self.scorer.item_values.shape[1]):
+                found[same[part]] = self._best(rows, block[same[part]], count)
         return found
 
     def _best(self, rows: Trajectories, block: Rows, count: int) -> Slates:
