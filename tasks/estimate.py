@@ -46,6 +46,7 @@ class EstimateReport(BaseModel):
     policy: str
     rows: int
     sessions: int
+    visitors: int | None
     logged: Mean
     estimates: list[Estimate]
     overlap: Overlap | None
@@ -93,6 +94,7 @@ def estimate(
         policy=policy,
         rows=found.rows,
         sessions=found.sessions,
+        visitors=found.visitors,
         logged=Mean(mean=found.logged.value, sem=found.logged.sem),
         estimates=[_estimate(name, known[name]) for name in estimators or known],
         overlap=None if one is None else Overlap.of(one.overlap),

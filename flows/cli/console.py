@@ -187,6 +187,8 @@ def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
     if as_json:
         return print_json(report.model_dump(mode="json"))
     title = f"{report.policy} by the logs of {report.recipe}, {report.sessions:,} sessions"
+    if report.visitors is not None:
+        title += f" of {report.visitors:,} visitors"
     table = new_table("estimator", ">return", ">95%", "", title=title)
     for one in report.estimates:
         trusted = one.estimator == report.trusted

@@ -67,6 +67,11 @@ class EnvironmentSpec(ABC):
         return False
 
     @property
+    def visitors(self) -> bool:
+        """Whether logs tell which sessions are of the same visitor."""
+        return False
+
+    @property
     def items(self) -> int:
         """Entries of the catalogue that candidates come from; 0 where they are fresh each time."""
         return 0

@@ -70,6 +70,9 @@ def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
     clicked, places = rows.clicked, spec.slate_size
     outside = (clicked < -1) | (clicked >= places)
     yield "clicked", outside, f"a place from 0 to {places - 1}, or -1", clicked
+    if rows.visitor is not None:
+        other = rows.visitor != rows.visitor[starts][rows.sessions]
+        yield "visitor", other, "the visitor of its session", rows.visitor
     ends = rows.terminated | rows.truncated
     expected = "true at the last step of an episode and at no other"
     yield "terminated or truncated", ends != rows.last, expected, ends

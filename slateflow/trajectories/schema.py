@@ -77,6 +77,8 @@ class Trajectories:
     responses: dict[str, NDArray[np.float32]]  # each (R,)
     terminated: NDArray[np.bool_] = field(metadata=_column(pa.bool_()))  # (R,)
     truncated: NDArray[np.bool_] = field(metadata=_column(pa.bool_()))  # (R,)
+    # (R,), who came, as a hash; None where nobody knows
+    visitor: NDArray[np.int64] | None = field(default=None, metadata=_column(pa.int64()))
     catalogue: Catalogue | None = None
 
     def __len__(self) -> int:
@@ -84,9 +86,14 @@ class Trajectories:
 
     def where(self, chosen: NDArray[Any] | slice) -> Trajectories:
         """Some of the rows, by number, by a mask (R,) or a slice; whole episodes stay a log."""
-        arrays: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _ARRAYS}
+        arrays: dict[str, Any] = {name: getattr(self, name)[chosen] for name in self._arrays}
         responses = {name: values[chosen] for name, values in self.responses.items()}
         return replace(self, **arrays, responses=responses)
+
+    @property
+    def _arrays(self) -> list[str]:
+        """Names of the fields that are arrays here."""
+        return [name for name in _ARRAYS if getattr(self, name) is not None]
 
     @property
     def first(self) -> NDArray[np.bool_]:
@@ -109,6 +116,16 @@ class Trajectories:
     def sessions(self) -> NDArray[np.intp]:
         """(R,) number of the row's episode among those of these rows, from 0."""
         return np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    @cached_property
+    def visitors(self) -> NDArray[np.intp]:
+        """(R,) number of the row's visitor among those of these rows, from 0.
+
+        Where nobody knows visitors each session is of another.
+        """
+        if self.visitor is None:
+            return self.sessions
+        return np.unique(self.visitor, return_inverse=True)[1]
 
     @property
     def last(self) -> NDArray[np.bool_]:
@@ -163,7 +180,8 @@ class Trajectories:
     def from_parts(cls, parts: Sequence[Trajectories]) -> Trajectories:
         """The rows of parts of one dataset, in their order."""
         arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in parts[0]._arrays
         }
         responses = {
             name: np.concatenate([part.responses[name] for part in parts])
@@ -197,7 +215,7 @@ class Trajectories:
                 columns |= {name: values[name] for name in sorted(values)}
             elif one.name == "candidates":
                 columns[offered] = values.reshape(len(self), math.prod(values.shape[1:]))
-            elif one.metadata and values.shape[1:] != (0,):
+            elif one.metadata and values is not None and values.shape[1:] != (0,):
                 columns[one.name] = values
         return columns
 
@@ -232,7 +250,7 @@ def columns_of(spec: EnvironmentSpec, items: bool | None = None) -> dict[str, Co
             columns |= {name: (pa.float32(), ()) for name in sorted(spec.response_columns)}
         elif one.name == "candidates" and (bool(spec.items) if items is None else items):
             columns["items"] = pa.int32(), (spec.num_candidates,)
-        elif one.metadata:
+        elif one.metadata and (one.name != "visitor" or spec.visitors):
             columns[one.name] = one.metadata["column"](spec)
     return {name: column for name, column in columns.items() if 0 not in column[1]}
 

@@ -161,7 +161,7 @@ def _expected(rows: Trajectories, features_match: bool = False) -> Array:
 def _click_losses(
     rows: Trajectories, expected: Array, features_match: bool = False, alike: bool = False
 ) -> Array:
-    """(E,) squares that regressions on the other half of the sessions leave.
+    """(V,) squares that regressions on the other half of the visitors leave.
 
     They are of the clicks beyond what is expected (R, K), by the slope of a probability in its
     log-odds: these may be linear in a column where probabilities are not. And of the rewards of
@@ -172,7 +172,7 @@ def _click_losses(
     state = np.repeat(user_features(rows.user), places, axis=0)
     design = np.concatenate([state, shown.reshape(len(state), -1)], axis=1)
     clicked = (np.arange(places) == rows.clicked[:, None]).ravel()
-    likely, half = expected.ravel(), np.repeat(rows.sessions % 2 == 0, places)
+    likely, half = expected.ravel(), np.repeat(rows.visitors % 2 == 0, places)
     lost = np.zeros(len(clicked))
     for target, weight in (
         (clicked - likely, likely * (1 - likely)),
@@ -180,4 +180,4 @@ def _click_losses(
     ):
         scale = float(target.std()) or 1.0
         lost += np.square(other_half_errors(design * weight[:, None], target / scale, half))
-    return np.asarray(np.add.reduceat(lost.reshape(-1, places).sum(axis=1), rows.starts))
+    return np.bincount(rows.visitors, lost.reshape(-1, places).sum(axis=1)).astype(np.float64)

@@ -36,8 +36,8 @@ def clicks(rng: np.random.Generator, kind: NDArray[np.intp]) -> Array:
     return np.asarray(1 / (1 + np.exp(-(log_odds[kind] + mood + taste))))
 
 
-def verdicts(visits: int, seed: int) -> Judged:
-    """Those of a log of a random policy, in which each user comes so often."""
+def verdicts(visits: int, known: bool, seed: int) -> Judged:
+    """Those of a log of a random policy, in which each user comes so often, and is known again."""
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, KINDS, ROWS // visits)
     user, item = np.repeat(np.arange(len(kind)), visits), rng.integers(0, ITEMS, ROWS)
@@ -47,10 +47,12 @@ def verdicts(visits: int, seed: int) -> Judged:
         "propensity": np.full(ROWS, 1 / ITEMS),
         "reward": reward.astype(np.int64),
         "kind": np.array(["a", "b", "c"])[kind[user]],
+        "who": user,
     }
+    columns = '[columns]\nuser = ["kind"]\n' + ('visitor = "who"\n' if known else "")
     with TemporaryDirectory() as folder:
         log(Path(folder), "log.parquet", table)
-        dataset = published(Path(folder), '[columns]\nuser = ["kind"]\n')
+        dataset = published(Path(folder), columns)
         targets = {"random": RandomPolicy(1), "the best": Shows(np.eye(ITEMS)[BEST])}
         found = estimate_policies(dataset, targets, held_out_only=False).policies
     judged = {name: one.contributions for name, one in found.items()}
@@ -61,15 +63,17 @@ def verdicts(visits: int, seed: int) -> Judged:
 
 @pytest.mark.benchmark
 @pytest.mark.timeout(7_200)
-@pytest.mark.parametrize("visits", [1, 5, 20])
-def test_returning_users(visits, capsys):
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("visits", [1, 5, 20, 100])
+def test_returning_users(visits, known, capsys):
     """Print how often intervals hold."""
     rng = np.random.default_rng(0)
     kind = rng.integers(0, KINDS, 400_000)
     likes = clicks(rng, kind)
     truth = {"random": likes.mean(), "the best": likes[np.arange(len(kind)), BEST[kind]].mean()}
     truth["uplift"] = truth["the best"] - truth["random"]
-    found = of_logs(partial(verdicts, visits), range(LOGS))
+    found = of_logs(partial(verdicts, visits, known), range(LOGS))
     with capsys.disabled():
-        print(f"\neach user comes {visits} times; {LOGS} logs of {ROWS:,} decisions")
+        who = "known" if known else "not known"
+        print(f"\neach comes {visits} times, {who} again; {LOGS} logs of {ROWS:,} decisions")
         print_held(found, truth, digits=4)

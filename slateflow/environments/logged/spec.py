@@ -29,6 +29,7 @@ class LoggedSpec(EnvironmentSpec):
     item_features: Names = ()
     item_count: Annotated[int, Field(ge=1)] = 1  # entries of the catalogue
     most_steps: Annotated[int, Field(ge=1)] = 1  # rows of the longest session
+    visitors: bool = False  # whether logs tell which sessions are of the same visitor
 
     @property
     def user_chooses(self) -> bool:  # type: ignore[override]

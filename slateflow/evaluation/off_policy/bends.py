@@ -66,7 +66,7 @@ def _held_out_losses(
     design: Array, explained: Array, stage: NDArray[np.intp], rows: Trajectories
 ) -> Array:
     """(3, E) squared errors of regressions, for each stage, on the other half of the sessions."""
-    errors, half = np.empty_like(explained), rows.sessions % 2 == 0
+    errors, half = np.empty_like(explained), rows.visitors % 2 == 0
     for one in np.unique(stage):
         own = stage == one
         errors[own] = other_half_errors(design[own], explained[own], half[own])

@@ -2,7 +2,9 @@
 
 An estimate of a policy's return is the mean of one contribution a session; rows of a session are
 not independent, so nothing finer is resampled or counted. Differences of policies are differences
-of their contributions on the same sessions.
+of their contributions on the same sessions. Where logs tell the visitors, sessions of one are not
+independent either, and nothing finer than a visitor is counted (Cameron and Miller 2015, "A
+practitioner's guide to cluster-robust inference", Journal of Human Resources 50, p. 317).
 
 Where single decisions earn little mostly and much seldom, as with revenue and dwell time, the usual
 interval lies too low: logs in which large rewards happen to be missing have a low estimate, and a
@@ -67,11 +69,13 @@ class Contributions:
         rewarded: (E,) the part that only sessions with a reward have, weight × reward; None where
             rewards are not rare, and then `dense` is all.
         errors: Of single decisions, by all rows; None where nothing is known about them.
+        within: Those of the sessions, where these here are of visitors, V of them for E.
     """
 
     dense: Array
     rewarded: Array | None = None
     errors: WeightedErrors | None = None
+    within: Contributions | None = None
 
     @classmethod
     def of(
@@ -82,15 +86,38 @@ class Contributions:
             return cls(model, weighted, errors)
         return cls(model + weighted, errors=errors)
 
+    def of_visitors(self, visitor: NDArray[np.integer]) -> Contributions:
+        """Those of visitors, each by as much as their sessions move the mean of all.
+
+        Args:
+            visitor: (E,) number of the visitor of each session, from 0.
+        """
+        share = (int(visitor.max()) + 1) / len(visitor)
+
+        def summed(values: Array) -> Array:
+            return np.asarray(np.bincount(visitor, values) * share)
+
+        dense = self.value + summed(self.dense - self.value)
+        rewarded = None if self.rewarded is None else summed(self.rewarded)
+        return Contributions(dense, rewarded, self.errors, self)
+
     def __sub__(self, other: Contributions) -> Contributions:
         """The difference on the same sessions."""
         errors = None
         if self.errors is not None and other.errors is not None:
             errors = replace(self.errors, weight=self.errors.weight - other.errors.weight)
+        within = None
+        if self.within is not None and other.within is not None:
+            within = self.within - other.within
         first, second = self.rewarded, other.rewarded
         if first is not None and second is not None:
-            return Contributions(self.dense - other.dense, first - second, errors)
-        return Contributions(self.sums - other.sums, errors=errors)
+            return Contributions(self.dense - other.dense, first - second, errors, within)
+        return Contributions(self.sums - other.sums, None, errors, within)
+
+    @property
+    def sessions(self) -> int:
+        """E, of which the estimate is the mean."""
+        return len(self.dense) if self.within is None else self.within.sessions
 
     @property
     def skewness(self) -> float:
@@ -98,8 +125,12 @@ class Contributions:
 
         That of the contributions of a log in which large rewards happen to be missing is too small.
         So the errors are those of all rows, taken to be independent of their weights, whose third
-        cumulant is added to that of the rest.
+        cumulant is added to that of the rest. Visitors are as much more skewed than sessions as
+        their error is larger, as if theirs were all alike.
         """
+        if self.within is not None:
+            least = self.within.sem
+            return self.within.skewness * max(1.0, self.sem / least if least else 1.0)
         if self.errors is None:
             return 0.0
         weight, error = self.errors.weight, self.errors.error - self.errors.error.mean()

@@ -80,7 +80,7 @@ class Logged:
         reward: (T,).
         continues: (T,) whether another step follows, S of them.
         session: (T,) number of the session, below E.
-        sessions: E.
+        visitor: (E,) number of the session's visitor.
         member: (E,) how likely a session is of this class.
         stages: Steps of a session, where all have as many; None where they end by themselves.
         left: (T,) steps of the session from a row on, where each number of them has values and
@@ -94,12 +94,17 @@ class Logged:
     reward: Array
     continues: NDArray[np.bool_]
     session: Rows
-    sessions: int
+    visitor: Rows
     member: Array
     stages: int | None
     ridge: float
     left: Rows | None = None
     of_state: NDArray[np.bool_] | None = None
+
+    @property
+    def sessions(self) -> int:
+        """E."""
+        return len(self.member)
 
     def of_stage(self, stage: int) -> NDArray[np.bool_]:
         """(T,) rows from which values of so many steps left are fitted."""
@@ -158,6 +163,8 @@ class Estimated(Additive):
 def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) -> Estimated:
     """Fit on all folds of the sessions but one, apply to that one, in turn.
 
+    Sessions of one visitor are in one fold.
+
     With the propensities an error counts by how much oftener the target comes to the state, times
     how much likelier it decides as was logged.
 
@@ -166,12 +173,12 @@ def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) ->
         followed: What the target shows.
         ratio: (T,) the target's probability of each choice, over that of the logs.
     """
-    fold, steps = np.arange(logged.sessions) % FOLDS, len(logged.reward)
+    fold, steps = logged.visitor % FOLDS, len(logged.reward)
     start, on_states = np.zeros(logged.sessions), None if ratio is None else _on_states(logged)
     learnt, by_propensity = (_Weighted(np.zeros(steps), np.zeros(steps)) for _ in range(2))
     for number in range(FOLDS):
         own, fitted = fold == number, fold != number
-        if not fitted.any():  # a single session
+        if not fitted.any():  # a single visitor
             fitted = own
         models = _fit(logged, followed, fitted)
         start[own] = (followed.start[own] @ models.values[-1] + models.base) * logged.member[own]

@@ -47,11 +47,11 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
 
 
 def _losses(rows: Trajectories, x: Array, surprise: Array) -> Array:
-    """(E,) squares that a regression on x (R, K, P) in the other half of the sessions leaves."""
-    half = np.repeat(rows.sessions % 2 == 0, surprise.shape[1])
+    """(V,) squares that a regression on x (R, K, P) in the other half of the visitors leaves."""
+    half = np.repeat(rows.visitors % 2 == 0, surprise.shape[1])
     left = other_half_errors(x.reshape(-1, x.shape[-1]), surprise.ravel(), half)
     squares = np.square(left).reshape(surprise.shape).sum(axis=1)
-    return np.asarray(np.add.reduceat(squares, rows.starts))
+    return np.bincount(rows.visitors, squares).astype(np.float64)
 
 
 def _remembered(rows: Trajectories, decay: float) -> Array:

@@ -26,6 +26,7 @@ from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.off_policy.propensity_check import disagreement
 from slateflow.evaluation.off_policy.single_steps import SingleSteps
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
+from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies import RandomPolicy, SessionScorer
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Dataset, Trajectories
@@ -80,16 +81,18 @@ class LogEstimates:
         logged: What the sessions earned, under the policies that wrote them.
         policies: The estimates of each target.
         rows: Logged steps that are evidence.
+        visitors: Whose sessions they are; None where nobody knows.
     """
 
     logged: Contributions
     policies: dict[str, PolicyEstimate]
     rows: int
+    visitors: int | None
 
     @property
     def sessions(self) -> int:
         """Logged sessions that are evidence."""
-        return len(self.logged.dense)
+        return self.logged.sessions
 
 
 def estimate_policies(
@@ -174,11 +177,18 @@ def _of_one_step(dataset: Dataset) -> bool:
 
 def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEstimates:
     logged, weights = steps.evaluate(targets)
+    visitors = steps.visitors
     found = {
-        name: PolicyEstimate(weighted, "dr", overlap, overlap.unseen(), overlap.refusal())
+        name: PolicyEstimate(
+            visitors.contributions(weighted),
+            "dr",
+            overlap,
+            overlap.unseen(),
+            overlap.refusal() or visitors.refusal(),
+        )
         for name, (weighted, overlap) in weights.items()
     }
-    return LogEstimates(logged, found, steps.rows)
+    return LogEstimates(visitors.sums(logged), found, steps.rows, visitors.count)
 
 
 def _rows(dataset: Dataset, held_out_only: bool) -> Trajectories:
@@ -199,11 +209,13 @@ def _of_sessions(
 ) -> LogEstimates:
     reward = np.add.reduceat(rows.reward.astype(np.float64), rows.starts)
     weights, evidence = DecisionWeights.of(dataset, rows), _Prepared(dataset, rows)
+    visitors = Visitors.of(None if rows.visitor is None else rows.visitor[rows.starts])
     found = {
-        name: _of_target(evidence.of(target), target, weights, reward)
+        name: _of_target(evidence.of(target), target, weights, reward, visitors)
         for name, target in targets.items()
     }
-    return LogEstimates(Contributions.of(np.zeros(len(reward)), reward, reward), found, len(rows))
+    logged = visitors.sums(Contributions.of(np.zeros(len(reward)), reward, reward))
+    return LogEstimates(logged, found, len(rows), visitors.count)
 
 
 class _Prepared:
@@ -232,7 +244,11 @@ def evidence_of(
 
 
 def _of_target(
-    evidence: Evidence, target: Target, weights: DecisionWeights, returns: Array
+    evidence: Evidence,
+    target: Target,
+    weights: DecisionWeights,
+    returns: Array,
+    visitors: Visitors,
 ) -> PolicyEstimate:
     probability = evidence.probabilities(target)
     ratio = weights.of_decisions(probability)
@@ -264,8 +280,9 @@ def _of_target(
         or guess
         or _impossible(estimates["drl"].value, evidence.rows)
         or disagreement(estimated, ratio)
+        or visitors.refusal()
     )
-    return PolicyEstimate(estimates, "drl", overlap, guess, refusal)
+    return PolicyEstimate(visitors.contributions(estimates), "drl", overlap, guess, refusal)
 
 
 def _few(steps: int, least: int) -> NoVerdict | None:

@@ -83,7 +83,7 @@ class ItemSessions:
             reward=rows.reward[used].astype(np.float64),
             continues=self.transitions.continues,
             session=rows.sessions[used],
-            sessions=len(rows.starts),
+            visitor=rows.visitors[rows.starts],
             member=np.ones(len(rows.starts)),
             stages=self.transitions.most_stages(int(rows.lengths.max())) if timed else None,
             ridge=RIDGE * len(used),

@@ -104,4 +104,4 @@ def _contender(learner: str, found: LogEstimates) -> Contender:
 
 
 def _policy(name: str, contributions: Contributions) -> PlayedPolicy:
-    return PlayedPolicy(name, contributions.value, contributions.sem, len(contributions.dense))
+    return PlayedPolicy(name, contributions.value, contributions.sem, contributions.sessions)

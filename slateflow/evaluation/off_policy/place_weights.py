@@ -44,7 +44,7 @@ def place_weights(sessions: Sessions, slates: Slates, weight: Array, member: Arr
         member: (R,) by which the rows count.
     """
     level = _level(sessions)
-    fold = sessions.rows.sessions % FOLDS
+    fold = sessions.rows.visitors % FOLDS
     grams, moments = [], []
     for block in sessions.blocks():
         shown = _features(sessions, block, sessions.rows.slate[block], level)

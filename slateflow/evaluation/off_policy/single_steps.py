@@ -3,8 +3,8 @@
 Importance weights w = target's probability / propensity correct for what the logs preferred, and a
 model of the reward takes out what can be predicted (Dudík, Langford and Li 2011, "Doubly Robust
 Policy Evaluation and Learning", equation 2): model + w × (reward − model). The model of a session
-is fitted without it, on the other four of five folds, so that its errors are independent of the
-session's reward.
+is fitted without it, and without others of its visitor, on the other four of five folds, so that
+its errors are independent of the session's reward.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from slateflow.evaluation.off_policy.logging_policies import (
     require_two,
 )
 from slateflow.evaluation.off_policy.overlap import ItemBalance, Overlap
+from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies.base import SlateDistribution
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.catalogue import Catalogue
@@ -165,17 +166,20 @@ class SingleSteps:
         statistics = [LinearStatistics.none(feature_count(self.modelled)) for _ in range(FOLDS)]
         by_policy: Counter[str] = Counter()
         explored: set[str] = set()
+        visitors: list[NDArray[np.int64]] = []
         for policy, start, rows in self._parts():
             by_policy[policy] += len(rows)
+            visitors += [] if rows.visitor is None else [rows.visitor]
             if ((rows.propensity < 1) | (rows.offered == 1)).any():
                 explored.add(policy)
             known = self.modelled.known(rows)
             for fold in range(FOLDS):
-                some = known.where((start + np.arange(len(rows))) % FOLDS == fold)
+                some = known.where(_folds(rows, start) == fold)
                 statistics[fold] += LinearStatistics.from_rows(some, self.modelled)
         every = sum(statistics[1:], start=statistics[0])
         self.rows = every.rows
         require_two(self.rows, dataset, held_out_only)
+        self.visitors = Visitors.of(np.concatenate(visitors) if visitors else None)
         self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
         prior = chosen_prior(every, WeightGroups.of(self.modelled)) if every.reward_squares else 1.0
         shape = (1 + self.modelled.user_size, 1 + self.modelled.document_size)
@@ -200,7 +204,7 @@ class SingleSteps:
             factor = self.factors.get(policy, 1.0)
             for block in self._blocks(len(rows)):
                 observation = rows.observation(block)
-                predicted = self._predicted(rows, block, start)
+                predicted = self._predicted(rows, block, _folds(rows, start)[block])
                 shown, reward = rows.slate[block, :1], rows.reward[block].astype(np.float64)
                 factors = factor / self.logging.first_places(rows, block)
                 rarest = max(rarest, float(factors.max()))
@@ -256,15 +260,13 @@ class SingleSteps:
         size = max(1, BLOCK_NUMBERS // (spec.num_candidates * (1 + spec.document_size)))
         return (slice(first, first + size) for first in range(0, rows, size))
 
-    def _predicted(self, rows: Trajectories, block: slice, start: int) -> Array:
-        """(B, N) rewards of the candidates, by the model of the row's fold."""
+    def _predicted(self, rows: Trajectories, block: slice, fold: NDArray[np.integer]) -> Array:
+        """(B, N) rewards of the candidates, by the model of the row's fold (B,)."""
         user, candidates = (
             rows.user[block, : self.modelled.user_size],
             rows.candidate_features(block),
         )
         candidates = candidates[:, :, : self.modelled.document_size]
-        first = start + (block.start or 0)
-        fold = (first + np.arange(len(user))) % FOLDS
         predicted = np.empty(candidates.shape[:2])
         for number, weights in enumerate(self.weights):
             own = fold == number
@@ -322,6 +324,13 @@ class Modelled:
             candidates = candidates[:, :, : self.document_size]
         user = rows.user[:, : self.user_size]
         return replace(rows, user=user, candidates=candidates, catalogue=catalogue)
+
+
+def _folds(rows: Trajectories, start: int) -> NDArray[np.integer]:
+    """(R,) folds of rows from the number `start` on; those of a visitor are in one."""
+    if rows.visitor is None:
+        return np.arange(start, start + len(rows)) % FOLDS
+    return rows.visitor % FOLDS
 
 
 def _weighted(model: Array, weight: Array, reward: Array, shown: Array) -> Contributions:

@@ -151,7 +151,7 @@ class SlateSessions:
             reward=self.rows.reward.astype(np.float64),
             continues=~self.rows.last,
             session=self.rows.sessions,
-            sessions=len(self.rows.starts),
+            visitor=self.rows.visitors[self.rows.starts],
             member=self.members[:, group],
             stages=None,
             ridge=RIDGE,

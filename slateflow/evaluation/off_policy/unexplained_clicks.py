@@ -45,25 +45,25 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
     few, places = rows.where(some), rows.slate.shape[1]
     clicked = np.arange(places) == few.clicked[:, None]
     surprise = (clicked - expected[some]).ravel()
-    session = np.repeat(few.sessions, places)
-    # Some sessions grow the tree, others tell what is in its leaves, and the rest is asked: if each
+    visitor = np.repeat(few.visitors, places)
+    # Some visitors grow the tree, others tell what is in its leaves, and the rest is asked: if each
     # half were asked about the other, chance would count twice
-    grows, tells, asked = (session % 3 == turn for turn in range(3))
+    grows, tells, asked = (visitor % 3 == turn for turn in range(3))
     x = (_columns(few), _beside(few, expected[some]))
     cells = [(_leaves(one, surprise, grows), tells) for one in x]
     if few.catalogue is not None:
         item = np.take_along_axis(few.candidates, few.slate, axis=1).ravel()
         cells.append((item, ~asked))
-    plain = _losses(surprise[asked], session[asked])
+    plain = _losses(surprise[asked], visitor[asked])
     return any(
-        better(plain, _losses(left[asked], session[asked]), BEYOND_CHANCE)
+        better(plain, _losses(left[asked], visitor[asked]), BEYOND_CHANCE)
         for left in (surprise - _expected(cell, surprise, told) for cell, told in cells)
     )
 
 
-def _losses(left: Array, session: NDArray[np.intp]) -> Array:
-    """(E,) squares of what is left of the surprises (S,)."""
-    return np.bincount(session, np.square(left)).astype(np.float64)
+def _losses(left: Array, visitor: NDArray[np.intp]) -> Array:
+    """(V,) squares of what is left of the surprises (S,)."""
+    return np.bincount(visitor, np.square(left)).astype(np.float64)
 
 
 def _columns(rows: Trajectories) -> Array:

@@ -39,7 +39,7 @@ MOST_FEATURES = 2_000
 def with_what_moves(sessions: Sessions) -> Sessions:
     """The sessions with such features as explain how users change and when they leave."""
     everything, moves = replace(sessions, by_sight=True, by_clicks=True), _moves(sessions)
-    odd = sessions.rows.sessions % 2
+    odd = sessions.rows.visitors % 2
     size = everything.chosen(np.arange(1)).shape[1]
     if size > MOST_FEATURES:
         return sessions

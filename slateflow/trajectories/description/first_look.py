@@ -27,6 +27,7 @@ class FirstLook:
 
     rows: int
     sessions: int
+    visitors: int | None  # whose sessions they are; None where nobody knows
     items: int  # of the catalogue
     candidates: tuple[int, int]  # fewest and most in a row
     reward: float  # mean of a row
@@ -45,6 +46,7 @@ class FirstLook:
         sums = np.zeros(6)
         fewest, most = dataset.spec.num_candidates, 0
         low, high, heaviest = np.inf, 0.0, 0.0
+        visitors = np.empty(0, np.int64)
         for rows in dataset.iter_parts():
             weights, reward = uniform_weights(rows), rows.reward.astype(np.float64)
             paid = weights * reward
@@ -56,12 +58,15 @@ class FirstLook:
             fewest, most = min(fewest, int(offered.min())), max(most, int(offered.max()))
             low, high = min(low, rows.propensity.min()), max(high, rows.propensity.max())
             heaviest = max(heaviest, float(weights.max()))
+            if rows.visitor is not None:
+                visitors = np.union1d(visitors, rows.visitor)
         total, rewarded, weight, squares, paid_sum, paid_squares = sums.tolist()
         count = dataset.rows
         mean = weight / count
         return cls(
             rows=count,
             sessions=dataset.episodes,
+            visitors=len(visitors) if dataset.spec.visitors else None,
             items=dataset.spec.items,
             candidates=(fewest, most),
             reward=total / count,

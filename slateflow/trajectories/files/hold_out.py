@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.errors import InputError
 from slateflow.trajectories.schema import Trajectories
 
 HELD_OUT = 5
@@ -17,15 +18,16 @@ HELD_OUT = 5
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Every fifth episode by its place, one in five by a hash of its number, or the last ones.
+    """Every fifth episode by its place, one in five by a hash, or the last ones.
 
     Of the places, counted from 0, 4, 9, 14 … are held out, so every policy gives its share. The
     hash is for own logs, in which every fifth row may be of one kind, and for several nights, in
-    which places change from night to night. The last ones are those from
+    which places change from night to night. It is that of the episode's number, or of the visitor,
+    where episodes of one are held out together. The last ones are those from
     an episode on, where numbers are in the order of time, otherwise those of some ranges.
     """
 
-    by: str = "place"  # or "hash" or "last"
+    by: str = "place"  # or "hash", "visitor" or "last"
     # By "last": where the numbers of episodes that are held out begin, end, begin again …
     edges: tuple[int, ...] = ()
 
@@ -39,8 +41,15 @@ class HoldOut:
         if self.by == "last":
             passed = np.searchsorted(self.edges, rows.episode, side="right")
             return np.asarray(passed % 2 == 1)
-        number = earlier + rows.sessions if self.by == "place" else _mixed(rows.episode)
-        return np.asarray(number % HELD_OUT == HELD_OUT - 1)
+        if self.by == "place":
+            return np.asarray((earlier + rows.sessions) % HELD_OUT == HELD_OUT - 1)
+        hashed = rows.visitor if self.by == "visitor" else rows.episode
+        if hashed is None:
+            raise InputError(
+                "held_out: expected logs that tell their visitors, got some that do not; generate "
+                "them again"
+            )
+        return np.asarray(_mixed(hashed) % HELD_OUT == HELD_OUT - 1)
 
     def within(self, first: int, episodes: int, earlier: int) -> str:
         """The rule for some episodes only; where it is the same, the same of them are held out.
@@ -51,7 +60,7 @@ class HoldOut:
             earlier: Episodes in the parts before.
         """
         if self.by != "last":
-            return f"place {earlier % HELD_OUT}" if self.by == "place" else "hash"
+            return f"place {earlier % HELD_OUT}" if self.by == "place" else self.by
         inside = [edge - first for edge in self.edges if first < edge < first + episodes]
         held = sum(edge <= first for edge in self.edges) % 2
         return " ".join(map(str, ["all" if held else "none", *inside]))
@@ -61,7 +70,7 @@ class HoldOut:
         if self.by == "last":
             edges = list(self.edges)
             return {"from_episode": edges[0]} if len(edges) == 1 else {"episodes": edges}
-        return {"every": HELD_OUT, **({"by": "hash"} if self.by == "hash" else {})}
+        return {"every": HELD_OUT, **({} if self.by == "place" else {"by": self.by})}
 
     @classmethod
     def from_dict(cls, document: Any) -> Self:
@@ -70,7 +79,7 @@ class HoldOut:
         Raises:
             ValueError: It is no such rule.
         """
-        options = [cls(), cls("hash")]
+        options = [cls(), cls("hash"), cls("visitor")]
         if isinstance(document, dict) and {"from_episode", "episodes"} & set(document):
             edges = document.get("episodes", [document.get("from_episode")])
             if all(isinstance(edge, int) for edge in edges) and edges == sorted(edges):

@@ -37,7 +37,7 @@ from slateflow.trajectories.sources.planning import (
     with_paths,
 )
 from slateflow.trajectories.sources.recipe import NAME, LoggedRecipe
-from slateflow.trajectories.sources.survey import Facts, Reader, Survey
+from slateflow.trajectories.sources.survey import Facts, Reader, Survey, text_hashes
 from slateflow.trajectories.sources.table import USER
 
 PART_ROWS = 60_000
@@ -91,7 +91,7 @@ def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress
             folder.take(day.entry.facts, day.earlier.dataset.folder, day.entry.facts)
         else:
             folder.write(day.entry.facts, day.day.to_bytes(day.begins))
-    rule = HoldOut("hash")
+    rule = HoldOut("visitor" if logs.spec.visitors else "hash")
     if recipe.held_out == "last":
         begins = [(day.entry.first, day.begins) for day in logs.days if day.begins is not None]
         rule = HoldOut.latest(begins)
@@ -150,6 +150,7 @@ class Logs:
             user_features=encoding.user_names,
             item_features=items.names,
             item_count=len(items.ids),
+            visitors="visitor" in names,
         )
         form = Form(spec, encoding, Catalogue(items.features), offers_all="candidates" not in names)
         size = part_size(max(most, spec.user_size))
@@ -288,8 +289,12 @@ class Logs:
             responses={},
             terminated=ends,
             truncated=np.zeros(count, np.bool_),
+            visitor=text_hashes(table["visitor"]).view(np.int64) if self.spec.visitors else None,
             catalogue=self.form.catalogue,
         )
+        if rows.visitor is not None:
+            other = rows.visitor != rows.visitor[rows.starts][rows.sessions]
+            check.refuse(other, "visitor", "the visitor of its session", table["visitor"])
         return check_rows(rows, self.spec, day.paths[place])
 
     def _offers(

@@ -38,6 +38,7 @@ class TableColumns:
     reward: str = "reward"
     clicked: str | None = None  # of slates: the clicked place, or nothing
     policy: str | None = None  # None: all rows are of one, "logged"
+    visitor: str | None = None  # who came, once or again; None: each session is of another
 
     def __post_init__(self) -> None:
         if len(set(self.user)) < len(self.user):

@@ -309,7 +309,7 @@ class Survey:
                 values = values.cast(pa.int64()) if kind == "points in time" else values
                 keys["time"].append(values.to_numpy(zero_copy_only=False))
             if "episode" in names:
-                keys["episode"].append(_hashes(table["episode"]))
+                keys["episode"].append(text_hashes(table["episode"]))
             if "policy" in names:
                 keys["policy"].append(table["policy"].dictionary_encode().combine_chunks())
             found.rows += len(rows)
@@ -380,9 +380,9 @@ def _numbered(
     return policies, np.concatenate(numbers)
 
 
-def _hashes(sessions: pa.ChunkedArray) -> NDArray[np.uint64]:
+def text_hashes(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
     """64 bits for each text: ten million sessions meet by chance once in 400,000 times."""
-    encoded = sessions.dictionary_encode().combine_chunks()
+    encoded = texts.dictionary_encode().combine_chunks()
     names = np.array(encoded.dictionary.to_pylist(), object)
     hashes = np.asarray(pd.util.hash_array(names, categorize=False), np.uint64)
     return np.asarray(hashes[encoded.indices.to_numpy()])

@@ -1,9 +1,9 @@
 """Tables of decisions, Parquet or CSV with a row for each, as batches of standard columns.
 
 A batch has `row`, the row's number among all, and as far as the recipe names them: `item` and
-`candidates` (lists of ids), `propensity`, `reward`, `clicked`, `episode`, `time`, `policy`, and the
-user's columns under their own names behind a colon. Ids, categories and policies are texts, and
-nothing is null but `clicked` where nothing was. The time is an int64 or a float64.
+`candidates` (lists of ids), `propensity`, `reward`, `clicked`, `episode`, `time`, `policy`,
+`visitor`, and the user's columns under their own names behind a colon. Ids, categories and policies
+are texts, and nothing is null but `clicked` where nothing was. The time is an int64 or a float64.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class TableReader:
 
     def decisions(self) -> Iterator[pa.Table]:
         """Everything but the keys of the order."""
-        return self._batches({"user", "item", "candidates", "propensity", "reward", "clicked"})
+        wanted = {"user", "item", "candidates", "propensity", "reward", "clicked", "visitor"}
+        return self._batches(wanted)
 
     def names(self) -> dict[str, str]:
         """The files' names of the standard columns that the recipe has."""
@@ -354,4 +355,5 @@ _CONVERSIONS: dict[str, Callable[[Cells], Any]] = {
     "propensity": _propensity,
     "reward": _reward,
     "clicked": _clicked,
+    "visitor": _text,
 }

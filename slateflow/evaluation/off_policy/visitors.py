@@ -1,0 +1,82 @@
+"""Visitors whose sessions are evidence: those of one are not independent of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.overlap import NoVerdict
+
+FEWEST = 40
+"""Visitors that a verdict takes at least."""
+
+
+@dataclass(frozen=True)
+class Visitors:
+    """The visitors of E sessions.
+
+    Attributes:
+        number: (E,) of the session's visitor, from 0; None where nobody knows, and each session is
+            taken to be of another.
+    """
+
+    number: NDArray[np.intp] | None
+
+    @classmethod
+    def of(cls, visitor: NDArray[np.int64] | None) -> Self:
+        """Number the visitors (E,) of sessions.
+
+        Raises:
+            InputError: All are of one, so that nothing is known about others.
+        """
+        if visitor is None:
+            return cls(None)
+        names, number = np.unique(visitor, return_inverse=True)
+        if len(names) < 2:
+            raise InputError(
+                f"visitor: expected at least 2 visitors as evidence, got {len(names)}; log more"
+            )
+        return cls(number)
+
+    @property
+    def count(self) -> int | None:
+        """How many there are."""
+        return None if self.number is None else int(self.number.max()) + 1
+
+    def sums(self, sessions: Contributions) -> Contributions:
+        """Contributions of visitors, where these are known."""
+        return sessions if self.number is None else sessions.of_visitors(self.number)
+
+    def contributions(self, sessions: Mapping[str, Contributions]) -> Mapping[str, Contributions]:
+        """Those of each estimator, made when they are asked for."""
+        return sessions if self.number is None else _Summed(sessions, self)
+
+    def refusal(self) -> NoVerdict | None:
+        """Why the sessions are of too few visitors; None where they are of enough."""
+        if self.count is None or self.count >= FEWEST:
+            return None
+        return NoVerdict(
+            f"the sessions are of {self.count} visitors, at least {FEWEST} are needed",
+            "log more visitors",
+        )
+
+
+@dataclass(frozen=True)
+class _Summed(Mapping[str, Contributions]):
+    sessions: Mapping[str, Contributions]
+    visitors: Visitors
+
+    def __getitem__(self, estimator: str) -> Contributions:
+        return self.visitors.sums(self.sessions[estimator])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sessions)
+
+    def __len__(self) -> int:
+        return len(self.sessions)
