@@ -64,7 +64,7 @@ def verdicts(visits: int, known: bool, seed: int) -> Judged:
 @pytest.mark.benchmark
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("visits", [1, 5, 20, 100])
+@pytest.mark.parametrize("visits", [1, 5, 20, 100, 200])
 def test_returning_users(visits, known, capsys):
     """Print how often intervals hold."""
     rng = np.random.default_rng(0)

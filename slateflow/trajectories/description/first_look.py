@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slateflow.policies import uniform_propensities
 from slateflow.trajectories.files.dataset import Dataset
@@ -46,7 +47,7 @@ class FirstLook:
         sums = np.zeros(6)
         fewest, most = dataset.spec.num_candidates, 0
         low, high, heaviest = np.inf, 0.0, 0.0
-        visitors = np.empty(0, np.int64)
+        visitors: list[NDArray[np.int64]] = []
         for rows in dataset.iter_parts():
             weights, reward = uniform_weights(rows), rows.reward.astype(np.float64)
             paid = weights * reward
@@ -59,14 +60,14 @@ class FirstLook:
             low, high = min(low, rows.propensity.min()), max(high, rows.propensity.max())
             heaviest = max(heaviest, float(weights.max()))
             if rows.visitor is not None:
-                visitors = np.union1d(visitors, rows.visitor)
+                visitors.append(np.unique(rows.visitor))
         total, rewarded, weight, squares, paid_sum, paid_squares = sums.tolist()
         count = dataset.rows
         mean = weight / count
         return cls(
             rows=count,
             sessions=dataset.episodes,
-            visitors=len(visitors) if dataset.spec.visitors else None,
+            visitors=len(np.unique(np.concatenate(visitors))) if visitors else None,
             items=dataset.spec.items,
             candidates=(fewest, most),
             reward=total / count,
