@@ -2,7 +2,8 @@
 
 `user_models.item_values` solves for the values (Ie et al. 2019, "SlateQ"; Lagoudakis
 and Parr 2003, "Least-Squares Policy Iteration"). The first policy is greedy on the returns that
-the logs saw, each next one on the values of the one before.
+the logs saw, each next one on the values of the one before. Where held-out sessions say that users
+click less, or more, on what is like the rest of the slate, so do the model and the slates.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class SlateQConfig(LearnerConfig):
     ridge: NonNegative = 0.0
     """Precision of the prior on the weights; with 0 the logs choose one for each group of them."""
     classes: CountOrZero = 0
-    """Latent classes of users in the choice model; 0 takes as many as held-out clicks ask for."""
+    """Latent classes of users in the choice model; 0 takes as many as held-out clicks ask for, and
+    one in single decisions, where no memory tells them apart."""
     construction: Literal["optimal", "greedy", "top-k"] = "optimal"
     """How a slate is made: `optimal`, `greedy` or `top-k`."""
 
@@ -97,7 +99,6 @@ class SlateQConfig(LearnerConfig):
             groups = WeightGroups.of_items(users, items, match)
             prior = groups.padded(0, LIKENESS if alike else 0)
         choices = Choices.from_rows(seen, match, alike=alike)
-        # No memory tells the classes of users apart in single decisions
         wanted = self.classes or int(spec.horizon == 1)
         choice = fit_choice_model(choices, wanted, prior, rng)
 
