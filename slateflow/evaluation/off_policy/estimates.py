@@ -176,7 +176,7 @@ def _of_one_step(dataset: Dataset) -> bool:
 
 
 def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEstimates:
-    logged, weights = steps.evaluate(targets)
+    logged, weights, unfit = steps.evaluate(targets)
     visitors = steps.visitors
     found = {
         name: PolicyEstimate(
@@ -184,7 +184,7 @@ def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEs
             "dr",
             overlap,
             overlap.unseen(),
-            overlap.refusal() or visitors.refusal(),
+            overlap.refusal() or unfit,
         )
         for name, (weighted, overlap) in weights.items()
     }

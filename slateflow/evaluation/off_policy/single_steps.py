@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors, rare
+from slateflow.evaluation.off_policy.earlier_visits import Visits
 from slateflow.evaluation.off_policy.logging_policies import (
     LoggingPolicies,
     evidence_parts,
     require_two,
 )
-from slateflow.evaluation.off_policy.overlap import ItemBalance, Overlap
+from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Overlap
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies.base import SlateDistribution
 from slateflow.trajectories import Dataset, Trajectories
@@ -166,10 +167,11 @@ class SingleSteps:
         statistics = [LinearStatistics.none(feature_count(self.modelled)) for _ in range(FOLDS)]
         by_policy: Counter[str] = Counter()
         explored: set[str] = set()
-        visitors: list[NDArray[np.int64]] = []
+        visits: list[Visits] = []
         for policy, start, rows in self._parts():
             by_policy[policy] += len(rows)
-            visitors += [] if rows.visitor is None else [rows.visitor]
+            visited = Visits.of(rows)
+            visits += [] if visited is None else [visited]
             if ((rows.propensity < 1) | (rows.offered == 1)).any():
                 explored.add(policy)
             known = self.modelled.known(rows)
@@ -179,7 +181,8 @@ class SingleSteps:
         every = sum(statistics[1:], start=statistics[0])
         self.rows = every.rows
         require_two(self.rows, dataset, held_out_only)
-        self.visitors = Visitors.of(np.concatenate(visitors) if visitors else None)
+        self.visits = Visits.joined(visits) if visits else None
+        self.visitors = Visitors.of(None if self.visits is None else self.visits.visitor)
         self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
         prior = chosen_prior(every, WeightGroups.of(self.modelled)) if every.reward_squares else 1.0
         shape = (1 + self.modelled.user_size, 1 + self.modelled.document_size)
@@ -189,11 +192,12 @@ class SingleSteps:
 
     def evaluate(
         self, targets: Mapping[str, SlateDistribution]
-    ) -> tuple[Contributions, dict[str, tuple[WeightedRows, Overlap]]]:
+    ) -> tuple[Contributions, dict[str, tuple[WeightedRows, Overlap]], NoVerdict | None]:
         """Weights, predictions and overlap of each target, in one pass over the rows.
 
         Returns:
-            Contributions of the logging policies, which are the rewards, and those by target.
+            Contributions of the logging policies, which are the rewards; those by target; and why
+            nobody can be judged by these logs, if so.
         """
         blocks: dict[str, list[Array]] = {name: [] for name in targets}
         logged: list[Array] = []
@@ -238,7 +242,11 @@ class SingleSteps:
                 skewness=weighted.skewness,
             )
             found[name] = weighted, overlap
-        return _weighted(of_shown, np.ones(len(reward)), reward, of_shown), found
+        logs = _weighted(of_shown, np.ones(len(reward)), reward, of_shown)
+        unfit = self.visitors.refusal()
+        if unfit is None and self.visits is not None:
+            unfit = self.visits.refusal((reward - of_shown)[:, None])
+        return logs, found, unfit
 
     def _named(self, item: tuple[int, float, float] | None) -> tuple[str, float, float] | None:
         """The item by its id in the logs."""

@@ -25,6 +25,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     fitted_values,
 )
 from slateflow.evaluation.off_policy.earlier_steps import earlier_steps_matter
+from slateflow.evaluation.off_policy.earlier_visits import Visits
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.place_weights import place_weights
 from slateflow.evaluation.off_policy.unexplained_clicks import clicks_are_unexplained
@@ -104,6 +105,10 @@ class SlateSessions:
                 "what users choose depends on what they saw earlier in the session",
                 "compare such policies in an experiment",
             )
+        visits = Visits.of(rows)
+        clicked = np.arange(rows.slate.shape[1]) == rows.clicked[:, None]
+        if visits is not None and (unfit := visits.refusal(clicked - of_shown)) is not None:
+            return unfit
         if clicks_are_unexplained(rows, of_shown):
             return NoVerdict(
                 "the columns of users and items do not explain what users choose",

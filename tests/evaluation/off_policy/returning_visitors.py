@@ -1,0 +1,94 @@
+"""Visitors who come back, each with a mood and tastes of their own that no column tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.policies import RandomPolicy
+from slateflow.trajectories import Dataset
+from tests.evaluation.off_policy.shop import Shows
+from tests.trajectories.sources.shop import log, published
+
+Array = NDArray[np.float64]
+Items = NDArray[np.intp]
+
+KINDS, ITEMS = 3, 6
+BEST = 2 * np.arange(KINDS)
+"""The item that visitors of each kind like best."""
+
+TARGETS = {"random": RandomPolicy(1), "the best": Shows(np.eye(ITEMS)[BEST])}
+
+
+@dataclass(frozen=True)
+class ReturningVisitors:
+    """They click an item as they like it, and after the first click on it by so much less.
+
+    Attributes:
+        visits: Of each.
+        left: Share of a like that a click on the item leaves; 1 for those who do not tire.
+    """
+
+    visits: int
+    left: float = 1.0
+
+    def come(
+        self, visitors: int, shown: Callable[[np.random.Generator, Items], Items], seed: int
+    ) -> dict[str, NDArray[Any]]:
+        """A row for each visit, in their order: `who`, `kind`, `item` and `reward`.
+
+        Args:
+            visitors: How many there are.
+            shown: Items that a policy shows to visitors of some kinds.
+            seed: Of visitors, policy and clicks.
+        """
+        rng = np.random.default_rng(seed)
+        kind, who = rng.integers(0, KINDS, visitors), np.arange(visitors)
+        log_odds = np.full((KINDS, ITEMS), -1.5)
+        log_odds[np.arange(KINDS), BEST] = 0.0
+        mood, taste = rng.normal(size=(visitors, 1)), rng.normal(0, 0.7, (visitors, ITEMS))
+        likes = 1 / (1 + np.exp(-(log_odds[kind] + mood + taste)))
+        found = []
+        for _ in range(self.visits):
+            item = shown(rng, kind)
+            clicked = rng.random(visitors) < likes[who, item]
+            found.append({"who": who, "kind": kind, "item": item, "reward": clicked})
+            new = clicked & ~_clicked_before(found[:-1], item)
+            likes[who[new], item[new]] *= self.left
+        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+    def logs(self, folder: Path, visitors: int, seed: int, columns: str = "") -> Dataset:
+        """Logs of a random policy, with these lines more in `[columns]`."""
+        rows = self.come(visitors, lambda rng, kind: rng.integers(0, ITEMS, len(kind)), seed)
+        table = rows | {
+            "propensity": np.full(len(rows["who"]), 1 / ITEMS),
+            "reward": rows["reward"].astype(np.int64),
+            "kind": np.array(["a", "b", "c"])[rows["kind"]],
+        }
+        log(folder, "log.parquet", table)
+        return published(folder, f'[columns]\nuser = ["kind"]\n{columns}\n')
+
+    def values(self) -> dict[str, float]:
+        """Clicks a visit under each of the `TARGETS`, of 400,000 visits and more."""
+        visitors = max(400_000 // self.visits, 20_000)
+        shown = {
+            "random": lambda rng, kind: rng.integers(0, ITEMS, len(kind)),
+            "the best": lambda rng, kind: BEST[kind],
+        }
+        return {
+            name: float(self.come(visitors, one, 1_000_003)["reward"].mean())
+            for name, one in shown.items()
+        }
+
+
+def _clicked_before(visits: list[dict[str, NDArray[Any]]], item: Items) -> NDArray[np.bool_]:
+    """Whether visitors (V,) have clicked an item each on one of the visits."""
+    found = np.zeros(len(item), np.bool_)
+    for one in visits:
+        found |= one["reward"] & (one["item"] == item)
+    return found

@@ -1,0 +1,130 @@
+"""Visitors whose earlier visits matter are found out, and others are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from slateflow.evaluation.off_policy.earlier_visits import Visits
+from slateflow.evaluation.off_policy.estimates import estimate_policies
+from tests.evaluation.off_policy.alike_shop import LIKES, POLICIES, TASTES
+from tests.evaluation.off_policy.returning_visitors import ITEMS, TARGETS, ReturningVisitors
+from tests.evaluation.off_policy.slate_shop import ITEMS as SLATE_ITEMS
+from tests.evaluation.off_policy.slate_shop import random_slates
+from tests.trajectories.sources.shop import first_liked, log, published, slates_table
+
+SAYS = "what visitors do depends on what they saw on earlier visits"
+KNOWN = 'visitor = "who"'
+
+
+def refusals(shop: ReturningVisitors, folder, visitors: int, column: str = KNOWN) -> set[str]:
+    dataset = shop.logs(folder, visitors, 3, column)
+    found = estimate_policies(dataset, TARGETS, held_out_only=False).policies
+    return {str(one.refusal) for one in found.values()}
+
+
+@pytest.mark.parametrize("left", [0.5, 0.2])
+def test_who_has_clicked_an_item_and_tires_of_it_is_no_verdict(left, tmp_path):
+    shop = ReturningVisitors(20, left)
+    (refusal,) = refusals(shop, tmp_path, 400)
+    assert SAYS in refusal
+
+
+def test_tastes_alone_are_no_reason(tmp_path):
+    """Who likes an item clicks it again, whether it was shown before or not."""
+    assert refusals(ReturningVisitors(20), tmp_path, 400) == {"None"}
+
+
+def test_where_nobody_knows_visitors_nobody_asks(tmp_path):
+    assert refusals(ReturningVisitors(20, 0.5), tmp_path, 400, "") == {"None"}
+
+
+def test_who_comes_once_has_no_earlier_visit(tmp_path):
+    assert refusals(ReturningVisitors(1, 0.5), tmp_path, 4_000) == {"None"}
+
+
+def visits(rng: np.random.Generator, visitors: int, count: int, places: int) -> Visits:
+    """Of a policy that shows each what it prefers to show them."""
+    rows = visitors * count
+    who = rng.permutation(np.repeat(np.arange(visitors), count))
+    liked = rng.dirichlet(np.full(ITEMS, 0.7), visitors)[who]
+    ranked = np.log(liked) + rng.gumbel(size=liked.shape)
+    item = np.argsort(-ranked, axis=1)[:, :places].astype(np.int32)
+    propensity = liked[np.arange(rows), item[:, 0]]
+    return Visits(who, np.arange(rows), item, propensity)
+
+
+def seen_by_hand(made: Visits) -> np.ndarray:
+    """How often an item was shown to its visitor before."""
+    counts: dict[tuple[int, int], int] = {}
+    found = np.zeros(made.item.shape)
+    for row, who in enumerate(made.visitor.tolist()):
+        for place, item in enumerate(made.item[row].tolist()):
+            found[row, place] = counts.get((who, item), 0)
+        for item in made.item[row].tolist():
+            counts[who, item] = counts.get((who, item), 0) + 1
+    return found
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_what_was_seen_before_is_told_from_chance(places):
+    """In either direction, and however the rows lie."""
+    rng = np.random.default_rng(1)
+    made = visits(rng, 300, 12, places)
+    seen = seen_by_hand(made)
+    noise = rng.normal(size=seen.shape)
+    for sign in (-1, 1):
+        assert SAYS in str(made.refusal(noise + sign * 0.3 * (seen > 0)))
+        assert SAYS in str(made.refusal(noise + sign * 0.15 * seen))
+    mixed = rng.permutation(len(seen))
+    moved = Visits(*(column[mixed] for column in vars(made).values()))
+    assert SAYS in str(moved.refusal((noise - 0.3 * (seen > 0))[mixed]))
+
+
+def test_chance_is_refused_seldom():
+    """With moods, and surprises that go with what the policy prefers to show a visitor."""
+    rng, refused = np.random.default_rng(2), 0
+    for _ in range(300):
+        made = visits(rng, 60, 10, 1)
+        mood = rng.normal(size=60)[made.visitor] + made.propensity
+        refused += made.refusal((mood + rng.normal(size=600))[:, None]) is not None
+    assert refused <= 4  # 0.3 are expected
+
+
+def test_what_nobody_can_tell_apart_is_no_reason():
+    """Everybody sees on the second visit what they saw on the first."""
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        item = rng.integers(0, ITEMS, (200, 1)).astype(np.int32)
+        who, twice = np.tile(np.arange(200), 2), np.tile(item, (2, 1))
+        made = Visits(who, np.arange(400), twice, np.full(400, 1 / ITEMS))
+        assert made.refusal(rng.normal(size=(400, 1)) + (np.arange(400) > 200)[:, None]) is None
+
+
+@pytest.mark.parametrize("left", [1.0, 0.4])
+def test_slates_of_visitors_who_have_seen_an_item(left, tmp_path):
+    rng = np.random.default_rng(5)
+    taste, seen = rng.integers(0, TASTES, 800), np.zeros((800, SLATE_ITEMS), np.bool_)
+    tables = []
+    for _ in range(10):
+        shown, who = random_slates(800, rng), np.arange(800)[:, None]
+        likes = LIKES[taste[:, None], shown] * np.where(seen[who, shown], left, 1.0)
+        made = slates_table(shown, first_liked(rng.random(shown.shape) < likes), SLATE_ITEMS)
+        tables.append(pd.DataFrame(made).assign(who=who, taste=np.array(list("abc"))[taste]))
+        seen[who, shown] = True
+    log(tmp_path, "log.parquet", pd.concat(tables).to_dict("list"))
+    columns = f'[columns]\nuser = ["taste"]\nclicked = "clicked"\n{KNOWN}\n'
+    target = {"the best": POLICIES["the best"]}
+    found = estimate_policies(published(tmp_path, columns), target, False).policies["the best"]
+    assert (SAYS in str(found.refusal)) == (left < 1)
+
+
+def test_of_many_some_visitors_are_asked():
+    """Whole ones: what others saw is none of their business."""
+    rng = np.random.default_rng(3)
+    made = visits(rng, 30_000, 8, 1)
+    seen = seen_by_hand(made)
+    noise = rng.normal(size=seen.shape)
+    assert made.refusal(noise) is None
+    assert SAYS in str(made.refusal(noise - 0.1 * (seen > 0)))
