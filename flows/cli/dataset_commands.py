@@ -219,8 +219,8 @@ def _show_first_look(look: FirstLook) -> None:
     fewest, most = look.candidates
     low, high = look.propensity
     offered = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    if look.visitors is not None:
-        print(f"visitors      {look.visitors:,}")
+    unknown = "not named: each session counts as another's"
+    print("visitors      " + (unknown if look.visitors is None else f"{look.visitors:,}"))
     print(f"items         {look.items:,}, of which {offered} are offered at a time")
     print(f"reward        mean {look.reward:.5g}, not 0 in {look.rewarded:.2%} of the rows")
     print("propensity    " + " to ".join(dict.fromkeys((f"{low:.3g}", f"{high:.3g}"))))

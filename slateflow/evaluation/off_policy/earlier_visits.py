@@ -14,18 +14,17 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.trajectories import Trajectories
 
 Array = NDArray[np.float64]
 
-CHANCE = 1e-3
-"""How often decisions that do count for themselves are refused."""
+BEYOND_CHANCE = 3.0
+"""Standard errors by which what was seen has to go with what is earned."""
 
 ROUNDING = 1e-10
-"""Share of a square, or of a variance, that is none."""
+"""Share of a square that is none."""
 
 MOST_SHOWN = 200_000
 """Shown items that are asked."""
@@ -61,53 +60,47 @@ class Visits:
         columns = ("visitor", "order", "item", "propensity")
         return cls(*(np.concatenate([getattr(one, name) for one in several]) for name in columns))
 
-    def refusal(self, surprise: Array) -> NoVerdict | None:
+    def refusal(self, surprise: Array, expected: Array) -> NoVerdict | None:
         """Why decisions cannot count for themselves; None where they can.
 
         Args:
             surprise: (R, K) what was shown earned, less what a model expected.
+            expected: (R, K) that, with which the effect of earlier visits is taken to rise.
         """
-        if not self._matter(surprise):
+        if abs(self._statistic(surprise, expected)) <= BEYOND_CHANCE:
             return None
         return NoVerdict(
             "what visitors do depends on what they saw on earlier visits",
             "compare in an experiment in which a visitor stays with one policy",
         )
 
-    def _matter(self, surprise: Array) -> bool:
+    def _statistic(self, surprise: Array, expected: Array) -> float:
+        """Score by which surprises go with what was seen, in its standard errors.
+
+        The variance is that of independent visitors (White 1982, "Maximum Likelihood Estimation of
+        Misspecified Models", equation 4.4).
+        """
         number = np.unique(self.visitor, return_inverse=True)[1]
         some = number % -(-self.item.size // MOST_SHOWN) == 0
-        visitor = np.unique(number[some], return_inverse=True)[1]
-        order, item, places = self.order[some], self.item[some], self.item.shape[1]
-        visits = _before(order, visitor)
-        if not visits.any():
-            return False
-        of_item, of_order = np.repeat(visitor, places), np.repeat(order, places)
-        seen = _before(of_order, of_item, item.ravel())
-        visits = np.repeat(visits, places)
+        visitor, places = np.unique(number[some], return_inverse=True)[1], self.item.shape[1]
+        order, item = self.order[some], self.item[some].ravel()
+        likely, left = expected[some].ravel(), surprise[some].ravel()
+        visits, chance = (
+            np.repeat(one, places) for one in (_before(order, visitor), self.propensity[some])
+        )
+        visitor, order = np.repeat(visitor, places), np.repeat(order, places)
+        seen = np.log1p(_before(order, visitor, item))
         # As often as chance has it, where propensities are those of the earlier visits
-        chance = np.repeat(self.propensity[some], places)
-        expected = [visits * chance, 1 - (1 - chance) ** visits]
-        plain = np.column_stack([np.ones(len(seen)), np.log1p(visits), chance, *expected])
-        ours = np.column_stack([seen, seen > 0]).astype(np.float64)
-        return _explain(ours, surprise[some].ravel(), plain, of_item)
-
-
-def _explain(x: Array, y: Array, known: Array, visitor: NDArray[np.intp]) -> bool:
-    """Whether features x (S, P) explain y (S,) beyond what is known (S, Q), by more than chance.
-
-    It is the score test, whose variance is that of independent visitors (S,) (White 1982, "Maximum
-    Likelihood Estimation of Misspecified Models", equation 4.4).
-    """
-    both = np.column_stack([x, y])
-    left = both - known @ np.linalg.lstsq(known, both, rcond=None)[0]
-    # What is known already has nothing left but rounding
-    left *= np.square(left).sum(axis=0) > ROUNDING * np.square(both).sum(axis=0)
-    scores = left[:, :-1] * left[:, -1:]
-    scores = np.column_stack([np.bincount(visitor, one) for one in scores.T])
-    total, variance = scores.sum(axis=0), scores.T @ scores
-    statistic = total @ np.linalg.pinv(variance, rcond=ROUNDING, hermitian=True) @ total
-    return bool(statistic > special.chdtri(x.shape[1], CHANCE))
+        by_chance = visits * chance
+        known = [np.ones(len(seen)), np.log1p(visits), chance]
+        known += [by_chance, np.log1p(by_chance), 1 - (1 - chance) ** visits]
+        plain = np.column_stack([*known, *(one * likely for one in known)])
+        both = np.column_stack([seen * likely, left])
+        rest = both - plain @ np.linalg.lstsq(plain, both, rcond=None)[0]
+        if (np.square(rest).sum(axis=0) <= ROUNDING * np.square(both).sum(axis=0)).any():
+            return 0.0  # nothing was seen but what is known anyway
+        scores = np.bincount(visitor, rest.prod(axis=1))
+        return float(scores.sum() / np.sqrt(np.square(scores).sum()))
 
 
 def _before(order: NDArray[np.int64], *keys: NDArray[np.integer]) -> NDArray[np.int64]:

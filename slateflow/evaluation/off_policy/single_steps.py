@@ -245,7 +245,7 @@ class SingleSteps:
         logs = _weighted(of_shown, np.ones(len(reward)), reward, of_shown)
         unfit = self.visitors.refusal()
         if unfit is None and self.visits is not None:
-            unfit = self.visits.refusal((reward - of_shown)[:, None])
+            unfit = self.visits.refusal((reward - of_shown)[:, None], of_shown[:, None])
         return logs, found, unfit
 
     def _named(self, item: tuple[int, float, float] | None) -> tuple[str, float, float] | None:

@@ -73,13 +73,13 @@ def test_what_was_seen_before_is_told_from_chance(places):
     rng = np.random.default_rng(1)
     made = visits(rng, 300, 12, places)
     seen = seen_by_hand(made)
-    noise = rng.normal(size=seen.shape)
+    noise, likely = rng.normal(size=seen.shape), rng.random(seen.shape)
     for sign in (-1, 1):
-        assert SAYS in str(made.refusal(noise + sign * 0.3 * (seen > 0)))
-        assert SAYS in str(made.refusal(noise + sign * 0.15 * seen))
+        assert SAYS in str(made.refusal(noise + sign * 0.3 * (seen > 0), likely))
+        assert SAYS in str(made.refusal(noise + sign * 0.3 * likely * seen, likely))
     mixed = rng.permutation(len(seen))
     moved = Visits(*(column[mixed] for column in vars(made).values()))
-    assert SAYS in str(moved.refusal((noise - 0.3 * (seen > 0))[mixed]))
+    assert SAYS in str(moved.refusal((noise - 0.3 * (seen > 0))[mixed], likely[mixed]))
 
 
 def test_chance_is_refused_seldom():
@@ -88,8 +88,9 @@ def test_chance_is_refused_seldom():
     for _ in range(300):
         made = visits(rng, 60, 10, 1)
         mood = rng.normal(size=60)[made.visitor] + made.propensity
-        refused += made.refusal((mood + rng.normal(size=600))[:, None]) is not None
-    assert refused <= 4  # 0.3 are expected
+        surprise, likely = mood + rng.normal(size=600), rng.random((600, 1))
+        refused += made.refusal(surprise[:, None], likely) is not None
+    assert refused <= 5  # 0.8 are expected
 
 
 def test_what_nobody_can_tell_apart_is_no_reason():
@@ -99,7 +100,8 @@ def test_what_nobody_can_tell_apart_is_no_reason():
         item = rng.integers(0, ITEMS, (200, 1)).astype(np.int32)
         who, twice = np.tile(np.arange(200), 2), np.tile(item, (2, 1))
         made = Visits(who, np.arange(400), twice, np.full(400, 1 / ITEMS))
-        assert made.refusal(rng.normal(size=(400, 1)) + (np.arange(400) > 200)[:, None]) is None
+        surprise = rng.normal(size=(400, 1)) + (np.arange(400) > 200)[:, None]
+        assert made.refusal(surprise, np.full((400, 1), 0.3)) is None
 
 
 @pytest.mark.parametrize("left", [1.0, 0.4])
@@ -126,5 +128,5 @@ def test_of_many_some_visitors_are_asked():
     made = visits(rng, 30_000, 8, 1)
     seen = seen_by_hand(made)
     noise = rng.normal(size=seen.shape)
-    assert made.refusal(noise) is None
-    assert SAYS in str(made.refusal(noise - 0.1 * (seen > 0)))
+    assert made.refusal(noise, np.ones(seen.shape)) is None
+    assert SAYS in str(made.refusal(noise - 0.1 * (seen > 0), np.ones(seen.shape)))
