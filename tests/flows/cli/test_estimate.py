@@ -31,14 +31,15 @@ def test_the_document(data, capsys):
     capsys.readouterr()
     found = estimate(capsys, data, "--policy", "greedy")
     assert list(found) == [
-        "recipe", "policy", "rows", "sessions", "logged", "estimates", "overlap", "trusted",
-        "no_verdict",
+        "recipe", "policy", "rows", "sessions", "visitors", "logged", "estimates", "overlap",
+        "trusted", "no_verdict",
     ]  # fmt: skip
     assert set(found["overlap"]) == {
         "ess", "effective_rewards", "mean_weight", "mean_weight_ci", "largest_weight",
         "largest_share", "unsupported", "weight_counts",
     }  # fmt: skip
     assert (found["sessions"], found["rows"], found["trusted"]) == (600, 72_000, "drl")
+    assert found["visitors"] is None
     values = {one["estimator"]: one for one in found["estimates"]}
     assert list(values) == ["ips", "snips", "dm", "drl"]
     low, high = values["drl"]["ci"]
