@@ -52,6 +52,10 @@ Result = TypeVar("Result")
 ROWS_PER_TERM = 20
 """Logged slates for each term of the values, at least, where clicks bend."""
 
+LIKENESS_BEYOND_CHANCE = 3.0
+"""Standard errors by which held-out sessions have to say that likeness matters. A slate is made by
+it, and where it only stands for what the columns miss, slates are the worse for it."""
+
 SAMPLE_ROWS = 200_000
 """Rows that are in memory together, at most; of more, every so many sessions choose the model of
 clicks, and the parts are read at every iteration."""
@@ -94,7 +98,7 @@ class SlateQConfig(LearnerConfig):
         users, match = seen.user.shape[1], spec.features_match
         items = seen.candidate_features(slice(1)).shape[2]
         prior: Prior = self.ridge
-        alike = likeness_matters(seen, match)
+        alike = likeness_matters(seen, match, LIKENESS_BEYOND_CHANCE)
         if not prior:
             groups = WeightGroups.of_items(users, items, match)
             prior = groups.padded(0, LIKENESS if alike else 0)

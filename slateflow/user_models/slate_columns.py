@@ -16,7 +16,12 @@ from slateflow.policies.slate_scorer import Columns, user_features
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choice_model import Choices, fit_choice_model
-from slateflow.user_models.held_out_choice import least_lost, other_half_errors
+from slateflow.user_models.held_out_choice import (
+    BEYOND_CHANCE,
+    better,
+    least_lost,
+    other_half_errors,
+)
 from slateflow.user_models.polynomial import KNOTS
 from slateflow.user_models.splines import Knots
 
@@ -117,7 +122,9 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
     return least_lost(rows, [own], lambda one: _click_losses(_few(one), expected))
 
 
-def likeness_matters(rows: Trajectories, features_match: bool) -> bool:
+def likeness_matters(
+    rows: Trajectories, features_match: bool, standard_errors: float = BEYOND_CHANCE
+) -> bool:
     """Whether users click less, or more, on what is like the rest of the slate.
 
     Held-out sessions say so. Elsewhere users have seen enough of a kind once they have seen one, or
@@ -126,14 +133,14 @@ def likeness_matters(rows: Trajectories, features_match: bool) -> bool:
     Args:
         rows: Whole sessions, as regressions see them.
         features_match: Whether users are observed in the features of the candidates.
+        standard_errors: By how many of them held-out sessions have to say so.
     """
     if len(rows.starts) < LEAST_SESSIONS or rows.slate.shape[1] < 2:
         return False
     few = _few(rows)
     expected = _expected(few, features_match)
-    return least_lost(
-        False, [True], lambda alike: _click_losses(few, expected, features_match, alike)
-    )
+    without, ours = (_click_losses(few, expected, features_match, alike) for alike in (False, True))
+    return better(without, ours, standard_errors)
 
 
 def _columns(x: Array, knots: Knots) -> Columns:

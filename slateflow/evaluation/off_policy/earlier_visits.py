@@ -26,8 +26,8 @@ BEYOND_CHANCE = 3.0
 ROUNDING = 1e-10
 """Share of a square that is none."""
 
-MOST_SHOWN = 200_000
-"""Shown items that are asked."""
+MOST_SHOWN, LEAST_VISITORS = 200_000, 500
+"""Shown items that are asked, at most, and visitors, if there are so many."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,11 @@ class Visits:
         The variance is that of independent visitors (White 1982, "Maximum Likelihood Estimation of
         Misspecified Models", equation 4.4).
         """
-        number = np.unique(self.visitor, return_inverse=True)[1]
-        some = number % -(-self.item.size // MOST_SHOWN) == 0
-        visitor, places = np.unique(number[some], return_inverse=True)[1], self.item.shape[1]
+        some, visitor, visits = self._asked()
+        places = self.item.shape[1]
         order, item = self.order[some], self.item[some].ravel()
         likely, left = expected[some].ravel(), surprise[some].ravel()
-        visits, chance = (
-            np.repeat(one, places) for one in (_before(order, visitor), self.propensity[some])
-        )
+        visits, chance = np.repeat(visits, places), np.repeat(self.propensity[some], places)
         visitor, order = np.repeat(visitor, places), np.repeat(order, places)
         seen = np.log1p(_before(order, visitor, item))
         # As often as chance has it, where propensities are those of the earlier visits
@@ -101,6 +98,22 @@ class Visits:
             return 0.0  # nothing was seen but what is known anyway
         scores = np.bincount(visitor, rest.prod(axis=1))
         return float(scores.sum() / np.sqrt(np.square(scores).sum()))
+
+    def _asked(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
+        """(S,) rows that are asked, their visitors, and the earlier visits of these.
+
+        Of many visitors some are asked; of few who come very often their first visits.
+        """
+        number = np.unique(self.visitor, return_inverse=True)[1]
+        most, visitors = MOST_SHOWN // self.item.shape[1], int(number.max()) + 1
+        every = min(-(-len(number) // most), max(visitors // LEAST_VISITORS, 1))
+        some = np.flatnonzero(number % every == 0)
+        visitor = number[some] // every
+        visits = _before(self.order[some], visitor)
+        if len(some) > most:
+            first = visits < most // (int(visitor.max()) + 1)
+            some, visitor, visits = some[first], visitor[first], visits[first]
+        return some, visitor, visits
 
 
 def _before(order: NDArray[np.int64], *keys: NDArray[np.integer]) -> NDArray[np.int64]:

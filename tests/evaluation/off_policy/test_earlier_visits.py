@@ -130,3 +130,13 @@ def test_of_many_some_visitors_are_asked():
     noise = rng.normal(size=seen.shape)
     assert made.refusal(noise, np.ones(seen.shape)) is None
     assert SAYS in str(made.refusal(noise - 0.1 * (seen > 0), np.ones(seen.shape)))
+
+
+def test_of_few_who_come_very_often_the_first_visits_are_asked():
+    rng = np.random.default_rng(6)
+    made = visits(rng, 45, 6_000, 1)
+    seen = seen_by_hand(made)
+    early = np.log1p(np.minimum(seen, 100))
+    noise, likely = rng.normal(size=seen.shape), np.ones(seen.shape)
+    assert made.refusal(noise, likely) is None
+    assert SAYS in str(made.refusal(noise - 0.1 * early, likely))
