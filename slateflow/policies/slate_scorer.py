@@ -339,8 +339,7 @@ class Offer:
 
 def _squared_distances(ones: Array, others: Array) -> Array:
     """(B, M, N) between items (B, M, D) and others (B, N, D)."""
-    squares = (np.square(x).sum(axis=2) for x in (ones, others))
-    of_ones, of_others = squares
+    of_ones, of_others = (np.square(x).sum(axis=2) for x in (ones, others))
     products = np.einsum("bmd,bnd->bmn", ones, others)
     return np.asarray(of_ones[:, :, None] + of_others[:, None] - 2 * products)
 

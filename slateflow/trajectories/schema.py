@@ -166,6 +166,11 @@ class Trajectories:
     def _features(self, candidates: NDArray[Any]) -> NDArray[np.float32]:
         return candidates if self.catalogue is None else self.catalogue.features[candidates]
 
+    def blocks(self, count: int | None = None) -> Iterable[slice]:
+        """Slices of all rows, or of `count` of them, whose candidates fit into memory together."""
+        features = self.candidate_features(slice(1)).shape[2]
+        return blocks(len(self) if count is None else count, self.candidates.shape[1] * features)
+
     def shown_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, K, D) of the slates of some rows."""
         return self.features_at(self.slate[rows], rows)

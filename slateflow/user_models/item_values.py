@@ -21,6 +21,7 @@ from slateflow.policies import SessionScorer, Slates, top_slates
 from slateflow.policies.learned import observed_scores
 from slateflow.policies.slate_scorer import ChoiceModel, item_features, likeness, user_features
 from slateflow.trajectories import Trajectories
+from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import Prior, of_places, shown_features
 from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
 from slateflow.user_models.sums_of_parts import MapParts
@@ -220,17 +221,20 @@ class Sessions:
         rows, starts, lengths = self.rows, self.rows.starts, self.rows.lengths
         slates = np.empty_like(rows.slate)
         memory = np.zeros((len(starts), scorer.memory_size))
+        numbers = rows.candidates.shape[1] * self.shown(np.arange(1), rows.slate[:1]).shape[2]
         for step in range(lengths.max(initial=0)):
-            ongoing = np.flatnonzero(lengths > step)
-            now = starts[ongoing] + step
-            observation, user = rows.observation(now), rows.user[now]
-            scores = observed_scores(scorer, observation, memory[ongoing])
-            slates[now] = top_slates(scores, rows.slate.shape[1])
-            if memory.size:
-                shown = rows.shown_features(now)
-                memory[ongoing] = scorer.remember(
-                    memory[ongoing], user, shown, rows.clicked[now], rows.reward[now]
-                )
+            going_on = np.flatnonzero(lengths > step)
+            for block in blocks(len(going_on), numbers):
+                ongoing = going_on[block]
+                now = starts[ongoing] + step
+                observation, user = rows.observation(now), rows.user[now]
+                scores = observed_scores(scorer, observation, memory[ongoing])
+                slates[now] = top_slates(scores, rows.slate.shape[1])
+                if memory.size:
+                    shown = rows.shown_features(now)
+                    memory[ongoing] = scorer.remember(
+                        memory[ongoing], user, shown, rows.clicked[now], rows.reward[now]
+                    )
         return slates
 
 

@@ -11,11 +11,11 @@ from slateflow.environments import batched_environment
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.policies.play import play
-from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories import Folder, Recipe, generate, schema
 from slateflow.user_models.item_values import Sessions
 
 
-def test_slates_of_a_logged_session_are_those_that_were_played(tmp_path):
+def test_slates_of_a_logged_session_are_those_that_were_played(tmp_path, monkeypatch):
     recipe = Recipe("r", "interest-exploration", 40, 3, {"random": 1.0}, {"step_limit": 40})
     dataset = generate(recipe, Folder(str(tmp_path)))
     scorer, _ = train(dataset, learner_config("slateq", classes=2, ridge=0.1), seed=0)
@@ -35,9 +35,12 @@ def test_slates_of_a_logged_session_are_those_that_were_played(tmp_path):
         clicked=column([step.responses["clicked"] for step in steps]),
         reward=column([step.rewards for step in steps]).astype(np.float32),
     )
-    np.testing.assert_array_equal(
-        Sessions.from_rows(played, dataset.spec).slates(scorer), played.slate
-    )
+    sessions = Sessions.from_rows(played, dataset.spec)
+    np.testing.assert_array_equal(sessions.slates(scorer), played.slate)
+    assert len([*played.blocks()]) == 1
+    monkeypatch.setattr(schema, "BLOCK_NUMBERS", 2 * played.candidates[0].size)
+    assert len([*played.blocks()]) == -(-len(played) // 2)  # two rows fit into memory
+    np.testing.assert_array_equal(sessions.slates(scorer), played.slate)
     forgetful = dataclasses.replace(played, clicked=np.full_like(played.clicked, -1))
     assert (Sessions.from_rows(forgetful, dataset.spec).slates(scorer) != played.slate).any()
 

@@ -11,7 +11,6 @@ from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.logging_policies import LoggingPolicies
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.trajectories import Dataset, Trajectories
-from slateflow.trajectories.schema import blocks
 
 Array = NDArray[np.float64]
 
@@ -42,7 +41,7 @@ class DecisionWeights:
         if not policies.policies:
             return cls(rows, np.ones(1), rows.propensity[:, None], known=False)
         chooses = dataset.spec.user_chooses
-        found = [policies.each(rows, block, chooses) for block in blocks(len(rows))]
+        found = [policies.each(rows, block, chooses) for block in rows.blocks()]
         shares = np.array([share for share, _ in policies.policies])
         return cls(rows, shares, np.concatenate(found), known=True)
 

@@ -27,7 +27,6 @@ from slateflow.policies.base import certain
 from slateflow.policies.learned import ScoringPolicy, observed_scores
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
-from slateflow.trajectories.schema import blocks
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.polynomial import term_count
 from slateflow.user_models.session_memory import with_session_memory
@@ -123,7 +122,8 @@ class ItemSessions:
 
     def _shown(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
         """Features (B, P) of what the target shows at these rows, in expectation."""
-        found = [self._expected(target, index[block], step[block]) for block in blocks(len(index))]
+        parts = self.rows.blocks(len(index))
+        found = [self._expected(target, index[part], step[part]) for part in parts]
         return np.concatenate(found) if found else np.zeros((0, self.logged.chosen.shape[1]))
 
     def _expected(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
@@ -152,7 +152,7 @@ class ItemSessions:
     def unsupported(self, target: Target) -> float:
         """Share of the target's choices that the logs have hardly seen."""
         rows, total = self.rows, 0.0
-        for block in blocks(len(rows)):
+        for block in rows.blocks():
             index = np.arange(len(rows))[block]
             row, place, probability = self._likely(target, index, rows.step[block])
             chosen = rows.candidate_features(index)[row, place].astype(np.float64)
@@ -162,7 +162,7 @@ class ItemSessions:
     def probabilities(self, target: Target) -> Array:
         """(R,) probabilities with which the target shows first what was shown first."""
         found = np.zeros(len(self.rows))
-        for block in blocks(len(self.rows)):
+        for block in self.rows.blocks():
             index = np.arange(len(self.rows))[block]
             row, place, probability = self._likely(target, index, self.rows.step[block])
             shown = self.rows.slate[index[row], 0] == place

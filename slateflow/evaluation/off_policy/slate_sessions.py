@@ -34,7 +34,6 @@ from slateflow.policies import Slates
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
-from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import Choices, influences
 from slateflow.user_models.from_the_top import FromTheTop, fit_habit, place_by_place
 from slateflow.user_models.item_values import Sessions
@@ -137,7 +136,7 @@ class SlateSessions:
         return np.concatenate(
             [
                 target.propensities(rows.observation(block), rows.slate[block])
-                for block in blocks(len(rows))
+                for block in rows.blocks()
             ]
         )
 
@@ -218,5 +217,5 @@ class SlateSessions:
         if isinstance(target, ScoringPolicy):
             return replace(self.sessions, rows=self.rows).slates(target.scorer)
         rng, rows = np.random.Generator(np.random.SFC64(0)), self.rows
-        found = [target.act(rows.observation(block), rng)[0] for block in blocks(len(rows))]
+        found = [target.act(rows.observation(block), rng)[0] for block in rows.blocks()]
         return np.concatenate(found)
