@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
+from slateflow.evaluation.off_policy.what_moves import with_what_moves
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
+from slateflow.user_models.item_values import Sessions
 from tests.flows.evolution_customers import RECIPE, EvolutionCustomers
 
 BEST = 287.5
@@ -16,6 +17,7 @@ BEST = 287.5
 
 
 @pytest.mark.integration
+@pytest.mark.timeout(1_200)
 def test_what_was_clicked_tells_how_long_users_stay(tmp_path):
     """Good clusters give time back: `slateq` finds them, and no verdict calls that bad."""
     customers = EvolutionCustomers(600)
@@ -30,7 +32,7 @@ def test_what_was_clicked_tells_how_long_users_stay(tmp_path):
     # The logs' features are the world's: interests, and clusters in the same order
     random, learnt = (customers.played(one) for one in (RandomPolicy(3), ScoringPolicy(scorer)))
     assert learnt > random + 0.8 * (BEST - random)
-    assert SlateSessions(dataset.read(), dataset.spec).sessions.by_clicks
+    assert with_what_moves(Sessions.from_rows(dataset.read(), dataset.spec, places=True)).by_clicks
     targets = {"random": RandomPolicy(3), "slateq": ScoringPolicy(scorer)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     low, high = found["random"].contributions.interval()
