@@ -39,7 +39,7 @@ def verdicts(shop: ReturningVisitors, known: bool, seed: int) -> Judged:
     ("visits", "left"),
     [(1, 1.0), (5, 1.0), (20, 1.0), (100, 1.0), (200, 1.0), (5, 0.5), (20, 0.8), (20, 0.5)],
 )
-def test_returning_users(visits, left, known, capsys):
+def test_returning_visitors(visits, left, known, capsys):
     """Print how often intervals hold."""
     shop = ReturningVisitors(visits, left)
     truth = shop.values()
