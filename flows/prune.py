@@ -15,8 +15,8 @@ def prune(days: Days = 30, data: DataURL = None) -> Pruning:
     """Remove old datasets that can be made again, old trainings and checkpoints.
 
     Args:
-        days: Age from which on they go, 1 or more. What the champions and their predecessors were
-            learnt from stays, and so do imported logs and all registered versions.
+        days: Age from which on they go, 1 or more. Data that the champions and their predecessors
+            were learnt from stay, and so do imported logs and all registered versions.
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
     """
     return prune_old(days, data)

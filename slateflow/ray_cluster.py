@@ -79,7 +79,7 @@ def processors() -> int:
 def map_tasks(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
     """Results of `function` for the arguments of each job, in the order of the jobs.
 
-    They run at the same time, one on a processor. What a task raises is raised here.
+    They run at the same time, one on a processor. Errors of a task are raised here.
     """
     import ray
     from ray.exceptions import RayTaskError

@@ -24,7 +24,7 @@ class Records(Mapping[str, T], Generic[T]):
     metadata, which every process finds by itself.
 
     Args:
-        kind: What an entry is, for error messages.
+        kind: Name of an entry, for error messages.
         group: Group of the entry points.
         lines: The entries of this package, in the order in which they are listed.
 

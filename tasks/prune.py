@@ -68,8 +68,8 @@ def prune(days: int, data: str | None, remove: bool) -> Pruning:
 
     Always kept: the datasets of each champion and its predecessor, the newest dataset of each
     recipe, imported datasets, own logs whose files are not all there any more or whose recipe has
-    changed, registered versions and the trainings behind them. What a kill leaves half removed is
-    no dataset and no model any more, and goes with the next call.
+    changed, registered versions and the trainings behind them. Anything that a kill leaves
+    half removed is no dataset and no model any more, and goes with the next call.
 
     Args:
         days: Age from which on things are old, 1 or more.

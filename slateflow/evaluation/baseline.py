@@ -20,7 +20,7 @@ class PolicyBaseline:
 
     Attributes:
         policy: Its name, as in a recipe.
-        label: What it is called in this world.
+        label: Its name in this world.
         mean: Mean return of an episode.
         sem: Standard error of that mean.
         slope: Change of the reward by the step, over the steps of an episode; mean over episodes.

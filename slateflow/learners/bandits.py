@@ -164,7 +164,7 @@ class LinearBandit(ABC):
         spec: The world.
         ridge: Precision of the prior on the weights.
         exploration: Factor on the posterior's standard deviation; 0 is greedy.
-        statistics: What has been learnt; by default nothing.
+        statistics: Those learnt so far; by default nothing.
     """
 
     spec: EnvironmentSpec

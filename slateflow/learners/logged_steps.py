@@ -77,9 +77,9 @@ class Basis:
 class LoggedSteps:
     """Logged steps with their scaled rewards (R,), in a world, and the moments of their features.
 
-    The session memory counts as features of the user. The user responds to the first place. What
-    the support leaves out is not chosen where anything else is offered. `timed` says whether all
-    sessions, not only these, have the same number of steps, and `by_the_clock` whether rewards
+    The session memory counts as features of the user. The user responds to the first place.
+    Candidates that the support leaves out are not chosen where anything else is offered. `timed`
+    says whether all sessions, not only these, have the same number of steps, and `by_the_clock` whether rewards
     depend on how many are left.
     """
 

@@ -55,7 +55,7 @@ def train(
     Args:
         dataset: A published dataset.
         config: Which learner, and its settings.
-        seed: The same dataset, settings and seed give the same weights.
+        seed: Equal datasets, settings and seeds give the same weights.
         progress: Called with the finished and all iterations.
         checkpoints: Folder from which a training that was killed resumes. The next call with the
             same dataset, settings and seed ends in the same weights.
@@ -89,7 +89,7 @@ def train_live(
     Args:
         spec: The world.
         config: Which learner, and its settings.
-        seed: The same world, settings and seed give the same weights.
+        seed: Equal worlds, settings and seeds give the same weights.
         progress: Called with the steps taken and all steps.
 
     Raises:

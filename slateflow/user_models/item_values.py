@@ -143,7 +143,7 @@ class Sessions:
         Args:
             block: Row numbers.
             slates: Positions among the candidates of these rows.
-            choice: What users click, of one class.
+            choice: Model of clicks, of one class.
         """
         shown = self.shown(block, slates)
         state = user_features(self.rows.user[block])
@@ -158,7 +158,7 @@ class Sessions:
 
         Args:
             slates: (R, K) at all rows.
-            choice: What users click, of one class.
+            choice: Model of clicks, of one class.
             values: (F,) weights of the values.
             weight: (R,) by which the rows count.
 
@@ -289,7 +289,7 @@ class Members:
 
         Args:
             policy: The slates (B, K) that it shows at some rows (B,).
-            choice: What users click, of the class.
+            choice: Model of clicks, of the class.
             weights: (F,) of the values so far.
 
         Returns:

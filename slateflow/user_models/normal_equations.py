@@ -28,8 +28,8 @@ class NormalEquations:
     """A symmetric matrix (P, P) that is positive definite but for rounding, and its factor.
 
     A diagonal of 1 makes its condition nearly the least that any scales of the features can make
-    it (van der Sluis 1969, "Condition numbers and equilibration of matrices"). What rounding may
-    have left is added to it; solutions are refined against the matrix without it (Riley 1956,
+    it (van der Sluis 1969, "Condition numbers and equilibration of matrices"). A bound on what
+    rounding left is added to it; solutions are refined against the matrix without it (Riley 1956,
     "Solving systems of linear equations with a positive definite, symmetric, but possibly
     ill-conditioned matrix"), and so do not depend on it where they are determined.
 

@@ -106,7 +106,7 @@ def rarity_weights(support: Support, x: Array) -> Array:
 
     A regression is asked for the best of what is offered, and so it has to be right there, too
     (Shimodaira 2000, "Improving Predictive Inference under Covariate Shift by Weighting the
-    Log-Likelihood Function"). What is shown far less often than at random counts as if it had been
+    Log-Likelihood Function"). Items shown far less often than at random count as if they had been
     shown at random. All else keeps its weight: weighting it would cost more than it brings.
     """
     rarity = _rarity(support)

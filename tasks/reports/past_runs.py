@@ -1,8 +1,8 @@
 """A recipe's nights: verdicts and rollbacks, which are runs in MLflow, and runs that failed.
 
 A verdict is logged by every path that may move the champion: a pipeline, a registration by an event
-or from a shell. What failed has left nothing in MLflow, least of all after `kill -9`; Prefect knows
-it.
+or from a shell. A failed run has left nothing in MLflow, least of all after `kill -9`; Prefect
+knows it.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def artifact_key(*parts: str) -> str:
 def stage_with_artifact(name: str, key: str, description: str) -> Progress:
     """A stage that is also a progress artifact of the flow run while it lasts, if that is long.
 
-    At its end the artifact is deleted: the Artifacts page is for reports. What an earlier run left
-    that was killed goes with it.
+    At its end the artifact is deleted: the Artifacts page is for reports. Those that a
+    killed run left go with it.
 
     Args:
         name: Name of the stage for the listeners.

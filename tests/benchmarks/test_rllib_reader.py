@@ -1,6 +1,6 @@
 """Our reader of datasets against RLlib's own, on the same rows in the same run.
 
-RLlib's builds an episode object for every row. What is compared is its loop over the rows alone,
+RLlib's builds an episode object for every row. Compared is its loop over the rows alone,
 in this process, with rows that have been read and decoded: less than its users wait for. One pass
 as they run it, through Ray Data and its actors, is timed beside it.
 """

@@ -18,6 +18,7 @@ from slateflow.policies.slate_scorer import (
     likeness,
     optimal_gains,
 )
+from tests.policies.test_slate_scorer import scorer as slate_scorer
 
 ITEMS, PLACES = 7, 3
 
@@ -104,22 +105,7 @@ def test_optimal_is_near_the_best_of_all_slates(classes):
 
 
 def scorer(classes: int = 2) -> SlateScorer:
-    rng = np.random.default_rng(4)
-    size = item_features(np.zeros((1, 1)), np.zeros((1, 1, 2)), False).shape[2] + 2
-    return SlateScorer(
-        user_size=1,
-        document_size=2,
-        slate_size=2,
-        construction="optimal",
-        choice_weights=rng.normal(size=(classes, size)),
-        choice_no_click=rng.normal(size=classes),
-        choice_shares=np.full(classes, 1 / classes),
-        item_values=rng.normal(size=(classes, size)),
-        click_values=rng.normal(size=(classes, 3)),
-        no_click_values=rng.normal(size=(classes, 3)),
-        features_match=False,
-        alike=True,
-    )
+    return slate_scorer(classes, user_size=1, document_size=2, alike=True)
 
 
 def test_belief_knows_what_the_items_are_beside_each_other():

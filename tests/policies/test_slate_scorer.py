@@ -13,6 +13,7 @@ from slateflow.environments import preset
 from slateflow.environments.interest_evolution.simulator import BatchedInterestEvolution
 from slateflow.policies import ScoringPolicy, SlateScorer, load_scorer, slate_scorer, top_slates
 from slateflow.policies.slate_scorer import (
+    LIKENESS,
     Columns,
     Offer,
     greedy_gains,
@@ -101,11 +102,13 @@ def test_top_k_ranks_by_attraction_times_value():
     np.testing.assert_array_equal(top_slates(top_k_gains(made, 3), 3), expected)
 
 
-def scorer(classes: int = 2, user_size: int = 2, document_size: int = 2) -> SlateScorer:
+def scorer(
+    classes: int = 2, user_size: int = 2, document_size: int = 2, alike: bool = False
+) -> SlateScorer:
     rng = np.random.default_rng(4)
     users, documents = np.zeros((1, user_size)), np.zeros((1, 1, document_size))
     match = user_size == document_size > 1
-    items = item_features(users, documents, match).shape[2]
+    items = item_features(users, documents, match).shape[2] + LIKENESS * alike
     states = user_features(users).shape[1]
     return SlateScorer(
         user_size=user_size,
@@ -119,6 +122,7 @@ def scorer(classes: int = 2, user_size: int = 2, document_size: int = 2) -> Slat
         click_values=rng.normal(size=(classes, states)),
         no_click_values=rng.normal(size=(classes, states)),
         features_match=match,
+        alike=alike,
     )
 
 

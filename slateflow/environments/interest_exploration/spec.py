@@ -32,7 +32,7 @@ class InterestExplorationSpec(EnvironmentSpec):
     topic_distribution: Numbers = (0.2, 0.8)  # shares of the topics among documents
     topic_quality_mean: Numbers = (0.8, 0.2)  # mean log quality of the documents of a topic
     topic_quality_stddev: Numbers = (0.1, 0.1)  # its standard deviation
-    # Steps after which an episode is truncated. What kind of user it is shows in the clicks of the
+    # Steps after which an episode is truncated. The kind of user shows in the clicks of the
     # session only, so the default leaves time to find out
     step_limit: Steps = 300
 

@@ -2,8 +2,8 @@
 
 Q₁ regresses the reward on the features of what was shown, and Q_k the reward plus the value of the
 next step by Q_{k-1}. The dynamics do not depend on the time, so every stage uses all rows, and the
-design matrix is the same at every stage: it is factored once. What a stage needs of the rows are
-sums, so the rows pass by in parts.
+design matrix is the same at every stage: it is factored once. A stage needs sums of the
+rows, so the rows pass by in parts.
 
 Where all sessions have the same number of steps, a stage is the number of steps left. Where rewards
 depend on that number, as when the last step brings an order, a stage uses the rows of its own step

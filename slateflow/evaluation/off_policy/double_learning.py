@@ -1,7 +1,7 @@
 """Estimates from logs of sessions: a model of values, corrected by weights that are learnt, too.
 
-The weights of whole sessions are products over their steps, of which soon none is left. What a
-policy changes in the long run is how often states and choices occur; one weight for each step says
+The weights of whole sessions are products over their steps, of which soon none is left. A
+policy changes in the long run how often states and choices occur; one weight for each step says
 that. Both the values Q and the weights ω are linear in the same features of a logged choice, and
 the contribution of a session is
 
@@ -170,7 +170,7 @@ def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) ->
 
     Args:
         logged: The choices.
-        followed: What the target shows.
+        followed: Features of what the target shows.
         ratio: (T,) the target's probability of each choice, over that of the logs.
     """
     fold, steps = logged.visitor % FOLDS, len(logged.reward)

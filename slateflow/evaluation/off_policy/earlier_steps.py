@@ -1,6 +1,6 @@
 """Whether the earlier steps of a session bear on what users choose from slates.
 
-A model of choices knows the user's columns and the items. What it expects is wrong where users tire
+A model of choices knows the user's columns and the items. Its expectation is wrong where users tire
 of what they have seen, or come to like it, and no correction by weights sees that: these ask how
 often a state and a choice occur, and the state is the one that the columns tell.
 

@@ -2,8 +2,8 @@
 
 A decision counts for itself, as if its visitor came for the first time. Where one has seen enough
 of an item, or has bought it, a policy that shows it on every visit earns less than logs say in
-which it stood among others. What was clicked before does not tell: who likes an item clicks it
-again. What was shown before does, as far as chance decided that.
+which it stood among others. Earlier clicks do not tell: who likes an item clicks it again.
+Earlier slates do, as far as chance decided that.
 """
 
 from __future__ import annotations

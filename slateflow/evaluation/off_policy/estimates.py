@@ -78,7 +78,7 @@ class LogEstimates:
     """Estimates of several policies on the same sessions.
 
     Attributes:
-        logged: What the sessions earned, under the policies that wrote them.
+        logged: Returns of the sessions, under the policies that wrote them.
         policies: The estimates of each target.
         rows: Logged steps that are evidence.
         visitors: Whose sessions they are; None where nobody knows.

@@ -1,7 +1,7 @@
 """Sessions in which users choose from slates, as regressions see them.
 
 The features are those of SlateQ's decomposition (`item_values`), with the place of an item among
-its own. What users choose is expected by a choice model that the same sessions have fitted, of
+its own. Choices are expected by a choice model that the same sessions have fitted, of
 users who look at all items at once or from the top. Its errors in what was shown are weighted as
 the target shows it (`place_weights`).
 """

@@ -38,7 +38,7 @@ def train_with_users(
     seed: int,
     progress: Progress,
 ) -> Trained:
-    """Survey, train and export. The same seed gives the same weights without remote samplers."""
+    """Survey, train and export. A seed gives the same weights again without remote samplers."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on few cores a second thread costs more than it brings
     try:

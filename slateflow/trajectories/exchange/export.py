@@ -133,7 +133,7 @@ def _to_d3rlpy(dataset: Dataset, folder: Path) -> None:
 def _to_minari(dataset: Dataset, folder: Path) -> None:
     """A Minari dataset, written by Minari: `minari.MinariDataset("OUT/data")` reads it.
 
-    Actions are slates (`MultiDiscrete`). What the user did is in the infos, which have an entry
+    Actions are slates (`MultiDiscrete`). The user's response is in the infos, which have an entry
     before the first step: propensity and responses are NaN there, clicked is −1.
     """
     minari = _library("minari")
