@@ -79,8 +79,8 @@ class LoggedSteps:
 
     The session memory counts as features of the user. The user responds to the first place.
     Candidates that the support leaves out are not chosen where anything else is offered. `timed`
-    says whether all sessions, not only these, have the same number of steps, and `by_the_clock` whether rewards
-    depend on how many are left.
+    says whether all sessions, not only these, have the same number of steps, and `by_the_clock`
+    whether rewards depend on how many are left.
     """
 
     rows: Trajectories

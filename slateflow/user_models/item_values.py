@@ -329,7 +329,7 @@ class ItemValues:
 
     Args:
         map_parts: Over all sessions; they pass by once now, and once for each policy.
-        choice: What users of the class click.
+        choice: Model of clicks, of the class.
         prior: Precision on the weights, or the groups of the items' weights.
         user_size: U, features of the user.
     """

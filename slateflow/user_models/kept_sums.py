@@ -43,11 +43,11 @@ class KeptDays(Generic[S]):
         """The sums that go with a dataset.
 
         Args:
-            kind: What is kept.
+            kind: Name of the sums.
             dataset: Of whose days they are.
             checkpoints: Among which they are kept.
             code: Digest of the code that makes them.
-            settings: What else decides about them, as JSON can hold it.
+            settings: All else that decides about them, as JSON can hold it.
         """
         spec = dataset.spec
         sizes = [spec.user_size, spec.document_size, places_seen(spec)]

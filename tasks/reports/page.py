@@ -104,7 +104,7 @@ def render_markdown(
         store: MLflow's tracking URI.
         experiment: Address of the page with all trainings; None where MLflow is not a server.
         past: The recipe's nights, the newest first.
-        found: What there is to tell.
+        found: All that there is to tell.
     """
     registered = report.registered
     return fill_in(

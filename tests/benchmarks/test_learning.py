@@ -47,7 +47,7 @@ class World:
         evaluated: Episodes that a policy plays.
         fewer: Smaller logs, for the best learner.
         overrides: Parameters of the world that differ from the preset's.
-        published: What others report, as they report it.
+        published: Figures that others report, as they report it.
     """
 
     logged: int = 2000

@@ -72,11 +72,11 @@ class Outcome:
 
     Attributes:
         stage: In the middle of which stage.
-        victim: What was killed.
+        victim: Name of what was killed.
         state: How the run that was hit ended, with the state's message.
         again: How the next run ended; empty where none was needed.
         seconds: From the kill to the last end.
-        faults: What is wrong now; empty if all is well.
+        faults: All that is wrong now; empty if all is well.
     """
 
     stage: str

@@ -101,8 +101,8 @@ class Player:
 
     Args:
         uniforms: Called for the numbers that `random` gives.
-        normals: The same for `standard_normal`.
-        integers: The same for `integers`.
+        normals: Likewise for `standard_normal`.
+        integers: Likewise for `integers`.
     """
 
     def __init__(self, uniforms=None, normals=None, integers=None) -> None:

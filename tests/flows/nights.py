@@ -52,7 +52,7 @@ class Night:
     """A night's verdict, and what the champion after it is worth.
 
     Attributes:
-        document: What `slateflow run --json` printed.
+        document: Output of `slateflow run --json`.
         share: The champion's true worth: random 0, the best 1. No verdict knows it.
         served: That of what is served, which explores.
     """
@@ -88,7 +88,7 @@ def nights(
         folder: That of the recipe.
         customers: Of all days.
         number: Nights.
-        printed: What the command line has printed since it was last asked.
+        printed: All that the command line has printed since it was last asked.
         learners: Those that train, with commas.
     """
     (folder / f"{customers.name}.toml").write_text(customers.recipe)

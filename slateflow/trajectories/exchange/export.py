@@ -35,7 +35,7 @@ def export(dataset: Dataset, kind: str, out: Path) -> Path:
     The folder appears when it is complete. One that is there already is not touched.
 
     Args:
-        dataset: What to write.
+        dataset: The one to write.
         kind: One of `FORMATS`.
         out: Folder to make.
 

@@ -84,7 +84,7 @@ class Form:
         Args:
             rows: Of a part.
             other: Their form, which this one `takes`.
-            shift: What is added to the numbers of episodes.
+            shift: Number to add to the numbers of episodes.
         """
         number = self.encoding.item_numbers(pa.array(other.encoding.items, pa.string()))
         count, size = len(rows), self.spec.num_candidates
@@ -135,7 +135,7 @@ class EarlierDay:
 
         Args:
             form: That of the new dataset.
-            day: What is known of the day.
+            day: Facts about the day.
             first: Number of its first episode there.
             whole: Whether to read all of the parts, also where they are linked.
         """

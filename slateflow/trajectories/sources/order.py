@@ -152,7 +152,7 @@ def in_order(
     Args:
         batches: Of all rows of some files.
         source: (S,) numbers in the files of the rows that are wanted, in their order.
-        parts: What these become.
+        parts: Those that they become.
         rows: How many the files have.
     """
     if len(source) == rows and bool((source == np.arange(rows)).all()):

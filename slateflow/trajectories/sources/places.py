@@ -15,7 +15,7 @@ class Places:
     """The files read so far, and the number of the first row of each among all rows.
 
     Args:
-        unit: What a row is called.
+        unit: Name of a row.
     """
 
     def __init__(self, unit: str = "row") -> None:
@@ -46,7 +46,7 @@ class Places:
             wrong: (R,) which are.
             rows: (R,) their numbers among all.
             column: Its name in the file.
-            expected: What should be there.
+            expected: Description of what should be there.
             values: (R,) what is there, as NumPy or Arrow has it.
         """
         mask = np.asarray(wrong, np.bool_)

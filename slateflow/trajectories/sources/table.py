@@ -57,7 +57,7 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
     Args:
         folder: Where the file is.
         name: Its name there.
-        path: The same for messages.
+        path: Its path, for messages.
         columns: Names of the columns.
 
     Raises:
