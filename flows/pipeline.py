@@ -57,8 +57,8 @@ def pipeline(
         evaluation_episodes: Episodes that each policy plays in the evaluation, 2 or more.
         data: Folder of the datasets, or a URL of pyarrow.fs; default `datasets`.
         workers: Processes that simulate, 1 or more.
-        evidence: Kind that the verdict goes by: `played` in the world, or `logs` that no learner has
-            seen; default `played` where there is a simulator.
+        evidence: Kind that the verdict goes by: `played` in the world, or `logs` that no learner
+            has seen; default `played` where there is a simulator.
     """
     chosen = find_recipe(recipe, episodes, resolve_seed(seed), data)
     if chosen.spec is not None:  # own logs have to be read first; `train` checks them
