@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+# Beside each other each process has a processor for itself; NumPy asks when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
 

@@ -212,7 +212,7 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
     degrees = [degree] if degree else small or [1]
     ridges = [ridge] if ridge else list(RIDGES)
     few = steps.only(steps.rows.sessions % -(-len(steps.rows) // CHOOSING_ROWS) == 0)
-    if len(degrees) == len(ridges) == 1 or len(few.rows.starts) < FOLDS:
+    if len(degrees) == len(ridges) == 1 or few.rows.visitors.max() + 1 < FOLDS:
         return steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0]
     target = few.reward
     if len(few.transitions.following) and not few.by_the_clock:
@@ -239,7 +239,7 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """A polynomial, the ridge that suits it, and the squared errors (E,) of held-out episodes."""
+    """A polynomial, the ridge that suits it, and the squared errors (V,) of held-out visitors."""
 
     basis: Basis
     ridge: float
@@ -253,10 +253,13 @@ def _tried(steps: LoggedSteps, target: Array, basis: Basis, ridges: list[float])
 
 
 def held_out_errors(steps: LoggedSteps, target: Array, basis: Basis, ridges: list[float]) -> Array:
-    """(E, O) squared errors of episodes that the regression did not see, for each ridge."""
+    """(V, O) squared errors of visitors whom the regression did not see, for each ridge.
+
+    Where nobody knows visitors each episode is of another.
+    """
     size = len(basis.powers)
-    session = steps.rows.sessions[steps.transitions.rows]
-    fold = session % FOLDS
+    visitor = steps.rows.visitors[steps.transitions.rows]
+    fold = visitor % FOLDS
     grams, moments = np.zeros((FOLDS, size, size)), np.zeros((FOLDS, size))
     for block in blocks(len(target)):
         x = steps.design(basis, block)
@@ -271,12 +274,12 @@ def held_out_errors(steps: LoggedSteps, target: Array, basis: Basis, ridges: lis
         for option, ridge in enumerate(ridges):
             precision = gram + ridge * (fold != one).sum() * np.eye(size)
             weights[one, :, option] = np.linalg.solve(precision, moment)
-    errors = np.zeros((len(steps.rows.starts), len(ridges)))
+    errors = np.zeros((int(steps.rows.visitors.max()) + 1, len(ridges)))
     for block in blocks(len(target)):
         x = steps.design(basis, block)
         for one in range(FOLDS):
             of_fold = fold[block] == one
             wrong = target[block][of_fold, None] - x[of_fold] @ weights[one]
             squares = steps.weights[block][of_fold, None] * np.square(wrong)
-            np.add.at(errors, session[block][of_fold], squares)
+            np.add.at(errors, visitor[block][of_fold], squares)
     return errors

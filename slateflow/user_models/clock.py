@@ -73,8 +73,8 @@ def rewards_by_the_clock(rows: Trajectories) -> bool:
 
 
 def _held_out_losses(rows: Trajectories, user: Array, item: Array, degree: int) -> Array:
-    """(E,) squared errors of a regression of the rewards on the other half of the sessions."""
+    """(V,) squared errors of a regression of the rewards on the other half of the visitors."""
     x, reward = np.concatenate([user, item], axis=1), rows.reward.astype(np.float64)
     design = Polynomial.over(x, degree, user.shape[1]).design(x)
-    errors = other_half_errors(design, reward, rows.sessions % 2 == 0)
-    return np.asarray(np.add.reduceat(np.square(errors), rows.starts))
+    errors = other_half_errors(design, reward, rows.visitors % 2 == 0)
+    return np.bincount(rows.visitors, np.square(errors)).astype(np.float64)

@@ -218,7 +218,7 @@ class RewardScale:
 
 
 def fitted_model(rows: Trajectories, user_size: int | None = None) -> RewardModel | None:
-    """The model that held-out episodes choose.
+    """The model that held-out visitors choose, or episodes where nobody knows visitors.
 
     None where there are too few of them, the rewards are all the same or depend on the number of
     steps left, which the model does not know, or user and candidate have too many products.
@@ -229,17 +229,16 @@ def fitted_model(rows: Trajectories, user_size: int | None = None) -> RewardMode
             for all.
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
-    session = rows.sessions
-    x, y, session = _features(rows)[clicked], reward[clicked], session[clicked]
-    if len(np.unique(session % FOLDS)) < FOLDS or (y == y[0]).all() or rewards_by_the_clock(rows):
+    x, y, visitor = _features(rows)[clicked], reward[clicked], rows.visitors[clicked]
+    if len(np.unique(visitor % FOLDS)) < FOLDS or (y == y[0]).all() or rewards_by_the_clock(rows):
         return None
     sizes = rows.user.shape[1], x.shape[1] - rows.user.shape[1]
     products = term_count(*sizes, 1)
     if products > MOST_PRODUCTS:
         return None
     most = CHOOSING_ROWS * MOST_TERMS // max(products, MOST_TERMS)
-    few = session // FOLDS % -(-len(y) // most) == 0
-    asked, users = (x[few], y[few], session[few]), sizes[0]
+    few = visitor // FOLDS % -(-len(y) // most) == 0
+    asked, users = (x[few], y[few], visitor[few]), sizes[0]
     plain = _best_kind(*asked, sizes)
     knots = bends(x[few], plain.degree, users, users if user_size is None else user_size)
     bent = [replace(plain, degree=degree, knots=one) for degree, one in knots]
@@ -255,7 +254,7 @@ def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:
     return reward
 
 
-def _best_kind(x: Array, reward: Array, session: NDArray[np.intp], sizes: tuple[int, int]) -> Kind:
+def _best_kind(x: Array, reward: Array, visitor: NDArray[np.intp], sizes: tuple[int, int]) -> Kind:
     """Choose the mean, then the noise beside it, then the mean once more if the noise varies."""
 
     def fits(degree: int) -> bool:
@@ -269,35 +268,35 @@ def _best_kind(x: Array, reward: Array, session: NDArray[np.intp], sizes: tuple[
         for logarithmic in (False, True)
         if not logarithmic or (reward > 0).all()
     ]
-    best = _likeliest(means, x, reward, session, users)
+    best = _likeliest(means, x, reward, visitor, users)
     if len(np.unique(reward)) <= 2:  # their noise is that of their mean, and no normal one
         return best
     noises = [replace(best, noise_degree=degree) for degree in NOISE_DEGREES if fits(degree)]
-    best = _likeliest(noises, x, reward, session, users)
+    best = _likeliest(noises, x, reward, visitor, users)
     if not best.noise_degree:
         return best
     means = [replace(mean, noise_degree=best.noise_degree) for mean in means]
-    return _likeliest(means, x, reward, session, users)
+    return _likeliest(means, x, reward, visitor, users)
 
 
 def _likeliest(
-    kinds: list[Kind], x: Array, reward: Array, session: NDArray[np.intp], users: int
+    kinds: list[Kind], x: Array, reward: Array, visitor: NDArray[np.intp], users: int
 ) -> Kind:
     """The first kind whose held-out log-likelihood is within a standard error of the best."""
     if len(kinds) == 1:
         return kinds[0]
-    return simplest({kind: _losses(kind, x, reward, session, users) for kind in kinds})
+    return simplest({kind: _losses(kind, x, reward, visitor, users) for kind in kinds})
 
 
-def _losses(kind: Kind, x: Array, reward: Array, session: NDArray[np.intp], users: int) -> Array:
-    """(E,) losses of log-likelihood of the episodes, each by a fit without its fold."""
-    fold, (_, episode) = session % FOLDS, np.unique(session, return_inverse=True)
+def _losses(kind: Kind, x: Array, reward: Array, visitor: NDArray[np.intp], users: int) -> Array:
+    """(V,) losses of log-likelihood of the visitors, each by a fit without its fold."""
+    fold, (_, number) = visitor % FOLDS, np.unique(visitor, return_inverse=True)
     values = np.empty(len(reward))
     for one in range(FOLDS):
         out = fold == one
         model = RewardModel.fit(kind, x[~out], reward[~out], users)
         values[out] = model.log_likelihoods(x[out], reward[out])
-    return -np.bincount(episode, values).astype(np.float64)
+    return -np.bincount(number, values).astype(np.float64)
 
 
 def _features(rows: Trajectories) -> Array:

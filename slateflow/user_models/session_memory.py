@@ -134,7 +134,7 @@ def _held_out_losses(
     degrees: tuple[int, ...],
     condensed: bool,
 ) -> Array:
-    """(E,) squared errors, over their variance, of regressions on the other half of the episodes.
+    """(V,) squared errors, over their variance, of regressions on the other half of the visitors.
 
     They are of the reward of what was clicked, its logarithm where all rewards are positive, as
     watch times are skewed; and, where sessions differ in length, of whether a step is the last. The
@@ -150,7 +150,8 @@ def _held_out_losses(
     sizes = user.shape[1], item.shape[1]
     degree = next((one for one in degrees if term_count(*sizes, one) <= MOST_TERMS), 1)
     x = np.concatenate([user, item], axis=1)
-    half, total = rows.sessions % 2 == 0, np.zeros(len(rows.starts))
+    visitor = rows.visitors
+    half, total = visitor % 2 == 0, np.zeros(visitor.max(initial=-1) + 1)
     for counted, target in targets:
         for out in (counted & half, counted & ~half):
             fitted = counted & ~out
@@ -159,7 +160,7 @@ def _held_out_losses(
             kind = Kind(degree, logarithmic=False)
             model = RewardModel.fit(kind, x[fitted], target[fitted], user.shape[1])
             wrong = np.square(target[out] - model.expected(x[out])) / (target[fitted].var() or 1.0)
-            total += np.bincount(rows.sessions[out], np.maximum(wrong, LEAST_ERROR), len(total))
+            total += np.bincount(visitor[out], np.maximum(wrong, LEAST_ERROR), len(total))
     return total
 
 

@@ -36,17 +36,21 @@ def verdicts(shop: ReturningVisitors, known: bool, seed: int) -> Judged:
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(
-    ("visits", "left"),
-    [(1, 1.0), (5, 1.0), (20, 1.0), (100, 1.0), (200, 1.0), (5, 0.5), (20, 0.8), (20, 0.5)],
+    "shop",
+    [
+        *(ReturningVisitors(visits) for visits in (1, 5, 20, 100, 200)),
+        *(ReturningVisitors(*one) for one in ((5, 0.5), (20, 0.8), (20, 0.5))),
+        *(ReturningVisitors(visits, keeps=True) for visits in (5, 20)),
+    ],
+    ids=lambda shop: f"{shop.visits}-{shop.left:g}{'-kept' * shop.keeps}",
 )
-def test_returning_visitors(visits, left, known, capsys):
+def test_returning_visitors(shop, known, capsys):
     """Print how often intervals hold."""
-    shop = ReturningVisitors(visits, left)
     truth = shop.values()
     truth["uplift"] = truth["the best"] - truth["random"]
     found = of_logs(partial(verdicts, shop, known), range(LOGS))
     with capsys.disabled():
         who = "known" if known else "not known"
-        print(f"\neach comes {visits} times, {who} again, and a click leaves {left:g} of a like")
+        print(f"\n{shop}, {who} again")
         print(f"{LOGS} logs of {ROWS:,} decisions")
         print_held(found, truth, digits=4)

@@ -182,3 +182,16 @@ def test_clicks_have_no_noise_of_their_own(logs):
     model = fitted_model(dataclasses.replace(logs, reward=clicks))
     assert len(model.noise_weights) == 1
     assert not model.logarithmic
+
+
+def test_what_a_visitor_alone_has_says_nothing_of_others(logs):
+    """A number tells 12 visitors apart; held-out sessions follow their moods, visitors do not."""
+    rng = np.random.default_rng(3)
+    who = rng.integers(0, 12, len(logs.starts))[logs.sessions]
+    user, reward = logs.user.copy(), rng.normal(size=12)[who] + 0.5 * rng.normal(size=len(who))
+    user[:, 0] = rng.permutation(12)[who] / 12
+    rows = dataclasses.replace(logs, user=user, reward=reward.astype(np.float32))
+    known = dataclasses.replace(rows, visitor=who)
+    followed = [float(expected_rewards(one, fitted_model(one)).std()) for one in (rows, known)]
+    assert followed[0] > 0.5
+    assert followed[1] < 0.2

@@ -65,10 +65,11 @@ def chosen_polynomial(
 def _held_out_losses(
     design: Array, explained: Array, stage: NDArray[np.intp], rows: Trajectories
 ) -> Array:
-    """(3, E) squared errors of regressions, for each stage, on the other half of the sessions."""
-    errors, half = np.empty_like(explained), rows.visitors % 2 == 0
+    """(3, V) squared errors of regressions, for each stage, on the other half of the visitors."""
+    visitor, errors = rows.visitors, np.empty_like(explained)
     for one in np.unique(stage):
         own = stage == one
-        errors[own] = other_half_errors(design[own], explained[own], half[own])
-    losses = np.add.reduceat(np.maximum(np.square(errors), LEAST_ERROR), rows.starts)
-    return np.stack([losses[:, 0], losses[:, 1], losses[:, 2:].sum(axis=1)])
+        errors[own] = other_half_errors(design[own], explained[own], visitor[own] % 2 == 0)
+    lost = np.maximum(np.square(errors), LEAST_ERROR)
+    each = lost[:, 0], lost[:, 1], lost[:, 2:].sum(axis=1)
+    return np.stack([np.bincount(visitor, one) for one in each])

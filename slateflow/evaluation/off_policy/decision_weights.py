@@ -74,9 +74,10 @@ class DecisionWeights:
             "snips": Contributions((value + normed * (reward - value)).sum(axis=1)),
         }
 
-    def checked(self, probability: Array) -> Array:
+    def checked(self, probability: Array) -> Contributions:
         """Weights of single decisions, whose mean is 1 where the propensities are right.
 
+        Those of a visitor, or of a session, are summed up: chance may have decided there but once.
         Rows of deterministic policies are left out: they say nothing about others. Policies of
         our own need no check. Where a few rows carry all, as with slates of which thousands could
         be made, the mean says nothing.
@@ -84,8 +85,9 @@ class DecisionWeights:
         mixed = self.rows.propensity < 1
         weight = (probability / self.rows.propensity)[mixed]
         if self.known or weight.sum() ** 2 <= LEAST_CARRIERS * np.square(weight).sum():
-            return np.ones(2)
-        return np.asarray(weight)
+            return Contributions(np.ones(2))
+        whose = np.unique(self.rows.visitors[mixed], return_inverse=True)[1]
+        return Contributions(weight).of_visitors(whose)
 
     def refusal(self) -> NoVerdict | None:
         """Whether the logs say that they never tried anything."""

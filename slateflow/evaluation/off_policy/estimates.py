@@ -24,6 +24,7 @@ from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.evaluation.off_policy.logging_policies import evidence_parts, require_two
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.off_policy.propensity_check import disagreement
+from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.single_steps import SingleSteps
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
 from slateflow.evaluation.off_policy.visitors import Visitors
@@ -210,8 +211,9 @@ def _of_sessions(
     reward = np.add.reduceat(rows.reward.astype(np.float64), rows.starts)
     weights, evidence = DecisionWeights.of(dataset, rows), _Prepared(dataset, rows)
     visitors = Visitors.of(None if rows.visitor is None else rows.visitor[rows.starts])
+    unfit = weights.refusal() or RepeatedChoices.of(rows).refusal() or visitors.refusal()
     found = {
-        name: _of_target(evidence.of(target), target, weights, reward, visitors)
+        name: _of_target(evidence.of(target), target, weights, reward, visitors, unfit)
         for name, target in targets.items()
     }
     logged = visitors.sums(Contributions.of(np.zeros(len(reward)), reward, reward))
@@ -249,6 +251,7 @@ def _of_target(
     weights: DecisionWeights,
     returns: Array,
     visitors: Visitors,
+    unfit: NoVerdict | None,
 ) -> PolicyEstimate:
     probability = evidence.probabilities(target)
     ratio = weights.of_decisions(probability)
@@ -261,7 +264,7 @@ def _of_target(
     }
     overlap = Overlap.of_weights(
         correction.weight,
-        correction.weighted,
+        visitors.totals(correction.weighted),
         evidence.unsupported(target),
         checked=weights.checked(probability),
         largest=float(probability.max() / evidence.rows.propensity.min()),
@@ -273,14 +276,13 @@ def _of_target(
         or _impossible(estimates["dm"].value, evidence.rows)
     )
     refusal = (
-        weights.refusal()
+        unfit
         or evidence.unfit
         or _few(len(evidence.rows), VERDICT_ROWS_PER_FEATURE * evidence.features)
         or overlap.learnt_refusal(len(correction.weight), len(returns))
         or guess
         or _impossible(estimates["drl"].value, evidence.rows)
-        or disagreement(estimated, ratio)
-        or visitors.refusal()
+        or disagreement(estimated, ratio, visitors)
     )
     return PolicyEstimate(visitors.contributions(estimates), "drl", overlap, guess, refusal)
 

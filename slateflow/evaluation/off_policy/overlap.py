@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from slateflow.evaluation.off_policy.contributions import gamma_limits
-from slateflow.evaluation.returns import standard_error
+from slateflow.evaluation.off_policy.contributions import Contributions, gamma_limits
 from slateflow.user_models.additive import Additive
 
 Array = NDArray[np.float64]
@@ -43,6 +42,13 @@ LEAST_SESSIONS = 100
 
 WEIGHT_EDGES = tuple(quarter / 4 for quarter in range(-8, 17))
 """Edges between which weights are counted, as powers of ten: from .01 to 10,000 by quarters."""
+
+GROUPS, MOST_CELLS = 500, 10_000_000
+"""Groups of visitors by which is asked how far chance decided anew at each row, and cells of a
+table of groups and items, if these are many."""
+
+ONE_DRAW = "name `visitor` if one draw decides for all visits of one"
+"""What else makes weights impossible, and what to do about it."""
 
 IMPOSSIBLE = float(special.ndtr(-5.0))
 """Probability of a mean weight that is no accident: that of 5 standard errors; items are many."""
@@ -83,6 +89,9 @@ class ItemBalance(Additive):
         squares: (M,) sums of the squared weights, which are the variances of weighted counts.
         likeliest: (M,) largest of the target's probabilities.
         rarest: (M,) largest factor, 1 / propensity, of the rows that show an item; 0 without any.
+        apart: (G, M) by how much weights are more than probabilities in each group of visitors;
+            of no groups where nobody knows visitors.
+        square: Sum of the squares of that, were the groups the single rows.
     """
 
     rows: int
@@ -91,11 +100,15 @@ class ItemBalance(Additive):
     squares: Array
     likeliest: Array
     rarest: Array
+    apart: Array
+    square: float
 
     @classmethod
-    def none(cls, items: int) -> ItemBalance:
-        """Of no rows."""
-        return cls(0, *np.zeros((5, items)))
+    def none(cls, items: int, visitors: int | None = None) -> ItemBalance:
+        """Of no rows, whose visitors will be so many."""
+        groups = 0 if visitors is None else min(visitors, GROUPS, 1 + MOST_CELLS // items)
+        zeros = np.zeros(items)
+        return cls(0, zeros, zeros, zeros, zeros, zeros, np.zeros((groups, items)), 0.0)
 
     @classmethod
     def of(
@@ -104,7 +117,8 @@ class ItemBalance(Additive):
         shown: NDArray[Any],
         probability: Array,
         factor: Array,
-        items: int,
+        empty: ItemBalance,
+        visitor: NDArray[np.intp] | None = None,
     ) -> ItemBalance:
         """Of B rows.
 
@@ -113,8 +127,10 @@ class ItemBalance(Additive):
             shown: (B, 1) position of the one that was shown.
             probability: (B, N) with which the target shows each.
             factor: (B,) of the probabilities, 1 / propensity, that makes them weights.
-            items: How many there are, M.
+            empty: That of no rows.
+            visitor: (B,) number of each row's visitor; None where nobody knows.
         """
+        groups, items = empty.apart.shape
         item = np.take_along_axis(offered, shown, axis=1)[:, 0]
         weight = np.take_along_axis(probability, shown, axis=1)[:, 0] * factor
         flat, offered = probability.ravel(), np.maximum(offered, 0)  # what fills up has none
@@ -127,6 +143,13 @@ class ItemBalance(Additive):
             np.maximum.at(found, numbers.ravel(), values)
             return found
 
+        apart, square = empty.apart, 0.0
+        if visitor is not None:
+            group, cells = visitor % groups * items, groups * items
+            apart = np.asarray(np.bincount(group + item, weight, cells), np.float64)
+            apart -= np.bincount((group[:, None] + offered).ravel(), flat, cells)
+            own = np.take_along_axis(probability, shown, axis=1)[:, 0]
+            square = float((weight * (weight - 2 * own)).sum() + flat @ flat)
         return cls(
             len(item),
             summed(item, weight),
@@ -134,6 +157,8 @@ class ItemBalance(Additive):
             summed(item, np.square(weight)),
             largest(offered, flat),
             largest(item, factor),
+            apart.reshape(groups, items),
+            square,
         )
 
     def __add__(self, other: Self) -> Self:
@@ -144,12 +169,24 @@ class ItemBalance(Additive):
         )
 
     @property
+    def kept(self) -> float:
+        """How many rows one draw decided, as an experiment that draws once for each visitor has it.
+
+        The design effect (Kish 1965, "Survey Sampling", section 5.4): as many times as large are
+        the variances by visitors as those by rows.
+        """
+        groups = len(self.apart)
+        if groups < 2 or self.square <= 0:
+            return 1.0
+        return max(1.0, float(np.square(self.apart).sum()) / self.square * groups / (groups - 1))
+
+    @property
     def worst(self) -> tuple[int, float, float] | None:
         """The item that is impossibly far off, its share of the weights and that expected."""
         if not self.rows:
             return None
-        factor = np.where(self.rarest > 0, self.rarest, self.rarest.max())
-        low, high = possible_sums(self.weights, self.squares, self.likeliest * factor)
+        factor = self.kept * np.where(self.rarest > 0, self.rarest, self.rarest.max())
+        low, high = possible_sums(self.weights, self.kept * self.squares, self.likeliest * factor)
         off = np.maximum(low - self.expected, self.expected - high)
         item = int(off.argmax())
         if off[item] <= 0:
@@ -196,7 +233,7 @@ class Overlap:
         weighted: Array,
         unsupported: float,
         unbalanced: tuple[str, float, float] | None = None,
-        checked: Array | None = None,
+        checked: Contributions | None = None,
         largest: float = 0.0,
         skewness: float = 0.0,
     ) -> Overlap:
@@ -204,19 +241,19 @@ class Overlap:
 
         Args:
             weight: Weights of rows, or of sessions.
-            weighted: (E,) weight × reward, summed up by session.
+            weighted: (E,) weight × reward, summed up by session, or by visitor where known.
             unsupported: Share of the target's choices that the logs have hardly seen.
             unbalanced: An item whose weights are impossible, see below.
-            checked: Weights that have a mean of 1 by the propensities; None for `weight`.
+            checked: Weights that have a mean of 1 by the propensities, summed up in the same way;
+                None for `weight`.
             largest: Weight that a row could have by the propensities, though none need have it.
             skewness: Of the estimate, see above.
         """
-        checked = weight if checked is None else checked
-        size, mean = np.abs(weighted), float(checked.mean())
-        error = standard_error(checked)
+        checked = Contributions(weight) if checked is None else checked
+        size, mean, error = np.abs(weighted), checked.value, checked.sem
         reach = 1.96 * error
         possible = possible_sums(
-            np.array(mean), np.array(error**2), np.array(largest / len(checked))
+            np.array(mean), np.array(error**2), np.array(largest / checked.sessions)
         )
         powers = np.log10(weight[weight > 0]).clip(WEIGHT_EDGES[0], WEIGHT_EDGES[-1])
         counts = np.histogram(powers, WEIGHT_EDGES)[0]
@@ -269,15 +306,15 @@ class Overlap:
         if abs(self.mean_weight - 1) > 0.02 and not low <= 1 <= high:
             return NoVerdict(
                 f"the mean weight of this policy is {self.mean_weight:.3g}, and 1 is expected",
-                "check that each propensity is the probability of what its row shows, and log "
-                "every choice with a probability above 0",
+                "check that each propensity is the probability of what its row shows, log every "
+                f"choice with a probability above 0, and {ONE_DRAW}",
             )
         if self.unbalanced is not None:
             item, found, expected = self.unbalanced
             return NoVerdict(
                 f"item {item} has a mean weight of {found:.3g}, and {expected:.3g} is expected",
-                "check that each propensity belongs to its row, and log every item with a "
-                "probability above 0",
+                "check that each propensity belongs to its row, log every item with a "
+                f"probability above 0, and {ONE_DRAW}",
             )
         if self.effective_rewards < LEAST_EFFECTIVE:
             return NoVerdict(

@@ -19,9 +19,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.double_learning import LEAST_CARRIERS, Estimated
 from slateflow.evaluation.off_policy.overlap import NoVerdict
-from slateflow.evaluation.returns import standard_error
+from slateflow.evaluation.off_policy.visitors import Visitors
 
 Array = NDArray[np.float64]
 
@@ -33,24 +34,29 @@ MATTERS = 1.0
 one misses the truth in 17% (Cochran 1977, "Sampling Techniques", section 1.8)."""
 
 
-def disagreement(estimated: Estimated, weight: Array) -> NoVerdict | None:
+def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoVerdict | None:
     """Whether propensities say something else than the model of values.
 
     Args:
         estimated: With a correction by weights that are learnt, and one by propensities.
         weight: (R,) of the decisions by their propensities.
+        visitors: Whose the sessions are.
     """
     if float(weight.sum()) ** 2 <= LEAST_CARRIERS * float(np.square(weight).sum()):
         return None
-    learnt = estimated.start + estimated.learnt.errors
-    by_propensity = estimated.by_propensity.errors - estimated.learnt.errors
-    value, off = float(learnt.mean()), float(by_propensity.mean())
-    error, rounding = standard_error(by_propensity), 1e-6 * abs(value)
-    if abs(off) <= max(APART * error, MATTERS * standard_error(learnt), rounding):
+    learnt, change = (
+        visitors.sums(Contributions(one))
+        for one in (
+            estimated.start + estimated.learnt.errors,
+            estimated.by_propensity.errors - estimated.learnt.errors,
+        )
+    )
+    value, off, rounding = learnt.value, change.value, 1e-6 * abs(learnt.value)
+    if abs(off) <= max(APART * change.sem, MATTERS * learnt.sem, rounding):
         return None
     return NoVerdict(
         f"the model of values and the propensities disagree: {value:.4g}, and "
-        f"{value + off:.4g} ± {1.96 * error:.2g} if its errors are weighted by these",
+        f"{value + off:.4g} ± {1.96 * change.sem:.2g} if its errors are weighted by these",
         "log what the logging policy knew as columns of the user; or give single items, where no "
         "step changes a later one, as sessions of one step",
     )

@@ -25,6 +25,7 @@ from slateflow.evaluation.off_policy.logging_policies import (
     require_two,
 )
 from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Overlap
+from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies.base import SlateDistribution
 from slateflow.trajectories import Dataset, Trajectories
@@ -168,10 +169,12 @@ class SingleSteps:
         by_policy: Counter[str] = Counter()
         explored: set[str] = set()
         visits: list[Visits] = []
+        choices: list[RepeatedChoices] = []
         for policy, start, rows in self._parts():
             by_policy[policy] += len(rows)
             visited = Visits.of(rows)
             visits += [] if visited is None else [visited]
+            choices.append(RepeatedChoices.of(rows))
             if ((rows.propensity < 1) | (rows.offered == 1)).any():
                 explored.add(policy)
             known = self.modelled.known(rows)
@@ -181,6 +184,7 @@ class SingleSteps:
         every = sum(statistics[1:], start=statistics[0])
         self.rows = every.rows
         require_two(self.rows, dataset, held_out_only)
+        self.choices = RepeatedChoices.joined(choices)
         self.visits = Visits.joined(visits) if visits else None
         self.visitors = Visitors.of(None if self.visits is None else self.visits.visitor)
         self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
@@ -202,7 +206,9 @@ class SingleSteps:
         blocks: dict[str, list[Array]] = {name: [] for name in targets}
         logged: list[Array] = []
         items = 0 if self.dataset.catalogue is None else len(self.dataset.catalogue)
-        balances = {name: ItemBalance.none(items) for name in targets}
+        visitors, numbers = self.visitors, self.visitors.number
+        empty = ItemBalance.none(items, visitors.count)
+        balances = dict.fromkeys(targets, empty)
         likeliest, rarest = dict.fromkeys(targets, 0.0), 0.0
         for policy, start, rows in self._parts():
             factor = self.factors.get(policy, 1.0)
@@ -212,6 +218,7 @@ class SingleSteps:
                 shown, reward = rows.slate[block, :1], rows.reward[block].astype(np.float64)
                 factors = factor / self.logging.first_places(rows, block)
                 rarest = max(rarest, float(factors.max()))
+                number = None if numbers is None else numbers[start:][: len(rows)][block]
                 of_shown = np.take_along_axis(predicted, shown, axis=1)[:, 0]
                 logged.append(np.stack([reward, of_shown]))
                 for name, target in targets.items():
@@ -223,7 +230,7 @@ class SingleSteps:
                     if items:
                         offered = rows.candidates[block]
                         balances[name] += ItemBalance.of(
-                            offered, shown, probability, factors, items
+                            offered, shown, probability, factors, empty, number
                         )
         unseen = self.unsupported(targets)
         reward, of_shown = np.concatenate(logged, axis=1)
@@ -231,19 +238,19 @@ class SingleSteps:
         for name in targets:
             weight, of_target = np.concatenate(blocks.pop(name), axis=1)
             weighted = WeightedRows(weight, reward, of_shown, of_target)
-            paid = weighted.weight * weighted.reward
-            unbalanced = self._named(balances[name].worst)
+            balance = balances[name]
             overlap = Overlap.of_weights(
-                weighted.weight,
-                paid,
+                weight,
+                visitors.totals(weight * reward),
                 unseen[name],
-                unbalanced,
-                largest=likeliest[name] * rarest,
+                self._named(balance.worst),
+                checked=visitors.sums(Contributions(weight)),
+                largest=likeliest[name] * rarest * balance.kept,
                 skewness=weighted.skewness,
             )
             found[name] = weighted, overlap
         logs = _weighted(of_shown, np.ones(len(reward)), reward, of_shown)
-        unfit = self.visitors.refusal()
+        unfit = visitors.refusal() or self.choices.refusal()
         if unfit is None and self.visits is not None:
             unfit = self.visits.refusal((reward - of_shown)[:, None], of_shown[:, None])
         return logs, found, unfit

@@ -53,6 +53,12 @@ class Visitors:
         """Contributions of visitors, where these are known."""
         return sessions if self.number is None else sessions.of_visitors(self.number)
 
+    def totals(self, sessions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums by visitor of what sessions have, (E,), where visitors are known."""
+        if self.number is None:
+            return sessions
+        return np.asarray(np.bincount(self.number, sessions), np.float64)
+
     def contributions(self, sessions: Mapping[str, Contributions]) -> Mapping[str, Contributions]:
         """Those of each estimator, made when they are asked for."""
         return sessions if self.number is None else _Summed(sessions, self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class FirstLook:
     rewarded: float  # share of the rows with a reward that is not 0
     propensity: tuple[float, float]  # smallest and largest
     mean_weight: float  # 1 where propensities are right and everything is shown
-    mean_weight_sem: float  # its standard error, rows counted as independent
+    mean_weight_sem: float  # its standard error, rows or visitors counted as independent
     largest_share: float  # of the sum of the weights, that of the largest
     effective_rows: float
     effective_rewards: float
@@ -47,7 +48,7 @@ class FirstLook:
         sums = np.zeros(6)
         fewest, most = dataset.spec.num_candidates, 0
         low, high, heaviest = np.inf, 0.0, 0.0
-        visitors: list[NDArray[np.int64]] = []
+        visits: list[_Visits] = []
         for rows in dataset.iter_parts():
             weights, reward = uniform_weights(rows), rows.reward.astype(np.float64)
             paid = weights * reward
@@ -60,21 +61,26 @@ class FirstLook:
             low, high = min(low, rows.propensity.min()), max(high, rows.propensity.max())
             heaviest = max(heaviest, float(weights.max()))
             if rows.visitor is not None:
-                visitors.append(np.unique(rows.visitor))
+                visits.append(_Visits.of(rows.visitor, weights, np.ones(len(rows))))
         total, rewarded, weight, squares, paid_sum, paid_squares = sums.tolist()
         count = dataset.rows
-        mean = weight / count
+        mean, visitors = weight / count, None
+        apart = max(squares - mean * weight, 0.0)  # sum of squared deviations
+        if visits:
+            each = _Visits.of(*(np.concatenate(one) for one in zip(*visits, strict=True)))
+            visitors = len(each.visitor)
+            apart = float(np.square(each.weight - mean * each.rows).sum())
         return cls(
             rows=count,
             sessions=dataset.episodes,
-            visitors=len(np.unique(np.concatenate(visitors))) if visitors else None,
+            visitors=visitors,
             items=dataset.spec.items,
             candidates=(fewest, most),
             reward=total / count,
             rewarded=rewarded / count,
             propensity=(float(low), float(high)),
             mean_weight=mean,
-            mean_weight_sem=float(np.sqrt(max(squares / count - mean**2, 0.0) / count)),
+            mean_weight_sem=apart**0.5 / count,
             largest_share=heaviest / weight,
             effective_rows=weight**2 / squares,
             effective_rewards=paid_sum**2 / paid_squares if paid_squares else 0.0,
@@ -101,6 +107,22 @@ class FirstLook:
         if self.refusal is not None:
             return f"no verdict to expect: random: {self.refusal}"
         return "a verdict against random is possible; the held-out sessions decide"
+
+
+class _Visits(NamedTuple):
+    """Sums of weights and rows by visitor."""
+
+    visitor: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    rows: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, visitor: NDArray[np.int64], weight: NDArray[np.float64], rows: NDArray[np.float64]
+    ) -> _Visits:
+        names, number = np.unique(visitor, return_inverse=True)
+        sums = (np.asarray(np.bincount(number, one), np.float64) for one in (weight, rows))
+        return cls(names, *sums)
 
 
 def uniform_weights(rows: Trajectories) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
+from slateflow.trajectories.hashes import mixed
 from slateflow.trajectories.schema import Trajectories
 
 HELD_OUT = 5
@@ -49,7 +50,7 @@ class HoldOut:
                 "held_out: expected logs that tell their visitors, got some that do not; generate "
                 "them again"
             )
-        return np.asarray(_mixed(hashed) % HELD_OUT == HELD_OUT - 1)
+        return np.asarray(mixed(hashed) % HELD_OUT == HELD_OUT - 1)
 
     def within(self, first: int, episodes: int, earlier: int) -> str:
         """The rule for some episodes only; where it is the same, the same of them are held out.
@@ -117,11 +118,3 @@ class HoldOut:
 
 BY_PLACE = HoldOut()
 """The rule of simulated logs of one night."""
-
-
-def _mixed(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hashes of whole numbers: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    mixed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)))

@@ -32,10 +32,13 @@ class ReturningVisitors:
     Attributes:
         visits: Of each.
         left: Share of a like that a click on the item leaves; 1 for those who do not tire.
+        keeps: Whether the logging policy draws an item for each visitor, as experiments do, and
+            not for each visit.
     """
 
     visits: int
     left: float = 1.0
+    keeps: bool = False
 
     def come(
         self, visitors: int, shown: Callable[[np.random.Generator, Items], Items], seed: int
@@ -64,7 +67,7 @@ class ReturningVisitors:
 
     def logs(self, folder: Path, visitors: int, seed: int, columns: str = "") -> Dataset:
         """Logs of a random policy, with these lines more in `[columns]`."""
-        rows = self.come(visitors, lambda rng, kind: rng.integers(0, ITEMS, len(kind)), seed)
+        rows = self.come(visitors, _Kept() if self.keeps else _at_random, seed)
         table = rows | {
             "propensity": np.full(len(rows["who"]), 1 / ITEMS),
             "reward": rows["reward"].astype(np.int64),
@@ -77,13 +80,27 @@ class ReturningVisitors:
         """Clicks a visit under each of the `TARGETS`, of 400,000 visits and more."""
         visitors = max(400_000 // self.visits, 20_000)
         shown = {
-            "random": lambda rng, kind: rng.integers(0, ITEMS, len(kind)),
+            "random": _at_random,
             "the best": lambda rng, kind: BEST[kind],
         }
         return {
             name: float(self.come(visitors, one, 1_000_003)["reward"].mean())
             for name, one in shown.items()
         }
+
+
+def _at_random(rng: np.random.Generator, kind: Items) -> Items:
+    return rng.integers(0, ITEMS, len(kind))
+
+
+class _Kept:
+    """A random policy that shows visitors what it drew for them first."""
+
+    drawn: Items | None = None
+
+    def __call__(self, rng: np.random.Generator, kind: Items) -> Items:
+        self.drawn = _at_random(rng, kind) if self.drawn is None else self.drawn
+        return self.drawn
 
 
 def _clicked_before(visits: list[dict[str, NDArray[Any]]], item: Items) -> NDArray[np.bool_]:

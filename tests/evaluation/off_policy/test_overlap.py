@@ -44,7 +44,7 @@ def test_an_item_that_chance_has_left_out():
         np.ones((100, 1), np.int64),
         np.tile([1.0, 0.0], (100, 1)),
         np.full(100, 1 / 0.1),
-        2,
+        ItemBalance.none(2),
     )
     assert unseen.worst is None  # 10 rows of weight 10
     item, share, expected = (unseen + unseen).worst  # 20 rows
@@ -56,7 +56,8 @@ def test_an_item_that_nearly_all_have_seen_is_as_uncertain_as_a_count():
     shown = np.where(np.arange(4000) < 163, 1, 0)[:, None]
     wanted = np.where(np.arange(4000) < 176, 1, 0)
     factor = np.where(wanted, 1 / 0.8067, 1.0)
-    balance = ItemBalance.of(np.tile(np.arange(2), (4000, 1)), shown, np.eye(2)[wanted], factor, 2)
+    offered = np.tile(np.arange(2), (4000, 1))
+    balance = ItemBalance.of(offered, shown, np.eye(2)[wanted], factor, ItemBalance.none(2))
     z = (163 - 176 * 0.8067) / np.sqrt(176 * 0.8067 * (1 - 0.8067))
     assert 3.9 < z < 4.1
     assert balance.worst is None

@@ -8,6 +8,7 @@ import pytest
 from slateflow.evaluation.off_policy.double_learning import Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.off_policy.propensity_check import disagreement
+from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
 from tests.evaluation.off_policy import confounded_shop
@@ -77,7 +78,7 @@ def test_what_is_said_to_disagree(off, error, weight, refused):
     learnt, logged = (
         Correction(nothing, errors, nothing) for errors in (nothing, off + error * spread)
     )
-    found = disagreement(Estimated(value, learnt, logged), weight)
+    found = disagreement(Estimated(value, learnt, logged), weight, Visitors(None))
     assert (found is not None) == refused
     if found is not None:
         assert "disagree: 2, and 2.5 ± 0.2 if its errors" in found.reason

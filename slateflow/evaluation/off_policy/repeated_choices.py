@@ -1,0 +1,122 @@
+"""Whether chance decided anew at each row what was shown.
+
+Estimates count rows as independent. They are not where a log has rows twice, as retries and
+overlapping exports leave them, or where a policy keeps what it drew for an hour or for a visitor:
+propensities are right then, and intervals far too short. Rows alike in all that a policy can know
+tell: one shows what the one before it showed as often as propensities have it, and no oftener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.trajectories import Trajectories
+from slateflow.trajectories.hashes import mixed
+
+BEYOND_CHANCE = 5.0
+"""Standard errors by which repetitions have to be more than propensities make them."""
+
+MATTERS = 0.05
+"""Share of the rows that have to be such repetitions. Where one in twenty is a copy of the row
+before, the variance of a mean is a tenth larger than it looks, and an interval of 95% holds 93.8%.
+"""
+
+
+@dataclass(frozen=True)
+class RepeatedChoices:
+    """What S sessions were offered at first, and what they were shown, in the order of the log.
+
+    Attributes:
+        alike: (S,) hashes of the user's columns and of the candidates.
+        shown: (S,) hashes of the slate.
+        propensity: (S,) probabilities of that.
+        visitor: (S,) who came; None where nobody knows.
+    """
+
+    alike: NDArray[np.uint64]
+    shown: NDArray[np.uint64]
+    propensity: NDArray[np.float64]
+    visitor: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, rows: Trajectories) -> Self:
+        """Of logs whose items come from a catalogue; others have no offers that are alike."""
+        if rows.catalogue is None:
+            none = np.zeros(0, np.uint64)
+            return cls(none, none, none.astype(np.float64), None)
+        first = rows.starts
+        offered, slate = rows.candidates[first], rows.slate[first]
+        user = np.ascontiguousarray(rows.user[first], np.float32).view(np.uint32)
+        alike = mixed(_in_order(user) + mixed(offered).sum(axis=1, dtype=np.uint64))
+        shown = _in_order(np.take_along_axis(offered, slate, axis=1))
+        visitor = None if rows.visitor is None else rows.visitor[first]
+        return cls(alike, shown, rows.propensity[first], visitor)
+
+    @classmethod
+    def joined(cls, several: Sequence[Self]) -> Self:
+        """Those of several parts, one after the other."""
+        visitors = [one.visitor for one in several if one.visitor is not None]
+        return cls(
+            np.concatenate([one.alike for one in several]),
+            np.concatenate([one.shown for one in several]),
+            np.concatenate([one.propensity for one in several]),
+            np.concatenate(visitors) if visitors else None,
+        )
+
+    def refusal(self) -> NoVerdict | None:
+        """Why rows cannot count as independent; None where they can."""
+        total, error = self.excess()
+        if total <= max(BEYOND_CHANCE * error, MATTERS * len(self.alike)):
+            return None
+        before, after = self._pairs
+        same = float((self.shown[before] == self.shown[after]).mean())
+        return NoVerdict(
+            f"of rows alike in users' columns and candidates {same:.0%} show what the one before "
+            f"showed, and by propensities it is {self._by_chance.mean():.0%}",
+            "log each decision once, and draw anew for each; or name as `visitor` for whom, or for "
+            "what time, a choice is kept",
+        )
+
+    def excess(self) -> tuple[float, float]:
+        """Repetitions beyond those of independent rows, and the standard error of their number.
+
+        Of two independent rows of a policy the second repeats the first with the probability Σ p²,
+        and the propensity of what either shows has that mean. Where the policy has changed between
+        them, it is less, and the mean of Σ p² of both is more. Pairs of a visitor count together.
+        """
+        before, after = self._pairs
+        more = (self.shown[before] == self.shown[after]) - self._by_chance
+        if self.visitor is not None:
+            whose = np.unique(self.visitor[before], return_inverse=True)[1]
+            more = np.bincount(whose, more)
+        return float(more.sum()), float(np.sqrt(np.square(more).sum()))
+
+    @cached_property
+    def _pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """(P,) rows, and (P,) the next ones that are alike, of other visitors where known."""
+        order = np.argsort(self.alike, kind="stable")
+        pair = self.alike[order][1:] == self.alike[order][:-1]
+        if self.visitor is not None:  # visits of one are counted together
+            pair &= self.visitor[order][1:] != self.visitor[order][:-1]
+        return order[:-1][pair], order[1:][pair]
+
+    @property
+    def _by_chance(self) -> NDArray[np.float64]:
+        """(P,) estimated probabilities of a repetition."""
+        before, after = self._pairs
+        return (self.propensity[before] + self.propensity[after]) / 2
+
+
+def _in_order(numbers: NDArray[Any]) -> NDArray[np.uint64]:
+    """(S,) hashes of rows of whole numbers (S, N)."""
+    hashed = np.zeros(len(numbers), np.uint64)
+    for column in numbers.T:
+        hashed = mixed(hashed ^ mixed(column))
+    return hashed
