@@ -74,10 +74,14 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
         if table_width(output, table) <= output.width:
             break
     show_table(output, table)
+    for refusal, learners in verdict.refusals.items():
+        output.print(f"{', '.join(learners)}: {refusal}")
     for candidate in verdict.candidates:
-        if (refusal := candidate.no_verdict) is not None:
-            output.print(f"{candidate.learner}: {refusal}")
-        elif candidate.overlap is not None and candidate.overlap.unsupported >= 0.005:
+        if (
+            candidate.no_verdict is None
+            and candidate.overlap is not None
+            and candidate.overlap.unsupported >= 0.005
+        ):
             share = f"{candidate.overlap.unsupported:.0%}"
             output.print(f"{candidate.learner}: the logs have hardly seen {share} of what it shows")
     if verdict.no_verdict is not None:
@@ -94,6 +98,8 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
             f"{check.batched_sem:.2f} ({baseline.episodes:,} episodes): {check.deviation:+.1f} "
             "s.e.m. apart"
         )
+    if not any(one.judged for one in verdict.candidates):
+        return
     score = "score: random 0, optimum 1"
     if not verdict.scored:
         unsure = "unknown" if verdict.optimum is None else "not above random for certain"
@@ -107,14 +113,15 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
 def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
     """The table with the columns of a layout."""
     baseline, champion, optimum = verdict.baseline, verdict.champion, verdict.optimum
-    reigned = champion is not None
+    judged = [one for one in verdict.candidates if one.judged]
+    reigned = champion is not None and bool(judged)
     scored = verdict.scored and "score" in shown
     with_interval = "score_ci" in shown and not reigned
     columns = {
         "policy": "policy",
         "mean": ">return",
-        "uplift": ">uplift, 95%",
-        **({"p": ">p"} if "p" in shown else {}),
+        **({"uplift": ">uplift, 95%"} if judged else {}),
+        **({"p": ">p"} if judged and "p" in shown else {}),
         **({"over": ">over champion, 95%"} if reigned and "over" in shown else {}),
         **({"p_over": ">p"} if reigned and "p_over" in shown else {}),
         **({"score": ">score, 95%" if with_interval else ">score"} if scored else {}),
@@ -131,7 +138,6 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
 
     if optimum is not None:
         add("dim", "optimum", optimum, score="1.000")
-    judged = [one for one in verdict.candidates if one.judged]
     widest = max((abs(bound) for one in judged for bound in one.ci), default=0.0)
     digits = verdict.decimals
     if digits == 2:

@@ -58,8 +58,12 @@ def _no_winner(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
 
 
 def _champion_fell(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
-    """On the night on which the champion's value falls below what it was."""
-    if not nights or not (fall := _fall(nights)) or _fall(nights[1:]):
+    """On the night on which the champion's value falls below what it was.
+
+    Nights without a verdict say nothing of it.
+    """
+    judged = [night for night in nights if night.judged]
+    if nights[:1] != judged[:1] or not (fall := _fall(judged)) or _fall(judged[1:]):
         return []
     return [Alert("champion-fell", f"{recipe}: {fall}")]
 

@@ -175,6 +175,16 @@ class Report(BaseModel):
         return "no winner" if self.no_verdict is None else "no verdict"
 
     @property
+    def refusals(self) -> dict[str, list[str]]:
+        """Learners by why they cannot be judged, where that is not why nobody can."""
+        found: dict[str, list[str]] = {}
+        for one in self.candidates:
+            reason = one.no_verdict and one.no_verdict.reason
+            if reason and not (self.no_verdict and self.no_verdict.reason.endswith(reason)):
+                found.setdefault(str(one.no_verdict), []).append(one.learner)
+        return found
+
+    @property
     def summary(self) -> str:
         """The verdict in one line, and what became of it."""
         champion, registered = self.champion, self.registered

@@ -15,7 +15,14 @@ from slateflow.errors import InputError
 from tasks.reports.alerts import alerts
 from tasks.reports.overview import RecipeLine
 from tasks.reports.page import fill_in
-from tasks.reports.past_runs import ROLLED_BACK, Best, PastRun, failed_night, past_runs
+from tasks.reports.past_runs import (
+    NO_VERDICT,
+    ROLLED_BACK,
+    Best,
+    PastRun,
+    failed_night,
+    past_runs,
+)
 from tasks.reports.report import Champion, Comparison
 from tasks.server.automations import ensure_alerts
 from tasks.server.failures import finishing_hours
@@ -61,6 +68,10 @@ def test_a_champion_that_fell_is_told_on_the_night_it_fell():
     assert kinds(*usual, night(4, reigning=8.2), night(5, reigning=8.2)) == []
     assert kinds(*usual, night(4, reigning=8.2, evidence="logs")) == []  # of another kind
     assert kinds(night(4, reigning=8.2)) == []  # nothing to compare with
+    unsure = [night(day, NO_VERDICT, reigning=2.0) for day in (4, 5)]  # logs that cannot judge
+    assert kinds(*usual, *unsure) == []
+    assert kinds(*usual, *unsure, night(6, reigning=8.2)) == ["champion-fell"]
+    assert kinds(*usual, night(4, reigning=8.2), unsure[1]) == []  # told already
     back = PastRun(datetime(2026, 11, 4, tzinfo=UTC), ROLLED_BACK, champion=1)
     assert kinds(*usual, back, night(5, reigning=8.2)) == ["champion-fell"]
     (alert,) = alerts("shop", [night(4, reigning=8.2), *reversed(usual)])

@@ -203,6 +203,15 @@ def test_what_logs_cannot_judge_has_no_figures(lines, against_a_champion):
     assert "+37.6" in fitted_q  # with as many digits as without the other
     assert row.split() == ["slateq", "–", "2.0", "no", "verdict"]
     assert "slateq: the estimate is −8.9e+34; log more of what this policy shows" in rest
+    twin = refused.model_copy(update={"learner": "linucb"})
+    both = report.model_copy(update={"candidates": [*judged, twin]})
+    sentence = "the estimate is −8.9e+34; log more of what this policy shows"
+    assert f"slateq, linucb: {sentence}" in lines(show_verdict, both)
+    missing = NoVerdict(f"random: {refused.no_verdict.reason}", refused.no_verdict.advice)
+    nobody = both.model_copy(update={"candidates": [refused, twin], "no_verdict": missing})
+    printed = lines(show_verdict, nobody)
+    assert [row for row in printed if sentence in row] == [f"no verdict: random: {sentence}"]
+    assert not [row for row in printed if "uplift" in row or "intervals" in row]
     over = Comparison(uplift=-9e34, ci=(-9e34, -8e34), p_value=1.0)
     alone = refused.model_copy(update={"over_champion": over})
     printed = lines(show_verdict, report.model_copy(update={"candidates": [alone]}))
