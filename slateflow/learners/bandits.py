@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from slateflow.policies import Scorer, Slates, top_slates
 from slateflow.progress import Progress
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.user_models.bilinear import (
+    MOST_FEATURES,
     Block,
     LinearStatistics,
     Sums,
@@ -38,11 +39,20 @@ from slateflow.user_models.bilinear import (
     places_seen,
 )
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.item_regressions import (
+    ItemPosterior,
+    ItemRegression,
+    ItemSums,
+    by_item,
+)
 from slateflow.user_models.kept_sums import KeptDays
 from slateflow.user_models.normal_equations import NormalEquations
+from slateflow.user_models.storable import Storable
+from slateflow.user_models.sums_of_parts import sum_over_parts
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
+S = TypeVar("S", bound=Storable)
 
 _RIDGE = Range(1e-3, 1e3, log=True)
 
@@ -61,13 +71,18 @@ class LinUCBConfig(LearnerConfig):
     ridge: NonNegative = 0.0
     """Precision of the prior on the weights; with 0 the logs choose one for each group of them."""
 
+    @classmethod
+    def fits(cls, spec: EnvironmentSpec) -> bool:
+        """All whose products are few enough."""
+        return _takes(spec)
+
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
         """Serve the mean of the posterior."""
-        posterior = _posterior(dataset, self.ridge, checkpoints)
+        weights = _posterior(dataset, self.ridge, checkpoints).mean
         progress(1, 1)
-        return Trained(bilinear_scorer(posterior.mean, dataset.spec))
+        return Trained(bilinear_scorer(weights, dataset.spec))
 
 
 @validated
@@ -83,6 +98,11 @@ class LinTSConfig(LearnerConfig):
     exploration: NonNegative = 1.0
     """Factor on the posterior's standard deviation."""
 
+    @classmethod
+    def fits(cls, spec: EnvironmentSpec) -> bool:
+        """All whose products are few enough."""
+        return _takes(spec)
+
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
@@ -93,11 +113,25 @@ class LinTSConfig(LearnerConfig):
         return Trained(bilinear_scorer(weights, dataset.spec))
 
 
-def _posterior(dataset: Dataset, ridge: float, checkpoints: Path | None) -> LinearPosterior:
-    kept = None
-    if checkpoints is not None:
-        kept = KeptDays.of(Sums, dataset, checkpoints, code_digest(Sums.__module__))
-    statistics = dataset_statistics(dataset, kept)
+def _takes(spec: EnvironmentSpec) -> bool:
+    """Whether a world's products are few enough."""
+    return feature_count(spec, limit=None) <= MOST_FEATURES or by_item(spec)
+
+
+def _posterior(
+    dataset: Dataset, ridge: float, checkpoints: Path | None
+) -> LinearPosterior | ItemPosterior:
+    def kept(kind: type[S]) -> KeptDays[S] | None:
+        if checkpoints is None:
+            return None
+        return KeptDays.of(kind, dataset, checkpoints, code_digest(kind.__module__))
+
+    if by_item(dataset.spec) and dataset.catalogue is not None:
+        sums = sum_over_parts(dataset, ItemSums.from_rows, kept(ItemSums))
+        sums.check()
+        regression = ItemRegression.of(sums, dataset.catalogue)
+        return regression.with_prior(*(ridge, ridge) if ridge else regression.chosen_prior())
+    statistics = dataset_statistics(dataset, kept(Sums))
     statistics.check_candidates(dataset.spec)
     prior = ridge or chosen_prior(statistics, WeightGroups.of(dataset.spec))
     return LinearPosterior.from_statistics(statistics, prior)

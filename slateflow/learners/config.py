@@ -153,12 +153,21 @@ LEARNERS: Records[type[LearnerConfig]] = Records(
 def learners_for(spec: EnvironmentSpec) -> list[str]:
     """The learners that are made for a world and learn from its logs.
 
+    Raises:
+        InputError: Its users and items have too many features for all of them.
+
     Example:
         >>> from slateflow.environments import preset
         >>> learners_for(preset("interest-evolution"))
         ['linucb', 'lints', 'logistic', 'slateq']
     """
-    return [name for name, config in LEARNERS.items() if config.fits(spec) and not config.live]
+    found = [name for name, config in LEARNERS.items() if config.fits(spec) and not config.live]
+    if not found:
+        raise InputError(
+            f"{spec.name}: expected features that a learner can take, got {spec.user_size:,} of "
+            f"the user and {spec.document_size:,} of an item; describe them by fewer"
+        )
+    return found
 
 
 def learner_config(learner: str, /, **settings: Any) -> LearnerConfig:

@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.backward_stages import (
     Part,
@@ -87,10 +88,17 @@ class FittedQConfig(LearnerConfig):
     """Precision of the prior on the weights, for each row; 0 for the one that held-out episodes
     choose."""
 
+    @classmethod
+    def fits(cls, spec: EnvironmentSpec) -> bool:
+        """Users who click the first place, and few enough products."""
+        few = term_count(spec.user_size, spec.document_size, 1) <= MOST_PRODUCTS
+        return few and super().fits(spec)
+
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
         """Fit stage by stage, all rows at every stage, or those of its own step by the clock."""
+        _check_terms(dataset.spec.user_size, dataset.spec.document_size, self.degree)
         parts = Parts.of(dataset)
         steps = parts.sample
         basis, ridge = chosen_basis(steps, self.degree, self.ridge)
@@ -202,12 +210,7 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
         InputError: The features make too many terms.
     """
     sizes = steps.rows.user.shape[1], steps.spec.document_size
-    if term_count(*sizes, degree or 1) > MOST_PRODUCTS:
-        raise InputError(
-            f"user, candidates: expected features that make at most {MOST_PRODUCTS:,} terms of "
-            f"degree {degree or 1}, got {term_count(*sizes, degree or 1):,}; lower the degree or "
-            "leave features out"
-        )
+    _check_terms(*sizes, degree)
     small = [d for d in DEGREES if term_count(*sizes, d) <= MOST_TERMS]
     degrees = [degree] if degree else small or [1]
     ridges = [ridge] if ridge else list(RIDGES)
@@ -235,6 +238,15 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
     bent = [_tried(few, target, few.basis(*one), ridges) for one in knots]
     best = least_lost(best, bent, lambda one: one.errors)
     return best.basis, best.ridge
+
+
+def _check_terms(users: int, documents: int, degree: int) -> None:
+    """Raise if features make too many terms, with 0 those of degree 1."""
+    if (terms := term_count(users, documents, degree or 1)) > MOST_PRODUCTS:
+        raise InputError(
+            f"user, candidates: expected features that make at most {MOST_PRODUCTS:,} terms of "
+            f"degree {degree or 1}, got {terms:,}; lower the degree or leave features out"
+        )
 
 
 @dataclass(frozen=True, eq=False)

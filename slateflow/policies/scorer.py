@@ -116,7 +116,9 @@ class Scorer:
         known = np.column_stack([user, memory, np.minimum(left, self.window) / self.window])
         known, documents = self._bent(known, 0), self._bent(np.asarray(candidates), known.shape[1])
         (offset, scale), (own_offset, own_scale) = self._standards
-        known, documents = (known - offset) / scale, (documents - own_offset) / own_scale
+        known = (known - offset) / scale
+        if not self._as_they_are:
+            documents = (documents - own_offset) / own_scale
         if len(self.powers):
             scored = self._polynomial(known, documents, row)
         else:
@@ -146,6 +148,13 @@ class Scorer:
     def _standards(self) -> list[tuple[Array, Array]]:
         """Offset and scale of what all candidates share, and of a candidate's own."""
         return [(self.offset[place], self.scale[place]) for place in self._places]
+
+    @cached_property
+    def _as_they_are(self) -> bool:
+        """Whether a candidate's features count as they are, as those of hundreds of items do."""
+        offset, scale = self._standards[1]
+        plain = not offset.any() and bool((scale == 1).all())
+        return plain and len(self.powers) > 0 and not len(self._factors[1])
 
     @cached_property
     def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:

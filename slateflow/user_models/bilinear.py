@@ -7,10 +7,8 @@ number of rows.
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
@@ -187,11 +185,12 @@ def seen_blocks(rows: Trajectories, spec: Sizes, squares: Squares = NO_SQUARES) 
     """The slates of logged steps, as many at a time as fit into `BLOCK_NUMBERS`."""
     places, users = places_seen(spec), spec.user_size + len(squares.user)
     documents = spec.document_size + len(squares.candidate)
-    widest = max(places * _pairs(1 + documents), _pairs(1 + users))
-    size = max(1, BLOCK_NUMBERS // widest)
+    of_seen = places * _pairs(1 + documents)
     few: Array | None = None
     if rows.catalogue is not None and len(rows.catalogue) < _pairs(1 + documents):
         few = _with_squares(_with_one(rows.catalogue.features), squares.candidate)
+        of_seen = len(few)
+    size = max(1, BLOCK_NUMBERS // max(of_seen, _pairs(1 + users)))
     for block in (slice(start, start + size) for start in range(0, len(rows), size)):
         shown = rows.shown_features(block)[:, :places]
         made = Block.from_shown(
@@ -263,24 +262,37 @@ class Sums(Additive, Storable):
     @classmethod
     def of_blocks(cls, blocks: Iterable[tuple[Block, Array, Array]], none: Self) -> Self:
         """Sum up blocks, each with weights (B, K) and targets (B, K); `none` without any."""
-        sums = (cls.from_block(*one) for one in blocks)
-        first = next(sums, None)
-        return none if first is None else reduce(operator.add, sums, first)
+        items: Array | None = None
+        total: Self | None = None
+        for block, weight, target in blocks:
+            items = block.item_features
+            sums = cls._of_block(block, weight, target)
+            total = sums if total is None else total + sums
+        return none if total is None else total._with_items(items)
 
     @classmethod
     def from_block(cls, block: Block, weight: Array, target: Array) -> Self:
         """Sum up a block with weights (B, K) and targets (B, K)."""
+        return cls._of_block(block, weight, target)._with_items(block.item_features)
+
+    def _with_items(self, item_features: Array | None) -> Self:
+        """The sums, whose pairs are still those of the user by item where items are few."""
+        if item_features is None:
+            return self
+        return replace(self, pairs=self.pairs @ pair_products(item_features))
+
+    @classmethod
+    def _of_block(cls, block: Block, weight: Array, target: Array) -> Self:
         user, seen = block.user, block.seen
-        of_user = _pair_products(user)
+        of_user = pair_products(user)
         if block.items is None or block.item_features is None:
-            of_seen = np.matmul(weight[:, None, :], _pair_products(seen))[:, 0]
+            of_seen = np.matmul(weight[:, None, :], pair_products(seen))[:, 0]
             pairs = of_user.T @ of_seen
         else:
             count = len(block.item_features)
             cell = np.arange(len(user))[:, None] * count + block.items
             by_item = np.bincount(cell.ravel(), weight.ravel(), len(user) * count)
-            of_items = of_user.T @ by_item.reshape(len(user), count)
-            pairs = of_items @ _pair_products(block.item_features)
+            pairs = of_user.T @ by_item.reshape(len(user), count)
         weighted, paid = weight[:, :, None] * seen, weight * target
         size = np.abs(seen) * weight[:, :, None]
         return cls(
@@ -299,7 +311,7 @@ class Sums(Additive, Storable):
         users, seen = self.moment.shape
         products, places = users * seen, len(self.place_weights) - 1
         gram = np.zeros((products + places,) * 2)
-        of_pairs = self.pairs[_pair_index(users)[:, None, :, None], _pair_index(seen)[:, None, :]]
+        of_pairs = self.pairs[pair_index(users)[:, None, :, None], pair_index(seen)[:, None, :]]
         gram[:products, :products] = of_pairs.reshape(products, products)
         crossed = self.place_products[1:].reshape(places, products)
         gram[products:, :products], gram[:products, products:] = crossed, crossed.T
@@ -313,13 +325,13 @@ class Sums(Additive, Storable):
         )
 
 
-def _pair_products(features: Array) -> Array:
+def pair_products(features: Array) -> Array:
     """Products (…, F (F + 1) / 2) of all pairs of features (…, F)."""
     each = range(features.shape[-1])
     return np.concatenate([features[..., i : i + 1] * features[..., i:] for i in each], axis=-1)
 
 
-def _pair_index(features: int) -> NDArray[np.intp]:
+def pair_index(features: int) -> NDArray[np.intp]:
     """(F, F) number of each pair of features."""
     index = np.zeros((features, features), np.intp)
     one, other = np.triu_indices(features)

@@ -9,7 +9,7 @@ that an interest in one thing bears on another.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,8 @@ MOST_OF_A_STEP = 0.9
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
-_ITEM, _PRODUCT, _PLACE, _MATCHING = 1, 4, 9, 10
-"""Groups; those before are 3 × kind of the user + kind of the candidate."""
+CONSTANT, _ITEM, _PRODUCT, _PLACE, _MATCHING = 0, 1, 4, 9, 10
+"""Groups; those before places are 3 × kind of the user + kind of the candidate."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ def chosen_prior(
     summed = np.concatenate([np.eye(len(size)), alike])
     numbers = np.append(groups.numbers, np.zeros(len(alike), np.intp))
     all_sizes = np.append(size, (alike @ size) / alike.sum(axis=1))
-    precision = _chosen_precisions(
+    problem = _Dense(
         summed @ statistics.gram @ summed.T / np.outer(all_sizes, all_sizes),
         summed @ statistics.moment / all_sizes,
         numbers,
         statistics,
-        noise,
-    ) * np.square(all_sizes)
+    )
+    precision = fixed_point(problem, noise)[numbers] * np.square(all_sizes)
     own, common = np.split(precision, [len(size)])
     prior = np.diag(own)
     for row, precision_of_mean in zip(alike, common, strict=True):
@@ -166,32 +166,83 @@ def group_means(values: Array, groups: NDArray[np.intp]) -> Array:
     return np.asarray((np.bincount(group, values) / np.bincount(group))[group])
 
 
-def _chosen_precisions(
-    gram: Array,
-    moment: Array,
-    groups: NDArray[np.intp],
-    statistics: LinearStatistics,
-    noise: float | None,
-) -> Array:
-    """Precisions (P,) at which the evidence is greatest, by MacKay's fixed point."""
-    count, unit = int(groups.max()) + 1, float(np.trace(gram)) / len(gram)
-    members = np.bincount(groups, minlength=count)
-    precision, before = np.full(count, 0.1 * unit), np.zeros(count)
-    precision[0] = LEAST * unit
-    moved = np.zeros(count)
-    for turn in range(ROUNDS):
+class Problem(Protocol):
+    """A regression whose weights have priors by group."""
+
+    @property
+    def members(self) -> NDArray[np.intp]:
+        """(G,) weights of each group; the prior of the first is flat."""
+        ...
+
+    @property
+    def unit(self) -> float:
+        """The mean information on a weight."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    def at(self, precision: Array) -> tuple[Array, Array, float]:
+        """Sums of the posterior's variances, and of squared means, by group; and the residual."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """A regression whose normal equations fit into a matrix."""
+
+    gram: Array
+    moment: Array
+    groups: NDArray[np.intp]
+    statistics: LinearStatistics
+
+    @property
+    def members(self) -> NDArray[np.intp]:
+        return np.bincount(self.groups)
+
+    @property
+    def unit(self) -> float:
+        return float(np.trace(self.gram)) / len(self.gram)
+
+    @property
+    def rows(self) -> int:
+        return self.statistics.rows
+
+    def at(self, precision: Array) -> tuple[Array, Array, float]:
+        gram, groups = self.gram, self.groups
         # (gram + prior)⁻¹ = inverse' inverse
         factor = linalg.cholesky(gram + np.diag(precision[groups]), lower=True, check_finite=False)
         inverse, _ = linalg.lapack.dtrtri(factor, lower=1)
-        mean = inverse.T @ (inverse @ moment)
-        variance = np.bincount(groups, np.einsum("ij,ij->j", inverse, inverse), minlength=count)
+        mean = inverse.T @ (inverse @ self.moment)
+        variance, power = (
+            np.asarray(np.bincount(groups, one), np.float64)
+            for one in (np.einsum("ij,ij->j", inverse, inverse), np.square(mean))
+        )
+        residual = self.statistics.reward_squares - mean @ (2 * self.moment - gram @ mean)
+        return variance, power, float(residual)
+
+
+def fixed_point(problem: Problem, noise: float | None) -> Array:
+    """Precisions (G,) at which the evidence is greatest, by MacKay's fixed point.
+
+    Args:
+        problem: The regression.
+        noise: Variance of the rewards around it; None for an estimate.
+    """
+    members, unit = problem.members, problem.unit
+    count = len(members)
+    precision, before = np.full(count, 0.1 * unit), np.zeros(count)
+    precision[CONSTANT] = LEAST * unit
+    moved = np.zeros(count)
+    for turn in range(ROUNDS):
+        variance, power, residual = problem.at(precision)
         # γ of MacKay's equation 4.8: how many weights of each group the logs determine
         determined = np.maximum(members - precision * variance, 1e-9)
         settled = (np.abs(determined - before) < 0.01 * before + TOLERANCE).all()
         before = determined
-        residual = statistics.reward_squares - mean @ (2 * moment - gram @ mean)
-        spread = noise or max(residual, 0.0) / max(statistics.rows - determined.sum(), 1.0)
-        power = np.bincount(groups, np.square(mean), minlength=count)
+        spread = noise or max(residual, 0.0) / max(problem.rows - determined.sum(), 1.0)
         found = np.divide(spread * determined, power, out=np.full(count, np.inf), where=power > 0)
         if settled:
             precision[1:] = np.clip(found, LEAST * unit, MOST * unit)[1:]
@@ -201,4 +252,4 @@ def _chosen_precisions(
             ratio = np.divide(moved, earlier, out=np.zeros(count), where=earlier != 0)
             moved = moved / (1 - np.clip(ratio, 0, MOST_OF_A_STEP))
         precision[1:] = np.clip(precision * np.exp(moved), LEAST * unit, MOST * unit)[1:]
-    return np.asarray(precision[groups])
+    return precision

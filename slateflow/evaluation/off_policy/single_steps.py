@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors, rare
+from slateflow.evaluation.off_policy.decision_model import DecisionModel
 from slateflow.evaluation.off_policy.earlier_visits import Visits
 from slateflow.evaluation.off_policy.logging_policies import (
     LoggingPolicies,
@@ -29,16 +29,13 @@ from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies.base import SlateDistribution
 from slateflow.trajectories import Dataset, Trajectories
-from slateflow.trajectories.catalogue import Catalogue
-from slateflow.user_models.bilinear import LinearStatistics, feature_count
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
 
 FOLDS = 5
-MOST_WEIGHTS = 1_500
-"""Of the model. Above so many it leaves out the user, then the candidate."""
+MOST_TIMES = 2
+"""Times as many items as candidates that are all rated, and looked up then."""
 
 BLOCK_NUMBERS = 2**22
 """Numbers of the largest array in memory."""
@@ -163,9 +160,9 @@ class SingleSteps:
 
     def __init__(self, dataset: Dataset, held_out_only: bool) -> None:
         self.dataset, self.held_out_only = dataset, held_out_only
-        self.modelled = Modelled.of(dataset.spec)
+        self.modelled = DecisionModel.of(dataset.spec, dataset.catalogue)
         self.logging = LoggingPolicies.of(dataset)
-        statistics = [LinearStatistics.none(feature_count(self.modelled)) for _ in range(FOLDS)]
+        folds = [self.modelled.sums(dataset.catalogue) for _ in range(FOLDS)]
         by_policy: Counter[str] = Counter()
         explored: set[str] = set()
         visits: list[Visits] = []
@@ -180,19 +177,14 @@ class SingleSteps:
             known = self.modelled.known(rows)
             for fold in range(FOLDS):
                 some = known.where(_folds(rows, start) == fold)
-                statistics[fold] += LinearStatistics.from_rows(some, self.modelled)
-        every = sum(statistics[1:], start=statistics[0])
-        self.rows = every.rows
+                folds[fold] += folds[fold].from_rows(some, self.modelled)
+        self.rows = sum(fold.rows for fold in folds)
         require_two(self.rows, dataset, held_out_only)
         self.choices = RepeatedChoices.joined(choices)
         self.visits = Visits.joined(visits) if visits else None
         self.visitors = Visitors.of(None if self.visits is None else self.visits.visitor)
         self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
-        prior = chosen_prior(every, WeightGroups.of(self.modelled)) if every.reward_squares else 1.0
-        shape = (1 + self.modelled.user_size, 1 + self.modelled.document_size)
-        self.weights = np.stack(
-            [_solved(every, without, prior).reshape(shape) for without in statistics]
-        )  # (FOLDS, 1 + U, 1 + D)
+        self.weights = self.modelled.weights(folds, dataset.catalogue)  # (FOLDS, 1 + U, 1 + D)
 
     def evaluate(
         self, targets: Mapping[str, SlateDistribution]
@@ -277,12 +269,19 @@ class SingleSteps:
 
     def _predicted(self, rows: Trajectories, block: slice, fold: NDArray[np.integer]) -> Array:
         """(B, N) rewards of the candidates, by the model of the row's fold (B,)."""
-        user, candidates = (
-            rows.user[block, : self.modelled.user_size],
-            rows.candidate_features(block),
-        )
-        candidates = candidates[:, :, : self.modelled.document_size]
-        predicted = np.empty(candidates.shape[:2])
+        sizes = self.modelled
+        user, items = rows.user[block, : sizes.user_size], rows.candidates[block]
+        predicted = np.empty(items.shape[:2])
+        if rows.catalogue is not None and len(rows.catalogue) <= MOST_TIMES * items.shape[1]:
+            features = rows.catalogue.features[:, : sizes.document_size].T
+            for number, weights in enumerate(self.weights):
+                own = fold == number
+                of_candidate = weights[0] + user[own] @ weights[1:]
+                of_items = of_candidate[:, :1] + of_candidate[:, 1:] @ features  # (B, M)
+                shown = np.maximum(items[own], 0)  # what fills up is no candidate
+                predicted[own] = np.take_along_axis(of_items, shown, axis=1)
+            return predicted
+        candidates = rows.candidate_features(block)[:, :, : sizes.document_size]
         for number, weights in enumerate(self.weights):
             own = fold == number
             of_candidate = weights[0] + user[own] @ weights[1:]  # (B, 1 + D)
@@ -306,39 +305,6 @@ class SingleSteps:
             for name, target in targets.items():
                 sums[name] += float((target.first_place(observation) * hardly).sum())
         return {name: total / len(rows) for name, total in sums.items()}
-
-
-@dataclass(frozen=True)
-class Modelled:
-    """How many features of user and candidate the model takes in."""
-
-    user_size: int
-    document_size: int
-    features_match: bool
-    slate_size: int = 1
-    user_chooses: bool = False
-
-    @classmethod
-    def of(cls, spec: EnvironmentSpec) -> Modelled:
-        """All of them; without those of the user, then of the candidate, where they are too many.
-
-        A model that knows less is no less right, because the weights make up for it.
-        """
-        for sizes in ((spec.user_size, spec.document_size), (0, spec.document_size)):
-            match = spec.features_match and sizes[0] > 0
-            if feature_count(one := cls(*sizes, match), limit=None) <= MOST_WEIGHTS:
-                return one
-        return cls(0, 0, False)
-
-    def known(self, rows: Trajectories) -> Trajectories:
-        """The rows with these features."""
-        catalogue, candidates = rows.catalogue, rows.candidates
-        if catalogue is not None and not self.document_size:
-            catalogue = Catalogue(catalogue.features[:, :0])
-        elif catalogue is None:
-            candidates = candidates[:, :, : self.document_size]
-        user = rows.user[:, : self.user_size]
-        return replace(rows, user=user, candidates=candidates, catalogue=catalogue)
 
 
 def _folds(rows: Trajectories, start: int) -> NDArray[np.integer]:
@@ -365,11 +331,3 @@ def _explorers(by_policy: Mapping[str, int], explored: set[str]) -> dict[str, fl
         return {}
     share = sum(by_policy[policy] for policy in explored) / sum(by_policy.values())
     return {policy: 1 / share if policy in explored else 0.0 for policy in by_policy}
-
-
-def _solved(every: LinearStatistics, without: LinearStatistics, prior: Array | float) -> Array:
-    """The weights (P,) that the rows of the other folds give."""
-    gram = every.gram - without.gram
-    prior = prior if isinstance(prior, np.ndarray) else prior * np.eye(len(gram))
-    moment = every.moment - without.moment
-    return np.asarray(np.linalg.lstsq(gram + prior, moment, rcond=None)[0])

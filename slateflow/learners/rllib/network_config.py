@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from slateflow.environments import EnvironmentSpec
 from slateflow.learners.config import (
     Count,
     CountOrZero,
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     from slateflow.learners.rllib.scoring_network import ScoringModule
     from slateflow.trajectories import Dataset
+
+MOST_NUMBERS = 20_000
+"""Numbers that the candidates of a row have, at most, in logs from which it learns unasked: what
+140 items are by their ids. A network reads all of them for each row."""
 
 UPDATES_PER_ITERATION = 50
 """Minibatches between two points of a training curve."""
@@ -79,6 +84,11 @@ class OfflineConfig(NetworkConfig, ABC):
     max_rows_in_ram: CountOrZero = 0
     """Most rows that are held in memory; more stream through Ray Data. 0 holds what takes at most
     half of the free memory."""
+
+    @classmethod
+    def fits(cls, spec: EnvironmentSpec) -> bool:
+        """Users who click the first place, and candidates of few enough numbers."""
+        return spec.num_candidates * spec.document_size <= MOST_NUMBERS and super().fits(spec)
 
     @property
     def iterations(self) -> int:

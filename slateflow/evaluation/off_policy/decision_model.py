@@ -1,0 +1,108 @@
+"""The model of rewards in estimates of single decisions: a ridge regression, fold by fold."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.trajectories import Trajectories
+from slateflow.trajectories.catalogue import Catalogue
+from slateflow.user_models.bilinear import LinearStatistics, feature_count
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.item_regressions import (
+    ItemRegression,
+    ItemSums,
+    by_item,
+    indicators,
+)
+
+Array = NDArray[np.float64]
+
+MOST_WEIGHTS = 1_500
+"""Of a model that is solved as a matrix. Above so many it leaves out the user, then the candidate.
+"""
+
+
+@dataclass(frozen=True)
+class DecisionModel:
+    """How many features of user and candidate the model takes in, and whether item by item."""
+
+    user_size: int
+    document_size: int
+    features_match: bool
+    slate_size: int = 1
+    user_chooses: bool = False
+    by_item: bool = False
+
+    @classmethod
+    def of(cls, spec: EnvironmentSpec, catalogue: Catalogue | None) -> Self:
+        """All of them; without those of the user, then of the candidate, where they are too many.
+
+        Items that are told apart by their ids may be many. A model that knows less is no less
+        right, because the weights make up for it.
+        """
+        if (
+            catalogue is not None
+            and by_item(spec, MOST_WEIGHTS)
+            and indicators(catalogue) is not None
+        ):
+            return cls(spec.user_size, spec.document_size, False, by_item=True)
+        for sizes in ((spec.user_size, spec.document_size), (0, spec.document_size)):
+            match = spec.features_match and sizes[0] > 0
+            if feature_count(one := cls(*sizes, match), limit=None) <= MOST_WEIGHTS:
+                return one
+        return cls(0, 0, False)
+
+    def sums(self, catalogue: Catalogue | None) -> Any:
+        """The statistics of no rows."""
+        if self.by_item and catalogue is not None:
+            return ItemSums.none(len(catalogue), self.user_size)
+        return LinearStatistics.none(feature_count(self))
+
+    def weights(self, folds: Sequence[Any], catalogue: Catalogue | None) -> Array:
+        """(FOLDS, 1 + U, 1 + D) weights, for each fold of sums those that the others give."""
+        every = reduce(operator.add, folds)
+        if self.by_item and catalogue is not None:
+            found = _by_items(folds, every, catalogue)
+        else:
+            prior: Array | float = 1.0
+            if every.reward_squares:
+                prior = chosen_prior(every, WeightGroups.of(self))
+            found = [_solved(every, without, prior) for without in folds]
+        return np.stack(found).reshape(len(folds), 1 + self.user_size, 1 + self.document_size)
+
+    def known(self, rows: Trajectories) -> Trajectories:
+        """The rows with these features."""
+        catalogue, candidates = rows.catalogue, rows.candidates
+        if catalogue is not None and not self.document_size:
+            catalogue = Catalogue(catalogue.features[:, :0])
+        elif catalogue is None:
+            candidates = candidates[:, :, : self.document_size]
+        user = rows.user[:, : self.user_size]
+        return replace(rows, user=user, candidates=candidates, catalogue=catalogue)
+
+
+def _by_items(folds: Sequence[ItemSums], every: ItemSums, catalogue: Catalogue) -> list[Array]:
+    top, own = np.ones(1), np.ones(1)
+    if every.reward_squares:
+        top, own = ItemRegression.of(every, catalogue).chosen_prior()
+    found = []
+    for number in range(len(folds)):
+        others = reduce(operator.add, [*folds[:number], *folds[number + 1 :]])
+        found.append(ItemRegression.of(others, catalogue).with_prior(top, own).mean)
+    return found
+
+
+def _solved(every: LinearStatistics, without: LinearStatistics, prior: Array | float) -> Array:
+    """The weights (P,) that the rows of the other folds give."""
+    gram = every.gram - without.gram
+    prior = prior if isinstance(prior, np.ndarray) else prior * np.eye(len(gram))
+    moment = every.moment - without.moment
+    return np.asarray(np.linalg.lstsq(gram + prior, moment, rcond=None)[0])

@@ -1,0 +1,323 @@
+"""Regressions on the products of (1, user) and (1, item) where items are told apart by their ids.
+
+With an indicator for each item the products are as many as items times the user's features, and
+their normal equations fill no memory. But a row of one item tells nothing of the indicators of
+others: the matrix is an arrow, of what all items share and of a block for each item, and is solved
+block by block (the Schur complement; Golub and Van Loan 2013, "Matrix Computations", section 3.2).
+The regression, and the prior that the evidence chooses, are those of `bilinear` and `evidence`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
+from slateflow.trajectories import Trajectories
+from slateflow.trajectories.catalogue import Catalogue
+from slateflow.trajectories.schema import blocks
+from slateflow.trajectories.variation import no_variation_message
+from slateflow.user_models.additive import Additive
+from slateflow.user_models.bilinear import (
+    MOST_FEATURES,
+    Sizes,
+    feature_count,
+    pair_index,
+    pair_products,
+    places_seen,
+)
+from slateflow.user_models.evidence import fixed_point
+from slateflow.user_models.storable import Storable
+
+Array = NDArray[np.float64]
+
+MOST_NUMBERS = 50_000_000
+"""Numbers of the largest array: of items by user's features, squared, and of a scorer's powers."""
+
+ITEM, USER, PRODUCT = 1, 3, 4
+"""Groups of weights, as `WeightGroups` numbers them."""
+
+
+def by_item(spec: EnvironmentSpec, most: int = MOST_FEATURES) -> bool:
+    """Whether a regression has too many products for a matrix, and few enough for an arrow.
+
+    Users have to see one item, and each item has to have a feature of its own.
+
+    Args:
+        spec: The world.
+        most: Products that a matrix can have.
+    """
+    products = feature_count(spec, limit=None)
+    users, shared = 1 + spec.user_size, 1 + spec.document_size - spec.items
+    return (
+        products > most
+        and places_seen(spec) == 1
+        and not spec.features_match
+        and 0 < spec.items <= spec.document_size
+        and max(spec.items * users**2 * shared, (users * shared) ** 2) <= MOST_NUMBERS
+        and products * (users + spec.document_size) <= MOST_NUMBERS
+    )
+
+
+@dataclass(frozen=True)
+class ItemSums(Additive, Storable):
+    """Sums over the rows that show an item, for each of M items.
+
+    Attributes:
+        pairs: (M, pairs of 1 + U) of the products of two of (1, user).
+        moment: (M, 1 + U) of (1, user) × reward.
+        magnitude: (M, 1 + U) of absolute values.
+        reward_squares: Sum of the squared rewards.
+        rows: Number of rows.
+    """
+
+    pairs: Array
+    moment: Array
+    magnitude: Array
+    reward_squares: float
+    rows: int
+
+    @classmethod
+    def none(cls, items: int, users: int) -> Self:
+        """Make the sums of no rows, of so many items and features of the user."""
+        known = np.zeros((items, 1 + users))
+        return cls(np.zeros((items, pair_products(known).shape[1])), known, known, 0.0, 0)
+
+    @classmethod
+    def from_rows(cls, rows: Trajectories, spec: Sizes) -> Self:
+        """Sum up the items that were seen, a block of rows in memory at a time."""
+        if rows.catalogue is None:
+            raise InputError("items: expected logs that name items by number, got features")
+        sums = cls.none(len(rows.catalogue), spec.user_size)
+        for block in blocks(len(rows), pair_products(np.ones(1 + spec.user_size)).size):
+            user, reward = rows.user[block], rows.reward[block].astype(np.float64)
+            for name, values in (("user", user), ("reward", reward)):
+                if not np.isfinite(values).all():
+                    raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
+            paid = np.where(rows.clicked[block] == 0, reward, 0.0)
+            item = np.take_along_axis(rows.candidates[block], rows.slate[block, :1], axis=1)[:, 0]
+            known = np.concatenate([np.ones((len(user), 1)), user], axis=1)
+            cells = (np.ones(len(item)), (item, np.arange(len(item))))
+            to_items = sparse.csr_matrix(cells, shape=(len(rows.catalogue), len(item)))
+            sums += cls(
+                pairs=np.asarray(to_items @ pair_products(known)),
+                moment=to_items @ (known * paid[:, None]),
+                magnitude=to_items @ np.abs(known),
+                reward_squares=float(paid @ paid),
+                rows=len(item),
+            )
+        return sums
+
+    def check(self) -> None:
+        """Raise if nothing was ever clicked, or a single item was shown."""
+        if not self.reward_squares:
+            raise InputError("dataset: expected rows with a click, got none with a reward")
+        if np.count_nonzero(self.pairs[:, 0]) < 2:
+            raise InputError(no_variation_message(self.pairs[:, 0].nonzero()[0].astype(np.float64)))
+
+
+@dataclass(frozen=True)
+class ItemRegression:
+    """The normal equations of an arrow, features in units of their usual sizes.
+
+    M items have n = 1 + U weights each, and share s = n (1 + F), of which F are features of items
+    that are not the indicator of one.
+
+    Attributes:
+        own: (M,) column of the indicator of each item.
+        shared: (1 + F,) columns of the others, the constant first, as if it were column −1.
+        gram: (M, n, n) of an item's weights.
+        cross: (M, s, n) of those that are shared with an item's.
+        top: (s, s) of those that are shared.
+        moment: (M, n), and `top_moment` (s,).
+        size: (M, n), and `top_size` (s,), the usual sizes.
+        group: (n,) groups of an item's weights, and `top_group` (s,).
+    """
+
+    own: NDArray[np.intp]
+    shared: NDArray[np.intp]
+    gram: Array
+    cross: Array
+    top: Array
+    moment: Array
+    top_moment: Array
+    size: Array
+    top_size: Array
+    group: NDArray[np.intp]
+    top_group: NDArray[np.intp]
+    reward_squares: float
+    rows: int
+
+    @classmethod
+    def of(cls, sums: ItemSums, catalogue: Catalogue) -> Self:
+        """The equations of sums.
+
+        Raises:
+            InputError: Items have no indicators.
+        """
+        own = indicators(catalogue)
+        if own is None:
+            raise InputError(
+                f"user, candidates: expected at most {MOST_FEATURES:,} products of (1, user) and "
+                "(1, candidate), or items that are told apart by their ids; describe them by fewer "
+                "features"
+            )
+        shared = np.setdiff1d(np.arange(catalogue.features.shape[1]), own)
+        features = catalogue.features[:, shared].astype(np.float64)
+        features = np.concatenate([np.ones((len(own), 1)), features], axis=1)  # (M, 1 + F)
+        users, wide = sums.moment.shape[1], features.shape[1]
+        gram = sums.pairs[:, pair_index(users)]
+        cross = (gram[:, :, None] * features[:, None, :, None]).reshape(len(own), -1, users)
+        top = np.einsum("isb,ic->sbc", cross, features).reshape(users * wide, -1)
+        top_moment = np.einsum("ia,ic->ac", sums.moment, features).ravel()
+        magnitude = np.einsum("ia,ic->ac", sums.magnitude, np.abs(features)).ravel()
+        size = _usual(np.diagonal(gram, axis1=1, axis2=2), sums.magnitude)
+        top_size = _usual(np.diag(top), magnitude)
+        of_user, of_item = np.minimum(np.arange(users), 1), np.minimum(np.arange(wide), 1)
+        return cls(
+            own,
+            np.append(-1, shared),
+            gram / size[:, :, None] / size[:, None],
+            cross / top_size[:, None] / size[:, None],
+            top / np.outer(top_size, top_size),
+            sums.moment / size,
+            top_moment / top_size,
+            size,
+            top_size,
+            USER * of_user + ITEM,
+            (USER * of_user[:, None] + ITEM * of_item).ravel(),
+            sums.reward_squares,
+            sums.rows,
+        )
+
+    @property
+    def members(self) -> NDArray[np.intp]:
+        """(G,) weights of each group."""
+        found = len(self.own) * np.bincount(self.group, minlength=PRODUCT + 1)
+        return found + np.bincount(self.top_group, minlength=PRODUCT + 1)
+
+    @property
+    def unit(self) -> float:
+        """The mean information on a weight."""
+        total = np.trace(self.top) + np.trace(self.gram, axis1=1, axis2=2).sum()
+        return float(total) / (self.size.size + self.top_size.size)
+
+    def at(self, precision: Array) -> tuple[Array, Array, float]:
+        """Sums of the posterior's variances, and of squared means, by group (G,); and the residual.
+
+        Args:
+            precision: (G,) of the prior.
+        """
+        found = self._posterior(precision[self.top_group], precision[self.group])
+
+        def summed(top: Array, own: Array) -> Array:
+            each = np.bincount(self.top_group, top, PRODUCT + 1)
+            return np.asarray(each + np.bincount(self.group, own.sum(axis=0), PRODUCT + 1))
+
+        variance = summed(*found.variances)
+        return variance, summed(found.top_mean**2, found.own_mean**2), found.residual
+
+    def chosen_prior(self) -> tuple[Array, Array]:
+        """Precisions (s,) and (M, n) of the prior that the evidence chooses, as a ridge is one."""
+        precision = fixed_point(self, None)
+        top, own = precision[self.top_group], precision[self.group]
+        return top * np.square(self.top_size), own * np.square(self.size)
+
+    def with_prior(self, top: Array | float, own: Array | float) -> ItemPosterior:
+        """The posterior with a prior of precisions (s,) and (M, n), or that of a ridge."""
+        return self._posterior(top / np.square(self.top_size), own / np.square(self.size))
+
+    def _posterior(self, top_precision: Array, precision: Array) -> ItemPosterior:
+        users = np.arange(self.gram.shape[1])
+        gram = self.gram.copy()
+        gram[:, users, users] += precision
+        inverse = np.asarray(np.linalg.inv(gram), np.float64)
+        pulled = np.matmul(inverse, self.cross.swapaxes(1, 2))  # (M, n, s)
+        of_own = np.matmul(inverse, self.moment[:, :, None])[:, :, 0]
+        flat = self.cross.swapaxes(0, 1).reshape(len(self.top), -1)  # (s, M n)
+        left = self.top + np.diag(top_precision) - flat @ pulled.reshape(-1, len(self.top))
+        factor = linalg.cholesky((left + left.T) / 2, lower=True)
+        top_mean = linalg.cho_solve((factor, True), self.top_moment - flat @ of_own.ravel())
+        mean = np.asarray(of_own - pulled @ top_mean, np.float64)
+        return ItemPosterior(self, np.asarray(top_mean), mean, inverse, pulled, np.asarray(factor))
+
+
+@dataclass(frozen=True)
+class ItemPosterior:
+    """Gaussian posterior of an arrow's weights, features in units of their usual sizes.
+
+    Attributes:
+        regression: The equations.
+        top_mean: (s,) of what items share.
+        own_mean: (M, n) of the items' own.
+        inverse: (M, n, n) covariances of the items' own, if what they share were known.
+        pulled: (M, n, s) by how much an item's own are less for what is shared.
+        factor: (s, s) lower Cholesky factor of the precision of what is shared.
+    """
+
+    regression: ItemRegression
+    top_mean: Array
+    own_mean: Array
+    inverse: Array
+    pulled: Array
+    factor: Array
+
+    @property
+    def variances(self) -> tuple[Array, Array]:
+        """Variances (s,) of what is shared, and (M, n) of the items' own, in units of the noise."""
+        top = linalg.cho_solve((self.factor, True), np.eye(len(self.factor)))
+        own = np.diagonal(self.inverse, axis1=1, axis2=2)
+        return np.diag(top), own + ((self.pulled @ top) * self.pulled).sum(axis=2)
+
+    @cached_property
+    def residual(self) -> float:
+        """Sum of the squares that the means leave."""
+        one, top_mean, mean = self.regression, self.top_mean, self.own_mean
+        top = one.top @ top_mean + np.einsum("isn,in->s", one.cross, mean)
+        own = np.einsum("isn,s->in", one.cross, top_mean) + np.einsum("inm,im->in", one.gram, mean)
+        explained = top_mean @ (2 * one.top_moment - top) + (mean * (2 * one.moment - own)).sum()
+        return max(one.reward_squares - float(explained), 0.0)
+
+    @property
+    def mean(self) -> Array:
+        """(P,) of the weights of the products of (1, user) and (1, candidate)."""
+        return self._products(self.top_mean, self.own_mean)
+
+    def draw(self, rng: np.random.Generator, exploration: float) -> Array:
+        """Draw weights (P,), with `exploration` times the posterior's deviation."""
+        noise = exploration * ((self.residual + 1) / (self.regression.rows + 1)) ** 0.5
+        normal = rng.standard_normal(len(self.factor))
+        top = noise * linalg.solve_triangular(self.factor, normal, lower=True, trans="T")
+        normals = rng.standard_normal(self.own_mean.shape)
+        own = noise * np.matmul(np.linalg.cholesky(self.inverse), normals[:, :, None])[:, :, 0]
+        return self._products(self.top_mean + top, self.own_mean - self.pulled @ top + own)
+
+    def _products(self, top: Array, own: Array) -> Array:
+        one = self.regression
+        users, columns = own.shape[1], len(one.own) + len(one.shared)
+        found = np.zeros((users, columns))
+        found[:, 1 + one.shared] = (top / one.top_size).reshape(users, -1)
+        found[:, 1 + one.own] = (own / one.size).T
+        return found.ravel()
+
+
+def _usual(squares: Array, magnitude: Array) -> Array:
+    """Usual sizes Σ x² / Σ |x| of features; 1 of those that are always 0."""
+    known = (squares > 0) & (magnitude > 0)
+    return np.divide(squares, magnitude, out=np.ones_like(magnitude), where=known)
+
+
+def indicators(catalogue: Catalogue) -> NDArray[np.intp] | None:
+    """(M,) the column that is 1 for an item, and 0 for all others; None if an item has none."""
+    features = catalogue.features
+    alone = np.flatnonzero((features != 0).sum(axis=0) == 1)
+    item = features[:, alone].argmax(axis=0)
+    ones = features[item, alone] == 1
+    items, first = np.unique(item[ones], return_index=True)
+    return np.asarray(alone[ones][first]) if len(items) == len(features) else None

@@ -1,0 +1,44 @@
+"""Which learners take logs whose users or items have many features."""
+
+from __future__ import annotations
+
+import pytest
+
+from slateflow.environments.logged.spec import LoggedSpec
+from slateflow.errors import InputError
+from slateflow.learners import learners_for
+
+
+def spec(items: int, users: int, candidates: int | None = None, named: bool = True) -> LoggedSpec:
+    """Logs of single decisions; items have a column each, or as many that are not theirs alone."""
+    return LoggedSpec(
+        name="shop",
+        slate_size=1,
+        most_steps=1,
+        num_candidates=candidates or items,
+        fewest_candidates=candidates or items,
+        user_features=tuple(f"user {number}" for number in range(users)),
+        item_features=tuple(f"item {number}" for number in range(items)),
+        item_count=items if named else 2 * items,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (spec(34, 10), ["linucb", "lints", "logistic", "bc", "marwil", "cql", "iql", "fitted-q"]),
+        (spec(100, 40), ["linucb", "lints", "logistic", "bc", "marwil", "cql", "iql"]),
+        (spec(200, 40), ["linucb", "lints"]),
+        (spec(500, 24), ["linucb", "lints"]),
+        (spec(500, 24, candidates=20), ["linucb", "lints", "bc", "marwil", "cql", "iql"]),
+    ],
+    ids=str,
+)
+def test_learners_that_can_take_them(found, expected):
+    assert learners_for(found) == expected
+
+
+@pytest.mark.parametrize("found", [spec(500, 24, named=False), spec(500, 1500)], ids=str)
+def test_logs_that_nobody_can_take(found):
+    with pytest.raises(InputError, match=r"shop: expected features that a learner can take, got"):
+        learners_for(found)

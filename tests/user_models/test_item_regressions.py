@@ -1,0 +1,100 @@
+"""Regressions of items by their ids, against the normal equations as a matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slateflow.errors import InputError
+from slateflow.learners import bandits
+from slateflow.learners.bandits import LinearPosterior
+from slateflow.trajectories.catalogue import Catalogue
+from slateflow.user_models.bilinear import LinearStatistics
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.item_regressions import ItemRegression, ItemSums, by_item
+from tests.trajectories.sources.shop import log, published
+
+ITEMS, KINDS = 8, 3
+
+
+def logs(folder, rows: int = 3000, features: str = ""):
+    """Clicks of users of three kinds on eight items, one of which is never shown."""
+    rng = np.random.default_rng(0)
+    kind, age = rng.integers(0, KINDS, rows), rng.integers(18, 80, rows)
+    item = rng.integers(0, ITEMS - 1, rows)
+    likes = np.random.default_rng(1).uniform(0.05, 0.5, (KINDS, ITEMS))
+    log(folder, "log.parquet", {
+        "kind": np.array(list("abc"))[kind], "age": age, "item": item,
+        "propensity": np.full(rows, 1 / ITEMS),
+        "reward": (rng.random(rows) < likes[kind, item]).astype(np.int64),
+    })  # fmt: skip
+    lines = [f"{number},{10 * number + 3},{'xyz'[number % 3]}" for number in range(ITEMS)]
+    (folder / "items.csv").write_text("\n".join(["item,price,brand", *lines]) + "\n")
+    items = f'[items]\nfile = "items.csv"\nid = "item"\n{features}'
+    return published(folder, f'[columns]\nuser = ["kind", "age"]\n{items}\n')
+
+
+@pytest.fixture(params=["", 'features = ["item", "price", "brand"]\n'], ids=["ids", "features"])
+def dataset(request, tmp_path):
+    return logs(tmp_path, features=request.param)
+
+
+def both(dataset, ridge: float = 0.0):
+    """The posterior by blocks, and that of a matrix."""
+    rows = dataset.read()
+    regression = ItemRegression.of(ItemSums.from_rows(rows, dataset.spec), dataset.catalogue)
+    statistics = LinearStatistics.from_rows(rows, dataset.spec)
+    prior = ridge or chosen_prior(statistics, WeightGroups.of(dataset.spec))
+    by_blocks = regression.with_prior(*(ridge, ridge) if ridge else regression.chosen_prior())
+    return by_blocks, LinearPosterior.from_statistics(statistics, prior)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 2.0])
+def test_it_is_the_regression_of_a_matrix(dataset, ridge):
+    by_blocks, expected = both(dataset, ridge)
+    np.testing.assert_allclose(by_blocks.mean, expected.mean, rtol=1e-6, atol=1e-8)
+    noise = ((by_blocks.residual + 1) / (dataset.rows + 1)) ** 0.5
+    assert noise == pytest.approx(expected.noise, rel=1e-9)
+
+
+def test_draws_have_the_covariance_of_a_matrix(dataset):
+    by_blocks, expected = both(dataset, 2.0)
+    rng, factor = np.random.default_rng(2), expected.precision_factor
+    draws = np.array([by_blocks.draw(rng, 0.7) for _ in range(4000)]) - by_blocks.mean
+    # White where it is multiplied by the precision's root
+    white = draws @ factor / (0.7 * expected.noise)
+    found = white.T @ white / len(white)
+    assert np.abs(found - np.eye(len(found))).max() < 6 / np.sqrt(len(white))
+
+
+def test_sums_of_parts_are_those_of_all_rows(dataset):
+    rows = dataset.read()
+    halves = [rows.where(slice(None, 1000)), rows.where(slice(1000, None))]
+    first, second = (ItemSums.from_rows(one, dataset.spec) for one in halves)
+    added, whole = first + second, ItemSums.from_rows(rows, dataset.spec)
+    for name, values in vars(whole).items():
+        np.testing.assert_allclose(getattr(added, name), values, rtol=1e-12)
+
+
+def test_many_items_are_learnt_by_blocks(tmp_path, monkeypatch):
+    """What the learners train is the same, whichever way."""
+    dataset = logs(tmp_path)
+    assert not by_item(dataset.spec)
+    expected = bandits.LinUCBConfig().train(dataset, 0, lambda *_: None, None).scorer
+    monkeypatch.setattr(bandits, "by_item", lambda spec: by_item(spec, 10))
+    assert bandits.by_item(dataset.spec)
+    found = bandits.LinUCBConfig().train(dataset, 0, lambda *_: None, None).scorer
+    np.testing.assert_allclose(found.head, expected.head, rtol=1e-6, atol=1e-8)
+    drawn = [
+        bandits.LinTSConfig().train(dataset, seed, lambda *_: None, None) for seed in (0, 0, 1)
+    ]
+    first, again, other = (one.scorer.head for one in drawn)
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_items_without_indicators_are_refused(dataset):
+    sums = ItemSums.from_rows(dataset.read(), dataset.spec)
+    alike = Catalogue(np.ones((ITEMS, 3), np.float32))
+    with pytest.raises(InputError, match="or items that are told apart by their ids"):
+        ItemRegression.of(sums, alike)
