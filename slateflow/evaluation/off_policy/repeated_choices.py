@@ -54,7 +54,7 @@ class RepeatedChoices:
         first = rows.starts
         offered, slate = rows.candidates[first], rows.slate[first]
         user = np.ascontiguousarray(rows.user[first], np.float32).view(np.uint32)
-        alike = mixed(_in_order(user) + mixed(offered).sum(axis=1, dtype=np.uint64))
+        alike = mixed(_in_order(user) + _in_any_order(offered))
         shown = _in_order(np.take_along_axis(offered, slate, axis=1))
         visitor = None if rows.visitor is None else rows.visitor[first]
         return cls(alike, shown, rows.propensity[first], visitor)
@@ -119,4 +119,12 @@ def _in_order(numbers: NDArray[Any]) -> NDArray[np.uint64]:
     hashed = np.zeros(len(numbers), np.uint64)
     for column in numbers.T:
         hashed = mixed(hashed ^ mixed(column))
+    return hashed
+
+
+def _in_any_order(numbers: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """(S,) hashes of rows of whole numbers (S, N) that are alike in any order, without −1."""
+    hashed = np.zeros(len(numbers), np.uint64)
+    for column in numbers.T:
+        hashed += np.where(column >= 0, mixed(column), np.uint64(0))
     return hashed

@@ -9,11 +9,13 @@ import pytest
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.overlap import ItemBalance
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
+from slateflow.policies import RandomPolicy
 from tests.evaluation.off_policy.returning_visitors import TARGETS, ReturningVisitors
 from tests.evaluation.off_policy.shop import (
     COLUMNS,
     EVENLY,
     FAVOURITE,
+    ITEMS,
     LIKED,
     SHOWN,
     dataset,
@@ -68,6 +70,17 @@ def test_rows_that_stand_there_twice(tmp_path, share):
     found = estimated(dataset(tmp_path, twice), {"it": EVENLY})["it"].refusal
     assert "show what the one before showed, and by propensities it is 23%" in found.reason
     assert found.advice.startswith("log each decision once")
+
+
+def test_copies_that_list_their_candidates_in_another_order(tmp_path):
+    logged, rng = frame(3000, seed=2), np.random.default_rng(0)
+    rows = np.repeat(np.arange(len(logged)), 2)
+    table = {name: logged[name].to_numpy()[rows] for name in logged}
+    table["candidates"] = [rng.permutation(ITEMS) for _ in rows]
+    log(tmp_path, "log.parquet", table)
+    logs = published(tmp_path, COLUMNS + 'candidates = "candidates"\n')
+    found = estimated(logs, {"random": RandomPolicy(1)})["random"].refusal
+    assert "show what the one before showed" in found.reason
 
 
 def test_a_choice_that_is_kept_for_an_hour(tmp_path):
