@@ -35,6 +35,7 @@ from slateflow.progress import Progress
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
+from slateflow.user_models.bilinear import MOST_FEATURES, feature_count
 from slateflow.user_models.choice_model import Choices, Prior, fit_choice_model
 from slateflow.user_models.evidence import WeightGroups
 from slateflow.user_models.item_values import ItemValues, Members, Rows, Sessions
@@ -84,6 +85,12 @@ class SlateQConfig(LearnerConfig):
     one in single decisions, where no memory tells them apart."""
     construction: Literal["optimal", "greedy", "top-k"] = "optimal"
     """How a slate is made: `optimal`, `greedy` or `top-k`."""
+
+    @classmethod
+    def fits(cls, spec: EnvironmentSpec) -> bool:
+        """Users who choose, and few enough products of their columns and items'."""
+        few = spec.features_match or feature_count(spec, limit=None) <= MOST_FEATURES
+        return few and super().fits(spec)
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None

@@ -9,11 +9,13 @@ from slateflow.errors import InputError
 from slateflow.learners import learners_for
 
 
-def spec(items: int, users: int, candidates: int | None = None, named: bool = True) -> LoggedSpec:
-    """Logs of single decisions; items have a column each, or as many that are not theirs alone."""
+def spec(
+    items: int, users: int, candidates: int | None = None, named: bool = True, places: int = 1
+) -> LoggedSpec:
+    """Own logs; items have a column each, or as many that are not theirs alone."""
     return LoggedSpec(
         name="shop",
-        slate_size=1,
+        slate_size=places,
         most_steps=1,
         num_candidates=candidates or items,
         fewest_candidates=candidates or items,
@@ -31,6 +33,7 @@ def spec(items: int, users: int, candidates: int | None = None, named: bool = Tr
         (spec(200, 40), ["linucb", "lints"]),
         (spec(500, 24), ["linucb", "lints"]),
         (spec(500, 24, candidates=20), ["linucb", "lints", "bc", "marwil", "cql", "iql"]),
+        (spec(80, 50, places=3), ["linucb", "lints", "logistic", "slateq"]),
     ],
     ids=str,
 )
@@ -38,7 +41,9 @@ def test_learners_that_can_take_them(found, expected):
     assert learners_for(found) == expected
 
 
-@pytest.mark.parametrize("found", [spec(500, 24, named=False), spec(500, 1500)], ids=str)
+@pytest.mark.parametrize(
+    "found", [spec(500, 24, named=False), spec(500, 1500), spec(300, 20, places=3)], ids=str
+)
 def test_logs_that_nobody_can_take(found):
     with pytest.raises(InputError, match=r"shop: expected features that a learner can take, got"):
         learners_for(found)
