@@ -39,7 +39,7 @@ _COMMANDS = {
         "recommend": "Answer a Parquet file of requests with slates.",
     },
     "Dataset": {
-        "estimate": "What a policy would have earned, by logs alone.",
+        "estimate": "Estimate by logs alone what a policy would have earned.",
         "describe": "Show figures of a dataset, and write a page with plots.",
         "export": "Write a dataset for another library.",
         "import": "Check logs from elsewhere and make a dataset of them.",

@@ -87,7 +87,7 @@ EvaluationEpisodes = Annotated[
 Evidence = Annotated[
     Literal["played", "logs"] | None,
     Parameter(
-        help="What the verdict goes by: play in the world, or logs that no learner has seen. "
+        help="Evidence of the verdict: play in the world, or logs that no learner has seen. "
         "[default: played where there is a simulator]"
     ),
 ]

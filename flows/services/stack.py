@@ -150,7 +150,7 @@ class Stack:
             self.environment,
         )
         worker.survived = True
-        worker.umask = os.umask(PRIVATE)  # what its runs write is as in any shell
+        worker.umask = os.umask(PRIVATE)  # its runs write as any shell does
         os.umask(worker.umask)
         return prefect, mlflow, worker
 

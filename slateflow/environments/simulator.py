@@ -226,7 +226,7 @@ class BatchedEnvironment(
             raise ResetNeeded("step(): expected running episodes, got none; call reset() first")
         slates, spec = np.asarray(actions), self.environment_spec
         if slates.shape == (len(self.lanes), spec.slate_size) and slates.dtype.kind in "iu":
-            if over.any():  # what is ignored may be anything
+            if over.any():  # ignored values may be anything
                 slates = np.where(over[:, None], np.arange(spec.slate_size), slates)
             # Seen as unsigned, negative positions are too large as well: one pass instead of two.
             largest = slates.view(f"u{slates.itemsize}").max()

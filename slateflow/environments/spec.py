@@ -24,7 +24,7 @@ class EnvironmentSpec(ABC):
     """Parameters of a world; each world's own spec adds fields to these."""
 
     world: ClassVar[str]
-    response_columns: ClassVar[tuple[str, ...]]  # what the user's response reveals, float32
+    response_columns: ClassVar[tuple[str, ...]]  # revealed by the user's response, float32
     user_bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)  # of what is observed of a user
     simulated: ClassVar[bool] = True  # whether it can be played; otherwise there are logs only
     user_chooses: ClassVar[bool] = True  # from the slate; otherwise the first place is clicked

@@ -47,7 +47,7 @@ class World:
     rllib_names: Mapping[str, str] = field(default_factory=dict)
     # Response columns that number categories, and so have no sum
     categorical_responses: tuple[str, ...] = ()
-    user_label: str = ""  # what the user's first feature is called in descriptions; empty for none
+    user_label: str = ""  # name of the user's first feature in descriptions; empty for none
     # Function from rewards (R,) to `clicked` and the response columns, where these follow from the
     # reward; may be a reference
     responses_of_reward: Any = None

@@ -75,7 +75,7 @@ def run_trials(
 
         from slateflow.tuning.ray_trials import Report, run_trial
 
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is raised below
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are raised below
         results = tune.Tuner(
             tune.with_resources(run_trial, {"cpu": 1}),
             param_space={**parameters, "trial": tune.grid_search(numbered)},

@@ -37,7 +37,7 @@ MOST_OF_A_STEP = 0.9
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
-CONSTANT, _ITEM, _PRODUCT, _PLACE, _MATCHING = 0, 1, 4, 9, 10
+CONSTANT, ITEM, USER, PRODUCT, _PLACE, _MATCHING = 0, 1, 3, 4, 9, 10
 """Groups; those before places are 3 × kind of the user + kind of the candidate."""
 
 
@@ -82,11 +82,11 @@ class WeightGroups:
 
         The affinity and its powers are in the constant's group.
         """
-        of_documents = np.repeat(_ITEM, documents)
+        of_documents = np.repeat(ITEM, documents)
         if features_match:
-            products = np.repeat([0, _PRODUCT], [3, users])
+            products = np.repeat([0, PRODUCT], [3, users])
         else:
-            products = np.repeat(_PRODUCT, users * documents)
+            products = np.repeat(PRODUCT, users * documents)
         numbers = np.append(of_documents, products)
         return cls(numbers, np.zeros((0, len(numbers))))
 
@@ -114,9 +114,7 @@ def chosen_prior(
         groups: Of the weights.
         noise: Variance of the rewards around the regression; None for an estimate.
     """
-    squares, alike = np.diag(statistics.gram), groups.alike
-    known = (squares > 0) & (statistics.magnitude > 0)
-    size = np.divide(squares, statistics.magnitude, out=np.ones_like(squares), where=known)
+    alike, size = groups.alike, usual_sizes(np.diag(statistics.gram), statistics.magnitude)
     for row in alike > 0:
         size[row] = size[row].mean()
     # The sum of features alike is a feature of its own, with the mean of their weights
@@ -137,6 +135,12 @@ def chosen_prior(
         between = own * row
         prior -= np.outer(between, between) / (precision_of_mean + between.sum())
     return prior
+
+
+def usual_sizes(squares: Array, magnitude: Array) -> Array:
+    """Usual sizes Σ x² / Σ |x| of features; 1 of those that are always 0."""
+    known = (squares > 0) & (magnitude > 0)
+    return np.divide(squares, magnitude, out=np.ones_like(magnitude), where=known)
 
 
 def group_variances(estimates: Array, errors: Array, groups: NDArray[np.intp]) -> Array:

@@ -89,7 +89,7 @@ def other_half_errors(
 
     Args:
         x: (R, P) features.
-        y: (R, …) what is explained.
+        y: (R, …) targets.
         half: (R,) which half a row is of.
     """
     errors = np.empty(y.shape)

@@ -32,16 +32,13 @@ from slateflow.user_models.bilinear import (
     pair_products,
     places_seen,
 )
-from slateflow.user_models.evidence import fixed_point
+from slateflow.user_models.evidence import ITEM, PRODUCT, USER, fixed_point, usual_sizes
 from slateflow.user_models.storable import Storable
 
 Array = NDArray[np.float64]
 
 MOST_NUMBERS = 50_000_000
 """Numbers of the largest array: of items by user's features, squared, and of a scorer's powers."""
-
-ITEM, USER, PRODUCT = 1, 3, 4
-"""Groups of weights, as `WeightGroups` numbers them."""
 
 
 def by_item(spec: EnvironmentSpec, most: int = MOST_FEATURES) -> bool:
@@ -177,8 +174,8 @@ class ItemRegression:
         top = np.einsum("isb,ic->sbc", cross, features).reshape(users * wide, -1)
         top_moment = np.einsum("ia,ic->ac", sums.moment, features).ravel()
         magnitude = np.einsum("ia,ic->ac", sums.magnitude, np.abs(features)).ravel()
-        size = _usual(np.diagonal(gram, axis1=1, axis2=2), sums.magnitude)
-        top_size = _usual(np.diag(top), magnitude)
+        size = usual_sizes(np.diagonal(gram, axis1=1, axis2=2), sums.magnitude)
+        top_size = usual_sizes(np.diag(top), magnitude)
         of_user, of_item = np.minimum(np.arange(users), 1), np.minimum(np.arange(wide), 1)
         return cls(
             own,
@@ -305,12 +302,6 @@ class ItemPosterior:
         found[:, 1 + one.shared] = (top / one.top_size).reshape(users, -1)
         found[:, 1 + one.own] = (own / one.size).T
         return found.ravel()
-
-
-def _usual(squares: Array, magnitude: Array) -> Array:
-    """Usual sizes Σ x² / Σ |x| of features; 1 of those that are always 0."""
-    known = (squares > 0) & (magnitude > 0)
-    return np.divide(squares, magnitude, out=np.ones_like(magnitude), where=known)
 
 
 def indicators(catalogue: Catalogue) -> NDArray[np.intp] | None:

@@ -66,7 +66,7 @@ class SeenRewards(Storable):
         total: Sum of the rewards.
         rows: Number of candidates.
         graded_user: (U,) whether a feature has values beside 0 and 1.
-        graded_candidate: (D,) the same of the candidates.
+        graded_candidate: (D,) whether one of the candidates has.
     """
 
     values: Array

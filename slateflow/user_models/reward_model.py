@@ -96,7 +96,7 @@ class RewardModel:
         noise = Polynomial.over(x, kind.noise_degree)
         noise_design, groups = noise.design(x), _groups(polynomial, users)
         # A thousandth of the deviation: noise below it does not matter, and without a least one
-        # what is nearly exact would be so likely that a single episode decided between models
+        # an error of nearly 0 would be so likely that a single episode decided between models
         least = 1e-6 * (float(target.var()) or 1.0)
         precision = np.ones(len(target))
         for _ in range(1 + REWEIGHTINGS * (kind.noise_degree > 0)):

@@ -71,7 +71,7 @@ def mlflow_client() -> MlflowClient:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # what fails is raised as well
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # failures are raised as well
     mlflow.set_tracking_uri(uri)
     try:
         client = mlflow.MlflowClient()

@@ -84,7 +84,7 @@ def test_returns(show):
         others = {"quality": Behaviour(scorer="quality")} if name == "interest-evolution" else {}
         for one in measure_baselines(spec, episodes=10_000, seed=1, others=others):
             ours, theirs, apart = f"{one.mean:.2f} ± {one.sem:.2f}", "", ""
-            key = name.removesuffix("-hidden"), one.policy  # what is shown changes no dynamics
+            key = name.removesuffix("-hidden"), one.policy  # slates change no dynamics
             if key in RETURNS:
                 mean, sem = RETURNS[key]
                 theirs = f"{mean} ± {sem}"

@@ -247,7 +247,7 @@ def test_bandits_see_the_candidates_as_items():
 
 
 def test_workers_of_rllib_meet_different_users():
-    class Context(dict):  # what RLlib hands to the creator
+    class Context(dict):  # as RLlib hands it to the creator
         worker_index = 0
 
     contexts = [Context(seed=1) for _ in range(3)]

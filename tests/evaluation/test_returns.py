@@ -54,7 +54,7 @@ def test_every_policy_meets_the_same_users_and_candidates():
     for one, other in zip(sweet.seen, kale.seen, strict=True):
         np.testing.assert_array_equal(one["candidates"], other["candidates"])
     np.testing.assert_array_equal(sweet.seen[0]["user"], kale.seen[0]["user"])
-    assert (sweet.seen[1]["user"] != kale.seen[1]["user"]).all()  # what they ate differs
+    assert (sweet.seen[1]["user"] != kale.seen[1]["user"]).all()  # they ate different things
 
 
 def test_common_users_make_the_comparison_sharper():

@@ -299,7 +299,7 @@ def promotions(played: np.ndarray) -> tuple[float, float]:
 def test_candidates_as_good_as_the_champion_are_rarely_promoted(candidates):
     promoted, pointwise = promotions(nights(candidates, 11))
     assert promoted <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / NIGHTS)
-    if candidates == 7:  # what went by single intervals promoted one in four times as many nights
+    if candidates == 7:  # single intervals promoted one in four times as many nights
         assert promoted <= 0.025
         assert pointwise > 0.07
 

@@ -25,7 +25,7 @@ def test_stages_on_a_bucket(embedded, tmp_path, capsys):
         models = run("train", f"{url}/data", *learners)
         verdict = run("evaluate", f"{url}/data", *learners, "--evaluation-episodes", "50")
         assert {c["run_id"] for c in verdict["candidates"]} == {m["run_id"] for m in models}
-        run("train", str(tmp_path), *learners)  # the same logs on the disk: the same models
+        run("train", str(tmp_path), *learners)  # equal logs on the disk give equal models
         again = run("evaluate", str(tmp_path), *learners, "--evaluation-episodes", "50")
         means = [{c["learner"]: c["mean"] for c in v["candidates"]} for v in (verdict, again)]
         assert means[0] == means[1]

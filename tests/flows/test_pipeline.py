@@ -219,7 +219,7 @@ def test_again_the_dataset_is_reused_and_the_champion_stays(report, data, client
     assert again.registered is None
     assert again.champion is not None
     assert again.champion.version == 1
-    assert again.champion.mean == again.candidates[0].mean  # the same data, the same weights
+    assert again.champion.mean == again.candidates[0].mean  # equal data and weights
     assert again.summary == "no winner, version 1 stays champion"
     assert int(client.get_model_version_by_alias(MODEL, "champion").version) == 1
 

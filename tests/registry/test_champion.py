@@ -123,7 +123,7 @@ def test_a_verdict_against_a_former_champion_is_taken_again(registry, models):
     assert late.registered is None
     assert late.champion.version == 1
     assert late.winner is None
-    assert late.candidates[0].mean == weak.candidates[0].mean  # the same users
+    assert late.candidates[0].mean == weak.candidates[0].mean  # users are the same
     over_champion = late.candidates[0].over_champion
     assert over_champion.uplift == pytest.approx(
         weak.candidates[0].mean - strong.candidates[0].mean

@@ -234,7 +234,7 @@ class _Models:
     values: Array  # (H + 1, P), the first of no step left
     weights: Array  # (H, P)
     centre: float  # mean reward, which is taken out where all sessions are as long
-    base: float  # what was taken out of a session
+    base: float  # part taken out of a session
 
     def errors(self, logged: Logged, followed: Followed, rows: Rows) -> Array:
         """(B, H) errors of the values in some rows."""

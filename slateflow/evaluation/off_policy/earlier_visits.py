@@ -64,7 +64,7 @@ class Visits:
         """Why decisions cannot count for themselves; None where they can.
 
         Args:
-            surprise: (R, K) what was shown earned, less what a model expected.
+            surprise: (R, K) rewards of the shown items, less those that a model expected.
             expected: (R, K) that, with which the effect of earlier visits is taken to rise.
         """
         if abs(self._statistic(surprise, expected)) <= BEYOND_CHANCE:

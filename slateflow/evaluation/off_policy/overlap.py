@@ -48,7 +48,7 @@ GROUPS, MOST_CELLS = 500, 10_000_000
 table of groups and items, if these are many."""
 
 ONE_DRAW = "name `visitor` if one draw decides for all visits of one"
-"""What else makes weights impossible, and what to do about it."""
+"""Advice where weights are impossible, which one draw for many rows makes them, too."""
 
 IMPOSSIBLE = float(special.ndtr(-5.0))
 """Probability of a mean weight that is no accident: that of 5 standard errors; items are many."""
@@ -133,7 +133,7 @@ class ItemBalance(Additive):
         groups, items = empty.apart.shape
         item = np.take_along_axis(offered, shown, axis=1)[:, 0]
         weight = np.take_along_axis(probability, shown, axis=1)[:, 0] * factor
-        flat, offered = probability.ravel(), np.maximum(offered, 0)  # what fills up has none
+        flat, offered = probability.ravel(), np.maximum(offered, 0)  # places that fill up have none
 
         def summed(numbers: NDArray[Any], values: Array) -> Array:
             return np.asarray(np.bincount(numbers.ravel(), values, items), np.float64)

@@ -31,7 +31,7 @@ before, the variance of a mean is a tenth larger than it looks, and an interval 
 
 @dataclass(frozen=True)
 class RepeatedChoices:
-    """What S sessions were offered at first, and what they were shown, in the order of the log.
+    """The first offers and slates of S sessions, in the order of the log.
 
     Attributes:
         alike: (S,) hashes of the user's columns and of the candidates.

@@ -278,7 +278,7 @@ class SingleSteps:
                 own = fold == number
                 of_candidate = weights[0] + user[own] @ weights[1:]
                 of_items = of_candidate[:, :1] + of_candidate[:, 1:] @ features  # (B, M)
-                shown = np.maximum(items[own], 0)  # what fills up is no candidate
+                shown = np.maximum(items[own], 0)  # places that fill up are no candidates
                 predicted[own] = np.take_along_axis(of_items, shown, axis=1)
             return predicted
         candidates = rows.candidate_features(block)[:, :, : sizes.document_size]

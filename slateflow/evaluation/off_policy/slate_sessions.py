@@ -198,7 +198,7 @@ class SlateSessions:
         Args:
             group: The class.
             values: (P,) weights of the values.
-            slates: (R, K) what the target shows.
+            slates: (R, K) those of the target.
             weight: (R,) how much oftener the target comes to each row.
             expected: (R,) values of what was shown.
         """

@@ -69,7 +69,7 @@ class PolicySummary:
     # Change of the observed satisfaction; None where there is none
     satisfaction_slope: float | None
     overlap: tuple[Overlap, ...]  # with each of `TARGETS`
-    plots: PolicyPlots = field(repr=False)  # what is plotted of it
+    plots: PolicyPlots = field(repr=False)  # its plots
 
     @property
     def propensity_range(self) -> str:

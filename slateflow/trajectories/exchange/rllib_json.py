@@ -130,7 +130,7 @@ def _numbers(values: Any, where: str, dtype: Any, shape: tuple[int, ...] = ()) -
         expected = f"{plural} of shape {shape}" if shape else f"lists of {plural} of one length"
         got = shorten(json.dumps(values), 80, placeholder="...")
         raise InputError(f"{where}: expected {expected}, got {got}") from error
-    with np.errstate(invalid="ignore", over="ignore"):  # what that changes is refused
+    with np.errstate(invalid="ignore", over="ignore"):  # rows that this changes are refused
         array = given.astype(wanted)
     if wanted.kind != "f" and (array != given).any():
         first = tuple(np.argwhere(array != given)[0])

@@ -93,7 +93,7 @@ class Form:
             shown = np.take_along_axis(rows.candidates, slate, axis=1)
             slate, candidates[:] = number[shown], np.arange(size, dtype=np.int32)
         else:
-            given = rows.candidates[:, :size]  # what is cut off is empty
+            given = rows.candidates[:, :size]  # the rest is empty
             candidates[:, : given.shape[1]] = np.where(given < 0, -1, number[given])
         return replace(
             rows,

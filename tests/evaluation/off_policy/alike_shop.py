@@ -68,7 +68,7 @@ def by_taste(worth: Array, observation: Observation) -> Array:
 _FIRST = np.where((KIND[:, None] == KIND) & (LIKES[:, None] > LIKES[:, :, None]), 1, 0).sum(axis=2)
 WORTH = {
     "the best": LIKES,
-    "one of each kind": LIKES - _FIRST,  # what is not the best of its kind comes later
+    "one of each kind": LIKES - _FIRST,  # all but the best of its kind come later
     "the least": -LIKES,
 }
 POLICIES = {name: GreedyPolicy(PLACES, partial(by_taste, worth)) for name, worth in WORTH.items()}

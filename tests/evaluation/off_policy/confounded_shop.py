@@ -71,7 +71,7 @@ def slates(folder: Path, count: int, seed: int, column: bool) -> Dataset:
     rng = np.random.default_rng(seed)
     kind, every = rng.integers(0, ITEMS, count), np.arange(count)
     order = rng.random((count, ITEMS))
-    order[every, kind] -= rng.random(count) >= EXPLORES  # what is liked comes first
+    order[every, kind] -= rng.random(count) >= EXPLORES  # liked items come first
     shown = order.argsort(axis=1)[:, :2]
     pairs = ITEMS * (ITEMS - 1)
     known = (1 - EXPLORES) * (shown[:, 0] == kind) / (ITEMS - 1)

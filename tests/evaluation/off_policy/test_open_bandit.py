@@ -52,7 +52,7 @@ def test_random_from_the_logs_of_thompson_sampling(tmp_path):
     assert round(value["snips"], 6) == 0.003189
     low, high = one.estimates["dr"].interval()
     assert low < 0.003387 < high  # by a cross-fitted logistic regression
-    assert low < 0.0046 < high  # what random earned in a log of its own
+    assert low < 0.0046 < high  # random's reward in a log of its own
     assert round(one.overlap.ess, 2) == 655.71
     assert round(one.overlap.mean_weight, 3) == 0.943
     assert round(one.overlap.largest_weight) == 178
@@ -87,4 +87,4 @@ def test_thompson_sampling_from_the_logs_of_random(tmp_path):
     assert one.overlap.mean_weight == pytest.approx(0.985, abs=0.01)
     assert one.overlap.effective_rewards == pytest.approx(14.7, rel=0.03)
     low, high = one.contributions.interval()
-    assert low < 0.0069 < high  # what it earned in a log of its own
+    assert low < 0.0069 < high  # its reward in a log of its own

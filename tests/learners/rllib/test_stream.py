@@ -80,7 +80,7 @@ def test_rows_and_targets_are_those_of_the_reader_in_memory(
     rows = len(held["actions"])
     batches = drawn(StreamIterator(dataset.path, options), 17)
     assert all(len(batch["default_policy/actions"]) == 17 for batch in batches)
-    assert len(batches) == rows // 17  # what is over is left out
+    assert len(batches) == rows // 17  # the rest is left out
     whole = drawn(StreamIterator(dataset.path, options), 10**6)
     assert len(whole) == 1
     wanted = {f"default_policy/{name}": column for name, column in held.items()}

@@ -92,7 +92,7 @@ def test_a_flipped_bit_anywhere_in_a_part_is_found_or_changes_nothing(recipe, tm
             assert "delete its _manifest.json and run `slateflow generate` again" in read
             assert "\n" not in read
             found += 1
-        else:  # what is said of pages beside their content, and of other programs
+        else:  # facts about pages beside their content, and about other programs
             assert equal(read, rows)
         assert file.read_bytes() == flipped  # nothing is repaired behind one's back
     assert found > 0.3 * len(content)

@@ -123,7 +123,9 @@ def test_an_interrupted_run_is_taken_up(copied, small, recipe, lost):
     assert again.digest == small.digest
     assert again.verify().parts == small.parts
     after = stamps(copied)
-    assert {name: after[name] for name in before} == before  # what was there was not rewritten
+    assert {
+        name: after[name] for name in before
+    } == before  # files that were there were not rewritten
     assert set(after) == {*before, lost, MANIFEST}
 
 
