@@ -34,22 +34,26 @@ class Requests:
     features: np.ndarray  # (M, D)
 
     def groups(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Rows (R,) with as many candidates, features (R, N, D) and ids (R, N), block by block."""
+        """Rows (R,) with as many candidates, features (R, N, D) and ids (R, N), block by block.
+
+        Features and ids that all rows have in common are one in memory.
+        """
         starts = np.cumsum(self.counts) - self.counts
+        width = self.features.shape[1] if self.offered is not None else 1
         for count in np.unique(self.counts):
             rows = np.flatnonzero(self.counts == count)
-            size = max(1, BLOCK_NUMBERS // max(1, count * self.features.shape[1]))
+            size = max(1, BLOCK_NUMBERS // max(1, count * width))
             for block in (rows[start : start + size] for start in range(0, len(rows), size)):
-                places = np.arange(count)
                 if self.offered is None:
-                    items = np.broadcast_to(places, (len(block), count))
-                else:
-                    items = self.offered[starts[block, None] + places]
-                    ordered = np.sort(items, axis=1)
-                    twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-                    if twice.any():
-                        where = f"items, row {block[twice.argmax()]}"
-                        raise _invalid(f"{where}: expected each id once, got one twice")
+                    features = np.broadcast_to(self.features, (len(block), *self.features.shape))
+                    yield block, features, np.broadcast_to(self.ids, (len(block), count))
+                    continue
+                items = self.offered[starts[block, None] + np.arange(count)]
+                ordered = np.sort(items, axis=1)
+                twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+                if twice.any():
+                    where = f"items, row {block[twice.argmax()]}"
+                    raise _invalid(f"{where}: expected each id once, got one twice")
                 yield block, self.features[items], self.ids[items]
 
 

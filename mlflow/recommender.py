@@ -125,6 +125,8 @@ class Recommender(mlflow.pyfunc.PythonModel):
     def _outside(self, users: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """How many features of users (B, U) and candidates (B, N, D) lie far outside."""
         size = users.shape[1]
+        if len(candidates) and not candidates.strides[0]:  # all rows have the same
+            candidates = candidates[:1]
         of_users = (users < self.least[:size]) | (users > self.most[:size])
         of_candidates = (candidates < self.least[size:]) | (candidates > self.most[size:])
         return np.count_nonzero(of_users, axis=1) + np.count_nonzero(of_candidates, axis=(1, 2))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.shared_rows import distinct, for_rows
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.clock import same_length
@@ -94,12 +95,11 @@ class FeatureMoments:
     @classmethod
     def from_dataset(cls, dataset: Dataset, decays: tuple[float, ...] = ()) -> FeatureMoments:
         """Pass once over the Parquet."""
-        numbers = dataset.spec.num_candidates * dataset.spec.document_size
         parts = (with_session_memory(part, decays) for part in dataset.iter_parts())
         return cls.from_blocks(
             (rows.user[block], rows.candidate_features(block))
             for rows in parts
-            for block in blocks(len(rows), numbers)
+            for block in blocks(len(rows), rows.scored_numbers)
         )
 
     @classmethod
@@ -110,13 +110,15 @@ class FeatureMoments:
         count, user_size, total, squares = 0, 0, np.zeros(1), np.zeros(1)
         for users, documents in blocks:
             # Averages over a row's candidates, so that users and candidates weigh the same.
-            candidates = documents.astype(np.float64)
+            candidates = distinct(documents).astype(np.float64)
             user = users.astype(np.float64)
             for name, values in (("user", user), ("candidates", candidates)):
                 if not np.isfinite(values).all():
                     raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
-            first = np.concatenate([user, candidates.mean(axis=1)], axis=1)
-            second = np.concatenate([user**2, (candidates**2).mean(axis=1)], axis=1)
+            first, second = (
+                np.concatenate([user**power, for_rows(mean, len(user))], axis=1)
+                for power, mean in ((1, candidates.mean(axis=1)), (2, (candidates**2).mean(axis=1)))
+            )
             count, user_size, total, squares = (
                 count + len(user),
                 user.shape[1],

@@ -168,7 +168,7 @@ class LoggedSteps:
         """(S,) the best score at each of the rows that follow."""
         following, rows = self.transitions.following, self.rows
         scorer, best = replace(scorer, support=None), np.empty(len(following))
-        for block in blocks(len(following), self._numbers):
+        for block in blocks(len(following), rows.scored_numbers):
             now = following[block]
             offered = rows.candidate_features(now)
             scores = scorer.scores(rows.user[now], rows.step[now], offered)

@@ -32,6 +32,7 @@ from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
 from slateflow.policies.slate_scorer import LIKENESS, ChoiceModel, SlateScorer
 from slateflow.progress import Progress
+from slateflow.shared_rows import distinct
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
@@ -164,12 +165,10 @@ def _scorer(
 
 
 def _check_finite(rows: Trajectories) -> None:
-    numbers = rows.candidates.shape[1] * rows.candidate_features(slice(1)).shape[-1]
     for name, finite in {
         "user": np.isfinite(rows.user).all(),
         "candidates": all(
-            np.isfinite(rows.candidate_features(block)).all()
-            for block in blocks(len(rows), numbers)
+            np.isfinite(distinct(rows.candidate_features(block))).all() for block in rows.blocks()
         ),
         "reward": np.isfinite(rows.reward).all(),
     }.items():

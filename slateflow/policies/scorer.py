@@ -107,10 +107,13 @@ class Scorer:
     ) -> Array:
         """Scores (B, N) of `candidates` (B, N, D) for `user` (B, U) at `step` (B,).
 
-        Without a `memory` (B, M) all sessions are at their beginning.
+        Without a `memory` (B, M) all sessions are at their beginning. Where all rows have the same
+        candidates, and these are one in memory (`np.broadcast_to`), their part is computed once.
         """
         if memory is None:
             memory = np.zeros((len(candidates), self.memory_size))
+        if len(candidates) and not candidates.strides[0]:
+            candidates = candidates[:1]
         left = np.clip(self.horizon - np.asarray(step), 1, None)
         row = np.minimum(left, len(self.head)) - 1
         known = np.column_stack([user, memory, np.minimum(left, self.window) / self.window])
@@ -184,22 +187,26 @@ class Scorer:
         for left in np.unique(row):
             rows = row == left
             weights[rows] = known[rows] @ products[left]
-        scored = np.einsum("bnd,bd->bn", documents, weights[:, 1 : 1 + size]) + weights[:, :1]
+        scored = weights[:, :1] + _products(documents, weights[:, 1 : 1 + size])
         if len(higher):
-            own = monomials(documents, higher)
-            scored += np.einsum("bnh,bh->bn", own, weights[:, 1 + size :])
+            scored += _products(monomials(documents, higher), weights[:, 1 + size :])
         return np.asarray(scored)
 
     def _network(self, known: Array, documents: Array, head: Array) -> Array:
         """The layers and their head (B, H); the first layer meets what is shared only once."""
-        batch, count, size = documents.shape
+        batch, (count, size) = len(known), documents.shape[1:]
         shared, first = np.split(self.weights[0], [known.shape[1]])
         known = known @ shared + self.biases[0]
         scored = np.empty((batch, count))
+        of_all = None if len(documents) == batch else documents[0] @ first
         rows = max(1, CACHED_NUMBERS // (count * max(map(len, self.biases))))
         for block in (slice(start, start + rows) for start in range(0, batch, rows)):
-            hidden = (documents[block].reshape(-1, size) @ first).reshape(-1, count, len(first.T))
-            hidden += known[block, None]
+            if of_all is None:
+                own = documents[block].reshape(-1, size) @ first
+                hidden = own.reshape(-1, count, len(first.T))
+                hidden += known[block, None]
+            else:
+                hidden = of_all + known[block, None]
             np.maximum(hidden, 0.0, out=hidden)
             for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
                 hidden = np.maximum(hidden @ weight + bias, 0.0)
@@ -252,6 +259,13 @@ class Scorer:
             least, depth = float(support.pop("least")), int(support.pop("depth"))
             arrays["support"] = Support(**support, least=least, depth=depth)
         return cls(**arrays)
+
+
+def _products(documents: Array, weights: Array) -> Array:
+    """(B, N) products of features (B, N, D), or of all rows' (1, N, D), and weights (B, D)."""
+    if len(documents) == len(weights):
+        return np.asarray(np.einsum("bnd,bd->bn", documents, weights))
+    return np.asarray(weights @ documents[0].T)
 
 
 def hinges(x: Array, feature: NDArray[np.integer], value: Array) -> Array:

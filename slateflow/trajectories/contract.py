@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
+from slateflow.shared_rows import distinct
 from slateflow.trajectories.schema import Trajectories
 
 Rule = tuple[str, Any, str, NDArray[Any]]  # column, wrong rows, expected, values
@@ -52,9 +53,10 @@ def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
             yield name, wrong.any(axis=tuple(range(1, wrong.ndim))), "finite numbers", values
     if rows.catalogue is not None:
         most = len(rows.catalogue) - 1
-        offered = rows.offered
-        missing = np.arange(rows.candidates.shape[1]) >= offered[:, None]
-        outside = (missing != (rows.candidates == -1)) | (rows.candidates > most)
+        candidates = distinct(rows.candidates)
+        offered = rows.offered[: len(candidates)]
+        missing = np.arange(candidates.shape[1]) >= offered[:, None]
+        outside = (missing != (candidates == -1)) | (candidates > most)
         outside = outside.any(axis=1) | (offered < (1 if spec.offers_vary else spec.num_candidates))
         yield "items", outside, f"items of the catalogue, from 0 to {most}", rows.candidates
     fits = (rows.propensity > 0) & (rows.propensity <= 1)  # NaN does not

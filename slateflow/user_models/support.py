@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies.scorer import Support
+from slateflow.shared_rows import distinct
 from slateflow.trajectories.schema import Trajectories, blocks
 
 Array = NDArray[np.float64]
@@ -126,9 +127,8 @@ def _of_candidates(
     found = np.zeros((len(rows), rows.candidates.shape[1]), np.bool_)
     if not nodes.any():
         return found
-    numbers = found.shape[1] * rows.candidate_features(slice(1)).shape[-1]
-    for block in blocks(len(rows), numbers):
-        x = rows.candidate_features(block)
+    for block in blocks(len(rows), rows.scored_numbers):
+        x = distinct(rows.candidate_features(block))
         found[block] = nodes[support.leaves(x.reshape(-1, x.shape[-1]))].reshape(x.shape[:-1])
     return found
 

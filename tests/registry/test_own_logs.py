@@ -307,7 +307,7 @@ def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypat
             rewards = np.array([event["reward"]])
             memory = scorer.remember(memory, np.zeros((1, 0)), one, np.zeros(1, int), rewards)
         expected = scorer.scores(np.zeros((1, 0)), np.array([step]), features[None], memory)[0]
-        np.testing.assert_allclose(scores, expected, rtol=1e-12)
+        np.testing.assert_allclose(scores, expected, rtol=1e-12, atol=1e-14)
     begun = model.predict(pd.DataFrame({"step": [0]}))
     for first in ([], None):
         asked = pd.DataFrame({"history": [first], "step": [0]})

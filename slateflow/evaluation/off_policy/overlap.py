@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from slateflow.evaluation.off_policy.contributions import Contributions, gamma_limits
+from slateflow.shared_rows import distinct
 from slateflow.user_models.additive import Additive
 
 Array = NDArray[np.float64]
@@ -133,29 +134,32 @@ class ItemBalance(Additive):
         groups, items = empty.apart.shape
         item = np.take_along_axis(offered, shown, axis=1)[:, 0]
         weight = np.take_along_axis(probability, shown, axis=1)[:, 0] * factor
-        flat, offered = probability.ravel(), np.maximum(offered, 0)  # places that fill up have none
+        offered = np.maximum(distinct(offered), 0)  # places that fill up have no probability
 
         def summed(numbers: NDArray[Any], values: Array) -> Array:
-            return np.asarray(np.bincount(numbers.ravel(), values, items), np.float64)
+            return np.asarray(np.bincount(numbers.ravel(), values.ravel(), items), np.float64)
 
         def largest(numbers: NDArray[Any], values: Array) -> Array:
             found = np.zeros(items)
-            np.maximum.at(found, numbers.ravel(), values)
+            np.maximum.at(found, numbers.ravel(), values.ravel())
             return found
 
         apart, square = empty.apart, 0.0
         if visitor is not None:
             group, cells = visitor % groups * items, groups * items
             apart = np.asarray(np.bincount(group + item, weight, cells), np.float64)
-            apart -= np.bincount((group[:, None] + offered).ravel(), flat, cells)
+            apart -= np.bincount((group[:, None] + offered).ravel(), probability.ravel(), cells)
             own = np.take_along_axis(probability, shown, axis=1)[:, 0]
-            square = float((weight * (weight - 2 * own)).sum() + flat @ flat)
+            square = float((weight * (weight - 2 * own)).sum() + np.square(probability).sum())
+        each, most = probability, probability
+        if len(offered) < len(probability):  # all rows have the same items
+            each, most = (one(axis=0, keepdims=True) for one in (probability.sum, probability.max))
         return cls(
             len(item),
             summed(item, weight),
-            summed(offered, flat),
+            summed(offered, each),
             summed(item, np.square(weight)),
-            largest(offered, flat),
+            largest(offered, most),
             largest(item, factor),
             apart.reshape(groups, items),
             square,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.shared_rows import distinct
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.hashes import mixed
 
@@ -54,7 +55,7 @@ class RepeatedChoices:
         first = rows.starts
         offered, slate = rows.candidates[first], rows.slate[first]
         user = np.ascontiguousarray(rows.user[first], np.float32).view(np.uint32)
-        alike = mixed(_in_order(user) + _in_any_order(offered))
+        alike = mixed(_in_order(user) + _in_any_order(distinct(offered)))
         shown = _in_order(np.take_along_axis(offered, slate, axis=1))
         visitor = None if rows.visitor is None else rows.visitor[first]
         return cls(alike, shown, rows.propensity[first], visitor)

@@ -28,6 +28,7 @@ from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Over
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies.base import SlateDistribution
+from slateflow.shared_rows import at_rows, distinct
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.user_models.support import logged_support
 
@@ -204,7 +205,7 @@ class SingleSteps:
         likeliest, rarest = dict.fromkeys(targets, 0.0), 0.0
         for policy, start, rows in self._parts():
             factor = self.factors.get(policy, 1.0)
-            for block in self._blocks(len(rows)):
+            for block in _blocks(rows):
                 observation = rows.observation(block)
                 predicted = self._predicted(rows, block, _folds(rows, start)[block])
                 shown, reward = rows.slate[block, :1], rows.reward[block].astype(np.float64)
@@ -262,11 +263,6 @@ class SingleSteps:
             yield policy, start, rows
             start += len(rows)
 
-    def _blocks(self, rows: int) -> Iterable[slice]:
-        spec = self.dataset.spec
-        size = max(1, BLOCK_NUMBERS // (spec.num_candidates * (1 + spec.document_size)))
-        return (slice(first, first + size) for first in range(0, rows, size))
-
     def _predicted(self, rows: Trajectories, block: slice, fold: NDArray[np.integer]) -> Array:
         """(B, N) rewards of the candidates, by the model of the row's fold (B,)."""
         sizes = self.modelled
@@ -278,7 +274,7 @@ class SingleSteps:
                 own = fold == number
                 of_candidate = weights[0] + user[own] @ weights[1:]
                 of_items = of_candidate[:, :1] + of_candidate[:, 1:] @ features  # (B, M)
-                shown = np.maximum(items[own], 0)  # places that fill up are no candidates
+                shown = np.maximum(at_rows(items, own), 0)  # places that fill up are no candidates
                 predicted[own] = np.take_along_axis(of_items, shown, axis=1)
             return predicted
         candidates = rows.candidate_features(block)[:, :, : sizes.document_size]
@@ -299,12 +295,18 @@ class SingleSteps:
         rows = Trajectories.from_parts(kept)
         support = logged_support(rows)
         sums = dict.fromkeys(targets, 0.0)
-        for block in self._blocks(len(rows)):
+        for block in _blocks(rows):
             observation = rows.observation(block)
-            hardly = support.hardly_seen(np.asarray(observation["candidates"], np.float64))
+            candidates = distinct(observation["candidates"])
+            hardly = support.hardly_seen(np.asarray(candidates, np.float64))
             for name, target in targets.items():
                 sums[name] += float((target.first_place(observation) * hardly).sum())
         return {name: total / len(rows) for name, total in sums.items()}
+
+
+def _blocks(rows: Trajectories) -> Iterable[slice]:
+    size = max(1, BLOCK_NUMBERS // (rows.candidates.shape[1] + rows.scored_numbers))
+    return (slice(first, first + size) for first in range(0, len(rows), size))
 
 
 def _folds(rows: Trajectories, start: int) -> NDArray[np.integer]:

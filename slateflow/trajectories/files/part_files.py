@@ -15,6 +15,7 @@ from slateflow.errors import InputError, refused
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.schema import (
+    SAME_ITEMS,
     SCHEMA_VERSION,
     Trajectories,
     arrow_schema,
@@ -88,13 +89,18 @@ def read_part(
     """
     where = f"{folder.url}/{path}"
     with _opened(folder, path, remedy) as file:
-        table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
-    _check_metadata(where, table.schema, spec, remedy)
-    if not table.schema.equals(arrow_schema(spec, items=catalogue is not None)):
-        raise InputError(
-            f"{where}: expected the columns of {spec.name}, got {table.schema.names}; {remedy}"
-        )
-    return from_table(table, spec, catalogue)
+        part = pq.ParquetFile(file, page_checksum_verification=True)
+        schema = part.schema_arrow
+        _check_metadata(where, schema, spec, remedy)
+        if not schema.equals(arrow_schema(spec, items=catalogue is not None)):
+            raise InputError(
+                f"{where}: expected the columns of {spec.name}, got {schema.names}; {remedy}"
+            )
+        if not (part.metadata.num_rows and SAME_ITEMS in stored_metadata(schema)):
+            return from_table(part.read(), spec, catalogue)
+        first = next(part.iter_batches(1, columns=["items"]))
+        rest = part.read([name for name in schema.names if name != "items"])
+    return from_table(rest, spec, catalogue, pa.Table.from_batches([first]))
 
 
 def kept_part(

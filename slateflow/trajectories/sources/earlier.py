@@ -88,11 +88,12 @@ class Form:
         """
         number = self.encoding.item_numbers(pa.array(other.encoding.items, pa.string()))
         count, size = len(rows), self.spec.num_candidates
-        slate, candidates = rows.slate, np.full((count, size), -1, np.int32)
+        slate = rows.slate
         if self.offers_all:
-            shown = np.take_along_axis(rows.candidates, slate, axis=1)
-            slate, candidates[:] = number[shown], np.arange(size, dtype=np.int32)
+            slate = number[np.take_along_axis(rows.candidates, slate, axis=1)]
+            candidates = np.broadcast_to(np.arange(size, dtype=np.int32), (count, size))
         else:
+            candidates = np.full((count, size), -1, np.int32)
             given = rows.candidates[:, :size]  # the rest is empty
             candidates[:, : given.shape[1]] = np.where(given < 0, -1, number[given])
         return replace(
