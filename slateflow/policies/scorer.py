@@ -55,13 +55,14 @@ class Support:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores from (user, memory, steps left, candidate): powers or ReLU layers, then a head.
+    """Scores from (user, memory, steps left, candidate): products, powers or ReLU layers.
 
     The features are x = (user, memory, steps left, candidate), F = U + M + 1 + D of them, where
     the steps left are counted up to `window` and divided by it. Where values bend, H hinges
-    (x − knot)₊² follow them. A linear or polynomial scorer has powers, a network has layers. The
-    head has a row of weights for each number of steps left from 1 to S, and the last row serves
-    all that are further away.
+    (x − knot)₊² follow them. A polynomial scorer has powers, a network has layers. One that has
+    neither is bilinear: its head weighs the products of (1, user) and (1, candidate), which are too
+    many to name their powers where items are told apart by their ids. The head has a row of weights
+    for each number of steps left from 1 to S, and the last row serves all that are further away.
 
     The session memory stands in for a hidden user state: for each of the `decays`, a sum of the
     clicked candidates' features and of the rewards, (D + 1) numbers, in which a step weighs less
@@ -74,8 +75,8 @@ class Scorer:
     window: int  # steps left are counted exactly only within this many steps of the end
     offset: Array  # (F + H,) subtracted from the features
     scale: Array  # (F + H,) by which they are divided then
-    powers: NDArray[np.int64]  # (P, F + H) exponents of the monomials, or (0, F) for a network
-    head: Array  # (S, H) weights
+    powers: NDArray[np.int64]  # (P, F + H) exponents of the monomials, (0, F) without
+    head: Array  # (S, H) weights of monomials, outputs or products
     head_bias: Array  # (S,)
     weights: tuple[Array, ...] = field(default=())  # one (inputs, outputs) matrix for each layer
     biases: tuple[Array, ...] = field(default=())  # one (outputs,) vector for each layer
@@ -124,6 +125,8 @@ class Scorer:
             documents = (documents - own_offset) / own_scale
         if len(self.powers):
             scored = self._polynomial(known, documents, row)
+        elif not self.weights:
+            scored = self._bilinear(known[:, : self.user_size], documents, row)
         else:
             scored = self._network(known, documents, self.head[row])
         scored = np.asarray(scored + self.head_bias[row][:, None])
@@ -157,7 +160,7 @@ class Scorer:
         """Whether a candidate's features count as they are, as those of hundreds of items do."""
         offset, scale = self._standards[1]
         plain = not offset.any() and bool((scale == 1).all())
-        return plain and len(self.powers) > 0 and not len(self._factors[1])
+        return plain and not len(self.powers) and not self.weights
 
     @cached_property
     def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
@@ -179,6 +182,14 @@ class Scorer:
         np.add.at(weights, (one.ravel(), other), self.head.T)
         return shared, higher, np.moveaxis(weights, 2, 0)
 
+    def _bilinear(self, user: Array, documents: Array, row: NDArray[np.integer]) -> Array:
+        """(B, N) sums of the products, with these rows (B,) of the head."""
+        weights = np.empty((len(user), 1 + documents.shape[2]))
+        for left in np.unique(row):
+            rows, products = row == left, self.head[left].reshape(1 + user.shape[1], -1)
+            weights[rows] = products[0] + user[rows] @ products[1:]
+        return _weighted(documents, weights)
+
     def _polynomial(self, known: Array, documents: Array, row: NDArray[np.integer]) -> Array:
         """(B, N) sums of the monomials, with these rows (B,) of the head."""
         shared, higher, products = self._factors
@@ -187,10 +198,10 @@ class Scorer:
         for left in np.unique(row):
             rows = row == left
             weights[rows] = known[rows] @ products[left]
-        scored = weights[:, :1] + _products(documents, weights[:, 1 : 1 + size])
+        scored = _weighted(documents, weights[:, : 1 + size])
         if len(higher):
-            scored += _products(monomials(documents, higher), weights[:, 1 + size :])
-        return np.asarray(scored)
+            scored += _inner(monomials(documents, higher), weights[:, 1 + size :])
+        return scored
 
     def _network(self, known: Array, documents: Array, head: Array) -> Array:
         """The layers and their head (B, H); the first layer meets what is shared only once."""
@@ -261,7 +272,12 @@ class Scorer:
         return cls(**arrays)
 
 
-def _products(documents: Array, weights: Array) -> Array:
+def _weighted(documents: Array, weights: Array) -> Array:
+    """(B, N) sums of (1, features) of candidates (B or 1, N, D) with weights (B, 1 + D)."""
+    return np.asarray(weights[:, :1] + _inner(documents, weights[:, 1:]))
+
+
+def _inner(documents: Array, weights: Array) -> Array:
     """(B, N) products of features (B, N, D), or of all rows' (1, N, D), and weights (B, D)."""
     if len(documents) == len(weights):
         return np.asarray(np.einsum("bnd,bd->bn", documents, weights))

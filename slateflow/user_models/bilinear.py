@@ -407,13 +407,9 @@ def dataset_statistics(dataset: Dataset, kept: KeptSums[Sums] | None = None) -> 
 def bilinear_scorer(weights: Array, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Scorer:
     """Weights (P,) of the products as a scorer; time and place make no difference to it."""
     users, documents = spec.user_size, spec.document_size
-    exponents = np.eye(1 + users + 1 + documents, dtype=np.int64)
-    of_user, of_candidate = exponents[: 1 + users], exponents[1 + users :]
-    of_user = np.concatenate([of_user, 2 * of_user[1:][list(squares.user)]])
-    of_candidate = np.concatenate([of_candidate, 2 * of_candidate[1:][list(squares.candidate)]])
-    powers = (of_user[:, None] + of_candidate[None]).reshape(-1, exponents.shape[1])
-    powers = np.delete(powers, 0, axis=1)  # the constant of the user
-    powers[:, users] = 0  # the candidate's constant, in the column of the time
+    powers = np.zeros((0, users + 1 + documents), np.int64)
+    if squares.user or squares.candidate:
+        powers = _powers(users, documents, squares)
     return Scorer(
         user_size=users,
         slate_size=spec.slate_size,
@@ -422,6 +418,18 @@ def bilinear_scorer(weights: Array, spec: EnvironmentSpec, squares: Squares = NO
         offset=np.zeros(users + 1 + documents),
         scale=np.ones(users + 1 + documents),
         powers=powers,
-        head=weights[None, : len(powers)],
+        head=weights[None, : len(powers) or (1 + users) * (1 + documents)],
         head_bias=np.zeros(1),
     )
+
+
+def _powers(users: int, documents: int, squares: Squares) -> NDArray[np.int64]:
+    """(P, U + 1 + D) exponents of the products, those of squares among them."""
+    exponents = np.eye(1 + users + 1 + documents, dtype=np.int64)
+    of_user, of_candidate = exponents[: 1 + users], exponents[1 + users :]
+    of_user = np.concatenate([of_user, 2 * of_user[1:][list(squares.user)]])
+    of_candidate = np.concatenate([of_candidate, 2 * of_candidate[1:][list(squares.candidate)]])
+    powers = (of_user[:, None] + of_candidate[None]).reshape(-1, exponents.shape[1])
+    powers = np.delete(powers, 0, axis=1)  # the constant of the user
+    powers[:, users] = 0  # the candidate's constant, in the column of the time
+    return powers

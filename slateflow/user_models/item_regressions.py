@@ -38,7 +38,7 @@ from slateflow.user_models.storable import Storable
 Array = NDArray[np.float64]
 
 MOST_NUMBERS = 50_000_000
-"""Numbers of the largest array: of items by user's features, squared, and of a scorer's powers."""
+"""Numbers of the largest array: of items by user's features, squared, and by all items' own."""
 
 
 def by_item(spec: EnvironmentSpec, most: int = MOST_FEATURES) -> bool:
@@ -58,7 +58,7 @@ def by_item(spec: EnvironmentSpec, most: int = MOST_FEATURES) -> bool:
         and not spec.features_match
         and 0 < spec.items <= spec.document_size
         and max(spec.items * users**2 * shared, (users * shared) ** 2) <= MOST_NUMBERS
-        and products * (users + spec.document_size) <= MOST_NUMBERS
+        and spec.items * spec.document_size <= MOST_NUMBERS
     )
 
 

@@ -24,7 +24,7 @@ LEARNERS = ("linucb", "lints", "logistic", "fitted-q")
 
 @pytest.mark.benchmark
 @pytest.mark.timeout(7_200)
-@pytest.mark.parametrize("items", [100, 500])
+@pytest.mark.parametrize("items", [100, 500, 2_000])
 def test_many_items(items, tmp_path, capsys):
     """Print scores, 0 random and 1 the best for each kind of users, and seconds."""
     rng = np.random.default_rng(0)
@@ -64,8 +64,9 @@ def test_many_items(items, tmp_path, capsys):
 
 def _observation(dataset):
     """A user of each kind, to whom everything is offered."""
+    features = dataset.catalogue.features
     return {
         "user": np.eye(KINDS, dtype=np.float32),
-        "candidates": np.tile(dataset.catalogue.features, (KINDS, 1, 1)),
+        "candidates": np.broadcast_to(features, (KINDS, *features.shape)),
         "step": np.zeros((KINDS, 1), np.int32),
     }

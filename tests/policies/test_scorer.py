@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slateflow.policies import Scorer, ScoringPolicy, scorer
+from slateflow.policies.scorer import Support
 
 HORIZON, WINDOW = 10, 4
 
@@ -66,6 +67,16 @@ def linear(seed: int = 0, rows: int = 1, user_size: int = 1, document_size: int 
     )
 
 
+def bilinear(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int = 2) -> Scorer:
+    """Weights of the products of (1, user) and (1, candidate)."""
+    rng, features = np.random.default_rng(seed), user_size + 1 + document_size
+    return replace(
+        polynomial(seed, rows, user_size, document_size),
+        powers=np.zeros((0, features), np.int64),
+        head=rng.normal(size=(rows, (1 + user_size) * (1 + document_size))),
+    )
+
+
 def spline(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int = 2) -> Scorer:
     """Monomials of features and hinges, of which every feature but the time has two."""
     rng = np.random.default_rng(seed)
@@ -91,6 +102,13 @@ def score_by_hand(model: Scorer, user: list[float], step: int, candidate: list[f
         for f, v in zip(model.knot_feature.tolist(), model.knot_value.tolist(), strict=True)
     ]
     x = [(v - o) / s for v, o, s in zip(x, model.offset, model.scale, strict=True)]
+    row = min(left, len(model.head)) - 1
+    if not len(model.powers) and not model.weights:
+        weights = iter(model.head[row].tolist())
+        own = [1.0, *x[model.user_size + 1 :]]
+        return model.head_bias[row] + sum(
+            u * c * next(weights) for u in [1.0, *x[: model.user_size]] for c in own
+        )
     if len(model.powers):
         x = [
             math.prod(v**p for v, p in zip(x, exponents, strict=True))
@@ -101,7 +119,6 @@ def score_by_hand(model: Scorer, user: list[float], step: int, candidate: list[f
             activation(sum(v * w for v, w in zip(x, column, strict=True)) + b)
             for column, b in zip(weight.T.tolist(), bias, strict=True)
         ]
-    row = min(left, len(model.head)) - 1
     return sum(v * w for v, w in zip(x, model.head[row], strict=True)) + model.head_bias[row]
 
 
@@ -115,8 +132,23 @@ def requests(count: int, candidates: int, user_size: int = 1, document_size: int
     )
 
 
+@pytest.mark.parametrize("make", [polynomial, spline, network, linear, bilinear])
+@pytest.mark.parametrize("users", [1, 3])
+def test_candidates_that_all_rows_share_are_scored_as_those_of_each(make, users):
+    model = make(3)
+    few, many = np.array([0.0, 0.0, 900.0]), np.array([0.0, 900.0, 900.0])
+    leaves = np.array([[1, 2], [1, 1], [2, 2]])
+    support = Support(np.zeros(3, int), np.full(3, 0.5), leaves, few, many, 0.01, 1)
+    user, step, candidates = requests(users, 6)
+    one = np.broadcast_to(candidates[:1], candidates.shape)
+    for made in (model, replace(model, support=support)):
+        expected = made.scores(user, step, np.ascontiguousarray(one))
+        scores = made.scores(user, step, one)
+        np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("rows", [1, 5, HORIZON])
-@pytest.mark.parametrize("make", [polynomial, spline, network, linear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, linear, bilinear])
 @pytest.mark.parametrize(("user_size", "document_size"), [(1, 1), (1, 2), (0, 1), (3, 2)])
 def test_scores_are_those_of_a_plain_loop(make, rows, user_size, document_size):
     model = make(1, rows, user_size, document_size)
@@ -166,7 +198,7 @@ def test_candidates_are_scored_one_by_one(order, make):
     )
 
 
-@pytest.mark.parametrize("make", [polynomial, spline, network, linear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, linear, bilinear])
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_any_number_of_candidates_is_served(make, count):
     model = make(3)
@@ -178,7 +210,7 @@ def test_any_number_of_candidates_is_served(make, count):
     )
 
 
-@pytest.mark.parametrize("make", [polynomial, spline, network, linear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, linear, bilinear])
 def test_save_and_load_keep_every_bit_without_pickle(make, tmp_path):
     model, path = make(4), tmp_path / "scorer.npz"
     model.save(path)
