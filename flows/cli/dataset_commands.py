@@ -229,6 +229,11 @@ def _show_first_look(look: FirstLook) -> None:
         f"{look.largest_share:.2%} of all; {look.effective_rows:,.0f} effective rows, "
         f"{look.effective_rewards:,.1f} effective rewards"
     )
+    if look.agreeing_rows is not None:
+        print(
+            f"as another    about {look.agreeing_rows:,.1f} held-out rows show what another policy "
+            f"would show, {look.agreeing_rewards:,.1f} of them with a reward"
+        )
     print(f"outlook       {look.outlook}")
 
 

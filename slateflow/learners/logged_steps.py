@@ -96,11 +96,6 @@ class LoggedSteps:
         """The steps to which values are fitted, T of them."""
         return Transitions.from_rows(self.rows, self.timed, self.by_the_clock)
 
-    @property
-    def _numbers(self) -> int:
-        """Of the candidates' features at a step."""
-        return self.spec.num_candidates * self.spec.document_size
-
     @cached_property
     def reward(self) -> Array:
         """(T,) scaled rewards of these steps."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from slateflow.policies import uniform_propensities
 from slateflow.trajectories.files.dataset import Dataset
+from slateflow.trajectories.files.hold_out import HELD_OUT
 from slateflow.trajectories.schema import Trajectories
 
 LEAST_EFFECTIVE_REWARDS = 10.0
@@ -25,6 +26,11 @@ class FirstLook:
 
     The uniform policy shows every slate of what was offered alike. By w a log of N rows stands for
     (Σ w)² / Σ w² rows of that policy (Kish), and the rewards of those rows for (Σ w r)² / Σ (w r)².
+
+    Another policy is judged by the held-out rows that happen to show what it shows. Two draws of
+    one policy agree with the probability Σ p², and the propensities of what it shows have that
+    mean. So of single decisions Σ p / 5 rows are likely to agree with a policy that is like those
+    that logged them: where a thousand items are shown alike, one in a thousand.
     """
 
     rows: int
@@ -40,12 +46,14 @@ class FirstLook:
     largest_share: float  # of the sum of the weights, that of the largest
     effective_rows: float
     effective_rewards: float
+    agreeing_rows: float | None  # held-out; None where rows are not single decisions
+    agreeing_rewards: float | None  # those of them with a reward
     refusal: str | None = None  # why random cannot be judged, where that was asked
 
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
         """Pass once over the rows."""
-        sums = np.zeros(6)
+        sums = np.zeros(8)
         fewest, most = dataset.spec.num_candidates, 0
         low, high, heaviest = np.inf, 0.0, 0.0
         visits: list[_Visits] = []
@@ -55,6 +63,7 @@ class FirstLook:
             sums += [
                 reward.sum(), np.count_nonzero(reward), weights.sum(), weights @ weights,
                 paid.sum(), paid @ paid,
+                rows.propensity.sum(), rows.propensity @ (reward != 0),
             ]  # fmt: skip
             offered = rows.offered
             fewest, most = min(fewest, int(offered.min())), max(most, int(offered.max()))
@@ -62,7 +71,9 @@ class FirstLook:
             heaviest = max(heaviest, float(weights.max()))
             if rows.visitor is not None:
                 visits.append(_Visits.of(rows.visitor, weights, np.ones(len(rows))))
-        total, rewarded, weight, squares, paid_sum, paid_squares = sums.tolist()
+        total, rewarded, weight, squares, paid_sum, paid_squares, *agreeing = sums.tolist()
+        single = dataset.spec.slate_size == dataset.spec.horizon == 1
+        agree, agree_paid = (one / HELD_OUT if single else None for one in agreeing)
         count = dataset.rows
         mean, visitors = weight / count, None
         apart = max(squares - mean * weight, 0.0)  # sum of squared deviations
@@ -84,6 +95,8 @@ class FirstLook:
             largest_share=heaviest / weight,
             effective_rows=weight**2 / squares,
             effective_rewards=paid_sum**2 / paid_squares if paid_squares else 0.0,
+            agreeing_rows=agree,
+            agreeing_rewards=agree_paid,
         )
 
     @property
@@ -103,6 +116,13 @@ class FirstLook:
                 f"no verdict to expect: random would rest on {self.effective_rewards:.1f} "
                 f"effective rewards, {LEAST_EFFECTIVE_REWARDS:.0f} are few; log more rows, or "
                 "show random items more often"
+            )
+        if self.agreeing_rows is not None and self.agreeing_rows < LEAST_EFFECTIVE_REWARDS:
+            return (
+                f"no verdict to expect: about {self.agreeing_rows:.1f} held-out rows show what "
+                f"another policy would show, and it takes {LEAST_EFFECTIVE_REWARDS:.0f} with a "
+                "reward; log more rows, offer fewer items at a time, or log a policy that prefers "
+                "some of them"
             )
         if self.refusal is not None:
             return f"no verdict to expect: random: {self.refusal}"

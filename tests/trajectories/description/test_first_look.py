@@ -37,6 +37,7 @@ def test_the_figures_are_those_of_a_pencil(tmp_path):
     assert found.largest_share == 0.5
     assert found.effective_rows == pytest.approx(16 / 5.5)
     assert found.effective_rewards == pytest.approx(25 / 17)
+    assert found.agreeing_rows is found.agreeing_rewards is None  # sessions of two steps
     assert found.outlook.startswith("no verdict to expect: random would rest on 1.5 effective")
 
 
@@ -65,6 +66,22 @@ def test_the_outlook(tmp_path, frame, outlook):
     assert look(tmp_path, frame.to_dict("list")).outlook.startswith(outlook)
 
 
+@pytest.mark.parametrize("rows", [4_000, 6_000])
+def test_rows_that_agree_with_another_policy_are_counted(tmp_path, rows):
+    """Of 100 items that are shown alike: one in a hundred of a fifth of the rows."""
+    rng = np.random.default_rng(rows)
+    item, reward = rng.integers(0, 100, rows), (rng.random(rows) < 0.25).astype(float)
+    frame = {"item": item, "propensity": np.full(rows, 0.01), "reward": reward}
+    found = look(tmp_path, frame)
+    assert found.agreeing_rows == pytest.approx(rows / 500)
+    held_out = np.arange(rows) % 5 == 4
+    agreed = [np.count_nonzero(item[held_out] == one) for one in range(100)]
+    assert found.agreeing_rows == pytest.approx(np.mean(agreed))
+    assert found.agreeing_rewards == pytest.approx(0.25 * rows / 500, rel=0.1)
+    expected = "no verdict to expect: about 8.0 held-out rows show what another policy would show"
+    assert found.outlook.startswith(expected) == (rows == 4_000)
+
+
 @pytest.mark.parametrize(("sessions", "possible"), [(100, False), (3_000, True)])
 def test_the_gate_is_asked_about_random(tmp_path, sessions, possible):
     """A verdict on sessions takes many steps for each feature of a model, which weights do not."""
@@ -88,6 +105,7 @@ def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
     assert "outlook       a verdict against random is possible" in printed
     assert "items         4, of which 4 are offered at a time\n" in printed
     assert "propensity    0.1 to 0.7\n" in printed
+    assert "as another    about 51" in printed  # 1,000 (.7² + 3 × .1²), up to chance
     assert "clicks" not in printed
     page = (tmp_path / "page.html").read_text()
     assert "A verdict against random is possible" in page
