@@ -98,13 +98,21 @@ class Catalogue:
             table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
             table.validate(full=True)
             numbers = table["id"].to_numpy()
-            features = np.array(table["features"].to_pylist(), np.float32)
+            features = _vectors(table["features"].combine_chunks())
         if not len(numbers) or features.ndim != 2 or (numbers != np.arange(len(numbers))).any():
             raise InputError(
                 f"{where}: expected items numbered from 0 with features of one length, "
                 f"got {len(numbers)} items"
             )
         return cls(features)
+
+
+def _vectors(lists: pa.Array) -> NDArray[np.float32]:
+    """(M, D) the numbers of lists of one length."""
+    if not pa.types.is_fixed_size_list(lists.type):
+        return np.array(lists.to_pylist(), np.float32)
+    flat = lists.flatten().to_numpy()  # refuses what is null
+    return np.array(flat, np.float32).reshape(len(lists), lists.type.list_size)
 
 
 def _keys(features: NDArray[Any]) -> NDArray[np.void]:

@@ -28,6 +28,9 @@ MOST_ROWS = 100_000
 LEAST_SHARE = 1 / 200
 """Of the times that a random policy would show a candidate: what is shown less is hardly seen."""
 
+MOST_NUMBERS = 2**26
+"""Features of the rows that are shown, at most: of thousands of items by their ids fewer rows."""
+
 RARE = 3.0
 """Times that a candidate is shown less often than at random, above which its rows count more."""
 
@@ -48,7 +51,8 @@ def logged_support(rows: Trajectories, user_chooses: bool = False) -> Support:
         rows: At least one; whole episodes.
         user_chooses: Whether users see the whole slate, or its first place alone.
     """
-    few = rows.where(rows.sessions % -(-len(rows) // MOST_ROWS) == 0)
+    most = max(1, min(MOST_ROWS, MOST_NUMBERS // max(rows.shown_features(slice(1)).shape[2], 1)))
+    few = rows.where(rows.sessions % -(-len(rows) // most) == 0)
     return grown_support(*shown_and_offered(few, user_chooses), len(rows) / len(few))
 
 
