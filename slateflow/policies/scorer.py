@@ -18,6 +18,10 @@ Array = NDArray[np.float64]
 CACHED_NUMBERS = 2**16
 """Numbers of a layer that are in memory at once: as many as stay near the processor."""
 
+SPARSE = 64
+"""Times as many features as an item has at most that are not zero, from which on the zeros are left
+out: a weight is looked up in the time of some fifty multiplications."""
+
 
 @dataclass(frozen=True)
 class Support:
@@ -281,7 +285,28 @@ def _inner(documents: Array, weights: Array) -> Array:
     """(B, N) products of features (B, N, D), or of all rows' (1, N, D), and weights (B, D)."""
     if len(documents) == len(weights):
         return np.asarray(np.einsum("bnd,bd->bn", documents, weights))
-    return np.asarray(weights @ documents[0].T)
+    return inner(documents[0], weights)
+
+
+def inner(features: NDArray[np.floating], weights: Array) -> Array:
+    """(B, N) products of features (N, D) and weights (B, D).
+
+    Where features are nearly all zero, as those of items that are told apart by their ids, only
+    the others are multiplied.
+    """
+    item, column = np.nonzero(features)
+    count = np.bincount(item, minlength=len(features))
+    most = int(count.max(initial=0))
+    if most * SPARSE > features.shape[1]:
+        return np.asarray(weights @ features.T)
+    rank = np.arange(len(item)) - (np.cumsum(count) - count)[item]
+    columns = np.zeros((most, len(features)), np.int64)
+    values = np.zeros(columns.shape)
+    columns[rank, item], values[rank, item] = column, features[item, column]
+    total = np.zeros((len(weights), len(features)))
+    for place, value in zip(columns, values, strict=True):
+        total += np.take(weights, place, axis=1) * value
+    return total
 
 
 def hinges(x: Array, feature: NDArray[np.integer], value: Array) -> Array:

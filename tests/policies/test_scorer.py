@@ -147,6 +147,17 @@ def test_candidates_that_all_rows_share_are_scored_as_those_of_each(make, users)
         np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("filled", [0.0, 0.002, 0.1, 1.0])
+def test_products_without_zeros_are_those_with_them(filled):
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(30, 400)) * (rng.random((30, 400)) < filled)
+    features[:10, :10] += np.eye(10)
+    weights = rng.normal(size=(7, 400))
+    np.testing.assert_allclose(
+        scorer.inner(features, weights), weights @ features.T, rtol=1e-12, atol=1e-12
+    )
+
+
 @pytest.mark.parametrize("rows", [1, 5, HORIZON])
 @pytest.mark.parametrize("make", [polynomial, spline, network, linear, bilinear])
 @pytest.mark.parametrize(("user_size", "document_size"), [(1, 1), (1, 2), (0, 1), (3, 2)])

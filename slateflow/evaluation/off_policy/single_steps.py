@@ -28,6 +28,7 @@ from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Over
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies.base import SlateDistribution
+from slateflow.policies.scorer import inner
 from slateflow.shared_rows import at_rows, distinct
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.user_models.support import logged_support
@@ -269,11 +270,11 @@ class SingleSteps:
         user, items = rows.user[block, : sizes.user_size], rows.candidates[block]
         predicted = np.empty(items.shape[:2])
         if rows.catalogue is not None and len(rows.catalogue) <= MOST_TIMES * items.shape[1]:
-            features = rows.catalogue.features[:, : sizes.document_size].T
+            features = rows.catalogue.features[:, : sizes.document_size]
             for number, weights in enumerate(self.weights):
                 own = fold == number
                 of_candidate = weights[0] + user[own] @ weights[1:]
-                of_items = of_candidate[:, :1] + of_candidate[:, 1:] @ features  # (B, M)
+                of_items = of_candidate[:, :1] + inner(features, of_candidate[:, 1:])  # (B, M)
                 shown = np.maximum(at_rows(items, own), 0)  # places that fill up are no candidates
                 predicted[own] = np.take_along_axis(of_items, shown, axis=1)
             return predicted
