@@ -4,6 +4,7 @@ This file serves twice: policies are evaluated with it, and a registered model v
 copy of it as an artifact. So it needs nothing but NumPy.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import accumulate, repeat
@@ -285,28 +286,32 @@ def _inner(documents: Array, weights: Array) -> Array:
     """(B, N) products of features (B, N, D), or of all rows' (1, N, D), and weights (B, D)."""
     if len(documents) == len(weights):
         return np.asarray(np.einsum("bnd,bd->bn", documents, weights))
-    return inner(documents[0], weights)
+    return products_with(documents[0])(weights)
 
 
-def inner(features: NDArray[np.floating], weights: Array) -> Array:
-    """(B, N) products of features (N, D) and weights (B, D).
+def products_with(features: NDArray[np.floating]) -> Callable[[Array], Array]:
+    """The function of weights (B, D) that multiplies them with features (N, D), to (B, N).
 
     Where features are nearly all zero, as those of items that are told apart by their ids, only
     the others are multiplied.
     """
-    item, column = np.nonzero(features)
+    item, column = np.nonzero(features != 0)
     count = np.bincount(item, minlength=len(features))
     most = int(count.max(initial=0))
     if most * SPARSE > features.shape[1]:
-        return np.asarray(weights @ features.T)
+        return lambda weights: np.asarray(weights @ features.T)
     rank = np.arange(len(item)) - (np.cumsum(count) - count)[item]
     columns = np.zeros((most, len(features)), np.int64)
     values = np.zeros(columns.shape)
     columns[rank, item], values[rank, item] = column, features[item, column]
-    total = np.zeros((len(weights), len(features)))
-    for place, value in zip(columns, values, strict=True):
-        total += np.take(weights, place, axis=1) * value
-    return total
+
+    def looked_up(weights: Array) -> Array:
+        total = np.zeros((len(weights), len(features)))
+        for place, value in zip(columns, values, strict=True):
+            total += np.take(weights, place, axis=1) * value
+        return total
+
+    return looked_up
 
 
 def hinges(x: Array, feature: NDArray[np.integer], value: Array) -> Array:

@@ -154,7 +154,7 @@ def test_products_without_zeros_are_those_with_them(filled):
     features[:10, :10] += np.eye(10)
     weights = rng.normal(size=(7, 400))
     np.testing.assert_allclose(
-        scorer.inner(features, weights), weights @ features.T, rtol=1e-12, atol=1e-12
+        scorer.products_with(features)(weights), weights @ features.T, rtol=1e-12, atol=1e-12
     )
 
 

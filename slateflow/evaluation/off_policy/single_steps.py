@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Over
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies.base import SlateDistribution
-from slateflow.policies.scorer import inner
+from slateflow.policies.scorer import products_with
 from slateflow.shared_rows import at_rows, distinct
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.user_models.support import logged_support
@@ -270,11 +271,10 @@ class SingleSteps:
         user, items = rows.user[block, : sizes.user_size], rows.candidates[block]
         predicted = np.empty(items.shape[:2])
         if rows.catalogue is not None and len(rows.catalogue) <= MOST_TIMES * items.shape[1]:
-            features = rows.catalogue.features[:, : sizes.document_size]
             for number, weights in enumerate(self.weights):
                 own = fold == number
                 of_candidate = weights[0] + user[own] @ weights[1:]
-                of_items = of_candidate[:, :1] + inner(features, of_candidate[:, 1:])  # (B, M)
+                of_items = of_candidate[:, :1] + self._with_items(of_candidate[:, 1:])  # (B, M)
                 shown = np.maximum(at_rows(items, own), 0)  # places that fill up are no candidates
                 predicted[own] = np.take_along_axis(of_items, shown, axis=1)
             return predicted
@@ -286,6 +286,14 @@ class SingleSteps:
                 of_candidate[:, :1] + np.matmul(candidates[own], of_candidate[:, 1:, None])[:, :, 0]
             )
         return predicted
+
+    @cached_property
+    def _with_items(self) -> Callable[[Array], Array]:
+        """The products of weights (B, D) with the features of all items, (B, M)."""
+        catalogue, size = self.dataset.catalogue, self.modelled.document_size
+        return products_with(
+            np.zeros((0, size)) if catalogue is None else catalogue.features[:, :size]
+        )
 
     def unsupported(self, targets: Mapping[str, SlateDistribution]) -> dict[str, float]:
         """Of each target the share of its choices that the logs have hardly seen."""
