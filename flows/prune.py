@@ -1,4 +1,4 @@
-"""Prune: what nights leave behind goes after a while."""
+"""Prune: remove, after a while, all that nights leave behind."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Bad input. The message is one line: what was expected, what came, what to do."""
+    """Bad input. The message is one line with the expectation, the finding and the way out."""
 
 
 def unknown(kind: str, name: object, known: list[str]) -> InputError:

@@ -1,7 +1,7 @@
 """Arrays whose rows are all the same, held once, as NumPy's `broadcast_to` makes them.
 
 A catalogue that is on offer at every row is such an array, of its items as of their features. All
-that takes rows can take it as it is. What would copy it, row by row, is here.
+that takes rows can take it as it is; the functions here take some of its rows without a copy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Charts that stand alone: what is drawn where."""
+"""Charts that stand alone: marks and their places."""
 
 from __future__ import annotations
 

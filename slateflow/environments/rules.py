@@ -1,4 +1,4 @@
-"""Scoring rules: what a behaviour policy goes by when it prefers some candidates to others.
+"""Scoring rules, by which a behaviour policy prefers some candidates to others.
 
 A rule turns an observation into scores (B, N), one a candidate, the higher the better. Any such
 function is a rule: `GreedyPolicy` and `SoftmaxPolicy` ask for nothing else.

@@ -1,4 +1,4 @@
-"""Policies: what chooses slates, and with which probability."""
+"""Policies, which choose slates, each with a probability."""
 
 from slateflow.policies.base import (
     Policy,

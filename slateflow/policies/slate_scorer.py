@@ -381,7 +381,7 @@ def optimal_gains(offer: Offer, slate_size: int) -> Array:
 
 
 def _gains(offer: Offer, price: Array, total: Array | float) -> Array:
-    """(B, N) what each item adds to a slate of that price (G, B) and total weight (G, B)."""
+    """(B, N) additions of each item to a slate of that price (G, B) and total weight (G, B)."""
     share = offer.belief / total
     excess = offer.attraction * (offer.values - price[:, :, None])
     return np.asarray((share[:, :, None] * excess).sum(axis=0))

@@ -245,7 +245,7 @@ def influences(choices: Choices, model: ChoiceModel, member: Array, precision: f
 
 
 def _surprises(choices: Choices, probabilities: Array) -> Array:
-    """(R, P + 1) what was chosen, less what was expected."""
+    """(R, P + 1) features of the chosen, less the expected ones."""
     shown, clicked = choices.shown, choices.clicked
     expected = np.einsum("rk,rkp->rp", probabilities[:, :-1], shown)
     place = np.maximum(clicked, 0)[:, None, None]

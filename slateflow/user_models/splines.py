@@ -1,4 +1,4 @@
-"""Quadratic splines: what depends on a feature bends at knots, as a taste that peaks at an age.
+"""Quadratic splines, by which values bend at knots, as a taste that peaks at an age.
 
 A polynomial of low degree, or the products of a user's columns and an item's, follow that hardly.
 Hinges (x − knot)₊² do, in products with the features of the other side: a taste bends item by item

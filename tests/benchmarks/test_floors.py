@@ -1,4 +1,4 @@
-"""How near the limits of this machine: what each step must do at least, and the share reached.
+"""How near the limits of this machine: the least that each step must do, and the share reached.
 
 A floor is what nobody can do without: the random numbers, by the generator that is used; the bytes,
 read from files that the system has in memory, or written to new ones; the multiplications and

@@ -1,4 +1,4 @@
-"""Shops of many items of which nothing is known but their ids: what bandits learn, and how fast.
+"""Shops of many items of which nothing is known but their ids: bandits' scores, and seconds.
 
 `SLATEFLOW_BENCHMARK_ROWS` sets the logged decisions.
 """

@@ -1,4 +1,4 @@
-"""A month of nights: what a night costs whose other 29 days are known, and what it costs afresh.
+"""A month of nights: the cost of one whose other 29 days are known, and of one afresh.
 
 `SLATEFLOW_BENCHMARK_ROWS` has the rows of a day, such as 1000000.
 """

@@ -55,7 +55,7 @@ class NetworkPolicy:
 
 
 def inputs(user: np.ndarray, left: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """(R, U + 1 + N D) what d3rlpy's network reads."""
+    """(R, U + 1 + N D) observations of d3rlpy's network."""
     flat = candidates.reshape(len(candidates), -1)
     return np.concatenate([user, left[:, None], flat], axis=1).astype(np.float32)
 

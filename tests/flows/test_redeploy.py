@@ -1,4 +1,4 @@
-"""prefect.yaml changes under a real `slateflow up`: what is renamed, removed or paused by hand."""
+"""prefect.yaml changes under a real `slateflow up`: renamed, removed, or paused by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs that show little: what is learnt from them is no worse than what wrote them."""
+"""Logs that show little, and teach nothing worse than what wrote them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Playing a policy: what a step holds, and which stream it came from."""
+"""Playing a policy: contents of a step, and the stream that it came from."""
 
 from __future__ import annotations
 

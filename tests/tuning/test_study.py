@@ -1,4 +1,4 @@
-"""Trials on Ray Tune: the same as a training by hand, judged by what was held out."""
+"""Trials on Ray Tune: equal to a training by hand, judged by held-out logs."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_no_other_prior_makes_the_rewards_much_likelier(seed, deviations):
 
 
 def test_weights_that_differ_by_chance_only_are_given_their_mean():
-    """Ten interests of the same worth: what is learnt of each is learnt of all."""
+    """Ten interests of the same worth, where each teaches about all."""
     rng, spec = np.random.default_rng(0), preset("interest-evolution", num_features=10)
     user = rng.uniform(-1, 1, size=(3000, 10))
     item = rng.integers(0, 10, (3000, 3))

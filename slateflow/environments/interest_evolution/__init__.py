@@ -1,4 +1,4 @@
-"""RecSim's interest evolution: what is liked now costs session time, what is good gives some."""
+"""RecSim's interest evolution: likes of now cost session time, good documents give some."""
 
 from slateflow.environments.interest_evolution import dynamics
 from slateflow.environments.interest_evolution.spec import InterestEvolutionSpec

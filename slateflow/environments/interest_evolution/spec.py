@@ -18,7 +18,7 @@ MOST_FEATURES = 32_760
 
 @validated
 class InterestEvolutionSpec(EnvironmentSpec):
-    """RecSim's interest evolution: what is liked now costs session time, what is good gives some.
+    """RecSim's interest evolution: likes of now cost session time, good documents give some.
 
     Field names and defaults are those of RecSim's `UtilityModelUserSampler`, `IEvUserModel` and
     `UtilityModelVideoSampler`, which fix some of them in their code. Without a field are the

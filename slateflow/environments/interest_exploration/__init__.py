@@ -1,4 +1,4 @@
-"""RecSim's interest exploration: what most users click hides what a niche would click."""
+"""RecSim's interest exploration: clicks of most users hide those of a niche."""
 
 from slateflow.environments.interest_exploration.spec import InterestExplorationSpec
 from slateflow.environments.rules import first_feature

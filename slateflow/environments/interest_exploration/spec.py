@@ -12,7 +12,7 @@ from slateflow.validation import Matrix, Numbers, validated
 
 @validated
 class InterestExplorationSpec(EnvironmentSpec):
-    """RecSim's interest exploration: what most users click hides what a niche would click.
+    """RecSim's interest exploration: clicks of most users hide those of a niche.
 
     Field names and defaults are those of RecSim's `IEUserModel`, `IEClusterUserSampler` and
     `IETopicDocumentSampler`. Only `step_limit` is ours, because RecSim's users never leave.

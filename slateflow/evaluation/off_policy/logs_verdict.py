@@ -1,4 +1,4 @@
-"""The verdict from logs alone: what each policy would have earned on the held-out sessions."""
+"""The verdict from logs alone, by earnings that policies would have had on held-out sessions."""
 
 from __future__ import annotations
 

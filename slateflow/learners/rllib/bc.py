@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @validated
 class BCConfig(OfflineConfig):
-    """Behaviour cloning: what the logs did is right."""
+    """Behaviour cloning, which takes the logs to be right."""
 
     learner: ClassVar[str] = "bc"
     search_space: ClassVar[Space] = {**NETWORK_SPACE, "updates": OneOf((400, 800, 1600))}

@@ -1,4 +1,4 @@
-"""Days of own logs: what is known of each file of a source, and which sessions files share.
+"""Days of own logs: facts about each file of a source, and sessions that files share.
 
 A session belongs to the day in whose file it begins, so rows of it may come from other files.
 All that decides about a day's rows has a key; days of one key are the same, in whatever dataset.

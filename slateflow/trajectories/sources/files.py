@@ -1,4 +1,4 @@
-"""The files of a source: what a path, a folder or a glob names, on any filesystem of pyarrow."""
+"""The files of a source, which a path, a folder or a glob names, on any filesystem of pyarrow."""
 
 from __future__ import annotations
 

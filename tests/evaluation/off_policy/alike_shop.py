@@ -61,7 +61,7 @@ def _likes(effect: str, taste: NDArray[Any], slates: Slates) -> Array:
 
 
 def by_taste(worth: Array, observation: Observation) -> Array:
-    """(B, M) what items are worth to users whose taste is observed, of (T, M) by taste."""
+    """(B, M) worth of items to users whose taste is observed, of (T, M) by taste."""
     return np.asarray(worth[observation["user"].argmax(axis=1)])
 
 

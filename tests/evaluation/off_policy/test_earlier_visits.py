@@ -123,7 +123,7 @@ def test_slates_of_visitors_who_have_seen_an_item(left, tmp_path):
 
 
 def test_of_many_some_visitors_are_asked():
-    """Whole ones: what others saw is none of their business."""
+    """Whole ones, who do not care about what others saw."""
     rng = np.random.default_rng(3)
     made = visits(rng, 30_000, 8, 1)
     seen = seen_by_hand(made)

@@ -1,4 +1,4 @@
-"""The Open Bandit Dataset, men's campaign: what others have measured on these logs.
+"""The Open Bandit Dataset, men's campaign: figures of others on these logs.
 
 Saito et al. 2021, "Open Bandit Dataset and Pipeline". The files come with the package `obp`, of
 which no code runs here. Rows of three positions are pooled, each a session of its own.

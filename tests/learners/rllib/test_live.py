@@ -1,4 +1,4 @@
-"""Online learners: what they see and count, a problem with a known answer, and a clean process."""
+"""Online learners: views and counts, a problem with a known answer, and a clean process."""
 
 from __future__ import annotations
 

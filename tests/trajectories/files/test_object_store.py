@@ -1,4 +1,4 @@
-"""Datasets in an object store: the same as on a disk, and never half there."""
+"""Datasets in an object store: as on a disk, and never half there."""
 
 from __future__ import annotations
 

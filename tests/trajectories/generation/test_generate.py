@@ -1,4 +1,4 @@
-"""Generation: the same rows for any number of workers, and after any interruption."""
+"""Generation: equal rows for any number of workers, and after any interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: what they say, how they are shared out, and what is refused."""
+"""Recipes: their keys, how they are shared out, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets of own logs: the same for any files, whole after a kill, found again."""
+"""Datasets of own logs: equal for any files, whole after a kill, found again."""
 
 from __future__ import annotations
 

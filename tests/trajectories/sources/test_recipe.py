@@ -1,4 +1,4 @@
-"""Recipes with a source: what they say, what they are called, and what is refused."""
+"""Recipes with a source: their keys, their names, and refusals."""
 
 from __future__ import annotations
 

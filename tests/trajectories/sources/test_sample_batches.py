@@ -1,4 +1,4 @@
-"""`format = "rllib"`: what RLlib's JSON writer writes, as a source of own logs."""
+"""`format = "rllib"`: files of RLlib's JSON writer as a source of own logs."""
 
 from __future__ import annotations
 
