@@ -95,8 +95,7 @@ class LearnerConfig:
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
         """Whether it is made for that world."""
-        choice = cls.user_chooses in (None, spec.user_chooses)
-        return choice and not (cls.on_rllib and spec.offers_vary)
+        return cls.user_chooses in (None, spec.user_chooses)
 
     def parameters(self) -> dict[str, Any]:
         """The settings, under the names they have everywhere."""

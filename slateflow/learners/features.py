@@ -18,11 +18,30 @@ from slateflow.user_models.clock import same_length
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import with_session_memory
 
+Array = NDArray[np.float64]
 
-def flat_observation_space(spec: EnvironmentSpec, memory: int = 0) -> gym.spaces.Box:
-    """(user, memory, steps left / window, candidates row by row) as one vector."""
-    size = spec.user_size + memory + 1 + spec.num_candidates * spec.document_size
+
+def flat_observation_space(
+    spec: EnvironmentSpec, memory: int = 0, catalogue: bool = False
+) -> gym.spaces.Box:
+    """(user, memory, steps left / window, candidates row by row) as one vector.
+
+    Candidates are their features, or with a catalogue their numbers in it.
+    """
+    of_each = 1 if catalogue else spec.document_size
+    size = spec.user_size + memory + 1 + spec.num_candidates * of_each
     return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+
+def flat_observations(rows: Trajectories, left: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows (R, …) of `flat_observation_space`; −1 stands where a row has fewer candidates.
+
+    Args:
+        rows: With the memory of the session among the features of the user.
+        left: (R,) steps left.
+    """
+    offered = rows.candidates.reshape(len(rows), -1).astype(np.float32, copy=False)
+    return np.concatenate([rows.user, left[:, None], offered], axis=1)
 
 
 def steps_left(spec: EnvironmentSpec, step: NDArray[np.int32], window: int) -> NDArray[np.float32]:
@@ -96,10 +115,14 @@ class FeatureMoments:
     def from_dataset(cls, dataset: Dataset, decays: tuple[float, ...] = ()) -> FeatureMoments:
         """Pass once over the Parquet."""
         parts = (with_session_memory(part, decays) for part in dataset.iter_parts())
+        if (catalogue := dataset.catalogue) is not None:
+            return cls._from_averages(
+                (rows.user, *_averages(catalogue.features, _shares(rows))) for rows in parts
+            )
         return cls.from_blocks(
             (rows.user[block], rows.candidate_features(block))
             for rows in parts
-            for block in blocks(len(rows), rows.scored_numbers)
+            for block in blocks(len(rows), rows.candidate_numbers)
         )
 
     @classmethod
@@ -107,17 +130,31 @@ class FeatureMoments:
         cls, blocks: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]]
     ) -> FeatureMoments:
         """Sum up users (R, U) and their candidates (R, N, D), a block in memory at a time."""
+
+        def averages(documents: NDArray[np.floating]) -> tuple[Array, Array]:
+            candidates = documents.astype(np.float64)
+            return candidates.mean(axis=1), (candidates**2).mean(axis=1)
+
+        return cls._from_averages((user, *averages(documents)) for user, documents in blocks)
+
+    @classmethod
+    def _from_averages(
+        cls, blocks: Iterable[tuple[NDArray[np.floating], Array, Array]]
+    ) -> FeatureMoments:
+        """Sum up users (R, U), and averages of their candidates' features and squares of them.
+
+        So users and candidates weigh the same. Averages are those of each row (R, D), or of all
+        rows of the block (1, D).
+        """
         count, user_size, total, squares = 0, 0, np.zeros(1), np.zeros(1)
-        for users, documents in blocks:
-            # Averages over a row's candidates, so that users and candidates weigh the same.
-            candidates = distinct(documents).astype(np.float64)
+        for users, *averages in blocks:
             user = users.astype(np.float64)
-            for name, values in (("user", user), ("candidates", candidates)):
+            for name, values in (("user", user), ("candidates", averages[0])):
                 if not np.isfinite(values).all():
                     raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
             first, second = (
-                np.concatenate([user**power, for_rows(mean, len(user))], axis=1)
-                for power, mean in ((1, candidates.mean(axis=1)), (2, (candidates**2).mean(axis=1)))
+                np.concatenate([user**power, for_rows(average, len(user))], axis=1)
+                for power, average in zip((1, 2), averages, strict=True)
             )
             count, user_size, total, squares = (
                 count + len(user),
@@ -131,3 +168,18 @@ class FeatureMoments:
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
         deviation[deviation < 1e-9] = 1.0  # a constant feature
         return cls(np.insert(mean, user_size, 0.0), np.insert(deviation, user_size, 1.0))
+
+
+def _shares(rows: Trajectories) -> Array:
+    """(I,) shares of the items of a catalogue in what rows offer, each row's adding up to 1 / R."""
+    items = distinct(rows.candidates)
+    row, place = np.nonzero(items >= 0)
+    weights = 1 / np.bincount(row, minlength=len(items))
+    size = 0 if rows.catalogue is None else len(rows.catalogue)
+    return np.bincount(items[row, place], weights[row], size) / max(len(items), 1)
+
+
+def _averages(features: NDArray[np.float32], shares: Array) -> tuple[Array, Array]:
+    """(1, D) averages of items' features (I, D), and of their squares, by shares (I,)."""
+    known = features.astype(np.float64)
+    return shares[None] @ known, shares[None] @ known**2

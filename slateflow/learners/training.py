@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.errors import InputError
-from slateflow.learners.config import Curves, LearnerConfig, Trained, learners_for
+from slateflow.learners.config import Curves, LearnerConfig, Trained
 from slateflow.policies import AnyScorer
 from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset
@@ -66,13 +65,6 @@ def train(
     Raises:
         InputError: The dataset cannot be learnt from, or not by this learner.
     """
-    spec = dataset.spec
-    if config.on_rllib and spec.offers_vary:
-        raise InputError(
-            f"{config.learner}: expected the same number of candidates at every step, got "
-            f"{spec.num_candidates} and fewer in {dataset.path}; train one of "
-            f"{', '.join(learners_for(spec))}"
-        )
     # Learners in processes of their own have another working directory
     dataset = replace(dataset, folder=dataset.folder.absolute())
     with parts_side_by_side(dataset):

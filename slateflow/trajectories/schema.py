@@ -161,15 +161,19 @@ class Trajectories:
             observed["offered"] = np.count_nonzero(items >= 0, axis=1)
         return observed
 
+    def filled(self, rows: Rows = slice(None)) -> NDArray[Any]:
+        """Candidates of some rows as they are held, the row's first item in place of −1."""
+        return _filled(at_rows(self.candidates, rows))
+
     def candidate_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, N, D) of the candidates of some rows, by number or slice."""
-        return self._features(_filled(at_rows(self.candidates, rows)))
+        return self._features(self.filled(rows))
 
     def features_at(
         self, positions: NDArray[np.integer], rows: Rows = slice(None)
     ) -> NDArray[np.float32]:
         """Features (B, …, D) of the candidates at positions (B, …) of some rows."""
-        offered = _filled(at_rows(self.candidates, rows))
+        offered = self.filled(rows)
         first = np.arange(len(offered)).reshape(-1, *[1] * (positions.ndim - 1))
         return self._features(offered[first, positions])
 

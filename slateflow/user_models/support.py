@@ -131,8 +131,12 @@ def _of_candidates(
     found = np.zeros((len(rows), rows.candidates.shape[1]), np.bool_)
     if not nodes.any():
         return found
+    if rows.catalogue is not None:
+        of_items = nodes[support.leaves(rows.catalogue.features)]
+        found[:] = of_items[distinct(rows.filled())]
+        return found
     for block in blocks(len(rows), rows.scored_numbers):
-        x = distinct(rows.candidate_features(block))
+        x = rows.candidate_features(block)
         found[block] = nodes[support.leaves(x.reshape(-1, x.shape[-1]))].reshape(x.shape[:-1])
     return found
 

@@ -1,6 +1,6 @@
-"""Shops of many items of which nothing is known but their ids: bandits' scores, and seconds.
+"""Shops of many items of which nothing is known but their ids: learners' scores, and seconds.
 
-`SLATEFLOW_BENCHMARK_ROWS` sets the logged decisions.
+`SLATEFLOW_BENCHMARK_ROWS` sets the logged decisions, `SLATEFLOW_BENCHMARK_LEARNERS` who learns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from tests.trajectories.sources.shop import log, published
 
 ROWS = int(os.environ.get("SLATEFLOW_BENCHMARK_ROWS", "100000"))
 KINDS = 20
-LEARNERS = ("linucb", "lints", "logistic", "fitted-q")
+LEARNERS = os.environ.get(
+    "SLATEFLOW_BENCHMARK_LEARNERS", "linucb,lints,logistic,fitted-q,bc,marwil,cql,iql"
+).split(",")
 
 
 @pytest.mark.benchmark
@@ -45,7 +47,7 @@ def test_many_items(items, tmp_path, capsys):
     lines = [f"{items} items, {ROWS:,} decisions; the most popular item scores {popular:.3f}"]
     for name in LEARNERS:
         if name not in learners_for(dataset.spec):
-            lines.append(f"| {name} | | too many products | |")
+            lines.append(f"| {name} | | too many items | |")
             continue
         start = time.perf_counter()
         scorer, _ = train(dataset, learner_config(name))

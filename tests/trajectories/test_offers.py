@@ -194,8 +194,8 @@ def tastes(folder, slate_size: int, steps: int, rows: int = 4000):
 @pytest.mark.parametrize(
     ("slate_size", "steps", "learners"),
     [
-        (1, 1, ["linucb", "lints", "logistic", "fitted-q"]),
-        (1, 4, ["linucb", "fitted-q"]),
+        (1, 1, ["linucb", "lints", "logistic", "fitted-q", "marwil", "cql", "iql"]),
+        (1, 4, ["linucb", "fitted-q", "cql", "iql"]),
         (2, 1, ["linucb", "logistic", "slateq"]),
         (2, 4, ["slateq"]),
     ],
@@ -214,14 +214,6 @@ def test_learners_find_what_people_like_among_what_is_on_offer(
         items = np.take_along_axis(rows.candidates, slates[:, :1], axis=1)[:, 0]
         possible = ((rows.candidates % 3 == country[:, None]) & (rows.candidates >= 0)).any(axis=1)
         assert (items % 3 == country)[possible].mean() > 0.97, learner
-
-
-@pytest.mark.parametrize("learner", ["bc", "cql"])
-def test_networks_over_a_fixed_number_of_candidates_refuse(tmp_path, learner):
-    dataset = tastes(tmp_path, 1, 1, rows=200)
-    assert learner not in learners_for(dataset.spec)
-    with pytest.raises(InputError, match=f"{learner}: expected the same number of candidates"):
-        train(dataset, learner_config(learner))
 
 
 @pytest.mark.parametrize("kind", ["rllib", "minari"])

@@ -87,11 +87,12 @@ def loss(
     from slateflow.learners.rllib.input import NEXT_LEFT_OUT, ROW_WEIGHTS
 
     following, weight = batch[Columns.NEXT_OBS], batch[ROW_WEIGHTS]
-    with torch.no_grad():
-        offered = module.score(module.scorer, following)
-        best = offered.masked_fill(batch[NEXT_LEFT_OUT], -torch.inf).argmax(dim=1)
-        future = module.score_one(module.target_scorer, following, best)
-        target = batch[Columns.REWARDS] + future * ~batch[Columns.TERMINATEDS]
+    target, ends = batch[Columns.REWARDS], batch[Columns.TERMINATEDS]
+    if not ends.all():  # as single decisions all do
+        with torch.no_grad():
+            offered = module.score(module.scorer, following)
+            best = offered.masked_fill(batch[NEXT_LEFT_OUT], -torch.inf).argmax(dim=1)
+            target = target + module.score_one(module.target_scorer, following, best) * ~ends
     taken, excess = module.taken_and_excess(batch, settings["conservatism"])
     penalty = (weight * excess).mean()
     td_error = (weight * (taken - target).square()).mean()

@@ -21,6 +21,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.learners.features import (
     check_rewards,
     episode_ends,
+    flat_observations,
     scaled_rewards,
     steps_left,
     window_returns,
@@ -90,11 +91,9 @@ def train_columns(
     if scale is None:
         check_variation(rows)
     rewards = scaled_rewards(rows, scale)
-    left = steps_left(spec, rows.step, window)[:, None]
-    flat = rows.candidate_features().reshape(len(rows), -1)
     action = rows.clicked_candidate()
     ends = episode_ends(rows)
-    observation = torch.from_numpy(np.concatenate([rows.user, left, flat], axis=1))
+    observation = torch.from_numpy(flat_observations(rows, steps_left(spec, rows.step, window)))
     columns = {
         Columns.ACTIONS: torch.from_numpy(action),
         Columns.REWARDS: torch.from_numpy(rewards),

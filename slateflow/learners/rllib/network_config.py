@@ -25,8 +25,14 @@ if TYPE_CHECKING:
     from slateflow.trajectories import Dataset
 
 MOST_NUMBERS = 20_000
-"""Numbers that the candidates of a row have, at most, in logs from which it learns unasked: what
-140 items are by their ids. A network reads all of them for each row."""
+"""Numbers that the candidates of a row have, at most, in logs from which it learns unasked. A
+network reads all of them for each row."""
+
+MOST_CANDIDATES = 200
+"""Candidates from a catalogue that a row has then, at most: all of them are scored for each row."""
+
+MOST_ITEM_NUMBERS = 2**20
+"""Features of all items of a catalogue then, at most, which each update reads."""
 
 UPDATES_PER_ITERATION = 50
 """Minibatches between two points of a training curve."""
@@ -88,7 +94,12 @@ class OfflineConfig(NetworkConfig, ABC):
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
         """Users who click the first place, and candidates of few enough numbers."""
-        return spec.num_candidates * spec.document_size <= MOST_NUMBERS and super().fits(spec)
+        if spec.items:
+            all_items = spec.items * spec.document_size
+            few = spec.num_candidates <= MOST_CANDIDATES and all_items <= MOST_ITEM_NUMBERS
+        else:
+            few = spec.num_candidates * spec.document_size <= MOST_NUMBERS
+        return few and super().fits(spec)
 
     @property
     def iterations(self) -> int:

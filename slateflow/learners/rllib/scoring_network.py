@@ -33,8 +33,10 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
     for MARWIL, IQL and PPO.
 
     `model_config`: user_size, document_size, width, layers, whether it
-    `values_states`, and the offset and scale by which the
-    features are standardised.
+    `values_states`, the offset and scale by which the
+    features are standardised, and the features of `items` (I, D), where observations have the
+    numbers of candidates in a catalogue. What the first layer makes of an item is then computed
+    once for all rows.
     """
 
     def setup(self) -> None:
@@ -47,6 +49,9 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
             self.value = network(self.known, config["width"], config["layers"])
         self.register_buffer("offset", torch.tensor(config["offset"]))
         self.register_buffer("scale", torch.tensor(config["scale"]))
+        items = config.get("items")
+        items = None if items is None else self.standardised(torch.tensor(items))
+        self.register_buffer("items", items, persistent=False)
         self.action_dist_cls = TorchCategorical
 
     def known_features(self, observation: torch.Tensor) -> torch.Tensor:
@@ -58,19 +63,36 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
         self, observation: torch.Tensor, action: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Standardised features (B, N, F) of all candidates, or (B, F) of those at `action`."""
-        known = self.known_features(observation)
-        candidates = observation[:, self.known :].unflatten(1, (-1, self.document_size))
+        known, candidates = self.known_features(observation), observation[:, self.known :]
+        if self.items is None:
+            candidates = candidates.unflatten(1, (-1, self.document_size))
         if action is None:
             known = known[:, None].expand(-1, candidates.shape[1], -1)
         else:
             candidates = candidates[torch.arange(len(action)), action]
-        candidates = (candidates - self.offset[self.known :]) / self.scale[self.known :]
+        if self.items is None:
+            candidates = self.standardised(candidates)
+        else:
+            candidates = self.items[candidates.long()]
         return torch.cat([known, candidates], dim=-1)
 
-    def score(self, scorer: nn.Module, observation: torch.Tensor) -> torch.Tensor:
-        """(B, N) scores of the candidates in a flat observation (B, U + 1 + N·D)."""
-        scored: torch.Tensor = scorer(self.features(observation))
-        return scored.squeeze(2)
+    def standardised(self, candidates: torch.Tensor) -> torch.Tensor:
+        """Features (…, D) of candidates as the network sees them."""
+        return (candidates - self.offset[self.known :]) / self.scale[self.known :]
+
+    def score(self, scorer: nn.Sequential, observation: torch.Tensor) -> torch.Tensor:
+        """(B, N) scores of the candidates in a flat observation; −∞ where a row has fewer."""
+        if self.items is None:
+            scored: torch.Tensor = scorer(self.features(observation)).squeeze(2)
+            return scored
+        of_known, of_items = scorer[0].weight.split([self.known, self.document_size], dim=1)
+        known = nn.functional.linear(
+            self.known_features(observation), of_known, scorer[0].bias
+        )  # (B, W)
+        number = observation[:, self.known :].long()  # (B, N)
+        items = nn.functional.embedding(number.clamp(min=0), self.items @ of_items.T)
+        scored = scorer[1:](known[:, None] + items).squeeze(2)
+        return scored.masked_fill(number < 0, -torch.inf)
 
     def score_one(
         self, scorer: nn.Module, observation: torch.Tensor, action: torch.Tensor

@@ -61,7 +61,8 @@ def exceeds_memory(dataset: Dataset, max_rows_in_ram: int) -> bool:
     spec = dataset.spec
     # Steps left, and the memory of a session, which logs may want
     known = spec.user_size + memory_size(spec.document_size, (0.0,)) + 1
-    features = known + spec.num_candidates * spec.document_size
+    of_each = spec.document_size if dataset.catalogue is None else 1
+    features = known + spec.num_candidates * of_each
     free = psutil.virtual_memory().available * share_of_machine()
     return bool(4 * features * COPIES * dataset.rows > free / 2)
 

@@ -133,7 +133,7 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
     return (
         config.algorithm(training)
         .environment(
-            observation_space=flat_observation_space(spec, memory),
+            observation_space=flat_observation_space(spec, memory, dataset.catalogue is not None),
             action_space=gym.spaces.Discrete(spec.num_candidates),
         )
         # RLlib would look through all gradients twice an update; weights are looked at in the end
@@ -174,11 +174,13 @@ def _module_spec(
 ) -> RLModuleSpec:
     moments = FeatureMoments.from_dataset(dataset, decays)
     memory = memory_size(dataset.spec.document_size, decays)
+    catalogue = dataset.catalogue
     sizes = {
         "user_size": dataset.spec.user_size + memory,
         "document_size": dataset.spec.document_size,
         "offset": moments.offset.tolist(),
         "scale": moments.scale.tolist(),
+        "items": None if catalogue is None else catalogue.features,
     }
     shape = {
         "width": config.width,
