@@ -30,7 +30,8 @@ def spec(
     [
         (spec(34, 10), ["linucb", "lints", "logistic", "bc", "marwil", "cql", "iql", "fitted-q"]),
         (spec(100, 40), ["linucb", "lints", "logistic", "bc", "marwil", "cql", "iql"]),
-        (spec(200, 40), ["linucb", "lints"]),
+        (spec(200, 40), ["linucb", "lints", "bc", "marwil", "cql", "iql"]),
+        (spec(201, 40), ["linucb", "lints"]),
         (spec(500, 24), ["linucb", "lints"]),
         (spec(500, 24, candidates=20), ["linucb", "lints", "bc", "marwil", "cql", "iql"]),
         (spec(80, 50, places=3), ["linucb", "lints", "logistic", "slateq"]),
