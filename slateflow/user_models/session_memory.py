@@ -11,6 +11,7 @@ of the Dependent Variable"): a single long watch time would outweigh a session o
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -74,6 +75,20 @@ def faded(events: NDArray[np.floating], rows: Trajectories, decays: tuple[float,
     return np.concatenate([f[session, place] for f in fading], axis=1)
 
 
+def with_step(rows: Trajectories, ends: bool = False) -> Trajectories:
+    """The rows with the logarithm of the step's number as the last feature of the user.
+
+    Args:
+        rows: Whole sessions.
+        ends: With another feature, whether no session of these has a further step: many logs have
+            sessions of at most so many.
+    """
+    columns = [rows.user, np.log1p(rows.step, dtype=np.float32)]
+    if ends:
+        columns.append(rows.step == rows.step.max(initial=0))
+    return dataclasses.replace(rows, user=np.column_stack(columns).astype(np.float32))
+
+
 def with_session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Trajectories:
     """The rows with the memory as further features of the user, (R, U + M)."""
     if not decays or not len(rows):
@@ -82,28 +97,57 @@ def with_session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Trajec
     return dataclasses.replace(rows, user=np.concatenate([rows.user, memory], axis=1))
 
 
-def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
-    """The decay whose memory best predicts what held-out episodes earn, and where they end.
+@dataclass(frozen=True)
+class SessionState:
+    """What beside the user's features tells of a session how it goes on.
 
-    Empty where sessions have a single step, or no memory predicts better than the user's features
-    alone by more than two standard errors: these may be all there is to know, as satisfaction, or
-    say nothing of the session, as an age.
+    Attributes:
+        decays: Of the memory of what was clicked and earned; empty without one.
+        by_step: Whether the number of the step tells, and all that a memory would.
+    """
+
+    decays: tuple[float, ...] = ()
+    by_step: bool = False
+
+
+STATELESS = SessionState()
+"""Nothing tells more than the user's features."""
+
+
+def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
+    """The decays of the memory of `session_state`."""
+    return session_state(dataset).decays
+
+
+def session_state(dataset: Dataset) -> SessionState:
+    """The state that best predicts what held-out episodes earn, and where they end.
+
+    Without a memory where sessions have a single step, or no memory predicts better than the user's
+    features alone by more than two standard errors: these may be all there is to know, as
+    satisfaction, or say nothing of the session, as an age. Sums of what was earned count the steps,
+    too, and most sessions end the likelier the more steps they have had, or the fewer. So where
+    sessions differ in length the number of the step is asked first, and a memory has to tell more.
     """
     users, documents = dataset.spec.user_size, dataset.spec.document_size
     full = term_count(users + memory_size(documents, (0.0,)), documents, 1)
     condensed = full > MOST_TERMS
     terms = term_count(users + 1, documents + 1, 1) if condensed else full
     if dataset.spec.horizon == 1 or terms > MOST_COMPARED:
-        return ()
+        return STATELESS
     rows = _some_sessions(dataset, FITTING_ROWS * MOST_TERMS // max(terms, MOST_TERMS))
     seen = rows.reward, rows.user, rows.clicked_features()
     if not all(np.isfinite(values).all() for values in seen):
-        return ()  # those who learn from them refuse
-    plain = _held_out_losses(rows, (), DEGREES, condensed)
+        return STATELESS  # those who learn from them refuse
+    plain, by_step, asked = _held_out_losses(rows, (), DEGREES, condensed), False, rows
+    if len(np.unique(rows.lengths)) > 1:
+        timed = with_step(rows, ends=True)
+        losses = _held_out_losses(timed, (), DEGREES, condensed)
+        if by_step := better(plain, losses, BEYOND_CHANCE):
+            plain, asked = losses, timed
     memories = product(DECIDING, [True] if condensed else [False, True])
-    found = (_held_out_losses(rows, decays, DEGREES, few) for decays, few in memories)
+    found = (_held_out_losses(asked, decays, DEGREES, few) for decays, few in memories)
     if not any(better(plain, losses, BEYOND_CHANCE) for losses in found):
-        return ()
+        return SessionState(by_step=by_step)
     from scipy import optimize  # takes long to import
 
     best = optimize.minimize_scalar(
@@ -112,7 +156,7 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
         method="bounded",
         options={"xatol": 0.005},
     )
-    return (round(float(best.x), 3),)
+    return SessionState((round(float(best.x), 3),))
 
 
 def _some_sessions(dataset: Dataset, most: int) -> Trajectories:

@@ -32,7 +32,7 @@ from slateflow.policies import RandomPolicy, SessionScorer
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.held_out import HELD_OUT
-from slateflow.user_models.session_memory import fitting_decays
+from slateflow.user_models.session_memory import STATELESS, SessionState, session_state
 
 Array = NDArray[np.float64]
 
@@ -225,24 +225,24 @@ class _Prepared:
 
     def __init__(self, dataset: Dataset, rows: Trajectories) -> None:
         self.spec, self.rows = dataset.spec, rows
-        # Memory of what is hidden of a user, where a target remembers nothing itself
-        self.decays = () if dataset.spec.user_chooses else fitting_decays(dataset)
-        self.prepared: dict[tuple[float, ...], Evidence] = {}
+        # Of a target that remembers nothing itself
+        self.state = STATELESS if dataset.spec.user_chooses else session_state(dataset)
+        self.prepared: dict[SessionState, Evidence] = {}
 
     def of(self, target: Target) -> Evidence:
         """The evidence for a target."""
         own = tuple(target.scorer.decays.tolist()) if isinstance(target, ScoringPolicy) else ()
-        decays = own or self.decays
-        if decays not in self.prepared:
-            self.prepared[decays] = evidence_of(self.rows, self.spec, decays)
-        return self.prepared[decays]
+        state = SessionState(own) if own else self.state
+        if state not in self.prepared:
+            self.prepared[state] = evidence_of(self.rows, self.spec, state)
+        return self.prepared[state]
 
 
 def evidence_of(
-    rows: Trajectories, spec: EnvironmentSpec, decays: tuple[float, ...] = ()
+    rows: Trajectories, spec: EnvironmentSpec, state: SessionState = STATELESS
 ) -> Evidence:
-    """Sessions prepared for targets with that session memory."""
-    return SlateSessions(rows, spec) if spec.user_chooses else ItemSessions(rows, spec, decays)
+    """Sessions prepared for targets with that state of a session."""
+    return SlateSessions(rows, spec) if spec.user_chooses else ItemSessions(rows, spec, state)
 
 
 def _of_target(

@@ -29,7 +29,12 @@ from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.polynomial import term_count
-from slateflow.user_models.session_memory import with_session_memory
+from slateflow.user_models.session_memory import (
+    STATELESS,
+    SessionState,
+    with_session_memory,
+    with_step,
+)
 from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
@@ -53,14 +58,16 @@ class ItemSessions:
     Args:
         rows: Whole sessions.
         spec: Their world.
-        decays: Of the session memory, which stands in for what is hidden of a user.
+        state: The session's, whose memory stands in for what is hidden of a user.
     """
 
     def __init__(
-        self, rows: Trajectories, spec: EnvironmentSpec, decays: tuple[float, ...] = ()
+        self, rows: Trajectories, spec: EnvironmentSpec, state: SessionState = STATELESS
     ) -> None:
-        self.user_size, self.horizon = rows.user.shape[1], spec.horizon
+        self.user_size, self.horizon, decays = rows.user.shape[1], spec.horizon, state.decays
         self.rows = with_session_memory(rows, decays)
+        if state.by_step:
+            self.rows = with_step(self.rows)
         by_the_clock = rewards_by_the_clock(self.rows)
         self.transitions = Transitions.from_rows(rows, by_the_clock=by_the_clock)
         used = self.transitions.rows
@@ -141,7 +148,7 @@ class ItemSessions:
         known = observation["user"]
         observation["user"], observation["step"] = known[:, :size], step[:, None]
         if isinstance(target, ScoringPolicy) and target.scorer.memory_size:
-            memory = known[:, size:].astype(np.float64)
+            memory = known[:, size : size + target.scorer.memory_size].astype(np.float64)
             scores = observed_scores(target.scorer, observation, memory)
             probability = certain(top_slates(scores, 1), scores.shape[1])
         else:
