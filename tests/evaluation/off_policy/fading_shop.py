@@ -4,80 +4,79 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.trajectories import Dataset
-from tests.evaluation.off_policy.tired_shop import ByKind
+from tests.evaluation.off_policy.tired_shop import COLUMNS, ITEMS, KINDS, ByKind
 from tests.trajectories.sources.shop import log, published
 
-KINDS, ITEMS, STEPS = 3, 6, 8
-COLUMNS = '[columns]\nepisode = "session"\ntime = "time"\nuser = ["kind"]\n'
+STEPS = 8
+LOGGED = np.tile([3.0, 3, 3, 1, 1, 1], (KINDS, 1)) / 12
+"""Probabilities by which the logging policy shows the items to each kind."""
 
 
 @dataclass(frozen=True)
 class FadingShop:
-    """Sessions of at most eight steps.
+    """Sessions of at most eight steps; no column tells which step it is.
 
     Attributes:
         fades: Share of the clicks that is left a step later.
-        keeps: By how much a click makes it less likely that the session ends.
-        longer: Whether sessions end the later the likelier, or alike at every step.
-        features: Columns of an item beside its id.
+        keeps: Share by which a click makes it less likely that the session ends.
+        longer: Whether sessions end the likelier the longer they are, or alike until the last step.
     """
 
     fades: float = 1.0
     keeps: float = 0.0
     longer: bool = True
-    features: int = 0
 
+    @property
     def likes(self) -> NDArray[np.float64]:
-        """(3, 6) probabilities of a click at the first step."""
+        """(3, M) probabilities of a click at the first step."""
         return np.random.default_rng(0).uniform(0.05, 0.6, (KINDS, ITEMS))
 
-    def play(
-        self, shown: NDArray[np.float64], sessions: int, seed: int
-    ) -> dict[str, NDArray[np.float64]]:
-        """Sessions under probabilities (3, 6) of showing each item to each kind; a row a step."""
+    def played(self, shown: NDArray[np.float64], sessions: int, seed: int) -> dict[str, Any]:
+        """Steps of sessions in which kinds are shown items with these probabilities (3, M)."""
         rng = np.random.default_rng(seed)
-        kind, rows = rng.integers(0, KINDS, sessions), []
-        going = np.arange(sessions)
+        kinds, going = rng.integers(0, KINDS, sessions), np.arange(sessions)
+        steps = []
         for step in range(STEPS):
-            of = kind[going]
-            item = (rng.random((len(going), 1)) > shown[of].cumsum(axis=1)).sum(axis=1)
-            item = np.minimum(item, ITEMS - 1)
-            click = rng.random(len(going)) < self.likes()[of, item] * self.fades**step
-            ends = (step + 1) / STEPS if self.longer else 0.3
-            ends = np.where(click, ends * (1 - self.keeps), ends)
-            rows.append(np.column_stack([going, np.full(len(going), step), of, item, click]))
-            going = going[rng.random(len(going)) > (ends if step < STEPS - 1 else 1.0)]
-        table = np.concatenate(rows)
-        table = table[np.lexsort((table[:, 1], table[:, 0]))]
-        return dict(zip(("session", "step", "kind", "item", "click"), table.T, strict=True))
+            kind = kinds[going]
+            below = rng.random((len(going), 1)) > shown[kind].cumsum(axis=1)
+            item = np.minimum(below.sum(axis=1), ITEMS - 1)
+            click = rng.random(len(going)) < self.likes[kind, item] * self.fades**step
+            steps.append((going, np.full(len(going), step), kind, item, click))
+            ends = np.full(len(going), (step + 1) / STEPS if self.longer else 0.3)
+            ends *= 1 - self.keeps * click
+            going = going[rng.random(len(going)) >= ends]
+        columns = map(np.concatenate, zip(*steps, strict=True))
+        return dict(zip(("session", "time", "kind", "item", "click"), columns, strict=True))
 
-    def value(self, shown: NDArray[np.float64]) -> float:
-        """Clicks a session, by 200,000 of them."""
-        return float(self.play(shown, 200_000, 1)["click"].sum() / 200_000)
+    def value(self, policy: ByKind, sessions: int = 400_000) -> float:
+        """Clicks a session."""
+        return float(self.played(policy.shown, sessions, 1)["click"].sum() / sessions)
 
     def logs(self, folder: Path, sessions: int, seed: int) -> Dataset:
-        """Logs of a policy that shows everything, the first items three times as often."""
-        shown = np.tile([3.0, 3, 3, 1, 1, 1], (KINDS, 1)) / 12
-        found = self.play(shown, sessions, seed)
-        kind, item = found["kind"].astype(int), found["item"].astype(int)
-        log(folder, "a.parquet", {
-            "session": found["session"].astype(int),
-            "time": found["step"].astype(int),
-            "kind": np.array(["a", "b", "c"])[kind],
-            "item": item,
-            "propensity": shown[kind, item],
-            "reward": found["click"],
-        })  # fmt: skip
+        """Logs of a policy that shows everything, half of the items three times as often."""
+        found = self.played(LOGGED, sessions, seed)
+        kind, item = found["kind"], found["item"]
+        named = {"kind": np.array(["a", "b", "c"])[kind], "propensity": LOGGED[kind, item]}
+        log(folder, "log.parquet", {**found, **named, "reward": found["click"].astype(float)})
         return published(folder, COLUMNS)
 
     def policies(self) -> dict[str, ByKind]:
-        """Alike, the best for each kind, and the worst."""
-        likes = self.likes()
-        best, worst = (np.eye(ITEMS)[one(axis=1)] for one in (likes.argmax, likes.argmin))
-        return {"alike": ByKind(np.full((KINDS, ITEMS), 1 / ITEMS)), "best": ByKind(best),
-                "worst": ByKind(worst)}  # fmt: skip
+        """Whoever shows all alike, and the best and the worst item of each kind."""
+        best, worst = (np.eye(ITEMS)[one(axis=1)] for one in (self.likes.argmax, self.likes.argmin))
+        alike = np.full((KINDS, ITEMS), 1 / ITEMS)
+        return {"all alike": ByKind(alike), "the best": ByKind(best), "the worst": ByKind(worst)}
+
+
+SHOPS = {
+    "alike at every step": FadingShop(longer=False),
+    "the likelier the longer": FadingShop(),
+    "and a click keeps": FadingShop(keeps=0.5),
+    "and clicks fade": FadingShop(fades=0.8, keeps=0.5),
+}
+"""Shops by how their sessions end."""
