@@ -40,13 +40,9 @@ from slateflow.user_models.support import logged_support
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-VERDICT_ROWS_PER_FEATURE = 90
-"""Logged steps that a feature of values and weights takes for a verdict. In interest evolution
-intervals from 52 held the truth in 86% of the logs, those from 104 in 95%."""
-
 DEGREE = 3
 MOST_TERMS = 200
-"""Above so many, or more than there are steps for, the degree is lowered."""
+"""Above so many the degree is lowered."""
 
 MOST_REMEMBERED = 300
 """Terms of degree 2, where there is a session memory: with fewer degrees its products with the user
@@ -76,10 +72,8 @@ class ItemSessions:
         self.transitions = Transitions.from_rows(rows, by_the_clock=by_the_clock)
         used = self.transitions.rows
         users, documents = self.rows.user.shape[1], spec.document_size
-        stages = self.horizon if by_the_clock else 1
-        most = min(MOST_TERMS, len(rows) // (VERDICT_ROWS_PER_FEATURE * stages))
         degree, least = DEGREE, 2 if decays else 1
-        while degree > least and term_count(users, documents, degree) > most:
+        while degree > least and term_count(users, documents, degree) > MOST_TERMS:
             degree -= 1
         self.unfit: NoVerdict | None = None
         if decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
@@ -102,7 +96,9 @@ class ItemSessions:
             left=self.transitions.left,
             of_state=self.polynomial.degrees(users)[1] == 0,
         )
-        self.features, self.least_steps = self.logged.chosen.shape[1] * stages, 0
+        self.features, self.least_steps = self.logged.chosen.shape[1], 0
+        if by_the_clock:
+            self.features *= self.horizon
 
     def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
         """Estimate a target's return, session by session."""
