@@ -66,6 +66,10 @@ class Followed:
     start: Array
     following: list[Array]
 
+    def of(self, features: slice) -> Followed:
+        """Some of the features."""
+        return Followed(self.start[:, features], [one[:, features] for one in self.following])
+
     def after(self, stage: int) -> Array:
         """(S, P) of the rows that follow, with so many steps left."""
         return self.following[min(stage, len(self.following)) - 1]
@@ -160,7 +164,12 @@ class Estimated(Additive):
         return self.by_propensity if logged <= MOST_WIDER * learnt else self.learnt
 
 
-def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) -> Estimated:
+def estimated(
+    logged: Logged,
+    followed: Followed,
+    ratio: Array | None = None,
+    values: tuple[Logged, Followed] | None = None,
+) -> Estimated:
     """Fit on all folds of the sessions but one, apply to that one, in turn.
 
     Sessions of one visitor are in one fold.
@@ -172,7 +181,10 @@ def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) ->
         logged: The choices.
         followed: Features of what the target shows.
         ratio: (T,) the target's probability of each choice, over that of the logs.
+        values: The same choices in other features, if values are fitted in these: then weights
+            correct what the others would have explained.
     """
+    valued, valued_followed = values or (logged, followed)
     fold, steps = logged.visitor % FOLDS, len(logged.reward)
     start, on_states = np.zeros(logged.sessions), None if ratio is None else _on_states(logged)
     learnt, by_propensity = (_Weighted(np.zeros(steps), np.zeros(steps)) for _ in range(2))
@@ -180,12 +192,15 @@ def estimated(logged: Logged, followed: Followed, ratio: Array | None = None) ->
         own, fitted = fold == number, fold != number
         if not fitted.any():  # a single visitor
             fitted = own
-        models = _fit(logged, followed, fitted)
-        start[own] = (followed.start[own] @ models.values[-1] + models.base) * logged.member[own]
+        models = of_values = _fit(logged, followed, fitted)
+        if values is not None:
+            of_values = _fit(valued, valued_followed, fitted)
+        worth = valued_followed.start[own] @ of_values.values[-1] + of_values.base
+        start[own] = worth * logged.member[own]
         scale = np.count_nonzero(fitted)
         for rows in _some(np.flatnonzero(own[logged.session])):
             member = scale * logged.member[logged.session[rows], None]
-            error = models.errors(logged, followed, rows)
+            error = of_values.errors(valued, valued_followed, rows)
             learnt.add(rows, models.omega(logged, rows) * member, error)
             if ratio is not None and on_states is not None:
                 of_state = np.maximum(models.omega(logged, rows, on_states), 0.0)

@@ -6,6 +6,7 @@ candidate, up to the third degree.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.backward_stages import Transitions
 from slateflow.evaluation.off_policy.bends import chosen_polynomial
+from slateflow.evaluation.off_policy.click_odds import ClickOdds, chosen_odds
 from slateflow.evaluation.off_policy.double_learning import (
     Estimated,
     Followed,
@@ -43,6 +45,9 @@ Rows = NDArray[np.intp]
 DEGREE = 3
 MOST_TERMS = 200
 """Above so many the degree is lowered."""
+
+MOST_ASKED = 100_000
+"""Rows from which log-odds of clicks are fitted."""
 
 MOST_REMEMBERED = 300
 """Terms of degree 2, where there is a session memory: with fewer degrees its products with the user
@@ -96,9 +101,29 @@ class ItemSessions:
             left=self.transitions.left,
             of_state=self.polynomial.degrees(users)[1] == 0,
         )
+        of_user, of_item = self.polynomial.degrees(users)
+        self.odds = self._chosen_odds(of_user, of_item)
         self.features, self.least_steps = self.logged.chosen.shape[1], 0
         if by_the_clock:
             self.features *= self.horizon
+
+    def _chosen_odds(
+        self, of_user: NDArray[np.int64], of_item: NDArray[np.int64]
+    ) -> ClickOdds | None:
+        """Log-odds of clicks, where rewards are clicks and held-out visitors say so."""
+        rewards = np.unique(self.logged.reward)
+        if len(rewards) != 2 or self.logged.left is not None:
+            return None
+        products, known = (of_user < 2) & (of_item < 2), of_item == 0
+        visitor = self.logged.visitor[self.logged.session]
+        asked = self.logged.session % -(-len(visitor) // MOST_ASKED) == 0
+        return chosen_odds(
+            self.logged.chosen[asked],
+            (self.logged.reward[asked] == rewards[1]).astype(np.float64),
+            ~self.logged.continues[asked],
+            visitor[asked],
+            *(products, known, known & (of_user < 2)),
+        )
 
     def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
         """Estimate a target's return, session by session."""
@@ -114,7 +139,13 @@ class ItemSessions:
             ],
         )
         used = self.transitions.rows
-        return estimated(self.logged, followed, None if ratio is None else ratio[used])
+        ratio = None if ratio is None else ratio[used]
+        if self.odds is None:
+            return estimated(self.logged, followed, ratio)
+        size = self.logged.chosen.shape[1]
+        values = replace(self.logged, chosen=self.odds.features(self.logged.chosen))
+        followed, valued = followed.of(slice(size)), followed.of(slice(size, None))
+        return estimated(self.logged, followed, ratio, (values, valued))
 
     @property
     def _pooled(self) -> bool:
@@ -131,14 +162,25 @@ class ItemSessions:
         """Features (B, P) of what the target shows at these rows, in expectation."""
         parts = self.rows.blocks(len(index))
         found = [self._expected(target, index[part], step[part]) for part in parts]
-        return np.concatenate(found) if found else np.zeros((0, self.logged.chosen.shape[1]))
+        return (
+            np.concatenate(found)
+            if found
+            else self._design(np.zeros((0, len(self.polynomial.low))))
+        )
 
     def _expected(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
         row, place, probability = self._likely(target, index, step)
         known, candidates = self.rows.user[index], self.rows.candidate_features(index)
         features = np.concatenate([known[row], candidates[row, place]], axis=1)
-        design = self.polynomial.design(features.astype(np.float64)) * probability[:, None]
+        design = self._design(features.astype(np.float64)) * probability[:, None]
         return np.asarray(np.add.reduceat(design, np.searchsorted(row, np.arange(len(index)))))
+
+    def _design(self, features: Array) -> Array:
+        """Features (B, P + Q) of weights and values, from those (B, F) of user and item."""
+        design = self.polynomial.design(features)
+        if self.odds is None:
+            return design
+        return np.concatenate([design, self.odds.features(design)], axis=1)
 
     def _likely(
         self, target: Target, index: Rows, step: NDArray[np.int32]
