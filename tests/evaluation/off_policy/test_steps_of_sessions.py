@@ -21,7 +21,7 @@ def test_verdicts_are_given_without_a_memory_and_right(tmp_path, shop, sessions)
     for name, one in found.items():
         assert one.refusal is None, name
         low, high = one.contributions.interval()
-        wider = (high - low) / 4  # an interval of three standard errors on either side
+        wider = (high - low) / 2  # an interval of four standard errors on either side
         assert low - wider < shop.value(policies[name]) < high + wider, name
 
 
