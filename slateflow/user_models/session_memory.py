@@ -99,11 +99,11 @@ def with_session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Trajec
 
 @dataclass(frozen=True)
 class SessionState:
-    """What beside the user's features tells of a session how it goes on.
+    """Facts of a session that tell how it goes on, beside the user's features.
 
     Attributes:
         decays: Of the memory of what was clicked and earned; empty without one.
-        by_step: Whether the number of the step tells, and all that a memory would.
+        by_step: Whether the number of the step tells as much as any memory.
     """
 
     decays: tuple[float, ...] = ()
@@ -111,7 +111,7 @@ class SessionState:
 
 
 STATELESS = SessionState()
-"""Nothing tells more than the user's features."""
+"""That of sessions of which nothing tells more than the user's features."""
 
 
 def fitting_decays(dataset: Dataset) -> tuple[float, ...]:

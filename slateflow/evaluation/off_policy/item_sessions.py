@@ -47,7 +47,7 @@ MOST_TERMS = 200
 """Above so many the degree is lowered."""
 
 MOST_ASKED = 100_000
-"""Rows from which log-odds of clicks are fitted."""
+"""Rows from which log-odds of clicks are fitted, or somewhat more."""
 
 MOST_REMEMBERED = 300
 """Terms of degree 2, where there is a session memory: with fewer degrees its products with the user
@@ -162,11 +162,7 @@ class ItemSessions:
         """Features (B, P) of what the target shows at these rows, in expectation."""
         parts = self.rows.blocks(len(index))
         found = [self._expected(target, index[part], step[part]) for part in parts]
-        return (
-            np.concatenate(found)
-            if found
-            else self._design(np.zeros((0, len(self.polynomial.low))))
-        )
+        return np.concatenate(found or [self._design(np.zeros((0, len(self.polynomial.low))))])
 
     def _expected(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
         row, place, probability = self._likely(target, index, step)
