@@ -13,6 +13,7 @@ from slateflow.evaluation.off_policy.click_odds import ClickOdds, chosen_odds
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.policies import RandomPolicy
+from slateflow.user_models.session_memory import SessionState
 from tests.evaluation.off_policy.retrieved_shop import POLICIES, RetrievedShop
 
 
@@ -72,11 +73,12 @@ def test_weights_are_those_of_the_world_and_features_those_of_a_plain_loop():
         assert found[row].tolist() == pytest.approx(expected, rel=1e-9)
 
 
-def test_rewards_that_are_no_clicks_have_no_odds(logs):
+def test_rewards_that_are_no_clicks_and_memories_have_no_odds(logs):
     read = logs.read()
     spec: LoggedSpec = logs.spec
     assert ItemSessions(read, spec).odds is not None
     read.reward[0] = 2.0
     evidence = ItemSessions(read, spec)
     assert evidence.odds is None
+    assert ItemSessions(logs.read(), spec, SessionState((0.5,))).odds is None
     assert math.isfinite(evidence.estimate(RandomPolicy(1)).start.mean())
