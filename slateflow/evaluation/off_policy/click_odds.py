@@ -28,10 +28,13 @@ ITERATIONS = 100
 
 @dataclass(frozen=True)
 class ClickOdds:
-    """A logistic regression of clicks.
+    """Logistic regressions of clicks, each fitted on half of the visitors for the other half.
+
+    The errors of one that was fitted on the same rows add up to nothing, and intervals would leave
+    out that its weights are uncertain.
 
     Attributes:
-        weights: (L,) of the log-odds.
+        weights: (2, L) of the log-odds, by the half that they are for.
         products: (P,) which of the monomials they weigh, L.
         known: (P,) which monomials are the user's alone.
         first: (P,) which of these are of degree 1 at most.
@@ -42,20 +45,15 @@ class ClickOdds:
     known: NDArray[np.bool_]
     first: NDArray[np.bool_]
 
-    @classmethod
-    def fit(cls, design: Array, click: Array, *which: NDArray[np.bool_]) -> ClickOdds:
-        """Fit on rows (R, P), whose `click` (R,) is 0 or 1 and has both."""
-        from sklearn.linear_model import LogisticRegression  # takes a second
+    def features(self, design: Array, half: NDArray[np.integer]) -> Array:
+        """(R, Q) of the user alone, and products of these and the probability of a click.
 
-        model = LogisticRegression(
-            C=1 / PRECISION, fit_intercept=False, solver="newton-cholesky", max_iter=ITERATIONS
-        )
-        return cls(np.asarray(model.fit(design[:, which[0]], click).coef_[0]), *which)
-
-    def features(self, design: Array) -> Array:
-        """(R, Q) of the user alone, and products of these and the probability of a click."""
-        probability = special.expit(design[:, self.products] @ self.weights)
-        of_click = probability[:, None] * design[:, self.first]
+        Args:
+            design: (R, P) monomials of what is shown.
+            half: (R,) 0 or 1, that of the visitor.
+        """
+        odds = np.einsum("rl,rl->r", design[:, self.products], self.weights[half])
+        of_click = special.expit(odds)[:, None] * design[:, self.first]
         return np.concatenate([design[:, self.known], of_click], axis=1)
 
 
@@ -71,14 +69,26 @@ def chosen_odds(
         visitor: (R,) numbers of the visitors.
         which: Three times (P,), see `ClickOdds`.
     """
-    explained, half = np.column_stack([click, ends]).astype(np.float64), visitor % 2 == 0
-    if any(len(np.unique(click[one])) < 2 for one in (half, ~half)):
+    explained, half = np.column_stack([click, ends]).astype(np.float64), visitor % 2
+    if any(len(np.unique(click[half == own])) < 2 for own in (0, 1)):
         return None
-    lost = np.empty((2, len(click)))
-    for out in (half, ~half):
-        odds = ClickOdds.fit(design[~out], click[~out], *which)
-        for number, x in enumerate((design, odds.features(design))):
-            weights = ridge_weights(x[~out].T @ x[~out], x[~out].T @ explained[~out])
+    found, lost = [], np.empty((2, len(click)))
+    for own in (0, 1):
+        out, fitted = half == own, half != own
+        found.append(_log_odds(design[fitted][:, which[0]], click[fitted]))
+        odds = ClickOdds(np.stack([found[-1]] * 2), *which)
+        for number, x in enumerate((design, odds.features(design, half))):
+            weights = ridge_weights(x[fitted].T @ x[fitted], x[fitted].T @ explained[fitted])
             lost[number, out] = np.square(explained[out] - x[out] @ weights).sum(axis=1)
     plain, ours = (np.bincount(visitor, one).astype(np.float64) for one in lost)
-    return ClickOdds.fit(design, click, *which) if better(plain, ours, BEYOND_CHANCE) else None
+    return ClickOdds(np.stack(found), *which) if better(plain, ours, BEYOND_CHANCE) else None
+
+
+def _log_odds(x: Array, click: Array) -> Array:
+    """(L,) weights of a logistic regression of clicks (R,), 0 and 1, on features (R, L)."""
+    from sklearn.linear_model import LogisticRegression  # takes a second
+
+    model = LogisticRegression(
+        C=1 / PRECISION, fit_intercept=False, solver="newton-cholesky", max_iter=ITERATIONS
+    )
+    return np.asarray(model.fit(x, click).coef_[0])

@@ -101,6 +101,7 @@ class ItemSessions:
             left=self.transitions.left,
             of_state=self.polynomial.degrees(users)[1] == 0,
         )
+        self.half = rows.visitors % 2
         self.odds = None if decays else self._chosen_odds(*self.polynomial.degrees(users))
         self.features, self.least_steps = self.logged.chosen.shape[1], 0
         if by_the_clock:
@@ -146,7 +147,8 @@ class ItemSessions:
         if self.odds is None:
             return estimated(self.logged, followed, ratio)
         size = self.logged.chosen.shape[1]
-        values = replace(self.logged, chosen=self.odds.features(self.logged.chosen))
+        chosen = self.odds.features(self.logged.chosen, self.half[used])
+        values = replace(self.logged, chosen=chosen)
         followed, valued = followed.of(slice(size)), followed.of(slice(size, None))
         return estimated(self.logged, followed, ratio, (values, valued))
 
@@ -165,21 +167,22 @@ class ItemSessions:
         """Features (B, P) of what the target shows at these rows, in expectation."""
         parts = self.rows.blocks(len(index))
         found = [self._expected(target, index[part], step[part]) for part in parts]
-        return np.concatenate(found or [self._design(np.zeros((0, len(self.polynomial.low))))])
+        nothing = np.zeros((0, len(self.polynomial.low))), np.zeros(0, np.intp)
+        return np.concatenate(found or [self._design(*nothing)])
 
     def _expected(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
         row, place, probability = self._likely(target, index, step)
         known, candidates = self.rows.user[index], self.rows.candidate_features(index)
         features = np.concatenate([known[row], candidates[row, place]], axis=1)
-        design = self._design(features.astype(np.float64)) * probability[:, None]
+        design = self._design(features.astype(np.float64), index[row]) * probability[:, None]
         return np.asarray(np.add.reduceat(design, np.searchsorted(row, np.arange(len(index)))))
 
-    def _design(self, features: Array) -> Array:
-        """Features (B, P + Q) of weights and values, from those (B, F) of user and item."""
+    def _design(self, features: Array, index: Rows) -> Array:
+        """Features (B, P + Q) of weights and values, from those (B, F) of what rows (B,) show."""
         design = self.polynomial.design(features)
         if self.odds is None:
             return design
-        return np.concatenate([design, self.odds.features(design)], axis=1)
+        return np.concatenate([design, self.odds.features(design, self.half[index])], axis=1)
 
     def _likely(
         self, target: Target, index: Rows, step: NDArray[np.int32]

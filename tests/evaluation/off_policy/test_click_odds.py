@@ -9,7 +9,7 @@ import pytest
 
 from slateflow.environments.logged import LoggedSpec
 from slateflow.evaluation.off_policy import item_sessions
-from slateflow.evaluation.off_policy.click_odds import ClickOdds, chosen_odds
+from slateflow.evaluation.off_policy.click_odds import chosen_odds
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.policies import RandomPolicy
@@ -61,16 +61,28 @@ def test_held_out_visitors_choose():
 
 
 def test_weights_are_those_of_the_world_and_features_those_of_a_plain_loop():
-    design, click, _, _, *which = rows(lambda user, item: 1 / (1 + np.exp(1 - 2 * user - item)))
-    odds = ClickOdds.fit(design, click, *which)
-    np.testing.assert_allclose(odds.weights, [-1, 2, 1, 0], atol=0.15)
-    found = odds.features(design)
+    made = rows(lambda user, item: 1 / (1 + np.exp(1 - 2 * user - item)))
+    odds = chosen_odds(*made)
+    np.testing.assert_allclose(odds.weights, [[-1, 2, 1, 0]] * 2, atol=0.2)
+    assert (odds.weights[0] != odds.weights[1]).all()
+    design, half = made[0], np.arange(len(made[0])) % 2
+    found = odds.features(design, half)
     assert found.shape == (20_000, 4)
     for row in range(50):
-        sums = sum(w * x for w, x in zip(odds.weights.tolist(), design[row].tolist(), strict=True))
+        weights = odds.weights[row % 2].tolist()
+        sums = sum(w * x for w, x in zip(weights, design[row].tolist(), strict=True))
         probability, user = 1 / (1 + math.exp(-sums)), design[row, 1]
         expected = [1, user, probability, probability * user]
         assert found[row].tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_half_is_judged_by_the_other():
+    design, click, *others = rows(lambda user, item: 1 / (1 + np.exp(2 - 3 * user - 3 * item)))
+    before = chosen_odds(design, click, *others).weights
+    changed = click.copy()
+    changed[::2] = np.roll(click[::2], 1)  # of the first half
+    after = chosen_odds(design, changed, *others)
+    assert after is None or (after.weights[0] == before[0]).all()
 
 
 def test_rewards_that_are_no_clicks_and_memories_have_no_odds(logs):
