@@ -1,10 +1,10 @@
 """Values of sessions by the log-odds of clicks, where these explain held-out visitors better.
 
-What makes a click likelier adds up in log-odds more often than in probabilities: of two things
-that users like, each matters more where the other is there. A polynomial of a low degree is right
-on the average of what was logged, and too high or too low for a policy that shows what was seldom.
+Causes of a click add up in log-odds more often than in probabilities: of two things that users
+like, each matters more where the other is there. A polynomial of a low degree is right on the
+average of the logs, and too high or too low for a policy that shows items which these show seldom.
 Values are linear in the user and the probability of a click then. Weights are still learnt of the
-polynomial, and correct what it would have explained and log-odds do not.
+polynomial, and correct errors that it would have explained and log-odds do not.
 """
 
 from __future__ import annotations

@@ -181,8 +181,8 @@ def estimated(
         logged: The choices.
         followed: Features of what the target shows.
         ratio: (T,) the target's probability of each choice, over that of the logs.
-        values: The same choices in other features, if values are fitted in these: then weights
-            correct what the others would have explained.
+        values: Other features of these choices, if values are fitted in them: then weights
+            correct errors that the first would have explained.
     """
     valued, valued_followed = values or (logged, followed)
     fold, steps = logged.visitor % FOLDS, len(logged.reward)

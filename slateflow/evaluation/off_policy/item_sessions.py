@@ -112,8 +112,8 @@ class ItemSessions:
     ) -> ClickOdds | None:
         """Log-odds of clicks, where rewards are clicks and held-out visitors say so.
 
-        Nobody asks beside a memory: what users tire of bends in other ways, and with values by
-        log-odds the gate let estimates pass that were a quarter too low.
+        Nobody asks beside a memory: tiredness bends in other ways, and with values by log-odds the
+        gate let estimates pass that were a quarter too low.
         """
         rewards = np.unique(self.logged.reward)
         if len(rewards) != 2 or self.logged.left is not None:
@@ -178,7 +178,7 @@ class ItemSessions:
         return np.asarray(np.add.reduceat(design, np.searchsorted(row, np.arange(len(index)))))
 
     def _design(self, features: Array, index: Rows) -> Array:
-        """Features (B, P + Q) of weights and values, from those (B, F) of what rows (B,) show."""
+        """Features (B, P + Q) of weights and values, from those (B, F) shown at rows (B,)."""
         design = self.polynomial.design(features)
         if self.odds is None:
             return design

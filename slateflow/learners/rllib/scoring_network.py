@@ -35,8 +35,8 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
     `model_config`: user_size, document_size, width, layers, whether it
     `values_states`, the offset and scale by which the
     features are standardised, and the features of `items` (I, D), where observations have the
-    numbers of candidates in a catalogue. What the first layer makes of an item is then computed
-    once for all rows.
+    numbers of candidates in a catalogue. The first layer then meets each item once for all
+    rows.
     """
 
     def setup(self) -> None:

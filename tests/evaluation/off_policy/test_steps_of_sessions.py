@@ -1,4 +1,4 @@
-"""Sessions that differ in length, as all do: what the number of the step tells is no memory."""
+"""Sessions that differ in length, as all do: the number of the step is no memory."""
 
 from __future__ import annotations
 
