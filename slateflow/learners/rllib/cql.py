@@ -36,14 +36,8 @@ class CQLConfig(OfflineQConfig):
         "target_rate": Range(3e-3, 3e-2, log=True),
     }
 
-    width: Count = 64
-    """Units in a hidden layer."""
-    layers: Count = 1
-    """Hidden layers."""
     updates: Count = 2000
     """Minibatch updates of each training, rounded up to fifties."""
-    learning_rate: NonNegative = 1e-2
-    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
     restarts: Count = 1
     """Trainings, of which held-out episodes choose; 1 trains once, on all episodes, which has been
     worth more than a choice among trainings on four fifths of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from slateflow.learners.config import Share
+from slateflow.learners.config import Count, NonNegative, Share
 from slateflow.learners.rllib.network_config import OfflineConfig
 from slateflow.validation import validated
 
@@ -19,6 +19,12 @@ class OfflineQConfig(OfflineConfig):
     acts_by_target: ClassVar[bool] = True
     values_actions: ClassVar[bool] = True
 
+    width: Count = 64
+    """Units in a hidden layer."""
+    layers: Count = 1
+    """Hidden layers."""
+    learning_rate: NonNegative = 1e-2
+    """Step size of Adam at the start; it falls linearly to a hundredth of that."""
     target_rate: Share = 0.01
     """Share of the network that the target network takes over at each update (Polyak)."""
 
