@@ -24,7 +24,7 @@ is learnt of these, and in any case they are a check: see `Estimated.trusted`, `
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -110,9 +110,11 @@ class Logged:
         """E."""
         return len(self.member)
 
-    def of_stage(self, stage: int) -> NDArray[np.bool_]:
-        """(T,) rows from which values of so many steps left are fitted."""
-        return np.ones(len(self.reward), np.bool_) if self.left is None else self.left == stage
+    @cached_property
+    def centre(self) -> float:
+        """Mean reward, which is taken out where all sessions are as long and stages share rows."""
+        shared = self.stages is not None and self.left is None
+        return float(self.reward.mean()) if shared else 0.0
 
 
 @dataclass(frozen=True)
@@ -169,10 +171,12 @@ def estimated(
     followed: Followed,
     ratio: Array | None = None,
     values: tuple[Logged, Followed] | None = None,
+    evidence: int | None = None,
 ) -> Estimated:
     """Fit on all folds of the sessions but one, apply to that one, in turn.
 
-    Sessions of one visitor are in one fold.
+    Sessions of one visitor are in one fold. The result has the sessions and steps that are
+    evidence.
 
     With the propensities an error counts by how much oftener the target comes to the state, times
     how much likelier it decides as was logged.
@@ -181,32 +185,39 @@ def estimated(
         logged: The choices.
         followed: Features of what the target shows.
         ratio: (T,) the target's probability of each choice, over that of the logs.
+        evidence: How many sessions, the first, the estimate is of; the others are only fitted to.
         values: Other features of these choices, if values are fitted in them: then weights
             correct errors that the first would have explained.
     """
-    valued, valued_followed = values or (logged, followed)
-    fold, steps = logged.visitor % FOLDS, len(logged.reward)
-    start, on_states = np.zeros(logged.sessions), None if ratio is None else _on_states(logged)
+    both = [(logged, followed)] + ([] if values is None else [values])
+    valued, valued_followed = both[-1]
+    fold, judged = logged.visitor % FOLDS, logged.sessions if evidence is None else evidence
+    steps = int(np.searchsorted(logged.session, judged))
+    start, on_states = np.zeros(judged), None if ratio is None else _on_states(logged)
     learnt, by_propensity = (_Weighted(np.zeros(steps), np.zeros(steps)) for _ in range(2))
+    every = np.ones(logged.sessions, np.bool_)
+    sums = [_Sums.of(*features, every) for features in both]
     for number in range(FOLDS):
-        own, fitted = fold == number, fold != number
-        if not fitted.any():  # a single visitor
-            fitted = own
-        models = of_values = _fit(logged, followed, fitted)
-        if values is not None:
-            of_values = _fit(valued, valued_followed, fitted)
+        own, others = np.flatnonzero(fold[:judged] == number), sums
+        if (fold != number).any():  # else a single visitor
+            others = [
+                total - _Sums.of(*features, fold == number)
+                for total, features in zip(sums, both, strict=True)
+            ]
+        fits = [_fit(features, left) for (features, _), left in zip(both, others, strict=True)]
+        models, of_values = fits[0], fits[-1]
         worth = valued_followed.start[own] @ of_values.values[-1] + of_values.base
         start[own] = worth * logged.member[own]
-        scale = np.count_nonzero(fitted)
-        for rows in _some(np.flatnonzero(own[logged.session])):
+        scale = others[0].sessions
+        for rows in _some(np.flatnonzero(fold[logged.session[:steps]] == number)):
             member = scale * logged.member[logged.session[rows], None]
             error = of_values.errors(valued, valued_followed, rows)
             learnt.add(rows, models.omega(logged, rows) * member, error)
             if ratio is not None and on_states is not None:
                 of_state = np.maximum(models.omega(logged, rows, on_states), 0.0)
                 by_propensity.add(rows, of_state * member * ratio[rows, None], error)
-    found = learnt.correction(logged)
-    return Estimated(start, found, found if on_states is None else by_propensity.correction(logged))
+    found, other = (one.correction(logged, judged) for one in (learnt, by_propensity))
+    return Estimated(start, found, found if on_states is None else other)
 
 
 @dataclass(frozen=True)
@@ -220,11 +231,12 @@ class _Weighted:
         """Of some rows, from those of each number of steps left (B, H)."""
         self.weight[rows], self.errors[rows] = omega.sum(axis=1), (omega * error).sum(axis=1)
 
-    def correction(self, logged: Logged) -> Correction:
-        """By session."""
+    def correction(self, logged: Logged, judged: int) -> Correction:
+        """By session, of so many."""
+        steps = len(self.weight)
         errors, weighted = (
-            np.bincount(logged.session, sums, logged.sessions).astype(np.float64)
-            for sums in (self.errors, self.weight * logged.reward)
+            np.bincount(logged.session[:steps], sums, judged).astype(np.float64)
+            for sums in (self.errors, self.weight * logged.reward[:steps])
         )
         return Correction(self.weight, errors, weighted)
 
@@ -271,65 +283,91 @@ class _Models:
         return np.asarray(omega)
 
 
-def _fit(logged: Logged, followed: Followed, sessions: NDArray[np.bool_]) -> _Models:
-    by_the_clock = logged.left is not None
-    centre = 0.0 if logged.stages is None or by_the_clock else float(logged.reward.mean())
-    start = (followed.start[sessions] * logged.member[sessions, None]).mean(axis=0)
-    fitted = sessions[logged.session]
-    if logged.stages is None:
-        sums = _sums(logged, followed, fitted, centre)
-        system = sums.gram - sums.crossed[0]
-        values, weights = np.linalg.solve(system, sums.moment), np.linalg.solve(system.T, start)
-        return _Models(np.stack([values, values]), weights[None], centre, 0.0)
-    count, features = logged.stages, logged.chosen.shape[1]
-    if by_the_clock:
-        of_stage = [
-            _sums(logged, followed, fitted & logged.of_stage(stage), centre)
-            for stage in range(1, count + 1)
-        ]
-    else:
-        of_stage = [_sums(logged, followed, fitted, centre)] * count
-    values, weights = np.zeros((count + 1, features)), np.zeros((count, features))
-    for stage in range(1, count + 1):
-        sums = of_stage[stage - 1]
-        ahead = sums.crossed_after(stage) @ values[stage - 1] if stage > 1 else 0.0
-        values[stage] = sums.inverse @ (sums.moment + ahead)
-    weights[-1] = of_stage[-1].inverse @ start
-    for stage in range(count - 1, 0, -1):
-        came = of_stage[stage].crossed_after(stage + 1).T @ weights[stage]
-        weights[stage - 1] = of_stage[stage - 1].inverse @ came
-    return _Models(values, weights, centre, centre * count)
+@dataclass(frozen=True)
+class _StageSums:
+    """Sums of some rows: Σ φ φᵀ, Σ φ (r − centre), and (L, P, P) Σ φ φ'ᵀ by the steps left."""
+
+    gram: Array
+    moment: Array
+    crossed: Array
+
+    @classmethod
+    def of(cls, logged: Logged, followed: Followed, rows: NDArray[np.bool_]) -> _StageSums:
+        """Of some of the rows (T,)."""
+        chosen = logged.chosen[rows]
+        weighted = chosen * logged.member[logged.session[rows]][:, None]
+        leads, followers = weighted[logged.continues[rows]], rows[logged.continues]
+        crossed = [leads.T @ after[followers] for after in followed.following]
+        moment = weighted.T @ (logged.reward[rows] - logged.centre)
+        return cls(weighted.T @ chosen, moment, np.stack(crossed))
+
+    def __sub__(self, other: _StageSums) -> _StageSums:
+        return _StageSums(
+            self.gram - other.gram, self.moment - other.moment, self.crossed - other.crossed
+        )
+
+    def crossed_after(self, stage: int) -> Array:
+        """Of the rows that follow where so many steps were left."""
+        return np.asarray(self.crossed[min(stage - 1, len(self.crossed)) - 1])
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """Sums of some rows for values and weights: Σ φ φᵀ, Σ φ r, and Σ φ φ'ᵀ by the steps left."""
+    """Sums of some sessions, from which values and weights follow.
 
-    gram: Array
-    moment: Array
-    crossed: list[Array]
+    Attributes:
+        start: (P,) of the features at their start.
+        sessions: Number of them.
+        stages: Of their rows: by the number of steps left where each has rows of its own, or one
+            for all.
+    """
 
-    @cached_property
-    def inverse(self) -> Array:
-        return np.asarray(np.linalg.inv(self.gram))
+    start: Array
+    sessions: int
+    stages: list[_StageSums]
 
-    def crossed_after(self, stage: int) -> Array:
-        """Of the rows that follow where so many steps were left."""
-        return self.crossed[min(stage - 1, len(self.crossed)) - 1]
+    @classmethod
+    def of(cls, logged: Logged, followed: Followed, sessions: NDArray[np.bool_]) -> _Sums:
+        """Of some of the sessions (E,)."""
+        rows, start = sessions[logged.session], logged.member[sessions] @ followed.start[sessions]
+        own = [None] if logged.left is None else range(1, (logged.stages or 0) + 1)
+        masks = (rows if stage is None else rows & (logged.left == stage) for stage in own)
+        stages = [_StageSums.of(logged, followed, mask) for mask in masks]
+        return cls(start, int(np.count_nonzero(sessions)), stages)
+
+    def __sub__(self, other: _Sums) -> _Sums:
+        stages = [one - own for one, own in zip(self.stages, other.stages, strict=True)]
+        return _Sums(self.start - other.start, self.sessions - other.sessions, stages)
 
 
-def _sums(logged: Logged, followed: Followed, rows: NDArray[np.bool_], centre: float) -> _Sums:
-    chosen = logged.chosen[rows]
-    weighted = chosen * logged.member[logged.session[rows]][:, None]
-    gram = weighted.T @ chosen + logged.ridge * np.eye(chosen.shape[1])
-    leads, followers = weighted[logged.continues[rows]], rows[logged.continues]
-    crossed = [leads.T @ after[followers] for after in followed.following]
-    return _Sums(gram, weighted.T @ (logged.reward[rows] - centre), crossed)
+def _fit(logged: Logged, sums: _Sums) -> _Models:
+    start, features = sums.start / sums.sessions, logged.chosen.shape[1]
+    ridge = logged.ridge * np.eye(features)
+    if logged.stages is None:
+        one = sums.stages[0]
+        system = one.gram + ridge - one.crossed[0]
+        values, weights = np.linalg.solve(system, one.moment), np.linalg.solve(system.T, start)
+        return _Models(np.stack([values, values]), weights[None], logged.centre, 0.0)
+    count = logged.stages
+    inverses = [np.asarray(np.linalg.inv(one.gram + ridge)) for one in sums.stages]
+    if len(sums.stages) < count:  # stages share all rows
+        sums, inverses = replace(sums, stages=sums.stages * count), inverses * count
+    values, weights = np.zeros((count + 1, features)), np.zeros((count, features))
+    for stage in range(1, count + 1):
+        of_stage = sums.stages[stage - 1]
+        ahead = of_stage.crossed_after(stage) @ values[stage - 1] if stage > 1 else 0.0
+        values[stage] = inverses[stage - 1] @ (of_stage.moment + ahead)
+    weights[-1] = inverses[-1] @ start
+    for stage in range(count - 1, 0, -1):
+        came = sums.stages[stage].crossed_after(stage + 1).T @ weights[stage]
+        weights[stage - 1] = inverses[stage - 1] @ came
+    return _Models(values, weights, logged.centre, logged.centre * count)
 
 
 def fitted_values(logged: Logged, followed: Followed) -> Array:
     """Weights (P,) of the values at a session's start, fitted on all sessions."""
-    return np.asarray(_fit(logged, followed, np.ones(logged.sessions, np.bool_)).values[-1])
+    everything = _Sums.of(logged, followed, np.ones(logged.sessions, np.bool_))
+    return np.asarray(_fit(logged, everything).values[-1])
 
 
 def _some(rows: Rows) -> Iterator[Rows]:
@@ -341,6 +379,7 @@ class Evidence(Protocol):
 
     rows: Trajectories
     features: int  # P, of values and weights
+    fitted_steps: int  # to which these are fitted
     least_steps: int  # that it takes to tell anything
 
     @property

@@ -21,7 +21,7 @@ from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
 from slateflow.evaluation.off_policy.double_learning import Evidence, Target
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
-from slateflow.evaluation.off_policy.logging_policies import evidence_parts, require_two
+from slateflow.evaluation.off_policy.logging_policies import require_two
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.off_policy.propensity_check import disagreement
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
@@ -31,7 +31,7 @@ from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies import RandomPolicy, SessionScorer
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Dataset, Trajectories
-from slateflow.trajectories.held_out import HELD_OUT
+from slateflow.trajectories.held_out import HELD_OUT, parts_and_held_out
 from slateflow.user_models.session_memory import STATELESS, SessionState, session_state
 
 Array = NDArray[np.float64]
@@ -97,7 +97,7 @@ class LogEstimates:
 
 
 def estimate_policies(
-    dataset: Dataset, targets: Mapping[str, Target], held_out_only: bool
+    dataset: Dataset, targets: Mapping[str, Target], held_out_only: bool, beside: bool = True
 ) -> LogEstimates:
     """Estimate the return of a session under each target.
 
@@ -106,13 +106,15 @@ def estimate_policies(
         targets: Policies by name.
         held_out_only: Whether the held-out sessions alone are evidence, because a target was
             learnt from the others.
+        beside: Whether values and weights may be fitted to these others, too.
 
     Raises:
         InputError: There are too few sessions.
     """
     if _of_one_step(dataset):
         return _of_single_steps(SingleSteps(dataset, held_out_only), targets)
-    return _of_sessions(dataset, _rows(dataset, held_out_only), targets)
+    rows, others = _rows(dataset, held_out_only)
+    return _of_sessions(dataset, rows, others if beside else None, targets)
 
 
 def refusal_of_random(dataset: Dataset) -> str | None:
@@ -145,10 +147,11 @@ def held_out_values(
 
     They need less than a verdict does: a choice among one's own that is wrong costs little. For
     sessions it is the model of values alone; its correction costs more variance than it takes bias
-    where policies are far from the logs.
+    where policies are far from the logs. It is fitted to held-out sessions alone: what is learnt
+    from the others prefers what they happen to praise.
     """
     targets = {name: ScoringPolicy(scorer) for name, scorer in scorers.items()}
-    found = estimate_policies(dataset, targets, held_out_only=True).policies
+    found = estimate_policies(dataset, targets, held_out_only=True, beside=False).policies
     return {
         name: HeldOutValue(one.estimates["dr" if "dr" in one.estimates else "dm"].value)
         if one.guess is None
@@ -166,8 +169,7 @@ def unsupported_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -
     targets = {name: ScoringPolicy(scorer) for name, scorer in scorers.items()}
     if _of_one_step(dataset):
         return SingleSteps(dataset, held_out_only=True).unsupported(targets)
-    rows = _rows(dataset, held_out_only=True)
-    evidence = _Prepared(dataset, rows)
+    evidence = _Prepared(dataset, *_rows(dataset, held_out_only=True))
     return {name: evidence.of(target).unsupported(target) for name, target in targets.items()}
 
 
@@ -192,24 +194,38 @@ def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEs
     return LogEstimates(visitors.sums(logged), found, steps.rows, visitors.count)
 
 
-def _rows(dataset: Dataset, held_out_only: bool) -> Trajectories:
-    """Whole sessions, evenly from all of the dataset."""
+def _rows(dataset: Dataset, held_out_only: bool) -> tuple[Trajectories, Trajectories | None]:
+    """Whole sessions that are evidence, evenly from all of the dataset, and others beside them.
+
+    A policy that was learnt from the others is given when values and weights are fitted to these:
+    errors of either, which its choices may have made larger, are corrected by what is evidence.
+    Where users choose from slates there are none.
+    """
     most = MOST_SLATES if dataset.spec.user_chooses else MOST_ROWS
     every = max(-(-dataset.rows // (most * (HELD_OUT if held_out_only else 1))), 1)
-    kept, earlier = [], 0
-    for _, rows in evidence_parts(dataset, held_out_only):
-        kept.append(rows.where((earlier + rows.sessions) % every == 0))
+    room = 0 if dataset.spec.user_chooses else MOST_ROWS - dataset.rows // HELD_OUT
+    of_beside = -(-dataset.rows // room) if held_out_only and room > 0 else 0
+    kept, beside, earlier = [], [], 0
+    for _, rows, held_out in parts_and_held_out(dataset):
+        number = earlier + rows.sessions
+        evidence = held_out if held_out_only else np.ones(len(rows), np.bool_)
+        kept.append(rows.where(evidence & (number % every == 0)))
+        if of_beside:
+            beside.append(rows.where(~held_out & (number % of_beside == 0)))
         earlier += len(rows.starts)
     rows = Trajectories.from_parts(kept) if kept else dataset.read()
     require_two(len(rows.starts), dataset, held_out_only)
-    return rows
+    return rows, Trajectories.from_parts(beside) if beside else None
 
 
 def _of_sessions(
-    dataset: Dataset, rows: Trajectories, targets: Mapping[str, Target]
+    dataset: Dataset,
+    rows: Trajectories,
+    beside: Trajectories | None,
+    targets: Mapping[str, Target],
 ) -> LogEstimates:
     reward = np.add.reduceat(rows.reward.astype(np.float64), rows.starts)
-    weights, evidence = DecisionWeights.of(dataset, rows), _Prepared(dataset, rows)
+    weights, evidence = DecisionWeights.of(dataset, rows), _Prepared(dataset, rows, beside)
     visitors = Visitors.of(None if rows.visitor is None else rows.visitor[rows.starts])
     unfit = weights.refusal() or RepeatedChoices.of(rows).refusal() or visitors.refusal()
     found = {
@@ -223,8 +239,8 @@ def _of_sessions(
 class _Prepared:
     """Evidence for targets, prepared once for all that remember the same of a session."""
 
-    def __init__(self, dataset: Dataset, rows: Trajectories) -> None:
-        self.spec, self.rows = dataset.spec, rows
+    def __init__(self, dataset: Dataset, rows: Trajectories, beside: Trajectories | None) -> None:
+        self.spec, self.rows, self.beside = dataset.spec, rows, beside
         # Of a target that remembers nothing itself
         self.state = STATELESS if dataset.spec.user_chooses else session_state(dataset)
         self.prepared: dict[SessionState, Evidence] = {}
@@ -234,15 +250,20 @@ class _Prepared:
         own = tuple(target.scorer.decays.tolist()) if isinstance(target, ScoringPolicy) else ()
         state = SessionState(own) if own else self.state
         if state not in self.prepared:
-            self.prepared[state] = evidence_of(self.rows, self.spec, state)
+            self.prepared[state] = evidence_of(self.rows, self.spec, state, self.beside)
         return self.prepared[state]
 
 
 def evidence_of(
-    rows: Trajectories, spec: EnvironmentSpec, state: SessionState = STATELESS
+    rows: Trajectories,
+    spec: EnvironmentSpec,
+    state: SessionState = STATELESS,
+    beside: Trajectories | None = None,
 ) -> Evidence:
-    """Sessions prepared for targets with that state of a session."""
-    return SlateSessions(rows, spec) if spec.user_chooses else ItemSessions(rows, spec, state)
+    """Sessions prepared for targets with that state of a session; see `ItemSessions`."""
+    if spec.user_chooses:
+        return SlateSessions(rows, spec)
+    return ItemSessions(rows, spec, state, beside)
 
 
 def _of_target(
@@ -271,14 +292,14 @@ def _of_target(
     )
     guess = (
         evidence.unfit
-        or _few(len(evidence.rows), evidence.least_steps)
+        or _few(evidence.fitted_steps, evidence.least_steps)
         or overlap.unseen()
         or _impossible(estimates["dm"].value, evidence.rows)
     )
     refusal = (
         unfit
         or evidence.unfit
-        or _few(len(evidence.rows), VERDICT_ROWS_PER_FEATURE * evidence.features)
+        or _few(evidence.fitted_steps, VERDICT_ROWS_PER_FEATURE * evidence.features)
         or overlap.learnt_refusal(len(correction.weight), len(returns))
         or guess
         or _impossible(estimates["drl"].value, evidence.rows)
@@ -292,7 +313,8 @@ def _few(steps: int, least: int) -> NoVerdict | None:
     if steps >= least:
         return None
     return NoVerdict(
-        f"the logs have {steps:,} steps as evidence, at least {least:,} are needed",
+        f"the logs have {steps:,} steps for values and weights to be learnt from, at least "
+        f"{least:,} are needed",
         "log more sessions",
     )
 

@@ -23,6 +23,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     Target,
     estimated,
 )
+from slateflow.evaluation.off_policy.item_features import chosen_features, shown_items
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.policies import top_slates
 from slateflow.policies.base import certain
@@ -53,6 +54,9 @@ MOST_REMEMBERED = 300
 """Terms of degree 2, where there is a session memory: with fewer degrees its products with the user
 and with itself were missing, and what users are tired of was as good as new."""
 
+ENOUGH = 200
+"""Rows for each feature up to which values and weights are fitted to more than the evidence."""
+
 RIDGE = 1e-9
 """Precision of the prior on weights of the polynomial, for each row."""
 
@@ -64,48 +68,57 @@ class ItemSessions:
         rows: Whole sessions.
         spec: Their world.
         state: The session's, whose memory stands in for what is hidden of a user.
+        beside: Whole sessions that are no evidence; values and weights are fitted to as many of
+            them, too, as it takes.
     """
 
     def __init__(
-        self, rows: Trajectories, spec: EnvironmentSpec, state: SessionState = STATELESS
+        self,
+        rows: Trajectories,
+        spec: EnvironmentSpec,
+        state: SessionState = STATELESS,
+        beside: Trajectories | None = None,
     ) -> None:
         self.user_size, self.horizon, decays = rows.user.shape[1], spec.horizon, state.decays
-        self.rows = with_session_memory(rows, decays)
+        self.sessions = len(rows.starts)
+        fitted = with_session_memory(
+            rows if beside is None else Trajectories.from_parts([rows, beside]), decays
+        )
         if state.by_step:
-            self.rows = with_step(self.rows)
-        by_the_clock = rewards_by_the_clock(self.rows)
-        self.transitions = Transitions.from_rows(rows, by_the_clock=by_the_clock)
-        used = self.transitions.rows
-        users, documents = self.rows.user.shape[1], spec.document_size
+            fitted = with_step(fitted)
+        self.rows = fitted.where(slice(len(rows)))
+        by_the_clock = rewards_by_the_clock(fitted)
+        users, documents = fitted.user.shape[1], spec.document_size
         degree, least = DEGREE, 2 if decays else 1
         while degree > least and term_count(users, documents, degree) > MOST_TERMS:
             degree -= 1
         self.unfit: NoVerdict | None = None
         if decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
             degree, self.unfit = 1, _too_wide(terms)
-        shown = self.rows.features_at(rows.slate[:, 0])
-        x = np.concatenate([self.rows.user, shown], axis=1).astype(np.float64)
-        self.polynomial = chosen_polynomial(
-            self.rows, x, self.transitions, degree, users, self.user_size
-        )
-        timed = self.transitions.timed
-        self.logged = Logged(
-            chosen=self.polynomial.design(x[used]),
-            reward=rows.reward[used].astype(np.float64),
-            continues=self.transitions.continues,
-            session=rows.sessions[used],
-            visitor=rows.visitors[rows.starts],
-            member=np.ones(len(rows.starts)),
-            stages=self.transitions.most_stages(int(rows.lengths.max())) if timed else None,
-            ridge=RIDGE * len(used),
-            left=self.transitions.left,
-            of_state=self.polynomial.degrees(users)[1] == 0,
-        )
-        self.half = rows.visitors % 2
-        self.odds = None if decays else self._chosen_odds(*self.polynomial.degrees(users))
-        self.features, self.least_steps = self.logged.chosen.shape[1], 0
+        x, transitions = _chosen(fitted), Transitions.from_rows(fitted, by_the_clock=by_the_clock)
+        self.polynomial = chosen_polynomial(fitted, x, transitions, degree, users, self.user_size)
+        self.of_choices = chosen_features(fitted, x, self.polynomial)
+        self.features, self.least_steps = len(self.of_choices.degrees[0]), 0
         if by_the_clock:
             self.features *= self.horizon
+        self.fitted = fitted = self._enough(fitted)
+        self.transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
+        self.fitted_steps, timed = len(fitted), self.transitions.timed
+        used = self.transitions.rows
+        self.logged = Logged(
+            chosen=self.of_choices.design(_chosen(fitted), shown_items(fitted))[used],
+            reward=fitted.reward[used].astype(np.float64),
+            continues=self.transitions.continues,
+            session=fitted.sessions[used],
+            visitor=fitted.visitors[fitted.starts],
+            member=np.ones(len(fitted.starts)),
+            stages=self.transitions.most_stages(int(fitted.lengths.max())) if timed else None,
+            ridge=RIDGE * len(used),
+            left=self.transitions.left,
+            of_state=self.of_choices.degrees[1] == 0,
+        )
+        self.half = fitted.visitors % 2
+        self.odds = None if decays else self._chosen_odds(*self.of_choices.degrees)
 
     def _chosen_odds(
         self, of_user: NDArray[np.int64], of_item: NDArray[np.int64]
@@ -129,6 +142,13 @@ class ItemSessions:
             *(products, known, known & (of_user < 2)),
         )
 
+    def _enough(self, rows: Trajectories) -> Trajectories:
+        """What is evidence, and of the sessions behind that as many as it takes, evenly."""
+        evidence, most = len(self.rows), ENOUGH * self.features
+        every = -(-(len(rows) - evidence) // max(most - evidence, 1))
+        number = rows.sessions - self.sessions
+        return rows.where((number < 0) | (number % max(every, 1) == 0))
+
     def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
         """Estimate a target's return, session by session."""
         window = 1
@@ -136,21 +156,21 @@ class ItemSessions:
             window = target.scorer.window
         following = self.transitions.following
         followed = Followed(
-            self._shown(target, self.rows.starts, np.zeros(len(self.rows.starts), np.int32)),
+            self._shown(target, self.fitted.starts, np.zeros(len(self.fitted.starts), np.int32)),
             [
                 self._shown(target, following, self._steps(following, left))
                 for left in range(1, window + 1)
             ],
         )
         used = self.transitions.rows
-        ratio = None if ratio is None else ratio[used]
+        ratio = None if ratio is None else ratio[used[used < len(ratio)]]
         if self.odds is None:
-            return estimated(self.logged, followed, ratio)
+            return estimated(self.logged, followed, ratio, evidence=self.sessions)
         size = self.logged.chosen.shape[1]
         chosen = self.odds.features(self.logged.chosen, self.half[used])
         values = replace(self.logged, chosen=chosen)
         followed, valued = followed.of(slice(size)), followed.of(slice(size, None))
-        return estimated(self.logged, followed, ratio, (values, valued))
+        return estimated(self.logged, followed, ratio, (values, valued), self.sessions)
 
     @property
     def _pooled(self) -> bool:
@@ -160,26 +180,30 @@ class ItemSessions:
     def _steps(self, rows: Rows, left: int) -> NDArray[np.int32]:
         """The steps (B,) at which a target acts with so many left."""
         if not self._pooled:
-            return self.rows.step[rows]
+            return self.fitted.step[rows]
         return np.full(len(rows), self.horizon - left, np.int32)
 
     def _shown(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
         """Features (B, P) of what the target shows at these rows, in expectation."""
-        parts = self.rows.blocks(len(index))
+        parts = self.fitted.blocks(len(index))
         found = [self._expected(target, index[part], step[part]) for part in parts]
-        nothing = np.zeros((0, len(self.polynomial.low))), np.zeros(0, np.intp)
+        none = np.zeros(0, np.intp)
+        nothing = np.zeros((0, len(self.polynomial.low))), none, none
         return np.concatenate(found or [self._design(*nothing)])
 
     def _expected(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
         row, place, probability = self._likely(target, index, step)
-        known, candidates = self.rows.user[index], self.rows.candidate_features(index)
-        features = np.concatenate([known[row], candidates[row, place]], axis=1)
-        design = self._design(features.astype(np.float64), index[row]) * probability[:, None]
+        known, candidates = self.fitted.user[index], self.fitted.candidate_features(index)
+        features = np.concatenate([known[row], candidates[row, place]], axis=1).astype(np.float64)
+        item = np.zeros(len(row), np.intp)
+        if self.of_choices.items:
+            item = self.fitted.candidates[index[row], place]
+        design = self._design(features, item, index[row]) * probability[:, None]
         return np.asarray(np.add.reduceat(design, np.searchsorted(row, np.arange(len(index)))))
 
-    def _design(self, features: Array, index: Rows) -> Array:
-        """Features (B, P + Q) of weights and values, from those (B, F) shown at rows (B,)."""
-        design = self.polynomial.design(features)
+    def _design(self, columns: Array, item: Rows, index: Rows) -> Array:
+        """Features (B, P + Q) of weights and values, from what is shown (B, F) at rows (B,)."""
+        design = self.of_choices.design(columns, item)
         if self.odds is None:
             return design
         return np.concatenate([design, self.odds.features(design, self.half[index])], axis=1)
@@ -188,7 +212,7 @@ class ItemSessions:
         self, target: Target, index: Rows, step: NDArray[np.int32]
     ) -> tuple[Rows, Rows, Array]:
         """Choices of the target with a probability above 0: row, position, probability."""
-        observation, size = self.rows.observation(index), self.user_size
+        observation, size = self.fitted.observation(index), self.user_size
         known = observation["user"]
         observation["user"], observation["step"] = known[:, :size], step[:, None]
         if isinstance(target, ScoringPolicy) and target.scorer.memory_size:
@@ -223,6 +247,12 @@ class ItemSessions:
     @cached_property
     def _support(self) -> Support:
         return logged_support(self.rows)
+
+
+def _chosen(rows: Trajectories) -> Array:
+    """(R, F) features of the user and of what was shown."""
+    shown = rows.features_at(rows.slate[:, 0])
+    return np.concatenate([rows.user, shown], axis=1).astype(np.float64)
 
 
 def _too_wide(terms: int) -> NoVerdict:

@@ -88,7 +88,7 @@ class SlateSessions:
             for group, member in enumerate(self.members.T)
         ]
         self.features = self.sessions.design.shape[1]
-        self.least_steps = ROWS_PER_FEATURE * self.features
+        self.least_steps, self.fitted_steps = ROWS_PER_FEATURE * self.features, len(rows)
 
     @cached_property
     def unfit(self) -> NoVerdict | None:

@@ -96,7 +96,9 @@ def test_few_steps_for_many_features_of_slates_are_a_guess(tmp_path):
     scorer = linear_scorer(np.zeros(41), dataset.spec)
     found = held_out_values(dataset, {"it": scorer})["it"]
     assert found.value is None
-    assert "steps as evidence, at least 5,060 are needed" in found.reason  # 20 × 253
+    assert (
+        "steps for values and weights to be learnt from, at least 5,060" in found.reason
+    )  # 20 × 253
 
 
 @pytest.mark.parametrize("shown", [0, 1])

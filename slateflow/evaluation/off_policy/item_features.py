@@ -1,0 +1,101 @@
+"""Features of what is shown: a polynomial, and the items, where they differ by more than columns.
+
+Two items with the same columns may be liked differently, and who wrote the logs may have known it.
+Values by columns alone are then those of the items that were logged, not of those that a policy
+shows, and weights by columns alone correct nothing of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.evaluation.off_policy.what_moves import standardised
+from slateflow.trajectories import Trajectories
+from slateflow.user_models.held_out_choice import least_lost, other_half_errors
+from slateflow.user_models.polynomial import Polynomial
+
+Array = NDArray[np.float64]
+
+MOST_ITEMS = 100
+"""Items that are told apart, at most."""
+
+MOST_ROWS = 50_000
+"""Rows that are asked."""
+
+LEAST_SESSIONS = 10
+"""Of fewer nobody asks."""
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """Features of users and what they are shown.
+
+    Attributes:
+        polynomial: Of the user, whose columns come first, and the item.
+        users: How many columns the user has.
+        items: How many items are told apart, in place of the monomials of items alone; 0 for none.
+    """
+
+    polynomial: Polynomial
+    users: int
+    items: int = 0
+
+    def design(self, x: Array, item: NDArray[np.intp]) -> Array:
+        """(R, P) of columns (R, F) and numbers of items (R,); the first item has none."""
+        design = self.polynomial.design(x)
+        if not self.items:
+            return design
+        indicators = item[:, None] == np.arange(1, self.items)
+        return np.concatenate([design[:, self._kept], indicators], axis=1, dtype=np.float64)
+
+    @property
+    def degrees(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(P,) degrees in the user and in the item."""
+        of_user, of_item = self.polynomial.degrees(self.users)
+        if not self.items:
+            return of_user, of_item
+        kept, own = self._kept, np.ones(self.items - 1, np.int64)
+        return np.append(of_user[kept], 0 * own), np.append(of_item[kept], own)
+
+    @property
+    def _kept(self) -> NDArray[np.bool_]:
+        of_user, of_item = self.polynomial.degrees(self.users)
+        return np.asarray((of_user > 0) | (of_item == 0))
+
+
+def shown_items(rows: Trajectories) -> NDArray[np.intp]:
+    """(R,) numbers of the items that were shown first; 0 where nothing tells items apart."""
+    if rows.catalogue is None:
+        return np.zeros(len(rows), np.intp)
+    return np.take_along_axis(rows.candidates, rows.slate[:, :1], axis=1)[:, 0]
+
+
+def chosen_features(rows: Trajectories, x: Array, polynomial: Polynomial) -> ItemFeatures:
+    """The polynomial's features, with the items where these tell more of held-out visitors.
+
+    Explained are the rewards and the ends of sessions.
+
+    Args:
+        rows: Whole sessions.
+        x: (R, F) columns of the user, which come first, and of what was shown.
+        polynomial: Of these.
+    """
+    plain = ItemFeatures(polynomial, rows.user.shape[1])
+    if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS:
+        return plain
+    items = len(rows.catalogue)
+    if not rows.catalogue.features.shape[1] < items <= MOST_ITEMS:
+        return plain
+    asked = rows.sessions % -(-len(rows) // MOST_ROWS) == 0
+    few, x = rows.where(asked), x[asked]
+    item, visitor = shown_items(few), few.visitors
+    explained = standardised(np.column_stack([few.reward, ~few.last]))
+
+    def losses(features: ItemFeatures) -> Array:
+        errors = other_half_errors(features.design(x, item), explained, visitor % 2 == 0)
+        return np.stack([np.bincount(visitor, one) for one in np.square(errors).T])
+
+    return least_lost(plain, [ItemFeatures(polynomial, plain.users, items)], losses)

@@ -1,0 +1,339 @@
+"""Shops and their logs drawn at random, for verdicts and learners that nobody tuned to them.
+
+Ranges were fixed before any estimator saw one of these shops. Other seeds give other shops of the
+same kind.
+
+Items: 4 to 100 (log-uniform), all on offer or 4 to 20 of them; 0 to 3 columns of numbers and one of
+2 to 8 categories, or their ids alone (at most 40), or both; a quality of their own that no column
+tells in every third shop. Users: 0 to 3 columns of numbers and one of 2 to 6 categories; a mood
+that no column tells in every third shop. Tastes: sums of what users are, what items are, and
+products of both, and in every third shop bent by a sine. Rewards: clicks of 2 to 30%, by log-odds
+or by probability; clicks that pay a price; ratings with normal noise. Sessions: single decisions;
+one to five steps; ends by chance; 3 to 8 steps each; ends likelier after a click. Logging policies:
+random; a softmax of what is thought to be liked; what is thought best and 10 to 50% random. Rows:
+8,000 to 60,000 (log-uniform).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.policies import Policy, SessionPolicy
+from slateflow.trajectories import Dataset
+from tests.trajectories.sources.shop import log, published
+
+Array = NDArray[np.float64]
+Rng = np.random.Generator
+
+MOST_STEPS = 12
+"""Of a session."""
+PLAYED = 200_000
+"""Steps at most that a policy plays for its true value."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns that describe users or items: numbers and a category, which may be missing.
+
+    Attributes:
+        numbers: (M, C).
+        category: (M,) below `categories`.
+        categories: 0 where there is none.
+    """
+
+    numbers: Array
+    category: NDArray[np.intp]
+    categories: int
+
+    @classmethod
+    def drawn(cls, rows: int, sizes: tuple[int, int], rng: Rng) -> Columns:
+        """Of so many users or items."""
+        numbers, categories = sizes
+        return cls(
+            rng.normal(size=(rows, numbers)).round(3),
+            rng.integers(0, max(categories, 1), rows),
+            categories,
+        )
+
+    @property
+    def features(self) -> Array:
+        """(M, F) with the category one-hot."""
+        return (
+            np.concatenate([self.numbers, np.eye(self.categories)[self.category]], axis=1)
+            if (self.categories)
+            else self.numbers
+        )
+
+    def table(self, prefix: str) -> dict[str, Any]:
+        """By the names of the columns."""
+        found: dict[str, Any] = {
+            f"{prefix}_{number}": column for number, column in enumerate(self.numbers.T)
+        }
+        if self.categories:
+            names = np.array([f"c{one}" for one in range(self.categories)])
+            found[f"{prefix}_kind"] = names[self.category]
+        return found
+
+
+def _log_uniform(rng: Rng, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _one_of(rng: Rng, *options: Any) -> Any:
+    return options[int(rng.integers(len(options)))]
+
+
+class RandomShop:
+    """The shop of a number and a seed."""
+
+    def __init__(self, number: int, seed: int) -> None:
+        rng = np.random.Generator(np.random.SFC64([seed, number]))
+        self.described = _one_of(rng, "columns", "columns", "ids", "both")
+        most = 40 if self.described != "columns" else 100
+        self.items = round(_log_uniform(rng, 4, most))
+        self.offered = self.items
+        if self.items > 6 and rng.random() < 0.5:
+            self.offered = round(_log_uniform(rng, 4, min(20, self.items)))
+        self.user_sizes = self._sizes(rng, 6)
+        item_sizes = self._sizes(rng, 8) if self.described != "ids" else (2, 0)
+        self.catalogue = Columns.drawn(self.items, item_sizes, rng)
+        self.reward = _one_of(rng, "clicks", "clicks", "clicks", "prices", "ratings")
+        self.by_odds = bool(rng.integers(2))
+        self.bent = rng.random() < 1 / 3
+        self.mood = float(rng.uniform(0.2, 0.8)) * (rng.random() < 1 / 3)
+        self.own_quality = float(rng.uniform(0.1, 0.5)) * (rng.random() < 1 / 3)
+        self.ends = _one_of(rng, "single", "single", "up to five", "by chance", "fixed", "clicks")
+        self.length = int(rng.integers(3, 9))
+        self.leaves = float(rng.uniform(0.1, 0.4))
+        self.logs_by = _one_of(rng, "random", "softmax", "best", "best")
+        self.explores = float(rng.uniform(0.1, 0.5))
+        self.rows = round(_log_uniform(rng, 8_000, 60_000))
+        self.rate = _log_uniform(rng, 0.02, 0.3)
+        users, items = sum(self.user_sizes), self.catalogue.features.shape[1]
+        self.of_user = rng.normal(0, 0.3, users)
+        self.of_item = rng.normal(0, rng.uniform(0.2, 0.8), items)
+        self.of_both = rng.normal(0, rng.uniform(0, 1) / np.sqrt(min(users, items)), (users, items))
+        self.own = rng.normal(0, 1, self.items) * self.own_quality
+        self.price = np.exp(rng.normal(0, 0.5, self.items))
+        self.thought = rng.normal(0, 0.5, self.items)
+        self.centre = 0.0
+        known, offered = self._contexts(2_000, 1, np.random.default_rng(0))
+        self.centre = float(self._liked(known.features, offered[:, 0]).mean())
+
+    @staticmethod
+    def _sizes(rng: Rng, most: int) -> tuple[int, int]:
+        numbers = int(rng.integers(0, 4))
+        return numbers, int(rng.integers(2, most + 1)) if not numbers or rng.integers(2) else 0
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.offered} of {self.items} items by {self.described}",
+            f"{self.user_sizes} user",
+            f"{self.catalogue.features.shape[1]} item",
+            self.reward + (" by odds" if self.by_odds and self.reward != "ratings" else ""),
+            *["bent"] * self.bent,
+            *[f"mood {self.mood:.1f}"] * (self.mood > 0),
+            *[f"own {self.own_quality:.1f}"] * (self.own_quality > 0),
+            f"rate {self.rate:.2f}",
+            self.ends,
+            f"logged by {self.logs_by} {self.explores:.2f}",
+            f"{self.rows:,} rows",
+        ]
+        return ", ".join(parts)
+
+    def _contexts(self, sessions: int, steps: int, rng: Rng):
+        """Users (E, …), and offers (E, L, N) of item numbers."""
+        known = Columns.drawn(sessions, self.user_sizes, rng)
+        if self.offered == self.items:
+            return known, np.broadcast_to(np.arange(self.items), (sessions, steps, self.items))
+        drawn = rng.random((sessions, steps, self.items))
+        return known, np.argsort(drawn, axis=2)[:, :, : self.offered]
+
+    def _liked(self, user: Array, item: NDArray[np.intp]) -> Array:
+        """(E, N) of users (E, F) and items (E, N), before link and mood."""
+        features = self.catalogue.features
+        weights = self.of_item + user @ self.of_both
+        of_items = weights @ features.T + self.own + (user @ self.of_user)[:, None]
+        if self.bent:
+            of_items = 1.5 * np.sin(1.5 * of_items)
+        return np.take_along_axis(of_items, item, axis=1) - self.centre
+
+    def expected(self, user: Array, item: NDArray[np.intp], mood: Array) -> tuple[Array, Array]:
+        """Probability of a click and expected reward, (E, N), of users of moods (E,)."""
+        liked = self._liked(user, item) + mood[:, None]
+        if self.reward == "ratings":
+            return np.clip(0.5 + liked / 8, 0, 1), liked
+        odds = np.log(self.rate / (1 - self.rate))
+        if self.by_odds:
+            click = 1 / (1 + np.exp(-odds - liked))
+        else:
+            click = np.clip(self.rate * (1 + 0.5 * liked), 0, 1)
+        return click, click * self.price[item] if self.reward == "prices" else click
+
+    def _ends(self, step: int, clicked: NDArray[np.bool_], length: NDArray[np.intp], rng: Rng):
+        """(E,) whether a session ends after a step."""
+        if self.ends in ("by chance", "clicks"):
+            likelier = 2.0 * clicked if self.ends == "clicks" else 0.0
+            return rng.random(len(clicked)) < np.minimum(self.leaves * (1 + likelier), 1.0)
+        return step + 1 >= length
+
+    def _lengths(self, sessions: int, rng: Rng) -> NDArray[np.intp]:
+        if self.ends == "up to five":
+            return rng.integers(1, 6, sessions)
+        return np.full(sessions, {"single": 1, "fixed": self.length}.get(self.ends, MOST_STEPS))
+
+    @property
+    def most_steps(self) -> int:
+        """Of a session."""
+        return {"single": 1, "up to five": 5, "fixed": self.length}.get(self.ends, MOST_STEPS)
+
+    def _logging(self, user: Array, offered: NDArray[np.intp]) -> Array:
+        """(E, N) probabilities of the logging policy."""
+        uniform = np.full(offered.shape, 1 / offered.shape[1])
+        if self.logs_by == "random":
+            return uniform
+        thought = self._liked(user, offered) + self.thought[offered]
+        if self.logs_by == "best":
+            best = np.eye(offered.shape[1])[thought.argmax(axis=1)]
+            return self.explores * uniform + (1 - self.explores) * best
+        shown = np.exp(thought / (2 * self.explores))
+        return np.asarray(shown / shown.sum(axis=1, keepdims=True)) * 0.95 + 0.05 * uniform
+
+    @property
+    def recipe(self) -> str:
+        """Below the source."""
+        users = ", ".join(
+            f'"{name}"'
+            for name in Columns.drawn(1, self.user_sizes, np.random.default_rng(0)).table("user")
+        )
+        lines = ["[columns]", f"user = [{users}]", 'episode = "session"', 'time = "time"']
+        if self.offered < self.items:
+            lines.append('candidates = "offered"')
+        lines += ["[items]", 'file = "items.csv"']
+        if self.described != "ids":
+            names = ["item"] * (self.described == "both") + list(self.catalogue.table("item"))
+            lines.append(f"features = [{', '.join(repr(one) for one in names)}]")
+        return "\n".join(lines).replace("'", '"') + "\n"
+
+    def _publish(self, folder: Path, **columns: Any) -> Dataset:
+        folder.mkdir(parents=True, exist_ok=True)
+        table = {"item": np.arange(self.items), **self.catalogue.table("item")}
+        lines = [",".join(map(str, row)) for row in zip(*table.values(), strict=True)]
+        (folder / "items.csv").write_text("\n".join([",".join(table), *lines]) + "\n")
+        if self.offered == self.items:
+            del columns["offered"]
+        log(folder, "log.parquet", columns)
+        return published(folder, self.recipe)
+
+    def logs(self, folder: Path, seed: int) -> Dataset:
+        """What the logging policy wrote."""
+        rng, written = np.random.default_rng(seed), 0
+        parts: list[dict[str, Any]] = []
+        while written < self.rows:
+            part = self._logged(max((self.rows - written) // self.most_steps, 500), written, rng)
+            parts.append(part)
+            written += len(part["time"])
+        columns = {
+            name: [*np.concatenate([part[name] for part in parts])]
+            if name == "offered"
+            else np.concatenate([part[name] for part in parts])
+            for name in parts[0]
+        }
+        return self._publish(folder, **columns)
+
+    def _logged(self, sessions: int, first: int, rng: Rng) -> dict[str, Any]:
+        """Rows of some sessions."""
+        steps = self.most_steps
+        known, offers = self._contexts(sessions, steps, rng)
+        mood = rng.normal(0, self.mood, sessions)
+        length = self._lengths(sessions, rng)
+        alive, parts = np.arange(sessions), []
+        for step in range(steps):
+            user, offered = known.features[alive], offers[alive, step]
+            shown = self._logging(user, offered)
+            below = shown.cumsum(axis=1) < rng.random((len(alive), 1))
+            place = np.minimum(below.sum(axis=1), self.offered - 1)[:, None]
+            item = np.take_along_axis(offered, place, axis=1)
+            click, worth = self.expected(user, item, mood[alive])
+            clicked = rng.random(len(alive)) < click[:, 0]
+            reward = clicked * (self.price[item[:, 0]] if self.reward == "prices" else 1.0)
+            if self.reward == "ratings":
+                reward = worth[:, 0] + rng.normal(0, 1, len(alive))
+            parts.append((alive, step, item[:, 0], offered, shown, place[:, 0], reward))
+            alive = alive[~self._ends(step, clicked, length[alive], rng)]
+        who = np.concatenate([part[0] for part in parts])
+        when = np.concatenate([np.full(len(part[0]), part[1]) for part in parts])
+        order = np.lexsort([when, who])
+        shown, place = (np.concatenate([part[n] for part in parts]) for n in (4, 5))
+        return {
+            "session": first + who[order],
+            "time": first * MOST_STEPS + who[order] * MOST_STEPS + when[order],
+            "item": np.concatenate([part[2] for part in parts])[order],
+            "offered": np.concatenate([part[3] for part in parts])[order],
+            "propensity": shown[np.arange(len(who)), place][order],
+            "reward": np.concatenate([part[6] for part in parts])[order],
+            **{name: column[who[order]] for name, column in known.table("user").items()},
+        }
+
+    def stage(self, folder: Path) -> Stage:
+        """Users and offers that policies play."""
+        steps = self.most_steps
+        sessions, rng = PLAYED // steps, np.random.default_rng(1)
+        known, offers = self._contexts(sessions, steps, rng)
+        who = np.repeat(np.arange(sessions), steps)
+        dataset = self._publish(
+            folder,
+            session=who,
+            time=np.arange(len(who)),
+            item=offers[:, :, 0].ravel(),
+            offered=[*offers.reshape(len(who), -1)],
+            propensity=np.full(len(who), 1 / self.offered),
+            reward=np.arange(len(who)) % 2,
+            **{name: column[who] for name, column in known.table("user").items()},
+        )
+        return Stage(self, dataset, known.features, offers)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Users (E, F) and offers (E, L, N) on which policies of a shop play."""
+
+    shop: RandomShop
+    dataset: Dataset
+    user: Array
+    offers: NDArray[np.intp]
+
+    def value(self, policy: Policy | None) -> float:
+        """Mean return of a session; None shows what earns most now."""
+        shop, rows = self.shop, self.dataset.read()
+        rng, alive = np.random.default_rng(2), np.arange(len(self.user))
+        mood, length = rng.normal(0, shop.mood, len(alive)), shop._lengths(len(alive), rng)
+        session = policy.begin(len(alive)) if isinstance(policy, SessionPolicy) else policy
+        steps, total = shop.most_steps, 0.0
+        for step in range(steps):
+            offered = self.offers[alive, step]
+            click, worth = shop.expected(self.user[alive], offered, mood[alive])
+            if session is None:
+                place = worth.argmax(axis=1)
+            else:
+                seen = rows.observation(alive * steps + step)
+                slates = session.act(seen, rng)[0]
+                place = slates[:, 0]
+            chosen = np.arange(len(alive)), place
+            total += float(worth[chosen].sum())
+            clicked = rng.random(len(alive)) < click[chosen]
+            if isinstance(session, SessionPolicy) or hasattr(session, "remember"):
+                paid = clicked * (shop.price[offered[chosen]] if shop.reward == "prices" else 1.0)
+                if shop.reward == "ratings":
+                    paid = worth[chosen] + rng.normal(0, 1, len(alive))
+                session.remember(seen, slates, np.zeros(len(alive), np.int32), paid)
+            stays = ~shop._ends(step, clicked, length[alive], rng)
+            alive = alive[stays]
+            if session is not None and hasattr(session, "keep"):
+                session.keep(np.flatnonzero(stays))
+        return total / len(self.user)

@@ -1,0 +1,113 @@
+"""Verdicts and learners on logs of shops drawn at random: are they right where nobody tuned?
+
+`SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` names some by number, as
+in `3,21`, or says how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` names other learners.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.learners import learner_config, train
+from slateflow.policies import RandomPolicy, ScoringPolicy
+from slateflow.trajectories import Folder
+from slateflow.trajectories.held_out import training_logs
+from tests.benchmarks.held_intervals import of_logs
+from tests.benchmarks.random_shops import RandomShop
+
+SEED = int(os.environ.get("SLATEFLOW_BENCHMARK_SEED", "2026"))
+SHOPS = os.environ.get("SLATEFLOW_BENCHMARK_SHOPS", "100")
+LEARNERS = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "linucb,logistic,fitted-q").split(",")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A policy's true value and its verdict.
+
+    Attributes:
+        true: Mean return of a session, as it is played.
+        score: Of that; 0 is random, 1 shows what earns most at each step.
+        interval: Of the estimate.
+        refusal: Why there is no verdict; empty where there is one.
+    """
+
+    true: float
+    score: float
+    estimate: float
+    interval: tuple[float, float]
+    refusal: str
+
+    @property
+    def held(self) -> bool:
+        """Whether the interval has the true value in it."""
+        return self.interval[0] <= self.true <= self.interval[1]
+
+    @property
+    def off(self) -> float:
+        """Error of the estimate, in standard errors of a normal interval."""
+        low, high = self.interval
+        return (self.estimate - self.true) / ((high - low) / 3.92 or 1.0)
+
+
+def outcome(number: int) -> tuple[RandomShop, dict[str, Judged]]:
+    """What is found of a shop's logs, by policy."""
+    shop = RandomShop(number, SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = shop.logs(Path(folder) / "logs", seed=1)
+        stage = shop.stage(Path(folder) / "stage")
+        training = training_logs(dataset, Folder(f"{folder}/training/shop"))
+        learnt = {
+            learner: ScoringPolicy(train(training, learner_config(learner))[0])
+            for learner in LEARNERS
+        }
+        policies = {"random": RandomPolicy(1), **learnt}
+        found = estimate_policies(dataset, policies, held_out_only=True).policies
+        random, best = stage.value(policies["random"]), stage.value(None)
+        judged = {}
+        for name, policy in policies.items():
+            true, own = stage.value(policy), found[name]
+            judged[name] = Judged(
+                true,
+                (true - random) / (best - random),
+                own.contributions.value,
+                own.contributions.interval(),
+                "" if own.refusal is None else str(own.refusal),
+            )
+    return shop, judged
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(7_200)
+def test_random_shops(capsys):
+    """Print each shop, then by form and policy how often verdicts are given, and hold."""
+    named = [int(one) for one in SHOPS.split(",")]
+    numbers = named if len(named) > 1 else range(named[0])
+    found = of_logs(outcome, numbers)
+    with capsys.disabled():
+        for number, (shop, judged) in zip(numbers, found, strict=True):
+            print(f"{number:3} {shop}")
+            for name, one in judged.items():
+                low, high = one.interval
+                told = one.refusal or ("" if one.held else f"{one.off:+.1f} standard errors")
+                print(
+                    f"    {name:9} true {one.true:7.3f} score {one.score:6.3f} "
+                    f"estimate {one.estimate:7.3f} [{low:.3f}, {high:.3f}] {told}"
+                )
+        print("\nlogs      policy     shops  refused  held   score: min, median")
+        for title, single in (("single", True), ("sessions", False)):
+            some = [judged for shop, judged in found if (shop.ends == "single") is single]
+            for name in ("random", *LEARNERS):
+                each = [judged[name] for judged in some]
+                given = [one.held for one in each if not one.refusal]
+                scores = [one.score for one in each]
+                print(
+                    f"{title:9} {name:10} {len(each):5} {1 - len(given) / len(each):8.2f} "
+                    f"{np.mean(given):5.2f}   {min(scores):6.3f}, {np.median(scores):.3f}"
+                )

@@ -1,0 +1,106 @@
+"""Items with the same columns, one of which is liked: values by columns are those of the logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slateflow.environments import Observation
+from slateflow.evaluation.off_policy import item_features
+from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
+from slateflow.evaluation.off_policy.item_features import ItemFeatures
+from slateflow.trajectories import Dataset
+from slateflow.user_models.polynomial import Polynomial
+from tests.evaluation.off_policy.shop import ByFirstPlace
+from tests.trajectories.sources.shop import log, published
+
+TOPICS, MOST_STEPS, SESSIONS = 3, 4, 4_000
+RECIPE = """[columns]
+episode = "session"
+time = "time"
+user = ["age"]
+[items]
+file = "items.csv"
+features = ["topic"]
+"""
+LOGGED = np.tile([0.8, 0.2], TOPICS) / TOPICS
+"""Each topic has two items, of which the first is shown four times as often."""
+
+
+class Shows(ByFirstPlace):
+    """Shows one item to all."""
+
+    def __init__(self, item: int) -> None:
+        self.item = item
+
+    def first_place(self, observation: Observation):
+        """Probabilities (B, M)."""
+        return np.tile(np.arange(2 * TOPICS) == self.item, (len(observation["user"]), 1)) * 1.0
+
+
+def rates(likes_differ: bool) -> np.ndarray:
+    """Clicks (M,) of the items."""
+    return np.tile([0.5, 0.1] if likes_differ else [0.3, 0.3], TOPICS)
+
+
+def logs(folder: Path, likes_differ: bool) -> Dataset:
+    """Sessions of one to four steps."""
+    rng = np.random.default_rng(5)
+    session = np.repeat(np.arange(SESSIONS), rng.integers(1, MOST_STEPS + 1, SESSIONS))
+    item = rng.choice(2 * TOPICS, len(session), p=LOGGED)
+    lines = [f"{one},t{one // 2}" for one in range(2 * TOPICS)]
+    (folder / "items.csv").write_text("\n".join(["item,topic", *lines]) + "\n")
+    log(folder, "log.parquet", {
+        "session": session,
+        "time": np.arange(len(session)),
+        "age": rng.normal(size=SESSIONS)[session],
+        "item": item,
+        "propensity": LOGGED[item],
+        "reward": (rng.random(len(session)) < rates(likes_differ)[item]).astype(np.int64),
+    })  # fmt: skip
+    return published(folder, RECIPE)
+
+
+@pytest.mark.parametrize("item", [0, 1, 5])
+def test_the_value_is_that_of_the_item_that_is_shown(tmp_path, item):
+    dataset, target = logs(tmp_path, likes_differ=True), {"it": Shows(item)}
+    found = estimate_policies(dataset, target, held_out_only=False).policies["it"]
+    truth = rates(likes_differ=True)[item] * (1 + MOST_STEPS) / 2
+    assert found.refusal is None
+    assert found.contributions.value == pytest.approx(truth, abs=3.5 * found.contributions.sem)
+    assert found.contributions.sem < 0.05
+
+
+def test_by_columns_alone_it_was_that_of_the_item_that_was_logged(tmp_path, monkeypatch):
+    monkeypatch.setattr(item_features, "MOST_ITEMS", 0)
+    dataset = logs(tmp_path, likes_differ=True)
+    found = evidence_of(dataset.read(), dataset.spec).estimate(Shows(1))
+    logged = (0.8 * 0.5 + 0.2 * 0.1) * (1 + MOST_STEPS) / 2  # 1.05, where 0.25 is true
+    assert (found.start + found.learnt.errors).mean() == pytest.approx(logged, abs=0.1)
+
+
+@pytest.mark.parametrize("likes_differ", [True, False])
+def test_items_are_told_apart_where_they_differ(tmp_path, likes_differ):
+    dataset = logs(tmp_path, likes_differ)
+    evidence = evidence_of(dataset.read(), dataset.spec)
+    assert evidence.of_choices.items == (2 * TOPICS if likes_differ else 0)
+
+
+def test_indicators_take_the_place_of_what_items_alone_have():
+    rng = np.random.default_rng(0)
+    x, item = rng.normal(size=(50, 3)), rng.integers(0, 4, 50)
+    plain = ItemFeatures(Polynomial.over(x, 2, 1), users=1)
+    ours = ItemFeatures(plain.polynomial, users=1, items=4)
+    of_user, of_item = ours.degrees
+    design, kept = ours.design(x, item), len(of_user) - 3
+    assert design.shape == (50, len(of_user)) == (50, len(of_item))
+    assert (design[:, kept:] == (item[:, None] == [1, 2, 3])).all()
+    assert of_user[kept:].tolist() == [0, 0, 0]
+    assert of_item[kept:].tolist() == [1, 1, 1]
+    both = zip(of_user[:kept].tolist(), of_item[:kept].tolist(), strict=True)
+    # 1, u, u²; and the products of the user with two columns
+    assert sorted(both) == [(0, 0), (1, 0), (1, 1), (1, 1), (2, 0)]
+    all_but_items = (plain.degrees[0] > 0) | (plain.degrees[1] == 0)
+    assert (design[:, :kept] == plain.design(x, item)[:, all_but_items]).all()
