@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies import Policy, SessionPolicy
-from slateflow.trajectories import Dataset
+from slateflow.trajectories import Dataset, Trajectories
 from tests.trajectories.sources.shop import log, published
 
 Array = NDArray[np.float64]
@@ -296,7 +296,7 @@ class RandomShop:
             reward=np.arange(len(who)) % 2,
             **{name: column[who] for name, column in known.table("user").items()},
         )
-        return Stage(self, dataset, known.features, offers)
+        return Stage(self, dataset.read(), known.features, offers)
 
 
 @dataclass(frozen=True)
@@ -304,13 +304,13 @@ class Stage:
     """Users (E, F) and offers (E, L, N) on which policies of a shop play."""
 
     shop: RandomShop
-    dataset: Dataset
+    rows: Trajectories
     user: Array
     offers: NDArray[np.intp]
 
     def value(self, policy: Policy | None) -> float:
         """Mean return of a session; None shows what earns most now."""
-        shop, rows = self.shop, self.dataset.read()
+        shop, rows = self.shop, self.rows
         rng, alive = np.random.default_rng(2), np.arange(len(self.user))
         mood, length = rng.normal(0, shop.mood, len(alive)), shop._lengths(len(alive), rng)
         session = policy.begin(len(alive)) if isinstance(policy, SessionPolicy) else policy

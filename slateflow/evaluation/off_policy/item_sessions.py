@@ -144,10 +144,11 @@ class ItemSessions:
 
     def _enough(self, rows: Trajectories) -> Trajectories:
         """What is evidence, and of the sessions behind that as many as it takes, evenly."""
-        evidence, most = len(self.rows), ENOUGH * self.features
-        every = -(-(len(rows) - evidence) // max(most - evidence, 1))
-        number = rows.sessions - self.sessions
-        return rows.where((number < 0) | (number % max(every, 1) == 0))
+        most, others = ENOUGH * self.features - len(self.rows), len(rows) - len(self.rows)
+        if others <= most or not others:
+            return rows
+        every, number = -(-others // max(most, 1)), rows.sessions - self.sessions
+        return rows.where((number < 0) | (number % every == 0))
 
     def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
         """Estimate a target's return, session by session."""
