@@ -175,14 +175,23 @@ class RandomShop:
             click = np.clip(self.rate * (1 + 0.5 * liked), 0, 1)
         return click, click * self.price[item] if self.reward == "prices" else click
 
-    def _ends(self, step: int, clicked: NDArray[np.bool_], length: NDArray[np.intp], rng: Rng):
+    def paid(
+        self, clicked: NDArray[np.bool_], worth: Array, item: NDArray[np.intp], rng: Rng
+    ) -> Array:
+        """(E,) rewards of what was clicked or not, of such an expectation."""
+        if self.reward == "ratings":
+            return np.asarray(worth + rng.normal(0, 1, len(worth)))
+        return np.asarray(clicked * (self.price[item] if self.reward == "prices" else 1.0))
+
+    def ends_after(self, step: int, clicked: NDArray[np.bool_], length: NDArray[np.intp], rng: Rng):
         """(E,) whether a session ends after a step."""
         if self.ends in ("by chance", "clicks"):
             likelier = 2.0 * clicked if self.ends == "clicks" else 0.0
             return rng.random(len(clicked)) < np.minimum(self.leaves * (1 + likelier), 1.0)
         return step + 1 >= length
 
-    def _lengths(self, sessions: int, rng: Rng) -> NDArray[np.intp]:
+    def lengths(self, sessions: int, rng: Rng) -> NDArray[np.intp]:
+        """Steps (E,) that sessions have at most."""
         if self.ends == "up to five":
             return rng.integers(1, 6, sessions)
         return np.full(sessions, {"single": 1, "fixed": self.length}.get(self.ends, MOST_STEPS))
@@ -251,7 +260,7 @@ class RandomShop:
         steps = self.most_steps
         known, offers = self._contexts(sessions, steps, rng)
         mood = rng.normal(0, self.mood, sessions)
-        length = self._lengths(sessions, rng)
+        length = self.lengths(sessions, rng)
         alive, parts = np.arange(sessions), []
         for step in range(steps):
             user, offered = known.features[alive], offers[alive, step]
@@ -261,11 +270,9 @@ class RandomShop:
             item = np.take_along_axis(offered, place, axis=1)
             click, worth = self.expected(user, item, mood[alive])
             clicked = rng.random(len(alive)) < click[:, 0]
-            reward = clicked * (self.price[item[:, 0]] if self.reward == "prices" else 1.0)
-            if self.reward == "ratings":
-                reward = worth[:, 0] + rng.normal(0, 1, len(alive))
+            reward = self.paid(clicked, worth[:, 0], item[:, 0], rng)
             parts.append((alive, step, item[:, 0], offered, shown, place[:, 0], reward))
-            alive = alive[~self._ends(step, clicked, length[alive], rng)]
+            alive = alive[~self.ends_after(step, clicked, length[alive], rng)]
         who = np.concatenate([part[0] for part in parts])
         when = np.concatenate([np.full(len(part[0]), part[1]) for part in parts])
         order = np.lexsort([when, who])
@@ -310,30 +317,25 @@ class Stage:
 
     def value(self, policy: Policy | None) -> float:
         """Mean return of a session; None shows what earns most now."""
-        shop, rows = self.shop, self.rows
-        rng, alive = np.random.default_rng(2), np.arange(len(self.user))
-        mood, length = rng.normal(0, shop.mood, len(alive)), shop._lengths(len(alive), rng)
-        session = policy.begin(len(alive)) if isinstance(policy, SessionPolicy) else policy
-        steps, total = shop.most_steps, 0.0
-        for step in range(steps):
+        shop, rng, alive = self.shop, np.random.default_rng(2), np.arange(len(self.user))
+        mood, length = rng.normal(0, shop.mood, len(alive)), shop.lengths(len(alive), rng)
+        session = policy.begin(len(alive)) if isinstance(policy, SessionPolicy) else None
+        total = 0.0
+        for step in range(shop.most_steps):
             offered = self.offers[alive, step]
             click, worth = shop.expected(self.user[alive], offered, mood[alive])
-            if session is None:
-                place = worth.argmax(axis=1)
+            if policy is None:
+                slates = worth.argmax(axis=1)[:, None].astype(np.int32)
             else:
-                seen = rows.observation(alive * steps + step)
-                slates = session.act(seen, rng)[0]
-                place = slates[:, 0]
-            chosen = np.arange(len(alive)), place
+                seen = self.rows.observation(alive * shop.most_steps + step)
+                slates = (session or policy).act(seen, rng)[0]
+            chosen = np.arange(len(alive)), slates[:, 0]
             total += float(worth[chosen].sum())
             clicked = rng.random(len(alive)) < click[chosen]
-            if isinstance(session, SessionPolicy) or hasattr(session, "remember"):
-                paid = clicked * (shop.price[offered[chosen]] if shop.reward == "prices" else 1.0)
-                if shop.reward == "ratings":
-                    paid = worth[chosen] + rng.normal(0, 1, len(alive))
+            stays = ~shop.ends_after(step, clicked, length[alive], rng)
+            if session is not None:
+                paid = shop.paid(clicked, worth[chosen], offered[chosen], rng)
                 session.remember(seen, slates, np.zeros(len(alive), np.int32), paid)
-            stays = ~shop._ends(step, clicked, length[alive], rng)
-            alive = alive[stays]
-            if session is not None and hasattr(session, "keep"):
                 session.keep(np.flatnonzero(stays))
+            alive = alive[stays]
         return total / len(self.user)

@@ -30,7 +30,7 @@ from slateflow.policies.base import certain
 from slateflow.policies.learned import ScoringPolicy, observed_scores
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.clock import rewards_by_the_clock
+from slateflow.user_models.clock import SHORT, rewards_by_the_clock, same_length
 from slateflow.user_models.polynomial import term_count
 from slateflow.user_models.session_memory import (
     STATELESS,
@@ -87,7 +87,7 @@ class ItemSessions:
         if state.by_step:
             fitted = with_step(fitted)
         self.rows = fitted.where(slice(len(rows)))
-        by_the_clock = rewards_by_the_clock(fitted)
+        by_the_clock = _short_memory(fitted, decays) or rewards_by_the_clock(fitted)
         users, documents = fitted.user.shape[1], spec.document_size
         degree, least = DEGREE, 2 if decays else 1
         while degree > least and term_count(users, documents, degree) > MOST_TERMS:
@@ -248,6 +248,15 @@ class ItemSessions:
     @cached_property
     def _support(self) -> Support:
         return logged_support(self.rows)
+
+
+def _short_memory(rows: Trajectories, decays: tuple[float, ...]) -> bool:
+    """Whether a memory tells the step, as in short sessions that all have as many of them.
+
+    Values that share the rows of all steps would be those of sums that the last steps alone have.
+    """
+    length = int(rows.lengths[0])
+    return bool(decays) and same_length(rows.lengths) and 1 < length <= SHORT
 
 
 def _chosen(rows: Trajectories) -> Array:
