@@ -103,7 +103,7 @@ def test_random_shops(capsys):
         print("\nlogs      policy     shops  refused  held   score: min, median")
         for title, single in (("single", True), ("sessions", False)):
             some = [judged for shop, judged in found if (shop.ends == "single") is single]
-            for name in ("random", *LEARNERS):
+            for name in ("random", *LEARNERS) if some else ():
                 each = [judged[name] for judged in some]
                 given = [one.held for one in each if not one.refusal]
                 scores = [one.score for one in each]
