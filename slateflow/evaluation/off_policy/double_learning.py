@@ -184,10 +184,11 @@ def estimated(
     Args:
         logged: The choices.
         followed: Features of what the target shows.
-        ratio: (T,) the target's probability of each choice, over that of the logs.
-        evidence: How many sessions, the first, the estimate is of; the others are only fitted to.
+        ratio: The target's probability of each choice that is evidence, over that of the logs.
         values: Other features of these choices, if values are fitted in them: then weights
             correct errors that the first would have explained.
+        evidence: How many of the sessions are evidence, the first of them; models are fitted to
+            the others, too. None for all.
     """
     both = [(logged, followed)] + ([] if values is None else [values])
     valued, valued_followed = both[-1]
