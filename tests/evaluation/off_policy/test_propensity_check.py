@@ -16,7 +16,7 @@ from tests.evaluation.off_policy.confounded_shop import Shows, ShowsTheLiked
 
 
 def test_sessions_of_a_policy_that_knew_more_are_not_judged(tmp_path):
-    dataset = confounded_shop.sessions(tmp_path, 4_000, 0, column=False)
+    dataset = confounded_shop.sessions(tmp_path, 6_000, 0, column=False)
     targets = {"random": RandomPolicy(1), "one": Shows(1), "another": Shows(3)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     evidence = evidence_of(dataset.read(), dataset.spec)
@@ -40,12 +40,15 @@ def test_sessions_are_judged_where_a_column_tells_what_it_knew(tmp_path, explore
 
 
 def test_sessions_of_a_random_policy_are_judged_though_nobody_knows_the_kinds(tmp_path):
-    dataset = confounded_shop.sessions(tmp_path, 4_000, 2, column=False, explores=1.0)
+    """One item at all three steps is what one session in sixteen has before the last."""
+    dataset = confounded_shop.sessions(tmp_path, 6_000, 2, column=False, explores=1.0)
     targets = {"random": RandomPolicy(1), "one": Shows(1)}
-    for one in estimate_policies(dataset, targets, held_out_only=False).policies.values():
-        assert one.refusal is None
+    found = estimate_policies(dataset, targets, held_out_only=False).policies
+    for one in found.values():
         value = one.contributions
         assert value.value == pytest.approx(confounded_shop.VALUE, abs=3 * value.sem)
+        assert one.refusal is None or "of the logged steps" in one.refusal.reason
+    assert found["random"].refusal is None
 
 
 @pytest.mark.parametrize("column", [False, True])
