@@ -240,7 +240,7 @@ class RandomShop:
         return published(folder, self.recipe)
 
     def logs(self, folder: Path, seed: int) -> Dataset:
-        """What the logging policy wrote."""
+        """Logs of the logging policy."""
         rng, written = np.random.default_rng(seed), 0
         parts: list[dict[str, Any]] = []
         while written < self.rows:

@@ -57,7 +57,7 @@ class Judged:
 
 
 def outcome(number: int) -> tuple[RandomShop, dict[str, Judged]]:
-    """What is found of a shop's logs, by policy."""
+    """Verdicts by a shop's logs, by policy."""
     shop = RandomShop(number, SEED)
     with tempfile.TemporaryDirectory() as folder:
         dataset = shop.logs(Path(folder) / "logs", seed=1)

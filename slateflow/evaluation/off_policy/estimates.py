@@ -147,8 +147,8 @@ def held_out_values(
 
     They need less than a verdict does: a choice among one's own that is wrong costs little. For
     sessions it is the model of values alone; its correction costs more variance than it takes bias
-    where policies are far from the logs. It is fitted to held-out sessions alone: what is learnt
-    from the others prefers what they happen to praise.
+    where policies are far from the logs. It is fitted to held-out sessions alone: policies
+    that are learnt from the others prefer what these happen to praise.
     """
     targets = {name: ScoringPolicy(scorer) for name, scorer in scorers.items()}
     found = estimate_policies(dataset, targets, held_out_only=True, beside=False).policies

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.evaluation.off_policy.bends import LEAST_SESSIONS, MOST_ROWS
 from slateflow.evaluation.off_policy.what_moves import standardised
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.held_out_choice import least_lost, other_half_errors
@@ -21,12 +22,6 @@ Array = NDArray[np.float64]
 
 MOST_ITEMS = 100
 """Items that are told apart, at most."""
-
-MOST_ROWS = 50_000
-"""Rows that are asked."""
-
-LEAST_SESSIONS = 10
-"""Of fewer nobody asks."""
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class ItemSessions:
         )
 
     def _enough(self, rows: Trajectories) -> Trajectories:
-        """What is evidence, and of the sessions behind that as many as it takes, evenly."""
+        """Keep the evidence, and of the sessions behind it as many as it takes, evenly."""
         most, others = ENOUGH * self.features - len(self.rows), len(rows) - len(self.rows)
         if others <= most or not others:
             return rows

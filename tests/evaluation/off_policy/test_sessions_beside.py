@@ -66,7 +66,7 @@ def test_what_is_estimated_is_the_evidence_alone(logs):
 
 
 def test_a_choice_between_trainings_rests_on_held_out_sessions_alone(logs):
-    """What is learnt from the others prefers what they happen to praise."""
+    """Policies prefer what the sessions that they were learnt from happen to praise."""
     training = training_logs(logs, Folder(f"{logs.path}-training"))
     scorer, _ = train(training, learner_config("linucb"))
     held_out, _ = halves(logs)
