@@ -24,7 +24,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     estimated,
 )
 from slateflow.evaluation.off_policy.item_features import chosen_features, shown_items
-from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE, NoVerdict
 from slateflow.policies import top_slates
 from slateflow.policies.base import certain
 from slateflow.policies.learned import ScoringPolicy, observed_scores
@@ -87,7 +87,8 @@ class ItemSessions:
         if state.by_step:
             fitted = with_step(fitted)
         self.rows = fitted.where(slice(len(rows)))
-        by_the_clock = _short_memory(fitted, decays) or rewards_by_the_clock(fitted)
+        timed, short = rewards_by_the_clock(fitted), _short_memory(fitted, decays)
+        by_the_clock = timed or short
         users, documents = fitted.user.shape[1], spec.document_size
         degree, least = DEGREE, 2 if decays else 1
         while degree > least and term_count(users, documents, degree) > MOST_TERMS:
@@ -102,9 +103,11 @@ class ItemSessions:
         if by_the_clock:
             self.features *= self.horizon
         self.fitted = fitted = self._enough(fitted)
+        if short and not timed:  # with fewer there is no verdict, and shared values can choose
+            by_the_clock = len(fitted) >= VERDICT_ROWS_PER_FEATURE * self.features
         self.transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
-        self.fitted_steps, timed = len(fitted), self.transitions.timed
-        used = self.transitions.rows
+        self.fitted_steps, used = len(fitted), self.transitions.rows
+        stages = self.transitions.most_stages(int(fitted.lengths.max()))
         self.logged = Logged(
             chosen=self.of_choices.design(_chosen(fitted), shown_items(fitted))[used],
             reward=fitted.reward[used].astype(np.float64),
@@ -112,7 +115,7 @@ class ItemSessions:
             session=fitted.sessions[used],
             visitor=fitted.visitors[fitted.starts],
             member=np.ones(len(fitted.starts)),
-            stages=self.transitions.most_stages(int(fitted.lengths.max())) if timed else None,
+            stages=stages if self.transitions.timed else None,
             ridge=RIDGE * len(used),
             left=self.transitions.left,
             of_state=self.of_choices.degrees[1] == 0,

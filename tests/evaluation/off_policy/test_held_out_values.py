@@ -19,6 +19,7 @@ from slateflow.evaluation.off_policy.estimates import (
 )
 from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
+from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
@@ -44,6 +45,18 @@ def test_it_is_what_the_simulator_returns(mixed):
     expected = episode_returns(SPEC, ScoringPolicy(SWEETEST), 4000, seed=1)
     # 200 held-out users: a standard error of 0.8
     assert held_out_value(mixed, SWEETEST) == pytest.approx(expected.mean(), abs=4)
+
+
+def test_few_short_sessions_with_a_memory_tell_it(tmp_path):
+    """Twelve held-out users: by the clock their values were those of another world."""
+    changes = {"num_candidates": 4, "time_budget": 20}
+    recipe = Recipe("short", SPEC.name, 60, 3, {"random": 0.5, "greedy": 0.5}, changes)
+    dataset = generate(recipe, Folder(str(tmp_path / "logs")))
+    training = training_logs(dataset, Folder(str(tmp_path / "training")))
+    scorer, _ = train(training, learner_config("fitted-q"), seed=5)
+    assert len(scorer.decays)
+    expected = episode_returns(dataset.spec, ScoringPolicy(scorer), 4000, seed=1)
+    assert held_out_value(dataset, scorer) == pytest.approx(expected.mean(), abs=8)
 
 
 def test_training_logs_choose_between_trainings_too(mixed, tmp_path):
