@@ -12,10 +12,17 @@ or by probability; clicks that pay a price; ratings with normal noise. Sessions:
 one to five steps; ends by chance; 3 to 8 steps each; ends likelier after a click. Logging policies:
 random; a softmax of what is thought to be liked; what is thought best and 10 to 50% random. Rows:
 8,000 to 60,000 (log-uniform).
+
+Shops of slates have at least six items, show 2 to 5 of them, and have no ratings. Users click one
+item or none: they look at all at once (a conditional logit); or go on from the top with a
+probability of .5 to .95 at each place, and take the first that they like; or look at each place by
+itself, at the next .4 to .9 times as likely, and take the first that they like. The softmax draws
+place by place.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +30,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.policies import Policy, SessionPolicy
+from slateflow.environments.slates import without_replacement
+from slateflow.policies import Policy, SessionPolicy, top_slates
+from slateflow.policies.behaviour import uniform_propensities
 from slateflow.trajectories import Dataset, Trajectories
 from tests.trajectories.sources.shop import log, published
 
@@ -89,20 +98,21 @@ def _one_of(rng: Rng, *options: Any) -> Any:
 
 
 class RandomShop:
-    """The shop of a number and a seed."""
+    """The shop of a number and a seed, which shows single items or slates."""
 
-    def __init__(self, number: int, seed: int) -> None:
+    def __init__(self, number: int, seed: int, slates: bool = False) -> None:
         rng = np.random.Generator(np.random.SFC64([seed, number]))
         self.described = _one_of(rng, "columns", "columns", "ids", "both")
         most = 40 if self.described != "columns" else 100
-        self.items = round(_log_uniform(rng, 4, most))
+        self.items = round(_log_uniform(rng, 6 if slates else 4, most))
         self.offered = self.items
         if self.items > 6 and rng.random() < 0.5:
-            self.offered = round(_log_uniform(rng, 4, min(20, self.items)))
+            self.offered = round(_log_uniform(rng, 6 if slates else 4, min(20, self.items)))
         self.user_sizes = self._sizes(rng, 6)
         item_sizes = self._sizes(rng, 8) if self.described != "ids" else (2, 0)
         self.catalogue = Columns.drawn(self.items, item_sizes, rng)
-        self.reward = _one_of(rng, "clicks", "clicks", "clicks", "prices", "ratings")
+        rewards = ("clicks", "clicks", "clicks", "prices", "ratings")
+        self.reward = _one_of(rng, *rewards[: 4 if slates else 5])
         self.by_odds = bool(rng.integers(2))
         self.bent = rng.random() < 1 / 3
         self.mood = float(rng.uniform(0.2, 0.8)) * (rng.random() < 1 / 3)
@@ -121,6 +131,11 @@ class RandomShop:
         self.own = rng.normal(0, 1, self.items) * self.own_quality
         self.price = np.exp(rng.normal(0, 0.5, self.items))
         self.thought = rng.normal(0, 0.5, self.items)
+        self.places, self.habit = 1, ""
+        if slates:
+            self.places = int(rng.integers(2, 6))
+            self.habit = _one_of(rng, "all at once", "from the top", "place by place")
+        self.goes_on, self.looks = float(rng.uniform(0.5, 0.95)), float(rng.uniform(0.4, 0.9))
         self.centre = 0.0
         known, offered = self._contexts(2_000, 1, np.random.default_rng(0))
         self.centre = float(self._liked(known.features, offered[:, 0]).mean())
@@ -131,7 +146,10 @@ class RandomShop:
         return numbers, int(rng.integers(2, most + 1)) if not numbers or rng.integers(2) else 0
 
     def __str__(self) -> str:
+        habit = f"slates of {self.places}, seen {self.habit}"
+        share = {"from the top": self.goes_on, "place by place": self.looks}.get(self.habit)
         parts = [
+            *[habit if share is None else f"{habit} {share:.2f}"] * bool(self.habit),
             f"{self.offered} of {self.items} items by {self.described}",
             f"{self.user_sizes} user",
             f"{self.catalogue.features.shape[1]} item",
@@ -175,13 +193,34 @@ class RandomShop:
             click = np.clip(self.rate * (1 + 0.5 * liked), 0, 1)
         return click, click * self.price[item] if self.reward == "prices" else click
 
-    def paid(
-        self, clicked: NDArray[np.bool_], worth: Array, item: NDArray[np.intp], rng: Rng
-    ) -> Array:
-        """(E,) rewards of what was clicked or not, of such an expectation."""
+    def answered(
+        self, user: Array, item: NDArray[np.intp], mood: Array, rng: Rng
+    ) -> tuple[NDArray[np.intp], Array]:
+        """Places (E,) that users click of what they see (E, K), −1 for none; expected rewards."""
+        click, worth = self.expected(user, item, mood)
+        if self.habit == "all at once":
+            odds = click / np.maximum(1 - click, 1e-9)
+            click = odds / (1 + odds.sum(axis=1, keepdims=True))
+        elif self.habit:
+            looked = np.full(self.places, self.looks) ** np.arange(self.places)
+            if self.habit == "from the top":
+                looked, step = np.ones(self.places), self.goes_on
+            else:
+                step = 1.0
+            liked = click * looked
+            passed = np.cumprod(step * (1 - liked[:, :-1]), axis=1)
+            click = liked * np.concatenate([np.ones((len(liked), 1)), passed], axis=1)
+        if self.habit:
+            worth = click * self.price[item] if self.reward == "prices" else click
+        place = (click.cumsum(axis=1) <= rng.random((len(click), 1))).sum(axis=1)
+        return np.where(place == self.places, -1, place), worth.sum(axis=1)
+
+    def paid(self, place: NDArray[np.intp], worth: Array, item: NDArray[np.intp], rng: Rng):
+        """(E,) rewards of what was clicked of (E, K) or not, of such an expectation."""
         if self.reward == "ratings":
             return np.asarray(worth + rng.normal(0, 1, len(worth)))
-        return np.asarray(clicked * (self.price[item] if self.reward == "prices" else 1.0))
+        chosen = item[np.arange(len(item)), place]
+        return np.asarray((place >= 0) * (self.price[chosen] if self.reward == "prices" else 1.0))
 
     def ends_after(self, step: int, clicked: NDArray[np.bool_], length: NDArray[np.intp], rng: Rng):
         """(E,) whether a session ends after a step."""
@@ -202,7 +241,7 @@ class RandomShop:
         return {"single": 1, "up to five": 5, "fixed": self.length}.get(self.ends, MOST_STEPS)
 
     def _logging(self, user: Array, offered: NDArray[np.intp]) -> Array:
-        """(E, N) probabilities of the logging policy."""
+        """(E, N) probabilities of the logging policy that shows one item."""
         uniform = np.full(offered.shape, 1 / offered.shape[1])
         if self.logs_by == "random":
             return uniform
@@ -212,6 +251,39 @@ class RandomShop:
             return self.explores * uniform + (1 - self.explores) * best
         shown = np.exp(thought / (2 * self.explores))
         return np.asarray(shown / shown.sum(axis=1, keepdims=True)) * 0.95 + 0.05 * uniform
+
+    def _shows(
+        self, user: Array, offered: NDArray[np.intp], rng: Rng
+    ) -> tuple[NDArray[np.intp], Array]:
+        """Places (E, K) among what is on offer that the logging policy shows, and propensities."""
+        rows = np.arange(len(offered))
+        if not self.habit:
+            shown = self._logging(user, offered)
+            below = shown.cumsum(axis=1) < rng.random((len(rows), 1))
+            place = np.minimum(below.sum(axis=1), self.offered - 1)
+            return place[:, None], shown[rows, place]
+        every = np.full(len(rows), self.offered)
+        chance = uniform_propensities(every, self.places)
+        drawn = without_replacement([rng.integers(every - place) for place in range(self.places)])
+        if self.logs_by == "random":
+            return drawn, chance
+        thought = self._liked(user, offered) + self.thought[offered]
+        if self.logs_by == "best":
+            best = top_slates(thought, self.places).astype(np.intp)
+            slates = np.where(rng.random((len(rows), 1)) < self.explores, drawn, best)
+            same = (slates == best).all(axis=1)
+            return slates, self.explores * chance + (1 - self.explores) * same
+        left, propensity, places = np.exp(thought / (2 * self.explores)), np.ones(len(rows)), []
+        free = np.ones_like(left)
+        for _ in range(self.places):
+            shown = 0.95 * left / left.sum(axis=1, keepdims=True)
+            shown += 0.05 * free / free.sum(axis=1, keepdims=True)
+            below = shown.cumsum(axis=1) < rng.random((len(rows), 1)) * shown.sum(axis=1)[:, None]
+            place = below.sum(axis=1)
+            propensity *= shown[rows, place]
+            left[rows, place] = free[rows, place] = 0.0
+            places.append(place)
+        return np.stack(places, axis=1), propensity
 
     @property
     def recipe(self) -> str:
@@ -223,6 +295,8 @@ class RandomShop:
         lines = ["[columns]", f"user = [{users}]", 'episode = "session"', 'time = "time"']
         if self.offered < self.items:
             lines.append('candidates = "offered"')
+        if self.habit:
+            lines.append('clicked = "clicked"')
         lines += ["[items]", 'file = "items.csv"']
         if self.described != "ids":
             names = ["item"] * (self.described == "both") + list(self.catalogue.table("item"))
@@ -236,6 +310,9 @@ class RandomShop:
         (folder / "items.csv").write_text("\n".join([",".join(table), *lines]) + "\n")
         if self.offered == self.items:
             del columns["offered"]
+        if not self.habit:
+            columns["item"] = [one for (one,) in columns["item"]]
+            del columns["clicked"]
         log(folder, "log.parquet", columns)
         return published(folder, self.recipe)
 
@@ -249,7 +326,7 @@ class RandomShop:
             written += len(part["time"])
         columns = {
             name: [*np.concatenate([part[name] for part in parts])]
-            if name == "offered"
+            if name in ("offered", "item")
             else np.concatenate([part[name] for part in parts])
             for name in parts[0]
         }
@@ -264,26 +341,23 @@ class RandomShop:
         alive, parts = np.arange(sessions), []
         for step in range(steps):
             user, offered = known.features[alive], offers[alive, step]
-            shown = self._logging(user, offered)
-            below = shown.cumsum(axis=1) < rng.random((len(alive), 1))
-            place = np.minimum(below.sum(axis=1), self.offered - 1)[:, None]
+            place, propensity = self._shows(user, offered, rng)
             item = np.take_along_axis(offered, place, axis=1)
-            click, worth = self.expected(user, item, mood[alive])
-            clicked = rng.random(len(alive)) < click[:, 0]
-            reward = self.paid(clicked, worth[:, 0], item[:, 0], rng)
-            parts.append((alive, step, item[:, 0], offered, shown, place[:, 0], reward))
-            alive = alive[~self.ends_after(step, clicked, length[alive], rng)]
+            clicked, worth = self.answered(user, item, mood[alive], rng)
+            reward = self.paid(clicked, worth, item, rng)
+            parts.append((alive, step, item, offered, propensity, clicked, reward))
+            alive = alive[~self.ends_after(step, clicked >= 0, length[alive], rng)]
         who = np.concatenate([part[0] for part in parts])
         when = np.concatenate([np.full(len(part[0]), part[1]) for part in parts])
         order = np.lexsort([when, who])
-        shown, place = (np.concatenate([part[n] for part in parts]) for n in (4, 5))
+        names = ("item", "offered", "propensity", "clicked", "reward")
         return {
             "session": first + who[order],
             "time": first * MOST_STEPS + who[order] * MOST_STEPS + when[order],
-            "item": np.concatenate([part[2] for part in parts])[order],
-            "offered": np.concatenate([part[3] for part in parts])[order],
-            "propensity": shown[np.arange(len(who)), place][order],
-            "reward": np.concatenate([part[6] for part in parts])[order],
+            **{
+                name: np.concatenate([part[number] for part in parts])[order]
+                for number, name in enumerate(names, 2)
+            },
             **{name: column[who[order]] for name, column in known.table("user").items()},
         }
 
@@ -297,9 +371,10 @@ class RandomShop:
             folder,
             session=who,
             time=np.arange(len(who)),
-            item=offers[:, :, 0].ravel(),
+            item=[*offers[:, :, : self.places].reshape(len(who), -1)],
+            clicked=np.arange(len(who)) % 2 - 1,
             offered=[*offers.reshape(len(who), -1)],
-            propensity=np.full(len(who), 1 / self.offered),
+            propensity=np.full(len(who), 1 / math.perm(self.offered, self.places)),
             reward=np.arange(len(who)) % 2,
             **{name: column[who] for name, column in known.table("user").items()},
         )
@@ -323,19 +398,19 @@ class Stage:
         total = 0.0
         for step in range(shop.most_steps):
             offered = self.offers[alive, step]
-            click, worth = shop.expected(self.user[alive], offered, mood[alive])
             if policy is None:
-                slates = worth.argmax(axis=1)[:, None].astype(np.int32)
+                _, worth = shop.expected(self.user[alive], offered, mood[alive])
+                slates = top_slates(worth, shop.places)
             else:
                 seen = self.rows.observation(alive * shop.most_steps + step)
                 slates = (session or policy).act(seen, rng)[0]
-            chosen = np.arange(len(alive)), slates[:, 0]
-            total += float(worth[chosen].sum())
-            clicked = rng.random(len(alive)) < click[chosen]
-            stays = ~shop.ends_after(step, clicked, length[alive], rng)
+            item = np.take_along_axis(offered, slates.astype(np.intp), axis=1)
+            clicked, paid = shop.answered(self.user[alive], item, mood[alive], rng)
+            total += float(paid.sum())
+            stays = ~shop.ends_after(step, clicked >= 0, length[alive], rng)
             if session is not None:
-                paid = shop.paid(clicked, worth[chosen], offered[chosen], rng)
-                session.remember(seen, slates, np.zeros(len(alive), np.int32), paid)
+                place = clicked.astype(np.int32) if shop.habit else np.zeros(len(alive), np.int32)
+                session.remember(seen, slates, place, shop.paid(clicked, paid, item, rng))
                 session.keep(np.flatnonzero(stays))
             alive = alive[stays]
         return total / len(self.user)

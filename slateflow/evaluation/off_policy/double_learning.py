@@ -132,6 +132,10 @@ class Correction(Additive):
     errors: Array
     weighted: Array
 
+    def of(self, sessions: int, steps: int) -> Correction:
+        """Of the first sessions, which have so many steps."""
+        return Correction(self.weight[:steps], self.errors[:sessions], self.weighted[:sessions])
+
 
 @dataclass(frozen=True)
 class Estimated(Additive):

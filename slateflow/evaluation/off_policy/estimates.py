@@ -199,11 +199,10 @@ def _rows(dataset: Dataset, held_out_only: bool) -> tuple[Trajectories, Trajecto
 
     A policy that was learnt from the others is given when values and weights are fitted to these:
     errors of either, which its choices may have made larger, are corrected by what is evidence.
-    Where users choose from slates there are none.
     """
     most = MOST_SLATES if dataset.spec.user_chooses else MOST_ROWS
     every = max(-(-dataset.rows // (most * (HELD_OUT if held_out_only else 1))), 1)
-    room = 0 if dataset.spec.user_chooses else MOST_ROWS - dataset.rows // HELD_OUT
+    room = most - dataset.rows // HELD_OUT
     of_beside = -(-dataset.rows // room) if held_out_only and room > 0 else 0
     kept, beside, earlier = [], [], 0
     for _, rows, held_out in parts_and_held_out(dataset):
@@ -262,7 +261,7 @@ def evidence_of(
 ) -> Evidence:
     """Sessions prepared for targets with that state of a session; see `ItemSessions`."""
     if spec.user_chooses:
-        return SlateSessions(rows, spec)
+        return SlateSessions(rows, spec, beside)
     return ItemSessions(rows, spec, state, beside)
 
 

@@ -68,13 +68,19 @@ class SlateSessions:
     Args:
         rows: Whole sessions.
         spec: Their world.
+        beside: Whole sessions that are no evidence; the models are fitted to them, too.
     """
 
-    def __init__(self, rows: Trajectories, spec: EnvironmentSpec) -> None:
+    def __init__(
+        self, rows: Trajectories, spec: EnvironmentSpec, beside: Trajectories | None = None
+    ) -> None:
+        self.rows, self.evidence = rows, len(rows.starts)
+        if beside is not None:
+            rows = Trajectories.from_parts([rows, beside])
+        self.fitted = rows
         seen = seen_in(chosen_columns(rows, spec.features_match, ROWS_PER_TERM), rows)
         if not spec.features_match:
             seen = with_columns_of_their_own(seen, ROWS_PER_TERM)
-        self.rows = rows
         alike = likeness_matters(seen, spec.features_match)
         self.sessions = with_what_moves(Sessions.from_rows(seen, spec, places=True, alike=alike))
         choices = Choices.from_rows(seen, spec.features_match, places=True, alike=alike)
@@ -93,7 +99,7 @@ class SlateSessions:
     @cached_property
     def unfit(self) -> NoVerdict | None:
         """Whether users choose by more than the model of choices knows."""
-        rows, expected = self.rows, []
+        rows, expected = self.fitted, []
         for block in self.sessions.blocks():
             shown = self.sessions.shown(block, rows.slate[block])
             of_classes = np.exp(self.choice.log_probabilities(shown)[:, :, :-1])
@@ -124,14 +130,15 @@ class SlateSessions:
 
     def unsupported(self, target: Target) -> float:
         """Share of the items that the target shows which the logs have hardly seen."""
-        chosen = self.rows.features_at(self._slates(target)).astype(np.float64)
+        slates = self._slates(target)[: len(self.rows)]
+        chosen = self.rows.features_at(slates).astype(np.float64)
         return float(self._support.hardly_seen(chosen).mean())
 
     def probabilities(self, target: Target) -> Array:
         """(R,) probabilities with which the target shows the slates that were shown."""
         rows = self.rows
         if isinstance(target, ScoringPolicy):
-            same = self._slates(target) == rows.slate
+            same = self._slates(target)[: len(rows)] == rows.slate
             return np.asarray(same.all(axis=1), np.float64)
         return np.concatenate(
             [
@@ -145,43 +152,45 @@ class SlateSessions:
         return logged_support(self.rows, user_chooses=True)
 
     def _of_class(self, group: int, slates: Slates, ratio: Array | None) -> Estimated:
-        sessions, choice = self.sessions, self.choice.of_class(group)
+        rows, sessions, choice = self.fitted, self.sessions, self.choice.of_class(group)
         expected = np.concatenate(
             [sessions.expected(block, slates[block], choice) for block in sessions.blocks()]
         )
-        following = np.flatnonzero(~self.rows.last) + 1
+        following = np.flatnonzero(~rows.last) + 1
         logged = Logged(
             chosen=sessions.design,
-            reward=self.rows.reward.astype(np.float64),
-            continues=~self.rows.last,
-            session=self.rows.sessions,
-            visitor=self.rows.visitors[self.rows.starts],
+            reward=rows.reward.astype(np.float64),
+            continues=~rows.last,
+            session=rows.sessions,
+            visitor=rows.visitors[rows.starts],
             member=self.members[:, group],
             stages=None,
             ridge=RIDGE,
         )
-        followed = Followed(expected[self.rows.starts], [expected[following]])
+        followed = Followed(expected[rows.starts], [expected[following]])
         found = estimated(logged, followed)
-        weight = np.zeros(len(self.rows))
-        weight[self.rows.starts] += logged.member
+        weight = np.zeros(len(rows))
+        weight[rows.starts] += logged.member
         weight[following] += found.learnt.weight[following - 1]
         values = fitted_values(logged, followed)
         chosen = self._expected_values(group, values)
         of_choices = self._of_choices(group, values, slates, weight, chosen)
-        learnt = replace(found.learnt, errors=found.learnt.errors + of_choices)
+        steps, start = len(self.rows), found.start[: self.evidence]
+        learnt = found.learnt.of(self.evidence, steps)
+        learnt = replace(learnt, errors=learnt.errors + of_choices)
         if ratio is None:
-            return Estimated(found.start, learnt, learnt)
+            return Estimated(start, learnt, learnt)
         error = logged.reward - chosen
         error[following - 1] += expected[following] @ values
-        weight *= ratio
+        weight, starts = weight[:steps] * ratio, self.rows.starts
         errors, weighted = (
-            np.add.reduceat(weight * one, self.rows.starts) for one in (error, logged.reward)
+            np.add.reduceat(weight * one[:steps], starts) for one in (error, logged.reward)
         )
-        return Estimated(found.start, learnt, Correction(weight, errors, weighted))
+        return Estimated(start, learnt, Correction(weight, errors, weighted))
 
     def _expected_values(self, group: int, values: Array) -> Array:
         """(R,) values of what was shown, whatever is chosen of it, in a class of users."""
-        sessions, logged, choice = self.sessions, self.rows.slate, self.choice.of_class(group)
+        sessions, logged, choice = self.sessions, self.fitted.slate, self.choice.of_class(group)
         expected = [
             sessions.expected(block, logged[block], choice) @ values for block in sessions.blocks()
         ]
@@ -190,7 +199,7 @@ class SlateSessions:
     def _of_choices(
         self, group: int, values: Array, slates: Slates, weight: Array, expected: Array
     ) -> Array:
-        """(E,) weighted errors of what users are expected to choose, in a class of users.
+        """(E,) weighted errors of what users are expected to choose, in a class, by evidence.
 
         Where the choice model is right, but for chance, they are how far each session moves it;
         where it is wrong, they correct it.
@@ -202,20 +211,22 @@ class SlateSessions:
             weight: (R,) how much oftener the target comes to each row.
             expected: (R,) values of what was shown.
         """
-        sessions, logged, choice = self.sessions, self.rows.slate, self.choice.of_class(group)
+        rows, sessions, choice = self.fitted, self.sessions, self.choice.of_class(group)
         surprise = sessions.design @ values - expected
-        member = self.members[self.rows.sessions, group]
+        member = self.members[rows.sessions, group]
         placed = member * place_weights(sessions, slates, weight, member)
         slope = sessions.slopes(slates, choice, values, weight)
-        slope -= sessions.slopes(logged, choice, values, placed)
+        slope -= sessions.slopes(rows.slate, choice, values, placed)
         moved = self.influences[group] @ slope
-        corrected = np.add.reduceat(placed * surprise, self.rows.starts)
+        corrected = np.add.reduceat(placed * surprise, rows.starts)[: self.evidence]
+        # Of n sessions each moves the model by 1/n, and those that are evidence stand for all
+        moved = moved[: self.evidence] * np.sqrt(self.evidence / len(moved))
         return np.asarray(corrected + moved - moved.mean())
 
     def _slates(self, target: Target) -> Slates:
         """Slates of the target at each row (R, K); of a random policy a draw."""
         if isinstance(target, ScoringPolicy):
-            return replace(self.sessions, rows=self.rows).slates(target.scorer)
-        rng, rows = np.random.Generator(np.random.SFC64(0)), self.rows
+            return replace(self.sessions, rows=self.fitted).slates(target.scorer)
+        rng, rows = np.random.Generator(np.random.SFC64(0)), self.fitted
         found = [target.act(rows.observation(block), rng)[0] for block in rows.blocks()]
         return np.concatenate(found)
