@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from tests.benchmarks.random_shops import RandomShop
 
 SEED = int(os.environ.get("SLATEFLOW_BENCHMARK_SEED", "2026"))
 SHOPS = os.environ.get("SLATEFLOW_BENCHMARK_SHOPS", "100")
-LEARNERS = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "linucb,logistic,fitted-q").split(",")
+LEARNERS = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "")
+OF_ITEMS, OF_SLATES = "linucb,logistic,fitted-q", "linucb,logistic,slateq"
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,22 @@ class Judged:
         return (self.estimate - self.true) / ((high - low) / 3.92 or 1.0)
 
 
-def outcome(number: int) -> tuple[RandomShop, dict[str, Judged]]:
+def _learners(slates: bool) -> list[str]:
+    return (LEARNERS or (OF_SLATES if slates else OF_ITEMS)).split(",")
+
+
+def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
     """Verdicts by a shop's logs, by policy."""
-    shop = RandomShop(number, SEED)
+    shop = RandomShop(number, SEED, slates)
     with tempfile.TemporaryDirectory() as folder:
         dataset = shop.logs(Path(folder) / "logs", seed=1)
         stage = shop.stage(Path(folder) / "stage")
         training = training_logs(dataset, Folder(f"{folder}/training/shop"))
         learnt = {
             learner: ScoringPolicy(train(training, learner_config(learner))[0])
-            for learner in LEARNERS
+            for learner in _learners(slates)
         }
-        policies = {"random": RandomPolicy(1), **learnt}
+        policies = {"random": RandomPolicy(shop.places), **learnt}
         found = estimate_policies(dataset, policies, held_out_only=True).policies
         random, best = stage.value(policies["random"]), stage.value(None)
         judged = {}
@@ -85,11 +91,12 @@ def outcome(number: int) -> tuple[RandomShop, dict[str, Judged]]:
 
 @pytest.mark.benchmark
 @pytest.mark.timeout(7_200)
-def test_random_shops(capsys):
+@pytest.mark.parametrize("slates", [False, True], ids=["items", "slates"])
+def test_random_shops(slates, capsys):
     """Print each shop, then by form and policy how often verdicts are given, and hold."""
     named = [int(one) for one in SHOPS.split(",")]
     numbers = named if len(named) > 1 else range(named[0])
-    found = of_logs(outcome, numbers)
+    found = of_logs(partial(outcome, slates), numbers)
     with capsys.disabled():
         for number, (shop, judged) in zip(numbers, found, strict=True):
             print(f"{number:3} {shop}")
@@ -103,7 +110,7 @@ def test_random_shops(capsys):
         print("\nlogs      policy     shops  refused  held   score: min, median")
         for title, single in (("single", True), ("sessions", False)):
             some = [judged for shop, judged in found if (shop.ends == "single") is single]
-            for name in ("random", *LEARNERS) if some else ():
+            for name in ("random", *_learners(slates)) if some else ():
                 each = [judged[name] for judged in some]
                 given = [one.held for one in each if not one.refusal]
                 scores = [one.score for one in each]
