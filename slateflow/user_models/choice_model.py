@@ -257,11 +257,16 @@ def _information_and_score(
     choices: Choices, probabilities: Array, member: Array
 ) -> tuple[Array, Array]:
     """Information (P + 1, P + 1) and score (P + 1,) of the logit of one class."""
-    shown = choices.shown
-    size = shown.shape[2]
+    shown, clicked = choices.shown, choices.clicked
+    places, size = shown.shape[1:]
     of_items = probabilities[:, :-1]
     expected = np.einsum("rk,rkp->rp", of_items, shown)
-    score = member @ _surprises(choices, probabilities)
+    surprise = member[:, None] * (
+        np.where(clicked < 0, places, clicked)[:, None] == np.arange(places + 1)
+    )
+    surprise -= member[:, None] * probabilities
+    of_shown = surprise[:, :-1].ravel() @ shown.reshape(-1, size)
+    score = np.append(of_shown, surprise[:, -1].sum())
     # The information is that of the features, no click's own among them, around their mean.
     spread = (shown * np.sqrt(of_items * member[:, None])[:, :, None]).reshape(-1, size)
     mean = np.column_stack([expected, probabilities[:, -1]]) * np.sqrt(member)[:, None]

@@ -57,7 +57,9 @@ def place_by_place(choices: Choices) -> Choices:
     return Choices(choices.shown[come][:, None], taken.astype(np.int32), before[choices.starts])
 
 
-def fit_habit(choices: Choices, prior: Prior, rng: np.random.Generator) -> ChoiceModel:
+def fit_habit(
+    choices: Choices, prior: Prior, rng: np.random.Generator, asked: Choices | None = None
+) -> ChoiceModel:
     """The model of users who look at all items at once, or from the top, whichever is likelier.
 
     Both have as many weights, so no session has to be held out for that. Classes are as many as
@@ -67,16 +69,30 @@ def fit_habit(choices: Choices, prior: Prior, rng: np.random.Generator) -> Choic
         choices: The logged ones.
         prior: See `fit_choice_model`.
         rng: For the classes' first weights.
+        asked: Those of them that choose the number of classes; None for all.
 
     Raises:
         InputError: No clicks, or no finite features.
     """
+    asked = choices if asked is None else asked
     places = place_by_place(choices)
     at_once = fit_choice_model(choices, 1, prior, rng)
     from_the_top = _from_the_top(fit_choice_model(places, 1, prior, rng))
-    if choices.evidence(from_the_top).sum() > choices.evidence(at_once).sum():
-        return _from_the_top(fit_choice_model(places, 0, prior, rng))
-    return fit_choice_model(choices, 0, prior, rng)
+    if choices.evidence(from_the_top).sum() <= choices.evidence(at_once).sum():
+        return _of_classes(at_once, choices, asked, prior, rng)
+    return _from_the_top(_of_classes(from_the_top, places, place_by_place(asked), prior, rng))
+
+
+def _of_classes(
+    one: ChoiceModel, choices: Choices, asked: Choices, prior: Prior, rng: np.random.Generator
+) -> ChoiceModel:
+    """That of one class, or of as many as the choices that are asked ask for."""
+    found = fit_choice_model(asked, 0, prior, rng)
+    if len(found.shares) == 1:
+        return one
+    if len(asked.clicked) == len(choices.clicked):
+        return found
+    return fit_choice_model(choices, len(found.shares), prior, rng)
 
 
 def _from_the_top(model: ChoiceModel) -> FromTheTop:

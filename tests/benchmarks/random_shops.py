@@ -43,6 +43,8 @@ MOST_STEPS = 12
 """Of a session."""
 PLAYED = 200_000
 """Steps at most that a policy plays for its true value."""
+AT_ONCE = 10_000
+"""Sessions that play at once where slates are shown, whose features are many."""
 
 
 @dataclass(frozen=True)
@@ -392,10 +394,26 @@ class Stage:
 
     def value(self, policy: Policy | None) -> float:
         """Mean return of a session; None shows what earns most now."""
-        shop, rng, alive = self.shop, np.random.default_rng(2), np.arange(len(self.user))
-        mood, length = rng.normal(0, shop.mood, len(alive)), shop.lengths(len(alive), rng)
+        rng, every = np.random.default_rng(2), np.arange(len(self.user))
+        mood = rng.normal(0, self.shop.mood, len(every))
+        length = self.shop.lengths(len(every), rng)
+        parts = -(-len(every) // AT_ONCE) if self.shop.habit else 1
+        totals = (
+            self._total(policy, part, mood, length, rng) for part in np.array_split(every, parts)
+        )
+        return sum(totals) / len(every)
+
+    def _total(
+        self,
+        policy: Policy | None,
+        alive: NDArray[np.intp],
+        mood: Array,
+        length: NDArray[np.intp],
+        rng: Rng,
+    ) -> float:
+        """Sum of the returns of some sessions."""
+        shop, total = self.shop, 0.0
         session = policy.begin(len(alive)) if isinstance(policy, SessionPolicy) else None
-        total = 0.0
         for step in range(shop.most_steps):
             offered = self.offers[alive, step]
             if policy is None:
@@ -413,4 +431,4 @@ class Stage:
                 session.remember(seen, slates, place, shop.paid(clicked, paid, item, rng))
                 session.keep(np.flatnonzero(stays))
             alive = alive[stays]
-        return total / len(self.user)
+        return total
