@@ -168,16 +168,23 @@ class Sessions:
         found: list[Array] = []
         for block in self.blocks():
             shown = self.shown(block, slates[block])
-            state = user_features(self.rows.user[block])
-            users, items = state.shape[1], shown.shape[2]
-            click, item, none = np.split(values[: 2 * users + items], [users, users + items])
-            worth = np.column_stack([shown @ item + (state @ click)[:, None], state @ none])
+            worth = self.worth(block, shown, values)
             probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
             moved = weight[block, None] * choice.slope(probability, worth)
             found.append(
                 np.append(np.einsum("bk,bkp->p", moved[:, :-1], shown), moved[:, -1].sum())
             )
         return np.asarray(np.sum(found, axis=0))
+
+    def worth(self, block: Rows, shown: Array, values: Array) -> Array:
+        """(B, K + 1) values of the items shown (B, K, P) at the rows (B,), and of no click.
+
+        They are without the past, which is the same whatever is clicked.
+        """
+        state = user_features(self.rows.user[block])
+        users, items = state.shape[1], shown.shape[2]
+        click, item, none = np.split(values[: 2 * users + items], [users, users + items])
+        return np.column_stack([shown @ item + (state @ click)[:, None], state @ none])
 
     def shown(self, block: Rows, slates: Slates) -> Array:
         """(B, K, P) features of the items of slates (B, K) at the rows (B,)."""

@@ -2,8 +2,8 @@
 
 The features are those of SlateQ's decomposition (`item_values`), with the place of an item among
 its own. Choices are expected by a choice model that the same sessions have fitted, of
-users who look at all items at once or from the top. Its errors in what was shown are weighted as
-the target shows it (`place_weights`).
+users who look at all items at once or from the top. Its errors in what was shown are weighted by
+how much that is like what the target shows (`calibration_weights`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
+from slateflow.evaluation.off_policy.calibration_weights import calibration_weights
 from slateflow.evaluation.off_policy.double_learning import (
     Correction,
     Estimated,
@@ -27,7 +28,6 @@ from slateflow.evaluation.off_policy.double_learning import (
 from slateflow.evaluation.off_policy.earlier_steps import earlier_steps_matter
 from slateflow.evaluation.off_policy.earlier_visits import Visits
 from slateflow.evaluation.off_policy.overlap import NoVerdict
-from slateflow.evaluation.off_policy.place_weights import place_weights
 from slateflow.evaluation.off_policy.unexplained_clicks import clicks_are_unexplained
 from slateflow.evaluation.off_policy.what_moves import with_what_moves
 from slateflow.policies import Slates
@@ -215,11 +215,11 @@ class SlateSessions:
         rows, sessions, choice = self.fitted, self.sessions, self.choice.of_class(group)
         surprise = sessions.design @ values - expected
         member = self.members[rows.sessions, group]
-        placed = member * place_weights(sessions, slates, weight, member)
+        alike = member * calibration_weights(sessions, slates, choice, values, weight, member)
         slope = sessions.slopes(slates, choice, values, weight)
-        slope -= sessions.slopes(rows.slate, choice, values, placed)
+        slope -= sessions.slopes(rows.slate, choice, values, alike)
         moved = self.influences[group] @ slope
-        corrected = np.add.reduceat(placed * surprise, rows.starts)[: self.evidence]
+        corrected = np.add.reduceat(alike * surprise, rows.starts)[: self.evidence]
         # Of n sessions each moves the model by 1/n, and those that are evidence stand for all
         moved = moved[: self.evidence] * np.sqrt(self.evidence / len(moved))
         return np.asarray(corrected + moved - moved.mean())

@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
+from slateflow.evaluation.off_policy.calibration_weights import calibration_weights
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from slateflow.evaluation.off_policy.place_weights import place_weights
+from slateflow.policies.slate_scorer import ChoiceModel
 from slateflow.user_models.item_values import Sessions
 from tests.evaluation.off_policy import slate_shop
 from tests.evaluation.off_policy.slate_shop import HABITS, ITEMS, PLACES, POLICIES, logs
 
 
-def pseudo_inverse(slate: tuple[int, ...]) -> dict[tuple[int, ...], float]:
-    """Weights of all slates for who always shows one, where logs show all alike.
+def test_weighted_logs_are_clicked_as_the_slates_of_the_target(tmp_path):
+    """Sums over the rows, of what a model that is made up here expects of each place.
 
-    q' Γ⁺ 1 of Swaminathan et al. (2017), with Γ summed up over all slates.
+    The model: log-odds of 0.1, 0.2 … of the items, less one of no click; a click is worth 1.
     """
+    rows = 4_000
+    dataset = logs(tmp_path, "all at once", rows, 0)
+    shop, ones = dataset.read(), np.ones(rows)
+    sessions = Sessions.from_rows(shop, dataset.spec)
+    features = sessions.shown(np.arange(1), shop.slate[:1]).shape[2]
+    liked = 0.1 * np.arange(1, ITEMS + 1)
+    choice = ChoiceModel(np.append(liked, np.zeros(features - ITEMS))[None], np.ones(1), np.ones(1))
+    values = np.zeros(sessions.design.shape[1])
+    values[0] = 1.0
+    shown = np.array([9, 1, 4])
+    found = calibration_weights(sessions, np.tile(shown, (rows, 1)), choice, values, ones, ones)
 
-    def indicators(one: tuple[int, ...]) -> np.ndarray:
-        return np.eye(ITEMS)[list(one)].ravel()
+    def clicked(slates: np.ndarray) -> np.ndarray:
+        odds = np.exp(liked[slates])
+        return odds / (np.e + odds.sum(axis=-1, keepdims=True))
 
-    every = list(itertools.permutations(range(ITEMS), PLACES))
-    table = np.array([indicators(one) for one in every])
-    weights = table @ np.linalg.pinv(table.T @ table / len(every)) @ indicators(slate)
-    return dict(zip(every, weights.tolist(), strict=True))
-
-
-def test_weights_are_those_of_the_pseudo_inverse(tmp_path):
-    dataset = logs(tmp_path, "all at once", 20_000, 0)
-    rows, ones = dataset.read(), np.ones(20_000)
-    shown = POLICIES["one list for all"].slates[0]
-    expected = pseudo_inverse(tuple(shown.tolist()))
-    found = place_weights(
-        Sessions.from_rows(rows, dataset.spec), np.tile(shown, (20_000, 1)), ones, ones
-    )
-    exact = np.array([expected[tuple(slate)] for slate in rows.slate.tolist()])
-    assert exact.max() > 30  # the slate itself; exact weights would be 1,320
-    assert np.abs(found - exact).std() < 0.1 * exact.std()
-    assert found.mean() == pytest.approx(1, abs=0.01)
+    wanted, logged = clicked(shown), clicked(shop.slate)
+    assert found.sum() == pytest.approx(rows, rel=0.01)
+    for place in range(PLACES):
+        p, expected = logged[:, place], wanted[place]
+        before, as_expected = logged[:, :place].sum(axis=1), wanted[:place].sum()
+        assert found @ p == pytest.approx(rows * expected, rel=0.02)
+        of_liked = found @ (p * liked[shop.slate[:, place]])
+        assert of_liked == pytest.approx(rows * expected * liked[shown[place]], rel=0.02)
+        assert found @ (p * before) == pytest.approx(
+            rows * expected * as_expected, abs=0.005 * rows
+        )
+    # Those of the same slates alone would be 1,320 times as many
+    assert np.square(found).sum() < 10 * rows
 
 
 @pytest.mark.parametrize("habit", HABITS)
