@@ -170,6 +170,21 @@ def group_means(values: Array, groups: NDArray[np.intp]) -> Array:
     return np.asarray((np.bincount(group, values) / np.bincount(group))[group])
 
 
+def shrunk_means(cell: NDArray[np.integer], values: Array, told: NDArray[np.bool_]) -> Array:
+    """Mean (S,) of each value's cell by those that are told, shrunk as far as it may be chance.
+
+    Args:
+        cell: (S,) numbers from 0.
+        values: (S,) around 0.
+        told: (S,) which of them are told.
+    """
+    count = np.maximum(np.bincount(cell[told], minlength=cell.max() + 1), 1)
+    mean = np.bincount(cell[told], values[told], cell.max() + 1) / count
+    error = values.var() / count
+    true = group_variances(mean, error, np.zeros(len(mean), np.intp))
+    return np.asarray((mean * true / (true + error))[cell])
+
+
 class Problem(Protocol):
     """A regression whose weights have priors by group."""
 

@@ -16,6 +16,7 @@ from slateflow.policies.slate_scorer import Columns, user_features
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choice_model import Choices, fit_choice_model
+from slateflow.user_models.evidence import shrunk_means
 from slateflow.user_models.held_out_choice import (
     BEYOND_CHANCE,
     better,
@@ -38,6 +39,9 @@ RIDGE = 0.1
 
 LEAST_SESSIONS = 10
 """Of fewer nobody asks."""
+
+LEAST_ERROR = 1e-6
+"""Squared errors of rewards, as a share of the largest, that are none: where a click earns 1."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +115,46 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
         rows: Whole sessions, as regressions see them.
         rows_per_term: Logged slates for each term, at least.
     """
-    if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS:
+    few = _few(rows)
+    if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
         return rows
     features, items = rows.catalogue.features, len(rows.catalogue)
     every = np.concatenate([features, np.eye(items, dtype=np.float32)], axis=1)
     terms = rows.user.shape[1] * (every.shape[1] + OF_USERS) + every.shape[1]
     if features.shape[1] >= items or terms > min(MOST_TERMS, len(rows) // rows_per_term):
         return rows
-    own, expected = replace(rows, catalogue=Catalogue(every)), _expected(_few(rows))
+    own, expected = replace(rows, catalogue=Catalogue(every)), _expected(few)
+    if _items_matter(few, expected):
+        return own
     return least_lost(rows, [own], lambda one: _click_losses(_few(one), expected))
+
+
+def _items_matter(rows: Trajectories, expected: Array) -> bool:
+    """Whether it matters which item it was, for clicks beyond those expected, or their rewards.
+
+    The mean of an item by one half of the visitors explains the other. All that users like of an
+    item is one number here, so that less is needed to tell it than all its products with users.
+    """
+    places = rows.slate.shape[1]
+    item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()
+    visitor, half = np.repeat(rows.visitors, places), np.repeat(rows.visitors % 2 == 0, places)
+    clicked = (np.arange(places) == rows.clicked[:, None]).ravel()
+    shown = Choices.from_rows(rows, False).shown
+    design = np.concatenate([np.ones((len(item), 1)), shown.reshape(len(item), -1)], axis=1)
+    reward = clicked * np.repeat(rows.reward, places).astype(np.float64)
+    paid = other_half_errors(design * clicked[:, None], reward, half)
+    paid[np.square(paid) < LEAST_ERROR * np.square(reward).max()] = 0.0
+    every = np.arange(len(item))
+    for left, asked in ((clicked - expected.ravel(), every), (paid, np.flatnonzero(clicked))):
+        errors, number, of_half = left[asked], item[asked], half[asked]
+        told = [shrunk_means(number, errors, one) for one in (~of_half, of_half)]
+        plain, ours = (
+            np.bincount(visitor[asked], np.square(one)).astype(np.float64)
+            for one in (errors, errors - np.where(of_half, *told))
+        )
+        if better(plain, ours, BEYOND_CHANCE):
+            return True
+    return False
 
 
 def likeness_matters(

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from slateflow.trajectories import Folder, Recipe, generate
-from slateflow.user_models.slate_columns import chosen_columns, seen_in
+from slateflow.user_models.slate_columns import (
+    chosen_columns,
+    seen_in,
+    with_columns_of_their_own,
+)
 from tests.evaluation.off_policy.bent_shop import ITEMS, BentShop
+from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 
 @pytest.mark.parametrize("spread", [np.inf, 8.0])
@@ -64,3 +69,30 @@ def test_clicks_on_everything_say_nothing(tmp_path):
     columns = chosen_columns(replace(first, reward=np.ones(len(rows), np.float32)), False, 1)
     assert columns is not None
     assert not len(columns.user.knot_feature)
+
+
+@pytest.mark.parametrize(("quality", "price"), [(0.4, 0.0), (0.0, 0.7), (0.0, 0.0)])
+def test_items_have_columns_of_their_own_where_their_means_differ(tmp_path, quality, price):
+    """Items are clicked, or pay, by more than their size; too little for products with users."""
+    rng, items, places, rows = np.random.default_rng(3), 24, 3, 9_000
+    size, own = rng.normal(size=items).round(3), rng.normal(size=items)
+    slates = rng.random((rows, items)).argsort(axis=1)[:, :places]
+    odds = -2.0 + 0.5 * size + quality * own
+    likes = rng.random(slates.shape) < 1 / (1 + np.exp(-odds[slates]))
+    clicked = first_liked(likes)
+    table = slates_table(slates, clicked, items)
+    paid = np.exp(price * rng.permutation(own))[slates[np.arange(rows), clicked]]
+    table |= {"reward": (clicked >= 0) * paid, "age": rng.normal(size=rows)}
+    log(tmp_path, "log.parquet", table)
+    lines = [f"{item},{one}" for item, one in enumerate(size)]
+    (tmp_path / "items.csv").write_text("\n".join(["item,size", *lines]) + "\n")
+    recipe = (
+        '[columns]\nuser = ["age"]\nclicked = "clicked"\n'
+        '[items]\nfile = "items.csv"\nfeatures = ["size"]\n'
+    )
+    dataset = published(tmp_path, recipe)
+    found = with_columns_of_their_own(dataset.read(), rows_per_term=100)
+    assert found.catalogue is not None
+    assert found.catalogue.features.shape[1] == (1 + items if quality or price else 1)
+    unclicked = replace(dataset.read(), clicked=np.full(rows, -1, np.int32))
+    assert with_columns_of_their_own(unclicked, rows_per_term=100) is unclicked

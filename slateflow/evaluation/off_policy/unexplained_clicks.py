@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.evidence import group_variances
+from slateflow.user_models.evidence import shrunk_means
 from slateflow.user_models.held_out_choice import better
 
 Array = NDArray[np.float64]
@@ -57,7 +57,7 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
     plain = _losses(surprise[asked], visitor[asked])
     return any(
         better(plain, _losses(left[asked], visitor[asked]), BEYOND_CHANCE)
-        for left in (surprise - _expected(cell, surprise, told) for cell, told in cells)
+        for left in (surprise - shrunk_means(cell, surprise, told) for cell, told in cells)
     )
 
 
@@ -100,12 +100,3 @@ def _leaves(x: Array, surprise: Array, grows: NDArray[np.bool_]) -> NDArray[np.i
 
     tree = DecisionTreeRegressor(max_leaf_nodes=LEAVES, min_samples_leaf=LEAF_ROWS, random_state=0)
     return np.asarray(tree.fit(x[grows], surprise[grows]).apply(x))
-
-
-def _expected(cell: NDArray[np.integer], surprise: Array, told: NDArray[np.bool_]) -> Array:
-    """(S,) mean surprises of a cell by those that are told, shrunk as far as they may be chance."""
-    count = np.maximum(np.bincount(cell[told], minlength=cell.max() + 1), 1)
-    mean = np.bincount(cell[told], surprise[told], cell.max() + 1) / count
-    error = surprise.var() / count
-    true = group_variances(mean, error, np.zeros(len(mean), np.intp))
-    return np.asarray((mean * true / (true + error))[cell])
