@@ -31,8 +31,9 @@ Array = NDArray[np.float64]
 OF_USERS, MOST_TERMS = 4, 400
 """Terms that a column of the user has beside its products with the items, and most terms in all."""
 
-MOST_ROWS = 50_000
-"""Shown items that are asked."""
+MOST_ROWS, MOST_OF_ITEMS = 50_000, 100_000
+"""Shown items that are asked, and of which is asked whether columns tell them apart: as many as the
+check of unexplained clicks takes."""
 
 RIDGE = 0.1
 """Precision of the prior on the weights of log-odds."""
@@ -115,7 +116,7 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
         rows: Whole sessions, as regressions see them.
         rows_per_term: Logged slates for each term, at least.
     """
-    few = _few(rows)
+    few = _few(rows, MOST_OF_ITEMS)
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
         return rows
     features, items = rows.catalogue.features, len(rows.catalogue)
@@ -126,7 +127,7 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
     own, expected = replace(rows, catalogue=Catalogue(every)), _expected(few)
     if _items_matter(few, expected):
         return own
-    return least_lost(rows, [own], lambda one: _click_losses(_few(one), expected))
+    return least_lost(rows, [own], lambda one: _click_losses(_few(one, MOST_OF_ITEMS), expected))
 
 
 def _items_matter(rows: Trajectories, expected: Array) -> bool:
@@ -186,9 +187,9 @@ def _columns(x: Array, knots: Knots) -> Columns:
     return Columns(knots.feature.astype(np.int64), knots.value, offset, scale)
 
 
-def _few(rows: Trajectories) -> Trajectories:
+def _few(rows: Trajectories, most: int = MOST_ROWS) -> Trajectories:
     """Some of the sessions, if there are too many to ask them all."""
-    return rows.where(rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0)
+    return rows.where(rows.sessions % -(-rows.slate.size // most) == 0)
 
 
 def _expected(rows: Trajectories, features_match: bool = False) -> Array:
