@@ -133,29 +133,57 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
 def _items_matter(rows: Trajectories, expected: Array) -> bool:
     """Whether it matters which item it was, for clicks beyond those expected, or their rewards.
 
-    The mean of an item by one half of the visitors explains the other. All that users like of an
-    item is one number here, so that less is needed to tell it than all its products with users.
+    All that users like of an item is one number here, so that less is needed to tell it than all
+    its products with users.
     """
-    places = rows.slate.shape[1]
-    item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()
-    visitor, half = np.repeat(rows.visitors, places), np.repeat(rows.visitors % 2 == 0, places)
-    clicked = (np.arange(places) == rows.clicked[:, None]).ravel()
-    shown = Choices.from_rows(rows, False).shown
-    design = np.concatenate([np.ones((len(item), 1)), shown.reshape(len(item), -1)], axis=1)
-    reward = clicked * np.repeat(rows.reward, places).astype(np.float64)
+    clicked = np.arange(rows.slate.shape[1]) == rows.clicked[:, None]
+    every = np.ones(rows.slate.size, np.bool_)
+    return _tells(rows, (clicked - expected).ravel(), every, BEYOND_CHANCE) or items_pay_more(rows)
+
+
+def items_pay_more(rows: Trajectories, standard_errors: float = BEYOND_CHANCE) -> bool:
+    """Whether a click earns more or less, by which item it was, than the columns tell.
+
+    Args:
+        rows: Whole sessions, as regressions see them.
+        standard_errors: By how many of them held-out visitors have to say so.
+    """
+    few = _few(rows, MOST_OF_ITEMS)
+    if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
+        return False
+    places = few.slate.shape[1]
+    clicked = (np.arange(places) == few.clicked[:, None]).ravel()
+    shown = Choices.from_rows(few, False).shown
+    design = np.concatenate(
+        [np.ones((few.slate.size, 1)), shown.reshape(few.slate.size, -1)], axis=1
+    )
+    reward = clicked * np.repeat(few.reward, places).astype(np.float64)
+    half = np.repeat(few.visitors % 2 == 0, places)
     paid = other_half_errors(design * clicked[:, None], reward, half)
     paid[np.square(paid) < LEAST_ERROR * np.square(reward).max()] = 0.0
-    every = np.arange(len(item))
-    for left, asked in ((clicked - expected.ravel(), every), (paid, np.flatnonzero(clicked))):
-        errors, number, of_half = left[asked], item[asked], half[asked]
-        told = [shrunk_means(number, errors, one) for one in (~of_half, of_half)]
-        plain, ours = (
-            np.bincount(visitor[asked], np.square(one)).astype(np.float64)
-            for one in (errors, errors - np.where(of_half, *told))
-        )
-        if better(plain, ours, BEYOND_CHANCE):
-            return True
-    return False
+    return _tells(few, paid, clicked, standard_errors)
+
+
+def _tells(
+    rows: Trajectories, errors: Array, asked: NDArray[np.bool_], standard_errors: float
+) -> bool:
+    """Whether the mean error of an item by one half of the visitors explains the other.
+
+    Args:
+        rows: Whole sessions.
+        errors: (S,) of the items that were shown.
+        asked: (S,) which of them are asked.
+        standard_errors: By how many of them.
+    """
+    places = rows.slate.shape[1]
+    item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()[asked]
+    errors, visitor = errors[asked], np.repeat(rows.visitors, places)[asked]
+    half = visitor % 2 == 0
+    told = np.where(half, *(shrunk_means(item, errors, one) for one in (~half, half)))
+    plain, ours = (
+        np.bincount(visitor, np.square(one)).astype(np.float64) for one in (errors, errors - told)
+    )
+    return better(plain, ours, standard_errors)
 
 
 def likeness_matters(

@@ -10,6 +10,7 @@ import pytest
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.user_models.slate_columns import (
     chosen_columns,
+    items_pay_more,
     seen_in,
     with_columns_of_their_own,
 )
@@ -94,5 +95,8 @@ def test_items_have_columns_of_their_own_where_their_means_differ(tmp_path, qual
     found = with_columns_of_their_own(dataset.read(), rows_per_term=100)
     assert found.catalogue is not None
     assert found.catalogue.features.shape[1] == (1 + items if quality or price else 1)
+    assert items_pay_more(dataset.read(), 3.0) == (price > 0)
+    assert not items_pay_more(found, 3.0)
     unclicked = replace(dataset.read(), clicked=np.full(rows, -1, np.int32))
     assert with_columns_of_their_own(unclicked, rows_per_term=100) is unclicked
+    assert not items_pay_more(unclicked)

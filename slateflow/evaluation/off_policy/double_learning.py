@@ -49,6 +49,10 @@ FOLDS = 10
 LEAST_CARRIERS = 100
 """Effective number of weights, (Σ w)² / Σ w², from which propensities tell anything of sessions."""
 
+LEAST_FOUND = 0.7
+"""Share of a target's steps that weights by propensities have to add up to. Where it is less, the
+largest happen not to have been drawn, as those of one slate of thousands."""
+
 MOST_WIDER = 1.6
 """How many times as wide an interval may be for it to rest on the propensities."""
 
@@ -153,6 +157,12 @@ class Estimated(Additive):
     by_propensity: Correction
 
     @property
+    def found(self) -> bool:
+        """Whether the weights by propensities add up to the target's steps, or nearly."""
+        least = LEAST_FOUND * float(self.learnt.weight.sum())
+        return float(self.by_propensity.weight.sum()) >= least
+
+    @property
     def trusted(self) -> Correction:
         """By the propensities, if enough is left of them and the interval is not much wider for it.
 
@@ -163,6 +173,8 @@ class Estimated(Additive):
         weight = self.by_propensity.weight
         least = max(LEAST_CARRIERS, LEAST_STEPS * len(weight))
         if float(weight.sum()) ** 2 < least * float(np.square(weight).sum()) or not weight.any():
+            return self.learnt
+        if not self.found:
             return self.learnt
         logged, learnt = (
             standard_error(self.start + one.errors) for one in (self.by_propensity, self.learnt)

@@ -42,7 +42,8 @@ def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoV
         weight: (R,) of the decisions by their propensities.
         visitors: Whose the sessions are.
     """
-    if float(weight.sum()) ** 2 <= LEAST_CARRIERS * float(np.square(weight).sum()):
+    few = float(weight.sum()) ** 2 <= LEAST_CARRIERS * float(np.square(weight).sum())
+    if few or not estimated.found:
         return None
     learnt, change = (
         visitors.sums(Contributions(one))

@@ -39,6 +39,7 @@ from slateflow.user_models.from_the_top import FromTheTop, fit_habit, place_by_p
 from slateflow.user_models.item_values import Sessions
 from slateflow.user_models.slate_columns import (
     chosen_columns,
+    items_pay_more,
     likeness_matters,
     seen_in,
     with_columns_of_their_own,
@@ -57,6 +58,9 @@ CHOICE_RIDGE = 0.1
 ROWS_PER_TERM = 100
 """Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
 there would be no verdict."""
+
+PAYS_BEYOND_CHANCE = 3.0
+"""Standard errors by which it has to matter which item it was for what a click earns."""
 
 ROWS_PER_FEATURE = 20
 """Logged steps that a feature takes at least. With half of it values were off by half."""
@@ -119,6 +123,11 @@ class SlateSessions:
             return NoVerdict(
                 "the columns of users and items do not explain what users choose",
                 "log more of what they differ in, or single items",
+            )
+        if items_pay_more(self.sessions.rows, PAYS_BEYOND_CHANCE):
+            return NoVerdict(
+                "the columns of items do not explain what a click earns",
+                "log more of what they differ in, as a price, or their id among the `features`",
             )
         return None
 
@@ -219,10 +228,10 @@ class SlateSessions:
         slope = sessions.slopes(slates, choice, values, weight)
         slope -= sessions.slopes(rows.slate, choice, values, alike)
         moved = self.influences[group] @ slope
-        corrected = np.add.reduceat(alike * surprise, rows.starts)[: self.evidence]
-        # Of n sessions each moves the model by 1/n, and those that are evidence stand for all
-        moved = moved[: self.evidence] * np.sqrt(self.evidence / len(moved))
-        return np.asarray(corrected + moved - moved.mean())
+        corrected = np.add.reduceat(alike * surprise, rows.starts)
+        # Sessions that a policy was learnt from praise it; those that are evidence would move the
+        # model by so much, and its errors with it (a one-step estimator)
+        return np.asarray((corrected + moved - moved.mean())[: self.evidence])
 
     def _slates(self, target: Target) -> Slates:
         """Slates of the target at each row (R, K); of a random policy a draw."""

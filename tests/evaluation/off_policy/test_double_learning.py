@@ -8,6 +8,7 @@ import pytest
 from slateflow.environments import preset
 from slateflow.evaluation import episode_returns
 from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.double_learning import Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.policies import RandomPolicy, ScoringPolicy, behaviour_policy
@@ -45,6 +46,17 @@ def test_of_the_logging_policy_it_is_what_was_logged():
     difference = Contributions(found.start + found.learnt.errors - earned)
     assert difference.value == pytest.approx(0, abs=4 * difference.sem)
     assert difference.sem < 0.8 * Contributions(earned).sem  # paired
+
+
+@pytest.mark.parametrize(("found", "trusted"), [(1.0, True), (0.8, True), (0.12, False)])
+def test_propensities_that_have_not_found_the_target_are_not_trusted(found, trusted):
+    """Of slates of thousands those that agree may weigh little, and others all the rest."""
+    errors = np.random.default_rng(0).normal(size=1_000)
+    learnt = Correction(np.ones(1_000), errors, errors)
+    weight = np.repeat([5 * found, 0.0], [200, 800])
+    by_propensity = Correction(weight, errors / 2, errors)
+    estimated = Estimated(np.zeros(1_000), learnt, by_propensity)
+    assert estimated.trusted is (by_propensity if trusted else learnt)
 
 
 def test_uplifts_have_the_errors_that_they_claim():
