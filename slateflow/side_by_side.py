@@ -1,7 +1,7 @@
 """Processes of this machine that work for this one, a call at a time, and say how far they are.
 
-Workers are forked from a fresh interpreter, the nursery: what that imports is imported once for all
-of them (Ray takes seconds), and what a worker changes is its own. It has one thread for linear
+Workers are forked from a fresh interpreter, the nursery: its imports serve all
+of them (Ray takes seconds), and changes by a worker are its own. It has one thread for linear
 algebra, so results do not depend on the number of workers, and workers do not take each other's
 processors. It ends with this process, however that ends. Importing this module imports nothing
 heavy.

@@ -33,7 +33,7 @@ class BatchedEnvironment(
     Users, candidates and responses each have a random stream. Every step draws the numbers of all
     lanes, including those of users who might follow, whatever the slates are and whichever
     episodes have ended. So two policies that are played from the same seed meet the same users,
-    the same candidates and the same noise (common random numbers), and events in one lane never
+    candidates and noise (common random numbers), and events in one lane never
     shift the numbers of another.
 
     Args:

@@ -32,7 +32,8 @@ class Streams:
         generators: One a share; the shares are of equal size and lie side by side.
         lanes: All lanes.
         common: Whether numbers are still drawn for lanes that have left, so that the others get
-            what they would get with them. A generator none of whose lanes is left draws no more.
+            those that they would get with them. A generator draws no more once all its lanes have
+            left.
 
     Example:
         >>> one, two = (np.random.Generator(np.random.SFC64(seed)) for seed in (1, 2))

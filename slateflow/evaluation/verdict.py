@@ -111,8 +111,8 @@ def decide(contenders: Iterable[Contender]) -> tuple[Candidate, ...]:
     p-value is the larger of the two (the intersection-union test, Berger 1982), corrected over the
     candidates (Holm 1979). Below 0.05 two-sided, with both differences positive, a candidate that
     is no better is promoted in at most 2.5% of the verdicts, however many there are of them. Nor
-    may the interval of its difference to the best logging policy lie below zero: what already runs
-    is not replaced by something worse. Of those that may win, the highest mean wins.
+    may the interval of its difference to the best logging policy lie below zero: nothing that runs
+    is replaced by something worse. Of those that may win, the highest mean wins.
 
     The words "better" and "worse" go by the corrected p-value over the baseline.
 

@@ -99,8 +99,8 @@ def observed_scores(
 ) -> Scores:
     """Scores (B, N) of what is on offer, −∞ for the others; the memory is (B, M).
 
-    Users with the same number of candidates are scored together: what a slate is worth depends on
-    all that could be in it.
+    Users with the same number of candidates are scored together, as the worth of a slate depends
+    on all that could be in it.
     """
     user, step = observation["user"], observation["step"][:, 0]
     candidates, offered = observation["candidates"], observation.get("offered")

@@ -95,7 +95,7 @@ class Encoding:
 
     user: tuple[Column, ...]
     items: tuple[str, ...]
-    unknown_items: str = "refuse"  # or "zeros": what the logs do not know of an item is zero
+    unknown_items: str = "refuse"  # or "zeros": unknown features of an item are zero
     described_by: tuple[Column, ...] = ()  # columns of items whose ids are their features
 
     @property

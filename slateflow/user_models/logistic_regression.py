@@ -114,8 +114,8 @@ class SeenRewards(Storable):
         """The features that differ from their squares, if these are few enough.
 
         Otherwise those of the candidate only, or none. Where users are observed in the features of
-        the candidates, theirs are left out: what is liked most is shown beside its like, which
-        takes clicks from it, and a square would turn that into a dislike.
+        the candidates, theirs are left out: the items liked most are shown beside their like, which
+        takes clicks from them, and a square would turn that into a dislike.
         """
         user, candidate = (
             tuple(np.flatnonzero(graded).tolist())

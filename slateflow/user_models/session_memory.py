@@ -33,8 +33,8 @@ MOST_PARTS = 32
 """Parts of the dataset from which they come."""
 
 DEGREES = (3, 2)
-"""Of the polynomials by which it is decided whether there is a memory: what bends in the user's own
-features is not to be taken for one. The last is that by which a decay is found."""
+"""Of the polynomials by which it is decided whether there is a memory: bends in the user's own
+features are not to be taken for one. The last is that by which a decay is found."""
 
 MOST_TERMS = 200
 """Polynomials of more terms than that are not tried, but the products alone."""

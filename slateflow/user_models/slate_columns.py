@@ -236,7 +236,7 @@ def _click_losses(
 
     They are of the clicks beyond what is expected (R, K), by the slope of a probability in its
     log-odds: these may be linear in a column where probabilities are not. And of the rewards of
-    what was clicked.
+    clicks.
     """
     places = rows.slate.shape[1]
     shown = Choices.from_rows(rows, features_match, places=True, alike=alike).shown

@@ -26,7 +26,7 @@ MOST_ROWS = 100_000
 """Logged rows by which the tree is grown, at most; whole episodes."""
 
 LEAST_SHARE = 1 / 200
-"""Of the times that a random policy would show a candidate: what is shown less is hardly seen."""
+"""Of the times that a random policy would show a candidate; any shown less is hardly seen."""
 
 MOST_NUMBERS = 2**26
 """Features of the rows that are shown, at most: of thousands of items by their ids fewer rows."""

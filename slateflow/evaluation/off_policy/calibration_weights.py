@@ -5,8 +5,8 @@ stop at the first item that they like. Its errors can be seen in the logs, and w
 target shows slates. The probability of exactly one slate among thousands leaves hardly a row with
 a weight, and so do weights by which item stands in which place, if the target shows some seldom.
 
-What such a model is wrong about is its form: how a click depends on the place, on how much the item
-is liked, and on what stands before and after it. So it is enough that the weighted logs have as
+Such a model is wrong about its form: how a click depends on the place, on how much the item is
+liked, and on its neighbours in the slate. So it is enough that the weighted logs have as
 much of that as the target's slates have. Weights with given sums of given variables are those of
 calibration (Deville and Särndal 1992, "Calibration Estimators in Survey Sampling", Journal of the
 American Statistical Association 87, p. 376). The variables are, of each place, the probability p of

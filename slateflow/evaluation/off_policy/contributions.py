@@ -292,7 +292,7 @@ def without_skewness(statistic: Array, skewness: float) -> Array:
     """Hall's transformation t + γ t² / 3 + γ² t³ / 27 + γ / 6 of a studentised statistic t.
 
     It rises everywhere. By the Edgeworth expansion P(t ≤ x) = Φ(x) + γ (2 x² + 1) φ(x) / 6, and of
-    what is transformed that is Φ(x), but for terms in γ².
+    the transformed statistic that is Φ(x), but for terms in γ².
 
     Args:
         statistic: (estimate − truth) / standard error.

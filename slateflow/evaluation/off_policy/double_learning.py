@@ -167,7 +167,7 @@ class Estimated(Additive):
         """By the propensities, if enough is left of them and the interval is not much wider for it.
 
         Then values need not be right if the weights of the states are (Kallus and Uehara 2020,
-        theorem 4): what is logged is not learnt. Where many candidates are much the same, weights
+        theorem 4), and logged ones are not learnt. Where many candidates are much the same, weights
         of 0 and of their number are a poor exchange for learnt ones of about 1.
         """
         weight = self.by_propensity.weight

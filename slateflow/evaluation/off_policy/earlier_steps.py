@@ -38,7 +38,7 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
     clicked = np.arange(rows.slate.shape[1]) == rows.clicked[:, None]
     surprise, slope = clicked - expected, expected * (1 - expected)
     for decay in DECAYS:
-        # The slope of a probability in its log-odds: what is remembered bears on these
+        # The slope of a probability in its log-odds, on which memories bear
         x = _remembered(rows, decay) * slope[:, :, None]
         plain, ours = (_losses(rows, known, surprise) for known in (x[:, :, :1], x))
         if better(plain, ours, BEYOND_CHANCE):

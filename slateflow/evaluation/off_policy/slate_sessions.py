@@ -89,8 +89,8 @@ class SlateSessions:
         self.sessions = with_what_moves(Sessions.from_rows(seen, spec, places=True, alike=alike))
         choices = Choices.from_rows(seen, spec.features_match, places=True, alike=alike)
         rng = np.random.Generator(np.random.SFC64(0))
-        evidence = choices.only(np.arange(len(rows.starts)) < self.evidence)
-        self.choice = fit_habit(choices, CHOICE_RIDGE, rng, asked=evidence)
+        asked = choices.only(np.arange(len(rows.starts)) < self.evidence)
+        self.choice = fit_habit(choices, CHOICE_RIDGE, rng, asked)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)
         if isinstance(self.choice, FromTheTop):
             choices = place_by_place(choices)

@@ -231,7 +231,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Keys:
-    """By what R rows are put in order."""
+    """Keys by which R rows are put in order."""
 
     rows: NDArray[np.int64]  # (R,) numbers in the files
     episode: NDArray[np.uint64] | None  # (R,) hashes of the sessions; None: each row is one

@@ -99,7 +99,7 @@ class AlikeShop:
         return found | {name: self.value(ranks.__getitem__) for name, ranks in ranked.items()}
 
     def score(self, scorer: AnyScorer, dataset: Dataset) -> float:
-        """Of what a scorer shows: 0 is random, 1 the best slate of all."""
+        """Score of a scorer: 0 is random, 1 the best slate of all."""
         assert dataset.catalogue is not None
         user, items = np.eye(TASTES), dataset.catalogue.features
         offered = np.broadcast_to(items, (TASTES, *items.shape))

@@ -44,7 +44,7 @@ def test_held_out_slates_say_whether_likeness_matters(tmp_path, effect):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_clicks_that_likeness_explains_are_found_out(tmp_path, seed):
-    """By what users like of items that stand alone; and not by what they truly like."""
+    """With likes of items that stand alone they are; with the true likes they are not."""
     shop = AlikeShop("above")
     rows = shop.slates(tmp_path, 15_000, 10 + seed).read()
     taste = rows.user.argmax(axis=1)
