@@ -40,7 +40,8 @@ def item_features(
         affinity = products.sum(axis=2, keepdims=True)
         return np.concatenate([documents, affinity, affinity**2, affinity**3, products], axis=2)
     products = documents[:, :, :, None] * user[:, None, None, :]
-    return np.concatenate([documents, products.reshape(*documents.shape[:2], -1)], axis=2)
+    products = products.reshape(*documents.shape[:2], documents.shape[2] * user.shape[1])
+    return np.concatenate([documents, products], axis=2)
 
 
 def user_features(user: NDArray[np.floating]) -> Array:
@@ -412,7 +413,7 @@ def _climbed(offer: Offer, slates: NDArray[np.intp]) -> Array:
         for out in places:
             others = np.delete(slates, out, axis=1)
             worth = np.stack([offer.with_each(others, place) for place in places], axis=1)
-            best = worth.reshape(len(users), -1).argmax(axis=1)
+            best = worth.reshape(len(users), worth.shape[1] * worth.shape[2]).argmax(axis=1)
             place, item = np.divmod(best, worth.shape[2])
             now = worth[users, out, slates[:, out]]
             better = worth[users, place, item] > now + 1e-12 * np.abs(now)

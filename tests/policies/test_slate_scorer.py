@@ -204,6 +204,16 @@ def test_fewer_candidates_than_places(construction):
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.parametrize("construction", ["optimal", "greedy", "top-k"])
+@pytest.mark.parametrize("model", [scorer(), scorer(classes=2), in_columns()])
+def test_of_no_users_nothing_is_scored(model, construction):
+    model = replace(model, construction=construction)
+    scores = model.scores(
+        np.zeros((0, model.user_size)), np.zeros(0, dtype=int), np.zeros((0, 5, 2))
+    )
+    assert scores.shape == (0, 5)
+
+
 @pytest.mark.parametrize("model", [scorer(), in_columns()])
 def test_saved_and_loaded_it_scores_the_same(model, tmp_path):
     rng, users = np.random.default_rng(6), model.user_size
