@@ -101,8 +101,8 @@ class FittedQConfig(LearnerConfig):
         _check_terms(dataset.spec.user_size, dataset.spec.document_size, self.degree)
         parts = Parts.of(dataset)
         steps = parts.sample
-        basis, ridge = chosen_basis(steps, self.degree, self.ridge)
-        window = self.window
+        basis, ridge, later = chosen_basis(steps, self.degree, self.ridge)
+        window = self.window or (0 if later else 1)
         curves = Curves()
         if checkpoints is not None and not parts.kept:  # of fewer a stage is nothing
             parts = replace(parts, folder=self.checkpoint(checkpoints, dataset, seed))
@@ -112,7 +112,7 @@ class FittedQConfig(LearnerConfig):
             if self.degree or (basis.degree == 1 and not bent):
                 window = PATIENCE
             else:
-                basis, window = steps.basis(basis.degree if bent else basis.degree - 1), 0
+                basis = steps.basis(basis.degree if bent else basis.degree - 1)
             curves = Curves()
         # Where nobody knows how many steps are left, the last stage serves all
         served = stages if steps.transitions.timed else stages[-1:]
@@ -199,12 +199,13 @@ def _of_basis(function: Callable[[Part], StageSums], basis: Basis, steps: Logged
     return function(_Part(steps, basis))
 
 
-def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, float]:
-    """Polynomial and ridge; of degree and ridge those that are 0 are what held-out episodes choose.
+def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, float, bool]:
+    """Polynomial and ridge, and whether later rewards may depend on what is shown now.
 
-    All regress the same targets: the reward and the next values by the largest degree; where the
-    clock matters the reward alone. Where no degree is given the user's columns and the candidate's
-    may bend at knots.
+    Of degree and ridge those that are 0 are what held-out episodes choose. All regress the same
+    targets: the reward and the next values by the largest degree; the reward alone where the clock
+    matters, or next values do not depend on what is shown. Where no degree is given the user's
+    columns and the candidate's may bend at knots.
 
     Raises:
         InputError: The features make too many terms.
@@ -216,8 +217,8 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
     ridges = [ridge] if ridge else list(RIDGES)
     few = steps.only(steps.rows.sessions % -(-len(steps.rows) // CHOOSING_ROWS) == 0)
     if len(degrees) == len(ridges) == 1 or few.rows.visitors.max() + 1 < FOLDS:
-        return steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0]
-    target = few.reward
+        return steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0], True
+    target, later = few.reward, True
     if len(few.transitions.following) and not few.by_the_clock:
         for largest in reversed(degrees):
             basis = few.basis(largest)
@@ -225,19 +226,35 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
                 Parts.in_memory(few), basis, ridge or 1e-6, 0, unwatched, Curves()
             )
             if stages is not None:
-                ahead = few.best_next(few.scorer(basis, stages[-1].weights))
-                target = target + few.transitions.values(ahead)
+                following = few.best_next(few.scorer(basis, stages[-1].weights))
+                ahead = few.transitions.values(following)
+                if later := _depends_on_shown(few, ahead, degrees, ridges):
+                    target = target + ahead
                 break
             degrees = degrees[:-1] or degrees
     tried = [_tried(few, target, few.basis(one), ridges) for one in degrees]
     best = simplest({one: one.errors for one in tried})
     if degree:
-        return best.basis, best.ridge
+        return best.basis, best.ridge, later
     users = steps.rows.user.shape[1]
     knots = bends(few.shown(), best.basis.degree, users, steps.spec.user_size)
     bent = [_tried(few, target, few.basis(*one), ridges) for one in knots]
     best = least_lost(best, bent, lambda one: one.errors)
-    return best.basis, best.ridge
+    return best.basis, best.ridge, later
+
+
+def _depends_on_shown(
+    steps: LoggedSteps, ahead: Array, degrees: list[int], ridges: list[float]
+) -> bool:
+    """Whether held-out visitors say that next values (T,) depend on what was shown.
+
+    They depend on the user, and on the chance that a session ends. A regression makes preferences
+    of that chance, and they outweigh those of rewards where sessions are long.
+    """
+    bases = [steps.basis(one) for one in degrees]
+    of_users = [basis.without_candidate(steps.rows.user.shape[1]) for basis in bases]
+    losses = [_tried(steps, ahead, basis, ridges).errors for basis in of_users + bases]
+    return simplest(dict(enumerate(losses))) >= len(of_users)
 
 
 def _check_terms(users: int, documents: int, degree: int) -> None:

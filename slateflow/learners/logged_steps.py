@@ -67,6 +67,12 @@ class Basis:
             x = np.concatenate([x, self.knots.hinges(x)], axis=-1)
         return monomials((x - self.offset) / self.scale, self.powers)
 
+    def without_candidate(self, users: int) -> Basis:
+        """The terms of the features of the user, `users` of them, and of the time."""
+        of_candidate = np.arange(self.powers.shape[1]) > users
+        of_candidate[len(self.offset) - len(self.knots.feature) :] = self.knots.feature > users
+        return replace(self, powers=self.powers[~self.powers[:, of_candidate].any(axis=1)])
+
     @property
     def name(self) -> str:
         """For files."""

@@ -51,6 +51,10 @@ MOST_TERMS = 200
 CHOOSING_ROWS = 40_000
 """Rows by which the model is chosen, at most; whole episodes. Fewer of more terms than that."""
 
+MOST_ALIKE = 0.1
+"""Share of the rewards that may be one and the same number, as 0 is among orders, where the noise
+is modelled: weights by a variance that follows the mean bring the mean to where it is low."""
+
 REWEIGHTINGS = 2
 """Turns of fitting the mean by the variance and the variance by the mean."""
 
@@ -269,8 +273,8 @@ def _best_kind(x: Array, reward: Array, visitor: NDArray[np.intp], sizes: tuple[
         if not logarithmic or (reward > 0).all()
     ]
     best = _likeliest(means, x, reward, visitor, users)
-    if len(np.unique(reward)) <= 2:  # their noise is that of their mean, and no normal one
-        return best
+    if np.unique(reward, return_counts=True)[1].max() > MOST_ALIKE * len(reward):
+        return best  # clicks, orders: their noise is that of their mean, and no normal one
     noises = [replace(best, noise_degree=degree) for degree in NOISE_DEGREES if fits(degree)]
     best = _likeliest(noises, x, reward, visitor, users)
     if not best.noise_degree:

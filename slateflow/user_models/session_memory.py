@@ -115,8 +115,19 @@ STATELESS = SessionState()
 
 
 def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
-    """The decays of the memory of `session_state`."""
-    return session_state(dataset).decays
+    """The decays of the memory of `session_state`, if a learner gains by it.
+
+    A learner has weights for all that is remembered, and its products with the candidate. So
+    held-out episodes have to lose less with all of it, not only with what it has of the candidate.
+    """
+    decays = session_state(dataset).decays
+    if not decays:
+        return ()
+    users, documents = dataset.spec.user_size, dataset.spec.document_size
+    terms = term_count(users + memory_size(documents, decays), documents, 1)
+    rows = _some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
+    plain, ours = (_held_out_losses(rows, one, DEGREES, False) for one in ((), decays))
+    return decays if better(plain, ours, BEYOND_CHANCE) else ()
 
 
 def session_state(dataset: Dataset) -> SessionState:
