@@ -173,13 +173,18 @@ def test_too_many_features_are_taken_as_they_are():
     np.testing.assert_array_equal(expected_rewards(logs, fitted_model(logs)), logs.reward)
 
 
-def test_clicks_have_no_noise_of_their_own(logs):
-    """Where hardly anything is clicked their variance is near 0, and a normal one is sure of it."""
+@pytest.mark.parametrize("prices", [1, 7])
+def test_clicks_have_no_noise_of_their_own(logs, prices):
+    """Where hardly anything is clicked their variance is near 0, and a normal one is sure of it.
+
+    So it is where a click earns one of several prices.
+    """
     user = logs.user[:, 0].astype(float)
     rng = np.random.default_rng(3)
     probability = 1 / (1 + np.exp(6 - 8 * user))
     clicks = (rng.random(len(logs)) < probability).astype(np.float32)
-    model = fitted_model(dataclasses.replace(logs, reward=clicks))
+    earned = clicks * rng.integers(1, prices + 1, len(logs))
+    model = fitted_model(dataclasses.replace(logs, reward=earned.astype(np.float32)))
     assert len(model.noise_weights) == 1
     assert not model.logarithmic
 

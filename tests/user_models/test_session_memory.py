@@ -12,7 +12,13 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
 from slateflow.trajectories import Dataset, Folder, Recipe, Trajectories, generate
-from slateflow.user_models.session_memory import fitting_decays, session_memory, with_session_memory
+from slateflow.user_models.session_memory import (
+    SessionState,
+    fitting_decays,
+    session_memory,
+    with_session_memory,
+)
+from tests.evaluation.off_policy.fading_shop import FadingShop
 
 DECAYS = (0.0, 0.6)
 
@@ -108,6 +114,17 @@ def test_a_column_that_says_nothing_hides_nothing(tmp_path, monkeypatch, hidden)
     monkeypatch.setattr(Dataset, "iter_parts", lambda self: iter(parts))
     expected = (pytest.approx(0.7, abs=0.12),) if hidden else ()
     assert fitting_decays(dataset) == expected
+
+
+def test_learners_have_no_memory_that_costs_more_than_it_tells(tmp_path, monkeypatch):
+    """Chance may find one, where several are asked for."""
+    monkeypatch.setattr(
+        "slateflow.user_models.session_memory.session_state", lambda dataset: SessionState((0.9,))
+    )
+    forgetful = FadingShop(longer=False).logs(tmp_path / "shop", 2_000, 0)
+    hidden = Recipe("h", "modified-lts-20-2-hidden", 100, 1, {"random": 1.0})
+    assert fitting_decays(forgetful) == ()
+    assert fitting_decays(generate(hidden, Folder(str(tmp_path)))) == (0.9,)
 
 
 @pytest.mark.slow

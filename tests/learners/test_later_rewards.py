@@ -1,0 +1,78 @@
+"""Fitted-Q looks ahead where later rewards depend on what is shown, and not where chance ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slateflow.learners import learner_config, train
+from slateflow.learners.fitted_q import chosen_basis
+from slateflow.learners.logged_steps import Parts
+from slateflow.policies import AnyScorer, ScoringPolicy
+from slateflow.trajectories import Dataset
+from tests.evaluation.off_policy.fading_shop import FadingShop
+from tests.evaluation.off_policy.tired_shop import KINDS
+from tests.trajectories.sources.shop import log, published
+
+CLICKED, STAYS = (0.6, 0.3, 0.1), (0.0, 0.9, 0.9)
+"""By item the probability of a click, and that the session goes on."""
+
+
+def looks_ahead(dataset: Dataset) -> bool:
+    """Whether held-out visitors say so."""
+    return chosen_basis(Parts.of(dataset).sample, 0, 0.0)[2]
+
+
+def shown_to_kinds(scorer: AnyScorer, dataset: Dataset) -> np.ndarray:
+    """(3,) items that a scorer shows to each kind of user."""
+    rows = dataset.read()
+    kind = rows.user.argmax(axis=1)
+    first = np.array([np.flatnonzero(kind == one)[0] for one in range(KINDS)])
+    slates, _ = ScoringPolicy(scorer).act(rows.observation(first), np.random.default_rng(0))
+    return rows.candidate_features(first)[np.arange(KINDS), slates[:, 0]].argmax(axis=1)
+
+
+def test_chance_that_ends_sessions_is_no_effect_of_items(tmp_path):
+    """Looking ahead took it for one, and was .80 of the way from random to the best."""
+    shop, ways = FadingShop(longer=False), []
+    for seed in range(6):
+        dataset = shop.logs(tmp_path / str(seed), 300, seed)
+        assert not looks_ahead(dataset)
+        scorer, _ = train(dataset, learner_config("fitted-q"))
+        liked = shop.likes[np.arange(KINDS), shown_to_kinds(scorer, dataset)]
+        gain = (liked - shop.likes.mean(axis=1)).mean()
+        ways.append(gain / (shop.likes.max(axis=1) - shop.likes.mean(axis=1)).mean())
+    assert np.mean(ways) > 0.85
+
+
+def leaving_logs(folder: Path, sessions: int, seed: int) -> Dataset:
+    """Logs at random of a shop in which one item ends the session."""
+    rng, going, steps = np.random.default_rng(seed), np.arange(sessions), []
+    for step in range(10):
+        item = rng.integers(0, len(CLICKED), len(going))
+        click = rng.random(len(going)) < np.array(CLICKED)[item]
+        steps.append((going, np.full(len(going), step), item, click.astype(float)))
+        going = going[rng.random(len(going)) < np.array(STAYS)[item]]
+    columns = dict(
+        zip(
+            ("session", "time", "item", "reward"),
+            map(np.concatenate, zip(*steps, strict=True)),
+            strict=True,
+        )
+    )
+    columns["propensity"] = np.full(len(columns["item"]), 1 / len(CLICKED))
+    log(folder, "log.parquet", columns)
+    return published(folder, '[columns]\nepisode = "session"\ntime = "time"\n')
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_item_that_ends_sessions_is_not_shown(tmp_path, seed):
+    """It earns .6, and the second .3 at each of ten steps nearly."""
+    dataset = leaving_logs(tmp_path, 2_000, seed)
+    assert looks_ahead(dataset)
+    scorer, _ = train(dataset, learner_config("fitted-q"))
+    rows = dataset.read()
+    scores = scorer.scores(rows.user[:1], rows.step[:1], rows.candidate_features(slice(1)))
+    assert scores[0].argmax() == 1
