@@ -25,7 +25,7 @@ class FirstLook:
     """Figures of all rows, with the importance weights w = uniform probability / propensity.
 
     The uniform policy shows every slate of what was offered alike. By w a log of N rows stands for
-    (Σ w)² / Σ w² rows of that policy (Kish), and the rewards of those rows for (Σ w r)² / Σ (w r)².
+    (Σ w)² / Σ w² rows of that policy (Kish), and its rewards for (Σ |w r|)² / Σ (w r)².
 
     Another policy is judged by the held-out rows that happen to show what it shows. Two draws of
     one policy agree with the probability Σ p², and the propensities of what it shows have that
@@ -59,7 +59,7 @@ class FirstLook:
         visits: list[_Visits] = []
         for rows in dataset.iter_parts():
             weights, reward = uniform_weights(rows), rows.reward.astype(np.float64)
-            paid = weights * reward
+            paid = np.abs(weights * reward)
             sums += [
                 reward.sum(), np.count_nonzero(reward), weights.sum(), weights @ weights,
                 paid.sum(), paid @ paid,

@@ -66,6 +66,15 @@ def test_the_outlook(tmp_path, frame, outlook):
     assert look(tmp_path, frame.to_dict("list")).outlook.startswith(outlook)
 
 
+def test_ratings_of_both_signs_are_rewards(tmp_path):
+    """Their sum is hardly anything, and says nothing of how many there are."""
+    frame = shop(0.5)
+    frame["reward"] = np.where(frame["reward"] > 0, 1.0, -1.0)
+    found = look(tmp_path, frame.to_dict("list"))
+    assert found.effective_rewards == pytest.approx(found.effective_rows)
+    assert found.outlook.startswith("a verdict against random is possible")
+
+
 @pytest.mark.parametrize("rows", [4_000, 6_000])
 def test_rows_that_agree_with_another_policy_are_counted(tmp_path, rows):
     """Of 100 items that are shown alike: one in a hundred of a fifth of the rows."""
