@@ -24,6 +24,7 @@ from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import Prior, of_places, shown_features
 from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
+from slateflow.user_models.held_out_choice import better, other_half_errors
 from slateflow.user_models.sums_of_parts import MapParts
 
 Array = NDArray[np.float64]
@@ -34,7 +35,8 @@ RIDGE, COMMON_SHARE = 0.1, 1e-3
 it that falls on what all items have in common."""
 
 BEYOND_CHANCE = 2.0
-"""Standard errors of its weights that a group is, in the root mean square, beyond chance."""
+"""Standard errors above which a group's weights, in the root mean square, or what held-out visitors
+lose less, are more than chance."""
 
 BLOCK_ROWS = 20_000
 """Rows whose features are in memory at once."""
@@ -105,6 +107,22 @@ class Sessions:
         starts, lengths = self.rows.starts, self.rows.lengths
         before = _sums_before(rewards[:, None], starts)[:, 0]
         return np.repeat(np.add.reduceat(rewards, starts), lengths) - before
+
+    def later_rewards_depend(self) -> bool:
+        """Whether held-out visitors say that later rewards depend on what is clicked now.
+
+        They depend on the user, on what has been in the session, and by chance on when it ends.
+        Values that look ahead take that chance for an effect of items.
+        """
+        rows, later = self.rows, self.returns_to_go() - self.rows.reward
+        state = user_features(rows.user)
+        known = np.column_stack([state, self._past(np.arange(len(rows)))])
+        half = rows.visitors % 2 == 0
+        losses = (
+            np.bincount(rows.visitors, np.square(other_half_errors(x, later, half)))
+            for x in (known, self.design)
+        )
+        return better(*losses, BEYOND_CHANCE)
 
     def blocks(self) -> Iterator[Rows]:
         """Row numbers, some thousands at a time; whole sessions."""
@@ -290,12 +308,12 @@ class Members:
         ]
 
     def following(
-        self, policy: SlatePolicy, choice: ChoiceModel, weights: Array
+        self, policy: SlatePolicy | None, choice: ChoiceModel, weights: Array
     ) -> tuple[Array, Array]:
         """Sum up the expectations of the next steps under a policy.
 
         Args:
-            policy: The slates (B, K) that it shows at some rows (B,).
+            policy: The slates (B, K) that it shows at some rows (B,); None expects nothing.
             choice: Model of clicks, of the class.
             weights: (F,) of the values so far.
 
@@ -310,7 +328,7 @@ class Members:
         for block in sessions.blocks():
             design, goes_on = sessions.chosen(block), ~last[block]
             expected, ongoing = np.zeros_like(design), block[goes_on]
-            if len(ongoing):  # not sessions of one step alone
+            if policy is not None and len(ongoing):  # not sessions of one step alone
                 slates = policy(sessions, ongoing + 1)
                 expected[goes_on] = sessions.expected(ongoing + 1, slates, choice)
             error = sessions.rows.reward[block] + (expected - design) @ weights
@@ -360,11 +378,11 @@ class ItemValues:
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
         self.errors = np.zeros(len(self.shrunk))
 
-    def follow(self, policy: SlatePolicy) -> float:
+    def follow(self, policy: SlatePolicy | None) -> float:
         """Solve for the values of a policy.
 
         Args:
-            policy: May travel to other processes.
+            policy: May travel to other processes; None for rewards alone.
 
         Returns:
             How much the values of the logged choices change, relative to their deviation.
@@ -408,7 +426,7 @@ class ItemValues:
 
 
 def _following(
-    policy: SlatePolicy, choice: ChoiceModel, weights: Array, part: Members
+    policy: SlatePolicy | None, choice: ChoiceModel, weights: Array, part: Members
 ) -> tuple[Array, Array]:
     return part.following(policy, choice, weights)
 
