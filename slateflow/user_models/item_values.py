@@ -24,7 +24,7 @@ from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import Prior, of_places, shown_features
 from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
-from slateflow.user_models.held_out_choice import better, other_half_errors
+from slateflow.user_models.held_out_choice import other_half_errors, simplest
 from slateflow.user_models.sums_of_parts import MapParts
 
 Array = NDArray[np.float64]
@@ -35,8 +35,7 @@ RIDGE, COMMON_SHARE = 0.1, 1e-3
 it that falls on what all items have in common."""
 
 BEYOND_CHANCE = 2.0
-"""Standard errors above which a group's weights, in the root mean square, or what held-out visitors
-lose less, are more than chance."""
+"""Standard errors of its weights that a group is, in the root mean square, beyond chance."""
 
 BLOCK_ROWS = 20_000
 """Rows whose features are in memory at once."""
@@ -115,14 +114,17 @@ class Sessions:
         Values that look ahead take that chance for an effect of items.
         """
         rows, later = self.rows, self.returns_to_go() - self.rows.reward
-        state = user_features(rows.user)
-        known = np.column_stack([state, self._past(np.arange(len(rows)))])
+        known = np.column_stack([user_features(rows.user), self._past(np.arange(len(rows)))])
+        clicked = (rows.clicked >= 0)[:, None]
+        chosen = rows.clicked_features()[:, None]
+        item = item_features(rows.user, chosen, self.features_match)[:, 0]
+        beside = np.column_stack([clicked, item * clicked])
         half = rows.visitors % 2 == 0
-        losses = (
+        losses = [
             np.bincount(rows.visitors, np.square(other_half_errors(x, later, half)))
-            for x in (known, self.design)
-        )
-        return better(*losses, BEYOND_CHANCE)
+            for x in (known, *(np.column_stack([known, one]) for one in (clicked, beside)))
+        ]
+        return simplest(dict(enumerate(losses))) > 0
 
     def blocks(self) -> Iterator[Rows]:
         """Row numbers, some thousands at a time; whole sessions."""
