@@ -121,7 +121,7 @@ class Sessions:
         beside = np.column_stack([clicked, item * clicked])
         half = rows.visitors % 2 == 0
         losses = [
-            np.bincount(rows.visitors, np.square(other_half_errors(x, later, half)))
+            np.bincount(rows.visitors, np.square(other_half_errors(x, later, half))).astype(float)
             for x in (known, *(np.column_stack([known, one]) for one in (clicked, beside)))
         ]
         return simplest(dict(enumerate(losses))) > 0
