@@ -58,9 +58,6 @@ LIKENESS_BEYOND_CHANCE = 3.0
 """Standard errors by which held-out sessions have to say that likeness matters. A slate is made by
 it, and where it only stands for what the columns miss, slates are the worse for it."""
 
-ASKED_ROWS = 50_000
-"""Rows that are asked whether later rewards depend on what is clicked, at most."""
-
 SAMPLE_ROWS = 200_000
 """Rows that are in memory together, at most; of more, every so many sessions choose the model of
 clicks, and the parts are read at every iteration."""
@@ -128,12 +125,8 @@ class SlateQConfig(LearnerConfig):
 
         classes = [of_class(group) for group in range(len(choice.shares))]
         curves = Curves()
-        few = sample.where(sample.sessions % -(-len(sample) // ASKED_ROWS) == 0)
-        later = view.sessions(few)[0].later_rewards_depend()
         for done in range(1, self.iterations + 1):
-            change = max(
-                one.follow(GreedySlates.by(one, spec, alike) if later else None) for one in classes
-            )
+            change = max(one.follow(GreedySlates.by(one, spec, alike)) for one in classes)
             curves.add("value_change", change)
             progress(done, self.iterations)
             if change < self.tolerance:

@@ -24,7 +24,6 @@ from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import Prior, of_places, shown_features
 from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
-from slateflow.user_models.held_out_choice import other_half_errors, simplest
 from slateflow.user_models.sums_of_parts import MapParts
 
 Array = NDArray[np.float64]
@@ -106,25 +105,6 @@ class Sessions:
         starts, lengths = self.rows.starts, self.rows.lengths
         before = _sums_before(rewards[:, None], starts)[:, 0]
         return np.repeat(np.add.reduceat(rewards, starts), lengths) - before
-
-    def later_rewards_depend(self) -> bool:
-        """Whether held-out visitors say that later rewards depend on what is clicked now.
-
-        They depend on the user, on what has been in the session, and by chance on when it ends.
-        Values that look ahead take that chance for an effect of items.
-        """
-        rows, later = self.rows, self.returns_to_go() - self.rows.reward
-        known = np.column_stack([user_features(rows.user), self._past(np.arange(len(rows)))])
-        clicked = (rows.clicked >= 0)[:, None]
-        chosen = rows.clicked_features()[:, None]
-        item = item_features(rows.user, chosen, self.features_match)[:, 0]
-        beside = np.column_stack([clicked, item * clicked])
-        half = rows.visitors % 2 == 0
-        losses = [
-            np.bincount(rows.visitors, np.square(other_half_errors(x, later, half))).astype(float)
-            for x in (known, *(np.column_stack([known, one]) for one in (clicked, beside)))
-        ]
-        return simplest(dict(enumerate(losses))) > 0
 
     def blocks(self) -> Iterator[Rows]:
         """Row numbers, some thousands at a time; whole sessions."""
@@ -310,12 +290,12 @@ class Members:
         ]
 
     def following(
-        self, policy: SlatePolicy | None, choice: ChoiceModel, weights: Array
+        self, policy: SlatePolicy, choice: ChoiceModel, weights: Array
     ) -> tuple[Array, Array]:
         """Sum up the expectations of the next steps under a policy.
 
         Args:
-            policy: The slates (B, K) that it shows at some rows (B,); None expects nothing.
+            policy: The slates (B, K) that it shows at some rows (B,).
             choice: Model of clicks, of the class.
             weights: (F,) of the values so far.
 
@@ -330,7 +310,7 @@ class Members:
         for block in sessions.blocks():
             design, goes_on = sessions.chosen(block), ~last[block]
             expected, ongoing = np.zeros_like(design), block[goes_on]
-            if policy is not None and len(ongoing):  # not sessions of one step alone
+            if len(ongoing):  # not sessions of one step alone
                 slates = policy(sessions, ongoing + 1)
                 expected[goes_on] = sessions.expected(ongoing + 1, slates, choice)
             error = sessions.rows.reward[block] + (expected - design) @ weights
@@ -380,11 +360,11 @@ class ItemValues:
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
         self.errors = np.zeros(len(self.shrunk))
 
-    def follow(self, policy: SlatePolicy | None) -> float:
+    def follow(self, policy: SlatePolicy) -> float:
         """Solve for the values of a policy.
 
         Args:
-            policy: May travel to other processes; None for rewards alone.
+            policy: May travel to other processes.
 
         Returns:
             How much the values of the logged choices change, relative to their deviation.
@@ -428,7 +408,7 @@ class ItemValues:
 
 
 def _following(
-    policy: SlatePolicy | None, choice: ChoiceModel, weights: Array, part: Members
+    policy: SlatePolicy, choice: ChoiceModel, weights: Array, part: Members
 ) -> tuple[Array, Array]:
     return part.following(policy, choice, weights)
 

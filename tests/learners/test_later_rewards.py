@@ -1,4 +1,4 @@
-"""Learners look ahead where later rewards depend on what is shown, not where chance ends all."""
+"""Fitted-Q looks ahead where later rewards depend on what is shown, and not where chance ends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from slateflow.learners.fitted_q import chosen_basis
 from slateflow.learners.logged_steps import Parts
 from slateflow.policies import AnyScorer, ScoringPolicy
 from slateflow.trajectories import Dataset
-from slateflow.user_models.item_values import Sessions
 from tests.evaluation.off_policy.fading_shop import FadingShop
-from tests.evaluation.off_policy.slate_shop import ITEMS, chosen, random_slates
 from tests.evaluation.off_policy.tired_shop import KINDS
-from tests.trajectories.sources.shop import log, published, slates_table
+from tests.trajectories.sources.shop import log, published
 
 CLICKED, STAYS = (0.6, 0.3, 0.1), (0.0, 0.9, 0.9)
 """By item the probability of a click, and that the session goes on."""
@@ -78,29 +76,3 @@ def test_an_item_that_ends_sessions_is_not_shown(tmp_path, seed):
     rows = dataset.read()
     scores = scorer.scores(rows.user[:1], rows.step[:1], rows.candidate_features(slice(1)))
     assert scores[0].argmax() == 1
-
-
-def slate_logs(folder: Path, sessions: int, leaves: tuple[float, float], seed: int) -> Dataset:
-    """Sessions that end with these probabilities after a step without a click, and after one."""
-    rng = np.random.default_rng(seed)
-    kinds, going, steps = rng.integers(0, 2, sessions), np.arange(sessions), []
-    for step in range(12):
-        slates = random_slates(len(going), rng)
-        clicked = chosen("all at once", kinds[going], slates, rng)
-        steps.append((going, np.full(len(going), step), slates, clicked))
-        going = going[rng.random(len(going)) >= np.where(clicked < 0, *leaves)]
-    session, time, slates, clicked = map(np.concatenate, zip(*steps, strict=True))
-    table = slates_table(slates, clicked, ITEMS)
-    table |= {"session": session, "time": time, "kind": np.array(["a", "b"])[kinds[session]]}
-    log(folder, "log.parquet", table)
-    columns = 'user = ["kind"]\nclicked = "clicked"\nepisode = "session"\ntime = "time"\n'
-    return published(folder, f"[columns]\n{columns}")
-
-
-@pytest.mark.parametrize("leaves", [(0.3, 0.3), (0.5, 0.1)])
-def test_whether_a_click_keeps_those_who_choose(tmp_path, leaves):
-    asked = []
-    for seed in range(3):
-        dataset = slate_logs(tmp_path / str(seed), 3_000, leaves, seed)
-        asked.append(Sessions.from_rows(dataset.read(), dataset.spec).later_rewards_depend())
-    assert asked == 3 * [leaves[0] != leaves[1]]
