@@ -277,16 +277,16 @@ def test_a_parquet_file(shop, tmp_path, capsys):
 
 
 def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypatch):
-    """Sessions of five steps that like odd or even items, which only their rewards show."""
+    """Sessions of five steps that like all items or hardly any, which only their rewards show."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     rng = np.random.default_rng(2)
-    shown, odd = rng.integers(0, 4, (200, 5)), rng.random((200, 1)) < 0.5
+    shown, likes = rng.integers(0, 4, (200, 5)), rng.random((200, 1)) < 0.5
     sessions = {
         "session": np.repeat(np.arange(200), 5),
         "t": np.tile(np.arange(5), 200),
         "item": shown.ravel(),
         "propensity": 0.25,
-        "reward": np.where(shown % 2 == odd, 1.0, 0.1).ravel(),
+        "reward": (np.where(likes, 1.0, 0.1) * (1 + shown % 2)).ravel(),
     }
     log(tmp_path, "1.parquet", sessions)
     dataset = published(tmp_path, '[columns]\nepisode = "session"\ntime = "t"\n')
@@ -294,8 +294,10 @@ def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypat
     assert scorer.memory_size > 0
     model = mlflow.pyfunc.load_model("models:/slateflow-sessions@champion")
     history = [
-        [{"items": [int(item)], "reward": float(odd_ == item % 2)} for item in items[:steps]]
-        for items, odd_, steps in zip(shown[:40], odd[:40, 0], rng.integers(0, 5, 40), strict=True)
+        [{"items": [int(item)], "reward": float(liked)} for item in items[:steps]]
+        for items, liked, steps in zip(
+            shown[:40], likes[:40, 0], rng.integers(0, 5, 40), strict=True
+        )
     ]
     steps = [len(one) for one in history]
     answers = model.predict(pd.DataFrame({"history": history, "step": steps}))

@@ -50,7 +50,8 @@ def test_it_is_what_the_simulator_returns(mixed):
 def test_few_short_sessions_with_a_memory_tell_it(tmp_path):
     """Twelve held-out users: by the clock their values were those of another world."""
     changes = {"num_candidates": 4, "time_budget": 20}
-    recipe = Recipe("short", SPEC.name, 60, 3, {"random": 0.5, "greedy": 0.5}, changes)
+    world = "modified-lts-20-2-hidden"
+    recipe = Recipe("short", world, 60, 3, {"random": 0.5, "greedy": 0.5}, changes)
     dataset = generate(recipe, Folder(str(tmp_path / "logs")))
     training = training_logs(dataset, Folder(str(tmp_path / "training")))
     scorer, _ = train(training, learner_config("fitted-q"), seed=5)
