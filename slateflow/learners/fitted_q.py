@@ -228,8 +228,8 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
             if stages is not None:
                 following = few.best_next(few.scorer(basis, stages[-1].weights))
                 ahead = few.transitions.values(following)
-                if later := _depends_on_shown(few, ahead, degrees, ridges):
-                    target = target + ahead
+                later = few.remembers or _depends_on_shown(few, ahead, degrees, ridges)
+                target = target + ahead * later
                 break
             degrees = degrees[:-1] or degrees
     tried = [_tried(few, target, few.basis(one), ridges) for one in degrees]

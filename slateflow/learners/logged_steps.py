@@ -107,6 +107,11 @@ class LoggedSteps:
         """(T,) scaled rewards of these steps."""
         return self.rewards[self.transitions.rows].astype(np.float64)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the session memory, which what is shown changes, is among the features."""
+        return bool(self.rows.user.shape[1] > self.spec.user_size)
+
     def only(self, chosen: NDArray[np.bool_]) -> LoggedSteps:
         """Some of the episodes, by a mask (R,) of their rows."""
         return replace(self, rows=self.rows.where(chosen), rewards=self.rewards[chosen])

@@ -13,7 +13,7 @@ from slateflow.learners.logged_steps import Parts
 from slateflow.policies import AnyScorer, ScoringPolicy
 from slateflow.trajectories import Dataset
 from tests.evaluation.off_policy.fading_shop import FadingShop
-from tests.evaluation.off_policy.tired_shop import KINDS
+from tests.evaluation.off_policy.tired_shop import KINDS, TiredShop
 from tests.trajectories.sources.shop import log, published
 
 CLICKED, STAYS = (0.6, 0.3, 0.1), (0.0, 0.9, 0.9)
@@ -45,6 +45,12 @@ def test_chance_that_ends_sessions_is_no_effect_of_items(tmp_path):
         gain = (liked - shop.likes.mean(axis=1)).mean()
         ways.append(gain / (shop.likes.max(axis=1) - shop.likes.mean(axis=1)).mean())
     assert np.mean(ways) > 0.85
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_session_that_is_remembered_is_looked_ahead_in(tmp_path, seed):
+    """Users tire of what is shown; chance that ends sessions hides it in next values."""
+    assert looks_ahead(TiredShop(0.7).logs(tmp_path, 5_000, seed))
 
 
 def leaving_logs(folder: Path, sessions: int, seed: int) -> Dataset:
