@@ -63,7 +63,7 @@ class Encoder:
     Args:
         encoding: JSON file: the user's columns with their vocabularies, the ids of the items, what
             happens to unknown ones, and the format of the logs. Of dsjson `user` and items may be
-            objects as the logs have them; what one leaves out is zero, or what is new in an item.
+            objects as the logs have them; left out, or new in an item, is zero.
         catalogue: `.npz` file: `features` (M, D) of the items.
     """
 

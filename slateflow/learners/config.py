@@ -113,7 +113,7 @@ class LearnerConfig:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def checkpoint(self, folder: Path, dataset: Dataset, seed: int) -> Path:
-        """Folder of this training's checkpoint; what changes its weights changes the folder."""
+        """Folder of this training's checkpoint, another for other weights."""
         return folder / f"{self.learner}-{self.training_digest(dataset, seed)[:16]}"
 
     def train(

@@ -33,8 +33,7 @@ def item_features(
         >>> item_features(np.zeros((1, 0)), np.array([[[0.5, 2.0]]]), False).tolist()
         [[[0.5, 2.0]]]
     """
-    documents = np.asarray(documents, dtype=np.float64)
-    user = np.asarray(user, dtype=np.float64)
+    documents, user = (np.asarray(one, dtype=np.float64) for one in (documents, user))
     if features_match:
         products = documents * user[:, None]
         affinity = products.sum(axis=2, keepdims=True)

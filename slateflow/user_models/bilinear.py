@@ -363,7 +363,7 @@ class LinearStatistics(Additive):
         return cls(np.zeros((features, features)), np.zeros(features), 0.0, 0, np.zeros(features))
 
     def save(self, path: str | Path) -> None:
-        """Write them as an `.npz` that loads without pickle; what is learnt later is added."""
+        """Write them as an `.npz` that loads without pickle; later rows are added."""
         np.savez(path, **dataclasses.asdict(self))
 
     @classmethod

@@ -94,8 +94,8 @@ def bends(x: Array, degree: int, users: int, own: int) -> list[tuple[int, Knots]
         x: (R, F) features, the first `users` of them users'.
         degree: Of the polynomial.
         users: How many features the user has.
-        own: How many of them are the user's own; what is remembered of a session has no knots, as
-            values and weights that bend with it come from the edge of what was seen.
+        own: How many of them are the user's own; the memory of a session has no knots, as values
+            and weights that bend with it come from the edge of what was seen.
     """
     found = []
     for count in KNOTS:

@@ -15,7 +15,7 @@ Retransformation Method").
 The likelihood of held-out episodes chooses the degrees, and whether of the logarithm. Of degree 1
 the mean has the products of user and candidate: users may differ in what pays, however few the logs
 are. The prior of `evidence` keeps small what the logs do not tell. Where rewards bend more than a
-cubic does, they choose a spline; what it does not follow is lost with the noise.
+cubic does, they choose a spline; finer bends are lost with the noise.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ that no column tells in every third shop. Tastes: sums of what users are, what i
 products of both, and in every third shop bent by a sine. Rewards: clicks of 2 to 30%, by log-odds
 or by probability; clicks that pay a price; ratings with normal noise. Sessions: single decisions;
 one to five steps; ends by chance; 3 to 8 steps each; ends likelier after a click. Logging policies:
-random; a softmax of what is thought to be liked; what is thought best and 10 to 50% random. Rows:
+random; a softmax of what is thought to be liked; the best of that and 10 to 50% random. Rows:
 8,000 to 60,000 (log-uniform).
 
 Shops of slates have at least six items, show 2 to 5 of them, and have no ratings. Users click one

@@ -1,6 +1,6 @@
 """Steps that a Ray cluster takes over: its processors against as many processes of this machine.
 
-The nodes are on this machine, with a processor each; what a network would add is missing.
+The nodes are on this machine, with a processor each; no network adds its time.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A picture is a user, a guess is an item, and a right guess pays 1 (Dudík, Langford and Li 2011,
 section 5.1). A logistic regression guesses, with a fifth of its guesses at random, and that is the
-log; what a random forest would have earned is estimated. The Open Bandit Pipeline's example has the
+log; the value of a random forest is estimated. The Open Bandit Pipeline's example has the
 same set-up; its published relative errors stand beside ours.
 """
 

@@ -1,4 +1,4 @@
-"""Old datasets and trainings go; what a champion was learnt from stays."""
+"""Old datasets and trainings go; those of a champion stay."""
 
 from __future__ import annotations
 

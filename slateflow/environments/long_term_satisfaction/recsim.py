@@ -48,6 +48,6 @@ class RecSimLongTermSatisfaction(RecSimEnvironment[LongTermSatisfactionSpec]):
         return {"watch_time": np.float32(seen["engagement"] if seen else 0)}
 
     def _observed_user(self) -> NDArray[np.float32]:
-        # RecSim hides the user's state; what may be seen of it is up to the spec.
+        # RecSim hides the user's state; the spec says how much may be seen of it.
         satisfaction = self._world.user_model._user_state.satisfaction
         return np.full(self.environment_spec.user_size, satisfaction, dtype=np.float32)

@@ -20,7 +20,7 @@ from slateflow.trajectories.schema import Trajectories, blocks
 
 TARGETS = ("random", "greedy")
 PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
-"""Of the histogram, as powers of ten; what is smaller counts as the smallest."""
+"""Of the histogram, as powers of ten; smaller ones count as the smallest."""
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def own_memory() -> int:
 @ray_leaves_sockets
 @pytest.mark.usefixtures("ray")
 def test_a_stream_takes_little_memory(tmp_path):
-    """1.2 million rows; what a pass takes beside them is that of buffers, however many they are."""
+    """1.2 million rows; beside them a pass takes its buffers, however many they are."""
     recipe = Recipe("many", "modified-lts-20-2", 10_000, 0, {"random": 1.0})
     dataset = generate(recipe, Folder(str(tmp_path)))
     options = InputOptions(12, 0)
