@@ -108,7 +108,7 @@ class FittedQConfig(LearnerConfig):
             parts = replace(parts, folder=self.checkpoint(checkpoints, dataset, seed))
         while (stages := fitted_stages(parts, basis, ridge, window, progress, curves)) is None:
             # Rather no bends, then a coarser polynomial, at last a nearer horizon, than such values
-            bent = len(basis.knots.feature) > 0
+            bent = len(basis.knots.feature) + len(basis.random) > 0
             if self.degree or (basis.degree == 1 and not bent):
                 window = PATIENCE
             else:
@@ -168,7 +168,7 @@ def fitted_stages(
     The residual of each stage is added to the curves.
     None where they do not settle but grow, because the polynomial extrapolates.
     """
-    steps, size = parts.sample, len(basis.powers)
+    steps, size = parts.sample, len(basis)
     most = steps.transitions.most_stages(window or steps.spec.horizon)
     spread = steps.spread(basis)
     stages: list[Stage] = []
@@ -218,8 +218,8 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
     few = steps.only(steps.rows.sessions % -(-len(steps.rows) // CHOOSING_ROWS) == 0)
     if len(degrees) == len(ridges) == 1 or few.rows.visitors.max() + 1 < FOLDS:
         return steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0], True
-    target, later = few.reward, True
-    if len(few.transitions.following) and not few.by_the_clock:
+    target, later = few.reward, len(few.transitions.following) > 0
+    if later and not few.by_the_clock:
         for largest in reversed(degrees):
             basis = few.basis(largest)
             stages = fitted_stages(
@@ -240,6 +240,9 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
     knots = bends(few.shown(), best.basis.degree, users, steps.spec.user_size)
     bent = [_tried(few, target, few.basis(*one), ridges) for one in knots]
     best = least_lost(best, bent, lambda one: one.errors)
+    if steps.random:
+        random = _tried(few, target, few.basis(1, random=True), ridges)
+        best = least_lost(best, [random], lambda one: one.errors)
     return best.basis, best.ridge, later
 
 
@@ -286,7 +289,7 @@ def held_out_errors(steps: LoggedSteps, target: Array, basis: Basis, ridges: lis
 
     Where nobody knows visitors each episode is of another.
     """
-    size = len(basis.powers)
+    size = len(basis)
     visitor = steps.rows.visitors[steps.transitions.rows]
     fold = visitor % FOLDS
     grams, moments = np.zeros((FOLDS, size, size)), np.zeros((FOLDS, size))

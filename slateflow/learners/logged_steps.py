@@ -23,6 +23,7 @@ from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.polynomial import MOST_PRODUCTS, powers, term_count
+from slateflow.user_models.random_features import RandomFeatures
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import (
     fitting_decays,
@@ -53,6 +54,7 @@ class Basis:
         powers: (P, F + H) exponents; 0 for the time.
         offset: (F + H,) by which features and hinges are centred.
         scale: (F + H,) by which they are divided then.
+        random: Of the standardised features and hinges, W beside the monomials.
     """
 
     degree: int
@@ -60,12 +62,18 @@ class Basis:
     powers: Powers
     offset: Array
     scale: Array
+    random: RandomFeatures
 
-    def monomials(self, x: Array) -> Array:
-        """(…, P) of the features (…, F)."""
+    def __len__(self) -> int:
+        return len(self.powers) + len(self.random)
+
+    def terms(self, x: Array) -> Array:
+        """(…, P + W) monomials and random features of the features (…, F)."""
         if len(self.knots.feature):
             x = np.concatenate([x, self.knots.hinges(x)], axis=-1)
-        return monomials((x - self.offset) / self.scale, self.powers)
+        x = (x - self.offset) / self.scale
+        found = monomials(x, self.powers)
+        return np.concatenate([found, self.random.of(x)], axis=-1) if len(self.random) else found
 
     def without_candidate(self, users: int) -> Basis:
         """The terms of the features of the user, `users` of them, and of the time."""
@@ -76,7 +84,7 @@ class Basis:
     @property
     def name(self) -> str:
         """For files."""
-        return f"{self.degree}-{len(self.knots.feature)}"
+        return f"{self.degree}-{len(self.knots.feature)}-{len(self.random)}"
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,9 @@ class LoggedSteps:
 
     The session memory counts as features of the user. The user responds to the first place.
     Candidates that the support leaves out are not chosen where anything else is offered. `timed`
-    says whether all sessions, not only these, have the same number of steps, and `by_the_clock`
-    whether rewards depend on how many are left.
+    says whether all sessions, not only these, have the same number of steps, `by_the_clock`
+    whether rewards depend on how many are left, and `random` whether their model has random
+    features.
     """
 
     rows: Trajectories
@@ -96,6 +105,7 @@ class LoggedSteps:
     support: Support
     timed: bool
     by_the_clock: bool
+    random: bool
 
     @cached_property
     def transitions(self) -> Transitions:
@@ -116,8 +126,11 @@ class LoggedSteps:
         """Some of the episodes, by a mask (R,) of their rows."""
         return replace(self, rows=self.rows.where(chosen), rewards=self.rewards[chosen])
 
-    def basis(self, degree: int, knots: Knots | None = None) -> Basis:
-        """The polynomial of a degree, with the hinges of (user, candidate) at the knots."""
+    def basis(self, degree: int, knots: Knots | None = None, random: bool = False) -> Basis:
+        """The polynomial of a degree, with the hinges of (user, candidate) at the knots.
+
+        Random features are of the user's own columns and of the candidate's.
+        """
         users, documents = self.rows.user.shape[1], self.spec.document_size
         knots, own = knots or Knots.none(), powers(users, documents, degree)
         own = np.pad(own, ((0, 0), (0, len(knots.feature))))
@@ -126,12 +139,15 @@ class LoggedSteps:
         bent = np.zeros((1, 0))
         if len(knots.feature):
             bent = knots.hinges(self._shown(self.transitions.rows))
+        counted = np.ones(every.shape[1] + 1, np.bool_)
+        counted[self.spec.user_size : users + 1] = False  # the memory, the time
         return Basis(
             degree,
             knots,
             np.insert(every, users, 0, axis=1),
             np.append(self.moments.offset, bent.mean(axis=0)),
             np.append(self.moments.scale, bent.std(axis=0)),
+            RandomFeatures.drawn(counted) if random else RandomFeatures.none(len(counted)),
         )
 
     def scorer(self, basis: Basis, weights: Array | None = None) -> Scorer:
@@ -144,16 +160,18 @@ class LoggedSteps:
             offset=basis.offset,
             scale=basis.scale,
             powers=basis.powers,
-            head=(np.zeros(len(basis.powers)) if weights is None else weights)[None],
+            head=(np.zeros(len(basis)) if weights is None else weights)[None],
             head_bias=np.zeros(1),
+            weights=(basis.random.weights,) * bool(len(basis.random)),
+            biases=(basis.random.biases,) * bool(len(basis.random)),
             support=without_gaps(self.support),
             knot_feature=basis.knots.feature.astype(np.int64),
             knot_value=basis.knots.value,
         )
 
     def design(self, basis: Basis, block: slice) -> Array:
-        """Monomials (B, P) of what was shown first, of a slice of the T steps."""
-        return basis.monomials(self._shown(self.transitions.rows[block]))
+        """Terms (B, P) of what was shown first, of a slice of the T steps."""
+        return basis.terms(self._shown(self.transitions.rows[block]))
 
     def shown(self) -> Array:
         """(T, U + D) features of the user and of what was shown first, at these steps."""
@@ -198,15 +216,15 @@ class LoggedSteps:
         return rarity_weights(self.support, shown.astype(np.float64))
 
     def spread(self, basis: Basis) -> Array:
-        """(P, P) covariance of the monomials among the candidates of a step.
+        """(P, P) covariance of the terms among the candidates of a step.
 
         By it, weights w prefer some candidates to others by a standard deviation of √(w' C w).
         """
-        steps, size = self.transitions.rows, len(basis.powers)
+        steps, size = self.transitions.rows, len(basis)
         few = steps[:: -(-len(steps) // SPREAD_ROWS)]
         total = np.zeros((size, size))
         for row in np.array_split(few, -(-len(few) // 100)):
-            x = basis.monomials(self._features(row, self.rows.candidate_features(row)))
+            x = basis.terms(self._features(row, self.rows.candidate_features(row)))
             x = (x - x.mean(axis=1, keepdims=True)).reshape(-1, size)
             total += x.T @ x
         return total
@@ -230,9 +248,15 @@ class View:
 
     def remembered_steps(self, known: Trajectories) -> LoggedSteps:
         """The steps of rows that have their session memory."""
-        rewards = self.scale.scaled(known, centred=self.timed)
         return LoggedSteps(
-            known, rewards, self.spec, self.moments, self.support, self.timed, self.by_the_clock
+            known,
+            self.scale.scaled(known, centred=self.timed),
+            self.spec,
+            self.moments,
+            self.support,
+            self.timed,
+            self.by_the_clock,
+            random=self.scale.model is not None and len(self.scale.model.polynomial.random) > 0,
         )
 
 

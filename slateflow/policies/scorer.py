@@ -64,10 +64,11 @@ class Scorer:
 
     The features are x = (user, memory, steps left, candidate), F = U + M + 1 + D of them, where
     the steps left are counted up to `window` and divided by it. Where values bend, H hinges
-    (x − knot)₊² follow them. A polynomial scorer has powers, a network has layers. One that has
-    neither is bilinear: its head weighs the products of (1, user) and (1, candidate), which are too
-    many to name their powers where items are told apart by their ids. The head has a row of weights
-    for each number of steps left from 1 to S, and the last row serves all that are further away.
+    (x − knot)₊² follow them. A polynomial scorer has powers, a network has layers; one that has
+    both adds them up, and the weights of its monomials come first in the head. One that has neither
+    is bilinear: its head weighs the products of (1, user) and (1, candidate), which are too many to
+    name their powers where items are told apart by their ids. The head has a row of weights for
+    each number of steps left from 1 to S, and the last row serves all that are further away.
 
     The session memory stands in for a hidden user state: for each of the `decays`, a sum of the
     clicked candidates' features and of the rewards, (D + 1) numbers, in which a step weighs less
@@ -81,7 +82,7 @@ class Scorer:
     offset: Array  # (F + H,) subtracted from the features
     scale: Array  # (F + H,) by which they are divided then
     powers: NDArray[np.int64]  # (P, F + H) exponents of the monomials, (0, F) without
-    head: Array  # (S, H) weights of monomials, outputs or products
+    head: Array  # (S, …) weights of monomials and outputs, or of products
     head_bias: Array  # (S,)
     weights: tuple[Array, ...] = field(default=())  # one (inputs, outputs) matrix for each layer
     biases: tuple[Array, ...] = field(default=())  # one (outputs,) vector for each layer
@@ -128,17 +129,17 @@ class Scorer:
         known = (known - offset) / scale
         if not self._as_they_are:
             documents = (documents - own_offset) / own_scale
+        scored = self.head_bias[row][:, None]
         if len(self.powers):
-            scored = self._polynomial(known, documents, row)
-        elif not self.weights:
-            scored = self._bilinear(known[:, : self.user_size], documents, row)
-        else:
-            scored = self._network(known, documents, self.head[row])
-        scored = np.asarray(scored + self.head_bias[row][:, None])
+            scored = scored + self._polynomial(known, documents, row)
+        if self.weights:
+            scored = scored + self._network(known, documents, self.head[row, len(self.powers) :])
+        elif not len(self.powers):
+            scored = scored + self._bilinear(known[:, : self.user_size], documents, row)
         if self.support is not None:
             unseen = self.support.hardly_seen(np.asarray(candidates))
-            scored -= unseen * (np.ptp(scored, axis=1, keepdims=True) + 1)
-        return scored
+            scored = scored - unseen * (np.ptp(scored, axis=1, keepdims=True) + 1)
+        return np.asarray(scored)
 
     def _bent(self, x: Array, first: int) -> Array:
         """The features (…, F) from number `first` on, and their hinges."""
@@ -184,7 +185,7 @@ class Scorer:
         other = np.where(degree == 1, 1 + own.argmax(axis=1), 0)
         other[degree > 1] = 1 + size + rank.ravel()
         weights = np.zeros((len(shared), 1 + size + len(higher), len(self.head)))
-        np.add.at(weights, (one.ravel(), other), self.head.T)
+        np.add.at(weights, (one.ravel(), other), self.head[:, : len(self.powers)].T)
         return shared, higher, np.moveaxis(weights, 2, 0)
 
     def _bilinear(self, user: Array, documents: Array, row: NDArray[np.integer]) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies.scorer import monomials
+from slateflow.user_models.random_features import RandomFeatures
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ MOST_BENT = 200
 
 @dataclass(frozen=True)
 class Polynomial:
-    """Monomials of features, and of their hinges, that are standardised first.
+    """Monomials of features, and of their hinges, that are standardised first; random features.
 
     Outside the range in which it was fitted a polynomial means nothing, so features are clipped to
     it.
@@ -38,6 +39,7 @@ class Polynomial:
         low: (F,) least values.
         high: (F,) largest values.
         knots: Where features bend.
+        random: Of the standardised features and hinges, W beside the monomials.
     """
 
     powers: NDArray[np.int64]
@@ -46,9 +48,17 @@ class Polynomial:
     low: Array
     high: Array
     knots: Knots
+    random: RandomFeatures
 
     @classmethod
-    def over(cls, x: Array, degree: int, users: int = 0, knots: Knots | None = None) -> Polynomial:
+    def over(
+        cls,
+        x: Array,
+        degree: int,
+        users: int = 0,
+        knots: Knots | None = None,
+        random: RandomFeatures | None = None,
+    ) -> Polynomial:
         """With the moments and the range of the features (R, F), the first `users` of them users'.
 
         See `powers` for the degree.
@@ -65,10 +75,14 @@ class Polynomial:
             x.min(axis=0),
             x.max(axis=0),
             knots,
+            random or RandomFeatures.none(bent.shape[1]),
         )
 
+    def __len__(self) -> int:
+        return len(self.powers) + len(self.random)
+
     def design(self, x: Array) -> Array:
-        """(R, P) monomials of the features (R, F).
+        """(R, P + W) monomials of the features (R, F), and random features.
 
         Example:
             >>> seen = np.array([[-1.0], [1.0]])
@@ -77,7 +91,9 @@ class Polynomial:
         """
         x = np.clip(x, self.low, self.high)
         x = np.concatenate([x, self.knots.hinges(x)], axis=1)
-        return monomials((x - self.offset) / self.scale, self.powers)
+        x = (x - self.offset) / self.scale
+        found = monomials(x, self.powers)
+        return np.concatenate([found, self.random.of(x)], axis=1) if len(self.random) else found
 
     def degrees(self, users: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(P,) degrees of the monomials in the user, whose features come first, and candidate."""

@@ -32,6 +32,7 @@ from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.held_out_choice import least_lost, simplest
 from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, bends, term_count
+from slateflow.user_models.random_features import RandomFeatures
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
@@ -67,6 +68,7 @@ class Kind:
     logarithmic: bool
     noise_degree: int = 0
     knots: Knots | None = None
+    random: RandomFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class RewardModel:
         The first `users` of the features are the user's.
         """
         target = np.log(reward) if kind.logarithmic else reward
-        polynomial = Polynomial.over(x, kind.degree, users, kind.knots)
+        polynomial = Polynomial.over(x, kind.degree, users, kind.knots, kind.random)
         noise = Polynomial.over(x, kind.noise_degree)
         noise_design, groups = noise.design(x), _groups(polynomial, users)
         # A thousandth of the deviation: noise below it does not matter, and without a least one
@@ -135,9 +137,13 @@ class RewardModel:
 
 
 def _groups(polynomial: Polynomial, users: int) -> WeightGroups:
-    """Weights of terms of the same degree in the user, and in the candidate, share a prior."""
+    """Weights of terms of the same degree in the user, and in the candidate, share a prior.
+
+    Those of random features do, too.
+    """
     of_user, of_candidate = polynomial.degrees(users)
     numbers = of_user * (1 + of_candidate.max()) + of_candidate
+    numbers = np.append(numbers, np.full(len(polynomial.random), numbers.max() + 1))
     return WeightGroups(numbers, np.zeros((0, len(numbers))))
 
 
@@ -145,8 +151,8 @@ def _shrunk_weights(
     polynomial: Polynomial, x: Array, target: Array, precision: Array, groups: WeightGroups
 ) -> Array:
     """Weights (P,) by least squares and the prior that the rows ask for."""
-    total = LinearStatistics.none(len(polynomial.powers))
-    for block in blocks(len(x), len(polynomial.powers)):
+    total = LinearStatistics.none(len(polynomial))
+    for block in blocks(len(x), len(polynomial)):
         design, y, weight = polynomial.design(x[block]), target[block], precision[block]
         weighted = (design * weight[:, None]).T
         total += LinearStatistics(
@@ -243,10 +249,17 @@ def fitted_model(rows: Trajectories, user_size: int | None = None) -> RewardMode
     most = CHOOSING_ROWS * MOST_TERMS // max(products, MOST_TERMS)
     few = visitor // FOLDS % -(-len(y) // most) == 0
     asked, users = (x[few], y[few], visitor[few]), sizes[0]
+    own = users if user_size is None else user_size
     plain = _best_kind(*asked, sizes)
-    knots = bends(x[few], plain.degree, users, users if user_size is None else user_size)
+    knots = bends(x[few], plain.degree, users, own)
     bent = [replace(plain, degree=degree, knots=one) for degree, one in knots]
     kind = least_lost(plain, bent, lambda one: _losses(one, *asked, users))
+    counted = np.ones(x.shape[1], np.bool_)
+    counted[own:users] = False
+    random = replace(kind, degree=1, knots=None, random=RandomFeatures.drawn(counted))
+    first, other = (_losses(one, *asked, users, folds=1) for one in (kind, random))
+    if other.sum() < first.sum():  # of one fold, as most never need them
+        kind = least_lost(kind, [random], lambda one: _losses(one, *asked, users))
     return RewardModel.fit(kind, x, y, users)
 
 
@@ -292,11 +305,21 @@ def _likeliest(
     return simplest({kind: _losses(kind, x, reward, visitor, users) for kind in kinds})
 
 
-def _losses(kind: Kind, x: Array, reward: Array, visitor: NDArray[np.intp], users: int) -> Array:
-    """(V,) losses of log-likelihood of the visitors, each by a fit without its fold."""
+def _losses(
+    kind: Kind,
+    x: Array,
+    reward: Array,
+    visitor: NDArray[np.intp],
+    users: int,
+    folds: int = FOLDS,
+) -> Array:
+    """(V,) losses of log-likelihood of the visitors, each by a fit without its fold.
+
+    Those of some folds only are 0 elsewhere.
+    """
     fold, (_, number) = visitor % FOLDS, np.unique(visitor, return_inverse=True)
-    values = np.empty(len(reward))
-    for one in range(FOLDS):
+    values = np.zeros(len(reward))
+    for one in range(folds):
         out = fold == one
         model = RewardModel.fit(kind, x[~out], reward[~out], users)
         values[out] = model.log_likelihoods(x[out], reward[out])

@@ -22,6 +22,7 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.held_out_choice import better
 from slateflow.user_models.polynomial import term_count
+from slateflow.user_models.random_features import RandomFeatures
 from slateflow.user_models.reward_model import Kind, RewardModel
 
 Array = NDArray[np.float64]
@@ -119,6 +120,8 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
 
     A learner has weights for all that is remembered, and its products with the candidate. So
     held-out episodes have to lose less with all of it, not only with what it has of the candidate.
+    Tastes that bend are no memory, though past rewards tell of them, too: random features of what
+    is known without it may not do as well.
     """
     decays = session_state(dataset).decays
     if not decays:
@@ -126,8 +129,9 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     users, documents = dataset.spec.user_size, dataset.spec.document_size
     terms = term_count(users + memory_size(documents, decays), documents, 1)
     rows = _some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
-    plain, ours = (_held_out_losses(rows, one, DEGREES, False) for one in ((), decays))
-    return decays if better(plain, ours, BEYOND_CHANCE) else ()
+    ours = _held_out_losses(rows, decays, DEGREES, False)
+    without = (_held_out_losses(rows, (), DEGREES, False, random) for random in (False, True))
+    return decays if all(better(one, ours, BEYOND_CHANCE) for one in without) else ()
 
 
 def session_state(dataset: Dataset) -> SessionState:
@@ -188,6 +192,7 @@ def _held_out_losses(
     decays: tuple[float, ...],
     degrees: tuple[int, ...],
     condensed: bool,
+    random: bool = False,
 ) -> Array:
     """(V,) squared errors, over their variance, of regressions on the other half of the visitors.
 
@@ -212,7 +217,8 @@ def _held_out_losses(
             fitted = counted & ~out
             if not fitted.any() or not out.any():
                 continue
-            kind = Kind(degree, logarithmic=False)
+            drawn = RandomFeatures.drawn(np.ones(x.shape[1], np.bool_)) if random else None
+            kind = Kind(degree, logarithmic=False, random=drawn)
             model = RewardModel.fit(kind, x[fitted], target[fitted], user.shape[1])
             wrong = np.square(target[out] - model.expected(x[out])) / (target[fitted].var() or 1.0)
             total += np.bincount(visitor[out], np.maximum(wrong, LEAST_ERROR), len(total))

@@ -93,6 +93,18 @@ def spline(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int 
     )
 
 
+def both(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int = 2) -> Scorer:
+    """Monomials, and beside them outputs of a network."""
+    powers = polynomial(seed, rows, user_size, document_size)
+    layers = network(seed, rows, user_size, document_size)
+    return replace(
+        powers,
+        weights=layers.weights,
+        biases=layers.biases,
+        head=np.concatenate([powers.head, layers.head], axis=1),
+    )
+
+
 def score_by_hand(model: Scorer, user: list[float], step: int, candidate: list[float]) -> float:
     """The score of one candidate, with nothing but Python's floats."""
     left = max(model.horizon - step, 1)
@@ -109,17 +121,17 @@ def score_by_hand(model: Scorer, user: list[float], step: int, candidate: list[f
         return model.head_bias[row] + sum(
             u * c * next(weights) for u in [1.0, *x[: model.user_size]] for c in own
         )
-    if len(model.powers):
-        x = [
-            math.prod(v**p for v, p in zip(x, exponents, strict=True))
-            for exponents in model.powers.tolist()
-        ]
+    terms = [
+        math.prod(v**p for v, p in zip(x, exponents, strict=True))
+        for exponents in model.powers.tolist()
+    ]
     for weight, bias in zip(model.weights, model.biases, strict=True):
         x = [
             activation(sum(v * w for v, w in zip(x, column, strict=True)) + b)
             for column, b in zip(weight.T.tolist(), bias, strict=True)
         ]
-    return sum(v * w for v, w in zip(x, model.head[row], strict=True)) + model.head_bias[row]
+    terms += x if model.weights else []
+    return sum(v * w for v, w in zip(terms, model.head[row], strict=True)) + model.head_bias[row]
 
 
 def requests(count: int, candidates: int, user_size: int = 1, document_size: int = 2):
@@ -132,7 +144,7 @@ def requests(count: int, candidates: int, user_size: int = 1, document_size: int
     )
 
 
-@pytest.mark.parametrize("make", [polynomial, spline, network, linear, bilinear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, both, linear, bilinear])
 @pytest.mark.parametrize("users", [1, 3])
 def test_candidates_that_all_rows_share_are_scored_as_those_of_each(make, users):
     model = make(3)
@@ -159,7 +171,7 @@ def test_products_without_zeros_are_those_with_them(filled):
 
 
 @pytest.mark.parametrize("rows", [1, 5, HORIZON])
-@pytest.mark.parametrize("make", [polynomial, spline, network, linear, bilinear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, both, linear, bilinear])
 @pytest.mark.parametrize(("user_size", "document_size"), [(1, 1), (1, 2), (0, 1), (3, 2)])
 def test_scores_are_those_of_a_plain_loop(make, rows, user_size, document_size):
     model = make(1, rows, user_size, document_size)
@@ -209,7 +221,7 @@ def test_candidates_are_scored_one_by_one(order, make):
     )
 
 
-@pytest.mark.parametrize("make", [polynomial, spline, network, linear, bilinear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, both, linear, bilinear])
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_any_number_of_candidates_is_served(make, count):
     model = make(3)
@@ -221,7 +233,7 @@ def test_any_number_of_candidates_is_served(make, count):
     )
 
 
-@pytest.mark.parametrize("make", [polynomial, spline, network, linear, bilinear])
+@pytest.mark.parametrize("make", [polynomial, spline, network, both, linear, bilinear])
 def test_save_and_load_keep_every_bit_without_pickle(make, tmp_path):
     model, path = make(4), tmp_path / "scorer.npz"
     model.save(path)

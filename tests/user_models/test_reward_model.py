@@ -15,6 +15,7 @@ from slateflow.user_models.reward_model import (
     expected_rewards,
     fitted_model,
 )
+from slateflow.user_models.splines import Knots
 
 NOISE = 0.5
 
@@ -109,9 +110,11 @@ def test_a_polynomial_is_that_of_polyfit(degree):
     assert np.mean(reward / log) == pytest.approx(1, rel=1e-9)
 
 
-def logs_of_features(users: int, seed: int = 1) -> tuple[Trajectories, np.ndarray]:
-    """60 episodes of 10 steps, and what users expect of the one feature of what is shown."""
-    rng, episodes, steps = np.random.default_rng(seed), 60, 10
+def logs_of_features(
+    users: int, seed: int = 1, episodes: int = 60
+) -> tuple[Trajectories, np.ndarray]:
+    """Episodes of 10 steps, and what users expect of the one feature of what is shown."""
+    rng, steps = np.random.default_rng(seed), 10
     rows = episodes * steps
     user, candidates = rng.standard_normal((rows, users)), rng.standard_normal((rows, 10, 1))
     expected = user[:, 0] * candidates[:, 0, 0]
@@ -155,7 +158,26 @@ def test_rewards_that_peak_are_followed_by_a_spline(user_size):
 
 def test_what_does_not_bend_has_no_knots():
     logs, _ = logs_of_features(2)
-    assert not len(fitted_model(logs).polynomial.knots.feature)
+    polynomial = fitted_model(logs).polynomial
+    assert not len(polynomial.knots.feature)
+    assert not len(polynomial.random)
+
+
+def test_rewards_that_bend_along_a_sum_are_followed_by_random_features():
+    """No column by itself says where: neither a cubic nor a spline of one column follows."""
+    logs, _ = logs_of_features(2, episodes=400)
+    liked = logs.user.sum(axis=1) + logs.candidates[:, 0, 0]
+    expected = np.sin(1.5 * liked)
+    noise = 0.3 * np.random.default_rng(5).standard_normal(len(logs))
+    rows = dataclasses.replace(logs, reward=expected + noise)
+    model = fitted_model(rows)
+    assert len(model.polynomial.random)
+    wrong = np.mean((expected_rewards(rows, model) - expected) ** 2)
+    assert wrong < 0.1 * expected.var()
+    x = np.column_stack([logs.user, logs.candidates[:, 0]])
+    for kind in (Kind(3, False), Kind(2, False, knots=Knots.at_quantiles(x, 7))):
+        plain = RewardModel.fit(kind, x, rows.reward, 2).expected(x)
+        assert np.mean((plain - expected) ** 2) > 2 * wrong
 
 
 def test_many_features_do_not_hide_what_users_differ_by():
