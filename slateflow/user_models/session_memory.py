@@ -128,7 +128,7 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
         return ()
     users, documents = dataset.spec.user_size, dataset.spec.document_size
     terms = term_count(users + memory_size(documents, decays), documents, 1)
-    rows = _some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
+    rows = some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
     ours = _held_out_losses(rows, decays, DEGREES, False)
     without = (_held_out_losses(rows, (), DEGREES, False, random) for random in (False, True))
     return decays if all(better(one, ours, BEYOND_CHANCE) for one in without) else ()
@@ -149,7 +149,7 @@ def session_state(dataset: Dataset) -> SessionState:
     terms = term_count(users + 1, documents + 1, 1) if condensed else full
     if dataset.spec.horizon == 1 or terms > MOST_COMPARED:
         return STATELESS
-    rows = _some_sessions(dataset, FITTING_ROWS * MOST_TERMS // max(terms, MOST_TERMS))
+    rows = some_sessions(dataset, FITTING_ROWS * MOST_TERMS // max(terms, MOST_TERMS))
     seen = rows.reward, rows.user, rows.clicked_features()
     if not all(np.isfinite(values).all() for values in seen):
         return STATELESS  # those who learn from them refuse
@@ -174,7 +174,7 @@ def session_state(dataset: Dataset) -> SessionState:
     return SessionState((round(float(best.x), 3),))
 
 
-def _some_sessions(dataset: Dataset, most: int) -> Trajectories:
+def some_sessions(dataset: Dataset, most: int) -> Trajectories:
     """Every so many sessions of parts that lie evenly among all: they lie by policy and day."""
     chosen = dataset.parts[:: -(-len(dataset.parts) // MOST_PARTS) or 1]
     every = max(sum(part.rows for part in chosen) // most, 1)

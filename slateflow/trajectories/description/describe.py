@@ -106,12 +106,17 @@ Gate = Callable[[Dataset], str | None]
 """Says why logs cannot judge a random policy; None where they can."""
 
 
-def describe(dataset: Dataset, gate: Gate | None = None) -> Description:
+def describe(
+    dataset: Dataset,
+    gate: Gate | None = None,
+    items_differ: Callable[[Dataset], bool] | None = None,
+) -> Description:
     """Read every part once, and keep of it sums, and the return of each episode.
 
     Args:
         dataset: Any logs.
         gate: Says of own logs why they cannot judge random; not asked without it.
+        items_differ: Says of own logs whether items earn more or less than their columns tell.
 
     Raises:
         InputError: A part is damaged or does not keep the contract.
@@ -124,8 +129,11 @@ def describe(dataset: Dataset, gate: Gate | None = None) -> Description:
             tallies.setdefault(part.policy, _Tally(spec)).add(rows)
     first_look = None
     if not spec.simulated:
-        refusal = None if gate is None else gate(dataset)
-        first_look = dataclasses.replace(FirstLook.of(dataset), refusal=refusal)
+        first_look = dataclasses.replace(
+            FirstLook.of(dataset),
+            refusal=None if gate is None else gate(dataset),
+            items_differ=items_differ is not None and items_differ(dataset),
+        )
     return Description(
         path=dataset.path,
         digest=dataset.digest,

@@ -19,6 +19,12 @@ LEAST_EFFECTIVE_REWARDS = 10.0
 MOST_DEVIATIONS = 4.0
 """Standard errors by which the mean weight may be away from 1."""
 
+ITEMS_DIFFER = (
+    "they earn more, or less, than their columns tell; name their id among the `features` of "
+    "[items], too, and learners tell them apart"
+)
+"""Advice where they do."""
+
 
 @dataclass(frozen=True)
 class FirstLook:
@@ -49,6 +55,7 @@ class FirstLook:
     agreeing_rows: float | None  # held-out; None where rows are not single decisions
     agreeing_rewards: float | None  # those of them with a reward
     refusal: str | None = None  # why random cannot be judged, where that was asked
+    items_differ: bool = False  # by more than their columns tell, where that was asked
 
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
