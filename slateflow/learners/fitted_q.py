@@ -39,7 +39,9 @@ from slateflow.learners.search_space import Range, Space
 from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.schema import blocks
-from slateflow.user_models.held_out_choice import least_lost, simplest
+from slateflow.user_models.bilinear import LinearStatistics
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.held_out_choice import BEYOND_CHANCE, better, least_lost, simplest
 from slateflow.user_models.polynomial import MOST_PRODUCTS, bends, term_count
 from slateflow.validation import validated
 
@@ -101,12 +103,16 @@ class FittedQConfig(LearnerConfig):
         _check_terms(dataset.spec.user_size, dataset.spec.document_size, self.degree)
         parts = Parts.of(dataset)
         steps = parts.sample
-        basis, ridge, later = chosen_basis(steps, self.degree, self.ridge)
-        window = self.window or (0 if later else 1)
+        chosen = chosen_terms(steps, self.degree, self.ridge)
+        basis, window = chosen.basis, self.window or (0 if chosen.later else 1)
         curves = Curves()
         if checkpoints is not None and not parts.kept:  # of fewer a stage is nothing
             parts = replace(parts, folder=self.checkpoint(checkpoints, dataset, seed))
-        while (stages := fitted_stages(parts, basis, ridge, window, progress, curves)) is None:
+        while (
+            stages := fitted_stages(
+                parts, basis, chosen.ridge, window, progress, curves, chosen.prior(basis)
+            )
+        ) is None:
             # Rather no bends, then a coarser polynomial, at last a nearer horizon, than such values
             bent = len(basis.knots.feature) + len(basis.random) > 0
             if self.degree or (basis.degree == 1 and not bent):
@@ -162,10 +168,12 @@ def fitted_stages(
     window: int,
     progress: Progress,
     curves: Curves,
+    prior: Array | None = None,
 ) -> list[Stage] | None:
     """Go back from the end by `window` stages, with 0 until preferences settle.
 
-    The residual of each stage is added to the curves.
+    The residual of each stage is added to the curves. Weights of next values have a prior of their
+    own where one is given.
     None where they do not settle but grow, because the polynomial extrapolates.
     """
     steps, size = parts.sample, len(basis)
@@ -178,7 +186,7 @@ def fitted_stages(
 
     changes: list[float] = []
     file = parts.stage_file(basis, window)
-    for stage in backward_stages(map_parts, size, most, steps.timed, ridge, file):
+    for stage in backward_stages(map_parts, size, most, steps.timed, ridge, file, prior):
         stages.append(stage)
         if len(stages) < most:
             progress(len(stages), most)
@@ -199,13 +207,52 @@ def _of_basis(function: Callable[[Part], StageSums], basis: Basis, steps: Logged
     return function(_Part(steps, basis))
 
 
-def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, float, bool]:
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The terms of values, and priors of their weights.
+
+    Attributes:
+        basis: The terms.
+        ridge: Precision of the prior on the weights, for each row.
+        later: Whether later rewards may depend on what is shown now.
+        steps: By which that was chosen.
+        ahead: (T,) next values of these steps; None where nobody looks ahead, or a ridge is given.
+    """
+
+    basis: Basis
+    ridge: float
+    later: bool
+    steps: LoggedSteps
+    ahead: Array | None = None
+
+    def prior(self, basis: Basis) -> Array | None:
+        """(P, P) prior of weights of next values, where held-out visitors lose less with it.
+
+        The noise of rewards is taken out before; next values keep that of the chance that ends
+        sessions, and of what is remembered. So the evidence chooses how far to shrink what terms of
+        the same degree tell of them.
+        """
+        if self.ahead is None:
+            return None
+        steps, size, users = self.steps, len(basis), self.steps.rows.user.shape[1]
+        total = LinearStatistics.none(size)
+        for block in blocks(len(self.ahead), size):
+            x = steps.design(basis, block)
+            total += LinearStatistics.of_weighted(x, self.ahead[block], steps.weights[block])
+        groups = WeightGroups.of_degrees(*basis.degrees(users), len(basis.random))
+        prior = chosen_prior(total, groups)
+        plain = held_out_errors(steps, self.ahead, basis, [self.ridge])
+        ours = held_out_errors(steps, self.ahead, basis, [0.0], prior)
+        return prior if better(plain[:, 0], ours[:, 0], BEYOND_CHANCE) else None
+
+
+def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
     """Polynomial and ridge, and whether later rewards may depend on what is shown now.
 
     Of degree and ridge those that are 0 are what held-out episodes choose. All regress the same
     targets: the reward and the next values by the largest degree; the reward alone where the clock
     matters, or next values do not depend on what is shown. Where no degree is given the user's
-    columns and the candidate's may bend at knots.
+    columns and the candidate's may bend at knots, or have random features beside them.
 
     Raises:
         InputError: The features make too many terms.
@@ -217,8 +264,8 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
     ridges = [ridge] if ridge else list(RIDGES)
     few = steps.only(steps.rows.sessions % -(-len(steps.rows) // CHOOSING_ROWS) == 0)
     if len(degrees) == len(ridges) == 1 or few.rows.visitors.max() + 1 < FOLDS:
-        return steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0], True
-    target, later = few.reward, len(few.transitions.following) > 0
+        return Chosen(steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0], True, few)
+    target, later, ahead = few.reward, len(few.transitions.following) > 0, None
     if later and not few.by_the_clock:
         for largest in reversed(degrees):
             basis = few.basis(largest)
@@ -234,8 +281,9 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
             degrees = degrees[:-1] or degrees
     tried = [_tried(few, target, few.basis(one), ridges) for one in degrees]
     best = simplest({one: one.errors for one in tried})
+    shrunk = ahead if later and not ridge else None
     if degree:
-        return best.basis, best.ridge, later
+        return Chosen(best.basis, best.ridge, later, few, shrunk)
     users = steps.rows.user.shape[1]
     knots = bends(few.shown(), best.basis.degree, users, steps.spec.user_size)
     bent = [_tried(few, target, few.basis(*one), ridges) for one in knots]
@@ -243,7 +291,7 @@ def chosen_basis(steps: LoggedSteps, degree: int, ridge: float) -> tuple[Basis, 
     if steps.random:
         random = _tried(few, target, few.basis(1, random=True), ridges)
         best = least_lost(best, [random], lambda one: one.errors)
-    return best.basis, best.ridge, later
+    return Chosen(best.basis, best.ridge, later, few, shrunk)
 
 
 def _depends_on_shown(
@@ -284,12 +332,20 @@ def _tried(steps: LoggedSteps, target: Array, basis: Basis, ridges: list[float])
     return _Tried(basis, ridges[best], errors[:, best])
 
 
-def held_out_errors(steps: LoggedSteps, target: Array, basis: Basis, ridges: list[float]) -> Array:
+def held_out_errors(
+    steps: LoggedSteps,
+    target: Array,
+    basis: Basis,
+    ridges: list[float],
+    prior: Array | None = None,
+) -> Array:
     """(V, O) squared errors of visitors whom the regression did not see, for each ridge.
 
-    Where nobody knows visitors each episode is of another.
+    Where nobody knows visitors each episode is of another. The precision (P, P) of a prior comes
+    to the ridge.
     """
     size = len(basis)
+    prior = np.zeros((size, size)) if prior is None else prior
     visitor = steps.rows.visitors[steps.transitions.rows]
     fold = visitor % FOLDS
     grams, moments = np.zeros((FOLDS, size, size)), np.zeros((FOLDS, size))
@@ -304,7 +360,7 @@ def held_out_errors(steps: LoggedSteps, target: Array, basis: Basis, ridges: lis
     for one in range(FOLDS):
         gram, moment = grams.sum(axis=0) - grams[one], moments.sum(axis=0) - moments[one]
         for option, ridge in enumerate(ridges):
-            precision = gram + ridge * (fold != one).sum() * np.eye(size)
+            precision = gram + prior + ridge * (fold != one).sum() * np.eye(size)
             weights[one, :, option] = np.linalg.solve(precision, moment)
     errors = np.zeros((int(steps.rows.visitors.max()) + 1, len(ridges)))
     for block in blocks(len(target)):

@@ -75,11 +75,15 @@ class Basis:
         found = monomials(x, self.powers)
         return np.concatenate([found, self.random.of(x)], axis=-1) if len(self.random) else found
 
+    def degrees(self, users: int) -> tuple[Powers, Powers]:
+        """(P,) degrees of the monomials in the user, of so many features, and in the candidate."""
+        features = np.arange(len(self.offset) - len(self.knots.feature))
+        of_candidate = np.append(features, self.knots.feature) > users
+        return self.powers[:, ~of_candidate].sum(axis=1), self.powers[:, of_candidate].sum(axis=1)
+
     def without_candidate(self, users: int) -> Basis:
         """The terms of the features of the user, `users` of them, and of the time."""
-        of_candidate = np.arange(self.powers.shape[1]) > users
-        of_candidate[len(self.offset) - len(self.knots.feature) :] = self.knots.feature > users
-        return replace(self, powers=self.powers[~self.powers[:, of_candidate].any(axis=1)])
+        return replace(self, powers=self.powers[self.degrees(users)[1] == 0])
 
     @property
     def name(self) -> str:

@@ -362,6 +362,18 @@ class LinearStatistics(Additive):
         """Make the statistics of no rows."""
         return cls(np.zeros((features, features)), np.zeros(features), 0.0, 0, np.zeros(features))
 
+    @classmethod
+    def of_weighted(cls, x: Array, target: Array, weight: Array) -> LinearStatistics:
+        """Sum up rows of features (R, P) with targets (R,), which count by weights (R,)."""
+        weighted = (x * weight[:, None]).T
+        return cls(
+            gram=weighted @ x,
+            moment=weighted @ target,
+            reward_squares=float(np.square(target) @ weight),
+            rows=len(target),
+            magnitude=np.abs(weighted).sum(axis=1),
+        )
+
     def save(self, path: str | Path) -> None:
         """Write them as an `.npz` that loads without pickle; later rows are added."""
         np.savez(path, **dataclasses.asdict(self))

@@ -90,6 +90,23 @@ class WeightGroups:
         numbers = np.append(of_documents, products)
         return cls(numbers, np.zeros((0, len(numbers))))
 
+    @classmethod
+    def of_degrees(
+        cls, of_user: NDArray[np.intp], of_candidate: NDArray[np.intp], beside: int = 0
+    ) -> Self:
+        """Group terms (P,) of the same degrees in the user and in the candidate.
+
+        So many others beside them, as random features, are a group.
+
+        Example:
+            >>> groups = WeightGroups.of_degrees(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2)
+            >>> groups.numbers.tolist()
+            [0, 1, 2, 3, 4, 4]
+        """
+        numbers = of_user * (1 + of_candidate.max()) + of_candidate
+        numbers = np.append(numbers, np.full(beside, numbers.max() + 1))
+        return cls(numbers, np.zeros((0, len(numbers))))
+
     def padded(self, before: int, after: int) -> Self:
         """These among other weights, which are in the constant's group."""
         beside = (before, after)

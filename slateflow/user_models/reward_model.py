@@ -100,7 +100,8 @@ class RewardModel:
         target = np.log(reward) if kind.logarithmic else reward
         polynomial = Polynomial.over(x, kind.degree, users, kind.knots, kind.random)
         noise = Polynomial.over(x, kind.noise_degree)
-        noise_design, groups = noise.design(x), _groups(polynomial, users)
+        noise_design = noise.design(x)
+        groups = WeightGroups.of_degrees(*polynomial.degrees(users), len(polynomial.random))
         # A thousandth of the deviation: noise below it does not matter, and without a least one
         # an error of nearly 0 would be so likely that a single episode decided between models
         least = 1e-6 * (float(target.var()) or 1.0)
@@ -136,32 +137,14 @@ class RewardModel:
         return np.asarray(np.exp(self.noise.design(x) @ self.noise_weights))
 
 
-def _groups(polynomial: Polynomial, users: int) -> WeightGroups:
-    """Weights of terms of the same degree in the user, and in the candidate, share a prior.
-
-    Those of random features do, too.
-    """
-    of_user, of_candidate = polynomial.degrees(users)
-    numbers = of_user * (1 + of_candidate.max()) + of_candidate
-    numbers = np.append(numbers, np.full(len(polynomial.random), numbers.max() + 1))
-    return WeightGroups(numbers, np.zeros((0, len(numbers))))
-
-
 def _shrunk_weights(
     polynomial: Polynomial, x: Array, target: Array, precision: Array, groups: WeightGroups
 ) -> Array:
     """Weights (P,) by least squares and the prior that the rows ask for."""
     total = LinearStatistics.none(len(polynomial))
     for block in blocks(len(x), len(polynomial)):
-        design, y, weight = polynomial.design(x[block]), target[block], precision[block]
-        weighted = (design * weight[:, None]).T
-        total += LinearStatistics(
-            gram=weighted @ design,
-            moment=weighted @ y,
-            reward_squares=float(np.square(y) @ weight),
-            rows=len(y),
-            magnitude=np.abs(weighted).sum(axis=1),
-        )
+        design = polynomial.design(x[block])
+        total += LinearStatistics.of_weighted(design, target[block], precision[block])
     factor = linalg.cho_factor(total.gram + chosen_prior(total, groups))
     return np.asarray(linalg.cho_solve(factor, total.moment))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slateflow.learners import learner_config, train
-from slateflow.learners.fitted_q import chosen_basis
+from slateflow.learners.fitted_q import chosen_terms
 from slateflow.learners.logged_steps import Parts
 from tests.evaluation.off_policy.bent_shop import BentShop
 
@@ -21,5 +21,5 @@ def test_fitted_q_finds_whose_taste_is_what(tmp_path, explores):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_tastes_that_rise_in_a_line_do_not_bend(tmp_path, seed):
-    basis, *_ = chosen_basis(Parts.of(BentShop(0.0).logs(tmp_path, 2_000, seed)).sample, 0, 0.0)
-    assert not len(basis.knots.feature)
+    chosen = chosen_terms(Parts.of(BentShop(0.0).logs(tmp_path, 2_000, seed)).sample, 0, 0.0)
+    assert not len(chosen.basis.knots.feature)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slateflow.learners import learner_config, train
-from slateflow.learners.fitted_q import chosen_basis
+from slateflow.learners.fitted_q import chosen_terms
 from slateflow.learners.logged_steps import Parts
 from slateflow.policies import AnyScorer, ScoringPolicy
 from slateflow.trajectories import Dataset
@@ -22,7 +22,7 @@ CLICKED, STAYS = (0.6, 0.3, 0.1), (0.0, 0.9, 0.9)
 
 def looks_ahead(dataset: Dataset) -> bool:
     """Whether held-out visitors say so."""
-    return chosen_basis(Parts.of(dataset).sample, 0, 0.0)[2]
+    return chosen_terms(Parts.of(dataset).sample, 0, 0.0).later
 
 
 def shown_to_kinds(scorer: AnyScorer, dataset: Dataset) -> np.ndarray:

@@ -124,11 +124,13 @@ class Stage:
 class StageSums(Additive):
     """Sums that a stage needs of the steps: products with the features x (P,).
 
-    The target is the reward and the next value. Where values are centred, the mean of the next
-    values is known only when all parts have passed by; it is taken from the sums then.
+    The target is the reward and the next value, each with a moment of its own. Where values are
+    centred, the mean of the next values is known only when all parts have passed by; it is taken
+    from the sums then.
     """
 
-    moment: Array  # Σ w x target
+    moment: Array  # Σ w x reward
+    later: Array  # Σ w x next value
     continuing: Array  # Σ w x, of the steps that continue
     gram: Array  # Σ w x x', (P, P); empty where it is that of the stage before
     rows: int
@@ -147,20 +149,23 @@ class StageSums(Additive):
         if left is not None:
             weights = weights * (left == stage)
         new = previous is None or left is not None
-        target, best = part.reward, np.zeros(0)
+        ahead, best = np.zeros(len(part.reward)), np.zeros(0)
         if previous is not None:
             best = part.best_next(previous)
-            target = target + transitions.values(best)
-        moment, continuing = np.zeros(terms), np.zeros(terms)
+            ahead = transitions.values(best)
+        target = part.reward + ahead
+        moment, later, continuing = np.zeros((3, terms))
         gram = np.zeros((terms, terms) if new else (0, 0))
         for block in blocks(len(target)):
             x, weighted = part.design(block), weights[block]
-            moment += x.T @ (weighted * target[block])
+            moment += x.T @ (weighted * part.reward[block])
+            later += x.T @ (weighted * ahead[block])
             continuing += x.T @ (weighted * continues[block])
             if new:
                 gram += x.T @ (x * weighted[:, None])
         return cls(
             moment,
+            later,
             continuing,
             gram,
             rows=int(np.count_nonzero(weights)),
@@ -173,10 +178,10 @@ class StageSums(Additive):
         )
 
     def centred(self) -> tuple[Array, float]:
-        """Moment and squares of the target less the mean next value, where a step continues."""
+        """Moment of next values and squares of the target, less their mean where a step goes on."""
         mean = self.best / max(self.following, 1)
         squares = self.squares - 2 * mean * self.crossed + mean**2 * self.weight_continuing
-        return self.moment - mean * self.continuing, squares
+        return self.later - mean * self.continuing, squares
 
 
 MapParts = Callable[[Callable[[Part], StageSums]], Iterable[StageSums]]
@@ -224,6 +229,7 @@ def backward_stages(
     timed: bool,
     ridge: float = 1e-9,
     file: StageFile = NO_FILE,
+    prior: Array | None = None,
 ) -> Iterator[Stage]:
     """Fit the stages, from the last step of an episode backwards.
 
@@ -235,6 +241,7 @@ def backward_stages(
             a constant which would only grow.
         ridge: Precision of the prior on the weights, for each row.
         file: Has the stages that another process fitted to the same steps before it was killed.
+        prior: (P, P) precision of the prior on the weights of next values; None for the ridge.
 
     Raises:
         InputError: The features do not vary enough.
@@ -248,8 +255,11 @@ def backward_stages(
             gram, rows, factor = sums.gram, sums.rows, None
         if factor is None:
             factor = _factor(gram + ridge * rows * np.eye(terms))
-        moment, squares = sums.centred() if timed else (sums.moment, sums.squares)
-        weights = np.asarray(linalg.cho_solve(factor, moment), np.float64)
+            of_later = factor if prior is None else _factor(gram + prior)
+        later, squares = sums.centred() if timed else (sums.later, sums.squares)
+        moment = sums.moment + later
+        solved = linalg.cho_solve(factor, sums.moment) + linalg.cho_solve(of_later, later)
+        weights = np.asarray(solved, np.float64)
         # The squared residual, without another pass
         explained = float(weights @ (2 * moment - gram @ weights))
         fitted.append(Stage(weights, max(squares - explained, 0.0) / sums.weight))
