@@ -216,7 +216,8 @@ class Chosen:
         ridge: Precision of the prior on the weights, for each row.
         later: Whether later rewards may depend on what is shown now.
         steps: By which that was chosen.
-        ahead: (T,) next values of these steps; None where nobody looks ahead, or a ridge is given.
+        ahead: (T,) next values of these steps where sessions end by themselves; None where nobody
+            looks ahead, or a ridge is given.
     """
 
     basis: Basis
@@ -229,8 +230,8 @@ class Chosen:
         """(P, P) prior of weights of next values, where held-out visitors lose less with it.
 
         The noise of rewards is taken out before; next values keep that of the chance that ends
-        sessions, and of what is remembered. So the evidence chooses how far to shrink what terms of
-        the same degree tell of them.
+        sessions. So the evidence chooses how far to shrink what terms of the same degree tell of
+        them.
         """
         if self.ahead is None:
             return None
@@ -281,7 +282,7 @@ def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
             degrees = degrees[:-1] or degrees
     tried = [_tried(few, target, few.basis(one), ridges) for one in degrees]
     best = simplest({one: one.errors for one in tried})
-    shrunk = ahead if later and not ridge else None
+    shrunk = ahead if later and not ridge and not few.timed else None
     if degree:
         return Chosen(best.basis, best.ridge, later, few, shrunk)
     users = steps.rows.user.shape[1]
