@@ -6,7 +6,6 @@ in `3,21`, or says how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` name
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +21,7 @@ from slateflow.trajectories import Folder
 from slateflow.trajectories.held_out import training_logs
 from tests.benchmarks.held_intervals import of_logs
 from tests.benchmarks.random_shops import RandomShop
-
-SEED = int(os.environ.get("SLATEFLOW_BENCHMARK_SEED", "2026"))
-SHOPS = os.environ.get("SLATEFLOW_BENCHMARK_SHOPS", "100")
-LEARNERS = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "")
-OF_ITEMS, OF_SLATES = "linucb,logistic,fitted-q", "linucb,logistic,slateq"
+from tests.benchmarks.shop_settings import SEED, learners_of, shop_numbers
 
 
 @dataclass(frozen=True)
@@ -58,10 +53,6 @@ class Judged:
         return (self.estimate - self.true) / ((high - low) / 3.92 or 1.0)
 
 
-def _learners(slates: bool) -> list[str]:
-    return (LEARNERS or (OF_SLATES if slates else OF_ITEMS)).split(",")
-
-
 def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
     """Verdicts by a shop's logs, by policy."""
     shop = RandomShop(number, SEED, slates)
@@ -71,7 +62,7 @@ def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
         training = training_logs(dataset, Folder(f"{folder}/training/shop"))
         learnt = {
             learner: ScoringPolicy(train(training, learner_config(learner))[0])
-            for learner in _learners(slates)
+            for learner in learners_of(slates)
         }
         policies = {"random": RandomPolicy(shop.places), **learnt}
         found = estimate_policies(dataset, policies, held_out_only=True).policies
@@ -94,8 +85,7 @@ def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
 @pytest.mark.parametrize("slates", [False, True], ids=["items", "slates"])
 def test_random_shops(slates, capsys):
     """Print each shop, then by form and policy how often verdicts are given, and hold."""
-    named = [int(one) for one in SHOPS.split(",")]
-    numbers = named if len(named) > 1 else range(named[0])
+    numbers = shop_numbers()
     found = of_logs(partial(outcome, slates), numbers)
     with capsys.disabled():
         for number, (shop, judged) in zip(numbers, found, strict=True):
@@ -110,7 +100,7 @@ def test_random_shops(slates, capsys):
         print("\nlogs      policy     shops  refused  held   score: min, median")
         for title, single in (("single", True), ("sessions", False)):
             some = [judged for shop, judged in found if (shop.ends == "single") is single]
-            for name in ("random", *_learners(slates)) if some else ():
+            for name in ("random", *learners_of(slates)) if some else ():
                 each = [judged[name] for judged in some]
                 given = [one.held for one in each if not one.refusal]
                 scores = [one.score for one in each]

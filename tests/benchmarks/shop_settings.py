@@ -1,0 +1,26 @@
+"""Shops drawn at random that a benchmark is asked for, and their learners.
+
+`SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` names some by number, as
+in `3,21`, or says how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` names other learners.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+SEED = int(os.environ.get("SLATEFLOW_BENCHMARK_SEED", "2026"))
+SHOPS = os.environ.get("SLATEFLOW_BENCHMARK_SHOPS", "100")
+LEARNERS = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "")
+OF_ITEMS, OF_SLATES = "linucb,logistic,fitted-q", "linucb,logistic,slateq"
+
+
+def shop_numbers() -> Sequence[int]:
+    """Of the shops that are asked."""
+    named = [int(one) for one in SHOPS.split(",")]
+    return named if len(named) > 1 else range(named[0])
+
+
+def learners_of(slates: bool) -> list[str]:
+    """By name, of slates or of single items."""
+    return (LEARNERS or (OF_SLATES if slates else OF_ITEMS)).split(",")

@@ -1,0 +1,67 @@
+"""Scores of learners with the ids of items beside their columns, where `describe` advises them.
+
+`SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` names some by number, as
+in `3,21`, or says how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` names other learners.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slateflow.evaluation.off_policy.items_differ import items_differ
+from slateflow.learners import learner_config, train
+from slateflow.policies import RandomPolicy, ScoringPolicy
+from slateflow.trajectories import Folder
+from slateflow.trajectories.held_out import training_logs
+from tests.benchmarks.held_intervals import of_logs
+from tests.benchmarks.random_shops import RandomShop
+from tests.benchmarks.shop_settings import SEED, learners_of, shop_numbers
+
+
+def _scores(shop: RandomShop, folder: Path) -> tuple[bool, dict[str, float]]:
+    """Whether the ids of items are advised, and the score of each learner without verdicts."""
+    dataset, stage = shop.logs(folder / "logs", seed=1), shop.stage(folder / "stage")
+    training = training_logs(dataset, Folder(f"{folder}/training/shop"))
+    random, best = stage.value(RandomPolicy(shop.places)), stage.value(None)
+    scores = {}
+    for learner in learners_of(bool(shop.habit)):
+        scorer, _ = train(training, learner_config(learner))
+        scores[learner] = (stage.value(ScoringPolicy(scorer)) - random) / (best - random)
+    return items_differ(dataset), scores
+
+
+def advised(slates: bool, number: int) -> tuple[RandomShop, list[dict[str, float]]]:
+    """A shop whose recipe names columns alone; scores, and those with the ids where advised."""
+    shop, found = RandomShop(number, SEED, slates), []
+    if shop.described == "columns":
+        with tempfile.TemporaryDirectory() as folder:
+            advice, scores = _scores(shop, Path(folder) / "columns")
+            found = [scores]
+            if advice:
+                shop.described = "both"
+                found.append(_scores(shop, Path(folder) / "both")[1])
+    return shop, found
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("slates", [False, True], ids=["items", "slates"])
+def test_ids_beside_columns(slates, capsys):
+    """Print scores of shops described by columns, and with the ids where `describe` advises it."""
+    found = of_logs(partial(advised, slates), shop_numbers())
+    told = [(shop, *scores) for shop, scores in found if len(scores) > 1]
+    with capsys.disabled():
+        print(f"\n{len(told)} of {sum(bool(scores) for _, scores in found)} shops are advised")
+        for shop, columns, ids in told:
+            print(f"{shop}")
+            print("    " + ", ".join(f"{one} {columns[one]:.3f} to {ids[one]:.3f}" for one in ids))
+        print("learner    by columns: min, median   with the ids: min, median")
+        for learner in learners_of(slates):
+            each = np.array([[one[learner] for one in scores] for _, *scores in told]).T
+            columns, ids = (f"{one.min():6.3f}, {np.median(one):.3f}" for one in each)
+            print(f"{learner:10} {columns:>23} {ids:>27}")
