@@ -19,6 +19,9 @@ Array = NDArray[np.float64]
 UNITS = 300
 """Random features where there are any."""
 
+MOST_BESIDE = 300
+"""Products of user and candidate beside which there may be any."""
+
 SEED = 300
 """Of the weights, which are the same in all models."""
 

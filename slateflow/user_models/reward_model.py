@@ -32,7 +32,7 @@ from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.held_out_choice import least_lost, simplest
 from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, bends, term_count
-from slateflow.user_models.random_features import RandomFeatures
+from slateflow.user_models.random_features import MOST_BESIDE, RandomFeatures
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
@@ -237,12 +237,13 @@ def fitted_model(rows: Trajectories, user_size: int | None = None) -> RewardMode
     knots = bends(x[few], plain.degree, users, own)
     bent = [replace(plain, degree=degree, knots=one) for degree, one in knots]
     kind = least_lost(plain, bent, lambda one: _losses(one, *asked, users))
-    counted = np.ones(x.shape[1], np.bool_)
-    counted[own:users] = False
-    random = replace(kind, degree=1, knots=None, random=RandomFeatures.drawn(counted))
-    first, other = (_losses(one, *asked, users, folds=1) for one in (kind, random))
-    if other.sum() < first.sum():  # of one fold, as most never need them
-        kind = least_lost(kind, [random], lambda one: _losses(one, *asked, users))
+    if products <= MOST_BESIDE:
+        counted = np.ones(x.shape[1], np.bool_)
+        counted[own:users] = False
+        random = replace(kind, degree=1, knots=None, random=RandomFeatures.drawn(counted))
+        first, other = (_losses(one, *asked, users, folds=1) for one in (kind, random))
+        if other.sum() < first.sum():  # of one fold, as most never need them
+            kind = least_lost(kind, [random], lambda one: _losses(one, *asked, users))
     return RewardModel.fit(kind, x, y, users)
 
 

@@ -22,7 +22,7 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.held_out_choice import better
 from slateflow.user_models.polynomial import term_count
-from slateflow.user_models.random_features import RandomFeatures
+from slateflow.user_models.random_features import MOST_BESIDE, RandomFeatures
 from slateflow.user_models.reward_model import Kind, RewardModel
 
 Array = NDArray[np.float64]
@@ -130,7 +130,8 @@ def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
     terms = term_count(users + memory_size(documents, decays), documents, 1)
     rows = some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
     ours = _held_out_losses(rows, decays, DEGREES, False)
-    without = (_held_out_losses(rows, (), DEGREES, False, random) for random in (False, True))
+    kinds = [False, True] if term_count(users, documents, 1) <= MOST_BESIDE else [False]
+    without = (_held_out_losses(rows, (), DEGREES, False, random) for random in kinds)
     return decays if all(better(one, ours, BEYOND_CHANCE) for one in without) else ()
 
 
