@@ -20,8 +20,8 @@ MOST_DEVIATIONS = 4.0
 """Standard errors by which the mean weight may be away from 1."""
 
 ITEMS_DIFFER = (
-    "they earn more, or less, than their columns tell; name their id among the `features` of "
-    "[items], too, and learners tell them apart"
+    "they earn more, or less, than their columns tell; to have learners tell them apart, name "
+    "their id among the `features` of [items], too, delete this dataset and generate it anew"
 )
 """Advice where they do."""
 

@@ -13,7 +13,7 @@ from slateflow.trajectories import Dataset
 from tests.trajectories.sources.shop import log, published, slates_table
 
 ITEMS, USERS = 12, 4_000
-ADVICE = "they earn more, or less, than their columns tell; name their id among the `features`"
+ADVICE = "they earn more, or less, than their columns tell; to have learners tell them apart"
 
 
 def shop(folder: Path, own: float, places: int, features: str = '"price"') -> Dataset:
