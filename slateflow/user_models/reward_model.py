@@ -52,6 +52,9 @@ MOST_TERMS = 200
 CHOOSING_ROWS = 40_000
 """Rows by which the model is chosen, at most; whole episodes. Fewer of more terms than that."""
 
+LEAST_GAIN = 0.1
+"""Log-likelihood of a fold that random features have to gain before the others are asked."""
+
 MOST_ALIKE = 0.1
 """Share of the rewards that may be one and the same number, as 0 is among orders, where the noise
 is modelled: weights by a variance that follows the mean bring the mean to where it is low."""
@@ -241,8 +244,8 @@ def fitted_model(rows: Trajectories, user_size: int | None = None) -> RewardMode
         counted = np.ones(x.shape[1], np.bool_)
         counted[own:users] = False
         random = replace(kind, degree=1, knots=None, random=RandomFeatures.drawn(counted))
-        first, other = (_losses(one, *asked, users, folds=1) for one in (kind, random))
-        if other.sum() < first.sum():  # of one fold, as most never need them
+        first, other = (_losses(one, *asked, users, folds=1).sum() for one in (kind, random))
+        if first - other > LEAST_GAIN:  # in one fold, as most never need them
             kind = least_lost(kind, [random], lambda one: _losses(one, *asked, users))
     return RewardModel.fit(kind, x, y, users)
 
