@@ -61,8 +61,8 @@ class Encoder:
     """Turns requests into the features that the model was trained with.
 
     Args:
-        encoding: JSON file: the user's columns with their vocabularies, the ids of the items, what
-            happens to unknown ones, and the format of the logs. Of dsjson `user` and items may be
+        encoding: JSON file: the user's columns with their vocabularies, the ids of the items, the
+            way of unknown ones, and the format of the logs. Of dsjson `user` and items may be
             objects as the logs have them; left out, or new in an item, is zero.
         catalogue: `.npz` file: `features` (M, D) of the items.
     """

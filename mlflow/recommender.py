@@ -232,7 +232,7 @@ def _explore(
 
     Args:
         best: (B, K), the slates without exploration.
-        candidates: N, what the slates are chosen from.
+        candidates: N, those that the slates are chosen from.
         epsilon: Probability of a random slate, which may be the best one as well.
         draws: (B, 1 + K or more) uniform draws in [0, 1): a coin, and one for each place.
     """

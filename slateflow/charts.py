@@ -216,7 +216,7 @@ def intervals(
 
 
 def trend(nights: Sequence[Night], title: str) -> str:
-    """Nights side by side, the oldest first: the best candidate, the champion, what failed.
+    """Nights side by side, the oldest first: the best candidate, the champion, failures.
 
     The picture stands alone, as `intervals` does.
     """

@@ -31,7 +31,7 @@ _HIDDEN = ".training"  # of logs that are not held out, which are made from thei
 
 
 class Disposable(BaseModel):
-    """Something that can go: a dataset, a half-made one, a training's weights, what it kept.
+    """Something that can go: a dataset, a half-made one, a training's weights or checkpoint, sums.
 
     `name` is a path, a URL, or an MLflow run. `days` is its age. `size` is in bytes.
     """

@@ -35,7 +35,7 @@ output = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ el
 
 
 def show_report(report: Report, as_json: bool = False) -> None:
-    """The verdict's table, what was registered, and what to open next."""
+    """The verdict's table, the version that was registered, and pages to open next."""
     if as_json:
         return print_json(report.document())
     dataset = report.experiment.dataset

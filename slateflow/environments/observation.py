@@ -1,4 +1,4 @@
-"""The observation of a policy, the same in every world and from every simulator."""
+"""The observation of a policy, alike in every world and from every simulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of worlds and their records, the presets by name, what is asked of a spec's world."""
+"""The list of worlds and their records, the presets by name, questions about a spec's world."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class LoggingPolicy(PlayedPolicy):
 
 
 class Optimum(BaseModel):
-    """The best policy on the same users; where it cannot be played, what it is expected to earn."""
+    """The best policy on the same users; where it cannot be played, its expected earnings."""
 
     mean: float
     sem: float

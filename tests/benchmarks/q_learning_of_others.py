@@ -1,7 +1,7 @@
 """d3rlpy's Q-learning on the benchmark's logs; runs in an environment of its own.
 
 Reads `logs.npz` of a folder, and writes `<algorithm>-<setting>-<n>.npz` there, every few seconds of
-training: the seconds so far, what observations are scaled by, and weights and biases of the
+training: the seconds so far, the scales of observations, and weights and biases of the
 network, layer by layer. The times leave out what makes d3rlpy's dataset, and the writing.
 """
 

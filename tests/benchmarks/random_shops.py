@@ -6,7 +6,7 @@ same kind.
 Items: 4 to 100 (log-uniform), all on offer or 4 to 20 of them; 0 to 3 columns of numbers and one of
 2 to 8 categories, or their ids alone (at most 40), or both; a quality of their own that no column
 tells in every third shop. Users: 0 to 3 columns of numbers and one of 2 to 6 categories; a mood
-that no column tells in every third shop. Tastes: sums of what users are, what items are, and
+that no column tells in every third shop. Tastes: sums of columns of users, of items, and of
 products of both, and in every third shop bent by a sine. Rewards: clicks of 2 to 30%, by log-odds
 or by probability; clicks that pay a price; ratings with normal noise. Sessions: single decisions;
 one to five steps; ends by chance; 3 to 8 steps each; ends likelier after a click. Logging policies:

@@ -78,8 +78,8 @@ class Outcome:
 def measured_returns(spec: EnvironmentSpec, policy: Policy, seed: int) -> np.ndarray:
     """Returns (E,) of a policy; in long-term satisfaction with expected rewards.
 
-    Its rewards are log-normal, and their noise would drown what policies differ by. Users, what
-    they are offered and what they do stay as they were drawn.
+    Its rewards are log-normal, and their noise would drown what policies differ by. Users,
+    their offers and their doings stay as they were drawn.
     """
     if spec.world != "long_term_satisfaction":
         return episode_returns(spec, policy, PLAYED, seed)

@@ -69,7 +69,7 @@ REWARDS: dict[str, Draw] = {
 
 @dataclass(frozen=True)
 class World:
-    """Mean rewards, what the logging policy shows and what others would, all (KINDS, ITEMS)."""
+    """Mean rewards, and probabilities of the logging policy and of others, all (KINDS, ITEMS)."""
 
     mean: Array
     logging: Array

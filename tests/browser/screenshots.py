@@ -36,7 +36,7 @@ RECIPE = "modified-lts-20-2"
 DEPLOYMENT = f"pipeline/nightly-{RECIPE}"
 VIEW = "workflowType=machine_learning&viewStateShareKey=slateflow"  # columns that matter
 ALERT = "slateflow.alert.no-winner"
-Page = tuple[str, str, int]  # address, what is to be read on it, height of its picture
+Page = tuple[str, str, int]  # address, words that it has to show, height of its picture
 DOCS = Path(__file__).parents[2] / "docs"
 QUICK = {"episodes": 200, "learners": ["linucb", "lints"], "evaluation_episodes": 300}
 BETTER = {**QUICK, "learners": ["linucb", "fitted-q"]}

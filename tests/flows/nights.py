@@ -24,7 +24,7 @@ EPSILON = 0.1
 
 
 class Customers(Protocol):
-    """Who comes, what they do, and what only we know of them.
+    """Users who come, their doings, and all that only we know of them.
 
     Attributes:
         name: That of the recipe.

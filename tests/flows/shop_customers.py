@@ -38,7 +38,7 @@ class ShopCustomers:
         """The catalogue is what the logs show."""
 
     def day(self, champion: Any | None, number: int) -> pd.DataFrame:
-        """Who came, what was shown how likely, and a click."""
+        """Users who came, the item shown and how likely it was, and a click."""
         rng, visits = np.random.default_rng([0, number]), self.visits
         customers = self.shop.customers(visits, rng)
         if champion is None:

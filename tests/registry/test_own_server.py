@@ -1,4 +1,4 @@
-"""The server to copy, in front of the registry's champion: together or alone, the same answers."""
+"""The server to copy, in front of the champion: alike for requests by themselves or together."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def _on_states(logged: Logged) -> Array | None:
 class _Models:
     """Weights of the values and of the weights, a row for each number of steps left.
 
-    Sessions that end by themselves have one row each, and `values` one more before it, the same.
+    Sessions that end by themselves have one row each, and `values` a copy of it before it.
     """
 
     values: Array  # (H + 1, P), the first of no step left

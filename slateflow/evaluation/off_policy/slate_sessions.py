@@ -50,7 +50,7 @@ Array = NDArray[np.float64]
 
 RIDGE = 1.0
 """Precision of the prior on weights of the values, in all: about a click more of each feature. With
-less, what was clicked once or never has weights in the thousands."""
+less, items that were clicked once or never have weights in the thousands."""
 
 CHOICE_RIDGE = 0.1
 """That on the weights of the choice model."""

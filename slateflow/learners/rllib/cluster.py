@@ -29,7 +29,7 @@ def cluster(processes: int) -> Iterator[None]:
 
 @contextmanager
 def _in_process() -> Iterator[None]:
-    """Without a cluster, what RLlib puts into the object store is handed on as it is.
+    """Without a cluster, objects that RLlib puts into the object store are handed on as they are.
 
     RLlib's group of samplers does so even where its only sampler is in this process, and Ray
     would start a cluster for it.

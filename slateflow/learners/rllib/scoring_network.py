@@ -26,7 +26,7 @@ def network(inputs: int, width: int, layers: int) -> nn.Sequential:
 
 
 class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
-    """f(user, steps left, candidate), the same weights for each of the N candidates.
+    """f(user, steps left, candidate), with weights that all of the N candidates share.
 
     So its output moves with the candidates when they change places, and it takes any number of
     them. As logits it is a policy, as values a Q-function. A second network values the state

@@ -53,7 +53,7 @@ class HoldOut:
         return np.asarray(mixed(hashed) % HELD_OUT == HELD_OUT - 1)
 
     def within(self, first: int, episodes: int, earlier: int) -> str:
-        """The rule for some episodes only; where it is the same, the same of them are held out.
+        """The rule for some episodes only; where it stays, so do those held out.
 
         Args:
             first: Number of the first of them.

@@ -21,7 +21,7 @@ REFUSAL = NoVerdict("9 sessions as evidence, 100 are needed", "log more")
 
 
 def page(reigned: bool = False, scored: bool = False, judged: bool = True) -> str:
-    """The page of a verdict on one candidate, the same night twice."""
+    """The page of a verdict on one candidate, of one night twice."""
     score, over = 0.9 if scored else None, OVER if reigned else None
     one = Candidate(
         learner="fitted-q", run_id="run", train_seconds=2.0, mean=1195.8, sem=0.4, uplift=37.65,
