@@ -15,6 +15,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, played_verdict
 from slateflow.evaluation.off_policy.estimates import unsupported_shares
+from slateflow.evaluation.off_policy.items_differ import items_differ
 from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
@@ -161,11 +162,13 @@ def _begin(name: str, *_: Any) -> Progress:
 def _by_logs(contest: _Contest) -> Report:
     """Estimate all policies on the sessions that are held out; nothing is played."""
     progress = stage("evaluate on held-out logs")
-    found = logs_verdict(contest.experiment.open_dataset(), contest.policies, contest.champion)
+    dataset = contest.experiment.open_dataset()
+    found = logs_verdict(dataset, contest.policies, contest.champion)
     progress(1, 1)
     overlaps = {name: Overlap.of(one) for name, one in found.overlaps.items()}
     report = contest.report(found.verdict, overlaps)
     report.no_verdict = found.no_verdict
+    report.items_differ = not dataset.spec.simulated and items_differ(dataset)
     for candidate in report.candidates:
         candidate.no_verdict = found.refusals.get(candidate.learner)
     return report

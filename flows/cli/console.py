@@ -86,6 +86,8 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
             output.print(f"{candidate.learner}: the logs have hardly seen {share} of what it shows")
     if verdict.no_verdict is not None:
         output.print(f"no verdict: {verdict.no_verdict}")
+    if verdict.advice:
+        output.print(verdict.advice)
     best = verdict.candidates[0]
     over = best.over_champion if best.judged else None
     if over is not None and "p_over" not in shown:

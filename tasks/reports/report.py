@@ -13,6 +13,7 @@ from slateflow.digits import decimals
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.overlap import Overlap as MeasuredOverlap
 from slateflow.evaluation.verdict import Interval, VerdictWord
+from slateflow.trajectories.description.first_look import ITEMS_DIFFER
 from tasks.experiment import Experiment, ModelRef
 
 NO_VERDICT = "No verdict"
@@ -132,7 +133,8 @@ class Report(BaseModel):
     """The verdict on an experiment's models, best first, and what became of the winner.
 
     `logged` is the best of the `logging_policies`, which stand best first; None and none where
-    nobody knows them, as in imported logs.
+    nobody knows them, as in imported logs. `items_differ` says that items earn more, or less, than
+    their columns tell, where that was asked.
     """
 
     experiment: Experiment
@@ -143,6 +145,7 @@ class Report(BaseModel):
     champion: Champion | None
     candidates: list[Candidate]
     no_verdict: NoVerdict | None = None
+    items_differ: bool = False
     registered: RegisteredVersion | None = None
     recsim_check: RecSimCheck | None = None
 
@@ -183,6 +186,11 @@ class Report(BaseModel):
             if reason and not (self.no_verdict and self.no_verdict.reason.endswith(reason)):
                 found.setdefault(str(one.no_verdict), []).append(one.learner)
         return found
+
+    @property
+    def advice(self) -> str:
+        """How learners could tell more from these logs; empty for nothing."""
+        return f"items: {ITEMS_DIFFER}" if self.items_differ else ""
 
     @property
     def summary(self) -> str:

@@ -106,6 +106,7 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
     first = run()
     assert first["evidence"] == "logs"
     assert first["environment"] is None
+    assert first["items_differ"] is False
     (winner,) = first["candidates"]
     assert winner["verdict"] == "winner"
     assert first["registered"]["version"] == 1
@@ -140,6 +141,31 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
     second = run()
     assert second["champion"]["version"] == 1
     assert second["candidates"][0]["over_champion"] is not None
+
+
+def test_a_run_advises_to_name_the_id_of_items_whose_columns_do_not_tell(shop, capsys):
+    """All that is known of the items is a price, and every third is liked."""
+    rng = np.random.default_rng(2)
+    for path in (shop / "logs").glob("*.parquet"):
+        rows = pd.read_parquet(path)
+        liked = np.where(rows["shown"] % 3 == 0, 0.3, 0.05)
+        rows.assign(reward=(rng.random(len(rows)) < liked).astype(int)).to_parquet(path)
+    frame = pd.DataFrame({"item": range(6), "price": [1.0, 2.0, 3.0, 3.0, 1.0, 2.0]})
+    frame.to_csv(shop / "items.csv", index=False)
+    items = '[items]\nfile = "items.csv"\nid = "item"\nfeatures = [{}]\n'
+
+    def run(features: str) -> str:
+        (shop / f"{len(features)}.toml").write_text(RECIPE + items.format(features))
+        assert main(["run", str(len(features)), "--learner", "linucb"]) == 0
+        return capsys.readouterr().out
+
+    from prefect.artifacts import Artifact
+
+    advice = "items: they earn more, or less, than their columns tell"
+    priced = '"price"'
+    assert advice in run(priced)
+    assert f"Advice on {advice}" in str(Artifact.get(f"slateflow-{len(priced)}").data)
+    assert advice not in run('"price", "item"')
 
 
 def test_logs_that_cannot_tell_end_without_a_verdict(shop, capsys):
