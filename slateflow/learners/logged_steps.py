@@ -18,12 +18,13 @@ from slateflow.learners.features import FeatureMoments, check_rewards, episode_e
 from slateflow.learners.passes import over_parts, sampled
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support, monomials
+from slateflow.policies.slate_scorer import RandomFeatures
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
+from slateflow.user_models import random_features
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.polynomial import MOST_PRODUCTS, powers, term_count
-from slateflow.user_models.random_features import RandomFeatures
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import (
     fitting_decays,
@@ -151,7 +152,7 @@ class LoggedSteps:
             np.insert(every, users, 0, axis=1),
             np.append(self.moments.offset, bent.mean(axis=0)),
             np.append(self.moments.scale, bent.std(axis=0)),
-            RandomFeatures.drawn(counted) if random else RandomFeatures.none(len(counted)),
+            random_features.drawn(counted) if random else random_features.none(len(counted)),
         )
 
     def scorer(self, basis: Basis, weights: Array | None = None) -> Scorer:

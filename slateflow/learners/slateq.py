@@ -3,7 +3,8 @@
 `user_models.item_values` solves for the values (Ie et al. 2019, "SlateQ"; Lagoudakis
 and Parr 2003, "Least-Squares Policy Iteration"). The first policy is greedy on the returns that
 the logs saw, each next one on the values of the one before. Where held-out sessions say that users
-click less, or more, on what is like the rest of the slate, so do the model and the slates.
+click less, or more, on what is like the rest of the slate, so do the model and the slates. Where
+tastes bend along sums of columns, random features tell what users choose.
 """
 
 from __future__ import annotations
@@ -30,21 +31,22 @@ from slateflow.learners.config import (
 from slateflow.learners.passes import over_parts, sampled
 from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
-from slateflow.policies.slate_scorer import LIKENESS, ChoiceModel, SlateScorer
+from slateflow.policies.slate_scorer import ChoiceModel, SlateScorer
 from slateflow.progress import Progress
 from slateflow.shared_rows import distinct
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.bilinear import MOST_FEATURES, feature_count
-from slateflow.user_models.choice_model import Choices, Prior, fit_choice_model
-from slateflow.user_models.evidence import WeightGroups
-from slateflow.user_models.item_values import ItemValues, Members, Rows, Sessions
+from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
+from slateflow.user_models.item_values import RIDGE, ItemValues, Members, Rows, Sessions
 from slateflow.user_models.slate_columns import (
     SlateColumns,
     chosen_columns,
+    few_sessions,
     likeness_matters,
     seen_in,
+    with_random_features,
 )
 from slateflow.validation import validated
 
@@ -57,6 +59,9 @@ ROWS_PER_TERM = 20
 LIKENESS_BEYOND_CHANCE = 3.0
 """Standard errors by which held-out sessions have to say that likeness matters. A slate is made by
 it, and where it only stands for what the columns miss, slates are the worse for it."""
+
+MOST_NUMBERS = 100_000_000
+"""Features of shown items that are in memory together, at most, where users' choices are learnt."""
 
 SAMPLE_ROWS = 200_000
 """Rows that are in memory together, at most; of more, every so many sessions choose the model of
@@ -105,28 +110,33 @@ class SlateQConfig(LearnerConfig):
         seen = seen_in(columns, sample)
         users, match = seen.user.shape[1], spec.features_match
         items = seen.candidate_features(slice(1)).shape[2]
-        prior: Prior = self.ridge
-        alike = likeness_matters(seen, match, LIKENESS_BEYOND_CHANCE)
-        if not prior:
-            groups = WeightGroups.of_items(users, items, match)
-            prior = groups.padded(0, LIKENESS if alike else 0)
-        choices = Choices.from_rows(seen, match, alike=alike)
+        own = spec.user_size, spec.document_size
+        features = with_random_features(seen, SlateFeatures(match), own)
+        alike = likeness_matters(seen, features, LIKENESS_BEYOND_CHANCE)
+        features = replace(features, alike=alike)
+        groups = features.groups(users, items, spec.slate_size)
+        of_items = groups.numbers[features.beside(users) :]
+        if self.ridge:
+            of_items = np.zeros_like(of_items)
+        few = few_sessions(seen, MOST_NUMBERS // len(groups.numbers))
+        choices = Choices.from_rows(few, features)
         wanted = self.classes or int(spec.horizon == 1)
-        choice = fit_choice_model(choices, wanted, prior, rng)
+        choice = fit_choice_model(choices, wanted, self.ridge or groups, rng)
 
-        view = _View(spec, columns, choice, alike)
+        view = _View(spec, columns, choice, features)
         map_parts = over_parts(dataset, view.sessions, dataset.rows <= SAMPLE_ROWS)
 
         def of_class(group: int) -> ItemValues:
             def map_members(function: Callable[[Members], Result]) -> Iterable[Result]:
                 return map_parts(partial(_of_class, function, group))
 
-            return ItemValues(map_members, choice.of_class(group), prior, users)
+            ridge = self.ridge or RIDGE
+            return ItemValues(map_members, choice.of_class(group), of_items, ridge, users)
 
         classes = [of_class(group) for group in range(len(choice.shares))]
         curves = Curves()
         for done in range(1, self.iterations + 1):
-            change = max(one.follow(GreedySlates.by(one, spec, alike)) for one in classes)
+            change = max(one.follow(GreedySlates.by(one, spec, features)) for one in classes)
             curves.add("value_change", change)
             progress(done, self.iterations)
             if change < self.tolerance:
@@ -135,7 +145,7 @@ class SlateQConfig(LearnerConfig):
             one.shrink()
         values = [np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)]
         scorer = replace(
-            _scorer(spec, choice, values, alike),
+            _scorer(spec, choice, values, features),
             construction=self.construction,
             user_columns=columns.user if columns else None,
             item_columns=columns.item if columns else None,
@@ -144,7 +154,7 @@ class SlateQConfig(LearnerConfig):
 
 
 def _scorer(
-    spec: EnvironmentSpec, choice: ChoiceModel, values: Sequence[Array], alike: bool
+    spec: EnvironmentSpec, choice: ChoiceModel, values: Sequence[Array], features: SlateFeatures
 ) -> SlateScorer:
     """Of the slates of greatest value, by the weights (G, …) of clicks, items and no click."""
     click, item, none = values
@@ -160,7 +170,8 @@ def _scorer(
         click_values=click,
         no_click_values=none,
         features_match=spec.features_match,
-        alike=alike,
+        alike=features.alike,
+        random=features.random,
     )
 
 
@@ -183,15 +194,15 @@ class _View:
     spec: EnvironmentSpec
     columns: SlateColumns | None
     choice: ChoiceModel
-    alike: bool
+    features: SlateFeatures
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
         """Of whole sessions."""
         rows = seen_in(self.columns, rows)
-        choices = Choices.from_rows(rows, self.spec.features_match, alike=self.alike)
+        choices = Choices.from_rows(rows, self.features)
         # Where no response tells what was clicked, its features do
         sessions = Sessions.from_rows(
-            rows, self.spec, affinities=True, alike=self.alike, by_clicks=not rows.responses
+            rows, self.spec, self.features, affinities=True, by_clicks=not rows.responses
         )
         return sessions, choices.members(self.choice)
 
@@ -214,9 +225,9 @@ class GreedySlates:
     scorer: SlateScorer
 
     @classmethod
-    def by(cls, values: ItemValues, spec: EnvironmentSpec, alike: bool) -> GreedySlates:
+    def by(cls, values: ItemValues, spec: EnvironmentSpec, features: SlateFeatures) -> GreedySlates:
         """By the values as they are now."""
-        return cls(_scorer(spec, values.choice, [part[None] for part in values.parts], alike))
+        return cls(_scorer(spec, values.choice, [part[None] for part in values.parts], features))
 
     def __call__(self, sessions: Sessions, block: Rows) -> Slates:
         """(B, K) at some rows (B,); those with the same number of candidates at a time."""
@@ -224,7 +235,7 @@ class GreedySlates:
         offered, found = rows.offered[block], np.empty((len(block), rows.slate.shape[1]), np.int32)
         for count in np.unique(offered):
             same = np.flatnonzero(offered == count)
-            for part in blocks(len(same), count * self.scorer.item_values.shape[1]):
+            for part in blocks(len(same), count * self.scorer.choice_weights.shape[1]):
                 found[same[part]] = self._best(rows, block[same[part]], count)
         return found
 

@@ -16,9 +16,6 @@ Array = NDArray[np.float64]
 ROUNDS = 10
 """Times that each item of a slate is taken out, at most; three or four are enough."""
 
-SIDES = "user_columns", "item_columns"
-"""Fields of a `SlateScorer` that are arrays themselves."""
-
 
 def item_features(
     user: NDArray[np.floating], documents: NDArray[np.floating], features_match: bool
@@ -47,6 +44,27 @@ def user_features(user: NDArray[np.floating]) -> Array:
     """Features (B, S) of users (B, U): a constant, theirs, and their squares."""
     user = np.asarray(user, dtype=np.float64)
     return np.concatenate([np.ones((len(user), 1)), user, user**2], axis=1)
+
+
+def choice_features(
+    user: NDArray[np.floating],
+    documents: NDArray[np.floating],
+    known: Array,
+    random: "RandomFeatures | None" = None,
+) -> Array:
+    """Features (B, M, U + W + P) by which users (B, U) choose among documents (B, M, D).
+
+    Some click more than others, whatever is shown, so the user's features come first, then random
+    ones, and what is `known` (B, M, P) of the documents.
+
+    Example:
+        >>> one, two = np.array([[3.0]]), np.array([[[0.5], [2.0]]])
+        >>> choice_features(one, two, item_features(one, two, False)).tolist()
+        [[[3.0, 0.5, 1.5], [3.0, 2.0, 6.0]]]
+    """
+    users = np.broadcast_to(user[:, None], (*documents.shape[:2], user.shape[1]))
+    beside = [users] if random is None else [users, random.of(users, documents)]
+    return np.concatenate([*beside, known], axis=2)
 
 
 LIKENESS = 2
@@ -91,6 +109,26 @@ class Columns:
             bent = np.square(np.maximum(x[..., self.knot_feature] - self.knot_value, 0.0))
             x = np.concatenate([x, bent], axis=-1)
         return np.asarray((x - self.offset) / self.scale)
+
+
+@dataclass(frozen=True)
+class RandomFeatures:
+    """Rectified sums, with weights drawn at random, of what users and items are."""
+
+    weights: Array  # (F, W)
+    biases: Array  # (W,)
+
+    def __len__(self) -> int:
+        return len(self.biases)
+
+    def of(self, *x: NDArray[np.floating]) -> Array:
+        """(…, W) of features (…, F), perhaps in several parts.
+
+        Example:
+            >>> RandomFeatures(np.array([[1.0, -1.0]]), np.array([0.5, 0.0])).of(np.ones((1, 1)))
+            array([[1.5, 0. ]])
+        """
+        return np.maximum(np.concatenate(x, axis=-1) @ self.weights + self.biases, 0.0)
 
 
 @dataclass(frozen=True)
@@ -160,7 +198,7 @@ class SlateScorer:
     # How the slate is made (Ie et al. 2019, section 4.3): `optimal`, `greedy` or `top-k`, by
     # attraction × value
     construction: str
-    choice_weights: Array  # (G, P), see `ChoiceModel`
+    choice_weights: Array  # (G, U + W + P), see `ChoiceModel` and `choice_features`
     choice_no_click: Array  # (G,)
     choice_shares: Array  # (G,)
     item_values: Array  # (G, P) weights of Q(s, i) in the item's features
@@ -171,6 +209,7 @@ class SlateScorer:
     # Of users and of items; None where these are seen as they are
     user_columns: Columns | None = None
     item_columns: Columns | None = None
+    random: RandomFeatures | None = None  # W by which users choose; None for none
 
     @property
     def choice(self) -> ChoiceModel:
@@ -220,7 +259,7 @@ class SlateScorer:
         values += (self.click_values @ state.T)[:, :, None]
         offer = Offer(
             belief=self.choice.posterior(memory).T,
-            attraction=self.choice.attraction(features),
+            attraction=self.choice.attraction(self._chosen_by(user, candidates, features)),
             values=values,
             none=self.no_click_values @ state.T,
             beside=beside,
@@ -244,7 +283,7 @@ class SlateScorer:
         features = item_features(user, shown, self.features_match)
         if self.alike:
             features = np.concatenate([features, likeness(shown)], axis=2)
-        log = self.choice.log_probabilities(features)  # (G, B, K + 1)
+        log = self.choice.log_probabilities(self._chosen_by(user, shown, features))
         return np.asarray(memory + log[:, np.arange(len(clicked)), clicked].T)
 
     def _seen(
@@ -254,12 +293,20 @@ class SlateScorer:
             return user, documents
         return self.user_columns.seen(user), self.item_columns.seen(documents)
 
+    def _chosen_by(
+        self, user: NDArray[np.floating], documents: NDArray[np.floating], known: Array
+    ) -> Array:
+        """Features of the choice: those known alone, where users are observed in the documents'."""
+        if self.choice_weights.shape[1] == known.shape[2]:
+            return known
+        return choice_features(user, documents, known, self.random)
+
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        for side in SIDES:
-            if (columns := arrays.pop(side)) is not None:
-                arrays |= {f"{side}_{f.name}": getattr(columns, f.name) for f in fields(columns)}
+        for name in _PARTS:
+            if (part := arrays.pop(name)) is not None:
+                arrays |= {f"{name}_{f.name}": getattr(part, f.name) for f in fields(part)}
         np.savez(path, **arrays)
 
     @classmethod
@@ -269,9 +316,9 @@ class SlateScorer:
             arrays = {name: stored[name] for name in stored.files}
         for name in ("user_size", "document_size", "slate_size"):
             arrays[name] = int(arrays[name])
-        for side in SIDES:
-            columns = {f.name: arrays.pop(f"{side}_{f.name}", None) for f in fields(Columns)}
-            arrays[side] = None if columns["offset"] is None else Columns(**columns)
+        for name, kind in _PARTS.items():
+            part = {f.name: arrays.pop(f"{name}_{f.name}", None) for f in fields(kind)}
+            arrays[name] = None if any(one is None for one in part.values()) else kind(**part)
         # Earlier versions went by the sizes
         by_size = arrays["user_size"] == arrays["document_size"] > 1
         arrays["features_match"] = bool(arrays.get("features_match", by_size))
@@ -443,6 +490,9 @@ def top_k_gains(offer: Offer, slate_size: int) -> Array:
     paid = offer.attraction * offer.values
     return np.asarray((offer.belief[:, :, None] * paid).sum(axis=0))
 
+
+_PARTS = {"user_columns": Columns, "item_columns": Columns, "random": RandomFeatures}
+"""Fields of a `SlateScorer` that are arrays themselves."""
 
 _GAINS = {"optimal": optimal_gains, "greedy": greedy_gains, "top-k": top_k_gains}
 

@@ -13,15 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.policies.slate_scorer import ChoiceModel, item_features, likeness
+from slateflow.policies.slate_scorer import (
+    LIKENESS,
+    ChoiceModel,
+    RandomFeatures,
+    choice_features,
+    item_features,
+    likeness,
+)
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.bilinear import LinearStatistics
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.evidence import RANDOM, USER, WeightGroups, chosen_prior
 
 Array = NDArray[np.float64]
 
-Prior = float | WeightGroups
-"""Precision on all weights, or the groups for each of which the evidence chooses one."""
+Prior = float | Array | WeightGroups
+"""Precision on all weights, or on each, or the groups for each of which the evidence chooses one.
+The weight of no click is the last."""
 
 PRIOR_STEPS = 4
 """Steps at which the evidence chooses; by then the regression hardly changes."""
@@ -40,29 +48,52 @@ def of_places(places: int) -> Array:
     return np.eye(places)[:, 1:]
 
 
-def shown_features(
-    user: NDArray[np.floating],
-    documents: NDArray[np.floating],
-    features_match: bool,
-    places: bool,
-    alike: bool,
-) -> Array:
-    """(R, K, P) features of items that are shown to users (R, U).
+@dataclass(frozen=True)
+class SlateFeatures:
+    """Features that models have of the items of a slate.
 
-    Args:
-        user: The users.
-        documents: (R, K, D) the items.
-        features_match: See `item_features`.
+    Attributes:
+        features_match: Whether users are observed in the features of the documents. Elsewhere the
+            choice has the user's features, too: some click more than others, whatever is shown.
         places: Whether an item's place is one of its features.
         alike: Whether its `likeness` to the others of the slate is, too.
+        random: W random features by which users choose; None for none.
     """
-    found = [item_features(user, documents, features_match)]
-    if places:
-        of_place = of_places(documents.shape[1])
-        found.append(np.broadcast_to(of_place, (*documents.shape[:2], of_place.shape[1])))
-    if alike:
-        found.append(likeness(documents))
-    return np.concatenate(found, axis=2) if found[1:] else found[0]
+
+    features_match: bool
+    places: bool = False
+    alike: bool = False
+    random: RandomFeatures | None = None
+
+    def of(self, user: NDArray[np.floating], documents: NDArray[np.floating]) -> Array:
+        """(R, K, E + P) by which users (R, U) choose among documents (R, K, D).
+
+        The first E tell nothing of what a document is worth once it is chosen.
+        """
+        found = [item_features(user, documents, self.features_match)]
+        if self.places:
+            of_place = of_places(documents.shape[1])
+            found.append(np.broadcast_to(of_place, (*documents.shape[:2], of_place.shape[1])))
+        if self.alike:
+            found.append(likeness(documents))
+        known = np.concatenate(found, axis=2) if found[1:] else found[0]
+        return (
+            known if self.features_match else choice_features(user, documents, known, self.random)
+        )
+
+    def beside(self, users: int) -> int:
+        """E, where users have so many features."""
+        return 0 if self.features_match else users + len(self.random or ())
+
+    def groups(self, users: int, documents: int, places: int) -> WeightGroups:
+        """Groups of the weights (E + P,), where slates have so many places."""
+        own = WeightGroups.of_items(users, documents, self.features_match)
+        after = (places - 1) * self.places + LIKENESS * self.alike
+        if self.features_match:
+            return own.padded(0, after)
+        return own.padded(0, after).after(
+            np.repeat([USER, RANDOM], [users, len(self.random or ())])
+        )
 
 
 @dataclass(frozen=True)
@@ -80,24 +111,19 @@ class Choices:
     starts: NDArray[np.intp]
 
     @classmethod
-    def from_rows(
-        cls, rows: Trajectories, features_match: bool, places: bool = False, alike: bool = False
-    ) -> Choices:
-        """Take logged steps, sorted by episode, then step.
-
-        Args:
-            rows: The steps.
-            features_match: See `item_features`.
-            places: Whether an item's place is one of its features.
-            alike: Whether its likeness to the others is, too.
-        """
-        shown = shown_features(rows.user, rows.shown_features(), features_match, places, alike)
-        return cls(shown, rows.clicked, rows.starts)
+    def from_rows(cls, rows: Trajectories, features: SlateFeatures) -> Choices:
+        """Take logged steps, sorted by episode, then step."""
+        return cls(features.of(rows.user, rows.shown_features()), rows.clicked, rows.starts)
 
     @property
     def lengths(self) -> NDArray[np.intp]:
         """(E,) rows of each episode."""
         return np.diff(np.append(self.starts, len(self.clicked)))
+
+    @property
+    def has_click(self) -> NDArray[np.bool_]:
+        """(E,) whether an episode has one."""
+        return np.logical_or.reduceat(self.clicked >= 0, self.starts)
 
     def only(self, episodes: NDArray[np.bool_]) -> Choices:
         """The choices of some of the episodes (E,)."""
@@ -130,7 +156,8 @@ def fit_choice_model(
         choices: The logged ones.
         classes: G, or 0. Then the number is doubled from 1 for as long as the held-out episodes
             become more likely by more than two standard errors.
-        prior: Precision on the weights, or the items' groups, whose precision evidence chooses.
+        prior: Precision on the weights (P + 1,), or the items' groups (P,), whose precision the
+            evidence chooses.
         rng: For the classes' first weights.
 
     Raises:
@@ -208,7 +235,7 @@ def _precision(
     (Breslow and Clayton 1993, "Approximate Inference in Generalized Linear Mixed Models".)
     """
     if not isinstance(prior, WeightGroups):
-        return prior * np.eye(len(weights))
+        return prior_precision(prior, len(weights))
     squares, sizes = np.square(choices.shown).sum(axis=(0, 1)), np.abs(choices.shown).sum((0, 1))
     usual = np.divide(squares, sizes, out=np.ones_like(squares), where=sizes > 0)
     working = LinearStatistics(
@@ -221,7 +248,12 @@ def _precision(
     return chosen_prior(working, prior.padded(0, 1), noise=1.0)
 
 
-def influences(choices: Choices, model: ChoiceModel, member: Array, precision: float) -> Array:
+def prior_precision(prior: float | Array, weights: int) -> Array:
+    """(P, P) of so many weights."""
+    return np.diag(np.broadcast_to(prior, weights))
+
+
+def influences(choices: Choices, model: ChoiceModel, member: Array, prior: float | Array) -> Array:
     """How far each session moves the fitted weights of a class.
 
     (White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2.)
@@ -230,7 +262,7 @@ def influences(choices: Choices, model: ChoiceModel, member: Array, precision: f
         choices: Those that the model was fitted to.
         model: Of the class alone.
         member: (E,) how likely each session is of the class.
-        precision: That of the prior.
+        prior: Precision on the weights.
 
     Returns:
         (E, P + 1), of the items' features and of no click.
@@ -240,7 +272,7 @@ def influences(choices: Choices, model: ChoiceModel, member: Array, precision: f
     information, _ = _information_and_score(choices, probabilities, of_rows)
     scores = _surprises(choices, probabilities) * of_rows[:, None]
     scores = np.add.reduceat(scores, choices.starts)
-    information += precision * np.eye(len(information))
+    information += prior_precision(prior, len(information))
     return np.asarray(np.linalg.solve(information, scores.T).T)
 
 

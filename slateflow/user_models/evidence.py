@@ -37,7 +37,7 @@ MOST_OF_A_STEP = 0.9
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
-CONSTANT, ITEM, USER, PRODUCT, _PLACE, _MATCHING = 0, 1, 3, 4, 9, 10
+CONSTANT, ITEM, USER, PRODUCT, _PLACE, _MATCHING, RANDOM = 0, 1, 3, 4, 9, 10, 11
 """Groups; those before places are 3 × kind of the user + kind of the candidate."""
 
 
@@ -106,6 +106,11 @@ class WeightGroups:
         numbers = of_user * (1 + of_candidate.max()) + of_candidate
         numbers = np.append(numbers, np.full(beside, numbers.max() + 1))
         return cls(numbers, np.zeros((0, len(numbers))))
+
+    def after(self, numbers: NDArray[np.intp]) -> Self:
+        """These behind weights of other groups."""
+        alike = np.pad(self.alike, ((0, 0), (len(numbers), 0)))
+        return replace(self, numbers=np.append(numbers, self.numbers), alike=alike)
 
     def padded(self, before: int, after: int) -> Self:
         """These among other weights, which are in the constant's group."""

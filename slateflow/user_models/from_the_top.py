@@ -75,12 +75,28 @@ def fit_habit(
         InputError: No clicks, or no finite features.
     """
     asked = choices if asked is None else asked
+    one = likelier_habit(choices, prior, rng)
+    if not isinstance(one, FromTheTop):
+        return _of_classes(one, choices, asked, prior, rng)
     places = place_by_place(choices)
+    return _from_the_top(_of_classes(one, places, place_by_place(asked), prior, rng))
+
+
+def likelier_habit(choices: Choices, prior: Prior, rng: np.random.Generator) -> ChoiceModel:
+    """Of one class: users who look at all items at once, or from the top."""
     at_once = fit_choice_model(choices, 1, prior, rng)
-    from_the_top = _from_the_top(fit_choice_model(places, 1, prior, rng))
-    if choices.evidence(from_the_top).sum() <= choices.evidence(at_once).sum():
-        return _of_classes(at_once, choices, asked, prior, rng)
-    return _from_the_top(_of_classes(from_the_top, places, place_by_place(asked), prior, rng))
+    from_the_top = _from_the_top(fit_choice_model(place_by_place(choices), 1, prior, rng))
+    likelier = choices.evidence(from_the_top).sum() > choices.evidence(at_once).sum()
+    return from_the_top if likelier else at_once
+
+
+def fit_alike(
+    model: ChoiceModel | None, choices: Choices, prior: Prior, rng: np.random.Generator
+) -> ChoiceModel:
+    """Of one class, and of users who look as those of a model do; without one, at all at once."""
+    if isinstance(model, FromTheTop):
+        return _from_the_top(fit_choice_model(place_by_place(choices), 1, prior, rng))
+    return fit_choice_model(choices, 1, prior, rng)
 
 
 def _of_classes(

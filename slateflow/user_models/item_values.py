@@ -22,8 +22,8 @@ from slateflow.policies.learned import observed_scores
 from slateflow.policies.slate_scorer import ChoiceModel, item_features, likeness, user_features
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
-from slateflow.user_models.choice_model import Prior, of_places, shown_features
-from slateflow.user_models.evidence import WeightGroups, group_means, group_variances
+from slateflow.user_models.choice_model import SlateFeatures, of_places
+from slateflow.user_models.evidence import group_means, group_variances
 from slateflow.user_models.sums_of_parts import MapParts
 
 Array = NDArray[np.float64]
@@ -51,18 +51,14 @@ class Sessions:
             features of the documents, the affinities of what was clicked. They shift the values of
             all items of a step alike, so no policy depends on them, but they predict how much of a
             session is left. Single decisions have none.
-        features_match: Whether users are observed in the features of the documents.
-        places: Whether an item's place is one of its features.
-        alike: Whether its likeness to the others of the slate is, too.
+        features: Of what is shown.
         by_clicks: Whether sums of the features of what was clicked before are among the past.
         by_sight: Whether what was shown has features of its own, clicked or not.
     """
 
     rows: Trajectories
     past: Array
-    features_match: bool
-    places: bool = False
-    alike: bool = False
+    features: SlateFeatures
     by_clicks: bool = False
     by_sight: bool = False
 
@@ -71,9 +67,8 @@ class Sessions:
         cls,
         rows: Trajectories,
         spec: EnvironmentSpec,
+        features: SlateFeatures,
         affinities: bool = False,
-        places: bool = False,
-        alike: bool = False,
         by_clicks: bool = False,
     ) -> Sessions:
         """Sum up rows that are sorted by episode, then step.
@@ -81,10 +76,9 @@ class Sessions:
         Args:
             rows: All steps of some sessions.
             spec: Their world.
+            features: Of what is shown.
             affinities: Whether the past has them, too. Choices of a learner need them; estimates of
                 a policy's value become uncertain by so many more features.
-            places: Whether an item's place is one of its features.
-            alike: Whether its likeness to the others of the slate is, too.
             by_clicks: Whether the past has sums of the features of what was clicked.
         """
         clicks = rows.clicked >= 0
@@ -92,12 +86,12 @@ class Sessions:
         responses = [
             rows.responses[name] for name in sorted(rows.responses) if name not in categories
         ]
-        if affinities and spec.features_match:
+        if affinities and features.features_match:
             responses.append((rows.user * rows.clicked_features()).sum(axis=1))  # affinities
         events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
         events = events.astype(np.float64)
         past = _sums_before(events, rows.starts)[:, : 0 if spec.horizon == 1 else None]
-        return cls(rows, past, spec.features_match, places, alike, by_clicks)
+        return cls(rows, past, features, by_clicks)
 
     def returns_to_go(self) -> Array:
         """(R,) sum of the rewards from this step to the episode's end."""
@@ -128,10 +122,10 @@ class Sessions:
         rows, state = self.rows, user_features(self.rows.user[block])
         clicked = (rows.clicked[block] >= 0)[:, None]
         chosen, place = rows.clicked_features(block)[:, None], rows.clicked[block]
-        item = item_features(rows.user[block], chosen, self.features_match)[:, 0]
-        if self.places:
+        item = item_features(rows.user[block], chosen, self.features.features_match)[:, 0]
+        if self.features.places:
             item = np.column_stack([item, of_places(rows.slate.shape[1])[place]])
-        if self.alike:
+        if self.features.alike:
             of_shown = likeness(rows.shown_features(block))
             item = np.column_stack([item, of_shown[np.arange(len(block)), place]])
         parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
@@ -148,7 +142,7 @@ class Sessions:
         shown = self.shown(block, slates)
         state = user_features(self.rows.user[block])
         probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
-        item = np.einsum("bk,bkp->bp", probability[:, :-1], shown)
+        item = np.einsum("bk,bkp->bp", probability[:, :-1], self._of_items(shown))
         none = probability[:, -1:]
         parts = [state * (1 - none), item, state * none, self._past(block)]
         return np.concatenate([*parts, self._sight(block, slates)], axis=1)
@@ -177,20 +171,22 @@ class Sessions:
         return np.asarray(np.sum(found, axis=0))
 
     def worth(self, block: Rows, shown: Array, values: Array) -> Array:
-        """(B, K + 1) values of the items shown (B, K, P) at the rows (B,), and of no click.
+        """(B, K + 1) values of the items shown (B, K, E + P) at the rows (B,), and of no click.
 
         They are without the past, which is the same whatever is clicked.
         """
-        state = user_features(self.rows.user[block])
+        state, shown = user_features(self.rows.user[block]), self._of_items(shown)
         users, items = state.shape[1], shown.shape[2]
         click, item, none = np.split(values[: 2 * users + items], [users, users + items])
         return np.column_stack([shown @ item + (state @ click)[:, None], state @ none])
 
     def shown(self, block: Rows, slates: Slates) -> Array:
-        """(B, K, P) features of the items of slates (B, K) at the rows (B,)."""
-        documents = self.rows.features_at(slates, block)
-        user = self.rows.user[block]
-        return shown_features(user, documents, self.features_match, self.places, self.alike)
+        """(B, K, E + P) features of the items of slates (B, K) at the rows (B,)."""
+        return self.features.of(self.rows.user[block], self.rows.features_at(slates, block))
+
+    def _of_items(self, shown: Array) -> Array:
+        """(B, K, P) those of the features (B, K, E + P) that tell what an item is worth."""
+        return shown[:, :, self.features.beside(self.rows.user.shape[1]) :]
 
     def _past(self, block: Rows) -> Array:
         """(B, H (1 + U) + D) the past, its products with the user, and what was clicked before."""
@@ -221,14 +217,17 @@ class Sessions:
         if not self.by_sight:
             return np.empty((len(block), 0))
         user, documents = self.rows.user[block], self.rows.features_at(slates, block)
-        return np.asarray(item_features(user, documents, self.features_match).mean(axis=1))
+        match = self.features.features_match
+        return np.asarray(item_features(user, documents, match).mean(axis=1))
 
     def slates(self, scorer: SessionScorer) -> Slates:
         """The slates (R, K) of a scorer at each step, with the session so far in its memory."""
         rows, starts, lengths = self.rows, self.rows.starts, self.rows.lengths
         slates = np.empty_like(rows.slate)
         memory = np.zeros((len(starts), scorer.memory_size))
-        numbers = rows.candidates.shape[1] * self.shown(np.arange(1), rows.slate[:1]).shape[2]
+        match, users = self.features.features_match, rows.user.shape[1]
+        items = item_features(rows.user[:1], rows.shown_features(slice(1)), match).shape[2]
+        numbers = rows.candidates.shape[1] * (items + self.features.beside(users))
         for step in range(lengths.max(initial=0)):
             going_on = np.flatnonzero(lengths > step)
             for block in blocks(len(going_on), numbers):
@@ -329,34 +328,37 @@ class ItemValues:
     regression on the returns that the logs saw. All of it follows from sums, so the sessions pass
     by in parts.
 
-    Given groups, the items' weights can be shrunk by their own evidence: how far those of a group
-    differ, beyond the errors with which sessions tell them. A slate is the best of many, and by
-    values that differ by chance it would be the luckiest; items that last alike are ranked as a
-    bandit ranks them.
+    The items' weights can be shrunk by their own evidence: how far those of a group differ, beyond
+    the errors with which sessions tell them. A slate is the best of many, and by values that differ
+    by chance it would be the luckiest; items that last alike are ranked as a bandit ranks them.
 
     Args:
         map_parts: Over all sessions; they pass by once now, and once for each policy.
         choice: Model of clicks, of the class.
-        prior: Precision on the weights, or the groups of the items' weights.
+        groups: (P,) of the items' weights, 0 of those that nothing shrinks.
+        ridge: Precision of the prior on the weights.
         user_size: U, features of the user.
     """
 
     def __init__(
-        self, map_parts: MapParts[Members], choice: ChoiceModel, prior: Prior, user_size: int
+        self,
+        map_parts: MapParts[Members],
+        choice: ChoiceModel,
+        groups: NDArray[np.intp],
+        ridge: float,
+        user_size: int,
     ) -> None:
-        self.map_parts, self.choice, self.prior = map_parts, choice, prior
+        self.map_parts, self.choice, self.items = map_parts, choice, len(groups)
         self.users = user_features(np.zeros((1, user_size), np.float32)).shape[1]
         sums = reduce(_added, map_parts(Members.sums))
         self.gram, self.reward, returns, plain, total, rows = sums
         self.mean, self.second = total / rows, plain / rows
-        items = len(choice.weights[0])
-        groups = prior.numbers if isinstance(prior, WeightGroups) else np.zeros(items, np.intp)
         self.shrunk = self.users + np.flatnonzero(groups)
         self.groups = groups[groups > 0]
-        ridge = np.full(len(self.gram), RIDGE if isinstance(prior, WeightGroups) else prior)
+        precision = np.full(len(self.gram), ridge)
         # Constant and affinity have what a group has in common, and nothing shrinks them
-        ridge[np.append(0, self.users + np.flatnonzero(groups == 0))] *= COMMON_SHARE
-        self.gram += np.diag(ridge)
+        precision[np.append(0, self.users + np.flatnonzero(groups == 0))] *= COMMON_SHARE
+        self.gram += np.diag(precision)
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
         self.errors = np.zeros(len(self.shrunk))
 
@@ -402,8 +404,8 @@ class ItemValues:
     @property
     def parts(self) -> tuple[Array, Array, Array]:
         """The weights of clicks (S,), items (P,) and no click (S,)."""
-        items = self.choice.weights.shape[1]
-        click, item, none, _ = np.split(self.weights, np.cumsum([self.users, items, self.users]))
+        cuts = np.cumsum([self.users, self.items, self.users])
+        click, item, none, _ = np.split(self.weights, cuts)
         return click, item, none
 
 

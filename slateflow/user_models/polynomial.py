@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies.scorer import monomials
-from slateflow.user_models.random_features import RandomFeatures
+from slateflow.policies.slate_scorer import RandomFeatures
+from slateflow.user_models.random_features import none
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
@@ -75,7 +76,7 @@ class Polynomial:
             x.min(axis=0),
             x.max(axis=0),
             knots,
-            random or RandomFeatures.none(bent.shape[1]),
+            random or none(bent.shape[1]),
         )
 
     def __len__(self) -> int:

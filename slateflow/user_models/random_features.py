@@ -8,11 +8,10 @@ layer (Cho and Saul 2009, "Kernel Methods for Deep Learning", section 2).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
-
 import numpy as np
 from numpy.typing import NDArray
+
+from slateflow.policies.slate_scorer import RandomFeatures
 
 Array = NDArray[np.float64]
 
@@ -26,44 +25,39 @@ SEED = 300
 """Of the weights, which are the same in all models."""
 
 
-@dataclass(frozen=True)
-class RandomFeatures:
-    """Rectified sums of features that are standardised.
+def none(features: int) -> RandomFeatures:
+    """Of so many features no random ones."""
+    return RandomFeatures(np.zeros((features, 0)), np.zeros(0))
 
-    Attributes:
-        weights: (F, W), in each column a direction of length 1.
-        biases: (W,)
+
+def drawn(counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
+    """In random directions, of length 1, of the standardised features (F,) that count.
+
+    Example:
+        >>> found = drawn(np.array([True, False, True]), 4)
+        >>> np.linalg.norm(found.weights, axis=0).round(6).tolist(), found.weights[1].any()
+        ([1.0, 1.0, 1.0, 1.0], np.False_)
     """
+    rng = np.random.Generator(np.random.SFC64(SEED))
+    weights = rng.standard_normal((len(counted), units)) * counted[:, None]
+    return RandomFeatures(weights / np.linalg.norm(weights, axis=0), rng.standard_normal(units))
 
-    weights: Array
-    biases: Array
 
-    @classmethod
-    def none(cls, features: int) -> Self:
-        """Of so many features none."""
-        return cls(np.zeros((features, 0)), np.zeros(0))
+def drawn_of(x: Array, counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
+    """Those of features as they are, drawn as if the ones that are seen (R, F) were standardised.
 
-    @classmethod
-    def drawn(cls, counted: NDArray[np.bool_], units: int = UNITS) -> Self:
-        """In random directions of the features (F,) that count.
+    None where none of those that count varies.
 
-        Example:
-            >>> drawn = RandomFeatures.drawn(np.array([True, False, True]), 4)
-            >>> np.linalg.norm(drawn.weights, axis=0).round(6).tolist(), drawn.weights[1].any()
-            ([1.0, 1.0, 1.0, 1.0], np.False_)
-        """
-        rng = np.random.Generator(np.random.SFC64(SEED))
-        weights = rng.standard_normal((len(counted), units)) * counted[:, None]
-        return cls(weights / np.linalg.norm(weights, axis=0), rng.standard_normal(units))
-
-    def __len__(self) -> int:
-        return len(self.biases)
-
-    def of(self, x: Array) -> Array:
-        """(…, W) of standardised features (…, F).
-
-        Example:
-            >>> RandomFeatures(np.array([[1.0, -1.0]]), np.array([0.5, 0.0])).of(np.ones((1, 1)))
-            array([[1.5, 0. ]])
-        """
-        return np.maximum(x @ self.weights + self.biases, 0.0)
+    Example:
+        >>> seen = np.array([[10.0], [30.0]])
+        >>> every, of_seen = np.ones(1, bool), drawn_of(seen, np.ones(1, bool), 3).of(seen)
+        >>> np.allclose(of_seen, drawn(every, 3).of(np.array([[-1.0], [1.0]])))
+        True
+    """
+    deviation = x.std(axis=0)
+    counted = counted & (deviation > 0)
+    if not counted.any():
+        return none(len(counted))
+    found = drawn(counted, units)
+    weights = found.weights / np.where(counted, deviation, 1.0)[:, None]
+    return RandomFeatures(weights, found.biases - x.mean(axis=0) @ weights)

@@ -26,13 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from slateflow.policies.slate_scorer import RandomFeatures
 from slateflow.trajectories.schema import Trajectories, blocks
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.held_out_choice import least_lost, simplest
 from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, bends, term_count
-from slateflow.user_models.random_features import MOST_BESIDE, RandomFeatures
+from slateflow.user_models.random_features import MOST_BESIDE, drawn
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
@@ -243,7 +244,7 @@ def fitted_model(rows: Trajectories, user_size: int | None = None) -> RewardMode
     if products <= MOST_BESIDE:
         counted = np.ones(x.shape[1], np.bool_)
         counted[own:users] = False
-        random = replace(kind, degree=1, knots=None, random=RandomFeatures.drawn(counted))
+        random = replace(kind, degree=1, knots=None, random=drawn(counted))
         first, other = (_losses(one, *asked, users, folds=1).sum() for one in (kind, random))
         if first - other > LEAST_GAIN:  # in one fold, as most never need them
             kind = least_lost(kind, [random], lambda one: _losses(one, *asked, users))

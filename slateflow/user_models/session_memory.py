@@ -22,7 +22,7 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.held_out_choice import better
 from slateflow.user_models.polynomial import term_count
-from slateflow.user_models.random_features import MOST_BESIDE, RandomFeatures
+from slateflow.user_models.random_features import MOST_BESIDE, drawn
 from slateflow.user_models.reward_model import Kind, RewardModel
 
 Array = NDArray[np.float64]
@@ -218,8 +218,8 @@ def _held_out_losses(
             fitted = counted & ~out
             if not fitted.any() or not out.any():
                 continue
-            drawn = RandomFeatures.drawn(np.ones(x.shape[1], np.bool_)) if random else None
-            kind = Kind(degree, logarithmic=False, random=drawn)
+            found = drawn(np.ones(x.shape[1], np.bool_)) if random else None
+            kind = Kind(degree, logarithmic=False, random=found)
             model = RewardModel.fit(kind, x[fitted], target[fitted], user.shape[1])
             wrong = np.square(target[out] - model.expected(x[out])) / (target[fitted].var() or 1.0)
             total += np.bincount(visitor[out], np.maximum(wrong, LEAST_ERROR), len(total))

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from slateflow.policies.slate_scorer import Columns, user_features
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.choice_model import Choices, fit_choice_model
+from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
 from slateflow.user_models.evidence import shrunk_means
+from slateflow.user_models.from_the_top import fit_alike, likelier_habit
 from slateflow.user_models.held_out_choice import (
     BEYOND_CHANCE,
     better,
@@ -24,6 +25,7 @@ from slateflow.user_models.held_out_choice import (
     other_half_errors,
 )
 from slateflow.user_models.polynomial import KNOTS
+from slateflow.user_models.random_features import MOST_BESIDE, drawn_of
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
@@ -38,8 +40,14 @@ check of unexplained clicks takes."""
 RIDGE = 0.1
 """Precision of the prior on the weights of log-odds."""
 
+UNITS_OF_SLATES = 100
+"""Random features where there are any."""
+
 LEAST_SESSIONS = 10
 """Of fewer nobody asks."""
+
+PLACES = SlateFeatures(features_match=False, places=True)
+"""Features of what was shown in logs; a place tells how likely it was seen."""
 
 LEAST_ERROR = 1e-6
 """Squared errors of rewards, as a share of the largest, that are none: where a click earns 1."""
@@ -97,7 +105,7 @@ def chosen_columns(
             if users * (bent + OF_USERS) + bent <= most:
                 options[users, bent] = SlateColumns.of(user, shown, *knots)
     options.pop((user.shape[1], items), None)
-    few = _few(rows)
+    few = few_sessions(rows)
     expected = _expected(plain.of_rows(few))
     return least_lost(
         plain, [*options.values()], lambda one: _click_losses(one.of_rows(few), expected)
@@ -116,7 +124,7 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
         rows: Whole sessions, as regressions see them.
         rows_per_term: Logged slates for each term, at least.
     """
-    few = _few(rows, MOST_OF_ITEMS)
+    few = few_sessions(rows, MOST_OF_ITEMS)
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
         return rows
     features, items = rows.catalogue.features, len(rows.catalogue)
@@ -127,7 +135,9 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
     own, expected = replace(rows, catalogue=Catalogue(every)), _expected(few)
     if _items_matter(few, expected):
         return own
-    return least_lost(rows, [own], lambda one: _click_losses(_few(one, MOST_OF_ITEMS), expected))
+    return least_lost(
+        rows, [own], lambda one: _click_losses(few_sessions(one, MOST_OF_ITEMS), expected)
+    )
 
 
 def _items_matter(rows: Trajectories, expected: Array) -> bool:
@@ -148,12 +158,12 @@ def items_pay_more(rows: Trajectories, standard_errors: float = BEYOND_CHANCE) -
         rows: Whole sessions, as regressions see them.
         standard_errors: By how many of them held-out visitors have to say so.
     """
-    few = _few(rows, MOST_OF_ITEMS)
+    few = few_sessions(rows, MOST_OF_ITEMS)
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
         return False
     places = few.slate.shape[1]
     clicked = (np.arange(places) == few.clicked[:, None]).ravel()
-    shown = Choices.from_rows(few, False).shown
+    shown = SlateFeatures(False).of(few.user, few.shown_features())
     design = np.concatenate(
         [np.ones((few.slate.size, 1)), shown.reshape(few.slate.size, -1)], axis=1
     )
@@ -187,7 +197,7 @@ def _tells(
 
 
 def likeness_matters(
-    rows: Trajectories, features_match: bool, standard_errors: float = BEYOND_CHANCE
+    rows: Trajectories, features: SlateFeatures, standard_errors: float = BEYOND_CHANCE
 ) -> bool:
     """Whether users click less, or more, on what is like the rest of the slate.
 
@@ -196,15 +206,57 @@ def likeness_matters(
 
     Args:
         rows: Whole sessions, as regressions see them.
-        features_match: Whether users are observed in the features of the candidates.
+        features: Those of items without it.
         standard_errors: By how many of them held-out sessions have to say so.
     """
     if len(rows.starts) < LEAST_SESSIONS or rows.slate.shape[1] < 2:
         return False
-    few = _few(rows)
-    expected = _expected(few, features_match)
-    without, ours = (_click_losses(few, expected, features_match, alike) for alike in (False, True))
+    few, features = few_sessions(rows), replace(features, places=True)
+    expected, both = _expected(few, features), (features, replace(features, alike=True))
+    without, ours = (_click_losses(few, expected, one) for one in both)
     return better(without, ours, standard_errors)
+
+
+def with_random_features(
+    rows: Trajectories, features: SlateFeatures, own: tuple[int, int], from_the_top: bool = False
+) -> SlateFeatures:
+    """The features, with random ones where held-out visitors' choices are likelier by them.
+
+    Tastes may bend along sums of columns and their products.
+
+    Args:
+        rows: Whole sessions, as regressions see them.
+        features: Those of items without them.
+        own: How many of the user's columns, and of the items', the logs have; hinges, and columns
+            of an item alone, come behind these.
+        from_the_top: Whether users may go on from the top, where that is likelier.
+    """
+    if features.features_match or len(rows.starts) < LEAST_SESSIONS:
+        return features
+    few = few_sessions(rows)
+    users, shown = few.user.shape[1], few.shown_features()
+    items, places = shown.shape[2], shown.shape[1]
+    known = np.repeat(few.user, places, axis=0), shown.reshape(-1, items)
+    counted = np.concatenate([np.arange(users) < own[0], np.arange(items) < own[1]])
+    random = drawn_of(np.concatenate(known, axis=1).astype(np.float64), counted, UNITS_OF_SLATES)
+    plain, half = Choices.from_rows(few, features), few.visitors[few.starts] % 2 == 0
+    clicks = plain.has_click
+    if not len(random) or plain.shown.shape[2] > MOST_BESIDE:
+        return features
+    if not (clicks[half].any() and clicks[~half].any()):
+        return features
+    options = features, replace(features, random=random)
+    rng = np.random.Generator(np.random.SFC64(0))
+    groups = [one.groups(users, items, places) for one in options]
+    habit = likelier_habit(plain, groups[0], rng) if from_the_top else None
+    lost = np.zeros((2, len(few.starts)))
+    for number, choices in enumerate((plain, Choices.from_rows(few, options[1]))):
+        for out in (half, ~half):
+            model = fit_alike(habit, choices.only(~out), groups[number], rng)
+            lost[number, out] = -choices.only(out).evidence(model)
+    visitor = few.visitors[few.starts]
+    without, ours = (np.bincount(visitor, one).astype(np.float64) for one in lost)
+    return options[int(better(without, ours, BEYOND_CHANCE))]
 
 
 def _columns(x: Array, knots: Knots) -> Columns:
@@ -215,23 +267,21 @@ def _columns(x: Array, knots: Knots) -> Columns:
     return Columns(knots.feature.astype(np.int64), knots.value, offset, scale)
 
 
-def _few(rows: Trajectories, most: int = MOST_ROWS) -> Trajectories:
+def few_sessions(rows: Trajectories, most: int = MOST_ROWS) -> Trajectories:
     """Some of the sessions, if there are too many to ask them all."""
     return rows.where(rows.sessions % -(-rows.slate.size // most) == 0)
 
 
-def _expected(rows: Trajectories, features_match: bool = False) -> Array:
+def _expected(rows: Trajectories, features: SlateFeatures = PLACES) -> Array:
     """(R, K) probabilities of clicks by a conditional logit of the columns as they are."""
     if not (rows.clicked >= 0).any():
         return np.zeros(rows.slate.shape)
-    choices = Choices.from_rows(rows, features_match, places=True)
+    choices = Choices.from_rows(rows, features)
     model = fit_choice_model(choices, 1, RIDGE, np.random.Generator(np.random.SFC64(0)))
     return np.asarray(np.exp(model.log_probabilities(choices.shown)[0, :, :-1]))
 
 
-def _click_losses(
-    rows: Trajectories, expected: Array, features_match: bool = False, alike: bool = False
-) -> Array:
+def _click_losses(rows: Trajectories, expected: Array, features: SlateFeatures = PLACES) -> Array:
     """(V,) squares that regressions on the other half of the visitors leave.
 
     They are of the clicks beyond what is expected (R, K), by the slope of a probability in its
@@ -239,7 +289,7 @@ def _click_losses(
     clicks.
     """
     places = rows.slate.shape[1]
-    shown = Choices.from_rows(rows, features_match, places=True, alike=alike).shown
+    shown = features.of(rows.user, rows.shown_features())
     state = np.repeat(user_features(rows.user), places, axis=0)
     design = np.concatenate([state, shown.reshape(len(state), -1)], axis=1)
     clicked = (np.arange(places) == rows.clicked[:, None]).ravel()

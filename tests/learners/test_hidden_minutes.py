@@ -9,6 +9,7 @@ from slateflow.evaluation.off_policy.what_moves import with_what_moves
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
+from slateflow.user_models.choice_model import SlateFeatures
 from slateflow.user_models.item_values import Sessions
 from tests.flows.evolution_customers import RECIPE, EvolutionCustomers
 
@@ -32,7 +33,8 @@ def test_what_was_clicked_tells_how_long_users_stay(tmp_path):
     # The logs' features are the world's: interests, and clusters in the same order
     random, learnt = (customers.played(one) for one in (RandomPolicy(3), ScoringPolicy(scorer)))
     assert learnt > random + 0.8 * (BEST - random)
-    assert with_what_moves(Sessions.from_rows(dataset.read(), dataset.spec, places=True)).by_clicks
+    features = SlateFeatures(dataset.spec.features_match, places=True)
+    assert with_what_moves(Sessions.from_rows(dataset.read(), dataset.spec, features)).by_clicks
     targets = {"random": RandomPolicy(3), "slateq": ScoringPolicy(scorer)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     low, high = found["random"].contributions.interval()

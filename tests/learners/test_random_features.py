@@ -12,7 +12,7 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import AnyScorer, ScoringPolicy
 from slateflow.trajectories import Dataset
 from slateflow.user_models.session_memory import fitting_decays
-from tests.trajectories.sources.shop import log, published
+from tests.trajectories.sources.shop import log, published, slates_table
 
 ITEMS = 6
 RECIPE = '[columns]\nuser = ["age", "income"]\nepisode = "session"\ntime = "time"\n'
@@ -56,6 +56,18 @@ class WavyShop:
         )
         return published(folder, RECIPE)
 
+    def slates(self, folder: Path, rows: int, seed: int) -> Dataset:
+        """Three of the items at random, of which users choose one or none."""
+        rng = np.random.default_rng(seed)
+        user = rng.normal(size=(rows, 2))
+        slates = rng.random((rows, ITEMS)).argsort(axis=1)[:, :3]
+        odds = np.take_along_axis(2 * self.liked(user) - 1, slates, axis=1)
+        best = np.column_stack([odds, np.zeros(rows)]) + rng.gumbel(size=(rows, 4))
+        clicked = best.argmax(axis=1)
+        table = slates_table(slates, np.where(clicked == 3, -1, clicked), ITEMS)
+        log(folder, "log.parquet", table | {"age": user[:, 0], "income": user[:, 1]})
+        return published(folder, '[columns]\nuser = ["age", "income"]\nclicked = "clicked"\n')
+
     def score(self, scorer: AnyScorer, dataset: Dataset) -> float:
         """Expected rewards of the policy where random has 0 and the best 1."""
         rows = dataset.read()
@@ -76,6 +88,18 @@ def test_fitted_q_follows_tastes_that_bend_along_a_sum(tmp_path, steps):
         for learner in ("fitted-q", "linucb")
     }
     assert scores["fitted-q"] > 0.9
+    assert scores["linucb"] < 0.6
+
+
+def test_slateq_follows_tastes_that_bend_along_a_sum(tmp_path):
+    """By the item that it shows first."""
+    shop = WavyShop(1)
+    dataset = shop.slates(tmp_path, 12_000, 1)
+    scores = {
+        learner: shop.score(train(dataset, learner_config(learner))[0], dataset)
+        for learner in ("slateq", "linucb")
+    }
+    assert scores["slateq"] > 0.8
     assert scores["linucb"] < 0.6
 
 

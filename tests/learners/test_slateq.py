@@ -13,6 +13,7 @@ from slateflow.learners.passes import sampled
 from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Dataset, Folder, PartFile, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.choice_model import SlateFeatures
 from slateflow.user_models.item_values import Sessions
 from tests.leaving import CLICK, LEAVE, leaving_sessions
 
@@ -61,7 +62,7 @@ def test_the_choice_model_is_the_frequency_of_clicks(sessions, monkeypatch):
 
 
 def test_sums_of_the_past_by_hand(sessions):
-    made = Sessions.from_rows(sessions, preset("interest-exploration"))
+    made = Sessions.from_rows(sessions, preset("interest-exploration"), SlateFeatures(False))
     clicks = rewards = steps = 0.0
     togo = made.returns_to_go()
     for row in range(200):

@@ -16,6 +16,7 @@ from slateflow.policies.slate_scorer import (
     LIKENESS,
     Columns,
     Offer,
+    RandomFeatures,
     greedy_gains,
     item_features,
     optimal_gains,
@@ -168,6 +169,49 @@ def test_columns_are_standardised_and_bent_by_hand():
     )
 
 
+def with_random() -> SlateScorer:
+    """That of users of one column and items of two, who choose by their own column, too."""
+    model, rng = scorer(1, 1, 2), np.random.default_rng(9)
+    weights = rng.normal(size=(1, 1 + 3 + model.choice_weights.shape[1]))
+    random = RandomFeatures(rng.normal(size=(3, 3)), rng.normal(size=3))
+    return replace(model, choice_weights=weights, random=random)
+
+
+def test_users_choose_by_random_features_too():
+    """A slate of two against all others, with plain floats."""
+    model, rng = with_random(), np.random.default_rng(10)
+    user, offered = rng.normal(size=(1, 1)), rng.normal(size=(1, 5, 2))
+    assert model.random is not None
+
+    def logit(item: np.ndarray) -> float:
+        x = [float(user[0, 0]), *item.tolist()]
+        sums = zip(model.random.weights.T.tolist(), model.random.biases.tolist(), strict=True)
+        bent = [
+            max(sum(a * b for a, b in zip(x, weights, strict=True)) + bias, 0.0)
+            for weights, bias in sums
+        ]
+        known = [*x[1:], x[1] * x[0], x[2] * x[0]]
+        pairs = zip([x[0], *bent, *known], model.choice_weights[0].tolist(), strict=True)
+        return sum(a * b for a, b in pairs)
+
+    def worth(slate: tuple[int, ...]) -> float:
+        u, items = float(user[0, 0]), offered[0, list(slate)]
+        state = np.array([1.0, u, u * u])
+        logits = [*map(logit, items), float(model.choice_no_click[0])]
+        total = sum(map(math.exp, logits))
+        values = [
+            float(np.array([*item, *(item * u)]) @ model.item_values[0])
+            + float(state @ model.click_values[0])
+            for item in items
+        ]
+        values.append(float(state @ model.no_click_values[0]))
+        pairs = zip(logits, values, strict=True)
+        return sum(math.exp(one) * value / total for one, value in pairs)
+
+    (slate,) = top_slates(model.scores(user, np.zeros(1, int), offered), 2)
+    assert set(slate) == set(max(itertools.combinations(range(5), 2), key=worth))
+
+
 def test_features_of_users_in_the_documents_space_by_hand():
     (features,) = item_features(np.array([[0.5, -1.0]]), np.array([[[2.0, 3.0]]]), True)[0]
     affinity = 0.5 * 2 - 1.0 * 3
@@ -214,7 +258,7 @@ def test_of_no_users_nothing_is_scored(model, construction):
     assert scores.shape == (0, 5)
 
 
-@pytest.mark.parametrize("model", [scorer(), in_columns()])
+@pytest.mark.parametrize("model", [scorer(), in_columns(), with_random()])
 def test_saved_and_loaded_it_scores_the_same(model, tmp_path):
     rng, users = np.random.default_rng(6), model.user_size
     model.save(tmp_path / "scorer.npz")
@@ -228,7 +272,8 @@ def test_saved_and_loaded_it_scores_the_same(model, tmp_path):
 def test_files_of_earlier_versions_go_by_the_sizes(tmp_path, user_size, document_size):
     model = scorer(user_size=user_size, document_size=document_size)
     earlier = asdict(model)
-    del earlier["features_match"], earlier["user_columns"], earlier["item_columns"]
+    for later in ("features_match", "user_columns", "item_columns", "random"):
+        del earlier[later]
     np.savez(tmp_path / "scorer.npz", **earlier)
     assert SlateScorer.load(tmp_path / "scorer.npz").features_match == model.features_match
 

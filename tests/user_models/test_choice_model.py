@@ -10,7 +10,7 @@ from scipy import optimize
 
 from slateflow.errors import InputError
 from slateflow.policies.slate_scorer import ChoiceModel
-from slateflow.user_models.choice_model import Choices, fit_choice_model
+from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
 from slateflow.user_models.evidence import WeightGroups
 
 TASTES = np.array([[2.0, -1.0], [-1.0, 2.0]])
@@ -50,6 +50,22 @@ def test_one_class_is_the_maximum_that_scipy_finds():
     found = optimize.minimize(negative_log_likelihood, np.zeros(3), args=(choices, 0.1))
     ours = np.append(model.weights[0], model.no_click)
     np.testing.assert_allclose(ours, found.x, atol=1e-3)
+
+
+def test_some_users_click_more_than_others_whatever_is_shown():
+    """By a column of the user that no product with an item's tells."""
+    rng, rows, places = np.random.default_rng(5), 20_000, 3
+    user = rng.normal(size=(rows, 1)).astype(np.float32)
+    documents = rng.normal(size=(rows, places, 1)).astype(np.float32)
+    odds = -1.0 + 0.8 * documents[:, :, 0] + 1.5 * user
+    best = np.column_stack([odds, np.zeros(rows)]) + rng.gumbel(size=(rows, places + 1))
+    clicked = best.argmax(axis=1).astype(np.int32)
+    clicked[clicked == places] = -1
+    features = SlateFeatures(features_match=False)
+    choices = Choices(features.of(user, documents), clicked, np.arange(rows))
+    model = fit_choice_model(choices, 1, 0.1, np.random.default_rng(0))
+    found = [*model.weights[0], *model.no_click]  # the user, the item, their product, no click
+    np.testing.assert_allclose(found, [1.5, 0.8, 0.0, 1.0], atol=0.1)
 
 
 def test_features_that_do_not_matter_are_shrunk_away():

@@ -11,8 +11,13 @@ from slateflow.environments import batched_environment
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.policies.play import play
-from slateflow.trajectories import Folder, Recipe, generate, schema
+from slateflow.trajectories import Dataset, Folder, Recipe, generate, schema
+from slateflow.user_models.choice_model import SlateFeatures
 from slateflow.user_models.item_values import Sessions
+
+
+def of_slates(dataset: Dataset) -> SlateFeatures:
+    return SlateFeatures(dataset.spec.features_match)
 
 
 def test_slates_of_a_logged_session_are_those_that_were_played(tmp_path, monkeypatch):
@@ -35,21 +40,24 @@ def test_slates_of_a_logged_session_are_those_that_were_played(tmp_path, monkeyp
         clicked=column([step.responses["clicked"] for step in steps]),
         reward=column([step.rewards for step in steps]).astype(np.float32),
     )
-    sessions = Sessions.from_rows(played, dataset.spec)
+    sessions = Sessions.from_rows(played, dataset.spec, of_slates(dataset))
     np.testing.assert_array_equal(sessions.slates(scorer), played.slate)
     assert len([*played.blocks()]) == 1
     monkeypatch.setattr(schema, "BLOCK_NUMBERS", 2 * played.candidates[0].size)
     assert len([*played.blocks()]) == -(-len(played) // 2)  # two rows fit into memory
     np.testing.assert_array_equal(sessions.slates(scorer), played.slate)
     forgetful = dataclasses.replace(played, clicked=np.full_like(played.clicked, -1))
-    assert (Sessions.from_rows(forgetful, dataset.spec).slates(scorer) != played.slate).any()
+    assert (
+        Sessions.from_rows(forgetful, dataset.spec, of_slates(dataset)).slates(scorer)
+        != played.slate
+    ).any()
 
 
 def test_the_past_knows_how_much_was_liked_of_what_was_clicked(tmp_path):
     recipe = Recipe("r", "interest-evolution", 6, 3, {"random": 1.0})
     dataset = generate(recipe, Folder(str(tmp_path)))
     rows = dataset.read()
-    past = Sessions.from_rows(rows, dataset.spec, affinities=True).past[:, -1]
+    past = Sessions.from_rows(rows, dataset.spec, of_slates(dataset), affinities=True).past[:, -1]
     liked = 0.0
     for row in range(len(rows)):
         liked *= rows.step[row] > 0
@@ -64,7 +72,7 @@ def test_blocks_hold_whole_sessions(monkeypatch, tmp_path):
     dataset = generate(
         Recipe("r", "interest-evolution", 30, 3, {"random": 1.0}), Folder(str(tmp_path))
     )
-    sessions = Sessions.from_rows(dataset.read(), dataset.spec)
+    sessions = Sessions.from_rows(dataset.read(), dataset.spec, of_slates(dataset))
     blocks = list(sessions.blocks())
     assert np.concatenate(blocks).tolist() == list(range(dataset.rows))
     assert len(blocks) > 5

@@ -28,13 +28,16 @@ from slateflow.evaluation.off_policy.double_learning import (
 from slateflow.evaluation.off_policy.earlier_steps import earlier_steps_matter
 from slateflow.evaluation.off_policy.earlier_visits import Visits
 from slateflow.evaluation.off_policy.overlap import NoVerdict
-from slateflow.evaluation.off_policy.unexplained_clicks import clicks_are_unexplained
+from slateflow.evaluation.off_policy.unexplained_clicks import (
+    clicks_are_unexplained,
+    propensities_tell,
+)
 from slateflow.evaluation.off_policy.what_moves import with_what_moves
 from slateflow.policies import Slates
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.choice_model import Choices, influences
+from slateflow.user_models.choice_model import Choices, SlateFeatures, influences
 from slateflow.user_models.from_the_top import FromTheTop, fit_habit, place_by_place
 from slateflow.user_models.item_values import Sessions
 from slateflow.user_models.slate_columns import (
@@ -43,6 +46,7 @@ from slateflow.user_models.slate_columns import (
     likeness_matters,
     seen_in,
     with_columns_of_their_own,
+    with_random_features,
 )
 from slateflow.user_models.support import logged_support
 
@@ -54,6 +58,9 @@ less, items that were clicked once or never have weights in the thousands."""
 
 CHOICE_RIDGE = 0.1
 """That on the weights of the choice model."""
+
+RANDOM_RIDGE = 25.0
+"""That on the weights of random features, whose sum has a variance of about 2 so."""
 
 ROWS_PER_TERM = 100
 """Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
@@ -83,19 +90,25 @@ class SlateSessions:
             rows = Trajectories.from_parts([rows, beside])
         self.fitted = rows
         seen = seen_in(chosen_columns(rows, spec.features_match, ROWS_PER_TERM), rows)
+        features = SlateFeatures(spec.features_match, places=True)
         if not spec.features_match:
             seen = with_columns_of_their_own(seen, ROWS_PER_TERM)
-        alike = likeness_matters(seen, spec.features_match)
-        self.sessions = with_what_moves(Sessions.from_rows(seen, spec, places=True, alike=alike))
-        choices = Choices.from_rows(seen, spec.features_match, places=True, alike=alike)
+            own = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
+            features = with_random_features(seen, features, own, from_the_top=True)
+        features = replace(features, alike=likeness_matters(seen, features))
+        self.sessions = with_what_moves(Sessions.from_rows(seen, spec, features))
+        choices = Choices.from_rows(seen, features)
         rng = np.random.Generator(np.random.SFC64(0))
         asked = choices.only(np.arange(len(rows.starts)) < self.evidence)
-        self.choice = fit_habit(choices, CHOICE_RIDGE, rng, asked)
+        prior = np.full(choices.shown.shape[2] + 1, CHOICE_RIDGE)
+        users = seen.user.shape[1]
+        prior[users : features.beside(users)] = RANDOM_RIDGE
+        self.choice = fit_habit(choices, prior, rng, asked)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)
         if isinstance(self.choice, FromTheTop):
             choices = place_by_place(choices)
         self.influences = [
-            influences(choices, self.choice.of_class(group), member, CHOICE_RIDGE)
+            influences(choices, self.choice.of_class(group), member, prior)
             for group, member in enumerate(self.members.T)
         ]
         self.features = self.sessions.design.shape[1]
@@ -123,6 +136,11 @@ class SlateSessions:
             return NoVerdict(
                 "the columns of users and items do not explain what users choose",
                 "log more of what they differ in, or single items",
+            )
+        if propensities_tell(rows, of_shown):
+            return NoVerdict(
+                "the logging policy knows more of what users choose than the columns tell",
+                "log what it knows as columns of users and items, or single items",
             )
         if items_pay_more(self.sessions.rows, PAYS_BEYOND_CHANCE):
             return NoVerdict(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.evidence import shrunk_means
-from slateflow.user_models.held_out_choice import better
+from slateflow.user_models.held_out_choice import better, other_half_errors
 
 Array = NDArray[np.float64]
 
@@ -59,6 +59,31 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
         better(plain, _losses(left[asked], visitor[asked]), BEYOND_CHANCE)
         for left in (surprise - shrunk_means(cell, surprise, told) for cell, told in cells)
     )
+
+
+def propensities_tell(rows: Trajectories, expected: Array) -> bool:
+    """Whether slates that were the likelier to be shown are clicked more than expected, or less.
+
+    The logging policy knows something that the model does not, then: columns that are not logged,
+    or tastes that bend. The model is right on the average of what it shows, and of no other policy.
+
+    Args:
+        rows: Whole sessions.
+        expected: (R, K) probabilities of a click on each of the items shown.
+    """
+    likely, places = np.log(rows.propensity), rows.slate.shape[1]
+    if not (deviation := likely.std()) > 0:
+        return False
+    surprise = (np.arange(places) == rows.clicked[:, None]) - expected
+    # The slope of a probability in its log-odds, on which what is unknown bears
+    slope, likely = (expected * (1 - expected)).ravel(), (likely - likely.mean()) / deviation
+    x = np.column_stack([slope, slope * np.repeat(likely, places)])
+    visitor = np.repeat(rows.visitors, places)
+    plain, ours = (
+        _losses(other_half_errors(known, surprise.ravel(), visitor % 2 == 0), visitor)
+        for known in (x[:, :1], x)
+    )
+    return better(plain, ours, BEYOND_CHANCE)
 
 
 def _losses(left: Array, visitor: NDArray[np.intp]) -> Array:

@@ -32,6 +32,8 @@ COLUMNS = (
     '[columns]\nuser = ["budget"]\nclicked = "clicked"\n'
     '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = [{}]\n'
 )
+SIDE = 16.0
+"""Of boxes, by price and budget, in which items are liked more or less."""
 BUDGETS = np.linspace(LEAST, MOST, 4_001)
 
 
@@ -49,6 +51,9 @@ def _rates(kind: str, budget: Array) -> Array:
         return 0.05 + 0.5 * np.exp(-0.5 * np.square((PRICES - budget[:, None]) / 15))
     if kind == "items of their own":
         return _likely(line + OWN)
+    if kind == "boxes":
+        box = np.floor(budget[:, None] / SIDE) + np.floor(PRICES / SIDE)
+        return _likely(line + 2.0 * np.where(box % 2 > 0, 1.0, -1.0))
     middle = (np.abs(rich) < 0.4) & (np.abs(dear) < 0.5)
     return _likely(line + 1.5 * middle)  # a step
 

@@ -8,6 +8,7 @@ import pytest
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.unexplained_clicks import clicks_are_unexplained
 from slateflow.policies import RandomPolicy
+from slateflow.user_models.choice_model import SlateFeatures
 from slateflow.user_models.slate_columns import likeness_matters
 from tests.evaluation.off_policy.alike_shop import PLACES, POLICIES, AlikeShop
 
@@ -36,10 +37,10 @@ def test_slates_that_bear_on_each_other_otherwise_are_no_verdict(tmp_path):
 @pytest.mark.parametrize("effect", ["above", "anywhere"])
 def test_held_out_slates_say_whether_likeness_matters(tmp_path, effect):
     rows = AlikeShop(effect).slates(tmp_path, 10_000, 3).read()
-    assert likeness_matters(rows, features_match=False)
+    assert likeness_matters(rows, SlateFeatures(features_match=False))
     rows.clicked[:] = np.random.default_rng(1).integers(-1, PLACES, len(rows))
     rows.reward[:] = rows.clicked >= 0
-    assert not likeness_matters(rows, features_match=False)
+    assert not likeness_matters(rows, SlateFeatures(features_match=False))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -14,7 +14,9 @@ from tests.evaluation.off_policy.priced_shop import ITEMS, LOOKS, PricedShop
 ROWS = 15_000
 
 
-@pytest.mark.parametrize("kind", ["in a line", "what they can spend", "items of their own"])
+@pytest.mark.parametrize(
+    "kind", ["in a line", "what they can spend", "items of their own", "a step"]
+)
 def test_slates_are_judged_by_what_items_have_to_them(tmp_path, kind):
     """By price and budget alone the dearest were taken for twice as good as they are."""
     shop = PricedShop(kind)
@@ -30,8 +32,8 @@ def test_slates_are_judged_by_what_items_have_to_them(tmp_path, kind):
 
 
 def test_tastes_that_no_model_follows_are_no_verdict(tmp_path):
-    dataset = PricedShop("a step").slates(tmp_path, ROWS, 2)
-    targets = {"random": RandomPolicy(len(LOOKS)), **PricedShop("a step").policies()}
+    dataset = PricedShop("boxes").slates(tmp_path, ROWS, 2)
+    targets = {"random": RandomPolicy(len(LOOKS)), **PricedShop("boxes").policies()}
     for one in estimate_policies(dataset, targets, held_out_only=False).policies.values():
         assert "do not explain what users choose" in str(one.refusal)
 

@@ -13,6 +13,7 @@ from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
 from tests.evaluation.off_policy import confounded_shop
 from tests.evaluation.off_policy.confounded_shop import Shows, ShowsTheLiked
+from tests.evaluation.off_policy.first_on_offer import FirstOnOffer
 
 
 def test_sessions_of_a_policy_that_knew_more_are_not_judged(tmp_path):
@@ -53,16 +54,18 @@ def test_sessions_of_a_random_policy_are_judged_though_nobody_knows_the_kinds(tm
 
 @pytest.mark.parametrize("column", [False, True])
 def test_slates_are_judged_where_a_column_tells_what_the_policy_knew(tmp_path, column):
+    """Of what is seldom logged the propensities of a policy's own slates say little."""
     dataset = confounded_shop.slates(tmp_path, 8_000, 3, column)
-    targets = {"random": RandomPolicy(2)}
-    (one,) = estimate_policies(dataset, targets, held_out_only=False).policies.values()
+    targets = {"random": RandomPolicy(2), "first": FirstOnOffer(2)}
+    one, first = estimate_policies(dataset, targets, held_out_only=False).policies.values()
     value = one.contributions
+    assert one.refusal == first.refusal
     if column:
         assert one.refusal is None
         assert value.value == pytest.approx(confounded_shop.VALUE_OF_TWO, abs=3 * value.sem)
     else:
         assert value.interval()[0] > 1.1 * confounded_shop.VALUE_OF_TWO
-        assert "the model of values and the propensities disagree" in one.refusal.reason
+        assert "the logging policy knows more of what users choose" in one.refusal.reason
 
 
 @pytest.mark.parametrize(

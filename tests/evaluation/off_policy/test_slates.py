@@ -8,6 +8,7 @@ import pytest
 from slateflow.evaluation.off_policy.calibration_weights import calibration_weights
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies.slate_scorer import ChoiceModel
+from slateflow.user_models.choice_model import SlateFeatures
 from slateflow.user_models.item_values import Sessions
 from tests.evaluation.off_policy import slate_shop
 from tests.evaluation.off_policy.slate_shop import HABITS, ITEMS, PLACES, POLICIES, logs
@@ -21,10 +22,11 @@ def test_weighted_logs_are_clicked_as_the_slates_of_the_target(tmp_path):
     rows = 4_000
     dataset = logs(tmp_path, "all at once", rows, 0)
     shop, ones = dataset.read(), np.ones(rows)
-    sessions = Sessions.from_rows(shop, dataset.spec)
-    features = sessions.shown(np.arange(1), shop.slate[:1]).shape[2]
-    liked = 0.1 * np.arange(1, ITEMS + 1)
-    choice = ChoiceModel(np.append(liked, np.zeros(features - ITEMS))[None], np.ones(1), np.ones(1))
+    sessions = Sessions.from_rows(shop, dataset.spec, SlateFeatures(features_match=False))
+    users, features = shop.user.shape[1], sessions.shown(np.arange(1), shop.slate[:1]).shape[2]
+    liked, weights = 0.1 * np.arange(1, ITEMS + 1), np.zeros((1, features))
+    weights[0, users : users + ITEMS] = liked
+    choice = ChoiceModel(weights, np.ones(1), np.ones(1))
     values = np.zeros(sessions.design.shape[1])
     values[0] = 1.0
     shown = np.array([9, 1, 4])
