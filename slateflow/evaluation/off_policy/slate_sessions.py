@@ -59,8 +59,9 @@ less, items that were clicked once or never have weights in the thousands."""
 CHOICE_RIDGE = 0.1
 """That on the weights of the choice model."""
 
-RANDOM_RIDGE = 25.0
-"""That on the weights of random features, whose sum has a variance of about 2 so."""
+RANDOM_RIDGE = 1.0
+"""That on the weights of random features. With more of it what bends is flattened, and slates that
+are seldom liked are taken for better than they are."""
 
 ROWS_PER_TERM = 100
 """Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
