@@ -168,7 +168,7 @@ def _by_logs(contest: _Contest) -> Report:
     overlaps = {name: Overlap.of(one) for name, one in found.overlaps.items()}
     report = contest.report(found.verdict, overlaps)
     report.no_verdict = found.no_verdict
-    report.items_differ = not dataset.spec.simulated and items_differ(dataset)
+    report.items_differ = None if dataset.spec.simulated else items_differ(dataset)
     for candidate in report.candidates:
         candidate.no_verdict = found.refusals.get(candidate.learner)
     return report

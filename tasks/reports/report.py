@@ -134,7 +134,7 @@ class Report(BaseModel):
 
     `logged` is the best of the `logging_policies`, which stand best first; None and none where
     nobody knows them, as in imported logs. `items_differ` says that items earn more, or less, than
-    their columns tell, where that was asked.
+    their columns tell; None where nobody asked.
     """
 
     experiment: Experiment
@@ -145,7 +145,7 @@ class Report(BaseModel):
     champion: Champion | None
     candidates: list[Candidate]
     no_verdict: NoVerdict | None = None
-    items_differ: bool = False
+    items_differ: bool | None = None
     registered: RegisteredVersion | None = None
     recsim_check: RecSimCheck | None = None
 
@@ -218,8 +218,9 @@ class Report(BaseModel):
         """The report as the command line prints it."""
         fields = self.model_dump(mode="json")
         experiment = fields.pop("experiment")
-        if self.recsim_check is None:
-            del fields["recsim_check"]
+        for asked in ("items_differ", "recsim_check"):
+            if fields[asked] is None:
+                del fields[asked]
         return {
             "recipe": experiment["recipe"],
             "environment": self.experiment.environment,
