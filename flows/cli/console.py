@@ -75,7 +75,7 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
             break
     show_table(output, table)
     for refusal, learners in verdict.refusals.items():
-        output.print(f"{', '.join(learners)}: {refusal}")
+        output.print(f"{', '.join(learners)}: {refusal}", markup=False)
     for candidate in verdict.candidates:
         if (
             candidate.no_verdict is None
@@ -85,9 +85,9 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
             share = f"{candidate.overlap.unsupported:.0%}"
             output.print(f"{candidate.learner}: the logs have hardly seen {share} of what it shows")
     if verdict.no_verdict is not None:
-        output.print(f"no verdict: {verdict.no_verdict}")
+        output.print(f"no verdict: {verdict.no_verdict}", markup=False)
     if verdict.advice:
-        output.print(verdict.advice)
+        output.print(verdict.advice, markup=False)
     best = verdict.candidates[0]
     over = best.over_champion if best.judged else None
     if over is not None and "p_over" not in shown:

@@ -163,7 +163,9 @@ def test_a_run_advises_to_name_the_id_of_items_whose_columns_do_not_tell(shop, c
 
     advice = "items: they earn more, or less, than their columns tell"
     priced = '"price"'
-    assert advice in run(priced)
+    printed = run(priced)
+    assert advice in printed
+    assert "`features` of [items], too" in " ".join(printed.split())
     assert f"Advice on {advice}" in str(Artifact.get(f"slateflow-{len(priced)}").data)
     assert advice not in run('"price", "item"')
 
