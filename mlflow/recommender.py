@@ -1,15 +1,17 @@
 """The code that every registered version carries: a request in, a slate out.
 
 It runs in the consumer's process and needs mlflow, NumPy and pandas, nothing else. The weights
-come as `.npz` without pickle, the scoring function as the very file that was evaluated. Versions of
-recipes with own logs also carry `encoder.py`, and the encoding and catalogue of these logs.
+come as `.npz` without pickle, the scoring function as the very files that were evaluated. Versions
+of recipes with own logs also carry `encoder.py`, and the encoding and catalogue of these logs.
 """
 
-import importlib.util
+import importlib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import mlflow
 import numpy as np
@@ -301,13 +303,18 @@ def _invalid(message: str) -> MlflowException:
 
 
 def _module(path: Path) -> ModuleType:
-    """The file as a module without a name in `sys.modules`, so that two versions do not mix."""
-    specification = importlib.util.spec_from_file_location("slateflow_scorer", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    """The file as a module, which may import others of its folder by a dot and their name.
+
+    None of them stays in `sys.modules`, so that two versions do not mix.
+    """
+    package = ModuleType(f"slateflow_{uuid4().hex}")
+    package.__path__ = [str(path.parent)]
+    sys.modules[package.__name__] = package
+    try:
+        return importlib.import_module(f".{path.stem}", package.__name__)
+    finally:
+        for name in [name for name in list(sys.modules) if name.startswith(package.__name__)]:
+            del sys.modules[name]
 
 
 mlflow.models.set_model(Recommender())

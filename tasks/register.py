@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import tempfile
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from prefect import get_run_logger, task
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.policies import AnyScorer, ScoringPolicy
+from slateflow.policies import AnyScorer, ScoringPolicy, scorer_code
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.ranges import feature_ranges
 from tasks.evaluate import take_verdict
@@ -153,7 +152,7 @@ def _log_model(
         weights.save(Path(folder) / SCORER_FILE)
         artifacts = {
             "weights": f"{folder}/{SCORER_FILE}",
-            "scorer": inspect.getfile(type(weights)),
+            **scorer_code(weights),
             "ranges": _ranges(dataset, Path(folder)),
             **_encoder(dataset, Path(folder)),
         }

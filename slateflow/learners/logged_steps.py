@@ -18,7 +18,7 @@ from slateflow.learners.features import FeatureMoments, check_rewards, episode_e
 from slateflow.learners.passes import over_parts, sampled
 from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support, monomials
-from slateflow.policies.slate_scorer import RandomFeatures
+from slateflow.policies.slate_choice import RandomFeatures
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation

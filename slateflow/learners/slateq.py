@@ -31,7 +31,8 @@ from slateflow.learners.config import (
 from slateflow.learners.passes import over_parts, sampled
 from slateflow.learners.search_space import OneOf, Range, Space
 from slateflow.policies import Slates, top_slates
-from slateflow.policies.slate_scorer import ChoiceModel, SlateScorer
+from slateflow.policies.slate_choice import ChoiceModel
+from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.progress import Progress
 from slateflow.shared_rows import distinct
 from slateflow.trajectories import Dataset, Trajectories

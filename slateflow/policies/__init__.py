@@ -17,7 +17,13 @@ from slateflow.policies.behaviour import (
     behaviour_policy,
     uniform_propensities,
 )
-from slateflow.policies.learned import AnyScorer, ScoringPolicy, SessionScorer, load_scorer
+from slateflow.policies.learned import (
+    AnyScorer,
+    ScoringPolicy,
+    SessionScorer,
+    load_scorer,
+    scorer_code,
+)
 from slateflow.policies.scorer import Scorer
 from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.policies.softmax import SoftmaxPolicy
@@ -41,6 +47,7 @@ __all__ = [
     "behaviour_label",
     "behaviour_policy",
     "load_scorer",
+    "scorer_code",
     "top_slates",
     "uniform_propensities",
 ]

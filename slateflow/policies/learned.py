@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from slateflow.environments import Observation
 from slateflow.policies.base import Propensities, Rng, Scores, Slates, certain, top_slates
 from slateflow.policies.scorer import Scorer
+from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.policies.slate_scorer import SlateScorer
 
 AnyScorer = Scorer | SlateScorer
@@ -55,6 +57,14 @@ class SessionScorer(Protocol):
         reward: NDArray[np.floating],
     ) -> NDArray[np.float64]:
         """The memory (B, M) after a step."""
+
+
+def scorer_code(scorer: AnyScorer) -> dict[str, str]:
+    """Files by which a scorer is read and asked, with NumPy alone, side by side in one folder."""
+    files = {"scorer": inspect.getfile(type(scorer))}
+    if isinstance(scorer, SlateScorer):
+        files["choice"] = inspect.getfile(ChoiceModel)
+    return files
 
 
 def load_scorer(path: str | Path) -> AnyScorer:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.policies.slate_scorer import (
+from slateflow.policies.slate_choice import (
     LIKENESS,
     ChoiceModel,
     RandomFeatures,

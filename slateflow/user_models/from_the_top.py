@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.policies.slate_scorer import ChoiceModel
+from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.choice_model import Choices, Prior, fit_choice_model
 
 Array = NDArray[np.float64]

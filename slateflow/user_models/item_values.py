@@ -3,7 +3,7 @@
 The value of a slate decomposes into those of its items and of no click, weighted by their
 probabilities of being chosen (Ie et al. 2019, "SlateQ: A Tractable Decomposition for
 Reinforcement Learning with Recommendation Sets", equation 17). The values are linear in the
-features of `slate_scorer`, and those of a policy are the fixed point of its Bellman equation on the
+features of `slate_choice`, and those of a policy are the fixed point of its Bellman equation on the
 logs (Lagoudakis and Parr 2003, "Least-Squares Policy Iteration", section 5.2).
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.policies import SessionScorer, Slates, top_slates
 from slateflow.policies.learned import observed_scores
-from slateflow.policies.slate_scorer import ChoiceModel, item_features, likeness, user_features
+from slateflow.policies.slate_choice import ChoiceModel, item_features, likeness, user_features
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import SlateFeatures, of_places

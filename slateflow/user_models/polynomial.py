@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies.scorer import monomials
-from slateflow.policies.slate_scorer import RandomFeatures
+from slateflow.policies.slate_choice import RandomFeatures
 from slateflow.user_models.random_features import none
 from slateflow.user_models.splines import Knots
 

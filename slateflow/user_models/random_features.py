@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.policies.slate_scorer import RandomFeatures
+from slateflow.policies.slate_choice import RandomFeatures
 
 Array = NDArray[np.float64]
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from slateflow.policies.slate_scorer import RandomFeatures
+from slateflow.policies.slate_choice import RandomFeatures
 from slateflow.trajectories.schema import Trajectories, blocks
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.clock import rewards_by_the_clock

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.policies.slate_scorer import Columns, user_features
+from slateflow.policies.slate_choice import Columns, user_features
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model

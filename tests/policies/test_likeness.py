@@ -10,14 +10,8 @@ import numpy as np
 import pytest
 
 from slateflow.policies import SlateScorer, load_scorer, top_slates
-from slateflow.policies.slate_scorer import (
-    Beside,
-    Offer,
-    greedy_gains,
-    item_features,
-    likeness,
-    optimal_gains,
-)
+from slateflow.policies.slate_choice import item_features, likeness
+from slateflow.policies.slate_scorer import Beside, Offer, greedy_gains, optimal_gains
 from tests.policies.test_slate_scorer import scorer as slate_scorer
 
 ITEMS, PLACES = 7, 3

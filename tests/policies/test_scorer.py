@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slateflow.policies import Scorer, ScoringPolicy, scorer
+from slateflow.policies import Scorer, ScoringPolicy, scorer, slate_choice, slate_scorer
 from slateflow.policies.scorer import Support
 
 HORIZON, WINDOW = 10, 4
@@ -280,16 +280,19 @@ def test_policy_shows_the_best_by_hand():
     assert propensities.tolist() == [1.0] * 8
 
 
-def test_the_file_needs_nothing_but_numpy():
-    tree = ast.parse(Path(scorer.__file__).read_text(encoding="utf-8"))
-    roots = set()
+@pytest.mark.parametrize("carried", [scorer, slate_choice, slate_scorer])
+def test_files_of_a_version_need_nothing_but_numpy(carried):
+    tree = ast.parse(Path(carried.__file__).read_text(encoding="utf-8"))
+    roots, beside = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             roots |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            beside.add(node.module)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
             roots.add(str(node.module).split(".")[0])
     assert roots - sys.stdlib_module_names == {"numpy"}
+    assert beside == ({"slate_choice"} if carried is slate_scorer else set())
 
 
 def test_a_copy_of_the_file_works_alone(tmp_path):

@@ -12,17 +12,14 @@ import pytest
 from slateflow.environments import preset
 from slateflow.environments.interest_evolution.simulator import BatchedInterestEvolution
 from slateflow.policies import ScoringPolicy, SlateScorer, load_scorer, slate_scorer, top_slates
-from slateflow.policies.slate_scorer import (
+from slateflow.policies.slate_choice import (
     LIKENESS,
     Columns,
-    Offer,
     RandomFeatures,
-    greedy_gains,
     item_features,
-    optimal_gains,
-    top_k_gains,
     user_features,
 )
+from slateflow.policies.slate_scorer import Offer, greedy_gains, optimal_gains, top_k_gains
 
 
 def offer(seed: int, classes: int, users: int = 60, items: int = 7) -> Offer:

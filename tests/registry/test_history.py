@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
+import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from slateflow.environments import batched_environment
 from slateflow.learners import learner_config, train
-from slateflow.policies import ScoringPolicy
+from slateflow.policies import ScoringPolicy, scorer_code
 from slateflow.policies.play import play
 from slateflow.trajectories import Folder, Recipe, generate
 
@@ -47,11 +48,9 @@ def served(request, tmp_path_factory):
     recommender = carried("recommender").Recommender()
     features = dataset.spec.user_size + dataset.spec.document_size
     np.savez(folder / "ranges.npz", low=np.zeros(features), high=np.ones(features))
-    artifacts = {
-        "weights": str(folder / "scorer.npz"),
-        "scorer": inspect.getfile(type(scorer)),
-        "ranges": str(folder / "ranges.npz"),
-    }
+    artifacts = {"weights": str(folder / "scorer.npz"), "ranges": str(folder / "ranges.npz")}
+    for key, path in scorer_code(scorer).items():  # where nothing else of ours lies
+        artifacts[key] = shutil.copy(path, folder)
     recommender.load_context(SimpleNamespace(artifacts=artifacts))
     return dataset.spec, scorer, recommender
 
@@ -95,6 +94,20 @@ def test_slates_are_those_of_the_session(served):
     assert recommender.predict(None, mixed)["slate"].tolist() == expected
     forgotten = recommender.predict(None, requests_of(steps, 20).drop(columns="history"))
     assert forgotten["scores"].tolist() != answer["scores"].tolist()
+
+
+def test_code_of_two_versions_does_not_mix(tmp_path):
+    module, before = carried("recommender"), set(sys.modules)
+    loaded = []
+    for version in ("1", "2"):
+        folder = tmp_path / version
+        folder.mkdir()
+        (folder / "numbers_of_it.py").write_text(f"NUMBER = {version}\n", encoding="utf-8")
+        code = "from .numbers_of_it import NUMBER\n\n\ndef number():\n    return NUMBER\n"
+        (folder / "code_of_it.py").write_text(code, encoding="utf-8")
+        loaded.append(module._module(folder / "code_of_it.py"))
+    assert [one.number() for one in loaded] == [1, 2]
+    assert set(sys.modules) == before
 
 
 def test_no_requests_have_no_answers(served):

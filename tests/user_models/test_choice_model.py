@@ -9,7 +9,7 @@ import pytest
 from scipy import optimize
 
 from slateflow.errors import InputError
-from slateflow.policies.slate_scorer import ChoiceModel
+from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
 from slateflow.user_models.evidence import WeightGroups
 

@@ -8,7 +8,7 @@ from scipy import optimize
 
 from slateflow.environments import preset
 from slateflow.environments.logged.spec import LoggedSpec
-from slateflow.policies.slate_scorer import item_features
+from slateflow.policies.slate_choice import item_features
 from slateflow.user_models.bilinear import Block, LinearStatistics, bilinear_features
 from slateflow.user_models.evidence import WeightGroups, chosen_prior, group_variances
 

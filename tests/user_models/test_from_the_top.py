@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from slateflow.policies.slate_scorer import ChoiceModel
+from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.choice_model import Choices
 from slateflow.user_models.from_the_top import FromTheTop, fit_habit
 from tests.user_models.test_choice_model import TASTES, simulate

@@ -1,0 +1,178 @@
+"""Choices from slates: the features by which users choose, and the conditional logit.
+
+Learners and verdicts fit it, and `slate_scorer.py` makes slates for it. A registered model version
+carries a copy of both files, so this one, too, needs nothing but NumPy.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def item_features(
+    user: NDArray[np.floating], documents: NDArray[np.floating], features_match: bool
+) -> Array:
+    """Features (B, M, P) of documents (B, M, D) for users (B, U).
+
+    The document's own, and what it is to the user. Where users are observed in the features of
+    the documents, `features_match`, that is the affinity, its square and cube, and the product
+    feature by feature; elsewhere all products of a user's feature and a document's.
+
+    Example:
+        >>> item_features(np.zeros((1, 0)), np.array([[[0.5, 2.0]]]), False).tolist()
+        [[[0.5, 2.0]]]
+    """
+    documents, user = (np.asarray(one, dtype=np.float64) for one in (documents, user))
+    if features_match:
+        products = documents * user[:, None]
+        affinity = products.sum(axis=2, keepdims=True)
+        return np.concatenate([documents, affinity, affinity**2, affinity**3, products], axis=2)
+    products = documents[:, :, :, None] * user[:, None, None, :]
+    products = products.reshape(*documents.shape[:2], documents.shape[2] * user.shape[1])
+    return np.concatenate([documents, products], axis=2)
+
+
+def user_features(user: NDArray[np.floating]) -> Array:
+    """Features (B, S) of users (B, U): a constant, theirs, and their squares."""
+    user = np.asarray(user, dtype=np.float64)
+    return np.concatenate([np.ones((len(user), 1)), user, user**2], axis=1)
+
+
+def choice_features(
+    user: NDArray[np.floating],
+    documents: NDArray[np.floating],
+    known: Array,
+    random: "RandomFeatures | None" = None,
+) -> Array:
+    """Features (B, M, U + W + P) by which users (B, U) choose among documents (B, M, D).
+
+    Some click more than others, whatever is shown, so the user's features come first, then random
+    ones, and what is `known` (B, M, P) of the documents.
+
+    Example:
+        >>> one, two = np.array([[3.0]]), np.array([[[0.5], [2.0]]])
+        >>> choice_features(one, two, item_features(one, two, False)).tolist()
+        [[[3.0, 0.5, 1.5], [3.0, 2.0, 6.0]]]
+    """
+    users = np.broadcast_to(user[:, None], (*documents.shape[:2], user.shape[1]))
+    beside = [users] if random is None else [users, random.of(users, documents)]
+    return np.concatenate([*beside, known], axis=2)
+
+
+LIKENESS = 2
+"""Features that an item has by its likeness to the rest of the slate."""
+
+
+def likeness(documents: NDArray[np.floating]) -> Array:
+    """(B, K, 2) squared distances of shown items (B, K, D) to those before and after them, in sum.
+
+    Example:
+        >>> likeness(np.array([[[0.0], [1.0], [3.0]]])).tolist()
+        [[[0.0, 10.0], [1.0, 4.0], [13.0, 0.0]]]
+    """
+    documents = np.asarray(documents, dtype=np.float64)
+    found = np.zeros((*documents.shape[:2], LIKENESS))
+    for one in range(documents.shape[1]):  # few
+        for later in range(one + 1, documents.shape[1]):
+            distance = np.square(documents[:, one] - documents[:, later]).sum(axis=1)
+            found[:, one, 1] += distance
+            found[:, later, 0] += distance
+    return found
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of users, or of items, as regressions on slates see them.
+
+    They are centred and in units of their deviation, so that a prior is the same whatever their
+    unit, and indicators stay as they are. Where clicks bend with a column, hinges (x − knot)₊²
+    follow the columns.
+    """
+
+    knot_feature: NDArray[np.int64]  # (H,) numbers of the columns that bend, ascending
+    knot_value: Array  # (H,) where they do
+    offset: Array  # (F + H,) subtracted from columns and hinges
+    scale: Array  # (F + H,) by which they are divided then
+
+    def seen(self, x: NDArray[np.floating]) -> Array:
+        """(…, F + H) of columns (…, F)."""
+        x = np.asarray(x, dtype=np.float64)
+        if len(self.knot_feature):
+            bent = np.square(np.maximum(x[..., self.knot_feature] - self.knot_value, 0.0))
+            x = np.concatenate([x, bent], axis=-1)
+        return np.asarray((x - self.offset) / self.scale)
+
+
+@dataclass(frozen=True)
+class RandomFeatures:
+    """Rectified sums, with weights drawn at random, of what users and items are."""
+
+    weights: Array  # (F, W)
+    biases: Array  # (W,)
+
+    def __len__(self) -> int:
+        return len(self.biases)
+
+    def of(self, *x: NDArray[np.floating]) -> Array:
+        """(…, W) of features (…, F), perhaps in several parts.
+
+        Example:
+            >>> RandomFeatures(np.array([[1.0, -1.0]]), np.array([0.5, 0.0])).of(np.ones((1, 1)))
+            array([[1.5, 0. ]])
+        """
+        return np.maximum(np.concatenate(x, axis=-1) @ self.weights + self.biases, 0.0)
+
+
+@dataclass(frozen=True)
+class ChoiceModel:
+    """Conditional logit of latent classes of users (Kamakura and Russell 1989).
+
+    A user of class g clicks item i of slate A with probability
+    exp(w_g · x_i) / (exp(c_g) + Σ_{j ∈ A} exp(w_g · x_j)), and nothing with the rest. With one
+    class it is McFadden's conditional logit. The session memory is the logarithm
+    of the likelihood of the clicks so far, one number for each class.
+    """
+
+    weights: Array  # (G, P) of the item's features
+    no_click: Array  # (G,) logits of clicking nothing
+    shares: Array  # (G,) of the classes among users
+
+    def log_probabilities(self, features: Array) -> Array:
+        """Logarithms (G, B, K + 1) of the choices from slates (B, K, P), the last is no click."""
+        logits = np.einsum("bkp,gp->gbk", features, self.weights)
+        none = np.broadcast_to(self.no_click[:, None, None], (*logits.shape[:2], 1))
+        logits = np.concatenate([logits, none], axis=2)
+        logits -= logits.max(axis=2, keepdims=True)
+        log: Array = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
+        return log
+
+    def slope(self, probabilities: Array, worth: Array) -> Array:
+        """Slope (B, K + 1) of the expected worth in the logits of the items and of no click.
+
+        Args:
+            probabilities: (B, K + 1) of the choices, of one class.
+            worth: (B, K + 1) of each choice.
+        """
+        expected = (probabilities * worth).sum(axis=1, keepdims=True)
+        return np.asarray(probabilities * (worth - expected))
+
+    def of_class(self, index: int) -> Self:
+        """The model of one class."""
+        one = slice(index, index + 1)
+        return type(self)(self.weights[one], self.no_click[one], np.ones(1))
+
+    def posterior(self, memory: Array) -> Array:
+        """Probabilities (B, G) of the classes, from log-likelihoods (B, G)."""
+        logits = memory + np.log(self.shares)
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: Array = weights / weights.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def attraction(self, features: Array) -> Array:
+        """(G, B, N) weight of each item beside a weight of 1 for no click."""
+        logits = np.einsum("bnp,gp->gbn", features, self.weights)
+        return np.asarray(np.exp(logits - self.no_click[:, None, None]))
