@@ -15,7 +15,6 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, played_verdict
 from slateflow.evaluation.off_policy.estimates import unsupported_shares
-from slateflow.evaluation.off_policy.items_differ import items_differ
 from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
@@ -33,6 +32,7 @@ from slateflow.policies import (
 from slateflow.progress import Progress
 from slateflow.side_by_side import PROCESSORS, map_calls
 from slateflow.trajectories import Dataset
+from slateflow.trajectories.items_differ import items_differ
 from tasks.experiment import Experiment, ModelRef
 from tasks.reports.report import (
     Candidate,

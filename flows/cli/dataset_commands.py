@@ -157,10 +157,9 @@ def describe_command(
     Example: slateflow describe modified-lts-20-2 --page logs.html
     """
     from slateflow.evaluation.off_policy.estimates import refusal_of_random
-    from slateflow.evaluation.off_policy.items_differ import items_differ
     from slateflow.trajectories.description.describe import describe
 
-    description = describe(_open(dataset, data), refusal_of_random, items_differ)
+    description = describe(_open(dataset, data), refusal_of_random)
     if page is not None:
         from slateflow.trajectories.description.page import page as html
 
@@ -217,16 +216,14 @@ def _show(description: Description) -> None:
 
 def _show_first_look(look: FirstLook) -> None:
     """The figures of own logs, and what to expect of them."""
-    from slateflow.trajectories.description.first_look import ITEMS_DIFFER
-
     fewest, most = look.candidates
     low, high = look.propensity
     offered = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
     unknown = "not named: each session counts as another's"
     print("visitors      " + (unknown if look.visitors is None else f"{look.visitors:,}"))
     print(f"items         {look.items:,}, of which {offered} are offered at a time")
-    if look.items_differ:
-        print(f"              {ITEMS_DIFFER}")
+    if look.of_items:
+        print(f"              {look.of_items}")
     print(f"reward        mean {look.reward:.5g}, not 0 in {look.rewarded:.2%} of the rows")
     print("propensity    " + " to ".join(dict.fromkeys((f"{low:.3g}", f"{high:.3g}"))))
     print(

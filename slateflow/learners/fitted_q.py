@@ -27,6 +27,7 @@ from slateflow.evaluation.off_policy.backward_stages import (
     Transitions,
     backward_stages,
 )
+from slateflow.held_out_choice import BEYOND_CHANCE, better, least_lost, simplest
 from slateflow.learners.config import (
     CountOrZero,
     Curves,
@@ -41,7 +42,6 @@ from slateflow.trajectories import Dataset
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
-from slateflow.user_models.held_out_choice import BEYOND_CHANCE, better, least_lost, simplest
 from slateflow.user_models.polynomial import MOST_PRODUCTS, bends, term_count
 from slateflow.validation import validated
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.held_out_choice import better, other_half_errors
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.held_out_choice import better, other_half_errors
 from slateflow.user_models.polynomial import Polynomial, term_count
 
 Array = NDArray[np.float64]

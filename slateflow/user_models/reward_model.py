@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from slateflow.held_out_choice import least_lost, simplest
 from slateflow.policies.slate_choice import RandomFeatures
 from slateflow.trajectories.schema import Trajectories, blocks
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
-from slateflow.user_models.held_out_choice import least_lost, simplest
 from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, bends, term_count
 from slateflow.user_models.random_features import MOST_BESIDE, drawn
 from slateflow.user_models.splines import Knots

@@ -17,10 +17,10 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.errors import InputError
+from slateflow.held_out_choice import better
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.held_out_choice import better
+from slateflow.trajectories.some_sessions import some_sessions
 from slateflow.user_models.polynomial import term_count
 from slateflow.user_models.random_features import MOST_BESIDE, drawn
 from slateflow.user_models.reward_model import Kind, RewardModel
@@ -29,9 +29,6 @@ Array = NDArray[np.float64]
 
 FITTING_ROWS = 100_000
 """Rows from which a decay is chosen, or somewhat more; fewer of more than `MOST_TERMS`."""
-
-MOST_PARTS = 32
-"""Parts of the dataset from which they come."""
 
 DEGREES = (3, 2)
 """Of the polynomials by which it is decided whether there is a memory: bends in the user's own
@@ -173,19 +170,6 @@ def session_state(dataset: Dataset) -> SessionState:
         options={"xatol": 0.005},
     )
     return SessionState((round(float(best.x), 3),))
-
-
-def some_sessions(dataset: Dataset, most: int) -> Trajectories:
-    """Every so many sessions of parts that lie evenly among all: they lie by policy and day."""
-    chosen = dataset.parts[:: -(-len(dataset.parts) // MOST_PARTS) or 1]
-    every = max(sum(part.rows for part in chosen) // most, 1)
-    found = []
-    for part in chosen:
-        rows = dataset.part(part)
-        found.append(rows.where(rows.sessions % every == 0))
-    if not found:
-        raise InputError("dataset: expected rows to train from, got none")
-    return Trajectories.from_parts(found)
 
 
 def _held_out_losses(

@@ -12,18 +12,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.held_out_choice import (
+    BEYOND_CHANCE,
+    better,
+    least_lost,
+    other_half_errors,
+)
 from slateflow.policies.slate_choice import Columns, user_features
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
 from slateflow.user_models.evidence import shrunk_means
 from slateflow.user_models.from_the_top import fit_alike, likelier_habit
-from slateflow.user_models.held_out_choice import (
-    BEYOND_CHANCE,
-    better,
-    least_lost,
-    other_half_errors,
-)
 from slateflow.user_models.polynomial import KNOTS
 from slateflow.user_models.random_features import MOST_BESIDE, drawn_of
 from slateflow.user_models.splines import Knots

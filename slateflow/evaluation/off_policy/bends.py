@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.backward_stages import Transitions
 from slateflow.evaluation.off_policy.what_moves import changes, standardised
+from slateflow.held_out_choice import least_lost, other_half_errors
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
-from slateflow.user_models.held_out_choice import least_lost, other_half_errors
 from slateflow.user_models.polynomial import Polynomial, bends
 
 Array = NDArray[np.float64]

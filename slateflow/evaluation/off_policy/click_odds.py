@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from slateflow.user_models.held_out_choice import BEYOND_CHANCE, better, ridge_weights
+from slateflow.held_out_choice import BEYOND_CHANCE, better, ridge_weights
 
 Array = NDArray[np.float64]
 

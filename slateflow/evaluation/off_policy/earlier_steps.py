@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.held_out_choice import better, other_half_errors
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.held_out_choice import better, other_half_errors
 from slateflow.user_models.session_memory import faded
 
 Array = NDArray[np.float64]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.bends import LEAST_SESSIONS, MOST_ROWS
 from slateflow.evaluation.off_policy.what_moves import standardised
+from slateflow.held_out_choice import least_lost, other_half_errors
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.held_out_choice import least_lost, other_half_errors
 from slateflow.user_models.polynomial import Polynomial
 
 Array = NDArray[np.float64]

@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.held_out_choice import better, other_half_errors
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.evidence import shrunk_means
-from slateflow.user_models.held_out_choice import better, other_half_errors
 
 Array = NDArray[np.float64]
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.held_out_choice import better, ridge_weights
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
-from slateflow.user_models.held_out_choice import better, ridge_weights
 from slateflow.user_models.item_values import Sessions
 
 Array = NDArray[np.float64]

@@ -16,6 +16,7 @@ from slateflow.policies import behaviour_policy
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.description.first_look import FirstLook, uniform_weights
 from slateflow.trajectories.files.dataset import Dataset
+from slateflow.trajectories.items_differ import items_differ, told_apart
 from slateflow.trajectories.schema import Trajectories, blocks
 
 TARGETS = ("random", "greedy")
@@ -109,14 +110,12 @@ Gate = Callable[[Dataset], str | None]
 def describe(
     dataset: Dataset,
     gate: Gate | None = None,
-    items_differ: Callable[[Dataset], bool] | None = None,
 ) -> Description:
     """Read every part once, and keep of it sums, and the return of each episode.
 
     Args:
         dataset: Any logs.
         gate: Says of own logs why they cannot judge random; not asked without it.
-        items_differ: Says of own logs whether items earn more or less than their columns tell.
 
     Raises:
         InputError: A part is damaged or does not keep the contract.
@@ -132,7 +131,8 @@ def describe(
         first_look = dataclasses.replace(
             FirstLook.of(dataset),
             refusal=None if gate is None else gate(dataset),
-            items_differ=items_differ is not None and items_differ(dataset),
+            items_differ=items_differ(dataset),
+            told_apart=told_apart(dataset),
         )
     return Description(
         path=dataset.path,

@@ -19,6 +19,8 @@ LEAST_EFFECTIVE_REWARDS = 10.0
 MOST_DEVIATIONS = 4.0
 """Standard errors by which the mean weight may be away from 1."""
 
+TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
+
 ITEMS_DIFFER = (
     "they earn more, or less, than their columns tell; to have learners tell them apart, name "
     "their id among the `features` of [items], too, delete this dataset and generate it anew"
@@ -55,7 +57,8 @@ class FirstLook:
     agreeing_rows: float | None  # held-out; None where rows are not single decisions
     agreeing_rewards: float | None  # those of them with a reward
     refusal: str | None = None  # why random cannot be judged, where that was asked
-    items_differ: bool = False  # by more than their columns tell, where that was asked
+    items_differ: bool = False  # by more than their columns tell
+    told_apart: bool = False  # by their ids, too, therefore
 
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
@@ -105,6 +108,11 @@ class FirstLook:
             agreeing_rows=agree,
             agreeing_rewards=agree_paid,
         )
+
+    @property
+    def of_items(self) -> str:
+        """Whether items earn more, or less, than their columns tell, and what follows from it."""
+        return TOLD_APART if self.told_apart else ITEMS_DIFFER if self.items_differ else ""
 
     @property
     def outlook(self) -> str:

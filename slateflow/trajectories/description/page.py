@@ -14,7 +14,6 @@ from slateflow.trajectories.description.describe import (
     Description,
     PolicySummary,
 )
-from slateflow.trajectories.description.first_look import ITEMS_DIFFER
 
 BINS = 48
 
@@ -42,7 +41,6 @@ def page(description: Description) -> str:
     return _TEMPLATES.get_template("page.html").render(
         name=description.path.rstrip("/").rsplit("/", 1)[-1],
         described=description,
-        items_differ=ITEMS_DIFFER,
         policies=policies,
         rewards=rewards,
         satisfaction=satisfaction,

@@ -38,12 +38,22 @@ class Items:
         features: (M, D).
         described_by: Columns of which the features are made, where ids say all that is known of an
             item.
+        own_id: Name of the ids where a file describes items, but not by them; empty otherwise.
+        known: How many of the items, the first, are in that file.
     """
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
     features: NDArray[np.float32]
     described_by: tuple[Column, ...] = ()
+    own_id: str = ""
+    known: int = 0
+
+    def with_ids(self) -> Items:
+        """The items with their ids beside the columns that describe them."""
+        own = _one_hot(self.ids, self.own_id, self.known)
+        features = np.concatenate([self.features, own.features], axis=1)
+        return Items(self.ids, self.names + own.names, features)
 
 
 def read_items(recipe: LoggedRecipe, seen: set[str]) -> Items:
@@ -82,10 +92,8 @@ def _items(recipe: LoggedRecipe, seen: set[str]) -> Items:
         return _one_hot(ids + extra, name, len(ids))
     names, features = names_of(columns), encode(columns, values, len(ids))
     features = _with_zeros(features, len(extra))
-    if name in recipe.items.features:  # items have more to them than the other features
-        own = _one_hot(ids + extra, name, len(ids))
-        names, features = names + own.names, np.concatenate([features, own.features], axis=1)
-    return Items(ids + extra, names, features)
+    found = Items(ids + extra, names, features, own_id=name, known=len(ids))
+    return found.with_ids() if name in recipe.items.features else found
 
 
 def _described(ids: tuple[str, ...]) -> Items:

@@ -24,10 +24,11 @@ from slateflow.trajectories.files.dataset import REMEDY, Dataset, of_recipe
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.hold_out import HoldOut
 from slateflow.trajectories.files.part_files import PartFile, kept_part, write_part
+from slateflow.trajectories.items_differ import ids_fit, items_differ
 from slateflow.trajectories.schema import Trajectories, column_digest
 from slateflow.trajectories.sources.days import day_keys, first_numbers, shared_sessions
 from slateflow.trajectories.sources.earlier import FREE, Earlier, EarlierDay, Form
-from slateflow.trajectories.sources.items import read_items
+from slateflow.trajectories.sources.items import Items, read_items
 from slateflow.trajectories.sources.order import PlannedRows, in_order
 from slateflow.trajectories.sources.planning import (
     Group,
@@ -53,7 +54,8 @@ MOST_CANDIDATES = 10_000
 def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Dataset:
     """Read the logs of a recipe, check them, and publish them unless that was done before.
 
-    Days that an earlier dataset has are taken over from there. The digest depends on the files and
+    Days that an earlier dataset has are taken over from there. Items that earn more, or less, than
+    their columns tell have their ids among their features, too. The digest depends on the files and
     the recipe, not on the nights in which they were read.
 
     Args:
@@ -96,7 +98,7 @@ def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress
         begins = [(day.entry.first, day.begins) for day in logs.days if day.begins is not None]
         rule = HoldOut.latest(begins)
     form = logs.form
-    return Dataset(
+    dataset = Dataset(
         folder,
         logs.spec,
         recipe.to_dict(),
@@ -105,7 +107,12 @@ def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress
         form.encoding,
         rule,
         tuple(day.entry for day in logs.days),
-    ).publish()
+    )
+    if logs.items.own_id and ids_fit(dataset) and items_differ(dataset):
+        items = logs.items.with_ids()
+        spec = dataclasses.replace(logs.spec, item_features=items.names)
+        dataset = dataclasses.replace(dataset, spec=spec, catalogue=Catalogue(items.features))
+    return dataset.publish()
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ class Logs:
     recipe: LoggedRecipe
     spec: LoggedSpec
     form: Form
+    items: Items
     names: dict[str, str]  # the files' names of the standard columns
     days: list[PlannedDay]
     groups: list[Group]
@@ -171,7 +179,7 @@ class Logs:
         longest = max(day.entry.most_steps for day in in_order)
         spec = dataclasses.replace(spec, most_steps=longest)
         form = dataclasses.replace(form, spec=spec)
-        return cls(recipe, spec, form, names, in_order, groups)
+        return cls(recipe, spec, form, items, names, in_order, groups)
 
     def made(self, folder: Folder) -> Iterator[PartFile]:
         """Write the parts, days that are taken first.

@@ -1,0 +1,76 @@
+"""Items that earn more, or less, than their columns tell, and are told apart by their ids."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.held_out_choice import least_lost, other_half_errors
+from slateflow.trajectories.files.dataset import Dataset
+from slateflow.trajectories.some_sessions import some_sessions
+
+Array = NDArray[np.float64]
+
+MOST_ITEMS = 100
+"""Items that are told apart, at most."""
+
+MOST_PRODUCTS = 1_000
+"""Of (1, user) and (1, item) with the ids. Past it learners leave out more than ids tell them."""
+
+MOST_ROWS = 50_000
+"""Shown items that are asked."""
+
+MOST_NUMBERS = 20_000_000
+"""In the features of these."""
+
+LEAST_SESSIONS = 10
+"""Of fewer nobody asks."""
+
+
+def items_differ(dataset: Dataset) -> bool:
+    """Whether items with the same columns earn differently.
+
+    Regressed are the rewards of all that was shown on the products of the user's columns, with the
+    place in the slate, and the item's; and with the items besides. The other half of the visitors
+    decides, by two standard errors. Sessions that are held out are not asked, as they judge what
+    is learnt. Of items that their columns tell apart one by one, and of more than 100, nobody asks.
+    """
+    catalogue, places = dataset.catalogue, dataset.spec.slate_size
+    if catalogue is None or not catalogue.features.shape[1] < len(catalogue) <= MOST_ITEMS:
+        return False
+    terms = (dataset.spec.user_size + places) * (1 + catalogue.features.shape[1]) + len(catalogue)
+    rows = some_sessions(dataset, min(MOST_ROWS, MOST_NUMBERS // terms) // places)
+    rows = rows.where(~dataset.hold_out.mask(rows))
+    if len(rows.starts) < LEAST_SESSIONS:
+        return False
+    place = np.tile(np.arange(places), len(rows))
+    item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()
+    paid = (rows.reward[:, None] * (rows.clicked[:, None] == np.arange(places))).ravel()
+    user = np.repeat(rows.user, places, axis=0).astype(np.float64)
+    user = np.column_stack([user, place[:, None] == np.arange(1, places)])
+    own = np.asarray(item[:, None] == np.arange(1, len(catalogue)), np.float64)
+    columns = np.asarray(catalogue.features[item], np.float64)
+    user, columns = (one - one.mean(axis=0) for one in (user, columns))
+    products = (user[:, :, None] * columns[:, None]).reshape(len(item), -1)
+    visitor = np.repeat(rows.visitors, places)
+
+    def losses(of_items: Array) -> Array:
+        x = np.column_stack([np.ones(len(item)), user, of_items, products])
+        wrong = other_half_errors(x, paid, visitor % 2 == 0)
+        return np.asarray(np.bincount(visitor, np.square(wrong)), np.float64)
+
+    return least_lost(columns, [own], losses) is own
+
+
+def told_apart(dataset: Dataset) -> bool:
+    """Whether items have their ids beside the columns that the recipe names."""
+    columns, items = (dataset.recipe.get(key, {}) for key in ("columns", "items"))
+    named, own = items.get("features", ()), items.get("id") or columns.get("item", "item")
+    features = getattr(dataset.spec, "item_features", ())
+    return bool(named) and own not in named and any(one.startswith(f"{own}=") for one in features)
+
+
+def ids_fit(dataset: Dataset) -> bool:
+    """Whether learners can be given the ids of items beside their columns."""
+    spec = dataset.spec
+    return (1 + spec.user_size) * (1 + spec.document_size + spec.items) <= MOST_PRODUCTS
