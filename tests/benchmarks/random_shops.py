@@ -23,7 +23,7 @@ place by place.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -363,8 +363,8 @@ class RandomShop:
             **{name: column[who[order]] for name, column in known.table("user").items()},
         }
 
-    def stage(self, folder: Path) -> Stage:
-        """Users and offers that policies play."""
+    def stage(self, folder: Path, logs: Dataset) -> Stage:
+        """Users and offers that policies play, who learnt from these logs."""
         steps = self.most_steps
         sessions, rng = PLAYED // steps, np.random.default_rng(1)
         known, offers = self._contexts(sessions, steps, rng)
@@ -380,7 +380,8 @@ class RandomShop:
             reward=np.arange(len(who)) % 2,
             **{name: column[who] for name, column in known.table("user").items()},
         )
-        return Stage(self, dataset.read(), known.features, offers)
+        rows = replace(dataset.read(), catalogue=logs.catalogue)
+        return Stage(self, rows, known.features, offers)
 
 
 @dataclass(frozen=True)

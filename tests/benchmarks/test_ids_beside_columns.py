@@ -25,7 +25,8 @@ from tests.benchmarks.shop_settings import SEED, learners_of, shop_numbers
 
 def _scores(shop: RandomShop, folder: Path) -> tuple[bool, dict[str, float]]:
     """Whether the ids of items are advised, and the score of each learner without verdicts."""
-    dataset, stage = shop.logs(folder / "logs", seed=1), shop.stage(folder / "stage")
+    dataset = shop.logs(folder / "logs", seed=1)
+    stage = shop.stage(folder / "stage", dataset)
     training = training_logs(dataset, Folder(f"{folder}/training/shop"))
     random, best = stage.value(RandomPolicy(shop.places)), stage.value(None)
     scores = {}

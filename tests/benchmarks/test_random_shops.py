@@ -58,7 +58,7 @@ def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
     shop = RandomShop(number, SEED, slates)
     with tempfile.TemporaryDirectory() as folder:
         dataset = shop.logs(Path(folder) / "logs", seed=1)
-        stage = shop.stage(Path(folder) / "stage")
+        stage = shop.stage(Path(folder) / "stage", dataset)
         training = training_logs(dataset, Folder(f"{folder}/training/shop"))
         learnt = {
             learner: ScoringPolicy(train(training, learner_config(learner))[0])

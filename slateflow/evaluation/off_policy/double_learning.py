@@ -53,6 +53,10 @@ LEAST_FOUND = 0.7
 """Share of a target's steps that weights by propensities have to add up to. Where it is less, the
 largest happen not to have been drawn, as those of one slate of thousands."""
 
+MOST_FOUND = 1.2
+"""Share of them that it may be. Where it is more, states tell which of several logging policies
+decided, and weights against all of them together, which do not know that, are too large."""
+
 MOST_WIDER = 1.6
 """How many times as wide an interval may be for it to rest on the propensities."""
 
@@ -159,8 +163,8 @@ class Estimated(Additive):
     @property
     def found(self) -> bool:
         """Whether the weights by propensities add up to the target's steps, or nearly."""
-        least = LEAST_FOUND * float(self.learnt.weight.sum())
-        return float(self.by_propensity.weight.sum()) >= least
+        steps, found = (float(one.weight.sum()) for one in (self.learnt, self.by_propensity))
+        return LEAST_FOUND * steps <= found <= MOST_FOUND * steps
 
     @property
     def trusted(self) -> Correction:
