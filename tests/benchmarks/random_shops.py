@@ -105,6 +105,7 @@ class RandomShop:
     def __init__(self, number: int, seed: int, slates: bool = False) -> None:
         rng = np.random.Generator(np.random.SFC64([seed, number]))
         self.described = _one_of(rng, "columns", "columns", "ids", "both")
+        self.tell_apart = "auto"  # as recipes have it
         most = 40 if self.described != "columns" else 100
         self.items = round(_log_uniform(rng, 6 if slates else 4, most))
         self.offered = self.items
@@ -303,6 +304,7 @@ class RandomShop:
         if self.described != "ids":
             names = ["item"] * (self.described == "both") + list(self.catalogue.table("item"))
             lines.append(f"features = [{', '.join(repr(one) for one in names)}]")
+        lines.append(f"tell_apart = '{self.tell_apart}'")
         return "\n".join(lines).replace("'", '"') + "\n"
 
     def _publish(self, folder: Path, **columns: Any) -> Dataset:

@@ -1,4 +1,4 @@
-"""Scores of learners with the ids of items beside their columns, where `describe` advises them.
+"""Scores of learners with the ids of items beside their columns, where these tell too little.
 
 `SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` names some by number, as
 in `3,21`, or says how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` names other learners.
@@ -24,7 +24,7 @@ from tests.benchmarks.shop_settings import SEED, learners_of, shop_numbers
 
 
 def _scores(shop: RandomShop, folder: Path) -> tuple[bool, dict[str, float]]:
-    """Whether the ids of items are advised, and the score of each learner without verdicts."""
+    """Whether items earn more, or less, than is known of them; scores of learners."""
     dataset = shop.logs(folder / "logs", seed=1)
     stage = shop.stage(folder / "stage", dataset)
     training = training_logs(dataset, Folder(f"{folder}/training/shop"))
@@ -36,15 +36,15 @@ def _scores(shop: RandomShop, folder: Path) -> tuple[bool, dict[str, float]]:
     return items_differ(dataset), scores
 
 
-def advised(slates: bool, number: int) -> tuple[RandomShop, list[dict[str, float]]]:
-    """A shop whose recipe names columns alone; scores, and those with the ids where advised."""
+def told(slates: bool, number: int) -> tuple[RandomShop, list[dict[str, float]]]:
+    """A shop whose recipe names columns alone; scores by them, and with the ids where there are."""
     shop, found = RandomShop(number, SEED, slates), []
     if shop.described == "columns":
         with tempfile.TemporaryDirectory() as folder:
-            advice, scores = _scores(shop, Path(folder) / "columns")
-            found = [scores]
-            if advice:
-                shop.described = "both"
+            shop.tell_apart = "never"
+            differ, scores = _scores(shop, Path(folder) / "columns")
+            found, shop.tell_apart = [scores], "auto"
+            if differ:
                 found.append(_scores(shop, Path(folder) / "both")[1])
     return shop, found
 
@@ -53,16 +53,17 @@ def advised(slates: bool, number: int) -> tuple[RandomShop, list[dict[str, float
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("slates", [False, True], ids=["items", "slates"])
 def test_ids_beside_columns(slates, capsys):
-    """Print scores of shops described by columns, and with the ids where `describe` advises it."""
-    found = of_logs(partial(advised, slates), shop_numbers())
-    told = [(shop, *scores) for shop, scores in found if len(scores) > 1]
+    """Print scores of shops described by columns, and with the ids where these are told apart."""
+    found = of_logs(partial(told, slates), shop_numbers())
+    apart = [(shop, *scores) for shop, scores in found if len(scores) > 1]
     with capsys.disabled():
-        print(f"\n{len(told)} of {sum(bool(scores) for _, scores in found)} shops are advised")
-        for shop, columns, ids in told:
+        by_columns = sum(bool(scores) for _, scores in found)
+        print(f"\nitems differ in {len(apart)} of {by_columns} shops that columns describe")
+        for shop, columns, ids in apart:
             print(f"{shop}")
             print("    " + ", ".join(f"{one} {columns[one]:.3f} to {ids[one]:.3f}" for one in ids))
         print("learner    by columns: min, median   with the ids: min, median")
         for learner in learners_of(slates):
-            each = np.array([[one[learner] for one in scores] for _, *scores in told]).T
+            each = np.array([[one[learner] for one in scores] for _, *scores in apart]).T
             columns, ids = (f"{one.min():6.3f}, {np.median(one):.3f}" for one in each)
             print(f"{learner:10} {columns:>23} {ids:>27}")

@@ -85,6 +85,14 @@ def test_ids_that_the_recipe_names_are_there_once(tmp_path):
     assert not told_apart(dataset)
 
 
+def test_where_the_recipe_wants_no_ids_they_are_advised(tmp_path, capsys):
+    dataset = shop(tmp_path, 0.08, 1, f'{TELL_PRICE}tell_apart = "never"\n')
+    assert dataset.spec.item_features == ("price",)
+    assert items_differ(dataset)
+    assert main(["describe", dataset.path]) == 0
+    assert ADVICE in capsys.readouterr().out
+
+
 def test_where_users_have_many_columns_ids_are_advised(tmp_path, capsys):
     wide = list(np.random.default_rng(0).random((USERS, 90)))
     dataset = shop(tmp_path, 0.08, 1, f'[columns]\nuser = ["wide"]\n{TELL_PRICE}', wide=wide)

@@ -117,7 +117,7 @@ def test_items_have_columns_of_their_own_where_their_means_differ(tmp_path, qual
     (tmp_path / "items.csv").write_text("\n".join(["item,size", *lines]) + "\n")
     recipe = (
         '[columns]\nuser = ["age"]\nclicked = "clicked"\n'
-        '[items]\nfile = "items.csv"\nfeatures = ["size"]\n'
+        '[items]\nfile = "items.csv"\nfeatures = ["size"]\ntell_apart = "never"\n'
     )
     dataset = published(tmp_path, recipe)
     found = with_columns_of_their_own(dataset.read(), rows_per_term=100)

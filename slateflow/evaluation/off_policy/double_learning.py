@@ -161,10 +161,10 @@ class Estimated(Additive):
     by_propensity: Correction
 
     @property
-    def found(self) -> bool:
-        """Whether the weights by propensities add up to the target's steps, or nearly."""
+    def found(self) -> float:
+        """Share of the target's steps that weights by propensities add up to; 1 of no steps."""
         steps, found = (float(one.weight.sum()) for one in (self.learnt, self.by_propensity))
-        return LEAST_FOUND * steps <= found <= MOST_FOUND * steps
+        return found / steps if steps else 1.0
 
     @property
     def trusted(self) -> Correction:
@@ -178,7 +178,7 @@ class Estimated(Additive):
         least = max(LEAST_CARRIERS, LEAST_STEPS * len(weight))
         if float(weight.sum()) ** 2 < least * float(np.square(weight).sum()) or not weight.any():
             return self.learnt
-        if not self.found:
+        if not LEAST_FOUND <= self.found <= MOST_FOUND:
             return self.learnt
         logged, learnt = (
             standard_error(self.start + one.errors) for one in (self.by_propensity, self.learnt)

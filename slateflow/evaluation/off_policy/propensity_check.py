@@ -20,7 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.double_learning import LEAST_CARRIERS, Estimated
+from slateflow.evaluation.off_policy.double_learning import (
+    LEAST_CARRIERS,
+    LEAST_FOUND,
+    Estimated,
+)
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.visitors import Visitors
 
@@ -43,7 +47,7 @@ def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoV
         visitors: Whose the sessions are.
     """
     few = float(weight.sum()) ** 2 <= LEAST_CARRIERS * float(np.square(weight).sum())
-    if few or not estimated.found:
+    if few or estimated.found < LEAST_FOUND:
         return None
     learnt, change = (
         visitors.sums(Contributions(one))

@@ -38,7 +38,8 @@ class Items:
         features: (M, D).
         described_by: Columns of which the features are made, where ids say all that is known of an
             item.
-        own_id: Name of the ids where a file describes items, but not by them; empty otherwise.
+        own_id: Name of the ids where a file describes items, but not by them, and they may stand
+            beside its columns; empty otherwise.
         known: How many of the items, the first, are in that file.
     """
 
@@ -92,8 +93,10 @@ def _items(recipe: LoggedRecipe, seen: set[str]) -> Items:
         return _one_hot(ids + extra, name, len(ids))
     names, features = names_of(columns), encode(columns, values, len(ids))
     features = _with_zeros(features, len(extra))
-    found = Items(ids + extra, names, features, own_id=name, known=len(ids))
-    return found.with_ids() if name in recipe.items.features else found
+    named, never = name in recipe.items.features, recipe.items.tell_apart == "never"
+    own_id = name if named or not never else ""
+    found = Items(ids + extra, names, features, own_id=own_id, known=len(ids))
+    return found.with_ids() if named else found
 
 
 def _described(ids: tuple[str, ...]) -> Items:

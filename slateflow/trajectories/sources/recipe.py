@@ -63,6 +63,8 @@ class ItemsFile:
     file: str  # Parquet or CSV, a row for each item; relative to the recipe
     id: str | None = None  # its column with the ids; None: named as `item` in the logs
     features: Names = ()  # its columns with features; none: one-hot of the id
+    # Whether the id is among them, too, where items earn more, or less, than the others tell
+    tell_apart: Literal["auto", "never"] = "auto"
 
 
 @validated

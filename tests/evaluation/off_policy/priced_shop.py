@@ -30,7 +30,7 @@ OWN = np.random.default_rng(5).normal(size=ITEMS)
 """Effects of the items beside their prices, in log-odds."""
 COLUMNS = (
     '[columns]\nuser = ["budget"]\nclicked = "clicked"\n'
-    '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = [{}]\n'
+    '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = [{}]\ntell_apart = "never"\n'
 )
 SIDE = 16.0
 """Of boxes, by price and budget, in which items are liked more or less."""

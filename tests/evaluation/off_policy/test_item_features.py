@@ -24,6 +24,7 @@ user = ["age"]
 [items]
 file = "items.csv"
 features = ["topic"]
+tell_apart = "never"
 """
 LOGGED = np.tile([0.8, 0.2], TOPICS) / TOPICS
 """Each topic has two items, of which the first is shown four times as often."""
