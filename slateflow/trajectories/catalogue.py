@@ -56,6 +56,23 @@ class Catalogue:
         return cls(features)
 
     @cached_property
+    def without_ids(self) -> Catalogue:
+        """The items by the columns that describe them, where their ids stand behind these.
+
+        Example:
+            >>> both = Catalogue(np.array([[7, 1, 0], [5, 0, 1]], np.float32))
+            >>> both.without_ids.features.tolist()
+            [[7.0], [5.0]]
+        """
+        features = self.features
+        known = int(features[:, -1].argmax()) + 1 if features.shape[1] else 0
+        columns = features.shape[1] - known
+        own = np.eye(len(features), known, dtype=np.float32)
+        if columns < 1 or features[known:].any() or (features[:, columns:] != own).any():
+            return self  # nothing is known of items behind the known
+        return Catalogue(features[:, :columns])
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the number of items and the little-endian bytes of their features."""
         digest = hashlib.sha256(str(self.features.shape).encode())

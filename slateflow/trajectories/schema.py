@@ -165,6 +165,12 @@ class Trajectories:
         """Candidates of some rows as they are held, the row's first item in place of −1."""
         return _filled(at_rows(self.candidates, rows))
 
+    def without_ids(self) -> Trajectories:
+        """The rows with items by the columns that describe them, without ids behind these."""
+        if self.catalogue is None or self.catalogue.without_ids is self.catalogue:
+            return self
+        return replace(self, catalogue=self.catalogue.without_ids)
+
     def candidate_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, N, D) of the candidates of some rows, by number or slice."""
         return self._features(self.filled(rows))

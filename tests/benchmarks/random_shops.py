@@ -44,7 +44,7 @@ MOST_STEPS = 12
 PLAYED = 200_000
 """Steps at most that a policy plays for its true value."""
 AT_ONCE = 10_000
-"""Sessions that play at once where slates are shown, whose features are many."""
+"""Sessions that play at once: features of what is on offer are many."""
 
 
 @dataclass(frozen=True)
@@ -400,7 +400,7 @@ class Stage:
         rng, every = np.random.default_rng(2), np.arange(len(self.user))
         mood = rng.normal(0, self.shop.mood, len(every))
         length = self.shop.lengths(len(every), rng)
-        parts = -(-len(every) // AT_ONCE) if self.shop.habit else 1
+        parts = -(-len(every) // AT_ONCE)
         totals = (
             self._total(policy, part, mood, length, rng) for part in np.array_split(every, parts)
         )

@@ -118,6 +118,24 @@ def test_items_have_to_be_numbered_from_0():
         Catalogue.from_bytes(sink.getvalue().to_pybytes(), "here")
 
 
+@pytest.mark.parametrize(
+    ("features", "columns"),
+    [
+        ([[7, 1, 0], [5, 0, 1]], 1),
+        ([[7, 1, 0], [5, 0, 1], [0, 0, 0]], 1),  # an item that nothing is known of
+        ([[1, 0], [0, 1]], 2),  # nothing else is known
+        ([[7, 1], [5, 1]], 2),
+        ([[7, 0, 1], [5, 1, 0]], 3),  # categories in another order
+        ([[7, 0], [5, 0]], 2),
+    ],
+)
+def test_ids_behind_the_columns_can_be_left_out(features, columns):
+    catalogue = Catalogue(np.array(features, np.float32))
+    plain = catalogue.without_ids
+    assert plain.features.tolist() == [row[:columns] for row in features]
+    assert (plain is catalogue) == (columns == len(features[0]))
+
+
 def test_other_features_are_another_digest(dataset):
     features = np.eye(10, dtype=np.float32)
     other = replace(dataset, catalogue=Catalogue(features + np.float32(1)))

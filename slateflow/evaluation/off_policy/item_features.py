@@ -16,12 +16,13 @@ from slateflow.evaluation.off_policy.bends import LEAST_SESSIONS, MOST_ROWS
 from slateflow.evaluation.off_policy.what_moves import standardised
 from slateflow.held_out_choice import least_lost, other_half_errors
 from slateflow.trajectories import Trajectories
+from slateflow.trajectories.items_differ import MOST_ITEMS
 from slateflow.user_models.polynomial import Polynomial
 
 Array = NDArray[np.float64]
 
-MOST_ITEMS = 100
-"""Items that are told apart, at most."""
+MOST_PRODUCTS = 500
+"""Of users and items that are told apart."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class ItemFeatures:
         polynomial: Of the user, whose columns come first, and the item.
         users: How many columns the user has.
         items: How many items are told apart, in place of the monomials of items alone; 0 for none.
+        liked_by: How many columns of the user have products with each of these items.
     """
 
     polynomial: Polynomial
     users: int
     items: int = 0
+    liked_by: int = 0
 
     def design(self, x: Array, item: NDArray[np.intp]) -> Array:
         """(R, P) of columns (R, F) and numbers of items (R,); the first item has none."""
@@ -44,7 +47,8 @@ class ItemFeatures:
         if not self.items:
             return design
         indicators = item[:, None] == np.arange(1, self.items)
-        return np.concatenate([design[:, self._kept], indicators], axis=1, dtype=np.float64)
+        liked = (design[:, self._liking, None] * indicators[:, None]).reshape(len(item), -1)
+        return np.concatenate([design[:, self._kept], indicators, liked], axis=1, dtype=np.float64)
 
     @property
     def degrees(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -52,13 +56,21 @@ class ItemFeatures:
         of_user, of_item = self.polynomial.degrees(self.users)
         if not self.items:
             return of_user, of_item
-        kept, own = self._kept, np.ones(self.items - 1, np.int64)
-        return np.append(of_user[kept], 0 * own), np.append(of_item[kept], own)
+        kept, own = self._kept, np.ones((1 + self.liked_by) * (self.items - 1), np.int64)
+        liked = np.arange(len(own)) >= self.items - 1
+        return np.append(of_user[kept], liked * own), np.append(of_item[kept], own)
 
     @property
     def _kept(self) -> NDArray[np.bool_]:
         of_user, of_item = self.polynomial.degrees(self.users)
         return np.asarray((of_user > 0) | (of_item == 0))
+
+    @property
+    def _liking(self) -> NDArray[np.intp]:
+        """(L,) monomials that are a column of the user."""
+        powers = self.polynomial.powers
+        own = (powers.sum(axis=1) == 1) & (powers[:, : self.liked_by].sum(axis=1) == 1)
+        return np.flatnonzero(own)
 
 
 def shown_items(rows: Trajectories) -> NDArray[np.intp]:
@@ -68,7 +80,9 @@ def shown_items(rows: Trajectories) -> NDArray[np.intp]:
     return np.take_along_axis(rows.candidates, rows.slate[:, :1], axis=1)[:, 0]
 
 
-def chosen_features(rows: Trajectories, x: Array, polynomial: Polynomial) -> ItemFeatures:
+def chosen_features(
+    rows: Trajectories, x: Array, polynomial: Polynomial, liked_by: int = 0
+) -> ItemFeatures:
     """The polynomial's features, with the items where these tell more of held-out visitors.
 
     Explained are the rewards and the ends of sessions.
@@ -77,6 +91,7 @@ def chosen_features(rows: Trajectories, x: Array, polynomial: Polynomial) -> Ite
         rows: Whole sessions.
         x: (R, F) columns of the user, which come first, and of what was shown.
         polynomial: Of these.
+        liked_by: Columns of the user that may have products with each of the items.
     """
     plain = ItemFeatures(polynomial, rows.user.shape[1])
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS:
@@ -93,4 +108,7 @@ def chosen_features(rows: Trajectories, x: Array, polynomial: Polynomial) -> Ite
         errors = other_half_errors(features.design(x, item), explained, visitor % 2 == 0)
         return np.stack([np.bincount(visitor, one) for one in np.square(errors).T])
 
-    return least_lost(plain, [ItemFeatures(polynomial, plain.users, items)], losses)
+    options = [ItemFeatures(polynomial, plain.users, items)]
+    if liked_by and (1 + liked_by) * items <= MOST_PRODUCTS:
+        options.append(ItemFeatures(polynomial, plain.users, items, liked_by))
+    return least_lost(plain, options, losses)

@@ -81,28 +81,31 @@ class ItemSessions:
     ) -> None:
         self.user_size, self.horizon, decays = rows.user.shape[1], spec.horizon, state.decays
         self.sessions = len(rows.starts)
-        fitted = with_session_memory(
-            rows if beside is None else Trajectories.from_parts([rows, beside]), decays
-        )
-        if state.by_step:
-            fitted = with_step(fitted)
-        self.rows = fitted.where(slice(len(rows)))
+        every = rows if beside is None else Trajectories.from_parts([rows, beside])
+        plain = every.without_ids()  # whether these tell more, held-out visitors decide
+        fitted = _in_state(plain, state)
+        known = fitted if plain is every else _in_state(every, state)  # as policies see it
+        self.rows = known.where(slice(len(rows)))
         timed, short = rewards_by_the_clock(fitted), _short_memory(fitted, decays)
         by_the_clock = timed or short
-        users, documents = fitted.user.shape[1], spec.document_size
+        x, users = _chosen(fitted), fitted.user.shape[1]
+        documents = x.shape[1] - users
         degree, least = DEGREE, 2 if decays else 1
         while degree > least and term_count(users, documents, degree) > MOST_TERMS:
             degree -= 1
         self.unfit: NoVerdict | None = None
         if decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
             degree, self.unfit = 1, _too_wide(terms)
-        x, transitions = _chosen(fitted), Transitions.from_rows(fitted, by_the_clock=by_the_clock)
+        transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
         self.polynomial = chosen_polynomial(fitted, x, transitions, degree, users, self.user_size)
-        self.of_choices = chosen_features(fitted, x, self.polynomial)
+        liked_by = 0 if known is fitted else self.user_size
+        self.of_choices = chosen_features(fitted, x, self.polynomial, liked_by)
         self.features, self.least_steps = len(self.of_choices.degrees[0]), 0
         if by_the_clock:
             self.features *= self.horizon
-        self.fitted = fitted = self._enough(fitted)
+        self.fitted = self._enough(fitted)
+        self.known = self.fitted if known is fitted else self._enough(known)
+        fitted = self.fitted
         if short and not timed:  # with fewer there is no verdict, and shared values can choose
             by_the_clock = len(fitted) >= VERDICT_ROWS_PER_FEATURE * self.features
         self.transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
@@ -216,7 +219,7 @@ class ItemSessions:
         self, target: Target, index: Rows, step: NDArray[np.int32]
     ) -> tuple[Rows, Rows, Array]:
         """Choices of the target with a probability above 0: row, position, probability."""
-        observation, size = self.fitted.observation(index), self.user_size
+        observation, size = self.known.observation(index), self.user_size
         known = observation["user"]
         observation["user"], observation["step"] = known[:, :size], step[:, None]
         if isinstance(target, ScoringPolicy) and target.scorer.memory_size:
@@ -251,6 +254,12 @@ class ItemSessions:
     @cached_property
     def _support(self) -> Support:
         return logged_support(self.rows)
+
+
+def _in_state(rows: Trajectories, state: SessionState) -> Trajectories:
+    """The rows with what tells how a session goes on as columns of the user."""
+    remembered = with_session_memory(rows, state.decays)
+    return with_step(remembered) if state.by_step else remembered
 
 
 def _short_memory(rows: Trajectories, decays: tuple[float, ...]) -> bool:

@@ -89,7 +89,7 @@ class SlateSessions:
         self.rows, self.evidence = rows, len(rows.starts)
         if beside is not None:
             rows = Trajectories.from_parts([rows, beside])
-        self.fitted = rows
+        self.fitted, rows = rows, rows.without_ids()  # whether these tell more, clicks decide
         seen = seen_in(chosen_columns(rows, spec.features_match, ROWS_PER_TERM), rows)
         features = SlateFeatures(spec.features_match, places=True)
         if not spec.features_match:

@@ -46,22 +46,26 @@ def rates(likes_differ: bool) -> np.ndarray:
     return np.tile([0.5, 0.1] if likes_differ else [0.3, 0.3], TOPICS)
 
 
-def logs(folder: Path, likes_differ: bool) -> Dataset:
-    """Sessions of one to four steps."""
+def logs(
+    folder: Path, likes_differ: bool, recipe: str = RECIPE, tastes_differ: float = 0.0
+) -> Dataset:
+    """Sessions of one to four steps; the old like every other item more, by so much."""
     rng = np.random.default_rng(5)
     session = np.repeat(np.arange(SESSIONS), rng.integers(1, MOST_STEPS + 1, SESSIONS))
     item = rng.choice(2 * TOPICS, len(session), p=LOGGED)
+    age = rng.normal(size=SESSIONS)[session]
+    liked = rates(likes_differ)[item] + tastes_differ * np.sign(age) * (-1.0) ** item
     lines = [f"{one},t{one // 2}" for one in range(2 * TOPICS)]
     (folder / "items.csv").write_text("\n".join(["item,topic", *lines]) + "\n")
     log(folder, "log.parquet", {
         "session": session,
         "time": np.arange(len(session)),
-        "age": rng.normal(size=SESSIONS)[session],
+        "age": age,
         "item": item,
         "propensity": LOGGED[item],
-        "reward": (rng.random(len(session)) < rates(likes_differ)[item]).astype(np.int64),
+        "reward": (rng.random(len(session)) < liked).astype(np.int64),
     })  # fmt: skip
-    return published(folder, RECIPE)
+    return published(folder, recipe)
 
 
 @pytest.mark.parametrize("item", [0, 1, 5])
@@ -87,6 +91,40 @@ def test_items_are_told_apart_where_they_differ(tmp_path, likes_differ):
     dataset = logs(tmp_path, likes_differ)
     evidence = evidence_of(dataset.read(), dataset.spec)
     assert evidence.of_choices.items == (2 * TOPICS if likes_differ else 0)
+
+
+WITH_IDS = RECIPE.replace('["topic"]', '["topic", "item"]')
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, WITH_IDS], ids=["columns", "ids"])
+def test_ids_of_policies_do_not_widen_values(tmp_path, recipe):
+    dataset = logs(tmp_path, likes_differ=True, recipe=recipe)
+    of_choices = evidence_of(dataset.read(), dataset.spec).of_choices
+    assert (of_choices.items, of_choices.liked_by) == (2 * TOPICS, 0)
+
+
+def test_tastes_for_single_items_are_known_where_ids_are(tmp_path):
+    dataset = logs(tmp_path, False, WITH_IDS, tastes_differ=0.2)
+    evidence = evidence_of(dataset.read(), dataset.spec)
+    assert (evidence.of_choices.items, evidence.of_choices.liked_by) == (2 * TOPICS, 1)
+    found = estimate_policies(dataset, {"it": Shows(1)}, held_out_only=False).policies["it"]
+    truth = 0.3 * (1 + MOST_STEPS) / 2  # the young like it as much more as the old less
+    assert found.refusal is None
+    assert found.contributions.value == pytest.approx(truth, abs=3.5 * found.contributions.sem)
+
+
+def test_products_of_users_and_items():
+    rng = np.random.default_rng(0)
+    x, item = rng.normal(size=(50, 3)), rng.integers(0, 4, 50)
+    plain = ItemFeatures(Polynomial.over(x, 2, 2), users=2, items=4)
+    ours = ItemFeatures(plain.polynomial, users=2, items=4, liked_by=1)
+    design, (of_user, of_item) = ours.design(x, item), ours.degrees
+    assert design.shape == (50, len(of_user)) == (50, len(of_item))
+    assert (design[:, :-3] == plain.design(x, item)).all()
+    user = (x[:, :1] - x[:, 0].mean()) / x[:, 0].std()
+    np.testing.assert_allclose(design[:, -3:], user * (item[:, None] == [1, 2, 3]))
+    assert of_user[-6:].tolist() == [0, 0, 0, 1, 1, 1]
+    assert of_item[-6:].tolist() == [1, 1, 1, 1, 1, 1]
 
 
 def test_indicators_take_the_place_of_what_items_alone_have():
