@@ -35,6 +35,7 @@ from slateflow.user_models.polynomial import term_count
 from slateflow.user_models.session_memory import (
     STATELESS,
     SessionState,
+    memory_size,
     with_session_memory,
     with_step,
 )
@@ -83,6 +84,9 @@ class ItemSessions:
         self.sessions = len(rows.starts)
         every = rows if beside is None else Trajectories.from_parts([rows, beside])
         plain = every.without_ids()  # whether these tell more, held-out visitors decide
+        remembered = rows.user.shape[1] + memory_size(spec.document_size, decays)
+        if decays and term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED:
+            plain = every  # users may be tired of single items
         fitted = _in_state(plain, state)
         known = fitted if plain is every else _in_state(every, state)  # as policies see it
         self.rows = known.where(slice(len(rows)))
