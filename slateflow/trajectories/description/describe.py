@@ -107,10 +107,7 @@ Gate = Callable[[Dataset], str | None]
 """Says why logs cannot judge a random policy; None where they can."""
 
 
-def describe(
-    dataset: Dataset,
-    gate: Gate | None = None,
-) -> Description:
+def describe(dataset: Dataset, gate: Gate | None = None) -> Description:
     """Read every part once, and keep of it sums, and the return of each episode.
 
     Args:

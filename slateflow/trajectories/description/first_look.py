@@ -20,12 +20,13 @@ MOST_DEVIATIONS = 4.0
 """Standard errors by which the mean weight may be away from 1."""
 
 TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
+"""Of items that have them for that."""
 
 ITEMS_DIFFER = (
     "they earn more, or less, than their columns tell; to have learners tell them apart, name "
     "their id among the `features` of [items], too, delete this dataset and generate it anew"
 )
-"""Advice where they do."""
+"""Advice where they do, and have none."""
 
 
 @dataclass(frozen=True)
