@@ -67,15 +67,17 @@ def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
         policies = {"random": RandomPolicy(shop.places), **learnt}
         found = estimate_policies(dataset, policies, held_out_only=True).policies
         random, best = stage.value(policies["random"]), stage.value(None)
-        judged = {}
+        judged, of_random = {}, found["random"].refusal
         for name, policy in policies.items():
             true, own = stage.value(policy), found[name]
+            # Nobody can be better than what cannot be judged
+            refusal = own.refusal or (of_random and f"random: {of_random}")
             judged[name] = Judged(
                 true,
                 (true - random) / (best - random),
                 own.contributions.value,
                 own.contributions.interval(),
-                "" if own.refusal is None else str(own.refusal),
+                "" if refusal is None else str(refusal),
             )
     return shop, judged
 
