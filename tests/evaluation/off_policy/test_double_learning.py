@@ -48,8 +48,10 @@ def test_of_the_logging_policy_it_is_what_was_logged():
     assert difference.sem < 0.8 * Contributions(earned).sem  # paired
 
 
-@pytest.mark.parametrize(("found", "trusted"), [(1.0, True), (0.8, True), (0.12, False)])
-def test_propensities_that_have_not_found_the_target_are_not_trusted(found, trusted):
+@pytest.mark.parametrize(
+    ("found", "trusted"), [(1.0, True), (0.8, True), (0.12, False), (1.1, True), (1.3, False)]
+)
+def test_propensities_that_find_too_little_or_too_much_are_not_trusted(found, trusted):
     """Of slates of thousands those that agree may weigh little, and others all the rest."""
     errors = np.random.default_rng(0).normal(size=1_000)
     learnt = Correction(np.ones(1_000), errors, errors)
