@@ -261,7 +261,7 @@ class ItemSessions:
 
 
 def _in_state(rows: Trajectories, state: SessionState) -> Trajectories:
-    """The rows with what tells how a session goes on as columns of the user."""
+    """Add the session memory, or the number of the step, to the columns of the user."""
     remembered = with_session_memory(rows, state.decays)
     return with_step(remembered) if state.by_step else remembered
 
