@@ -34,6 +34,9 @@ The weight of no click is the last."""
 PRIOR_STEPS = 4
 """Steps at which the evidence chooses; by then the regression hardly changes."""
 
+ITERATIONS, TOLERANCE = 60, 1e-5
+"""Steps at most, and the gain of mean log-likelihood of a row below which they end."""
+
 HELD_OUT = 5
 """Every fifth episode is held out when the number of classes is chosen."""
 
@@ -188,10 +191,8 @@ def _expectation_maximisation(
     classes: int,
     prior: Prior,
     rng: np.random.Generator,
-    iterations: int = 60,
-    tolerance: float = 1e-5,
 ) -> ChoiceModel:
-    """Until the mean log-likelihood of a row rises by less than the tolerance.
+    """Until the mean log-likelihood of a row rises by less than `TOLERANCE`.
 
     A step of Newton's that goes too far is halved.
     """
@@ -203,14 +204,14 @@ def _expectation_maximisation(
         weights = common + 0.3 * rng.standard_normal((classes, size))
     shares, last, before = np.full(classes, 1 / classes), -np.inf, weights
     precision = np.zeros((classes, size, size))
-    for step in range(iterations):
+    for step in range(ITERATIONS):
         model = ChoiceModel(weights[:, :-1], weights[:, -1], shares)
         evidence = choices.evidence(model)
         mean = evidence.sum() / len(choices.clicked)
-        if mean < last - tolerance:
+        if mean < last - TOLERANCE:
             weights = (before + weights) / 2
             continue
-        if mean - last < tolerance:
+        if mean - last < TOLERANCE:
             break
         last, before = mean, weights.copy()
         totals = np.add.reduceat(choices.log_likelihoods(model), choices.starts)

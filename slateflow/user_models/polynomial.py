@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import comb
@@ -59,13 +60,17 @@ class Polynomial:
         users: int = 0,
         knots: Knots | None = None,
         random: RandomFeatures | None = None,
+        alone: Sequence[int] = (),
     ) -> Polynomial:
         """With the moments and the range of the features (R, F), the first `users` of them users'.
 
-        See `powers` for the degree.
+        See `powers` for the degree. Features that are to stand `alone` have powers up to the third
+        beside it.
         """
         knots = knots or Knots.none()
         features, own = x.shape[1], powers(users, x.shape[1] - users, degree)
+        unit = np.eye(features, dtype=np.int64)[list(alone)]
+        own = np.concatenate([own, *(unit * power for power in range(degree + 1, 4))])
         own = np.pad(own, ((0, 0), (0, len(knots.feature))))
         bent = np.concatenate([x, knots.hinges(x)], axis=1)
         deviation = bent.std(axis=0)

@@ -6,12 +6,14 @@ learnt from the same features do not correct them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.backward_stages import Transitions
 from slateflow.evaluation.off_policy.what_moves import changes, standardised
-from slateflow.held_out_choice import least_lost, other_half_errors
+from slateflow.held_out_choice import better, least_lost, other_half_errors
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
 from slateflow.user_models.polynomial import Polynomial, bends
@@ -29,28 +31,32 @@ LEAST_ERROR = 1e-6
 
 
 def chosen_polynomial(
-    rows: Trajectories, x: Array, transitions: Transitions, degree: int, users: int, own: int
+    rows: Trajectories,
+    x: Array,
+    transitions: Transitions,
+    degrees: Sequence[int],
+    own: int,
+    steps: Sequence[int],
+    most: int,
 ) -> Polynomial:
     """The polynomial that explains held-out sessions: with knots where it does so better.
 
-    Explained are the rewards, the ends of sessions, and how the user's columns change.
+    Explained are the rewards, the ends of sessions, and how the user's columns change. A degree
+    with more terms than the logs are enough for gives way to a lower one that explains no less.
 
     Args:
         rows: Whole sessions.
         x: (R, F) features of the user, which come first, and of what was shown.
         transitions: Rows to which values are fitted: their range is that of the polynomial.
-        degree: Of the polynomial without knots.
-        users: How many features the user has.
-        own: How many of them are the user's own, and may bend.
+        degrees: Of the polynomial without knots, the highest first.
+        own: How many features are the user's own, and may bend.
+        steps: Features that are the number of the step, with powers of its own in a lower degree.
+        most: Terms for which the logs are enough.
     """
-    fitted = x[transitions.rows]
+    fitted, users, degree = x[transitions.rows], rows.user.shape[1], degrees[0]
     plain = Polynomial.over(fitted, degree, users)
     if len(rows.starts) < LEAST_SESSIONS:
         return plain
-    options = [
-        Polynomial.over(fitted, bent_degree, users, knots)
-        for bent_degree, knots in bends(fitted, degree, users, own)
-    ]
     asked = rows.sessions % -(-len(rows) // MOST_ROWS) == 0
     few = rows.where(asked)
     stage = np.zeros(len(few), np.intp) if transitions.left is None else steps_left(few)
@@ -59,7 +65,23 @@ def chosen_polynomial(
     def losses(polynomial: Polynomial) -> Array:
         return _held_out_losses(polynomial.design(x[asked]), explained, stage, few)
 
+    if len(plain) > most:
+        of_plain = losses(plain)
+        for lower in degrees[1:]:
+            fewer = Polynomial.over(fitted, lower, users, alone=steps)
+            if len(fewer) <= most and not any(map(_less, of_plain, losses(fewer))):
+                plain, degree = fewer, lower
+                break
+    options = [
+        Polynomial.over(fitted, bent_degree, users, knots)
+        for bent_degree, knots in bends(fitted, degree, users, own)
+    ]
     return least_lost(plain, options, losses)
+
+
+def _less(ours: Array, other: Array) -> bool:
+    """Whether visitors (V,) lose less, by a standard error."""
+    return better(other, ours, 1.0)
 
 
 def _held_out_losses(

@@ -101,7 +101,15 @@ class ItemSessions:
         if decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
             degree, self.unfit = 1, _too_wide(terms)
         transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
-        self.polynomial = chosen_polynomial(fitted, x, transitions, degree, users, self.user_size)
+        self.polynomial = chosen_polynomial(
+            fitted,
+            x,
+            transitions,
+            range(degree, min(degree, least) - 1, -1),
+            own=self.user_size,
+            steps=range(self.user_size, users) if state.by_step else (),
+            most=len(fitted) // (VERDICT_ROWS_PER_FEATURE * (self.horizon if by_the_clock else 1)),
+        )
         liked_by = 0 if known is fitted else self.user_size
         self.of_choices = chosen_features(fitted, x, self.polynomial, liked_by)
         self.features, self.least_steps = len(self.of_choices.degrees[0]), 0

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from slateflow.evaluation.off_policy.backward_stages import Transitions
+from slateflow.evaluation.off_policy.bends import chosen_polynomial
 from slateflow.evaluation.off_policy.double_learning import MOST_WIDER, Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
+from slateflow.user_models.session_memory import with_step
 from tests.evaluation.off_policy.bent_shop import LOOKS, BentShop, BestSlate, ByAge
+from tests.trajectories.sources.shop import log, published
 
 
 @pytest.mark.parametrize("explores", [1.0, 0.3])
@@ -46,6 +50,53 @@ def test_slates_are_judged_by_what_suits_the_age(tmp_path):
     best = found["best"].contributions
     assert best.value == pytest.approx(shop.value_of_best_slates(), abs=3 * best.sem)
     assert best.sem < 0.02
+
+
+def rated(folder, squares: float):
+    """Logs of 9,000 steps: six numbers of a user rate eight items, their squares, too, or not."""
+    rng, sessions = np.random.default_rng(3), 3_000
+    session = np.repeat(np.arange(sessions), rng.integers(1, 6, sessions))
+    user, item = rng.normal(size=(sessions, 6))[session], rng.integers(0, 8, len(session))
+    likes = rng.normal(size=(6, 8))
+    rating = (user * likes.T[item]).sum(axis=1) + squares * (user**2).sum(axis=1)
+    log(
+        folder,
+        "log.parquet",
+        {
+            **{f"user_{number}": column for number, column in enumerate(user.T)},
+            "session": session,
+            "t": np.arange(len(session)),
+            "item": item,
+            "propensity": 0.125,
+            "reward": rating + rng.normal(size=len(session)),
+        },
+    )
+    names = ", ".join(f'"user_{number}"' for number in range(6))
+    return published(folder, f'[columns]\nuser = [{names}]\nepisode = "session"\ntime = "t"\n')
+
+
+@pytest.mark.parametrize("squares", [0.0, 0.3])
+def test_few_logs_have_a_lower_degree_where_that_tells_as_much(tmp_path, squares):
+    """120 terms of degree 2 take 10,800 steps, and more with the number of the step."""
+    dataset = rated(tmp_path, squares)
+    assert evidence_of(dataset.read(), dataset.spec).features == (120 if squares else 7 * 9)
+    (found,) = estimate_policies(dataset, {"it": RandomPolicy(1)}, False).policies.values()
+    assert "steps for values and weights to be learnt from" in str(found.refusal) or not squares
+    assert (found.refusal is None) == (squares == 0)
+
+
+@pytest.mark.parametrize("most", [140, 80])
+def test_the_number_of_the_step_bends_in_a_lower_degree(tmp_path, most):
+    """Without its powers the ends, which bend with it, would ask for degree 2."""
+    dataset = rated(tmp_path, 0.0)
+    rows = with_step(dataset.read())
+    shown = rows.features_at(rows.slate[:, 0])
+    x = np.concatenate([rows.user, shown], axis=1).astype(np.float64)
+    transitions = Transitions.from_rows(rows, by_the_clock=False)
+    found = chosen_polynomial(rows, x, transitions, (2, 1), own=6, steps=(6,), most=most)
+    degrees, step = np.add(*found.degrees(7)), found.powers[:, 6]
+    assert len(found) == (136 if most == 140 else 8 * 9 + 2)
+    assert sorted(step[degrees == step]) == ([0, 1, 2] if most == 140 else [0, 1, 2, 3])
 
 
 def estimated(of_learnt: float, of_propensity: float) -> Estimated:
