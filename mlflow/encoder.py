@@ -259,6 +259,7 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
     if column["kind"] == "categories":
         vocabulary = pd.Index(np.array(column["vocabulary"], dtype=object))
         codes, texts = _texts(values, f"{where}, {column['name']}")
+        texts = [_boolean_of(one, column["vocabulary"]) for one in texts]
         place = np.append(vocabulary.get_indexer(texts), -1)[codes]  # −1 for what is missing
         found = np.flatnonzero(place >= 0)
         encoded = np.zeros((len(values), len(vocabulary)), np.float32)
@@ -314,6 +315,13 @@ def _text(value: Any) -> str:
     if isinstance(value, float | np.floating) and value.is_integer():
         value = int(value)
     return str(value)
+
+
+def _boolean_of(text: str, vocabulary: list[str]) -> str:
+    """A boolean as the logs write it, who may have had it as True, TRUE or true."""
+    if text.lower() not in ("true", "false") or text in vocabulary:
+        return text
+    return next((one for one in vocabulary if one.lower() == text.lower()), text)
 
 
 def _length(value: Any, where: str, row: int) -> int:

@@ -171,6 +171,15 @@ def test_unknown_categories_are_zero(shop):
         np.testing.assert_allclose(answer, scores, rtol=1e-12)
 
 
+@pytest.mark.parametrize("written", ["True", "TRUE", "true"])
+def test_booleans_may_be_texts(shop, written):
+    frame = shop.table[:20]
+    answers = shop.model.predict(requests(frame))
+    other = {"True": "False", "TRUE": "FALSE", "true": "false"}[written]
+    texts = frame.assign(vip=np.where(frame["vip"], written, other))
+    pd.testing.assert_frame_equal(shop.model.predict(requests(texts)), answers)
+
+
 def test_unknown_items_are_what_the_recipe_says(shop):
     frame = shop.table[:2].assign(offered=[[7, 8, 9], [9, 99, 8]])
     if shop.scorer.slate_size == 1:

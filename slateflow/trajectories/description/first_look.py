@@ -49,6 +49,7 @@ class FirstLook:
     candidates: tuple[int, int]  # fewest and most in a row
     reward: float  # mean of a row
     rewarded: float  # share of the rows with a reward that is not 0
+    rewards: tuple[float, float]  # smallest and largest
     propensity: tuple[float, float]  # smallest and largest
     mean_weight: float  # 1 where propensities are right and everything is shown
     mean_weight_sem: float  # its standard error, rows or visitors counted as independent
@@ -67,6 +68,7 @@ class FirstLook:
         sums = np.zeros(8)
         fewest, most = dataset.spec.num_candidates, 0
         low, high, heaviest = np.inf, 0.0, 0.0
+        least, largest = np.inf, -np.inf
         visits: list[_Visits] = []
         for rows in dataset.iter_parts():
             weights, reward = uniform_weights(rows), rows.reward.astype(np.float64)
@@ -80,6 +82,7 @@ class FirstLook:
             fewest, most = min(fewest, int(offered.min())), max(most, int(offered.max()))
             low, high = min(low, rows.propensity.min()), max(high, rows.propensity.max())
             heaviest = max(heaviest, float(weights.max()))
+            least, largest = min(least, float(reward.min())), max(largest, float(reward.max()))
             if rows.visitor is not None:
                 visits.append(_Visits.of(rows.visitor, weights, np.ones(len(rows))))
         total, rewarded, weight, squares, paid_sum, paid_squares, *agreeing = sums.tolist()
@@ -100,6 +103,7 @@ class FirstLook:
             candidates=(fewest, most),
             reward=total / count,
             rewarded=rewarded / count,
+            rewards=(least, largest),
             propensity=(float(low), float(high)),
             mean_weight=mean,
             mean_weight_sem=apart**0.5 / count,
@@ -125,8 +129,13 @@ class FirstLook:
                 f"{self.mean_weight_sem:.3f}, where right propensities give 1; check them, and "
                 "whether everything that was offered is shown at times"
             )
-        if not self.rewarded:
-            return "no verdict to expect: all rewards are 0; log more rows"
+        if self.candidates[1] == 1:
+            return "no verdict to expect: no row offers more than one item; nothing can be chosen"
+        if self.rewards[0] == self.rewards[1]:
+            return (
+                f"no verdict to expect: all rewards are {self.rewards[0]:g}; log more rows, or "
+                "name another column in [columns] reward"
+            )
         if self.effective_rewards < LEAST_EFFECTIVE_REWARDS:
             return (
                 f"no verdict to expect: random would rest on {self.effective_rewards:.1f} "

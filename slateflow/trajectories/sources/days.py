@@ -23,8 +23,8 @@ from slateflow.errors import InputError
 from slateflow.trajectories.sources.files import SourceFile
 from slateflow.trajectories.sources.survey import Facts, Keys, Survey
 
-FORM = 1
-"""Version of the way in which rows of a day become parts; another one makes all days again."""
+FORM = 2
+"""Version of the way in which rows of a day are read; another one makes all days again."""
 
 NUMBERS = 2**32
 """Episode numbers that a day has to itself, where days come and go."""
@@ -60,7 +60,8 @@ class Day:
 
         It loads without pickle.
         """
-        document = json.dumps({"file": vars(self.file), "facts": self.facts.to_dict()}).encode()
+        facts = {"form": FORM, "file": vars(self.file), "facts": self.facts.to_dict()}
+        document = json.dumps(facts).encode()
         arrays: dict[str, Any] = {
             "facts": np.frombuffer(zlib.compress(document), np.uint8),
             "sessions": self.sessions,
@@ -76,13 +77,15 @@ class Day:
         """The inverse of `to_bytes`.
 
         Raises:
-            one of `UNREADABLE`: The bytes are damaged.
+            one of `UNREADABLE`: The bytes are damaged, or of another version.
         """
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             document = json.loads(zlib.decompress(stored["facts"].tobytes()))
             sessions, begins, ordered = (
                 stored.get(name) for name in ("sessions", "begins", "ordered")
             )
+        if document.get("form") != FORM:
+            raise ValueError("facts of another version")
         day = cls(
             SourceFile(**document["file"]), Facts.from_dict(document["facts"]), sessions, begins
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +29,46 @@ class SourceFiles:
 
     folder: Folder
     files: tuple[SourceFile, ...]
+    items: str = ""  # digest of the file that describes the items; empty where there is none
 
     def path(self, file: SourceFile) -> str:
         """Where a file is, for messages."""
         return f"{self.folder.url.rstrip('/')}/{file.name}"
 
     @property
+    def digest(self) -> str:
+        """Of all that the files have; they are read."""
+        return hashlib.sha256("".join(map(self.digest_of, self.files)).encode()).hexdigest()
+
+    def digest_of(self, file: SourceFile) -> str:
+        """Of all that a file has; it is read."""
+        with self.folder.open(file.name) as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+
+    def check_copies(self, files: Sequence[SourceFile]) -> None:
+        """Refuse files of the source that are the same bytes: their rows would count twice.
+
+        Raises:
+            InputError: Two of them are.
+        """
+        sizes = Counter(file.size for file in files)
+        known: dict[str, SourceFile] = {}
+        for file in (one for one in files if sizes[one.size] > 1):
+            same = known.setdefault(self.digest_of(file), file)
+            if same is not file:
+                raise InputError(
+                    f"{self.path(file)}: expected logs of their own, got the bytes of {same.name}; "
+                    "move one of the two away"
+                )
+
+    @property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits that change when a file is added, taken away or written."""
-        found = [[file.name, file.size, file.modified] for file in self.files]
+        """Eight hexadecimal digits that change when a file is added, taken away or written.
+
+        That of the items counts by what it has: a shop may write it every night.
+        """
+        found: list[object] = [[file.name, file.size, file.modified] for file in self.files]
+        found += [self.items] * bool(self.items)
         return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:8]
 
 

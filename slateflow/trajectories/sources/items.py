@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +14,8 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.trajectories.encoding import Column, encode, names_of
 from slateflow.trajectories.sources.dsjson import feature_array, feature_columns, flat_features
-from slateflow.trajectories.sources.files import find_files, resolve_beside
 from slateflow.trajectories.sources.places import Places
-from slateflow.trajectories.sources.recipe import ENDINGS, LoggedRecipe, TableColumns
+from slateflow.trajectories.sources.recipe import LoggedRecipe, TableColumns
 from slateflow.trajectories.sources.survey import ColumnSurvey
 from slateflow.trajectories.sources.table import USER, TableReader
 
@@ -133,9 +131,19 @@ def _with_zeros(features: NDArray[np.float32], rows: int) -> NDArray[np.float32]
     return np.concatenate([features, np.zeros((rows, features.shape[1]), np.float32)])
 
 
-def _sorted_ids(ids: Iterable[str]) -> tuple[str, ...]:
-    """Ids by their numbers if all are whole numbers, otherwise as texts."""
-    found = sorted(ids)
+def _sorted_ids(ids: set[str]) -> tuple[str, ...]:
+    """Ids by their numbers if all are whole numbers, otherwise as texts.
+
+    Raises:
+        InputError: One is written in two ways, as pandas does with gaps in one of the files.
+    """
+    found, known = sorted(ids), set(ids)
+    for one in found:
+        if re.fullmatch(r"-?\d+\.0", one) and one[:-2] in known:
+            raise InputError(
+                f"item: expected one way to write an id, got {one[:-2]} and {one}; write whole "
+                "numbers, or texts"
+            )
     whole = all(re.fullmatch(r"-?\d{1,18}", one) for one in found)
     return tuple(sorted(found, key=int)) if whole else tuple(found)
 
@@ -144,11 +152,11 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
     """Ids, columns of features, and their values."""
     assert recipe.items is not None
     file = recipe.items
-    path = resolve_beside(file.file, recipe.beside)
+    path = recipe.items_path
     id_column = file.id or recipe.columns.item
     features = tuple(name for name in file.features if name != id_column)
     named = TableColumns(user=features, item=id_column)
-    reader = TableReader(find_files(path, ENDINGS["table"], field="items.file"), named)
+    reader = TableReader(recipe.items_file, named)
     surveys = {
         name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what)) for name in features
     }

@@ -137,7 +137,8 @@ def _check_sessions(
     again = same & (time[order][1:] == time[order][:-1])
     if keys.time is not None:
         expected = "one row of a session at a time"
-        places.refuse(again, keys.rows[later], names["time"], expected, time[later])
+        got = np.broadcast_to(np.array("another at the same one", object), len(later))
+        places.refuse(again, keys.rows[later], names["time"], expected, got)
     other = same & (policy[order][1:] != policy[order][:-1])
     if other.any():
         values = np.array(keys.policies, object)[policy[later]]

@@ -23,6 +23,9 @@ from slateflow.trajectories.sources.sample_batches import SampleBatchReader
 from slateflow.trajectories.sources.survey import Keys, Reader, Survey
 from slateflow.trajectories.sources.table import TableReader
 
+COPIED_ROWS = 100
+"""Rows from which on two files of the same bytes are copies; fewer may be alike by chance."""
+
 
 @dataclass(frozen=True, eq=False)
 class PlannedDay:
@@ -85,9 +88,14 @@ class Surveyed:
         """All days by their first times, then by name.
 
         Passes over the keys of those that no earlier dataset knows.
+
+        Raises:
+            InputError: A row does not fit, or two files are the same.
         """
         for file in self.recipe.files.files:
             self._days.append(earlier.facts(file) or self._survey(file))
+        many = [day.file for day in self._days if day.facts.rows >= COPIED_ROWS]
+        self.recipe.files.check_copies(many)
         self._days.sort(key=lambda day: day.facts.begin)
         return self._days
 

@@ -353,10 +353,12 @@ class Logs:
         return numbers
 
     def _clicked(self, table: pa.Table, check: Checks) -> NDArray[np.int32]:
-        if not self.spec.user_chooses:
-            return np.zeros(table.num_rows, np.int32)
-        clicked = table["clicked"].to_numpy()
         size = self.spec.slate_size
+        clicked = table["clicked"].to_numpy() if "clicked" in self.names else np.zeros(0)
+        if size == 1:
+            expected = "0 or nothing, as a row has one item; slates are lists, in CSV a|b|c"
+            check.refuse(clicked > 0, "clicked", expected, clicked)
+            return np.zeros(table.num_rows, np.int32)
         wrong = (clicked < -1) | (clicked >= size)
         expected = f"a place from 0 to {size - 1}, or nothing"
         check.refuse(wrong, "clicked", expected, clicked)

@@ -125,9 +125,19 @@ class LoggedRecipe:
     @cached_property
     def files(self) -> SourceFiles:
         """The files as they are at the first call."""
-        source, beside = resolve_beside(self.source, self.beside), self.beside
-        without = resolve_beside(self.items.file, beside) if self.items else ""
-        return find_files(source, ENDINGS[self.format], self.days, without)
+        source, items = resolve_beside(self.source, self.beside), self.items_path
+        found = find_files(source, ENDINGS[self.format], self.days, items)
+        return replace(found, items=self.items_file.digest) if items else found
+
+    @property
+    def items_path(self) -> str:
+        """Path or URL of the file of the items; empty where there is none."""
+        return resolve_beside(self.items.file, self.beside) if self.items else ""
+
+    @property
+    def items_file(self) -> SourceFiles:
+        """The file of the items, of a recipe that has one."""
+        return find_files(self.items_path, ENDINGS["table"], field="items.file")
 
     @property
     def dataset_name(self) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.trajectories.encoding import Column
 from slateflow.trajectories.sources.places import Places
-from slateflow.trajectories.sources.table import NUMBER, TYPED, USER
+from slateflow.trajectories.sources.table import CODE, NUMBER, TYPED, USER
 
 MOST_CATEGORIES = 2_000
 """Of a column; each is a feature."""
@@ -51,12 +51,15 @@ class ColumnFacts:
     numbers: int = 0  # untyped texts that are numbers
     texts: int = 0  # other untyped texts
     vocabulary: tuple[str, ...] = ()  # sorted; not more than one above `MOST_CATEGORIES`
+    codes: int = 0  # untyped texts of digits that begin with 0, as post codes do
 
     @property
     def final_kind(self) -> str:
-        """Kind of all values: untyped texts are numbers if most are."""
+        """Kind of all values: untyped texts are numbers if most are, and none is a code."""
         if self.kind != "untyped":
             return self.kind
+        if self.codes:
+            return "categories"
         number = self.numbers and (not self.texts or self.numbers > self.texts)
         return "number" if number else "categories"
 
@@ -75,7 +78,8 @@ class ColumnFacts:
             return None
         known = tuple(sorted({*self.vocabulary, *other.vocabulary})[: MOST_CATEGORIES + 1])
         numbers, texts = self.numbers + other.numbers, self.texts + other.texts
-        return ColumnFacts(self.name, first.kind, first.size, numbers, texts, known)
+        codes = self.codes + other.codes
+        return ColumnFacts(self.name, first.kind, first.size, numbers, texts, known, codes)
 
     def column(self) -> Column:
         """The column.
@@ -98,7 +102,7 @@ class ColumnSurvey:
     """Kind and categories of one column's values.
 
     A text column of CSV is numbers if all of its values are, categories if most are not, and an
-    error where some are not.
+    error where some are not. Where digits begin with 0 they are a code, and the column categories.
 
     Args:
         name: The column's.
@@ -111,6 +115,7 @@ class ColumnSurvey:
         self.size = 1
         self.numbers = 0  # texts that are numbers
         self.texts = 0
+        self.codes = 0
         self.first_text: tuple[pa.Array, NDArray[np.int64]] | None = None
         self.vocabulary: set[str] = set()
 
@@ -125,7 +130,12 @@ class ColumnSurvey:
         elif untyped:
             self.kind = self.kind or "untyped"
         elif kind != self.kind:
-            self.refuse(everywhere, rows, self.name, f"{self.kind}, as in rows before", values)
+            known = {"number": "a number", "numbers": "numbers", "categories": "a text"}[self.kind]
+            given = values
+            if kind == "categories":  # it may look like a number
+                given = np.array([f"the text {one!r}" for one in values.to_pylist()], object)
+            expected = f"{known}, as in rows or files before"
+            self.refuse(everywhere, rows, self.name, expected, given)
         if kind == "numbers":
             self._add_lists(values, rows)
         if kind == "categories":
@@ -146,6 +156,7 @@ class ColumnSurvey:
             number = pc.match_substring_regex(values, NUMBER).to_numpy(zero_copy_only=False)
             self.numbers += int(np.count_nonzero(number))
             self.texts += int(np.count_nonzero(~number))
+            self.codes += pc.sum(pc.match_substring_regex(values, CODE)).as_py() or 0
             if self.first_text is None and not number.all():
                 first = int(np.argmin(number))
                 self.first_text = values[first : first + 1], rows[first : first + 1]
@@ -156,7 +167,8 @@ class ColumnSurvey:
     def facts(self) -> ColumnFacts:
         """Findings so far."""
         known = tuple(sorted(self.vocabulary)[: MOST_CATEGORIES + 1])
-        return ColumnFacts(self.name, self.kind, self.size, self.numbers, self.texts, known)
+        counts = self.numbers, self.texts
+        return ColumnFacts(self.name, self.kind, self.size, *counts, known, self.codes)
 
     def column(self) -> Column:
         """The column, once all rows were seen.

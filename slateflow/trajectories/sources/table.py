@@ -8,8 +8,9 @@ are texts, and nothing is null but `clicked` where nothing was. The time is an i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,12 @@ NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 WHOLE = r"^\s*[+-]?\d+\s*$"
 """A text that is a whole number."""
 
+CODE = r"^\s*0\d+\s*$"
+"""A text of digits that is no number, as a post code."""
+
+BOOLEAN = r"^(True|TRUE|False|FALSE)$"
+"""A text that is a boolean, as pandas and spreadsheets write it; ours are lower-case."""
+
 WITHIN = "a number from −2^63 to below 2^63"
 """Expected of times that are whole numbers."""
 
@@ -64,7 +71,7 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
         InputError: The file cannot be read, or lacks one of the columns.
     """
     kind = "Parquet file" if name.endswith(".parquet") else "CSV file in UTF-8 with commas"
-    with refused(f"{path}: expected a {kind}", pa.ArrowException, OSError):
+    with refused(f"{path}: expected a {kind}", pa.ArrowException, OSError), _without_header():
         if name.endswith(".parquet"):
             file = pq.ParquetFile(folder.open(name))
             _check_names(path, columns, file.schema_arrow.names)
@@ -82,7 +89,22 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
             yield pa.Table.from_batches([batch])
 
 
+@contextmanager
+def _without_header() -> Iterator[None]:
+    """Rows in Arrow's messages count from 1, without the header, as in ours."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        counted = re.sub(r"Row #(\d+)", lambda row: f"row {int(row[1]) - 1}", str(error))
+        raise pa.ArrowInvalid(counted) from None
+
+
 def _check_names(path: str, wanted: list[str], names: list[str]) -> None:
+    for name in wanted:
+        if names.count(name) > 1:
+            raise InputError(
+                f"{path}: expected one column {name}, got {names.count(name)}; rename the others"
+            )
     missing = [name for name in wanted if name not in names]
     if missing:
         # Spaces around a name would not be seen
@@ -163,8 +185,15 @@ class TableReader:
             convert = _CONVERSIONS.get(key, _as_user)
             if key in LISTS and not typed:
                 values = pc.split_pattern(values, SEPARATOR)
+            if key.startswith(USER) and not typed:
+                values = _lower_booleans(values)
             columns[key] = convert(Cells(values, rows, name, self.places))
         return pa.table(columns, metadata={TYPED: str(typed)})
+
+
+def _lower_booleans(texts: Any) -> Any:
+    boolean = pc.fill_null(pc.match_substring_regex(texts, BOOLEAN), False)
+    return pc.if_else(boolean, pc.utf8_lower(texts), texts) if pc.any(boolean).as_py() else texts
 
 
 class Cells:
@@ -276,6 +305,10 @@ def _reward(cells: Cells) -> Any:
     cells.present("a number")
     if pa.types.is_boolean(cells.values.type):
         return pc.cast(cells.values, pa.float32())
+    if is_text(cells.values.type):  # a column of CSV that is clicked or not
+        with suppress(pa.ArrowException):
+            values = pc.cast(pc.cast(pc.utf8_lower(cells.values), pa.bool_()), pa.float32())
+            return values
     values = cells.cast(pa.float64(), "a number").cast(pa.float32(), safe=False)
     cells.refuse(~np.isfinite(values.to_numpy(zero_copy_only=False)), "a finite number")
     return values

@@ -170,6 +170,25 @@ def test_items_of_a_file_keep_the_parts_where_new_ones_are_written_below(tmp_pat
         assert Path(first.path, part.path).samefile(Path(second.path, taken.path))
 
 
+def test_items_that_are_described_anew_make_another_dataset_of_the_same_rows(tmp_path):
+    items = [(n, n / 2) for n in range(7)]
+
+    def written(factor):
+        lines = [f"{item},{factor * price}" for item, price in items]
+        (tmp_path / "items.csv").write_text("\n".join(["id,price", *lines]))
+        return night(tmp_path, COLUMNS + ITEMS, "data")
+
+    arrive(tmp_path, 0, decisions(40, 3, news=False))
+    first, _ = written(1)
+    assert written(1)[0].path == first.path  # written once more, with nothing new
+    second, read = written(100)
+    assert read == {"items.csv"}
+    assert second.path != first.path
+    assert second.digest != first.digest
+    assert (second.read().catalogue.features == 100 * first.read().catalogue.features).all()
+    assert_same(second, night(tmp_path, COLUMNS + ITEMS, "fresh")[0])
+
+
 @pytest.mark.parametrize("damage", ["part", "facts", "empty facts", "all of it"])
 def test_a_damaged_day_is_read_again(tmp_path, damage):
     for number in range(2):

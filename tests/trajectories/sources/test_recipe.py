@@ -15,6 +15,7 @@ ONE = "item,propensity,reward\na,0.5,1\n"
 
 def test_defaults_are_left_out_of_what_is_kept(tmp_path):
     log(tmp_path, "a.csv", ONE)
+    (tmp_path / "items.csv").write_text("item\na\n")
     found = recipe(tmp_path, '[columns]\nuser = ["age"]\n[items]\nfile = "items.csv"\n')
     assert found.to_dict() == {
         "source": "logs",

@@ -135,7 +135,51 @@ def test_parquet_that_does_not_fit(tmp_path):
     log(tmp_path, "a.parquet", frame)
     log(tmp_path, "b.parquet", {**frame, "age": ["old", "young"]})
     message = refusal(tmp_path, '[columns]\nuser = ["age"]\n')
-    assert "b.parquet: row 1: age: expected number, as in rows before, got old" in message
+    assert "b.parquet: row 1: age: expected a number, as in rows or files before, got" in message
+    assert "got the text 'old'; correct the log" in message
+
+
+def test_a_list_that_is_written_in_another_way_is_no_slate(tmp_path):
+    rows = ["\"['a', 'b']\",0.5,0,0", "\"['b', 'a']\",0.5,1,1"]
+    log(tmp_path, "a.csv", "\n".join(["item,propensity,reward,clicked", *rows]))
+    assert (
+        "row 2: clicked: expected 0 or nothing, as a row has one item; slates are lists, in CSV "
+        "a|b|c, got 1; correct the log"
+    ) in refusal(tmp_path, '[columns]\nclicked = "clicked"\n')
+
+
+def test_an_id_that_is_written_in_two_ways(tmp_path):
+    for name, item in (("a.csv", "1"), ("b.csv", "1.0")):
+        log(tmp_path, name, f"item,propensity,reward\n{item},0.5,1\n2,0.5,0\n")
+    assert refusal(tmp_path, "") == (
+        "item: expected one way to write an id, got 1 and 1.0; write whole numbers, or texts"
+    )
+
+
+def test_two_columns_of_one_name(tmp_path):
+    log(tmp_path, "a.csv", "item,propensity,reward,reward\na,0.5,1,0\n")
+    assert "a.csv: expected one column reward, got 2; rename the others" in refusal(tmp_path, "")
+
+
+def test_rows_are_counted_without_the_header(tmp_path):
+    log(tmp_path, "a.csv", "item,propensity,reward\na,0.5,1\nb,0.5,1,7\n")
+    assert "row 2: Expected 3 columns, got 4" in refusal(tmp_path, "")
+
+
+def test_a_file_that_was_copied(tmp_path):
+    frame = {
+        "item": ["a", "b"] * 100,
+        "propensity": 0.5,
+        "reward": np.random.default_rng(0).integers(0, 2, 200),
+    }
+    log(tmp_path, "monday.parquet", frame)
+    log(tmp_path, "tuesday.parquet", frame)
+    message = refusal(tmp_path, "")
+    assert "tuesday.parquet: expected logs of their own, got the bytes of monday.par" in message
+    few = {name: values if name == "propensity" else values[:9] for name, values in frame.items()}
+    for name in ("monday", "tuesday"):  # nine rows may be alike by chance
+        log(tmp_path, f"{name}.parquet", few)
+    assert generate(recipe(tmp_path, ""), Folder(str(tmp_path / "data"))).rows == 18
 
 
 def test_files_that_are_not_there_or_of_another_kind(tmp_path):

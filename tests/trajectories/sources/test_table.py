@@ -133,6 +133,41 @@ def test_slates_and_what_was_clicked_in_them(tmp_path):
     assert rows.clicked_features().tolist() == [[0, 1, 0], [0, 0, 0], [0, 1, 0]]
 
 
+def test_booleans_of_csv_are_those_of_parquet(tmp_path):
+    """Pandas writes True and False; a request has booleans, which are `true` and `false`."""
+    frame = {
+        "member": [True, False],
+        "item": ["a", "b"],
+        "propensity": 0.5,
+        "reward": [True, False],
+    }
+    log(tmp_path, "a.parquet", frame)
+    log(tmp_path, "b.csv", pd.DataFrame(frame).to_csv(index=False))
+    header, *rows = pd.DataFrame(frame).to_csv(index=False).splitlines()
+    shouted = (row.replace("True", "TRUE").replace("False", "FALSE") for row in rows)
+    log(tmp_path, "c.csv", "\n".join([header, *shouted]))
+    dataset = published(tmp_path, '[columns]\nuser = ["member"]')
+    (member,) = dataset.encoding.user
+    assert member.vocabulary == ("false", "true")
+    read = dataset.read()
+    assert read.user.tolist() == [[0, 1], [1, 0]] * 3
+    assert read.reward.tolist() == [1, 0] * 3
+
+
+@pytest.mark.parametrize("files", [["01067", "1067", "80331"], ["80331", "01067"]])
+def test_digits_that_begin_with_zero_are_a_code(tmp_path, files):
+    """As a number 01067 would be 1067, which is another place."""
+    for number, code in enumerate(files):
+        log(
+            tmp_path,
+            f"{number}.csv",
+            f"zip,item,propensity,reward\n{code},a,0.5,1\n{code},b,0.5,0\n",
+        )
+    dataset = published(tmp_path, '[columns]\nuser = ["zip"]')
+    (code,) = dataset.encoding.user
+    assert (code.kind, code.vocabulary) == ("categories", tuple(sorted(files)))
+
+
 def test_clicks_with_gaps_as_pandas_writes_them(tmp_path):
     frame = pd.DataFrame(
         {
