@@ -9,6 +9,7 @@ from prefect.states import Completed
 
 from flows.bounds import EvaluationEpisodes, RecSimEpisodes
 from flows.parameters import Models, PublishedExperiment
+from slateflow.errors import InputError
 from tasks.evaluate import check_against_recsim, evaluate_models
 from tasks.reports.overview import publish_overview
 from tasks.reports.page import publish_verdict
@@ -35,6 +36,11 @@ def evaluate(
         recsim_episodes: Episodes that the best candidate also plays in RecSim's own code: 0, or 2
             and more.
     """
+    if recsim_episodes and not experiment.spec.simulated:
+        raise InputError(
+            f"{experiment.recipe}: expected a world of RecSim for its reference, got own logs; "
+            "leave it out"
+        )
     report = evaluate_models(experiment, models, evaluation_episodes)
     if recsim_episodes:
         report.recsim_check = check_against_recsim(

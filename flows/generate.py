@@ -6,15 +6,15 @@ from prefect import flow
 
 from flows.bounds import Workers
 from flows.parameters import DataURL, Episodes, RecipeOrName, Seed, resolve_seed
-from slateflow.environments import DEFAULT_PRESET
 from tasks.experiment import Experiment, find_recipe
 from tasks.generate import generate_dataset
+from tasks.project import DEFAULT_RECIPE
 from tasks.server.orphans import record_process
 
 
 @flow(name="generate", flow_run_name="generate {recipe}", on_running=[record_process])
 def generate(
-    recipe: RecipeOrName = DEFAULT_PRESET,
+    recipe: RecipeOrName = DEFAULT_RECIPE,
     episodes: Episodes = None,
     seed: Seed = None,
     data: DataURL = None,

@@ -17,7 +17,8 @@ from slateflow.learners import LEARNERS
 from slateflow.trajectories import AnyRecipe
 from slateflow.trajectories.generation.recipe import recipe_names
 from slateflow.tuning.trial import tunable_learners
-from tasks.experiment import RECIPES, Evidence, Experiment, ModelRef, find_experiment
+from tasks.experiment import Evidence, Experiment, ModelRef, find_experiment
+from tasks.project import RECIPES
 
 _RECIPE_SCHEMA = {"type": "string", "enum": recipe_names(RECIPES)}
 

@@ -21,9 +21,9 @@ from flows.parameters import (
 )
 from flows.register import register
 from flows.train import train
-from slateflow.environments import DEFAULT_PRESET
 from slateflow.learners import learners_for
 from tasks.experiment import find_recipe
+from tasks.project import DEFAULT_RECIPE
 from tasks.register import check_champion
 from tasks.reports.overview import publish_overview
 from tasks.reports.page import publish_report
@@ -36,7 +36,7 @@ from tasks.side_by_side import side_by_side
 
 @flow(name="pipeline", flow_run_name="pipeline {recipe}", on_running=[record_process])
 def pipeline(
-    recipe: RecipeOrName = DEFAULT_PRESET,
+    recipe: RecipeOrName = DEFAULT_RECIPE,
     episodes: Episodes = None,
     seed: Seed = None,
     learners: Learners = None,

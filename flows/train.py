@@ -10,6 +10,7 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.parameters import Learners, PublishedExperiment, Settings
+from slateflow.errors import unknown
 from slateflow.learners import learner_config, learners_for
 from slateflow.ray_cluster import cluster_address
 from slateflow.side_by_side import PROCESSORS
@@ -45,10 +46,13 @@ def train(
         learners: Learners to train; default those that are made for the world.
         settings: Settings by learner, for those that differ from the defaults.
     """
-    check_champion(experiment.recipe, experiment.spec)
-    verify_dataset(experiment)
     chosen = settings or {}
     names = learners or learners_for(experiment.spec)
+    for name in chosen:
+        if name not in names:
+            raise unknown("learner in settings", name, names)
+    check_champion(experiment.recipe, experiment.spec)
+    verify_dataset(experiment)
     with side_by_side(names):
         trained = {
             name: train_learner.submit(experiment, name, chosen.get(name))

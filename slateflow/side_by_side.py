@@ -101,6 +101,9 @@ class Workers:
                 raise CallEndedError from None
             raise
         finally:
+            if worker is not None and worker.busy:  # not to the next call
+                worker.send(None)
+                worker = None
             self._free.put(worker)
 
     def map(
@@ -240,12 +243,17 @@ class Nursery:
 
 @dataclass
 class Worker:
-    """A worker as the process sees it for which it works."""
+    """A worker as the process sees it for which it works.
+
+    Attributes:
+        busy: Whether a call is under way, or was left before its answer.
+    """
 
     pid: int
     connection: Connection
     nursery: Nursery
     status: int | None = None
+    busy: bool = field(default=False, init=False)
     _sending: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def call(
@@ -264,8 +272,10 @@ class Worker:
             Exception: Raised by the function.
         """
         self.send((function, arguments, progress is not None))
+        self.busy = True
         while True:
             kind, content = self._received()
+            self.busy = kind not in ("result", "error")
             if kind == "result":
                 return content
             if kind == "error":

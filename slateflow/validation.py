@@ -84,7 +84,7 @@ def validated(cls: type[T]) -> type[T]:
     return cast(type[T], made)
 
 
-def input_error(error: ValidationError, prefix: str = "") -> InputError:
+def input_error(error: ValidationError) -> InputError:
     """The first of pydantic's complaints as one line of ours."""
     first = error.errors(include_url=False)[0]
     kind = first["type"]
@@ -93,7 +93,6 @@ def input_error(error: ValidationError, prefix: str = "") -> InputError:
         for name, value in first.get("ctx", {}).items()
     }
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
-    where = ".".join(part for part in (prefix, where) if part)
     if kind == "value_error":  # a check of our own, which has said it all
         message = str(context["error"])
         return InputError(f"{where}: {message}" if where and where not in message else message)

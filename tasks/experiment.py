@@ -11,10 +11,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, AnyRecipe, Dataset, Folder, read_recipe
 from slateflow.trajectories.generation.recipe import recipe_names
 from slateflow.trajectories.held_out import training_logs
-from tasks.store.tracking import PROJECT
-
-RECIPES = PROJECT / "datasets"
-
+from tasks.project import RECIPES
 
 Spec = Annotated[
     InstanceOf[EnvironmentSpec],

@@ -17,7 +17,8 @@ from slateflow.trajectories.files.dataset import differing_keys
 from slateflow.trajectories.generation.recipe import recipe_names
 from slateflow.trajectories.sources.earlier import FREE
 from slateflow.user_models.kept_sums import SUMS
-from tasks.experiment import RECIPES, data_folder
+from tasks.experiment import data_folder
+from tasks.project import RECIPES
 from tasks.server.retries import RETRIES
 from tasks.store.champion import CHAMPION, PREVIOUS
 from tasks.store.tracking import TRAINING, mlflow_client, model_name
@@ -127,11 +128,11 @@ def _datasets(client: MlflowClient, folder: Folder, days: int) -> Iterator[Dispo
                 continue
             changed = one.written(MANIFEST)  # parts may be older ones, which datasets share
             published.append((one, dataset, changed))
-            recipe = _recipe_of(name)
-            newest[recipe] = max(changed, newest.get(recipe, 0.0))
+            if not _derived(dataset):
+                recipe = _recipe_of(name)
+                newest[recipe] = max(changed, newest.get(recipe, 0.0))
     for one, dataset, changed in published:
-        derived = "held_in_of" in dataset.recipe
-        recipe = _recipe_of(one.url.rpartition("/")[2])
+        derived, recipe = _derived(dataset), _recipe_of(one.url.rpartition("/")[2])
         if (
             _age(changed) >= days
             and dataset.digest not in needed
@@ -168,8 +169,13 @@ def _every(search: Callable[[str | None], Any]) -> list[Any]:
             return found
 
 
+def _derived(dataset: Dataset) -> bool:
+    """Whether these are the logs of another dataset that are not held out."""
+    return "held_in_of" in dataset.recipe
+
+
 def _can_be_made_again(dataset: Dataset, recipe: str) -> bool:
-    """Whether its recipe still leads to the same rows."""
+    """Whether the same rows can be had once more: the manifest has all of a simulated recipe."""
     if dataset.spec.simulated:
         return "imported" not in dataset.recipe
     if recipe not in recipe_names(RECIPES):

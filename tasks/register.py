@@ -16,6 +16,8 @@ from slateflow.trajectories import Dataset
 from slateflow.trajectories.ranges import feature_ranges
 from tasks.evaluate import take_verdict
 from tasks.experiment import Experiment
+from tasks.project import PROJECT
+from tasks.reports.model_page import verdict_tag, version_description
 from tasks.reports.page import fill_in, run_links
 from tasks.reports.report import Candidate, RegisteredVersion, Report
 from tasks.server.lineage import model_promoted
@@ -29,9 +31,8 @@ from tasks.store.champion import (
     promote,
     require_same_world,
 )
-from tasks.store.model_page import verdict_tag, version_description
 from tasks.store.requests import Examples, example_requests
-from tasks.store.tracking import PROJECT, SCORER_FILE, load_scorer, mlflow_client, model_name
+from tasks.store.tracking import SCORER_FILE, load_scorer, mlflow_client, model_name
 
 RECOMMENDER = PROJECT / "mlflow"
 """Folder of the code that a version carries."""

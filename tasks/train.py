@@ -11,12 +11,12 @@ from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
 from slateflow.side_by_side import WorkerDiedError
 from tasks.experiment import Experiment, ModelRef
+from tasks.project import PROJECT
 from tasks.server.lineage import model_trained
 from tasks.server.progress import stage_with_artifact
 from tasks.server.retries import RETRIES
 from tasks.side_by_side import shared_workers
 from tasks.store.tracking import (
-    PROJECT,
     TRAINING,
     mlflow_client,
     model_name,
@@ -60,18 +60,18 @@ def train_learner(
             learn = train_live if config.live else partial(train, checkpoints=CHECKPOINTS)
             source = dataset.spec if config.live else dataset
             try:
-                scorer, report = worker.call(learn, source, config, seed, progress=progress)
+                scorer, summary = worker.call(learn, source, config, seed, progress=progress)
             except WorkerDiedError as error:
                 raise WorkerDiedError(f"{learner}: {error}; the next run resumes") from None
-            run.log(scorer, report)
+            run.log(scorer, summary)
         model = ModelRef(
             learner=learner,
             run_id=run.run_id,
-            train_seconds=report.train_seconds,
-            live_steps=report.live_steps,
+            train_seconds=summary.train_seconds,
+            live_steps=summary.live_steps,
         )
         page = run_page(client, run.run_id) or f"run {run.run_id}"
-        get_run_logger().info("%s: %.1f s, %s", learner, report.train_seconds, page)
+        get_run_logger().info("%s: %.1f s, %s", learner, summary.train_seconds, page)
     model_trained(model, experiment)
     return model
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 
-from slateflow.learners import LEARNERS
+from slateflow.learners import LEARNERS, learner_config
 from slateflow.trajectories import Dataset
 from slateflow.tuning.study import run_trials
 from slateflow.tuning.trial import Trial, best_trial, draw_settings
@@ -89,8 +89,9 @@ class Study:
     ) -> None:
         self.client = client
         self.experiment = experiment_id(client, recipe)
-        # Where other settings are searched, trials of that name are others
-        identity = [dataset.digest, learner, seed, repr(LEARNERS[learner].search_space)]
+        # Trials of other code, or where other settings are searched, are others
+        defaults = learner_config(learner).training_digest(dataset, seed)
+        identity = [defaults, repr(LEARNERS[learner].search_space)]
         self.key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
         self.tags = {
             "slateflow.environment": dataset.spec.name,

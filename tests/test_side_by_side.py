@@ -62,6 +62,16 @@ def test_errors_are_those_of_the_function_and_the_worker_goes_on():
         assert call(made, errands.add, 1)[0] == 1
 
 
+def test_a_call_that_was_left_answers_no_other():
+    def leave(done, total):
+        raise RuntimeError("the listener has gone")
+
+    with workers(1) as made:
+        with pytest.raises(RuntimeError, match="has gone"):
+            call(made, errands.add, 1, 2, 3, progress=leave)
+        assert call(made, errands.add, 10, 20)[0] == 30
+
+
 def test_calls_run_at_the_same_time_each_with_one_thread_of_linear_algebra(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     names = ["one", "two", "three"]

@@ -14,10 +14,11 @@ from flows.cli.options import new_table, print_json, show_table, table_width
 from slateflow.evaluation import PolicyBaseline
 from tasks.estimate import EstimateReport
 from tasks.experiment import DatasetRef, ModelRef
+from tasks.project import PROJECT
 from tasks.reports.page import interval, mean_text, p_value, score_text
 from tasks.reports.report import Candidate, Champion, Optimum, PlayedPolicy, Report
 from tasks.reports.study import StudyReport
-from tasks.store.tracking import PROJECT, redact_passwords, tracking_uri
+from tasks.store.tracking import redact_passwords, tracking_uri
 
 LAYOUTS = (
     ("p", "score", "over", "score_ci", "sec", "p_over"),
@@ -240,6 +241,9 @@ def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
         )
     show_table(output, table)
     output.print("value: return expected on held-out logs, by off-policy evaluation", style="dim")
+    for trial in study.trials:
+        if trial.error:
+            output.print(f"trial {trial.number}: {trial.error}", style="dim")
     chosen = "".join(f" --set {name}={v}" for name, v in study.best_trial.settings.items())
     output.print(f"\n[bold]trial {study.best} is best[/bold]")
     output.print(

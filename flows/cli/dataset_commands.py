@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from flows import bounds
+from flows.bounded_option import number
 from flows.cli.options import (
     AS_IN_RECIPE,
-    DATASETS,
     JSON,
     Data,
     Logs,
     Published,
     answer,
     new_table,
-    number,
     print_json,
     show_table,
 )
 from slateflow.errors import InputError
+from tasks.project import RECIPES
 
 if TYPE_CHECKING:
     from slateflow.trajectories import Dataset
@@ -35,10 +35,17 @@ DatasetName = Annotated[
 
 def _open(name: str, data: str | None) -> Dataset:
     """Open a dataset by its name or its recipe's, or by its path where it has a slash."""
-    from slateflow.trajectories import Dataset
+    from slateflow.errors import unknown
+    from slateflow.trajectories import MANIFEST, Dataset
+    from slateflow.trajectories.generation.recipe import recipe_names
     from tasks.experiment import dataset_folder
 
-    return Dataset.open(name if "/" in name else dataset_folder(name, data).url)
+    if "/" in name:
+        return Dataset.open(name)
+    folder, recipes = dataset_folder(name, data), recipe_names(RECIPES)
+    if name not in recipes and not folder.exists(MANIFEST):
+        raise unknown("recipe or dataset", name, recipes)
+    return Dataset.open(folder.url)
 
 
 def estimate_command(
@@ -121,7 +128,8 @@ def import_command(
 
     - `episode`, `step`: whole numbers; steps count from 0.
     - `user`: list of the U numbers observed; empty where nothing is.
-    - `candidates`: list of N·D features, candidate by candidate.
+    - `candidates`: list of N·D features, candidate by candidate; or `items`, list of N numbers of
+      the catalogue's items, where the world has one.
     - `slate`: list of K distinct positions among the candidates.
     - `propensity`: probability of exactly this slate, in (0, 1].
     - `clicked`: place in the slate, -1 for none.
@@ -136,7 +144,7 @@ def import_command(
     from slateflow.trajectories.exchange.importing import import_logs
     from tasks.experiment import data_folder
 
-    if (DATASETS / f"{name}.toml").exists():
+    if (RECIPES / f"{name}.toml").exists():
         raise InputError(f"name: expected a name without a recipe, got {name}; choose another")
     dataset = import_logs(source, name, data_folder(data), environment)
     document = {"path": dataset.path, "digest": dataset.digest, "rows": dataset.rows}

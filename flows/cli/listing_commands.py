@@ -7,7 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows import bounds
-from flows.cli.options import DEFAULT_RECIPE, JSON, number, print_json
+from flows.bounded_option import number
+from flows.cli.options import JSON, print_json
+from tasks.project import DEFAULT_RECIPE
 
 
 def baseline_command(

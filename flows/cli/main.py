@@ -18,7 +18,7 @@ try:
 
     from cyclopts import App, CycloptsError, UnknownCommandError
 
-    from flows.cli.interruption import FAILED, heed_signals, say_interrupted, was_interrupted
+    from flows.interruption import FAILED, heed_signals, say_interrupted, was_interrupted
     from slateflow.errors import InputError, unknown
 except KeyboardInterrupt:  # nothing has begun yet
     sys.exit(130)  # as shells call an interruption

@@ -3,61 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from pydantic import TypeAdapter, ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from flows import bounds
+from flows.bounded_option import number
 from slateflow.errors import InputError
-from slateflow.validation import input_error
-
-DATASETS = Path(__file__).parents[2] / "datasets"
-DEFAULT_RECIPE = "modified-lts-20-2"
-
-
-def number(bound: Any, text: str) -> Parameter:
-    """An option whose values keep a bound; its help names the bound."""
-    adapter = TypeAdapter(bound)
-
-    def check(kind: Any, value: Any) -> None:
-        del kind
-        if value is None:
-            return
-        try:
-            adapter.validate_python(value)
-        except ValidationError as error:
-            raise ValueError(str(input_error(error)).removeprefix(": ")) from None
-
-    limits = [limit for field in get_args(bound)[1:] for limit in field.metadata]
-    words = [f"at least {limit.ge}" for limit in limits if hasattr(limit, "ge")]
-    words += [f"at most {limit.le}" for limit in limits if hasattr(limit, "le")]
-    return Parameter(
-        help=f"{text} {', '.join(words).capitalize()}.",
-        validator=check,
-        converter=_whole if get_args(bound)[0] is int else None,
-    )
-
-
-def _whole(kind: Any, tokens: Sequence[Any]) -> int:
-    """The number that was typed, which cyclopts would round."""
-    del kind
-    typed = tokens[0].value
-    try:
-        return int(typed)
-    except ValueError:
-        raise ValueError(f"expected a whole number, got {typed!r}") from None
+from tasks.project import RECIPES
 
 
 def _recipes() -> str:
-    return ", ".join(sorted(path.stem for path in DATASETS.glob("*.toml")))
+    return ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
 
 
 Recipe = Annotated[str, Parameter(help=f"Recipe in datasets/: {_recipes()}.")]

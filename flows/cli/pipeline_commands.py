@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows import bounds
+from flows.bounded_option import number
 from flows.cli.options import (
     AS_IN_RECIPE,
-    DEFAULT_RECIPE,
     JSON,
     EvaluationEpisodes,
     Evidence,
@@ -21,10 +21,10 @@ from flows.cli.options import (
     Logs,
     Published,
     Recipe,
-    number,
     split_learners,
 )
 from slateflow.errors import InputError
+from tasks.project import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from slateflow.environments import EnvironmentSpec
@@ -37,8 +37,8 @@ Workers = Annotated[int, number(bounds.Workers, "Processes that simulate.")]
 @contextmanager
 def _flow_run() -> Iterator[None]:
     """Prefect set up for a run from the command line, and progress shown."""
-    from flows.cli.interruption import ended_when_told
     from flows.cli.progress import progress
+    from flows.interruption import ended_when_told
 
     first = "connect to Prefect" if os.environ.get("PREFECT_API_URL") else "start Prefect"
     with progress(first):

@@ -11,7 +11,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows import bounds
-from flows.cli.options import JSON, answer, number
+from flows.bounded_option import number
+from flows.cli.options import JSON, answer
 
 
 def rollback_command(

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import yaml
 from cyclopts import Parameter
 
-from flows.services.stack import BIN, PROJECT
+from flows.services.stack import BIN
 from slateflow.errors import InputError
+from tasks.project import PROJECT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -103,7 +104,8 @@ def deploy(client: SyncPrefectClient, source: Source, environment: dict[str, str
             text=True,
         )
     if done.returncode != 0:
-        reason = (done.stdout + done.stderr).strip().splitlines()[-1]
+        said = (done.stdout + done.stderr).strip().splitlines()
+        reason = said[-1] if said else f"exit status {done.returncode}"
         raise InputError(f"prefect.yaml: expected deployments, got: {reason}")
     return [
         *(f"{name} stays paused" for name in pause_again(client, paused)),

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from flows.services.prefect_server import own_origins
 from flows.services.processes import HOST, PRIVATE, Service, responds, status_of
 from slateflow.errors import InputError
+from tasks.project import PROJECT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-PROJECT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PREFECT_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 MLFLOW_DATABASE = "MLFLOW_BACKEND_STORE_URI"

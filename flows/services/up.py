@@ -17,8 +17,8 @@ from typing import IO, Annotated
 from cyclopts import Parameter
 
 from flows import bounds
-from flows.cli.interruption import interrupt
-from flows.cli.options import number
+from flows.bounded_option import number
+from flows.interruption import interrupt
 from flows.services.deploy import HERE, deploy
 from flows.services.guard import Guard
 from flows.services.processes import (
@@ -34,8 +34,9 @@ from flows.services.processes import (
     require_free,
     wait_for,
 )
-from flows.services.stack import MLFLOW_DATABASE, PREFECT_DATABASE, PROJECT, Logins, Stack
+from flows.services.stack import MLFLOW_DATABASE, PREFECT_DATABASE, Logins, Stack
 from slateflow.errors import InputError
+from tasks.project import PROJECT
 
 _SECONDS_BETWEEN_SWEEPS = 15.0
 _SECONDS_BEFORE_ANOTHER_START = 5.0

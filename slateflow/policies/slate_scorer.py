@@ -64,7 +64,7 @@ class SlateScorer:
 
     @property
     def decays(self) -> Array:
-        """None: the session memory sums up no features."""
+        """(0,): the session memory sums up no features."""
         return np.zeros(0)
 
     @property

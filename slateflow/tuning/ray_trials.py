@@ -17,7 +17,7 @@ from slateflow.trajectories import Dataset
 from slateflow.tuning.trial import Trial
 
 
-class Report(tune.Callback):
+class OnComplete(tune.Callback):
     """Hands every finished trial on."""
 
     def __init__(self, finished: Callable[[Trial], None]) -> None:
@@ -38,7 +38,7 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
     try:
         config = learner_config(parameters["learner"], **settings)
         logs, checkpoints = Dataset.open(parameters["training"]), parameters["checkpoints"]
-        scorer, report = train(logs, config, parameters["seed"], checkpoints=checkpoints)
+        scorer, summary = train(logs, config, parameters["seed"], checkpoints=checkpoints)
     except InputError as error:
         return {"trial": asdict(Trial(number, settings, None, 0.0, str(error)))}
     except (ArithmeticError, np.linalg.LinAlgError) as error:  # again it would be the same
@@ -46,4 +46,4 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
         return {"trial": asdict(Trial(number, settings, None, 0.0, reason))}
     (found,) = held_out_values(Dataset.open(parameters["dataset"]), {"trial": scorer}).values()
     reason = found.reason and f"{settings}: cannot be told from these logs: {found.reason}"
-    return {"trial": asdict(Trial(number, settings, found.value, report.train_seconds, reason))}
+    return {"trial": asdict(Trial(number, settings, found.value, summary.train_seconds, reason))}

@@ -73,7 +73,7 @@ def run_trials(
         from ray import tune  # takes seconds
         from ray.exceptions import RayTaskError
 
-        from slateflow.tuning.ray_trials import Report, run_trial
+        from slateflow.tuning.ray_trials import OnComplete, run_trial
 
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are raised below
         results = tune.Tuner(
@@ -83,7 +83,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 storage_path=folder,
                 verbose=0,
-                callbacks=[Report(finished)],
+                callbacks=[OnComplete(finished)],
                 failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             ),
         ).fit()

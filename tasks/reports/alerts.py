@@ -90,7 +90,8 @@ def _fall(nights: Sequence[PastRun]) -> str:
     if distance > -_STANDARD_ERRORS:
         return ""
     return (
-        f"champion version {now.version} is worth {now.mean:.6g} ± {now.sem:.2g} on fresh logs, "
+        f"champion version {now.version} is worth {now.mean:.6g} ± {now.sem:.2g} "
+        f"{'on fresh logs' if nights[0].evidence == 'logs' else 'in play'}, "
         f"before {before:.6g}, {-distance:.1f} standard errors more"
     )
 

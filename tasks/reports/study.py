@@ -8,13 +8,14 @@ from tasks.experiment import DatasetRef
 
 
 class TrialSummary(BaseModel):
-    """A trial of a study; `value` is its return on held-out episodes, None where it failed."""
+    """A trial of a study; `value` is its return on held-out episodes, None with an `error`."""
 
     number: int
     settings: dict[str, int | float | str]
     value: float | None
     train_seconds: float
     run_id: str
+    error: str = ""
 
 
 class StudyReport(BaseModel):

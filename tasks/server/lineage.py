@@ -6,7 +6,7 @@ stand in the code, not in the run. Every event carries the flow run, and so the 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -14,7 +14,9 @@ from prefect.events import Event, RelatedResource, Resource, emit_event
 from prefect.runtime import flow_run
 
 from tasks.experiment import Experiment, ModelRef
-from tasks.reports.report import Report
+
+if TYPE_CHECKING:
+    from tasks.reports.report import Report
 
 
 def dataset_published(experiment: Experiment) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from tasks.processes import process_is_gone, this_process
 from tasks.server.deployments import POOL, request_overview
-from tasks.server.processes import process_is_gone, this_process
 
 if TYPE_CHECKING:
     from prefect import Flow

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slateflow.errors import InputError
+from tasks.store.tracking import UnreachableError
 
 if TYPE_CHECKING:
     from prefect import Task
     from prefect.client.schemas.objects import State, TaskRun
-
-
-class UnreachableError(InputError):
-    """Nothing answers at an address, which may be wrong, or whose server is restarting."""
 
 
 def server_was_away(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:

@@ -42,11 +42,13 @@ def _in_common(trained: dict[str, Any], recipe: dict[str, Any]) -> bool:
         return bool(trained.get("source") == recipe["source"])
     if not {*differing_keys(trained, recipe)} <= {*VARIED}:
         return False
+    if "imported" in recipe:  # of one source, which may have grown
+        return True
     one, other = (_nights(document) for document in (trained, recipe))
     return max(one.start, other.start) < min(one.stop, other.stop)
 
 
 def _nights(recipe: dict[str, Any]) -> range:
-    """Seeds of a simulated recipe's nights; none of logs that were imported."""
-    last = recipe.get("seed", -1)
-    return range(last + 1 - recipe.get("nights", 1), last + 1) if last >= 0 else range(0)
+    """Seeds of a simulated recipe's nights."""
+    last = int(recipe["seed"])
+    return range(last + 1 - recipe.get("nights", 1), last + 1)

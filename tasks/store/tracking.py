@@ -18,16 +18,19 @@ from slateflow.errors import InputError
 from slateflow.policies import AnyScorer
 from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset
-from tasks.server.retries import UnreachableError
+from tasks.project import PROJECT
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-PROJECT = Path(__file__).resolve().parents[2]
 SCORER_FILE = "scorer.npz"
 TRAINING = "slateflow.training"
 """Tag of a run: the digest of all that its weights depend on."""
 _DIGEST_LENGTH = 36  # MLflow stores no longer digest with a dataset
+
+
+class UnreachableError(InputError):
+    """Nothing answers at an address, which may be wrong, or whose server is restarting."""
 
 
 _COLUMNS = (

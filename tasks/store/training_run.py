@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from slateflow.learners import LearnerConfig, TrainingSummary
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset
-from tasks.server.processes import process_is_gone, this_process
+from tasks.processes import process_is_gone, this_process
 from tasks.store.tracking import (
     SCORER_FILE,
     TRAINING,
@@ -41,18 +41,18 @@ class TrainingRun:
     client: MlflowClient
     run_id: str
 
-    def log(self, scorer: AnyScorer, report: TrainingSummary) -> None:
+    def log(self, scorer: AnyScorer, summary: TrainingSummary) -> None:
         """Log what came of it: curves with their times, and the weights."""
         from mlflow.entities import Metric
 
         now = _milliseconds(time.time())
         metrics = [
-            Metric("train_seconds", report.train_seconds, now, 0),
-            Metric("train_rows", float(report.rows), now, 0),
-            Metric("live_steps", float(report.live_steps), now, 0),
+            Metric("train_seconds", summary.train_seconds, now, 0),
+            Metric("train_rows", float(summary.rows), now, 0),
+            Metric("live_steps", float(summary.live_steps), now, 0),
         ]
-        for name, values in report.curves.items():
-            points = zip(values, report.curves.times[name], strict=True)
+        for name, values in summary.curves.items():
+            points = zip(values, summary.curves.times[name], strict=True)
             metrics += [
                 Metric(name, value, _milliseconds(moment), step)
                 for step, (value, moment) in enumerate(points)

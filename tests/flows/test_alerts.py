@@ -75,7 +75,7 @@ def test_a_champion_that_fell_is_told_on_the_night_it_fell():
     back = PastRun(datetime(2026, 11, 4, tzinfo=UTC), ROLLED_BACK, champion=1)
     assert kinds(*usual, back, night(5, reigning=8.2)) == ["champion-fell"]
     (alert,) = alerts("shop", [night(4, reigning=8.2), *reversed(usual)])
-    expected = "shop: champion version 1 is worth 8.2 ± 0.5 on fresh logs, before 10,"
+    expected = "shop: champion version 1 is worth 8.2 ± 0.5 in play, before 10,"
     assert alert.message == f"{expected} 3.1 standard errors more"
 
 

@@ -20,7 +20,9 @@ from prefect.events import DeploymentEventTrigger
 
 from flows.pipeline import pipeline
 from flows.services.up import _sweep
-from tasks.server import orphans, processes
+from tasks import processes
+from tasks.project import PROJECT
+from tasks.server import orphans
 from tasks.server.deployments import (
     POOL,
     ensure_pool,
@@ -28,7 +30,6 @@ from tasks.server.deployments import (
     prune_deployments,
 )
 from tasks.server.orphans import sweep_orphans
-from tasks.store.tracking import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +223,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_hides_nothing(client, monke
     @flow(name="waiting")
     def waiting() -> None: ...
 
-    monkeypatch.setattr(processes, "_CLOCK_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "_CLOCK_SECONDS", 1.0)
     older = client.create_flow_run(waiting, state=Running())
     time.sleep(2)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
@@ -260,9 +261,10 @@ def test_a_run_that_its_worker_took_and_never_began_is_crashed(client, flow_id, 
     # A run that is tried again has the process of the try before until the worker has begun
     client.update_flow_run(old.id, infrastructure_pid=f"{2**22 + 1}")  # no process has it
     assert old.name not in sweep_orphans(client)
-    monkeypatch.setattr(orphans, "_PENDING_SECONDS", 1.0)
-    time.sleep(2)
+    between = time.time()
     young = taken()
+    clock = SimpleNamespace(time=lambda: between + 600)
+    monkeypatch.setattr(orphans, "time", clock)
     assert sweep_orphans(client) == [old.name]
     assert client.read_flow_run(old.id).state.is_crashed()
     assert client.read_flow_run(young.id).state.is_pending()

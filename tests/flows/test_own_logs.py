@@ -82,6 +82,11 @@ def test_what_own_logs_do_not_have_is_one_line(shop, capsys):
     assert main(["train", "shop", "--learner", "ppo"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "expected a world with a simulator, got own logs" in line
+    assert main(["train", "shop", "--learner", "linucb"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "shop", "--reference"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "shop: expected a world of RecSim for its reference, got own logs; leave it out" in line
 
 
 def test_new_files_are_the_next_dataset(shop, capsys):
@@ -91,7 +96,7 @@ def test_new_files_are_the_next_dataset(shop, capsys):
         paths.append(json.loads(capsys.readouterr().out))
         time.sleep(0.01)
         frame = pd.read_parquet(shop / "logs" / "1.parquet")
-        frame.to_parquet(shop / "logs" / "3.parquet")
+        frame[::-1].to_parquet(shop / "logs" / "3.parquet")
     assert [one["rows"] for one in paths] == [3000, 5000]
     assert paths[0]["path"] != paths[1]["path"]
 

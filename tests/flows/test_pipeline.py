@@ -226,6 +226,7 @@ def test_again_the_dataset_is_reused_and_the_champion_stays(report, data, client
 
 def test_again_the_trainings_are_found_and_other_settings_are_trained(report):
     from flows.train import train
+    from slateflow.errors import InputError
 
     before = {c.learner: c.run_id for c in report.candidates}
     learners = ["linucb", "fitted-q"]
@@ -239,6 +240,8 @@ def test_again_the_trainings_are_found_and_other_settings_are_trained(report):
     assert changed["linucb"] == before["linucb"]
     assert changed["fitted-q"] not in before.values()
     assert not set(again(seed=SEED + 1).values()) & {*before.values(), *changed.values()}
+    with pytest.raises(InputError, match="unknown learner in settings 'fited-q': expected"):
+        again(settings={"fited-q": {"ridge": 1e-3}})
 
 
 def test_policies_that_play_side_by_side_earn_what_they_earn_alone(report, monkeypatch):

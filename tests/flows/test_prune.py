@@ -100,12 +100,13 @@ def test_the_newest_dataset_and_the_imported_ones_stay(nights, capsys):
     del manifest["checksum"]
     manifest["recipe"]["imported"] = "/a/disk/that/is/gone"
     (imported / "_manifest.json").write_text(json.dumps(manifest))
-    held_in = training_logs(datasets[5], Folder(str(data / ".training" / "old")))
+    held_in = training_logs(datasets[5], Folder(str(data / ".training" / f"{NAME}.one")))
     unfinished = Path(shutil.copytree(datasets[4].path, data / "half"))
     (unfinished / "_manifest.json").unlink()
-    for path in (imported, unfinished, Path(held_in.path), *(Path(d.path) for d in datasets)):
+    for path in (imported, unfinished, *(Path(d.path) for d in datasets)):
         grow_old(path, 400)
     grow_old(Path(datasets[5].path), 399)
+    grow_old(Path(held_in.path), 398)  # as it is always younger than its dataset
     found = pruned(capsys, "--data", str(data), "--yes")["found"]
     gone = {one["name"] for one in found}
     assert gone == {held_in.path, str(unfinished), *(d.path for d in datasets[2:5])}

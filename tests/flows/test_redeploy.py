@@ -11,8 +11,8 @@ import yaml
 from flows.services.deploy import HERE
 from flows.services.deploy import deploy as deploy_all
 from slateflow.errors import InputError
+from tasks.project import PROJECT
 from tasks.server import deployments
-from tasks.store.tracking import PROJECT
 from tests.up import Up
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]

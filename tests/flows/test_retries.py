@@ -14,7 +14,8 @@ def test_only_a_server_that_was_away_is_worth_another_try():
     import requests
     from prefect.states import Failed
 
-    from tasks.server.retries import UnreachableError, server_was_away
+    from tasks.server.retries import server_was_away
+    from tasks.store.tracking import UnreachableError
 
     def worth(error: Exception) -> bool:
         return server_was_away(None, None, Failed(data=error))

@@ -110,7 +110,7 @@ def test_the_report_says_what_was_done(small_logs, name):
     assert report.learner == name
     assert report.parameters == config.parameters()
     assert (report.seed, report.rows) == (4, 600)
-    assert 0 < report.train_seconds < 60
+    assert report.train_seconds > 0
     assert [done for done, _ in calls] == list(range(1, calls[0][1] + 1))
     assert all(np.isfinite(curve).all() and len(curve) == len(calls)
                for curve in report.curves.values())  # fmt: skip

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
-from slateflow.trajectories import Dataset, Folder, Recipe, generate
+from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
+from slateflow.trajectories.exchange.importing import import_logs
 from tasks.experiment import held_in
 from tasks.store.seen import seen_by
 from tests.trajectories.sources.shop import log, published
@@ -70,6 +74,21 @@ def test_simulated_logs_are_told_by_their_seeds(tmp_path, changed, seen):
     trained = generate(Recipe("r", "lts-10-1", **settings), Folder(str(tmp_path)))
     other = Recipe("other", "lts-10-1", **{**settings, **changed})
     assert seen_by(version(trained), generate(other, Folder(str(tmp_path)))) == seen
+
+
+def test_an_import_of_a_log_that_has_grown_has_what_was_imported_before(tmp_path):
+    logged = generate(Recipe("r", "lts-10-1", 5, 5, {"random": 1.0}), Folder(str(tmp_path)))
+    table = pq.read_table(Path(logged.path, logged.parts[0].path), partitioning=None)
+
+    def imported(name, episodes):
+        kept = table.filter(pc.less(table["episode"], episodes))
+        pq.write_table(kept, tmp_path / f"{name}.parquet")
+        return import_logs(tmp_path / f"{name}.parquet", name, Folder(str(tmp_path / "data")))
+
+    trained = imported("mine", 3)
+    Folder(trained.path).clear(first=MANIFEST)
+    assert seen_by(version(trained), imported("mine", 5)) == "all"
+    assert seen_by(version(trained), imported("theirs", 5)) == "nothing"
 
 
 def test_nights_that_come_keep_what_is_held_out(tmp_path):

@@ -7,7 +7,7 @@ the parts are taken and put back here, in one file that takes the place of the l
 
 from __future__ import annotations
 
-import os
+import io
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from ray.rllib.core.learner.learner import Learner
 
 from slateflow.learners.config import Curves, LearnerConfig
 from slateflow.trajectories import Dataset
+from slateflow.trajectories.files.atomic_files import write_whole
 
 STATE = "state.pt"
 
@@ -62,10 +63,10 @@ class Checkpoint:
             "metrics": algorithm.metrics.get_state(),
             "learners": [state.get() for state in algorithm.learner_group.foreach_learner(_state)],
         }
+        content = io.BytesIO()
+        torch.save(document, content)
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{STATE}.{os.getpid()}"
-        torch.save(document, partial)
-        partial.replace(self.folder / STATE)
+        write_whole(self.folder / STATE, content.getvalue())
 
     def restore(self, algorithm: Algorithm) -> TrainingProgress:
         """Put a fresh algorithm where the last checkpoint was written; where there is none, 0."""

@@ -16,7 +16,7 @@ from slateflow.environments import EnvironmentSpec, preset
 from slateflow.errors import InputError
 from slateflow.trajectories.catalogue import CATALOGUE
 from slateflow.trajectories.contract import check_rows
-from slateflow.trajectories.exchange.parquet_logs import read_parquet, spec_of_parquet
+from slateflow.trajectories.exchange.parquet_logs import check_world, read_parquet, spec_of_parquet
 from slateflow.trajectories.exchange.rllib_json import read_json
 from slateflow.trajectories.files.dataset import MANIFEST, Dataset
 from slateflow.trajectories.files.folder import Folder
@@ -123,6 +123,7 @@ def _checked(
     known = np.zeros(0, np.int64)  # numbers of the episodes so far
     for path, policy in logs:
         if path.suffix == ".parquet":
+            check_world(path, spec, str(logs[0][0]))
             pieces: Iterable[Trajectories] = read_parquet(path, spec, PART_ROWS)
         else:
             pieces = read_json(path, spec, int(known.max(initial=-1)) + 1)

@@ -29,12 +29,7 @@ def spec_of_parquet(path: Path, environment: str | None) -> EnvironmentSpec:
     Raises:
         InputError: Metadata and preset contradict each other, or both are missing.
     """
-    with _reading(path):
-        schema = pq.read_schema(path)
-    kinds = (InputError, ValueError, KeyError, TypeError)
-    with refused(f"{path}: expected metadata of a world", *kinds):
-        document = stored_metadata(schema)
-        spec = spec_from_dict(document["environment"]) if document != {} else None
+    spec = _named_world(path)
     if spec is not None:
         if environment not in (None, spec.name):
             raise InputError(
@@ -47,6 +42,35 @@ def spec_of_parquet(path: Path, environment: str | None) -> EnvironmentSpec:
             f"{path}: expected --environment, because the file does not name its world"
         )
     return _sized(preset(environment), path)
+
+
+def check_world(path: Path, spec: EnvironmentSpec, first: str) -> None:
+    """Refuse a file whose metadata name another world than the first file of the logs has.
+
+    Raises:
+        InputError: They do.
+    """
+    found = _named_world(path)
+    if found is None or found.name != spec.name:
+        other = [] if found is None else ["environment"]
+    else:
+        given = found.lasting()
+        other = [key for key, value in spec.lasting().items() if given.get(key) != value]
+    if other:
+        raise InputError(
+            f"{path}: expected logs of the world of {first}, got those of one with other "
+            f"{', '.join(other)}; import them under another name"
+        )
+
+
+def _named_world(path: Path) -> EnvironmentSpec | None:
+    """The world that a file's metadata name, if they do."""
+    with _reading(path):
+        schema = pq.read_schema(path)
+    kinds = (InputError, ValueError, KeyError, TypeError)
+    with refused(f"{path}: expected metadata of a world", *kinds):
+        document = stored_metadata(schema)
+        return spec_from_dict(document["environment"]) if document != {} else None
 
 
 def _sized(spec: EnvironmentSpec, path: Path) -> EnvironmentSpec:

@@ -164,19 +164,21 @@ def test_a_study_ends_with_the_command_to_type(lines):
         seed=0,
         trials=[
             TrialSummary(number=0, settings={}, value=1190.123, train_seconds=4.0, run_id="a"),
-            TrialSummary(number=1, settings={"window": 3}, value=None, train_seconds=1, run_id="b"),
+            TrialSummary(number=1, settings={"window": 3}, value=None, train_seconds=1, run_id="b",
+                        error="cannot be told from these logs"),
             TrialSummary(number=2, settings={"expectile": 0.8, "window": 2}, value=1194.5,
                         train_seconds=5.25, run_id="c"),
         ],
         best=2,
         run_id="parent",
     )  # fmt: skip
-    _, _, _, *rows, _, best, command = lines(show_study, study, "logs")
+    _, _, _, *rows, _, failed, best, command = lines(show_study, study, "logs")
     assert [row.split(maxsplit=3) for row in rows] == [
         ["2", "1194.50", "5.2", "expectile 0.8, window 2"],
         ["0", "1190.12", "4.0", "the defaults"],
         ["1", "none", "1.0", "window 3"],
     ]
+    assert failed == "trial 1: cannot be told from these logs"
     assert best == "trial 2 is best"
     assert command == (
         "Train with it   slateflow train logs --learner iql --set expectile=0.8 --set window=2"

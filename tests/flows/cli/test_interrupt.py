@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.interruption import ended_when_told
 from slateflow.trajectories import MANIFEST
 from tests.servers import BIN
 
@@ -61,6 +62,12 @@ def test_an_interruption_that_a_library_takes_for_an_error_is_one(number):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     line = "slateflow: interrupted; the same command continues where it stopped\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_an_error_that_is_no_interruption_ends_the_watch():
+    with pytest.raises(ValueError, match="else"), ended_when_told():
+        raise ValueError("something else")
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_interrupted_while_python_still_imports_it_ends_without_a_traceback(tmp_path):

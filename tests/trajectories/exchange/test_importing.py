@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,18 @@ def test_partitions_name_the_policies(frame, tmp_path):
         "policy=theirs/part-00000.parquet",
     ]
     assert dataset.episodes == 4
+
+
+def test_parts_of_another_world_are_refused(tmp_path):
+    for number, parameters in enumerate(({}, {"sensitivity": 0.5})):
+        recipe = Recipe(f"r{number}", WORLD, 3, number, {"random": 1}, parameters)
+        made = generate(recipe, Folder(str(tmp_path)))
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        shutil.copy(Path(made.path, made.parts[0].path), tmp_path / "logs" / f"{number}.parquet")
+    message = r"1\.parquet: expected logs of the world of .*0\.parquet, .* with other sensitivity; "
+    with pytest.raises(InputError, match=message):
+        import_logs(tmp_path / "logs", "both", Folder(str(tmp_path)))
+    assert not (tmp_path / "both" / "_manifest.json").exists()
 
 
 def test_large_files_become_parts_that_end_with_an_episode(tmp_path, monkeypatch):

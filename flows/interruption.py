@@ -80,9 +80,16 @@ def ended_when_told() -> Iterator[None]:
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), daemon=True).start()
     _said.clear()
-    yield  # after an interruption the watch lasts until the process has ended
-    signal.set_wakeup_fd(before)
-    os.close(writer)
+    interrupted = False
+    try:
+        yield
+    except BaseException as error:
+        interrupted = was_interrupted(error)
+        raise
+    finally:
+        if not interrupted:  # else the watch lasts until the process has ended
+            signal.set_wakeup_fd(before)
+            os.close(writer)
 
 
 def _watch(reader: int) -> None:
