@@ -110,7 +110,7 @@ def _described(ids: tuple[str, ...]) -> Items:
     for name, given in feature_columns([flat_features(json.loads(one)) for one in ids]).items():
         values[name] = feature_array(given, rows, name, places)
         survey = ColumnSurvey(name, places.refuse)
-        survey.add(values[name].drop_null(), rows[: len(ids) - values[name].null_count], True)
+        survey.add(values[name], rows, True)
         columns.append(survey.column())
     return Items(ids, names_of(columns), encode(columns, values, len(ids)), tuple(columns))
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.trajectories.encoding import Column
 from slateflow.trajectories.sources.places import Places
-from slateflow.trajectories.sources.table import CODE, NUMBER, TYPED, USER
+from slateflow.trajectories.sources.table import CODE, GIVEN, NUMBER, TYPED, USER
 
 MOST_CATEGORIES = 2_000
 """Of a column; each is a feature."""
@@ -52,6 +52,7 @@ class ColumnFacts:
     texts: int = 0  # other untyped texts
     vocabulary: tuple[str, ...] = ()  # sorted; not more than one above `MOST_CATEGORIES`
     codes: int = 0  # untyped texts of digits that begin with 0, as post codes do
+    gaps: int = 0  # missing untyped texts
 
     @property
     def final_kind(self) -> str:
@@ -65,8 +66,8 @@ class ColumnFacts:
 
     @property
     def mixed(self) -> bool:
-        """Whether there are texts among numbers."""
-        return self.final_kind == "number" and self.texts > 0
+        """Whether there are texts among numbers, or gaps."""
+        return self.final_kind == "number" and self.texts + self.gaps > 0
 
     def joined(self, other: ColumnFacts) -> ColumnFacts | None:
         """Findings about the values of both; None where they do not go together."""
@@ -78,14 +79,14 @@ class ColumnFacts:
             return None
         known = tuple(sorted({*self.vocabulary, *other.vocabulary})[: MOST_CATEGORIES + 1])
         numbers, texts = self.numbers + other.numbers, self.texts + other.texts
-        codes = self.codes + other.codes
-        return ColumnFacts(self.name, first.kind, first.size, numbers, texts, known, codes)
+        codes, gaps = self.codes + other.codes, self.gaps + other.gaps
+        return ColumnFacts(self.name, first.kind, first.size, numbers, texts, known, codes, gaps)
 
     def column(self) -> Column:
         """The column.
 
         Raises:
-            InputError: It has too many categories.
+            InputError: It has too many categories, or nothing at all.
         """
         kind = self.final_kind
         if kind in ("number", "numbers"):
@@ -95,6 +96,8 @@ class ColumnFacts:
                 f"{self.name}: expected at most {MOST_CATEGORIES:,} categories, got more; leave "
                 "the column out, or give groups or numbers in its place"
             )
+        if not self.vocabulary:
+            raise InputError(f"{self.name}: expected values, got none; leave the column out")
         return Column(self.name, "categories", self.vocabulary)
 
 
@@ -116,11 +119,19 @@ class ColumnSurvey:
         self.numbers = 0  # texts that are numbers
         self.texts = 0
         self.codes = 0
+        self.gaps = 0
         self.first_text: tuple[pa.Array, NDArray[np.int64]] | None = None
+        self.first_gap: NDArray[np.int64] | None = None
         self.vocabulary: set[str] = set()
 
     def add(self, values: pa.Array, rows: NDArray[np.int64], typed: bool) -> None:
-        """Look at the values of some rows (R,)."""
+        """Look at the values of some rows (R,); a missing category is none."""
+        if values.null_count:
+            given = values.is_valid().to_numpy(zero_copy_only=False)
+            if not typed:
+                self.gaps += int(np.count_nonzero(~given))
+                self.first_gap = rows[~given][:1] if self.first_gap is None else self.first_gap
+            values, rows = values.drop_null(), rows[given]
         everywhere = np.ones(len(rows), np.bool_)
         kind = "categories" if pa.types.is_string(values.type) else "number"
         kind = "numbers" if pa.types.is_list(values.type) else kind
@@ -168,7 +179,7 @@ class ColumnSurvey:
         """Findings so far."""
         known = tuple(sorted(self.vocabulary)[: MOST_CATEGORIES + 1])
         counts = self.numbers, self.texts
-        return ColumnFacts(self.name, self.kind, self.size, *counts, known, self.codes)
+        return ColumnFacts(self.name, self.kind, self.size, *counts, known, self.codes, self.gaps)
 
     def column(self) -> Column:
         """The column, once all rows were seen.
@@ -180,6 +191,8 @@ class ColumnSurvey:
         if facts.mixed and self.first_text is not None:
             values, rows = self.first_text
             self.refuse(np.ones(1, np.bool_), rows, self.name, "numbers, as in most rows", values)
+        if facts.mixed and self.first_gap is not None:
+            self.refuse(np.ones(1, np.bool_), self.first_gap, self.name, GIVEN, [None])
         return facts.column()
 
 
@@ -306,10 +319,9 @@ class Survey:
             typed = (table.schema.metadata or {}).get(TYPED.encode()) != b"False"
             for key in (key for key in table.column_names if key.startswith(USER)):
                 values, name = table[key].combine_chunks(), key.removeprefix(USER)
-                given = values.is_valid()  # dsjson leaves features out
                 if name not in columns:
                     columns[name] = ColumnSurvey(name, lambda *what: reader.places.refuse(*what))
-                columns[name].add(values.filter(given), rows[given.to_numpy(False)], typed)
+                columns[name].add(values, rows, typed)
             found.add_ids(table, rows, reader, names)
             if "time" in names:
                 values = table["time"].combine_chunks()

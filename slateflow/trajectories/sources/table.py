@@ -3,7 +3,8 @@
 A batch has `row`, the row's number among all, and as far as the recipe names them: `item` and
 `candidates` (lists of ids), `propensity`, `reward`, `clicked`, `episode`, `time`, `policy`,
 `visitor`, and the user's columns under their own names behind a colon. Ids, categories and policies
-are texts, and nothing is null but `clicked` where nothing was. The time is an int64 or a float64.
+are texts. Null are `clicked` where nothing was, and texts of the user that are missing. The time is
+an int64 or a float64.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ BOOLEAN = r"^(True|TRUE|False|FALSE)$"
 
 WITHIN = "a number from −2^63 to below 2^63"
 """Expected of times that are whole numbers."""
+
+GIVEN = "a number in every row; a column of its own may say where there was none"
+"""Expected of numbers: there is none that means a missing one."""
 
 USER = ":"
 """Before the names of the user's columns."""
@@ -363,9 +367,11 @@ def _one_by_one(values: Any) -> Iterator[Any]:
 
 
 def _as_user(cells: Cells) -> Any:
-    """Numbers as float64, lists of them, and everything else as texts."""
-    cells.present()
+    """Numbers as float64, lists of them, and everything else as texts, which may be missing."""
     kind = cells.values.type
+    if pa.types.is_boolean(kind) or is_text(kind):
+        return as_text(cells.values)
+    cells.present(GIVEN)
     if is_list(kind):
         if not _is_number(kind.value_type):
             cells.refuse(np.ones(len(cells.rows), np.bool_), "numbers, texts or lists of numbers")
@@ -374,8 +380,6 @@ def _as_user(cells: Cells) -> Any:
         values = cells.cast(pa.float64(), "finite numbers")
         cells.refuse(~np.isfinite(values.to_numpy(zero_copy_only=False)), "finite numbers")
         return values
-    if pa.types.is_boolean(kind) or is_text(kind):
-        return as_text(cells.values)
     return cells.refuse(np.ones(len(cells.rows), np.bool_), "numbers, texts or lists of numbers")
 
 

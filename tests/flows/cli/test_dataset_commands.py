@@ -42,7 +42,7 @@ def test_bad_input_of_the_commands_is_one_line(dataset, data, tmp_path, capsys):
     source = str(tmp_path / "none.parquet")
     for arguments, message in [
         (["export", "--format", "csv", dataset.path, str(tmp_path / "x")], 'Invalid value "csv"'),
-        (["export", "--format", "rllib", "none", "x", "--data", data], "unknown recipe or datas"),
+        (["export", "--format", "rllib", "none", "x", "--data", data], "unknown recipe or dataset"),
         (["describe", WORLD, "--data", data], "found none; make it with"),
         (["import", source, "mine", "--data", data], "expected a file or folder of logs"),
         (["import", source, WORLD, "--data", data], "expected a name without a recipe"),

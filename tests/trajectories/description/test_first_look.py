@@ -61,7 +61,7 @@ def shop(rewards: float, wrong: float = 1.0) -> pd.DataFrame:
         (shop(0.1, wrong=0.5), "no verdict to expect: the mean weight of random is 2.0"),
         (shop(0.0), "no verdict to expect: all rewards are 0;"),
         (shop(0.1).assign(reward=2), "no verdict to expect: all rewards are 2;"),
-        (shop(0.1).assign(item=0, propensity=1.0), "no verdict to expect: no row offers more tha"),
+        (shop(0.1).assign(item=0, propensity=1.0), "no verdict to expect: no row offers more"),
     ],
 )
 def test_the_outlook(tmp_path, frame, outlook):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from slateflow.environments import world_of
+from slateflow.errors import InputError
 from slateflow.trajectories.contract import check_rows
 from tests.trajectories.sources.shop import log, published
 
@@ -152,6 +153,38 @@ def test_booleans_of_csv_are_those_of_parquet(tmp_path):
     read = dataset.read()
     assert read.user.tolist() == [[0, 1], [1, 0]] * 3
     assert read.reward.tolist() == [1, 0] * 3
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_missing_category_is_none_of_them(tmp_path, kind):
+    frame = pd.DataFrame(
+        {
+            "country": ["de", None, "at"],
+            "member": [None, True, False],
+            "item": ["a", "b", "a"],
+            "propensity": 0.5,
+            "reward": [1, 0, 0],
+        }
+    )
+    rows = frame.to_dict("list") if kind == "parquet" else frame.to_csv(index=False)
+    log(tmp_path, f"a.{kind}", rows)
+    dataset = published(tmp_path, '[columns]\nuser = ["country", "member"]')
+    assert dataset.spec.user_features == (
+        *("country=at", "country=de"), *("member=false", "member=true")
+    )  # fmt: skip
+    assert dataset.read().user.tolist() == [[0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 1, 0]]
+
+
+def test_a_gap_among_numbers_of_another_file_is_named(tmp_path):
+    header = "age,item,propensity,reward\n"
+    log(tmp_path, "a.csv", f"{header}34,a,0.5,1\n51,b,0.5,0\n")
+    log(tmp_path, "b.csv", f"{header}28,a,0.5,1\n,b,0.5,0\n")
+    with pytest.raises(InputError, match=r"b\.csv: row 2: age: expected a number in every row; "):
+        published(tmp_path, '[columns]\nuser = ["age"]')
+    log(tmp_path, "a.csv", f"{header},a,0.5,1\n,b,0.5,0\n")
+    log(tmp_path, "b.csv", header)
+    with pytest.raises(InputError, match=r"^age: expected values, got none; leave the column out"):
+        published(tmp_path, '[columns]\nuser = ["age"]')
 
 
 @pytest.mark.parametrize("files", [["01067", "1067", "80331"], ["80331", "01067"]])
