@@ -222,6 +222,10 @@ def _show(description: Description) -> None:
     output.print(note, style="dim")
 
 
+MOST_SHOWN = 12
+"""Columns of the user that are shown; all are in the JSON."""
+
+
 def _show_first_look(look: FirstLook) -> None:
     """The figures of own logs, and what to expect of them."""
     fewest, most = look.candidates
@@ -229,6 +233,10 @@ def _show_first_look(look: FirstLook) -> None:
     offered = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
     unknown = "not named: each session counts as another's"
     print("visitors      " + (unknown if look.visitors is None else f"{look.visitors:,}"))
+    columns = [f"{name}: {read_as}" for name, read_as in look.columns.items()]
+    shown, more = columns[:MOST_SHOWN], len(columns) - MOST_SHOWN
+    shown += [f"{more:,} more"] * (more > 0)
+    print("user          " + ("; ".join(shown) or "no columns"))
     print(f"items         {look.items:,}, of which {offered} are offered at a time")
     if look.of_items:
         print(f"              {look.of_items}")

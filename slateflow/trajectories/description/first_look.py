@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies import uniform_propensities
+from slateflow.trajectories.encoding import Column
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.hold_out import HELD_OUT
 from slateflow.trajectories.schema import Trajectories
@@ -45,6 +46,7 @@ class FirstLook:
     rows: int
     sessions: int
     visitors: int | None  # whose sessions they are; None where nobody knows
+    columns: dict[str, str]  # of the user: what each was read as
     items: int  # of the catalogue
     candidates: tuple[int, int]  # fewest and most in a row
     reward: float  # mean of a row
@@ -85,6 +87,7 @@ class FirstLook:
             least, largest = min(least, float(reward.min())), max(largest, float(reward.max()))
             if rows.visitor is not None:
                 visits.append(_Visits.of(rows.visitor, weights, np.ones(len(rows))))
+        known = () if dataset.encoding is None else dataset.encoding.user
         total, rewarded, weight, squares, paid_sum, paid_squares, *agreeing = sums.tolist()
         single = dataset.spec.slate_size == dataset.spec.horizon == 1
         agree, agree_paid = (one / HELD_OUT if single else None for one in agreeing)
@@ -99,6 +102,7 @@ class FirstLook:
             rows=count,
             sessions=dataset.episodes,
             visitors=visitors,
+            columns={column.name: _read_as(column) for column in known},
             items=dataset.spec.items,
             candidates=(fewest, most),
             reward=total / count,
@@ -152,6 +156,12 @@ class FirstLook:
         if self.refusal is not None:
             return f"no verdict to expect: random: {self.refusal}"
         return "a verdict against random is possible; the held-out sessions decide"
+
+
+def _read_as(column: Column) -> str:
+    if column.kind == "categories":
+        return f"{len(column.vocabulary):,} categories"
+    return "number" if column.kind == "number" else f"{column.size:,} numbers"
 
 
 class _Visits(NamedTuple):

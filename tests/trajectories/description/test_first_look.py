@@ -123,8 +123,28 @@ def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
     assert "<th>clicks</th>" not in page
     assert main(["describe", path, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)["first_look"]
+    assert "user          no columns\n" in printed
+    assert document["columns"] == {}
     assert document["rows"] == 5000
     assert document["outlook"].startswith("a verdict")
+
+
+def test_it_says_what_columns_of_the_user_were_read_as(tmp_path, capsys):
+    from flows.cli.main import main
+
+    frame = shop(0.1).assign(age=34.0, country=np.array(["at", "de", "fr"])[np.arange(5000) % 3])
+    kept = {"taste": [[0.5, 0.25]] * 5000, **{f"n{number}": 1 for number in range(12)}}
+    log(tmp_path, "a.parquet", {**frame.to_dict("list"), **kept})
+    columns = ["age", "country", *kept]
+    path = published(tmp_path, f"[columns]\nuser = {json.dumps(columns)}\n").path
+    assert main(["describe", path]) == 0
+    row = "user          age: number; country: 3 categories; taste: 2 numbers; n0: number; "
+    printed = capsys.readouterr().out
+    assert row in printed
+    assert "; n8: number; 3 more\n" in printed
+    assert main(["describe", path, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)["first_look"]
+    assert [*document["columns"]] == columns
 
 
 def test_the_page_of_single_decisions_has_no_steps_and_digits_enough(tmp_path):
