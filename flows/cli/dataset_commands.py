@@ -231,6 +231,9 @@ def _show_first_look(look: FirstLook) -> None:
     fewest, most = look.candidates
     low, high = look.propensity
     offered = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    if look.spread:
+        several = f"{look.spread:,} of them have rows in several files"
+        print(f"sessions      {several}; ids that begin anew in each file would join them")
     unknown = "not named: each session counts as another's"
     print("visitors      " + (unknown if look.visitors is None else f"{look.visitors:,}"))
     columns = [f"{name}: {read_as}" for name, read_as in look.columns.items()]

@@ -13,6 +13,7 @@ from slateflow.trajectories.encoding import Column
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.hold_out import HELD_OUT
 from slateflow.trajectories.schema import Trajectories
+from slateflow.trajectories.sources.days import UNREADABLE, Day
 
 LEAST_EFFECTIVE_REWARDS = 10.0
 """Below it hardly any interval excludes no difference."""
@@ -45,6 +46,7 @@ class FirstLook:
 
     rows: int
     sessions: int
+    spread: int  # sessions with rows in several files
     visitors: int | None  # whose sessions they are; None where nobody knows
     columns: dict[str, str]  # of the user: what each was read as
     items: int  # of the catalogue
@@ -101,6 +103,7 @@ class FirstLook:
         return cls(
             rows=count,
             sessions=dataset.episodes,
+            spread=_spread(dataset),
             visitors=visitors,
             columns={column.name: _read_as(column) for column in known},
             items=dataset.spec.items,
@@ -156,6 +159,21 @@ class FirstLook:
         if self.refusal is not None:
             return f"no verdict to expect: random: {self.refusal}"
         return "a verdict against random is possible; the held-out sessions decide"
+
+
+def _spread(dataset: Dataset) -> int:
+    """Sessions with rows in several files: few, over midnight, or all whose ids begin anew."""
+    hashes = []
+    for day in dataset.days:
+        try:
+            found, _ = Day.from_bytes(dataset.folder.read(day.facts))
+        except UNREADABLE:  # of another version
+            return 0
+        hashes += [] if found.sessions is None else [found.sessions]
+    if not hashes:
+        return 0
+    _, files = np.unique(np.concatenate(hashes), return_counts=True)
+    return int(np.count_nonzero(files > 1))
 
 
 def _read_as(column: Column) -> str:
