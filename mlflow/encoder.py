@@ -151,10 +151,9 @@ class Encoder:
             [one.get(name, absent) for name in self.names] if isinstance(one, Mapping) else one
             for one in given
         ]
-        for row, one in zip(rows, lists, strict=True):
+        for row, one, got in zip(rows, lists, values, strict=True):
             listed = isinstance(one, list | tuple | np.ndarray) and len(one) == len(self.names)
             if not listed or any(value is _NOTHING for value in one):
-                got = values[int(np.argmax(rows == row))]
                 got = "nothing" if _missing(got) else f"{got!s:.60}"
                 raise _invalid(f"{where}, row {row}: expected {expected}, got {got}")
         columns = zip(*lists, strict=True) if lists else [()] * len(self.names)
@@ -271,8 +270,13 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
         numbers = np.array(values)
     except ValueError:
         numbers = np.empty(0)
-    if numbers.size != len(values) * size or numbers.dtype.kind not in "iuf":
-        numbers = np.concatenate([[np.nan], *(_row_of_numbers(one, size) for one in values)])[1:]
+    listed = column["kind"] == "numbers"
+    shape = (len(values), size) if listed else (len(values),)
+    whole = numbers.shape == shape and numbers.dtype.kind in "iuf"
+    if not whole or {*map(type, values)} & {bool, np.bool_}:
+        numbers = np.concatenate(
+            [[np.nan], *(_row_of_numbers(one, size * listed) for one in values)]
+        )[1:]
     with np.errstate(over="ignore"):  # infinite then, as is what the logs could not hold
         numbers = numbers.reshape(len(values), size).astype(np.float32)
     wrong = ~np.isfinite(numbers).all(axis=1)
@@ -288,24 +292,30 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
 
 
 def _row_of_numbers(value: Any, size: int) -> np.ndarray:
-    """A row that may not fit, as not a number then."""
+    """A row that may not fit, as not a number then; a size of 0 is that of a number by itself."""
     try:
-        numbers = np.array(value).reshape(-1)
+        numbers = np.array(value)
     except ValueError:
         numbers = np.empty(0)
-    fits = len(numbers) == size and numbers.dtype.kind in "iuf"
-    return numbers.astype(np.float64) if fits else np.full(size, np.nan)
+    fits = numbers.shape == ((size,) if size else ()) and numbers.dtype.kind in "iuf"
+    return numbers.astype(np.float64).reshape(-1) if fits else np.full(max(size, 1), np.nan)
 
 
 def _texts(values: list[Any], where: str) -> tuple[np.ndarray, list[str]]:
     """Numbers (B,) of values among the different ones, −1 for what is missing, and their texts."""
+    if {*map(type, values)} & {bool, np.bool_}:  # of which True is as good as 1
+        values = [_text(one) if isinstance(one, bool | np.bool_) else one for one in values]
     column = np.empty(len(values), dtype=object)
     column[:] = values
     try:
         codes, found = pd.factorize(column)
     except TypeError:
         raise _invalid(f"{where}: expected texts or whole numbers, got lists") from None
-    return codes, [_text(one) for one in found]
+    texts = [_text(one) for one in found]
+    if len({*texts}) < len(texts):  # 9 and "9"
+        same, found = pd.factorize(np.array(texts, dtype=object))
+        codes, texts = np.append(same, -1)[codes], found.tolist()
+    return codes, texts
 
 
 def _text(value: Any) -> str:

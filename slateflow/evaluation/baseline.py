@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.evaluation.returns import play_blocks, standard_error
+from slateflow.evaluation.returns import Earned, play_blocks, standard_error
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_label, behaviour_policy
-from slateflow.policies.play import Step
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def _slope(rewards: NDArray[np.float64]) -> float:
     return float(steps @ rewards / (steps @ steps)) if len(rewards) > 1 else 0.0
 
 
-def _rewards_by_episode(steps: list[Step]) -> Iterator[NDArray[np.float64]]:
+def _rewards_by_episode(steps: list[Earned]) -> Iterator[NDArray[np.float64]]:
     """The rewards of each user; episodes may differ in length."""
     lanes = np.concatenate([step.lanes for step in steps])
     rewards = np.concatenate([step.rewards for step in steps])[lanes.argsort(kind="stable")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from slateflow.environments import (
 from slateflow.environments.rules import ScoringRule
 from slateflow.errors import InputError
 from slateflow.policies import GreedyPolicy, Policy
-from slateflow.policies.play import Step, play, seed_of
+from slateflow.policies.play import play, seed_of
 from slateflow.progress import Progress, unwatched
 from slateflow.records import resolve
 
@@ -31,13 +31,20 @@ BLOCK_EPISODES = 1000
 Returns = NDArray[np.float64]  # (E,), of the same users in the same order for every policy
 
 
+class Earned(NamedTuple):
+    """Rewards of a step: what was observed is many times as much, and forgotten."""
+
+    lanes: NDArray[np.intp]  # (B,) users of the block whose episodes go on
+    rewards: NDArray[np.float64]  # (B,)
+
+
 def play_blocks(
     spec: EnvironmentSpec,
     policy: Policy | Callable[[BatchedEnvironment[Any]], Policy],
     episodes: int,
     seed: int,
-) -> Iterator[list[Step]]:
-    """The steps of `episodes` episodes, a block of users at a time.
+) -> Iterator[list[Earned]]:
+    """The rewards of `episodes` episodes, step by step, a block of users at a time.
 
     Episode i meets the same user, candidates and noise whatever the policy is.
 
@@ -59,7 +66,8 @@ def play_blocks(
             return
         env = batched_environment(spec, lanes)
         sequence = np.random.SeedSequence(seed, spawn_key=(EVALUATION_STREAM, block))
-        yield list(play(env, policy(env) if callable(policy) else policy, seed_of(sequence)))
+        steps = play(env, policy(env) if callable(policy) else policy, seed_of(sequence))
+        yield [Earned(step.lanes, step.rewards) for step in steps]
 
 
 def episode_returns(

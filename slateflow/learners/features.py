@@ -14,7 +14,6 @@ from slateflow.errors import InputError
 from slateflow.shared_rows import distinct, for_rows
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
-from slateflow.user_models.clock import same_length
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import with_session_memory
 
@@ -54,14 +53,15 @@ def scaled_rewards(rows: Trajectories, scale: RewardScale | None = None) -> NDAr
 
     Rewards are often large and nearly constant (some 9.7 a step), and a network would spend itself
     on the constant. Where all episodes have the same number of steps, their mean is taken out: it
-    changes no preference between policies there. Nor does taking out the noise.
+    changes no preference between policies there. Nor does taking out the noise. The scale knows
+    whether they have, of parts that are read one by one.
 
     Raises:
         InputError: A reward is not a finite number.
     """
     check_rewards(rows)
     scale = scale or RewardScale.from_rows(rows)
-    return scale.scaled(rows, centred=same_length(rows.lengths))
+    return scale.scaled(rows, scale.centred)
 
 
 def check_rewards(rows: Trajectories) -> None:

@@ -28,6 +28,10 @@ ROUNDS = 10
 """Times that each item of a slate is taken out, at most; three or four are enough."""
 
 
+BLOCK_NUMBERS = 2**22
+"""Features of candidates that are in memory at once."""
+
+
 @dataclass(frozen=True)
 class SlateScorer:
     """SlateQ's decomposition: Q(s, A) = Σ_{i ∈ A} P(i | s, A) Q(s, i) + P(none | s, A) Q(s, none).
@@ -90,6 +94,17 @@ class SlateScorer:
         Without a `memory` (B, M) all sessions are at their beginning.
         """
         del step  # the values are of a stationary policy
+        size = max(1, BLOCK_NUMBERS // max(1, candidates.shape[1] * self.choice_weights.shape[1]))
+        blocks = [slice(first, first + size) for first in range(0, len(candidates), size)]
+        if memory is None or not self.memory_size:
+            memory = np.zeros((len(candidates), len(self.choice_shares)))
+        found = [self._scored(user[one], candidates[one], memory[one]) for one in blocks]
+        return np.concatenate(found) if found else np.zeros(candidates.shape[:2])
+
+    def _scored(
+        self, user: NDArray[np.floating], candidates: NDArray[np.floating], memory: Array
+    ) -> Array:
+        """Scores (B, N) of a block."""
         user, candidates = self._seen(user, candidates)
         features = item_features(user, candidates, self.features_match)
         beside = None
@@ -99,8 +114,6 @@ class SlateScorer:
             last = slice(-LIKENESS, None)
             beside = Beside(candidates, self.choice_weights[:, last], self.item_values[:, last])
         state = user_features(user)
-        if memory is None or not self.memory_size:
-            memory = np.zeros((len(features), len(self.choice_shares)))
         values = np.einsum("bnp,gp->gbn", features, self.item_values)
         values += (self.click_values @ state.T)[:, :, None]
         offer = Offer(

@@ -251,6 +251,7 @@ class Newton:
             density = found.log_likelihood - _penalty(weights, prior)
             if density < reached - TOLERANCE * rewards.rows:
                 weights = (fitted.at + weights) / 2
+                fitted = replace(fitted, weights=fitted.at)  # until a step is good
                 continue
             regression = found.regression.expanded()
             if vary:

@@ -30,7 +30,7 @@ from slateflow.held_out_choice import least_lost, simplest
 from slateflow.policies.slate_choice import RandomFeatures
 from slateflow.trajectories.schema import Trajectories, blocks
 from slateflow.user_models.bilinear import LinearStatistics
-from slateflow.user_models.clock import rewards_by_the_clock
+from slateflow.user_models.clock import rewards_by_the_clock, same_length
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, bends, term_count
 from slateflow.user_models.random_features import MOST_BESIDE, drawn
@@ -197,6 +197,7 @@ class RewardScale:
     model: RewardModel | None
     mean: float
     deviation: float
+    centred: bool  # whether all of the sessions have as many steps
 
     @classmethod
     def from_rows(cls, rows: Trajectories, user_size: int | None = None) -> RewardScale:
@@ -206,9 +207,9 @@ class RewardScale:
         mean, deviation = float(expected.mean()), float(expected.std())
         if deviation < 1e-9 * abs(mean):  # constant but for rounding
             deviation = 1.0
-        return cls(model, mean, deviation or 1.0)
+        return cls(model, mean, deviation or 1.0, same_length(rows.lengths))
 
-    def scaled(self, rows: Trajectories, centred: bool = True) -> NDArray[np.float32]:
+    def scaled(self, rows: Trajectories, centred: bool) -> NDArray[np.float32]:
         """(R,) expected rewards, less their mean where `centred`, over their deviation."""
         expected = expected_rewards(rows, self.model) - self.mean * centred
         return np.asarray(expected / self.deviation, dtype=np.float32)

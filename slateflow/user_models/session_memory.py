@@ -65,12 +65,19 @@ def faded(events: NDArray[np.floating], rows: Trajectories, decays: tuple[float,
     """Fading sums (R, H P) of events (R, P) over the earlier steps of the session, by decay."""
     from scipy import signal  # takes long to import
 
-    starts, session = rows.starts, rows.sessions
-    place = np.arange(len(rows)) - starts[session]
-    padded = np.zeros((len(starts), place.max(initial=0) + 1, events.shape[1]))
-    padded[session, place] = events
-    fading = [signal.lfilter([0.0, 1.0], [1.0, -decay], padded, axis=1) for decay in decays]
-    return np.concatenate([f[session, place] for f in fading], axis=1)
+    session, lengths = rows.sessions, rows.lengths
+    place, number = np.arange(len(rows)) - rows.starts[session], np.empty(len(lengths), np.intp)
+    found = np.empty((len(rows), len(decays), events.shape[1]))
+    alike = np.frexp(lengths)[1]  # by powers of 2: a long session would fill up all others
+    for one in np.unique(alike):
+        own, inside = np.flatnonzero(alike == one), (alike == one)[session]
+        number[own] = np.arange(len(own))
+        where = number[session[inside]], place[inside]
+        padded = np.zeros((len(own), lengths[own].max(), events.shape[1]))
+        padded[where] = events[inside]
+        for at, decay in enumerate(decays):
+            found[inside, at] = signal.lfilter([0.0, 1.0], [1.0, -decay], padded, axis=1)[where]
+    return found.reshape(len(rows), -1)
 
 
 def with_step(rows: Trajectories, ends: bool = False) -> Trajectories:

@@ -180,6 +180,23 @@ def test_booleans_may_be_texts(shop, written):
     pd.testing.assert_frame_equal(shop.model.predict(requests(texts)), answers)
 
 
+def test_answers_do_not_depend_on_other_requests(shop):
+    """True is as good as 1 to Python, and 1 to NumPy as 1.0."""
+    frame = shop.table[:5].assign(vip=[1, True, "true", 0, False], country=[1, True, 1.0, "at", 0])
+    whole = shop.model.predict(requests(frame))
+    for row in range(5):
+        alone = shop.model.predict(requests(frame[row : row + 1].reset_index(drop=True)))
+        assert alone["scores"][0] == whole["scores"][row]
+
+
+def test_an_unknown_item_is_offered_once(shop):
+    asked = requests(shop.table[:1])
+    asked["items"] = [["99", 99, 7]]
+    unknown = "each id once" if shop.scorer.slate_size > 1 else "items of the catalogue"
+    with pytest.raises(MlflowException, match=f"items, row 0: expected {unknown}"):
+        shop.model.predict(asked)
+
+
 def test_unknown_items_are_what_the_recipe_says(shop):
     frame = shop.table[:2].assign(offered=[[7, 8, 9], [9, 99, 8]])
     if shop.scorer.slate_size == 1:
@@ -219,6 +236,8 @@ def test_what_is_shown_at_random_is_named_by_its_ids(shop):
         ([np.nan, "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got nothing"),
         ([34, ["at"], True, [0, 0]], [7, 8], "user, country: expected texts or whole numbers"),
         ([34, "at", True, [0]], [7, 8], r"row 1: expected a list of 2 numbers as taste, got \[0\]"),
+        ([[34], "at", True, [0, 0]], [7, 8], r"row 1: expected a number as age, got \[34\]"),
+        ([True, "at", True, [0, 0]], [7, 8], "row 1: expected a number as age, got True"),
         ([34, "at", True, "x"], [7, 8], "row 1: expected a list of 2 numbers as taste, got 'x'"),
         ([34, "at", True, [0, 0]], [], "items, row 1: expected ids, got an empty list"),
         ([34, "at", True, [0, 0]], "7", "items, row 1: expected a list, got 7"),

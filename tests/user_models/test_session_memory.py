@@ -14,6 +14,7 @@ from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
 from slateflow.trajectories import Dataset, Folder, Recipe, Trajectories, generate
 from slateflow.user_models.session_memory import (
     SessionState,
+    faded,
     fitting_decays,
     session_memory,
     with_session_memory,
@@ -43,6 +44,19 @@ def test_it_fades_as_a_plain_loop_says(rows):
         event = [*event, float(np.arcsinh(rows.reward[row]))]
         for index, decay in enumerate(DECAYS):
             sums[index] = [decay * old + new for old, new in zip(sums[index], event, strict=True)]
+
+
+def test_sessions_of_all_lengths_fade_alike(rows):
+    lengths, rng = [1, 40, 2, 3, 1, 17, 4], np.random.default_rng(0)
+    episode = np.repeat(np.arange(7), lengths)
+    rows = dataclasses.replace(rows.where(slice(68)), episode=episode)
+    events = rng.normal(size=(sum(lengths), 3))
+    found = faded(events, rows, DECAYS)
+    for row in range(len(events)):
+        before = np.arange(rows.starts[rows.sessions[row]], row)
+        for at, decay in enumerate(DECAYS):
+            fading = (decay ** (row - 1 - before))[:, None] * events[before]
+            np.testing.assert_allclose(found[row, 3 * at :][:3], fading.sum(axis=0), atol=1e-12)
 
 
 def test_the_scorer_remembers_the_same(rows):

@@ -208,7 +208,8 @@ def _rows(dataset: Dataset, held_out_only: bool) -> tuple[Trajectories, Trajecto
     for _, rows, held_out in parts_and_held_out(dataset):
         number = earlier + rows.sessions
         evidence = held_out if held_out_only else np.ones(len(rows), np.bool_)
-        kept.append(rows.where(evidence & (number % every == 0)))
+        among = number // HELD_OUT if held_out_only else number  # every fifth may be held out
+        kept.append(rows.where(evidence & (among % every == 0)))
         if of_beside:
             beside.append(rows.where(~held_out & (number % of_beside == 0)))
         earlier += len(rows.starts)

@@ -14,8 +14,8 @@ from slateflow.evaluation.off_policy.estimates import (
 from slateflow.evaluation.off_policy.item_sessions import ENOUGH, ItemSessions
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
-from slateflow.trajectories import Folder
-from slateflow.trajectories.held_out import parts_and_held_out, training_logs
+from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories.held_out import HELD_OUT, parts_and_held_out, training_logs
 from slateflow.user_models.session_memory import session_state
 from tests.evaluation.off_policy.retrieved_shop import POLICIES, RetrievedShop
 
@@ -45,6 +45,17 @@ def test_held_out_sessions_get_a_verdict_with_the_others_beside_them(logs, monke
     monkeypatch.setattr(estimates, "_rows", lambda *_: (held_out, None))
     alone = estimate_policies(logs, POLICIES, held_out_only=True).policies["random"]
     assert f"{len(held_out):,} steps for values and weights to be learnt from" in str(alone.refusal)
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 10])
+def test_some_of_the_held_out_are_evidence_however_many_there_are(tmp_path, monkeypatch, every):
+    """Of places 4, 9, 14 … every fifth is one fifth, not those whose place is a multiple of 5."""
+    logs = generate(Recipe("r", "lts-10-1", 500, 1, {"random": 1.0}), Folder(str(tmp_path)))
+    monkeypatch.setattr(estimates, "MOST_ROWS", logs.rows // (HELD_OUT * every))
+    rows, _ = estimates._rows(logs, held_out_only=True)
+    numbers = rows.episode[rows.starts]
+    assert len(numbers) == 100 // every
+    assert (numbers % 5 == 4).all()
 
 
 def test_what_is_estimated_is_the_evidence_alone(logs):

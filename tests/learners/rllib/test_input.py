@@ -24,7 +24,7 @@ from slateflow.learners.features import (
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Folder, Recipe, Trajectories, generate
-from slateflow.user_models.reward_model import expected_rewards, fitted_model
+from slateflow.user_models.reward_model import RewardScale, expected_rewards, fitted_model
 
 with quiet_rllib():
     from ray.rllib.algorithms.bc import BCConfig
@@ -235,6 +235,14 @@ def test_episodes_of_different_lengths_keep_the_mean_of_their_rewards():
     np.testing.assert_allclose(rewards, rows.reward / rows.reward.std(), rtol=1e-6)
     even = made_up([3, 3, 3])
     assert scaled_rewards(even).mean() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_part_is_scaled_as_all_are():
+    """By itself a part whose sessions have one length would lose the mean of its rewards."""
+    rows = made_up([3, 2, 5])
+    scale = RewardScale.from_rows(rows)
+    part = scaled_rewards(rows.where(slice(3)), scale)
+    np.testing.assert_array_equal(part, scaled_rewards(rows, scale)[:3])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
