@@ -263,7 +263,10 @@ class _Weighted:
 
 
 def _on_states(logged: Logged) -> Array | None:
-    """(P, P) matrix that turns weights into those of their regression on the state alone."""
+    """(P, P) matrix that turns weights into those of their regression on the state alone.
+
+    It is of all sessions, and of no reward: what is regressed comes from the others.
+    """
     if logged.of_state is None:
         return None
     of_state, ridge = logged.of_state, logged.ridge * np.eye(logged.chosen.shape[1])
