@@ -28,8 +28,9 @@ class Requests:
     """
 
     users: np.ndarray  # (B, U)
-    counts: np.ndarray  # (B,) candidates of each row
-    offered: np.ndarray | None  # items of all rows, one row after the other; None for all items
+    counts: np.ndarray  # (B,) candidates of each row; 0 for the whole catalogue
+    offered: np.ndarray  # items of the others, one row after the other
+    known: int  # size of the catalogue
     ids: np.ndarray  # (M,) texts
     features: np.ndarray  # (M, D)
 
@@ -39,14 +40,15 @@ class Requests:
         Features and ids that all rows have in common are one in memory.
         """
         starts = np.cumsum(self.counts) - self.counts
-        width = self.features.shape[1] if self.offered is not None else 1
+        whole, ids = self.features[: self.known], self.ids[: self.known]
         for count in np.unique(self.counts):
             rows = np.flatnonzero(self.counts == count)
-            size = max(1, BLOCK_NUMBERS // max(1, count * width))
+            numbers = count * self.features.shape[1] if count else self.known
+            size = max(1, BLOCK_NUMBERS // max(1, numbers))
             for block in (rows[start : start + size] for start in range(0, len(rows), size)):
-                if self.offered is None:
-                    features = np.broadcast_to(self.features, (len(block), *self.features.shape))
-                    yield block, features, np.broadcast_to(self.ids, (len(block), count))
+                if not count:
+                    features = np.broadcast_to(whole, (len(block), *whole.shape))
+                    yield block, features, np.broadcast_to(ids, (len(block), self.known))
                     continue
                 items = self.offered[starts[block, None] + np.arange(count)]
                 ordered = np.sort(items, axis=1)
@@ -89,13 +91,14 @@ class Encoder:
         if "candidates" in frame:
             raise _invalid("column candidates: expected item ids in a column items, got features")
         lists = frame["items"].tolist() if "items" in frame else [None] * rows
-        absent = np.array([_missing(one) for one in lists], dtype=bool)
-        if absent.all():
-            counts = np.full(rows, len(self.ids))
-            return Requests(users, counts, None, self.ids, self.features)
-        everything = self.ids.tolist()
-        lists = [everything if gone else one for gone, one in zip(absent, lists, strict=True)]
-        return Requests(users, *self._items(lists, "items"))
+        listed = np.array([not _missing(one) for one in lists], dtype=bool)
+        counts, offered = np.zeros(rows, int), np.zeros(0, int)
+        ids, features = self.ids, self.features
+        if listed.any():
+            given = [one for one in lists if not _missing(one)]
+            found = self._items(given, "items", np.flatnonzero(listed))
+            counts[listed], offered, ids, features = found
+        return Requests(users, counts, offered, len(self.ids), ids, features)
 
     def users(self, frame: pd.DataFrame) -> np.ndarray:
         """Features (B, U) of the users."""
