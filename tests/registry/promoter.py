@@ -35,6 +35,7 @@ def main() -> None:
             verdict = take_verdict(experiment, [model], EPISODES)
             print(json.dumps(verdict.winner is not None), flush=True)
         elif order == "die":
+            assert hasattr(register, name[0]), name[0]
             setattr(register, name[0], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
             take_over(verdict)
         else:

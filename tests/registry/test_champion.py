@@ -154,7 +154,7 @@ def test_an_alias_moves_only_from_the_version_that_is_expected(registry, models)
         "_create_version",
         "promote",
         pytest.param("_log_model", marks=pytest.mark.long),
-        pytest.param("_explain", marks=pytest.mark.long),
+        pytest.param("version_description", marks=pytest.mark.long),
     ],
 )
 def test_a_killed_registration_is_taken_up_and_registers_once(registry, models, step):
@@ -169,7 +169,7 @@ def test_a_killed_registration_is_taken_up_and_registers_once(registry, models, 
     model = f"slateflow-{name}"
     assert aliased(registry, model, "champion") is None
     found = registry.search_model_versions(f"name = '{model}'")
-    assert len(found) == (step in ("_explain", "promote"))
+    assert len(found) == (step in ("version_description", "promote"))
     verdict = take_verdict(experiment_on(preset(NAME), name, 5), [models["fitted-q"]], 200)
     assert register.take_over(verdict).registered.version == 1
     assert len(registry.search_model_versions(f"name = '{model}'")) == 1
