@@ -47,7 +47,7 @@ async def recommend(row: dict[str, Any]) -> Response:
 
 
 async def answer_all(champion: Champion) -> None:
-    """Answer what waits together; each by itself where one does not fit."""
+    """Answer waiting requests together; each by itself where one does not fit."""
     while True:
         batch = [await waiting.get()]
         for _ in range(TURNS):

@@ -128,7 +128,7 @@ class ClusterCalls:
     def call(
         self, function: Callable[..., Any], *arguments: Any, progress: Progress | None = None
     ) -> Any:
-        """Return what `function(*arguments)` returns in the cluster; see `Worker.call`."""
+        """The result of `function(*arguments)` in the cluster; see `Worker.call`."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
@@ -190,7 +190,7 @@ class _Board:
         self._said: dict[bytes, tuple[int, int]] = {}
 
     def say(self, key: bytes, done: int, total: int) -> None:
-        """Keep what a task says."""
+        """Keep the messages of a task."""
         self._said[key] = done, total
 
     def last(self, key: bytes) -> tuple[int, int] | None:

@@ -259,7 +259,7 @@ class Worker:
     def call(
         self, function: Callable[..., Any], *arguments: Any, progress: Progress | None = None
     ) -> Any:
-        """Return what `function(*arguments)` returns in the worker.
+        """The result of `function(*arguments)` in the worker.
 
         Args:
             function: A function of a module; with its arguments and result it is pickled.

@@ -57,7 +57,7 @@ class Pruning(BaseModel):
 
 @task(task_run_name="prune what is older than {days} days", **RETRIES)
 def prune_old(days: int, data: str | None = None) -> Pruning:
-    """Remove what is disposable and older than so many days."""
+    """Remove disposable things older than so many days."""
     pruning = prune(days, data, remove=True)
     text = "%d old datasets, trainings, checkpoints and sums are gone, %.1f MB"
     get_run_logger().info(text, len(pruning.found), pruning.size / 1e6)
@@ -65,7 +65,7 @@ def prune_old(days: int, data: str | None = None) -> Pruning:
 
 
 def prune(days: int, data: str | None, remove: bool) -> Pruning:
-    """Find what is disposable and older than so many days; remove it, if so wanted.
+    """Find disposable things older than so many days; remove them, if so wanted.
 
     Always kept: the datasets of each champion and its predecessor, the newest dataset of each
     recipe, imported datasets, own logs whose files are not all there any more or whose recipe has
@@ -175,7 +175,7 @@ def _derived(dataset: Dataset) -> bool:
 
 
 def _can_be_made_again(dataset: Dataset, recipe: str) -> bool:
-    """Whether the same rows can be had once more: the manifest has all of a simulated recipe."""
+    """Whether its rows can be had once more: the manifest has all of a simulated recipe."""
     if dataset.spec.simulated:
         return "imported" not in dataset.recipe
     if recipe not in recipe_names(RECIPES):

@@ -267,7 +267,7 @@ def prune_command(
     data: Data = None,
     as_json: JSON = False,
 ) -> None:
-    """Show what is old and can go: datasets, weights of trainings, checkpoints; `--yes` removes it.
+    """Show old leftovers that can go: datasets, weights, checkpoints; `--yes` removes them.
 
     Data from which champions and their predecessors learnt stay, as do the newest dataset of
     each recipe, imported logs, own logs whose files are gone, and all registered versions.

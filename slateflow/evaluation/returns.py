@@ -32,7 +32,7 @@ Returns = NDArray[np.float64]  # (E,), of the same users in the same order for e
 
 
 class Earned(NamedTuple):
-    """Rewards of a step: what was observed is many times as much, and forgotten."""
+    """Rewards of a step; its observations are many times as much, and forgotten."""
 
     lanes: NDArray[np.intp]  # (B,) users of the block whose episodes go on
     rewards: NDArray[np.float64]  # (B,)

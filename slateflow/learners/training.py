@@ -117,7 +117,7 @@ IMPORTED_LATE = (
 
 
 def import_rllib() -> None:
-    """Import what learners on RLlib need, and say nothing."""
+    """Import the modules that learners on RLlib need, and say nothing."""
     with _rllib():
         pass
 

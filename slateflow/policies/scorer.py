@@ -259,7 +259,7 @@ class Scorer:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote."""
+        """Read a file of `save`."""
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         layers = sum(name.startswith("weights_") for name in arrays)

@@ -380,7 +380,7 @@ class LinearStatistics(Additive):
 
     @classmethod
     def load(cls, path: str | Path) -> LinearStatistics:
-        """Read what `save` wrote."""
+        """Read a file of `save`."""
         with np.load(path, allow_pickle=False) as stored:
             return cls(
                 stored["gram"],

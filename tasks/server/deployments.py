@@ -124,7 +124,7 @@ def read_paused(client: SyncPrefectClient) -> set[Hashable]:
 
 
 def pause_again(client: SyncPrefectClient, paused: set[Hashable]) -> list[str]:
-    """Pause what was paused before prefect.yaml was deployed; returns the names."""
+    """Pause deployments that were paused before prefect.yaml was deployed; returns their names."""
     names = []
     for key, name, _, pause in _pausable(client):
         if key in paused:

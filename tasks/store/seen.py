@@ -19,7 +19,7 @@ VARIED = ("seed", "nights", "episodes")
 
 
 def seen_by(version: ModelVersion, dataset: Dataset) -> Seen:
-    """Tell what of the logs a version was trained on; where that is unknown, all.
+    """Tell the part of the logs that a version was trained on; where that is unknown, all.
 
     Logs grow day by day. A session that is held out stays so in all datasets of the same days.
     """

@@ -42,7 +42,7 @@ class TrainingRun:
     run_id: str
 
     def log(self, scorer: AnyScorer, summary: TrainingSummary) -> None:
-        """Log what came of it: curves with their times, and the weights."""
+        """Log the results: curves with their times, and the weights."""
         from mlflow.entities import Metric
 
         now = _milliseconds(time.time())

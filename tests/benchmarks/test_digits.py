@@ -119,7 +119,7 @@ def test_digits_as_a_bandit(tmp_path, capsys):
 @pytest.mark.parametrize("sure", [0.0, 0.8])
 @pytest.mark.parametrize("name", SMALL)
 def test_a_hundred_decisions(name, sure, tmp_path, capsys):
-    """Print what policies learnt from few guesses get right, beside a classifier told the truth."""
+    """Print the share that policies learnt from few guesses get right, beside a classifier."""
     measured, kinds = SMALL[name](return_X_y=True)
     measured = (measured - measured.mean(axis=0)) / measured.std(axis=0)
     told, measured, known, kinds = train_test_split(measured, kinds, test_size=0.7, random_state=0)

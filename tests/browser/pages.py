@@ -40,7 +40,7 @@ class Browser:
         return self.wait_for(expected)
 
     def click(self, text: str, expected: str) -> str:
-        """Click what is called so, and wait as `open` does."""
+        """Click the link or button of that name, and wait as `open` does."""
         self._evaluate(
             "[...document.querySelectorAll('a, button, [role=tab], li, span')]"
             f".filter(one => one.innerText.trim() === {json.dumps(text)}).at(-1).click()"

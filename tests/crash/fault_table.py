@@ -267,7 +267,7 @@ class Bench:
         return Outcome(stage, victim, state, again, seconds, tuple(faults))
 
     def again(self, victim: str, run: FlowRun, parameters: dict[str, Any]) -> str:
-        """Give the same order again: as a new run, or with the Retry button of the old one."""
+        """Repeat the order: as a new run, or with the Retry button of the old one."""
         if victim in ("worker and run", "up, in a restart"):
             self.prefect.set_flow_run_state(run.id, AwaitingRetry())
             return f"Retry: {self.wait(run)}"

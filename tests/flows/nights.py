@@ -38,7 +38,7 @@ class Customers(Protocol):
     def recipe(self) -> str: ...
 
     def open(self, folder: Path) -> None:
-        """Write what the recipe needs beside the logs."""
+        """Write the files that the recipe needs beside the logs."""
 
     def day(self, champion: Any | None, number: int) -> pd.DataFrame:
         """Rows that the recommender writes; without a champion it shows anything."""

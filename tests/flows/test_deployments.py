@@ -87,7 +87,7 @@ def test_the_deployment_of_own_logs_is_valid_when_it_is_uncommented(client, flow
     assert client.read_deployment(made).parameters == {"recipe": "shop"}
 
 
-# By what they call, not by what prefect.yaml says of them
+# By the flow that they call, not by what prefect.yaml says of them
 EMITTED = {
     "generate": {"slateflow.dataset.published"},
     "train": {"slateflow.model.trained", "slateflow.training.finished"},

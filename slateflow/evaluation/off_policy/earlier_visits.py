@@ -1,4 +1,4 @@
-"""Whether what visitors do depends on what they saw on earlier visits.
+"""Whether rewards depend on items that visitors saw on earlier visits.
 
 A decision counts for itself, as if its visitor came for the first time. Where one has seen enough
 of an item, or has bought it, a policy that shows it on every visit earns less than logs say in

@@ -56,7 +56,7 @@ class LiveConfig(NetworkConfig, ABC):
         """RLlib's configuration; `sizes` are those of the network, its `model_config`."""
 
     def seed_algorithm(self, algorithm: Algorithm, seed: int) -> None:
-        """Seed what RLlib does not seed itself."""
+        """Seed generators that RLlib does not seed itself."""
 
     def train_live(self, spec: EnvironmentSpec, seed: int, progress: Progress) -> Trained:
         """Train on RLlib, in the batched simulator."""

@@ -224,6 +224,6 @@ class StreamedOfflineData(ColumnarOfflineData):
         return self.streams
 
     def close(self) -> None:
-        """End what is under way."""
+        """End the pass that is under way."""
         for one in self.streams:
             one.close()

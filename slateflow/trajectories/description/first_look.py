@@ -48,7 +48,7 @@ class FirstLook:
     sessions: int
     spread: int  # sessions with rows in several files
     visitors: int | None  # whose sessions they are; None where nobody knows
-    columns: dict[str, str]  # of the user: what each was read as
+    columns: dict[str, str]  # of the user, and their kinds, as they were read
     items: int  # of the catalogue
     candidates: tuple[int, int]  # fewest and most in a row
     reward: float  # mean of a row

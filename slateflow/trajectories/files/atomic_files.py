@@ -16,7 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 CLAIM = ".making.json"
-"""Holds what a folder is being filled with, as long as it is. The dot hides it from readers."""
+"""The file with a folder's recipe, as long as it is being filled. The dot hides it from readers."""
 
 _TEMPORARY = ".tmp"
 

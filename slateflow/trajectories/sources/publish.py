@@ -374,7 +374,7 @@ def part_size(widest: int) -> int:
 
 
 def _check_sizes(facts: Facts, most: int, names: dict[str, str]) -> None:
-    """Refuse what there is too much of, and slates without clicks."""
+    """Refuse too many candidates, slates without clicks, and names that no folder can have."""
     if most > MOST_CANDIDATES:
         raise InputError(
             f"candidates: expected at most {MOST_CANDIDATES:,} in a row, got {most:,}; log those "

@@ -54,7 +54,7 @@ def test_sessions_of_a_random_policy_are_judged_though_nobody_knows_the_kinds(tm
 
 @pytest.mark.parametrize("column", [False, True])
 def test_slates_are_judged_where_a_column_tells_what_the_policy_knew(tmp_path, column):
-    """Of what is seldom logged the propensities of a policy's own slates say little."""
+    """Where slates are seldom logged, the propensities of a policy's own say little."""
     dataset = confounded_shop.slates(tmp_path, 8_000, 3, column)
     targets = {"random": RandomPolicy(2), "first": FirstOnOffer(2)}
     one, first = estimate_policies(dataset, targets, held_out_only=False).policies.values()

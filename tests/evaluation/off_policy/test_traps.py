@@ -132,7 +132,7 @@ def tastes(rows, seed, favourites=CHOICES):
 
 
 class Differs(ByFirstPlace):
-    """Shows what each kind likes best, but the first five kinds another item."""
+    """Shows the item that each kind likes best, but the first five kinds another."""
 
     def first_place(self, observation):
         """Probabilities (B, N)."""

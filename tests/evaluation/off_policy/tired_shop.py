@@ -31,7 +31,7 @@ class Shows(Protocol):
         """(A, M) of showing each item to users of these kinds, in these sessions."""
 
     def remember(self, lanes: NDArray[Any], item: NDArray[Any], click: NDArray[Any]) -> None:
-        """Note what was shown in these sessions, and what was clicked."""
+        """Note the items shown in these sessions, and those clicked."""
 
 
 class ByKind(ByFirstPlace):
