@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from slateflow.environments import EnvironmentSpec, preset, spec_from_dict
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
+from slateflow.trajectories.files.part_files import other_keys
 from slateflow.trajectories.schema import Trajectories, arrow_schema, from_table, stored_metadata
 
 
@@ -51,12 +52,7 @@ def check_world(path: Path, spec: EnvironmentSpec, first: str) -> None:
         InputError: They do.
     """
     found = _named_world(path)
-    if found is None or found.name != spec.name:
-        other = [] if found is None else ["environment"]
-    else:
-        given = found.lasting()
-        other = [key for key, value in spec.lasting().items() if given.get(key) != value]
-    if other:
+    if found is not None and (other := other_keys(spec, found.to_dict())):
         raise InputError(
             f"{path}: expected logs of the world of {first}, got those of one with other "
             f"{', '.join(other)}; import them under another name"

@@ -146,6 +146,11 @@ def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
         yield file
 
 
+def other_keys(spec: EnvironmentSpec, given: dict[str, Any]) -> list[str]:
+    """Keys by which a world's document is that of another world than the spec."""
+    return [key for key, value in spec.lasting().items() if given.get(key) != value]
+
+
 def _check_metadata(where: str, schema: pa.Schema, spec: EnvironmentSpec, remedy: str) -> None:
     """Refuse a part whose metadata names another version or world; metadata may be absent."""
     kinds = (ValueError, KeyError, TypeError)
@@ -158,9 +163,7 @@ def _check_metadata(where: str, schema: pa.Schema, spec: EnvironmentSpec, remedy
         raise InputError(
             f"{where}: expected schema version {SCHEMA_VERSION}, got {version}; {MAKE_AGAIN}"
         )
-    given = environment if isinstance(environment, dict) else {}
-    other = [key for key, value in spec.lasting().items() if given.get(key) != value]
-    if other:
+    if other := other_keys(spec, environment if isinstance(environment, dict) else {}):
         raise InputError(
             f"{where}: expected a part of {spec.name}, got one of a world with other "
             f"{', '.join(other)}; {remedy}"
