@@ -15,7 +15,7 @@ from slateflow.shared_rows import distinct, for_rows
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.reward_model import RewardScale
-from slateflow.user_models.session_memory import with_session_memory
+from slateflow.user_models.session_memory import NOTHING, SessionMemory
 
 Array = NDArray[np.float64]
 
@@ -112,9 +112,9 @@ class FeatureMoments:
     scale: NDArray[np.float64]  # (F,)
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset, decays: tuple[float, ...] = ()) -> FeatureMoments:
+    def from_dataset(cls, dataset: Dataset, memory: SessionMemory = NOTHING) -> FeatureMoments:
         """Pass once over the Parquet."""
-        parts = (with_session_memory(part, decays) for part in dataset.iter_parts())
+        parts = (memory.beside_users(part) for part in dataset.iter_parts())
         if (catalogue := dataset.catalogue) is not None:
             return cls._from_averages(
                 (rows.user, *_averages(catalogue.features, _shares(rows))) for rows in parts

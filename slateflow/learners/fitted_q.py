@@ -43,9 +43,11 @@ from slateflow.trajectories.schema import blocks
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.polynomial import MOST_PRODUCTS, bends, term_count
+from slateflow.user_models.remembering import remembering
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
+Terms = Callable[[slice], Array]  # (B, P) of a slice of the steps
 
 DEGREES = (1, 2, 3, 4, 5)
 """Among which held-out episodes choose."""
@@ -64,6 +66,9 @@ FOLDS = 5
 
 SETTLED = 0.01
 """Change of the preferences by a stage, relative to them, below which none is added."""
+
+SELDOM = 0.01
+"""Share of the steps at which reward and next value together may fall with the reward."""
 
 PATIENCE = 5
 """Stages after which preferences have to change less; otherwise the values grow without bound."""
@@ -124,15 +129,13 @@ class FittedQConfig(LearnerConfig):
         served = stages if steps.transitions.timed else stages[-1:]
         fitted = replace(
             steps.scorer(basis),
-            user_size=dataset.spec.user_size,
             window=len(served),
             head=np.stack([stage.weights for stage in served]),
             head_bias=np.zeros(len(served)),
-            decays=np.array(parts.decays),
         )
         if parts.folder is not None:
             shutil.rmtree(parts.folder, ignore_errors=True)
-        return Trained(fitted, curves)
+        return Trained(remembering(fitted, dataset.spec, parts.memory), curves)
 
 
 @dataclass(frozen=True)
@@ -242,8 +245,9 @@ class Chosen:
             total += LinearStatistics.of_weighted(x, self.ahead[block], steps.weights[block])
         groups = WeightGroups.of_degrees(*basis.degrees(users), len(basis.random))
         prior = chosen_prior(total, groups)
-        plain = held_out_errors(steps, self.ahead, basis, [self.ridge])
-        ours = held_out_errors(steps, self.ahead, basis, [0.0], prior)
+        terms = partial(steps.design, basis)
+        plain = held_out_errors(steps, self.ahead, terms, [self.ridge])
+        ours = held_out_errors(steps, self.ahead, terms, [0.0], prior)
         return prior if better(plain[:, 0], ours[:, 0], BEYOND_CHANCE) else None
 
 
@@ -276,7 +280,7 @@ def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
             if stages is not None:
                 following = few.best_next(few.scorer(basis, stages[-1].weights))
                 ahead = few.transitions.values(following)
-                later = few.remembers or _depends_on_shown(few, ahead, degrees, ridges)
+                later = few.remembers_items or _depends_on_shown(few, ahead, degrees, ridges)
                 target = target + ahead * later
                 break
             degrees = degrees[:-1] or degrees
@@ -302,11 +306,41 @@ def _depends_on_shown(
 
     They depend on the user, and on the chance that a session ends. A regression makes preferences
     of that chance, and they outweigh those of rewards where sessions are long.
+
+    What earns more may show a better mood, or end a session. Where next values depend on nothing
+    but the user and the reward, and reward and next value together rise with the reward, what
+    earns most now is preferred anyway.
     """
     bases = [steps.basis(one) for one in degrees]
     of_users = [basis.without_candidate(steps.rows.user.shape[1]) for basis in bases]
     losses = [_tried(steps, ahead, basis, ridges).errors for basis in of_users + bases]
-    return simplest(dict(enumerate(losses))) >= len(of_users)
+    if simplest(dict(enumerate(losses))) < len(of_users):
+        return False
+
+    def with_reward(basis: Basis, users: Basis, block: slice) -> Array:
+        by_reward = steps.design(users, block) * steps.reward[block, None]
+        return np.concatenate([steps.design(basis, block), by_reward], axis=1)
+
+    every = [*zip(of_users, of_users, strict=True), *zip(bases, of_users, strict=True)]
+    terms: list[Terms] = [partial(with_reward, *one) for one in every]
+    errors = [held_out_errors(steps, ahead, one, ridges) for one in terms]
+    best = simplest({n: one[:, one.sum(axis=0).argmin()] for n, one in enumerate(errors)})
+    if best >= len(of_users):
+        return True
+    size = len(of_users[best])
+    total = LinearStatistics.none(2 * size)
+    for block in blocks(len(ahead), 2 * size):
+        total += LinearStatistics.of_weighted(
+            terms[best](block), ahead[block], steps.weights[block]
+        )
+    ridge = ridges[int(errors[best].sum(axis=0).argmin())]
+    precision = total.gram + ridge * len(ahead) * np.eye(2 * size)
+    by_reward = np.linalg.solve(precision, total.moment)[size:]
+    falls = sum(
+        np.count_nonzero(1 + steps.design(of_users[best], block) @ by_reward <= 0)
+        for block in blocks(len(ahead), size)
+    )
+    return bool(falls > SELDOM * len(ahead))
 
 
 def _check_terms(users: int, documents: int, degree: int) -> None:
@@ -328,7 +362,7 @@ class _Tried:
 
 
 def _tried(steps: LoggedSteps, target: Array, basis: Basis, ridges: list[float]) -> _Tried:
-    errors = held_out_errors(steps, target, basis, ridges)
+    errors = held_out_errors(steps, target, partial(steps.design, basis), ridges)
     best = int(errors.sum(axis=0).argmin())
     return _Tried(basis, ridges[best], errors[:, best])
 
@@ -336,7 +370,7 @@ def _tried(steps: LoggedSteps, target: Array, basis: Basis, ridges: list[float])
 def held_out_errors(
     steps: LoggedSteps,
     target: Array,
-    basis: Basis,
+    terms: Terms,
     ridges: list[float],
     prior: Array | None = None,
 ) -> Array:
@@ -345,13 +379,13 @@ def held_out_errors(
     Where nobody knows visitors each episode is of another. The precision (P, P) of a prior comes
     to the ridge.
     """
-    size = len(basis)
+    size = terms(slice(0, 1)).shape[1]
     prior = np.zeros((size, size)) if prior is None else prior
     visitor = steps.rows.visitors[steps.transitions.rows]
     fold = visitor % FOLDS
     grams, moments = np.zeros((FOLDS, size, size)), np.zeros((FOLDS, size))
     for block in blocks(len(target)):
-        x = steps.design(basis, block)
+        x = terms(block)
         for one in range(FOLDS):
             of_fold = fold[block] == one
             weighted = (x * steps.weights[block, None])[of_fold].T
@@ -365,7 +399,7 @@ def held_out_errors(
             weights[one, :, option] = np.linalg.solve(precision, moment)
     errors = np.zeros((int(steps.rows.visitors.max()) + 1, len(ridges)))
     for block in blocks(len(target)):
-        x = steps.design(basis, block)
+        x = terms(block)
         for one in range(FOLDS):
             of_fold = fold[block] == one
             wrong = target[block][of_fold, None] - x[of_fold] @ weights[one]

@@ -26,11 +26,7 @@ from slateflow.user_models import random_features
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.polynomial import MOST_PRODUCTS, powers, term_count
 from slateflow.user_models.reward_model import RewardScale
-from slateflow.user_models.session_memory import (
-    fitting_decays,
-    memory_size,
-    with_session_memory,
-)
+from slateflow.user_models.session_memory import NOTHING, SessionMemory, fitting_memory
 from slateflow.user_models.splines import Knots
 from slateflow.user_models.sums_of_parts import MapParts
 from slateflow.user_models.support import left_out, logged_support, rarity_weights, without_gaps
@@ -99,8 +95,8 @@ class LoggedSteps:
     The session memory counts as features of the user. The user responds to the first place.
     Candidates that the support leaves out are not chosen where anything else is offered. `timed`
     says whether all sessions, not only these, have the same number of steps, `by_the_clock`
-    whether rewards depend on how many are left, and `random` whether their model has random
-    features.
+    whether rewards depend on how many are left, `random` whether their model has random features,
+    and `remembers_items` whether the session memory has what was shown.
     """
 
     rows: Trajectories
@@ -111,6 +107,7 @@ class LoggedSteps:
     timed: bool
     by_the_clock: bool
     random: bool
+    remembers_items: bool
 
     @cached_property
     def transitions(self) -> Transitions:
@@ -121,11 +118,6 @@ class LoggedSteps:
     def reward(self) -> Array:
         """(T,) scaled rewards of these steps."""
         return self.rewards[self.transitions.rows].astype(np.float64)
-
-    @property
-    def remembers(self) -> bool:
-        """Whether the session memory, which what is shown changes, is among the features."""
-        return bool(self.rows.user.shape[1] > self.spec.user_size)
 
     def only(self, chosen: NDArray[np.bool_]) -> LoggedSteps:
         """Some of the episodes, by a mask (R,) of their rows."""
@@ -243,13 +235,13 @@ class View:
     moments: FeatureMoments
     support: Support
     scale: RewardScale
-    decays: tuple[float, ...]
+    memory: SessionMemory
     timed: bool
     by_the_clock: bool
 
     def steps(self, rows: Trajectories) -> LoggedSteps:
         """The steps of logged rows."""
-        return self.remembered_steps(with_session_memory(rows, self.decays))
+        return self.remembered_steps(self.memory.beside_users(rows))
 
     def remembered_steps(self, known: Trajectories) -> LoggedSteps:
         """The steps of rows that have their session memory."""
@@ -262,6 +254,7 @@ class View:
             self.timed,
             self.by_the_clock,
             random=self.scale.model is not None and len(self.scale.model.polynomial.random) > 0,
+            remembers_items=bool(self.memory.decays) and self.memory.items,
         )
 
 
@@ -276,7 +269,7 @@ class Parts:
 
     map: MapParts[LoggedSteps]
     sample: LoggedSteps
-    decays: tuple[float, ...] = ()
+    memory: SessionMemory = NOTHING
     folder: Path | None = None
     kept: bool = True
 
@@ -292,11 +285,11 @@ class Parts:
     @classmethod
     def of(cls, dataset: Dataset) -> Parts:
         """Check the rows, and fit on a sample of the parts what all others are seen by."""
-        decays = fitting_decays(dataset)
+        memory = fitting_memory(dataset)
         users, documents = dataset.spec.user_size, dataset.spec.document_size
-        if term_count(users + memory_size(documents, decays), documents, 1) > MOST_PRODUCTS:
-            decays = ()  # rather no memory than no training
-        moments = FeatureMoments.from_dataset(dataset, decays)
+        if term_count(users + memory.size(documents), documents, 1) > MOST_PRODUCTS:
+            memory = NOTHING  # rather than no training
+        moments = FeatureMoments.from_dataset(dataset, memory)
         lengths: set[int] = set()
 
         def look(rows: Trajectories) -> None:
@@ -304,18 +297,18 @@ class Parts:
             check_rewards(rows)
             lengths.update(np.unique(rows.lengths).tolist())
 
-        sample = with_session_memory(sampled(dataset, SAMPLE_ROWS, look), decays)
+        sample = memory.beside_users(sampled(dataset, SAMPLE_ROWS, look))
         check_variation(sample)
         view = View(
             spec=dataset.spec,
             moments=moments,
             support=logged_support(sample),
             scale=RewardScale.from_rows(sample, users),
-            decays=decays,
+            memory=memory,
             timed=len(lengths) == 1,
             by_the_clock=len(lengths) == 1 and rewards_by_the_clock(sample),
         )
         kept = dataset.rows <= SAMPLE_ROWS
         return cls(
-            over_parts(dataset, view.steps, kept), view.remembered_steps(sample), decays, kept=kept
+            over_parts(dataset, view.steps, kept), view.remembered_steps(sample), memory, kept=kept
         )

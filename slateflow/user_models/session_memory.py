@@ -1,11 +1,12 @@
 """Session memory: a summary of the earlier steps, where they tell more than the user's features.
 
 The memory is that of `Scorer`: for each decay a sum over the earlier steps of the clicked
-candidate's features and of the reward, in which a step weighs `decay` times as much as the one
-after it. An exponentially fading sum follows a hidden state that itself fades, as satisfaction
-does. The reward counts by its inverse hyperbolic sine, which is its logarithm where it is large and
-has both signs (Burbidge, Magee and Robb 1988, "Alternative Transformations to Handle Extreme Values
-of the Dependent Variable"): a single long watch time would outweigh a session otherwise.
+candidate's features, if these tell more, and of the reward, in which a step weighs `decay` times as
+much as the one after it. An exponentially fading sum follows a hidden state that itself fades, as
+satisfaction does. The reward counts by its inverse hyperbolic sine, which is its logarithm where it
+is large and has both signs (Burbidge, Magee and Robb 1988, "Alternative Transformations to Handle
+Extreme Values of the Dependent Variable"): a single long watch time would outweigh a session
+otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better
+from slateflow.held_out_choice import better, simplest
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.some_sessions import some_sessions
@@ -50,15 +51,39 @@ DECIDING = ((0.5,), (0.9,))
 """Decays by which it is decided whether there is a memory."""
 
 
-def memory_size(document_size: int, decays: tuple[float, ...]) -> int:
-    """M, numbers that are remembered."""
-    return len(decays) * (document_size + 1)
+@dataclass(frozen=True)
+class SessionMemory:
+    """What is remembered of the earlier steps of a session.
+
+    Attributes:
+        decays: Of the sums; empty where nothing is remembered.
+        items: Whether features of what was clicked are summed up beside the rewards.
+    """
+
+    decays: tuple[float, ...] = ()
+    items: bool = True
+
+    def size(self, document_size: int) -> int:
+        """M, numbers that are remembered."""
+        return len(self.decays) * (document_size * self.items + 1)
+
+    def before(self, rows: Trajectories) -> Array:
+        """(R, M) before each step."""
+        events = np.arcsinh(rows.reward)[:, None]
+        if self.items:
+            events = np.column_stack([rows.clicked_features(), events])
+        return faded(events, rows, self.decays)
+
+    def beside_users(self, rows: Trajectories) -> Trajectories:
+        """The rows with the memory as further features of the user, (R, U + M)."""
+        if not self.decays or not len(rows):
+            return rows
+        memory = self.before(rows).astype(np.float32)
+        return dataclasses.replace(rows, user=np.concatenate([rows.user, memory], axis=1))
 
 
-def session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Array:
-    """The memory (R, M) before each step."""
-    events = np.column_stack([rows.clicked_features(), np.arcsinh(rows.reward)])
-    return faded(events, rows, decays)
+NOTHING = SessionMemory()
+"""Remembered of the earlier steps."""
 
 
 def faded(events: NDArray[np.floating], rows: Trajectories, decays: tuple[float, ...]) -> Array:
@@ -94,24 +119,16 @@ def with_step(rows: Trajectories, ends: bool = False) -> Trajectories:
     return dataclasses.replace(rows, user=np.column_stack(columns).astype(np.float32))
 
 
-def with_session_memory(rows: Trajectories, decays: tuple[float, ...]) -> Trajectories:
-    """The rows with the memory as further features of the user, (R, U + M)."""
-    if not decays or not len(rows):
-        return rows
-    memory = session_memory(rows, decays).astype(np.float32)
-    return dataclasses.replace(rows, user=np.concatenate([rows.user, memory], axis=1))
-
-
 @dataclass(frozen=True)
 class SessionState:
     """Facts of a session that tell how it goes on, beside the user's features.
 
     Attributes:
-        decays: Of the memory of what was clicked and earned; empty without one.
-        by_step: Whether the number of the step tells as much as any memory.
+        memory: Of what was clicked and earned.
+        by_step: Whether the number of the step tells more, and nothing else counts it.
     """
 
-    decays: tuple[float, ...] = ()
+    memory: SessionMemory = NOTHING
     by_step: bool = False
 
 
@@ -119,24 +136,35 @@ STATELESS = SessionState()
 """That of sessions of which nothing tells more than the user's features."""
 
 
-def fitting_decays(dataset: Dataset) -> tuple[float, ...]:
-    """The decays of the memory of `session_state`, if a learner gains by it.
+def fitting_memory(dataset: Dataset) -> SessionMemory:
+    """The memory by the decays of `session_state`, if a learner gains by it.
 
     A learner has weights for all that is remembered, and its products with the candidate. So
     held-out episodes have to lose less with all of it, not only with what it has of the candidate.
     Tastes that bend are no memory, though past rewards tell of them, too: random features of what
-    is known without it may not do as well.
+    is known without it may not do as well. Nor is the number of the step, which sums count.
+
+    A mood shows in the rewards, and what was clicked tells nothing beyond them. A learner that
+    knew it all the same would find by chance what to show for the sake of later moods. So items
+    are remembered only where held-out episodes lose less with them.
     """
-    decays = session_state(dataset).decays
-    if not decays:
-        return ()
+    every = session_state(dataset).memory
+    if not every.decays:
+        return NOTHING
+    rewards = SessionMemory(every.decays, items=False)
     users, documents = dataset.spec.user_size, dataset.spec.document_size
-    terms = term_count(users + memory_size(documents, decays), documents, 1)
+    terms = term_count(users + every.size(documents), documents, 1)
     rows = some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
-    ours = _held_out_losses(rows, decays, DEGREES, False)
+    if len(np.unique(rows.lengths)) > 1:
+        rows = with_step(rows, ends=True)
     kinds = [False, True] if term_count(users, documents, 1) <= MOST_BESIDE else [False]
-    without = (_held_out_losses(rows, (), DEGREES, False, random) for random in kinds)
-    return decays if all(better(one, ours, BEYOND_CHANCE) for one in without) else ()
+    found = NOTHING
+    losses = [_held_out_losses(rows, NOTHING, DEGREES, False, random) for random in kinds]
+    for memory in dict.fromkeys((rewards, every)):
+        ours = _held_out_losses(rows, memory, DEGREES, False)
+        if all(better(one, ours, BEYOND_CHANCE) for one in losses):
+            found, losses = memory, [ours]
+    return found
 
 
 def session_state(dataset: Dataset) -> SessionState:
@@ -149,7 +177,7 @@ def session_state(dataset: Dataset) -> SessionState:
     sessions differ in length the number of the step is asked first, and a memory has to tell more.
     """
     users, documents = dataset.spec.user_size, dataset.spec.document_size
-    full = term_count(users + memory_size(documents, (0.0,)), documents, 1)
+    full = term_count(users + SessionMemory((0.0,)).size(documents), documents, 1)
     condensed = full > MOST_TERMS
     terms = term_count(users + 1, documents + 1, 1) if condensed else full
     if dataset.spec.horizon == 1 or terms > MOST_COMPARED:
@@ -158,30 +186,41 @@ def session_state(dataset: Dataset) -> SessionState:
     seen = rows.reward, rows.user, rows.clicked_features()
     if not all(np.isfinite(values).all() for values in seen):
         return STATELESS  # those who learn from them refuse
-    plain, by_step, asked = _held_out_losses(rows, (), DEGREES, condensed), False, rows
+    plain, by_step, asked = _held_out_losses(rows, NOTHING, DEGREES, condensed), False, rows
     if len(np.unique(rows.lengths)) > 1:
         timed = with_step(rows, ends=True)
-        losses = _held_out_losses(timed, (), DEGREES, condensed)
+        losses = _held_out_losses(timed, NOTHING, DEGREES, condensed)
         if by_step := better(plain, losses, BEYOND_CHANCE):
             plain, asked = losses, timed
     memories = product(DECIDING, [True] if condensed else [False, True])
-    found = (_held_out_losses(asked, decays, DEGREES, few) for decays, few in memories)
+    found = (
+        _held_out_losses(asked, SessionMemory(decays), DEGREES, few) for decays, few in memories
+    )
     if not any(better(plain, losses, BEYOND_CHANCE) for losses in found):
         return SessionState(by_step=by_step)
     from scipy import optimize  # takes long to import
 
     best = optimize.minimize_scalar(
-        lambda decay: _held_out_losses(rows, (float(decay),), DEGREES[-1:], condensed).sum(),
+        lambda decay: _held_out_losses(
+            rows, SessionMemory((float(decay),)), DEGREES[-1:], condensed
+        ).sum(),
         bounds=(0.0, 0.99),
         method="bounded",
         options={"xatol": 0.005},
     )
-    return SessionState((round(float(best.x), 3),))
+    every = SessionMemory((round(float(best.x), 3),))
+    rewards = SessionMemory(every.decays, items=False)
+    tried: dict[SessionMemory, Array] = {
+        rewards: _held_out_losses(asked, rewards, DEGREES, False),
+        every: _held_out_losses(asked, every, DEGREES, condensed),
+    }
+    memory = simplest(tried)
+    return SessionState(memory, by_step and not memory.items)  # sums of items count the steps
 
 
 def _held_out_losses(
     rows: Trajectories,
-    decays: tuple[float, ...],
+    memory: SessionMemory,
     degrees: tuple[int, ...],
     condensed: bool,
     random: bool = False,
@@ -198,7 +237,7 @@ def _held_out_losses(
     targets = [(clicked, reward)]
     if len(np.unique(rows.lengths)) > 1:
         targets.append((np.ones(len(rows), np.bool_), rows.last.astype(np.float64)))
-    user, item = _known(rows, decays, condensed)
+    user, item = _known(rows, memory, condensed)
     sizes = user.shape[1], item.shape[1]
     degree = next((one for one in degrees if term_count(*sizes, one) <= MOST_TERMS), 1)
     x = np.concatenate([user, item], axis=1)
@@ -217,16 +256,16 @@ def _held_out_losses(
     return total
 
 
-def _known(rows: Trajectories, decays: tuple[float, ...], condensed: bool) -> tuple[Array, Array]:
+def _known(rows: Trajectories, memory: SessionMemory, condensed: bool) -> tuple[Array, Array]:
     """Features (R, …) of the user with the memory, and (R, …) of what was clicked.
 
     Condensed, the memory is but what it has of the clicked item, and the rewards.
     """
-    user = with_session_memory(rows, decays).user.astype(np.float64)
+    user = memory.beside_users(rows).user.astype(np.float64)
     item = rows.clicked_features().astype(np.float64)
-    if not decays or not condensed:
+    if not memory.decays or not condensed:
         return user, item
     own = rows.user.shape[1]
-    memory = user[:, own:].reshape(len(rows), len(decays), -1)
-    alike = np.einsum("rhd,rd->rh", memory[:, :, :-1], item)
-    return np.concatenate([user[:, :own], memory[:, :, -1]], axis=1), np.column_stack([item, alike])
+    sums = user[:, own:].reshape(len(rows), len(memory.decays), -1)
+    alike = np.einsum("rhd,rd->rh", sums[:, :, :-1], item)
+    return np.concatenate([user[:, :own], sums[:, :, -1]], axis=1), np.column_stack([item, alike])

@@ -14,7 +14,7 @@ from slateflow.learners.rllib.network_config import UPDATES_PER_ITERATION
 from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.learners.rllib.training import algorithm_config, iterate, trained_module
 from slateflow.trajectories import Folder, Recipe, generate
-from slateflow.user_models.session_memory import fitting_decays, with_session_memory
+from slateflow.user_models.session_memory import fitting_memory
 
 HALF = {"random": 0.5, "greedy": 0.5}
 LOGS = {
@@ -44,7 +44,7 @@ def test_held_out_loss_of_imitation(tmp_path, capsys):
         held = rows.where(dataset.hold_out.mask(rows))
         config = _HoldsOut(updates=POINTS[-1])
         columns = train_columns(
-            with_session_memory(held, fitting_decays(dataset)), dataset.spec, config.window
+            fitting_memory(dataset).beside_users(held), dataset.spec, config.window
         )
         losses, done = [], TrainingProgress()
         with quiet_rllib():

@@ -11,7 +11,7 @@ import pytest
 from slateflow.learners import learner_config, train
 from slateflow.policies import AnyScorer, ScoringPolicy
 from slateflow.trajectories import Dataset
-from slateflow.user_models.session_memory import fitting_decays
+from slateflow.user_models.session_memory import NOTHING, fitting_memory
 from tests.trajectories.sources.shop import log, published, slates_table
 
 ITEMS = 6
@@ -105,4 +105,4 @@ def test_slateq_follows_tastes_that_bend_along_a_sum(tmp_path):
 
 def test_tastes_that_bend_are_no_memory(tmp_path):
     """Past rewards tell of them, where nothing but products is asked."""
-    assert fitting_decays(WavyShop(6).logs(tmp_path, 2_000, 1)) == ()
+    assert fitting_memory(WavyShop(6).logs(tmp_path, 2_000, 1)) == NOTHING

@@ -13,11 +13,11 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
 from slateflow.trajectories import Dataset, Folder, Recipe, Trajectories, generate
 from slateflow.user_models.session_memory import (
+    NOTHING,
+    SessionMemory,
     SessionState,
     faded,
-    fitting_decays,
-    session_memory,
-    with_session_memory,
+    fitting_memory,
 )
 from tests.evaluation.off_policy.fading_shop import FadingShop
 
@@ -32,7 +32,7 @@ def rows(request, tmp_path_factory):
 
 
 def test_it_fades_as_a_plain_loop_says(rows):
-    memory = session_memory(rows, DECAYS)
+    memory = SessionMemory(DECAYS).before(rows)
     size = rows.candidate_features(slice(1)).shape[2] + 1
     for row in range(len(rows)):
         if rows.step[row] == 0:
@@ -69,7 +69,7 @@ def test_the_scorer_remembers_the_same(rows):
         head=np.zeros((1, features)), head_bias=np.zeros(1), decays=np.array(DECAYS),
     )  # fmt: skip
     assert (scorer.document_size, scorer.memory_size) == (document_size, 2 * (document_size + 1))
-    expected = session_memory(rows, DECAYS)
+    expected = SessionMemory(DECAYS).before(rows)
     memory = np.zeros((1, scorer.memory_size))
     for row in range(min(len(rows), 150)):
         if rows.step[row] == 0:
@@ -82,10 +82,19 @@ def test_the_scorer_remembers_the_same(rows):
 
 
 def test_nothing_is_added_without_decays(rows):
-    assert with_session_memory(rows, ()) is rows
-    assert with_session_memory(rows, (0.5,)).user.shape[1] == (
+    assert NOTHING.beside_users(rows) is rows
+    assert SessionMemory((0.5,)).beside_users(rows).user.shape[1] == (
         rows.user.shape[1] + rows.candidate_features(slice(1)).shape[2] + 1
     )
+
+
+def test_rewards_alone_are_a_part_of_all_that_is_remembered(rows):
+    every, rewards = SessionMemory(DECAYS).before(rows), SessionMemory(DECAYS, items=False)
+    size = rows.candidate_features(slice(1)).shape[2] + 1
+    np.testing.assert_array_equal(rewards.before(rows), every[:, size - 1 :: size])
+    assert rewards.size(size - 1) == len(DECAYS)
+    beside = rewards.beside_users(rows).user
+    assert beside.shape[1] == rows.user.shape[1] + len(DECAYS)
 
 
 def test_the_decay_is_that_of_the_hidden_state(tmp_path):
@@ -94,8 +103,9 @@ def test_the_decay_is_that_of_the_hidden_state(tmp_path):
             f"d{discount}", "modified-lts-20-2-hidden", 300, 1, {"random": 1.0},
             {"memory_discount": discount},
         )  # fmt: skip
-        (decay,) = fitting_decays(generate(recipe, Folder(str(tmp_path))))
-        assert decay == pytest.approx(discount, abs=0.12)
+        memory = fitting_memory(generate(recipe, Folder(str(tmp_path))))
+        assert memory.decays == (pytest.approx(discount, abs=0.12),)
+        assert memory.items  # rewards are noisier than what was shown
 
 
 def test_the_order_of_the_policies_does_not_decide_the_decay(tmp_path, monkeypatch):
@@ -104,14 +114,15 @@ def test_the_order_of_the_policies_does_not_decide_the_decay(tmp_path, monkeypat
     found = []
     for policies in ({"opposite": 0.5, "random": 0.5}, {"random": 0.5, "opposite": 0.5}):
         recipe = Recipe("r", "modified-lts-20-2-hidden", 600, 3, policies)
-        found += fitting_decays(generate(recipe, Folder(str(tmp_path / next(iter(policies))))))
+        dataset = generate(recipe, Folder(str(tmp_path / next(iter(policies)))))
+        found += fitting_memory(dataset).decays
     assert found[0] == pytest.approx(found[1], abs=0.05)
 
 
 @pytest.mark.parametrize("episodes", [4, 300])
 def test_an_observed_user_needs_no_memory(tmp_path, episodes):
     recipe = Recipe("seen", "modified-lts-20-2", episodes, 1, {"random": 1.0})
-    assert fitting_decays(generate(recipe, Folder(str(tmp_path)))) == ()
+    assert fitting_memory(generate(recipe, Folder(str(tmp_path)))) == NOTHING
 
 
 @pytest.mark.parametrize("hidden", [True, False])
@@ -127,18 +138,19 @@ def test_a_column_that_says_nothing_hides_nothing(tmp_path, monkeypatch, hidden)
     parts = [aged(part) for part in dataset.iter_parts()]
     monkeypatch.setattr(Dataset, "iter_parts", lambda self: iter(parts))
     expected = (pytest.approx(0.7, abs=0.12),) if hidden else ()
-    assert fitting_decays(dataset) == expected
+    assert fitting_memory(dataset).decays == expected
 
 
 def test_learners_have_no_memory_that_costs_more_than_it_tells(tmp_path, monkeypatch):
     """Chance may find one, where several are asked for."""
     monkeypatch.setattr(
-        "slateflow.user_models.session_memory.session_state", lambda dataset: SessionState((0.9,))
+        "slateflow.user_models.session_memory.session_state",
+        lambda dataset: SessionState(SessionMemory((0.9,))),
     )
     forgetful = FadingShop(longer=False).logs(tmp_path / "shop", 2_000, 0)
     hidden = Recipe("h", "modified-lts-20-2-hidden", 100, 1, {"random": 1.0})
-    assert fitting_decays(forgetful) == ()
-    assert fitting_decays(generate(hidden, Folder(str(tmp_path)))) == (0.9,)
+    assert fitting_memory(forgetful) == NOTHING
+    assert fitting_memory(generate(hidden, Folder(str(tmp_path)))) == SessionMemory((0.9,))
 
 
 @pytest.mark.slow
@@ -163,7 +175,7 @@ def test_default_worlds_keep_to_the_sweetest(tmp_path):
     scorer, _ = train(dataset, learner_config("fitted-q"), seed=0)
     candidates = np.random.default_rng(0).random((50, 10, 1))
     few = dataset.read().where(np.arange(dataset.rows) < 50)
-    memory = with_session_memory(few, tuple(scorer.decays)).user
+    memory = SessionMemory(tuple(scorer.decays)).beside_users(few).user
     for step in (0, 30, 59):
         scores = scorer.scores(np.zeros((50, 0)), np.full(50, step), candidates, memory)
         sweetest = candidates[:, :, 0].argmax(axis=1)

@@ -34,9 +34,8 @@ from slateflow.user_models.clock import SHORT, rewards_by_the_clock, same_length
 from slateflow.user_models.polynomial import term_count
 from slateflow.user_models.session_memory import (
     STATELESS,
+    SessionMemory,
     SessionState,
-    memory_size,
-    with_session_memory,
     with_step,
 )
 from slateflow.user_models.support import logged_support
@@ -80,25 +79,25 @@ class ItemSessions:
         state: SessionState = STATELESS,
         beside: Trajectories | None = None,
     ) -> None:
-        self.user_size, self.horizon, decays = rows.user.shape[1], spec.horizon, state.decays
+        self.user_size, self.horizon, memory = rows.user.shape[1], spec.horizon, state.memory
         self.sessions = len(rows.starts)
         every = rows if beside is None else Trajectories.from_parts([rows, beside])
         plain = every.without_ids()  # whether these tell more, held-out visitors decide
-        remembered = rows.user.shape[1] + memory_size(spec.document_size, decays)
-        if decays and term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED:
+        remembered = rows.user.shape[1] + memory.size(spec.document_size)
+        if memory.decays and term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED:
             plain = every  # users may be tired of single items
         fitted = _in_state(plain, state)
         known = fitted if plain is every else _in_state(every, state)  # as policies see it
         self.rows = known.where(slice(len(rows)))
-        timed, short = rewards_by_the_clock(fitted), _short_memory(fitted, decays)
+        timed, short = rewards_by_the_clock(fitted), _short_memory(fitted, memory)
         by_the_clock = timed or short
         x, users = _chosen(fitted), fitted.user.shape[1]
         documents = x.shape[1] - users
-        degree, least = DEGREE, 2 if decays else 1
+        degree, least = DEGREE, 2 if memory.decays else 1
         while degree > least and term_count(users, documents, degree) > MOST_TERMS:
             degree -= 1
         self.unfit: NoVerdict | None = None
-        if decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
+        if memory.decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
             degree, self.unfit = 1, _too_wide(terms)
         transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
         self.polynomial = chosen_polynomial(
@@ -107,7 +106,7 @@ class ItemSessions:
             transitions,
             range(degree, min(degree, least) - 1, -1),
             own=self.user_size,
-            steps=range(self.user_size, users) if state.by_step else (),
+            steps=(users - 1,) if state.by_step else (),
             most=len(fitted) // (VERDICT_ROWS_PER_FEATURE * (self.horizon if by_the_clock else 1)),
         )
         liked_by = 0 if known is fitted else self.user_size
@@ -136,7 +135,7 @@ class ItemSessions:
             of_state=self.of_choices.degrees[1] == 0,
         )
         self.half = fitted.visitors % 2
-        self.odds = None if decays else self._chosen_odds(*self.of_choices.degrees)
+        self.odds = None if memory.decays else self._chosen_odds(*self.of_choices.degrees)
 
     def _chosen_odds(
         self, of_user: NDArray[np.int64], of_item: NDArray[np.int64]
@@ -270,17 +269,17 @@ class ItemSessions:
 
 def _in_state(rows: Trajectories, state: SessionState) -> Trajectories:
     """Add the session memory, or the number of the step, to the columns of the user."""
-    remembered = with_session_memory(rows, state.decays)
+    remembered = state.memory.beside_users(rows)
     return with_step(remembered) if state.by_step else remembered
 
 
-def _short_memory(rows: Trajectories, decays: tuple[float, ...]) -> bool:
+def _short_memory(rows: Trajectories, memory: SessionMemory) -> bool:
     """Whether a memory tells the step, as in short sessions that all have as many of them.
 
     Values that share the rows of all steps would be those of sums that the last steps alone have.
     """
     length = int(rows.lengths[0])
-    return bool(decays) and same_length(rows.lengths) and 1 < length <= SHORT
+    return bool(memory.decays) and same_length(rows.lengths) and 1 < length <= SHORT
 
 
 def _chosen(rows: Trajectories) -> Array:

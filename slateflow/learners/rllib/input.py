@@ -31,7 +31,7 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.reward_model import RewardScale
-from slateflow.user_models.session_memory import with_session_memory
+from slateflow.user_models.session_memory import NOTHING, SessionMemory
 from slateflow.user_models.support import left_out, rarely_shown, rarity_weights
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class InputOptions:
     Attributes:
         window: Steps-left is counted exactly only within this many steps of the end.
         seed: Seed of the order in which rows are drawn.
-        decays: Of the session memory, which the rows get as further features of the user.
+        memory: Of the session, which the rows get as further features of the user.
         hold_out: Leave out every fifth episode, for a choice among what was learnt.
         support: Of the logs; None where nothing asks what they show.
     """
 
     window: int
     seed: int
-    decays: tuple[float, ...] = ()
+    memory: SessionMemory = NOTHING
     hold_out: bool = False
     support: Support | None = None
 
@@ -168,24 +168,24 @@ def flat(columns: Tensors) -> Tensors:
 
 def read_columns(path: str, options: InputOptions) -> Tensors:
     """The rows of the dataset at `path`, from Parquet to tensors."""
-    dataset, decays, hold_out = Dataset.open(path), options.decays, options.hold_out
-    scale = _reward_scale(path, dataset.digest, decays, hold_out)
-    rows = _read(dataset, decays, hold_out)
+    dataset, memory, hold_out = Dataset.open(path), options.memory, options.hold_out
+    scale = _reward_scale(path, dataset.digest, memory, hold_out)
+    rows = _read(dataset, memory, hold_out)
     return train_columns(rows, dataset.spec, options.window, scale, options.support)
 
 
-def _read(dataset: Dataset, decays: tuple[float, ...], hold_out: bool) -> Trajectories:
+def _read(dataset: Dataset, memory: SessionMemory, hold_out: bool) -> Trajectories:
     rows = dataset.read()
     if hold_out:
         rows = rows.where(~dataset.hold_out.mask(rows))
-    return with_session_memory(rows, decays)
+    return memory.beside_users(rows)
 
 
 @lru_cache(maxsize=1)
-def _reward_scale(path: str, digest: str, decays: tuple[float, ...], hold_out: bool) -> RewardScale:
+def _reward_scale(path: str, digest: str, memory: SessionMemory, hold_out: bool) -> RewardScale:
     """The scale of a dataset's rewards, kept for the next learner that trains in this process."""
     dataset = Dataset.open(path)
-    rows = _read(dataset, decays, hold_out)
+    rows = _read(dataset, memory, hold_out)
     check_variation(rows)
     check_rewards(rows)
     return RewardScale.from_rows(rows, dataset.spec.user_size)

@@ -39,7 +39,7 @@ from slateflow.trajectories.files.hold_out import BY_PLACE, HELD_OUT
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.reward_model import RewardScale
-from slateflow.user_models.session_memory import memory_size, with_session_memory
+from slateflow.user_models.session_memory import SessionMemory
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -60,7 +60,7 @@ def exceeds_memory(dataset: Dataset, max_rows_in_ram: int) -> bool:
         return dataset.rows > max_rows_in_ram
     spec = dataset.spec
     # Steps left, and the memory of a session, which logs may want
-    known = spec.user_size + memory_size(spec.document_size, (0.0,)) + 1
+    known = spec.user_size + SessionMemory((0.0,)).size(spec.document_size) + 1
     of_each = spec.document_size if dataset.catalogue is None else 1
     features = known + spec.num_candidates * of_each
     free = psutil.virtual_memory().available * share_of_machine()
@@ -93,7 +93,7 @@ class StreamedPart:
         (rows,) = self.dataset.iter_parts()
         if self.options.hold_out:
             rows = rows.where(~self.dataset.hold_out.mask(rows, self.earlier))
-        return with_session_memory(rows, self.options.decays)
+        return self.options.memory.beside_users(rows)
 
     def columns(self) -> Tensors:
         """The columns of these rows."""

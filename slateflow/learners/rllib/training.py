@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -32,7 +31,8 @@ from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support
 from slateflow.progress import Progress
 from slateflow.trajectories import Dataset
-from slateflow.user_models.session_memory import fitting_decays, memory_size
+from slateflow.user_models.remembering import remembering
+from slateflow.user_models.session_memory import SessionMemory, fitting_memory
 from slateflow.user_models.support import logged_support, without_gaps
 
 SUPPORT_ROWS = 200_000
@@ -82,14 +82,10 @@ def _train(
                 checkpoint.save(algorithm, done)
             progress(done.iterations, iterations)
         scorer = _export(trained_module(algorithm), dataset.spec, config)
-        decays = algorithm.config.input_read_method_kwargs["decays"]
+        memory = algorithm.config.input_read_method_kwargs["memory"]
         support = algorithm.config.input_read_method_kwargs["support"]
-        scorer = replace(
-            scorer,
-            user_size=dataset.spec.user_size,
-            decays=np.array(decays),
-            support=support and without_gaps(support),
-        )
+        scorer = remembering(scorer, dataset.spec, memory)
+        scorer = replace(scorer, support=support and without_gaps(support))
     finally:
         algorithm.offline_data.close()
         algorithm.stop()
@@ -120,8 +116,7 @@ def trained_module(algorithm: Algorithm) -> Any:
 
 def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> AlgorithmConfig:
     """The RLlib configuration of a learner over a dataset."""
-    spec, decays = dataset.spec, fitting_decays(dataset)
-    memory = memory_size(spec.document_size, decays)
+    spec, memory = dataset.spec, fitting_memory(dataset)
     # RLlib counts one batch of steps an iteration, however many minibatches it updates with.
     steps = config.iterations * config.batch_size
     training = {
@@ -133,7 +128,9 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
     return (
         config.algorithm(training)
         .environment(
-            observation_space=flat_observation_space(spec, memory, dataset.catalogue is not None),
+            observation_space=flat_observation_space(
+                spec, memory.size(spec.document_size), dataset.catalogue is not None
+            ),
             action_space=gym.spaces.Discrete(spec.num_candidates),
         )
         # RLlib would look through all gradients twice an update; weights are looked at in the end
@@ -150,7 +147,7 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
             input_read_method_kwargs={
                 "window": config.window,
                 "seed": seed,
-                "decays": decays,
+                "memory": memory,
                 "hold_out": config.holds_out,
                 "support": _support(dataset) if config.values_actions else None,
             },
@@ -158,7 +155,7 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
         )
         .reporting(min_time_s_per_iteration=0)
         .debugging(log_sys_usage=False)  # its thread would be waited for, most of a second
-        .rl_module(rl_module_spec=_module_spec(dataset, config, decays))
+        .rl_module(rl_module_spec=_module_spec(dataset, config, memory))
     )
 
 
@@ -169,14 +166,11 @@ def _support(dataset: Dataset) -> Support:
     return logged_support(sampled(dataset, SUPPORT_ROWS, lambda rows: None))
 
 
-def _module_spec(
-    dataset: Dataset, config: OfflineConfig, decays: tuple[float, ...]
-) -> RLModuleSpec:
-    moments = FeatureMoments.from_dataset(dataset, decays)
-    memory = memory_size(dataset.spec.document_size, decays)
+def _module_spec(dataset: Dataset, config: OfflineConfig, memory: SessionMemory) -> RLModuleSpec:
+    moments = FeatureMoments.from_dataset(dataset, memory)
     catalogue = dataset.catalogue
     sizes = {
-        "user_size": dataset.spec.user_size + memory,
+        "user_size": dataset.spec.user_size + memory.size(dataset.spec.document_size),
         "document_size": dataset.spec.document_size,
         "offset": moments.offset.tolist(),
         "scale": moments.scale.tolist(),

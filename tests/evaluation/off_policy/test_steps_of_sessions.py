@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from slateflow.user_models.session_memory import SessionState, session_state, with_step
+from slateflow.user_models.session_memory import (
+    SessionMemory,
+    SessionState,
+    session_state,
+    with_step,
+)
 from tests.evaluation.off_policy.fading_shop import SHOPS, STEPS, FadingShop
 from tests.evaluation.off_policy.tired_shop import FADES, TiredShop
 
@@ -15,7 +20,7 @@ from tests.evaluation.off_policy.tired_shop import FADES, TiredShop
 @pytest.mark.parametrize("sessions", [2_000, 4_000])
 def test_verdicts_are_given_without_a_memory_and_right(tmp_path, shop, sessions):
     dataset = shop.logs(tmp_path, sessions, 0)
-    assert session_state(dataset) == SessionState((), by_step=True)
+    assert session_state(dataset) == SessionState(by_step=True)
     policies = shop.policies()
     found = estimate_policies(dataset, policies, held_out_only=False).policies
     for name, one in found.items():
@@ -27,7 +32,7 @@ def test_verdicts_are_given_without_a_memory_and_right(tmp_path, shop, sessions)
 
 def test_a_memory_of_what_was_seen_is_found_beside_the_step(tmp_path):
     state = session_state(TiredShop(0.7).logs(tmp_path, 4_000, 0))
-    assert state == SessionState((pytest.approx(FADES, abs=0.1),))
+    assert state == SessionState(SessionMemory((pytest.approx(FADES, abs=0.1),)))
 
 
 def test_sessions_that_may_end_at_any_step_need_no_number(tmp_path):

@@ -14,6 +14,7 @@ from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.trajectories.files.hold_out import BY_PLACE
 from slateflow.trajectories.sources import publish
+from slateflow.user_models.session_memory import NOTHING, SessionMemory
 from tests.trajectories.sources.shop import log, published
 
 with quiet_rllib():
@@ -68,14 +69,18 @@ def in_order(batches: list) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize(
-    ("environment", "decays", "hold_out"),
-    [("modified-lts-10-1", (), False), ("lts-10-1", (0.7,), True)],
+    ("environment", "memory", "hold_out"),
+    [
+        ("modified-lts-10-1", NOTHING, False),
+        ("lts-10-1", SessionMemory((0.7,)), True),
+        ("lts-10-1", SessionMemory((0.7,), items=False), True),
+    ],
 )
 def test_rows_and_targets_are_those_of_the_reader_in_memory(
-    tmp_path, environment, decays, hold_out
+    tmp_path, environment, memory, hold_out
 ):
     dataset = logs(tmp_path, environment)
-    options = InputOptions(3, 0, decays=decays, hold_out=hold_out)
+    options = InputOptions(3, 0, memory=memory, hold_out=hold_out)
     held = read_columns(dataset.path, options)
     rows = len(held["actions"])
     batches = drawn(StreamIterator(dataset.path, options), 17)
