@@ -74,6 +74,12 @@ class SessionMemory:
             events = np.column_stack([rows.clicked_features(), events])
         return faded(events, rows, self.decays)
 
+    def of_scorers(self, memory: Array, document_size: int) -> Array:
+        """The memory (B, M) as scorers have it: with sums of items, 0 where there are none."""
+        if self.items:
+            return memory
+        return np.insert(memory, np.repeat(np.arange(len(self.decays)), document_size), 0.0, axis=1)
+
     def beside_users(self, rows: Trajectories) -> Trajectories:
         """The rows with the memory as further features of the user, (R, U + M)."""
         if not self.decays or not len(rows):

@@ -79,25 +79,27 @@ class ItemSessions:
         state: SessionState = STATELESS,
         beside: Trajectories | None = None,
     ) -> None:
-        self.user_size, self.horizon, memory = rows.user.shape[1], spec.horizon, state.memory
+        self.user_size, self.horizon = rows.user.shape[1], spec.horizon
+        self.document_size, self.memory = spec.document_size, state.memory
+        tired = bool(state.memory.decays) and state.memory.items
         self.sessions = len(rows.starts)
         every = rows if beside is None else Trajectories.from_parts([rows, beside])
         plain = every.without_ids()  # whether these tell more, held-out visitors decide
-        remembered = rows.user.shape[1] + memory.size(spec.document_size)
-        if memory.decays and term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED:
+        remembered = rows.user.shape[1] + state.memory.size(spec.document_size)
+        if tired and term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED:
             plain = every  # users may be tired of single items
         fitted = _in_state(plain, state)
         known = fitted if plain is every else _in_state(every, state)  # as policies see it
         self.rows = known.where(slice(len(rows)))
-        timed, short = rewards_by_the_clock(fitted), _short_memory(fitted, memory)
+        timed, short = rewards_by_the_clock(fitted), _short_memory(fitted, state.memory)
         by_the_clock = timed or short
         x, users = _chosen(fitted), fitted.user.shape[1]
         documents = x.shape[1] - users
-        degree, least = DEGREE, 2 if memory.decays else 1
+        degree, least = DEGREE, 2 if tired else 1
         while degree > least and term_count(users, documents, degree) > MOST_TERMS:
             degree -= 1
         self.unfit: NoVerdict | None = None
-        if memory.decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
+        if tired and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
             degree, self.unfit = 1, _too_wide(terms)
         transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
         self.polynomial = chosen_polynomial(
@@ -135,7 +137,7 @@ class ItemSessions:
             of_state=self.of_choices.degrees[1] == 0,
         )
         self.half = fitted.visitors % 2
-        self.odds = None if memory.decays else self._chosen_odds(*self.of_choices.degrees)
+        self.odds = None if state.memory.decays else self._chosen_odds(*self.of_choices.degrees)
 
     def _chosen_odds(
         self, of_user: NDArray[np.int64], of_item: NDArray[np.int64]
@@ -234,7 +236,9 @@ class ItemSessions:
         known = observation["user"]
         observation["user"], observation["step"] = known[:, :size], step[:, None]
         if isinstance(target, ScoringPolicy) and target.scorer.memory_size:
-            memory = known[:, size : size + target.scorer.memory_size].astype(np.float64)
+            remembered = self.memory.size(self.document_size)
+            memory = known[:, size : size + remembered].astype(np.float64)
+            memory = self.memory.of_scorers(memory, self.document_size)
             scores = observed_scores(target.scorer, observation, memory)
             probability = certain(top_slates(scores, 1), scores.shape[1])
         else:
