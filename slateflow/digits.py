@@ -16,6 +16,16 @@ def decimals(*errors: float) -> int:
     return max(2, 1 - math.floor(math.log10(least)))
 
 
+def fixed(value: float, digits: int, sign: str = "") -> str:
+    """A figure with so many digits after the point; of a billion and more, four in all.
+
+    Example:
+        >>> fixed(1157.806, 2), fixed(2.5, 1, "+"), fixed(3.1832e24, 2)
+        ('1157.81', '+2.5', '3.183e+24')
+    """
+    return f"{value:{sign}.{digits}f}" if abs(value) < 1e9 else f"{value:{sign}.4g}"
+
+
 def with_error(mean: float, error: float) -> str:
     """A figure and its standard error.
 

@@ -15,7 +15,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation import Verdict, episode_returns, played_verdict
 from slateflow.evaluation.off_policy.estimates import unsupported_shares
-from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
+from slateflow.evaluation.off_policy.logging_policies import logged_behaviours
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
 from slateflow.evaluation.returns import BLOCK_EPISODES, returns_of
@@ -103,8 +103,7 @@ def _by_play(contest: _Contest, episodes: int) -> Report:
     """Play all policies on common users."""
     experiment, champion = contest.experiment, contest.champion
     dataset, spec = experiment.open_dataset(), experiment.spec
-    recipe = simulated_recipe(dataset)
-    logging = dict(recipe.behaviours if recipe else {})
+    logging = logged_behaviours(dataset)
     policies: _Policies = {
         ("baseline", "random"): RandomPolicy(spec.slate_size),
         **{("candidate", name): policy for name, policy in contest.policies.items()},

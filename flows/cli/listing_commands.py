@@ -14,7 +14,7 @@ from tasks.project import DEFAULT_RECIPE
 
 def baseline_command(
     name: Annotated[
-        str, Parameter(help="Preset, or a recipe, whose policies also play.")
+        str, Parameter(help="Recipe, whose policies also play, or a preset.")
     ] = DEFAULT_RECIPE,
     /,
     *,
@@ -31,9 +31,11 @@ def baseline_command(
     from slateflow.errors import InputError
     from slateflow.evaluation import measure_baselines
     from slateflow.trajectories import LoggedRecipe
+    from slateflow.trajectories.generation.recipe import recipe_names
     from tasks.experiment import find_recipe
+    from tasks.project import RECIPES
 
-    if name in presets():
+    if name in presets() and name not in recipe_names(RECIPES):
         spec, others = preset(name), None
     else:
         recipe = find_recipe(name)

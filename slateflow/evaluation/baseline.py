@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
+from slateflow.errors import InputError
 from slateflow.evaluation.returns import Earned, play_blocks, standard_error
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_label, behaviour_policy
 
@@ -45,6 +46,9 @@ def measure_baselines(
     """Play random, greedy and its opposite, and perhaps other policies, on the same users.
 
     The slope of an episode is that of the least squares line of its rewards on the steps.
+
+    Raises:
+        InputError: The world's parameters make returns that are no finite numbers.
     """
     baselines = []
     behaviours: dict[str, str | Behaviour] = {
@@ -53,21 +57,28 @@ def measure_baselines(
     }
     for name, behaviour in behaviours.items():
         policy = behaviour_policy(behaviour, spec)
-        by_episode = [
-            rewards
-            for steps in play_blocks(spec, policy, episodes, seed)
-            for rewards in _rewards_by_episode(steps)
-        ]
-        returns = np.array([rewards.sum() for rewards in by_episode])
-        slopes = np.array([_slope(rewards) for rewards in by_episode])
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            by_episode = [
+                rewards
+                for steps in play_blocks(spec, policy, episodes, seed)
+                for rewards in _rewards_by_episode(steps)
+            ]
+            returns = np.array([rewards.sum() for rewards in by_episode])
+            slopes = np.array([_slope(rewards) for rewards in by_episode])
+            errors = standard_error(returns), standard_error(slopes)
+        if not np.isfinite([returns.mean(), slopes.mean(), *errors]).all():
+            raise InputError(
+                f"{spec.name}: expected parameters by which returns are finite numbers, got others "
+                f"by {name}; change [parameters] of the recipe"
+            )
         baselines.append(
             PolicyBaseline(
                 policy=name,
                 label=behaviour_label(behaviour, spec),
                 mean=float(returns.mean()),
-                sem=standard_error(returns),
+                sem=errors[0],
                 slope=float(slopes.mean()),
-                slope_sem=standard_error(slopes),
+                slope_sem=errors[1],
                 episodes=episodes,
             )
         )

@@ -231,7 +231,16 @@ class LinearBandit(ABC):
         clicked: NDArray[np.int32],
         rewards: NDArray[np.float64],
     ) -> None:
-        """Learn from a step: the clicked places (B,), −1 for none, and the rewards (B,)."""
+        """Learn from a step: the clicked places (B,), −1 for none, and the rewards (B,).
+
+        Raises:
+            InputError: A click is at no place of the slate, or a number is none.
+        """
+        if ((clicked < -1) | (clicked >= slates.shape[1])).any():
+            raise InputError(
+                f"clicked: expected places from 0 to {slates.shape[1] - 1}, or -1 for none, got "
+                f"{clicked.min()} to {clicked.max()}"
+            )
         places = slates[:, : places_seen(self.spec), None]
         shown = np.take_along_axis(observation["candidates"], places, axis=1)
         block = Block.from_shown(observation["user"], shown, clicked, rewards)

@@ -104,6 +104,11 @@ class SlateQConfig(LearnerConfig):
     ) -> Trained:
         """Fit the choice model, then iterate; the curve is the change of the values."""
         spec = dataset.spec
+        if spec.slate_size > 1 and not spec.user_chooses:
+            raise InputError(
+                f"slateq: expected users who choose from the slate, got slates of "
+                f"{spec.slate_size} whose first place they take; train fitted-q, cql or iql"
+            )
         sample = sampled(dataset, SAMPLE_ROWS, _check_finite)
         check_variation(sample)
         rng = np.random.Generator(np.random.SFC64(seed))

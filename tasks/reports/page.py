@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from slateflow.charts import Histogram, Interval, Night, data_uri, histograms, intervals, trend
-from slateflow.digits import decimals
+from slateflow.digits import decimals, fixed
 from slateflow.evaluation.off_policy.overlap import WEIGHT_EDGES
 from tasks.experiment import ModelRef
 from tasks.reports.alerts import Alert, alerts
@@ -138,13 +138,14 @@ def p_value(value: float) -> str:
 
 def mean_text(played: Candidate | PlayedPolicy | Champion | Optimum, decimals: int = 2) -> str:
     """A return and its standard error as text."""
-    return f"{played.mean:.{decimals}f} ± {played.sem:.{decimals}f}"
+    return f"{fixed(played.mean, decimals)} ± {fixed(played.sem, decimals)}"
 
 
 def interval(compared: Candidate | Comparison, digits: int = 2) -> str:
     """An uplift and its interval as text."""
     low, high = compared.ci
-    return f"{compared.uplift:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    uplift = fixed(compared.uplift, digits, "+")
+    return f"{uplift} [{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
 def score_text(played: Candidate | LoggingPolicy, with_interval: bool = False) -> str:

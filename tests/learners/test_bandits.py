@@ -12,6 +12,7 @@ from slateflow.learners import learner_config, train
 from slateflow.learners.bandits import (
     LinearPosterior,
     LinearStatistics,
+    LinUCB,
     dataset_statistics,
 )
 from slateflow.policies import ScoringPolicy, behaviour_policy
@@ -70,6 +71,19 @@ def test_candidates_without_a_click_count_with_a_reward_of_0(make_logs):
     np.testing.assert_allclose(statistics.moment, np.transpose(features) @ np.array(rewards))
     assert statistics.reward_squares == pytest.approx(sum(r * r for r in rewards))
     assert statistics.rows == len(features)
+
+
+@pytest.mark.parametrize("place", [-2, 2])
+def test_clicks_at_no_place_are_refused(place):
+    spec = preset("modified-lts-20-2")
+    seen = {
+        "user": np.ones((3, spec.user_size), np.float32),
+        "candidates": np.random.default_rng(0).random((3, 20, 1), np.float32),
+        "step": np.zeros((3, 1), np.int32),
+    }
+    slates, clicked = np.tile([4, 5], (3, 1)), np.array([0, place, 1], np.int32)
+    with pytest.raises(InputError, match=f"expected places from 0 to 1, .*{place}"):
+        LinUCB(spec).update(seen, slates, clicked, np.ones(3))
 
 
 def test_statistics_add_up_over_parts(make_logs):

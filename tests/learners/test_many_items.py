@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from slateflow.environments import preset
 from slateflow.environments.logged.spec import LoggedSpec
 from slateflow.errors import InputError
 from slateflow.learners import learners_for
@@ -34,6 +35,7 @@ def spec(
         (spec(201, 40), ["linucb", "lints"]),
         (spec(500, 24), ["linucb", "lints"]),
         (spec(500, 24, candidates=20), ["linucb", "lints", "bc", "marwil", "cql", "iql"]),
+        (preset("modified-lts-20-2", num_candidates=201), ["linucb", "lints", "fitted-q"]),
         (spec(80, 50, places=3), ["linucb", "lints", "logistic", "slateq"]),
     ],
     ids=str,

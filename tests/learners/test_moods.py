@@ -14,11 +14,19 @@ import numpy as np
 import pytest
 
 from slateflow.environments.worlds import preset
+from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.learners import learner_config, train
-from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
-from slateflow.user_models.remembering import remembering
-from slateflow.user_models.session_memory import SessionMemory, fitting_memory
+from slateflow.policies import Policy, RandomPolicy, Scorer, ScoringPolicy
+from slateflow.user_models.remembering import remembered_by, remembering
+from slateflow.user_models.session_memory import (
+    SessionMemory,
+    SessionState,
+    fitting_memory,
+    session_state,
+)
 from tests.benchmarks.random_shops import RandomShop
+
+REWARDS = SessionMemory((0.5, 0.9), items=False)
 
 
 def score(shop: RandomShop, folder: Path) -> tuple[float, SessionMemory]:
@@ -50,35 +58,85 @@ def test_a_session_that_ends_with_a_click_is_worth_the_click(tmp_path):
     assert found > 0.95  # 0.76 with the chance that ends sessions
 
 
-@pytest.mark.parametrize("layers", [0, 2])
-def test_a_scorer_of_rewards_alone_makes_nothing_of_items(layers):
-    rng, spec = np.random.default_rng(layers), preset("modified-lts-10-1")
-    spec = replace(spec, num_candidates=4)
-    memory, users, documents = SessionMemory((0.5, 0.9), items=False), spec.user_size, 1
-    features = users + memory.size(documents) + 1 + documents
+def plain_scorer(layers: int) -> Scorer:
+    """A scorer of `modified-lts-10-1` to which the sums of rewards are given with the user."""
+    rng, users = np.random.default_rng(layers), preset("modified-lts-10-1").user_size
+    features = users + REWARDS.size(1) + 1 + 1
     inputs = [features, 5, 3][: layers + 1]
-    plain = Scorer(
-        user_size=users + memory.size(documents), slate_size=1, horizon=9, window=3,
+    return Scorer(
+        user_size=users + REWARDS.size(1), slate_size=1, horizon=9, window=3,
         offset=rng.normal(size=features + 1), scale=rng.uniform(1, 2, features + 1),
         powers=rng.integers(0, 3, (0 if layers else 7, features + 1)),
         head=rng.normal(size=(3, inputs[-1] if layers else 7)), head_bias=np.zeros(3),
         weights=tuple(
-            rng.normal(size=(n + (not layer), m))
-            for layer, (n, m) in enumerate(pairwise(inputs))
+            rng.normal(size=(n + (not layer), m)) for layer, (n, m) in enumerate(pairwise(inputs))
         ),
         biases=tuple(rng.normal(size=one) for one in inputs[1:]),
         knot_feature=np.array([features - 1]), knot_value=np.array([0.5]),
     )  # fmt: skip
-    ours = remembering(plain, spec, memory)
-    assert (ours.user_size, ours.document_size) == (users, documents)
-    user, candidates = rng.random((6, users)), rng.random((6, 4, documents))
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_a_scorer_of_rewards_alone_makes_nothing_of_items(layers):
+    rng, spec, plain = np.random.default_rng(1), preset("modified-lts-10-1"), plain_scorer(layers)
+    ours = remembering(plain, spec, REWARDS)
+    assert (ours.user_size, ours.document_size) == (spec.user_size, 1)
+    user, candidates = rng.random((6, spec.user_size)), rng.random((6, 4, 1))
     kept, rewards = np.zeros((6, ours.memory_size)), np.zeros((6, 2))
     for step in range(5):
-        expected = plain.scores(
-            np.concatenate([user, rewards], axis=1), np.full(6, step), candidates
-        )
-        found = ours.scores(user, np.full(6, step), candidates, kept)
+        steps = np.full(6, step)
+        expected = plain.scores(np.concatenate([user, rewards], axis=1), steps, candidates)
+        found = ours.scores(user, steps, candidates, kept)
         np.testing.assert_allclose(found, expected, rtol=1e-9)
+        np.testing.assert_allclose(
+            ours.scores(user, steps, candidates, REWARDS.of_scorers(rewards, 1)), expected
+        )
         reward = rng.normal(size=6)
         kept = ours.remember(kept, user, candidates[:, :1], np.zeros(6, int), reward)
-        rewards = rewards * [0.5, 0.9] + np.arcsinh(reward)[:, None]
+        rewards = rewards * REWARDS.decays + np.arcsinh(reward)[:, None]
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_a_scorer_says_what_it_remembers(layers):
+    scorer, spec = plain_scorer(layers), preset("modified-lts-10-1")
+    assert remembered_by(scorer) == SessionMemory()
+    alone = remembering(scorer, spec, REWARDS)
+    assert remembered_by(alone) == REWARDS
+    of_items = np.zeros(len(alone.offset), np.int64)
+    of_items[spec.user_size] = 1
+    if layers:
+        first, *others = alone.weights
+        alone = replace(alone, weights=(first + of_items[:, None], *others))
+    else:
+        alone = replace(alone, powers=alone.powers + of_items)
+    assert remembered_by(alone) == SessionMemory(REWARDS.decays)
+
+
+@pytest.mark.slow
+def test_verdicts_follow_a_mood_by_the_rewards(tmp_path):
+    shop = RandomShop(37, 2037)
+    assert shop.mood
+    dataset = shop.logs(tmp_path / "logs", 1)
+    state = session_state(dataset)
+    assert state.by_step  # sums of rewards alone do not count the steps
+    assert state.memory.decays
+    assert not state.memory.items
+    stage = shop.stage(tmp_path / "stage", dataset)
+    targets: dict[str, Policy] = {
+        learner: ScoringPolicy(train(dataset, learner_config(learner), 0)[0])
+        for learner in ("linucb", "fitted-q")
+    }
+    found = estimate_policies(dataset, targets, held_out_only=False).policies
+    for name, target in targets.items():
+        assert found[name].refusal is None  # with items the estimate rested on too few steps
+        low, high = found[name].contributions.interval()
+        assert low < stage.value(target) < high
+    policy = targets["fitted-q"]
+    assert isinstance(policy, ScoringPolicy)
+    assert remembered_by(policy.scorer) == fitting_memory(dataset)
+    every = SessionMemory(fitting_memory(dataset).decays)
+    known = [
+        evidence_of(dataset.read(), dataset.spec, SessionState(one)).probabilities(policy)
+        for one in (every, replace(every, items=False))
+    ]
+    np.testing.assert_array_equal(*known)

@@ -134,6 +134,13 @@ def test_what_cannot_be_learnt_from_is_named(sessions, monkeypatch):
         learner_config("slateq", construction="best")
 
 
+def test_slates_whose_first_place_is_taken_are_not_its(tmp_path):
+    recipe = Recipe("first", "modified-lts-10-1", 4, 0, {"random": 1.0}, {"slate_size": 2})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    with pytest.raises(InputError, match="users who choose from the slate, got slates of 2"):
+        train(dataset, learner_config("slateq"))
+
+
 def test_sessions_of_one_step_are_learnt_by_what_is_clicked(tmp_path):
     recipe = Recipe("one", "interest-exploration", 4000, 3, {"random": 1.0}, {"step_limit": 1})
     dataset = generate(recipe, Folder(str(tmp_path)))

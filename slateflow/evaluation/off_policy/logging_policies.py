@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from slateflow.errors import InputError
 from slateflow.policies.base import SlateDistribution
-from slateflow.policies.behaviour import behaviour_policy
+from slateflow.policies.behaviour import Behaviour, behaviour_policy
 from slateflow.trajectories import Dataset, Recipe, Trajectories
 from slateflow.trajectories.held_out import parts_and_held_out
 
@@ -48,6 +48,17 @@ def simulated_recipe(dataset: Dataset) -> Recipe | None:
     """
     recipe = {key: value for key, value in dataset.recipe.items() if key != "held_in_of"}
     return Recipe(name="logged", **recipe) if "policies" in recipe else None
+
+
+def logged_behaviours(dataset: Dataset) -> dict[str, str | Behaviour]:
+    """The policies of its recipe that wrote rows: a small share of few episodes may be none.
+
+    None of imported and own logs.
+    """
+    recipe, wrote = simulated_recipe(dataset), {part.policy for part in dataset.parts}
+    if recipe is None:
+        return {}
+    return {name: one for name, one in recipe.behaviours.items() if name in wrote}
 
 
 @dataclass(frozen=True)

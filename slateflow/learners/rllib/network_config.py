@@ -29,7 +29,7 @@ MOST_NUMBERS = 20_000
 network reads all of them for each row."""
 
 MOST_CANDIDATES = 200
-"""Candidates from a catalogue that a row has then, at most: all of them are scored for each row."""
+"""Candidates that a row has then, at most: all of them are scored for each row."""
 
 MOST_ITEM_NUMBERS = 2**20
 """Features of all items of a catalogue then, at most, which each update reads."""
@@ -94,12 +94,9 @@ class OfflineConfig(NetworkConfig, ABC):
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
         """Users who click the first place, and candidates of few enough numbers."""
-        if spec.items:
-            all_items = spec.items * spec.document_size
-            few = spec.num_candidates <= MOST_CANDIDATES and all_items <= MOST_ITEM_NUMBERS
-        else:
-            few = spec.num_candidates * spec.document_size <= MOST_NUMBERS
-        return few and super().fits(spec)
+        numbers = (spec.items or spec.num_candidates) * spec.document_size
+        few = numbers <= (MOST_ITEM_NUMBERS if spec.items else MOST_NUMBERS)
+        return few and spec.num_candidates <= MOST_CANDIDATES and super().fits(spec)
 
     @property
     def iterations(self) -> int:

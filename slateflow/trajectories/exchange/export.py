@@ -56,7 +56,7 @@ def export(dataset: Dataset, kind: str, out: Path) -> Path:
 def _appearing(out: Path) -> Iterator[Path]:
     if out.exists():
         raise InputError(f"{out}: expected a folder that is not there yet, got one that is")
-    temporary = out.with_name(f".{out.name}.{uuid4().hex}.tmp")
+    temporary = out.absolute().with_name(f".{out.name}.{uuid4().hex}.tmp")
     try:
         temporary.mkdir(parents=True)
         yield temporary

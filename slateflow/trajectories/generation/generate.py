@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
+import numpy as np
+
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.progress import Progress, unwatched
@@ -57,7 +59,8 @@ def generate(
         progress: Called with the number of finished parts and that of all parts.
 
     Raises:
-        InputError: The folder cannot be written to, or holds a dataset of another recipe.
+        InputError: The folder cannot be written to, or holds a dataset of another recipe, or the
+            parameters make numbers that no column can hold.
     """
     if isinstance(recipe, LoggedRecipe):
         from slateflow.trajectories.sources.publish import publish_source  # imports pandas
@@ -205,10 +208,21 @@ def _write_batch(
     for part, entry in written.items():
         if entry is None:
             rows = next(played)
+            _check_finite(rows, recipe)
             digest = write_part(folder, part.path, rows, recipe.spec, part.key(recipe.seed))
             entry = part.manifest_entry(len(rows), digest)
         entries.append(entry)
     return entries
+
+
+def _check_finite(rows: Trajectories, recipe: Recipe) -> None:
+    """Raise where the world's parameters make numbers that the columns cannot hold."""
+    for name in ("user", "candidates", "reward"):
+        if not np.isfinite(getattr(rows, name)).all():
+            raise InputError(
+                f"recipe {recipe.name}: expected parameters by which {name} are finite numbers "
+                f"below {np.finfo(np.float32).max:.1e}, got others; change [parameters]"
+            )
 
 
 def _written(

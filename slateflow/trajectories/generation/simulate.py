@@ -34,6 +34,8 @@ def batches(
     ]
 
 
+# Numbers that are none are refused before they are written
+@np.errstate(over="ignore", invalid="ignore")
 def _parts_at_once(spec: EnvironmentSpec) -> int:
     step = next(play(batched_environment(spec, 1, seed=0), behaviour_policy("random", spec), 0))
     logged = sum(values.nbytes for values in logged_columns(step).values())
@@ -42,6 +44,7 @@ def _parts_at_once(spec: EnvironmentSpec) -> int:
     return max(1, min(MAX_PARTS_AT_ONCE, BATCH_BYTES // part))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def simulate(
     spec: EnvironmentSpec, parts: Sequence[PlannedPart], seed: int
 ) -> Iterator[Trajectories]:

@@ -17,7 +17,7 @@ from slateflow.evaluation.off_policy.estimates import (
     held_out_values,
     unsupported_shares,
 )
-from slateflow.evaluation.off_policy.logging_policies import simulated_recipe
+from slateflow.evaluation.off_policy.logging_policies import logged_behaviours, simulated_recipe
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
@@ -157,3 +157,9 @@ def test_slates_as_the_simulator_returns_them(tmp_path):
     for scorer, tolerance in ((best, 20), (worst, 5)):
         expected = episode_returns(dataset.spec, ScoringPolicy(scorer), 300, seed=1).mean()
         assert held_out_value(dataset, scorer) == pytest.approx(expected, abs=tolerance)
+
+
+def test_a_policy_of_no_episode_has_not_logged(tmp_path):
+    shares = {"random": 0.998, "greedy": 0.001, "opposite": 0.001}
+    dataset = generate(Recipe("m", "lts-10-1", 300, 0, shares), Folder(str(tmp_path)))
+    assert logged_behaviours(dataset) == {"random": "random", "greedy": "greedy"}

@@ -198,6 +198,28 @@ def test_baseline_of_a_recipe_plays_its_policies_in_its_world(capsys):
     }
 
 
+def test_baseline_of_a_preset_is_that_of_the_recipe_of_its_name(capsys, monkeypatch, tmp_path):
+    recipe = 'environment = "lts-10-1"\nepisodes = 9\nseed = 0\n[parameters]\ntime_budget = 3\n'
+    (tmp_path / "lts-10-1.toml").write_text(recipe + "[policies]\nrandom = 1.0\n")
+    for module in ("tasks.project", "tasks.experiment"):
+        monkeypatch.setattr(f"{module}.RECIPES", tmp_path)
+    assert main(["baseline", "lts-10-1", "--episodes", "20", "--json"]) == 0
+    first, *_ = json.loads(capsys.readouterr().out)
+    assert first["mean"] < 3 * 20  # of 60 steps it is more than a thousand
+
+
+def test_baseline_of_rewards_without_bounds_is_one_line(capsys, monkeypatch, tmp_path):
+    recipe = 'environment = "lts-10-1"\nepisodes = 9\nseed = 0\n[parameters]\nchoc_mean = 900\n'
+    (tmp_path / "wild.toml").write_text(recipe + "[policies]\nrandom = 1.0\n")
+    for module in ("tasks.project", "tasks.experiment"):
+        monkeypatch.setattr(f"{module}.RECIPES", tmp_path)
+    assert main(["baseline", "wild", "--episodes", "20", "--json"]) == 2
+    found = capsys.readouterr()
+    assert found.out == ""
+    (line,) = found.err.splitlines()
+    assert "lts-10-1: expected parameters by which returns are finite numbers" in line
+
+
 def test_environments_lists_presets_and_parameters(capsys):
     assert main(["environments", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)

@@ -82,6 +82,14 @@ def test_minari_reads_its_format(dataset, tmp_path):
         assert episode.infos["clicked"].tolist() == [-1, *wanted["clicked"]]
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_folder_is_named_from_where_one_stands(dataset, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    export(dataset, kind, Path("made", "here"))
+    assert (tmp_path / "made" / "here" / "slateflow.json").is_file()
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["here"]
+
+
 def test_minari_finds_the_dataset_by_its_name(dataset, tmp_path, monkeypatch):
     name = f"slateflow/{dataset.spec.name}-v0"
     (tmp_path / "slateflow").mkdir()

@@ -41,6 +41,22 @@ def test_parts_are_blocks_of_500_episodes_and_nothing_else_lies_there(small):
     assert set(stamps(small.path)) == {MANIFEST, *(path for _, path, _, _ in PARTS)}
 
 
+@pytest.mark.parametrize(
+    ("preset", "parameters", "column"),
+    [
+        ("lts-10-1", {"choc_mean": 900.0}, "reward"),
+        ("interest-exploration", {"topic_quality_mean": [800.0, 0.2]}, "candidates"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_no_column_can_hold_are_refused(tmp_path, preset, parameters, column):
+    recipe = Recipe("wild", preset, 20, 0, {"random": 1.0}, parameters)
+    with pytest.raises(InputError, match=rf"recipe wild: .* by which {column} are finite numbers"):
+        generate(recipe, Folder(str(tmp_path)))
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert not list(tmp_path.rglob(MANIFEST))
+
+
 def test_the_manifest_is_written_last(small):
     written = stamps(small.path)
     assert max(written, key=lambda name: written[name]) == MANIFEST
