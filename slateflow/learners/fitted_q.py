@@ -313,31 +313,36 @@ def _depends_on_shown(
     """
     bases = [steps.basis(one) for one in degrees]
     of_users = [basis.without_candidate(steps.rows.user.shape[1]) for basis in bases]
-    losses = [_tried(steps, ahead, basis, ridges).errors for basis in of_users + bases]
-    if simplest(dict(enumerate(losses))) < len(of_users):
+    plain, ours = (
+        min((_tried(steps, ahead, one, ridges).errors for one in some), key=np.sum)
+        for some in (of_users, bases)
+    )
+    if not better(plain, ours, BEYOND_CHANCE):
         return False
 
     def with_reward(basis: Basis, users: Basis, block: slice) -> Array:
         by_reward = steps.design(users, block) * steps.reward[block, None]
         return np.concatenate([steps.design(basis, block), by_reward], axis=1)
 
-    every = [*zip(of_users, of_users, strict=True), *zip(bases, of_users, strict=True)]
-    terms: list[Terms] = [partial(with_reward, *one) for one in every]
-    errors = [held_out_errors(steps, ahead, one, ridges) for one in terms]
-    best = simplest({n: one[:, one.sum(axis=0).argmin()] for n, one in enumerate(errors)})
-    if best >= len(of_users):
+    by_reward, every = (
+        [
+            _tried(steps, ahead, basis, ridges, partial(with_reward, basis, users))
+            for basis, users in zip(some, of_users, strict=True)
+        ]
+        for some in (of_users, bases)
+    )
+    best, fuller = (min(some, key=lambda one: one.errors.sum()) for some in (by_reward, every))
+    if better(best.errors, fuller.errors, BEYOND_CHANCE):
         return True
-    size = len(of_users[best])
+    size = len(best.basis)
     total = LinearStatistics.none(2 * size)
     for block in blocks(len(ahead), 2 * size):
-        total += LinearStatistics.of_weighted(
-            terms[best](block), ahead[block], steps.weights[block]
-        )
-    ridge = ridges[int(errors[best].sum(axis=0).argmin())]
-    precision = total.gram + ridge * len(ahead) * np.eye(2 * size)
-    by_reward = np.linalg.solve(precision, total.moment)[size:]
+        x = with_reward(best.basis, best.basis, block)
+        total += LinearStatistics.of_weighted(x, ahead[block], steps.weights[block])
+    precision = total.gram + best.ridge * len(ahead) * np.eye(2 * size)
+    slopes = np.linalg.solve(precision, total.moment)[size:]
     falls = sum(
-        np.count_nonzero(1 + steps.design(of_users[best], block) @ by_reward <= 0)
+        np.count_nonzero(1 + steps.design(best.basis, block) @ slopes <= 0)
         for block in blocks(len(ahead), size)
     )
     return bool(falls > SELDOM * len(ahead))
@@ -361,8 +366,14 @@ class _Tried:
     errors: Array
 
 
-def _tried(steps: LoggedSteps, target: Array, basis: Basis, ridges: list[float]) -> _Tried:
-    errors = held_out_errors(steps, target, partial(steps.design, basis), ridges)
+def _tried(
+    steps: LoggedSteps,
+    target: Array,
+    basis: Basis,
+    ridges: list[float],
+    terms: Terms | None = None,
+) -> _Tried:
+    errors = held_out_errors(steps, target, terms or partial(steps.design, basis), ridges)
     best = int(errors.sum(axis=0).argmin())
     return _Tried(basis, ridges[best], errors[:, best])
 
