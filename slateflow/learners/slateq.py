@@ -61,6 +61,10 @@ LIKENESS_BEYOND_CHANCE = 3.0
 """Standard errors by which held-out sessions have to say that likeness matters. A slate is made by
 it, and where it only stands for what the columns miss, slates are the worse for it."""
 
+MOST_MATCHING = 200
+"""Features of users and items that belong together, as interests and topics, at most, in logs from
+which it learns unasked. Values have a dozen terms for each."""
+
 MOST_NUMBERS = 100_000_000
 """Features of shown items that are in memory together, at most, where users' choices are learnt."""
 
@@ -96,7 +100,10 @@ class SlateQConfig(LearnerConfig):
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
         """Users who choose, and few enough products of their columns and items'."""
-        few = spec.features_match or feature_count(spec, limit=None) <= MOST_FEATURES
+        if spec.features_match:
+            few = spec.document_size <= MOST_MATCHING
+        else:
+            few = feature_count(spec, limit=None) <= MOST_FEATURES
         return few and super().fits(spec)
 
     def train(

@@ -36,6 +36,7 @@ def spec(
         (spec(500, 24), ["linucb", "lints"]),
         (spec(500, 24, candidates=20), ["linucb", "lints", "bc", "marwil", "cql", "iql"]),
         (preset("modified-lts-20-2", num_candidates=201), ["linucb", "lints", "fitted-q"]),
+        (preset("interest-evolution", num_features=200), ["slateq"]),
         (spec(80, 50, places=3), ["linucb", "lints", "logistic", "slateq"]),
     ],
     ids=str,
@@ -45,8 +46,15 @@ def test_learners_that_can_take_them(found, expected):
 
 
 @pytest.mark.parametrize(
-    "found", [spec(500, 24, named=False), spec(500, 1500), spec(300, 20, places=3)], ids=str
+    "found",
+    [
+        spec(500, 24, named=False),
+        spec(500, 1500),
+        spec(300, 20, places=3),
+        preset("interest-evolution", num_features=210),
+    ],
+    ids=str,
 )
 def test_logs_that_nobody_can_take(found):
-    with pytest.raises(InputError, match=r"shop: expected features that a learner can take, got"):
+    with pytest.raises(InputError, match=r"expected features that a learner can take, got"):
         learners_for(found)
