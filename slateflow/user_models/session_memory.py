@@ -38,6 +38,10 @@ features are not to be taken for one. The last is that by which a decay is found
 MOST_TERMS = 200
 """Polynomials of more terms than that are not tried, but the products alone."""
 
+STEPS_APART = 10
+"""Steps of which a learner's memory has to tell more than an indicator does: sums of what was shown
+count them, and how likely a session is to end may jump from one to the next."""
+
 MOST_COMPARED = 1_000
 """Where user and candidate have more, nobody asks for a memory."""
 
@@ -111,17 +115,19 @@ def faded(events: NDArray[np.floating], rows: Trajectories, decays: tuple[float,
     return found.reshape(len(rows), -1)
 
 
-def with_step(rows: Trajectories, ends: bool = False) -> Trajectories:
+def with_step(rows: Trajectories, ends: bool = False, apart: int = 0) -> Trajectories:
     """The rows with the logarithm of the step's number as the last feature of the user.
 
     Args:
         rows: Whole sessions.
         ends: With another feature, whether no session of these has a further step: many logs have
             sessions of at most so many.
+        apart: So many steps have an indicator each, too, the first ones after a session's first.
     """
-    columns = [rows.user, np.log1p(rows.step, dtype=np.float32)]
+    columns, most = [rows.user, np.log1p(rows.step, dtype=np.float32)], rows.step.max(initial=0)
     if ends:
-        columns.append(rows.step == rows.step.max(initial=0))
+        columns.append(rows.step == most)
+    columns += [rows.step == one for one in range(1, min(apart + 1, most))]
     return dataclasses.replace(rows, user=np.column_stack(columns).astype(np.float32))
 
 
@@ -162,7 +168,7 @@ def fitting_memory(dataset: Dataset) -> SessionMemory:
     terms = term_count(users + every.size(documents), documents, 1)
     rows = some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
     if len(np.unique(rows.lengths)) > 1:
-        rows = with_step(rows, ends=True)
+        rows = with_step(rows, ends=True, apart=STEPS_APART)
     kinds = [False, True] if term_count(users, documents, 1) <= MOST_BESIDE else [False]
     found = NOTHING
     losses = [_held_out_losses(rows, NOTHING, DEGREES, False, random) for random in kinds]

@@ -50,6 +50,16 @@ def test_a_mood_changes_nothing_that_is_preferred(tmp_path, number, least):
 
 
 @pytest.mark.slow
+def test_the_number_of_the_step_is_no_memory(tmp_path):
+    """Sums of what was shown count the steps, and these end sessions of up to five."""
+    shop = RandomShop(0, 2031)
+    assert shop.ends == "up to five"
+    found, memory = score(shop, tmp_path)
+    assert memory == SessionMemory()
+    assert found > 0.8  # 0.62 with items
+
+
+@pytest.mark.slow
 def test_a_session_that_ends_with_a_click_is_worth_the_click(tmp_path):
     shop = RandomShop(18, 2037)
     assert shop.ends == "clicks"

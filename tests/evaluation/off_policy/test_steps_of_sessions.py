@@ -48,3 +48,6 @@ def test_the_number_of_the_step_stands_after_the_user(tmp_path):
         assert timed[row, -1] == (step == STEPS - 1)
     assert rows.step.max() == STEPS - 1
     np.testing.assert_array_equal(with_step(rows).user, timed[:, :-1])
+    apart = with_step(rows, ends=True, apart=2).user
+    np.testing.assert_array_equal(apart[:, :-2], timed)
+    np.testing.assert_array_equal(apart[:, -2:], rows.step[:, None] == [1, 2])
