@@ -57,7 +57,7 @@ DECIDING = ((0.5,), (0.9,))
 
 @dataclass(frozen=True)
 class SessionMemory:
-    """What is remembered of the earlier steps of a session.
+    """A memory of the earlier steps of a session.
 
     Attributes:
         decays: Of the sums; empty where nothing is remembered.
@@ -93,7 +93,7 @@ class SessionMemory:
 
 
 NOTHING = SessionMemory()
-"""Remembered of the earlier steps."""
+"""No memory of the earlier steps."""
 
 
 def faded(events: NDArray[np.floating], rows: Trajectories, decays: tuple[float, ...]) -> Array:

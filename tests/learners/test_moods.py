@@ -30,7 +30,7 @@ REWARDS = SessionMemory((0.5, 0.9), items=False)
 
 
 def score(shop: RandomShop, folder: Path) -> tuple[float, SessionMemory]:
-    """What `fitted-q` earns, 0 as random and 1 as what earns most now; and what is remembered."""
+    """The score of `fitted-q`, 0 random and 1 what earns most now; and the memory of the logs."""
     dataset = shop.logs(folder / "logs", 1)
     stage = shop.stage(folder / "stage", dataset)
     scorer = train(dataset, learner_config("fitted-q"), 0)[0]
