@@ -8,9 +8,7 @@ import numpy as np
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.policies import Scorer
-from slateflow.policies.learned import SessionScorer
-from slateflow.trajectories.alignment import AlignedScorer
-from slateflow.user_models.session_memory import NOTHING, SessionMemory
+from slateflow.user_models.session_memory import SessionMemory
 
 
 def remembering(scorer: Scorer, spec: EnvironmentSpec, memory: SessionMemory) -> Scorer:
@@ -41,16 +39,3 @@ def remembering(scorer: Scorer, spec: EnvironmentSpec, memory: SessionMemory) ->
             + len(items) * (scorer.knot_feature >= spec.user_size + decays),
         )
     return replace(scorer, user_size=spec.user_size, decays=np.array(memory.decays))
-
-
-def remembered_by(scorer: SessionScorer) -> SessionMemory:
-    """The memory of items and rewards on which scores depend."""
-    if isinstance(scorer, AlignedScorer):
-        return remembered_by(scorer.scorer)
-    if not isinstance(scorer, Scorer) or not len(scorer.decays):
-        return NOTHING
-    used = (scorer.powers != 0).any(axis=0)
-    for weight in scorer.weights[:1]:
-        used = used | (weight != 0).any(axis=1)
-    of_memory = used[scorer.user_size :][: scorer.memory_size].reshape(len(scorer.decays), -1)
-    return SessionMemory(tuple(scorer.decays.tolist()), items=bool(of_memory[:, :-1].any()))

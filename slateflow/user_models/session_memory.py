@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better, simplest
+from slateflow.held_out_choice import better
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.some_sessions import some_sessions
@@ -78,12 +78,6 @@ class SessionMemory:
             events = np.column_stack([rows.clicked_features(), events])
         return faded(events, rows, self.decays)
 
-    def of_scorers(self, memory: Array, document_size: int) -> Array:
-        """The memory (B, M) as scorers have it: with sums of items, 0 where there are none."""
-        if self.items:
-            return memory
-        return np.insert(memory, np.repeat(np.arange(len(self.decays)), document_size), 0.0, axis=1)
-
     def beside_users(self, rows: Trajectories) -> Trajectories:
         """The rows with the memory as further features of the user, (R, U + M)."""
         if not self.decays or not len(rows):
@@ -136,11 +130,11 @@ class SessionState:
     """Facts of a session that tell how it goes on, beside the user's features.
 
     Attributes:
-        memory: Of what was clicked and earned.
-        by_step: Whether the number of the step tells more, and nothing else counts it.
+        decays: Of the memory of what was clicked and earned; empty without one.
+        by_step: Whether the number of the step tells as much as any memory.
     """
 
-    memory: SessionMemory = NOTHING
+    decays: tuple[float, ...] = ()
     by_step: bool = False
 
 
@@ -156,27 +150,41 @@ def fitting_memory(dataset: Dataset) -> SessionMemory:
     Tastes that bend are no memory, though past rewards tell of them, too: random features of what
     is known without it may not do as well. Nor is the number of the step, which sums count.
 
-    A mood shows in the rewards, and what was clicked tells nothing beyond them. A learner that
-    knew it all the same would find by chance what to show for the sake of later moods. So items
-    are remembered only where held-out episodes lose less with them.
+    A mood shows in the rewards, and what was clicked tells nothing beyond them but how much was to
+    be expected. A learner that knew it all the same would find by chance what to show for the sake
+    of later moods. So items are remembered only where held-out episodes lose less with them, by all
+    sums or by how like they are to what is shown, than with rewards and surprises.
     """
-    every = session_state(dataset).memory
-    if not every.decays:
+    decays = session_state(dataset).decays
+    if not decays:
         return NOTHING
-    rewards = SessionMemory(every.decays, items=False)
+    every, rewards = SessionMemory(decays), SessionMemory(decays, items=False)
     users, documents = dataset.spec.user_size, dataset.spec.document_size
     terms = term_count(users + every.size(documents), documents, 1)
     rows = some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
     if len(np.unique(rows.lengths)) > 1:
         rows = with_step(rows, ends=True, apart=STEPS_APART)
+    surprised = _with_surprises(rows, decays)
+    plain = _held_out_losses(surprised, rewards, DEGREES, False)
+    items = any(
+        better(plain, _held_out_losses(surprised, every, DEGREES, condensed), BEYOND_CHANCE)
+        for condensed in (False, True)
+    )
+    memory = every if items else rewards
+    ours = _held_out_losses(rows, memory, DEGREES, False)
     kinds = [False, True] if term_count(users, documents, 1) <= MOST_BESIDE else [False]
-    found = NOTHING
-    losses = [_held_out_losses(rows, NOTHING, DEGREES, False, random) for random in kinds]
-    for memory in dict.fromkeys((rewards, every)):
-        ours = _held_out_losses(rows, memory, DEGREES, False)
-        if all(better(one, ours, BEYOND_CHANCE) for one in losses):
-            found, losses = memory, [ours]
-    return found
+    without = (_held_out_losses(rows, NOTHING, DEGREES, False, random) for random in kinds)
+    return memory if all(better(one, ours, BEYOND_CHANCE) for one in without) else NOTHING
+
+
+def _with_surprises(rows: Trajectories, decays: tuple[float, ...]) -> Trajectories:
+    """The rows with fading sums of the rewards beyond what the clicked items had to expect."""
+    clicked, reward = rows.clicked >= 0, np.arcsinh(rows.reward, dtype=np.float64)
+    x = np.concatenate([rows.user, rows.clicked_features()], axis=1)[clicked].astype(np.float64)
+    model = RewardModel.fit(Kind(1, logarithmic=False), x, reward[clicked], rows.user.shape[1])
+    reward[clicked] -= model.expected(x)
+    sums = faded(reward[:, None], rows, decays).astype(np.float32)
+    return dataclasses.replace(rows, user=np.concatenate([rows.user, sums], axis=1))
 
 
 def session_state(dataset: Dataset) -> SessionState:
@@ -220,14 +228,7 @@ def session_state(dataset: Dataset) -> SessionState:
         method="bounded",
         options={"xatol": 0.005},
     )
-    every = SessionMemory((round(float(best.x), 3),))
-    rewards = SessionMemory(every.decays, items=False)
-    tried: dict[SessionMemory, Array] = {
-        rewards: _held_out_losses(asked, rewards, DEGREES, False),
-        every: _held_out_losses(asked, every, DEGREES, condensed),
-    }
-    memory = simplest(tried)
-    return SessionState(memory, by_step and not memory.items)  # sums of items count the steps
+    return SessionState((round(float(best.x), 3),))
 
 
 def _held_out_losses(

@@ -6,25 +6,22 @@ earns most now.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from slateflow.environments.worlds import preset
-from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.learners import learner_config, train
-from slateflow.policies import Policy, RandomPolicy, Scorer, ScoringPolicy
-from slateflow.user_models.remembering import remembered_by, remembering
-from slateflow.user_models.session_memory import (
-    SessionMemory,
-    SessionState,
-    fitting_memory,
-    session_state,
-)
+from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
+from slateflow.user_models.remembering import remembering
+from slateflow.user_models.session_memory import SessionMemory, fitting_memory
 from tests.benchmarks.random_shops import RandomShop
+from tests.evaluation.off_policy.tired_shop import FADES, KINDS, Shows, TiredShop
 
 REWARDS = SessionMemory((0.5, 0.9), items=False)
 
@@ -47,6 +44,38 @@ def test_a_mood_changes_nothing_that_is_preferred(tmp_path, number, least):
     assert memory.decays
     assert not memory.items
     assert found > least  # 0.14 and 0.73 with items
+
+
+class MoodyShop(TiredShop):
+    """Users who come in a mood, and tire of what they see."""
+
+    def steps(self, policy: Shows, sessions: int, seed: int) -> Iterator[dict[str, NDArray[Any]]]:
+        rng = np.random.default_rng(seed)
+        kinds, lanes = rng.integers(0, KINDS, sessions), np.arange(sessions)
+        mood, tired = rng.normal(0, 1, sessions), np.zeros((sessions, self.items))
+        for time in range(20):
+            probability = policy.probabilities(kinds, lanes)
+            drawn = rng.random((sessions, 1)) > np.cumsum(probability, axis=1)
+            item = np.minimum(drawn.sum(axis=1), self.items - 1)
+            odds = self.taste[kinds, item] + mood - self.tiredness * tired[lanes, item]
+            yield {
+                "session": lanes,
+                "time": np.full(sessions, time),
+                "kind": kinds,
+                "item": item,
+                "propensity": probability[lanes, item],
+                "reward": (rng.random(sessions) < 1 / (1 + np.exp(-odds))).astype(np.int64),
+            }
+            tired *= FADES
+            tired[lanes, item] += 1
+
+
+@pytest.mark.parametrize(("tiredness", "items"), [(0.7, True), (0.0, False)])
+def test_items_are_remembered_where_users_tire_of_them(tmp_path, tiredness, items):
+    """Of a dozen items, whose sums are many for what they tell: how like they are tells it."""
+    memory = fitting_memory(MoodyShop(tiredness, 12).logs(tmp_path, 1_500, 0))
+    assert memory.decays
+    assert memory.items == items
 
 
 @pytest.mark.slow
@@ -98,55 +127,6 @@ def test_a_scorer_of_rewards_alone_makes_nothing_of_items(layers):
         expected = plain.scores(np.concatenate([user, rewards], axis=1), steps, candidates)
         found = ours.scores(user, steps, candidates, kept)
         np.testing.assert_allclose(found, expected, rtol=1e-9)
-        np.testing.assert_allclose(
-            ours.scores(user, steps, candidates, REWARDS.of_scorers(rewards, 1)), expected
-        )
         reward = rng.normal(size=6)
         kept = ours.remember(kept, user, candidates[:, :1], np.zeros(6, int), reward)
         rewards = rewards * REWARDS.decays + np.arcsinh(reward)[:, None]
-
-
-@pytest.mark.parametrize("layers", [0, 2])
-def test_a_scorer_says_what_it_remembers(layers):
-    scorer, spec = plain_scorer(layers), preset("modified-lts-10-1")
-    assert remembered_by(scorer) == SessionMemory()
-    alone = remembering(scorer, spec, REWARDS)
-    assert remembered_by(alone) == REWARDS
-    of_items = np.zeros(len(alone.offset), np.int64)
-    of_items[spec.user_size] = 1
-    if layers:
-        first, *others = alone.weights
-        alone = replace(alone, weights=(first + of_items[:, None], *others))
-    else:
-        alone = replace(alone, powers=alone.powers + of_items)
-    assert remembered_by(alone) == SessionMemory(REWARDS.decays)
-
-
-@pytest.mark.slow
-def test_verdicts_follow_a_mood_by_the_rewards(tmp_path):
-    shop = RandomShop(37, 2037)
-    assert shop.mood
-    dataset = shop.logs(tmp_path / "logs", 1)
-    state = session_state(dataset)
-    assert state.by_step  # sums of rewards alone do not count the steps
-    assert state.memory.decays
-    assert not state.memory.items
-    stage = shop.stage(tmp_path / "stage", dataset)
-    targets: dict[str, Policy] = {
-        learner: ScoringPolicy(train(dataset, learner_config(learner), 0)[0])
-        for learner in ("linucb", "fitted-q")
-    }
-    found = estimate_policies(dataset, targets, held_out_only=False).policies
-    for name, target in targets.items():
-        assert found[name].refusal is None  # with items the estimate rested on too few steps
-        low, high = found[name].contributions.interval()
-        assert low < stage.value(target) < high
-    policy = targets["fitted-q"]
-    assert isinstance(policy, ScoringPolicy)
-    assert remembered_by(policy.scorer) == fitting_memory(dataset)
-    every = SessionMemory(fitting_memory(dataset).decays)
-    known = [
-        evidence_of(dataset.read(), dataset.spec, SessionState(one)).probabilities(policy)
-        for one in (every, replace(every, items=False))
-    ]
-    np.testing.assert_array_equal(*known)

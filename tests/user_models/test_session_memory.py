@@ -145,7 +145,7 @@ def test_learners_have_no_memory_that_costs_more_than_it_tells(tmp_path, monkeyp
     """Chance may find one, where several are asked for."""
     monkeypatch.setattr(
         "slateflow.user_models.session_memory.session_state",
-        lambda dataset: SessionState(SessionMemory((0.9,))),
+        lambda dataset: SessionState((0.9,)),
     )
     forgetful = FadingShop(longer=False).logs(tmp_path / "shop", 2_000, 0)
     hidden = Recipe("h", "modified-lts-20-2-hidden", 100, 1, {"random": 1.0})

@@ -10,7 +10,7 @@ reinforcement learning (`drl`: Kallus and Uehara 2020). The others stand beside 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,7 @@ from slateflow.policies import RandomPolicy, SessionScorer
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.held_out import HELD_OUT, parts_and_held_out
-from slateflow.user_models.remembering import remembered_by
-from slateflow.user_models.session_memory import (
-    STATELESS,
-    SessionState,
-    session_state,
-)
+from slateflow.user_models.session_memory import STATELESS, SessionState, session_state
 
 Array = NDArray[np.float64]
 
@@ -252,10 +247,8 @@ class _Prepared:
 
     def of(self, target: Target) -> Evidence:
         """The evidence for a target."""
-        state = self.state
-        if isinstance(target, ScoringPolicy) and (own := remembered_by(target.scorer)).decays:
-            items = own.items or state.memory.items
-            state = SessionState(replace(own, items=items), state.by_step and not items)
+        own = tuple(target.scorer.decays.tolist()) if isinstance(target, ScoringPolicy) else ()
+        state = SessionState(own) if own else self.state
         if state not in self.prepared:
             self.prepared[state] = evidence_of(self.rows, self.spec, state, self.beside)
         return self.prepared[state]

@@ -79,27 +79,25 @@ class ItemSessions:
         state: SessionState = STATELESS,
         beside: Trajectories | None = None,
     ) -> None:
-        self.user_size, self.horizon = rows.user.shape[1], spec.horizon
-        self.document_size, self.memory = spec.document_size, state.memory
-        tired = bool(state.memory.decays) and state.memory.items
+        self.user_size, self.horizon, decays = rows.user.shape[1], spec.horizon, state.decays
         self.sessions = len(rows.starts)
         every = rows if beside is None else Trajectories.from_parts([rows, beside])
         plain = every.without_ids()  # whether these tell more, held-out visitors decide
-        remembered = rows.user.shape[1] + state.memory.size(spec.document_size)
-        if tired and term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED:
+        remembered = rows.user.shape[1] + SessionMemory(decays).size(spec.document_size)
+        if decays and term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED:
             plain = every  # users may be tired of single items
         fitted = _in_state(plain, state)
         known = fitted if plain is every else _in_state(every, state)  # as policies see it
         self.rows = known.where(slice(len(rows)))
-        timed, short = rewards_by_the_clock(fitted), _short_memory(fitted, state.memory)
+        timed, short = rewards_by_the_clock(fitted), _short_memory(fitted, decays)
         by_the_clock = timed or short
         x, users = _chosen(fitted), fitted.user.shape[1]
         documents = x.shape[1] - users
-        degree, least = DEGREE, 2 if tired else 1
+        degree, least = DEGREE, 2 if decays else 1
         while degree > least and term_count(users, documents, degree) > MOST_TERMS:
             degree -= 1
         self.unfit: NoVerdict | None = None
-        if tired and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
+        if decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
             degree, self.unfit = 1, _too_wide(terms)
         transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
         self.polynomial = chosen_polynomial(
@@ -108,7 +106,7 @@ class ItemSessions:
             transitions,
             range(degree, min(degree, least) - 1, -1),
             own=self.user_size,
-            steps=(users - 1,) if state.by_step else (),
+            steps=range(self.user_size, users) if state.by_step else (),
             most=len(fitted) // (VERDICT_ROWS_PER_FEATURE * (self.horizon if by_the_clock else 1)),
         )
         liked_by = 0 if known is fitted else self.user_size
@@ -137,7 +135,7 @@ class ItemSessions:
             of_state=self.of_choices.degrees[1] == 0,
         )
         self.half = fitted.visitors % 2
-        self.odds = None if state.memory.decays else self._chosen_odds(*self.of_choices.degrees)
+        self.odds = None if decays else self._chosen_odds(*self.of_choices.degrees)
 
     def _chosen_odds(
         self, of_user: NDArray[np.int64], of_item: NDArray[np.int64]
@@ -236,9 +234,7 @@ class ItemSessions:
         known = observation["user"]
         observation["user"], observation["step"] = known[:, :size], step[:, None]
         if isinstance(target, ScoringPolicy) and target.scorer.memory_size:
-            remembered = self.memory.size(self.document_size)
-            memory = known[:, size : size + remembered].astype(np.float64)
-            memory = self.memory.of_scorers(memory, self.document_size)
+            memory = known[:, size : size + target.scorer.memory_size].astype(np.float64)
             scores = observed_scores(target.scorer, observation, memory)
             probability = certain(top_slates(scores, 1), scores.shape[1])
         else:
@@ -273,17 +269,17 @@ class ItemSessions:
 
 def _in_state(rows: Trajectories, state: SessionState) -> Trajectories:
     """Add the session memory, or the number of the step, to the columns of the user."""
-    remembered = state.memory.beside_users(rows)
+    remembered = SessionMemory(state.decays).beside_users(rows)
     return with_step(remembered) if state.by_step else remembered
 
 
-def _short_memory(rows: Trajectories, memory: SessionMemory) -> bool:
+def _short_memory(rows: Trajectories, decays: tuple[float, ...]) -> bool:
     """Whether a memory tells the step, as in short sessions that all have as many of them.
 
     Values that share the rows of all steps would be those of sums that the last steps alone have.
     """
     length = int(rows.lengths[0])
-    return bool(memory.decays) and same_length(rows.lengths) and 1 < length <= SHORT
+    return bool(decays) and same_length(rows.lengths) and 1 < length <= SHORT
 
 
 def _chosen(rows: Trajectories) -> Array:

@@ -13,7 +13,7 @@ from slateflow.evaluation.off_policy.click_odds import chosen_odds
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.policies import RandomPolicy
-from slateflow.user_models.session_memory import SessionMemory, SessionState
+from slateflow.user_models.session_memory import SessionState
 from tests.evaluation.off_policy.retrieved_shop import POLICIES, RetrievedShop
 
 
@@ -92,5 +92,5 @@ def test_rewards_that_are_no_clicks_and_memories_have_no_odds(logs):
     read.reward[0] = 2.0
     evidence = ItemSessions(read, spec)
     assert evidence.odds is None
-    assert ItemSessions(logs.read(), spec, SessionState(SessionMemory((0.5,)))).odds is None
+    assert ItemSessions(logs.read(), spec, SessionState((0.5,))).odds is None
     assert math.isfinite(evidence.estimate(RandomPolicy(1)).start.mean())

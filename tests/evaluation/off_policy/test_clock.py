@@ -139,7 +139,7 @@ def test_a_memory_of_a_short_session_tells_the_step(tmp_path):
     }
     log(tmp_path, "log.parquet", table)
     dataset = published(tmp_path, COLUMNS)
-    assert session_state(dataset).memory.decays
+    assert session_state(dataset).decays
     targets = {"random": RandomPolicy(1), "last": Fixed(ITEMS - 1)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     for name, truth in (("random", STEPS * (ITEMS - 1) / 2), ("last", STEPS * (ITEMS - 1))):

@@ -7,7 +7,6 @@ import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.user_models.session_memory import (
-    SessionMemory,
     SessionState,
     session_state,
     with_step,
@@ -32,7 +31,7 @@ def test_verdicts_are_given_without_a_memory_and_right(tmp_path, shop, sessions)
 
 def test_a_memory_of_what_was_seen_is_found_beside_the_step(tmp_path):
     state = session_state(TiredShop(0.7).logs(tmp_path, 4_000, 0))
-    assert state == SessionState(SessionMemory((pytest.approx(FADES, abs=0.1),)))
+    assert state == SessionState((pytest.approx(FADES, abs=0.1),))
 
 
 def test_sessions_that_may_end_at_any_step_need_no_number(tmp_path):
