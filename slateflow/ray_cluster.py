@@ -155,7 +155,7 @@ class ClusterCalls:
         return answer
 
     def _report(self, key: bytes, progress: Progress | None, known: Any) -> Any:
-        """Pass on what a task has said last, unless that is known."""
+        """Pass on the last message of a task, unless that is known."""
         import ray
 
         if progress is None:

@@ -30,7 +30,7 @@ LAYOUTS = (
 """Columns that the verdict's table has where it is wide enough, widest first."""
 
 FILE_COLUMNS = 100
-"""Width of what goes to a file or a pipe; a terminal has its own."""
+"""Width of output to a file or a pipe; a terminal has its own."""
 
 output = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_COLUMNS)
 

@@ -86,7 +86,7 @@ class Service:
     folder: Path  # working directory
     port: int | None = None  # where one of its processes listens
     umask: int = PRIVATE  # permissions that its files do not get
-    survived: bool = False  # whether what it started goes on without it, as a worker's runs do
+    survived: bool = False  # whether its children go on without it, as a worker's runs do
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     started: float = field(default=0.0, init=False)  # in seconds since 1970
 

@@ -25,7 +25,7 @@ class EnvironmentSpec(ABC):
 
     world: ClassVar[str]
     response_columns: ClassVar[tuple[str, ...]]  # revealed by the user's response, float32
-    user_bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)  # of what is observed of a user
+    user_bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)  # of the observed user
     simulated: ClassVar[bool] = True  # whether it can be played; otherwise there are logs only
     user_chooses: ClassVar[bool] = True  # from the slate; otherwise the first place is clicked
 

@@ -307,7 +307,7 @@ def _depends_on_shown(
     They depend on the user, and on the chance that a session ends. A regression makes preferences
     of that chance, and they outweigh those of rewards where sessions are long.
 
-    What earns more may show a better mood, or end a session. Where next values depend on nothing
+    A higher reward may show a better mood, or end a session. Where next values depend on nothing
     but the user and the reward, and reward and next value together rise with the reward, what
     earns most now is preferred anyway.
     """

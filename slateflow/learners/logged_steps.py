@@ -175,7 +175,7 @@ class LoggedSteps:
         return np.delete(self._shown(self.transitions.rows), self.rows.user.shape[1], axis=1)
 
     def _shown(self, rows: NDArray[np.intp]) -> Array:
-        """(B, F) features of these rows (B,) and of what was shown first."""
+        """(B, F) features of these rows (B,) and of the items shown first."""
         return self._features(rows, self.rows.features_at(self.rows.slate[rows, 0], rows))
 
     def _features(self, rows: NDArray[np.intp], candidates: NDArray[np.floating]) -> Array:

@@ -41,7 +41,7 @@ class Support:
 
     @property
     def gaps(self) -> NDArray[np.bool_]:
-        """(S,) nodes of what is hardly seen."""
+        """(S,) nodes of hardly seen candidates."""
         return np.asarray(self.rows < self.least * self.offered)
 
     def leaves(self, x: NDArray[np.floating]) -> NDArray[np.int64]:

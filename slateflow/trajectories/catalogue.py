@@ -128,7 +128,7 @@ def _vectors(lists: pa.Array) -> NDArray[np.float32]:
     """(M, D) the numbers of lists of one length."""
     if not pa.types.is_fixed_size_list(lists.type):
         return np.array(lists.to_pylist(), np.float32)
-    flat = lists.flatten().to_numpy()  # refuses what is null
+    flat = lists.flatten().to_numpy()  # refuses nulls
     return np.array(flat, np.float32).reshape(len(lists), lists.type.list_size)
 
 

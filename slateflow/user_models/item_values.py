@@ -109,7 +109,7 @@ class Sessions:
 
     @cached_property
     def design(self) -> Array:
-        """(R, 2 S + P + H (1 + U) + D + W) features of what was chosen.
+        """(R, 2 S + P + H (1 + U) + D + W) features of the chosen items.
 
         They are (user's features, item's features) where an item was clicked, the user's features
         where none was, and the past, as it is and multiplied by the user (U), because what is left
@@ -204,7 +204,7 @@ class Sessions:
 
     @property
     def clicks_size(self) -> int:
-        """Features of what was clicked before."""
+        """Features of the items clicked before."""
         return len(self._clicked_before.T)
 
     @property

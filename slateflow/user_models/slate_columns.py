@@ -47,7 +47,7 @@ LEAST_SESSIONS = 10
 """Of fewer nobody asks."""
 
 PLACES = SlateFeatures(features_match=False, places=True)
-"""Features of what was shown in logs; a place tells how likely it was seen."""
+"""Features of the slates in logs; a place tells how likely it was seen."""
 
 LEAST_ERROR = 1e-6
 """Squared errors of rewards, as a share of the largest, that are none: where a click earns 1."""

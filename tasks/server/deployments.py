@@ -119,7 +119,7 @@ def _pausable(
 
 
 def read_paused(client: SyncPrefectClient) -> set[Hashable]:
-    """Keys of what is paused, perhaps by hand; `prefect deploy` would resume it."""
+    """Keys of paused deployments, perhaps by hand; `prefect deploy` would resume it."""
     return {key for key, _, paused, _ in _pausable(client) if paused}
 
 

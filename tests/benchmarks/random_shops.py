@@ -219,7 +219,7 @@ class RandomShop:
         return np.where(place == self.places, -1, place), worth.sum(axis=1)
 
     def paid(self, place: NDArray[np.intp], worth: Array, item: NDArray[np.intp], rng: Rng):
-        """(E,) rewards of what was clicked of (E, K) or not, of such an expectation."""
+        """(E,) rewards of clicks on (E, K) or none, of such an expectation."""
         if self.reward == "ratings":
             return np.asarray(worth + rng.normal(0, 1, len(worth)))
         chosen = item[np.arange(len(item)), place]

@@ -43,7 +43,7 @@ PLAYED = 2000
 
 
 KNOWN_RULES = {"interest evolution": {"quality": Behaviour(scorer="quality")}}
-"""Rules by what logs do not show; in interest exploration greedy ranks by quality."""
+"""Rules by facts that no log shows; in interest exploration greedy ranks by quality."""
 
 
 @dataclass(frozen=True)

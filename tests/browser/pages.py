@@ -71,7 +71,7 @@ class Browser:
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
-        time.sleep(3)  # for what is faded in
+        time.sleep(3)  # while it fades in
         picture = self._call("Page.captureScreenshot", format="png")["data"]
         file.write_bytes(base64.b64decode(picture))
 

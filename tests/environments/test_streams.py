@@ -86,7 +86,7 @@ SHORT = {"interest-evolution": {"time_budget": 30}, "interest-exploration": {"st
 
 
 def pairs_of(one: Step, rows: np.ndarray, other: Step, others: np.ndarray) -> Iterator[tuple]:
-    """Rows of the same users from two runs."""
+    """Rows of common users from two runs."""
     assert one.lanes[rows].size == other.lanes[others].size
     for name in ("slates", "propensities", "rewards", "terminated", "truncated", "candidates"):
         yield getattr(one, name)[rows], getattr(other, name)[others]

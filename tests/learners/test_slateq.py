@@ -113,7 +113,7 @@ def test_exploration_takes_the_clicks_of_the_session_into_account(tmp_path):
         episode_returns(dataset.spec, policy, 700, seed=1)
         for policy in (ScoringPolicy(scorer), quality)
     )
-    gain = ours - theirs  # on the same users; the optimum is 1.5 above quality
+    gain = ours - theirs  # on common users; the optimum is 1.5 above quality
     assert gain.mean() > 2 * gain.std() / np.sqrt(len(gain))
 
 

@@ -141,7 +141,7 @@ def bent(x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("user_size", [None, 2, 1])
 def test_rewards_that_peak_are_followed_by_a_spline(user_size):
-    """But not what is remembered of a session, which comes after the user's own features."""
+    """But not the memory of a session, which comes after the user's own features."""
     logs, _ = logs_of_features(2)
     expected = bent(logs.user[:, 1]) * (1 + logs.candidates[:, 0, 0])
     noise = 0.3 * np.random.default_rng(5).standard_normal(len(logs))

@@ -63,7 +63,7 @@ MOST_WIDER = 1.6
 
 @dataclass(frozen=True)
 class Followed:
-    """Features of what a target shows where the logs have been.
+    """Features of a target's choices where the logs have been.
 
     Attributes:
         start: (E, P) at the first step of each session.

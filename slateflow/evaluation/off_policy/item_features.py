@@ -1,4 +1,4 @@
-"""Features of what is shown: a polynomial, and the items, where they differ by more than columns.
+"""Features of shown items: a polynomial, and the items, where they differ by more than columns.
 
 Two items with the same columns may be liked differently, and who wrote the logs may have known it.
 Values by columns alone are then those of the items that were logged, not of those that a policy

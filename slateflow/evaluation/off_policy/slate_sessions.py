@@ -218,7 +218,7 @@ class SlateSessions:
         return Estimated(start, learnt, Correction(weight, errors, weighted))
 
     def _expected_values(self, group: int, values: Array) -> Array:
-        """(R,) values of what was shown, whatever is chosen of it, in a class of users."""
+        """(R,) values of the slates shown, whatever is chosen of it, in a class of users."""
         sessions, logged, choice = self.sessions, self.fitted.slate, self.choice.of_class(group)
         expected = [
             sessions.expected(block, logged[block], choice) @ values for block in sessions.blocks()

@@ -87,7 +87,7 @@ def propensities_tell(rows: Trajectories, expected: Array) -> bool:
 
 
 def _losses(left: Array, visitor: NDArray[np.intp]) -> Array:
-    """(V,) squares of what is left of the surprises (S,)."""
+    """(V,) squares of the rest of the surprises (S,)."""
     return np.bincount(visitor, np.square(left)).astype(np.float64)
 
 

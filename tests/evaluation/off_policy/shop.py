@@ -74,5 +74,5 @@ class Shows(ByFirstPlace):
 
 
 FAVOURITE = Shows(np.eye(ITEMS)[[0, 3]])
-"""Shows everybody what they like best: 0.30 clicks."""
+"""Shows everybody their favourite: 0.30 clicks."""
 EVENLY = Shows(np.full((2, ITEMS), 1 / ITEMS))

@@ -1,4 +1,4 @@
-"""Items with the same columns, one of which is liked: values by columns are those of the logs."""
+"""Items with equal columns, one of which is liked: values by columns are those of the logs."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_weighted_logs_are_clicked_as_the_slates_of_the_target(tmp_path):
         assert found @ (p * before) == pytest.approx(
             rows * expected * as_expected, abs=0.005 * rows
         )
-    # Those of the same slates alone would be 1,320 times as many
+    # Those of equal slates alone would be 1,320 times as many
     assert np.square(found).sum() < 10 * rows
 
 

@@ -1,4 +1,4 @@
-"""Models of what users choose from slates are fitted to sessions, too, that are no evidence."""
+"""Models of choices from slates are fitted to sessions, too, that are no evidence."""
 
 from __future__ import annotations
 

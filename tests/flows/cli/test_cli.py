@@ -198,21 +198,28 @@ def test_baseline_of_a_recipe_plays_its_policies_in_its_world(capsys):
     }
 
 
-def test_baseline_of_a_preset_is_that_of_the_recipe_of_its_name(capsys, monkeypatch, tmp_path):
-    recipe = 'environment = "lts-10-1"\nepisodes = 9\nseed = 0\n[parameters]\ntime_budget = 3\n'
-    (tmp_path / "lts-10-1.toml").write_text(recipe + "[policies]\nrandom = 1.0\n")
+@pytest.fixture
+def recipe_with(monkeypatch, tmp_path):
+    """Save the only recipe, by name and parameter."""
     for module in ("tasks.project", "tasks.experiment"):
         monkeypatch.setattr(f"{module}.RECIPES", tmp_path)
+
+    def save(name: str, parameter: str) -> None:
+        head = 'environment = "lts-10-1"\nepisodes = 9\nseed = 0\n[policies]\nrandom = 1.0\n'
+        (tmp_path / f"{name}.toml").write_text(f"{head}[parameters]\n{parameter}\n")
+
+    return save
+
+
+def test_baseline_of_a_preset_is_that_of_the_recipe_of_its_name(capsys, recipe_with):
+    recipe_with("lts-10-1", "time_budget = 3")
     assert main(["baseline", "lts-10-1", "--episodes", "20", "--json"]) == 0
     first, *_ = json.loads(capsys.readouterr().out)
     assert first["mean"] < 3 * 20  # of 60 steps it is more than a thousand
 
 
-def test_baseline_of_rewards_without_bounds_is_one_line(capsys, monkeypatch, tmp_path):
-    recipe = 'environment = "lts-10-1"\nepisodes = 9\nseed = 0\n[parameters]\nchoc_mean = 900\n'
-    (tmp_path / "wild.toml").write_text(recipe + "[policies]\nrandom = 1.0\n")
-    for module in ("tasks.project", "tasks.experiment"):
-        monkeypatch.setattr(f"{module}.RECIPES", tmp_path)
+def test_baseline_of_rewards_without_bounds_is_one_line(capsys, recipe_with):
+    recipe_with("wild", "choc_mean = 900")
     assert main(["baseline", "wild", "--episodes", "20", "--json"]) == 2
     found = capsys.readouterr()
     assert found.out == ""
