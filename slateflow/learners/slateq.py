@@ -38,7 +38,7 @@ from slateflow.shared_rows import distinct
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
-from slateflow.user_models.bilinear import MOST_FEATURES, feature_count
+from slateflow.user_models.bilinear import MOST_FEATURES, feature_count, places_seen
 from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
 from slateflow.user_models.item_values import RIDGE, ItemValues, Members, Rows, Sessions
 from slateflow.user_models.slate_columns import (
@@ -111,12 +111,7 @@ class SlateQConfig(LearnerConfig):
     ) -> Trained:
         """Fit the choice model, then iterate; the curve is the change of the values."""
         spec = dataset.spec
-        if spec.slate_size > 1 and not spec.user_chooses:
-            raise InputError(
-                f"slateq: expected users who choose from the slate, got slates of "
-                f"{spec.slate_size} whose first place they take; train fitted-q, cql or iql"
-            )
-        sample = sampled(dataset, SAMPLE_ROWS, _check_finite)
+        sample = _to_places_seen(spec, sampled(dataset, SAMPLE_ROWS, _check_finite))
         check_variation(sample)
         rng = np.random.Generator(np.random.SFC64(seed))
         columns = chosen_columns(sample, spec.features_match, ROWS_PER_TERM)
@@ -127,7 +122,7 @@ class SlateQConfig(LearnerConfig):
         features = with_random_features(seen, SlateFeatures(match), own)
         alike = likeness_matters(seen, features, LIKENESS_BEYOND_CHANCE)
         features = replace(features, alike=alike)
-        groups = features.groups(users, items, spec.slate_size)
+        groups = features.groups(users, items, places_seen(spec))
         of_items = groups.numbers[features.beside(users) :]
         if self.ridge:
             of_items = np.zeros_like(of_items)
@@ -175,6 +170,7 @@ def _scorer(
         user_size=spec.user_size,
         document_size=spec.document_size,
         slate_size=spec.slate_size,
+        seen=places_seen(spec),
         construction="optimal",
         choice_weights=choice.weights,
         choice_no_click=choice.no_click,
@@ -186,6 +182,11 @@ def _scorer(
         alike=features.alike,
         random=features.random,
     )
+
+
+def _to_places_seen(spec: EnvironmentSpec, rows: Trajectories) -> Trajectories:
+    """The rows with no more of their slates than users see."""
+    return replace(rows, slate=rows.slate[:, : places_seen(spec)])
 
 
 def _check_finite(rows: Trajectories) -> None:
@@ -211,7 +212,7 @@ class _View:
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
         """Of whole sessions."""
-        rows = seen_in(self.columns, rows)
+        rows = seen_in(self.columns, _to_places_seen(self.spec, rows))
         choices = Choices.from_rows(rows, self.features)
         # Where no response tells what was clicked, its features do
         sessions = Sessions.from_rows(

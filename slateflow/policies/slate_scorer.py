@@ -60,6 +60,7 @@ class SlateScorer:
     user_columns: Columns | None = None
     item_columns: Columns | None = None
     random: RandomFeatures | None = None  # W by which users choose; None for none
+    seen: int = 0  # places of the slate that users see; 0 for all
 
     @property
     def choice(self) -> ChoiceModel:
@@ -123,8 +124,8 @@ class SlateScorer:
             none=self.no_click_values @ state.T,
             beside=beside,
         )
-        shown = min(self.slate_size, features.shape[1])
-        return _GAINS[self.construction](offer, shown)
+        places = min(self._places, features.shape[1])
+        return _GAINS[self.construction](offer, places)
 
     def remember(
         self,
@@ -138,12 +139,16 @@ class SlateScorer:
         del reward
         if not self.memory_size:
             return memory
-        user, shown = self._seen(user, shown)
+        user, shown = self._seen(user, shown[:, : self._places])
         features = item_features(user, shown, self.features_match)
         if self.alike:
             features = np.concatenate([features, likeness(shown)], axis=2)
         log = self.choice.log_probabilities(self._chosen_by(user, shown, features))
         return np.asarray(memory + log[:, np.arange(len(clicked)), clicked].T)
+
+    @property
+    def _places(self) -> int:
+        return self.seen or self.slate_size
 
     def _seen(
         self, user: NDArray[np.floating], documents: NDArray[np.floating]
@@ -182,6 +187,7 @@ class SlateScorer:
         by_size = arrays["user_size"] == arrays["document_size"] > 1
         arrays["features_match"] = bool(arrays.get("features_match", by_size))
         arrays["alike"] = bool(arrays.get("alike", False))
+        arrays["seen"] = int(arrays.get("seen", 0))
         return cls(**{**arrays, "construction": str(arrays["construction"])})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.learners.passes import sampled
 from slateflow.policies import ScoringPolicy, behaviour_policy
+from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.trajectories import Dataset, Folder, PartFile, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choice_model import SlateFeatures
@@ -125,8 +128,6 @@ def test_the_same_seed_gives_the_same_weights(sessions, monkeypatch):
 
 
 def test_what_cannot_be_learnt_from_is_named(sessions, monkeypatch):
-    from dataclasses import replace
-
     spoilt = replace(sessions, reward=np.full(len(sessions), np.nan, dtype=np.float32))
     with pytest.raises(InputError, match="reward: expected finite numbers"):
         train(logged(spoilt, monkeypatch), learner_config("slateq"))
@@ -134,11 +135,25 @@ def test_what_cannot_be_learnt_from_is_named(sessions, monkeypatch):
         learner_config("slateq", construction="best")
 
 
-def test_slates_whose_first_place_is_taken_are_not_its(tmp_path):
-    recipe = Recipe("first", "modified-lts-10-1", 4, 0, {"random": 1.0}, {"slate_size": 2})
+def test_slates_whose_first_place_is_taken_are_their_first_places(tmp_path, monkeypatch):
+    recipe = Recipe("first", "lts-10-1", 30, 0, {"random": 1.0}, {"slate_size": 3})
     dataset = generate(recipe, Folder(str(tmp_path)))
-    with pytest.raises(InputError, match="users who choose from the slate, got slates of 2"):
-        train(dataset, learner_config("slateq"))
+    scorer, _ = train(dataset, learner_config("slateq"), seed=0)
+    rows = dataset.read()
+    alone = replace(rows, slate=rows.slate[:, :1])
+    monkeypatch.setattr(Dataset, "iter_parts", lambda self: iter([alone]))
+    single = replace(dataset, spec=preset("lts-10-1", slate_size=1))
+    expected, _ = train(single, learner_config("slateq"), seed=0)
+    np.testing.assert_array_equal(scorer.item_values, expected.item_values)
+    observed = rows.user[:50], rows.step[:50], rows.candidates[:50]
+    np.testing.assert_array_equal(scorer.scores(*observed), expected.scores(*observed))
+    scorer.save(tmp_path / "weights.npz")
+    loaded = SlateScorer.load(tmp_path / "weights.npz")
+    np.testing.assert_array_equal(loaded.scores(*observed), scorer.scores(*observed))
+    # The most clickbait is the optimum of this world
+    best = scorer.scores(*observed).argmax(axis=1)
+    assert (best == rows.candidates[:50, :, 0].argmax(axis=1)).mean() > 0.9
+    assert scorer.slate_size == 3
 
 
 def test_sessions_of_one_step_are_learnt_by_what_is_clicked(tmp_path):
