@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
+import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +52,12 @@ SCALING_ROWS = 200_000
 
 BUFFER_BATCHES = 64
 """Minibatches that the buffer holds from which rows are drawn."""
+
+THREADS = ("iter_threaded", "StreamingExecutor-")
+"""Names of the threads of a pass that ask Ray for something; others wait to be asked."""
+
+FAREWELL_SECONDS = 60.0
+"""Time that the threads of a pass have to end."""
 
 COPIES = 4
 """Copies of the observations that the reader in memory holds at its worst moment."""
@@ -171,18 +180,22 @@ class _StreamedEpochs:
         order = np.random.Generator(np.random.SFC64(seeds)).permutation(len(self.parts))
         self.epoch += 1
         buffer_seed = int(seeds.generate_state(1)[0])
-        for batch in stream([self.parts[n] for n in order], self.batch_size, buffer_seed):
-            if self.source.drawn:
-                self.source.drawn -= 1
-                continue
-            yield flat(batch)
+        ordered = [self.parts[n] for n in order]
+        with closing(stream(ordered, self.batch_size, buffer_seed)) as batches:
+            for batch in batches:
+                if self.source.drawn:
+                    self.source.drawn -= 1
+                    continue
+                yield flat(batch)
 
 
-def stream(parts: list[StreamedPart], batch_size: int, seed: int) -> Iterator[Tensors]:
+def stream(
+    parts: list[StreamedPart], batch_size: int, seed: int
+) -> Generator[Tensors, None, None]:
     """The rows of parts in minibatches, on the cluster that this process is connected to.
 
     Equal parts and seeds give equal minibatches; an incomplete last one is left out, unless
-    it is the only one.
+    it is the only one. Nothing asks the cluster for anything once the generator is closed.
     """
     import ray
 
@@ -201,9 +214,25 @@ def stream(parts: list[StreamedPart], batch_size: int, seed: int) -> Iterator[Te
         local_shuffle_buffer_size=BUFFER_BATCHES * batch_size,
         local_shuffle_seed=seed,
     )
-    for number, batch in enumerate(batches):
-        if not number or len(batch[Columns.ACTIONS]) == batch_size:
-            yield batch
+    try:
+        with closing(iter(batches)) as passing:
+            for number, batch in enumerate(passing):
+                if not number or len(batch[Columns.ACTIONS]) == batch_size:
+                    yield batch
+    finally:
+        _join_threads()
+
+
+def _join_threads() -> None:
+    """Wait for what Ray Data leaves behind where a pass is left before its end.
+
+    Its threads finish what they are at, and Ray ends a process in which one of them asks for a
+    block after `ray.shutdown`.
+    """
+    deadline = time.monotonic() + FAREWELL_SECONDS
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREADS):
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 class StreamedOfflineData(ColumnarOfflineData):
