@@ -55,6 +55,9 @@ table of groups and items, if these are many."""
 ONE_DRAW = "name `visitor` if one draw decides for all visits of one"
 """Advice where weights are impossible, which one draw for many rows makes them, too."""
 
+ITEMS_AND_DRAWS = f"log every item with a probability above 0, and {ONE_DRAW}"
+"""Advice where an item has impossible weights."""
+
 IMPOSSIBLE = float(special.ndtr(-5.0))
 """Probability of a mean weight that is no accident: that of 5 standard errors; items are many."""
 
@@ -70,14 +73,16 @@ class NoVerdict:
         return f"{self.reason}; {self.advice}"
 
 
-def possible_sums(total: Array, variance: Array, largest: Array) -> tuple[Array, Array]:
+def possible_sums(
+    total: Array, variance: Array, largest: Array, tables: int = 1
+) -> tuple[Array, Array]:
     """Limits between which the expected sums of weights are.
 
     The variance is that of the rows that were seen, and says nothing of what the logs show too
     seldom to have seen it. So the upper limits allow for one row more with the largest weight that
-    there could be, as Fay and Feuer (1997) do.
+    there could be, as Fay and Feuer (1997) do. Of several tables each is asked for more.
     """
-    return gamma_limits(total, variance, largest, IMPOSSIBLE)
+    return gamma_limits(total, variance, largest, IMPOSSIBLE / tables)
 
 
 @dataclass(frozen=True)
@@ -188,18 +193,41 @@ class ItemBalance(Additive):
             return 1.0
         return max(1.0, float(np.square(self.apart).sum()) / self.square * groups / (groups - 1))
 
-    @property
-    def worst(self) -> tuple[int, float, float] | None:
-        """The item that is impossibly far off, its share of the weights and that expected."""
+    def worst(self, kept: float, tables: int = 1) -> tuple[int, float, float] | None:
+        """The item that is impossibly far off, its share of the weights and that expected.
+
+        Args:
+            kept: How many rows one draw decided.
+            tables: How many of such tables are looked at.
+        """
         if not self.rows:
             return None
-        factor = self.kept * np.where(self.rarest > 0, self.rarest, self.rarest.max())
-        low, high = possible_sums(self.weights, self.kept * self.squares, self.likeliest * factor)
+        factor = kept * np.where(self.rarest > 0, self.rarest, self.rarest.max())
+        low, high = possible_sums(
+            self.weights, kept * self.squares, self.likeliest * factor, tables
+        )
         off = np.maximum(low - self.expected, self.expected - high)
         item = int(off.argmax())
         if off[item] <= 0:
             return None
         return item, float(self.weights[item] / self.rows), float(self.expected[item] / self.rows)
+
+
+@dataclass(frozen=True)
+class Unbalanced:
+    """Where weights are impossibly far from probabilities.
+
+    Attributes:
+        where: An item, and perhaps some users.
+        found: The mean weight there.
+        expected: The mean weight that is expected.
+        advice: What to check.
+    """
+
+    where: str
+    found: float
+    expected: float
+    advice: str = f"check that each propensity belongs to its row, {ITEMS_AND_DRAWS}"
 
 
 @dataclass(frozen=True)
@@ -215,8 +243,7 @@ class Overlap:
         largest_weight: The largest w.
         largest_share: Share of Σ |w r| that a single session carries.
         unsupported: Share of the target's choices that the logs have hardly seen.
-        unbalanced: An item whose weights are impossibly far from its share: its name, the mean
-            weight that was found and the one expected; None without any.
+        unbalanced: Where weights are impossibly far from probabilities; None without any.
         weight_counts: How many weights are 0 or less, and how many lie between each two of
             `WEIGHT_EDGES`; those beyond the last edges are counted beside them.
         skewness: Of the estimate, as far as its interval does not count it as that of events.
@@ -230,7 +257,7 @@ class Overlap:
     largest_weight: float
     largest_share: float
     unsupported: float
-    unbalanced: tuple[str, float, float] | None = None
+    unbalanced: Unbalanced | None = None
     weight_counts: tuple[int, ...] = ()
     skewness: float = 0.0
 
@@ -240,7 +267,7 @@ class Overlap:
         weight: Array,
         weighted: Array,
         unsupported: float,
-        unbalanced: tuple[str, float, float] | None = None,
+        unbalanced: Unbalanced | None = None,
         checked: Contributions | None = None,
         largest: float = 0.0,
         skewness: float = 0.0,
@@ -251,7 +278,7 @@ class Overlap:
             weight: Weights of rows, or of sessions.
             weighted: (E,) weight × reward, summed up by session, or by visitor where known.
             unsupported: Share of the target's choices that the logs have hardly seen.
-            unbalanced: An item whose weights are impossible, see below.
+            unbalanced: See below.
             checked: Weights that have a mean of 1 by the propensities, summed up in the same way;
                 None for `weight`.
             largest: Weight that a row could have by the propensities, though none need have it.
@@ -318,11 +345,11 @@ class Overlap:
                 f"choice with a probability above 0, and {ONE_DRAW}",
             )
         if self.unbalanced is not None:
-            item, found, expected = self.unbalanced
+            found = self.unbalanced
             return NoVerdict(
-                f"item {item} has a mean weight of {found:.3g}, and {expected:.3g} is expected",
-                "check that each propensity belongs to its row, log every item with a "
-                f"probability above 0, and {ONE_DRAW}",
+                f"{found.where} has a mean weight of {found.found:.3g}, and {found.expected:.3g} "
+                "is expected",
+                found.advice,
             )
         if self.effective_rewards < LEAST_EFFECTIVE:
             return NoVerdict(

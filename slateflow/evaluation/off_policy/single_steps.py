@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.evaluation.off_policy.column_balance import ColumnGroups
 from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors, rare
 from slateflow.evaluation.off_policy.decision_model import DecisionModel
 from slateflow.evaluation.off_policy.earlier_visits import Visits
@@ -25,7 +26,7 @@ from slateflow.evaluation.off_policy.logging_policies import (
     evidence_parts,
     require_two,
 )
-from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Overlap
+from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Overlap, Unbalanced
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.policies.base import SlateDistribution
@@ -43,8 +44,9 @@ MOST_TIMES = 2
 BLOCK_NUMBERS = 2**22
 """Numbers of the largest array in memory."""
 
-SUPPORT_ROWS = 20_000
-"""Rows in which the target's choices are looked up in the support, at most."""
+SOME_ROWS = 20_000
+"""Rows in which the target's choices are looked up in the support, and by which users are grouped,
+about."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ class SingleSteps:
         folds = [self.modelled.sums(dataset.catalogue) for _ in range(FOLDS)]
         by_policy: Counter[str] = Counter()
         explored: set[str] = set()
+        chose: set[str] = set()
         visits: list[Visits] = []
         choices: list[RepeatedChoices] = []
         for policy, start, rows in self._parts():
@@ -175,8 +178,10 @@ class SingleSteps:
             visited = Visits.of(rows)
             visits += [] if visited is None else [visited]
             choices.append(RepeatedChoices.of(rows))
-            if ((rows.propensity < 1) | (rows.offered == 1)).any():
+            if (rows.propensity < 1).any():
                 explored.add(policy)
+            if (rows.offered > 1).any():
+                chose.add(policy)
             known = self.modelled.known(rows)
             for fold in range(FOLDS):
                 some = known.where(_folds(rows, start) == fold)
@@ -186,7 +191,11 @@ class SingleSteps:
         self.choices = RepeatedChoices.joined(choices)
         self.visits = Visits.joined(visits) if visits else None
         self.visitors = Visitors.of(None if self.visits is None else self.visits.visitor)
-        self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
+        self.factors = (
+            {}
+            if self.logging.policies
+            else _explorers(by_policy, explored | (set(by_policy) - chose))
+        )
         self.weights = self.modelled.weights(folds, dataset.catalogue)  # (FOLDS, 1 + U, 1 + D)
 
     def evaluate(
@@ -204,6 +213,8 @@ class SingleSteps:
         visitors, numbers = self.visitors, self.visitors.number
         empty = ItemBalance.none(items, visitors.count)
         balances = dict.fromkeys(targets, empty)
+        groups = self._column_groups(items)
+        by_column = dict.fromkeys(targets, groups.empty)
         likeliest, rarest = dict.fromkeys(targets, 0.0), 0.0
         for policy, start, rows in self._parts():
             factor = self.factors.get(policy, 1.0)
@@ -214,6 +225,7 @@ class SingleSteps:
                 factors = factor / self.logging.first_places(rows, block)
                 rarest = max(rarest, float(factors.max()))
                 number = None if numbers is None else numbers[start:][: len(rows)][block]
+                asked = (start + np.arange(len(rows))[block]) % groups.every == 0
                 of_shown = np.take_along_axis(predicted, shown, axis=1)[:, 0]
                 logged.append(np.stack([reward, of_shown]))
                 for name, target in targets.items():
@@ -227,20 +239,31 @@ class SingleSteps:
                         balances[name] += ItemBalance.of(
                             offered, shown, probability, factors, empty, number
                         )
+                        by_column[name] = groups.add(
+                            by_column[name],
+                            rows.user[block][asked],
+                            at_rows(offered, asked),
+                            shown[asked],
+                            probability[asked],
+                            factors[asked],
+                        )
         unseen = self.unsupported(targets)
         reward, of_shown = np.concatenate(logged, axis=1)
         found = {}
         for name in targets:
             weight, of_target = np.concatenate(blocks.pop(name), axis=1)
             weighted = WeightedRows(weight, reward, of_shown, of_target)
-            balance = balances[name]
+            balance, kept = balances[name], balances[name].kept
+            unbalanced = self._named(balance.worst(kept))
+            if unbalanced is None:
+                unbalanced = groups.worst(by_column[name], kept, self._ids)
             overlap = Overlap.of_weights(
                 weight,
                 visitors.totals(weight * reward),
                 unseen[name],
-                self._named(balance.worst),
+                unbalanced,
                 checked=visitors.sums(Contributions(weight)),
-                largest=likeliest[name] * rarest * balance.kept,
+                largest=likeliest[name] * rarest * kept,
                 skewness=weighted.skewness,
             )
             found[name] = weighted, overlap
@@ -250,13 +273,32 @@ class SingleSteps:
             unfit = self.visits.refusal((reward - of_shown)[:, None], of_shown[:, None])
         return logs, found, unfit
 
-    def _named(self, item: tuple[int, float, float] | None) -> tuple[str, float, float] | None:
+    def _named(self, item: tuple[int, float, float] | None) -> Unbalanced | None:
         """The item by its id in the logs."""
         if item is None:
             return None
-        encoding, (number, *figures) = self.dataset.encoding, item
-        name = str(number) if encoding is None else encoding.items[number]
-        return name, figures[0], figures[1]
+        number, found, expected = item
+        return Unbalanced(f"item {self._ids[number] if self._ids else number}", found, expected)
+
+    @property
+    def _ids(self) -> tuple[str, ...] | None:
+        """Of the items, in the logs."""
+        encoding = self.dataset.encoding
+        return None if encoding is None else encoding.items
+
+    def _column_groups(self, items: int) -> ColumnGroups:
+        """Users by their columns, whose quarters are those of some rows."""
+        spec, some = self.dataset.spec, self._some_rows()
+        names = getattr(spec, "user_features", [f"column {n}" for n in range(spec.user_size)])
+        offered = some.candidates.shape[1]
+        return ColumnGroups.of(names, some.user, items, self.rows, offered)
+
+    def _some_rows(self) -> Trajectories:
+        """Every so many rows, `SOME_ROWS` at most."""
+        every, kept = max(self.rows // SOME_ROWS, 1), []
+        for _, start, rows in self._parts():
+            kept.append(rows.where((start + np.arange(len(rows))) % every == 0))
+        return Trajectories.from_parts(kept)
 
     def _parts(self) -> Iterator[tuple[str, int, Trajectories]]:
         """Policy, number of the first row, and rows."""
@@ -297,11 +339,7 @@ class SingleSteps:
 
     def unsupported(self, targets: Mapping[str, SlateDistribution]) -> dict[str, float]:
         """Of each target the share of its choices that the logs have hardly seen."""
-        kept: list[Trajectories] = []
-        every = max(self.rows // SUPPORT_ROWS, 1)
-        for _, start, rows in self._parts():
-            kept.append(rows.where((start + np.arange(len(rows))) % every == 0))
-        rows = Trajectories.from_parts(kept)
+        rows = self._some_rows()
         support = logged_support(rows)
         sums = dict.fromkeys(targets, 0.0)
         for block in _blocks(rows):

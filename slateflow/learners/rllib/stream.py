@@ -189,9 +189,7 @@ class _StreamedEpochs:
                 yield flat(batch)
 
 
-def stream(
-    parts: list[StreamedPart], batch_size: int, seed: int
-) -> Generator[Tensors, None, None]:
+def stream(parts: list[StreamedPart], batch_size: int, seed: int) -> Generator[Tensors, None, None]:
     """The rows of parts in minibatches, on the cluster that this process is connected to.
 
     Equal parts and seeds give equal minibatches; an incomplete last one is left out, unless

@@ -13,7 +13,6 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +26,7 @@ FORM = 2
 """Version of the way in which rows of a day are read; another one makes all days again."""
 
 NUMBERS = 2**32
-"""Episode numbers that a day has to itself, where days come and go."""
+"""Episode numbers that a day has to itself."""
 
 UNREADABLE = (EOFError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 """Errors of a damaged file with the facts of a day."""
@@ -156,27 +155,17 @@ def day_keys(days: Sequence[Day], shared: Sequence[Shared]) -> list[str]:
     return keys
 
 
-def first_numbers(days: Sequence[Day], shared: Sequence[Shared], lasting: bool) -> list[int]:
+def first_numbers(days: Sequence[Day]) -> list[int]:
     """The number of each day's first episode.
 
-    Args:
-        days: In their order.
-        shared: Their shared sessions.
-        lasting: Whether days only come, so that episodes are numbered on. Where old ones go, a day
-            has numbers of its own, by its file's name, which are the same in every dataset.
+    A day has numbers of its own, by its file's name, which are the same in every dataset, so that
+    a session that is held out stays so.
 
     Raises:
         InputError: Two names have the same numbers, which happens once in 10 million times.
     """
-    if lasting:
-        counts = [
-            day.facts.rows if day.sessions is None else len(day.sessions) - len(one.leaving)
-            for day, one in zip(days, shared, strict=True)
-        ]
-        return list(accumulate(counts[:-1], initial=0))
     numbers: dict[int, str] = {}
-    for day in days:
-        name = day.file.name
+    for name in (day.file.name for day in days):
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") // 2 * NUMBERS
         if number in numbers:
             raise InputError(

@@ -162,7 +162,7 @@ class Logs:
         )
         form = Form(spec, encoding, Catalogue(items.features), offers_all="candidates" not in names)
         size = part_size(max(most, spec.user_size))
-        keys, firsts = day_keys(days, shared), first_numbers(days, shared, recipe.days is None)
+        keys, firsts = day_keys(days, shared), first_numbers(days)
         planned: dict[int, PlannedDay] = {}
         for number, (day, key, first) in enumerate(zip(days, keys, firsts, strict=True)):
             found = earlier.day(key, size)

@@ -46,8 +46,8 @@ def test_an_item_that_chance_has_left_out():
         np.full(100, 1 / 0.1),
         ItemBalance.none(2),
     )
-    assert unseen.worst is None  # 10 rows of weight 10
-    item, share, expected = (unseen + unseen).worst  # 20 rows
+    assert unseen.worst(1.0) is None  # 10 rows of weight 10
+    item, share, expected = (unseen + unseen).worst(1.0)  # 20 rows
     assert (item, share, expected) == (0, 0.0, 1.0)
 
 
@@ -60,4 +60,4 @@ def test_an_item_that_nearly_all_have_seen_is_as_uncertain_as_a_count():
     balance = ItemBalance.of(offered, shown, np.eye(2)[wanted], factor, ItemBalance.none(2))
     z = (163 - 176 * 0.8067) / np.sqrt(176 * 0.8067 * (1 - 0.8067))
     assert 3.9 < z < 4.1
-    assert balance.worst is None
+    assert balance.worst(balance.kept) is None

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from slateflow.evaluation.off_policy.column_balance import ColumnGroups
 from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.policies import RandomPolicy
 from tests.evaluation.off_policy.shop import (
     EVENLY,
     FAVOURITE,
@@ -16,6 +18,7 @@ from tests.evaluation.off_policy.shop import (
     dataset,
     frame,
 )
+from tests.trajectories.sources.shop import log, published
 
 
 def refusal(folder, logged, target=EVENLY):
@@ -49,6 +52,70 @@ def test_propensities_twice_too_large(tmp_path, logged):
 def test_propensities_that_are_all_1(tmp_path, logged):
     found = refusal(tmp_path, logged.assign(propensity=1.0))
     assert found.reason.startswith("the mean weight of this policy is 0.2")
+
+
+def test_propensities_that_ignore_the_user(tmp_path, logged):
+    """Shares of the items: their weights have the right mean, item by item."""
+    shares = logged.item.map(logged.item.value_counts(normalize=True))
+    found = refusal(tmp_path, logged.assign(propensity=shares))
+    assert "where kind=" in found.reason
+    assert "propensities know all that decided" in found.advice
+
+
+def test_propensities_of_other_rows_with_the_same_item(tmp_path, logged):
+    rng = np.random.default_rng(0)
+    shuffled = logged.groupby("item").propensity.transform(lambda one: rng.permutation(one))
+    assert "where kind=" in refusal(tmp_path, logged.assign(propensity=shuffled)).reason
+
+
+@pytest.mark.parametrize("known", ["clicked", "rate of what was shown", "random", "age"])
+def test_columns_that_are_known_after_the_decision(tmp_path, logged, known):
+    rng = np.random.default_rng(1)
+    columns = {
+        "clicked": logged.reward.astype(float),
+        "rate of what was shown": LIKED[(logged.kind == "b").astype(int), logged.item],
+        "random": rng.exponential(size=len(logged)) ** 3,
+        "age": np.where(logged.kind == "a", 30.0, 50.0) + rng.normal(size=len(logged)),
+    }
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    some = {name: logged[name].to_numpy() for name in logged} | {known: columns[known]}
+    log(folder, "log.parquet", some)
+    logs = published(folder, f'[columns]\nuser = ["kind", "{known}"]\n')
+    targets = {"it": RandomPolicy(1)}
+    found = estimate_policies(logs, targets, held_out_only=False).policies["it"].refusal
+    if known in ("random", "age"):
+        assert found is None
+    else:
+        assert f"where {known} is " in found.reason
+        assert "known before the decision" in found.advice
+
+
+def test_weights_of_groups_are_those_of_a_table(logged):
+    """The cells by pandas, over the quarters of a column and over the two kinds of another."""
+    rng = np.random.default_rng(3)
+    user = np.stack([rng.normal(size=len(logged)), logged.kind == "b"], axis=1)
+    offered = np.broadcast_to(np.arange(5), (len(logged), 5))
+    probability = np.full((len(logged), 5), 0.2)
+    shown, factor = logged.item.to_numpy()[:, None], 1 / logged.propensity.to_numpy()
+    groups = ColumnGroups.of(["x", "kind"], user, 5, len(logged), 5)
+    half = len(logged) // 2
+    balances = groups.empty
+    for block in (slice(half), slice(half, None)):
+        parts = (user[block], offered[block], shown[block], probability[block], factor[block])
+        balances = groups.add(balances, *parts)
+    quarter = pd.qcut(user[:, 0], 4, labels=False)
+    for balance, group in zip(balances, (quarter, 3 * user[:, 1].astype(int)), strict=True):
+        table = pd.DataFrame({"group": group, "item": logged.item, "weight": 0.2 * factor})
+        weights = table.pivot_table(index="group", columns="item", values="weight", aggfunc="sum")
+        sizes = table.groupby("group").size()
+        for number in range(4):
+            cells = balance.weights.reshape(4, 5)[number], balance.expected.reshape(4, 5)[number]
+            if number in sizes:
+                np.testing.assert_allclose(cells[0], weights.loc[number])
+                np.testing.assert_allclose(cells[1], 0.2 * sizes[number])
+            else:
+                assert not np.any(cells)
 
 
 def test_an_item_that_was_never_shown(tmp_path, logged):
