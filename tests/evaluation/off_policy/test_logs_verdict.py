@@ -62,7 +62,7 @@ def test_logs_that_cannot_tell_judge_nobody(tmp_path):
 
 
 def test_what_cannot_be_judged_stands_last_and_does_not_win(tmp_path):
-    shown = np.tile([0.3, 0.3, 0.199, 0.2, 0.001], (2, 1))
+    shown = np.tile([0.3, 0.3, 0.19, 0.2, 0.01], (2, 1))
     logs = dataset(tmp_path, frame(6000, seed=7, shown=shown))
     candidates = {"rare": prefers(logs, np.eye(ITEMS)[[4, 4]]), "known": prefers(logs, LIKED)}
     found = logs_verdict(logs, candidates)
