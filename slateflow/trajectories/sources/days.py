@@ -22,7 +22,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories.sources.files import SourceFile
 from slateflow.trajectories.sources.survey import Facts, Keys, Survey
 
-FORM = 2
+FORM = 3
 """Version of the way in which rows of a day are read; another one makes all days again."""
 
 NUMBERS = 2**32
@@ -40,13 +40,15 @@ class Day:
     facts: Facts
     sessions: NDArray[np.uint64] | None  # (S,) hashes, sorted; None: each row is a session
     begins: NDArray[Any] | None  # (S,) first time of each; None: the order of the files decides
+    events: NDArray[np.uint64] | None = None  # hashes of the decisions' ids, sorted
 
     @classmethod
     def of(cls, file: SourceFile, survey: Survey) -> Self:
         """The facts that a survey of the file has found."""
         keys = survey.keys
         if keys.episode is None:
-            return cls(file, survey.facts, None, None)
+            events = None if keys.event is None else np.unique(keys.event[keys.event > 0])
+            return cls(file, survey.facts, None, None, events)
         if keys.time is None:
             return cls(file, survey.facts, np.unique(keys.episode), None)
         order = np.lexsort((keys.time, keys.episode))
@@ -65,6 +67,7 @@ class Day:
             "facts": np.frombuffer(zlib.compress(document), np.uint8),
             "sessions": self.sessions,
             "begins": self.begins,
+            "events": self.events,
             "ordered": ordered,
         }
         sink = io.BytesIO()
@@ -80,20 +83,17 @@ class Day:
         """
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             document = json.loads(zlib.decompress(stored["facts"].tobytes()))
-            sessions, begins, ordered = (
-                stored.get(name) for name in ("sessions", "begins", "ordered")
-            )
+            named = ("sessions", "begins", "events", "ordered")
+            *hashes, ordered = (stored.get(name) for name in named)
         if document.get("form") != FORM:
             raise ValueError("facts of another version")
-        day = cls(
-            SourceFile(**document["file"]), Facts.from_dict(document["facts"]), sessions, begins
-        )
-        return day, ordered
+        file, facts = SourceFile(**document["file"]), Facts.from_dict(document["facts"])
+        return cls(file, facts, *hashes), ordered
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Sessions that a day shares with other files; hashes, sorted."""
+    """Sessions that a day shares with other files, or decisions; hashes, sorted."""
 
     leaving: NDArray[np.uint64]  # of the file, but of another day
     coming: dict[int, NDArray[np.uint64]]  # of the day, with rows in another file, by its number
@@ -101,7 +101,8 @@ class Shared:
     def chosen(self, keys: Keys, own: bool, file: int) -> NDArray[np.bool_]:
         """(R,) which rows of a file belong to the day; `own` if the file is the day's."""
         if keys.episode is None:
-            return np.full(len(keys.rows), own)
+            chosen = np.full(len(keys.rows), own)
+            return chosen if keys.event is None else chosen & ~np.isin(keys.event, self.leaving)
         if own:
             return ~np.isin(keys.episode, self.leaving)
         return np.isin(keys.episode, self.coming[file])
@@ -110,14 +111,16 @@ class Shared:
 def shared_sessions(days: Sequence[Day]) -> list[Shared]:
     """The sessions that each day shares; the file in which one begins has it.
 
-    The first of the files has those that begin in several at one time, or have no time.
+    The first of the files has those that begin in several at one time, or have no time. It alone
+    has decisions that were delivered in several.
     """
     none = np.zeros(0, np.uint64)
     found = [Shared(none, {}) for _ in days]
+    alike = [day.events if day.sessions is None else day.sessions for day in days]
     given = [
-        (number, day.sessions, day.begins)
-        for number, day in enumerate(days)
-        if day.sessions is not None
+        (number, hashes, days[number].begins)
+        for number, hashes in enumerate(alike)
+        if hashes is not None
     ]
     ordered = np.sort(np.concatenate([none, *(sessions for _, sessions, _ in given)]))
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
@@ -137,9 +140,8 @@ def shared_sessions(days: Sequence[Day]) -> list[Shared]:
     for number in np.unique(file).tolist():
         leaving = session[(file == number) & (owner != number)]
         mine = (owner == number) & (file != number)
-        coming = {
-            other: session[mine & (file == other)] for other in np.unique(file[mine]).tolist()
-        }
+        others = [] if days[number].sessions is None else np.unique(file[mine]).tolist()
+        coming = {other: session[mine & (file == other)] for other in others}
         found[number] = Shared(leaving, coming)
     return found
 

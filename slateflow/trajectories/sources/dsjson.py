@@ -4,7 +4,9 @@
 `a` ranks the actions, from 1, with the probabilities `p`; `_label_Action` was shown, and
 `_label_cost` is minus the reward. Actions are known by their features alone, so an item is a
 distinct set of them, and its id is that set as JSON. A line without a label is not a decision and
-is passed by, as are decisions that were never shown (`_skipLearn`, `DeferredAction`).
+is passed by, as are decisions that were never shown (`_skipLearn`, `DeferredAction`), and those
+whose `EventId` the file had before. `event` has hashes of the others, by which those that another
+file had before are left out.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
 import orjson
+import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.sources.files import SourceFiles
@@ -66,7 +70,9 @@ class DsjsonReader:
         for file in self.files.files:
             path = self.files.path(file)
             self.places.begin(path, count)
-            for lines in _batches(self._documents(file.name, path)):
+            delivered = Delivered()
+            for batch in _batches(self._documents(file.name, path)):
+                lines, events = delivered.new(batch)
                 rows = np.arange(count, count + len(lines))
                 for row, line in zip(rows.tolist(), lines, strict=True):
                     share = self._number(line.get("pdrop", 0.0), "pdrop", row)
@@ -74,7 +80,8 @@ class DsjsonReader:
                     if share != self.dropped:
                         expected = f"{self.dropped}, as in decisions before"
                         raise self.places.error(row, "pdrop", expected, share)
-                yield self._standard(lines, rows)
+                if lines:
+                    yield self._standard(lines, rows).append_column("event", pa.array(events))
                 count += len(lines)
 
     def _documents(self, name: str, path: str) -> Iterator[dict[str, Any]]:
@@ -166,6 +173,28 @@ class DsjsonReader:
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             raise self.places.error(row, name, "a finite number", value)
         return float(value)
+
+
+class Delivered:
+    """The decisions of a file that came so far, by hashes of their ids."""
+
+    def __init__(self) -> None:
+        self._known = np.zeros(0, np.uint64)  # sorted
+
+    def new(self, lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], NDArray[np.uint64]]:
+        """Those of some decisions that did not come before, and their hashes: 0 without an id."""
+        given = [line.get("EventId") for line in lines]
+        ids = np.array(["" if one is None else str(one) for one in given], object)
+        hashes = np.asarray(pd.util.hash_array(ids, categorize=False), np.uint64)
+        hashes[ids == ""] = 0
+        found, first = np.unique(hashes, return_index=True)
+        place = np.searchsorted(self._known, found)
+        before = np.append(self._known, np.uint64(0))[place] == found
+        new = hashes == 0
+        new[first[~before]] = True
+        joined = np.concatenate([self._known, found[~before & (found > 0)]])
+        self._known = np.sort(joined, kind="stable")  # merges what is sorted
+        return list(compress(lines, new.tolist())), hashes[new]
 
 
 def item_id(action: dict[str, Any]) -> str:

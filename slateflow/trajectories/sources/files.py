@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,20 +45,26 @@ class SourceFiles:
         with self.folder.open(file.name) as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
 
-    def check_copies(self, files: Sequence[SourceFile]) -> None:
-        """Refuse files of the source that are the same bytes: their rows would count twice.
+    def check_copies(self, contents: Mapping[SourceFile, str]) -> None:
+        """Refuse files of the source that have the same rows, which would count twice.
+
+        Args:
+            contents: Digests of the rows of each file; bytes are compared of those without one.
 
         Raises:
-            InputError: Two of them are.
+            InputError: Two of them have.
         """
-        sizes = Counter(file.size for file in files)
+        sizes = Counter(file.size for file, content in contents.items() if not content)
         known: dict[str, SourceFile] = {}
-        for file in (one for one in files if sizes[one.size] > 1):
-            same = known.setdefault(self.digest_of(file), file)
+        for file, content in contents.items():
+            if not content and sizes[file.size] < 2:
+                continue
+            same = known.setdefault(content or self.digest_of(file), file)
             if same is not file:
+                alike = "rows" if content else "bytes"
                 raise InputError(
-                    f"{self.path(file)}: expected logs of their own, got the bytes of {same.name}; "
-                    "move one of the two away"
+                    f"{self.path(file)}: expected logs of their own, got the {alike} of "
+                    f"{same.name}; move one of the two away"
                 )
 
     @property

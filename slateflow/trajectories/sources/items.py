@@ -161,7 +161,7 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
         name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what)) for name in features
     }
     tables = []
-    for table in reader.outline():
+    for table in reader.described():
         rows = table["row"].to_numpy()
         for name, survey in surveys.items():
             survey.add(table[USER + name].combine_chunks(), rows, path.endswith(".parquet"))

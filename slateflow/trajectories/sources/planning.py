@@ -24,7 +24,7 @@ from slateflow.trajectories.sources.survey import Keys, Reader, Survey
 from slateflow.trajectories.sources.table import TableReader
 
 COPIED_ROWS = 100
-"""Rows from which on two files of the same bytes are copies; fewer may be alike by chance."""
+"""Rows from which on two files that have the same are copies; fewer may be alike by chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +90,12 @@ class Surveyed:
         Passes over the keys of those that no earlier dataset knows.
 
         Raises:
-            InputError: A row does not fit, or two files are the same.
+            InputError: A row does not fit, or two files are copies.
         """
         for file in self.recipe.files.files:
             self._days.append(earlier.facts(file) or self._survey(file))
-        many = [day.file for day in self._days if day.facts.rows >= COPIED_ROWS]
-        self.recipe.files.check_copies(many)
+        many = [day for day in self._days if day.facts.rows >= COPIED_ROWS]
+        self.recipe.files.check_copies({day.file: day.facts.content for day in many})
         self._days.sort(key=lambda day: day.facts.begin)
         return self._days
 

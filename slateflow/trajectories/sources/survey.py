@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.trajectories.encoding import Column
 from slateflow.trajectories.sources.places import Places
+from slateflow.trajectories.sources.row_digest import RowDigest, coded_texts
 from slateflow.trajectories.sources.table import CODE, GIVEN, NUMBER, TYPED, USER
 
 MOST_CATEGORIES = 2_000
@@ -32,7 +33,7 @@ class Reader(Protocol):
         """Share of the decisions that were not logged, where the log has it."""
 
     def outline(self) -> Iterator[pa.Table]:
-        """All that has to be known of all rows: ids, the user, and the order."""
+        """All that has to be known of all rows: ids, the user, the order, and what tells copies."""
 
     def decisions(self) -> Iterator[pa.Table]:
         """Everything but the keys of the order."""
@@ -124,8 +125,17 @@ class ColumnSurvey:
         self.first_gap: NDArray[np.int64] | None = None
         self.vocabulary: set[str] = set()
 
-    def add(self, values: pa.Array, rows: NDArray[np.int64], typed: bool) -> None:
-        """Look at the values of some rows (R,); a missing category is none."""
+    def add(
+        self, values: pa.Array, rows: NDArray[np.int64], typed: bool, coded: Any = None
+    ) -> None:
+        """Look at the values of some rows (R,); a missing category is none.
+
+        Args:
+            values: Of the rows.
+            rows: Their numbers among all.
+            typed: Whether the file tells numbers from texts.
+            coded: The values as a dictionary, if there is one.
+        """
         if values.null_count:
             given = values.is_valid().to_numpy(zero_copy_only=False)
             if not typed:
@@ -150,7 +160,11 @@ class ColumnSurvey:
         if kind == "numbers":
             self._add_lists(values, rows)
         if kind == "categories":
-            self._add_texts(values, rows, untyped)
+            if untyped:
+                self._add_untyped(values, rows)
+            if len(self.vocabulary) <= MOST_CATEGORIES:
+                known = pc.unique(values) if coded is None else coded.dictionary
+                self.vocabulary.update(known.to_pylist())
 
     def _add_lists(self, values: pa.Array, rows: NDArray[np.int64]) -> None:
         lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
@@ -162,17 +176,14 @@ class ColumnSurvey:
         flat = pc.fill_null(pc.list_flatten(values), np.nan).to_numpy().reshape(-1, self.size)
         self.refuse(~np.isfinite(flat).all(axis=1), rows, self.name, expected, values)
 
-    def _add_texts(self, values: pa.Array, rows: NDArray[np.int64], untyped: bool) -> None:
-        if untyped:
-            number = pc.match_substring_regex(values, NUMBER).to_numpy(zero_copy_only=False)
-            self.numbers += int(np.count_nonzero(number))
-            self.texts += int(np.count_nonzero(~number))
-            self.codes += pc.sum(pc.match_substring_regex(values, CODE)).as_py() or 0
-            if self.first_text is None and not number.all():
-                first = int(np.argmin(number))
-                self.first_text = values[first : first + 1], rows[first : first + 1]
-        if len(self.vocabulary) <= MOST_CATEGORIES:
-            self.vocabulary.update(pc.unique(values).to_pylist())
+    def _add_untyped(self, values: pa.Array, rows: NDArray[np.int64]) -> None:
+        number = pc.match_substring_regex(values, NUMBER).to_numpy(zero_copy_only=False)
+        self.numbers += int(np.count_nonzero(number))
+        self.texts += int(np.count_nonzero(~number))
+        self.codes += pc.sum(pc.match_substring_regex(values, CODE)).as_py() or 0
+        if self.first_text is None and not number.all():
+            first = int(np.argmin(number))
+            self.first_text = values[first : first + 1], rows[first : first + 1]
 
     @property
     def facts(self) -> ColumnFacts:
@@ -210,6 +221,7 @@ class Facts:
     begin: float = 0  # the first time; 0 where there is none
     policies: tuple[str, ...] = ("logged",)  # sorted
     dropped: float | None = None  # share of the decisions that were not logged
+    content: str = ""  # digest of a file's rows in any order; empty where it tells no copy
 
     @classmethod
     def joined(cls, several: Sequence[Facts]) -> Facts | None:
@@ -263,6 +275,7 @@ class Keys:
     time: NDArray[Any] | None  # (R,); None: the order of the files
     policy: NDArray[np.int32] | None  # (R,) places in `policies`; None: all are of the first
     policies: tuple[str, ...]
+    event: NDArray[np.uint64] | None = None  # (R,) hashes of their ids; 0: a row without one
 
     def where(self, chosen: NDArray[np.bool_]) -> Keys:
         """Some of the rows, by a mask (R,)."""
@@ -278,17 +291,19 @@ class Keys:
         """Keys of some rows, then those of others."""
         policies = tuple(sorted({name for one in several for name in one.policies}))
         places = {name: place for place, name in enumerate(policies)}
-        arrays: dict[str, list[Any]] = {"rows": [], "episode": [], "time": [], "policy": []}
+        named = ("rows", "episode", "time", "policy", "event")
+        arrays: dict[str, list[Any]] = {name: [] for name in named}
         for one in several:
             number = np.array([places[name] for name in one.policies], np.int32)
             policy = None if one.policy is None else number[one.policy]
             for name, values in {**vars(one), "policy": policy}.items():
                 if name in arrays and values is not None:
                     arrays[name].append(values)
-        rows, episode, time, policy = (
+        rows, episode, time, policy, event = (
             np.concatenate(values) if values else None for values in arrays.values()
         )
-        return cls(np.zeros(0, np.int64) if rows is None else rows, episode, time, policy, policies)
+        rows = np.zeros(0, np.int64) if rows is None else rows
+        return cls(rows, episode, time, policy, policies, event)
 
 
 @dataclass(frozen=True)
@@ -310,19 +325,23 @@ class Survey:
         Raises:
             InputError: A row does not fit; the message names file, row and column.
         """
-        names, found = reader.names(), _Found()
+        names, found, content = reader.names(), _Found(), RowDigest()
         columns: dict[str, ColumnSurvey] = {}
-        keys: dict[str, list[Any]] = {"episode": [], "time": [], "policy": []}
+        keys: dict[str, list[Any]] = {"episode": [], "time": [], "policy": [], "event": []}
         times = ""
         for table in reader.outline():
             rows = table["row"].to_numpy()
             typed = (table.schema.metadata or {}).get(TYPED.encode()) != b"False"
+            known: dict[str, NDArray[np.uint64]] = {}
+            coded: dict[str, Any] = {}
             for key in (key for key in table.column_names if key.startswith(USER)):
                 values, name = table[key].combine_chunks(), key.removeprefix(USER)
                 if name not in columns:
                     columns[name] = ColumnSurvey(name, lambda *what: reader.places.refuse(*what))
-                columns[name].add(values, rows, typed)
-            found.add_ids(table, rows, reader, names)
+                if (texts := coded_texts(values)) is not None:
+                    coded[key] = texts
+                columns[name].add(values, rows, typed, texts)
+            coded |= found.add_ids(table, rows, reader, names)
             if "time" in names:
                 values = table["time"].combine_chunks()
                 kind = "points in time" if pa.types.is_timestamp(values.type) else "numbers"
@@ -333,17 +352,21 @@ class Survey:
                 values = values.cast(pa.int64()) if kind == "points in time" else values
                 keys["time"].append(values.to_numpy(zero_copy_only=False))
             if "episode" in names:
-                keys["episode"].append(text_hashes(table["episode"]))
+                known["episode"] = text_hashes(table["episode"])
+                keys["episode"].append(known["episode"])
             if "policy" in names:
                 keys["policy"].append(table["policy"].dictionary_encode().combine_chunks())
+            if "event" in table.column_names:
+                keys["event"].append(table["event"].to_numpy())
+            content.add(table, known, coded)
             found.rows += len(rows)
         if whole and not found.rows:
             raise InputError(f"{reader.places.paths[0]}: expected rows, got none")
         for column in columns.values() if whole else ():
             column.column()
         policies, policy = _numbered(keys["policy"])
-        episode, time = (
-            np.concatenate(keys[key]) if keys[key] else None for key in ("episode", "time")
+        episode, time, event = (
+            np.concatenate(keys[key]) if keys[key] else None for key in ("episode", "time", "event")
         )
         facts = Facts(
             columns=tuple(column.facts for column in columns.values()),
@@ -356,8 +379,9 @@ class Survey:
             begin=0 if time is None else time.min().item(),
             policies=policies,
             dropped=reader.dropped,
+            content=content.text,
         )
-        return cls(facts, Keys(np.arange(found.rows), episode, time, policy, policies))
+        return cls(facts, Keys(np.arange(found.rows), episode, time, policy, policies, event))
 
 
 class _Found:
@@ -369,13 +393,15 @@ class _Found:
 
     def add_ids(
         self, table: pa.Table, rows: NDArray[np.int64], reader: Reader, names: dict[str, str]
-    ) -> None:
-        """Look at the shown and the offered ids of some rows (R,)."""
+    ) -> dict[str, pa.DictionaryArray]:
+        """Look at the shown and the offered ids of some rows (R,), which it returns."""
+        coded: dict[str, pa.DictionaryArray] = {}
         for key in ("item", "candidates"):
             if key not in names:
                 continue
             lists = table[key].combine_chunks()
-            self.ids.update(pc.unique(lists.flatten()).to_pylist())
+            coded[key] = lists.flatten().dictionary_encode()
+            self.ids.update(coded[key].dictionary.to_pylist())
             lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
             if key == "item":
                 self.shown = self.shown or int(lengths[0])
@@ -385,6 +411,7 @@ class _Found:
                 fewest = int(lengths.min())
                 self.fewest = min(self.fewest or fewest, fewest)
                 self.most = max(self.most, int(lengths.max()))
+        return coded
 
 
 def _numbered(

@@ -144,8 +144,13 @@ class TableReader:
         return self.columns.user
 
     def outline(self) -> Iterator[pa.Table]:
-        """All that has to be known of all rows: ids, the user, and the order."""
-        return self._batches({"user", "item", "candidates", "episode", "time", "policy"})
+        """All that has to be known of all rows: ids, the user, the order, and what tells copies."""
+        wanted = {"user", "item", "candidates", "episode", "time", "policy", "reward"}
+        return self._batches(wanted)
+
+    def described(self) -> Iterator[pa.Table]:
+        """Ids and the user's columns alone."""
+        return self._batches({"user", "item"})
 
     def decisions(self) -> Iterator[pa.Table]:
         """Everything but the keys of the order."""
@@ -190,12 +195,13 @@ class TableReader:
             if key in LISTS and not typed:
                 values = pc.split_pattern(values, SEPARATOR)
             if key.startswith(USER) and not typed:
-                values = _lower_booleans(values)
+                values = lower_booleans(values)
             columns[key] = convert(Cells(values, rows, name, self.places))
         return pa.table(columns, metadata={TYPED: str(typed)})
 
 
-def _lower_booleans(texts: Any) -> Any:
+def lower_booleans(texts: Any) -> Any:
+    """Texts with booleans as ours are."""
     boolean = pc.fill_null(pc.match_substring_regex(texts, BOOLEAN), False)
     return pc.if_else(boolean, pc.utf8_lower(texts), texts) if pc.any(boolean).as_py() else texts
 

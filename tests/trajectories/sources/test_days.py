@@ -238,6 +238,18 @@ def test_days_are_taken_over_in_an_object_store(tmp_path):
         assert_same(kept, night(tmp_path, COLUMNS, "fresh")[0])
 
 
+def test_a_copy_of_a_day_that_an_earlier_dataset_knows(tmp_path):
+    rows = decisions(200, 0)
+    arrive(tmp_path, 0, rows)
+    night(tmp_path, COLUMNS, "data")
+    shuffled = rows.sample(frac=1, random_state=0)[rows.columns[::-1]]
+    arrive(tmp_path, 1, shuffled)
+    with reading() as names, pytest.raises(InputError) as caught:
+        generate(recipe(tmp_path, COLUMNS), Folder(str(tmp_path / "data")))
+    assert "01.parquet: expected logs of their own, got the rows of 00.par" in str(caught.value)
+    assert names == {"01.parquet"}
+
+
 def line(number: int, **more: str) -> str:
     """A decision of two actions as dsjson."""
     document = {

@@ -26,7 +26,6 @@ def line(cost=-1.0, probability=0.75, label=2, **changes) -> str:
         "_label_Action": label,
         "_labelIndex": label - 1,
         "Timestamp": "2026-11-26T10:00:00.5Z",
-        "EventId": "e",
         "a": [2, 1],
         "p": [0.75, 0.25],
         "c": {"From": [{"day": "monday", "visits": 3}], "_multi": [TEA, RUM]},

@@ -205,7 +205,7 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path):
     ):
         log(tmp_path, "a.csv", f"{header}\n")
         assert refusal(tmp_path, "").endswith(f", got {shown}; {named}")
-    for content in (b"item;propensity;reward\na;0,5;1\n", "item\nä\n".encode("latin-1")):
+    for content in (b"item;propensity;reward\na;0,5;1\n", "item,reward\nä,1\n".encode("latin-1")):
         (tmp_path / "logs" / "a.csv").write_bytes(content)
         assert "a.csv: expected a CSV file in UTF-8 with commas, got " in refusal(tmp_path, "")
     log(tmp_path, "a.csv", "item,propensity,reward\na,1,1\n")
