@@ -55,6 +55,9 @@ WITHIN = "a number from −2^63 to below 2^63"
 GIVEN = "a number in every row; a column of its own may say where there was none"
 """Expected of numbers: there is none that means a missing one."""
 
+BEYOND_MICROSECONDS = r"(:\d\d\.\d{6})\d+"
+"""A second with further digits, as .NET writes seven and Go nine; the first six are a group."""
+
 USER = ":"
 """Before the names of the user's columns."""
 
@@ -362,6 +365,7 @@ def as_time(cells: Cells) -> Any:
 
 def _points_in_time(texts: Any) -> Any:
     """Texts as timestamps; None where one is no point in time, or zones are given for some only."""
+    texts = pc.replace_substring_regex(texts, BEYOND_MICROSECONDS, r"\1")
     for zone in (None, "UTC"):
         with suppress(pa.ArrowException):
             return pc.cast(pc.cast(texts, pa.timestamp("us", zone)), pa.timestamp("us"))

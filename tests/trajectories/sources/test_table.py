@@ -299,6 +299,15 @@ def test_the_last_fifth_of_the_time_is_held_out(tmp_path):
     assert dataset.hold_out.mask(rows).tolist() == [False] * 8 + [True] * 2
 
 
+@pytest.mark.parametrize("zone", ["", "Z", "+01:00"])
+def test_a_second_may_have_more_digits_than_microseconds(tmp_path, zone):
+    seconds = ["00.6594140", "00.123456789", "00.5", "00.65941", "00"]
+    rows = [f"a,0.5,{second},2026-01-01T00:00:{second}{zone}\n" for second in seconds]
+    log(tmp_path, "a.csv", "item,propensity,reward,at\n" + "".join(rows))
+    rewards = published(tmp_path, 'held_out = "last"\n[columns]\ntime = "at"').read().reward
+    assert rewards.tolist() == sorted(np.float32(seconds).tolist())
+
+
 def test_a_fifth_of_the_sessions_is_held_out_whatever_repeats_in_the_log(tmp_path):
     count = 20_000
     frame = {"item": [1, 2, 3, 4, 5] * (count // 5), "propensity": 0.2, "reward": [0.0] * count}
