@@ -171,11 +171,11 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
         tables.append(table)
     if not tables:
         raise InputError(f"{path}: expected items, got none")
+    columns = [survey.column() for survey in surveys.values()]
     whole = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
     ids = whole["item"].combine_chunks().flatten()
     twice = np.ones(len(ids), np.bool_)
     twice[np.unique(np.array(ids.to_pylist(), object), return_index=True)[1]] = False
     reader.places.refuse(twice, whole["row"].to_numpy(), named.item, "each id once", ids)
-    columns = [survey.column() for survey in surveys.values()]
     values = {name: whole[USER + name].combine_chunks() for name in features}
     return tuple(ids.to_pylist()), columns, values

@@ -47,13 +47,13 @@ class ColumnFacts:
     """Findings about a column's values, of one file or of several."""
 
     name: str
-    kind: str  # "number", "numbers", "categories", or "untyped": texts of CSV
+    kind: str  # "number", "numbers", "categories", or "untyped": texts of CSV, or no values
     size: int = 1  # of lists
     numbers: int = 0  # untyped texts that are numbers
     texts: int = 0  # other untyped texts
     vocabulary: tuple[str, ...] = ()  # sorted; not more than one above `MOST_CATEGORIES`
     codes: int = 0  # untyped texts of digits that begin with 0, as post codes do
-    gaps: int = 0  # missing untyped texts
+    gaps: int = 0  # missing untyped values
 
     @property
     def final_kind(self) -> str:
@@ -68,7 +68,7 @@ class ColumnFacts:
     @property
     def mixed(self) -> bool:
         """Whether there are texts among numbers, or gaps."""
-        return self.final_kind == "number" and self.texts + self.gaps > 0
+        return self.final_kind in ("number", "numbers") and self.texts + self.gaps > 0
 
     def joined(self, other: ColumnFacts) -> ColumnFacts | None:
         """Findings about the values of both; None where they do not go together."""
@@ -136,6 +136,7 @@ class ColumnSurvey:
             typed: Whether the file tells numbers from texts.
             coded: The values as a dictionary, if there is one.
         """
+        typed = typed and values.null_count < len(values)  # without a value no kind is known
         if values.null_count:
             given = values.is_valid().to_numpy(zero_copy_only=False)
             if not typed:

@@ -377,8 +377,13 @@ def _one_by_one(values: Any) -> Iterator[Any]:
 
 
 def _as_user(cells: Cells) -> Any:
-    """Numbers as float64, lists of them, and everything else as texts, which may be missing."""
+    """Numbers as float64, lists of them, and everything else as texts, which may be missing.
+
+    Without a value they are texts, whatever the file says.
+    """
     kind = cells.values.type
+    if cells.values.null_count == len(cells.values):
+        return pa.nulls(len(cells.values), pa.string())
     if pa.types.is_boolean(kind) or is_text(kind):
         return as_text(cells.values)
     cells.present(GIVEN)

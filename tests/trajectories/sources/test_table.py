@@ -11,6 +11,7 @@ import pytest
 from slateflow.environments import world_of
 from slateflow.errors import InputError
 from slateflow.trajectories.contract import check_rows
+from slateflow.trajectories.sources import table
 from tests.trajectories.sources.shop import log, published
 
 SINGLE = """
@@ -179,6 +180,46 @@ def test_a_missing_category_is_none_of_them(tmp_path, kind):
         *("country=at", "country=de"), *("member=false", "member=true")
     )  # fmt: skip
     assert dataset.read().user.tolist() == [[0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 1, 0]]
+
+
+NOTHING = {
+    "objects": [None, None],
+    "floats": np.full(2, np.nan),
+    "a dictionary": pd.Categorical([None, None]),
+}
+
+
+@pytest.mark.parametrize("files", ["ab", "ba"])
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_category_may_be_missing_in_all_rows_of_a_file(tmp_path, name, files):
+    frame = {"item": ["a", "b"], "propensity": 0.5, "reward": 0.0}
+    empty, full = files
+    log(tmp_path, f"{empty}.parquet", {**frame, "country": NOTHING[name]})
+    log(tmp_path, f"{full}.parquet", {**frame, "country": ["de", "at"]})
+    text = '[columns]\nuser = ["country"]'
+    expected = [[0, 0], [0, 0], [0, 1], [1, 0]]
+    assert published(tmp_path, text).read().user.tolist() == (
+        expected if files == "ab" else expected[2:] + expected[:2]
+    )
+    for numbers in ([1.0, 2.0], [[1.0], [2.0]]):  # of which none may be missing
+        log(tmp_path, f"{full}.parquet", {**frame, "country": numbers})
+        with pytest.raises(InputError, match=rf"{empty}\.parquet: row 1: country: expected a num"):
+            published(tmp_path, text)
+
+
+def test_a_category_of_items_may_be_missing_in_all_rows_of_a_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "BATCH_ROWS", 2)
+    log(tmp_path, "a.csv", "item,propensity,reward\na,0.5,1\nb,0.5,0\n")
+    text = '[items]\nfile = "items.parquet"\nfeatures = ["kind"]\ntell_apart = "never"'
+    items = {"item": ["a", "b", "c"], "kind": [None, None, "soft"]}
+    pd.DataFrame(items).to_parquet(tmp_path / "items.parquet")
+    assert published(tmp_path, text).catalogue.features.tolist() == [[0], [0], [1]]
+    pd.DataFrame({**items, "kind": [None, None, 1.5]}).to_parquet(tmp_path / "items.parquet")
+    with pytest.raises(InputError, match=r"items\.parquet: row 1: kind: expected a number in ev"):
+        published(tmp_path, text)
+    pd.DataFrame({**items, "kind": [None] * 3}).to_parquet(tmp_path / "items.parquet")
+    with pytest.raises(InputError, match=r"^kind: expected values, got none; leave the column ou"):
+        published(tmp_path, text)
 
 
 def test_a_gap_among_numbers_of_another_file_is_named(tmp_path):
