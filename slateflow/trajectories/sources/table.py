@@ -215,6 +215,8 @@ class Cells:
     def __init__(self, values: Any, rows: np.ndarray[Any, Any], name: str, places: Places) -> None:
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
+        if pa.types.is_string_view(values.type):
+            values = values.cast(pa.string())
         self.values, self.rows, self.name, self.places = values, rows, name, places
 
     def refuse(self, wrong: Any, expected: str) -> None:

@@ -182,6 +182,23 @@ def test_a_missing_category_is_none_of_them(tmp_path, kind):
     assert dataset.read().user.tolist() == [[0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 1, 0]]
 
 
+def test_texts_may_be_views(tmp_path):
+    texts = {
+        "country": ["de", "at"],
+        "item": ["a", "b"],
+        "propensity": ["0.5", "0.25"],
+        "reward": ["true", "false"],
+        "at": ["2026-11-02 10:00", "2026-11-02 11:00"],
+    }
+    views = {name: pa.array(values, pa.string_view()) for name, values in texts.items()}
+    pq.write_table(pa.table(views), log(tmp_path, "a.parquet", texts))
+    dataset = published(tmp_path, '[columns]\nuser = ["country"]\ntime = "at"')
+    assert dataset.spec.user_features == ("country=at", "country=de")
+    rows = dataset.read()
+    assert rows.user.tolist() == [[0, 1], [1, 0]]
+    assert (rows.propensity.tolist(), rows.reward.tolist()) == ([0.5, 0.25], [1, 0])
+
+
 NOTHING = {
     "objects": [None, None],
     "floats": np.full(2, np.nan),
