@@ -14,11 +14,10 @@ from flows.cli.options import new_table, print_json, show_table, table_width
 from slateflow.evaluation import PolicyBaseline
 from tasks.estimate import EstimateReport
 from tasks.experiment import DatasetRef, ModelRef
-from tasks.project import PROJECT
 from tasks.reports.page import interval, mean_text, p_value, score_text
 from tasks.reports.report import Candidate, Champion, Optimum, PlayedPolicy, Report
 from tasks.reports.study import StudyReport
-from tasks.store.tracking import redact_passwords, tracking_uri
+from tasks.store.tracking import embedded_store, redact_passwords, tracking_uri
 
 LAYOUTS = (
     ("p", "score", "over", "score_ci", "sec", "p_over"),
@@ -60,7 +59,7 @@ def open_hint() -> str:
     uri = tracking_uri()
     if uri.startswith("http"):
         return uri
-    if uri == f"sqlite:///{PROJECT}/mlflow/mlflow.db":
+    if uri == embedded_store():
         uri = "sqlite:///mlflow/mlflow.db"
     return f"uv run mlflow ui --backend-store-uri {redact_passwords(uri)}"
 

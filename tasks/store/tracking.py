@@ -13,6 +13,7 @@ import urllib.request
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from slateflow.errors import InputError
 from slateflow.policies import AnyScorer
@@ -23,6 +24,7 @@ from tasks.project import PROJECT
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+_SQLITE = "sqlite:///"
 SCORER_FILE = "scorer.npz"
 TRAINING = "slateflow.training"
 """Tag of a run: the digest of all that its weights depend on."""
@@ -57,7 +59,19 @@ _VIEW = json.dumps(
 
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, or the embedded store in the project's `mlflow` folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT}/mlflow/mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or embedded_store()
+
+
+def embedded_store() -> str:
+    """URL of the store in the project's `mlflow` folder."""
+    folder = str(PROJECT).replace("%", "%25").replace("?", "%3F")
+    return f"{_SQLITE}{folder}/mlflow/mlflow.db"
+
+
+def _database(uri: str) -> Path | None:
+    """The file of a SQLite store; None of another store."""
+    path = unquote(uri.removeprefix(_SQLITE).partition("?")[0])
+    return Path(path).resolve() if uri.startswith(_SQLITE) else None
 
 
 def mlflow_client() -> MlflowClient:
@@ -77,9 +91,9 @@ def mlflow_client() -> MlflowClient:
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # failures are raised as well
     mlflow.set_tracking_uri(uri)
     try:
+        if (database := _database(uri)) is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
         client = mlflow.MlflowClient()
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         if getattr(error, "error_code", None) == "UNAUTHENTICATED":
@@ -119,10 +133,9 @@ def experiment_id(client: MlflowClient, recipe: str) -> str:
     name = model_name(recipe)
     found = client.get_experiment_by_name(name)
     if found is None:
-        uri = tracking_uri()
         location = None
-        if uri.startswith("sqlite:///"):  # artifacts lie beside the database
-            location = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts").as_uri()
+        if (database := _database(tracking_uri())) is not None:
+            location = (database.parent / "artifacts").as_uri()
         try:
             return str(client.create_experiment(name, location, {_VIEW_TAG: _VIEW}))
         except MlflowException:  # another process was faster

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
 from slateflow.errors import InputError
+from tasks.store import tracking
 from tasks.store.tracking import experiment_id, mlflow_client, page_url, redact_passwords
 
 
@@ -33,6 +36,20 @@ def test_what_mlflow_does_not_take_for_a_store_is_bad_input(embedded, monkeypatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(InputError, match="MLFLOW_TRACKING_URI: expected a store or"):
         mlflow_client()
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_artifacts_lie_beside_the_database_wherever_that_is(tmp_path, monkeypatch, relative):
+    folder = tmp_path / "50%25 off?#1"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(tracking, "PROJECT", folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow/mlflow.db" if relative else "")
+    client = mlflow_client()
+    store = folder / "mlflow"
+    assert (store / "mlflow.db").stat().st_size > 0
+    location = client.get_experiment(experiment_id(client, "new")).artifact_location
+    assert url2pathname(urlsplit(location).path) == str(store / "artifacts")
 
 
 def test_an_experiment_from_before_gets_the_view_of_today(embedded):
