@@ -345,12 +345,12 @@ class Survey:
             coded |= found.add_ids(table, rows, reader, names)
             if "time" in names:
                 values = table["time"].combine_chunks()
-                kind = "points in time" if pa.types.is_timestamp(values.type) else "numbers"
+                kind = _kind_of_times(values.type)
                 wrong = np.full(len(rows), kind != (times or kind))
                 expected = f"{times}, as in rows before"
                 reader.places.refuse(wrong, rows, names["time"], expected, values)
                 times = kind
-                values = values.cast(pa.int64()) if kind == "points in time" else values
+                values = values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
                 keys["time"].append(values.to_numpy(zero_copy_only=False))
             if "episode" in names:
                 known["episode"] = text_hashes(table["episode"])
@@ -383,6 +383,12 @@ class Survey:
             content=content.text,
         )
         return cls(facts, Keys(np.arange(found.rows), episode, time, policy, policies, event))
+
+
+def _kind_of_times(kind: pa.DataType) -> str:
+    if not pa.types.is_timestamp(kind):
+        return "numbers"
+    return f"points in time {'without' if kind.tz is None else 'with'} a time zone"
 
 
 class _Found:

@@ -341,7 +341,7 @@ def _clicked(cells: Cells) -> Any:
 
 
 def as_time(cells: Cells) -> Any:
-    """Points in time as timestamps, numbers as int64 or float64."""
+    """Points in time as timestamps, in UTC where they have a zone; numbers as int64 or float64."""
     cells.present()
     kind, values = cells.values.type, cells.values
     expected = "a point in time, such as 2026-11-28T09:30:00Z, or a number"
@@ -357,7 +357,8 @@ def as_time(cells: Cells) -> Any:
         cells.refuse(number != number[0], f"{expected}, all of one kind")
         raise cells.error(0, f"{expected}, all of one form")
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return pc.cast(values, pa.timestamp("us"), safe=False)
+        zone = "UTC" if getattr(kind, "tz", None) else None
+        return pc.cast(values, pa.timestamp("us", zone), safe=False)
     if pa.types.is_integer(kind):
         return cells.cast(pa.int64(), WITHIN)
     numbers = cells.cast(pa.float64(), expected)
@@ -370,7 +371,7 @@ def _points_in_time(texts: Any) -> Any:
     texts = pc.replace_substring_regex(texts, BEYOND_MICROSECONDS, r"\1")
     for zone in (None, "UTC"):
         with suppress(pa.ArrowException):
-            return pc.cast(pc.cast(texts, pa.timestamp("us", zone)), pa.timestamp("us"))
+            return pc.cast(texts, pa.timestamp("us", zone))
     return None
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from slateflow.errors import InputError
 from slateflow.trajectories import Folder, generate
-from slateflow.trajectories.sources import publish
+from slateflow.trajectories.sources import publish, table
 from tests.trajectories.sources.shop import log, recipe
 
 GOOD = "user,item,offered,propensity,reward,clicked,session,t"
@@ -81,6 +82,25 @@ def test_the_row_whose_time_is_none_is_named(tmp_path, wrong):
     message = refusal(tmp_path, '[columns]\ntime = "at"\n')
     expected = "expected a point in time, such as 2026-11-28T09:30:00Z, or a number"
     assert f"logs/a.csv: row 3: at: {expected}, got {wrong};" in message
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet", "one parquet"])
+@pytest.mark.parametrize("zones", [("-05:00", ""), ("", "Z")])
+def test_times_with_and_without_a_zone(tmp_path, monkeypatch, name, zones):
+    times = [f"2026-01-0{day}T00:10:00{zone}" for day, zone in enumerate(zones, 1)]
+    monkeypatch.setattr(table, "BATCH_ROWS", 1)
+    base = {"item": "a", "propensity": 0.5, "reward": 1.0}
+    if name == "one parquet":
+        log(tmp_path, "a.parquet", {**base, "at": times})
+    for file, time in zip("ab", times, strict=True):
+        if name == "csv":
+            log(tmp_path, f"{file}.csv", f"item,propensity,reward,at\na,0.5,1,{time}\n")
+        elif name == "parquet":
+            log(tmp_path, f"{file}.parquet", {**base, "at": pd.to_datetime([time])})
+    kind = "without" if zones[1] else "with"
+    place = {"csv": "b.csv: row 1", "parquet": "b.parquet: row 1"}.get(name, "a.parquet: row 2")
+    expected = f"at: expected points in time {kind} a time zone, as in rows before, got 2026-01-02"
+    assert f"{place}: {expected}" in refusal(tmp_path, '[columns]\ntime = "at"\n')
 
 
 def test_an_item_that_the_catalogue_lacks(tmp_path):
