@@ -77,7 +77,9 @@ class Encoder:
         self.described_by: list[dict[str, Any]] = document.get("described_by", [])
         self.objects = document["format"] == "dsjson"
         self.ids = np.array(document["items"], dtype=object)
-        self.index = pd.Index(self.ids)
+        self.index = {item: number for number, item in enumerate(self.ids)}
+        for number, item in enumerate(self.ids if self.objects else ()):
+            self.index.setdefault(_action_id(_action(item)), number)
         with np.load(catalogue, allow_pickle=False) as stored:
             self.features = stored["features"]
 
@@ -188,7 +190,7 @@ class Encoder:
         if self.objects:
             given = [_action_id(one) if isinstance(one, Mapping) else one for one in given]
         codes, texts = _texts(given, where)
-        number = self.index.get_indexer(texts)
+        number = np.array([self.index.get(one, -1) for one in texts], int)
         unknown = np.flatnonzero(number < 0)
         wrong = np.isin(codes, unknown if self.refuses else []) | (codes < 0)
         if wrong.any():
@@ -231,24 +233,40 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     """The leaves of an object by their paths, as the logs' columns are named."""
     if isinstance(value, Mapping):
         parts = [(f"{name}.{key}" if name else key, one) for key, one in value.items()]
-    elif isinstance(value, list):  # objects in a list are one object in pieces
+    elif isinstance(value, list | np.ndarray):  # objects in a list are one object in pieces
         parts = [
             (name if isinstance(one, Mapping) else f"{name}[{place}]", one)
             for place, one in enumerate(value)
         ]
     else:
-        return {name: value}
+        return {} if _missing(value) else {name: value}
     return dict(chain.from_iterable(_flat(one, path).items() for path, one in parts))
 
 
 def _action_id(action: Mapping[str, Any]) -> str:
-    """The features of an action as JSON, which is its id; keys that begin with `_` are none."""
-    features = {key: value for key, value in action.items() if key[:1] != "_"}
+    """The features of an action as JSON, by which it is known; keys that begin with `_` are none.
+
+    It is the same for an action of the logs and for that in Parquet, where keys are null that other
+    actions have, and whole numbers may be floats.
+    """
+    features = _bare({key: value for key, value in action.items() if key[:1] != "_"})
     return json.dumps(features, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def _bare(value: Any) -> Any:
+    """A value of JSON without the keys that are null, and with whole floats as integers."""
+    if isinstance(value, Mapping):
+        return {key: _bare(one) for key, one in value.items() if not _missing(one)}
+    if isinstance(value, list | np.ndarray):
+        return [_bare(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**63
+    return int(value) if whole else value
+
+
 def _action(item: str) -> dict[str, Any]:
-    """The inverse of `_action_id`; nothing is known of an item whose id is another text."""
+    """The features that an id has as JSON; nothing is known of an item whose id is another text."""
     try:
         found = json.loads(item)
     except ValueError:

@@ -348,8 +348,8 @@ def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypat
 
 
 ACTIONS = [
-    {"_tag": "x", "i": {"id": name, "é": hot}, "j": [{"price": price}]}
-    for name, hot, price in (("tea", True, 2), ("rum", False, 30.5), ("ale", True, 4))
+    {"_tag": "x", "i": {"id": name, **hot}, "j": [{"price": price}]}
+    for name, hot, price in (("tea", {"é": True}, 2), ("rum", {}, 30.5), ("ale", {"é": False}, 4.0))
 ]
 
 
@@ -393,6 +393,10 @@ def test_objects_of_dsjson_are_asked_as_they_were_logged(tmp_path, monkeypatch):
     assert best == [
         offer[slate[0]]["i"]["id"] for offer, slate in zip(offers, answers["slate"], strict=True)
     ]
+    path = log(tmp_path, "requests.parquet", {"user": contexts, "items": offers})
+    stored = pq.read_table(path)  # with keys that others have, and with floats
+    for asked in (pd.DataFrame(stored.to_pydict()), stored.to_pandas()):
+        pd.testing.assert_frame_equal(model.predict(asked), answers)
     by_id = [[json.dumps(one) for one in offer] for offer in offers[:1]]
     with pytest.raises(MlflowException, match="items, row 0: expected items of the catalogue"):
         model.predict(pd.DataFrame({"user": contexts[:1], "items": by_id}))  # not as JSON has ids
@@ -419,7 +423,7 @@ def test_new_actions_of_dsjson_are_what_the_recipe_says(tmp_path, monkeypatch, u
     answers = model.predict(asked)
     names = ("i.id=ale", "i.id=rum", "i.id=tea", "i.é=false", "i.é=true", "j.price")
     assert dataset.spec.item_features == names
-    known = {"rum": [0, 1, 0, 1, 0, 30.5], "tea": [0, 0, 1, 0, 1, 2], "ale": [1, 0, 0, 0, 1, 4]}
+    known = {"rum": [0, 1, 0, 0, 0, 30.5], "tea": [0, 0, 1, 0, 1, 2], "ale": [1, 0, 0, 1, 0, 4]}
     features = [[0, 0, 0, 1, 0, 7], *(known[one["i"]["id"]] for one in offers[1]), [0] * 6]
     user = dataset.read().observation()["user"][1:2]
     scores = scorer.scores(user, np.zeros(1, int), np.array([features], float))[0]
