@@ -7,6 +7,7 @@ consumer's process as well: mlflow, NumPy and pandas, nothing else.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -316,7 +317,9 @@ def _row_of_numbers(value: Any, size: int) -> np.ndarray:
     """A row that may not fit, as not a number then; a size of 0 is that of a number by itself."""
     try:
         numbers = np.array(value)
-    except ValueError:
+        if numbers.dtype == object and {*map(type, numbers.flat)} <= {Decimal, float, int}:
+            numbers = numbers.astype(np.float64)
+    except (ValueError, OverflowError):
         numbers = np.empty(0)
     fits = numbers.shape == ((size,) if size else ()) and numbers.dtype.kind in "iuf"
     return numbers.astype(np.float64).reshape(-1) if fits else np.full(max(size, 1), np.nan)

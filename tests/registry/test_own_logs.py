@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from decimal import Decimal
 from types import SimpleNamespace
 
 import mlflow
@@ -178,6 +179,18 @@ def test_booleans_may_be_texts(shop, written):
     other = {"True": "False", "TRUE": "FALSE", "true": "false"}[written]
     texts = frame.assign(vip=np.where(frame["vip"], written, other))
     pd.testing.assert_frame_equal(shop.model.predict(requests(texts)), answers)
+
+
+def test_numbers_may_be_decimals(shop):
+    frame = requests(shop.table[:20])
+    decimals = frame.assign(
+        user=[[Decimal(user[0]), *user[1:3], [*map(Decimal, user[3])]] for user in frame["user"]]
+    )
+    pd.testing.assert_frame_equal(shop.model.predict(decimals), shop.model.predict(frame))
+    for wrong in (Decimal("NaN"), Decimal("sNaN"), 10**400, [Decimal(1)]):
+        mixed = frame.assign(user=[[wrong, *user[1:]] for user in frame["user"]])
+        with pytest.raises(MlflowException, match="row 0: expected a number as age, got "):
+            shop.model.predict(mixed)
 
 
 def test_answers_do_not_depend_on_other_requests(shop):
