@@ -83,10 +83,11 @@ def _items(recipe: LoggedRecipe, seen: set[str]) -> Items:
     if recipe.items is None:
         return _one_hot(_sorted_ids(seen), recipe.columns.item)
     ids, columns, values = _read_file(recipe)
+    name = recipe.items.id or recipe.columns.item
+    _check_written(seen.union(ids), f"{recipe.items_path}: {name}")
     extra: tuple[str, ...] = ()
     if recipe.unknown_items == "zeros":
         extra = _sorted_ids(seen.difference(ids))
-    name = recipe.items.id or recipe.columns.item
     if not columns:
         return _one_hot(ids + extra, name, len(ids))
     names, features = names_of(columns), encode(columns, values, len(ids))
@@ -132,20 +133,21 @@ def _with_zeros(features: NDArray[np.float32], rows: int) -> NDArray[np.float32]
 
 
 def _sorted_ids(ids: set[str]) -> tuple[str, ...]:
-    """Ids by their numbers if all are whole numbers, otherwise as texts.
-
-    Raises:
-        InputError: One is written in two ways, as pandas does with gaps in one of the files.
-    """
-    found, known = sorted(ids), set(ids)
-    for one in found:
-        if re.fullmatch(r"-?\d+\.0", one) and one[:-2] in known:
-            raise InputError(
-                f"item: expected one way to write an id, got {one[:-2]} and {one}; write whole "
-                "numbers, or texts"
-            )
+    """Ids by their numbers if all are whole numbers, otherwise as texts."""
+    _check_written(ids, "item")
+    found = sorted(ids)
     whole = all(re.fullmatch(r"-?\d{1,18}", one) for one in found)
     return tuple(sorted(found, key=int)) if whole else tuple(found)
+
+
+def _check_written(ids: set[str], where: str) -> None:
+    """Refuse an id that is written in two ways, as pandas does with gaps in one of the files."""
+    for one in sorted(ids):
+        if re.fullmatch(r"-?\d+\.0", one) and one[:-2] in ids:
+            raise InputError(
+                f"{where}: expected one way to write an id, got {one[:-2]} and {one}; write whole "
+                "numbers, or texts"
+            )
 
 
 def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dict[str, pa.Array]]:

@@ -177,6 +177,17 @@ def test_an_id_that_is_written_in_two_ways(tmp_path):
     )
 
 
+@pytest.mark.parametrize("unknown", ["refuse", "zeros"])
+def test_an_id_that_the_file_of_the_items_writes_in_another_way(tmp_path, unknown):
+    log(tmp_path, "a.csv", "item,propensity,reward\n1,0.5,1\n2,0.5,0\n")
+    (tmp_path / "items.csv").write_text("id,price\n1.0,3\n2.0,4\n")
+    items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\n'
+    assert refusal(tmp_path, f'unknown_items = "{unknown}"\n{items}') == (
+        f"{tmp_path}/items.csv: id: expected one way to write an id, got 1 and 1.0; write whole "
+        "numbers, or texts"
+    )
+
+
 def test_two_columns_of_one_name(tmp_path):
     log(tmp_path, "a.csv", "item,propensity,reward,reward\na,0.5,1,0\n")
     assert "a.csv: expected one column reward, got 2; rename the others" in refusal(tmp_path, "")
