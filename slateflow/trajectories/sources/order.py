@@ -136,7 +136,7 @@ def _check_sessions(
     later = order[1:]
     again = same & (time[order][1:] == time[order][:-1])
     if keys.time is not None:
-        expected = "one row of a session at a time"
+        expected = "one row of a session at a time, points in time to the microsecond"
         got = np.broadcast_to(np.array("another at the same one", object), len(later))
         places.refuse(again, keys.rows[later], names["time"], expected, got)
     other = same & (policy[order][1:] != policy[order][:-1])

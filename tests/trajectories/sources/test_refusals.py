@@ -84,6 +84,15 @@ def test_the_row_whose_time_is_none_is_named(tmp_path, wrong):
     assert f"logs/a.csv: row 3: at: {expected}, got {wrong};" in message
 
 
+def test_rows_of_a_session_that_nanoseconds_tell_apart(tmp_path):
+    times = pd.to_datetime([1_790_000_000_000_000_100, 1_790_000_000_000_000_200])
+    log(tmp_path, "a.parquet", {"item": "a", "propensity": 0.5, "reward": 1, "s": 1, "at": times})
+    assert (
+        "a.parquet: row 2: at: expected one row of a session at a time, points in time to the "
+        "microsecond, got another at the same one"
+    ) in refusal(tmp_path, '[columns]\nepisode = "s"\ntime = "at"\n')
+
+
 @pytest.mark.parametrize("name", ["csv", "parquet", "one parquet"])
 @pytest.mark.parametrize("zones", [("-05:00", ""), ("", "Z")])
 def test_times_with_and_without_a_zone(tmp_path, monkeypatch, name, zones):
