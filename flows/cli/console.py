@@ -7,10 +7,10 @@ import sys
 from collections.abc import Collection
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from flows.cli.options import new_table, print_json, show_table, table_width
+from flows.cli.options import new_table, plain_console, print_json, show_table, table_width
 from slateflow.evaluation import PolicyBaseline
 from tasks.estimate import EstimateReport
 from tasks.experiment import DatasetRef, ModelRef
@@ -31,7 +31,7 @@ LAYOUTS = (
 FILE_COLUMNS = 100
 """Width of output to a file or a pipe; a terminal has its own."""
 
-output = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_COLUMNS)
+output = plain_console(None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_COLUMNS)
 
 
 def show_report(report: Report, as_json: bool = False) -> None:
@@ -42,7 +42,7 @@ def show_report(report: Report, as_json: bool = False) -> None:
     path = short_path(dataset.path)
     output.print(f"{path}: {dataset.rows:,} rows, {dataset.digest[:19]}…", soft_wrap=True)
     show_verdict(report)
-    output.print(f"\n[bold]{report.summary}[/bold]")
+    output.print(f"\n{report.summary}", style="bold")
     if (registered := report.registered) is not None:
         uri = f"models:/{registered.name}@{registered.alias}"
         output.print(f"Load it   mlflow.pyfunc.load_model({uri!r})", soft_wrap=True)
@@ -75,7 +75,7 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
             break
     show_table(output, table)
     for refusal, learners in verdict.refusals.items():
-        output.print(f"{', '.join(learners)}: {refusal}", markup=False)
+        output.print(f"{', '.join(learners)}: {refusal}")
     for candidate in verdict.candidates:
         if (
             candidate.no_verdict is None
@@ -85,9 +85,9 @@ def show_verdict(verdict: Report, as_json: bool = False) -> None:
             share = f"{candidate.overlap.unsupported:.0%}"
             output.print(f"{candidate.learner}: the logs have hardly seen {share} of what it shows")
     if verdict.no_verdict is not None:
-        output.print(f"no verdict: {verdict.no_verdict}", markup=False)
+        output.print(f"no verdict: {verdict.no_verdict}")
     if verdict.advice:
-        output.print(verdict.advice, markup=False)
+        output.print(verdict.advice)
     best = verdict.candidates[0]
     over = best.over_champion if best.judged else None
     if over is not None and "p_over" not in shown:
@@ -221,7 +221,7 @@ def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
         }
         output.print(", ".join(f"{name} {value}" for name, value in figures.items()), style="dim")
     if report.no_verdict is not None:
-        output.print(f"\n[bold]no verdict[/bold]: {report.no_verdict}")
+        output.print(Text.assemble(("\nno verdict", "bold"), f": {report.no_verdict}"))
 
 
 def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
@@ -244,7 +244,7 @@ def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
         if trial.error:
             output.print(f"trial {trial.number}: {trial.error}", style="dim")
     chosen = "".join(f" --set {name}={v}" for name, v in study.best_trial.settings.items())
-    output.print(f"\n[bold]trial {study.best} is best[/bold]")
+    output.print(f"\ntrial {study.best} is best", style="bold")
     output.print(
         f"Train with it   slateflow train {logs} --learner {study.learner}{chosen}",
         soft_wrap=True,

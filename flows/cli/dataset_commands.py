@@ -17,6 +17,7 @@ from flows.cli.options import (
     Published,
     answer,
     new_table,
+    plain_console,
     print_json,
     show_table,
 )
@@ -187,11 +188,9 @@ def describe_command(
 
 def _show(description: Description) -> None:
     """The figures as two tables."""
-    from rich.console import Console
-
     from slateflow.digits import with_error
 
-    output = Console()
+    output = plain_console()
     output.print(f"{description.path}: {description.environment}", soft_wrap=True)
     output.print(f"{description.episodes:,} episodes, {description.steps:,} steps")
     output.print(description.digest, soft_wrap=True)
@@ -284,8 +283,6 @@ def prune_command(
     for one in pruning.found:
         table.add_row(one.kind, one.name, f"{one.days:.0f}", f"{one.size / 1e6:.1f}")
     if pruning.found:
-        from rich.console import Console
-
-        show_table(Console(), table)
+        show_table(plain_console(), table)
     done = "removed" if remove else "can go; --yes removes them"
     print(f"{len(pruning.found)} older than {days} days, {pruning.size / 1e6:.1f} MB, {done}")

@@ -94,6 +94,11 @@ def answer(as_json: bool, document: Any, text: str) -> None:
     print(json.dumps(document) if as_json else text)
 
 
+def plain_console(width: int | None = None) -> Console:
+    """A console on standard output that has texts as they are: a path may have brackets."""
+    return Console(width=width, markup=False, emoji=False)
+
+
 def new_table(*columns: str, title: str | None = None, wraps: str | None = None) -> Table:
     """An empty table; a `>` before a column's name puts its cells to the right.
 

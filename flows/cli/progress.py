@@ -20,7 +20,7 @@ def progress(first: str) -> Iterator[None]:
 
     Where bad input is found before that, the bar goes, and its line is all that is left.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as bars:
         stages: dict[str, TaskID] = {first: bars.add_task(first, total=None)}
 

@@ -22,12 +22,11 @@ from tasks.reports.study import StudyReport, TrialSummary
 @pytest.fixture
 def lines(capsys, monkeypatch):
     """The lines that a function of the console prints, on a terminal of 80 columns if not wider."""
-    from rich.console import Console
-
     from flows.cli import console
+    from flows.cli.options import plain_console
 
     def lines_of(show, *arguments, width: int = 80) -> list[str]:
-        monkeypatch.setattr(console, "output", Console(width=width))
+        monkeypatch.setattr(console, "output", plain_console(width))
         show(*arguments)
         printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
         return [line for line in printed if line]
@@ -82,6 +81,20 @@ def against_a_champion() -> Report:
             recsim_sem=0.5, episodes=500, deviation=-0.9,
         ),
     )  # fmt: skip
+
+
+def test_texts_of_others_are_printed_as_they_are(capsys):
+    from flows.cli import console
+    from flows.cli.options import new_table
+
+    path = "/data/a [z]/[/b]/:car:"
+    console.show_dataset(DatasetRef(path=path, digest="sha256:0", rows=10))
+    assert capsys.readouterr().out.startswith(f"{path}: 10 rows\n")
+    table = new_table("[what]", title="[title]")
+    table.add_row(path)
+    console.show_table(console.output, table)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("[what]", "[title]", path))
 
 
 def test_a_verdict_is_a_row_a_policy(lines, against_a_champion):

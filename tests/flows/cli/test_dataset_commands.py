@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -94,3 +95,6 @@ def test_describe_prints_figures_and_writes_the_page(dataset, data, tmp_path, ca
     }
     assert main([*common, "--page", str(tmp_path / "no" / "page.html")]) == 2
     assert "cannot write" in capsys.readouterr().err
+    copy = shutil.copytree(dataset.path, tmp_path / "a [z]" / "logged")
+    assert main(["describe", str(copy)]) == 0
+    assert capsys.readouterr().out.startswith(f"{copy}: ")
