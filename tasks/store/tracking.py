@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -11,7 +10,6 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,6 @@ from slateflow.policies import AnyScorer
 from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset
 from tasks.project import PROJECT
-from tasks.store.file_lock import locked
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -96,9 +93,8 @@ def mlflow_client() -> MlflowClient:
     try:
         if (database := _database(uri)) is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
-        with _tables_made_by_one(uri if database is None else str(database)):
-            client = mlflow.MlflowClient()
-            client.search_experiments(max_results=1)
+        client = mlflow.MlflowClient()
+        client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         if getattr(error, "error_code", None) == "UNAUTHENTICATED":
             raise InputError(
@@ -111,13 +107,6 @@ def mlflow_client() -> MlflowClient:
             f"{redact_passwords(reason)}; start it or unset the variable"
         ) from error
     return client
-
-
-def _tables_made_by_one(store: str) -> AbstractContextManager[None]:
-    """MLflow makes the tables of a new database as it comes; two at once would be in the way."""
-    if store.startswith("http"):  # the server has made them
-        return nullcontext()
-    return locked(f"store-{hashlib.sha256(store.encode()).hexdigest()[:16]}.lock")
 
 
 def redact_passwords(text: str) -> str:

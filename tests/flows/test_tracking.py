@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pytest
 
 from slateflow.errors import InputError
-from tasks.project import PROJECT
 from tasks.store import tracking
 from tasks.store.tracking import experiment_id, mlflow_client, page_url, redact_passwords
 
@@ -54,32 +50,6 @@ def test_artifacts_lie_beside_the_database_wherever_that_is(tmp_path, monkeypatc
     assert (store / "mlflow.db").stat().st_size > 0
     location = client.get_experiment(experiment_id(client, "new")).artifact_location
     assert url2pathname(urlsplit(location).path) == str(store / "artifacts")
-
-
-def test_processes_that_come_first_at_once_make_one_store(tmp_path):
-    program = (
-        "import mlflow; from tasks.store.tracking import experiment_id, mlflow_client\n"
-        "print('ready', flush=True), input(), print(experiment_id(mlflow_client(), 'new'))"
-    )
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/new/mlflow.db"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", program],
-            cwd=PROJECT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    assert [one.stdout.readline() for one in started] == ["ready\n"] * 2
-    for one in started:
-        one.stdin.write("\n")
-        one.stdin.flush()
-    answers = [one.communicate(timeout=120) for one in started]
-    assert [answer for answer, _ in answers] == ["1\n"] * 2, answers
 
 
 def test_an_experiment_from_before_gets_the_view_of_today(embedded):
