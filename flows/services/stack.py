@@ -16,6 +16,7 @@ from flows.services.prefect_server import own_origins
 from flows.services.processes import HOST, PRIVATE, Service, responds, status_of
 from slateflow.errors import InputError
 from tasks.project import PROJECT
+from tasks.store.new_store import make_store
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -194,11 +195,12 @@ class Stack:
         return self.store / "users.ini"
 
     def prepare(self) -> None:
-        """Write MLflow's configuration, and take from others the right to read what is there.
+        """Make MLflow's store, write its configuration, and take from others the right to read.
 
         Files that the servers write from now on are private by their umask.
         """
         self.store.mkdir(parents=True, exist_ok=True)
+        make_store(self._mlflow_environment()[MLFLOW_DATABASE])
         if self.logins.mlflow:
             database = f"sqlite:///{self.store}/users.db".replace("%", "%%")
             self._users_file.write_text(

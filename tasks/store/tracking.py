@@ -20,6 +20,7 @@ from slateflow.policies import AnyScorer
 from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset
 from tasks.project import PROJECT
+from tasks.store.new_store import make_store
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -91,8 +92,7 @@ def mlflow_client() -> MlflowClient:
     logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # failures are raised as well
     mlflow.set_tracking_uri(uri)
     try:
-        if (database := _database(uri)) is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
+        make_store(uri)
         client = mlflow.MlflowClient()
         client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
