@@ -12,7 +12,7 @@ from slateflow.errors import InputError
 from slateflow.policies import AnyScorer, ScoringPolicy
 from slateflow.trajectories.alignment import AlignedScorer
 from tasks.store.alias_lock import aliases_locked
-from tasks.store.tracking import load_scorer, model_name, tracking_uri
+from tasks.store.tracking import model_name, tracking_uri, version_scorer
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -75,7 +75,7 @@ def version_policy(
     client: MlflowClient, version: ModelVersion, spec: EnvironmentSpec
 ) -> ScoringPolicy:
     """The policy of a registered version, for that world or for own logs of other days."""
-    scorer = load_scorer(client, str(version.run_id))
+    scorer = version_scorer(client, version)
     learnt = spec_from_dict(json.loads(version.tags[SPEC])) if SPEC in version.tags else spec
     if isinstance(spec, LoggedSpec) and isinstance(learnt, LoggedSpec):
         scoring_policy(scorer, learnt)

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from tasks.project import PROJECT
 from tasks.store.new_store import make_store
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
 _SQLITE = "sqlite:///"
@@ -188,6 +190,28 @@ def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
                 ) from error
             raise
         return read_scorer(path)
+
+
+def version_scorer(client: MlflowClient, version: ModelVersion) -> AnyScorer:
+    """The weights that a version carries; of one that was made by hand, those of its run.
+
+    The run behind a version may be deleted. The version serves on, and so it is played.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    one = f"models:/{version.name}/{version.version}"
+    with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
+        return read_scorer(download_artifacts(f"{one}/artifacts/{SCORER_FILE}", dst_path=folder))
+    try:
+        return load_scorer(client, str(version.run_id))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise InputError(
+            f"{one}: expected weights in it or in its run, got {error.message}; roll back, or "
+            "delete it"
+        ) from error
 
 
 def page_url(store: str, path: str) -> str | None:

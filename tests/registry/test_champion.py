@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import numpy as np
 import psutil
 import pytest
+from mlflow.entities.model_registry import ModelVersion
 
 from flows.cli.main import main
 from slateflow.environments import preset
@@ -23,8 +28,8 @@ from tasks import register
 from tasks.evaluate import take_verdict
 from tasks.experiment import ModelRef
 from tasks.store.alias_lock import aliases_locked
-from tasks.store.champion import aliased, promote, rollback
-from tasks.store.tracking import mlflow_client
+from tasks.store.champion import aliased, promote, rollback, version_policy
+from tasks.store.tracking import load_scorer, mlflow_client
 from tests.registry.published import experiment_on, logged_model
 from tests.servers import mlflow_server
 from tests.up import wait_until
@@ -140,6 +145,21 @@ def test_a_changed_world_does_not_compete_under_the_same_name(registry, models):
     assert take_verdict(renamed, [models["linucb"]], 20).champion is None
 
 
+def test_a_version_is_played_without_the_run_behind_it(registry, models):
+    experiment = experiment_on(preset(NAME), "runless", 7)
+    winner = take_verdict(experiment, [models["linucb"]], 100)
+    made = register.take_over(winner).registered
+    version = registry.get_model_version(made.name, str(made.version))
+    gone = ModelVersion(made.name, str(made.version), 0, run_id="0" * 32)
+    played = version_policy(registry, gone, preset(NAME)).scorer
+    trained = load_scorer(registry, version.run_id)
+    np.testing.assert_equal(dataclasses.asdict(played), dataclasses.asdict(trained))
+    shutil.rmtree(Path(urlsplit(registry.get_model_version_download_uri(made.name, "1")).path))
+    assert version_policy(registry, version, preset(NAME))
+    with pytest.raises(InputError, match="in it or in its run, got Run with id"):
+        version_policy(registry, gone, preset(NAME))
+
+
 def test_an_alias_moves_only_from_the_version_that_is_expected(registry, models):
     name = f"slateflow-{NAME}"
     assert not promote(registry, name, 1, reigning=None)
@@ -180,7 +200,7 @@ def test_a_killed_registration_is_taken_up_and_registers_once(registry, models, 
 HOLDER = """
 import sys, time
 from tasks.store.alias_lock import aliases_locked
-from tasks.store.tracking import mlflow_client
+from tasks.store.tracking import load_scorer, mlflow_client
 
 with aliases_locked(mlflow_client(), "slateflow-held"):
     print("held", flush=True)
@@ -255,7 +275,7 @@ COUNTER = """
 import sys
 from pathlib import Path
 from tasks.store.alias_lock import aliases_locked
-from tasks.store.tracking import mlflow_client
+from tasks.store.tracking import load_scorer, mlflow_client
 
 client, counter = mlflow_client(), Path(sys.argv[1])
 for _ in range(40):
