@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 PREFECT_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 MLFLOW_DATABASE = "MLFLOW_BACKEND_STORE_URI"
+_LEVEL = "PREFECT_SERVER_LOGGING_LEVEL"
 _PREFECT_LOGINS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
 _MLFLOW_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 _SHORTEST_PASSWORD = 12  # MLflow's rule
@@ -165,6 +166,8 @@ class Stack:
                 "prefect.server.concurrency.lease_storage.filesystem"
             ),
         }
+        if environment.get(_LEVEL) == "CRITICAL":  # as of servers that a command starts for itself
+            environment[_LEVEL] = "WARNING"
         # By default it forgets events, and keeps runs and their logs for ever
         environment.setdefault("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "events,flow_runs")
         if self.prefect_database:

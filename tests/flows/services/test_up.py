@@ -73,6 +73,15 @@ def test_a_server_that_does_not_come_up_is_named_and_leaves_nothing(up, tmp_path
     assert str(tmp_path / "mlflow.log") in line
 
 
+def test_the_log_says_why_a_server_did_not_come_up(tmp_path):
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect" / "prefect.db").write_bytes(b"no database " * 1000)
+    ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
+    command = [str(BIN / "slateflow"), "up", "--folder", str(tmp_path), *ports]
+    assert f"see {tmp_path}/prefect.log" in refused(command, started=True)
+    assert "file is not a database" in (tmp_path / "prefect.log").read_text()
+
+
 def test_every_deployment_runs_once_at_a_time_and_the_second_waits(up, client):
     deployed = client.read_deployments()
     assert len(deployed) >= 11
