@@ -19,7 +19,13 @@ from slateflow.tuning.trial import Trial, best_trial, draw_settings
 from tasks.experiment import Experiment, held_in
 from tasks.reports.study import StudyReport, TrialSummary
 from tasks.server.progress import stage_with_artifact
-from tasks.store.tracking import code_commit, dataset_input, experiment_id, mlflow_client
+from tasks.store.tracking import (
+    code_commit,
+    dataset_input,
+    experiment_id,
+    mlflow_client,
+    require_experiment,
+)
 from tasks.store.training_run import failing
 from tasks.train import CHECKPOINTS
 
@@ -88,6 +94,7 @@ class Study:
         self, client: MlflowClient, recipe: str, dataset: Dataset, learner: str, seed: int
     ) -> None:
         self.client = client
+        require_experiment(client, recipe)
         self.experiment = experiment_id(client, recipe)
         # Trials of other code, or where other settings are searched, are others
         defaults = learner_config(learner).training_digest(dataset, seed)

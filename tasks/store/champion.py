@@ -12,7 +12,7 @@ from slateflow.errors import InputError
 from slateflow.policies import AnyScorer, ScoringPolicy
 from slateflow.trajectories.alignment import AlignedScorer
 from tasks.store.alias_lock import aliases_locked
-from tasks.store.tracking import model_name, tracking_uri, version_scorer
+from tasks.store.tracking import model_name, require_experiment, tracking_uri, version_scorer
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -38,6 +38,7 @@ def aliased(client: MlflowClient, name: str, alias: str) -> int | None:
 
 def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec) -> None:
     """Refuse a world that is not the one in which the recipe's champion was judged."""
+    require_experiment(client, recipe)
     name = model_name(recipe)
     champion = aliased(client, name, CHAMPION)
     if champion is None:

@@ -149,6 +149,17 @@ def experiment_id(client: MlflowClient, recipe: str) -> str:
     return str(found.experiment_id)
 
 
+def require_experiment(client: MlflowClient, recipe: str) -> None:
+    """Refuse a recipe whose experiment was deleted, where MLflow takes no runs."""
+    name = model_name(recipe)
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise InputError(
+            f"{name}: expected an experiment of MLflow, got a deleted one; restore it with `mlflow "
+            f"experiments restore -x {found.experiment_id}`, or remove it for good by `mlflow gc`"
+        )
+
+
 def model_name(recipe: str) -> str:
     """Name of a recipe's registered model and MLflow experiment."""
     return f"slateflow-{recipe}"

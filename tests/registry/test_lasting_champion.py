@@ -11,7 +11,7 @@ from slateflow.environments import preset
 from slateflow.environments.logged import LoggedSpec
 from slateflow.errors import InputError
 from tasks.store.champion import CHAMPION, SPEC, require_same_world
-from tasks.store.tracking import mlflow_client
+from tasks.store.tracking import experiment_id, mlflow_client
 
 DAY = LoggedSpec(
     "shop", 5, 1, fewest_candidates=5, user_features=("country=de",),
@@ -53,3 +53,12 @@ def test_slates_of_another_size_and_simulated_worlds_are_refused(client):
         require_same_world(client, "shop", dataclasses.replace(DAY, slate_size=2))
     with pytest.raises(InputError, match="world 'long_term_satisfaction' instead of 'logged'"):
         require_same_world(client, "shop", preset("lts-10-1"))
+
+
+def test_a_deleted_experiment_is_refused_until_it_is_restored(client):
+    deleted = experiment_id(client, "shop")
+    client.delete_experiment(deleted)
+    with pytest.raises(InputError, match=f"got a deleted one; .* restore -x {deleted}`"):
+        require_same_world(client, "shop", DAY)
+    client.restore_experiment(deleted)
+    require_same_world(client, "shop", DAY)
