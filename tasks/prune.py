@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,10 +67,10 @@ def prune_old(days: int, data: str | None = None) -> Pruning:
 def prune(days: int, data: str | None, remove: bool) -> Pruning:
     """Find disposable things older than so many days; remove them, if so wanted.
 
-    Always kept: the datasets of each champion and its predecessor, the newest dataset of each
-    recipe, imported datasets, own logs whose files are not all there any more or whose recipe has
-    changed, registered versions and the trainings behind them. Anything that a kill leaves
-    half removed is no dataset and no model any more, and goes with the next call.
+    Always kept: the datasets of each champion, its predecessor and running trainings, the newest
+    dataset of each recipe, imported datasets, own logs whose files are not all there any more or
+    whose recipe has changed, registered versions and the trainings behind them. Anything that a
+    kill leaves half removed is no dataset and no model any more, and goes with the next call.
 
     Args:
         days: Age from which on things are old, 1 or more.
@@ -109,7 +109,7 @@ def _remove(client: MlflowClient, one: Disposable) -> None:
 
 def _datasets(client: MlflowClient, folder: Folder, days: int) -> Iterator[Disposable]:
     """Old datasets that can be made again, and what was left of unfinished ones."""
-    needed = _digests_of_champions(client)
+    needed = _digests_of_champions(client) | _digests_in_use(client)
     newest: dict[str, float] = {}
     published: list[tuple[Folder, Dataset, float]] = []
     for parent in (folder, folder / _HIDDEN):
@@ -148,9 +148,20 @@ def _digests_of_champions(client: MlflowClient) -> set[str]:
     for model in _registered(client):
         for alias in {CHAMPION, PREVIOUS} & set(model.aliases):
             tags = client.get_model_version_by_alias(model.name, alias).tags
-            recipe = json.loads(tags.get("recipe", "{}"))  # a version made by hand has none
-            digests |= {tags.get("dataset_digest", ""), recipe.get("held_in_of", "")}
+            digests |= _digests(tags)
     return digests
+
+
+def _digests_in_use(client: MlflowClient) -> set[str]:
+    """Digests of the datasets from which trainings learn at this moment."""
+    running = _training_runs(client, "attributes.status = 'RUNNING'")
+    return set().union(*(_digests(run.data.tags, "slateflow.") for run in running))
+
+
+def _digests(tags: Mapping[str, str], prefix: str = "") -> set[str]:
+    """Digests of a dataset and of that from which it was made; tags made by hand have none."""
+    recipe = json.loads(tags.get(f"{prefix}recipe", "{}"))
+    return {tags.get(f"{prefix}dataset_digest", ""), recipe.get("held_in_of", "")}
 
 
 def _registered(client: MlflowClient) -> list[Any]:
@@ -206,20 +217,24 @@ def _recipe_of(name: str) -> str:
     return max(known, key=len, default=name.partition(".")[0])
 
 
-def _trainings(client: MlflowClient, days: int) -> Iterator[Disposable]:
-    """Old runs of trainings that led to no registered version."""
+def _training_runs(client: MlflowClient, condition: str) -> list[Any]:
+    """Runs of trainings that meet the condition."""
     experiments = [
         one.experiment_id
         for one in client.search_experiments(filter_string=f"name LIKE '{model_name('%')}'")
     ]
     if not experiments:
-        return
+        return []
+    query = f"tags.`{TRAINING}` != '' and {condition}"
+    return _every(lambda token: client.search_runs(experiments, query, page_token=token))
+
+
+def _trainings(client: MlflowClient, days: int) -> Iterator[Disposable]:
+    """Old runs of trainings that led to no registered version."""
     before = int(1000 * (time.time() - days * DAY))
-    old = f"tags.`{TRAINING}` != '' and attributes.start_time < {before}"
     versions = _every(lambda token: client.search_model_versions(page_token=token))
     registered = {version.run_id for version in versions}
-    runs = _every(lambda token: client.search_runs(experiments, old, page_token=token))
-    for run in runs:
+    for run in _training_runs(client, f"attributes.start_time < {before}"):
         if run.info.run_id not in registered and run.info.status != "RUNNING":
             files = client.list_artifacts(run.info.run_id)
             yield Disposable(

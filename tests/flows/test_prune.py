@@ -23,7 +23,9 @@ from slateflow.trajectories.held_out import training_logs
 from slateflow.trajectories.sources.example import Shop
 from slateflow.user_models.kept_sums import SUMS
 from tasks import experiment, prune
+from tasks.experiment import held_in
 from tasks.store.tracking import mlflow_client
+from tasks.store.training_run import training_run
 from tests.registry.published import logged_model, register_winner
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +92,16 @@ def test_a_dry_run_shows_what_yes_removes(nights, capsys):
     assert before - published(data) == {datasets[2].path, datasets[3].path}
     assert not Path(datasets[2].path).exists()
     assert pruned(capsys, "--days", "30", "--data", str(data))["found"] == []
+
+
+def test_what_a_training_reads_stays(nights, capsys):
+    data, datasets = nights
+    logs = held_in(datasets[2])
+    grow_old(Path(logs.path), 40)
+    config = learner_config("linucb")
+    with training_run(mlflow_client(), NAME, logs, config, 0):
+        found = pruned(capsys, "--days", "30", "--data", str(data))["found"]
+    assert [one["name"] for one in found] == [datasets[3].path]
 
 
 @pytest.mark.slow
