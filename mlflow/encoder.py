@@ -78,9 +78,9 @@ class Encoder:
         self.described_by: list[dict[str, Any]] = document.get("described_by", [])
         self.objects = document["format"] == "dsjson"
         self.ids = np.array(document["items"], dtype=object)
-        self.index = {item: number for number, item in enumerate(self.ids)}
+        self.places = _places(document["items"])
         for number, item in enumerate(self.ids if self.objects else ()):
-            self.index.setdefault(_action_id(_action(item)), number)
+            self.places.setdefault(_action_id(_action(item)), number)
         with np.load(catalogue, allow_pickle=False) as stored:
             self.features = stored["features"]
 
@@ -191,7 +191,7 @@ class Encoder:
         if self.objects:
             given = [_action_id(one) if isinstance(one, Mapping) else one for one in given]
         codes, texts = _texts(given, where)
-        number = np.array([self.index.get(one, -1) for one in texts], int)
+        number = _found(texts, self.places)
         unknown = np.flatnonzero(number < 0)
         wrong = np.isin(codes, unknown if self.refuses else []) | (codes < 0)
         if wrong.any():
@@ -278,10 +278,10 @@ def _action(item: str) -> dict[str, Any]:
 def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.ndarray) -> np.ndarray:
     """Features (B, F) of one column, as the logs were encoded for the training."""
     if column["kind"] == "categories":
-        vocabulary = pd.Index(np.array(column["vocabulary"], dtype=object))
+        vocabulary = _places(column["vocabulary"])
         codes, texts = _texts(values, f"{where}, {column['name']}")
         texts = [_boolean_of(one, column["vocabulary"]) for one in texts]
-        place = np.append(vocabulary.get_indexer(texts), -1)[codes]  # −1 for what is missing
+        place = np.append(_found(texts, vocabulary), -1)[codes]  # −1 for what is missing
         found = np.flatnonzero(place >= 0)
         encoded = np.zeros((len(values), len(vocabulary)), np.float32)
         encoded[found, place[found]] = 1
@@ -323,6 +323,16 @@ def _row_of_numbers(value: Any, size: int) -> np.ndarray:
         numbers = np.empty(0)
     fits = numbers.shape == ((size,) if size else ()) and numbers.dtype.kind in "iuf"
     return numbers.astype(np.float64).reshape(-1) if fits else np.full(max(size, 1), np.nan)
+
+
+def _places(texts: list[str]) -> dict[str, int]:
+    """Places by texts; an index of pandas takes none with half a character of UTF-16."""
+    return {one: place for place, one in enumerate(texts)}
+
+
+def _found(texts: list[str], places: dict[str, int]) -> np.ndarray:
+    """Places (B,) of these texts, −1 where they have none."""
+    return np.array([places.get(one, -1) for one in texts], dtype=int)
 
 
 def _texts(values: list[Any], where: str) -> tuple[np.ndarray, list[str]]:
@@ -369,5 +379,6 @@ def _missing(value: Any) -> bool:
 
 
 def _invalid(message: str) -> MlflowException:
-    """An error that a model server answers with 400 and this sentence."""
+    """An error that a model server answers with 400 and this sentence, as UTF-8."""
+    message = message.encode(errors="replace").decode()
     return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)

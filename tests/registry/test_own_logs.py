@@ -172,6 +172,19 @@ def test_unknown_categories_are_zero(shop):
         np.testing.assert_allclose(answer, scores, rtol=1e-12)
 
 
+def test_half_a_character_is_an_unknown_category_and_an_unknown_item(shop):
+    asked = requests(shop.table[:1].assign(country="nowhere"))
+    expected = shop.model.predict(asked)
+    asked["user"] = [["\ud83d" if one == "nowhere" else one for one in asked["user"][0]]]
+    pd.testing.assert_frame_equal(shop.model.predict(asked), expected)
+    asked["items"] = [["\ud83d", 7]]
+    if shop.scorer.slate_size > 1:
+        assert "\ud83d" in shop.model.predict(asked)["items"][0]
+        return
+    with pytest.raises(MlflowException, match=r"row 0: expected items .*, got \?"):
+        shop.model.predict(asked)
+
+
 @pytest.mark.parametrize("written", ["True", "TRUE", "true"])
 def test_booleans_may_be_texts(shop, written):
     frame = shop.table[:20]
