@@ -351,8 +351,8 @@ def _serve(connection: Connection) -> None:
     """Answer calls until the parent has ended, or ends this process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have ignored it
     calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, calls), daemon=True).start()
     with suppress(KeyboardInterrupt, BrokenPipeError):
+        threading.Thread(target=_listen, args=(connection, calls), daemon=True).start()
         while True:
             connection.send_bytes(_answer(calls.get(), connection))
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
 from pathlib import Path
 
 import psutil
 import pytest
 
+from slateflow import side_by_side
 from slateflow.errors import InputError
 from slateflow.side_by_side import (
     CallEndedError,
@@ -151,6 +153,16 @@ def test_leaving_the_block_ends_calls_and_lets_them_clean_up(tmp_path):
     assert len(ended) == 2
     assert not Path(tmp_path, "working").exists()
     assert [gone(process) for process in processes] == [True]
+
+
+def test_an_order_to_end_may_come_before_all_is_ready(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_by_side.threading, "Thread", interrupted)
+    here, there = Pipe()
+    with here, there:
+        side_by_side._serve(there)
 
 
 def test_a_worker_ends_with_its_parent(tmp_path):
