@@ -33,7 +33,8 @@ PublishedExperiment = Annotated[
 Episodes = bounds.Episodes | None
 Seed = bounds.Seed | Literal["date", "hour"] | None
 _Learner = Annotated[str, Field(json_schema_extra={"enum": list(LEARNERS)})]
-Learners = Annotated[list[_Learner], Field(min_length=1)] | None
+_ONCE = {"uniqueItems": True}
+Learners = Annotated[list[_Learner], Field(min_length=1, json_schema_extra=_ONCE)] | None
 Settings = dict[str, dict[str, Any]] | None
 Models = Annotated[list[ModelRef], Field(min_length=1)]
 DataURL = str | None

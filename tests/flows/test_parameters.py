@@ -28,6 +28,17 @@ def test_the_forms_explain_every_parameter(name):
         assert (none["const"], some["minimum"]) == (0, 2)
 
 
+def test_a_learner_is_given_once():
+    from prefect.utilities.callables import parameter_schema
+    from prefect.utilities.schema_tools.validation import validate
+
+    from flows.pipeline import pipeline
+
+    schema = parameter_schema(pipeline.fn).model_dump_for_openapi()
+    assert validate({"learners": ["bc", "linucb"]}, schema) == []
+    assert len(validate({"learners": ["linucb", "linucb"]}, schema)) == 1
+
+
 def test_a_nightly_seed_is_the_scheduled_day(monkeypatch):
     from datetime import UTC, datetime
 
