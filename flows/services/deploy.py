@@ -52,7 +52,9 @@ HERE = Source()
 
 def prefect_document(source: Source) -> dict[str, Any]:
     """The contents of prefect.yaml, with the steps by which a run gets its code."""
-    document: dict[str, Any] = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    from tasks.server.deployments import read_document
+
+    document = read_document()
     steps = "prefect.deployments.steps"
     if source.repository is None:
         document["pull"] = [{f"{steps}.set_working_directory": {"directory": str(PROJECT)}}]

@@ -35,9 +35,27 @@ class Planned:
         return self.entrypoint.rpartition(":")[2]
 
 
+def read_document() -> dict[str, Any]:
+    """The contents of prefect.yaml.
+
+    Raises:
+        InputError: It is no YAML, or has no deployments.
+    """
+    try:
+        document = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise InputError(f"prefect.yaml{line}: expected YAML, got: {reason}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("deployments"), list):
+        raise InputError("prefect.yaml: expected a list of deployments, got none")
+    return document
+
+
 def planned_deployments() -> list[Planned]:
     """The deployments of prefect.yaml."""
-    document: dict[str, Any] = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    document = read_document()
     return [
         Planned(
             name=entry["name"],

@@ -89,6 +89,22 @@ def test_what_cannot_be_deployed_is_refused(monkeypatch, variables, source, expe
         deploy_from_shell(source)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\nfoo: [\n", "prefect.yaml, line 3: expected YAML, got: expected the node content"),
+        ("a: \x01", "prefect.yaml: expected YAML, got: unacceptable character"),
+        ("", "prefect.yaml: expected a list of deployments, got none"),
+        ("deployments:\n", "prefect.yaml: expected a list of deployments, got none"),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_refused(tmp_path, monkeypatch, text, expected):
+    monkeypatch.setattr("tasks.server.deployments.PROJECT", tmp_path)
+    (tmp_path / "prefect.yaml").write_text(text)
+    with pytest.raises(InputError, match=expected):
+        prefect_document(HERE)
+
+
 def git(folder: Path, *command: str) -> str:
     """The output of a git command."""
     who = ["-c", "user.name=T", "-c", "user.email=t@example.org"]
