@@ -129,4 +129,4 @@ def _registered(uri: str, dataset: Dataset) -> tuple[Target, bool]:
             f"--policy: expected a model that has not seen all of these logs, got {uri}, which "
             "has; train and register it with --evidence logs"
         )
-    return version_policy(client, found, dataset.spec), seen != "nothing"
+    return version_policy(client, found, dataset.spec, dataset), seen != "nothing"

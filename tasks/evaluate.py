@@ -76,7 +76,9 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
     policies = {learner: scoring_policy(scorer, spec) for learner, scorer in scorers.items()}
     champion = None
     if version is not None:
-        champion = version_policy(client, client.get_model_version(name, str(version)), spec)
+        logs = None if spec.simulated else experiment.open_dataset()
+        found = client.get_model_version(name, str(version))
+        champion = version_policy(client, found, spec, logs)
     contest = _Contest(experiment, models, policies, champion, version)
     played = experiment.evidence == "played"
     report = _by_play(contest, episodes) if played else _by_logs(contest)

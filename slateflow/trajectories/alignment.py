@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments.logged import LoggedSpec
 from slateflow.policies import AnyScorer
+from slateflow.shared_rows import distinct, for_rows
+from slateflow.trajectories.catalogue import Catalogue
+from slateflow.trajectories.encoding import Encoding
+from slateflow.trajectories.files.dataset import Dataset
 
 Array = NDArray[np.float64]
 
@@ -30,16 +34,67 @@ def aligned(features: NDArray[Any], names: Sequence[str], wanted: Sequence[str])
 
 
 @dataclass(frozen=True)
+class CarriedItems:
+    """The items of these days, M of them, as a version of other days answers requests for them.
+
+    Attributes:
+        catalogue: Their features now.
+        features: (M, D) features that the version has of them.
+        refused: (M,) whether it refuses requests with them.
+    """
+
+    catalogue: Catalogue
+    features: NDArray[np.float32]
+    refused: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, version: tuple[Encoding, Catalogue], names: Sequence[str]
+    ) -> Self:
+        """Look the items of a dataset up in what a version carries.
+
+        Args:
+            dataset: Of own logs of these days.
+            version: The encoding and the catalogue that the version carries.
+            names: Of the features of that catalogue.
+        """
+        (then, catalogue), now = version, dataset.encoding
+        assert isinstance(dataset.spec, LoggedSpec)
+        assert now is not None
+        assert dataset.catalogue is not None
+        number = then.item_numbers(list(now.items))
+        features = catalogue.features[number]
+        unknown = number < 0
+        features[unknown] = 0.0
+        if then.described_by:  # their ids tell what they are like
+            described = aligned(dataset.catalogue.features, dataset.spec.item_features, names)
+            features[unknown] = described[unknown]
+        return cls(dataset.catalogue, features, unknown & (then.unknown_items == "refuse"))
+
+    def seen(self, features: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+        """Features (…, D) that the version has of items with features (…, F); or others (…, D)."""
+        number = self.catalogue.find(features)
+        return np.where(number[..., None] >= 0, self.features[number], other)
+
+    def refuses(self, features: NDArray[Any]) -> NDArray[np.bool_]:
+        """(…,) whether the version refuses items with features (…, F)."""
+        number = self.catalogue.find(features)
+        return np.asarray(self.refused[number] & (number >= 0))
+
+
+@dataclass(frozen=True)
 class AlignedScorer:
     """A scorer that was learnt on other days of the recipe, asked about users and items of these.
 
-    Categories and items that its logs did not have are zeros to it. A session memory that sums up
-    features has those of these days.
+    Categories that its logs did not have are zeros to it. Items are as the version carries them;
+    those for which it refuses requests are never shown. A session memory that sums up features has
+    those of these days.
     """
 
     scorer: AnyScorer
     spec: LoggedSpec  # of these days
     other: LoggedSpec  # of the logs that it was learnt from
+    carried: CarriedItems | None = None  # None: items are what their features are now
 
     @property
     def slate_size(self) -> int:
@@ -74,7 +129,11 @@ class AlignedScorer:
             sums = memory.reshape(len(memory), len(self.decays), -1)
             sums = np.concatenate([self._items(sums[:, :, :-1]), sums[:, :, -1:]], axis=2)
             memory = sums.reshape(len(memory), -1)
-        return self.scorer.scores(self._users(user), step, self._items(candidates), memory)
+        known = for_rows(self._items(distinct(candidates), self.carried), len(candidates))
+        found = self.scorer.scores(self._users(user), step, known, memory)
+        if self.carried is not None and self.carried.refused.any():
+            found = np.where(self.carried.refuses(distinct(candidates)), -np.inf, found)
+        return found
 
     def remember(
         self,
@@ -86,11 +145,12 @@ class AlignedScorer:
     ) -> Array:
         """The memory (B, M) after a step, as of `Scorer.remember`."""
         if not len(self.decays):
-            user, shown = self._users(user), self._items(shown)
+            user, shown = self._users(user), self._items(shown, self.carried)
         return self.scorer.remember(memory, user, shown, clicked, reward)
 
     def _users(self, features: NDArray[Any]) -> NDArray[Any]:
         return aligned(features, self.spec.user_features, self.other.user_features)
 
-    def _items(self, features: NDArray[Any]) -> NDArray[Any]:
-        return aligned(features, self.spec.item_features, self.other.item_features)
+    def _items(self, features: NDArray[Any], carried: CarriedItems | None = None) -> NDArray[Any]:
+        found = aligned(features, self.spec.item_features, self.other.item_features)
+        return found if carried is None else carried.seen(features, found)

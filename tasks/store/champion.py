@@ -10,9 +10,16 @@ from slateflow.environments import EnvironmentSpec, spec_from_dict
 from slateflow.environments.logged import LoggedSpec
 from slateflow.errors import InputError
 from slateflow.policies import AnyScorer, ScoringPolicy
-from slateflow.trajectories.alignment import AlignedScorer
+from slateflow.trajectories import Dataset
+from slateflow.trajectories.alignment import AlignedScorer, CarriedItems
 from tasks.store.alias_lock import aliases_locked
-from tasks.store.tracking import model_name, require_experiment, tracking_uri, version_scorer
+from tasks.store.tracking import (
+    model_name,
+    require_experiment,
+    tracking_uri,
+    version_items,
+    version_scorer,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -73,14 +80,23 @@ def scoring_policy(scorer: AnyScorer, spec: EnvironmentSpec) -> ScoringPolicy:
 
 
 def version_policy(
-    client: MlflowClient, version: ModelVersion, spec: EnvironmentSpec
+    client: MlflowClient,
+    version: ModelVersion,
+    spec: EnvironmentSpec,
+    dataset: Dataset | None = None,
 ) -> ScoringPolicy:
-    """The policy of a registered version, for that world or for own logs of other days."""
+    """The policy of a registered version, for that world or for own logs of other days.
+
+    Of a dataset of own logs it sees the items as it answers requests for them.
+    """
     scorer = version_scorer(client, version)
     learnt = spec_from_dict(json.loads(version.tags[SPEC])) if SPEC in version.tags else spec
     if isinstance(spec, LoggedSpec) and isinstance(learnt, LoggedSpec):
         scoring_policy(scorer, learnt)
-        return ScoringPolicy(AlignedScorer(scorer, spec, learnt))
+        carried = None
+        if dataset is not None and (found := version_items(version)) is not None:
+            carried = CarriedItems.of(dataset, found, learnt.item_features)
+        return ScoringPolicy(AlignedScorer(scorer, spec, learnt, carried))
     return scoring_policy(scorer, spec)
 
 

@@ -19,7 +19,8 @@ from urllib.parse import unquote
 from slateflow.errors import InputError
 from slateflow.policies import AnyScorer
 from slateflow.policies import load_scorer as read_scorer
-from slateflow.trajectories import Dataset
+from slateflow.trajectories import Dataset, Encoding
+from slateflow.trajectories.catalogue import Catalogue
 from tasks.project import PROJECT
 from tasks.store.new_store import make_store
 
@@ -223,6 +224,24 @@ def version_scorer(client: MlflowClient, version: ModelVersion) -> AnyScorer:
             f"{one}: expected weights in it or in its run, got {error.message}; roll back, or "
             "delete it"
         ) from error
+
+
+def version_items(version: ModelVersion) -> tuple[Encoding, Catalogue] | None:
+    """The encoding and the catalogue that a version of own logs carries; None of another one."""
+    import numpy as np
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    files = f"models:/{version.name}/{version.version}/artifacts"
+    with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
+        encoding, catalogue = (
+            download_artifacts(f"{files}/{name}", dst_path=folder)
+            for name in ("encoding.json", "catalogue.npz")
+        )
+        document = json.loads(Path(encoding).read_text(encoding="utf-8"))
+        with np.load(catalogue, allow_pickle=False) as stored:
+            return Encoding.from_dict(document), Catalogue(stored["features"])
+    return None
 
 
 def page_url(store: str, path: str) -> str | None:

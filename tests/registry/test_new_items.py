@@ -1,0 +1,65 @@
+"""A champion is judged on other days by what it answers, though items have changed since."""
+
+from __future__ import annotations
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.store.champion import version_policy
+from tasks.store.tracking import mlflow_client
+from tests.registry.test_own_logs import ITEMS, RECIPE, publish, requests, table
+from tests.trajectories.sources.shop import log, published
+
+LATER = """
+id,price,brand
+12,9.0,acme
+7,4.0,bolt
+8,3.0,acme
+9,0.5,zenith
+10,0.5,newcomer
+11,4.5,zenith
+"""
+"""Item 12 is new, 7 has another price and brand, 9 another price, and 10 a brand that is new."""
+
+
+def with_new(frame: pd.DataFrame) -> pd.DataFrame:
+    """Item 12 on offer in every second row, behind the others."""
+    offered = [[*one, 12] if row % 2 else one for row, one in enumerate(frame["offered"])]
+    counts = np.array([len(one) for one in offered])
+    slates = isinstance(frame["shown"].iloc[0], list)
+    propensity = 1 / (counts * (counts - 1)) if slates else 1 / counts
+    return frame.assign(offered=offered, propensity=propensity)
+
+
+@pytest.mark.parametrize("unknown", ["refuse", "zeros"])
+@pytest.mark.parametrize("slate", [1, 2])
+def test_a_champion_is_judged_by_what_it_answers(tmp_path, monkeypatch, slate, unknown):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    recipe = RECIPE.format(unknown=unknown, clicked='clicked="clicked"' if slate > 1 else "")
+    log(tmp_path, "1.parquet", table(slate))
+    (tmp_path / "items.csv").write_text(ITEMS.strip() + "\n")
+    publish("shop", published(tmp_path, recipe), "linucb")
+    model = mlflow.pyfunc.load_model("models:/slateflow-shop@champion")
+
+    later = with_new(table(slate).sample(frac=1, random_state=5))
+    log(tmp_path, "2.parquet", later)
+    (tmp_path / "items.csv").write_text(LATER.strip() + "\n")
+    dataset = published(tmp_path, recipe)
+    client = mlflow_client()
+    version = client.get_model_version_by_alias("slateflow-shop", "champion")
+    policy = version_policy(client, version, dataset.spec, dataset)
+
+    rows = dataset.read()
+    second = rows.where(np.arange(len(rows)) >= len(rows) - len(later))
+    slates, _ = policy.act(second.observation(), np.random.default_rng(0))
+    ids = np.array(dataset.encoding.items)
+    shown = ids[np.take_along_axis(second.candidates, slates, axis=1)]
+
+    asked = requests(later)
+    if unknown == "refuse":
+        asked["items"] = [[one for one in items if one != 12] for items in asked["items"]]
+    answered = np.array(model.predict(asked)["items"].tolist())
+    np.testing.assert_array_equal(shown, answered)
+    assert len(np.unique(shown[:, 0])) > 1
