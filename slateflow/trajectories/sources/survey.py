@@ -162,7 +162,7 @@ class ColumnSurvey:
             self._add_lists(values, rows)
         if kind == "categories":
             if untyped:
-                self._add_untyped(values, rows)
+                self._add_untyped(values, rows, coded)
             if len(self.vocabulary) <= MOST_CATEGORIES:
                 known = pc.unique(values) if coded is None else coded.dictionary
                 self.vocabulary.update(known.to_pylist())
@@ -177,11 +177,11 @@ class ColumnSurvey:
         flat = pc.fill_null(pc.list_flatten(values), np.nan).to_numpy().reshape(-1, self.size)
         self.refuse(~np.isfinite(flat).all(axis=1), rows, self.name, expected, values)
 
-    def _add_untyped(self, values: pa.Array, rows: NDArray[np.int64]) -> None:
-        number = pc.match_substring_regex(values, NUMBER).to_numpy(zero_copy_only=False)
+    def _add_untyped(self, values: pa.Array, rows: NDArray[np.int64], coded: Any) -> None:
+        number, code = (_matches(values, coded, pattern) for pattern in (NUMBER, CODE))
         self.numbers += int(np.count_nonzero(number))
         self.texts += int(np.count_nonzero(~number))
-        self.codes += pc.sum(pc.match_substring_regex(values, CODE)).as_py() or 0
+        self.codes += int(np.count_nonzero(code))
         if self.first_text is None and not number.all():
             first = int(np.argmin(number))
             self.first_text = values[first : first + 1], rows[first : first + 1]
@@ -419,6 +419,13 @@ class _Found:
                 self.fewest = min(self.fewest or fewest, fewest)
                 self.most = max(self.most, int(lengths.max()))
         return coded
+
+
+def _matches(texts: pa.Array, coded: Any, pattern: str) -> NDArray[np.bool_]:
+    """(R,) which texts match; those that are coded match as their few different ones do."""
+    different = texts if coded is None else coded.dictionary
+    found = pc.match_substring_regex(different, pattern).to_numpy(zero_copy_only=False)
+    return np.asarray(found if coded is None else found[coded.indices.drop_null().to_numpy()])
 
 
 def _numbered(
