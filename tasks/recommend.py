@@ -159,7 +159,8 @@ def _answers(
     for batch in _batches(requests, source):
         asked = [name for name in model.asked if name in batch.schema.names]
         # Not `to_pandas`, whose arrays of arrays would have to be taken apart row by row
-        columns = {name: _values(batch.column(name)) for name in asked}
+        with refused(f"{source}: expected each key of a map once", KeyError):
+            columns = {name: _values(batch.column(name)) for name in asked}
         frame = pd.DataFrame(columns, index=range(batch.num_rows))
         params = {"epsilon": epsilon, "seed": None if seed is None else _seed_at(start, seed)}
         try:
@@ -189,17 +190,20 @@ def _batches(requests: pq.ParquetFile, source: Path) -> Iterator[pa.RecordBatch]
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """The rows as NumPy arrays where all have the same shape, otherwise as lists."""
+    """The rows as NumPy arrays where all have the same shape, otherwise as lists and dicts."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    shape, flat = [], column
-    while isinstance(flat, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+    shape: list[int] = []
+    flat = column
+    lists = pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray
+    while isinstance(flat, lists) and not pa.types.is_map(flat.type):
         lengths = pc.unique(pc.list_value_length(flat)).to_pylist()
         if len(lengths) != 1 or not lengths[0]:  # ragged, empty or missing
-            return list(column.to_pylist())
+            shape = []
+            break
         shape += lengths
         flat = flat.flatten()
-    if not shape or flat.null_count:
-        return list(column.to_pylist())
+    if not shape or flat.null_count or pa.types.is_map(flat.type):
+        return list(column.to_pylist(maps_as_pydicts="strict"))
     return list(flat.to_numpy(zero_copy_only=False).reshape(len(column), *shape))

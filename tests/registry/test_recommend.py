@@ -174,6 +174,11 @@ def content(file: Path) -> bytes:
     return file.read_bytes() if file.is_file() else b""
 
 
+def maps(*rows: list[tuple[str, float]]) -> pa.Array:
+    """What Spark makes of dicts."""
+    return pa.array(rows, pa.map_(pa.string(), pa.float64()))
+
+
 LISTS = "expected one or more lists of 1 number each"
 
 
@@ -183,6 +188,11 @@ LISTS = "expected one or more lists of 1 number each"
         ("user", [0.5, 0.5], "user, row 0: expected a list of 1 number, got 0.5"),
         ("user", [["half"], ["half"]], "user, row 0: expected a list of 1 number, got ['half']"),
         ("user", [[0.5], None], "user, row 1: expected a list of 1 number, got nothing"),
+        (
+            "user",
+            maps([("a", 0.5)], []),
+            "user, row 0: expected a list of 1 number, got {'a': 0.5}",
+        ),
         ("candidates", [[0.1], [0.2]], f"candidates, row 0: {LISTS}, got [0.1]"),
         ("candidates", [[[0.1]], []], f"candidates, row 1: {LISTS}, got an empty list"),
         ("candidates", [[[0.1], [0.2, 0.3]], [[0.1]]], f"{LISTS}, got lists of different lengths"),
@@ -205,3 +215,17 @@ def test_a_wrong_column_is_one_line(scorer, tmp_path, capsys, column, values, pa
     assert f"{tmp_path}/in.parquet, in the rows from 0: " in line
     assert part in line
     assert [file.name for file in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_maps_are_by_name():
+    column = maps([("age", 30), ("vip", 1)], [])
+    assert batch._values(column) == [{"age": 30, "vip": 1}, {}]
+    assert batch._values(pa.array([[[("a", 1.0)]]], pa.list_(column.type))) == [[{"a": 1.0}]]
+
+
+def test_a_map_has_each_key_once(scorer, tmp_path, capsys):
+    columns = {"user": maps([("a", 0.5), ("a", 0.6)]), "candidates": [[[0.1], [0.2]]]}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    files = [str(tmp_path / f"{one}.parquet") for one in ("in", "out")]
+    assert main(["recommend", "--model", MODEL_URI, *files]) == 2
+    assert "expected each key of a map once" in capsys.readouterr().err
