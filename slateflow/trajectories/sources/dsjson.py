@@ -70,7 +70,7 @@ class DsjsonReader:
         for file in self.files.files:
             path = self.files.path(file)
             self.places.begin(path, count)
-            delivered = Delivered()
+            delivered, begin = Delivered(), count
             for batch in _batches(self._documents(file.name, path)):
                 lines, events = delivered.new(batch)
                 rows = np.arange(count, count + len(lines))
@@ -83,6 +83,12 @@ class DsjsonReader:
                 if lines:
                     yield self._standard(lines, rows).append_column("event", pa.array(events))
                 count += len(lines)
+            if delivered.again > count - begin:
+                raise InputError(
+                    f"{path}: expected an EventId of its own for each decision, got "
+                    f"{delivered.again:,} times one that came before, and {count - begin:,} new "
+                    "ones; leave it out where decisions have none"
+                )
 
     def _documents(self, name: str, path: str) -> Iterator[dict[str, Any]]:
         """The lines of a file that are decisions, parsed."""
@@ -176,10 +182,15 @@ class DsjsonReader:
 
 
 class Delivered:
-    """The decisions of a file that came so far, by hashes of their ids."""
+    """The decisions of a file that came so far, by hashes of their ids.
+
+    Attributes:
+        again: How many were delivered again.
+    """
 
     def __init__(self) -> None:
         self._known = np.zeros(0, np.uint64)  # sorted
+        self.again = 0
 
     def new(self, lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], NDArray[np.uint64]]:
         """Those of some decisions that did not come before, and their hashes: 0 without an id."""
@@ -194,6 +205,7 @@ class Delivered:
         new[first[~before]] = True
         joined = np.concatenate([self._known, found[~before & (found > 0)]])
         self._known = np.sort(joined, kind="stable")  # merges what is sorted
+        self.again += int(np.count_nonzero(~new))
         return list(compress(lines, new.tolist())), hashes[new]
 
 

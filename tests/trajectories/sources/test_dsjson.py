@@ -122,6 +122,12 @@ def test_a_timestamp_that_is_not_a_text(tmp_path, time):
     assert published(tmp_path, DSJSON).rows == 2  # nobody asks for it
 
 
+def test_one_event_id_for_all_is_none(tmp_path):
+    log(tmp_path, "a.json", "\n".join(line(EventId="e") for _ in range(3)))
+    with pytest.raises(InputError, match=r"an EventId of its own .*, got 2 times one that came"):
+        published(tmp_path, DSJSON)
+
+
 def test_an_empty_key_and_numbers_beyond_those_that_floats_tell_apart(tmp_path):
     texts = [
         line(c={"": {"x": 2**60 + n}, "From": {"": n}, "_multi": [{"i": 2**63 + n}, {"i": 1}]})
