@@ -194,9 +194,9 @@ DSJSON = 'format = "dsjson"\n'
 
 def test_decisions_that_were_delivered_twice_in_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr("slateflow.trajectories.sources.dsjson.BATCH_LINES", 4)
-    numbers = [0, 1, 2, 1, 3, 0, 0, 1, 2, 3, 4, 2]
+    numbers = [0, 1, 2, 1, 3, 0, 0, 4, 5, 2]
     log(tmp_path, "a.json", decided(numbers))
-    assert published(tmp_path, DSJSON).read().user[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert published(tmp_path, DSJSON).read().user[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_decisions_without_an_id_are_all_taken(tmp_path):
