@@ -96,7 +96,8 @@ def test_new_files_are_the_next_dataset(shop, capsys):
         paths.append(json.loads(capsys.readouterr().out))
         time.sleep(0.01)
         frame = pd.read_parquet(shop / "logs" / "1.parquet")
-        frame[::-1].to_parquet(shop / "logs" / "3.parquet")
+        another = frame.sample(frac=1, replace=True, random_state=3)
+        another.to_parquet(shop / "logs" / "3.parquet")
     assert [one["rows"] for one in paths] == [3000, 5000]
     assert paths[0]["path"] != paths[1]["path"]
 

@@ -128,13 +128,9 @@ class ColumnSurvey:
     def add(
         self, values: pa.Array, rows: NDArray[np.int64], typed: bool, coded: Any = None
     ) -> None:
-        """Look at the values of some rows (R,); a missing category is none.
+        """Look at the values of some rows (R,), `coded` as a dictionary if there is one.
 
-        Args:
-            values: Of the rows.
-            rows: Their numbers among all.
-            typed: Whether the file tells numbers from texts.
-            coded: The values as a dictionary, if there is one.
+        A missing category is none; files that are `typed` tell numbers from texts.
         """
         typed = typed and values.null_count < len(values)  # without a value no kind is known
         if values.null_count:

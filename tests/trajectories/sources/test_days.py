@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from slateflow.errors import InputError
 from slateflow.trajectories import Dataset, Folder, generate
 from slateflow.trajectories.held_out import training_logs
-from slateflow.trajectories.sources import dsjson, publish, survey, table
+from slateflow.trajectories.sources import dsjson, publish, table
 from tests.object_store import object_store
 from tests.trajectories.sources.shop import log, recipe
 
@@ -111,20 +111,6 @@ def test_nights_give_the_dataset_of_one_reading(cuts, days, held_out, text, seed
             kept, _ = night(folder, days + held_out + text, "data")
             fresh, _ = night(folder, days + held_out + text, f"fresh-{number}")
             assert_same(kept, fresh)
-
-
-def test_days_whose_time_zones_are_not_known_are_read_again(tmp_path, monkeypatch):
-    text, rows = COLUMNS + 'time = "t"\n', decisions(40, 0, news=False)
-    rows["t"] = pd.to_datetime(rows["t"], unit="s", utc=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(survey, "_kind_of_times", lambda kind: "points in time")  # as facts had it
-        arrive(tmp_path, 0, rows)
-        night(tmp_path, text, "data")
-    for number in (1, 2):
-        arrive(tmp_path, number, rows.assign(t=rows["t"] + pd.Timedelta(days=number)))
-        kept, read = night(tmp_path, text, "data")
-        assert ("00.parquet" in read) == (number == 1)
-        assert_same(kept, night(tmp_path, text, f"fresh-{number}")[0])
 
 
 @pytest.mark.parametrize("days", ["", "days = 2\n"])
