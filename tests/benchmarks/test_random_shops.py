@@ -110,3 +110,9 @@ def test_random_shops(slates, capsys):
                     f"{title:9} {name:10} {len(each):5} {1 - len(given) / len(each):8.2f} "
                     f"{np.mean(given):5.2f}   {min(scores):6.3f}, {np.median(scores):.3f}"
                 )
+        every = [one for _, judged in found for one in judged.values() if not one.refusal]
+        furthest = max((abs(one.off) for one in every), default=0.0)
+        print(
+            f"\n{sum(one.held for one in every)} of {len(every)} intervals hold; the estimate that "
+            f"is furthest off is {furthest:.1f} standard errors"
+        )
