@@ -15,7 +15,7 @@ from slateflow.trajectories.files.atomic_files import make_folder, write_whole
 
 def make_store(uri: str) -> None:
     """Make the store where it is a SQLite file that is missing or empty."""
-    path = _file_of(uri)
+    path = database_file(uri)
     if path is None or _is_there(path):
         return
     make_folder(path.parent)
@@ -28,7 +28,8 @@ def make_store(uri: str) -> None:
         os.close(folder)
 
 
-def _file_of(uri: str) -> Path | None:
+def database_file(uri: str) -> Path | None:
+    """The file of a SQLite store; None of another store."""
     if not uri.startswith("sqlite:///"):
         return None
     from sqlalchemy import make_url

@@ -14,7 +14,6 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from slateflow.errors import InputError
 from slateflow.policies import AnyScorer
@@ -22,13 +21,12 @@ from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset, Encoding
 from slateflow.trajectories.catalogue import Catalogue
 from tasks.project import PROJECT
-from tasks.store.new_store import make_store
+from tasks.store.new_store import database_file, make_store
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
-_SQLITE = "sqlite:///"
 SCORER_FILE = "scorer.npz"
 TRAINING = "slateflow.training"
 """Tag of a run: the digest of all that its weights depend on."""
@@ -69,13 +67,7 @@ def tracking_uri() -> str:
 def embedded_store() -> str:
     """URL of the store in the project's `mlflow` folder."""
     folder = str(PROJECT).replace("%", "%25").replace("?", "%3F")
-    return f"{_SQLITE}{folder}/mlflow/mlflow.db"
-
-
-def _database(uri: str) -> Path | None:
-    """The file of a SQLite store; None of another store."""
-    path = unquote(uri.removeprefix(_SQLITE).partition("?")[0])
-    return Path(path).resolve() if uri.startswith(_SQLITE) else None
+    return f"sqlite:///{folder}/mlflow/mlflow.db"
 
 
 def mlflow_client() -> MlflowClient:
@@ -137,7 +129,7 @@ def experiment_id(client: MlflowClient, recipe: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         location = None
-        if (database := _database(tracking_uri())) is not None:
+        if (database := database_file(tracking_uri())) is not None:
             location = (database.parent / "artifacts").as_uri()
         try:
             return str(client.create_experiment(name, location, {_VIEW_TAG: _VIEW}))

@@ -108,7 +108,8 @@ def test_random_shops(slates, capsys):
                 scores = [one.score for one in each]
                 print(
                     f"{title:9} {name:10} {len(each):5} {1 - len(given) / len(each):8.2f} "
-                    f"{np.mean(given or [np.nan]):5.2f}   {min(scores):6.3f}, {np.median(scores):.3f}"
+                    f"{np.mean(given or [np.nan]):5.2f}   "
+                    f"{min(scores):6.3f}, {np.median(scores):.3f}"
                 )
         every = [one for _, judged in found for one in judged.values() if not one.refusal]
         furthest = max((abs(one.off) for one in every), default=0.0)
