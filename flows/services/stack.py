@@ -16,7 +16,7 @@ from flows.services.prefect_server import own_origins
 from flows.services.processes import HOST, PRIVATE, Service, responds, status_of
 from slateflow.errors import InputError
 from tasks.project import PROJECT
-from tasks.store.new_store import make_store
+from tasks.store.new_store import make_store, sqlite_url
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -181,7 +181,7 @@ class Stack:
             **self.environment,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_SERVER_ALLOWED_HOSTS": f"{HOST},{HOST}:*,localhost,localhost:*,[[]::1]:*",
-            MLFLOW_DATABASE: self.mlflow_database or f"sqlite:///{self.store}/mlflow.db",
+            MLFLOW_DATABASE: self.mlflow_database or sqlite_url(self.store / "mlflow.db"),
         }
         if self.logins.mlflow:
             user, _, password = self.logins.mlflow.partition(":")
@@ -205,7 +205,7 @@ class Stack:
         self.store.mkdir(parents=True, exist_ok=True)
         make_store(self._mlflow_environment()[MLFLOW_DATABASE])
         if self.logins.mlflow:
-            database = f"sqlite:///{self.store}/users.db".replace("%", "%%")
+            database = sqlite_url(self.store / "users.db").replace("%", "%%")
             self._users_file.write_text(
                 f"[mlflow]\ndatabase_uri = {database}\ndefault_permission = READ\n"
                 # A password is hashed for many milliseconds, and not again for each request

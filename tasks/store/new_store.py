@@ -28,6 +28,11 @@ def make_store(uri: str) -> None:
         os.close(folder)
 
 
+def sqlite_url(path: Path) -> str:
+    """Address of a store in a SQLite file, whatever signs are in its path."""
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
+
+
 def database_file(uri: str) -> Path | None:
     """The file of a SQLite store; None of another store."""
     if not uri.startswith("sqlite:///"):

@@ -21,7 +21,7 @@ from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset, Encoding
 from slateflow.trajectories.catalogue import Catalogue
 from tasks.project import PROJECT
-from tasks.store.new_store import database_file, make_store
+from tasks.store.new_store import database_file, make_store, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -66,8 +66,7 @@ def tracking_uri() -> str:
 
 def embedded_store() -> str:
     """URL of the store in the project's `mlflow` folder."""
-    folder = str(PROJECT).replace("%", "%25").replace("?", "%3F")
-    return f"sqlite:///{folder}/mlflow/mlflow.db"
+    return sqlite_url(PROJECT / "mlflow" / "mlflow.db")
 
 
 def mlflow_client() -> MlflowClient:
