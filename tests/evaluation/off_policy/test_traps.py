@@ -241,3 +241,25 @@ def test_a_bucket_that_explores_judges_beside_one_that_does_not(tmp_path):
         low, high = found.policies[name].contributions.interval(0.999)
         assert low < truth < high
     assert found.logged.value == pytest.approx(both.reward.mean())
+
+
+def test_a_row_without_a_choice_makes_no_explorer(tmp_path):
+    """Of a bucket that always shows item 1 a row offers nothing else."""
+    columns = ["kind", "item", "propensity", "reward", "bucket", "offered"]
+    explored = frame(1000, seed=8).assign(bucket="explores")
+    fixed = frame(3000, seed=9, shown=np.eye(5)[[1, 1]]).assign(bucket="fixed")
+    values = []
+    for offers in (range(5), [1]):
+        both = pd.concat([explored, fixed], ignore_index=True)
+        both["offered"] = [list(range(5))] * 3999 + [list(offers)]
+        folder = tmp_path / str(len(offers))
+        folder.mkdir()
+        log(folder, "log.parquet", both[columns].to_dict("list"))
+        recipe = '[columns]\nuser = ["kind"]\ncandidates = "offered"\npolicy = "bucket"\n'
+        targets = {"it": RandomPolicy(1)}
+        found = estimate_policies(published(folder, recipe), targets, held_out_only=False)
+        assert found.policies["it"].refusal is None
+        values.append(found.policies["it"].estimates["ips"].value)
+    assert (
+        values[0] == values[1] == pytest.approx((explored.reward / 5 / explored.propensity).mean())
+    )
