@@ -4,6 +4,10 @@ Propensities that ignore the user, though the logging policy did not, or belong 
 same item, have the right mean item by item. So do columns that are only known after the decision,
 as how long was looked at what was shown; a model of rewards takes them for what a user brings
 along. In both cases weights and probabilities are apart where such a column is high, or low.
+
+Weights may also be too small where what is shown most rarely has not come yet, and nothing says how
+rare that is for some users. So it is too large ones that tell; where some are too small, others are
+too large.
 """
 
 from __future__ import annotations
@@ -121,7 +125,7 @@ class ColumnGroups:
         """
         apart = []
         for column, balance in enumerate(balances):
-            found = self._all_cells(balance).worst(kept, len(balances))
+            found = self._all_cells(balance).worst(kept, len(balances), above=True)
             apart += [] if found is None else [(column, *found)]
         if not apart:
             return None

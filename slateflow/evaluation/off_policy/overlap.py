@@ -193,12 +193,15 @@ class ItemBalance(Additive):
             return 1.0
         return max(1.0, float(np.square(self.apart).sum()) / self.square * groups / (groups - 1))
 
-    def worst(self, kept: float, tables: int = 1) -> tuple[int, float, float] | None:
+    def worst(
+        self, kept: float, tables: int = 1, above: bool = False
+    ) -> tuple[int, float, float] | None:
         """The item that is impossibly far off, its share of the weights and that expected.
 
         Args:
             kept: How many rows one draw decided.
             tables: How many of such tables are looked at.
+            above: Whether to ask for too large weights alone.
         """
         if not self.rows:
             return None
@@ -206,7 +209,9 @@ class ItemBalance(Additive):
         low, high = possible_sums(
             self.weights, kept * self.squares, self.likeliest * factor, tables
         )
-        off = np.maximum(low - self.expected, self.expected - high)
+        off = (
+            low - self.expected if above else np.maximum(low - self.expected, self.expected - high)
+        )
         item = int(off.argmax())
         if off[item] <= 0:
             return None
