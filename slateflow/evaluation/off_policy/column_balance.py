@@ -3,7 +3,8 @@
 Propensities that ignore the user, though the logging policy did not, or belong to other rows of the
 same item, have the right mean item by item. So it is with columns that are known only after the
 decision, as how long the user looked at what was shown: a model of rewards takes them for what a
-user brings along. In both cases weights and probabilities are apart where such a column is high, or low.
+user brings along. In both cases weights and probabilities are apart where such a column is high, or
+low.
 
 Weights may also be too small where what is shown most rarely has not come yet, and nothing says how
 rare that is for some users. So it is too large ones that tell; where some are too small, others are
