@@ -175,7 +175,7 @@ def content(file: Path) -> bytes:
 
 
 def maps(*rows: list[tuple[str, float]]) -> pa.Array:
-    """What Spark makes of dicts."""
+    """Maps, as Spark writes dicts."""
     return pa.array(rows, pa.map_(pa.string(), pa.float64()))
 
 

@@ -41,7 +41,7 @@ ADVICE = (
     "check that propensities know all that decided, and that this column is known before the "
     "decision"
 )
-"""What helps."""
+"""Advice where a column has impossible weights."""
 
 
 @dataclass(frozen=True)
