@@ -281,7 +281,7 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
         vocabulary = _places(column["vocabulary"])
         codes, texts = _texts(values, f"{where}, {column['name']}")
         texts = [_boolean_of(one, column["vocabulary"]) for one in texts]
-        place = np.append(_found(texts, vocabulary), -1)[codes]  # −1 for what is missing
+        place = np.append(_found(texts, vocabulary), -1)[codes]  # −1 where it is missing
         found = np.flatnonzero(place >= 0)
         encoded = np.zeros((len(values), len(vocabulary)), np.float32)
         encoded[found, place[found]] = 1

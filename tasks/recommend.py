@@ -190,7 +190,7 @@ def _batches(requests: pq.ParquetFile, source: Path) -> Iterator[pa.RecordBatch]
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """The rows as NumPy arrays where all have the same shape, otherwise as lists and dicts."""
+    """The rows as NumPy arrays where all have one shape, otherwise as lists and dicts."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

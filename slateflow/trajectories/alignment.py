@@ -51,7 +51,7 @@ class CarriedItems:
     def of(
         cls, dataset: Dataset, version: tuple[Encoding, Catalogue], names: Sequence[str]
     ) -> Self:
-        """Look the items of a dataset up in what a version carries.
+        """Look up the items of a dataset in those that a version carries.
 
         Args:
             dataset: Of own logs of these days.
@@ -66,7 +66,7 @@ class CarriedItems:
         features = catalogue.features[number]
         unknown = number < 0
         features[unknown] = 0.0
-        if then.described_by:  # their ids tell what they are like
+        if then.described_by:  # their ids describe them
             described = aligned(dataset.catalogue.features, dataset.spec.item_features, names)
             features[unknown] = described[unknown]
         return cls(dataset.catalogue, features, unknown & (then.unknown_items == "refuse"))
@@ -94,7 +94,7 @@ class AlignedScorer:
     scorer: AnyScorer
     spec: LoggedSpec  # of these days
     other: LoggedSpec  # of the logs that it was learnt from
-    carried: CarriedItems | None = None  # None: items are what their features are now
+    carried: CarriedItems | None = None  # None: items have the features of these days
 
     @property
     def slate_size(self) -> int:

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.logs_by_rows import logs_by_rows
+
 ROOT = Path(__file__).parents[2]
 SIZES = [
     int(size) for size in os.environ.get("SLATEFLOW_BENCHMARK_ROWS", "240000,1000000").split(",")
 ]
-STEPS = {"modified-lts-20-2": 120, "interest-evolution": 65.5}
-"""Of an episode, in the mean."""
-
 TRAIN = """
 import json, resource, sys
 from slateflow.learners import learner_config, train
@@ -44,25 +42,20 @@ print(json.dumps([dataset.rows, report.train_seconds, *peaks, dataset.digest]))
     ("learner", "world"), [("fitted-q", "modified-lts-20-2"), ("slateq", "interest-evolution")]
 )
 def test_time_and_memory_by_rows(learner, world, tmp_path, capsys):
-    from slateflow.trajectories import Folder, Recipe, generate
-
     lines = [
         f"| {learner}, {world}, rows | s | rows/s | peak, MiB | of a process beside it | digest |",
         "|---|---|---|---|---|---|",
     ]
     for size in SIZES:
-        shares = {"random": 0.5, "greedy": 0.5}
-        recipe = Recipe(f"r{size}", world, round(size / STEPS[world]), 0, shares)
-        dataset = generate(recipe, Folder(str(tmp_path)), workers=os.cpu_count() or 1)
-        done = subprocess.run(
-            [sys.executable, "-c", TRAIN, learner, dataset.path],
-            check=True, capture_output=True, text=True, cwd=ROOT,
-        )  # fmt: skip
+        with logs_by_rows(world, size, tmp_path) as dataset:
+            done = subprocess.run(
+                [sys.executable, "-c", TRAIN, learner, dataset.path],
+                check=True, capture_output=True, text=True, cwd=ROOT,
+            )  # fmt: skip
         rows, seconds, own, beside, digest = json.loads(done.stdout)
         lines.append(
             f"| {rows:,} | {seconds:.1f} | {rows / seconds:,.0f} | {own:,.0f} | {beside:,.0f} "
             f"| {digest[:19]} |"
         )
-        shutil.rmtree(dataset.path)
     with capsys.disabled():
         print("", *lines, sep="\n")

@@ -1,4 +1,4 @@
-"""Neural learners whose rows stream through Ray Data, beside the same with all rows in memory.
+"""Neural learners whose rows stream through Ray Data, beside those with all rows in memory.
 
 Both train on the same dataset, each in a process of its own, in turn. An update takes 512 rows.
 With the default number of them a training sees a part of the rows, but the one in memory has to
@@ -9,9 +9,9 @@ read all; for a whole pass both take every row once.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.logs_by_rows import logs_by_rows
+
 ROOT = Path(__file__).parents[2]
 SIZES = [int(size) for size in os.environ.get("SLATEFLOW_BENCHMARK_ROWS", "1000000").split(",")]
 LEARNERS = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "cql,iql,marwil,bc").split(",")
 TURNS = int(os.environ.get("SLATEFLOW_BENCHMARK_TURNS", "3"))
-STEPS = 120
-"""Of an episode."""
 IN_MEMORY, STREAMED = 10**9, 1
 """Rows that memory may hold."""
 
@@ -61,17 +61,13 @@ def trained(learner: str, path: str, rows: int, passes: int) -> tuple[int, float
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("size", SIZES)
 def test_rows_a_second_streamed_and_in_memory(size, tmp_path, capsys):
-    from slateflow.trajectories import Folder, Recipe, generate
-
-    recipe = Recipe("rows", "modified-lts-20-2", size // STEPS, 0, {"random": 0.5, "greedy": 0.5})
-    dataset = generate(recipe, Folder(str(tmp_path)), workers=os.cpu_count() or 1)
     lines = [
-        f"{dataset.rows:,} rows, medians of {TURNS} turns",
         "| learner | rows learnt | in memory, rows/s | MiB | streamed, rows/s | MiB | ratio |",
         "|---|---|---|---|---|---|---|",
     ]
-    for learner in LEARNERS:
-        for passes in (0, 1):
+    with logs_by_rows("modified-lts-20-2", size, tmp_path) as dataset:
+        lines.insert(0, f"{dataset.rows:,} rows, medians of {TURNS} turns")
+        for learner, passes in itertools.product(LEARNERS, (0, 1)):
             turns = [
                 [trained(learner, dataset.path, rows, passes) for rows in (IN_MEMORY, STREAMED)]
                 for _ in range(TURNS)
@@ -85,6 +81,5 @@ def test_rows_a_second_streamed_and_in_memory(size, tmp_path, capsys):
                 f"| {learner} | {turns[0][0][0]:,} | {rates[0]:,.0f} | {peaks[0]:,.0f} "
                 f"| {rates[1]:,.0f} | {peaks[1]:,.0f} | {ratio:.2f} |"
             )
-    shutil.rmtree(dataset.path)
     with capsys.disabled():
         print("", *lines, sep="\n")

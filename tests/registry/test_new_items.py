@@ -1,4 +1,4 @@
-"""A champion is judged on other days by what it answers, though items have changed since."""
+"""A champion is judged on other days by its answers, though items have changed since."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ class Unbalanced:
         where: An item, and perhaps some users.
         found: The mean weight there.
         expected: The mean weight that is expected.
-        advice: What to check.
+        advice: Hints on the cause.
     """
 
     where: str

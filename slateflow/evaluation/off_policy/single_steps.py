@@ -191,11 +191,8 @@ class SingleSteps:
         self.choices = RepeatedChoices.joined(choices)
         self.visits = Visits.joined(visits) if visits else None
         self.visitors = Visitors.of(None if self.visits is None else self.visits.visitor)
-        self.factors = (
-            {}
-            if self.logging.policies
-            else _explorers(by_policy, explored | (set(by_policy) - chose))
-        )
+        explored |= set(by_policy) - chose
+        self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
         self.weights = self.modelled.weights(folds, dataset.catalogue)  # (FOLDS, 1 + U, 1 + D)
 
     def evaluate(
@@ -288,13 +285,14 @@ class SingleSteps:
 
     def _column_groups(self, items: int) -> ColumnGroups:
         """Users by their columns, whose quarters are those of some rows."""
-        spec, some = self.dataset.spec, self._some_rows()
+        spec, some = self.dataset.spec, self._some_rows
         names = getattr(spec, "user_features", [f"column {n}" for n in range(spec.user_size)])
         offered = some.candidates.shape[1]
         return ColumnGroups.of(names, some.user, items, self.rows, offered)
 
+    @cached_property
     def _some_rows(self) -> Trajectories:
-        """Every so many rows, `SOME_ROWS` at most."""
+        """Every so many rows, about `SOME_ROWS`."""
         every, kept = max(self.rows // SOME_ROWS, 1), []
         for _, start, rows in self._parts():
             kept.append(rows.where((start + np.arange(len(rows))) % every == 0))
@@ -339,7 +337,7 @@ class SingleSteps:
 
     def unsupported(self, targets: Mapping[str, SlateDistribution]) -> dict[str, float]:
         """Of each target the share of its choices that the logs have hardly seen."""
-        rows = self._some_rows()
+        rows = self._some_rows
         support = logged_support(rows)
         sums = dict.fromkeys(targets, 0.0)
         for block in _blocks(rows):

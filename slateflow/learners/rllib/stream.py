@@ -222,9 +222,9 @@ def stream(parts: list[StreamedPart], batch_size: int, seed: int) -> Generator[T
 
 
 def _join_threads() -> None:
-    """Wait for what Ray Data leaves behind where a pass is left before its end.
+    """Wait for the threads that Ray Data leaves behind where a pass is left before its end.
 
-    Its threads finish what they are at, and Ray ends a process in which one of them asks for a
+    They finish their work first, and Ray ends a process in which one of them asks for a
     block after `ray.shutdown`.
     """
     deadline = time.monotonic() + FAREWELL_SECONDS

@@ -204,7 +204,7 @@ class Delivered:
         new = hashes == 0
         new[first[~before]] = True
         joined = np.concatenate([self._known, found[~before & (found > 0)]])
-        self._known = np.sort(joined, kind="stable")  # merges what is sorted
+        self._known = np.sort(joined, kind="stable")  # merges sorted runs
         self.again += int(np.count_nonzero(~new))
         return list(compress(lines, new.tolist())), hashes[new]
 

@@ -46,7 +46,7 @@ class SourceFiles:
             return hashlib.file_digest(opened, "sha256").hexdigest()
 
     def check_copies(self, contents: Mapping[SourceFile, str]) -> None:
-        """Refuse files of the source that have the same rows, which would count twice.
+        """Refuse copies among files of the source, whose rows would count twice.
 
         Args:
             contents: Digests of the rows of each file; bytes are compared of those without one.

@@ -24,7 +24,7 @@ from slateflow.trajectories.sources.survey import Keys, Reader, Survey
 from slateflow.trajectories.sources.table import TableReader
 
 COPIED_ROWS = 100
-"""Rows from which on two files that have the same are copies; fewer may be alike by chance."""
+"""Rows from which on two equal files are copies; fewer may be alike by chance."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ Two files whose rows are drawn alike have so many different ones, each as often,
 """
 
 UNSEEN = ("row", "event")
-"""Columns of a batch that say where a row is from, not what was decided."""
+"""Columns of a batch that say where a row is from, and nothing of the decision."""
 
 MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 """Shifts and factors by which SplitMix64 ends."""

@@ -33,7 +33,7 @@ class Reader(Protocol):
         """Share of the decisions that were not logged, where the log has it."""
 
     def outline(self) -> Iterator[pa.Table]:
-        """All that has to be known of all rows: ids, the user, the order, and what tells copies."""
+        """All that has to be known of all rows: ids, the user, the order, the reward."""
 
     def decisions(self) -> Iterator[pa.Table]:
         """Everything but the keys of the order."""

@@ -147,7 +147,7 @@ class TableReader:
         return self.columns.user
 
     def outline(self) -> Iterator[pa.Table]:
-        """All that has to be known of all rows: ids, the user, the order, and what tells copies."""
+        """All that has to be known of all rows: ids, the user, the order, the reward."""
         wanted = {"user", "item", "candidates", "episode", "time", "policy", "reward"}
         return self._batches(wanted)
 
