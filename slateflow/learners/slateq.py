@@ -4,7 +4,7 @@
 and Parr 2003, "Least-Squares Policy Iteration"). The first policy is greedy on the returns that
 the logs saw, each next one on the values of the one before. Where held-out sessions say that users
 click less, or more, on what is like the rest of the slate, so do the model and the slates. Where
-tastes bend along sums of columns, random features tell what users choose.
+tastes bend with the log-odds, or along sums of columns, so does the model of choices.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.bilinear import MOST_FEATURES, feature_count, places_seen
+from slateflow.user_models.choice_bends import with_bends
 from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
 from slateflow.user_models.item_values import RIDGE, ItemValues, Members, Rows, Sessions
 from slateflow.user_models.slate_columns import (
@@ -47,7 +48,6 @@ from slateflow.user_models.slate_columns import (
     few_sessions,
     likeness_matters,
     seen_in,
-    with_random_features,
 )
 from slateflow.validation import validated
 
@@ -119,7 +119,7 @@ class SlateQConfig(LearnerConfig):
         users, match = seen.user.shape[1], spec.features_match
         items = seen.candidate_features(slice(1)).shape[2]
         own = spec.user_size, spec.document_size
-        features = with_random_features(seen, SlateFeatures(match), own)
+        features = with_bends(seen, SlateFeatures(match), own)
         alike = likeness_matters(seen, features, LIKENESS_BEYOND_CHANCE)
         features = replace(features, alike=alike)
         groups = features.groups(users, items, places_seen(spec))
@@ -181,6 +181,7 @@ def _scorer(
         features_match=spec.features_match,
         alike=features.alike,
         random=features.random,
+        link=features.link,
     )
 
 

@@ -47,11 +47,12 @@ def choice_features(
     documents: NDArray[np.floating],
     known: Array,
     random: "RandomFeatures | None" = None,
+    link: "Link | None" = None,
 ) -> Array:
-    """Features (B, M, U + W + P) by which users (B, U) choose among documents (B, M, D).
+    """Features (B, M, U + W + H + P) by which users (B, U) choose among documents (B, M, D).
 
     Some click more than others, whatever is shown, so the user's features come first, then random
-    ones, and what is `known` (B, M, P) of the documents.
+    ones and the link, and what is `known` (B, M, P) of the documents.
 
     Example:
         >>> one, two = np.array([[3.0]]), np.array([[[0.5], [2.0]]])
@@ -59,8 +60,10 @@ def choice_features(
         [[[3.0, 0.5, 1.5], [3.0, 2.0, 6.0]]]
     """
     users = np.broadcast_to(user[:, None], (*documents.shape[:2], user.shape[1]))
-    beside = [users] if random is None else [users, random.of(users, documents)]
-    return np.concatenate([*beside, known], axis=2)
+    beside = [] if random is None else [random.of(users, documents)]
+    if link is not None:
+        beside.append(link.of(users, known))
+    return np.concatenate([users, *beside, known], axis=2)
 
 
 LIKENESS = 2
@@ -125,6 +128,39 @@ class RandomFeatures:
             array([[1.5, 0. ]])
         """
         return np.maximum(np.concatenate(x, axis=-1) @ self.weights + self.biases, 0.0)
+
+
+@dataclass(frozen=True)
+class Link:
+    """Hinges (v − knot)₊² of the log-odds v that columns and their products tell of an item.
+
+    They are centred and in units of their deviation. Odds that are proportional to a taste, and
+    not to its exponential, bend so.
+    """
+
+    weights: Array  # (U + I,) of v in the user's columns and in `item_features`
+    knots: Array  # (H,)
+    offset: Array  # (H,) subtracted from the hinges
+    scale: Array  # (H,) by which they are divided then
+
+    def __len__(self) -> int:
+        return len(self.knots)
+
+    def of(self, user: NDArray[np.floating], known: Array) -> Array:
+        """(…, H) for users (…, U), of items of which (…, P) is known, I `item_features` first.
+
+        Example:
+            >>> link = Link(np.array([1.0, 2.0]), np.array([0.0, 4.0]), np.zeros(2), np.ones(2))
+            >>> link.of(np.array([[1.0], [-3.0]]), np.array([[2.0], [1.0]])).tolist()
+            [[25.0, 1.0], [0.0, 0.0]]
+        """
+        beyond = self.odds(user, known)[..., None] - self.knots
+        return np.asarray((np.square(np.maximum(beyond, 0.0)) - self.offset) / self.scale)
+
+    def odds(self, user: NDArray[np.floating], known: Array) -> Array:
+        """(…,) v, for the same."""
+        of_user, of_item = np.split(self.weights, [user.shape[-1]])
+        return np.asarray(user @ of_user + known[..., : len(of_item)] @ of_item)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from .slate_choice import (  # a version carries the two side by side
     Array,
     ChoiceModel,
     Columns,
+    Link,
     RandomFeatures,
     choice_features,
     item_features,
@@ -48,7 +49,7 @@ class SlateScorer:
     # How the slate is made (Ie et al. 2019, section 4.3): `optimal`, `greedy` or `top-k`, by
     # attraction × value
     construction: str
-    choice_weights: Array  # (G, U + W + P), see `ChoiceModel` and `choice_features`
+    choice_weights: Array  # (G, U + W + H + P), see `ChoiceModel` and `choice_features`
     choice_no_click: Array  # (G,)
     choice_shares: Array  # (G,)
     item_values: Array  # (G, P) weights of Q(s, i) in the item's features
@@ -60,6 +61,7 @@ class SlateScorer:
     user_columns: Columns | None = None
     item_columns: Columns | None = None
     random: RandomFeatures | None = None  # W by which users choose; None for none
+    link: Link | None = None  # H more of them; None for none
     seen: int = 0  # places of the slate that users see; 0 for all
 
     @property
@@ -163,7 +165,7 @@ class SlateScorer:
         """Features of the choice: those known alone, where users are observed in the documents'."""
         if self.choice_weights.shape[1] == known.shape[2]:
             return known
-        return choice_features(user, documents, known, self.random)
+        return choice_features(user, documents, known, self.random, self.link)
 
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""
@@ -356,7 +358,12 @@ def top_k_gains(offer: Offer, slate_size: int) -> Array:
     return np.asarray((offer.belief[:, :, None] * paid).sum(axis=0))
 
 
-_PARTS = {"user_columns": Columns, "item_columns": Columns, "random": RandomFeatures}
+_PARTS = {
+    "user_columns": Columns,
+    "item_columns": Columns,
+    "random": RandomFeatures,
+    "link": Link,
+}
 """Fields of a `SlateScorer` that are arrays themselves."""
 
 _GAINS = {"optimal": optimal_gains, "greedy": greedy_gains, "top-k": top_k_gains}

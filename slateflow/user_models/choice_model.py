@@ -16,6 +16,7 @@ from slateflow.errors import InputError
 from slateflow.policies.slate_choice import (
     LIKENESS,
     ChoiceModel,
+    Link,
     RandomFeatures,
     choice_features,
     item_features,
@@ -23,7 +24,7 @@ from slateflow.policies.slate_choice import (
 )
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.bilinear import LinearStatistics
-from slateflow.user_models.evidence import RANDOM, USER, WeightGroups, chosen_prior
+from slateflow.user_models.evidence import LINK, RANDOM, USER, WeightGroups, chosen_prior
 
 Array = NDArray[np.float64]
 
@@ -61,12 +62,14 @@ class SlateFeatures:
         places: Whether an item's place is one of its features.
         alike: Whether its `likeness` to the others of the slate is, too.
         random: W random features by which users choose; None for none.
+        link: H hinges of the log-odds that the others tell; None for none.
     """
 
     features_match: bool
     places: bool = False
     alike: bool = False
     random: RandomFeatures | None = None
+    link: Link | None = None
 
     def of(self, user: NDArray[np.floating], documents: NDArray[np.floating]) -> Array:
         """(R, K, E + P) by which users (R, U) choose among documents (R, K, D).
@@ -80,13 +83,15 @@ class SlateFeatures:
         if self.alike:
             found.append(likeness(documents))
         known = np.concatenate(found, axis=2) if found[1:] else found[0]
-        return (
-            known if self.features_match else choice_features(user, documents, known, self.random)
-        )
+        if self.features_match:
+            return known
+        return choice_features(user, documents, known, self.random, self.link)
 
     def beside(self, users: int) -> int:
         """E, where users have so many features."""
-        return 0 if self.features_match else users + len(self.random or ())
+        if self.features_match:
+            return 0
+        return users + len(self.random or ()) + len(self.link or ())
 
     def groups(self, users: int, documents: int, places: int) -> WeightGroups:
         """Groups of the weights (E + P,), where slates have so many places."""
@@ -94,9 +99,8 @@ class SlateFeatures:
         after = (places - 1) * self.places + LIKENESS * self.alike
         if self.features_match:
             return own.padded(0, after)
-        return own.padded(0, after).after(
-            np.repeat([USER, RANDOM], [users, len(self.random or ())])
-        )
+        counts = users, len(self.random or ()), len(self.link or ())
+        return own.padded(0, after).after(np.repeat([USER, RANDOM, LINK], counts))
 
 
 @dataclass(frozen=True)

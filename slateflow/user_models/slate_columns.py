@@ -23,9 +23,7 @@ from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
 from slateflow.user_models.evidence import shrunk_means
-from slateflow.user_models.from_the_top import fit_alike, likelier_habit
 from slateflow.user_models.polynomial import KNOTS
-from slateflow.user_models.random_features import MOST_BESIDE, drawn_of
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
@@ -39,9 +37,6 @@ check of unexplained clicks takes."""
 
 RIDGE = 0.1
 """Precision of the prior on the weights of log-odds."""
-
-UNITS_OF_SLATES = 100
-"""Random features where there are any."""
 
 LEAST_SESSIONS = 10
 """Of fewer nobody asks."""
@@ -215,48 +210,6 @@ def likeness_matters(
     expected, both = _expected(few, features), (features, replace(features, alike=True))
     without, ours = (_click_losses(few, expected, one) for one in both)
     return better(without, ours, standard_errors)
-
-
-def with_random_features(
-    rows: Trajectories, features: SlateFeatures, own: tuple[int, int], from_the_top: bool = False
-) -> SlateFeatures:
-    """The features, with random ones where held-out visitors' choices are likelier by them.
-
-    Tastes may bend along sums of columns and their products.
-
-    Args:
-        rows: Whole sessions, as regressions see them.
-        features: Those of items without them.
-        own: How many of the user's columns, and of the items', the logs have; hinges, and columns
-            of an item alone, come behind these.
-        from_the_top: Whether users may go on from the top, where that is likelier.
-    """
-    if features.features_match or len(rows.starts) < LEAST_SESSIONS:
-        return features
-    few = few_sessions(rows)
-    users, shown = few.user.shape[1], few.shown_features()
-    items, places = shown.shape[2], shown.shape[1]
-    known = np.repeat(few.user, places, axis=0), shown.reshape(-1, items)
-    counted = np.concatenate([np.arange(users) < own[0], np.arange(items) < own[1]])
-    random = drawn_of(np.concatenate(known, axis=1).astype(np.float64), counted, UNITS_OF_SLATES)
-    plain, half = Choices.from_rows(few, features), few.visitors[few.starts] % 2 == 0
-    clicks = plain.has_click
-    if not len(random) or plain.shown.shape[2] > MOST_BESIDE:
-        return features
-    if not (clicks[half].any() and clicks[~half].any()):
-        return features
-    options = features, replace(features, random=random)
-    rng = np.random.Generator(np.random.SFC64(0))
-    groups = [one.groups(users, items, places) for one in options]
-    habit = likelier_habit(plain, groups[0], rng) if from_the_top else None
-    lost = np.zeros((2, len(few.starts)))
-    for number, choices in enumerate((plain, Choices.from_rows(few, options[1]))):
-        for out in (half, ~half):
-            model = fit_alike(habit, choices.only(~out), groups[number], rng)
-            lost[number, out] = -choices.only(out).evidence(model)
-    visitor = few.visitors[few.starts]
-    without, ours = (np.bincount(visitor, one).astype(np.float64) for one in lost)
-    return options[int(better(without, ours, BEYOND_CHANCE))]
 
 
 def _columns(x: Array, knots: Knots) -> Columns:

@@ -15,7 +15,7 @@ from slateflow.user_models.slate_columns import (
     items_pay_more,
     seen_in,
     with_columns_of_their_own,
-    with_random_features,
+    with_bends,
 )
 from tests.evaluation.off_policy.bent_shop import ITEMS, BentShop
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
@@ -50,10 +50,10 @@ def test_held_out_slates_choose_random_features(tmp_path, bent):
         '[items]\nfile = "items.csv"\nfeatures = ["x", "y"]\n',
     )
     features = SlateFeatures(features_match=False, places=True)
-    found = with_random_features(dataset.read(), features, (2, 2), from_the_top=True)
+    found = with_bends(dataset.read(), features, (2, 2), from_the_top=True)
     assert (found.random is not None) == bent
     matching = replace(features, features_match=True)
-    assert with_random_features(dataset.read(), matching, (2, 2)) is matching
+    assert with_bends(dataset.read(), matching, (2, 2)) is matching
 
 
 def test_users_in_the_space_of_the_items_stay_as_they_are(tmp_path):

@@ -37,6 +37,7 @@ from slateflow.policies import Slates
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
+from slateflow.user_models.choice_bends import with_bends
 from slateflow.user_models.choice_model import Choices, SlateFeatures, influences
 from slateflow.user_models.from_the_top import FromTheTop, fit_habit, place_by_place
 from slateflow.user_models.item_values import Sessions
@@ -46,7 +47,6 @@ from slateflow.user_models.slate_columns import (
     likeness_matters,
     seen_in,
     with_columns_of_their_own,
-    with_random_features,
 )
 from slateflow.user_models.support import logged_support
 
@@ -95,7 +95,7 @@ class SlateSessions:
         if not spec.features_match:
             seen = with_columns_of_their_own(seen, ROWS_PER_TERM)
             own = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
-            features = with_random_features(seen, features, own, from_the_top=True)
+            features = with_bends(seen, features, own, from_the_top=True)
         features = replace(features, alike=likeness_matters(seen, features))
         self.sessions = with_what_moves(Sessions.from_rows(seen, spec, features))
         choices = Choices.from_rows(seen, features)
@@ -103,7 +103,7 @@ class SlateSessions:
         asked = choices.only(np.arange(len(rows.starts)) < self.evidence)
         prior = np.full(choices.shown.shape[2] + 1, CHOICE_RIDGE)
         users = seen.user.shape[1]
-        prior[users : features.beside(users)] = RANDOM_RIDGE
+        prior[users : users + len(features.random or ())] = RANDOM_RIDGE
         self.choice = fit_habit(choices, prior, rng, asked)
         self.members = choices.members(self.choice)[rows.starts]  # (E, G)
         if isinstance(self.choice, FromTheTop):

@@ -1,0 +1,121 @@
+"""Features of users' choices from slates where their log-odds bend, as held-out visitors say.
+
+A conditional logit goes by products of users' and items' columns. Odds that are a power of such a
+sum, or the sum itself, bend with it as a whole: hinges of the log-odds that are fitted follow that
+(a test of the link, and its repair: Pregibon 1980, "Goodness of Link Tests for Generalized Linear
+Models"). Other tastes bend along sums of columns; random features follow these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.held_out_choice import BEYOND_CHANCE, better
+from slateflow.policies.slate_choice import ChoiceModel, Link
+from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.choice_model import Choices, SlateFeatures
+from slateflow.user_models.evidence import WeightGroups
+from slateflow.user_models.from_the_top import fit_alike, likelier_habit
+from slateflow.user_models.random_features import MOST_BESIDE, drawn_of
+from slateflow.user_models.slate_columns import LEAST_SESSIONS, few_sessions
+from slateflow.user_models.splines import Knots
+
+Array = NDArray[np.float64]
+
+UNITS_OF_SLATES = 100
+"""Random features where there are any."""
+
+KNOTS_OF_LINK = 3
+"""Knots of the link, beside the one at the least log-odds."""
+
+
+def with_bends(
+    rows: Trajectories, features: SlateFeatures, own: tuple[int, int], from_the_top: bool = False
+) -> SlateFeatures:
+    """The features, with a link, and random ones, where choices are likelier by each of them.
+
+    Args:
+        rows: Whole sessions, as regressions see them.
+        features: Those of items without them.
+        own: How many of the user's columns, and of the items', the logs have; hinges, and columns
+            of an item alone, come behind these.
+        from_the_top: Whether users may go on from the top, where that is likelier.
+    """
+    if features.features_match or len(rows.starts) < LEAST_SESSIONS:
+        return features
+    few = few_sessions(rows)
+    plain, half = Choices.from_rows(few, features), few.visitors[few.starts] % 2 == 0
+    clicks = plain.has_click
+    if not (clicks[half].any() and clicks[~half].any()):
+        return features
+    habit = likelier_habit(plain, _prior(few, features), _rng()) if from_the_top else None
+    with_link = partial(_with_link, few, features, habit)
+    if _likelier(few, features, with_link, habit):
+        features = with_link(np.ones(len(half), np.bool_))
+    users, (_, places, items) = few.user.shape[1], few.shown_features().shape
+    known = np.repeat(few.user, places, axis=0), few.shown_features().reshape(-1, items)
+    counted = np.concatenate([np.arange(users) < own[0], np.arange(items) < own[1]])
+    random = drawn_of(np.concatenate(known, axis=1).astype(np.float64), counted, UNITS_OF_SLATES)
+    if not len(random) or plain.shown.shape[2] > MOST_BESIDE:
+        return features
+    both = replace(features, random=random)
+    return both if _likelier(few, features, lambda _: both, habit) else features
+
+
+def _with_link(
+    rows: Trajectories,
+    features: SlateFeatures,
+    habit: ChoiceModel | None,
+    told: NDArray[np.bool_],
+) -> SlateFeatures:
+    """The features with the link of sessions that are told (E,)."""
+    choices = Choices.from_rows(rows, features).only(told)
+    model = fit_alike(habit, choices, _prior(rows, features), _rng())
+    users, items = rows.user.shape[1], rows.shown_features().shape[2]
+    user, known = np.split(choices.shown, [users], axis=2)
+    link = Link(model.weights[0, : users + items * (1 + users)], *np.zeros((3, 0)))
+    odds = link.odds(user, known).reshape(-1, 1)
+    knots = Knots.at_quantiles(odds, KNOTS_OF_LINK)
+    hinges = knots.hinges(odds)
+    found = replace(link, knots=knots.value, offset=hinges.mean(axis=0), scale=hinges.std(axis=0))
+    return replace(features, link=found)
+
+
+def _likelier(
+    rows: Trajectories,
+    features: SlateFeatures,
+    others: Callable[[NDArray[np.bool_]], SlateFeatures],
+    habit: ChoiceModel | None,
+) -> bool:
+    """Whether choices of one half of the visitors are likelier, by the other, with other features.
+
+    Args:
+        rows: Whole sessions.
+        features: The plain ones.
+        others: These, made of the sessions that are told (E,).
+        habit: How users look.
+    """
+    half = rows.visitors[rows.starts] % 2 == 0
+    lost = np.zeros((2, len(half)))
+    for out in (half, ~half):
+        for number, known in enumerate((features, others(~out))):
+            choices = Choices.from_rows(rows, known)
+            model = fit_alike(habit, choices.only(~out), _prior(rows, known), _rng())
+            lost[number, out] = -choices.only(out).evidence(model)
+    visitor = rows.visitors[rows.starts]
+    without, ours = (np.bincount(visitor, one).astype(np.float64) for one in lost)
+    return better(without, ours, BEYOND_CHANCE)
+
+
+def _prior(rows: Trajectories, features: SlateFeatures) -> WeightGroups:
+    _, places, items = rows.shown_features().shape
+    return features.groups(rows.user.shape[1], items, places)
+
+
+def _rng() -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(0))
