@@ -15,6 +15,7 @@ from slateflow.policies import ScoringPolicy, SlateScorer, load_scorer, slate_sc
 from slateflow.policies.slate_choice import (
     LIKENESS,
     Columns,
+    Link,
     RandomFeatures,
     item_features,
     user_features,
@@ -177,6 +178,14 @@ def test_columns_are_standardised_and_bent_by_hand():
     )
 
 
+def with_link() -> SlateScorer:
+    """That of users of one column and items of two, whose log-odds bend."""
+    model, rng = scorer(1, 1, 2), np.random.default_rng(11)
+    link = Link(*(rng.normal(size=size) for size in (1 + 4, 2, 2)), scale=np.array([0.5, 2.0]))
+    weights = rng.normal(size=(1, 1 + 2 + model.choice_weights.shape[1]))
+    return replace(model, choice_weights=weights, link=link)
+
+
 def with_random() -> SlateScorer:
     """That of users of one column and items of two, who choose by their own column, too."""
     model, rng = scorer(1, 1, 2), np.random.default_rng(9)
@@ -218,6 +227,25 @@ def test_users_choose_by_random_features_too():
 
     (slate,) = top_slates(model.scores(user, np.zeros(1, int), offered), 2)
     assert set(slate) == set(max(itertools.combinations(range(5), 2), key=worth))
+
+
+def test_users_choose_by_a_link_too():
+    """Its hinges are of the log-odds that the user's column, the item's and their products tell."""
+    model, rng = with_link(), np.random.default_rng(12)
+    link = model.link
+    assert link is not None
+    user, shown = rng.normal(size=(1, 1)), rng.normal(size=(1, 1, 2))
+    u, (x, y) = float(user[0, 0]), shown[0, 0].tolist()
+    known = [u, x, y, x * u, y * u]
+    odds = sum(a * b for a, b in zip(known, link.weights.tolist(), strict=True))
+    parts = zip(link.knots.tolist(), link.offset.tolist(), link.scale.tolist(), strict=True)
+    hinges = [(max(odds - knot, 0.0) ** 2 - offset) / scale for knot, offset, scale in parts]
+    pairs = zip([u, *hinges, *known[1:]], model.choice_weights[0].tolist(), strict=True)
+    logit = sum(a * b for a, b in pairs)
+    of_item = item_features(user, shown, features_match=False)
+    (attraction,) = model.choice.attraction(model._chosen_by(user, shown, of_item))
+    none = float(model.choice_no_click[0])
+    assert float(attraction[0, 0]) == pytest.approx(math.exp(logit - none))
 
 
 def test_features_of_users_in_the_documents_space_by_hand():
@@ -266,7 +294,7 @@ def test_of_no_users_nothing_is_scored(model, construction):
     assert scores.shape == (0, 5)
 
 
-@pytest.mark.parametrize("model", [scorer(), in_columns(), with_random()])
+@pytest.mark.parametrize("model", [scorer(), in_columns(), with_random(), with_link()])
 def test_saved_and_loaded_it_scores_the_same(model, tmp_path):
     rng, users = np.random.default_rng(6), model.user_size
     model.save(tmp_path / "scorer.npz")
@@ -280,7 +308,7 @@ def test_saved_and_loaded_it_scores_the_same(model, tmp_path):
 def test_files_of_earlier_versions_go_by_the_sizes(tmp_path, user_size, document_size):
     model = scorer(user_size=user_size, document_size=document_size)
     earlier = asdict(model)
-    for later in ("features_match", "user_columns", "item_columns", "random"):
+    for later in ("features_match", "user_columns", "item_columns", "random", "link"):
         del earlier[later]
     np.savez(tmp_path / "scorer.npz", **earlier)
     assert SlateScorer.load(tmp_path / "scorer.npz").features_match == model.features_match

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from slateflow.trajectories import Folder, Recipe, generate
-from slateflow.user_models.choice_model import SlateFeatures
 from slateflow.user_models.slate_columns import (
     chosen_columns,
     items_pay_more,
     seen_in,
     with_columns_of_their_own,
-    with_bends,
 )
 from tests.evaluation.off_policy.bent_shop import ITEMS, BentShop
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
@@ -29,31 +26,6 @@ def test_held_out_slates_choose_the_knots(tmp_path, spread):
     assert (len(columns.user.knot_feature) > 0) == (spread < np.inf)
     assert seen_in(columns, rows).user.shape[1] == 1 + len(columns.user.knot_feature)
     assert not len(columns.item.knot_feature)  # an item's columns are 0 or 1
-
-
-@pytest.mark.parametrize("bent", [True, False])
-def test_held_out_slates_choose_random_features(tmp_path, bent):
-    """Users like a sine of a sum of two columns of theirs and an item's, or that sum itself."""
-    rng, rows, items = np.random.default_rng(2), 6_000, 12
-    user, item = rng.normal(size=(rows, 2)), rng.normal(size=(items, 2)).round(3)
-    slates = rng.random((rows, items)).argsort(axis=1)[:, :3]
-    summed = user @ [1.0, -1.0] + (item @ [1.0, 1.0])[slates].T
-    odds = 2 * np.sin(2 * summed.T) if bent else summed.T
-    likes = rng.random(odds.shape) < 1 / (1 + np.exp(1.0 - odds))
-    table = slates_table(slates, first_liked(likes), items)
-    log(tmp_path, "log.parquet", table | {"one": user[:, 0], "two": user[:, 1]})
-    named = {"item": np.arange(items), "x": item[:, 0], "y": item[:, 1]}
-    pd.DataFrame(named).to_csv(tmp_path / "items.csv", index=False)
-    dataset = published(
-        tmp_path,
-        '[columns]\nuser = ["one", "two"]\nclicked = "clicked"\n'
-        '[items]\nfile = "items.csv"\nfeatures = ["x", "y"]\n',
-    )
-    features = SlateFeatures(features_match=False, places=True)
-    found = with_bends(dataset.read(), features, (2, 2), from_the_top=True)
-    assert (found.random is not None) == bent
-    matching = replace(features, features_match=True)
-    assert with_bends(dataset.read(), matching, (2, 2)) is matching
 
 
 def test_users_in_the_space_of_the_items_stay_as_they_are(tmp_path):
