@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,39 +200,48 @@ def version_scorer(client: MlflowClient, version: ModelVersion) -> AnyScorer:
 
     The run behind a version may be deleted. The version serves on, and so it is played.
     """
-    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    one = f"models:/{version.name}/{version.version}"
-    with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
-        return read_scorer(download_artifacts(f"{one}/artifacts/{SCORER_FILE}", dst_path=folder))
+    with tempfile.TemporaryDirectory() as folder:
+        if (carried := _carried(version, [SCORER_FILE], folder)) is not None:
+            return read_scorer(carried[0])
     try:
         return load_scorer(client, str(version.run_id))
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise InputError(
-            f"{one}: expected weights in it or in its run, got {error.message}; roll back, or "
-            "delete it"
+            f"models:/{version.name}/{version.version}: expected weights in it or in its run, "
+            f"got {error.message}; roll back, or delete it"
         ) from error
 
 
 def version_items(version: ModelVersion) -> tuple[Encoding, Catalogue] | None:
     """The encoding and the catalogue that a version of own logs carries; None of another one."""
     import numpy as np
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
 
-    files = f"models:/{version.name}/{version.version}/artifacts"
-    with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
-        encoding, catalogue = (
-            download_artifacts(f"{files}/{name}", dst_path=folder)
-            for name in ("encoding.json", "catalogue.npz")
-        )
-        document = json.loads(Path(encoding).read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        if (carried := _carried(version, ["encoding.json", "catalogue.npz"], folder)) is None:
+            return None
+        encoding, catalogue = carried
+        document = json.loads(encoding.read_text(encoding="utf-8"))
         with np.load(catalogue, allow_pickle=False) as stored:
             return Encoding.from_dict(document), Catalogue(stored["features"])
-    return None
+
+
+def _carried(version: ModelVersion, names: Sequence[str], folder: str) -> list[Path] | None:
+    """Files of a version, loaded into a folder; None where it carries them not.
+
+    One that is listed but does not come is an error: a champion would be judged by something else
+    than it serves.
+    """
+    from mlflow.artifacts import download_artifacts, list_artifacts
+
+    files = f"models:/{version.name}/{version.version}/artifacts"
+    listed = {Path(one.path).name for one in list_artifacts(files)}
+    if not listed.issuperset(names):
+        return None
+    return [Path(download_artifacts(f"{files}/{name}", dst_path=folder)) for name in names]
 
 
 def page_url(store: str, path: str) -> str | None:

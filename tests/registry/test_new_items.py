@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -63,3 +65,21 @@ def test_a_champion_is_judged_by_what_it_answers(tmp_path, monkeypatch, slate, u
     answered = np.array(model.predict(asked)["items"].tolist())
     np.testing.assert_array_equal(shown, answered)
     assert len(np.unique(shown[:, 0])) > 1
+
+
+@pytest.mark.parametrize("lost", ["scorer.npz", "catalogue.npz"])
+def test_a_store_that_fails_is_not_taken_for_a_version_without_items(tmp_path, monkeypatch, lost):
+    """It would be judged by today's items, or by weights that it does not serve."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    log(tmp_path, "1.parquet", table(1))
+    (tmp_path / "items.csv").write_text(ITEMS.strip() + "\n")
+    dataset = published(tmp_path, RECIPE.format(unknown="zeros", clicked=""))
+    publish("shop", dataset, "linucb")
+    client = mlflow_client()
+    version = client.get_model_version_by_alias("slateflow-shop", "champion")
+    folder = mlflow.artifacts.download_artifacts("models:/slateflow-shop@champion")
+    (file,) = Path(folder).rglob(lost)
+    file.unlink()
+    file.symlink_to(tmp_path / "away")  # it is listed, and cannot be read
+    with pytest.raises(OSError, match="away"):
+        version_policy(client, version, dataset.spec, dataset)
