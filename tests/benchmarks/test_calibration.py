@@ -57,7 +57,7 @@ def judged(recipe: Recipe, targets: dict[str, Target], seed: int) -> dict[str, J
         found = estimate_policies(dataset, targets, held_out_only=False).policies
     random, verdicts = found["random"], {}
     for name, one in found.items():
-        over = (one.contributions - random.contributions).compare()
+        over = one.over(random).compare()
         refused = one.refusal is not None or random.refusal is not None
         verdicts[name] = Judged(over.uplift, *over.ci, over.p_value, refused)
     return verdicts

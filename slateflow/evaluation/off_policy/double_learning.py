@@ -23,7 +23,7 @@ is learnt of these, and in any case they are a check: see `Estimated.trusted`, `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -167,23 +167,37 @@ class Estimated(Additive):
         return found / steps if steps else 1.0
 
     @property
-    def trusted(self) -> Correction:
-        """By the propensities, if enough is left of them and the interval is not much wider for it.
-
-        Then values need not be right if the weights of the states are (Kallus and Uehara 2020,
-        theorem 4), and logged ones are not learnt. Where many candidates are much the same, weights
-        of 0 and of their number are a poor exchange for learnt ones of about 1.
-        """
+    def kinds(self) -> list[Correction]:
+        """By weights that are learnt; and by the propensities, if enough is left of them."""
         weight = self.by_propensity.weight
         least = max(LEAST_CARRIERS, LEAST_STEPS * len(weight))
-        if float(weight.sum()) ** 2 < least * float(np.square(weight).sum()) or not weight.any():
-            return self.learnt
-        if not LEAST_FOUND <= self.found <= MOST_FOUND:
-            return self.learnt
-        logged, learnt = (
-            standard_error(self.start + one.errors) for one in (self.by_propensity, self.learnt)
-        )
-        return self.by_propensity if logged <= MOST_WIDER * learnt else self.learnt
+        few = float(weight.sum()) ** 2 < least * float(np.square(weight).sum())
+        if few or not weight.any() or not LEAST_FOUND <= self.found <= MOST_FOUND:
+            return [self.learnt]
+        return [self.learnt, self.by_propensity]
+
+    @property
+    def trusted(self) -> Correction:
+        """That of the kind that is trusted for the return."""
+        kinds = self.kinds
+        return kinds[trusted_kind([standard_error(self.start + one.errors) for one in kinds])]
+
+
+def trusted_kind(errors: Sequence[float]) -> int:
+    """The number of the last kind of correction, if intervals are not much wider by it.
+
+    By propensities values need not be right if the weights of the states are (Kallus and Uehara
+    2020, theorem 4), and logged ones are not learnt. Where many candidates are much the same,
+    weights of 0 and of their number are a poor exchange for learnt ones of about 1.
+
+    Args:
+        errors: Standard errors of what is estimated, by each kind.
+
+    Example:
+        >>> trusted_kind([2.0, 3.0]), trusted_kind([2.0, 4.0]), trusted_kind([2.0])
+        (1, 0, 0)
+    """
+    return len(errors) - 1 if errors[-1] <= MOST_WIDER * errors[0] else 0
 
 
 def estimated(

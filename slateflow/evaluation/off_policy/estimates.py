@@ -9,7 +9,7 @@ reinforcement learning (`drl`: Kallus and Uehara 2020). The others stand beside 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
-from slateflow.evaluation.off_policy.double_learning import Evidence, Target
+from slateflow.evaluation.off_policy.double_learning import Evidence, Target, trusted_kind
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.evaluation.off_policy.logging_policies import require_two
 from slateflow.evaluation.off_policy.overlap import (
@@ -55,6 +55,7 @@ class PolicyEstimate:
     Attributes:
         estimates: Contributions of the sessions by estimator; those of single decisions are made
             when they are asked for, as they are as many as the rows.
+        kinds: Those of sessions by each kind of correction, `Estimated.kinds`.
         trusted: The estimator that decides.
         overlap: How far the logs overlap with the policy.
         guess: Why the estimates are but guesses; None where they may serve to choose between
@@ -67,11 +68,24 @@ class PolicyEstimate:
     overlap: Overlap
     guess: NoVerdict | None
     refusal: NoVerdict | None
+    kinds: Sequence[Contributions] = ()
 
     @property
     def contributions(self) -> Contributions:
         """Those of the trusted estimator."""
         return self.estimates[self.trusted]
+
+    def over(self, other: PolicyEstimate) -> Contributions:
+        """The difference to another policy's return, corrected by one kind of weights for both.
+
+        Policies that are much alike differ by little, and by far more if one was corrected by
+        learnt weights, and the other by propensities.
+        """
+        pairs = zip(self.kinds, other.kinds, strict=False)  # of one there may be but the first
+        differences = [ours - others for ours, others in pairs]
+        if not differences:
+            return self.contributions - other.contributions
+        return differences[trusted_kind([one.sem for one in differences])]
 
 
 @dataclass(frozen=True)
@@ -305,7 +319,8 @@ def _of_target(
         or _impossible(estimates["drl"].value, evidence.rows)
         or disagreement(estimated, ratio, visitors)
     )
-    return PolicyEstimate(visitors.contributions(estimates), "drl", overlap, guess, refusal)
+    kinds = [visitors.sums(Contributions(estimated.start + one.errors)) for one in estimated.kinds]
+    return PolicyEstimate(visitors.contributions(estimates), "drl", overlap, guess, refusal, kinds)
 
 
 def _few(steps: int, least: int) -> NoVerdict | None:

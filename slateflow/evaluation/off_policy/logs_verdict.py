@@ -91,14 +91,14 @@ def _missing_reference(found: LogEstimates, champion: bool) -> NoVerdict | None:
 
 
 def _contender(learner: str, found: LogEstimates) -> Contender:
-    own = found.policies[f"learner {learner}"].contributions
-    champion = found.policies.get(CHAMPION)
+    one, champion = found.policies[f"learner {learner}"], found.policies.get(CHAMPION)
+    own = one.contributions
     return Contender(
         learner=learner,
         mean=own.value,
         sem=own.sem,
-        over_baseline=(own - found.policies[RANDOM].contributions).compare(),
-        over_champion=None if champion is None else (own - champion.contributions).compare(),
+        over_baseline=one.over(found.policies[RANDOM]).compare(),
+        over_champion=None if champion is None else one.over(champion).compare(),
         over_logged=(own - found.logged).compare(),
     )
 
