@@ -24,7 +24,7 @@ from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models import random_features
 from slateflow.user_models.clock import rewards_by_the_clock
-from slateflow.user_models.polynomial import MOST_PRODUCTS, powers, term_count
+from slateflow.user_models.polynomial import powers
 from slateflow.user_models.reward_model import RewardScale
 from slateflow.user_models.session_memory import NOTHING, SessionMemory, fitting_memory
 from slateflow.user_models.splines import Knots
@@ -286,9 +286,6 @@ class Parts:
     def of(cls, dataset: Dataset) -> Parts:
         """Check the rows, and fit on a sample of the parts what all others are seen by."""
         memory = fitting_memory(dataset)
-        users, documents = dataset.spec.user_size, dataset.spec.document_size
-        if term_count(users + memory.size(documents), documents, 1) > MOST_PRODUCTS:
-            memory = NOTHING  # rather than no training
         moments = FeatureMoments.from_dataset(dataset, memory)
         lengths: set[int] = set()
 
@@ -303,7 +300,7 @@ class Parts:
             spec=dataset.spec,
             moments=moments,
             support=logged_support(sample),
-            scale=RewardScale.from_rows(sample, users),
+            scale=RewardScale.from_rows(sample, dataset.spec.user_size),
             memory=memory,
             timed=len(lengths) == 1,
             by_the_clock=len(lengths) == 1 and rewards_by_the_clock(sample),

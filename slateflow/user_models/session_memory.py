@@ -22,7 +22,7 @@ from slateflow.held_out_choice import better
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.some_sessions import some_sessions
-from slateflow.user_models.polynomial import term_count
+from slateflow.user_models.polynomial import MOST_PRODUCTS, term_count
 from slateflow.user_models.random_features import MOST_BESIDE, drawn
 from slateflow.user_models.reward_model import Kind, RewardModel
 
@@ -153,20 +153,26 @@ def fitting_memory(dataset: Dataset) -> SessionMemory:
     A mood shows in the rewards, and what was clicked tells nothing beyond them but how much was to
     be expected. A learner that knew it all the same would find by chance what to show for the sake
     of later moods. So items are remembered only where held-out episodes lose less with them, by all
-    sums or by how like they are to what is shown, than with rewards and surprises.
+    sums or by how like they are to what is shown, than with rewards and surprises. A memory that
+    has too many products with the candidate is none.
     """
     decays = session_state(dataset).decays
-    if not decays:
-        return NOTHING
     every, rewards = SessionMemory(decays), SessionMemory(decays, items=False)
     users, documents = dataset.spec.user_size, dataset.spec.document_size
-    terms = term_count(users + every.size(documents), documents, 1)
+
+    def products(memory: SessionMemory) -> int:
+        return term_count(users + memory.size(documents), documents, 1)
+
+    if not decays or products(rewards) > MOST_PRODUCTS:
+        return NOTHING
+    few_enough = products(every) <= MOST_PRODUCTS
+    terms = products(every if few_enough else rewards)
     rows = some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
     if len(np.unique(rows.lengths)) > 1:
         rows = with_step(rows, ends=True, apart=STEPS_APART)
     surprised = _with_surprises(rows, decays)
     plain = _held_out_losses(surprised, rewards, DEGREES, False)
-    items = any(
+    items = few_enough and any(
         better(plain, _held_out_losses(surprised, every, DEGREES, condensed), BEYOND_CHANCE)
         for condensed in (False, True)
     )
