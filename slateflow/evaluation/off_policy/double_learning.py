@@ -31,7 +31,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.overlap import LEAST_STEPS, NoVerdict
+from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies.base import SlateDistribution
 from slateflow.policies.learned import ScoringPolicy
@@ -57,8 +57,10 @@ MOST_FOUND = 1.2
 """Share of them that it may be. Where it is more, states tell which of several logging policies
 decided, and weights against all of them together, which do not know that, are too large."""
 
-MOST_WIDER = 1.6
-"""How many times as wide an interval may be for it to rest on the propensities."""
+MOST_WIDER = 2.5
+"""How many times as wide an interval may be for it to rest on the propensities. With 1.6 a tenth of
+the intervals in sessions of made-up shops missed the truth; there learnt weights do not correct what
+values miss."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,7 @@ class Estimated(Additive):
     def kinds(self) -> list[Correction]:
         """By weights that are learnt; and by the propensities, if enough is left of them."""
         weight = self.by_propensity.weight
-        least = max(LEAST_CARRIERS, LEAST_STEPS * len(weight))
-        few = float(weight.sum()) ** 2 < least * float(np.square(weight).sum())
+        few = float(weight.sum()) ** 2 < LEAST_CARRIERS * float(np.square(weight).sum())
         if few or not weight.any() or not LEAST_FOUND <= self.found <= MOST_FOUND:
             return [self.learnt]
         return [self.learnt, self.by_propensity]
@@ -194,7 +195,7 @@ def trusted_kind(errors: Sequence[float]) -> int:
         errors: Standard errors of what is estimated, by each kind.
 
     Example:
-        >>> trusted_kind([2.0, 3.0]), trusted_kind([2.0, 4.0]), trusted_kind([2.0])
+        >>> trusted_kind([2.0, 3.0]), trusted_kind([2.0, 6.0]), trusted_kind([2.0])
         (1, 0, 0)
     """
     return len(errors) - 1 if errors[-1] <= MOST_WIDER * errors[0] else 0

@@ -314,7 +314,7 @@ def _of_target(
         unfit
         or evidence.unfit
         or _few(evidence.fitted_steps, VERDICT_ROWS_PER_FEATURE * evidence.features)
-        or overlap.learnt_refusal(len(correction.weight), len(returns))
+        or overlap.learnt_refusal(estimated.learnt.weight, len(returns))
         or guess
         or _impossible(estimates["drl"].value, evidence.rows)
         or disagreement(estimated, ratio, visitors)

@@ -312,18 +312,20 @@ class Overlap:
             skewness=skewness,
         )
 
-    def learnt_refusal(self, steps: int, sessions: int) -> NoVerdict | None:
-        """The gate where weights are learnt from so many logged steps and sessions."""
+    def learnt_refusal(self, learnt: Array, sessions: int) -> NoVerdict | None:
+        """The gate where weights (T,) of logged steps are learnt, from so many sessions."""
         if sessions < LEAST_SESSIONS:
             return NoVerdict(
                 f"the logs have {sessions} sessions as evidence, at least {LEAST_SESSIONS} are "
                 "needed",
                 "log more sessions",
             )
-        if (refusal := self.refusal()) is not None or self.ess >= LEAST_STEPS * steps:
+        squares = len(learnt) * float(np.square(learnt).sum())
+        share = float(learnt.sum()) ** 2 / squares if squares else 0.0
+        if (refusal := self.refusal()) is not None or share >= LEAST_STEPS:
             return refusal
         return NoVerdict(
-            f"the estimate rests on {self.ess / steps:.1%} of the logged steps, at least "
+            f"the estimate rests on {share:.1%} of the logged steps, at least "
             f"{LEAST_STEPS:.0%} are needed",
             "log sessions in which this policy, or one like it, decides",
         )
