@@ -59,8 +59,7 @@ decided, and weights against all of them together, which do not know that, are t
 
 MOST_WIDER = 2.5
 """How many times as wide an interval may be for it to rest on the propensities. With 1.6 a tenth of
-the intervals in sessions of made-up shops missed the truth; there learnt weights do not correct what
-values miss."""
+the intervals of made-up shops missed the truth: learnt weights do not correct what values miss."""
 
 
 @dataclass(frozen=True)
