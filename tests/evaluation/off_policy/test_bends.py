@@ -49,7 +49,7 @@ def test_slates_are_judged_by_what_suits_the_age(tmp_path):
     assert all(one.refusal is None for one in found.values())
     best = found["best"].contributions
     assert best.value == pytest.approx(shop.value_of_best_slates(), abs=3 * best.sem)
-    assert best.sem < 0.02
+    assert best.sem < 0.03
 
 
 def rated(folder, squares: float):
@@ -109,7 +109,7 @@ def estimated(of_learnt: float, of_propensity: float) -> Estimated:
     return Estimated(nothing, learnt, logged)
 
 
-@pytest.mark.parametrize(("wider", "logged"), [(1.0, True), (1.59, True), (1.61, False)])
+@pytest.mark.parametrize(("wider", "logged"), [(1.0, True), (2.49, True), (2.51, False)])
 def test_propensities_are_trusted_where_they_cost_little(wider, logged):
     one = estimated(2.0, 2.0 * wider)
     assert one.trusted is (one.by_propensity if logged else one.learnt)

@@ -64,7 +64,7 @@ def test_slates_are_judged_where_a_column_tells_what_the_policy_knew(tmp_path, c
         assert one.refusal is None
         assert value.value == pytest.approx(confounded_shop.VALUE_OF_TWO, abs=3 * value.sem)
     else:
-        assert value.interval()[0] > 1.1 * confounded_shop.VALUE_OF_TWO
+        assert one.kinds[0].interval()[0] > 1.1 * confounded_shop.VALUE_OF_TWO
         assert "the logging policy knows more of what users choose" in one.refusal.reason
 
 
