@@ -416,9 +416,9 @@ class Evidence(Protocol):
     """Logged sessions, prepared for any number of targets."""
 
     rows: Trajectories
-    features: int  # P, of values and weights
     fitted_steps: int  # to which these are fitted
     least_steps: int  # that it takes to tell anything
+    verdict_steps: int  # that it takes for a verdict
 
     @property
     def unfit(self) -> NoVerdict | None:

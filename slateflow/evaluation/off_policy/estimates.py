@@ -22,11 +22,7 @@ from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
 from slateflow.evaluation.off_policy.double_learning import Evidence, Target, trusted_kind
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.evaluation.off_policy.logging_policies import require_two
-from slateflow.evaluation.off_policy.overlap import (
-    VERDICT_ROWS_PER_FEATURE,
-    NoVerdict,
-    Overlap,
-)
+from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.off_policy.propensity_check import disagreement
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.single_steps import SingleSteps
@@ -313,7 +309,7 @@ def _of_target(
     refusal = (
         unfit
         or evidence.unfit
-        or _few(evidence.fitted_steps, VERDICT_ROWS_PER_FEATURE * evidence.features)
+        or _few(evidence.fitted_steps, evidence.verdict_steps)
         or overlap.learnt_refusal(estimated.learnt.weight, len(returns))
         or guess
         or _impossible(estimates["drl"].value, evidence.rows)

@@ -114,6 +114,7 @@ class ItemSessions:
         self.features, self.least_steps = len(self.of_choices.degrees[0]), 0
         if by_the_clock:
             self.features *= self.horizon
+        self.verdict_steps = VERDICT_ROWS_PER_FEATURE * self.features
         self.fitted = self._enough(fitted)
         self.known = self.fitted if known is fitted else self._enough(known)
         fitted = self.fitted

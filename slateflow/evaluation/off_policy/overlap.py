@@ -42,8 +42,8 @@ LEAST_SESSIONS = 100
 """Sessions from which weights can be learnt."""
 
 VERDICT_ROWS_PER_FEATURE = 90
-"""Logged steps that a feature of values and weights takes for a verdict. In interest evolution
-intervals from 52 held the truth in 86% of the logs, those from 104 in 95%."""
+"""Logged steps of sessions that a feature of values and weights takes for a verdict. In interest
+evolution intervals from 52 held the truth in 86% of the logs, those from 104 in 95%."""
 
 WEIGHT_EDGES = tuple(quarter / 4 for quarter in range(-8, 17))
 """Edges between which weights are counted, as powers of ten: from .01 to 10,000 by quarters."""

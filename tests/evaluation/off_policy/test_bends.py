@@ -115,5 +115,10 @@ def test_propensities_are_trusted_where_they_cost_little(wider, logged):
     assert one.trusted is (one.by_propensity if logged else one.learnt)
     rare = Correction(np.eye(1, 400)[0], one.learnt.errors, one.start)
     assert Estimated(one.start, one.learnt, rare).trusted is one.learnt
+    some = Correction(np.repeat([4.0, 0.0], [100, 300]), one.by_propensity.errors, one.start)
+    assert Estimated(one.start, one.learnt, some).trusted is (some if logged else one.learnt)
+    many = Correction(np.ones(4_000), one.learnt.errors, one.start)  # 1 in 40 is as was logged
+    few = Correction(np.repeat([40.0, 0.0], [100, 3_900]), one.by_propensity.errors, one.start)
+    assert Estimated(one.start, many, few).trusted is (few if logged else many)
     ratio = standard_error(one.by_propensity.errors) / standard_error(one.learnt.errors)
     assert (ratio <= MOST_WIDER) == logged

@@ -69,6 +69,24 @@ def test_estimates_are_right_however_users_choose(tmp_path, habit):
         assert value == pytest.approx(policy.value(habit), abs=4 * sem), name
 
 
+@pytest.mark.parametrize("habit", HABITS)
+def test_few_single_decisions_have_a_verdict_where_choices_are_enough(tmp_path, habit):
+    """Forty slates for each feature, and seven or more clicks; sessions would take ninety."""
+    found = estimate_policies(logs(tmp_path, habit, 2_000, 3), POLICIES, held_out_only=False)
+    for name, one in found.policies.items():
+        assert one.refusal is None, name
+        low, high = one.contributions.interval(0.999)
+        assert low <= POLICIES[name].value(habit) <= high, name
+
+
+def test_few_single_decisions_that_are_rarely_clicked_have_no_verdict(tmp_path, monkeypatch):
+    """Of 1,500 slates less than one is clicked for each feature."""
+    monkeypatch.setattr(slate_shop, "TASTE", slate_shop.TASTE - 2.5)
+    dataset = logs(tmp_path, "from the top", 1_500, 3)
+    found = estimate_policies(dataset, POLICIES, held_out_only=False).policies
+    assert all("1,500 steps for values" in str(one.refusal) for one in found.values())
+
+
 def test_what_is_rarely_clicked_has_a_verdict(tmp_path, monkeypatch):
     """Of 10,000 decisions 230 are clicked; two of the items once each by a kind of user."""
     monkeypatch.setattr(slate_shop, "TASTE", slate_shop.TASTE - 2.5)

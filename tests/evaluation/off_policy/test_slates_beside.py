@@ -23,9 +23,17 @@ def test_held_out_slates_get_a_verdict_with_the_others_beside_them(tmp_path, hab
         truth = POLICIES[name].value(habit)
         assert one.contributions.value == pytest.approx(truth, abs=3.5 * one.contributions.sem)
         assert one.contributions.sem < 0.09  # exact slates have 0.3
-    alone = estimate_policies(dataset, POLICIES, held_out_only=True, beside=False)
+
+
+def test_held_out_slates_alone_may_be_too_few(tmp_path):
+    dataset = logs(tmp_path, "all at once", ROWS // 4, 4)
+    alone, with_others = (
+        estimate_policies(dataset, POLICIES, held_out_only=True, beside=beside)
+        for beside in (False, True)
+    )
     refusal = str(alone.policies["one list for all"].refusal)
-    assert f"{found.sessions:,} steps for values and weights to be learnt from" in refusal
+    assert f"{alone.sessions:,} steps for values and weights to be learnt from" in refusal
+    assert with_others.policies["one list for all"].refusal is None
 
 
 def test_the_estimate_is_of_the_evidence_alone(tmp_path):
