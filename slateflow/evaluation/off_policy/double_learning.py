@@ -57,7 +57,7 @@ MOST_FOUND = 1.2
 """Share of them that it may be. Where it is more, states tell which of several logging policies
 decided, and weights against all of them together, which do not know that, are too large."""
 
-MOST_WIDER = 2.5
+MOST_WIDER = 4.0
 """How many times as wide an interval may be for it to rest on the propensities. With 1.6 a tenth of
 the intervals of made-up shops missed the truth: learnt weights do not correct what values miss."""
 
@@ -194,7 +194,7 @@ def trusted_kind(errors: Sequence[float]) -> int:
         errors: Standard errors of what is estimated, by each kind.
 
     Example:
-        >>> trusted_kind([2.0, 3.0]), trusted_kind([2.0, 6.0]), trusted_kind([2.0])
+        >>> trusted_kind([2.0, 3.0]), trusted_kind([2.0, 9.0]), trusted_kind([2.0])
         (1, 0, 0)
     """
     return len(errors) - 1 if errors[-1] <= MOST_WIDER * errors[0] else 0

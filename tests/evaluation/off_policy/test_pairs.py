@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies import RandomPolicy
 from slateflow.trajectories import Folder, Recipe, generate
@@ -13,15 +11,13 @@ LOGS = Recipe("sweets", "lts-10-1", 200, 20_000, {"random": 0.5, "greedy": 0.5})
 
 
 def test_policies_that_are_alike_differ_by_little(tmp_path):
-    """Candidates come in no order, so the first is as good as any.
+    """Candidates come in no order, so the first is as good as any; learnt weights know that.
 
-    Logs by propensities of 1 in 10 say little of it, and enough of random.
+    By propensities it has the few sessions in which the first was drawn, and random has all.
     """
     targets = {"random": RandomPolicy(1), "first": FirstOnOffer(1)}
     found = estimate_policies(generate(LOGS, Folder(str(tmp_path))), targets, held_out_only=False)
     random, first = (found.policies[name] for name in targets)
-    np.testing.assert_array_equal(random.contributions.dense, random.kinds[1].dense)
-    np.testing.assert_array_equal(first.contributions.dense, first.kinds[0].dense)
     over, mixed = first.over(random), first.contributions - random.contributions
     low, high = over.interval()
     assert low <= 0 <= high
