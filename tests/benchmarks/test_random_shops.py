@@ -32,6 +32,8 @@ class Judged:
         true: Mean return of a session, as it is played.
         score: Of that; 0 is random, 1 shows what earns most at each step.
         interval: Of the estimate.
+        uplift: True, over random.
+        over: Interval of its estimate.
         refusal: Why there is no verdict; empty where there is one.
     """
 
@@ -39,12 +41,19 @@ class Judged:
     score: float
     estimate: float
     interval: tuple[float, float]
+    uplift: float
+    over: tuple[float, float]
     refusal: str
 
     @property
     def held(self) -> bool:
         """Whether the interval has the true value in it."""
         return self.interval[0] <= self.true <= self.interval[1]
+
+    @property
+    def uplift_held(self) -> bool:
+        """Whether the interval of the uplift has the true one in it."""
+        return self.over[0] <= self.uplift <= self.over[1]
 
     @property
     def off(self) -> float:
@@ -77,6 +86,8 @@ def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
                 (true - random) / (best - random),
                 own.contributions.value,
                 own.contributions.interval(),
+                true - random,
+                own.over(found["random"]).compare().ci,
                 "" if refusal is None else str(refusal),
             )
     return shop, judged
@@ -99,21 +110,32 @@ def test_random_shops(slates, capsys):
                     f"    {name:9} true {one.true:7.3f} score {one.score:6.3f} "
                     f"estimate {one.estimate:7.3f} [{low:.3f}, {high:.3f}] {told}"
                 )
-        print("\nlogs      policy     shops  refused  held   score: min, median")
+        print("\nlogs      policy     shops  refused  held  uplift   score: min, median")
         for title, single in (("single", True), ("sessions", False)):
             some = [judged for shop, judged in found if (shop.ends == "single") is single]
             for name in ("random", *learners_of(slates)) if some else ():
                 each = [judged[name] for judged in some]
-                given = [one.held for one in each if not one.refusal]
+                given = [one for one in each if not one.refusal]
+                held, over = (
+                    np.mean([getattr(one, name) for one in given] or [np.nan])
+                    for name in ("held", "uplift_held")
+                )
                 scores = [one.score for one in each]
                 print(
                     f"{title:9} {name:10} {len(each):5} {1 - len(given) / len(each):8.2f} "
-                    f"{np.mean(given or [np.nan]):5.2f}   "
+                    f"{held:5.2f} {over:7.2f}   "
                     f"{min(scores):6.3f}, {np.median(scores):.3f}"
                 )
         every = [one for _, judged in found for one in judged.values() if not one.refusal]
+        over = [
+            one.uplift_held
+            for _, judged in found
+            for name, one in judged.items()
+            if name != "random" and not one.refusal
+        ]
         furthest = max((abs(one.off) for one in every), default=0.0)
         print(
             f"\n{sum(one.held for one in every)} of {len(every)} intervals hold; the estimate that "
-            f"is furthest off is {furthest:.1f} standard errors"
+            f"is furthest off is {furthest:.1f} standard errors; {sum(over)} of {len(over)} "
+            "intervals of uplifts over random hold"
         )
