@@ -66,6 +66,9 @@ def choice_features(
     return np.concatenate([users, *beside, known], axis=2)
 
 
+MOST_LOGIT = 300.0
+"""Logit of an item beside no click that counts at most: sums of larger weights are no numbers."""
+
 LIKENESS = 2
 """Features that an item has by its likeness to the rest of the slate."""
 
@@ -209,6 +212,6 @@ class ChoiceModel:
         return probabilities
 
     def attraction(self, features: Array) -> Array:
-        """(G, B, N) weight of each item beside a weight of 1 for no click."""
+        """(G, B, N) weight of each item beside a weight of 1 for no click; e³⁰⁰ at most."""
         logits = np.einsum("bnp,gp->gbn", features, self.weights)
-        return np.asarray(np.exp(logits - self.no_click[:, None, None]))
+        return np.asarray(np.exp(np.minimum(logits - self.no_click[:, None, None], MOST_LOGIT)))

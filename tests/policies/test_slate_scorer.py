@@ -248,6 +248,16 @@ def test_users_choose_by_a_link_too():
     assert float(attraction[0, 0]) == pytest.approx(math.exp(logit - none))
 
 
+@pytest.mark.parametrize("construction", ["optimal", "greedy", "top-k"])
+def test_users_far_from_the_logs_have_a_slate(construction):
+    """Hinges of their log-odds are beyond what an exponential is a number of."""
+    model, rng = replace(with_link(), construction=construction), np.random.default_rng(13)
+    user, offered = np.array([[1e6], [-1e6]]), rng.normal(size=(2, 5, 2))
+    with np.errstate(all="raise", under="ignore"):
+        scores = model.scores(user, np.zeros(2, int), offered)
+    assert np.isfinite(scores).all()
+
+
 def test_features_of_users_in_the_documents_space_by_hand():
     (features,) = item_features(np.array([[0.5, -1.0]]), np.array([[[2.0, 3.0]]]), True)[0]
     affinity = 0.5 * 2 - 1.0 * 3
