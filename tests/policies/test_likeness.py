@@ -146,7 +146,7 @@ def test_saved_and_loaded_it_scores_the_same(tmp_path):
 
 def test_files_of_earlier_versions_know_nothing_of_it(tmp_path):
     earlier = asdict(replace(scorer(), alike=False))
-    for later in ("alike", "user_columns", "item_columns", "random"):
+    for later in ("alike", "user_columns", "item_columns", "random", "link"):
         del earlier[later]
     np.savez(tmp_path / "scorer.npz", **earlier)
     assert not SlateScorer.load(tmp_path / "scorer.npz").alike
