@@ -31,7 +31,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.evaluation.off_policy.overlap import LEAST_STEPS, NoVerdict, effective_size
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies.base import SlateDistribution
 from slateflow.policies.learned import ScoringPolicy
@@ -169,12 +169,16 @@ class Estimated(Additive):
 
     @property
     def kinds(self) -> list[Correction]:
-        """By weights that are learnt; and by the propensities, if enough is left of them."""
-        weight = self.by_propensity.weight
-        few = float(weight.sum()) ** 2 < LEAST_CARRIERS * float(np.square(weight).sum())
-        if few or not weight.any() or not LEAST_FOUND <= self.found <= MOST_FOUND:
+        """By weights that are learnt; and by the propensities, if enough is left of them.
+
+        Then these take the place of learnt ones that leave too little, too.
+        """
+        few = effective_size(self.by_propensity.weight) < LEAST_CARRIERS
+        if few or not LEAST_FOUND <= self.found <= MOST_FOUND:
             return [self.learnt]
-        return [self.learnt, self.by_propensity]
+        weight = self.learnt.weight
+        enough = effective_size(weight) >= LEAST_STEPS * len(weight)
+        return [self.learnt if enough else self.by_propensity, self.by_propensity]
 
     @property
     def trusted(self) -> Correction:

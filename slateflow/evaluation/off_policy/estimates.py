@@ -288,6 +288,7 @@ def _of_target(
     ratio = weights.of_decisions(probability)
     estimated = evidence.estimate(target, ratio)
     correction = estimated.trusted
+    learnt = len(correction.weight) if correction is estimated.learnt else 0
     estimates = {
         **weights.estimates(probability),
         "dm": Contributions(estimated.start),
@@ -310,7 +311,7 @@ def _of_target(
         unfit
         or evidence.unfit
         or _few(evidence.fitted_steps, evidence.verdict_steps)
-        or overlap.learnt_refusal(estimated.learnt.weight, len(returns))
+        or overlap.learnt_refusal(learnt, len(returns))
         or guess
         or _impossible(estimates["drl"].value, evidence.rows)
         or disagreement(estimated, ratio, visitors)

@@ -62,6 +62,17 @@ IMPOSSIBLE = float(special.ndtr(-5.0))
 """Probability of a mean weight that is no accident: that of 5 standard errors; items are many."""
 
 
+def effective_size(weight: Array) -> float:
+    """(Σ w)² / Σ w² of weights (T,) (Kish 1965); 0 of none.
+
+    Example:
+        >>> effective_size(np.array([2.0, 2.0, 0.0])), effective_size(np.zeros(3))
+        (2.0, 0.0)
+    """
+    squares = float(np.square(weight).sum())
+    return float(weight.sum()) ** 2 / squares if squares else 0.0
+
+
 @dataclass(frozen=True)
 class NoVerdict:
     """Why logs cannot judge a policy, and what would help."""
@@ -297,9 +308,9 @@ class Overlap:
         )
         powers = np.log10(weight[weight > 0]).clip(WEIGHT_EDGES[0], WEIGHT_EDGES[-1])
         counts = np.histogram(powers, WEIGHT_EDGES)[0]
-        squares, rewarded = float(np.square(weight).sum()), float(np.square(size).sum())
+        rewarded = float(np.square(size).sum())
         return cls(
-            ess=float(weight.sum()) ** 2 / squares if squares else 0.0,
+            ess=effective_size(weight),
             effective_rewards=float(size.sum()) ** 2 / rewarded if rewarded else 0.0,
             mean_weight=mean,
             mean_weight_ci=(mean - reach, mean + reach),
@@ -312,20 +323,21 @@ class Overlap:
             skewness=skewness,
         )
 
-    def learnt_refusal(self, learnt: Array, sessions: int) -> NoVerdict | None:
-        """The gate where weights (T,) of logged steps are learnt, from so many sessions."""
+    def learnt_refusal(self, steps: int, sessions: int) -> NoVerdict | None:
+        """The gate where weights of so many logged steps are learnt, from so many sessions.
+
+        Of no steps where they follow from the propensities.
+        """
         if sessions < LEAST_SESSIONS:
             return NoVerdict(
                 f"the logs have {sessions} sessions as evidence, at least {LEAST_SESSIONS} are "
                 "needed",
                 "log more sessions",
             )
-        squares = len(learnt) * float(np.square(learnt).sum())
-        share = float(learnt.sum()) ** 2 / squares if squares else 0.0
-        if (refusal := self.refusal()) is not None or share >= LEAST_STEPS:
+        if (refusal := self.refusal()) is not None or self.ess >= LEAST_STEPS * steps:
             return refusal
         return NoVerdict(
-            f"the estimate rests on {share:.1%} of the logged steps, at least "
+            f"the estimate rests on {self.ess / steps:.1%} of the logged steps, at least "
             f"{LEAST_STEPS:.0%} are needed",
             "log sessions in which this policy, or one like it, decides",
         )

@@ -38,7 +38,8 @@ class Shows(ByFirstPlace):
 
     def first_place(self, observation: Observation) -> NDArray[np.float64]:
         """1 for the item."""
-        return np.eye(ITEMS)[np.full(len(observation["user"]), self.item)]
+        users, items = observation["candidates"].shape[:2]
+        return np.eye(items)[np.full(users, self.item)]
 
 
 class ShowsTheLiked(ByFirstPlace):

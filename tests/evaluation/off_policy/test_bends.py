@@ -117,6 +117,10 @@ def test_propensities_are_trusted_where_they_cost_little(wider, logged):
     assert Estimated(one.start, one.learnt, rare).trusted is one.learnt
     some = Correction(np.repeat([4.0, 0.0], [100, 300]), one.by_propensity.errors, one.start)
     assert Estimated(one.start, one.learnt, some).trusted is (some if logged else one.learnt)
+    # Learnt weights that leave too little give way to propensities, however wide
+    edge = Correction(np.repeat([40.0, 0.0], [10, 390]), one.learnt.errors, one.start)
+    assert Estimated(one.start, edge, some).trusted is some
+    assert Estimated(one.start, edge, rare).trusted is edge
     many = Correction(np.ones(4_000), one.learnt.errors, one.start)  # 1 in 40 is as was logged
     few = Correction(np.repeat([40.0, 0.0], [100, 3_900]), one.by_propensity.errors, one.start)
     assert Estimated(one.start, many, few).trusted is (few if logged else many)
