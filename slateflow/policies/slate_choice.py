@@ -161,7 +161,7 @@ class Link:
         return np.asarray((np.square(np.maximum(beyond, 0.0)) - self.offset) / self.scale)
 
     def odds(self, user: NDArray[np.floating], known: Array) -> Array:
-        """(…,) v, for the same."""
+        """(…,) v, of the arguments of `of`."""
         of_user, of_item = np.split(self.weights, [user.shape[-1]])
         return np.asarray(user @ of_user + known[..., : len(of_item)] @ of_item)
 

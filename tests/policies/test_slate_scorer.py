@@ -250,7 +250,7 @@ def test_users_choose_by_a_link_too():
 
 @pytest.mark.parametrize("construction", ["optimal", "greedy", "top-k"])
 def test_users_far_from_the_logs_have_a_slate(construction):
-    """Hinges of their log-odds are beyond what an exponential is a number of."""
+    """Hinges of their log-odds overflow an exponential."""
     model, rng = replace(with_link(), construction=construction), np.random.default_rng(13)
     user, offered = np.array([[1e6], [-1e6]]), rng.normal(size=(2, 5, 2))
     with np.errstate(all="raise", under="ignore"):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.logging_policies import LoggingPolicies
-from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
 from slateflow.trajectories import Dataset, Trajectories
 
 Array = NDArray[np.float64]
@@ -84,7 +84,7 @@ class DecisionWeights:
         """
         mixed = self.rows.propensity < 1
         weight = (probability / self.rows.propensity)[mixed]
-        if self.known or weight.sum() ** 2 <= LEAST_CARRIERS * np.square(weight).sum():
+        if self.known or effective_size(weight) <= LEAST_CARRIERS:
             return Contributions(np.ones(2))
         whose = np.unique(self.rows.visitors[mixed], return_inverse=True)[1]
         return Contributions(weight).of_visitors(whose)

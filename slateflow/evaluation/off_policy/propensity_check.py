@@ -25,7 +25,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     LEAST_FOUND,
     Estimated,
 )
-from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
 from slateflow.evaluation.off_policy.visitors import Visitors
 
 Array = NDArray[np.float64]
@@ -46,8 +46,7 @@ def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoV
         weight: (R,) of the decisions by their propensities.
         visitors: Whose the sessions are.
     """
-    few = float(weight.sum()) ** 2 <= LEAST_CARRIERS * float(np.square(weight).sum())
-    if few or estimated.found < LEAST_FOUND:
+    if effective_size(weight) <= LEAST_CARRIERS or estimated.found < LEAST_FOUND:
         return None
     learnt, change = (
         visitors.sums(Contributions(one))
