@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.contributions import Contributions, weight_of_one
 from slateflow.evaluation.off_policy.overlap import Overlap
 from slateflow.evaluation.off_policy.single_steps import WeightedRows
 
@@ -101,7 +101,11 @@ def judged(
         factor = 1 / world.logging[kind, item]
         expected = np.einsum("gk,gkf->gf", policy, table)[kind, fold]
         weighted = WeightedRows(
-            policy[kind, item] * factor, reward, table[kind, item, fold], expected
+            policy[kind, item] * factor,
+            reward,
+            table[kind, item, fold],
+            expected,
+            weight_of_one(factor),
         )
         overlap = Overlap.of_weights(
             weighted.weight,

@@ -23,6 +23,7 @@ Statistics in Medicine 27, p. 1693).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -53,11 +54,22 @@ class WeightedErrors:
         weight: (E,) that of a policy, or the difference of two.
         error: (E,) reward − what was expected.
         reward: (E,).
+        missing: Share of what the policy shows that the logs happen not to have, × the weight of a
+            row that would show it; or the difference of two.
     """
 
     weight: Array
     error: Array
     reward: Array
+    missing: float = 0.0
+
+    @property
+    def missing_variance(self) -> float:
+        """Variance by the errors of rows that the logs happen not to have.
+
+        The weights that are there do not show it. The errors are taken to be like those of all.
+        """
+        return abs(self.missing) * float(np.square(self.error).mean()) / len(self.error)
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,9 @@ class Contributions:
         """The difference on the same sessions."""
         errors = None
         if self.errors is not None and other.errors is not None:
-            errors = replace(self.errors, weight=self.errors.weight - other.errors.weight)
+            ours, theirs = self.errors, other.errors
+            weight, missing = ours.weight - theirs.weight, ours.missing - theirs.missing
+            errors = replace(ours, weight=weight, missing=missing)
         within = None
         if self.within is not None and other.within is not None:
             within = self.within - other.within
@@ -140,6 +154,7 @@ class Contributions:
             float((rest**power).mean() + (weight**power).mean() * (error**power).mean())
             for power in (2, 3)
         )
+        square += self.errors.missing_variance * len(self.dense)
         return cube / square**1.5 / len(self.dense) ** 0.5 if square else 0.0
 
     @property
@@ -155,21 +170,29 @@ class Contributions:
     @property
     def sem(self) -> float:
         """Its standard error."""
-        return standard_error(self.sums)
+        return self._error(self.sums)
+
+    def _error(self, values: Array) -> float:
+        """Standard error of the mean of values (E,), one part or both, and what logs miss."""
+        missing = 0.0 if self.errors is None else self.errors.missing_variance
+        return math.hypot(standard_error(values), math.sqrt(missing))
 
     def interval(self, confidence: float = CONFIDENCE) -> Limits:
         """The interval of the estimate; of a single session nothing is known."""
         if len(self.dense) < 2:
             return -np.inf, np.inf
         if self.rewarded is None:
-            return _student(self.dense, confidence, self.skewness)
+            return _student(self.dense, self.sem, confidence, self.skewness)
         count = len(self.dense)
         events = self.rewarded / count
         more, less = np.maximum(events, 0.0), np.maximum(-events, 0.0)
         of_more, of_less = self._one_more(events)
         low, high = weighted_events(less, confidence, of_less)
         return _combined(
-            (float(self.dense.mean()), _student(self.dense, confidence)),
+            (
+                float(self.dense.mean()),
+                _student(self.dense, self._error(self.dense), confidence),
+            ),
             (float(more.sum()), weighted_events(more, confidence, of_more)),
             (-float(less.sum()), (-high, -low)),
         )
@@ -182,9 +205,9 @@ class Contributions:
         knows them, those of all events (E,).
         """
         if self.errors is None:
-            return _weight_of_one(events), _weight_of_one(events)
-        weight, size = self.errors.weight, _weight_of_one(self.errors.reward)
-        more, less = (_weight_of_one(np.maximum(sign * weight, 0.0)) * size for sign in (1, -1))
+            return weight_of_one(events), weight_of_one(events)
+        weight, size = self.errors.weight, weight_of_one(self.errors.reward)
+        more, less = (weight_of_one(np.maximum(sign * weight, 0.0)) * size for sign in (1, -1))
         return more / len(weight), less / len(weight)
 
     def compare(self) -> Comparison:
@@ -262,7 +285,7 @@ def _gamma_quantile(
     return np.where(spread, mean / shape * inverse(shape, tail), mean)
 
 
-def _weight_of_one(events: Array) -> float:
+def weight_of_one(events: Array) -> float:
     """The mean weight of events where each counts by its weight; 0 without events."""
     total = float(np.abs(events).sum())
     return float(np.square(events).sum()) / total if total else 0.0
@@ -311,9 +334,9 @@ def with_skewness(transformed: Array, skewness: float) -> Array:
     return np.asarray(3 * cubed / (root**2 + root + 1))
 
 
-def _student(values: Array, confidence: float, skewness: float = 0.0) -> Limits:
-    """Limits by Student's t, for an estimate of that skewness."""
-    mean, error = float(values.mean()), standard_error(values)
+def _student(values: Array, error: float, confidence: float, skewness: float = 0.0) -> Limits:
+    """Limits by Student's t of the mean of values, with that standard error and skewness."""
+    mean = float(values.mean())
     reach = float(special.stdtrit(len(values) - 1, (1 + confidence) / 2))
     low, high = with_skewness(np.array([-reach, reach]), skewness)
     return mean - float(high) * error, mean - float(low) * error

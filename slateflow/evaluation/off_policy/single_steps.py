@@ -60,12 +60,15 @@ class WeightedRows(Mapping[str, Contributions]):
         reward: (E,).
         shown: (E,) the model's reward of what was shown.
         target: (E,) the model's reward of what the target shows, in expectation.
+        one_weight: Weight of a row that shows what the target always would, where each row counts
+            by that.
     """
 
     weight: Array
     reward: Array
     shown: Array
     target: Array
+    one_weight: float = 0.0
 
     def __getitem__(self, estimator: str) -> Contributions:
         return ESTIMATORS[estimator](self)
@@ -115,8 +118,13 @@ class WeightedRows(Mapping[str, Contributions]):
         return self._weighted(value - value * weight + weight * self.shown, weight)
 
     def dr(self) -> Contributions:
-        """Doubly robust."""
-        return self._weighted(self.target, self.weight)
+        """Doubly robust.
+
+        Its weights have a mean of 1. Where they happen to have less, what is missing rests on the
+        model alone, and no row shows how far that errs: it counts as errors like those of all rows.
+        """
+        missing = max(1 - float(self.weight.mean()), 0.0) * self.one_weight
+        return self._weighted(self.target, self.weight, missing)
 
     def dr_os(self) -> Contributions:
         """Doubly robust with weights that are shrunk optimistically, λ w / (w² + λ).
@@ -138,9 +146,9 @@ class WeightedRows(Mapping[str, Contributions]):
             return self.dr()
         return self._weighted(self.target, best * weight / (np.square(weight) + best))
 
-    def _weighted(self, model: Array, weight: Array) -> Contributions:
+    def _weighted(self, model: Array, weight: Array, missing: float = 0.0) -> Contributions:
         """The model's part (E,) and the errors of its rewards, weighted (E,)."""
-        return _weighted(model, weight, self.reward, self.shown)
+        return _weighted(model, weight, self.reward, self.shown, missing)
 
 
 ESTIMATORS: dict[str, Callable[[WeightedRows], Contributions]] = {
@@ -213,6 +221,7 @@ class SingleSteps:
         groups = self._column_groups(items)
         by_column = dict.fromkeys(targets, groups.empty)
         likeliest, rarest = dict.fromkeys(targets, 0.0), 0.0
+        powers = np.zeros(2)  # sums of the factors, and of their squares
         for policy, start, rows in self._parts():
             factor = self.factors.get(policy, 1.0)
             for block in _blocks(rows):
@@ -221,6 +230,7 @@ class SingleSteps:
                 shown, reward = rows.slate[block, :1], rows.reward[block].astype(np.float64)
                 factors = factor / self.logging.first_places(rows, block)
                 rarest = max(rarest, float(factors.max()))
+                powers += factors.sum(), np.square(factors).sum()
                 number = None if numbers is None else numbers[start:][: len(rows)][block]
                 asked = (start + np.arange(len(rows))[block]) % groups.every == 0
                 of_shown = np.take_along_axis(predicted, shown, axis=1)[:, 0]
@@ -249,8 +259,9 @@ class SingleSteps:
         found = {}
         for name in targets:
             weight, of_target = np.concatenate(blocks.pop(name), axis=1)
-            weighted = WeightedRows(weight, reward, of_shown, of_target)
             balance, kept = balances[name], balances[name].kept
+            one_weight = float(kept * powers[1] / powers[0])
+            weighted = WeightedRows(weight, reward, of_shown, of_target, one_weight)
             unbalanced = self._named(balance.worst(kept))
             if unbalanced is None:
                 unbalanced = groups.worst(by_column[name], kept, self._ids)
@@ -361,9 +372,11 @@ def _folds(rows: Trajectories, start: int) -> NDArray[np.integer]:
     return rows.visitor % FOLDS
 
 
-def _weighted(model: Array, weight: Array, reward: Array, shown: Array) -> Contributions:
+def _weighted(
+    model: Array, weight: Array, reward: Array, shown: Array, missing: float = 0.0
+) -> Contributions:
     """Contributions model + weight × (reward − shown), all of them (E,)."""
-    errors = WeightedErrors(weight, reward - shown, reward)
+    errors = WeightedErrors(weight, reward - shown, reward, missing)
     return Contributions.of(model - weight * shown, weight * reward, reward, errors)
 
 

@@ -101,6 +101,32 @@ def test_rewards_of_one_size_are_not_skewed_and_those_of_two_are():
     assert WeightedRows(weight, sizes, shown, shown).skewness == pytest.approx(expected)
 
 
+def test_choices_that_happen_to_be_missing_make_an_estimate_less_sure():
+    """Three logs in four lack what the target shows to half of the users, who like it."""
+    rng, rows, seldom = np.random.default_rng(3), 500, 0.0005
+    held = []
+    for _ in range(400):
+        half = np.arange(rows) % 2
+        propensity = np.where(half, seldom, 0.9)
+        matched = rng.random(rows) < propensity
+        reward = rng.normal(np.where(matched, half, 0.0), 1.0)
+        nothing = np.zeros(rows)  # the model knows nothing
+        weight, factor = matched / propensity, 1 / np.where(matched, propensity, 1 - propensity)
+        beside = np.append(factor, 1 / seldom)  # of another item, that was shown as seldom
+        if weight.mean() > 0.9:
+            continue
+        found = [
+            WeightedRows(weight, reward, nothing, nothing, one).dr()
+            for one in (0.0, np.square(beside).sum() / beside.sum())
+        ]
+        held.append([low < 0.5 < high for low, high in (one.interval() for one in found)])
+        assert (found[1] - found[1]).sem == 0.0
+    usual, ours = np.mean(held, axis=0)
+    assert len(held) > 300
+    assert usual < 0.01
+    assert ours > 0.95
+
+
 def test_the_model_of_a_row_has_not_seen_it(shop, logged):
     """Another reward of a row changes predictions of other folds alone."""
     steps = SingleSteps(shop, held_out_only=False)
