@@ -27,6 +27,10 @@ MOST_BENT = 200
 """Terms of a polynomial with its hinges."""
 
 
+DEPENDENT = 1e-8
+"""Share of a feature's squares that the features before it leave, at most, if it is their sum."""
+
+
 @dataclass(frozen=True)
 class Polynomial:
     """Monomials of features, and of their hinges, that are standardised first; random features.
@@ -132,6 +136,28 @@ def bends(x: Array, degree: int, users: int, own: int) -> list[tuple[int, Knots]
             break
         found.append((degrees[0], knots))
     return found
+
+
+def independent(design: Array) -> NDArray[np.bool_]:
+    """(P,) which features are no sums of those before them, in these rows (R, P).
+
+    Where columns are categories most monomials are: their powers are themselves, the products of
+    two are 0, and together they are 1.
+
+    Example:
+        >>> one, other = np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.3, 0.1, 0.2, 0.4])
+        >>> independent(np.column_stack([one**0, one, 1 - one, one**2, other])).tolist()
+        [True, True, False, False, True]
+    """
+    size = np.sqrt(np.square(design).mean(axis=0))
+    scaled = np.divide(design, size, out=np.zeros_like(design), where=size > 0)
+    left = scaled.T @ scaled / len(design)
+    kept = np.zeros(len(left), np.bool_)
+    for number in range(len(left)):
+        if left[number, number] > DEPENDENT:
+            kept[number] = True
+            left -= np.outer(left[:, number], left[number]) / left[number, number]
+    return kept
 
 
 def terms(features: int, degree: int) -> list[tuple[int, ...]]:

@@ -16,7 +16,7 @@ from slateflow.evaluation.off_policy.what_moves import changes, standardised
 from slateflow.held_out_choice import better, least_lost, other_half_errors
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
-from slateflow.user_models.polynomial import Polynomial, bends
+from slateflow.user_models.polynomial import Polynomial, bends, independent
 
 Array = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def chosen_polynomial(
         degrees: Of the polynomial without knots, the highest first.
         own: How many features are the user's own, and may bend.
         steps: Features that are the number of the step, with powers of its own in a lower degree.
-        most: Terms for which the logs are enough.
+        most: Terms for which the logs are enough, if none is a sum of others.
     """
     fitted, users, degree = x[transitions.rows], rows.user.shape[1], degrees[0]
     plain = Polynomial.over(fitted, degree, users)
@@ -65,11 +65,14 @@ def chosen_polynomial(
     def losses(polynomial: Polynomial) -> Array:
         return _held_out_losses(polynomial.design(x[asked]), explained, stage, few)
 
-    if len(plain) > most:
+    def enough_for(polynomial: Polynomial) -> bool:
+        return int(independent(polynomial.design(x[asked])).sum()) <= most
+
+    if not enough_for(plain):
         of_plain = losses(plain)
         for lower in degrees[1:]:
             fewer = Polynomial.over(fitted, lower, users, alone=steps)
-            if len(fewer) <= most and not any(map(_less, of_plain, losses(fewer))):
+            if enough_for(fewer) and not any(map(_less, of_plain, losses(fewer))):
                 plain, degree = fewer, lower
                 break
     options = [

@@ -6,7 +6,7 @@ of their contributions on the same sessions. Where logs tell the visitors, sessi
 independent either, and nothing finer than a visitor is counted (Cameron and Miller 2015, "A
 practitioner's guide to cluster-robust inference", Journal of Human Resources 50, p. 317).
 
-Where single decisions earn little mostly and much seldom, as with revenue and dwell time, the usual
+Where decisions earn little mostly and much seldom, as with revenue and dwell time, the usual
 interval lies too low: logs in which large rewards happen to be missing have a low estimate, and a
 small standard error. There the studentised statistic is transformed so that its skewness is removed
 (Hall 1992, "On the removal of skewness by transformation", Journal of the Royal Statistical Society
@@ -48,20 +48,27 @@ and more."""
 
 @dataclass(frozen=True)
 class WeightedErrors:
-    """Errors of a model in the rewards of E single decisions, and by how much they count.
+    """Errors of a model in the rewards of T decisions of E sessions, and by how much they count.
 
     Attributes:
-        weight: (E,) that of a policy, or the difference of two.
-        error: (E,) reward − what was expected.
-        reward: (E,).
+        weight: (T,) that of a policy, or the difference of two.
+        error: (T,) reward − what was expected.
+        reward: (T,).
         missing: Share of what the policy shows that the logs happen not to have, × the weight of a
             row that would show it; or the difference of two.
+        by_session: (E,) sums of weight × error; None where each decision is a session.
     """
 
     weight: Array
     error: Array
     reward: Array
     missing: float = 0.0
+    by_session: Array | None = None
+
+    @property
+    def weighted(self) -> Array:
+        """(E,) sums of weight × error."""
+        return self.weight * self.error if self.by_session is None else self.by_session
 
     @property
     def missing_variance(self) -> float:
@@ -69,7 +76,8 @@ class WeightedErrors:
 
         The weights that are there do not show it. The errors are taken to be like those of all.
         """
-        return abs(self.missing) * float(np.square(self.error).mean()) / len(self.error)
+        squares = abs(self.missing) * float(np.square(self.error).sum())
+        return squares / len(self.weighted) ** 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Contributions:
         dense: (E,) the part that every session has: a model's predictions.
         rewarded: (E,) the part that only sessions with a reward have, weight × reward; None where
             rewards are not rare, and then `dense` is all.
-        errors: Of single decisions, by all rows; None where nothing is known about them.
+        errors: By all decisions; None where nothing is known about them.
         within: Those of the sessions, where these here are of visitors, V of them for E.
     """
 
@@ -93,7 +101,7 @@ class Contributions:
     def of(
         cls, model: Array, weighted: Array, reward: Array, errors: WeightedErrors | None = None
     ) -> Contributions:
-        """The model's part (E,) and weight × reward (E,), apart where rewards (E,) are rare."""
+        """The model's part (E,) and weight × reward (E,), apart where rewards (T,) are rare."""
         if rare(reward):
             return cls(model, weighted, errors)
         return cls(model + weighted, errors=errors)
@@ -118,8 +126,12 @@ class Contributions:
         errors = None
         if self.errors is not None and other.errors is not None:
             ours, theirs = self.errors, other.errors
-            weight, missing = ours.weight - theirs.weight, ours.missing - theirs.missing
-            errors = replace(ours, weight=weight, missing=missing)
+            errors = replace(
+                ours,
+                weight=ours.weight - theirs.weight,
+                missing=ours.missing - theirs.missing,
+                by_session=ours.weighted - theirs.weighted,
+            )
         within = None
         if self.within is not None and other.within is not None:
             within = self.within - other.within
@@ -148,14 +160,14 @@ class Contributions:
         if self.errors is None:
             return 0.0
         weight, error = self.errors.weight, self.errors.error - self.errors.error.mean()
-        rest = self.dense - weight * self.errors.error
+        rest = self.dense - self.errors.weighted
         rest = rest - rest.mean()
         square, cube = (
-            float((rest**power).mean() + (weight**power).mean() * (error**power).mean())
+            float((rest**power).sum() + (weight**power).sum() * (error**power).mean())
             for power in (2, 3)
         )
-        square += self.errors.missing_variance * len(self.dense)
-        return cube / square**1.5 / len(self.dense) ** 0.5 if square else 0.0
+        square += self.errors.missing_variance * len(self.dense) ** 2
+        return cube / square**1.5 if square else 0.0
 
     @property
     def sums(self) -> Array:
@@ -208,7 +220,7 @@ class Contributions:
             return weight_of_one(events), weight_of_one(events)
         weight, size = self.errors.weight, weight_of_one(self.errors.reward)
         more, less = (weight_of_one(np.maximum(sign * weight, 0.0)) * size for sign in (1, -1))
-        return more / len(weight), less / len(weight)
+        return more / self.sessions, less / self.sessions
 
     def compare(self) -> Comparison:
         """The estimate as a difference, with its interval and the p-value that belongs to it."""

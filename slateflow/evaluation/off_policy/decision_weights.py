@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.contributions import Contributions, weight_of_one
 from slateflow.evaluation.off_policy.logging_policies import LoggingPolicies
 from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
 from slateflow.trajectories import Dataset, Trajectories
@@ -49,6 +49,12 @@ class DecisionWeights:
         """(R,) weights of each decision alone, against all logging policies together."""
         logged = self.logging @ self.shares
         return np.divide(probability, logged, out=np.zeros_like(logged), where=logged > 0)
+
+    @property
+    def of_one(self) -> float:
+        """Weight of a row that shows what a target always would, where each counts by that."""
+        logged = self.logging @ self.shares
+        return weight_of_one(1 / logged[logged > 0])
 
     def estimates(self, probability: Array) -> dict[str, Contributions]:
         """Importance weighting decision by decision (Precup, Sutton and Singh 2000, section 3).

@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
-from slateflow.evaluation.off_policy.double_learning import Evidence, Target, trusted_kind
+from slateflow.evaluation.off_policy.double_learning import (
+    Correction,
+    Evidence,
+    Target,
+    trusted_kind,
+)
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.evaluation.off_policy.logging_policies import require_two
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
@@ -242,7 +247,9 @@ def _of_sessions(
         name: _of_target(evidence.of(target), target, weights, reward, visitors, unfit)
         for name, target in targets.items()
     }
-    logged = visitors.sums(Contributions.of(np.zeros(len(reward)), reward, reward))
+    each = rows.reward.astype(np.float64)
+    errors = WeightedErrors(np.ones(len(rows)), each, each, by_session=reward)
+    logged = visitors.sums(Contributions.of(np.zeros(len(reward)), reward, each, errors))
     return LogEstimates(logged, found, len(rows), visitors.count)
 
 
@@ -289,10 +296,20 @@ def _of_target(
     estimated = evidence.estimate(target, ratio)
     correction = estimated.trusted
     learnt = len(correction.weight) if correction is estimated.learnt else 0
+    reward = evidence.rows.reward.astype(np.float64)
+
+    def corrected(one: Correction) -> Contributions:
+        found = 1.0 if one is estimated.learnt else estimated.found
+        missing = max(1 - found, 0.0) * weights.of_one
+        errors = WeightedErrors(one.weight, estimated.error, reward, missing, one.errors)
+        model = estimated.start + one.errors - one.weighted
+        return Contributions.of(model, one.weighted, reward, errors)
+
+    drl = corrected(correction)
     estimates = {
         **weights.estimates(probability),
         "dm": Contributions(estimated.start),
-        "drl": Contributions(estimated.start + correction.errors),
+        "drl": drl,
     }
     overlap = Overlap.of_weights(
         correction.weight,
@@ -300,6 +317,7 @@ def _of_target(
         evidence.unsupported(target),
         checked=weights.checked(probability),
         largest=float(probability.max() / evidence.rows.propensity.min()),
+        skewness=abs(drl.skewness) if drl.rewarded is None else 0.0,
     )
     guess = (
         evidence.unfit
@@ -313,10 +331,10 @@ def _of_target(
         or _few(evidence.fitted_steps, evidence.verdict_steps)
         or overlap.learnt_refusal(learnt, len(returns))
         or guess
-        or _impossible(estimates["drl"].value, evidence.rows)
+        or _impossible(drl.value, evidence.rows)
         or disagreement(estimated, ratio, visitors)
     )
-    kinds = [visitors.sums(Contributions(estimated.start + one.errors)) for one in estimated.kinds]
+    kinds = [visitors.sums(corrected(one)) for one in estimated.kinds]
     return PolicyEstimate(visitors.contributions(estimates), "drl", overlap, guess, refusal, kinds)
 
 

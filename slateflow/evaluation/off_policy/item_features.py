@@ -7,7 +7,7 @@ shows, and weights by columns alone correct nothing of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from slateflow.evaluation.off_policy.what_moves import standardised
 from slateflow.held_out_choice import least_lost, other_half_errors
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.items_differ import MOST_ITEMS
-from slateflow.user_models.polynomial import Polynomial
+from slateflow.user_models.polynomial import Polynomial, independent
 
 Array = NDArray[np.float64]
 
@@ -34,34 +34,58 @@ class ItemFeatures:
         users: How many columns the user has.
         items: How many items are told apart, in place of the monomials of items alone; 0 for none.
         liked_by: How many columns of the user have products with each of these items.
+        kept: Which of all these features there are; None for all.
     """
 
     polynomial: Polynomial
     users: int
     items: int = 0
     liked_by: int = 0
+    kept: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.degrees[0])
+
+    def independent_in(self, x: Array, item: NDArray[np.intp]) -> ItemFeatures:
+        """Those that tell anything beside the others, of the same columns and items as `design`.
+
+        Those of the user alone, and low degrees, come first.
+        """
+        of_user, of_item = self.degrees
+        order = np.lexsort([of_user + of_item, of_item > 0])
+        kept = np.zeros(len(order), np.bool_)
+        kept[order] = independent(self.design(x, item)[:, order])
+        return replace(self, kept=kept)
 
     def design(self, x: Array, item: NDArray[np.intp]) -> Array:
         """(R, P) of columns (R, F) and numbers of items (R,); the first item has none."""
+        design = self._every(x, item)
+        return design if self.kept is None else design[:, self.kept]
+
+    def _every(self, x: Array, item: NDArray[np.intp]) -> Array:
         design = self.polynomial.design(x)
         if not self.items:
             return design
         indicators = item[:, None] == np.arange(1, self.items)
         liked = (design[:, self._liking, None] * indicators[:, None]).reshape(len(item), -1)
-        return np.concatenate([design[:, self._kept], indicators, liked], axis=1, dtype=np.float64)
+        kept = design[:, self._beside_items]
+        return np.concatenate([kept, indicators, liked], axis=1, dtype=np.float64)
 
     @property
     def degrees(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(P,) degrees in the user and in the item."""
         of_user, of_item = self.polynomial.degrees(self.users)
-        if not self.items:
-            return of_user, of_item
-        kept, own = self._kept, np.ones((1 + self.liked_by) * (self.items - 1), np.int64)
-        liked = np.arange(len(own)) >= self.items - 1
-        return np.append(of_user[kept], liked * own), np.append(of_item[kept], own)
+        if self.items:
+            kept, own = (
+                self._beside_items,
+                np.ones((1 + self.liked_by) * (self.items - 1), np.int64),
+            )
+            liked = np.arange(len(own)) >= self.items - 1
+            of_user, of_item = np.append(of_user[kept], liked * own), np.append(of_item[kept], own)
+        return (of_user, of_item) if self.kept is None else (of_user[self.kept], of_item[self.kept])
 
     @property
-    def _kept(self) -> NDArray[np.bool_]:
+    def _beside_items(self) -> NDArray[np.bool_]:
         of_user, of_item = self.polynomial.degrees(self.users)
         return np.asarray((of_user > 0) | (of_item == 0))
 

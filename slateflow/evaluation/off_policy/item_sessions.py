@@ -110,8 +110,9 @@ class ItemSessions:
             most=len(fitted) // (VERDICT_ROWS_PER_FEATURE * (self.horizon if by_the_clock else 1)),
         )
         liked_by = 0 if known is fitted else self.user_size
-        self.of_choices = chosen_features(fitted, x, self.polynomial, liked_by)
-        self.features, self.least_steps = len(self.of_choices.degrees[0]), 0
+        of_choices = chosen_features(fitted, x, self.polynomial, liked_by)
+        self.of_choices = of_choices.independent_in(x, shown_items(fitted))
+        self.features, self.least_steps = len(self.of_choices), 0
         if by_the_clock:
             self.features *= self.horizon
         self.verdict_steps = VERDICT_ROWS_PER_FEATURE * self.features

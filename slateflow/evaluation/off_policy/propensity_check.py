@@ -20,11 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.double_learning import (
-    LEAST_CARRIERS,
-    LEAST_FOUND,
-    Estimated,
-)
+from slateflow.evaluation.off_policy.double_learning import LEAST_FOUND, Estimated
 from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
 from slateflow.evaluation.off_policy.visitors import Visitors
 
@@ -32,6 +28,9 @@ Array = NDArray[np.float64]
 
 APART = 3.5
 """Standard errors at which a difference is no accident: candidates are many, and weights skewed."""
+
+LEAST_CARRIERS = 100
+"""Effective number of weights, (Σ w)² / Σ w², from which propensities speak against values."""
 
 MATTERS = 1.0
 """Standard errors of the estimate that a difference has to have. An interval of 95% that is off by

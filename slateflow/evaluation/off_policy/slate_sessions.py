@@ -222,14 +222,15 @@ class SlateSessions:
         learnt = found.learnt.of(self.evidence, steps)
         learnt = replace(learnt, errors=learnt.errors + of_choices)
         if ratio is None:
-            return Estimated(start, learnt, learnt)
+            return Estimated(start, learnt, learnt, found.error[:steps])
         error = logged.reward - chosen
         error[following - 1] += expected[following] @ values
         weight, starts = weight[:steps] * ratio, self.rows.starts
         errors, weighted = (
             np.add.reduceat(weight * one[:steps], starts) for one in (error, logged.reward)
         )
-        return Estimated(start, learnt, Correction(weight, errors, weighted))
+        by_propensity = Correction(weight, errors, weighted)
+        return Estimated(start, learnt, by_propensity, found.error[:steps])
 
     def _expected_values(self, group: int, values: Array) -> Array:
         """(R,) values of the slates shown, whatever is chosen of it, in a class of users."""

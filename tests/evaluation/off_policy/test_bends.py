@@ -53,8 +53,8 @@ def test_slates_are_judged_by_what_suits_the_age(tmp_path):
 
 
 def rated(folder, squares: float):
-    """Logs of 9,000 steps: six numbers of a user rate eight items, their squares, too, or not."""
-    rng, sessions = np.random.default_rng(3), 3_000
+    """Logs of 6,600 steps: six numbers of a user rate eight items, their squares, too, or not."""
+    rng, sessions = np.random.default_rng(3), 2_200
     session = np.repeat(np.arange(sessions), rng.integers(1, 6, sessions))
     user, item = rng.normal(size=(sessions, 6))[session], rng.integers(0, 8, len(session))
     likes = rng.normal(size=(6, 8))
@@ -77,9 +77,9 @@ def rated(folder, squares: float):
 
 @pytest.mark.parametrize("squares", [0.0, 0.3])
 def test_few_logs_have_a_lower_degree_where_that_tells_as_much(tmp_path, squares):
-    """120 terms of degree 2 take 10,800 steps, and more with the number of the step."""
+    """Of 120 terms of degree 2 some are sums of others; 28 of the user and 7 × 7 are left."""
     dataset = rated(tmp_path, squares)
-    assert evidence_of(dataset.read(), dataset.spec).features == (120 if squares else 7 * 9)
+    assert evidence_of(dataset.read(), dataset.spec).features == (28 + 7 * 7 if squares else 7 * 8)
     (found,) = estimate_policies(dataset, {"it": RandomPolicy(1)}, False).policies.values()
     assert "steps for values and weights to be learnt from" in str(found.refusal) or not squares
     assert (found.refusal is None) == (squares == 0)
@@ -106,7 +106,7 @@ def estimated(of_learnt: float, of_propensity: float) -> Estimated:
     learnt, logged = (
         Correction(weight, errors * deviation, nothing) for deviation in (of_learnt, of_propensity)
     )
-    return Estimated(nothing, learnt, logged)
+    return Estimated(nothing, learnt, logged, weight)
 
 
 @pytest.mark.parametrize(("wider", "logged"), [(1.0, True), (3.99, True), (4.01, False)])
@@ -114,15 +114,17 @@ def test_propensities_are_trusted_where_they_cost_little(wider, logged):
     one = estimated(2.0, 2.0 * wider)
     assert one.trusted is (one.by_propensity if logged else one.learnt)
     rare = Correction(np.eye(1, 400)[0], one.learnt.errors, one.start)
-    assert Estimated(one.start, one.learnt, rare).trusted is one.learnt
+    assert Estimated(one.start, one.learnt, rare, one.error).trusted is one.learnt
     some = Correction(np.repeat([4.0, 0.0], [100, 300]), one.by_propensity.errors, one.start)
-    assert Estimated(one.start, one.learnt, some).trusted is (some if logged else one.learnt)
+    assert Estimated(one.start, one.learnt, some, one.error).trusted is (
+        some if logged else one.learnt
+    )
     # Learnt weights that leave too little give way to propensities, however wide
     edge = Correction(np.repeat([40.0, 0.0], [10, 390]), one.learnt.errors, one.start)
-    assert Estimated(one.start, edge, some).trusted is some
-    assert Estimated(one.start, edge, rare).trusted is edge
+    assert Estimated(one.start, edge, some, one.error).trusted is some
+    assert Estimated(one.start, edge, rare, one.error).trusted is edge
     many = Correction(np.ones(4_000), one.learnt.errors, one.start)  # 1 in 40 is as was logged
     few = Correction(np.repeat([40.0, 0.0], [100, 3_900]), one.by_propensity.errors, one.start)
-    assert Estimated(one.start, many, few).trusted is (few if logged else many)
+    assert Estimated(one.start, many, few, one.error).trusted is (few if logged else many)
     ratio = standard_error(one.by_propensity.errors) / standard_error(one.learnt.errors)
     assert (ratio <= MOST_WIDER) == logged

@@ -49,7 +49,7 @@ def test_of_the_logging_policy_it_is_what_was_logged():
 
 
 @pytest.mark.parametrize(
-    ("found", "trusted"), [(1.0, True), (0.8, True), (0.12, False), (1.1, True), (1.3, False)]
+    ("found", "trusted"), [(1.0, True), (0.8, True), (0.12, False), (1.4, True), (1.7, False)]
 )
 def test_propensities_that_find_too_little_or_too_much_are_not_trusted(found, trusted):
     """Of slates of thousands those that agree may weigh little, and others all the rest."""
@@ -57,7 +57,7 @@ def test_propensities_that_find_too_little_or_too_much_are_not_trusted(found, tr
     learnt = Correction(np.ones(1_000), errors, errors)
     weight = np.repeat([5 * found, 0.0], [200, 800])
     by_propensity = Correction(weight, errors / 2, errors)
-    estimated = Estimated(np.zeros(1_000), learnt, by_propensity)
+    estimated = Estimated(np.zeros(1_000), learnt, by_propensity, errors)
     assert estimated.trusted is (by_propensity if trusted else learnt)
 
 

@@ -84,7 +84,7 @@ def test_what_is_said_to_disagree(off, error, weight, refused):
     learnt, logged = (
         Correction(nothing, errors, nothing) for errors in (nothing, off + error * spread)
     )
-    found = disagreement(Estimated(value, learnt, logged), weight, Visitors(None))
+    found = disagreement(Estimated(value, learnt, logged, nothing), weight, Visitors(None))
     assert (found is not None) == refused
     if found is not None:
         assert "disagree: 2, and 2.5 ± 0.2 if its errors" in found.reason

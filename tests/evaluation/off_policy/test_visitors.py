@@ -59,7 +59,8 @@ def test_a_log_that_is_there_twice_says_no_more(rare):
     one = rewarded_rarely(5) if rare else Contributions(rng.gamma(0.5, size=400))
     errors, again = one.errors, np.tile(np.arange(400), 2)
     if errors is not None:
-        errors = WeightedErrors(*(np.tile(part, 2) for part in vars(errors).values()))
+        parts = (errors.weight, errors.error, errors.reward)
+        errors = WeightedErrors(*(np.tile(part, 2) for part in parts))
     paid = None if one.rewarded is None else np.tile(one.rewarded, 2)
     twice = Contributions(np.tile(one.dense, 2), paid, errors)
     assert twice.of_visitors(again).interval() == pytest.approx(one.interval(), rel=0.02)
