@@ -18,12 +18,12 @@ steps left, as in `backward_stages`.
 
 In place of propensities it takes features that say what matters: see `item_sessions` and
 `slate_sessions`. Where the propensities of decisions tell hardly less, they take the place of what
-is learnt of these, and in any case they are a check: see `Estimated.trusted`, `propensity_check`.
+is learnt of these, and in any case they are a check: see `corrections`, `propensity_check`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -31,13 +31,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.overlap import LEAST_STEPS, NoVerdict, effective_size
-from slateflow.evaluation.returns import standard_error
+from slateflow.evaluation.off_policy.corrections import Correction, Estimated
+from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.policies.base import SlateDistribution
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
-from slateflow.user_models.additive import Additive
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -45,22 +44,6 @@ Target = SlateDistribution | ScoringPolicy
 
 FOLDS = 10
 """With five, intervals from 200 sessions are a tenth too short."""
-
-LEAST_CARRIERS = 20
-"""Effective number of weights, (Σ w)² / Σ w², from which propensities correct anything. With 100 a
-fifth of the intervals of made-up shops missed the truth that had learnt weights for want of it."""
-
-LEAST_FOUND = 0.7
-"""Share of a target's steps that weights by propensities have to add up to, by chance. Where it is
-less, the largest happen not to have been drawn, as those of one slate of thousands."""
-
-MOST_FOUND = 1.5
-"""Share of them that it may be. Where it is more, states tell which of several logging policies
-decided, and weights against all of them together, which do not know that, are too large."""
-
-MOST_WIDER = 4.0
-"""How many times as wide an interval may be for it to rest on the propensities. With 1.6 a tenth of
-the intervals of made-up shops missed the truth: learnt weights do not correct what values miss."""
 
 
 @dataclass(frozen=True)
@@ -125,88 +108,6 @@ class Logged:
         """Mean reward, which is taken out where all sessions are as long and stages share rows."""
         shared = self.stages is not None and self.left is None
         return float(self.reward.mean()) if shared else 0.0
-
-
-@dataclass(frozen=True)
-class Correction(Additive):
-    """Errors of the values in the logged steps, weighted as the target comes to them.
-
-    Attributes:
-        weight: (T,) of the steps: how much oftener the target comes to them. By session they add up
-            to its steps under the target.
-        errors: (E,) sums of weight × error of the values, and of what users choose.
-        weighted: (E,) sums of weight × reward.
-    """
-
-    weight: Array
-    errors: Array
-    weighted: Array
-
-    def of(self, sessions: int, steps: int) -> Correction:
-        """Of the first sessions, which have so many steps."""
-        return Correction(self.weight[:steps], self.errors[:sessions], self.weighted[:sessions])
-
-
-@dataclass(frozen=True)
-class Estimated(Additive):
-    """Value of each session, and its correction.
-
-    Attributes:
-        start: (E,) value at its first step.
-        learnt: The correction by weights that are learnt.
-        by_propensity: That by weights that are learnt of states, and follow from the propensities
-            of decisions; the learnt one where propensities are not asked.
-        error: (T,) of the values in each step, on average over how many may be left.
-    """
-
-    start: Array
-    learnt: Correction
-    by_propensity: Correction
-    error: Array
-
-    @property
-    def found(self) -> float:
-        """Share of the target's steps that weights by propensities add up to; 1 of no steps."""
-        steps, found = (float(one.weight.sum()) for one in (self.learnt, self.by_propensity))
-        return found / steps if steps else 1.0
-
-    @property
-    def kinds(self) -> list[Correction]:
-        """By weights that are learnt; and by the propensities, if enough is left of them.
-
-        Then these take the place of learnt ones that leave too little, too.
-        """
-        carriers = effective_size(self.by_propensity.weight)
-        chance = 2 / carriers**0.5 if carriers else 0.0  # two standard errors of `found`
-        known = LEAST_FOUND - chance <= self.found <= MOST_FOUND + chance
-        if carriers < LEAST_CARRIERS or not known:
-            return [self.learnt]
-        weight = self.learnt.weight
-        enough = effective_size(weight) >= LEAST_STEPS * len(weight)
-        return [self.learnt if enough else self.by_propensity, self.by_propensity]
-
-    @property
-    def trusted(self) -> Correction:
-        """That of the kind that is trusted for the return."""
-        kinds = self.kinds
-        return kinds[trusted_kind([standard_error(self.start + one.errors) for one in kinds])]
-
-
-def trusted_kind(errors: Sequence[float]) -> int:
-    """The number of the last kind of correction, if intervals are not much wider by it.
-
-    By propensities values need not be right if the weights of the states are (Kallus and Uehara
-    2020, theorem 4), and logged ones are not learnt. Where many candidates are much the same,
-    weights of 0 and of their number are a poor exchange for learnt ones of about 1.
-
-    Args:
-        errors: Standard errors of what is estimated, by each kind.
-
-    Example:
-        >>> trusted_kind([2.0, 3.0]), trusted_kind([2.0, 9.0]), trusted_kind([2.0])
-        (1, 0, 0)
-    """
-    return len(errors) - 1 if errors[-1] <= MOST_WIDER * errors[0] else 0
 
 
 def estimated(
@@ -437,7 +338,14 @@ class Evidence(Protocol):
     rows: Trajectories
     fitted_steps: int  # to which these are fitted
     least_steps: int  # that it takes to tell anything
-    verdict_steps: int  # that it takes for a verdict
+
+    def verdict_steps(self, by_propensity: bool) -> int:
+        """Steps that a verdict takes.
+
+        Args:
+            by_propensity: Whether propensities correct the values.
+        """
+        ...
 
     @property
     def unfit(self) -> NoVerdict | None:

@@ -18,13 +18,9 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors
+from slateflow.evaluation.off_policy.corrections import Correction, trusted_kind
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
-from slateflow.evaluation.off_policy.double_learning import (
-    Correction,
-    Evidence,
-    Target,
-    trusted_kind,
-)
+from slateflow.evaluation.off_policy.double_learning import Evidence, Target
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.evaluation.off_policy.logging_policies import require_two
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
@@ -328,7 +324,7 @@ def _of_target(
     refusal = (
         unfit
         or evidence.unfit
-        or _few(evidence.fitted_steps, evidence.verdict_steps)
+        or _few(evidence.fitted_steps, evidence.verdict_steps(not learnt))
         or overlap.learnt_refusal(learnt, len(returns))
         or guess
         or _impossible(drl.value, evidence.rows)

@@ -16,8 +16,8 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.backward_stages import Transitions
 from slateflow.evaluation.off_policy.bends import chosen_polynomial
 from slateflow.evaluation.off_policy.click_odds import ClickOdds, chosen_odds
+from slateflow.evaluation.off_policy.corrections import Estimated
 from slateflow.evaluation.off_policy.double_learning import (
-    Estimated,
     Followed,
     Logged,
     Target,
@@ -56,6 +56,10 @@ and with itself were missing, and what users are tired of was as good as new."""
 
 ENOUGH = 200
 """Rows for each feature up to which values and weights are fitted to more than the evidence."""
+
+ROWS_BY_PROPENSITY = 30
+"""Rows for each feature that a verdict takes where propensities correct the values: those of the
+decisions are known. Intervals of made-up shops held as often as from 90 on, and less below."""
 
 RIDGE = 1e-9
 """Precision of the prior on weights of the polynomial, for each row."""
@@ -115,7 +119,6 @@ class ItemSessions:
         self.features, self.least_steps = len(self.of_choices), 0
         if by_the_clock:
             self.features *= self.horizon
-        self.verdict_steps = VERDICT_ROWS_PER_FEATURE * self.features
         self.fitted = self._enough(fitted)
         self.known = self.fitted if known is fitted else self._enough(known)
         fitted = self.fitted
@@ -138,6 +141,10 @@ class ItemSessions:
         )
         self.half = fitted.visitors % 2
         self.odds = None if decays else self._chosen_odds(*self.of_choices.degrees)
+
+    def verdict_steps(self, by_propensity: bool) -> int:
+        """Steps that a verdict takes, with weights of that kind."""
+        return (ROWS_BY_PROPENSITY if by_propensity else VERDICT_ROWS_PER_FEATURE) * self.features
 
     def _chosen_odds(
         self, of_user: NDArray[np.int64], of_item: NDArray[np.int64]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.double_learning import LEAST_FOUND, Estimated
+from slateflow.evaluation.off_policy.corrections import LEAST_FOUND, Estimated
 from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
 from slateflow.evaluation.off_policy.visitors import Visitors
 

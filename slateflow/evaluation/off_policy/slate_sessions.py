@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.calibration_weights import calibration_weights
+from slateflow.evaluation.off_policy.corrections import Correction, Estimated
 from slateflow.evaluation.off_policy.double_learning import (
-    Correction,
-    Estimated,
     Followed,
     Logged,
     Target,
@@ -117,17 +116,17 @@ class SlateSessions:
             influences(choices, self.choice.of_class(group), member, prior)
             for group, member in enumerate(self.members.T)
         ]
-        self.features = self.sessions.design.shape[1]
+        self.features: int = self.sessions.design.shape[1]
         self.least_steps, self.fitted_steps = ROWS_PER_FEATURE * self.features, len(rows)
-        self.verdict_steps = (
-            self.least_steps if self._tells(spec) else VERDICT_ROWS_PER_FEATURE * self.features
-        )
+        self.horizon = spec.horizon
 
-    def _tells(self, spec: EnvironmentSpec) -> bool:
-        """Whether choices alone have to be learnt, and each feature has seen enough of them."""
+    def verdict_steps(self, by_propensity: bool) -> int:
+        """Steps that a verdict takes: fewer where choices alone have to be learnt, of enough."""
         clicks = int(np.count_nonzero(self.fitted.clicked >= 0))
         fewer = min(clicks, len(self.fitted) - clicks)
-        return spec.horizon == 1 and fewer >= CHOICES_PER_FEATURE * self.features
+        if self.horizon == 1 and fewer >= CHOICES_PER_FEATURE * self.features:
+            return self.least_steps
+        return VERDICT_ROWS_PER_FEATURE * self.features
 
     @cached_property
     def unfit(self) -> NoVerdict | None:

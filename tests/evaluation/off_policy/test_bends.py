@@ -7,7 +7,7 @@ import pytest
 
 from slateflow.evaluation.off_policy.backward_stages import Transitions
 from slateflow.evaluation.off_policy.bends import chosen_polynomial
-from slateflow.evaluation.off_policy.double_learning import MOST_WIDER, Correction, Estimated
+from slateflow.evaluation.off_policy.corrections import MOST_WIDER, Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
@@ -79,10 +79,10 @@ def rated(folder, squares: float):
 def test_few_logs_have_a_lower_degree_where_that_tells_as_much(tmp_path, squares):
     """Of 120 terms of degree 2 some are sums of others; 28 of the user and 7 × 7 are left."""
     dataset = rated(tmp_path, squares)
-    assert evidence_of(dataset.read(), dataset.spec).features == (28 + 7 * 7 if squares else 7 * 8)
-    (found,) = estimate_policies(dataset, {"it": RandomPolicy(1)}, False).policies.values()
-    assert "steps for values and weights to be learnt from" in str(found.refusal) or not squares
-    assert (found.refusal is None) == (squares == 0)
+    evidence = evidence_of(dataset.read(), dataset.spec)
+    assert evidence.features == (28 + 7 * 7 if squares else 7 * 8)
+    assert (evidence.verdict_steps(by_propensity=False) > dataset.rows) == (squares > 0)
+    assert evidence.verdict_steps(by_propensity=True) < dataset.rows
 
 
 @pytest.mark.parametrize("most", [140, 80])

@@ -8,7 +8,7 @@ import pytest
 from slateflow.environments import preset
 from slateflow.evaluation import episode_returns
 from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.double_learning import Correction, Estimated
+from slateflow.evaluation.off_policy.corrections import Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.policies import RandomPolicy, ScoringPolicy, behaviour_policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.evaluation.off_policy.double_learning import Correction, Estimated
+from slateflow.evaluation.off_policy.corrections import Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.off_policy.propensity_check import disagreement
 from slateflow.evaluation.off_policy.visitors import Visitors

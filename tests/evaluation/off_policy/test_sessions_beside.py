@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.evaluation.off_policy import estimates
+from slateflow.evaluation.off_policy import estimates, item_sessions
 from slateflow.evaluation.off_policy.estimates import (
     estimate_policies,
     evidence_of,
     held_out_values,
 )
 from slateflow.evaluation.off_policy.item_sessions import ENOUGH, ItemSessions
+from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
@@ -43,6 +44,7 @@ def test_held_out_sessions_get_a_verdict_with_the_others_beside_them(logs, monke
         assert one.contributions.value == pytest.approx(truth, abs=3.5 * one.contributions.sem)
     held_out, _ = halves(logs)
     monkeypatch.setattr(estimates, "_rows", lambda *_: (held_out, None))
+    monkeypatch.setattr(item_sessions, "ROWS_BY_PROPENSITY", VERDICT_ROWS_PER_FEATURE)
     alone = estimate_policies(logs, POLICIES, held_out_only=True).policies["random"]
     assert f"{len(held_out):,} steps for values and weights to be learnt from" in str(alone.refusal)
 
