@@ -117,8 +117,8 @@ class SlateSessions:
             for group, member in enumerate(self.members.T)
         ]
         self.features: int = self.sessions.design.shape[1]
-        self.least_steps, self.fitted_steps = ROWS_PER_FEATURE * self.features, len(rows)
-        self.horizon = spec.horizon
+        self.least_steps: int = ROWS_PER_FEATURE * self.features
+        self.fitted_steps, self.horizon = len(rows), spec.horizon
 
     def verdict_steps(self, by_propensity: bool) -> int:
         """Steps that a verdict takes: fewer where choices alone have to be learnt, of enough."""
