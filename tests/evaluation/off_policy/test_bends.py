@@ -109,7 +109,7 @@ def estimated(of_learnt: float, of_propensity: float) -> Estimated:
     return Estimated(nothing, learnt, logged, weight)
 
 
-@pytest.mark.parametrize(("wider", "logged"), [(1.0, True), (3.99, True), (4.01, False)])
+@pytest.mark.parametrize(("wider", "logged"), [(1.0, True), (7.99, True), (8.01, False)])
 def test_propensities_are_trusted_where_they_cost_little(wider, logged):
     one = estimated(2.0, 2.0 * wider)
     assert one.trusted is (one.by_propensity if logged else one.learnt)
