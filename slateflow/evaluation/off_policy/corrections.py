@@ -15,8 +15,8 @@ from slateflow.user_models.additive import Additive
 Array = NDArray[np.float64]
 
 LEAST_CARRIERS = 20
-"""Effective number of weights, (Σ w)² / Σ w², from which propensities correct anything. Intervals of
-made-up shops hold down to here, and those by learnt weights in their place do not."""
+"""Effective number of weights, (Σ w)² / Σ w², from which propensities correct anything. Down to
+here intervals of made-up shops hold, and those by learnt weights in their place do not."""
 
 LEAST_FOUND = 0.7
 """Share of a target's steps that weights by propensities have to add up to, by chance. Where it is
