@@ -180,3 +180,31 @@ def test_rare_rewards_are_events_where_they_are_of_about_one_size():
     assert not rare(np.append(rewards, -1.0))
     assert rare(np.zeros(10))
     assert not rare(np.ones(10))
+
+
+@pytest.mark.parametrize("clicks", [True, False])
+def test_decisions_of_a_session_count_as_single_ones(clicks):
+    """Sessions of four: sums are four times as large, and all else is the same by a decision."""
+    rng, rows, steps = np.random.default_rng(8), 8_000, 4
+    weight = np.where(rng.random(rows) < 0.05, 20.0, 0.0)
+    reward = (rng.random(rows) < 0.03).astype(float) if clicks else rng.lognormal(-1.1, 1.5, rows)
+    expected = np.full(rows, reward.mean())
+    weighted, error = weight * reward, reward - expected
+    model = expected - weight * expected
+    single = Contributions.of(
+        model, weighted, reward, WeightedErrors(weight, error, reward, missing=2.0)
+    )
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1, steps).sum(axis=1)
+
+    errors = WeightedErrors(weight, error, reward, 2.0, summed(weight * error))
+    sessions = Contributions.of(summed(model), summed(weighted), reward, errors)
+    assert (sessions.rewarded is not None) == clicks
+    assert sessions.sessions == rows / steps
+    assert sessions.value == pytest.approx(steps * single.value)
+    if not clicks:
+        assert sessions.skewness == pytest.approx(single.skewness, rel=0.05)
+    ours, theirs = (np.subtract(one.interval(), one.value) for one in (sessions, single))
+    np.testing.assert_allclose(ours, steps * theirs, rtol=0.05)
+    assert abs(theirs[1]) > 1.1 * abs(theirs[0])  # what was not seen would be above

@@ -143,3 +143,20 @@ def test_indicators_take_the_place_of_what_items_alone_have():
     assert sorted(both) == [(0, 0), (1, 0), (1, 1), (1, 1), (2, 0)]
     all_but_items = (plain.degrees[0] > 0) | (plain.degrees[1] == 0)
     assert (design[:, :kept] == plain.design(x, item)[:, all_but_items]).all()
+
+
+def test_features_that_are_sums_of_others_are_left_out():
+    """A category is 1 in one of its columns: squares are themselves, and products of two are 0."""
+    rng = np.random.default_rng(5)
+    kind, topic = np.eye(3)[rng.integers(0, 3, 500)], np.eye(4)[rng.integers(0, 4, 500)]
+    x, item = np.concatenate([kind, rng.normal(size=(500, 1)), topic], axis=1), np.zeros(500, int)
+    every = ItemFeatures(Polynomial.over(x, 2, 4), users=4)
+    ours = every.independent_in(x, item)
+    # By kind: 3; a number, its square, and by kind: 4; topics by kind: 3 × 3; and by the number: 3
+    assert (len(every), len(ours)) == (45, 3 + 4 + 3 * 3 + 3)
+    full, kept = every.design(x, item), ours.design(x, item)
+    weights = np.linalg.lstsq(kept, full, rcond=None)[0]
+    np.testing.assert_allclose(kept @ weights, full, atol=1e-9)
+    of_user, of_item = ours.degrees
+    assert np.count_nonzero(of_item == 0) == 3 + 4  # nothing of the user is lost to products
+    assert kept.shape[1] == len(of_user)
