@@ -105,7 +105,7 @@ def judged(
             reward,
             table[kind, item, fold],
             expected,
-            weight_of_one(factor),
+            float(policy.max()) * weight_of_one(factor),
         )
         overlap = Overlap.of_weights(
             weighted.weight,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors
 from slateflow.evaluation.off_policy.overlap import LEAST_STEPS, effective_size
 from slateflow.evaluation.returns import standard_error
 from slateflow.user_models.additive import Additive
@@ -95,6 +96,35 @@ class Estimated(Additive):
         """That of the kind that is trusted for the return."""
         kinds = self.kinds
         return kinds[trusted_kind([standard_error(self.start + one.errors) for one in kinds])]
+
+    def contributions(self, correction: Correction, reward: Array, of_one: float) -> Contributions:
+        """Those of the sessions to the return, with one of the corrections.
+
+        Args:
+            correction: One of the two.
+            reward: (T,) of the steps.
+            of_one: Weight by propensities of a step that shows what the target does, on average.
+        """
+        missing = max(1 - self.found, 0.0) * of_one if correction is not self.learnt else 0.0
+        errors = WeightedErrors(correction.weight, self.error, reward, missing, correction.errors)
+        model = self.start + correction.errors - correction.weighted
+        return Contributions.of(model, correction.weighted, reward, errors)
+
+
+class EstimatedSlates(Estimated):
+    """Of slates from which users choose: weights of choices correct them, which are learnt.
+
+    Propensities of whole slates are a check alone, and no weights of steps tell what choices weigh.
+    """
+
+    @property
+    def kinds(self) -> list[Correction]:
+        """By weights that are learnt."""
+        return [self.learnt]
+
+    def contributions(self, correction: Correction, reward: Array, of_one: float) -> Contributions:
+        """Those of the sessions to the return; see `Estimated`."""
+        return Contributions(self.start + correction.errors)
 
 
 def trusted_kind(errors: Sequence[float]) -> int:

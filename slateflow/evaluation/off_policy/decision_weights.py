@@ -52,7 +52,7 @@ class DecisionWeights:
 
     @property
     def of_one(self) -> float:
-        """Weight of a row that shows what a target always would, where each counts by that."""
+        """Weight of a row that shows what a target always would, on average by such weights."""
         logged = self.logging @ self.shares
         return weight_of_one(1 / logged[logged > 0])
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors
-from slateflow.evaluation.off_policy.corrections import Correction, trusted_kind
+from slateflow.evaluation.off_policy.corrections import trusted_kind
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
 from slateflow.evaluation.off_policy.double_learning import Evidence, Target
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
@@ -293,15 +293,8 @@ def _of_target(
     correction = estimated.trusted
     learnt = len(correction.weight) if correction is estimated.learnt else 0
     reward = evidence.rows.reward.astype(np.float64)
-
-    def corrected(one: Correction) -> Contributions:
-        found = 1.0 if one is estimated.learnt else estimated.found
-        missing = max(1 - found, 0.0) * weights.of_one
-        errors = WeightedErrors(one.weight, estimated.error, reward, missing, one.errors)
-        model = estimated.start + one.errors - one.weighted
-        return Contributions.of(model, one.weighted, reward, errors)
-
-    drl = corrected(correction)
+    of_one = weights.of_one * float(probability.max(initial=0.0))
+    drl = estimated.contributions(correction, reward, of_one)
     estimates = {
         **weights.estimates(probability),
         "dm": Contributions(estimated.start),
@@ -330,7 +323,7 @@ def _of_target(
         or _impossible(drl.value, evidence.rows)
         or disagreement(estimated, ratio, visitors)
     )
-    kinds = [visitors.sums(corrected(one)) for one in estimated.kinds]
+    kinds = [visitors.sums(estimated.contributions(one, reward, of_one)) for one in estimated.kinds]
     return PolicyEstimate(visitors.contributions(estimates), "drl", overlap, guess, refusal, kinds)
 
 

@@ -60,8 +60,7 @@ class WeightedRows(Mapping[str, Contributions]):
         reward: (E,).
         shown: (E,) the model's reward of what was shown.
         target: (E,) the model's reward of what the target shows, in expectation.
-        one_weight: Weight of a row that shows what the target always would, where each row counts
-            by that.
+        one_weight: Weight of a row that shows what the target does, on average.
     """
 
     weight: Array
@@ -260,7 +259,7 @@ class SingleSteps:
         for name in targets:
             weight, of_target = np.concatenate(blocks.pop(name), axis=1)
             balance, kept = balances[name], balances[name].kept
-            one_weight = float(kept * powers[1] / powers[0])
+            one_weight = float(likeliest[name] * kept * powers[1] / powers[0])
             weighted = WeightedRows(weight, reward, of_shown, of_target, one_weight)
             unbalanced = self._named(balance.worst(kept))
             if unbalanced is None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.calibration_weights import calibration_weights
-from slateflow.evaluation.off_policy.corrections import Correction, Estimated
+from slateflow.evaluation.off_policy.corrections import Correction, EstimatedSlates
 from slateflow.evaluation.off_policy.double_learning import (
     Followed,
     Logged,
@@ -163,7 +163,7 @@ class SlateSessions:
             )
         return None
 
-    def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
+    def estimate(self, target: Target, ratio: Array | None = None) -> EstimatedSlates:
         """Estimate a target's return, session by session."""
         slates = self._slates(target)
         groups = range(len(self.choice.shares))
@@ -193,7 +193,7 @@ class SlateSessions:
     def _support(self) -> Support:
         return logged_support(self.rows, user_chooses=True)
 
-    def _of_class(self, group: int, slates: Slates, ratio: Array | None) -> Estimated:
+    def _of_class(self, group: int, slates: Slates, ratio: Array | None) -> EstimatedSlates:
         rows, sessions, choice = self.fitted, self.sessions, self.choice.of_class(group)
         expected = np.concatenate(
             [sessions.expected(block, slates[block], choice) for block in sessions.blocks()]
@@ -221,7 +221,7 @@ class SlateSessions:
         learnt = found.learnt.of(self.evidence, steps)
         learnt = replace(learnt, errors=learnt.errors + of_choices)
         if ratio is None:
-            return Estimated(start, learnt, learnt, found.error[:steps])
+            return EstimatedSlates(start, learnt, learnt, found.error[:steps])
         error = logged.reward - chosen
         error[following - 1] += expected[following] @ values
         weight, starts = weight[:steps] * ratio, self.rows.starts
@@ -229,7 +229,7 @@ class SlateSessions:
             np.add.reduceat(weight * one[:steps], starts) for one in (error, logged.reward)
         )
         by_propensity = Correction(weight, errors, weighted)
-        return Estimated(start, learnt, by_propensity, found.error[:steps])
+        return EstimatedSlates(start, learnt, by_propensity, found.error[:steps])
 
     def _expected_values(self, group: int, values: Array) -> Array:
         """(R,) values of the slates shown, whatever is chosen of it, in a class of users."""
