@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.contributions import Contributions, weight_of_one
+from slateflow.evaluation.off_policy.contributions import Contributions, rare, weight_of_one
 from slateflow.evaluation.off_policy.overlap import Overlap
 from slateflow.evaluation.off_policy.single_steps import WeightedRows
 
@@ -113,6 +113,7 @@ def judged(
             0.0,
             largest=float(policy.max() * factor.max()),
             skewness=weighted.skewness,
+            events=rare(reward),
         )
         found[name] = weighted.dr(), overlap.refusal() is not None
     return found

@@ -307,6 +307,7 @@ def _of_target(
         checked=weights.checked(probability),
         largest=float(probability.max() / evidence.rows.propensity.min()),
         skewness=abs(drl.skewness) if drl.rewarded is None else 0.0,
+        events=drl.rewarded is not None,
     )
     guess = (
         evidence.unfit

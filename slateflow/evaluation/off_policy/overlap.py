@@ -30,6 +30,10 @@ LEAST_EFFECTIVE = 10.0
 MOST_OF_ONE = 0.2
 """Share of an estimate that a single session may carry."""
 
+LEAST_EVENTS, MOST_OF_ONE_EVENT = 5.0, 1 / 3
+"""The same where rewards are rare and of about one size: their intervals allow for an event more,
+and hold with as few."""
+
 MOST_SKEWED = 0.7
 """Skewness of an estimate. Transformed intervals allow for it as far as it is known; with a lower
 limit the logs that lack large rewards would pass, and those that have them would not."""
@@ -263,6 +267,7 @@ class Overlap:
         weight_counts: How many weights are 0 or less, and how many lie between each two of
             `WEIGHT_EDGES`; those beyond the last edges are counted beside them.
         skewness: Of the estimate, as far as its interval does not count it as that of events.
+        events: Whether rewards count as events.
     """
 
     ess: float
@@ -276,6 +281,7 @@ class Overlap:
     unbalanced: Unbalanced | None = None
     weight_counts: tuple[int, ...] = ()
     skewness: float = 0.0
+    events: bool = False
 
     @classmethod
     def of_weights(
@@ -287,6 +293,7 @@ class Overlap:
         checked: Contributions | None = None,
         largest: float = 0.0,
         skewness: float = 0.0,
+        events: bool = False,
     ) -> Overlap:
         """Sum up.
 
@@ -299,6 +306,7 @@ class Overlap:
                 None for `weight`.
             largest: Weight that a row could have by the propensities, though none need have it.
             skewness: Of the estimate, see above.
+            events: See above.
         """
         checked = Contributions(weight) if checked is None else checked
         size, mean, error = np.abs(weighted), checked.value, checked.sem
@@ -321,6 +329,7 @@ class Overlap:
             unbalanced=unbalanced,
             weight_counts=(len(weight) - len(powers), *counts.tolist()),
             skewness=skewness,
+            events=events,
         )
 
     def learnt_refusal(self, steps: int, sessions: int) -> NoVerdict | None:
@@ -370,16 +379,19 @@ class Overlap:
                 "is expected",
                 found.advice,
             )
-        if self.effective_rewards < LEAST_EFFECTIVE:
+        least, most = (
+            (LEAST_EVENTS, MOST_OF_ONE_EVENT) if self.events else (LEAST_EFFECTIVE, MOST_OF_ONE)
+        )
+        if self.effective_rewards < least:
             return NoVerdict(
                 f"the estimate rests on {self.effective_rewards:.1f} effective rewards, at least "
-                f"{LEAST_EFFECTIVE:.0f} are needed",
+                f"{least:.0f} are needed",
                 "log more sessions, or more of what this policy shows",
             )
-        if self.largest_share > MOST_OF_ONE:
+        if self.largest_share > most:
             return NoVerdict(
                 f"a single session carries {self.largest_share:.0%} of the estimate, at most "
-                f"{MOST_OF_ONE:.0%} is allowed",
+                f"{most:.0%} is allowed",
                 "log more sessions, or explore with larger propensities",
             )
         return self.skewed()

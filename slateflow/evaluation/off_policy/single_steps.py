@@ -272,6 +272,7 @@ class SingleSteps:
                 checked=visitors.sums(Contributions(weight)),
                 largest=likeliest[name] * rarest * kept,
                 skewness=weighted.skewness,
+                events=rare(reward),
             )
             found[name] = weighted, overlap
         logs = _weighted(of_shown, np.ones(len(reward)), reward, of_shown)

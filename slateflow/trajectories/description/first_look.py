@@ -15,8 +15,11 @@ from slateflow.trajectories.files.hold_out import HELD_OUT
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.sources.days import UNREADABLE, Day
 
-LEAST_EFFECTIVE_REWARDS = 10.0
+LEAST_EFFECTIVE_REWARDS = 5.0
 """Below it hardly any interval excludes no difference."""
+
+LEAST_AGREEING_ROWS = 10.0
+"""Below it hardly any policy is judged, as some of these rows have no reward."""
 
 MOST_DEVIATIONS = 4.0
 """Standard errors by which the mean weight may be away from 1."""
@@ -149,11 +152,11 @@ class FirstLook:
                 f"effective rewards, {LEAST_EFFECTIVE_REWARDS:.0f} are few; log more rows, or "
                 "show random items more often"
             )
-        if self.agreeing_rows is not None and self.agreeing_rows < LEAST_EFFECTIVE_REWARDS:
+        if self.agreeing_rows is not None and self.agreeing_rows < LEAST_AGREEING_ROWS:
             return (
                 f"no verdict to expect: about {self.agreeing_rows:.1f} held-out rows show what "
-                f"another policy would show, and it takes {LEAST_EFFECTIVE_REWARDS:.0f} with a "
-                "reward; log more rows, offer fewer items at a time, or log a policy that prefers "
+                f"another policy would show, and it takes {LEAST_AGREEING_ROWS:.0f}; "
+                "log more rows, offer fewer items at a time, or log a policy that prefers "
                 "some of them"
             )
         if self.refusal is not None:

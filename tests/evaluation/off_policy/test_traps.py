@@ -140,7 +140,7 @@ def test_hardly_any_reward(tmp_path, logged):
     rare = logged.assign(reward=0)
     rare.loc[[3, 50, 700, 5000], "reward"] = 1
     found = refusal(tmp_path, rare)
-    assert "effective rewards, at least 10 are needed" in found.reason
+    assert "effective rewards, at least 5 are needed" in found.reason
 
 
 @pytest.mark.parametrize(("share", "sigma"), [(1.0, 2.0), (0.05, 1.4)])
