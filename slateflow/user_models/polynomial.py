@@ -149,9 +149,10 @@ def independent(design: Array) -> NDArray[np.bool_]:
         >>> independent(np.column_stack([one**0, one, 1 - one, one**2, other])).tolist()
         [True, True, False, False, True]
     """
-    size = np.sqrt(np.square(design).mean(axis=0))
-    scaled = np.divide(design, size, out=np.zeros_like(design), where=size > 0)
-    left = scaled.T @ scaled / len(design)
+    gram = design.T @ design
+    size = np.sqrt(np.diag(gram))
+    scale = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
+    left = scale[:, None] * gram * scale
     kept = np.zeros(len(left), np.bool_)
     for number in range(len(left)):
         if left[number, number] > DEPENDENT:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.evaluation.off_policy.backward_stages import Transitions
-from slateflow.evaluation.off_policy.bends import chosen_polynomial
+from slateflow.evaluation.off_policy.bends import MOST_ROWS, chosen_polynomial
 from slateflow.evaluation.off_policy.click_odds import ClickOdds, chosen_odds
 from slateflow.evaluation.off_policy.corrections import Estimated
 from slateflow.evaluation.off_policy.double_learning import (
@@ -115,7 +115,8 @@ class ItemSessions:
         )
         liked_by = 0 if known is fitted else self.user_size
         of_choices = chosen_features(fitted, x, self.polynomial, liked_by)
-        self.of_choices = of_choices.independent_in(x, shown_items(fitted))
+        asked = fitted.sessions % -(-len(fitted) // MOST_ROWS) == 0
+        self.of_choices = of_choices.independent_in(x[asked], shown_items(fitted)[asked])
         self.features, self.least_steps = len(self.of_choices), 0
         if by_the_clock:
             self.features *= self.horizon
