@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions, weight_of_one
+from slateflow.evaluation.off_policy.corrections import LEAST_CARRIERS
 from slateflow.evaluation.off_policy.logging_policies import LoggingPolicies
 from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
 from slateflow.trajectories import Dataset, Trajectories
 
 Array = NDArray[np.float64]
-
-LEAST_CARRIERS = 20
-"""Effective number of weights, (Σ w)² / Σ w², from which their mean can be checked."""
 
 
 @dataclass(frozen=True)
