@@ -65,6 +65,17 @@ class WeightedErrors:
     missing: float = 0.0
     by_session: Array | None = None
 
+    def __sub__(self, other: WeightedErrors) -> WeightedErrors | None:
+        """Those of the difference; None where values were fitted to other decisions."""
+        if len(self.weight) != len(other.weight):
+            return None
+        return replace(
+            self,
+            weight=self.weight - other.weight,
+            missing=self.missing - other.missing,
+            by_session=self.weighted - other.weighted,
+        )
+
     @property
     def weighted(self) -> Array:
         """(E,) sums of weight × error."""
@@ -125,13 +136,7 @@ class Contributions:
         """The difference on the same sessions."""
         errors = None
         if self.errors is not None and other.errors is not None:
-            ours, theirs = self.errors, other.errors
-            errors = replace(
-                ours,
-                weight=ours.weight - theirs.weight,
-                missing=ours.missing - theirs.missing,
-                by_session=ours.weighted - theirs.weighted,
-            )
+            errors = self.errors - other.errors
         within = None
         if self.within is not None and other.within is not None:
             within = self.within - other.within

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors
+from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.corrections import trusted_kind
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
 from slateflow.evaluation.off_policy.double_learning import Evidence, Target
@@ -244,8 +244,7 @@ def _of_sessions(
         for name, target in targets.items()
     }
     each = rows.reward.astype(np.float64)
-    errors = WeightedErrors(np.ones(len(rows)), each, each, by_session=reward)
-    logged = visitors.sums(Contributions.of(np.zeros(len(reward)), reward, each, errors))
+    logged = visitors.sums(Contributions.of(np.zeros(len(reward)), reward, each))
     return LogEstimates(logged, found, len(rows), visitors.count)
 
 

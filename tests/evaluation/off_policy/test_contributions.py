@@ -208,3 +208,17 @@ def test_decisions_of_a_session_count_as_single_ones(clicks):
     ours, theirs = (np.subtract(one.interval(), one.value) for one in (sessions, single))
     np.testing.assert_allclose(ours, steps * theirs, rtol=0.05)
     assert abs(theirs[1]) > 1.1 * abs(theirs[0])  # what was not seen would be above
+
+
+def test_errors_of_other_decisions_are_not_compared():
+    """Beside a memory values may be fitted to other steps; the sessions are the same."""
+    first, second = (
+        Contributions(
+            np.arange(10.0) * each,
+            errors=WeightedErrors(np.ones(rows), np.ones(rows), np.ones(rows), 0.0, np.ones(10)),
+        )
+        for each, rows in ((2, 30), (1, 20))
+    )
+    difference = first - second
+    assert difference.errors is None
+    assert difference.interval() == Contributions(np.arange(10.0)).interval()
