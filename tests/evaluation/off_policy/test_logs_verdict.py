@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
+from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
+from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories.held_out import training_logs
 from slateflow.user_models.bilinear import bilinear_scorer
 from tests.evaluation.off_policy.shop import ITEMS, LIKED, dataset, frame
 
@@ -69,3 +72,16 @@ def test_what_cannot_be_judged_stands_last_and_does_not_win(tmp_path):
     assert [one.learner for one in found.verdict.candidates] == ["known", "rare"]
     assert found.verdict.candidates[1].verdict == "no verdict"
     assert list(found.refusals) == ["rare"]
+
+
+def test_sessions_are_compared_with_what_was_logged(tmp_path):
+    """No values are fitted to the last step of a session, whose rewards were logged, too."""
+    mixture = {"random": 0.5, "greedy": 0.5}
+    logs = generate(Recipe("r", "lts-10-1", 500, 1, mixture), Folder(str(tmp_path)))
+    scorer, _ = train(
+        training_logs(logs, Folder(f"{logs.path}-training")), learner_config("linucb")
+    )
+    found = logs_verdict(logs, {"it": ScoringPolicy(scorer)})
+    (candidate,) = found.verdict.candidates
+    assert found.verdict.logged[0].policy == "logged"
+    assert candidate.over_logged.uplift < candidate.over_baseline.uplift
