@@ -31,8 +31,8 @@ MOST_OF_ONE = 0.2
 """Share of an estimate that a single session may carry."""
 
 LEAST_EVENTS, MOST_OF_ONE_EVENT = 5.0, 1 / 3
-"""The same where rewards are rare and of about one size: their intervals allow for an event more,
-and hold with as few."""
+"""Both limits for rewards that are rare and of about one size: their intervals allow for an event
+more, and hold with as few."""
 
 MOST_SKEWED = 0.7
 """Skewness of an estimate. Transformed intervals allow for it as far as it is known; with a lower

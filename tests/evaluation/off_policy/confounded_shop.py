@@ -50,6 +50,30 @@ class ShowsTheLiked(ByFirstPlace):
         return np.eye(ITEMS)[observation["user"].argmax(axis=1)]
 
 
+def clicks_on(
+    folder: Path, item: NDArray[np.intp], steps: int, propensity: Any, clicks: Any, rng: Any
+) -> Dataset:
+    """Sessions of so many steps, at which users who are all alike see these items (R,).
+
+    Args:
+        folder: For the logs.
+        item: (R,) numbers of the items.
+        steps: Of a session.
+        propensity: Of each row (R,), or of all.
+        clicks: (M,) click rates of the items.
+        rng: Draws the clicks.
+    """
+    table = {
+        "session": np.repeat(np.arange(len(item) // steps), steps),
+        "t": np.tile(np.arange(steps), len(item) // steps),
+        "item": item,
+        "propensity": propensity,
+        "reward": (rng.random(len(item)) < clicks[item]).astype(int),
+    }
+    log(folder, "log.parquet", table)
+    return published(folder, '[columns]\nepisode = "session"\ntime = "t"\n')
+
+
 def sessions(
     folder: Path, count: int, seed: int, column: bool, explores: float = EXPLORES
 ) -> Dataset:

@@ -6,8 +6,7 @@ import numpy as np
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies import RandomPolicy
-from tests.evaluation.off_policy.confounded_shop import Shows
-from tests.trajectories.sources.shop import log, published
+from tests.evaluation.off_policy.confounded_shop import Shows, clicks_on
 
 ITEMS, STEPS = 40, 2
 
@@ -17,18 +16,7 @@ def test_one_in_forty_rows_is_enough_if_they_are_many(tmp_path):
     rng, sessions = np.random.default_rng(4), 8_000
     item = rng.integers(0, ITEMS, sessions * STEPS)
     clicks = np.linspace(0.1, 0.5, ITEMS)
-    log(
-        tmp_path,
-        "log.parquet",
-        {
-            "session": np.repeat(np.arange(sessions), STEPS),
-            "t": np.tile(np.arange(STEPS), sessions),
-            "item": item,
-            "propensity": 1 / ITEMS,
-            "reward": (rng.random(len(item)) < clicks[item]).astype(int),
-        },
-    )
-    dataset = published(tmp_path, '[columns]\nepisode = "session"\ntime = "t"\n')
+    dataset = clicks_on(tmp_path, item, STEPS, 1 / ITEMS, clicks, rng)
     targets = {"random": RandomPolicy(1), "worst": Shows(0), "best": Shows(ITEMS - 1)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     truth = STEPS * np.array([clicks.mean(), clicks[0], clicks[-1]])

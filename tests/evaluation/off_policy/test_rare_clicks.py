@@ -8,8 +8,7 @@ import pytest
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies import RandomPolicy
-from tests.evaluation.off_policy.confounded_shop import Shows
-from tests.trajectories.sources.shop import log, published
+from tests.evaluation.off_policy.confounded_shop import Shows, clicks_on
 
 ITEMS, STEPS, SESSIONS, EXPLORES = 8, 3, 3_000, 0.2
 CLICKS = np.linspace(0.01, 0.06, ITEMS)
@@ -19,18 +18,8 @@ def logs(folder, seed):
     """Item 0 is shown mostly, and each of the others in 2.5% of the steps."""
     rng, rows = np.random.default_rng(seed), SESSIONS * STEPS
     item = np.where(rng.random(rows) < EXPLORES, rng.integers(0, ITEMS, rows), 0)
-    log(
-        folder,
-        "log.parquet",
-        {
-            "session": np.repeat(np.arange(SESSIONS), STEPS),
-            "t": np.tile(np.arange(STEPS), SESSIONS),
-            "item": item,
-            "propensity": EXPLORES / ITEMS + (1 - EXPLORES) * (item == 0),
-            "reward": (rng.random(rows) < CLICKS[item]).astype(int),
-        },
-    )
-    return published(folder, '[columns]\nepisode = "session"\ntime = "t"\n')
+    propensity = EXPLORES / ITEMS + (1 - EXPLORES) * (item == 0)
+    return clicks_on(folder, item, STEPS, propensity, CLICKS, rng)
 
 
 @pytest.mark.slow
