@@ -207,7 +207,7 @@ def test_decisions_of_a_session_count_as_single_ones(clicks):
         assert sessions.skewness == pytest.approx(single.skewness, rel=0.05)
     ours, theirs = (np.subtract(one.interval(), one.value) for one in (sessions, single))
     np.testing.assert_allclose(ours, steps * theirs, rtol=0.05)
-    assert abs(theirs[1]) > 1.1 * abs(theirs[0])  # what was not seen would be above
+    assert abs(theirs[1]) > 1.1 * abs(theirs[0])  # rewards that are missing would be above
 
 
 def test_errors_of_other_decisions_are_not_compared():
