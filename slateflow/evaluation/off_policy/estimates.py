@@ -320,6 +320,7 @@ def _of_target(
         or _few(evidence.fitted_steps, evidence.verdict_steps(not learnt))
         or overlap.learnt_refusal(learnt, len(returns))
         or guess
+        or estimated.refusal(one_policy=not weights.known)
         or _impossible(drl.value, evidence.rows)
         or disagreement(estimated, ratio, visitors)
     )
