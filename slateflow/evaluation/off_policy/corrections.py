@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 LEAST_CARRIERS = 20
 """Effective number of weights, (Σ w)² / Σ w², from which propensities correct anything. Down to
-here intervals of made-up shops hold; below it those by learnt weights held in 30 of 37."""
+here intervals of made-up shops hold; below it those by learnt weights do not."""
 
 LEAST_FOUND = 0.7
 """Share of a target's steps that weights by propensities have to add up to, by chance. Where it is

@@ -51,7 +51,13 @@ class ShowsTheLiked(ByFirstPlace):
 
 
 def clicks_on(
-    folder: Path, item: NDArray[np.intp], steps: int, propensity: Any, clicks: Any, rng: Any
+    folder: Path,
+    item: NDArray[np.intp],
+    steps: int,
+    propensity: Any,
+    clicks: Any,
+    rng: Any,
+    recipe: str = "",
 ) -> Dataset:
     """Sessions of so many steps, at which users who are all alike see these items (R,).
 
@@ -62,6 +68,7 @@ def clicks_on(
         propensity: Of each row (R,), or of all.
         clicks: (M,) click rates of the items.
         rng: Draws the clicks.
+        recipe: More of its lines.
     """
     table = {
         "session": np.repeat(np.arange(len(item) // steps), steps),
@@ -71,7 +78,7 @@ def clicks_on(
         "reward": (rng.random(len(item)) < clicks[item]).astype(int),
     }
     log(folder, "log.parquet", table)
-    return published(folder, '[columns]\nepisode = "session"\ntime = "t"\n')
+    return published(folder, f'[columns]\nepisode = "session"\ntime = "t"\n{recipe}')
 
 
 def sessions(

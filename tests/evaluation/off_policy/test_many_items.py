@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies import RandomPolicy
@@ -25,3 +27,22 @@ def test_one_in_forty_rows_is_enough_if_they_are_many(tmp_path):
         low, high = one.contributions.interval(0.999)
         assert low <= value <= high
     assert found["best"].over(found["random"]).compare().ci[0] > 0
+
+
+@pytest.mark.parametrize(("sessions", "refused"), [(300, True), (1_500, False)])
+def test_learnt_weights_alone_are_not_enough(tmp_path, sessions, refused):
+    """By its price an item is much like others, so that weights are small, and its own rows few."""
+    rng = np.random.default_rng(5)
+    item = rng.integers(0, ITEMS, sessions * STEPS)
+    clicks = np.full(ITEMS, 0.4)
+    catalogue = pd.DataFrame({"id": np.arange(ITEMS), "price": np.linspace(0, 1, ITEMS)})
+    catalogue.to_csv(tmp_path / "items.csv", index=False)
+    items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\ntell_apart = "never"\n'
+    dataset = clicks_on(tmp_path, item, STEPS, 1 / ITEMS, clicks, rng, items)
+    target = {"one": Shows(ITEMS // 2)}
+    refusal = estimate_policies(dataset, target, held_out_only=False).policies["one"].refusal
+    if refused:
+        assert "effective decisions like this policy's, at least 20" in refusal.reason
+        assert 0 < (item == ITEMS // 2).sum() < 20
+    else:
+        assert refusal is None
