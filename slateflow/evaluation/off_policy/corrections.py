@@ -96,7 +96,7 @@ class Estimated(Additive):
     @property
     def _found_all(self) -> bool:
         """Whether these add up to the target's steps, up to two standard errors of `found`."""
-        chance = 2 / self._carriers**0.5
+        chance: float = 2 / self._carriers**0.5
         return LEAST_FOUND - chance <= self.found <= MOST_FOUND + chance
 
     def refusal(self, one_policy: bool) -> NoVerdict | None:
