@@ -54,7 +54,7 @@ def least_lost(
 
     Args:
         plain: Stays if none is.
-        options: Few or none; of none nothing is lost.
+        options: Few; without any the plain model stays.
         losses: (L, E) or (E,) of the episodes, in what is to be explained; a model is better if it
             is in one of these.
     """
@@ -97,3 +97,17 @@ def other_half_errors(
         weights = ridge_weights(x[~out].T @ x[~out], x[~out].T @ y[~out])
         errors[out] = y[out] - x[out] @ weights
     return errors
+
+
+def other_half_losses(
+    x: NDArray[np.float64], y: NDArray[np.float64], visitor: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Squared errors (…, V) by visitor, of regressions on the other half of the visitors.
+
+    Args:
+        x: (R, P) features.
+        y: (R, …) targets.
+        visitor: (R,) number of a row's visitor.
+    """
+    squares = np.square(other_half_errors(x, y, visitor % 2 == 0))
+    return np.asarray(np.apply_along_axis(lambda one: np.bincount(visitor, one), 0, squares).T)

@@ -267,7 +267,7 @@ def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
     small = [d for d in DEGREES if term_count(*sizes, d) <= MOST_TERMS]
     degrees = [degree] if degree else small or [1]
     ridges = [ridge] if ridge else list(RIDGES)
-    few = steps.only(steps.rows.sessions % -(-len(steps.rows) // CHOOSING_ROWS) == 0)
+    few = steps.only(steps.rows.in_some_sessions(CHOOSING_ROWS))
     if len(degrees) == len(ridges) == 1 or few.rows.visitors.max() + 1 < FOLDS:
         return Chosen(steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0], True, few)
     target, later, ahead = few.reward, len(few.transitions.following) > 0, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import least_lost, other_half_errors
+from slateflow.held_out_choice import least_lost, other_half_losses
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.some_sessions import some_sessions
 
@@ -45,7 +45,7 @@ def items_differ(dataset: Dataset) -> bool:
         return False
     place = np.tile(np.arange(places), len(rows))
     item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()
-    paid = (rows.reward[:, None] * (rows.clicked[:, None] == np.arange(places))).ravel()
+    paid = np.where(rows.clicks, rows.reward[:, None], np.float64(0)).ravel()
     user = np.repeat(rows.user, places, axis=0).astype(np.float64)
     user = np.column_stack([user, place[:, None] == np.arange(1, places)])
     own = np.asarray(item[:, None] == np.arange(1, len(catalogue)), np.float64)
@@ -56,8 +56,7 @@ def items_differ(dataset: Dataset) -> bool:
 
     def losses(of_items: Array) -> Array:
         x = np.column_stack([np.ones(len(item)), user, of_items, products])
-        wrong = other_half_errors(x, paid, visitor % 2 == 0)
-        return np.asarray(np.bincount(visitor, np.square(wrong)), np.float64)
+        return other_half_losses(x, paid, visitor)
 
     return least_lost(columns, [own], losses) is own
 

@@ -99,6 +99,14 @@ class Trajectories:
         responses = {name: values[chosen] for name, values in self.responses.items()}
         return replace(self, **arrays, responses=responses)
 
+    def in_some_sessions(self, most: int) -> NDArray[np.bool_]:
+        """(R,) which rows are of every second, third … session, that about so many are left."""
+        return np.asarray(self.sessions % max(-(-len(self) // max(most, 1)), 1) == 0)
+
+    def some_sessions(self, most: int) -> Trajectories:
+        """These rows."""
+        return self.where(self.in_some_sessions(most))
+
     @property
     def _arrays(self) -> list[str]:
         """Names of the fields that are arrays here."""
@@ -205,6 +213,11 @@ class Trajectories:
     def shown_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, K, D) of the slates of some rows."""
         return self.features_at(self.slate[rows], rows)
+
+    @property
+    def clicks(self) -> NDArray[np.bool_]:
+        """(R, K) which of the shown candidates was clicked."""
+        return np.asarray(np.arange(self.slate.shape[1]) == self.clicked[:, None])
 
     def clicked_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, D) of the clicked candidates of some rows; zeros without a click."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better, other_half_errors
+from slateflow.held_out_choice import better, other_half_losses
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.polynomial import Polynomial, term_count
 
@@ -62,7 +62,7 @@ def rewards_by_the_clock(rows: Trajectories) -> bool:
         (one for one in (3, 2) if term_count(users + CLOCK, documents, one) <= MOST_TERMS), 1
     )
     most = MOST_ROWS * MOST_TERMS // max(terms, MOST_TERMS)
-    rows = rows.where(rows.sessions % -(-len(rows) // most) == 0)
+    rows = rows.some_sessions(most)
     left, steps = steps_left(rows), int(rows.lengths[0])
     clock = [left == 1, left == steps, left / steps] if steps <= SHORT else [left == 1]
     user = rows.user.astype(np.float64)
@@ -76,5 +76,4 @@ def _held_out_losses(rows: Trajectories, user: Array, item: Array, degree: int) 
     """(V,) squared errors of a regression of the rewards on the other half of the visitors."""
     x, reward = np.concatenate([user, item], axis=1), rows.reward.astype(np.float64)
     design = Polynomial.over(x, degree, user.shape[1]).design(x)
-    errors = other_half_errors(design, reward, rows.visitors % 2 == 0)
-    return np.bincount(rows.visitors, np.square(errors)).astype(np.float64)
+    return other_half_losses(design, reward, rows.visitors)

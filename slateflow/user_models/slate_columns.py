@@ -141,9 +141,8 @@ def _items_matter(rows: Trajectories, expected: Array) -> bool:
     All that users like of an item is one number here, so that less is needed to tell it than all
     its products with users.
     """
-    clicked = np.arange(rows.slate.shape[1]) == rows.clicked[:, None]
-    every = np.ones(rows.slate.size, np.bool_)
-    return _tells(rows, (clicked - expected).ravel(), every, BEYOND_CHANCE) or items_pay_more(rows)
+    surprise, every = (rows.clicks - expected).ravel(), np.ones(rows.slate.size, np.bool_)
+    return _tells(rows, surprise, every, BEYOND_CHANCE) or items_pay_more(rows)
 
 
 def items_pay_more(rows: Trajectories, standard_errors: float = BEYOND_CHANCE) -> bool:
@@ -157,12 +156,12 @@ def items_pay_more(rows: Trajectories, standard_errors: float = BEYOND_CHANCE) -
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
         return False
     places = few.slate.shape[1]
-    clicked = (np.arange(places) == few.clicked[:, None]).ravel()
+    clicked = few.clicks.ravel()
     shown = SlateFeatures(False).of(few.user, few.shown_features())
     design = np.concatenate(
         [np.ones((few.slate.size, 1)), shown.reshape(few.slate.size, -1)], axis=1
     )
-    reward = clicked * np.repeat(few.reward, places).astype(np.float64)
+    reward = np.where(few.clicks, few.reward[:, None], np.float64(0)).ravel()
     half = np.repeat(few.visitors % 2 == 0, places)
     paid = other_half_errors(design * clicked[:, None], reward, half)
     paid[np.square(paid) < LEAST_ERROR * np.square(reward).max()] = 0.0
@@ -222,7 +221,7 @@ def _columns(x: Array, knots: Knots) -> Columns:
 
 def few_sessions(rows: Trajectories, most: int = MOST_ROWS) -> Trajectories:
     """Some of the sessions, if there are too many to ask them all."""
-    return rows.where(rows.sessions % -(-rows.slate.size // most) == 0)
+    return rows.some_sessions(most // rows.slate.shape[1])
 
 
 def _expected(rows: Trajectories, features: SlateFeatures = PLACES) -> Array:
@@ -245,7 +244,7 @@ def _click_losses(rows: Trajectories, expected: Array, features: SlateFeatures =
     shown = features.of(rows.user, rows.shown_features())
     state = np.repeat(user_features(rows.user), places, axis=0)
     design = np.concatenate([state, shown.reshape(len(state), -1)], axis=1)
-    clicked = (np.arange(places) == rows.clicked[:, None]).ravel()
+    clicked = rows.clicks.ravel()
     likely, half = expected.ravel(), np.repeat(rows.visitors % 2 == 0, places)
     lost = np.zeros(len(clicked))
     for target, weight in (

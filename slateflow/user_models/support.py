@@ -52,7 +52,7 @@ def logged_support(rows: Trajectories, user_chooses: bool = False) -> Support:
         user_chooses: Whether users see the whole slate, or its first place alone.
     """
     most = max(1, min(MOST_ROWS, MOST_NUMBERS // max(rows.shown_features(slice(1)).shape[2], 1)))
-    few = rows.where(rows.sessions % -(-len(rows) // most) == 0)
+    few = rows.some_sessions(most)
     return grown_support(*shown_and_offered(few, user_chooses), len(rows) / len(few))
 
 

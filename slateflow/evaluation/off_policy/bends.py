@@ -57,7 +57,7 @@ def chosen_polynomial(
     plain = Polynomial.over(fitted, degree, users)
     if len(rows.starts) < LEAST_SESSIONS:
         return plain
-    asked = rows.sessions % -(-len(rows) // MOST_ROWS) == 0
+    asked = rows.in_some_sessions(MOST_ROWS)
     few = rows.where(asked)
     stage = np.zeros(len(few), np.intp) if transitions.left is None else steps_left(few)
     explained = standardised(np.column_stack([few.reward, ~few.last, changes(few)]))

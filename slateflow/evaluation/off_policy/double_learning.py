@@ -18,7 +18,8 @@ steps left, as in `backward_stages`.
 
 In place of propensities it takes features that say what matters: see `item_sessions` and
 `slate_sessions`. Where the propensities of decisions tell hardly less, they take the place of what
-is learnt of these, and in any case they are a check: see `corrections`, `propensity_check`.
+is learnt of these, and in any case they are a check, without which sessions of items get no
+verdict: see `corrections`, `propensity_check`.
 """
 
 from __future__ import annotations

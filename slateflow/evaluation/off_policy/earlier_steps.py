@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better, other_half_errors
+from slateflow.held_out_choice import better, other_half_losses
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.session_memory import faded
 
@@ -35,8 +35,7 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
         rows: Whole sessions.
         expected: (R, K) probabilities of a click on each of the items shown.
     """
-    clicked = np.arange(rows.slate.shape[1]) == rows.clicked[:, None]
-    surprise, slope = clicked - expected, expected * (1 - expected)
+    surprise, slope = rows.clicks - expected, expected * (1 - expected)
     for decay in DECAYS:
         # The slope of a probability in its log-odds, on which memories bear
         x = _remembered(rows, decay) * slope[:, :, None]
@@ -48,10 +47,8 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
 
 def _losses(rows: Trajectories, x: Array, surprise: Array) -> Array:
     """(V,) squares that a regression on x (R, K, P) in the other half of the visitors leaves."""
-    half = np.repeat(rows.visitors % 2 == 0, surprise.shape[1])
-    left = other_half_errors(x.reshape(-1, x.shape[-1]), surprise.ravel(), half)
-    squares = np.square(left).reshape(surprise.shape).sum(axis=1)
-    return np.bincount(rows.visitors, squares).astype(np.float64)
+    visitor = np.repeat(rows.visitors, surprise.shape[1])
+    return other_half_losses(x.reshape(-1, x.shape[-1]), surprise.ravel(), visitor)
 
 
 def _remembered(rows: Trajectories, decay: float) -> Array:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.bends import LEAST_SESSIONS, MOST_ROWS
 from slateflow.evaluation.off_policy.what_moves import standardised
-from slateflow.held_out_choice import least_lost, other_half_errors
+from slateflow.held_out_choice import least_lost, other_half_losses
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.items_differ import MOST_ITEMS
 from slateflow.user_models.polynomial import Polynomial, independent
@@ -123,14 +123,13 @@ def chosen_features(
     items = len(rows.catalogue)
     if not rows.catalogue.features.shape[1] < items <= MOST_ITEMS:
         return plain
-    asked = rows.sessions % -(-len(rows) // MOST_ROWS) == 0
+    asked = rows.in_some_sessions(MOST_ROWS)
     few, x = rows.where(asked), x[asked]
     item, visitor = shown_items(few), few.visitors
     explained = standardised(np.column_stack([few.reward, ~few.last]))
 
     def losses(features: ItemFeatures) -> Array:
-        errors = other_half_errors(features.design(x, item), explained, visitor % 2 == 0)
-        return np.stack([np.bincount(visitor, one) for one in np.square(errors).T])
+        return other_half_losses(features.design(x, item), explained, visitor)
 
     options = [ItemFeatures(polynomial, plain.users, items)]
     if liked_by and (1 + liked_by) * items <= MOST_PRODUCTS:

@@ -115,7 +115,7 @@ class ItemSessions:
         )
         liked_by = 0 if known is fitted else self.user_size
         of_choices = chosen_features(fitted, x, self.polynomial, liked_by)
-        asked = fitted.sessions % -(-len(fitted) // MOST_ROWS) == 0
+        asked = fitted.in_some_sessions(MOST_ROWS)
         self.of_choices = of_choices.independent_in(x[asked], shown_items(fitted)[asked])
         self.features, self.least_steps = len(self.of_choices), 0
         if by_the_clock:

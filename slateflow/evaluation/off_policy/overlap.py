@@ -21,6 +21,9 @@ from slateflow.user_models.additive import Additive
 
 Array = NDArray[np.float64]
 
+MOST_APART = 0.02
+"""By how much the mean weight may differ from 1, however sure the logs are of it."""
+
 MOST_UNSEEN = 0.1
 """Share of a policy's choices that the logs may hardly have seen."""
 
@@ -366,7 +369,7 @@ class Overlap:
         low, high = self.possible_mean
         if (unseen := self.unseen()) is not None:
             return unseen
-        if abs(self.mean_weight - 1) > 0.02 and not low <= 1 <= high:
+        if abs(self.mean_weight - 1) > MOST_APART and not low <= 1 <= high:
             return NoVerdict(
                 f"the mean weight of this policy is {self.mean_weight:.3g}, and 1 is expected",
                 "check that each propensity is the probability of what its row shows, log every "

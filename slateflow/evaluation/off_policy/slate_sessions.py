@@ -142,10 +142,9 @@ class SlateSessions:
                 "what users choose depends on what they saw earlier in the session",
                 "compare such policies in an experiment",
             )
-        if (visits := Visits.of(rows)) is not None:
-            clicked = np.arange(rows.slate.shape[1]) == rows.clicked[:, None]
-            if (refusal := visits.refusal(clicked - of_shown, of_shown)) is not None:
-                return refusal
+        visits = Visits.of(rows)
+        if visits and (refusal := visits.refusal(rows.clicks - of_shown, of_shown)):
+            return refusal
         if clicks_are_unexplained(rows, of_shown):
             return NoVerdict(
                 "the columns of users and items do not explain what users choose",

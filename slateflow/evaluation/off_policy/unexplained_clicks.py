@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better, other_half_errors
+from slateflow.held_out_choice import better, other_half_losses
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.evidence import shrunk_means
 
@@ -41,10 +41,10 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
         rows: Whole sessions.
         expected: (R, K) probabilities of a click on each of the items shown.
     """
-    some = rows.sessions % -(-rows.slate.size // MOST_ROWS) == 0
-    few, places = rows.where(some), rows.slate.shape[1]
-    clicked = np.arange(places) == few.clicked[:, None]
-    surprise = (clicked - expected[some]).ravel()
+    places = rows.slate.shape[1]
+    some = rows.in_some_sessions(MOST_ROWS // places)
+    few = rows.where(some)
+    surprise = (few.clicks - expected[some]).ravel()
     visitor = np.repeat(few.visitors, places)
     # Some visitors grow the tree, others tell what is in its leaves, and the rest is asked: if each
     # half were asked about the other, chance would count twice
@@ -74,15 +74,12 @@ def propensities_tell(rows: Trajectories, expected: Array) -> bool:
     likely, places = np.log(rows.propensity), rows.slate.shape[1]
     if not (deviation := likely.std()) > 0:
         return False
-    surprise = (np.arange(places) == rows.clicked[:, None]) - expected
+    surprise = rows.clicks - expected
     # The slope of a probability in its log-odds, on which what is unknown bears
     slope, likely = (expected * (1 - expected)).ravel(), (likely - likely.mean()) / deviation
     x = np.column_stack([slope, slope * np.repeat(likely, places)])
     visitor = np.repeat(rows.visitors, places)
-    plain, ours = (
-        _losses(other_half_errors(known, surprise.ravel(), visitor % 2 == 0), visitor)
-        for known in (x[:, :1], x)
-    )
+    plain, ours = (other_half_losses(known, surprise.ravel(), visitor) for known in (x[:, :1], x))
     return better(plain, ours, BEYOND_CHANCE)
 
 

@@ -21,8 +21,9 @@ LEAST_EFFECTIVE_REWARDS = 5.0
 LEAST_AGREEING_ROWS = 10.0
 """Below it hardly any policy is judged, as some of these rows have no reward."""
 
-MOST_DEVIATIONS = 4.0
-"""Standard errors by which the mean weight may be away from 1."""
+MOST_DEVIATIONS, MOST_APART = 5.0, 0.02
+"""Standard errors by which the mean weight may be away from 1; up to the other it always may, as in
+the gate of a verdict."""
 
 TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
 """Of items that have them for that."""
@@ -133,7 +134,7 @@ class FirstLook:
     def outlook(self) -> str:
         """Whether a comparison with random can be expected to tell something, and why not."""
         away = abs(self.mean_weight - 1)
-        if away > max(MOST_DEVIATIONS * self.mean_weight_sem, 1e-6):
+        if away > max(MOST_DEVIATIONS * self.mean_weight_sem, MOST_APART):
             return (
                 f"no verdict to expect: the mean weight of random is {self.mean_weight:.3f} ± "
                 f"{self.mean_weight_sem:.3f}, where right propensities give 1; check them, and "
