@@ -27,7 +27,7 @@ def evaluate(
     evaluation_episodes: EvaluationEpisodes = 1000,
     recsim_episodes: RecSimEpisodes = 0,
 ) -> Report:
-    """Play all policies on common users and decide the winner.
+    """Judge all policies, by play on common users or by logs alone, and decide the winner.
 
     Args:
         experiment: Name of a recipe whose dataset is published; or the experiment of an event.

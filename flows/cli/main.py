@@ -31,7 +31,7 @@ _COMMANDS = {
         "generate": "Create the dataset of a recipe unless it already exists.",
         "train": "Train learners on a recipe's dataset.",
         "tune": "Try settings of a learner; held-out logs choose.",
-        "evaluate": "Play the newest models of a recipe against random.",
+        "evaluate": "Judge the newest models of a recipe beside random and the champion.",
         "register": "Evaluate, and make the winner the champion.",
     },
     "Registry": {

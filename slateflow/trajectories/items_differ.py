@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import least_lost, other_half_losses
+from slateflow.held_out_choice import LEAST_SESSIONS, least_lost, other_half_losses
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.some_sessions import some_sessions
 
@@ -23,9 +23,6 @@ MOST_ROWS = 50_000
 MOST_NUMBERS = 20_000_000
 """In the features of these."""
 
-LEAST_SESSIONS = 10
-"""Of fewer nobody asks."""
-
 
 def items_differ(dataset: Dataset) -> bool:
     """Whether items with the same columns earn differently.
@@ -33,7 +30,7 @@ def items_differ(dataset: Dataset) -> bool:
     Regressed are the rewards of all that was shown on the products of the user's columns, with the
     place in the slate, and the item's; and with the items besides. The other half of the visitors
     decides, by two standard errors. Sessions that are held out are not asked, as they judge what
-    is learnt. Of items that their columns tell apart one by one, and of more than 100, nobody asks.
+    is learnt. Items that their columns tell apart one by one, and more than 100, are not asked.
     """
     catalogue, places = dataset.catalogue, dataset.spec.slate_size
     if catalogue is None or not catalogue.features.shape[1] < len(catalogue) <= MOST_ITEMS:

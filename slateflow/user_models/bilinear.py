@@ -6,10 +6,8 @@ number of rows.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -340,7 +338,7 @@ def pair_index(features: int) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True)
-class LinearStatistics(Additive):
+class LinearStatistics(Additive, Storable):
     """Sufficient statistics of a linear regression over any number of rows.
 
     Attributes:
@@ -373,22 +371,6 @@ class LinearStatistics(Additive):
             rows=len(target),
             magnitude=np.abs(weighted).sum(axis=1),
         )
-
-    def save(self, path: str | Path) -> None:
-        """Write them as an `.npz` that loads without pickle; later rows are added."""
-        np.savez(path, **dataclasses.asdict(self))
-
-    @classmethod
-    def load(cls, path: str | Path) -> LinearStatistics:
-        """Read a file of `save`."""
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(
-                stored["gram"],
-                stored["moment"],
-                float(stored["reward_squares"]),
-                int(stored["rows"]),
-                stored["magnitude"],
-            )
 
     def check_candidates(self, spec: EnvironmentSpec) -> None:
         """Raise if nothing was ever clicked, or the seen candidates do not vary."""

@@ -9,14 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better, other_half_losses
+from slateflow.held_out_choice import BEYOND_DOUBT, LEAST_SESSIONS, better, other_half_losses
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.polynomial import Polynomial, term_count
 
 Array = NDArray[np.float64]
-
-LEAST_SESSIONS = 10
-"""Of fewer nobody asks."""
 
 MOST_ROWS = 100_000
 """Rows that are asked; fewer of more than `MOST_TERMS`."""
@@ -26,13 +23,10 @@ SHORT = 20
 users change, columns may hide that, and what they earn drifts without a clock."""
 
 MOST_TERMS, MOST_COMPARED = 200, 1_000
-"""Terms above which the products alone are tried, and above which nobody asks."""
+"""Terms above which the products alone are tried, and above which nothing is."""
 
 CLOCK = 3
 """Features of the clock, at most."""
-
-BEYOND_CHANCE = 3.0
-"""Standard errors by which held-out sessions have to be explained better."""
 
 
 def same_length(lengths: NDArray[np.intp]) -> bool:
@@ -69,7 +63,7 @@ def rewards_by_the_clock(rows: Trajectories) -> bool:
     timed = np.column_stack([user, *clock])
     item = rows.features_at(rows.slate[:, 0]).astype(np.float64)
     plain, ours = (_held_out_losses(rows, known, item, degree) for known in (user, timed))
-    return better(plain, ours, BEYOND_CHANCE)
+    return better(plain, ours, BEYOND_DOUBT)
 
 
 def _held_out_losses(rows: Trajectories, user: Array, item: Array, degree: int) -> Array:

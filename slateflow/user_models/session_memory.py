@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better
+from slateflow.held_out_choice import BEYOND_CHANCE, better
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.some_sessions import some_sessions
@@ -43,13 +43,10 @@ STEPS_APART = 10
 count them, and how likely a session is to end may jump from one to the next."""
 
 MOST_COMPARED = 1_000
-"""Where user and candidate have more, nobody asks for a memory."""
+"""Where user and candidate have more, no memory is tried."""
 
 LEAST_ERROR = 1e-6
 """Squared errors, in variances, below which regressions are equally good."""
-
-BEYOND_CHANCE = 2.0
-"""Standard errors by which held-out episodes have to lose less with a memory."""
 
 DECIDING = ((0.5,), (0.9,))
 """Decays by which it is decided whether there is a memory."""
@@ -278,7 +275,7 @@ def _held_out_losses(
 def _known(rows: Trajectories, memory: SessionMemory, condensed: bool) -> tuple[Array, Array]:
     """Features (R, …) of the user with the memory, and (R, …) of what was clicked.
 
-    Condensed, the memory is but what it has of the clicked item, and the rewards.
+    Condensed, the memory is only what it has of the clicked item, and the rewards.
     """
     user = memory.beside_users(rows).user.astype(np.float64)
     item = rows.clicked_features().astype(np.float64)

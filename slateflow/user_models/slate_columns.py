@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from slateflow.held_out_choice import (
     BEYOND_CHANCE,
+    LEAST_SESSIONS,
     better,
     least_lost,
     other_half_errors,
@@ -37,9 +38,6 @@ check of unexplained clicks takes."""
 
 RIDGE = 0.1
 """Precision of the prior on the weights of log-odds."""
-
-LEAST_SESSIONS = 10
-"""Of fewer nobody asks."""
 
 PLACES = SlateFeatures(features_match=False, places=True)
 """Features of the slates in logs; a place tells how likely it was seen."""

@@ -97,8 +97,8 @@ def test_what_is_learnt_later_adds_to_what_was_learnt_before(tmp_path):
     world = first.spec
     bandit = LinUCB(world)
     bandit.partial_fit(first.read())
-    bandit.statistics.save(tmp_path / "statistics.npz")
-    later = LinUCB(world, statistics=LinearStatistics.load(tmp_path / "statistics.npz"))
+    kept = bandit.statistics.to_bytes()
+    later = LinUCB(world, statistics=LinearStatistics.from_bytes(kept))
     later.partial_fit(second.read())
     whole = dataset_statistics(first) + dataset_statistics(second)
     assert later.statistics.rows == whole.rows == first.rows + second.rows

@@ -15,7 +15,7 @@ from slateflow.user_models.additive import Additive
 
 Array = NDArray[np.float64]
 
-LEAST_CARRIERS = 20
+CARRIERS_TO_CORRECT = 20
 """Effective number of weights, (Σ w)² / Σ w², from which propensities correct anything. Down to
 here intervals of made-up shops hold; below it those by learnt weights do not."""
 
@@ -82,7 +82,7 @@ class Estimated(Additive):
 
         Then these take the place of learnt ones that leave too little, too.
         """
-        if self._carriers < LEAST_CARRIERS or not self._found_all:
+        if self._carriers < CARRIERS_TO_CORRECT or not self._found_all:
             return [self.learnt]
         weight = self.learnt.weight
         enough = effective_size(weight) >= LEAST_STEPS * len(weight)
@@ -105,10 +105,10 @@ class Estimated(Additive):
         Args:
             one_policy: Whether each decision is weighted against the policy that made it.
         """
-        if self._carriers < LEAST_CARRIERS:
+        if self._carriers < CARRIERS_TO_CORRECT:
             return NoVerdict(
                 f"the propensities leave {self._carriers:.1f} effective decisions like this "
-                f"policy's, at least {LEAST_CARRIERS} are needed",
+                f"policy's, at least {CARRIERS_TO_CORRECT} are needed",
                 "log more sessions, or more of what this policy shows",
             )
         if self._found_all or not one_policy:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions, weight_of_one
-from slateflow.evaluation.off_policy.corrections import LEAST_CARRIERS
+from slateflow.evaluation.off_policy.corrections import CARRIERS_TO_CORRECT
 from slateflow.evaluation.off_policy.logging_policies import LoggingPolicies
 from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
 from slateflow.trajectories import Dataset, Trajectories
@@ -88,7 +88,7 @@ class DecisionWeights:
         """
         mixed = self.rows.propensity < 1
         weight = (probability / self.rows.propensity)[mixed]
-        if self.known or effective_size(weight) <= LEAST_CARRIERS:
+        if self.known or effective_size(weight) <= CARRIERS_TO_CORRECT:
             return Contributions(np.ones(2))
         whose = np.unique(self.rows.visitors[mixed], return_inverse=True)[1]
         return Contributions(weight).of_visitors(whose)

@@ -146,7 +146,7 @@ def estimated(
     sums = [_Sums.of(*features, every) for features in both]
     for number in range(FOLDS):
         own, others = np.flatnonzero(fold[:judged] == number), sums
-        if (fold != number).any():  # else a single visitor
+        if (fold != number).any():  # otherwise there is a single visitor
             others = [
                 total - _Sums.of(*features, fold == number)
                 for total, features in zip(sums, both, strict=True)

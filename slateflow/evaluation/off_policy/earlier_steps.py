@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better, other_half_losses
+from slateflow.held_out_choice import BEYOND_DOUBT, better, other_half_losses
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.session_memory import faded
 
@@ -23,9 +23,6 @@ Array = NDArray[np.float64]
 
 DECAYS = (0.5, 0.9)
 """How much of a step is left after the next one."""
-
-BEYOND_CHANCE = 3.0
-"""Standard errors by which held-out sessions have to be explained better."""
 
 
 def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
@@ -40,7 +37,7 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
         # The slope of a probability in its log-odds, on which memories bear
         x = _remembered(rows, decay) * slope[:, :, None]
         plain, ours = (_losses(rows, known, surprise) for known in (x[:, :, :1], x))
-        if better(plain, ours, BEYOND_CHANCE):
+        if better(plain, ours, BEYOND_DOUBT):
             return True
     return False
 

@@ -78,7 +78,7 @@ class PolicyEstimate:
         Policies that are much alike differ by little, and by far more if one was corrected by
         learnt weights, and the other by propensities.
         """
-        pairs = zip(self.kinds, other.kinds, strict=False)  # of one there may be but the first
+        pairs = zip(self.kinds, other.kinds, strict=False)  # one side may have only the first kind
         differences = [ours - others for ours, others in pairs]
         if not differences:
             return self.contributions - other.contributions
@@ -131,7 +131,7 @@ def estimate_policies(
 def refusal_of_random(dataset: Dataset) -> str | None:
     """Why held-out logs cannot judge even random; None where they can.
 
-    Of very many single decisions nobody asks: it takes long, and so many are enough.
+    Very many single decisions are not asked: it takes long, and so many are enough.
     """
     if _of_one_step(dataset) and dataset.rows > MOST_ASKED:
         return None

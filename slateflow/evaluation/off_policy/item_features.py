@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.bends import LEAST_SESSIONS, MOST_ROWS
+from slateflow.evaluation.off_policy.bends import MOST_ROWS
 from slateflow.evaluation.off_policy.what_moves import standardised
-from slateflow.held_out_choice import least_lost, other_half_losses
+from slateflow.held_out_choice import LEAST_SESSIONS, least_lost, other_half_losses
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.items_differ import MOST_ITEMS
 from slateflow.user_models.polynomial import Polynomial, independent

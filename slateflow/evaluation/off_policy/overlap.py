@@ -338,7 +338,7 @@ class Overlap:
     def learnt_refusal(self, steps: int, sessions: int) -> NoVerdict | None:
         """The gate where weights of so many logged steps are learnt, from so many sessions.
 
-        Of no steps where they follow from the propensities.
+        Steps are 0 where the weights follow from the propensities.
         """
         if sessions < LEAST_SESSIONS:
             return NoVerdict(

@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 APART = 3.5
 """Standard errors at which a difference is no accident: candidates are many, and weights skewed."""
 
-LEAST_CARRIERS = 100
+CARRIERS_TO_CHECK = 100
 """Effective number of weights, (Σ w)² / Σ w², from which propensities speak against values."""
 
 MATTERS = 1.0
@@ -45,7 +45,7 @@ def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoV
         weight: (R,) of the decisions by their propensities.
         visitors: Whose the sessions are.
     """
-    if effective_size(weight) <= LEAST_CARRIERS or estimated.found < LEAST_FOUND:
+    if effective_size(weight) <= CARRIERS_TO_CHECK or estimated.found < LEAST_FOUND:
         return None
     learnt, change = (
         visitors.sums(Contributions(one))

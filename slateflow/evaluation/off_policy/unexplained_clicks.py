@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better, other_half_losses
+from slateflow.held_out_choice import BEYOND_DOUBT, better, other_half_losses
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.evidence import shrunk_means
 
@@ -29,9 +29,6 @@ LEAVES, LEAF_ROWS = 32, 100
 
 FARTHEST = 1e9
 """How unlike nothing is, in a tree that takes no infinite numbers."""
-
-BEYOND_CHANCE = 3.0
-"""Standard errors by which held-out sessions have to be explained better."""
 
 
 def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
@@ -56,7 +53,7 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
         cells.append((item, ~asked))
     plain = _losses(surprise[asked], visitor[asked])
     return any(
-        better(plain, _losses(left[asked], visitor[asked]), BEYOND_CHANCE)
+        better(plain, _losses(left[asked], visitor[asked]), BEYOND_DOUBT)
         for left in (surprise - shrunk_means(cell, surprise, told) for cell, told in cells)
     )
 
@@ -80,7 +77,7 @@ def propensities_tell(rows: Trajectories, expected: Array) -> bool:
     x = np.column_stack([slope, slope * np.repeat(likely, places)])
     visitor = np.repeat(rows.visitors, places)
     plain, ours = (other_half_losses(known, surprise.ravel(), visitor) for known in (x[:, :1], x))
-    return better(plain, ours, BEYOND_CHANCE)
+    return better(plain, ours, BEYOND_DOUBT)
 
 
 def _losses(left: Array, visitor: NDArray[np.intp]) -> Array:

@@ -22,18 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import better, ridge_weights
+from slateflow.held_out_choice import BEYOND_DOUBT, better, ridge_weights
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
 from slateflow.user_models.item_values import Sessions
 
 Array = NDArray[np.float64]
 
-BEYOND_CHANCE = 3.0
-"""Standard errors by which held-out sessions have to be explained better."""
-
 MOST_FEATURES = 2_000
-"""Above so many nobody asks: there are never enough steps for a verdict."""
+"""With more it is not tested: there are never enough steps for a verdict."""
 
 
 def with_what_moves(sessions: Sessions) -> Sessions:
@@ -69,9 +66,9 @@ def with_what_moves(sessions: Sessions) -> Sessions:
             missed[model, block[own]] = moves[block[own]] - x[own][:, columns[model]] @ weights
     losses = np.add.reduceat(np.square(missed), sessions.rows.starts, axis=1)  # (3, E, U + 2)
     plain, ours = losses[:2, :, -1]
-    by_clicks = better(plain, ours, BEYOND_CHANCE)
+    by_clicks = better(plain, ours, BEYOND_DOUBT)
     plain, ours = losses[::2, :, :-1].sum(axis=2)
-    return replace(sessions, by_clicks=by_clicks, by_sight=better(plain, ours, BEYOND_CHANCE))
+    return replace(sessions, by_clicks=by_clicks, by_sight=better(plain, ours, BEYOND_DOUBT))
 
 
 def _moves(sessions: Sessions) -> Array:

@@ -31,7 +31,7 @@ class CQLConfig(OfflineQConfig):
     learner: ClassVar[str] = "cql"
     search_space: ClassVar[Space] = {
         **NETWORK_SPACE,
-        "updates": OneOf((600, 1000, 1600)),
+        "updates": OneOf((1000, 2000, 3000)),
         "conservatism": Range(1e-5, 1e-1, log=True),
         "target_rate": Range(3e-3, 3e-2, log=True),
     }

@@ -100,7 +100,7 @@ def iterate(algorithm: Algorithm, done: TrainingProgress) -> dict[str, Any]:
     """One call of `train()`; its losses become points of the training curves."""
     results: dict[str, Any] = algorithm.train()
     for name, value in results[LEARNER_RESULTS].get(DEFAULT_MODULE_ID, {}).items():
-        if _is_curve(name, value):
+        if _is_curve(name):
             done.curves.add(name, float(value))
     done.iterations += 1
     return results
@@ -194,6 +194,6 @@ def _export(module: Any, spec: EnvironmentSpec, config: OfflineConfig) -> Scorer
     return export_network(network, module, spec, config.window)
 
 
-def _is_curve(name: str, value: Any) -> bool:
+def _is_curve(name: str) -> bool:
     learnt = ("loss", "error", "penalty", "residual", "explained_var")
     return name != ALL_MODULES and any(part in name for part in learnt)
