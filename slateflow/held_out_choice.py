@@ -17,8 +17,8 @@ ROUNDING = 1e-12
 """Share of the losses below which a difference is none."""
 
 BEYOND_CHANCE, BEYOND_DOUBT = 2.0, 3.0
-"""Standard errors by which held-out episodes have to lose less with what is not the plain model; more
-where a choice by chance would do harm."""
+"""Standard errors by which held-out episodes have to lose less with what is not the plain model;
+more where a choice by chance would do harm."""
 
 LEAST_SESSIONS = 10
 """With fewer there is the plain model alone."""

@@ -11,6 +11,15 @@ import pytest
 
 from flows.cli.main import _app
 from slateflow.environments import preset, presets
+from slateflow.evaluation.off_policy import (
+    corrections,
+    estimates,
+    item_sessions,
+    overlap,
+    propensity_check,
+    slate_sessions,
+    visitors,
+)
 from slateflow.trajectories import Recipe, read_recipe
 from slateflow.trajectories.schema import columns_of
 
@@ -20,6 +29,33 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 COMMAND = re.compile(r"(?:^    |`)(?:uv run )?slateflow ([^`\n]+)", re.MULTILINE)
 COMPLETE = ("run", "up", "environments", "learners")
 """Commands that need no argument; of others a sentence may name the word alone."""
+WRITTEN = ("datasets/shop.toml", "datasets/logs/monday.parquet")
+"""Files that a reader writes."""
+
+EVIDENCE = (
+    f"more than {overlap.MOST_UNSEEN:.0%} of the policy's choices are hardly seen in the logs",
+    f"the mean weight is more than {overlap.MOST_APART:.0%} off 1",
+    f"rests on fewer than {overlap.LEAST_EFFECTIVE:.0f} effective rewards",
+    f"one session carries more than {overlap.MOST_OF_ONE:.0%} of the estimate",
+    f"or than {overlap.LEAST_EVENTS:.0f} where they are rare and of about one size",
+    f"the skewness of the estimate is above {overlap.MOST_SKEWED}",
+    f"fewer than {overlap.LEAST_SESSIONS} held out",
+    f"an effective sample of learnt weights below {overlap.LEAST_STEPS:.0%} of the steps",
+    f"fewer than {overlap.VERDICT_ROWS_PER_FEATURE} steps in all for each feature",
+    f"or than {item_sessions.ROWS_BY_PROPENSITY} where propensities correct it",
+    f"leave fewer than {corrections.CARRIERS_TO_CORRECT} effective decisions",
+    f"find fewer than {corrections.LEAST_FOUND} times the policy's steps, or more than "
+    f"{corrections.MOST_FOUND} times",
+    f"at most {corrections.MOST_WIDER:.0f} times as wide",
+    f"that takes more than {item_sessions.MOST_REMEMBERED} features",
+    f"change the estimate by {propensity_check.APART} standard errors of the change",
+    f"the effective number of their weights is {propensity_check.CARRIERS_TO_CHECK}",
+    f"or fewer than {slate_sessions.ROWS_PER_FEATURE} where "
+    f"{slate_sessions.CHOICES_PER_FEATURE} of them are clicked",
+    f"the sessions are of fewer than {visitors.FEWEST} visitors",
+    f"at most {estimates.MOST_ROWS:,} rows are in memory, and {estimates.MOST_SLATES:,} of slates",
+)
+THRESHOLDS = [("docs/evidence.md", sentence) for sentence in EVIDENCE]
 PLACEHOLDER = re.compile(r"[…\[·|]|\b[A-Z]{2,}\b|  ")
 
 
@@ -89,20 +125,37 @@ def test_the_worlds_page_plays():
     assert (played["reward"] > 0).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+def anchors(path: Path) -> set[str]:
+    """The names under which headings can be linked to: words, small, with hyphens between."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", [*NAMES, "CHANGELOG.md"])
 def test_links_lead_somewhere(name):
-    text = (ROOT / name).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+    path = ROOT / name
+    for target, anchor in re.findall(
+        r"\]\(([^)#]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8")
+    ):
         if not target.startswith("http"):
-            assert ((ROOT / name).parent / target).exists(), target
+            there = path.parent / target if target else path
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_that_are_named_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:slateflow|tasks|flows|tests|datasets)/[\w/.-]+\.\w+)`", text):
-        if "<" not in path and path != "datasets/shop.toml":
+    for path in re.findall(r"\b(?:slateflow|tasks|flows|tests|datasets)/[\w/.-]+\.\w+", text):
+        if path not in WRITTEN:
             assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(("name", "sentence"), THRESHOLDS)
+def test_a_threshold_is_the_one_in_the_code(name, sentence):
+    text = " ".join((ROOT / name).read_text(encoding="utf-8").split())
+    assert sentence in text
 
 
 def test_the_readme_is_for_starting():
