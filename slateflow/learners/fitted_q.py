@@ -20,13 +20,6 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.backward_stages import (
-    Part,
-    Stage,
-    StageSums,
-    Transitions,
-    backward_stages,
-)
 from slateflow.held_out_choice import BEYOND_CHANCE, better, least_lost, simplest
 from slateflow.learners.config import (
     CountOrZero,
@@ -40,6 +33,13 @@ from slateflow.learners.search_space import Range, Space
 from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.schema import blocks
+from slateflow.user_models.backward_stages import (
+    Part,
+    Stage,
+    StageSums,
+    Transitions,
+    backward_stages,
+)
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.polynomial import MOST_PRODUCTS, bends, term_count

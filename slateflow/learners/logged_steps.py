@@ -10,10 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.evaluation.off_policy.backward_stages import (
-    StageFile,
-    Transitions,
-)
 from slateflow.learners.features import FeatureMoments, check_rewards, episode_ends
 from slateflow.learners.passes import over_parts, sampled
 from slateflow.policies import Scorer
@@ -23,6 +19,10 @@ from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models import random_features
+from slateflow.user_models.backward_stages import (
+    StageFile,
+    Transitions,
+)
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.polynomial import powers
 from slateflow.user_models.reward_model import RewardScale

@@ -15,13 +15,13 @@ from sklearn import datasets
 from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns, optimal_returns
-from slateflow.evaluation.off_policy.backward_stages import Stage, StageFile
 from slateflow.learners import learner_config, train
 from slateflow.learners.config import Curves
 from slateflow.learners.fitted_q import fitted_stages
 from slateflow.learners.logged_steps import Parts
 from slateflow.policies import RandomPolicy, ScoringPolicy, load_scorer
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
+from slateflow.user_models.backward_stages import Stage, StageFile
 from slateflow.user_models.polynomial import powers, term_count
 from slateflow.user_models.reward_model import expected_rewards, fitted_model
 from slateflow.user_models.support import logged_support, rarity_weights

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.backward_stages import Transitions
 from slateflow.evaluation.off_policy.what_moves import changes, standardised
 from slateflow.held_out_choice import LEAST_SESSIONS, better, least_lost, other_half_errors
 from slateflow.trajectories import Trajectories
+from slateflow.user_models.backward_stages import Transitions
 from slateflow.user_models.clock import steps_left
 from slateflow.user_models.polynomial import Polynomial, bends, independent
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.evaluation.off_policy.backward_stages import Transitions
 from slateflow.evaluation.off_policy.bends import MOST_ROWS, chosen_polynomial
 from slateflow.evaluation.off_policy.click_odds import ClickOdds, chosen_odds
 from slateflow.evaluation.off_policy.corrections import Estimated
@@ -30,6 +29,7 @@ from slateflow.policies.base import certain
 from slateflow.policies.learned import ScoringPolicy, observed_scores
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
+from slateflow.user_models.backward_stages import Transitions
 from slateflow.user_models.clock import SHORT, rewards_by_the_clock, same_length
 from slateflow.user_models.polynomial import term_count
 from slateflow.user_models.session_memory import (

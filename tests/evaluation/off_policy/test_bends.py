@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.evaluation.off_policy.backward_stages import Transitions
 from slateflow.evaluation.off_policy.bends import chosen_polynomial
 from slateflow.evaluation.off_policy.corrections import MOST_WIDER, Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
+from slateflow.user_models.backward_stages import Transitions
 from slateflow.user_models.session_memory import with_step
 from tests.evaluation.off_policy.bent_shop import LOOKS, BentShop, BestSlate, ByAge
 from tests.trajectories.sources.shop import log, published

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from slateflow.evaluation.off_policy.backward_stages import Transitions, backward_stages
+from slateflow.user_models.backward_stages import Transitions, backward_stages
 
 ROWS, TERMS, RIDGE = 60, 4, 0.01
 
