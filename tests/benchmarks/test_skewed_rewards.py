@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions, rare, weight_of_one
 from slateflow.evaluation.off_policy.overlap import Overlap
-from slateflow.evaluation.off_policy.single_steps import WeightedRows
+from slateflow.evaluation.off_policy.weighted_rows import WeightedRows
 
 LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "100"))
 SIZES = (2_000, 6_000, 20_000)

@@ -17,8 +17,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.environments import Observation
 from slateflow.evaluation.off_policy.column_balance import ColumnGroups
-from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors, rare
+from slateflow.evaluation.off_policy.contributions import Contributions, rare
 from slateflow.evaluation.off_policy.decision_model import DecisionModel
 from slateflow.evaluation.off_policy.earlier_visits import Visits
 from slateflow.evaluation.off_policy.logging_policies import (
@@ -29,6 +30,7 @@ from slateflow.evaluation.off_policy.logging_policies import (
 from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Overlap, Unbalanced
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.visitors import Visitors
+from slateflow.evaluation.off_policy.weighted_rows import WeightedRows
 from slateflow.policies.base import SlateDistribution
 from slateflow.policies.scorer import products_with
 from slateflow.shared_rows import at_rows, distinct
@@ -50,113 +52,71 @@ about."""
 
 
 @dataclass(frozen=True)
-class WeightedRows(Mapping[str, Contributions]):
-    """Weights and predictions of E logged decisions for a target policy.
-
-    It maps each estimator to its contributions, which are made at every look.
+class _Block:
+    """B logged decisions.
 
     Attributes:
-        weight: (E,) the target's probability of what was shown / its propensity.
-        reward: (E,).
-        shown: (E,) the model's reward of what was shown.
-        target: (E,) the model's reward of what the target shows, in expectation.
-        one_weight: Weight of a row that shows what the target does, on average.
+        observation: Of the policies.
+        user: (B, U) columns.
+        offered: (B, N) numbers of the items.
+        shown: (B, 1) position of what was shown.
+        reward: (B,).
+        factor: (B,) 1 / propensity.
+        predicted: (B, N) rewards by the model.
+        of_shown: (B,) those of what was shown.
+        visitor: (B,) numbers; None where nobody knows.
+        asked: (B,) whether the columns of a row's user are asked.
     """
 
-    weight: Array
+    observation: Observation
+    user: NDArray[np.floating]
+    offered: NDArray[np.integer]
+    shown: NDArray[np.integer]
     reward: Array
-    shown: Array
-    target: Array
-    one_weight: float = 0.0
-
-    def __getitem__(self, estimator: str) -> Contributions:
-        return ESTIMATORS[estimator](self)
-
-    def __contains__(self, estimator: object) -> bool:
-        return estimator in ESTIMATORS
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(ESTIMATORS)
-
-    def __len__(self) -> int:
-        return len(ESTIMATORS)
-
-    @property
-    def skewness(self) -> float:
-        """Skewness of the estimate, as far as its interval does not count it as that of events.
-
-        A log in which a large reward happens to be missing has a small skewness and a low estimate
-        by the rows that the target would show, so the rewards of all rows tell it: they are taken
-        to be as skewed under the target. Of the weights there is one more of the largest. Gamma
-        intervals allow for the skewness of events of one size.
-        """
-        reward, weight = self.reward, np.append(self.weight, self.weight.max())
-        error = reward if (events := rare(reward)) else reward - self.shown
-        size = float(np.sqrt(np.square(error).mean()))
-        total = float(np.sqrt(np.square(weight).sum()))
-        if not size or not total:
-            return 0.0
-        skewed = abs(float((error**3).mean())) / size**3
-        if events:
-            skewed -= size / float(error.mean())
-        return float(skewed * (weight**3).sum() / total**3)
-
-    def dm(self) -> Contributions:
-        """The direct method: the model alone."""
-        return self._weighted(self.target, np.zeros(len(self.weight)))
-
-    def ips(self) -> Contributions:
-        """Inverse propensity scores (Horvitz and Thompson 1952)."""
-        return self._weighted(self.weight * self.shown, self.weight)
-
-    def snips(self) -> Contributions:
-        """Weights divided by their mean (Swaminathan and Joachims 2015), linearised."""
-        mean = self.weight.mean() or 1.0
-        value = float((self.weight * self.reward).mean() / mean)
-        weight = self.weight / mean
-        return self._weighted(value - value * weight + weight * self.shown, weight)
-
-    def dr(self) -> Contributions:
-        """Doubly robust.
-
-        Its weights have a mean of 1. Where they happen to have less, what is missing rests on the
-        model alone, and no row shows how far that errs: it counts as errors like those of all rows.
-        """
-        missing = max(1 - float(self.weight.mean()), 0.0) * self.one_weight
-        return self._weighted(self.target, self.weight, missing)
-
-    def dr_os(self) -> Contributions:
-        """Doubly robust with weights that are shrunk optimistically, λ w / (w² + λ).
-
-        λ is where the bound on squared bias + variance is least (Su et al. 2020, "Doubly robust
-        off-policy evaluation with shrinkage", sections 3.2 and 4).
-        """
-        error, weight = self.reward - self.shown, self.weight
-        largest = max(float(weight.max()), 1.0)
-
-        def bound(limit: float) -> float:
-            shrunk = limit * weight / (np.square(weight) + limit)
-            bias = float(((shrunk - weight) * error).mean())
-            return bias**2 + float((self.target + shrunk * error).var()) / len(weight)
-
-        limits = [*np.geomspace(1e-2, largest**2 * 100, 30).tolist(), np.inf]
-        best = min(limits[:-1], key=bound)
-        if bound(limits[-2]) <= bound(best):
-            return self.dr()
-        return self._weighted(self.target, best * weight / (np.square(weight) + best))
-
-    def _weighted(self, model: Array, weight: Array, missing: float = 0.0) -> Contributions:
-        """The model's part (E,) and the errors of its rewards, weighted (E,)."""
-        return _weighted(model, weight, self.reward, self.shown, missing)
+    factor: Array
+    predicted: Array
+    of_shown: Array
+    visitor: NDArray[np.intp] | None
+    asked: NDArray[np.bool_]
 
 
-ESTIMATORS: dict[str, Callable[[WeightedRows], Contributions]] = {
-    "ips": WeightedRows.ips,
-    "snips": WeightedRows.snips,
-    "dm": WeightedRows.dm,
-    "dr": WeightedRows.dr,
-    "dr-os": WeightedRows.dr_os,
-}
+class _OfTarget:
+    """What passes by of one target.
+
+    Args:
+        groups: Of users.
+        empty: Balance of no rows.
+
+    Attributes:
+        blocks: (2, B) weights and predictions.
+        likeliest: Largest probability.
+        balance: Of all items.
+        by_column: Of the items, by users' columns.
+    """
+
+    def __init__(self, groups: ColumnGroups, empty: ItemBalance) -> None:
+        self.groups, self.empty, self.balance = groups, empty, empty
+        self.by_column, self.likeliest = groups.empty, 0.0
+        self.blocks: list[Array] = []
+
+    def add(self, rows: _Block, probability: Array) -> None:
+        """Add rows, with the target's probabilities (B, N)."""
+        weight = np.take_along_axis(probability, rows.shown, axis=1)[:, 0] * rows.factor
+        self.blocks.append(np.stack([weight, (probability * rows.predicted).sum(axis=1)]))
+        self.likeliest = max(self.likeliest, float(probability.max()))
+        if not self.groups.items:
+            return
+        self.balance += ItemBalance.of(
+            rows.offered, rows.shown, probability, rows.factor, self.empty, rows.visitor
+        )
+        self.by_column = self.groups.add(
+            self.by_column,
+            rows.user[rows.asked],
+            at_rows(rows.offered, rows.asked),
+            rows.shown[rows.asked],
+            probability[rows.asked],
+            rows.factor[rows.asked],
+        )
 
 
 class SingleSteps:
@@ -211,75 +171,67 @@ class SingleSteps:
             Contributions of the logging policies, which are the rewards; those by target; and why
             nobody can be judged by these logs, if so.
         """
-        blocks: dict[str, list[Array]] = {name: [] for name in targets}
-        logged: list[Array] = []
         items = 0 if self.dataset.catalogue is None else len(self.dataset.catalogue)
-        visitors, numbers = self.visitors, self.visitors.number
+        visitors, groups = self.visitors, self._column_groups(items)
         empty = ItemBalance.none(items, visitors.count)
-        balances = dict.fromkeys(targets, empty)
-        groups = self._column_groups(items)
-        by_column = dict.fromkeys(targets, groups.empty)
-        likeliest, rarest = dict.fromkeys(targets, 0.0), 0.0
-        powers = np.zeros(2)  # sums of the factors, and of their squares
-        for policy, start, rows in self._parts():
-            factor = self.factors.get(policy, 1.0)
-            for block in _blocks(rows):
-                observation = rows.observation(block)
-                predicted = self._predicted(rows, block, _folds(rows, start)[block])
-                shown, reward = rows.slate[block, :1], rows.reward[block].astype(np.float64)
-                factors = factor / self.logging.first_places(rows, block)
-                rarest = max(rarest, float(factors.max()))
-                powers += factors.sum(), np.square(factors).sum()
-                number = None if numbers is None else numbers[start:][: len(rows)][block]
-                asked = (start + np.arange(len(rows))[block]) % groups.every == 0
-                of_shown = np.take_along_axis(predicted, shown, axis=1)[:, 0]
-                logged.append(np.stack([reward, of_shown]))
-                for name, target in targets.items():
-                    probability = target.first_place(observation)
-                    weight = np.take_along_axis(probability, shown, axis=1)[:, 0] * factors
-                    of_target = (probability * predicted).sum(axis=1)
-                    likeliest[name] = max(likeliest[name], float(probability.max()))
-                    blocks[name].append(np.stack([weight, of_target]))
-                    if items:
-                        offered = rows.candidates[block]
-                        balances[name] += ItemBalance.of(
-                            offered, shown, probability, factors, empty, number
-                        )
-                        by_column[name] = groups.add(
-                            by_column[name],
-                            rows.user[block][asked],
-                            at_rows(offered, asked),
-                            shown[asked],
-                            probability[asked],
-                            factors[asked],
-                        )
+        passed = {name: _OfTarget(groups, empty) for name in targets}
+        logged: list[Array] = []
+        rarest, powers = 0.0, np.zeros(2)  # of the factors: sums of them, and of their squares
+        for block in self._blocks(groups.every):
+            logged.append(np.stack([block.reward, block.of_shown]))
+            rarest = max(rarest, float(block.factor.max()))
+            powers += block.factor.sum(), np.square(block.factor).sum()
+            for name, target in targets.items():
+                passed[name].add(block, target.first_place(block.observation))
         unseen = self.unsupported(targets)
         reward, of_shown = np.concatenate(logged, axis=1)
         found = {}
         for name in targets:
-            weight, of_target = np.concatenate(blocks.pop(name), axis=1)
-            balance, kept = balances[name], balances[name].kept
-            one_weight = float(likeliest[name] * kept * powers[1] / powers[0])
+            one = passed.pop(name)
+            weight, of_target = np.concatenate(one.blocks, axis=1)
+            kept = one.balance.kept
+            one_weight = float(one.likeliest * kept * powers[1] / powers[0])
             weighted = WeightedRows(weight, reward, of_shown, of_target, one_weight)
-            unbalanced = self._named(balance.worst(kept))
+            unbalanced = self._named(one.balance.worst(kept))
             if unbalanced is None:
-                unbalanced = groups.worst(by_column[name], kept, self._ids)
+                unbalanced = groups.worst(one.by_column, kept, self._ids)
             overlap = Overlap.of_weights(
                 weight,
                 visitors.totals(weight * reward),
                 unseen[name],
                 unbalanced,
                 checked=visitors.sums(Contributions(weight)),
-                largest=likeliest[name] * rarest * kept,
+                largest=one.likeliest * rarest * kept,
                 skewness=weighted.skewness,
                 events=rare(reward),
             )
             found[name] = weighted, overlap
-        logs = _weighted(of_shown, np.ones(len(reward)), reward, of_shown)
+        logs = WeightedRows(np.ones(len(reward)), reward, of_shown, of_shown).dr()
         unfit = visitors.refusal() or self.choices.refusal()
         if unfit is None and self.visits is not None:
             unfit = self.visits.refusal((reward - of_shown)[:, None], of_shown[:, None])
         return logs, found, unfit
+
+    def _blocks(self, every: int) -> Iterator[_Block]:
+        """The rows; every so many are asked for the columns of users."""
+        numbers = self.visitors.number
+        for policy, start, rows in self._parts():
+            factor, folds = self.factors.get(policy, 1.0), _folds(rows, start)
+            for block in _slices(rows):
+                shown, first = rows.slate[block, :1], start + block.start
+                predicted = self._predicted(rows, block, folds[block])
+                yield _Block(
+                    observation=rows.observation(block),
+                    user=rows.user[block],
+                    offered=rows.candidates[block],
+                    shown=shown,
+                    reward=rows.reward[block].astype(np.float64),
+                    factor=factor / self.logging.first_places(rows, block),
+                    predicted=predicted,
+                    of_shown=np.take_along_axis(predicted, shown, axis=1)[:, 0],
+                    visitor=None if numbers is None else numbers[first:][: len(shown)],
+                    asked=(first + np.arange(len(shown))) % every == 0,
+                )
 
     def _named(self, item: tuple[int, float, float] | None) -> Unbalanced | None:
         """The item by its id in the logs."""
@@ -351,7 +303,7 @@ class SingleSteps:
         rows = self._some_rows
         support = logged_support(rows)
         sums = dict.fromkeys(targets, 0.0)
-        for block in _blocks(rows):
+        for block in _slices(rows):
             observation = rows.observation(block)
             candidates = distinct(observation["candidates"])
             hardly = support.hardly_seen(np.asarray(candidates, np.float64))
@@ -360,7 +312,7 @@ class SingleSteps:
         return {name: total / len(rows) for name, total in sums.items()}
 
 
-def _blocks(rows: Trajectories) -> Iterable[slice]:
+def _slices(rows: Trajectories) -> Iterable[slice]:
     size = max(1, BLOCK_NUMBERS // (rows.candidates.shape[1] + rows.scored_numbers))
     return (slice(first, first + size) for first in range(0, len(rows), size))
 
@@ -370,14 +322,6 @@ def _folds(rows: Trajectories, start: int) -> NDArray[np.integer]:
     if rows.visitor is None:
         return np.arange(start, start + len(rows)) % FOLDS
     return rows.visitor % FOLDS
-
-
-def _weighted(
-    model: Array, weight: Array, reward: Array, shown: Array, missing: float = 0.0
-) -> Contributions:
-    """Contributions model + weight × (reward − shown), all of them (E,)."""
-    errors = WeightedErrors(weight, reward - shown, reward, missing)
-    return Contributions.of(model - weight * shown, weight * reward, reward, errors)
 
 
 def _explorers(by_policy: Mapping[str, int], explored: set[str]) -> dict[str, float]:

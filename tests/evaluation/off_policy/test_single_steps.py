@@ -8,7 +8,8 @@ from scipy import stats
 
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from slateflow.evaluation.off_policy.single_steps import SingleSteps, WeightedRows
+from slateflow.evaluation.off_policy.single_steps import SingleSteps
+from slateflow.evaluation.off_policy.weighted_rows import WeightedRows
 from slateflow.policies import RandomPolicy
 from tests.evaluation.off_policy.shop import EVENLY, FAVOURITE, LIKED, SHOWN, Shows, dataset, frame
 

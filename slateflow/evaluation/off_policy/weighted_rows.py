@@ -1,0 +1,125 @@
+"""Estimators of single decisions, by weights and by predictions of a model of the reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors, rare
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class WeightedRows(Mapping[str, Contributions]):
+    """Weights and predictions of E logged decisions for a target policy.
+
+    It maps each estimator to its contributions, which are made at every look.
+
+    Attributes:
+        weight: (E,) the target's probability of what was shown / its propensity.
+        reward: (E,).
+        shown: (E,) the model's reward of what was shown.
+        target: (E,) the model's reward of what the target shows, in expectation.
+        one_weight: Weight of a row that shows what the target does, on average.
+    """
+
+    weight: Array
+    reward: Array
+    shown: Array
+    target: Array
+    one_weight: float = 0.0
+
+    def __getitem__(self, estimator: str) -> Contributions:
+        return ESTIMATORS[estimator](self)
+
+    def __contains__(self, estimator: object) -> bool:
+        return estimator in ESTIMATORS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ESTIMATORS)
+
+    def __len__(self) -> int:
+        return len(ESTIMATORS)
+
+    @property
+    def skewness(self) -> float:
+        """Skewness of the estimate, as far as its interval does not count it as that of events.
+
+        A log in which a large reward happens to be missing has a small skewness and a low estimate
+        by the rows that the target would show, so the rewards of all rows tell it: they are taken
+        to be as skewed under the target. Of the weights there is one more of the largest. Gamma
+        intervals allow for the skewness of events of one size.
+        """
+        reward, weight = self.reward, np.append(self.weight, self.weight.max())
+        error = reward if (events := rare(reward)) else reward - self.shown
+        size = float(np.sqrt(np.square(error).mean()))
+        total = float(np.sqrt(np.square(weight).sum()))
+        if not size or not total:
+            return 0.0
+        skewed = abs(float((error**3).mean())) / size**3
+        if events:
+            skewed -= size / float(error.mean())
+        return float(skewed * (weight**3).sum() / total**3)
+
+    def dm(self) -> Contributions:
+        """The direct method: the model alone."""
+        return self._weighted(self.target, np.zeros(len(self.weight)))
+
+    def ips(self) -> Contributions:
+        """Inverse propensity scores (Horvitz and Thompson 1952)."""
+        return self._weighted(self.weight * self.shown, self.weight)
+
+    def snips(self) -> Contributions:
+        """Weights divided by their mean (Swaminathan and Joachims 2015), linearised."""
+        mean = self.weight.mean() or 1.0
+        value = float((self.weight * self.reward).mean() / mean)
+        weight = self.weight / mean
+        return self._weighted(value - value * weight + weight * self.shown, weight)
+
+    def dr(self) -> Contributions:
+        """Doubly robust.
+
+        Its weights have a mean of 1. Where they happen to have less, what is missing rests on the
+        model alone, and no row shows how far that errs: it counts as errors like those of all rows.
+        """
+        missing = max(1 - float(self.weight.mean()), 0.0) * self.one_weight
+        return self._weighted(self.target, self.weight, missing)
+
+    def dr_os(self) -> Contributions:
+        """Doubly robust with weights that are shrunk optimistically, λ w / (w² + λ).
+
+        λ is where the bound on squared bias + variance is least (Su et al. 2020, "Doubly robust
+        off-policy evaluation with shrinkage", sections 3.2 and 4).
+        """
+        error, weight = self.reward - self.shown, self.weight
+        largest = max(float(weight.max()), 1.0)
+
+        def bound(limit: float) -> float:
+            shrunk = limit * weight / (np.square(weight) + limit)
+            bias = float(((shrunk - weight) * error).mean())
+            return bias**2 + float((self.target + shrunk * error).var()) / len(weight)
+
+        limits = [*np.geomspace(1e-2, largest**2 * 100, 30).tolist(), np.inf]
+        best = min(limits[:-1], key=bound)
+        if bound(limits[-2]) <= bound(best):
+            return self.dr()
+        return self._weighted(self.target, best * weight / (np.square(weight) + best))
+
+    def _weighted(self, model: Array, weight: Array, missing: float = 0.0) -> Contributions:
+        """Contributions model + weight × (reward − shown), all of them (E,)."""
+        errors = WeightedErrors(weight, self.reward - self.shown, self.reward, missing)
+        dense, weighted = model - weight * self.shown, weight * self.reward
+        return Contributions.of(dense, weighted, self.reward, errors)
+
+
+ESTIMATORS: dict[str, Callable[[WeightedRows], Contributions]] = {
+    "ips": WeightedRows.ips,
+    "snips": WeightedRows.snips,
+    "dm": WeightedRows.dm,
+    "dr": WeightedRows.dr,
+    "dr-os": WeightedRows.dr_os,
+}
