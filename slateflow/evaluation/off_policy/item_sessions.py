@@ -83,52 +83,46 @@ class ItemSessions:
         state: SessionState = STATELESS,
         beside: Trajectories | None = None,
     ) -> None:
-        self.user_size, self.horizon, decays = rows.user.shape[1], spec.horizon, state.decays
+        self.user_size, self.horizon = rows.user.shape[1], spec.horizon
         self.sessions = len(rows.starts)
         every = rows if beside is None else Trajectories.from_parts([rows, beside])
-        plain = every.without_ids()  # whether these tell more, held-out visitors decide
-        remembered = rows.user.shape[1] + SessionMemory(decays).size(spec.document_size)
-        if decays and term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED:
-            plain = every  # users may be tired of single items
-        fitted = _in_state(plain, state)
-        known = fitted if plain is every else _in_state(every, state)  # as policies see it
+        seen, known = _in_state(every, spec, state)
         self.rows = known.where(slice(len(rows)))
-        timed, short = rewards_by_the_clock(fitted), _short_memory(fitted, decays)
+        timed, short = rewards_by_the_clock(seen), _short_memory(seen, state.decays)
         by_the_clock = timed or short
-        x, users = _chosen(fitted), fitted.user.shape[1]
-        documents = x.shape[1] - users
-        degree, least = DEGREE, 2 if decays else 1
-        while degree > least and term_count(users, documents, degree) > MOST_TERMS:
-            degree -= 1
-        self.unfit: NoVerdict | None = None
-        if decays and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
-            degree, self.unfit = 1, _too_wide(terms)
-        transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
+        x, users = _chosen(seen), seen.user.shape[1]
+        degrees, self.unfit = _degrees(users, x.shape[1] - users, bool(state.decays))
         self.polynomial = chosen_polynomial(
-            fitted,
+            seen,
             x,
-            transitions,
-            range(degree, min(degree, least) - 1, -1),
+            Transitions.from_rows(seen, by_the_clock=by_the_clock),
+            degrees,
             own=self.user_size,
             steps=range(self.user_size, users) if state.by_step else (),
-            most=len(fitted) // (VERDICT_ROWS_PER_FEATURE * (self.horizon if by_the_clock else 1)),
+            most=len(seen) // (VERDICT_ROWS_PER_FEATURE * (self.horizon if by_the_clock else 1)),
         )
-        liked_by = 0 if known is fitted else self.user_size
-        of_choices = chosen_features(fitted, x, self.polynomial, liked_by)
-        asked = fitted.in_some_sessions(MOST_ROWS)
-        self.of_choices = of_choices.independent_in(x[asked], shown_items(fitted)[asked])
+        liked_by = 0 if known is seen else self.user_size
+        of_choices = chosen_features(seen, x, self.polynomial, liked_by)
+        asked = seen.in_some_sessions(MOST_ROWS)
+        self.of_choices = of_choices.independent_in(x[asked], shown_items(seen)[asked])
         self.features, self.least_steps = len(self.of_choices), 0
         if by_the_clock:
             self.features *= self.horizon
-        self.fitted = self._enough(fitted)
-        self.known = self.fitted if known is fitted else self._enough(known)
-        fitted = self.fitted
+        self.fitted = self._enough(seen)
+        self.known = self.fitted if known is seen else self._enough(known)
+        self.fitted_steps = len(self.fitted)
         if short and not timed:  # with fewer there is no verdict, and shared values can choose
-            by_the_clock = len(fitted) >= VERDICT_ROWS_PER_FEATURE * self.features
-        self.transitions = Transitions.from_rows(fitted, by_the_clock=by_the_clock)
-        self.fitted_steps, used = len(fitted), self.transitions.rows
+            by_the_clock = self.fitted_steps >= VERDICT_ROWS_PER_FEATURE * self.features
+        self.transitions = Transitions.from_rows(self.fitted, by_the_clock=by_the_clock)
+        self.logged = self._logged()
+        self.half = self.fitted.visitors % 2
+        self.odds = None if state.decays else self._chosen_odds(*self.of_choices.degrees)
+
+    def _logged(self) -> Logged:
+        """The fitted steps, as double learning sees them."""
+        fitted, used = self.fitted, self.transitions.rows
         stages = self.transitions.most_stages(int(fitted.lengths.max()))
-        self.logged = Logged(
+        return Logged(
             chosen=self.of_choices.design(_chosen(fitted), shown_items(fitted))[used],
             reward=fitted.reward[used].astype(np.float64),
             continues=self.transitions.continues,
@@ -140,8 +134,6 @@ class ItemSessions:
             left=self.transitions.left,
             of_state=self.of_choices.degrees[1] == 0,
         )
-        self.half = fitted.visitors % 2
-        self.odds = None if decays else self._chosen_odds(*self.of_choices.degrees)
 
     def verdict_steps(self, by_propensity: bool) -> int:
         """Steps that a verdict takes, with weights of that kind."""
@@ -277,10 +269,35 @@ class ItemSessions:
         return logged_support(self.rows)
 
 
-def _in_state(rows: Trajectories, state: SessionState) -> Trajectories:
+def _in_state(
+    rows: Trajectories, spec: EnvironmentSpec, state: SessionState
+) -> tuple[Trajectories, Trajectories]:
+    """Sessions with their state among the columns of the user, as regressions and policies see it.
+
+    Regressions take ids of items for themselves where users may be tired of single ones; elsewhere
+    held-out visitors decide whether these tell more.
+    """
+    remembered = rows.user.shape[1] + SessionMemory(state.decays).size(spec.document_size)
+    by_ids = term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED
+    plain = rows if state.decays and by_ids else rows.without_ids()
+    known = _with_state(rows, state)
+    return known if plain is rows else _with_state(plain, state), known
+
+
+def _with_state(rows: Trajectories, state: SessionState) -> Trajectories:
     """Add the session memory, or the number of the step, to the columns of the user."""
     remembered = SessionMemory(state.decays).beside_users(rows)
     return with_step(remembered) if state.by_step else remembered
+
+
+def _degrees(users: int, documents: int, remembers: bool) -> tuple[range, NoVerdict | None]:
+    """Degrees of polynomials to choose from, and why none follows a memory, if so."""
+    degree, least = DEGREE, 2 if remembers else 1
+    while degree > least and term_count(users, documents, degree) > MOST_TERMS:
+        degree -= 1
+    if remembers and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
+        return range(1, 0, -1), _too_wide(terms)
+    return range(degree, min(degree, least) - 1, -1), None
 
 
 def _short_memory(rows: Trajectories, decays: tuple[float, ...]) -> bool:
