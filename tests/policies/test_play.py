@@ -53,4 +53,5 @@ def test_a_sequence_becomes_a_number_of_its_own():
     numbers = {seed_of(child) for child in np.random.SeedSequence(1).spawn(100)}
     assert len(numbers) == 100
     assert all(0 <= number < 2**128 for number in numbers)
-    assert seed_of(np.random.SeedSequence(1)) == seed_of(np.random.SeedSequence(1))
+    words = np.random.SeedSequence(1).generate_state(4).tolist()
+    assert seed_of(np.random.SeedSequence(1)) == sum(w << 32 * n for n, w in enumerate(words))
