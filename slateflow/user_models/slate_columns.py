@@ -122,8 +122,7 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
         return rows
     features, items = rows.catalogue.features, len(rows.catalogue)
     every = np.concatenate([features, np.eye(items, dtype=np.float32)], axis=1)
-    terms = rows.user.shape[1] * (every.shape[1] + OF_USERS) + every.shape[1]
-    if features.shape[1] >= items or terms > min(MOST_TERMS, len(rows) // rows_per_term):
+    if not 0 < _own_terms(rows) <= _most_terms(rows, rows_per_term):
         return rows
     own, expected = replace(rows, catalogue=Catalogue(every)), _expected(few)
     if _items_matter(few, expected):
@@ -131,6 +130,32 @@ def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Traject
     return least_lost(
         rows, [own], lambda one: _click_losses(few_sessions(one, MOST_OF_ITEMS), expected)
     )
+
+
+def _own_terms(rows: Trajectories) -> int:
+    """Terms that there would be with a column for each item; none where features are as many."""
+    if rows.catalogue is None or rows.catalogue.features.shape[1] >= len(rows.catalogue):
+        return 0
+    columns = rows.catalogue.features.shape[1] + len(rows.catalogue)
+    return int(rows.user.shape[1] * (columns + OF_USERS) + columns)
+
+
+def too_many_of_their_own(rows: Trajectories, rows_per_term: int) -> str | None:
+    """What to say of columns for each item that nobody tried, as they are too many.
+
+    Args:
+        rows: Whole sessions, as regressions see them.
+        rows_per_term: Logged slates for each term, at least.
+    """
+    terms, most = _own_terms(rows), _most_terms(rows, rows_per_term)
+    if terms <= most:
+        return None
+    of_slates = f"of {len(rows):,} slates {most:,} at most are learnt"
+    return f"with a column for each item there are {terms:,} terms, and {of_slates}"
+
+
+def _most_terms(rows: Trajectories, rows_per_term: int) -> int:
+    return min(MOST_TERMS, len(rows) // rows_per_term)
 
 
 def _items_matter(rows: Trajectories, expected: Array) -> bool:

@@ -45,6 +45,7 @@ from slateflow.user_models.slate_columns import (
     items_pay_more,
     likeness_matters,
     seen_in,
+    too_many_of_their_own,
     with_columns_of_their_own,
 )
 from slateflow.user_models.support import logged_support
@@ -96,7 +97,9 @@ class SlateSessions:
         self.fitted, rows = rows, rows.without_ids()  # whether these tell more, clicks decide
         seen = seen_in(chosen_columns(rows, spec.features_match, ROWS_PER_TERM), rows)
         features = SlateFeatures(spec.features_match, places=True)
+        self.own_columns: str | None = None
         if not spec.features_match:
+            self.own_columns = too_many_of_their_own(seen, ROWS_PER_TERM)
             seen = with_columns_of_their_own(seen, ROWS_PER_TERM)
             own = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
             features = with_bends(seen, features, own, from_the_top=True)
@@ -146,10 +149,11 @@ class SlateSessions:
         if visits and (refusal := visits.refusal(rows.clicks - of_shown, of_shown)):
             return refusal
         if clicks_are_unexplained(rows, of_shown):
-            return NoVerdict(
-                "the columns of users and items do not explain what users choose",
-                "log more of what they differ in, or single items",
-            )
+            unknown = "the columns of users and items do not explain what users choose"
+            help_ = "log more of what they differ in, or single items"
+            if self.own_columns is not None:
+                unknown, help_ = f"{unknown}; {self.own_columns}", f"name fewer columns, {help_}"
+            return NoVerdict(unknown, help_)
         if propensities_tell(rows, of_shown):
             return NoVerdict(
                 "the logging policy knows more of what users choose than the columns tell",
