@@ -117,7 +117,9 @@ def find_files(
     expected = f"{field} {source}: expected files that end with {', '.join(endings)}"
     for file in found:
         if not file.name.endswith(endings):
-            raise InputError(f"{expected}, got {file.name}; move it away or name the files by *")
+            named = pattern.pattern == re.escape(file.name)
+            remedy = "write it as one" if named else "move it away or name the files by *"
+            raise InputError(f"{expected}, got {file.name}; {remedy}")
     if not found:
         raise InputError(f"{expected}, found none")
     if newest is not None:

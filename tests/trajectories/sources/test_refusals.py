@@ -9,6 +9,7 @@ import pytest
 from slateflow.errors import InputError
 from slateflow.trajectories import Folder, generate
 from slateflow.trajectories.sources import publish, table
+from slateflow.trajectories.sources.files import find_files
 from tests.trajectories.sources.shop import log, recipe
 
 GOOD = "user,item,offered,propensity,reward,clicked,session,t"
@@ -231,7 +232,9 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path):
         tmp_path, ""
     )
     log(tmp_path, "notes.txt", "hello")
-    assert "got notes.txt" in refusal(tmp_path, "")
+    assert "got notes.txt; move it away or name the files by *" in refusal(tmp_path, "")
+    with pytest.raises(InputError, match=r"got notes\.txt; write it as one$"):
+        find_files(f"{tmp_path}/logs/notes.txt", (".parquet", ".csv"))
     (tmp_path / "logs" / "notes.txt").unlink()
     log(tmp_path, "a.parquet", "hello")
     assert "a.parquet: expected a Parquet file" in refusal(tmp_path, "")
