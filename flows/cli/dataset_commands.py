@@ -36,7 +36,7 @@ DatasetName = Annotated[
 
 def _open(name: str, data: str | None) -> Dataset:
     """Open a dataset by its name or its recipe's, or by its path where it has a slash."""
-    from slateflow.errors import unknown
+    from slateflow.errors import InputError, unknown
     from slateflow.trajectories import MANIFEST, Dataset
     from slateflow.trajectories.generation.recipe import recipe_names
     from tasks.experiment import dataset_folder
@@ -45,7 +45,8 @@ def _open(name: str, data: str | None) -> Dataset:
         return Dataset.open(name)
     folder, recipes = dataset_folder(name, data), recipe_names(RECIPES)
     if name not in recipes and not folder.exists(MANIFEST):
-        raise unknown("recipe or dataset", name, recipes)
+        found = unknown("recipe or dataset", name, recipes)
+        raise InputError(f"{found}; recipes are in {RECIPES}")
     return Dataset.open(folder.url)
 
 

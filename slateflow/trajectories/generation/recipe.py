@@ -188,7 +188,7 @@ def read_recipe(folder: Path, name: str) -> AnyRecipe:
             f"{folder}: expected recipes (*.toml), found none; use a checkout of the project"
         )
     if name not in known:
-        raise unknown("recipe", name, known)
+        raise InputError(f"{unknown('recipe', name, known)}; recipes are in {folder}")
     with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeDecodeError):
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     try:

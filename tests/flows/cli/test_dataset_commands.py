@@ -11,6 +11,7 @@ import pytest
 
 from flows.cli.main import main
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
+from tasks.project import RECIPES
 
 WORLD = "modified-lts-10-1"
 
@@ -44,6 +45,7 @@ def test_bad_input_of_the_commands_is_one_line(dataset, data, tmp_path, capsys):
     for arguments, message in [
         (["export", "--format", "csv", dataset.path, str(tmp_path / "x")], 'Invalid value "csv"'),
         (["export", "--format", "rllib", "none", "x", "--data", data], "unknown recipe or dataset"),
+        (["describe", "none", "--data", data], f"; recipes are in {RECIPES}"),
         (["describe", WORLD, "--data", data], "found none; make it with"),
         (["import", source, "mine", "--data", data], "expected a file or folder of logs"),
         (["import", source, WORLD, "--data", data], "expected a name without a recipe"),

@@ -208,8 +208,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["other", "../mine", "mine.toml", ""])
 def test_unknown_recipes_are_refused(tmp_path, name):
-    with pytest.raises(InputError, match=r"unknown recipe .*: expected one of mine"):
+    with pytest.raises(InputError, match=r"unknown recipe .*: expected one of mine; ") as caught:
         read_recipe(written(tmp_path, GOOD), name)
+    assert str(caught.value).endswith(f"; recipes are in {tmp_path}")
 
 
 @pytest.mark.parametrize("name", ["my shop", "größe", "a+b", ".hidden", "_shop"])
