@@ -50,6 +50,7 @@ class DsjsonReader:
     def __init__(self, files: SourceFiles, by_time: bool) -> None:
         self.files, self.by_time, self.places = files, by_time, Places("decision")
         self.dropped: float | None = None
+        self.categories: tuple[str, ...] = ()  # features tell numbers from texts
 
     def names(self) -> dict[str, str]:
         """The files' names of the standard columns."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from slateflow.errors import InputError
 from slateflow.trajectories.encoding import Column, encode, names_of
+from slateflow.trajectories.sources.column_survey import ColumnSurvey
 from slateflow.trajectories.sources.dsjson import feature_array, feature_columns, flat_features
 from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.recipe import LoggedRecipe, TableColumns
-from slateflow.trajectories.sources.survey import ColumnSurvey
 from slateflow.trajectories.sources.table import USER, TableReader
 
 MOST_ONE_HOT = 5_000
@@ -157,10 +157,11 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
     path = recipe.items_path
     id_column = file.id or recipe.columns.item
     features = tuple(name for name in file.features if name != id_column)
-    named = TableColumns(user=features, item=id_column)
+    named = TableColumns(user=features, item=id_column, categories=file.categories)
     reader = TableReader(recipe.items_file, named)
     surveys = {
-        name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what)) for name in features
+        name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what), name in file.categories)
+        for name in features
     }
     tables = []
     for table in reader.described():

@@ -25,6 +25,14 @@ ENDINGS = {
 """Endings of the files, by format."""
 
 
+def _check_categories(categories: Names, key: str, columns: Names) -> None:
+    """Refuse codes that are not among the columns of a key."""
+    for name in categories:
+        if name not in columns:
+            named = ", ".join(columns) or "none"
+            raise InputError(f"categories: expected columns of `{key}` ({named}), got {name}")
+
+
 @validated
 class TableColumns:
     """A recipe's `[columns]`: the names that the table's columns have in the files."""
@@ -32,6 +40,7 @@ class TableColumns:
     episode: str | None = None  # None: every row is a session of its own
     time: str | None = None  # None: the order of the files
     user: Names = ()  # none: nothing is known of the user
+    categories: Names = ()  # of these the ones whose numbers are codes, not amounts
     item: str = "item"  # the shown item, or a list of K for slates
     candidates: str | None = None  # None: all items could have been shown
     propensity: str = "propensity"
@@ -43,6 +52,7 @@ class TableColumns:
     def __post_init__(self) -> None:
         if len(set(self.user)) < len(self.user):
             raise InputError(f"user: expected each column once, got {', '.join(self.user)}")
+        _check_categories(self.categories, "user", self.user)
 
 
 SAMPLE_BATCHES = TableColumns(
@@ -63,8 +73,12 @@ class ItemsFile:
     file: str  # Parquet or CSV, a row for each item; relative to the recipe
     id: str | None = None  # its column with the ids; None: named as `item` in the logs
     features: Names = ()  # its columns with features; none: one-hot of the id
+    categories: Names = ()  # of these the ones whose numbers are codes, not amounts
     # Whether the id is among them, too, where items earn more, or less, than the others tell
     tell_apart: Literal["auto", "never"] = "auto"
+
+    def __post_init__(self) -> None:
+        _check_categories(self.categories, "features", self.features)
 
 
 @validated

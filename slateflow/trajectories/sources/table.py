@@ -43,6 +43,9 @@ NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 WHOLE = r"^\s*[+-]?\d+\s*$"
 """A text that is a whole number."""
 
+WITH_POINT = r"^\s*([+-]?\d+)\.0*\s*$"
+"""A text that is one as pandas writes it where there are gaps; the digits are a group."""
+
 CODE = r"^\s*0\d+\s*$"
 """A text of digits that is no number, as a post code."""
 
@@ -142,6 +145,11 @@ class TableReader:
         return None
 
     @property
+    def categories(self) -> tuple[str, ...]:
+        """Columns of the user whose numbers are codes."""
+        return self.columns.categories
+
+    @property
     def user(self) -> tuple[str, ...]:
         """Names of the user's columns."""
         return self.columns.user
@@ -194,11 +202,13 @@ class TableReader:
         columns: dict[str, Any] = {"row": pa.array(rows)}
         for key, name in names.items():
             values = table.column(name).combine_chunks()
-            convert = _CONVERSIONS.get(key, _as_user)
+            convert = _CONVERSIONS.get(key, _as_code if name in self.categories else _as_user)
             if key in LISTS and not typed:
                 values = pc.split_pattern(values, SEPARATOR)
             if key.startswith(USER) and not typed:
                 values = lower_booleans(values)
+                if name in self.categories:
+                    values = pc.replace_substring_regex(values, WITH_POINT, r"\1")
             columns[key] = convert(Cells(values, rows, name, self.places))
         return pa.table(columns, metadata={TYPED: str(typed)})
 
@@ -399,6 +409,19 @@ def _as_user(cells: Cells) -> Any:
         cells.refuse(~np.isfinite(values.to_numpy(zero_copy_only=False)), "finite numbers")
         return values
     return cells.refuse(np.ones(len(cells.rows), np.bool_), "numbers, texts or lists of numbers")
+
+
+def _as_code(cells: Cells) -> Any:
+    """Categories as texts, whole numbers by their digits; they may be missing."""
+    values = cells.values
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        cells = Cells(values, cells.rows, cells.name, cells.places)
+        cells.refuse(_unfit(pc.fill_null(values, 0.0), pa.int64()), "a text or a whole number")
+    try:
+        return as_text(values)
+    except pa.ArrowException:
+        return cells.refuse(np.ones(len(values), np.bool_), "a text or a whole number")
 
 
 _CONVERSIONS: dict[str, Callable[[Cells], Any]] = {

@@ -1,0 +1,190 @@
+"""Kinds of a table's columns, and their categories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from slateflow.errors import InputError
+from slateflow.trajectories.encoding import Column
+from slateflow.trajectories.sources.table import CODE, GIVEN, NUMBER
+
+MOST_CATEGORIES = 2_000
+"""Of a column; each is a feature."""
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """Findings about a column's values, of one file or of several."""
+
+    name: str
+    kind: str  # "number", "numbers", "categories", or "untyped": texts of CSV, or no values
+    size: int = 1  # of lists
+    numbers: int = 0  # untyped texts that are numbers
+    texts: int = 0  # other untyped texts
+    vocabulary: tuple[str, ...] = ()  # sorted; not more than one above `MOST_CATEGORIES`
+    codes: int = 0  # untyped texts of digits that begin with 0, as post codes do
+    gaps: int = 0  # missing untyped values
+
+    @property
+    def final_kind(self) -> str:
+        """Kind of all values: untyped texts are numbers if most are, and none is a code."""
+        if self.kind != "untyped":
+            return self.kind
+        if self.codes:
+            return "categories"
+        number = self.numbers and (not self.texts or self.numbers > self.texts)
+        return "number" if number else "categories"
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there are texts among numbers, or gaps."""
+        return self.final_kind in ("number", "numbers") and self.texts + self.gaps > 0
+
+    def joined(self, other: ColumnFacts) -> ColumnFacts | None:
+        """Findings about the values of both; None where they do not go together."""
+        typed = [one for one in (self, other) if one.kind != "untyped"]
+        if len({(one.kind, one.size) for one in typed}) > 1:
+            return None
+        first = typed[0] if typed else self
+        if first.kind == "numbers" and len(typed) < 2:
+            return None
+        known = tuple(sorted({*self.vocabulary, *other.vocabulary})[: MOST_CATEGORIES + 1])
+        numbers, texts = self.numbers + other.numbers, self.texts + other.texts
+        codes, gaps = self.codes + other.codes, self.gaps + other.gaps
+        return ColumnFacts(self.name, first.kind, first.size, numbers, texts, known, codes, gaps)
+
+    def column(self) -> Column:
+        """The column.
+
+        Raises:
+            InputError: It has too many categories, or nothing at all.
+        """
+        kind = self.final_kind
+        if kind in ("number", "numbers"):
+            return Column(self.name, kind, size=self.size)
+        if len(self.vocabulary) > MOST_CATEGORIES:
+            raise InputError(
+                f"{self.name}: expected at most {MOST_CATEGORIES:,} categories, got more; leave "
+                "the column out, or give groups or numbers in its place"
+            )
+        if not self.vocabulary:
+            raise InputError(f"{self.name}: expected values, got none; leave the column out")
+        return Column(self.name, "categories", self.vocabulary)
+
+
+class ColumnSurvey:
+    """Kind and categories of one column's values.
+
+    A text column of CSV is numbers if all of its values are, categories if most are not, and an
+    error where some are not. Where digits begin with 0 they are a code, and the column categories.
+
+    Args:
+        name: The column's.
+        refuse: As `Places.refuse`.
+        code: Whether the recipe says that its values are categories, numbers or not.
+    """
+
+    def __init__(self, name: str, refuse: Callable[..., None], code: bool = False) -> None:
+        self.name, self.refuse, self.code = name, refuse, code
+        self.kind = ""
+        self.size = 1
+        self.numbers = 0  # texts that are numbers
+        self.texts = 0
+        self.codes = 0
+        self.gaps = 0
+        self.first_text: tuple[pa.Array, NDArray[np.int64]] | None = None
+        self.first_gap: NDArray[np.int64] | None = None
+        self.vocabulary: set[str] = set()
+
+    def add(
+        self, values: pa.Array, rows: NDArray[np.int64], typed: bool, coded: Any = None
+    ) -> None:
+        """Look at the values of some rows (R,), `coded` as a dictionary if there is one.
+
+        A missing category is none; files that are `typed` tell numbers from texts.
+        """
+        typed = typed or self.code
+        typed = typed and values.null_count < len(values)  # without a value no kind is known
+        if values.null_count:
+            given = values.is_valid().to_numpy(zero_copy_only=False)
+            if not typed:
+                self.gaps += int(np.count_nonzero(~given))
+                self.first_gap = rows[~given][:1] if self.first_gap is None else self.first_gap
+            values, rows = values.drop_null(), rows[given]
+        everywhere = np.ones(len(rows), np.bool_)
+        kind = "categories" if pa.types.is_string(values.type) else "number"
+        kind = "numbers" if pa.types.is_list(values.type) else kind
+        untyped = kind == "categories" and not typed
+        if self.kind in ("", "untyped") and not untyped:
+            self.kind = kind
+        elif untyped:
+            self.kind = self.kind or "untyped"
+        elif kind != self.kind:
+            known = {"number": "a number", "numbers": "numbers", "categories": "a text"}[self.kind]
+            given = values
+            if kind == "categories":  # it may look like a number
+                given = np.array([f"the text {one!r}" for one in values.to_pylist()], object)
+            expected = f"{known}, as in rows or files before"
+            self.refuse(everywhere, rows, self.name, expected, given)
+        if kind == "numbers":
+            self._add_lists(values, rows)
+        if kind == "categories":
+            if untyped:
+                self._add_untyped(values, rows, coded)
+            if len(self.vocabulary) <= MOST_CATEGORIES:
+                known = pc.unique(values) if coded is None else coded.dictionary
+                self.vocabulary.update(known.to_pylist())
+
+    def _add_lists(self, values: pa.Array, rows: NDArray[np.int64]) -> None:
+        lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
+        self.refuse(lengths == 0, rows, self.name, "lists of one or more numbers", values)
+        self.size = self.size if self.vocabulary else int(lengths[0])
+        self.vocabulary = {"lists"}  # the length is known now
+        expected = f"lists of {self.size} finite numbers"
+        self.refuse(lengths != self.size, rows, self.name, expected, values)
+        flat = pc.fill_null(pc.list_flatten(values), np.nan).to_numpy().reshape(-1, self.size)
+        self.refuse(~np.isfinite(flat).all(axis=1), rows, self.name, expected, values)
+
+    def _add_untyped(self, values: pa.Array, rows: NDArray[np.int64], coded: Any) -> None:
+        number, code = (_matches(values, coded, pattern) for pattern in (NUMBER, CODE))
+        self.numbers += int(np.count_nonzero(number))
+        self.texts += int(np.count_nonzero(~number))
+        self.codes += int(np.count_nonzero(code))
+        if self.first_text is None and not number.all():
+            first = int(np.argmin(number))
+            self.first_text = values[first : first + 1], rows[first : first + 1]
+
+    @property
+    def facts(self) -> ColumnFacts:
+        """Findings so far."""
+        known = tuple(sorted(self.vocabulary)[: MOST_CATEGORIES + 1])
+        counts = self.numbers, self.texts
+        return ColumnFacts(self.name, self.kind, self.size, *counts, known, self.codes, self.gaps)
+
+    def column(self) -> Column:
+        """The column, once all rows were seen.
+
+        Raises:
+            InputError: It has numbers and texts, or too many categories.
+        """
+        facts = self.facts
+        if facts.mixed and self.first_text is not None:
+            values, rows = self.first_text
+            self.refuse(np.ones(1, np.bool_), rows, self.name, "numbers, as in most rows", values)
+        if facts.mixed and self.first_gap is not None:
+            self.refuse(np.ones(1, np.bool_), self.first_gap, self.name, GIVEN, [None])
+        return facts.column()
+
+
+def _matches(texts: pa.Array, coded: Any, pattern: str) -> NDArray[np.bool_]:
+    """(R,) which texts match; those that are coded match as their few different ones do."""
+    different = texts if coded is None else coded.dictionary
+    found = pc.match_substring_regex(different, pattern).to_numpy(zero_copy_only=False)
+    return np.asarray(found if coded is None else found[coded.indices.drop_null().to_numpy()])
