@@ -39,7 +39,7 @@ from slateflow.trajectories.sources.planning import (
 )
 from slateflow.trajectories.sources.recipe import NAME, LoggedRecipe
 from slateflow.trajectories.sources.survey import Facts, Reader, Survey, text_hashes
-from slateflow.trajectories.sources.table import USER
+from slateflow.trajectories.sources.table import SEPARATOR, USER
 
 PART_ROWS = 60_000
 """Rows at which a part is closed; it ends with a session."""
@@ -349,6 +349,8 @@ class Logs:
             wrong = np.arange(len(lists)) == row
             values = np.full(len(lists), flat[int(unknown[0])].as_py(), object)
             expected = f"items of the catalogue, which has {len(self.form.encoding.items):,}"
+            if SEPARATOR in values[0] and self.recipe.format == "table":  # CSV would be split by it
+                expected += ", several of them as a list"
             check.refuse(wrong, key, expected, values)
         return numbers
 

@@ -125,6 +125,17 @@ def test_an_item_that_the_catalogue_lacks(tmp_path):
     assert "items.csv: row 3: id: expected each id once, got a" in refusal(tmp_path, ALL + items)
 
 
+@pytest.mark.parametrize("name", ["item", "offered"])
+def test_texts_of_parquet_that_should_be_lists(tmp_path, name):
+    row = {"item": ["a"], "offered": [["a", "b"]], "propensity": 1, "reward": 1}
+    log(tmp_path, "a.parquet", {**row, name: ["a|b"]})
+    (tmp_path / "items.csv").write_text("id,price\na,1\nb,2\n")
+    items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\n'
+    message = refusal(tmp_path, f'[columns]\ncandidates = "offered"\n{items}')
+    expected = "expected items of the catalogue, which has 2, several of them as a list, got a|b"
+    assert f"a.parquet: row 1: {name}: {expected}" in message
+
+
 def test_slates_that_do_not_fit(tmp_path):
     clicked = '[columns]\ncandidates = "offered"\nclicked = "clicked"\n'
     for row, expected in [
