@@ -178,7 +178,8 @@ class DsjsonReader:
 
     def _number(self, value: Any, name: str, row: int) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            raise self.places.error(row, name, "a finite number", value)
+            got = f"the text {value!r}" if isinstance(value, str) else value
+            raise self.places.error(row, name, "a finite number", got)
         return float(value)
 
 
