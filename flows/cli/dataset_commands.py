@@ -57,8 +57,8 @@ def estimate_command(
     policy: Annotated[
         str,
         Parameter(
-            help="random, greedy, opposite, logged (what the logs earned), or a registered version "
-            "such as models:/NAME@champion."
+            help="random, logged (what the logs earned), or a registered version such as "
+            "models:/NAME@champion; of simulated recipes also greedy and opposite."
         ),
     ],
     estimator: Annotated[

@@ -53,6 +53,7 @@ def test_help_answers_without_the_heavy_imports():
         ("train", ["--set", "imported dataset"]),
         ("export", ["[choices: rllib, minari, d3rlpy]"]),
         ("import", ["propensity: probability of exactly this slate", "watch_time"]),
+        ("estimate", ["of simulated recipes also greedy and opposite."]),
         ("up", ["At least 1, at most 65535. [default: 4200]"]),
         ("learners", []),
         ("recommend", ["user and items", "history", "propensity, outside"]),
