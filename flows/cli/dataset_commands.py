@@ -231,6 +231,8 @@ def _show_first_look(look: FirstLook) -> None:
     fewest, most = look.candidates
     low, high = look.propensity
     offered = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    if look.of_lines:
+        print(f"source        {look.of_lines}")
     if look.spread:
         several = f"{look.spread:,} of them have rows in several files"
         print(f"sessions      {several}; ids that begin anew in each file would join them")

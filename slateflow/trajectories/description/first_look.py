@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.hold_out import HELD_OUT
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.sources.days import UNREADABLE, Day
+from slateflow.trajectories.sources.passed_by import passed_by_of, told
 
 LEAST_EFFECTIVE_REWARDS = 5.0
 """Below it hardly any interval excludes no difference."""
@@ -69,6 +70,7 @@ class FirstLook:
     refusal: str | None = None  # why random cannot be judged, where that was asked
     items_differ: bool = False  # by more than their columns tell
     told_apart: bool = False  # by their ids, too, therefore
+    passed_by: dict[str, int] = field(default_factory=dict)  # lines of the source, by reason
 
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
@@ -123,7 +125,13 @@ class FirstLook:
             effective_rewards=paid_sum**2 / paid_squares if paid_squares else 0.0,
             agreeing_rows=agree,
             agreeing_rewards=agree_paid,
+            passed_by=passed_by_of(dataset),
         )
+
+    @property
+    def of_lines(self) -> str:
+        """How many lines of the source were passed by, and why; empty where none were."""
+        return told(self.passed_by, self.rows)
 
     @property
     def of_items(self) -> str:

@@ -11,8 +11,8 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -41,14 +41,15 @@ class Day:
     sessions: NDArray[np.uint64] | None  # (S,) hashes, sorted; None: each row is a session
     begins: NDArray[Any] | None  # (S,) first time of each; None: the order of the files decides
     events: NDArray[np.uint64] | None = None  # hashes of the decisions' ids, sorted
+    passed_by: Mapping[str, int] = field(default_factory=dict)  # lines by reason; see `passed_by`
 
     @classmethod
-    def of(cls, file: SourceFile, survey: Survey) -> Self:
+    def of(cls, file: SourceFile, survey: Survey, passed_by: Mapping[str, int]) -> Self:
         """The facts that a survey of the file has found."""
         keys = survey.keys
         if keys.episode is None:
             events = None if keys.event is None else np.unique(keys.event[keys.event > 0])
-            return cls(file, survey.facts, None, None, events)
+            return cls(file, survey.facts, None, None, events, passed_by)
         if keys.time is None:
             return cls(file, survey.facts, np.unique(keys.episode), None)
         order = np.lexsort((keys.time, keys.episode))
@@ -62,6 +63,7 @@ class Day:
         It loads without pickle.
         """
         facts = {"form": FORM, "file": vars(self.file), "facts": self.facts.to_dict()}
+        facts |= {"passed_by": self.passed_by} if self.passed_by else {}
         document = json.dumps(facts).encode()
         arrays: dict[str, Any] = {
             "facts": np.frombuffer(zlib.compress(document), np.uint8),
@@ -84,11 +86,12 @@ class Day:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             document = json.loads(zlib.decompress(stored["facts"].tobytes()))
             named = ("sessions", "begins", "events", "ordered")
-            *hashes, ordered = (stored.get(name) for name in named)
+            sessions, begins, events, ordered = (stored.get(name) for name in named)
         if document.get("form") != FORM:
             raise ValueError("facts of another version")
         file, facts = SourceFile(**document["file"]), Facts.from_dict(document["facts"])
-        return cls(file, facts, *hashes), ordered
+        passed_by = document.get("passed_by", {})
+        return cls(file, facts, sessions, begins, events, passed_by), ordered
 
 
 @dataclass(frozen=True, eq=False)

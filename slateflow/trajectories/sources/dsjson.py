@@ -5,14 +5,15 @@
 `_label_cost` is minus the reward. Actions are known by their features alone, so an item is a
 distinct set of them, and its id is that set as JSON. A line without a label is not a decision and
 is passed by, as are decisions that were never shown (`_skipLearn`, `DeferredAction`), and those
-whose `EventId` the file had before. `event` has hashes of the others, by which those that another
-file had before are left out.
+whose `EventId` the file had before; the reader counts them. `event` has hashes of the others, by
+which those that another file had before are left out.
 """
 
 from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import compress, islice
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.sources.files import SourceFiles
+from slateflow.trajectories.sources.passed_by import reason_of
 from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.table import USER, Cells, as_time
 
@@ -45,12 +47,16 @@ class DsjsonReader:
     Args:
         files: The source's.
         by_time: Whether the time is asked for.
+
+    Attributes:
+        passed_by: Lines that were passed by so far, by reason; see `sources.passed_by`.
     """
 
     def __init__(self, files: SourceFiles, by_time: bool) -> None:
         self.files, self.by_time, self.places = files, by_time, Places("decision")
         self.dropped: float | None = None
         self.categories: tuple[str, ...] = ()  # features tell numbers from texts
+        self.passed_by: Counter[str] = Counter()
 
     def names(self) -> dict[str, str]:
         """The files' names of the standard columns."""
@@ -67,7 +73,7 @@ class DsjsonReader:
     def decisions(self) -> Iterator[pa.Table]:
         """All columns."""
         self.places, count = Places("decision"), 0
-        self.dropped = None
+        self.dropped, self.passed_by = None, Counter()
         for file in self.files.files:
             path = self.files.path(file)
             self.places.begin(path, count)
@@ -84,6 +90,7 @@ class DsjsonReader:
                 if lines:
                     yield self._standard(lines, rows).append_column("event", pa.array(events))
                 count += len(lines)
+            self.passed_by["sent_again"] += delivered.again
             if delivered.again > count - begin:
                 raise InputError(
                     f"{path}: expected an EventId of its own for each decision, got "
@@ -97,9 +104,11 @@ class DsjsonReader:
         with refused(f"{path}: expected lines of JSON", *kinds):
             stream = io.TextIOWrapper(self.files.folder.stream(name), encoding="utf-8-sig")
             for number, line in enumerate(stream, start=1):
+                if not line.strip():
+                    continue
                 where = f"{path}: line {number}"
                 with refused(f"{where}: expected a JSON object", ValueError):
-                    document = orjson.loads(line) if line.strip() else {}
+                    document = orjson.loads(line)
                 if not isinstance(document, dict):
                     raise InputError(f"{where}: expected a JSON object, got {line[:40].strip()}")
                 if "_outcomes" in document:
@@ -107,9 +116,11 @@ class DsjsonReader:
                         f"{where}: _outcomes: expected one decision a line, got several slots; "
                         "write a table of slates"
                     )
-                skipped = document.get("_skipLearn") or document.get("DeferredAction")
-                if "_label_cost" in document and not skipped:
+                reason = reason_of(document)
+                if reason is None:
                     yield document
+                else:
+                    self.passed_by[reason] += 1
 
     def _standard(self, lines: list[dict[str, Any]], rows: np.ndarray[Any, Any]) -> pa.Table:
         chosen, offered, propensity, reward, situation = [], [], [], [], []

@@ -100,9 +100,11 @@ class Surveyed:
         return self._days
 
     def _survey(self, file: SourceFile) -> Day:
-        survey = Survey.of(reader_of(self.recipe, [file]))
+        reader = reader_of(self.recipe, [file])
+        survey = Survey.of(reader)
         self._keys[file] = survey.keys
-        return Day.of(file, survey)
+        passed_by = dict(+reader.passed_by) if isinstance(reader, DsjsonReader) else {}
+        return Day.of(file, survey, passed_by)
 
     def orders(self, group: Group, shared: Sequence[Shared]) -> Iterator[tuple[int, Order]]:
         """Each day of a group, and the order of its rows; they count from the first file's."""

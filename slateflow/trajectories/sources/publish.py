@@ -30,6 +30,7 @@ from slateflow.trajectories.sources.days import day_keys, first_numbers, shared_
 from slateflow.trajectories.sources.earlier import FREE, Earlier, EarlierDay, Form
 from slateflow.trajectories.sources.items import Items, read_items
 from slateflow.trajectories.sources.order import PlannedRows, in_order
+from slateflow.trajectories.sources.passed_by import passed_by, told
 from slateflow.trajectories.sources.planning import (
     Group,
     PlannedDay,
@@ -142,6 +143,9 @@ class Logs:
         surveyed = Surveyed(recipe)
         days = surveyed.days(earlier)
         facts = Facts.joined([day.facts for day in days])
+        if facts is not None and not facts.rows and (passed := passed_by(days)):
+            where = f"{recipe.source}: expected decisions that can be used, got none"
+            raise InputError(f"{where}: {told(passed, 0)}; log more of them")
         if facts is None or not facts.rows:  # rows that do not go together are named, or none are
             facts = Survey.of(reader_of(recipe), whole=True).facts
         columns = tuple(column.column() for column in facts.columns)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import zlib
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slateflow.errors import InputError
 from slateflow.trajectories import Folder, generate
 from slateflow.trajectories.contract import check_rows
+from slateflow.trajectories.description.describe import describe
 from slateflow.trajectories.sources.dsjson import item_id
+from slateflow.trajectories.sources.passed_by import passed_by_of
 from tests.trajectories.sources.shop import log, published, recipe
 
 DSJSON = 'format = "dsjson"\n'
@@ -124,6 +130,67 @@ def test_a_timestamp_that_is_not_a_text(tmp_path, time):
     expected = f"decision 2: Timestamp: expected a point in time, as text, got {time}"
     assert f"logs/a.dsjson: {expected}" in str(caught.value)
     assert published(tmp_path, DSJSON).rows == 2  # nobody asks for it
+
+
+WAITING = line(DeferredAction=True, _skipLearn=True)
+OUTCOME = json.dumps({"RewardValue": 1, "EventId": "e"})
+
+
+def test_lines_that_are_passed_by_are_counted(tmp_path, capsys):
+    from flows.cli.main import main
+
+    unlabelled = [line(_label_cost=None), "{}", line(_label_cost=None)]
+    again = [line(EventId=name) for name in "efghi"] * 2
+    skipped = [line(_skipLearn=True)] * 4
+    log(tmp_path, "a.json", "\n".join([WAITING, *skipped, OUTCOME, "", *again, *unlabelled]))
+    log(tmp_path, "b.json", "\n".join([line(EventId=name) for name in "ej"]))
+    path = published(tmp_path, DSJSON).path
+    counts = {"sent_again": 6, "skipped": 4, "unlabelled": 3, "deferred": 1, "outcome_alone": 1}
+    assert main(["describe", path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["first_look"]
+    assert found["rows"] == 6
+    assert found["passed_by"] == counts
+    assert main(["describe", path, "--page", str(tmp_path / "page.html")]) == 0
+    told = (
+        "15 of 21 lines passed by: 6 sent again (EventId), 4 skipped (_skipLearn), 3 without a "
+        "label (_label_cost), 1 deferred (DeferredAction), 1 without a decision (RewardValue)"
+    )
+    assert f"source        {told}\n" in capsys.readouterr().out
+    assert f"<p>{told}.</p>" in (tmp_path / "page.html").read_text()
+
+
+def test_counts_of_a_day_that_is_taken_over_stay(tmp_path):
+    log(tmp_path, "a.json", "\n".join([WAITING, line(EventId="e"), line(EventId="e")]))
+    published(tmp_path, DSJSON)
+    log(
+        tmp_path, "b.json", "\n".join([WAITING, line(), line(c={"x": "new", "_multi": [RUM, TEA]})])
+    )
+    kept = published(tmp_path, DSJSON)
+    assert Path(kept.path, kept.days[0].facts).stat().st_nlink > 1
+    assert passed_by_of(kept) == {"deferred": 2, "sent_again": 1}
+    log(tmp_path, "0.json", line(EventId="e"))  # before the others: a.json is read again
+    assert passed_by_of(published(tmp_path, DSJSON)) == {"deferred": 2, "sent_again": 2}
+
+
+def test_facts_of_days_without_any_are_as_they_were(tmp_path):
+    log(tmp_path, "a.json", line())
+    dataset = published(tmp_path, DSJSON)
+    assert passed_by_of(dataset) == {}
+    assert describe(dataset).first_look.of_lines == ""
+    with np.load(io.BytesIO(dataset.folder.read(dataset.days[0].facts))) as stored:
+        document = json.loads(zlib.decompress(stored["facts"].tobytes()))
+    assert sorted(document) == ["facts", "file", "form"]
+
+
+def test_where_all_lines_are_passed_by_they_are_told(tmp_path):
+    log(tmp_path, "a.json", "\n".join([WAITING, WAITING, OUTCOME]))
+    with pytest.raises(InputError) as caught:
+        published(tmp_path, DSJSON)
+    told = "3 of 3 lines passed by: 2 deferred (DeferredAction), 1 without a decision (RewardValue)"
+    assert f"expected decisions that can be used, got none: {told};" in str(caught.value)
+    log(tmp_path, "a.json", "\n\n")
+    with pytest.raises(InputError, match=r"a\.json: expected rows, got none"):
+        published(tmp_path, DSJSON)
 
 
 def test_one_event_id_for_all_is_none(tmp_path):
