@@ -172,12 +172,14 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
     return table
 
 
-def show_dataset(dataset: DatasetRef, as_json: bool = False) -> None:
-    """Path, rows and digest of a dataset."""
+def show_dataset(dataset: DatasetRef, as_json: bool = False, passed_by: str = "") -> None:
+    """Path, rows and digest of a dataset, and how many lines of its source were passed by."""
     if as_json:
         return print_json(dataset.model_dump(mode="json"))
     path = short_path(dataset.path)
     output.print(f"{path}: {dataset.rows:,} rows\n{dataset.digest}", soft_wrap=True)
+    if passed_by:
+        output.print(passed_by, soft_wrap=True)
 
 
 def show_models(models: list[ModelRef], as_json: bool = False) -> None:

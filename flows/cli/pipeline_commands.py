@@ -128,10 +128,14 @@ def generate_command(
         chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
         from flows.generate import generate
 
-        dataset = generate(chosen, data=logs.data, workers=workers).dataset
+        experiment = generate(chosen, data=logs.data, workers=workers)
+        from slateflow.trajectories.sources.passed_by import passed_by_of, told
+
+        made = experiment.open_dataset()
+        passed_by = told(passed_by_of(made), made.rows)
     from flows.cli.console import show_dataset
 
-    show_dataset(dataset, as_json)
+    show_dataset(experiment.dataset, as_json, passed_by)
 
 
 def train_command(

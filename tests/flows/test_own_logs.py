@@ -7,6 +7,7 @@ import json
 import math
 import re
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,24 @@ def test_own_logs_are_read_described_and_learnt_from(shop, capsys):
     ids = [int(dataset.encoding.items[number]) for number in best]
     assert [one % 3 for one in ids] == [0, 1, 2]
     assert run("train", "shop", "--learner", "linucb", "--seed", "4") != [model]
+
+
+def test_generate_says_how_many_lines_were_passed_by(shop, capsys, monkeypatch):
+    line = {
+        "_label_cost": -1, "_label_Action": 1, "a": [1, 2], "p": [0.5, 0.5],
+        "c": {"_multi": [{"i": {"id": "a"}}, {"i": {"id": "b"}}]},
+    }  # fmt: skip
+    lines = [line, line, {**line, "_skipLearn": True}]
+    (shop / "decisions.json").write_text("\n".join(map(json.dumps, lines)))
+    (shop / "service.toml").write_text('source = "decisions.json"\nformat = "dsjson"\n')
+    told, logger = "1 of 3 lines passed by: 1 skipped (_skipLearn)", Mock()
+    monkeypatch.setattr("tasks.generate.get_run_logger", lambda: logger)
+    for count in (1, 2):  # made, then found
+        assert main(["generate", "service"]) == 0
+        assert capsys.readouterr().out.endswith(f"\n{told}\n")
+        assert [call.args[-1] for call in logger.info.mock_calls].count(told) == count
+    assert main(["generate", "shop"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_what_own_logs_do_not_have_is_one_line(shop, capsys):
