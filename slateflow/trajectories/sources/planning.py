@@ -103,8 +103,7 @@ class Surveyed:
         reader = reader_of(self.recipe, [file])
         survey = Survey.of(reader)
         self._keys[file] = survey.keys
-        passed_by = dict(+reader.passed_by) if isinstance(reader, DsjsonReader) else {}
-        return Day.of(file, survey, passed_by)
+        return Day.of(file, survey, dict(+Counter(reader.passed_by)))
 
     def orders(self, group: Group, shared: Sequence[Shared]) -> Iterator[tuple[int, Order]]:
         """Each day of a group, and the order of its rows; they count from the first file's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,10 @@ class Reader(Protocol):
     @property
     def categories(self) -> Collection[str]:
         """Columns of the user whose numbers are codes."""
+
+    @property
+    def passed_by(self) -> Mapping[str, int]:
+        """Lines that are no decisions, by reason."""
 
     @property
     def dropped(self) -> float | None:
