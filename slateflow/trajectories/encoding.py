@@ -55,7 +55,7 @@ class Column:
             column = _combined(values)
             rows = len(column)
             if self.kind == "categories":
-                place = index_in(as_text(column), self.vocabulary)
+                place = index_in(as_text(nan_as_null(column)), self.vocabulary)
                 found = np.flatnonzero(place >= 0)
                 encoded = np.zeros((rows, len(self.vocabulary)), np.float32)
                 encoded[found, place[found]] = 1
@@ -173,6 +173,13 @@ def index_in(values: pa.Array, known: pa.Array | Sequence[str]) -> NDArray[np.in
     value_set = known if isinstance(known, pa.Array) else pa.array(known, pa.string())
     found = pc.index_in(values, value_set=value_set, skip_nulls=True)
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int32)
+
+
+def nan_as_null(column: pa.Array) -> pa.Array:
+    """Numbers without a NaN, by which pandas has a missing value; other values as they are."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
 def as_text(column: pa.Array) -> pa.Array:

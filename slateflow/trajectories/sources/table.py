@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError, refused
-from slateflow.trajectories.encoding import as_text
+from slateflow.trajectories.encoding import as_text, nan_as_null
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.sources.files import SourceFiles
 from slateflow.trajectories.sources.places import Places
@@ -349,9 +349,7 @@ def _clicked(cells: Cells) -> Any:
     values = cells.values
     if pa.types.is_null(values.type):  # a file without a click
         return pa.array(np.full(len(values), -1, np.int32))
-    if pa.types.is_floating(values.type):  # as pandas has whole numbers with gaps
-        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-        cells = Cells(values, cells.rows, cells.name, cells.places)
+    cells = Cells(nan_as_null(values), cells.rows, cells.name, cells.places)
     return pc.fill_null(cells.cast(pa.int32(), "a place in the slate, or nothing"), -1)
 
 
@@ -418,9 +416,8 @@ def _as_user(cells: Cells) -> Any:
 
 def _as_code(cells: Cells) -> Any:
     """Categories as texts, whole numbers by their digits; they may be missing."""
-    values = cells.values
+    values = nan_as_null(cells.values)
     if pa.types.is_floating(values.type):
-        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         cells = Cells(values, cells.rows, cells.name, cells.places)
         cells.refuse(_unfit(pc.fill_null(values, 0.0), pa.int64()), "a text or a whole number")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from slateflow.errors import InputError
@@ -36,8 +37,10 @@ def test_codes_are_categories(tmp_path, kind):
     dataset = published(tmp_path, CODES)
     assert dataset.spec.user_features == ("age", "tab=10", "tab=4")
     assert dataset.read().user.tolist() == EXPECTED
-    asked = dataset.encoding.user_features({"age": [7, 7, 7], "tab": [10, 4, 5]})
-    assert asked.tolist() == [[7, 1, 0], [7, 0, 1], [7, 0, 0]]
+    encoding = dataset.encoding
+    for tabs in ([10, 4, 5], [10.0, 4.0, np.nan], ["10", "4", None], np.array([10, 4, np.nan])):
+        asked = encoding.user_features({"age": [7, 7, 7], "tab": tabs})
+        assert asked.tolist() == [[7, 1, 0], [7, 0, 1], [7, 0, 0]]
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv of pandas", "parquet"])
