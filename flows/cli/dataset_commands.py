@@ -166,10 +166,13 @@ def describe_command(
 
     Example: slateflow describe modified-lts-20-2 --page logs.html
     """
-    from slateflow.evaluation.off_policy.estimates import refusal_of_random
-    from slateflow.trajectories.description.describe import describe
+    from flows.cli.progress import progress
 
-    description = describe(_open(dataset, data), refusal_of_random)
+    with progress("describe"):
+        from slateflow.evaluation.off_policy.estimates import refusal_of_random
+        from slateflow.trajectories.description.describe import describe
+
+        description = describe(_open(dataset, data), refusal_of_random)
     if page is not None:
         from slateflow.trajectories.description.page import page as html
 
