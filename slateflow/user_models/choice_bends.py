@@ -78,7 +78,8 @@ def _with_link(
     model = fit_alike(habit, choices, _prior(rows, features), _rng())
     users, items = rows.user.shape[1], rows.shown_features().shape[2]
     user, known = np.split(choices.shown, [users], axis=2)
-    link = Link(model.weights[0, : users + items * (1 + users)], *np.zeros((3, 0)))
+    told_by = users + items + users * (items - features.alone)
+    link = Link(model.weights[0, :told_by], *np.zeros((3, 0)))
     odds = link.odds(user, known).reshape(-1, 1)
     knots = Knots.at_quantiles(odds, KNOTS_OF_LINK)
     hinges = knots.hinges(odds)

@@ -63,6 +63,7 @@ class SlateFeatures:
         alike: Whether its `likeness` to the others of the slate is, too.
         random: W random features by which users choose; None for none.
         link: H hinges of the log-odds that the others tell; None for none.
+        alone: How many columns of a document, the last, have no products with the user's.
     """
 
     features_match: bool
@@ -70,13 +71,22 @@ class SlateFeatures:
     alike: bool = False
     random: RandomFeatures | None = None
     link: Link | None = None
+    alone: int = 0
+
+    def of_items(self, user: NDArray[np.floating], documents: NDArray[np.floating]) -> Array:
+        """(R, K, I) of documents (R, K, D) to users (R, U); see `item_features`."""
+        multiplied = documents[:, :, : documents.shape[2] - self.alone]
+        found = item_features(user, multiplied, self.features_match)
+        if not self.alone:
+            return found
+        return np.concatenate([documents, found[:, :, multiplied.shape[2] :]], axis=2)
 
     def of(self, user: NDArray[np.floating], documents: NDArray[np.floating]) -> Array:
         """(R, K, E + P) by which users (R, U) choose among documents (R, K, D).
 
         The first E tell nothing of what a document is worth once it is chosen.
         """
-        found = [item_features(user, documents, self.features_match)]
+        found = [self.of_items(user, documents)]
         if self.places:
             of_place = of_places(documents.shape[1])
             found.append(np.broadcast_to(of_place, (*documents.shape[:2], of_place.shape[1])))
@@ -95,7 +105,7 @@ class SlateFeatures:
 
     def groups(self, users: int, documents: int, places: int) -> WeightGroups:
         """Groups of the weights (E + P,), where slates have so many places."""
-        own = WeightGroups.of_items(users, documents, self.features_match)
+        own = WeightGroups.of_items(users, documents, self.features_match, self.alone)
         after = (places - 1) * self.places + LIKENESS * self.alike
         if self.features_match:
             return own.padded(0, after)

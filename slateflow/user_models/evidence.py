@@ -77,8 +77,10 @@ class WeightGroups:
         return cls(numbers, alike[:1] if alike.any() else alike[:0])
 
     @classmethod
-    def of_items(cls, users: int, documents: int, features_match: bool) -> Self:
+    def of_items(cls, users: int, documents: int, features_match: bool, alone: int = 0) -> Self:
         """Group the weights (P,) of `item_features`: the documents', and the products'.
+
+        So many columns of the documents are without products.
 
         The affinity and its powers are in the constant's group.
         """
@@ -86,7 +88,7 @@ class WeightGroups:
         if features_match:
             products = np.repeat([0, PRODUCT], [3, users])
         else:
-            products = np.repeat(PRODUCT, users * documents)
+            products = np.repeat(PRODUCT, users * (documents - alone))
         numbers = np.append(of_documents, products)
         return cls(numbers, np.zeros((0, len(numbers))))
 

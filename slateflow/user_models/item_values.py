@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec, world_of
 from slateflow.policies import SessionScorer, Slates, top_slates
 from slateflow.policies.learned import observed_scores
-from slateflow.policies.slate_choice import ChoiceModel, item_features, likeness, user_features
+from slateflow.policies.slate_choice import ChoiceModel, likeness, user_features
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choice_model import SlateFeatures, of_places
@@ -122,7 +122,7 @@ class Sessions:
         rows, state = self.rows, user_features(self.rows.user[block])
         clicked = (rows.clicked[block] >= 0)[:, None]
         chosen, place = rows.clicked_features(block)[:, None], rows.clicked[block]
-        item = item_features(rows.user[block], chosen, self.features.features_match)[:, 0]
+        item = self.features.of_items(rows.user[block], chosen)[:, 0]
         if self.features.places:
             item = np.column_stack([item, of_places(rows.slate.shape[1])[place]])
         if self.features.alike:
@@ -217,16 +217,15 @@ class Sessions:
         if not self.by_sight:
             return np.empty((len(block), 0))
         user, documents = self.rows.user[block], self.rows.features_at(slates, block)
-        match = self.features.features_match
-        return np.asarray(item_features(user, documents, match).mean(axis=1))
+        return np.asarray(self.features.of_items(user, documents).mean(axis=1))
 
     def slates(self, scorer: SessionScorer) -> Slates:
         """The slates (R, K) of a scorer at each step, with the session so far in its memory."""
         rows, starts, lengths = self.rows, self.rows.starts, self.rows.lengths
         slates = np.empty_like(rows.slate)
         memory = np.zeros((len(starts), scorer.memory_size))
-        match, users = self.features.features_match, rows.user.shape[1]
-        items = item_features(rows.user[:1], rows.shown_features(slice(1)), match).shape[2]
+        users = rows.user.shape[1]
+        items = self.features.of_items(rows.user[:1], rows.shown_features(slice(1))).shape[2]
         numbers = rows.candidates.shape[1] * (items + self.features.beside(users))
         for step in range(lengths.max(initial=0)):
             going_on = np.flatnonzero(lengths > step)

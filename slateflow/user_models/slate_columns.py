@@ -110,51 +110,72 @@ def seen_in(columns: SlateColumns | None, rows: Trajectories) -> Trajectories:
     return rows if columns is None else columns.of_rows(rows)
 
 
-def with_columns_of_their_own(rows: Trajectories, rows_per_term: int) -> Trajectories:
+def with_columns_of_their_own(
+    rows: Trajectories, rows_per_term: int, alone_per_term: int
+) -> tuple[Trajectories, int]:
     """The rows with a column for each item, where held-out sessions say that features miss some.
+
+    Where the products of these columns with the users' would be too many, they go without, if it
+    matters which item it was.
 
     Args:
         rows: Whole sessions, as regressions see them.
         rows_per_term: Logged slates for each term, at least.
+        alone_per_term: The same where columns are without products.
+
+    Returns:
+        The rows, and how many columns of their items, the last, are without products.
     """
     few = few_sessions(rows, MOST_OF_ITEMS)
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
-        return rows
+        return rows, 0
     features, items = rows.catalogue.features, len(rows.catalogue)
     every = np.concatenate([features, np.eye(items, dtype=np.float32)], axis=1)
-    if not 0 < _own_terms(rows) <= _most_terms(rows, rows_per_term):
-        return rows
+    alone = _own_terms(rows) > _most(rows, rows_per_term)
+    if not 0 < _own_terms(rows, alone) <= _most(rows, alone_per_term if alone else rows_per_term):
+        return rows, 0
     own, expected = replace(rows, catalogue=Catalogue(every)), _expected(few)
     if _items_matter(few, expected):
-        return own
-    return least_lost(
+        return own, items if alone else 0
+    if alone:
+        return rows, 0
+    found = least_lost(
         rows, [own], lambda one: _click_losses(few_sessions(one, MOST_OF_ITEMS), expected)
     )
+    return found, 0
 
 
-def _own_terms(rows: Trajectories) -> int:
-    """Terms that there would be with a column for each item; none where features are as many."""
+def _own_terms(rows: Trajectories, alone: bool = False) -> int:
+    """Terms that there would be with a column for each item; none where features are as many.
+
+    Args:
+        rows: As regressions see them.
+        alone: Whether these columns are without products.
+    """
     if rows.catalogue is None or rows.catalogue.features.shape[1] >= len(rows.catalogue):
         return 0
-    columns = rows.catalogue.features.shape[1] + len(rows.catalogue)
-    return int(rows.user.shape[1] * (columns + OF_USERS) + columns)
+    features, items = rows.catalogue.features.shape[1], len(rows.catalogue)
+    multiplied = features if alone else features + items
+    terms: int = rows.user.shape[1] * (multiplied + OF_USERS) + features + items
+    return terms
 
 
 def too_many_of_their_own(rows: Trajectories, rows_per_term: int) -> str | None:
-    """What to say of columns for each item that nobody tried, as they are too many.
+    """What to say of columns for each item whose products nobody tried, as they are too many.
 
     Args:
         rows: Whole sessions, as regressions see them.
         rows_per_term: Logged slates for each term, at least.
     """
-    terms, most = _own_terms(rows), _most_terms(rows, rows_per_term)
+    terms, most = _own_terms(rows), _most(rows, rows_per_term)
     if terms <= most:
         return None
     of_slates = f"of {len(rows):,} slates {most:,} at most are learnt"
-    return f"with a column for each item there are {terms:,} terms, and {of_slates}"
+    products = "with a column for each item, and its products with the users', there are"
+    return f"{products} {terms:,} terms, and {of_slates}"
 
 
-def _most_terms(rows: Trajectories, rows_per_term: int) -> int:
+def _most(rows: Trajectories, rows_per_term: int) -> int:
     return min(MOST_TERMS, len(rows) // rows_per_term)
 
 

@@ -92,11 +92,17 @@ def test_items_have_columns_of_their_own_where_their_means_differ(tmp_path, qual
         '[items]\nfile = "items.csv"\nfeatures = ["size"]\ntell_apart = "never"\n'
     )
     dataset = published(tmp_path, recipe)
-    found = with_columns_of_their_own(dataset.read(), rows_per_term=100)
+    found, alone = with_columns_of_their_own(dataset.read(), 100, 100)
     assert found.catalogue is not None
+    assert alone == 0
     assert found.catalogue.features.shape[1] == (1 + items if quality or price else 1)
     assert items_pay_more(dataset.read(), 3.0) == (price > 0)
     assert not items_pay_more(found, 3.0)
+    # Where the products are too many the columns stand alone
+    found, alone = with_columns_of_their_own(dataset.read(), 200, 200)
+    assert alone == (items if quality or price else 0)
+    assert found.catalogue is not None
+    assert found.catalogue.features.shape[1] == 1 + alone
     unclicked = replace(dataset.read(), clicked=np.full(rows, -1, np.int32))
-    assert with_columns_of_their_own(unclicked, rows_per_term=100) is unclicked
+    assert with_columns_of_their_own(unclicked, 100, 100)[0] is unclicked
     assert not items_pay_more(unclicked)

@@ -67,6 +67,10 @@ ROWS_PER_TERM = 100
 """Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
 there would be no verdict."""
 
+ROWS_PER_COLUMN = 30
+"""The same for columns that single items have alone, where single decisions have a verdict by fewer
+rows."""
+
 PAYS_BEYOND_CHANCE = 3.0
 """Standard errors by which it has to matter which item it was for what a click earns."""
 
@@ -100,7 +104,9 @@ class SlateSessions:
         self.own_columns: str | None = None
         if not spec.features_match:
             self.own_columns = too_many_of_their_own(seen, ROWS_PER_TERM)
-            seen = with_columns_of_their_own(seen, ROWS_PER_TERM)
+            alone_per_term = ROWS_PER_COLUMN if spec.horizon == 1 else ROWS_PER_TERM
+            seen, alone = with_columns_of_their_own(seen, ROWS_PER_TERM, alone_per_term)
+            features = replace(features, alone=alone)
             own = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
             features = with_bends(seen, features, own, from_the_top=True)
         features = replace(features, alike=likeness_matters(seen, features))

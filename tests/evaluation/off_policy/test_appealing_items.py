@@ -1,0 +1,76 @@
+"""Slates of many items that are liked for more than their price, and users of many columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from slateflow.evaluation.off_policy.estimates import estimate_policies
+from slateflow.policies.base import certain
+from tests.trajectories.sources.shop import first_liked, log, published, slates_table
+
+ITEMS, PLACES, COLUMNS, ROWS = 40, 3, 8, 5_000
+USERS = 200_000
+"""Of whom the true values are the mean."""
+
+
+class ShowsToAll:
+    """One slate for all."""
+
+    def __init__(self, slate):
+        self.slate = np.asarray(slate, np.int32)
+
+    def act(self, observation, rng):
+        """The slate, which is certain."""
+        rows = len(observation["user"])
+        return np.tile(self.slate, (rows, 1)), np.ones(rows)
+
+    def propensities(self, observation, slates):
+        """1 where it is the slate."""
+        return (slates == self.slate).all(axis=1).astype(float)
+
+    def first_place(self, observation):
+        """1 for the first item."""
+        rows, items = observation["candidates"].shape[:2]
+        return certain(np.tile(self.slate[:1], (rows, 1)), items)
+
+
+@pytest.mark.parametrize("seed", [2, pytest.param(range(10, 22), marks=pytest.mark.slow)])
+def test_items_have_a_column_each_where_its_products_are_too_many(tmp_path, seed):
+    """By the price alone, the most liked were taken for little more than half of what they are."""
+    held = []
+    for one in [seed] if isinstance(seed, int) else seed:
+        rng = np.random.default_rng(one)
+        price, appeal = rng.normal(size=ITEMS).round(3), rng.normal(0, 0.7, ITEMS)
+        liked = appeal - 0.4 * price
+        user = rng.normal(size=(ROWS, COLUMNS))
+        slates = rng.random((ROWS, ITEMS)).argsort(axis=1)[:, :PLACES]
+        clicked = first_liked(rng.random(slates.shape) < _likes(liked[slates], user))
+        table = slates_table(slates, clicked, ITEMS)
+        dataset = _published(tmp_path / str(one), table, user, price)
+        ranked = {"the liked": -liked, "the appealing": -appeal, "the cheap": price}
+        targets = {name: ShowsToAll(np.argsort(by)[:PLACES]) for name, by in ranked.items()}
+        found = estimate_policies(dataset, targets, held_out_only=False).policies
+        everybody = np.random.default_rng(1).normal(size=(USERS, COLUMNS))
+        for name, estimate in found.items():
+            assert estimate.refusal is None
+            none = 1 - _likes(liked[targets[name].slate][None], everybody)
+            low, high = estimate.contributions.interval(0.99)
+            held.append(low <= 1 - none.prod(axis=1).mean() <= high)
+    assert np.mean(held) >= 0.9
+
+
+def _likes(odds, user):
+    """(R, K) probabilities of liking items (R, K): of the user the first column matters."""
+    return 1 / (1 + np.exp(2.2 - odds - 0.5 * user[:, :1]))
+
+
+def _published(folder, table, user, price):
+    names = [f"u{number}" for number in range(COLUMNS)]
+    log(folder, "log.parquet", table | dict(zip(names, user.T, strict=True)))
+    catalogue = pd.DataFrame({"item": np.arange(ITEMS), "price": price})
+    catalogue.to_csv(folder / "items.csv", index=False)
+    columns = f'[columns]\nuser = {names}\nclicked = "clicked"\n'.replace("'", '"')
+    items = '[items]\nfile = "items.csv"\nfeatures = ["price"]\ntell_apart = "never"\n'
+    return published(folder, columns + items)
