@@ -44,21 +44,30 @@ def test_items_have_a_column_each_where_its_products_are_too_many(tmp_path, seed
         rng = np.random.default_rng(one)
         price, appeal = rng.normal(size=ITEMS).round(3), rng.normal(0, 0.7, ITEMS)
         liked = appeal - 0.4 * price
-        user = rng.normal(size=(ROWS, COLUMNS))
-        slates = rng.random((ROWS, ITEMS)).argsort(axis=1)[:, :PLACES]
-        clicked = first_liked(rng.random(slates.shape) < _likes(liked[slates], user))
-        table = slates_table(slates, clicked, ITEMS)
-        dataset = _published(tmp_path / str(one), table, user, price)
+        dataset = _published(tmp_path / str(one), liked, price, rng)
         ranked = {"the liked": -liked, "the appealing": -appeal, "the cheap": price}
         targets = {name: ShowsToAll(np.argsort(by)[:PLACES]) for name, by in ranked.items()}
         found = estimate_policies(dataset, targets, held_out_only=False).policies
         everybody = np.random.default_rng(1).normal(size=(USERS, COLUMNS))
         for name, estimate in found.items():
             assert estimate.refusal is None
-            none = 1 - _likes(liked[targets[name].slate][None], everybody)
+            none = 1 - _likes(liked[targets[name].slate], everybody)
             low, high = estimate.contributions.interval(0.99)
             held.append(low <= 1 - none.prod(axis=1).mean() <= high)
     assert np.mean(held) >= 0.9
+
+
+def test_no_verdict_says_that_columns_for_each_item_are_too_many(tmp_path):
+    """One half of the users likes what the other does not."""
+    rng = np.random.default_rng(1)
+    price, liked = rng.normal(size=ITEMS).round(3), rng.normal(0, 1.5, ITEMS)
+    dataset = _published(tmp_path, liked, price, rng, apart=True)
+    target = {"the liked": ShowsToAll(np.argsort(-liked)[:PLACES])}
+    (found,) = estimate_policies(dataset, target, held_out_only=False).policies.values()
+    assert found.refusal is not None
+    assert "do not explain what users choose; with a column for each item" in found.refusal.reason
+    assert f"of {ROWS:,} slates {ROWS // 100:,} at most are learnt" in found.refusal.reason
+    assert "name fewer columns" in found.refusal.advice
 
 
 def _likes(odds, user):
@@ -66,7 +75,13 @@ def _likes(odds, user):
     return 1 / (1 + np.exp(2.2 - odds - 0.5 * user[:, :1]))
 
 
-def _published(folder, table, user, price):
+def _published(folder, liked, price, rng, apart=False):
+    """Slates of a random policy; where users are apart, half of them like the contrary."""
+    user = rng.normal(size=(ROWS, COLUMNS))
+    slates = rng.random((ROWS, ITEMS)).argsort(axis=1)[:, :PLACES]
+    odds = liked[slates] * (np.sign(user[:, 1:2]) if apart else 1.0)
+    clicked = first_liked(rng.random(slates.shape) < _likes(odds, user))
+    table = slates_table(slates, clicked, ITEMS)
     names = [f"u{number}" for number in range(COLUMNS)]
     log(folder, "log.parquet", table | dict(zip(names, user.T, strict=True)))
     catalogue = pd.DataFrame({"item": np.arange(ITEMS), "price": price})

@@ -48,15 +48,8 @@ def test_items_have_columns_of_their_own_where_prices_do_not_tell(tmp_path, kind
     assert (own.shape == (ITEMS, ITEMS) and (own == np.eye(ITEMS)).all()) == (kind != "in a line")
 
 
-def test_no_verdict_says_that_columns_for_each_item_are_too_many(tmp_path):
-    evidence = evidence_of(*_logs(tmp_path, "items of their own", 4, rows=5_000))
-    assert isinstance(evidence, SlateSessions)
-    assert "do not explain what users choose; with a column for each item" in str(evidence.unfit)
-    assert "of 5,000 slates 50 at most are learnt; name fewer columns" in str(evidence.unfit)
-
-
-def _logs(folder, kind: str, seed: int, rows: int = ROWS):
-    dataset = PricedShop(kind).slates(folder, rows, seed)
+def _logs(folder, kind: str, seed: int):
+    dataset = PricedShop(kind).slates(folder, ROWS, seed)
     return dataset.read(), dataset.spec
 
 
