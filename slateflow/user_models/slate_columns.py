@@ -161,7 +161,7 @@ def _own_terms(rows: Trajectories, alone: bool = False) -> int:
 
 
 def too_many_of_their_own(rows: Trajectories, rows_per_term: int) -> str | None:
-    """What to say of columns for each item whose products nobody tried, as they are too many.
+    """Say that columns for each item and their products are too many to be tried, if so.
 
     Args:
         rows: Whole sessions, as regressions see them.

@@ -90,7 +90,7 @@ class Estimated(Additive):
 
     @property
     def _carriers(self) -> float:
-        """How many decisions the weights by propensities leave, effectively."""
+        """Effective number of decisions that the weights by propensities leave."""
         return effective_size(self.by_propensity.weight)
 
     @property

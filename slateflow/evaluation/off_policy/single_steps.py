@@ -81,7 +81,7 @@ class _Block:
 
 
 class _OfTarget:
-    """What passes by of one target.
+    """Weights, predictions and balances of one target, row by row.
 
     Args:
         groups: Of users.
