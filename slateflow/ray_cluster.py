@@ -36,7 +36,7 @@ def connected(address: str, **options: Any) -> Iterator[None]:
     """Within the block this process belongs to the cluster; it may do so already.
 
     Args:
-        address: That of a cluster, or `local` for one that starts and ends with the block.
+        address: Address of a cluster, or `local` for one that starts and ends with the block.
         options: Of `ray.init`.
 
     Raises:

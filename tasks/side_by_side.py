@@ -42,7 +42,7 @@ def side_by_side(learners: Sequence[str]) -> Iterator[None]:
 
 
 def shared_workers() -> Workers | ClusterCalls:
-    """Those of the innermost `side_by_side`.
+    """Workers of the innermost `side_by_side`.
 
     Raises:
         LookupError: There is none.

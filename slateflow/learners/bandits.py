@@ -198,7 +198,7 @@ class LinearBandit(ABC):
         spec: The world.
         ridge: Precision of the prior on the weights.
         exploration: Factor on the posterior's standard deviation; 0 is greedy.
-        statistics: Those learnt so far; by default nothing.
+        statistics: Sums learnt from so far; by default none.
     """
 
     spec: EnvironmentSpec

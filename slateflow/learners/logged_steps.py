@@ -279,7 +279,7 @@ class Parts:
 
     @classmethod
     def in_memory(cls, steps: LoggedSteps) -> Parts:
-        """These steps and no others."""
+        """Parts that are these steps alone."""
         return cls(lambda function: [function(steps)], steps)
 
     @classmethod

@@ -104,7 +104,7 @@ class Trajectories:
         return np.asarray(self.sessions % max(-(-len(self) // max(most, 1)), 1) == 0)
 
     def some_sessions(self, most: int) -> Trajectories:
-        """These rows."""
+        """Rows of every second, third … session, about so many."""
         return self.where(self.in_some_sessions(most))
 
     @property

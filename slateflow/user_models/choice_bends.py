@@ -41,7 +41,7 @@ def with_bends(
 
     Args:
         rows: Whole sessions, as regressions see them.
-        features: Those of items without them.
+        features: Features of items without them.
         own: How many of the user's columns, and of the items', the logs have; hinges, and columns
             of an item alone, come behind these.
         from_the_top: Whether users may go on from the top, where that is likelier.

@@ -274,7 +274,7 @@ def influences(choices: Choices, model: ChoiceModel, member: Array, prior: float
     (White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2.)
 
     Args:
-        choices: Those that the model was fitted to.
+        choices: Choices that the model was fitted to.
         model: Of the class alone.
         member: (E,) how likely each session is of the class.
         prior: Precision on the weights.

@@ -110,12 +110,12 @@ class WeightGroups:
         return cls(numbers, np.zeros((0, len(numbers))))
 
     def after(self, numbers: NDArray[np.intp]) -> Self:
-        """These behind weights of other groups."""
+        """Groups that stand behind weights of others."""
         alike = np.pad(self.alike, ((0, 0), (len(numbers), 0)))
         return replace(self, numbers=np.append(numbers, self.numbers), alike=alike)
 
     def padded(self, before: int, after: int) -> Self:
-        """These among other weights, which are in the constant's group."""
+        """Groups among other weights, which are in the constant's group."""
         beside = (before, after)
         return replace(
             self,

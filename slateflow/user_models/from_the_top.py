@@ -69,7 +69,7 @@ def fit_habit(
         choices: The logged ones.
         prior: See `fit_choice_model`.
         rng: For the classes' first weights.
-        asked: Those of them that choose the number of classes; None for all.
+        asked: Choices that decide on the number of classes; None for all.
 
     Raises:
         InputError: No clicks, or no finite features.
@@ -102,7 +102,7 @@ def fit_alike(
 def _of_classes(
     one: ChoiceModel, choices: Choices, asked: Choices, prior: Prior, rng: np.random.Generator
 ) -> ChoiceModel:
-    """That of one class, or of as many as the choices that are asked ask for."""
+    """Model of one class, or of as many as the choices that are asked ask for."""
     found = fit_choice_model(asked, 0, prior, rng)
     if len(found.shares) == 1:
         return one

@@ -60,7 +60,7 @@ class KeptDays(Generic[S]):
         return (self.folder / self._name(parts)).exists()
 
     def load(self, parts: Sequence[PartFile]) -> S | None:
-        """These sums; None if they are damaged."""
+        """Sums of the parts of a day; None if they are damaged."""
         path = self.folder / self._name(parts)
         try:
             sums = self.kind.from_bytes(path.read_bytes())

@@ -44,7 +44,7 @@ def drawn(counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
 
 
 def drawn_of(x: Array, counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
-    """Those of features as they are, drawn as if the ones that are seen (R, F) were standardised.
+    """Random features, drawn as if the features that are seen (R, F) were standardised.
 
     None where none of those that count varies.
 

@@ -136,7 +136,7 @@ class SessionState:
 
 
 STATELESS = SessionState()
-"""That of sessions of which nothing tells more than the user's features."""
+"""State of sessions of which nothing tells more than the user's features."""
 
 
 def fitting_memory(dataset: Dataset) -> SessionMemory:

@@ -121,7 +121,7 @@ def with_columns_of_their_own(
     Args:
         rows: Whole sessions, as regressions see them.
         rows_per_term: Logged slates for each term, at least.
-        alone_per_term: The same where columns are without products.
+        alone_per_term: Logged slates for each, where columns are without products.
 
     Returns:
         The rows, and how many columns of their items, the last, are without products.
@@ -244,7 +244,7 @@ def likeness_matters(
 
     Args:
         rows: Whole sessions, as regressions see them.
-        features: Those of items without it.
+        features: Features of items without it.
         standard_errors: By how many of them held-out sessions have to say so.
     """
     if len(rows.starts) < LEAST_SESSIONS or rows.slate.shape[1] < 2:

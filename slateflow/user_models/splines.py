@@ -58,7 +58,7 @@ class Knots:
         return cls(feature, np.concatenate([np.zeros(0), *found]))
 
     def without(self, features: slice) -> Knots:
-        """Those of the features that are not in a slice."""
+        """Knots of the features that are not in a slice."""
         kept = ~np.isin(self.feature, np.arange(features.start, features.stop))
         return Knots(self.feature[kept], self.value[kept])
 

@@ -48,7 +48,7 @@ class KeptSums(Protocol[S]):
         """Whether the sums of the parts of a day are known."""
 
     def load(self, parts: Sequence[PartFile]) -> S | None:
-        """These sums; None if they are damaged."""
+        """Sums of the parts of a day; None if they are damaged."""
 
     def save(self, parts: Sequence[PartFile], sums: S) -> None:
         """Keep the sums of the parts of a day."""

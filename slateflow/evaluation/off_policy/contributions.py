@@ -66,7 +66,7 @@ class WeightedErrors:
     by_session: Array | None = None
 
     def __sub__(self, other: WeightedErrors) -> WeightedErrors | None:
-        """Those of the difference; None where values were fitted to other decisions."""
+        """Errors of the difference; None where values were fitted to other decisions."""
         if len(self.weight) != len(other.weight):
             return None
         return replace(
@@ -100,7 +100,7 @@ class Contributions:
         rewarded: (E,) the part that only sessions with a reward have, weight × reward; None where
             rewards are not rare, and then `dense` is all.
         errors: By all decisions; None where nothing is known about them.
-        within: Those of the sessions, where these here are of visitors, V of them for E.
+        within: Contributions of the sessions, where these here are of visitors, V of them for E.
     """
 
     dense: Array
@@ -118,7 +118,7 @@ class Contributions:
         return cls(model + weighted, errors=errors)
 
     def of_visitors(self, visitor: NDArray[np.integer]) -> Contributions:
-        """Those of visitors, each by as much as their sessions move the mean of all.
+        """Contributions of visitors, each by as much as their sessions move the mean of all.
 
         Args:
             visitor: (E,) number of the visitor of each session, from 0.
@@ -259,7 +259,7 @@ def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: flo
 
     Args:
         events: (E,) weights of the events, 0 where there was none.
-        confidence: That of the interval.
+        confidence: Probability with which the interval holds the truth.
         one_more: Least weight of an event more.
 
     Example:

@@ -60,8 +60,8 @@ class Estimated(Additive):
     Attributes:
         start: (E,) value at its first step.
         learnt: The correction by weights that are learnt.
-        by_propensity: That by weights that are learnt of states, and follow from the propensities
-            of decisions; the learnt one where propensities are not asked.
+        by_propensity: Correction by weights that are learnt of states, and follow from the
+            propensities of decisions; the learnt one where propensities are not asked.
         error: (T,) of the values in each step, on average over how many may be left.
     """
 
@@ -121,12 +121,12 @@ class Estimated(Additive):
 
     @property
     def trusted(self) -> Correction:
-        """That of the kind that is trusted for the return."""
+        """Correction of the kind that is trusted for the return."""
         kinds = self.kinds
         return kinds[trusted_kind([standard_error(self.start + one.errors) for one in kinds])]
 
     def contributions(self, correction: Correction, reward: Array, of_one: float) -> Contributions:
-        """Those of the sessions to the return, with one of the corrections.
+        """Contributions of the sessions to the return, with one of the corrections.
 
         Args:
             correction: One of the two.
@@ -155,7 +155,7 @@ class EstimatedSlates(Estimated):
         return None
 
     def contributions(self, correction: Correction, reward: Array, of_one: float) -> Contributions:
-        """Those of the sessions to the return; see `Estimated`."""
+        """Contributions of the sessions to the return; see `Estimated`."""
         return Contributions(self.start + correction.errors)
 
 

@@ -56,7 +56,7 @@ class Visits:
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:
-        """Those of several parts."""
+        """Visits of several parts."""
         columns = ("visitor", "order", "item", "propensity")
         return cls(*(np.concatenate([getattr(one, name) for one in several]) for name in columns))
 

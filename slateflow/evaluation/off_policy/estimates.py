@@ -52,7 +52,7 @@ class PolicyEstimate:
     Attributes:
         estimates: Contributions of the sessions by estimator; those of single decisions are made
             when they are asked for, as they are as many as the rows.
-        kinds: Those of sessions by each kind of correction, `Estimated.kinds`.
+        kinds: Contributions of sessions by each kind of correction, `Estimated.kinds`.
         trusted: The estimator that decides.
         overlap: How far the logs overlap with the policy.
         guess: Why the estimates are but guesses; None where they may serve to choose between
@@ -69,7 +69,7 @@ class PolicyEstimate:
 
     @property
     def contributions(self) -> Contributions:
-        """Those of the trusted estimator."""
+        """Contributions by the trusted estimator."""
         return self.estimates[self.trusted]
 
     def over(self, other: PolicyEstimate) -> Contributions:

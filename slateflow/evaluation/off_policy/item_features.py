@@ -47,7 +47,7 @@ class ItemFeatures:
         return len(self.degrees[0])
 
     def independent_in(self, x: Array, item: NDArray[np.intp]) -> ItemFeatures:
-        """Those that tell anything beside the others, of the same columns and items as `design`.
+        """Features that tell anything beside the others, of the same columns and items as `design`.
 
         Those of the user alone, and low degrees, come first.
         """

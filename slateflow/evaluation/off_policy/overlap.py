@@ -155,7 +155,7 @@ class ItemBalance(Additive):
             shown: (B, 1) position of the one that was shown.
             probability: (B, N) with which the target shows each.
             factor: (B,) of the probabilities, 1 / propensity, that makes them weights.
-            empty: That of no rows.
+            empty: Balance of no rows.
             visitor: (B,) number of each row's visitor; None where nobody knows.
         """
         groups, items = empty.apart.shape

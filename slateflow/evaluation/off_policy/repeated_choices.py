@@ -62,7 +62,7 @@ class RepeatedChoices:
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:
-        """Those of several parts, one after the other."""
+        """Choices of several parts, one after the other."""
         visitors = [one.visitor for one in several if one.visitor is not None]
         return cls(
             np.concatenate([one.alike for one in several]),

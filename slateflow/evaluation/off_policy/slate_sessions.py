@@ -57,19 +57,19 @@ RIDGE = 1.0
 less, items that were clicked once or never have weights in the thousands."""
 
 CHOICE_RIDGE = 0.1
-"""That on the weights of the choice model."""
+"""Precision of the prior on the weights of the choice model."""
 
 RANDOM_RIDGE = 1.0
-"""That on the weights of random features. With more of it what bends is flattened, and slates that
-are seldom liked are taken for better than they are."""
+"""Precision of the prior on the weights of random features. With more, what bends is flattened, and
+slates that are seldom liked are taken for better than they are."""
 
 ROWS_PER_TERM = 100
 """Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
 there would be no verdict."""
 
 ROWS_PER_COLUMN = 30
-"""The same for columns that single items have alone, where single decisions have a verdict by fewer
-rows."""
+"""Logged slates for each term where columns of single items have no products, and every slate is a
+single decision, which has a verdict by fewer rows."""
 
 PAYS_BEYOND_CHANCE = 3.0
 """Standard errors by which it has to matter which item it was for what a click earns."""

@@ -60,7 +60,7 @@ class Visitors:
         return np.asarray(np.bincount(self.number, sessions), np.float64)
 
     def contributions(self, sessions: Mapping[str, Contributions]) -> Mapping[str, Contributions]:
-        """Those of each estimator, made when they are asked for."""
+        """Contributions by each estimator, made when they are asked for."""
         return sessions if self.number is None else _Summed(sessions, self)
 
     def refusal(self) -> NoVerdict | None:

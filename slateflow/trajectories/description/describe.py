@@ -145,7 +145,7 @@ def describe(dataset: Dataset, gate: Gate | None = None) -> Description:
 
 
 def _targets(spec: EnvironmentSpec) -> list[str]:
-    """Those of `TARGETS` that the world has."""
+    """Policies of `TARGETS` that the world has."""
     return [name for name in TARGETS if name == "random" or name in world_of(spec).labels]
 
 

@@ -135,7 +135,7 @@ class EarlierDay:
         """Whether the day can be had in a form.
 
         Args:
-            form: That of the new dataset.
+            form: Form of the new dataset.
             day: Facts about the day.
             first: Number of its first episode there.
             whole: Whether to read all of the parts, also where they are linked.

@@ -153,7 +153,7 @@ def in_order(
     Args:
         batches: Of all rows of some files.
         source: (S,) numbers in the files of the rows that are wanted, in their order.
-        parts: Those that they become.
+        parts: Parts that they become.
         rows: How many the files have.
     """
     if len(source) == rows and bool((source == np.arange(rows)).all()):

@@ -20,7 +20,7 @@ REASONS: dict[str, str] = {
     "unlabelled": "without a label (_label_cost)",
     "sent_again": "sent again (EventId)",
 }
-"""What is said of the lines of a reason."""
+"""Words for the lines of a reason."""
 
 
 def reason_of(document: dict[str, Any]) -> Reason | None:
