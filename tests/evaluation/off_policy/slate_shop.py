@@ -78,8 +78,8 @@ class Shows:
 
     def first_place(self, observation: Observation) -> NDArray[np.float64]:
         """1 for the item in the first place."""
-        first = self._shown(observation)[:, :1]
-        return np.asarray(first == np.arange(ITEMS), np.float64)
+        first, items = self._shown(observation)[:, :1], observation["candidates"].shape[1]
+        return np.asarray(first == np.arange(items), np.float64)
 
     def value(self, habit: str, rows: int = 1_000_000) -> float:
         """Clicks a decision."""

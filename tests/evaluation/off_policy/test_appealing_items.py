@@ -7,33 +7,12 @@ import pandas as pd
 import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from slateflow.policies.base import certain
+from tests.evaluation.off_policy.slate_shop import Shows
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 ITEMS, PLACES, COLUMNS, ROWS = 40, 3, 8, 5_000
 USERS = 200_000
 """Of whom the true values are the mean."""
-
-
-class ShowsToAll:
-    """One slate for all."""
-
-    def __init__(self, slate):
-        self.slate = np.asarray(slate, np.int32)
-
-    def act(self, observation, rng):
-        """The slate, which is certain."""
-        rows = len(observation["user"])
-        return np.tile(self.slate, (rows, 1)), np.ones(rows)
-
-    def propensities(self, observation, slates):
-        """1 where it is the slate."""
-        return (slates == self.slate).all(axis=1).astype(float)
-
-    def first_place(self, observation):
-        """1 for the first item."""
-        rows, items = observation["candidates"].shape[:2]
-        return certain(np.tile(self.slate[:1], (rows, 1)), items)
 
 
 @pytest.mark.parametrize("seed", [2, pytest.param(range(10, 22), marks=pytest.mark.slow)])
@@ -46,12 +25,12 @@ def test_items_have_a_column_each_where_its_products_are_too_many(tmp_path, seed
         liked = appeal - 0.4 * price
         dataset = _published(tmp_path / str(one), liked, price, rng)
         ranked = {"the liked": -liked, "the appealing": -appeal, "the cheap": price}
-        targets = {name: ShowsToAll(np.argsort(by)[:PLACES]) for name, by in ranked.items()}
+        targets = {name: _to_all(by) for name, by in ranked.items()}
         found = estimate_policies(dataset, targets, held_out_only=False).policies
         everybody = np.random.default_rng(1).normal(size=(USERS, COLUMNS))
         for name, estimate in found.items():
             assert estimate.refusal is None
-            none = 1 - _likes(liked[targets[name].slate], everybody)
+            none = 1 - _likes(liked[targets[name].slates[0]], everybody)
             low, high = estimate.contributions.interval(0.99)
             held.append(low <= 1 - none.prod(axis=1).mean() <= high)
     assert np.mean(held) >= 0.9
@@ -62,12 +41,17 @@ def test_no_verdict_says_that_columns_for_each_item_are_too_many(tmp_path):
     rng = np.random.default_rng(1)
     price, liked = rng.normal(size=ITEMS).round(3), rng.normal(0, 1.5, ITEMS)
     dataset = _published(tmp_path, liked, price, rng, apart=True)
-    target = {"the liked": ShowsToAll(np.argsort(-liked)[:PLACES])}
+    target = {"the liked": _to_all(-liked)}
     (found,) = estimate_policies(dataset, target, held_out_only=False).policies.values()
     assert found.refusal is not None
     assert "do not explain what users choose; with a column for each item" in found.refusal.reason
     assert f"of {ROWS:,} slates {ROWS // 100:,} at most are learnt" in found.refusal.reason
     assert "name fewer columns" in found.refusal.advice
+
+
+def _to_all(by):
+    """The items with the least, in this order, whatever the columns of the user."""
+    return Shows(np.tile(np.argsort(by)[:PLACES], (COLUMNS, 1)))
 
 
 def _likes(odds, user):
