@@ -19,9 +19,6 @@ from slateflow.evaluation.off_policy.logging_policies import logged_behaviours
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
 from slateflow.evaluation.returns import BLOCK_EPISODES, returns_of
-from slateflow.evaluation.verdict import Candidate as JudgedCandidate
-from slateflow.evaluation.verdict import PlayedPolicy as JudgedPolicy
-from slateflow.evaluation.verdict import Score
 from slateflow.policies import (
     Policy,
     RandomPolicy,
@@ -34,17 +31,7 @@ from slateflow.side_by_side import PROCESSORS, map_calls
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.items_differ import items_differ
 from tasks.experiment import Experiment, ModelRef
-from tasks.reports.report import (
-    Candidate,
-    Champion,
-    Comparison,
-    LoggingPolicy,
-    Optimum,
-    Overlap,
-    PlayedPolicy,
-    RecSimCheck,
-    Report,
-)
+from tasks.reports.report import Candidate, Overlap, RecSimCheck, Report
 from tasks.server.retries import RETRIES
 from tasks.server.stages import stage
 from tasks.side_by_side import workers_at_hand
@@ -98,7 +85,7 @@ class _Contest:
 
     def report(self, verdict: Verdict, overlaps: dict[str, Overlap]) -> Report:
         """The verdict as it is published."""
-        return _report(self.experiment, verdict, self.models, self.version, overlaps)
+        return Report.on(self.experiment, verdict, self.models, self.version, overlaps)
 
 
 def _by_play(contest: _Contest, episodes: int) -> Report:
@@ -185,15 +172,7 @@ def check_against_recsim(
     progress = stage(f"RecSim plays {candidate.learner}")
     recsim = recsim_returns(spec, policy, episodes, seed, progress)
     found = agreement(episode_returns(spec, policy, compared, seed), recsim)
-    return RecSimCheck(
-        learner=candidate.learner,
-        batched=found.batched,
-        batched_sem=found.batched_sem,
-        recsim=found.recsim,
-        recsim_sem=found.recsim_sem,
-        episodes=found.episodes,
-        deviation=found.deviation,
-    )
+    return RecSimCheck(learner=candidate.learner, **asdict(found), deviation=found.deviation)
 
 
 def hardly_seen_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -> dict[str, float]:
@@ -209,58 +188,6 @@ def hardly_seen_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -
             return shares
     except InputError:
         return {}
-
-
-def _report(
-    experiment: Experiment,
-    verdict: Verdict,
-    models: Sequence[ModelRef],
-    version: int | None,  # of the champion
-    overlaps: dict[str, Overlap],
-) -> Report:
-    by_learner = {model.learner: model for model in models}
-    logged = [
-        LoggingPolicy(**_played(policy).model_dump(), **_score(policy.score))
-        for policy in verdict.logged
-    ]
-    optimum, champion = verdict.optimum, verdict.champion
-    return Report(
-        experiment=experiment,
-        baseline=_played(verdict.baseline),
-        logged=logged[0] if logged else None,
-        logging_policies=logged,
-        optimum=None if optimum is None else Optimum(mean=optimum.mean, sem=optimum.sem),
-        champion=None
-        if champion is None or version is None
-        else Champion(version=version, mean=champion.mean, sem=champion.sem),
-        candidates=[
-            _candidate(one, by_learner[one.learner], overlaps.get(one.learner))
-            for one in verdict.candidates
-        ],
-    )
-
-
-def _played(judged: JudgedPolicy) -> PlayedPolicy:
-    return PlayedPolicy(**asdict(judged))
-
-
-def _score(score: Score | None) -> dict[str, Any]:
-    return {"score": score and score.value, "score_ci": score and score.ci}
-
-
-def _candidate(judged: JudgedCandidate, model: ModelRef, overlap: Overlap | None) -> Candidate:
-    over_champion, over_logged = judged.over_champion, judged.over_logged
-    return Candidate(
-        **model.model_dump(include=set(ModelRef.model_fields)),
-        mean=judged.mean,
-        sem=judged.sem,
-        **asdict(judged.over_baseline),
-        over_champion=None if over_champion is None else Comparison(**asdict(over_champion)),
-        over_logged=None if over_logged is None else Comparison(**asdict(over_logged)),
-        **_score(judged.score),
-        verdict=judged.verdict,
-        overlap=overlap,
-    )
 
 
 def _log_evaluation(report: Report) -> None:

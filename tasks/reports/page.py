@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 
 from slateflow.charts import Histogram, Interval, Night, data_uri, histograms, intervals, trend
 from slateflow.digits import decimals, fixed
+from slateflow.evaluation import Comparison
 from slateflow.evaluation.off_policy.overlap import WEIGHT_EDGES
 from tasks.experiment import ModelRef
 from tasks.reports.alerts import Alert, alerts
@@ -22,7 +23,6 @@ from tasks.reports.past_runs import PastRun, log_report, past_runs
 from tasks.reports.report import (
     Candidate,
     Champion,
-    Comparison,
     LoggingPolicy,
     Optimum,
     PlayedPolicy,

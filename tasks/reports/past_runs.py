@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from prefect.runtime import flow_run
 
-from tasks.reports.report import NO_VERDICT, Champion, Comparison, Report
+from slateflow.evaluation import Comparison
+from tasks.reports.report import NO_VERDICT, Champion, Report
 from tasks.server.failures import failed_runs, recipe_of
 from tasks.store.tracking import experiment_id
 

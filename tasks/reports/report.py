@@ -1,30 +1,26 @@
 """The report: baseline, candidates and champion on the same users, and the registered winner.
 
-`slateflow run --json` prints it; its fields are a contract.
+`slateflow run --json` prints it; its fields are a contract. So they are flat, and have classes of
+their own beside those of `slateflow.evaluation.verdict`, from which `Report.on` takes them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel
 
 from slateflow.digits import decimals
+from slateflow.evaluation import verdict as decided
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.evaluation.off_policy.overlap import Overlap as MeasuredOverlap
-from slateflow.evaluation.verdict import Interval, VerdictWord
+from slateflow.evaluation.verdict import Comparison, Interval, VerdictWord
 from slateflow.trajectories.description.first_look import ITEMS_DIFFER
 from tasks.experiment import Experiment, ModelRef
 
 NO_VERDICT = "No verdict"
-
-
-class Comparison(BaseModel):
-    """Paired difference of two policies on the same users; `ci` is its pointwise 95% interval."""
-
-    uplift: float
-    ci: Interval
-    p_value: float
 
 
 class PlayedPolicy(BaseModel):
@@ -35,12 +31,22 @@ class PlayedPolicy(BaseModel):
     sem: float
     episodes: int
 
+    @classmethod
+    def of(cls, found: decided.PlayedPolicy) -> PlayedPolicy:
+        """The policy without its score."""
+        return cls(policy=found.policy, mean=found.mean, sem=found.sem, episodes=found.episodes)
+
 
 class LoggingPolicy(PlayedPolicy):
     """A policy that wrote the logs; its score is that of a candidate."""
 
     score: float | None
     score_ci: Interval | None
+
+    @classmethod
+    def of(cls, found: decided.PlayedPolicy) -> LoggingPolicy:
+        """The policy with its score."""
+        return cls(**PlayedPolicy.of(found).model_dump(), **_flat_score(found.score))
 
 
 class Optimum(BaseModel):
@@ -100,10 +106,29 @@ class Candidate(ModelRef):
     overlap: Overlap | None = None
     no_verdict: NoVerdict | None = None
 
+    @classmethod
+    def of(cls, found: decided.Candidate, model: ModelRef, overlap: Overlap | None) -> Candidate:
+        """A decided candidate, and the model that it is."""
+        return cls(
+            **model.model_dump(include=set(ModelRef.model_fields)),
+            mean=found.mean,
+            sem=found.sem,
+            **asdict(found.over_baseline),
+            over_champion=found.over_champion,
+            over_logged=found.over_logged,
+            **_flat_score(found.score),
+            verdict=found.verdict,
+            overlap=overlap,
+        )
+
     @property
     def judged(self) -> bool:
         """Whether the logs can judge it: otherwise pages and tables have no figures of it."""
         return self.no_verdict is None
+
+
+def _flat_score(score: decided.Score | None) -> dict[str, Any]:
+    return {"score": score and score.value, "score_ci": score and score.ci}
 
 
 class RecSimCheck(BaseModel):
@@ -148,6 +173,42 @@ class Report(BaseModel):
     items_differ: bool | None = None
     registered: RegisteredVersion | None = None
     recsim_check: RecSimCheck | None = None
+
+    @classmethod
+    def on(
+        cls,
+        experiment: Experiment,
+        verdict: decided.Verdict,
+        models: Sequence[ModelRef],
+        version: int | None,
+        overlaps: Mapping[str, Overlap],
+    ) -> Report:
+        """The verdict on an experiment's models, before anything is registered.
+
+        Args:
+            experiment: The recipe's dataset and world.
+            verdict: What was decided.
+            models: The candidates' models.
+            version: That of the champion; None where there is none.
+            overlaps: Of the logs with each learner's policy, for those that are known.
+        """
+        by_learner = {model.learner: model for model in models}
+        logging = [LoggingPolicy.of(policy) for policy in verdict.logged]
+        optimum, champion = verdict.optimum, verdict.champion
+        return cls(
+            experiment=experiment,
+            baseline=PlayedPolicy.of(verdict.baseline),
+            logged=logging[0] if logging else None,
+            logging_policies=logging,
+            optimum=None if optimum is None else Optimum(mean=optimum.mean, sem=optimum.sem),
+            champion=None
+            if champion is None or version is None
+            else Champion(version=version, mean=champion.mean, sem=champion.sem),
+            candidates=[
+                Candidate.of(one, by_learner[one.learner], overlaps.get(one.learner))
+                for one in verdict.candidates
+            ],
+        )
 
     @property
     def winner(self) -> Candidate | None:

@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
 
 from slateflow.errors import InputError
+from slateflow.evaluation import Comparison
 from tasks.reports.alerts import alerts
 from tasks.reports.overview import RecipeLine
 from tasks.reports.page import fill_in
@@ -23,7 +24,7 @@ from tasks.reports.past_runs import (
     failed_night,
     past_runs,
 )
-from tasks.reports.report import Champion, Comparison
+from tasks.reports.report import Champion
 from tasks.server.automations import ensure_alerts
 from tasks.server.failures import finishing_hours
 from tasks.store.tracking import mlflow_client

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from slateflow.environments import preset
+from slateflow.evaluation import Comparison
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from tasks.experiment import DatasetRef, Experiment
 from tasks.reports.report import (
     Candidate,
     Champion,
-    Comparison,
     Optimum,
     PlayedPolicy,
     RecSimCheck,

@@ -8,11 +8,12 @@ from itertools import product
 import pytest
 
 from slateflow.environments import preset
+from slateflow.evaluation import Comparison
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from tasks.experiment import DatasetRef, Experiment
 from tasks.reports.page import render_markdown, trend_chart
 from tasks.reports.past_runs import Best, PastRun
-from tasks.reports.report import Candidate, Champion, Comparison, PlayedPolicy, Report
+from tasks.reports.report import Candidate, Champion, PlayedPolicy, Report
 
 DATASET = DatasetRef(path="/data/logs", digest="sha256:0", rows=10)
 EXPERIMENT = Experiment(recipe="some-recipe", spec=preset("lts-10-1"), dataset=DATASET)
