@@ -116,7 +116,7 @@ def estimated(
     followed: Followed,
     ratio: Array | None = None,
     values: tuple[Logged, Followed] | None = None,
-    evidence: int | None = None,
+    judged: int | None = None,
 ) -> Estimated:
     """Fit on all folds of the sessions but one, apply to that one, in turn.
 
@@ -132,12 +132,12 @@ def estimated(
         ratio: The target's probability of each choice that is evidence, over that of the logs.
         values: Other features of these choices, if values are fitted in them: then weights
             correct errors that the first would have explained.
-        evidence: How many of the sessions are evidence, the first of them; models are fitted to
+        judged: How many of the sessions are evidence, the first of them; models are fitted to
             the others, too. None for all.
     """
     both = [(logged, followed)] + ([] if values is None else [values])
     valued, valued_followed = both[-1]
-    fold, judged = logged.visitor % FOLDS, logged.sessions if evidence is None else evidence
+    fold, judged = logged.visitor % FOLDS, logged.sessions if judged is None else judged
     steps = int(np.searchsorted(logged.session, judged))
     start, each = np.zeros(judged), np.zeros(steps)
     on_states = None if ratio is None else _on_states(logged)
@@ -333,11 +333,11 @@ def _some(rows: Rows) -> Iterator[Rows]:
     yield from (rows[block] for block in blocks(len(rows)))
 
 
-class Evidence(Protocol):
-    """Logged sessions, prepared for any number of targets."""
+class PreparedSessions(Protocol):
+    """Logged sessions, prepared for estimates of any number of targets."""
 
     rows: Trajectories
-    fitted_steps: int  # to which these are fitted
+    fitted_steps: int  # to which values and weights are fitted
     least_steps: int  # that it takes to tell anything
 
     def verdict_steps(self, by_propensity: bool) -> int:

@@ -20,7 +20,7 @@ from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.corrections import trusted_kind
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
-from slateflow.evaluation.off_policy.double_learning import Evidence, Target
+from slateflow.evaluation.off_policy.double_learning import PreparedSessions, Target
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.evaluation.off_policy.logging_policies import require_two
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
@@ -180,8 +180,8 @@ def unsupported_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -
     targets = {name: ScoringPolicy(scorer) for name, scorer in scorers.items()}
     if _of_one_step(dataset):
         return SingleSteps(dataset, held_out_only=True).unsupported(targets)
-    evidence = _Prepared(dataset, *_rows(dataset, held_out_only=True))
-    return {name: evidence.of(target).unsupported(target) for name, target in targets.items()}
+    sessions = _SessionsByState(dataset, *_rows(dataset, held_out_only=True))
+    return {name: sessions.of(target).unsupported(target) for name, target in targets.items()}
 
 
 def _of_one_step(dataset: Dataset) -> bool:
@@ -236,11 +236,11 @@ def _of_sessions(
     targets: Mapping[str, Target],
 ) -> LogEstimates:
     reward = np.add.reduceat(rows.reward.astype(np.float64), rows.starts)
-    weights, evidence = DecisionWeights.of(dataset, rows), _Prepared(dataset, rows, beside)
+    weights, sessions = DecisionWeights.of(dataset, rows), _SessionsByState(dataset, rows, beside)
     visitors = Visitors.of(None if rows.visitor is None else rows.visitor[rows.starts])
     unfit = weights.refusal() or RepeatedChoices.of(rows).refusal() or visitors.refusal()
     found = {
-        name: _of_target(evidence.of(target), target, weights, reward, visitors, unfit)
+        name: _of_target(sessions.of(target), target, weights, reward, visitors, unfit)
         for name, target in targets.items()
     }
     each = rows.reward.astype(np.float64)
@@ -248,30 +248,30 @@ def _of_sessions(
     return LogEstimates(logged, found, len(rows), visitors.count)
 
 
-class _Prepared:
-    """Evidence for targets, prepared once for all that remember the same of a session."""
+class _SessionsByState:
+    """Sessions, prepared once for all targets that remember the same of a session."""
 
     def __init__(self, dataset: Dataset, rows: Trajectories, beside: Trajectories | None) -> None:
         self.spec, self.rows, self.beside = dataset.spec, rows, beside
         # Of a target that remembers nothing itself
         self.state = STATELESS if dataset.spec.user_chooses else session_state(dataset)
-        self.prepared: dict[SessionState, Evidence] = {}
+        self.prepared: dict[SessionState, PreparedSessions] = {}
 
-    def of(self, target: Target) -> Evidence:
-        """The evidence for a target."""
+    def of(self, target: Target) -> PreparedSessions:
+        """The sessions for a target."""
         own = tuple(target.scorer.decays.tolist()) if isinstance(target, ScoringPolicy) else ()
         state = SessionState(own) if own else self.state
         if state not in self.prepared:
-            self.prepared[state] = evidence_of(self.rows, self.spec, state, self.beside)
+            self.prepared[state] = prepared_sessions(self.rows, self.spec, state, self.beside)
         return self.prepared[state]
 
 
-def evidence_of(
+def prepared_sessions(
     rows: Trajectories,
     spec: EnvironmentSpec,
     state: SessionState = STATELESS,
     beside: Trajectories | None = None,
-) -> Evidence:
+) -> PreparedSessions:
     """Sessions prepared for targets with that state of a session; see `ItemSessions`."""
     if spec.user_chooses:
         return SlateSessions(rows, spec, beside)
@@ -279,19 +279,19 @@ def evidence_of(
 
 
 def _of_target(
-    evidence: Evidence,
+    sessions: PreparedSessions,
     target: Target,
     weights: DecisionWeights,
     returns: Array,
     visitors: Visitors,
     unfit: NoVerdict | None,
 ) -> PolicyEstimate:
-    probability = evidence.probabilities(target)
+    probability = sessions.probabilities(target)
     ratio = weights.of_decisions(probability)
-    estimated = evidence.estimate(target, ratio)
+    estimated = sessions.estimate(target, ratio)
     correction = estimated.trusted
     learnt = len(correction.weight) if correction is estimated.learnt else 0
-    reward = evidence.rows.reward.astype(np.float64)
+    reward = sessions.rows.reward.astype(np.float64)
     of_one = weights.of_one * float(probability.max(initial=0.0))
     drl = estimated.contributions(correction, reward, of_one)
     estimates = {
@@ -302,26 +302,26 @@ def _of_target(
     overlap = Overlap.of_weights(
         correction.weight,
         visitors.totals(correction.weighted),
-        evidence.unsupported(target),
+        sessions.unsupported(target),
         checked=weights.checked(probability),
-        largest=float(probability.max() / evidence.rows.propensity.min()),
+        largest=float(probability.max() / sessions.rows.propensity.min()),
         skewness=abs(drl.skewness) if drl.rewarded is None else 0.0,
         events=drl.rewarded is not None,
     )
     guess = (
-        evidence.unfit
-        or _few(evidence.fitted_steps, evidence.least_steps)
+        sessions.unfit
+        or _few(sessions.fitted_steps, sessions.least_steps)
         or overlap.unseen()
-        or _impossible(estimates["dm"].value, evidence.rows)
+        or _impossible(estimates["dm"].value, sessions.rows)
     )
     refusal = (
         unfit
-        or evidence.unfit
-        or _few(evidence.fitted_steps, evidence.verdict_steps(not learnt))
+        or sessions.unfit
+        or _few(sessions.fitted_steps, sessions.verdict_steps(not learnt))
         or overlap.learnt_refusal(learnt, len(returns))
         or guess
         or estimated.refusal(one_policy=not weights.known)
-        or _impossible(drl.value, evidence.rows)
+        or _impossible(drl.value, sessions.rows)
         or disagreement(estimated, ratio, visitors)
     )
     kinds = [visitors.sums(estimated.contributions(one, reward, of_one)) for one in estimated.kinds]

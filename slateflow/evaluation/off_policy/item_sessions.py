@@ -185,7 +185,7 @@ class ItemSessions:
         used = self.transitions.rows
         ratio = None if ratio is None else ratio[used[used < len(ratio)]]
         if self.odds is None:
-            return estimated(self.logged, followed, ratio, evidence=self.sessions)
+            return estimated(self.logged, followed, ratio, judged=self.sessions)
         size = self.logged.chosen.shape[1]
         chosen = self.odds.features(self.logged.chosen, self.half[used])
         values = replace(self.logged, chosen=chosen)

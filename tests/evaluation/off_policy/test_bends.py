@@ -7,7 +7,7 @@ import pytest
 
 from slateflow.evaluation.off_policy.bends import chosen_polynomial
 from slateflow.evaluation.off_policy.corrections import MOST_WIDER, Correction, Estimated
-from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
+from slateflow.evaluation.off_policy.estimates import estimate_policies, prepared_sessions
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
 from slateflow.user_models.backward_stages import Transitions
@@ -35,7 +35,7 @@ def test_peaks_are_followed(tmp_path, explores):
 @pytest.mark.parametrize("spread", [0.0, 8.0])
 def test_held_out_sessions_choose_the_knots(tmp_path, spread):
     dataset = BentShop(spread).logs(tmp_path, 2_000, 1)
-    knots = evidence_of(dataset.read(), dataset.spec).polynomial.knots
+    knots = prepared_sessions(dataset.read(), dataset.spec).polynomial.knots
     assert (len(knots.feature) > 0) == (spread > 0)
     assert not knots.feature.any()  # the age alone: an item's columns are 0 or 1
 
@@ -79,10 +79,10 @@ def rated(folder, squares: float):
 def test_few_logs_have_a_lower_degree_where_that_tells_as_much(tmp_path, squares):
     """Of 120 terms of degree 2 some are sums of others; 28 of the user and 7 × 7 are left."""
     dataset = rated(tmp_path, squares)
-    evidence = evidence_of(dataset.read(), dataset.spec)
-    assert evidence.features == (28 + 7 * 7 if squares else 7 * 8)
-    assert (evidence.verdict_steps(by_propensity=False) > dataset.rows) == (squares > 0)
-    assert evidence.verdict_steps(by_propensity=True) < dataset.rows
+    sessions = prepared_sessions(dataset.read(), dataset.spec)
+    assert sessions.features == (28 + 7 * 7 if squares else 7 * 8)
+    assert (sessions.verdict_steps(by_propensity=False) > dataset.rows) == (squares > 0)
+    assert sessions.verdict_steps(by_propensity=True) < dataset.rows
 
 
 @pytest.mark.parametrize("most", [140, 80])

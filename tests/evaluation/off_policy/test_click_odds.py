@@ -90,7 +90,7 @@ def test_rewards_that_are_no_clicks_and_memories_have_no_odds(logs):
     spec: LoggedSpec = logs.spec
     assert ItemSessions(read, spec).odds is not None
     read.reward[0] = 2.0
-    evidence = ItemSessions(read, spec)
-    assert evidence.odds is None
+    sessions = ItemSessions(read, spec)
+    assert sessions.odds is None
     assert ItemSessions(logs.read(), spec, SessionState((0.5,))).odds is None
-    assert math.isfinite(evidence.estimate(RandomPolicy(1)).start.mean())
+    assert math.isfinite(sessions.estimate(RandomPolicy(1)).start.mean())

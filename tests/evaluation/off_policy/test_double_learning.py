@@ -9,7 +9,7 @@ from slateflow.environments import preset
 from slateflow.evaluation import episode_returns
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.corrections import Correction, Estimated
-from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
+from slateflow.evaluation.off_policy.estimates import estimate_policies, prepared_sessions
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
 from slateflow.policies import RandomPolicy, ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
@@ -66,9 +66,9 @@ def test_uplifts_have_the_errors_that_they_claim():
     clicks = ScoringPolicy(linear_scorer(np.array([0.0, 0.0, 1.0]), CHAIN))
     z: dict[str, list[float]] = {"equal": [], "better": []}
     for seed in range(400):
-        evidence = ItemSessions(chain(200, seed), CHAIN)
+        sessions = ItemSessions(chain(200, seed), CHAIN)
         random, equal, better = (
-            evidence.estimate(target) for target in (RandomPolicy(1), FirstOnOffer(1), clicks)
+            sessions.estimate(target) for target in (RandomPolicy(1), FirstOnOffer(1), clicks)
         )
         for name, one, truth in (("equal", equal, 0.0), ("better", better, 1 / 9)):
             sums = one.start + one.learnt.errors - random.start - random.learnt.errors
@@ -98,8 +98,8 @@ def test_intervals_of_uplifts_hold_the_truth(tmp_path, world, sessions, repeats)
     for seed in range(repeats):
         recipe = Recipe("logs", world, sessions, 50 + seed, {"random": 0.5, "greedy": 0.5})
         rows = generate(recipe, Folder(str(tmp_path / str(seed)))).read()
-        evidence = evidence_of(rows, spec)
-        found = [evidence.estimate(target) for target in (greedy, random)]
+        sessions = prepared_sessions(rows, spec)
+        found = [sessions.estimate(target) for target in (greedy, random)]
         first, second = (Contributions(one.start + one.learnt.errors) for one in found)
         low, high = (first - second).interval()
         held += low <= difference.mean() <= high

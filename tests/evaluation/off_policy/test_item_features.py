@@ -9,7 +9,7 @@ import pytest
 
 from slateflow.environments import Observation
 from slateflow.evaluation.off_policy import item_features
-from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
+from slateflow.evaluation.off_policy.estimates import estimate_policies, prepared_sessions
 from slateflow.evaluation.off_policy.item_features import ItemFeatures
 from slateflow.trajectories import Dataset
 from slateflow.user_models.polynomial import Polynomial
@@ -81,7 +81,7 @@ def test_the_value_is_that_of_the_item_that_is_shown(tmp_path, item):
 def test_by_columns_alone_it_was_that_of_the_item_that_was_logged(tmp_path, monkeypatch):
     monkeypatch.setattr(item_features, "MOST_ITEMS", 0)
     dataset = logs(tmp_path, likes_differ=True)
-    found = evidence_of(dataset.read(), dataset.spec).estimate(Shows(1))
+    found = prepared_sessions(dataset.read(), dataset.spec).estimate(Shows(1))
     logged = (0.8 * 0.5 + 0.2 * 0.1) * (1 + MOST_STEPS) / 2  # 1.05, where 0.25 is true
     assert (found.start + found.learnt.errors).mean() == pytest.approx(logged, abs=0.1)
 
@@ -89,8 +89,8 @@ def test_by_columns_alone_it_was_that_of_the_item_that_was_logged(tmp_path, monk
 @pytest.mark.parametrize("likes_differ", [True, False])
 def test_items_are_told_apart_where_they_differ(tmp_path, likes_differ):
     dataset = logs(tmp_path, likes_differ)
-    evidence = evidence_of(dataset.read(), dataset.spec)
-    assert evidence.of_choices.items == (2 * TOPICS if likes_differ else 0)
+    sessions = prepared_sessions(dataset.read(), dataset.spec)
+    assert sessions.of_choices.items == (2 * TOPICS if likes_differ else 0)
 
 
 WITH_IDS = RECIPE.replace('["topic"]', '["topic", "item"]')
@@ -99,14 +99,14 @@ WITH_IDS = RECIPE.replace('["topic"]', '["topic", "item"]')
 @pytest.mark.parametrize("recipe", [RECIPE, WITH_IDS], ids=["columns", "ids"])
 def test_ids_of_policies_do_not_widen_values(tmp_path, recipe):
     dataset = logs(tmp_path, likes_differ=True, recipe=recipe)
-    of_choices = evidence_of(dataset.read(), dataset.spec).of_choices
+    of_choices = prepared_sessions(dataset.read(), dataset.spec).of_choices
     assert (of_choices.items, of_choices.liked_by) == (2 * TOPICS, 0)
 
 
 def test_tastes_for_single_items_are_known_where_ids_are(tmp_path):
     dataset = logs(tmp_path, False, WITH_IDS, tastes_differ=0.2)
-    evidence = evidence_of(dataset.read(), dataset.spec)
-    assert (evidence.of_choices.items, evidence.of_choices.liked_by) == (2 * TOPICS, 1)
+    sessions = prepared_sessions(dataset.read(), dataset.spec)
+    assert (sessions.of_choices.items, sessions.of_choices.liked_by) == (2 * TOPICS, 1)
     found = estimate_policies(dataset, {"it": Shows(1)}, held_out_only=False).policies["it"]
     truth = 0.3 * (1 + MOST_STEPS) / 2  # the young like it as much more as the old less
     assert found.refusal is None

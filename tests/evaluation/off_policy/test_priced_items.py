@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
+from slateflow.evaluation.off_policy.estimates import estimate_policies, prepared_sessions
 from slateflow.evaluation.off_policy.slate_sessions import SlateSessions
 from slateflow.evaluation.off_policy.unexplained_clicks import clicks_are_unexplained
 from slateflow.policies import RandomPolicy
@@ -40,7 +40,7 @@ def test_tastes_that_no_model_follows_are_no_verdict(tmp_path):
 
 @pytest.mark.parametrize("kind", ["in a line", "items of their own"])
 def test_items_have_columns_of_their_own_where_prices_do_not_tell(tmp_path, kind):
-    evidence = evidence_of(*_logs(tmp_path, kind, 3))
+    evidence = prepared_sessions(*_logs(tmp_path, kind, 3))
     assert isinstance(evidence, SlateSessions)
     catalogue = evidence.sessions.rows.catalogue
     assert catalogue is not None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slateflow.evaluation.off_policy.corrections import Correction, Estimated
-from slateflow.evaluation.off_policy.estimates import estimate_policies, evidence_of
+from slateflow.evaluation.off_policy.estimates import estimate_policies, prepared_sessions
 from slateflow.evaluation.off_policy.propensity_check import disagreement
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.evaluation.returns import standard_error
@@ -20,9 +20,9 @@ def test_sessions_of_a_policy_that_knew_more_are_not_judged(tmp_path):
     dataset = confounded_shop.sessions(tmp_path, 6_000, 0, column=False)
     targets = {"random": RandomPolicy(1), "one": Shows(1), "another": Shows(3)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
-    evidence = evidence_of(dataset.read(), dataset.spec)
+    sessions = prepared_sessions(dataset.read(), dataset.spec)
     for name, one in found.items():
-        estimated = evidence.estimate(targets[name])
+        estimated = sessions.estimate(targets[name])
         value = estimated.start + estimated.learnt.errors
         wrong = value.mean() - confounded_shop.VALUE
         assert wrong > 0.1 * confounded_shop.VALUE + 2 * standard_error(value)  # and sure of it

@@ -8,8 +8,8 @@ import pytest
 from slateflow.evaluation.off_policy import estimates, item_sessions
 from slateflow.evaluation.off_policy.estimates import (
     estimate_policies,
-    evidence_of,
     held_out_values,
+    prepared_sessions,
 )
 from slateflow.evaluation.off_policy.item_sessions import ENOUGH, ItemSessions
 from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE
@@ -66,7 +66,7 @@ def test_what_is_estimated_is_the_evidence_alone(logs, monkeypatch):
     held_out, others = halves(logs)
     ours = ItemSessions(held_out, logs.spec, beside=others)
     found = ours.estimate(RandomPolicy(1), np.ones(len(held_out)))
-    everything = evidence_of(ours.fitted, logs.spec)
+    everything = prepared_sessions(ours.fitted, logs.spec)
     whole = everything.estimate(RandomPolicy(1), np.ones(len(ours.fitted)))
     sessions, rows = len(held_out.starts), len(held_out)
     assert found.start.shape == (sessions,)
@@ -85,8 +85,8 @@ def test_a_choice_between_trainings_rests_on_held_out_sessions_alone(logs):
     scorer, _ = train(training, learner_config("linucb"))
     held_out, _ = halves(logs)
     found = held_out_values(logs, {"it": scorer})["it"].value
-    evidence = evidence_of(held_out, logs.spec, session_state(logs))
-    alone = evidence.estimate(ScoringPolicy(scorer)).start.mean()
+    sessions = prepared_sessions(held_out, logs.spec, session_state(logs))
+    alone = sessions.estimate(ScoringPolicy(scorer)).start.mean()
     assert found == pytest.approx(float(alone), rel=1e-9)
 
 
