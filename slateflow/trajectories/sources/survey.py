@@ -165,65 +165,31 @@ class Survey:
         Raises:
             InputError: A row does not fit; the message names file, row and column.
         """
-        names, found, content = reader.names(), _Found(), RowDigest()
-        columns: dict[str, ColumnSurvey] = {}
-        keys: dict[str, list[Any]] = {"episode": [], "time": [], "policy": [], "event": []}
-        times = ""
+        found, content = _Found(reader), RowDigest()
         for table in reader.outline():
             rows = table["row"].to_numpy()
-            typed = (table.schema.metadata or {}).get(TYPED.encode()) != b"False"
-            known: dict[str, NDArray[np.uint64]] = {}
-            coded: dict[str, Any] = {}
-            for key in (key for key in table.column_names if key.startswith(USER)):
-                values, name = table[key].combine_chunks(), key.removeprefix(USER)
-                if name not in columns:
-                    code = name in reader.categories
-                    refuse = lambda *what: reader.places.refuse(*what)  # noqa: E731
-                    columns[name] = ColumnSurvey(name, refuse, code)
-                if (texts := coded_texts(values)) is not None:
-                    coded[key] = texts
-                columns[name].add(values, rows, typed, texts)
-            coded |= found.add_ids(table, rows, reader, names)
-            if "time" in names:
-                values = table["time"].combine_chunks()
-                kind = _kind_of_times(values.type)
-                wrong = np.full(len(rows), kind != (times or kind))
-                expected = f"{times}, as in rows before"
-                reader.places.refuse(wrong, rows, names["time"], expected, values)
-                times = kind
-                values = values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
-                keys["time"].append(values.to_numpy(zero_copy_only=False))
-            if "episode" in names:
-                known["episode"] = text_hashes(table["episode"])
-                keys["episode"].append(known["episode"])
-            if "policy" in names:
-                keys["policy"].append(table["policy"].dictionary_encode().combine_chunks())
-            if "event" in table.column_names:
-                keys["event"].append(table["event"].to_numpy())
-            content.add(table, known, coded)
+            coded = found.add_user(table, rows) | found.add_ids(table, rows)
+            content.add(table, found.add_keys(table, rows), coded)
             found.rows += len(rows)
         if whole and not found.rows:
             raise InputError(f"{reader.places.paths[0]}: expected rows, got none")
-        for column in columns.values() if whole else ():
+        for column in found.columns.values() if whole else ():
             column.column()
-        policies, policy = _numbered(keys["policy"])
-        episode, time, event = (
-            np.concatenate(keys[key]) if keys[key] else None for key in ("episode", "time", "event")
-        )
+        keys = found.joined_keys()
         facts = Facts(
-            columns=tuple(column.facts for column in columns.values()),
+            columns=tuple(column.facts for column in found.columns.values()),
             ids=frozenset(found.ids),
             shown=found.shown,
             fewest=found.fewest,
             most=found.most,
             rows=found.rows,
-            times=times,
-            begin=0 if time is None else time.min().item(),
-            policies=policies,
+            times=found.times,
+            begin=0 if keys.time is None else keys.time.min().item(),
+            policies=keys.policies,
             dropped=reader.dropped,
             content=content.text,
         )
-        return cls(facts, Keys(np.arange(found.rows), episode, time, policy, policies, event))
+        return cls(facts, keys)
 
 
 def _kind_of_times(kind: pa.DataType) -> str:
@@ -233,19 +199,36 @@ def _kind_of_times(kind: pa.DataType) -> str:
 
 
 class _Found:
-    """Findings of a pass so far."""
+    """Findings of a pass so far, to which batches of R rows add theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader) -> None:
+        self.reader, self.names = reader, reader.names()
+        self.columns: dict[str, ColumnSurvey] = {}  # of the user
         self.ids: set[str] = set()
         self.shown = self.fewest = self.most = self.rows = 0
+        self.times = ""
+        self.keys: dict[str, list[Any]] = {"episode": [], "time": [], "policy": [], "event": []}
 
-    def add_ids(
-        self, table: pa.Table, rows: NDArray[np.int64], reader: Reader, names: dict[str, str]
-    ) -> dict[str, pa.DictionaryArray]:
-        """Look at the shown and the offered ids of some rows (R,), which it returns."""
+    def add_user(self, table: pa.Table, rows: NDArray[np.int64]) -> dict[str, Any]:
+        """Look at the columns of the user; those that are texts are returned as dictionaries."""
+        typed = (table.schema.metadata or {}).get(TYPED.encode()) != b"False"
+        coded: dict[str, Any] = {}
+        for key in (key for key in table.column_names if key.startswith(USER)):
+            values, name = table[key].combine_chunks(), key.removeprefix(USER)
+            if name not in self.columns:
+                self.columns[name] = ColumnSurvey(
+                    name, self._refuse, name in self.reader.categories
+                )
+            if (texts := coded_texts(values)) is not None:
+                coded[key] = texts
+            self.columns[name].add(values, rows, typed, texts)
+        return coded
+
+    def add_ids(self, table: pa.Table, rows: NDArray[np.int64]) -> dict[str, pa.DictionaryArray]:
+        """Look at the shown and the offered ids, which are returned as dictionaries."""
         coded: dict[str, pa.DictionaryArray] = {}
         for key in ("item", "candidates"):
-            if key not in names:
+            if key not in self.names:
                 continue
             lists = table[key].combine_chunks()
             coded[key] = lists.flatten().dictionary_encode()
@@ -254,12 +237,46 @@ class _Found:
             if key == "item":
                 self.shown = self.shown or int(lengths[0])
                 expected = f"{self.shown} ids, as in the first row"
-                reader.places.refuse(lengths != self.shown, rows, names[key], expected, lists)
+                self._refuse(lengths != self.shown, rows, self.names[key], expected, lists)
             else:
                 fewest = int(lengths.min())
                 self.fewest = min(self.fewest or fewest, fewest)
                 self.most = max(self.most, int(lengths.max()))
         return coded
+
+    def add_keys(self, table: pa.Table, rows: NDArray[np.int64]) -> dict[str, NDArray[np.uint64]]:
+        """Keep the keys of the order; hashes (R,) of the sessions are returned."""
+        known: dict[str, NDArray[np.uint64]] = {}
+        if "time" in self.names:
+            values = table["time"].combine_chunks()
+            kind = _kind_of_times(values.type)
+            wrong = np.full(len(rows), kind != (self.times or kind))
+            expected = f"{self.times}, as in rows before"
+            self._refuse(wrong, rows, self.names["time"], expected, values)
+            self.times = kind
+            values = values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
+            self.keys["time"].append(values.to_numpy(zero_copy_only=False))
+        if "episode" in self.names:
+            known["episode"] = text_hashes(table["episode"])
+            self.keys["episode"].append(known["episode"])
+        if "policy" in self.names:
+            self.keys["policy"].append(table["policy"].dictionary_encode().combine_chunks())
+        if "event" in table.column_names:
+            self.keys["event"].append(table["event"].to_numpy())
+        return known
+
+    def joined_keys(self) -> Keys:
+        """Keys of all rows so far."""
+        policies, policy = _numbered(self.keys["policy"])
+        episode, time, event = (
+            np.concatenate(self.keys[key]) if self.keys[key] else None
+            for key in ("episode", "time", "event")
+        )
+        return Keys(np.arange(self.rows), episode, time, policy, policies, event)
+
+    def _refuse(self, *what: Any) -> None:
+        """Refuse values at the places of the file that is read now; see `Places.refuse`."""
+        self.reader.places.refuse(*what)
 
 
 def _numbered(
