@@ -20,7 +20,7 @@ from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
 from slateflow.user_models.remembering import remembering
 from slateflow.user_models.session_memory import SessionMemory, fitting_memory
 from tests.benchmarks.random_shops import RandomShop
-from tests.evaluation.off_policy.tired_shop import FADES, KINDS, Shows, TiredShop
+from tests.evaluation.off_policy.tired_shop import FADES, KINDS, Chooser, TiredShop
 
 REWARDS = SessionMemory((0.5, 0.9), items=False)
 
@@ -48,7 +48,7 @@ def test_a_mood_changes_nothing_that_is_preferred(tmp_path, number, least):
 class MoodyShop(TiredShop):
     """Users who come in a mood, and tire of what they see."""
 
-    def steps(self, policy: Shows, sessions: int, seed: int) -> Iterator[dict[str, NDArray[Any]]]:
+    def steps(self, policy: Chooser, sessions: int, seed: int) -> Iterator[dict[str, NDArray[Any]]]:
         rng = np.random.default_rng(seed)
         kinds, lanes = rng.integers(0, KINDS, sessions), np.arange(sessions)
         mood, tired = rng.normal(0, 1, sessions), np.zeros((sessions, self.items))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slateflow.environments import Observation
 from slateflow.policies import AnyScorer
 from slateflow.trajectories import Dataset
-from tests.evaluation.off_policy.shop import ByFirstPlace
+from tests.evaluation.off_policy.shop import ByFirstPlace, BySlate
 from tests.trajectories.sources.shop import first_liked, log, published
 
 ITEMS = 6
@@ -48,23 +48,12 @@ class ByAge(ByFirstPlace):
         return (1 - self.explores) * shown + self.explores / ITEMS
 
 
-class BestSlate:
+class BestSlate(BySlate):
     """Shows to each user the items that are liked best, the best first."""
 
-    def act(self, observation: Observation, rng: np.random.Generator):
-        """The slates (B, K), each with a probability of 1."""
-        del rng
-        slates = best_slates(observation["user"][:, 0].astype(np.float64))
-        return slates.astype(np.int32), np.ones(len(slates))
-
-    def propensities(self, observation: Observation, slates: NDArray[Any]) -> NDArray[np.float64]:
-        """(B,) of showing these slates."""
-        shown, _ = self.act(observation, np.random.default_rng(0))
-        return np.asarray((shown == slates).all(axis=1), np.float64)
-
-    def first_place(self, observation: Observation) -> NDArray[np.float64]:
-        """(B, M) of showing an item first."""
-        return np.eye(ITEMS)[self.act(observation, np.random.default_rng(0))[0][:, 0]]
+    def shown(self, observation: Observation) -> NDArray[np.intp]:
+        """Slates (B, K)."""
+        return best_slates(observation["user"][:, 0].astype(np.float64))
 
 
 def best_slates(age: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import Observation
 from slateflow.trajectories import Dataset
-from tests.evaluation.off_policy.shop import ByFirstPlace
+from tests.evaluation.off_policy.shop import ByKind
 from tests.trajectories.sources.shop import first_liked, log, published
 
 ITEMS = 4
@@ -30,24 +29,8 @@ VALUE_OF_TWO = (_ONE_IN_SIGHT + _NONE) / 2
 """Clicks on two random items of four."""
 
 
-class Shows(ByFirstPlace):
-    """One item for all."""
-
-    def __init__(self, item: int) -> None:
-        self.item = item
-
-    def first_place(self, observation: Observation) -> NDArray[np.float64]:
-        """1 for the item."""
-        users, items = observation["candidates"].shape[:2]
-        return np.eye(items)[np.full(users, self.item)]
-
-
-class ShowsTheLiked(ByFirstPlace):
-    """To each kind what it likes."""
-
-    def first_place(self, observation: Observation) -> NDArray[np.float64]:
-        """1 for the item."""
-        return np.eye(ITEMS)[observation["user"].argmax(axis=1)]
+THE_LIKED = ByKind(np.eye(ITEMS))
+"""Shows to each kind what it likes."""
 
 
 def clicks_on(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.trajectories import Dataset
-from tests.evaluation.off_policy.tired_shop import COLUMNS, ITEMS, KINDS, ByKind
+from tests.evaluation.off_policy.shop import ByKind
+from tests.evaluation.off_policy.tired_shop import COLUMNS, ITEMS, KINDS
 from tests.trajectories.sources.shop import log, published
 
 STEPS = 8

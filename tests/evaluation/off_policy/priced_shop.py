@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import Observation
 from slateflow.trajectories import Dataset
+from tests.evaluation.off_policy.shop import BySlate
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 Array = NDArray[np.float64]
@@ -118,7 +119,7 @@ def _drawn(rng: np.random.Generator, rows: int) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True)
-class ByPrice:
+class ByPrice(BySlate):
     """Shows the items that users of a kind like best, the dearest or the cheapest."""
 
     kind: str
@@ -131,17 +132,6 @@ class ByPrice:
             worth = np.tile(PRICES if self.kind == "dear" else -PRICES, (len(budget), 1))
         return np.argsort(-worth, axis=1, kind="stable")[:, : len(LOOKS)]
 
-    def act(self, observation: Observation, rng: np.random.Generator):
-        """The slates (B, K), each with a probability of 1."""
-        del rng
-        slates = self.slates(observation["user"][:, 0].astype(np.float64))
-        return slates.astype(np.int32), np.ones(len(slates))
-
-    def propensities(self, observation: Observation, slates: NDArray[Any]) -> Array:
-        """(B,) of showing these slates."""
-        shown, _ = self.act(observation, np.random.default_rng(0))
-        return np.asarray((shown == slates).all(axis=1), np.float64)
-
-    def first_place(self, observation: Observation) -> Array:
-        """(B, M) of showing an item first."""
-        return np.eye(ITEMS)[self.act(observation, np.random.default_rng(0))[0][:, 0]]
+    def shown(self, observation: Observation) -> NDArray[np.intp]:
+        """Slates (B, K)."""
+        return self.slates(observation["user"][:, 0].astype(np.float64))

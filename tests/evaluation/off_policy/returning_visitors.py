@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slateflow.policies import RandomPolicy
 from slateflow.trajectories import Dataset
-from tests.evaluation.off_policy.shop import Shows
+from tests.evaluation.off_policy.shop import ByKind
 from tests.trajectories.sources.shop import log, published
 
 Array = NDArray[np.float64]
@@ -22,7 +22,7 @@ KINDS, ITEMS = 3, 6
 BEST = 2 * np.arange(KINDS)
 """The item that visitors of each kind like best."""
 
-TARGETS = {"random": RandomPolicy(1), "the best": Shows(np.eye(ITEMS)[BEST])}
+TARGETS = {"random": RandomPolicy(1), "the best": ByKind(np.eye(ITEMS)[BEST])}
 
 
 @dataclass(frozen=True)

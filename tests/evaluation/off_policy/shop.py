@@ -62,17 +62,51 @@ class ByFirstPlace(ABC):
         return slates, self.propensities(observation, slates)
 
 
-class Shows(ByFirstPlace):
-    """A policy by its probabilities for each kind of user."""
+class ByKind(ByFirstPlace):
+    """Shows items by their probabilities (U, M) for each kind of user."""
 
-    def __init__(self, probabilities: NDArray[Any]) -> None:
-        self.probabilities = np.asarray(probabilities, np.float64)
+    def __init__(self, shown: NDArray[Any]) -> None:
+        self.shown = np.asarray(shown, np.float64)
 
     def first_place(self, observation: Observation) -> NDArray[np.float64]:
-        """Probabilities (B, N)."""
-        return self.probabilities[observation["user"].argmax(axis=1)]
+        """Probabilities (B, M) for the users' kinds."""
+        return np.asarray(self.shown[observation["user"].argmax(axis=1)])
 
 
-FAVOURITE = Shows(np.eye(ITEMS)[[0, 3]])
+class OneItem(ByFirstPlace):
+    """Shows one item to all."""
+
+    def __init__(self, item: int) -> None:
+        self.item = item
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """1 for the item."""
+        users, items = observation["candidates"].shape[:2]
+        return np.eye(items)[np.full(users, self.item)]
+
+
+class BySlate(ABC):
+    """A policy that always shows the same slate to the same user."""
+
+    @abstractmethod
+    def shown(self, observation: Observation) -> NDArray[np.integer]:
+        """Slates (B, K)."""
+
+    def act(self, observation: Observation, rng: np.random.Generator):
+        """The slates, each with a probability of 1."""
+        del rng
+        slates = self.shown(observation).astype(np.int32)
+        return slates, np.ones(len(slates))
+
+    def propensities(self, observation: Observation, slates: NDArray[Any]) -> NDArray[np.float64]:
+        """1 (B,) where these are the slates."""
+        return np.asarray((self.shown(observation) == slates).all(axis=1), np.float64)
+
+    def first_place(self, observation: Observation) -> NDArray[np.float64]:
+        """1 (B, N) for what is in the first place."""
+        return np.eye(observation["candidates"].shape[1])[self.shown(observation)[:, 0]]
+
+
+FAVOURITE = ByKind(np.eye(ITEMS)[[0, 3]])
 """Shows everybody their favourite: 0.30 clicks."""
-EVENLY = Shows(np.full((2, ITEMS), 1 / ITEMS))
+EVENLY = ByKind(np.full((2, ITEMS), 1 / ITEMS))

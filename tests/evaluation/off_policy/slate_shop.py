@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import Observation
 from slateflow.trajectories import Dataset
+from tests.evaluation.off_policy.shop import BySlate
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 ITEMS, PLACES = 12, 3
@@ -57,29 +58,15 @@ def logs(folder: Path, habit: str, rows: int, seed: int) -> Dataset:
     return published(folder, '[columns]\nuser = ["kind"]\nclicked = "clicked"\n')
 
 
-class Shows:
-    """A policy that shows each kind of user the same slate."""
+class SlateByKind(BySlate):
+    """Shows each kind of user one slate, of (U, K)."""
 
     def __init__(self, slates: NDArray[Any]) -> None:
         self.slates = np.asarray(slates, np.int32)
 
-    def _shown(self, observation: Observation) -> NDArray[np.int32]:
+    def shown(self, observation: Observation) -> NDArray[np.int32]:
+        """Slates (B, K)."""
         return np.asarray(self.slates[observation["user"].argmax(axis=1)])
-
-    def act(self, observation: Observation, rng: np.random.Generator):
-        """The slates, which are certain."""
-        del rng
-        slates = self._shown(observation)
-        return slates, np.ones(len(slates))
-
-    def propensities(self, observation: Observation, slates: NDArray[Any]) -> NDArray[np.float64]:
-        """1 where these are the slates."""
-        return np.asarray((self._shown(observation) == slates).all(axis=1), np.float64)
-
-    def first_place(self, observation: Observation) -> NDArray[np.float64]:
-        """1 for the item in the first place."""
-        first, items = self._shown(observation)[:, :1], observation["candidates"].shape[1]
-        return np.asarray(first == np.arange(items), np.float64)
 
     def value(self, habit: str, rows: int = 1_000_000) -> float:
         """Clicks a decision."""
@@ -90,8 +77,8 @@ class Shows:
 
 _BEST = np.argsort(-TASTE, axis=1)
 POLICIES = {
-    "what each likes best": Shows(_BEST[:, :PLACES]),
-    "the same upside down": Shows(_BEST[:, PLACES - 1 :: -1]),
-    "what each finds fair": Shows(_BEST[:, 5 : 5 + PLACES]),
-    "one list for all": Shows(np.tile(np.arange(PLACES), (2, 1))),
+    "what each likes best": SlateByKind(_BEST[:, :PLACES]),
+    "the same upside down": SlateByKind(_BEST[:, PLACES - 1 :: -1]),
+    "what each finds fair": SlateByKind(_BEST[:, 5 : 5 + PLACES]),
+    "one list for all": SlateByKind(np.tile(np.arange(PLACES), (2, 1))),
 }

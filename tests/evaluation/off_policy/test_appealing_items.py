@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from tests.evaluation.off_policy.slate_shop import Shows
+from tests.evaluation.off_policy.slate_shop import SlateByKind
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 ITEMS, PLACES, COLUMNS, ROWS = 40, 3, 8, 5_000
@@ -51,7 +51,7 @@ def test_no_verdict_says_that_columns_for_each_item_are_too_many(tmp_path):
 
 def _to_all(by):
     """The items with the least, in this order, whatever the columns of the user."""
-    return Shows(np.tile(np.argsort(by)[:PLACES], (COLUMNS, 1)))
+    return SlateByKind(np.tile(np.argsort(by)[:PLACES], (COLUMNS, 1)))
 
 
 def _likes(odds, user):

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slateflow.environments import Observation
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from slateflow.user_models.clock import rewards_by_the_clock
 from slateflow.user_models.session_memory import session_state
-from tests.evaluation.off_policy.shop import ByFirstPlace
+from tests.evaluation.off_policy.shop import OneItem
 from tests.trajectories.sources.shop import log, published
 
 STEPS, ITEMS, GOOD = 3, 4, 2
@@ -23,16 +22,6 @@ STEPS, ITEMS, GOOD = 3, 4, 2
 CLICK = np.array([0.1, 0.1, 0.2, 0.2])
 ORDER = 3.0
 COLUMNS = '[columns]\nepisode = "session"\ntime = "time"\nuser = ["good"]\n'
-
-
-class Fixed(ByFirstPlace):
-    """Shows one item always."""
-
-    def __init__(self, item: int) -> None:
-        self.shown = np.eye(ITEMS)[item]
-
-    def first_place(self, observation: Observation):
-        return np.tile(self.shown, (len(observation["candidates"]), 1))
 
 
 def ordered(good):
@@ -75,7 +64,7 @@ ALWAYS = {item: np.tile(np.eye(ITEMS)[item], (STEPS, 1)) for item in (0, 3)}
 
 def test_what_the_last_step_brings_counts(tmp_path):
     dataset = logs(tmp_path, 20_000, 0)
-    targets = {"random": RandomPolicy(1), "good": Fixed(0), "clicked": Fixed(3)}
+    targets = {"random": RandomPolicy(1), "good": OneItem(0), "clicked": OneItem(3)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     truths = [value(UNIFORM), value(ALWAYS[0]), value(ALWAYS[3])]
     for one, truth in zip(found.values(), truths, strict=True):
@@ -140,7 +129,7 @@ def test_a_memory_of_a_short_session_tells_the_step(tmp_path):
     log(tmp_path, "log.parquet", table)
     dataset = published(tmp_path, COLUMNS)
     assert session_state(dataset).decays
-    targets = {"random": RandomPolicy(1), "last": Fixed(ITEMS - 1)}
+    targets = {"random": RandomPolicy(1), "last": OneItem(ITEMS - 1)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     for name, truth in (("random", STEPS * (ITEMS - 1) / 2), ("last", STEPS * (ITEMS - 1))):
         one = found[name].contributions

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slateflow.environments import Observation
 from slateflow.evaluation.off_policy import item_features
 from slateflow.evaluation.off_policy.estimates import estimate_policies, prepared_sessions
 from slateflow.evaluation.off_policy.item_features import ItemFeatures
 from slateflow.trajectories import Dataset
 from slateflow.user_models.polynomial import Polynomial
-from tests.evaluation.off_policy.shop import ByFirstPlace
+from tests.evaluation.off_policy.shop import OneItem
 from tests.trajectories.sources.shop import log, published
 
 TOPICS, MOST_STEPS, SESSIONS = 3, 4, 4_000
@@ -28,17 +27,6 @@ tell_apart = "never"
 """
 LOGGED = np.tile([0.8, 0.2], TOPICS) / TOPICS
 """Each topic has two items, of which the first is shown four times as often."""
-
-
-class Shows(ByFirstPlace):
-    """Shows one item to all."""
-
-    def __init__(self, item: int) -> None:
-        self.item = item
-
-    def first_place(self, observation: Observation):
-        """Probabilities (B, M)."""
-        return np.tile(np.arange(2 * TOPICS) == self.item, (len(observation["user"]), 1)) * 1.0
 
 
 def rates(likes_differ: bool) -> np.ndarray:
@@ -70,7 +58,7 @@ def logs(
 
 @pytest.mark.parametrize("item", [0, 1, 5])
 def test_the_value_is_that_of_the_item_that_is_shown(tmp_path, item):
-    dataset, target = logs(tmp_path, likes_differ=True), {"it": Shows(item)}
+    dataset, target = logs(tmp_path, likes_differ=True), {"it": OneItem(item)}
     found = estimate_policies(dataset, target, held_out_only=False).policies["it"]
     truth = rates(likes_differ=True)[item] * (1 + MOST_STEPS) / 2
     assert found.refusal is None
@@ -81,7 +69,7 @@ def test_the_value_is_that_of_the_item_that_is_shown(tmp_path, item):
 def test_by_columns_alone_it_was_that_of_the_item_that_was_logged(tmp_path, monkeypatch):
     monkeypatch.setattr(item_features, "MOST_ITEMS", 0)
     dataset = logs(tmp_path, likes_differ=True)
-    found = prepared_sessions(dataset.read(), dataset.spec).estimate(Shows(1))
+    found = prepared_sessions(dataset.read(), dataset.spec).estimate(OneItem(1))
     logged = (0.8 * 0.5 + 0.2 * 0.1) * (1 + MOST_STEPS) / 2  # 1.05, where 0.25 is true
     assert (found.start + found.learnt.errors).mean() == pytest.approx(logged, abs=0.1)
 
@@ -107,7 +95,7 @@ def test_tastes_for_single_items_are_known_where_ids_are(tmp_path):
     dataset = logs(tmp_path, False, WITH_IDS, tastes_differ=0.2)
     sessions = prepared_sessions(dataset.read(), dataset.spec)
     assert (sessions.of_choices.items, sessions.of_choices.liked_by) == (2 * TOPICS, 1)
-    found = estimate_policies(dataset, {"it": Shows(1)}, held_out_only=False).policies["it"]
+    found = estimate_policies(dataset, {"it": OneItem(1)}, held_out_only=False).policies["it"]
     truth = 0.3 * (1 + MOST_STEPS) / 2  # the young like it as much more as the old less
     assert found.refusal is None
     assert found.contributions.value == pytest.approx(truth, abs=3.5 * found.contributions.sem)

@@ -8,7 +8,8 @@ import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies import RandomPolicy
-from tests.evaluation.off_policy.confounded_shop import Shows, clicks_on
+from tests.evaluation.off_policy.confounded_shop import clicks_on
+from tests.evaluation.off_policy.shop import OneItem
 
 ITEMS, STEPS = 40, 2
 
@@ -19,7 +20,7 @@ def test_one_in_forty_rows_is_enough_if_they_are_many(tmp_path):
     item = rng.integers(0, ITEMS, sessions * STEPS)
     clicks = np.linspace(0.1, 0.5, ITEMS)
     dataset = clicks_on(tmp_path, item, STEPS, 1 / ITEMS, clicks, rng)
-    targets = {"random": RandomPolicy(1), "worst": Shows(0), "best": Shows(ITEMS - 1)}
+    targets = {"random": RandomPolicy(1), "worst": OneItem(0), "best": OneItem(ITEMS - 1)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     truth = STEPS * np.array([clicks.mean(), clicks[0], clicks[-1]])
     for one, value in zip(found.values(), truth, strict=True):
@@ -39,7 +40,7 @@ def test_learnt_weights_alone_are_not_enough(tmp_path, sessions, refused):
     catalogue.to_csv(tmp_path / "items.csv", index=False)
     items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\ntell_apart = "never"\n'
     dataset = clicks_on(tmp_path, item, STEPS, 1 / ITEMS, clicks, rng, items)
-    target = {"one": Shows(ITEMS // 2)}
+    target = {"one": OneItem(ITEMS // 2)}
     refusal = estimate_policies(dataset, target, held_out_only=False).policies["one"].refusal
     if refused:
         assert "effective decisions like this policy's, at least 20" in refusal.reason

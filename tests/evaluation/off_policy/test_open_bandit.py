@@ -16,7 +16,7 @@ import yaml
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies import RandomPolicy
 from slateflow.trajectories import Dataset, Folder, LoggedRecipe, generate, read_recipe
-from tests.evaluation.off_policy.shop import Shows
+from tests.evaluation.off_policy.shop import ByKind
 
 pytestmark = pytest.mark.integration
 
@@ -71,9 +71,9 @@ def test_thompson_sampling_from_the_logs_of_random(tmp_path):
     ranked = np.argsort(-draws, axis=1)[:, :3]
     chances = np.stack([np.bincount(ranked[:, place], minlength=34) for place in range(3)])
 
-    class ByPosition(Shows):
+    class ByPosition(ByKind):
         def first_place(self, observation):
-            return self.probabilities[observation["user"][:, -1].astype(int) - 1]
+            return self.shown[observation["user"][:, -1].astype(int) - 1]
 
     dataset = logs(tmp_path, "random", columns)
     found = estimate_policies(dataset, {"bts": ByPosition(chances / 200_000)}, False)

@@ -12,13 +12,14 @@ from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
 from tests.evaluation.off_policy import confounded_shop
-from tests.evaluation.off_policy.confounded_shop import Shows, ShowsTheLiked
+from tests.evaluation.off_policy.confounded_shop import THE_LIKED
 from tests.evaluation.off_policy.first_on_offer import FirstOnOffer
+from tests.evaluation.off_policy.shop import OneItem
 
 
 def test_sessions_of_a_policy_that_knew_more_are_not_judged(tmp_path):
     dataset = confounded_shop.sessions(tmp_path, 6_000, 0, column=False)
-    targets = {"random": RandomPolicy(1), "one": Shows(1), "another": Shows(3)}
+    targets = {"random": RandomPolicy(1), "one": OneItem(1), "another": OneItem(3)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     sessions = prepared_sessions(dataset.read(), dataset.spec)
     for name, one in found.items():
@@ -32,7 +33,7 @@ def test_sessions_of_a_policy_that_knew_more_are_not_judged(tmp_path):
 @pytest.mark.parametrize("explores", [confounded_shop.EXPLORES, 1.0])
 def test_sessions_are_judged_where_a_column_tells_what_it_knew(tmp_path, explores):
     dataset = confounded_shop.sessions(tmp_path, 8_000, 1, column=True, explores=explores)
-    targets = {"random": RandomPolicy(1), "the liked": ShowsTheLiked(), "one": Shows(1)}
+    targets = {"random": RandomPolicy(1), "the liked": THE_LIKED, "one": OneItem(1)}
     truth = [confounded_shop.VALUE, confounded_shop.VALUE_KNOWING, confounded_shop.VALUE]
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     for one, value in zip(found.values(), truth, strict=True):
@@ -43,7 +44,7 @@ def test_sessions_are_judged_where_a_column_tells_what_it_knew(tmp_path, explore
 def test_sessions_of_a_random_policy_are_judged_though_nobody_knows_the_kinds(tmp_path):
     """One item at all three steps is what one session in sixteen has before the last."""
     dataset = confounded_shop.sessions(tmp_path, 6_000, 2, column=False, explores=1.0)
-    targets = {"random": RandomPolicy(1), "one": Shows(1)}
+    targets = {"random": RandomPolicy(1), "one": OneItem(1)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     for one in found.values():
         value = one.contributions

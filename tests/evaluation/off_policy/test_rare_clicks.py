@@ -8,7 +8,8 @@ import pytest
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies import RandomPolicy
-from tests.evaluation.off_policy.confounded_shop import Shows, clicks_on
+from tests.evaluation.off_policy.confounded_shop import clicks_on
+from tests.evaluation.off_policy.shop import OneItem
 
 ITEMS, STEPS, SESSIONS, EXPLORES = 8, 3, 3_000, 0.2
 CLICKS = np.linspace(0.01, 0.06, ITEMS)
@@ -25,7 +26,7 @@ def logs(folder, seed):
 @pytest.mark.slow
 def test_they_hold_where_the_usual_ones_lie_too_low(tmp_path):
     """A policy that shows what earns half has about eight clicks in a log."""
-    targets = {"random": RandomPolicy(1), "half": Shows(ITEMS // 2)}
+    targets = {"random": RandomPolicy(1), "half": OneItem(ITEMS // 2)}
     truth = STEPS * np.array([CLICKS.mean(), CLICKS[ITEMS // 2]])
     truth = np.append(truth, truth[1] - truth[0])
     too_low, too_high, usual = np.zeros((3, 3))

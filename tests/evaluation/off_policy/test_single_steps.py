@@ -11,7 +11,7 @@ from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.single_steps import SingleSteps
 from slateflow.evaluation.off_policy.weighted_rows import WeightedRows
 from slateflow.policies import RandomPolicy
-from tests.evaluation.off_policy.shop import EVENLY, FAVOURITE, LIKED, SHOWN, Shows, dataset, frame
+from tests.evaluation.off_policy.shop import EVENLY, FAVOURITE, LIKED, SHOWN, ByKind, dataset, frame
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,8 @@ def test_fewer_than_two_rows_are_no_evidence(tmp_path, rows, held_out_only):
 @pytest.mark.integration
 def test_coverage_of_the_trusted_estimate_and_its_uplift(tmp_path):
     """Logs drawn anew: the intervals of value and uplift hold what they promise."""
-    target = Shows(0.5 * FAVOURITE.probabilities + 0.5 * SHOWN)
-    value = float((target.probabilities * LIKED).sum() / 2)
+    target = ByKind(0.5 * FAVOURITE.shown + 0.5 * SHOWN)
+    value = float((target.shown * LIKED).sum() / 2)
     truth = value - float(LIKED.mean())
     held, repeats = np.zeros(2), 60
     for seed in range(repeats):

@@ -14,7 +14,8 @@ from tests.evaluation.off_policy.shop import (
     FAVOURITE,
     LIKED,
     ByFirstPlace,
-    Shows,
+    ByKind,
+    OneItem,
     dataset,
     frame,
 )
@@ -163,17 +164,9 @@ def test_a_handful_of_rows_is_too_few_and_says_nothing_of_propensities(tmp_path)
     few = frame(30, seed=5).assign(item=2, propensity=0.3, reward=1)
     few.loc[0, "item"] = 1  # not held out
     logs = dataset(tmp_path, few)
-    found = estimate_policies(logs, {"it": FirstItem()}, held_out_only=True).policies["it"]
+    found = estimate_policies(logs, {"it": OneItem(0)}, held_out_only=True).policies["it"]
     assert found.overlap.mean_weight == 0
     assert found.refusal.reason.startswith("the estimate rests on 0.0 effective rewards")
-
-
-class FirstItem(ByFirstPlace):
-    """Shows everybody the first item."""
-
-    def first_place(self, observation):
-        """Probabilities (B, N)."""
-        return np.eye(observation["candidates"].shape[1])[np.zeros(len(observation["user"]), int)]
 
 
 KINDS, CHOICES, EPSILON = 50, 30, 0.2
@@ -216,7 +209,7 @@ def test_items_that_are_rarely_drawn_are_no_wrong_propensities(tmp_path, rows, s
 
 def test_propensities_of_other_rows_where_few_rows_explore(tmp_path):
     logged = tastes(4000, seed=0, favourites=3)
-    evenly = Shows(np.full((KINDS, CHOICES), 1 / CHOICES))
+    evenly = ByKind(np.full((KINDS, CHOICES), 1 / CHOICES))
     assert refusal(tmp_path / "right", logged, evenly) is None
     shuffled = np.random.default_rng(1).permutation(logged.propensity.to_numpy())
     found = refusal(tmp_path / "wrong", logged.assign(propensity=shuffled), evenly)

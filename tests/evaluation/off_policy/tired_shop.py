@@ -10,10 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import Observation
 from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset
-from tests.evaluation.off_policy.shop import ByFirstPlace
+from tests.evaluation.off_policy.shop import ByKind
 from tests.trajectories.sources.shop import log, published
 
 KINDS, ITEMS = 3, 6
@@ -24,7 +23,7 @@ LEAVES = (0.12, 0.03)
 COLUMNS = '[columns]\nepisode = "session"\ntime = "time"\nuser = ["kind"]\n'
 
 
-class Shows(Protocol):
+class Chooser(Protocol):
     """Chooses items in the middle of sessions."""
 
     def probabilities(self, kind: NDArray[Any], lanes: NDArray[Any]) -> NDArray[np.float64]:
@@ -34,15 +33,8 @@ class Shows(Protocol):
         """Note the items shown in these sessions, and those clicked."""
 
 
-class ByKind(ByFirstPlace):
-    """Probabilities (3, M) by kind of user."""
-
-    def __init__(self, shown: NDArray[Any]) -> None:
-        self.shown = np.asarray(shown, np.float64)
-
-    def first_place(self, observation: Observation) -> NDArray[np.float64]:
-        """Of the user's kind."""
-        return np.asarray(self.shown[observation["user"].argmax(axis=1)])
+class WithoutMemory(ByKind):
+    """Shows items by the kind of user, whatever a session has seen."""
 
     def probabilities(self, kind: NDArray[Any], lanes: NDArray[Any]) -> NDArray[np.float64]:
         """Of the kind."""
@@ -93,21 +85,21 @@ class TiredShop:
         """Log-odds (3, M) of a click by kind of user."""
         return np.random.default_rng(5).normal(-1.5, 1.0, (KINDS, self.items))
 
-    def policies(self) -> dict[str, ByKind]:
+    def policies(self) -> dict[str, WithoutMemory]:
         """Rules that know the tastes."""
         order = np.argsort(-self.taste, axis=1)
         shown = np.eye(self.items)[order]  # (3, M, M), the best first
         return {
-            "the best": ByKind(shown[:, 0]),
-            "the best two": ByKind(shown[:, :2].mean(axis=1)),
-            "the worst": ByKind(shown[:, -1]),
+            "the best": WithoutMemory(shown[:, 0]),
+            "the best two": WithoutMemory(shown[:, :2].mean(axis=1)),
+            "the worst": WithoutMemory(shown[:, -1]),
         }
 
-    def random(self) -> ByKind:
+    def random(self) -> WithoutMemory:
         """The policy that shows all alike."""
-        return ByKind(np.full((KINDS, self.items), 1 / self.items))
+        return WithoutMemory(np.full((KINDS, self.items), 1 / self.items))
 
-    def steps(self, policy: Shows, sessions: int, seed: int) -> Iterator[dict[str, NDArray[Any]]]:
+    def steps(self, policy: Chooser, sessions: int, seed: int) -> Iterator[dict[str, NDArray[Any]]]:
         """The steps of all sessions that go on, one after the other."""
         rng = np.random.default_rng(seed)
         kinds, lanes = rng.integers(0, KINDS, sessions), np.arange(sessions)
@@ -142,7 +134,7 @@ class TiredShop:
         log(folder, "log.parquet", table)
         return published(folder, COLUMNS)
 
-    def value(self, policy: Shows, sessions: int = 50_000) -> float:
+    def value(self, policy: Chooser, sessions: int = 50_000) -> float:
         """Clicks a session."""
         return sum(step["reward"].sum() for step in self.steps(policy, sessions, 99)) / sessions
 
