@@ -150,7 +150,7 @@ class Workers:
 
 @contextmanager
 def workers(count: int, imports: Callable[[], None] | None = None) -> Iterator[Workers]:
-    """So many workers for the block, which all end with it."""
+    """Start `count` workers for the block, which all end with it."""
     made = Workers(count, imports)
     try:
         yield made
@@ -302,7 +302,7 @@ class Worker:
         return kind, content
 
     def wait(self) -> int | None:
-        """Its status when it has ended; it is killed where that takes longer than its farewell."""
+        """Status of the process once it has ended; it is killed where that takes too long."""
         if self.status is None:
             self.status = self.nursery.status(self.pid, FAREWELL_SECONDS + 1)
         if self.status is None:

@@ -176,7 +176,7 @@ def check_against_recsim(
 
 
 def hardly_seen_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -> dict[str, float]:
-    """Of each policy the share of its choices that the logs have hardly seen.
+    """The share of each policy's choices that the logs have hardly seen.
 
     Empty where there are too few logs to tell.
     """

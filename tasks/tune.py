@@ -126,7 +126,7 @@ class Study:
         return list(found)
 
     def finished(self) -> list[tuple[Trial, str]]:
-        """Its trials so far, with their runs; those that a killed study left open are closed."""
+        """The trials so far, with their runs; those that a killed study left open are closed."""
         found = []
         for run in self._runs(f"tags.`mlflow.parentRunId` = '{self.run_id}'"):
             if TRIAL in run.data.tags:
@@ -158,7 +158,7 @@ class Study:
         return run_id
 
     def close(self, best: Trial) -> None:
-        """All trials are there."""
+        """End the study, whose trials are all there, with the best of them."""
         assert best.value is not None
         self.client.log_metric(self.run_id, "held_out_value", best.value)
         self.client.set_tag(self.run_id, "slateflow.best_trial", str(best.number))

@@ -64,7 +64,7 @@ PREFECT_SETTINGS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_CLI_PROMPT": "false",
 }
-"""Of the environment, where it has none of its own, before Prefect is imported."""
+"""Variables of the environment, unless it has its own, set before Prefect is imported."""
 
 
 def _app(called: str) -> App:

@@ -5,7 +5,7 @@ A bandit regresses the reward of every candidate that was seen on the products o
 users always click the first place, that is the only one they see.
 
 The statistics add up (`bilinear.py`), so what was learnt from logs is where a bandit that acts can
-start. From logs the evidence chooses how far the weights are shrunk (`evidence.py`).
+start. From logs the marginal likelihood chooses how far the weights are shrunk (`evidence.py`).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class LinUCBConfig(LearnerConfig):
 
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
-        """All whose products are few enough."""
+        """Worlds whose products of user and candidate are few enough."""
         return _takes(spec)
 
     def train(
@@ -100,7 +100,7 @@ class LinTSConfig(LearnerConfig):
 
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
-        """All whose products are few enough."""
+        """Worlds whose products of user and candidate are few enough."""
         return _takes(spec)
 
     def train(

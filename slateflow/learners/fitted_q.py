@@ -50,19 +50,19 @@ Array = NDArray[np.float64]
 Terms = Callable[[slice], Array]  # (B, P) of a slice of the steps
 
 DEGREES = (1, 2, 3, 4, 5)
-"""Among which held-out episodes choose."""
+"""Degrees of the polynomial among which held-out episodes choose."""
 
 MOST_TERMS = 150
 """Polynomials of more terms are not tried, but for the products of user and candidate alone."""
 
 RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
-"""Among which held-out episodes choose."""
+"""Precisions of the prior, for each row, among which held-out episodes choose."""
 
 CHOOSING_ROWS = 30_000
 """Rows by which degree and ridge are chosen, at most; whole episodes."""
 
 FOLDS = 5
-"""Of the episodes."""
+"""Parts of the episodes, of which each is held out in turn."""
 
 SETTLED = 0.01
 """Change of the preferences by a stage, relative to them, below which none is added."""
@@ -233,8 +233,8 @@ class Chosen:
         """(P, P) prior of weights of next values, where held-out visitors lose less with it.
 
         The noise of rewards is taken out before; next values keep that of the chance that ends
-        sessions. So the evidence chooses how far to shrink what terms of the same degree tell of
-        them.
+        sessions. So the marginal likelihood chooses how far to shrink what terms of the same degree
+        tell of them.
         """
         if self.ahead is None:
             return None

@@ -164,7 +164,10 @@ class SlateQConfig(LearnerConfig):
 def _scorer(
     spec: EnvironmentSpec, choice: ChoiceModel, values: Sequence[Array], features: SlateFeatures
 ) -> SlateScorer:
-    """Of the slates of greatest value, by the weights (G, …) of clicks, items and no click."""
+    """The scorer of the slates of greatest value.
+
+    `values` are the weights (G, …) of clicks, of items and of no click.
+    """
     click, item, none = values
     return SlateScorer(
         user_size=spec.user_size,
@@ -212,7 +215,7 @@ class _View:
     features: SlateFeatures
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
-        """Of whole sessions."""
+        """The sessions, and how likely each row is to be of a class, of rows of whole sessions."""
         rows = seen_in(self.columns, _to_places_seen(self.spec, rows))
         choices = Choices.from_rows(rows, self.features)
         # Where no response tells what was clicked, its features do

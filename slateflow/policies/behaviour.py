@@ -122,7 +122,10 @@ class EpsilonMixture:
             raise InputError(f"epsilon: expected a number in [0, 1], got {self.epsilon}")
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
-        """All numbers are drawn whatever the coins say, so lanes do not shift each other's."""
+        """Explore where a coin says so.
+
+        Both policies draw for all users, so that no lane shifts the draws of another.
+        """
         coins = rng.random(len(observation["candidates"])) < self.epsilon
         explored, _ = self.explore.act(observation, rng)
         exploited, _ = self.exploit.act(observation, rng)

@@ -71,7 +71,7 @@ def weights_of_clicks(
 
     Args:
         dataset: The logs.
-        ridge: Precision of the prior on the weights; with 0 the evidence chooses it.
+        ridge: Precision of the prior on the weights; with 0 the marginal likelihood chooses it.
         iterations: Most passes over the logs.
         checkpoints: Folder in which the sums of days are kept; None for none.
         code: Digest of the code that makes them.

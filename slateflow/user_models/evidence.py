@@ -268,7 +268,7 @@ class _Dense:
 
 
 def fixed_point(problem: Problem, noise: float | None) -> Array:
-    """Precisions (G,) at which the evidence is greatest, by MacKay's fixed point.
+    """Precisions (G,) at which the marginal likelihood is greatest, by MacKay's fixed point.
 
     Args:
         problem: The regression.

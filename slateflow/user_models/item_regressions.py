@@ -4,7 +4,8 @@ With an indicator for each item the products are as many as items times the user
 their normal equations fill no memory. But a row of one item tells nothing of the indicators of
 others: the matrix is an arrow, of what all items share and of a block for each item, and is solved
 block by block (the Schur complement; Golub and Van Loan 2013, "Matrix Computations", section 3.2).
-The regression, and the prior that the evidence chooses, are those of `bilinear` and `evidence`.
+The regression is that of `bilinear`, and the prior that the marginal likelihood chooses is that of
+`evidence`.
 """
 
 from __future__ import annotations
@@ -221,7 +222,7 @@ class ItemRegression:
         return variance, summed(found.top_mean**2, found.own_mean**2), found.residual
 
     def chosen_prior(self) -> tuple[Array, Array]:
-        """Precisions (s,) and (M, n) of the prior that the evidence chooses, as a ridge is one."""
+        """Precisions (s,) and (M, n) of the prior by the marginal likelihood, as a ridge is one."""
         precision = fixed_point(self, None)
         top, own = precision[self.top_group], precision[self.group]
         return top * np.square(self.top_size), own * np.square(self.size)

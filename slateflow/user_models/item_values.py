@@ -327,9 +327,10 @@ class ItemValues:
     regression on the returns that the logs saw. All of it follows from sums, so the sessions pass
     by in parts.
 
-    The items' weights can be shrunk by their own evidence: how far those of a group differ, beyond
-    the errors with which sessions tell them. A slate is the best of many, and by values that differ
-    by chance it would be the luckiest; items that last alike are ranked as a bandit ranks them.
+    The items' weights can be shrunk by what they tell themselves: how far those of a group differ,
+    beyond the errors with which sessions tell them. A slate is the best of many, and by values that
+    differ by chance it would be the luckiest; items that last alike are ranked as a bandit ranks
+    them.
 
     Args:
         map_parts: Over all sessions; they pass by once now, and once for each policy.

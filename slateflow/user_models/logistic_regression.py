@@ -7,8 +7,8 @@ no more than the right expectation. Features come with their squares, so a user 
 of a range best.
 
 Each Newton step is a weighted regression, whose statistics add up over parts and workers. The
-evidence of that regression chooses the prior (Breslow and Clayton 1993, "Approximate Inference in
-Generalized Linear Mixed Models", section 2).
+marginal likelihood of that regression chooses the prior (Breslow and Clayton 1993, "Approximate
+Inference in Generalized Linear Mixed Models", section 2).
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from slateflow.user_models.sums_of_parts import sum_over_parts
 Array = NDArray[np.float64]
 
 LEAST_WEIGHT = 1e-6
-"""Of a row whose outcome is certain; its variance would be 0 otherwise."""
+"""Weight of a row whose outcome is certain; its variance would be 0 otherwise."""
 
 MOST_WITH_SQUARES = 1_000
 """Most products of features and squares; with more of them there are no squares."""
 
 PRIOR_STEPS = 4
-"""Steps at which the evidence chooses; by then the regression hardly changes."""
+"""Steps at which the marginal likelihood chooses a prior; by then the regression hardly changes."""
 
 TOLERANCE = 1e-8
 """Mean square change of the log-odds at which the steps end."""
@@ -208,7 +208,7 @@ class Newton:
     Attributes:
         rewards: Bounds and mean of the rewards.
         squares: Beside the features.
-        ridge: Precision of the prior on the weights; with 0 the evidence chooses it.
+        ridge: Precision of the prior on the weights; with 0 the marginal likelihood chooses it.
         iterations: Most passes over the logs.
     """
 

@@ -18,7 +18,7 @@ from slateflow.user_models.splines import Knots
 Array = NDArray[np.float64]
 
 MOST_PRODUCTS = 3_000
-"""Of user and candidate, in polynomials of degree 1."""
+"""Products of user and candidate, at most, in polynomials of degree 1."""
 
 KNOTS = (3, 7, 15)
 """Knots of a feature that are tried."""

@@ -22,11 +22,11 @@ MOST_BESIDE = 300
 """Products of user and candidate beside which there may be any."""
 
 SEED = 300
-"""Of the weights, which are the same in all models."""
+"""Seed of the directions, which are the same in all models."""
 
 
 def none(features: int) -> RandomFeatures:
-    """Of so many features no random ones."""
+    """No random features beside these."""
     return RandomFeatures(np.zeros((features, 0)), np.zeros(0))
 
 

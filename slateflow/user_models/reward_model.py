@@ -45,7 +45,7 @@ NOISE_DEGREES = (0, 1, 2, 3, 4)
 """Degrees of the logarithm of the variance; 0 is the same variance for all."""
 
 FOLDS = 5
-"""Of the episodes."""
+"""Parts of the episodes, of which each is held out in turn."""
 
 MOST_TERMS = 200
 """Polynomials of more terms than that are not tried, but for the products."""

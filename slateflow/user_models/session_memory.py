@@ -32,8 +32,8 @@ FITTING_ROWS = 100_000
 """Rows from which a decay is chosen, or somewhat more; fewer of more than `MOST_TERMS`."""
 
 DEGREES = (3, 2)
-"""Of the polynomials by which it is decided whether there is a memory: bends in the user's own
-features are not to be taken for one. The last is that by which a decay is found."""
+"""Degrees of the polynomials by which it is decided whether there is a memory: bends in the user's
+own features are not to be taken for one. The last is that by which a decay is found."""
 
 MOST_TERMS = 200
 """Polynomials of more terms than that are not tried, but the products alone."""

@@ -37,7 +37,7 @@ class Knots:
 
     @classmethod
     def at_quantiles(cls, x: Array, count: int) -> Self:
-        """One at the least value of each feature (R, F), and up to so many at its quantiles.
+        """A knot at the least value of each feature (R, F), and up to so many at its quantiles.
 
         A feature of two values has none.
 

@@ -26,7 +26,7 @@ MOST_ROWS = 100_000
 """Logged rows by which the tree is grown, at most; whole episodes."""
 
 LEAST_SHARE = 1 / 200
-"""Of the times that a random policy would show a candidate; any shown less is hardly seen."""
+"""Share of the times that a random policy would show a candidate; below it is hardly seen."""
 
 MOST_NUMBERS = 2**26
 """Features of the rows that are shown, at most: of thousands of items by their ids fewer rows."""
@@ -35,10 +35,10 @@ RARE = 3.0
 """Times that a candidate is shown less often than at random, above which its rows count more."""
 
 MOST_WEIGHT = 30.0
-"""Of a row."""
+"""Weight of a row, at most."""
 
 LEAVES = 64
-"""Of the tree, at most."""
+"""Leaves of the tree, at most."""
 
 LEAF_ROWS = 200
 """Shown and offered candidates in a leaf, at least, and a hundredth of all."""
@@ -127,7 +127,7 @@ def rarely_shown(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
 def _of_candidates(
     nodes: NDArray[np.bool_], support: Support, rows: Trajectories
 ) -> NDArray[np.bool_]:
-    """Of the nodes (S,), those at which the candidates (R, N) end."""
+    """Whether the candidates (R, N) end at one of these nodes (S,)."""
     found = np.zeros((len(rows), rows.candidates.shape[1]), np.bool_)
     if not nodes.any():
         return found

@@ -20,7 +20,7 @@ from slateflow.held_out_choice import BEYOND_CHANCE, better, ridge_weights
 Array = NDArray[np.float64]
 
 PRECISION = 1.0
-"""Of the prior on the weights of standardised monomials."""
+"""Precision of the prior on the weights of standardised monomials."""
 
 ITERATIONS = 100
 """Newton steps, at most; some eight are taken."""

@@ -49,7 +49,7 @@ class Correction(Additive):
     weighted: Array
 
     def of(self, sessions: int, steps: int) -> Correction:
-        """Of the first sessions, which have so many steps."""
+        """The correction of the first sessions, which have so many steps."""
         return Correction(self.weight[:steps], self.errors[:sessions], self.weighted[:sessions])
 
 

@@ -26,8 +26,8 @@ from slateflow.user_models.item_regressions import (
 Array = NDArray[np.float64]
 
 MOST_WEIGHTS = 1_500
-"""Of a model that is solved as a matrix. Above so many it leaves out the user, then the candidate.
-"""
+"""Weights of a model that is solved as a matrix, at most; of more it leaves out the user, then the
+candidate."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class DecisionModel:
 
     @classmethod
     def of(cls, spec: EnvironmentSpec, catalogue: Catalogue | None) -> Self:
-        """All of them; without those of the user, then of the candidate, where they are too many.
+        """The model of a world; without the user, then the candidate, where features are too many.
 
         Items that are told apart by their ids may be many. A model that knows less is no less
         right, because the weights make up for it.

@@ -184,7 +184,7 @@ class _Weighted:
     errors: Array
 
     def add(self, rows: Rows, omega: Array, error: Array) -> None:
-        """Of some rows, from those of each number of steps left (B, H)."""
+        """Set those of some rows, from what they have for each number of steps left (B, H)."""
         self.weight[rows], self.errors[rows] = omega.sum(axis=1), (omega * error).sum(axis=1)
 
     def correction(self, logged: Logged, judged: int) -> Correction:
@@ -252,7 +252,7 @@ class _StageSums:
 
     @classmethod
     def of(cls, logged: Logged, followed: Followed, rows: NDArray[np.bool_]) -> _StageSums:
-        """Of some of the rows (T,)."""
+        """The sums of some of the rows, by a mask (T,)."""
         chosen = logged.chosen[rows]
         weighted = chosen * logged.member[logged.session[rows]][:, None]
         leads, followers = weighted[logged.continues[rows]], rows[logged.continues]
@@ -266,7 +266,7 @@ class _StageSums:
         )
 
     def crossed_after(self, stage: int) -> Array:
-        """Of the rows that follow where so many steps were left."""
+        """Σ φ φ'ᵀ (P, P) of the rows that follow where so many steps were left."""
         return np.asarray(self.crossed[min(stage - 1, len(self.crossed)) - 1])
 
 
@@ -287,7 +287,7 @@ class _Sums:
 
     @classmethod
     def of(cls, logged: Logged, followed: Followed, sessions: NDArray[np.bool_]) -> _Sums:
-        """Of some of the sessions (E,)."""
+        """The sums of some of the sessions, by a mask (E,)."""
         rows, start = sessions[logged.session], logged.member[sessions] @ followed.start[sessions]
         own = [None] if logged.left is None else range(1, (logged.stages or 0) + 1)
         masks = (rows if stage is None else rows & (logged.left == stage) for stage in own)

@@ -172,7 +172,7 @@ def held_out_values(
 
 
 def unsupported_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -> dict[str, float]:
-    """Of each scorer's choices the share that the logs have hardly seen.
+    """The share of each scorer's choices that the logs have hardly seen.
 
     Raises:
         InputError: There are too few sessions.

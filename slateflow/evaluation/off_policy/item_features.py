@@ -22,7 +22,7 @@ from slateflow.user_models.polynomial import Polynomial, independent
 Array = NDArray[np.float64]
 
 MOST_PRODUCTS = 500
-"""Of users and items that are told apart."""
+"""Products of users and items that are told apart, at most."""
 
 
 @dataclass(frozen=True)

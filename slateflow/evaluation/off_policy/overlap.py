@@ -133,7 +133,7 @@ class ItemBalance(Additive):
 
     @classmethod
     def none(cls, items: int, visitors: int | None = None) -> ItemBalance:
-        """Of no rows, whose visitors will be so many."""
+        """The balance of no rows, to which rows of so many items and visitors are added."""
         groups = 0 if visitors is None else min(visitors, GROUPS, 1 + MOST_CELLS // items)
         zeros = np.zeros(items)
         return cls(0, zeros, zeros, zeros, zeros, zeros, np.zeros((groups, items)), 0.0)
@@ -148,7 +148,7 @@ class ItemBalance(Additive):
         empty: ItemBalance,
         visitor: NDArray[np.intp] | None = None,
     ) -> ItemBalance:
-        """Of B rows.
+        """The balance of B rows.
 
         Args:
             offered: (B, N) numbers of the items on offer, −1 where there are fewer.

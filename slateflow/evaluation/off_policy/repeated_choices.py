@@ -48,7 +48,7 @@ class RepeatedChoices:
 
     @classmethod
     def of(cls, rows: Trajectories) -> Self:
-        """Of logs whose items come from a catalogue; others have no offers that are alike."""
+        """The choices of logs; none without a catalogue, for then no offers are alike."""
         if rows.catalogue is None:
             none = np.zeros(0, np.uint64)
             return cls(none, none, none.astype(np.float64), None)

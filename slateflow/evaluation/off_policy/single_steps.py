@@ -242,7 +242,7 @@ class SingleSteps:
 
     @property
     def _ids(self) -> tuple[str, ...] | None:
-        """Of the items, in the logs."""
+        """Ids of the items, as the logs have them; None without an encoding."""
         encoding = self.dataset.encoding
         return None if encoding is None else encoding.items
 
@@ -299,7 +299,7 @@ class SingleSteps:
         )
 
     def unsupported(self, targets: Mapping[str, SlateDistribution]) -> dict[str, float]:
-        """Of each target the share of its choices that the logs have hardly seen."""
+        """The share of each target's choices that the logs have hardly seen."""
         rows = self._some_rows
         support = logged_support(rows)
         sums = dict.fromkeys(targets, 0.0)

@@ -25,7 +25,7 @@ MOST_ROWS = 100_000
 """Shown items by which the tree is grown, at most; whole sessions."""
 
 LEAVES, LEAF_ROWS = 32, 100
-"""Of the tree at most, and shown items in each at least."""
+"""Leaves of the tree, at most, and shown items in each, at least."""
 
 FARTHEST = 1e9
 """How unlike nothing is, in a tree that takes no infinite numbers."""

@@ -253,7 +253,7 @@ class ColumnarOfflineData(OfflineData):
         return next(iter(iterators[0].iter_torch_batches(batch_size=num_samples)))
 
     def iterators(self, learners: int) -> list[Any]:
-        """One for each learner in a process of its own; with 0 the one in this process."""
+        """An iterator for each learner in a process of its own; with 0 that of this process."""
         if not learners:
             return [self.iterator]
         path, options = self.config.input_[0], self.options

@@ -98,7 +98,7 @@ class StreamedPart:
         return not self.dataset.hold_out.mask(rows, self.earlier).all()
 
     def rows(self) -> Trajectories:
-        """Its rows that are trained from, with the memory of the session."""
+        """Rows of the part that are trained from, with the memory of the session."""
         (rows,) = self.dataset.iter_parts()
         if self.options.hold_out:
             rows = rows.where(~self.dataset.hold_out.mask(rows, self.earlier))

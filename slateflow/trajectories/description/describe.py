@@ -21,7 +21,7 @@ from slateflow.trajectories.schema import Trajectories, blocks
 
 TARGETS = ("random", "greedy")
 PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
-"""Of the histogram, as powers of ten; smaller ones count as the smallest."""
+"""Edges of the histogram, as powers of ten; smaller propensities count as the smallest."""
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ MOST_DEVIATIONS, MOST_APART = 5.0, 0.02
 the gate of a verdict."""
 
 TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
-"""Of items that have them for that."""
+"""Remark on items that have their ids among their features for that."""
 
 ITEMS_DIFFER = (
     "they earn more, or less, than their columns tell; to have learners tell them apart, name "
     "their id among the `features` of [items], too, delete this dataset and generate it anew"
 )
-"""Advice where they do, and have none."""
+"""Advice where items differ, and have no ids among their features."""
 
 
 @dataclass(frozen=True)

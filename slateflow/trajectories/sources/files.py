@@ -37,11 +37,11 @@ class SourceFiles:
 
     @property
     def digest(self) -> str:
-        """Of all that the files have; they are read."""
+        """Digest of all that the files have; they are read."""
         return hashlib.sha256("".join(map(self.digest_of, self.files)).encode()).hexdigest()
 
     def digest_of(self, file: SourceFile) -> str:
-        """Of all that a file has; it is read."""
+        """Digest of all that a file has; it is read."""
         with self.folder.open(file.name) as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
 
