@@ -20,6 +20,9 @@ BEYOND_CHANCE, BEYOND_DOUBT = 2.0, 3.0
 """Standard errors by which held-out episodes have to lose less with what is not the plain model;
 more where a choice by chance would do harm."""
 
+LEAST_ERROR = 1e-6
+"""Squared errors, in variances, below which regressions are equally good."""
+
 LEAST_SESSIONS = 10
 """With fewer there is the plain model alone."""
 

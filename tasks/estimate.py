@@ -15,7 +15,7 @@ from slateflow.evaluation.verdict import Interval
 from slateflow.policies import BEHAVIOURS, behaviour_policy
 from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment
-from tasks.reports.report import Overlap
+from tasks.reports.report import OverlapFigures
 from tasks.store.champion import version_policy
 from tasks.store.seen import seen_by
 from tasks.store.tracking import mlflow_client
@@ -49,7 +49,7 @@ class EstimateReport(BaseModel):
     visitors: int | None
     logged: Mean
     estimates: list[Estimate]
-    overlap: Overlap | None
+    overlap: OverlapFigures | None
     trusted: str | None
     no_verdict: NoVerdict | None
 
@@ -97,7 +97,7 @@ def estimate(
         visitors=found.visitors,
         logged=Mean(mean=found.logged.value, sem=found.logged.sem),
         estimates=[_estimate(name, known[name]) for name in estimators or known],
-        overlap=None if one is None else Overlap.of(one.overlap),
+        overlap=None if one is None else OverlapFigures.of(one.overlap),
         trusted=None if one and one.refusal else trusted,
         no_verdict=None if one is None else one.refusal,
     )

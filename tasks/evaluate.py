@@ -31,7 +31,7 @@ from slateflow.side_by_side import PROCESSORS, map_calls
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.items_differ import items_differ
 from tasks.experiment import Experiment, ModelRef
-from tasks.reports.report import Candidate, Overlap, RecSimCheck, Report
+from tasks.reports.report import Candidate, OverlapFigures, RecSimCheck, Report
 from tasks.server.retries import RETRIES
 from tasks.server.stages import stage
 from tasks.side_by_side import workers_at_hand
@@ -83,7 +83,7 @@ class _Contest:
     champion: ScoringPolicy | None
     version: int | None  # of the champion
 
-    def report(self, verdict: Verdict, overlaps: dict[str, Overlap]) -> Report:
+    def report(self, verdict: Verdict, overlaps: dict[str, OverlapFigures]) -> Report:
         """The verdict as it is published."""
         return Report.on(self.experiment, verdict, self.models, self.version, overlaps)
 
@@ -116,7 +116,7 @@ def _by_play(contest: _Contest, episodes: int) -> Report:
         returns.get(("champion", "champion")),
         {name: returns.get(("logged", name), baseline) for name in logging},
     )
-    overlaps = {name: Overlap(unsupported=share) for name, share in unseen.result().items()}
+    overlaps = {name: OverlapFigures(unsupported=share) for name, share in unseen.result().items()}
     return contest.report(verdict, overlaps)
 
 
@@ -153,7 +153,7 @@ def _by_logs(contest: _Contest) -> Report:
     dataset = contest.experiment.open_dataset()
     found = logs_verdict(dataset, contest.policies, contest.champion)
     progress(1, 1)
-    overlaps = {name: Overlap.of(one) for name, one in found.overlaps.items()}
+    overlaps = {name: OverlapFigures.of(one) for name, one in found.overlaps.items()}
     report = contest.report(found.verdict, overlaps)
     report.no_verdict = found.no_verdict
     report.items_differ = None if dataset.spec.simulated else items_differ(dataset)

@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from slateflow.environments.observation import Observation, observation_space
-from slateflow.environments.slates import SlateSpace, at_places, distinct
+from slateflow.environments.slates import SlateSpace, all_distinct, at_places
 from slateflow.environments.spec import EnvironmentSpec
 from slateflow.environments.streams import Streams
 from slateflow.errors import InputError
@@ -230,7 +230,7 @@ class BatchedEnvironment(
                 slates = np.where(over[:, None], np.arange(spec.slate_size), slates)
             # Seen as unsigned, negative positions are too large as well: one pass instead of two.
             largest = slates.view(f"u{slates.itemsize}").max()
-            if largest < spec.num_candidates and distinct(slates):
+            if largest < spec.num_candidates and all_distinct(slates):
                 return slates
         raise InputError(
             f"actions: expected {len(self.lanes)} slates of {spec.slate_size} distinct positions "

@@ -44,7 +44,7 @@ class SlateSpace(gym.spaces.MultiDiscrete):
 
     def contains(self, x: Any) -> bool:
         """Whether the positions are in range and, within a slate, distinct."""
-        return super().contains(x) and distinct(np.asarray(x))
+        return super().contains(x) and all_distinct(np.asarray(x))
 
 
 @batch_space.register(SlateSpace)
@@ -54,7 +54,7 @@ def _batch_slate_space(space: SlateSpace, n: int = 1) -> SlateSpace:
     return batched
 
 
-def distinct(slates: NDArray[Any]) -> bool:
+def all_distinct(slates: NDArray[Any]) -> bool:
     """Whether no slate of (..., K) shows a candidate twice."""
     places = slates.shape[-1]  # a loop over the few places beats sorting the many rows
     return not any(

@@ -27,6 +27,7 @@ EVALUATION_STREAM = 0xE7A1
 """Keeps the users of an evaluation apart from those of a dataset with the same seed."""
 
 BLOCK_EPISODES = 1000
+"""Episodes that are played at once, with a stream of random numbers of their own."""
 
 Returns = NDArray[np.float64]  # (E,), of the same users in the same order for every policy
 

@@ -43,7 +43,9 @@ def flat_observations(rows: Trajectories, left: NDArray[np.float32]) -> NDArray[
     return np.concatenate([rows.user, left[:, None], offered], axis=1)
 
 
-def steps_left(spec: EnvironmentSpec, step: NDArray[np.int32], window: int) -> NDArray[np.float32]:
+def share_of_window_left(
+    spec: EnvironmentSpec, step: NDArray[np.int32], window: int
+) -> NDArray[np.float32]:
     """Steps left, this one included, counted up to `window` and divided by it; (R,) in (0, 1]."""
     return np.asarray(np.minimum(spec.horizon - step, window) / window, dtype=np.float32)
 

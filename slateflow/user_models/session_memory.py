@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import BEYOND_CHANCE, better
+from slateflow.held_out_choice import BEYOND_CHANCE, LEAST_ERROR, better
 from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.some_sessions import some_sessions
@@ -44,9 +44,6 @@ count them, and how likely a session is to end may jump from one to the next."""
 
 MOST_COMPARED = 1_000
 """Where user and candidate have more, no memory is tried."""
-
-LEAST_ERROR = 1e-6
-"""Squared errors, in variances, below which regressions are equally good."""
 
 DECIDING = ((0.5,), (0.9,))
 """Decays by which it is decided whether there is a memory."""

@@ -14,8 +14,7 @@ from pydantic import BaseModel
 
 from slateflow.digits import decimals
 from slateflow.evaluation import verdict as decided
-from slateflow.evaluation.off_policy.overlap import NoVerdict
-from slateflow.evaluation.off_policy.overlap import Overlap as MeasuredOverlap
+from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
 from slateflow.evaluation.verdict import Comparison, Interval, VerdictWord
 from slateflow.trajectories.description.first_look import ITEMS_DIFFER
 from tasks.experiment import Experiment, ModelRef
@@ -64,8 +63,8 @@ class Champion(BaseModel):
     sem: float
 
 
-class Overlap(BaseModel):
-    """Overlap of the logs with a policy; see `slateflow.evaluation.off_policy.overlap`.
+class OverlapFigures(BaseModel):
+    """Figures of `Overlap`, of the logs with a policy, as they are published.
 
     Beside play `unsupported` stands alone, the share of its choices that they have hardly seen.
     """
@@ -80,7 +79,7 @@ class Overlap(BaseModel):
     weight_counts: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, measured: MeasuredOverlap) -> Overlap:
+    def of(cls, measured: Overlap) -> OverlapFigures:
         """All figures of an estimate."""
         return cls(**{name: getattr(measured, name) for name in cls.model_fields})
 
@@ -103,11 +102,13 @@ class Candidate(ModelRef):
     score: float | None
     score_ci: Interval | None = None
     verdict: VerdictWord
-    overlap: Overlap | None = None
+    overlap: OverlapFigures | None = None
     no_verdict: NoVerdict | None = None
 
     @classmethod
-    def of(cls, found: decided.Candidate, model: ModelRef, overlap: Overlap | None) -> Candidate:
+    def of(
+        cls, found: decided.Candidate, model: ModelRef, overlap: OverlapFigures | None
+    ) -> Candidate:
         """A decided candidate, and the model that it is."""
         return cls(
             **model.model_dump(include=set(ModelRef.model_fields)),
@@ -181,7 +182,7 @@ class Report(BaseModel):
         verdict: decided.Verdict,
         models: Sequence[ModelRef],
         version: int | None,
-        overlaps: Mapping[str, Overlap],
+        overlaps: Mapping[str, OverlapFigures],
     ) -> Report:
         """The verdict on an experiment's models, before anything is registered.
 

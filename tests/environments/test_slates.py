@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from slateflow.environments import SlateSpace
-from slateflow.environments.slates import distinct, slate_numbers, slates_of
+from slateflow.environments.slates import all_distinct, slate_numbers, slates_of
 from slateflow.errors import InputError
 
 SIZES = st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
@@ -42,7 +42,7 @@ def test_numbers_without_a_slate_are_refused(number):
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_distinct_is_what_sets_say(slates):
-    assert distinct(np.array(slates)) == all(len(set(slate)) == 3 for slate in slates)
+    assert all_distinct(np.array(slates)) == all(len(set(slate)) == 3 for slate in slates)
 
 
 def test_samples_are_uniform_over_ordered_slates():

@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.what_moves import changes, standardised
-from slateflow.held_out_choice import LEAST_SESSIONS, better, least_lost, other_half_errors
+from slateflow.held_out_choice import (
+    LEAST_ERROR,
+    LEAST_SESSIONS,
+    better,
+    least_lost,
+    other_half_errors,
+)
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.backward_stages import Transitions
 from slateflow.user_models.clock import steps_left
@@ -22,9 +28,6 @@ Array = NDArray[np.float64]
 
 MOST_ROWS = 50_000
 """Rows that are asked."""
-
-LEAST_ERROR = 1e-6
-"""Squared errors, in variances, below which regressions are equally good."""
 
 
 def chosen_polynomial(

@@ -23,7 +23,7 @@ from slateflow.learners.features import (
     episode_ends,
     flat_observations,
     scaled_rewards,
-    steps_left,
+    share_of_window_left,
     window_returns,
 )
 from slateflow.policies.scorer import Support
@@ -93,7 +93,9 @@ def train_columns(
     rewards = scaled_rewards(rows, scale)
     action = rows.clicked_candidate()
     ends = episode_ends(rows)
-    observation = torch.from_numpy(flat_observations(rows, steps_left(spec, rows.step, window)))
+    observation = torch.from_numpy(
+        flat_observations(rows, share_of_window_left(spec, rows.step, window))
+    )
     columns = {
         Columns.ACTIONS: torch.from_numpy(action),
         Columns.REWARDS: torch.from_numpy(rewards),

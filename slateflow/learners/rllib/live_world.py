@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, Observation, batched_environment
 from slateflow.errors import InputError
-from slateflow.learners.features import FeatureMoments, flat_observation_space, steps_left
+from slateflow.learners.features import FeatureMoments, flat_observation_space, share_of_window_left
 from slateflow.policies import RandomPolicy
 from slateflow.policies.play import play, seed_of
 
@@ -115,6 +115,6 @@ class LiveWorld(gym.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
         return self._flat(observation), centred, terminated, truncated, {}
 
     def _flat(self, observation: Observation) -> NDArray[np.float32]:
-        left = steps_left(self.spec_of_world, observation["step"], self.window)
+        left = share_of_window_left(self.spec_of_world, observation["step"], self.window)
         candidates = observation["candidates"].reshape(self.num_envs, -1)
         return np.concatenate([observation["user"], left, candidates], axis=1)

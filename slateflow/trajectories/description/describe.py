@@ -25,7 +25,7 @@ PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
 
 
 @dataclass(frozen=True)
-class Overlap:
+class TargetOverlap:
     """How well the logs of a policy stand for another policy, the target, at a single step.
 
     Both figures come from the importance weights w = target's probability / propensity of the
@@ -69,7 +69,7 @@ class PolicySummary:
     reward_slope: float  # change of the reward per step
     # Change of the observed satisfaction; None where there is none
     satisfaction_slope: float | None
-    overlap: tuple[Overlap, ...]  # with each of `TARGETS`
+    overlap: tuple[TargetOverlap, ...]  # with each of `TARGETS`
     plots: PolicyPlots = field(repr=False)  # its plots
 
     @property
@@ -235,8 +235,8 @@ class _Tally:
             plots=plots,
         )
 
-    def _overlap(self, target: str) -> Overlap:
+    def _overlap(self, target: str) -> TargetOverlap:
         total, squares = self.weights[target]
         coverage = float(total / self.steps)
         kish = float(total**2 / squares / self.steps) if squares else 0.0
-        return Overlap(target, coverage, kish * min(coverage, 1.0))
+        return TargetOverlap(target, coverage, kish * min(coverage, 1.0))

@@ -20,12 +20,9 @@ from slateflow.trajectories.exchange.parquet_logs import check_world, read_parqu
 from slateflow.trajectories.exchange.rllib_json import read_json
 from slateflow.trajectories.files.dataset import MANIFEST, Dataset
 from slateflow.trajectories.files.folder import Folder
-from slateflow.trajectories.files.part_files import PartFile, part_path, write_part
+from slateflow.trajectories.files.part_files import PART_ROWS, PartFile, part_path, write_part
 from slateflow.trajectories.generation.recipe import NAME
 from slateflow.trajectories.schema import Trajectories
-
-PART_ROWS = 60_000
-"""Rows at which a part is closed; it ends with an episode."""
 
 LogFile = tuple[Path, str]
 """A file of logs, and the behaviour policy that wrote it."""

@@ -33,6 +33,9 @@ LAYOUT: dict[str, Any] = {
 }
 """Options of the Parquet writer."""
 
+PART_ROWS = 60_000
+"""Rows at which a part of logs that were read is closed; it ends with an episode."""
+
 MAKE_AGAIN = (
     "delete the dataset, and generate it again with `slateflow generate` or import it again"
 )

@@ -35,7 +35,7 @@ BATCH_LINES = 20_000
 """Lines that are in memory at once."""
 
 TOLERANCE = 1e-3
-"""Distance of the sum of the probabilities from 1, at most: they are written as float32."""
+"""Difference of probabilities, relative to them, at most: they are written as float32."""
 
 Features = dict[str, Any]
 """Values by name: numbers, texts and booleans."""

@@ -23,7 +23,7 @@ from slateflow.trajectories.encoding import Encoding, encode
 from slateflow.trajectories.files.dataset import REMEDY, Dataset, of_recipe
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.hold_out import HoldOut
-from slateflow.trajectories.files.part_files import PartFile, kept_part, write_part
+from slateflow.trajectories.files.part_files import PART_ROWS, PartFile, kept_part, write_part
 from slateflow.trajectories.items_differ import ids_fit, items_differ
 from slateflow.trajectories.schema import Trajectories, column_digest
 from slateflow.trajectories.sources.days import day_keys, first_numbers, shared_sessions
@@ -42,14 +42,11 @@ from slateflow.trajectories.sources.recipe import NAME, LoggedRecipe
 from slateflow.trajectories.sources.survey import Facts, Reader, Survey, text_hashes
 from slateflow.trajectories.sources.table import SEPARATOR, USER
 
-PART_ROWS = 60_000
-"""Rows at which a part is closed; it ends with a session."""
-
 PART_NUMBERS = 20_000_000
 """Numbers of the largest array of a part, at which it is closed before."""
 
 MOST_CANDIDATES = 10_000
-"""In a row."""
+"""Candidates in a row, at most."""
 
 
 def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Dataset:
@@ -77,48 +74,48 @@ def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Da
 def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress) -> Dataset:
     # Where there are parts already, a run was interrupted, or a part is damaged: perhaps one that
     # an earlier dataset shares
-    logs = Logs.of(recipe, Earlier(recipe, data), whole=bool(folder.files()))
-    total = sum(len(day.paths) for day in logs.days)
+    plan = PlannedDataset.of(recipe, Earlier(recipe, data), whole=bool(folder.files()))
+    total = sum(len(day.paths) for day in plan.days)
     made: list[PartFile] = []
     try:
-        for part in logs.made(folder):
+        for part in plan.made(folder):
             made.append(part)
             progress(len(made), total)
     except InputError:
-        folder.remove([CATALOGUE, *(path for day in logs.days for path in day.paths)])
+        folder.remove([CATALOGUE, *(path for day in plan.days for path in day.paths)])
         raise
     made.sort(key=lambda part: (part.policy, part.path))
     made = [dataclasses.replace(part, seed_block=place) for place, part in enumerate(made)]
-    for day in logs.days:
+    for day in plan.days:
         if day.earlier is not None:
             folder.take(day.entry.facts, day.earlier.dataset.folder, day.entry.facts)
         else:
             folder.write(day.entry.facts, day.day.to_bytes(day.begins))
-    rule = HoldOut("visitor" if logs.spec.visitors else "hash")
+    rule = HoldOut("visitor" if plan.spec.visitors else "hash")
     if recipe.held_out == "last":
-        begins = [(day.entry.first, day.begins) for day in logs.days if day.begins is not None]
+        begins = [(day.entry.first, day.begins) for day in plan.days if day.begins is not None]
         rule = HoldOut.latest(begins)
-    form = logs.form
+    form = plan.form
     dataset = Dataset(
         folder,
-        logs.spec,
+        plan.spec,
         recipe.to_dict(),
         tuple(made),
         form.catalogue,
         form.encoding,
         rule,
-        tuple(day.entry for day in logs.days),
+        tuple(day.entry for day in plan.days),
     )
-    if logs.items.own_id and ids_fit(dataset) and items_differ(dataset):
-        items = logs.items.with_ids()
-        spec = dataclasses.replace(logs.spec, item_features=items.names)
+    if plan.items.own_id and ids_fit(dataset) and items_differ(dataset):
+        items = plan.items.with_ids()
+        spec = dataclasses.replace(plan.spec, item_features=items.names)
         dataset = dataclasses.replace(dataset, spec=spec, catalogue=Catalogue(items.features))
     return dataset.publish()
 
 
 @dataclass(frozen=True)
-class Logs:
-    """Findings of the first pass, and how rows are made by them."""
+class PlannedDataset:
+    """Findings of the first pass, and how parts are made by them."""
 
     recipe: LoggedRecipe
     spec: LoggedSpec
@@ -129,7 +126,7 @@ class Logs:
     groups: list[Group]
 
     @classmethod
-    def of(cls, recipe: LoggedRecipe, earlier: Earlier, whole: bool) -> Logs:
+    def of(cls, recipe: LoggedRecipe, earlier: Earlier, whole: bool) -> PlannedDataset:
         """Pass over the keys of all rows that no earlier dataset has.
 
         Args:

@@ -18,7 +18,7 @@ from slateflow.learners.features import (
     FeatureMoments,
     flat_observation_space,
     scaled_rewards,
-    steps_left,
+    share_of_window_left,
     window_returns,
 )
 from slateflow.learners.rllib.quiet import quiet_rllib
@@ -206,7 +206,7 @@ def test_value_targets_are_window_returns_of_scaled_rewards():
 
 
 def test_steps_left_count_from_the_end_up_to_the_window():
-    left = steps_left(spec_of(6), np.arange(6, dtype=np.int32), 4)
+    left = share_of_window_left(spec_of(6), np.arange(6, dtype=np.int32), 4)
     np.testing.assert_allclose(left, [1, 1, 1, 0.75, 0.5, 0.25])
 
 

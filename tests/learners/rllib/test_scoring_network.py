@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slateflow.environments import preset
-from slateflow.learners.features import flat_observation_space, steps_left
+from slateflow.learners.features import flat_observation_space, share_of_window_left
 from slateflow.learners.rllib.quiet import quiet_rllib
 
 with quiet_rllib():
@@ -24,7 +24,7 @@ def observations(spec, count: int = 40):
     step = rng.integers(0, spec.horizon, count, dtype=np.int32)
     step[:WINDOW] = spec.horizon - 1 - np.arange(WINDOW)
     candidates = rng.random((count, spec.num_candidates, 1), dtype=np.float32)
-    left = steps_left(spec, step, WINDOW)[:, None]
+    left = share_of_window_left(spec, step, WINDOW)[:, None]
     flat = np.concatenate([user, left, candidates[:, :, 0]], axis=1)
     return (user, step, candidates), torch.from_numpy(flat)
 
