@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,35 +75,18 @@ class FirstLook:
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
         """Pass once over the rows."""
-        sums = np.zeros(8)
-        fewest, most = dataset.spec.num_candidates, 0
-        low, high, heaviest = np.inf, 0.0, 0.0
-        least, largest = np.inf, -np.inf
-        visits: list[_Visits] = []
+        tally = _Tally()
         for rows in dataset.iter_parts():
-            weights, reward = uniform_weights(rows), rows.reward.astype(np.float64)
-            paid = np.abs(weights * reward)
-            sums += [
-                reward.sum(), np.count_nonzero(reward), weights.sum(), weights @ weights,
-                paid.sum(), paid @ paid,
-                rows.propensity.sum(), rows.propensity @ (reward != 0),
-            ]  # fmt: skip
-            offered = rows.offered
-            fewest, most = min(fewest, int(offered.min())), max(most, int(offered.max()))
-            low, high = min(low, rows.propensity.min()), max(high, rows.propensity.max())
-            heaviest = max(heaviest, float(weights.max()))
-            least, largest = min(least, float(reward.min())), max(largest, float(reward.max()))
-            if rows.visitor is not None:
-                visits.append(_Visits.of(rows.visitor, weights, np.ones(len(rows))))
+            tally.add(rows)
+        total, rewarded, weight, squares, paid, paid_squares, *agreeing = tally.sums.tolist()
         known = () if dataset.encoding is None else dataset.encoding.user
-        total, rewarded, weight, squares, paid_sum, paid_squares, *agreeing = sums.tolist()
         single = dataset.spec.slate_size == dataset.spec.horizon == 1
         agree, agree_paid = (one / HELD_OUT if single else None for one in agreeing)
         count = dataset.rows
-        mean, visitors = weight / count, None
-        apart = max(squares - mean * weight, 0.0)  # sum of squared deviations
-        if visits:
-            each = _Visits.of(*(np.concatenate(one) for one in zip(*visits, strict=True)))
+        mean = weight / count
+        apart, visitors = max(squares - mean * weight, 0.0), None  # sum of squared deviations
+        if tally.visits:
+            each = _Visits.of(*(np.concatenate(one) for one in zip(*tally.visits, strict=True)))
             visitors = len(each.visitor)
             apart = float(np.square(each.weight - mean * each.rows).sum())
         return cls(
@@ -113,16 +96,16 @@ class FirstLook:
             visitors=visitors,
             columns={column.name: _read_as(column) for column in known},
             items=dataset.spec.items,
-            candidates=(fewest, most),
+            candidates=(int(tally.offered[0]), int(tally.offered[1])),
             reward=total / count,
             rewarded=rewarded / count,
-            rewards=(least, largest),
-            propensity=(float(low), float(high)),
+            rewards=tally.rewards,
+            propensity=tally.propensity,
             mean_weight=mean,
             mean_weight_sem=apart**0.5 / count,
-            largest_share=heaviest / weight,
+            largest_share=tally.heaviest / weight,
             effective_rows=weight**2 / squares,
-            effective_rewards=paid_sum**2 / paid_squares if paid_squares else 0.0,
+            effective_rewards=paid**2 / paid_squares if paid_squares else 0.0,
             agreeing_rows=agree,
             agreeing_rewards=agree_paid,
             passed_by=passed_by_of(dataset),
@@ -192,6 +175,37 @@ def _read_as(column: Column) -> str:
     if column.kind == "categories":
         return f"{len(column.vocabulary):,} categories"
     return "number" if column.kind == "number" else f"{column.size:,} numbers"
+
+
+class _Tally:
+    """Sums and extremes of the rows so far."""
+
+    def __init__(self) -> None:
+        # Of rewards r, those that are not 0, w, w², |w r|, |w r|², p, and p where r is not 0
+        self.sums = np.zeros(8)
+        self.offered = self.rewards = self.propensity = (np.inf, -np.inf)  # smallest and largest
+        self.heaviest = 0.0
+        self.visits: list[_Visits] = []
+
+    def add(self, rows: Trajectories) -> None:
+        weights, reward = uniform_weights(rows), rows.reward.astype(np.float64)
+        paid = np.abs(weights * reward)
+        self.sums += [
+            reward.sum(), np.count_nonzero(reward), weights.sum(), weights @ weights,
+            paid.sum(), paid @ paid,
+            rows.propensity.sum(), rows.propensity @ (reward != 0),
+        ]  # fmt: skip
+        self.offered = _widened(self.offered, rows.offered)
+        self.rewards = _widened(self.rewards, reward)
+        self.propensity = _widened(self.propensity, rows.propensity)
+        self.heaviest = max(self.heaviest, float(weights.max()))
+        if rows.visitor is not None:
+            self.visits.append(_Visits.of(rows.visitor, weights, np.ones(len(rows))))
+
+
+def _widened(limits: tuple[float, float], values: NDArray[Any]) -> tuple[float, float]:
+    """The smallest and the largest of all, with these values, too."""
+    return min(limits[0], float(values.min())), max(limits[1], float(values.max()))
 
 
 class _Visits(NamedTuple):
