@@ -112,25 +112,23 @@ def _datasets(client: MlflowClient, folder: Folder, days: int) -> Iterator[Dispo
     needed = _digests_of_champions(client) | _digests_in_use(client)
     newest: dict[str, float] = {}
     published: list[tuple[Folder, Dataset, float]] = []
-    for parent in (folder, folder / _HIDDEN):
-        for name in parent.subfolders():
-            if name.startswith("."):
-                continue
-            one = parent / name
-            changed = one.changed()
-            if not one.exists(MANIFEST):
-                if changed and _age(changed) >= days:
-                    yield _disposable("unfinished dataset", one, changed)
-                continue
-            try:
-                dataset = Dataset.open(one.url)
-            except InputError:  # damaged, or of another version: not for us to judge
-                continue
-            changed = one.written(MANIFEST)  # parts may be older ones, which datasets share
-            published.append((one, dataset, changed))
-            if not _derived(dataset):
-                recipe = _recipe_of(name)
-                newest[recipe] = max(changed, newest.get(recipe, 0.0))
+    parents = folder, folder / _HIDDEN
+    visible = [(one / name, name) for one in parents for name in one.subfolders() if name[0] != "."]
+    for one, name in visible:
+        changed = one.changed()
+        if not one.exists(MANIFEST):
+            if changed and _age(changed) >= days:
+                yield _disposable("unfinished dataset", one, changed)
+            continue
+        try:
+            dataset = Dataset.open(one.url)
+        except InputError:  # damaged, or of another version: not for us to judge
+            continue
+        changed = one.written(MANIFEST)  # parts may be older ones, which datasets share
+        published.append((one, dataset, changed))
+        if not _derived(dataset):
+            recipe = _recipe_of(name)
+            newest[recipe] = max(changed, newest.get(recipe, 0.0))
     for one, dataset, changed in published:
         derived, recipe = _derived(dataset), _recipe_of(one.url.rpartition("/")[2])
         if (

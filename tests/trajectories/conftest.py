@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from slateflow.trajectories import Dataset, Folder, Recipe, generate
-
-SMALL = Recipe(
-    name="small",
-    environment="modified-lts-20-2",
-    episodes=1_300,
-    seed=7,
-    policies={"random": 0.8, "greedy": 0.2},
-    parameters={"time_budget": 4},
-)
-"""Three parts of random (500, 500 and 40 episodes) and one of greedy (260), 4 steps each."""
+from slateflow.trajectories import Dataset, Recipe
+from tests.small import SMALL, small_dataset
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +20,7 @@ def recipe() -> Recipe:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Dataset:
     """The dataset of `SMALL`; nobody changes it."""
-    return generate(SMALL, Folder(str(tmp_path_factory.mktemp("data"))))
+    return small_dataset(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from slateflow.trajectories import Dataset, Folder, Recipe, generate
+from slateflow.trajectories import Dataset
+from tests.small import small_dataset
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Dataset:
-    """Three parts of random and one of greedy, 4 steps an episode; nobody changes it."""
-    recipe = Recipe(
-        "small",
-        "modified-lts-20-2",
-        1_300,
-        7,
-        {"random": 0.8, "greedy": 0.2},
-        {"time_budget": 4},
-    )
-    return generate(recipe, Folder(str(tmp_path_factory.mktemp("small"))))
+    """The dataset of `SMALL`; nobody changes it."""
+    return small_dataset(tmp_path_factory.mktemp("small"))
