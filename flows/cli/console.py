@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 
 from rich.table import Table
@@ -64,60 +64,63 @@ def open_hint() -> str:
     return f"uv run mlflow ui --backend-store-uri {redact_passwords(uri)}"
 
 
-def show_verdict(verdict: Report, as_json: bool = False) -> None:
-    """Candidates, baseline and optimum as a table, as wide as the terminal."""
+def show_verdict(report: Report, as_json: bool = False) -> None:
+    """Candidates, baseline and optimum as a table, as wide as the terminal, and remarks below."""
     if as_json:
-        return print_json(verdict.document())
-    baseline, check = verdict.baseline, verdict.recsim_check
+        return print_json(report.document())
     for shown in LAYOUTS:
-        table = _verdict_table(verdict, shown)
+        table = _verdict_table(report, shown)
         if table_width(output, table) <= output.width:
             break
     show_table(output, table)
-    for refusal, learners in verdict.refusals.items():
-        output.print(f"{', '.join(learners)}: {refusal}")
-    for candidate in verdict.candidates:
-        if (
-            candidate.no_verdict is None
-            and candidate.overlap is not None
-            and candidate.overlap.unsupported >= 0.005
-        ):
-            share = f"{candidate.overlap.unsupported:.0%}"
-            output.print(f"{candidate.learner}: the logs have hardly seen {share} of what it shows")
-    if verdict.no_verdict is not None:
-        output.print(f"no verdict: {verdict.no_verdict}")
-    if verdict.advice:
-        output.print(verdict.advice)
-    best = verdict.candidates[0]
+    for remark in _remarks(report, shown):
+        output.print(remark)
+    if any(one.judged for one in report.candidates):
+        output.print(_legend(report), style="dim")
+
+
+def _remarks(report: Report, shown: Collection[str]) -> Iterator[str]:
+    """What the table with these columns leaves unsaid."""
+    for refusal, learners in report.refusals.items():
+        yield f"{', '.join(learners)}: {refusal}"
+    for one in report.candidates:
+        if one.judged and one.overlap is not None and one.overlap.unsupported >= 0.005:
+            share = f"{one.overlap.unsupported:.0%}"
+            yield f"{one.learner}: the logs have hardly seen {share} of what it shows"
+    if report.no_verdict is not None:
+        yield f"no verdict: {report.no_verdict}"
+    if report.advice:
+        yield report.advice
+    best = report.candidates[0]
     over = best.over_champion if best.judged else None
     if over is not None and "p_over" not in shown:
-        uplift = interval(over, verdict.decimals)
-        output.print(f"{best.learner} over the champion: {uplift}, p {p_value(over.p_value)}")
-    if check is not None:
-        output.print(
+        uplift = interval(over, report.decimals)
+        yield f"{best.learner} over the champion: {uplift}, p {p_value(over.p_value)}"
+    if (check := report.recsim_check) is not None:
+        yield (
             f"{check.learner} in RecSim's own code {check.recsim:.2f} ± {check.recsim_sem:.2f} "
             f"({check.episodes:,} episodes),\nbatched {check.batched:.2f} ± "
-            f"{check.batched_sem:.2f} ({baseline.episodes:,} episodes): {check.deviation:+.1f} "
-            "s.e.m. apart"
+            f"{check.batched_sem:.2f} ({report.baseline.episodes:,} episodes): "
+            f"{check.deviation:+.1f} s.e.m. apart"
         )
-    if not any(one.judged for one in verdict.candidates):
-        return
+
+
+def _legend(report: Report) -> str:
+    """The meaning of intervals, p-values and scores."""
     score = "score: random 0, optimum 1"
-    if not verdict.scored:
-        unsure = "unknown" if verdict.optimum is None else "not above random for certain"
+    if not report.scored:
+        unsure = "unknown" if report.optimum is None else "not above random for certain"
         score = f"no score: optimum {unsure}"
-    rivals = "random and the champion" if verdict.champion else "random"
-    output.print(
-        f"intervals: pointwise 95%; p over {rivals}, after Holm, decides; {score}", style="dim"
-    )
+    rivals = "random and the champion" if report.champion else "random"
+    return f"intervals: pointwise 95%; p over {rivals}, after Holm, decides; {score}"
 
 
-def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
+def _verdict_table(report: Report, shown: Collection[str]) -> Table:
     """The table with the columns of a layout."""
-    baseline, champion, optimum = verdict.baseline, verdict.champion, verdict.optimum
-    judged = [one for one in verdict.candidates if one.judged]
+    baseline, champion, optimum = report.baseline, report.champion, report.optimum
+    judged = [one for one in report.candidates if one.judged]
     reigned = champion is not None and bool(judged)
-    scored = verdict.scored and "score" in shown
+    scored = report.scored and "score" in shown
     with_interval = "score_ci" in shown and not reigned
     columns = {
         "policy": "policy",
@@ -130,21 +133,21 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
         **({"sec": ">sec"} if "sec" in shown else {}),
         "verdict": "verdict",
     }
-    title = f"{verdict.experiment.recipe}, {verdict.sessions} each"
+    title = f"{report.experiment.recipe}, {report.sessions} each"
     table = new_table(*columns.values(), title=title)
 
     def add(style: str, policy: str, played: Candidate | PlayedPolicy | Champion | Optimum,
             **cells: str) -> None:  # fmt: skip
-        cells = {"policy": policy, "mean": mean_text(played, verdict.decimals), **cells}
+        cells = {"policy": policy, "mean": mean_text(played, report.decimals), **cells}
         table.add_row(*(cells.get(name, "") for name in columns), style=style)
 
     if optimum is not None:
         add("dim", "optimum", optimum, score="1.000")
     widest = max((abs(bound) for one in judged for bound in one.ci), default=0.0)
-    digits = verdict.decimals
+    digits = report.decimals
     if digits == 2:
         digits = 1 if widest < 100 else 0  # the table fits 80 columns
-    for one in verdict.candidates:
+    for one in report.candidates:
         over = one.over_champion
         if not one.judged:
             sec = f"{one.train_seconds:.1f}"
@@ -156,7 +159,7 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
             one,
             uplift=interval(one, digits),
             p=p_value(one.p_value),
-            over="" if over is None else interval(over, verdict.decimals),
+            over="" if over is None else interval(over, report.decimals),
             p_over="" if over is None else p_value(over.p_value),
             score=score_text(one, with_interval),
             sec=f"{one.train_seconds:.1f}",
@@ -164,7 +167,7 @@ def _verdict_table(verdict: Report, shown: Collection[str]) -> Table:
         )
     if champion is not None:
         add("", "champion", champion, verdict=f"v{champion.version}")
-    for logged in verdict.logging_policies:
+    for logged in report.logging_policies:
         if logged.policy != baseline.policy:
             score = score_text(logged, with_interval)
             add("dim", logged.policy, logged, score=score, verdict="logged")
