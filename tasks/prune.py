@@ -15,7 +15,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, Dataset, Folder, LoggedRecipe, read_recipe
 from slateflow.trajectories.files.dataset import differing_keys
 from slateflow.trajectories.generation.recipe import recipe_names
-from slateflow.trajectories.sources.earlier import FREE
+from slateflow.trajectories.sources.earlier import KEYS_OF_DAYS
 from slateflow.user_models.kept_sums import SUMS
 from tasks.experiment import data_folder
 from tasks.project import RECIPES
@@ -194,7 +194,7 @@ def _can_be_made_again(dataset: Dataset, recipe: str) -> bool:
         if not isinstance(found, LoggedRecipe):
             return False
         changed = differing_keys(dataset.recipe, found.to_dict())
-        return {*changed} <= {*FREE} and dataset.recipe["files"] in _fingerprints(found)
+        return {*changed} <= {*KEYS_OF_DAYS} and dataset.recipe["files"] in _fingerprints(found)
     except InputError:  # the recipe is broken, or no files are left
         return False
 

@@ -43,7 +43,7 @@ from slateflow.user_models.backward_stages import (
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.polynomial import MOST_PRODUCTS, bends, term_count
-from slateflow.user_models.remembering import remembering
+from slateflow.user_models.session_scorers import with_session_memory
 from slateflow.validation import validated
 
 Array = NDArray[np.float64]
@@ -135,7 +135,7 @@ class FittedQConfig(LearnerConfig):
         )
         if parts.folder is not None:
             shutil.rmtree(parts.folder, ignore_errors=True)
-        return Trained(remembering(fitted, dataset.spec, parts.memory), curves)
+        return Trained(with_session_memory(fitted, dataset.spec, parts.memory), curves)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from slateflow.environments.worlds import preset
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, Scorer, ScoringPolicy
-from slateflow.user_models.remembering import remembering
 from slateflow.user_models.session_memory import SessionMemory, fitting_memory
+from slateflow.user_models.session_scorers import with_session_memory
 from tests.benchmarks.random_shops import RandomShop
 from tests.evaluation.off_policy.tired_shop import FADES, KINDS, Chooser, TiredShop
 
@@ -121,7 +121,7 @@ def plain_scorer(layers: int) -> Scorer:
 @pytest.mark.parametrize("layers", [0, 2])
 def test_a_scorer_of_rewards_alone_makes_nothing_of_items(layers):
     rng, spec, plain = np.random.default_rng(1), preset("modified-lts-10-1"), plain_scorer(layers)
-    ours = remembering(plain, spec, REWARDS)
+    ours = with_session_memory(plain, spec, REWARDS)
     assert (ours.user_size, ours.document_size) == (spec.user_size, 1)
     user, candidates = rng.random((6, spec.user_size)), rng.random((6, 4, 1))
     kept, rewards = np.zeros((6, ours.memory_size)), np.zeros((6, 2))

@@ -48,7 +48,7 @@ class Visits:
 
     @classmethod
     def of(cls, rows: Trajectories) -> Self | None:
-        """The visits of logs; None where these do not tell their visitors."""
+        """The visits of logs; None where these tell no visitors, or have no catalogue."""
         if rows.visitor is None or rows.catalogue is None:
             return None
         item = np.take_along_axis(rows.candidates, rows.slate, axis=1)

@@ -31,8 +31,8 @@ from slateflow.policies import Scorer
 from slateflow.policies.scorer import Support
 from slateflow.progress import Progress
 from slateflow.trajectories import Dataset
-from slateflow.user_models.remembering import remembering
 from slateflow.user_models.session_memory import SessionMemory, fitting_memory
+from slateflow.user_models.session_scorers import with_session_memory
 from slateflow.user_models.support import logged_support, without_gaps
 
 SUPPORT_ROWS = 200_000
@@ -84,7 +84,7 @@ def _train(
         scorer = _export(trained_module(algorithm), dataset.spec, config)
         memory = algorithm.config.input_read_method_kwargs["memory"]
         support = algorithm.config.input_read_method_kwargs["support"]
-        scorer = remembering(scorer, dataset.spec, memory)
+        scorer = with_session_memory(scorer, dataset.spec, memory)
         scorer = replace(scorer, support=support and without_gaps(support))
     finally:
         algorithm.offline_data.close()

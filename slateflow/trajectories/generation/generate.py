@@ -32,7 +32,7 @@ from slateflow.trajectories.generation.simulate import batches, simulate
 from slateflow.trajectories.schema import Trajectories, arrow_schema, column_digest
 from slateflow.trajectories.sources.recipe import LoggedRecipe
 
-FREE = ("seed", "nights")
+KEYS_OF_NIGHTS = ("seed", "nights")
 """Keys of a recipe that decide which nights there are, not what is in them."""
 
 Batch = Sequence[PlannedPart]
@@ -96,7 +96,7 @@ def _taken(recipe: Recipe, data: Folder, planned: Sequence[PlannedPart]) -> Iter
 
     def alike(dataset: Dataset) -> bool:
         changed = differing_keys(dataset.recipe, recipe.to_dict())
-        return {*changed} <= {*FREE} and dataset.spec == recipe.spec
+        return {*changed} <= {*KEYS_OF_NIGHTS} and dataset.spec == recipe.spec
 
     folder, schema = data / recipe.dataset_name, arrow_schema(recipe.spec)
     found = newest_datasets(data, recipe.name, recipe.dataset_name, alike)

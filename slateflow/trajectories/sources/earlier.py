@@ -32,7 +32,7 @@ from slateflow.trajectories.sources.days import UNREADABLE, Day
 from slateflow.trajectories.sources.files import SourceFile
 from slateflow.trajectories.sources.recipe import LoggedRecipe
 
-FREE = ("files", "days")
+KEYS_OF_DAYS = ("files", "days")
 """Keys of a recipe that decide which days there are, not what is in them."""
 
 
@@ -176,7 +176,7 @@ class Earlier:
 
         def alike(dataset: Dataset) -> bool:
             changed = differing_keys(dataset.recipe, wanted)
-            return {*changed} <= {*FREE} and dataset.spec.name == recipe.name
+            return {*changed} <= {*KEYS_OF_DAYS} and dataset.spec.name == recipe.name
 
         self.datasets = newest_datasets(data, f"{recipe.name}.", recipe.dataset_name, alike)
         self._days: dict[str, EarlierDay] = {}

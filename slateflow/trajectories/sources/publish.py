@@ -27,7 +27,7 @@ from slateflow.trajectories.files.part_files import PART_ROWS, PartFile, kept_pa
 from slateflow.trajectories.items_differ import ids_fit, items_differ
 from slateflow.trajectories.schema import Trajectories, column_digest
 from slateflow.trajectories.sources.days import day_keys, first_numbers, shared_sessions
-from slateflow.trajectories.sources.earlier import FREE, Earlier, EarlierDay, Form
+from slateflow.trajectories.sources.earlier import KEYS_OF_DAYS, Earlier, EarlierDay, Form
 from slateflow.trajectories.sources.items import Items, read_items
 from slateflow.trajectories.sources.order import PlannedRows, in_order
 from slateflow.trajectories.sources.passed_by import passed_by, told
@@ -237,7 +237,9 @@ class PlannedDataset:
 
     def _key(self, day: PlannedDay, place: int) -> dict[str, Any]:
         """All that decides about a part, by which one of an interrupted run is known again."""
-        recipe = {key: value for key, value in self.recipe.to_dict().items() if key not in FREE}
+        recipe = {
+            key: value for key, value in self.recipe.to_dict().items() if key not in KEYS_OF_DAYS
+        }
         coded = json.dumps(self.form.encoding.to_dict(), sort_keys=True).encode()
         return {
             "day": day.entry.key,

@@ -11,7 +11,7 @@ from slateflow.policies import Scorer
 from slateflow.user_models.session_memory import SessionMemory
 
 
-def remembering(scorer: Scorer, spec: EnvironmentSpec, memory: SessionMemory) -> Scorer:
+def with_session_memory(scorer: Scorer, spec: EnvironmentSpec, memory: SessionMemory) -> Scorer:
     """The scorer of a world with the session memory, to which a memory was given with the user.
 
     A scorer remembers features of items and rewards. Where it was given the rewards alone, it
