@@ -24,7 +24,7 @@ LEAST_ERROR = 1e-6
 """Squared errors, in variances, below which regressions are equally good."""
 
 LEAST_SESSIONS = 10
-"""With fewer there is the plain model alone."""
+"""Sessions, at least: with fewer there is the plain model alone."""
 
 
 def simplest(losses: Mapping[Model, NDArray[np.float64]]) -> Model:

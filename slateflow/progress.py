@@ -1,4 +1,4 @@
-"""Whom long work tells how far it is."""
+"""Functions that long work tells how far it is."""
 
 from collections.abc import Callable
 

@@ -177,7 +177,9 @@ def fitted_stages(
 
     The residual of each stage is added to the curves. Weights of next values have a prior of their
     own where one is given.
-    None where they do not settle but grow, because the polynomial extrapolates.
+
+    Returns:
+        The stages; None where they do not settle but grow, because the polynomial extrapolates.
     """
     steps, size = parts.sample, len(basis)
     most = steps.transitions.most_stages(window or steps.spec.horizon)

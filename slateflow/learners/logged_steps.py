@@ -84,7 +84,7 @@ class Basis:
 
     @property
     def name(self) -> str:
-        """For files."""
+        """The basis in the name of a file."""
         return f"{self.degree}-{len(self.knots.feature)}-{len(self.random)}"
 
 

@@ -244,7 +244,7 @@ class GreedySlates:
 
     @classmethod
     def by(cls, values: ItemValues, spec: EnvironmentSpec, features: SlateFeatures) -> GreedySlates:
-        """By the values as they are now."""
+        """The slates of greatest value by the values as they are now."""
         return cls(_scorer(spec, values.choice, [part[None] for part in values.parts], features))
 
     def __call__(self, sessions: Sessions, block: Rows) -> Slates:

@@ -19,7 +19,7 @@ from slateflow.errors import InputError
 from slateflow.policies.base import Propensities, Rng, Scores, Slates, top_slates
 
 MIN_TEMPERATURE = 1e-6
-"""Below it, scores would overflow; the policy is greedy there to the last digit anyway."""
+"""Temperature below which scores would overflow; the policy is greedy there anyway."""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ MOST_ITEMS = 100
 """Items that are told apart, at most."""
 
 MOST_PRODUCTS = 1_000
-"""Of (1, user) and (1, item) with the ids. Past it learners leave out more than ids tell them."""
+"""Products of (1, user) and (1, item) with the ids, at most: of more, learners leave out what is
+worth more than ids."""
 
 MOST_ROWS = 50_000
 """Shown items that are asked."""
 
 MOST_NUMBERS = 20_000_000
-"""In the features of these."""
+"""Numbers in the features of the items that are asked, at most."""
 
 
 def items_differ(dataset: Dataset) -> bool:

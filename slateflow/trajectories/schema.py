@@ -26,7 +26,7 @@ Column: TypeAlias = tuple[pa.DataType, tuple[int, ...]]
 SCHEMA_VERSION = 2
 METADATA_KEY = b"slateflow"
 SAME_ITEMS = "same_items"
-"""In the metadata of a part: whether all of its rows offer the same items in the same order."""
+"""Key in the metadata of a part: whether all of its rows offer the same items in one order."""
 
 BLOCK_ROWS = 3_000
 """Rows whose features are in memory at once. With 20 candidates their monomials stay in the

@@ -66,7 +66,7 @@ class Polynomial:
         random: RandomFeatures | None = None,
         alone: Sequence[int] = (),
     ) -> Polynomial:
-        """With the moments and the range of the features (R, F), the first `users` of them users'.
+        """The polynomial of features (R, F), of which the first `users` are users'.
 
         See `powers` for the degree. Features that are to stand `alone` have powers up to the third
         beside it.

@@ -31,7 +31,7 @@ def none(features: int) -> RandomFeatures:
 
 
 def drawn(counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
-    """In random directions, of length 1, of the standardised features (F,) that count.
+    """Random features in directions, of length 1, of the standardised features (F,) that count.
 
     Example:
         >>> found = drawn(np.array([True, False, True]), 4)

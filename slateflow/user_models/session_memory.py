@@ -43,7 +43,7 @@ STEPS_APART = 10
 count them, and how likely a session is to end may jump from one to the next."""
 
 MOST_COMPARED = 1_000
-"""Where user and candidate have more, no memory is tried."""
+"""Products of user and candidate, at most: where there are more, no memory is tried."""
 
 DECIDING = ((0.5,), (0.9,))
 """Decays by which it is decided whether there is a memory."""

@@ -55,7 +55,7 @@ class SlateColumns:
 
     @classmethod
     def of(cls, user: Array, item: Array, of_user: Knots, of_item: Knots) -> Self:
-        """With the moments of users (R, U) and of items (S, D), which bend at knots."""
+        """Columns by the moments of users (R, U) and of items (S, D), which bend at knots."""
         return cls(_columns(user, of_user), _columns(item, of_item))
 
     def of_rows(self, rows: Trajectories) -> Trajectories:

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Knots:
-    """Where features bend.
+    """Values at which features bend.
 
     Attributes:
         feature: (H,) number of the feature, ascending.
@@ -32,7 +32,7 @@ class Knots:
 
     @classmethod
     def none(cls) -> Self:
-        """Without any."""
+        """No knots."""
         return cls(np.zeros(0, np.intp), np.zeros(0))
 
     @classmethod

@@ -47,7 +47,7 @@ def winnerless_nights() -> int:
 
 
 def _no_winner(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
-    """After so many nights, and after as many again."""
+    """The alert after so many nights without a winner, and after as many again."""
     days = [n.moment.date() for n in takewhile(lambda night: night.outcome != "Promoted", nights)]
     count = len(set(days))
     first_of_its_day = len(days) == 1 or days[:1] != days[1:2]
@@ -58,7 +58,7 @@ def _no_winner(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
 
 
 def _champion_fell(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
-    """On the night on which the champion's value falls below what it was.
+    """The alert on the night on which the champion's value falls below what it was.
 
     Nights without a verdict say nothing of it.
     """

@@ -81,7 +81,7 @@ def ensure_alerts(client: SyncPrefectClient) -> list[str]:
 
 
 def _alerts(hours: float) -> dict[str, tuple[str, EventTrigger, str]]:
-    """By name: description, trigger, and the message's text."""
+    """Alerts by name: description, trigger, and the message's text."""
     from prefect.events import EventTrigger
     from prefect.events.schemas.automations import Posture
 

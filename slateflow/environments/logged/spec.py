@@ -68,11 +68,11 @@ class LoggedSpec(EnvironmentSpec):
 
     @property
     def candidate_bounds(self) -> tuple[float, float]:
-        """None are known."""
+        """Infinite bounds: none are known."""
         return -math.inf, math.inf
 
     def lasting(self) -> dict[str, Any]:
-        """Days differ in users, items and sessions, so only the size of a slate has to last."""
+        """The size of a slate: days differ in users, items and sessions."""
         return {"world": self.world, "name": self.name, "slate_size": self.slate_size}
 
 

@@ -78,9 +78,9 @@ class Estimated(Additive):
 
     @property
     def kinds(self) -> list[Correction]:
-        """By weights that are learnt; and by the propensities, if enough is left of them.
+        """Corrections by learnt weights, and by propensities if enough is left of these.
 
-        Then these take the place of learnt ones that leave too little, too.
+        Propensities then take the place of learnt weights that leave too little, too.
         """
         if self._carriers < CARRIERS_TO_CORRECT or not self._found_all:
             return [self.learnt]
@@ -147,11 +147,11 @@ class EstimatedSlates(Estimated):
 
     @property
     def kinds(self) -> list[Correction]:
-        """By weights that are learnt."""
+        """The correction by learnt weights alone."""
         return [self.learnt]
 
     def refusal(self, one_policy: bool) -> NoVerdict | None:
-        """Nothing: propensities correct no values."""
+        """None: propensities correct no values."""
         return None
 
     def contributions(self, correction: Correction, reward: Array, of_one: float) -> Contributions:

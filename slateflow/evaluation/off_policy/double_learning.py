@@ -44,7 +44,7 @@ Rows = NDArray[np.intp]
 Target = SlateDistribution | ScoringPolicy
 
 FOLDS = 10
-"""With five, intervals from 200 sessions are a tenth too short."""
+"""Parts of the visitors. With five, intervals from 200 sessions are a tenth too short."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class _Weighted:
         self.weight[rows], self.errors[rows] = omega.sum(axis=1), (omega * error).sum(axis=1)
 
     def correction(self, logged: Logged, judged: int) -> Correction:
-        """By session, of so many."""
+        """The correction of the sessions, `judged` of them."""
         steps = len(self.weight)
         errors, weighted = (
             np.bincount(logged.session[:steps], sums, judged).astype(np.float64)

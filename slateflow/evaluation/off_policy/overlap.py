@@ -22,7 +22,7 @@ from slateflow.user_models.additive import Additive
 Array = NDArray[np.float64]
 
 MOST_APART = 0.02
-"""By how much the mean weight may differ from 1, however sure the logs are of it."""
+"""Difference of the mean weight from 1 that is allowed, however sure the logs are of it."""
 
 MOST_UNSEEN = 0.1
 """Share of a policy's choices that the logs may hardly have seen."""
@@ -238,7 +238,7 @@ class ItemBalance(Additive):
 
 @dataclass(frozen=True)
 class Unbalanced:
-    """Where weights are impossibly far from probabilities.
+    """Rows in which weights are impossibly far from probabilities.
 
     Attributes:
         where: An item, and perhaps some users.

@@ -30,7 +30,7 @@ from slateflow.user_models.item_values import Sessions
 Array = NDArray[np.float64]
 
 MOST_FEATURES = 2_000
-"""With more it is not tested: there are never enough steps for a verdict."""
+"""Features, at most: with more, which never have enough steps for a verdict, nothing is tested."""
 
 
 def with_what_moves(sessions: Sessions) -> Sessions:

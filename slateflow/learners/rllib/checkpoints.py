@@ -45,7 +45,7 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training is written down."""
+    """The folder in which a training is written down."""
 
     folder: Path
 
@@ -53,7 +53,7 @@ class Checkpoint:
     def for_training(
         cls, folder: Path, dataset: Dataset, config: LearnerConfig, seed: int
     ) -> Checkpoint:
-        """The one of this training; another dataset, setting or seed has another."""
+        """The checkpoint of a training; another dataset, setting or seed has another."""
         return cls(config.checkpoint(folder, dataset, seed))
 
     def save(self, algorithm: Algorithm, done: TrainingProgress) -> None:

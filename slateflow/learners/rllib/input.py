@@ -232,7 +232,7 @@ class ColumnarOfflineData(OfflineData):
         self.drawn = 0
 
     def close(self) -> None:
-        """Nothing is under way here."""
+        """Do nothing: nothing is under way."""
 
     def start_after(self, minibatches: int) -> None:
         """Go on where a training stood that has drawn this many minibatches a learner."""

@@ -17,10 +17,10 @@ from slateflow.trajectories.sources.days import UNREADABLE, Day
 from slateflow.trajectories.sources.passed_by import passed_by_of, told
 
 LEAST_EFFECTIVE_REWARDS = 5.0
-"""Below it hardly any interval excludes no difference."""
+"""Effective rewards below which hardly any interval excludes no difference."""
 
 LEAST_AGREEING_ROWS = 10.0
-"""Below it hardly any policy is judged, as some of these rows have no reward."""
+"""Agreeing rows below which hardly any policy is judged, as some of them have no reward."""
 
 MOST_DEVIATIONS, MOST_APART = 5.0, 0.02
 """Standard errors by which the mean weight may be away from 1; up to the other it always may, as in

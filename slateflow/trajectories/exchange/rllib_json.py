@@ -141,7 +141,7 @@ def _numbers(values: Any, where: str, dtype: Any, shape: tuple[int, ...] = ()) -
 
 
 _KINDS = {"f": ("iufb", "numbers"), "i": ("iuf", "whole numbers"), "b": ("iufb", "booleans")}
-"""By the kind of an array: kinds of values that it takes, and what a message calls them."""
+"""Kinds of values that an array of a kind takes, and what a message calls them."""
 
 _NAMES = {
     "step": ("t",),

@@ -62,7 +62,7 @@ BEYOND_MICROSECONDS = r"(:\d\d\.\d{6})\d+"
 """A second with further digits, as .NET writes seven and Go nine; the first six are a group."""
 
 USER = ":"
-"""Before the names of the user's columns."""
+"""Prefix of the names of the user's columns."""
 
 TYPED = "typed"
 """Metadata of a batch: whether the file tells numbers from texts."""
