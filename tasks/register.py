@@ -157,13 +157,15 @@ def _log_model(
             "ranges": _ranges(dataset, Path(folder)),
             **_encoder(dataset, Path(folder)),
         }
+        # Of a path MLflow takes `%41` for an A
+        addresses = {name: Path(path).as_uri() for name, path in artifacts.items()}
         Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
             run_id=run_id,
             model_id=model.model_id,
             python_model=str(RECOMMENDER / "recommender.py"),
-            artifacts=artifacts,
+            artifacts=addresses,
             signature=_signature(dataset),
             input_example=examples.frame,
             pip_requirements=["mlflow-skinny", "numpy", "pandas"],

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from slateflow.errors import InputError
 from slateflow.policies import AnyScorer
@@ -78,6 +79,7 @@ def mlflow_client() -> MlflowClient:
     uri = tracking_uri()
     if uri.startswith("http"):
         _check_server(uri)
+    _check_folder(uri)
     import mlflow  # takes two seconds
     from mlflow.exceptions import MlflowException
 
@@ -118,6 +120,16 @@ def _check_server(uri: str) -> None:
             f"MLFLOW_TRACKING_URI: expected an MLflow server at {redact_passwords(uri)}, got "
             f"{getattr(error, 'reason', error)}; start it or unset the variable"
         ) from error
+
+
+def _check_folder(uri: str) -> None:
+    """Refuse a SQLite store where MLflow would find no version: it takes `%41` for an A."""
+    database = database_file(uri)
+    if database is not None and unquote(str(database.parent)) != str(database.parent):
+        raise InputError(
+            "MLFLOW_TRACKING_URI: expected a folder without signs like %41, from which MLflow "
+            f"loads no version, got {database.parent}; rename it, or name another store"
+        )
 
 
 def experiment_id(client: MlflowClient, recipe: str) -> str:

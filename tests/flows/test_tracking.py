@@ -40,7 +40,7 @@ def test_what_mlflow_does_not_take_for_a_store_is_bad_input(embedded, monkeypatc
 
 @pytest.mark.parametrize("relative", [True, False])
 def test_artifacts_lie_beside_the_database_wherever_that_is(tmp_path, monkeypatch, relative):
-    folder = tmp_path / "50%25 off?#1"
+    folder = tmp_path / "50% off?#1"
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(tracking, "PROJECT", folder)
@@ -50,6 +50,13 @@ def test_artifacts_lie_beside_the_database_wherever_that_is(tmp_path, monkeypatc
     assert (store / "mlflow.db").stat().st_size > 0
     location = client.get_experiment(experiment_id(client, "new")).artifact_location
     assert url2pathname(urlsplit(location).path) == str(store / "artifacts")
+
+
+def test_a_folder_from_which_mlflow_loads_no_version_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/50%2541/mlflow.db")
+    with pytest.raises(InputError, match="without signs like %41"):
+        mlflow_client()
+    assert not (tmp_path / "50%41").exists()
 
 
 def test_an_experiment_from_before_gets_the_view_of_today(embedded):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.exceptions import MlflowException
 
+import tasks.register
 from flows.cli.main import main
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
@@ -94,6 +96,15 @@ def shop(request, tmp_path_factory):
         scorer = publish("shop", dataset, "linucb")
         model = mlflow.pyfunc.load_model("models:/slateflow-shop@champion")
         yield SimpleNamespace(dataset=dataset, table=frame, scorer=scorer, model=model)
+
+
+def test_the_code_of_a_version_may_lie_in_any_folder(shop, tmp_path, monkeypatch):
+    code = tmp_path / "50%41 off"
+    shutil.copytree(
+        tasks.register.RECOMMENDER, code, ignore=shutil.ignore_patterns("artifacts", "*.db*")
+    )
+    monkeypatch.setattr(tasks.register, "RECOMMENDER", code)
+    publish("elsewhere", shop.dataset, "linucb")
 
 
 def requests(frame: pd.DataFrame, by_name: bool = False) -> pd.DataFrame:
