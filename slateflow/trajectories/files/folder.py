@@ -67,13 +67,10 @@ class Folder:
 
     def listing(self) -> list[tuple[str, Any]]:
         """Names of `files` in their order, and pyarrow's `FileInfo` of each."""
-        filesystem, path = self._located
-        selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
-        with self._readable(""):
-            found = filesystem.get_file_info(selector)
+        _, path = self._located
         named = [
             (info.path.removeprefix(path).lstrip("/"), info)
-            for info in found
+            for info in self._entries(recursive=True)
             if info.type == pafs.FileType.File
         ]
         shown = (one for one in named if one[0].rsplit("/", 1)[-1][0] not in "._")
@@ -96,7 +93,10 @@ class Folder:
     def _entries(self, recursive: bool = False) -> list[Any]:
         filesystem, path = self._located
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
-        with self._readable(""):
+        named = refused(
+            f"{self.url}: expected names in UTF-8", UnicodeDecodeError, remedy="rename the file"
+        )
+        with self._readable(""), named:
             return sorted(filesystem.get_file_info(selector), key=lambda one: one.path)
 
     def read(self, name: str) -> bytes:

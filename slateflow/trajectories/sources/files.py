@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from slateflow.errors import InputError
 from slateflow.trajectories.files.folder import Folder
@@ -67,6 +68,31 @@ class SourceFiles:
                     f"{same.name}; move one of the two away"
                 )
 
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Rows that the block reads are of the files as they were found.
+
+        Raises:
+            InputError: A file was written meanwhile, or went. Other errors of the block are of no
+                use then.
+        """
+        try:
+            yield
+        except Exception:
+            self._check_unchanged()
+            raise
+        self._check_unchanged()
+
+    def _check_unchanged(self) -> None:
+        now = {name: (info.size, info.mtime_ns or 0) for name, info in self.folder.listing()}
+        for file in self.files:
+            if now.get(file.name) != (file.size, file.modified):
+                raise InputError(
+                    f"{self.path(file)}: expected a file that is complete, got one that was "
+                    "written or removed while it was read; write it under another name and rename "
+                    "it, and try again"
+                )
+
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change when a file is added, taken away or written.
@@ -102,14 +128,15 @@ def find_files(
         field: Of the recipe, which messages name.
 
     Raises:
-        InputError: There are none, or one has another ending.
+        InputError: There are none, or one has another ending, or is a folder.
     """
     whole = source.rstrip("/")
     base, pattern = _split(whole)
     folder = Folder(base)
+    listed = folder.listing()
     found = [
         SourceFile(name, info.size, info.mtime_ns or 0)
-        for name, info in folder.listing()
+        for name, info in listed
         if pattern.fullmatch(name)
         and f"{base}/{name}" != without
         and not any(part[0] in "._" for part in name.split("/"))
@@ -120,6 +147,11 @@ def find_files(
             named = pattern.pattern == re.escape(file.name)
             remedy = "write it as one" if named else "move it away or name the files by *"
             raise InputError(f"{expected}, got {file.name}; {remedy}")
+    for name in (name for name, _ in listed if not pattern.fullmatch(name)):
+        for above in map(str, PurePosixPath(name).parents):
+            if above.endswith(endings) and pattern.fullmatch(above):  # as Spark writes them
+                remedy = "name the files in folders by **/*, or in one by its name"
+                raise InputError(f"{expected}, got the folder {above}; {remedy}")
     if not found:
         raise InputError(f"{expected}, found none")
     if newest is not None:

@@ -78,9 +78,10 @@ def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress
     total = sum(len(day.paths) for day in plan.days)
     made: list[PartFile] = []
     try:
-        for part in plan.made(folder):
-            made.append(part)
-            progress(len(made), total)
+        with recipe.files.unchanged():
+            for part in plan.made(folder):
+                made.append(part)
+                progress(len(made), total)
     except InputError:
         folder.remove([CATALOGUE, *(path for day in plan.days for path in day.paths)])
         raise

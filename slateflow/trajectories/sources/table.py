@@ -81,7 +81,8 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
         InputError: The file cannot be read, or lacks one of the columns.
     """
     kind = "Parquet file" if name.endswith(".parquet") else "CSV file in UTF-8 with commas"
-    with refused(f"{path}: expected a {kind}", pa.ArrowException, OSError), _without_header():
+    expected, remedy = f"{path}: expected a {kind}", "write it again or move it away"
+    with refused(expected, pa.ArrowException, OSError, remedy=remedy), _without_header():
         if name.endswith(".parquet"):
             file = pq.ParquetFile(folder.open(name))
             _check_names(path, columns, file.schema_arrow.names)

@@ -1,0 +1,73 @@
+"""Files of a source that are no files, or that somebody writes while they are read."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from slateflow.errors import InputError
+from slateflow.trajectories import Folder, generate
+from slateflow.trajectories.sources import publish
+from slateflow.trajectories.sources.files import find_files
+from tests.trajectories.sources.shop import log, recipe
+
+
+def rows(count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Decisions between two items."""
+    rng = np.random.default_rng(seed)
+    return {
+        "item": np.append([0, 1], rng.integers(0, 2, count - 2)),
+        "propensity": np.full(count, 0.5),
+        "reward": rng.integers(0, 2, count),
+    }
+
+
+@pytest.mark.parametrize("then", ["other rows", "fewer", "half", "none"])
+def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path, monkeypatch, then):
+    def of(cls, *arguments, **named):
+        made = planned(cls, *arguments, **named)
+        if then == "none":
+            path.unlink()
+        elif then == "half":
+            os.truncate(path, 500)
+        else:
+            log(tmp_path, "2.parquet", rows(50 if then == "fewer" else 200, seed=1))
+        return made
+
+    log(tmp_path, "1.parquet", rows(200, seed=2))
+    path, data = log(tmp_path, "2.parquet", rows(200)), Folder(str(tmp_path / "data"))
+    planned = publish.Logs.of.__func__
+    with monkeypatch.context() as patch:
+        patch.setattr(publish.Logs, "of", classmethod(of))
+        with pytest.raises(InputError, match=r"logs/2\.parquet: expected a file that is complete"):
+            generate(recipe(tmp_path), data)
+    assert not list((tmp_path / "data").iterdir())
+    log(tmp_path, "2.parquet", rows(200, seed=1))
+    assert generate(recipe(tmp_path), data).rows == 400
+
+
+def test_a_folder_with_the_name_of_a_file_is_not_passed_by(tmp_path):
+    log(tmp_path, "1.parquet", rows(9))
+    (tmp_path / "logs" / "2.parquet").mkdir()
+    part = log(tmp_path, "2.parquet/part-0.parquet", rows(9))
+    with pytest.raises(InputError, match=r"files that end .* got the folder 2\.parquet; name the"):
+        find_files(f"{tmp_path}/logs/*.parquet", (".parquet",))
+    for whole in ("logs", "logs/**/*.parquet"):
+        assert len(find_files(f"{tmp_path}/{whole}", (".parquet",)).files) == 2
+    assert len(find_files(str(part.parent), (".parquet",)).files) == 1
+
+
+def test_a_name_that_is_no_utf_8_is_named(tmp_path):
+    log(tmp_path, "1.parquet", rows(9))
+    with open(os.fsencode(tmp_path) + b"/logs/2\xff.parquet", "wb"):
+        pass
+    with pytest.raises(InputError, match=r"logs: expected names in UTF-8, got .* rename the file"):
+        find_files(f"{tmp_path}/logs/*.parquet", (".parquet",))
+
+
+def test_half_a_parquet_file_says_what_to_do(tmp_path):
+    os.truncate(log(tmp_path, "1.parquet", rows(200)), 500)
+    with pytest.raises(InputError, match=r"expected a Parquet file, .* write it again or move it"):
+        generate(recipe(tmp_path), Folder(str(tmp_path / "data")))
