@@ -5,7 +5,7 @@ consumer's process as well: mlflow, NumPy and pandas, nothing else.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
@@ -190,7 +190,7 @@ class Encoder:
         given = list(chain.from_iterable(lists))
         if self.objects:
             given = [_action_id(one) if isinstance(one, Mapping) else one for one in given]
-        codes, texts = _texts(given, where)
+        codes, texts = _texts(given, where, np.repeat(rows, counts))
         number = _found(texts, self.places)
         unknown = np.flatnonzero(number < 0)
         wrong = np.isin(codes, unknown if self.refuses else []) | (codes < 0)
@@ -279,7 +279,7 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
     """Features (B, F) of one column, as the logs were encoded for the training."""
     if column["kind"] == "categories":
         vocabulary = _places(column["vocabulary"])
-        codes, texts = _texts(values, f"{where}, {column['name']}")
+        codes, texts = _texts(values, where, rows, f" as {column['name']}")
         texts = [_boolean_of(one, column["vocabulary"]) for one in texts]
         place = np.append(_found(texts, vocabulary), -1)[codes]  # −1 where it is missing
         found = np.flatnonzero(place >= 0)
@@ -335,7 +335,9 @@ def _found(texts: list[str], places: dict[str, int]) -> np.ndarray:
     return np.array([places.get(one, -1) for one in texts], dtype=int)
 
 
-def _texts(values: list[Any], where: str) -> tuple[np.ndarray, list[str]]:
+def _texts(
+    values: list[Any], where: str, rows: np.ndarray, name: str = ""
+) -> tuple[np.ndarray, list[str]]:
     """Numbers (B,) of values among the different ones, −1 for what is missing, and their texts."""
     if {*map(type, values)} & {bool, np.bool_}:  # of which True is as good as 1
         values = [_text(one) if isinstance(one, bool | np.bool_) else one for one in values]
@@ -344,7 +346,10 @@ def _texts(values: list[Any], where: str) -> tuple[np.ndarray, list[str]]:
     try:
         codes, found = pd.factorize(column)
     except TypeError:
-        raise _invalid(f"{where}: expected texts or whole numbers, got lists") from None
+        wrong = (place for place, one in enumerate(values) if not isinstance(one, Hashable))
+        place = next(wrong, 0)
+        expected, got = f"a text or a whole number{name}", f"{values[place]!s:.60}"
+        raise _invalid(f"{where}, row {rows[place]}: expected {expected}, got {got}") from None
     texts = [_text(one) for one in found]
     if len({*texts}) < len(texts):  # 9 and "9"
         same, found = pd.factorize(np.array(texts, dtype=object))
