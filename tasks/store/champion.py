@@ -88,6 +88,9 @@ def version_policy(
     """The policy of a registered version, for that world or for own logs of other days.
 
     Of a dataset of own logs it sees the items as it answers requests for them.
+
+    Raises:
+        InputError: It fits no such world, or refuses requests for all of the dataset's items.
     """
     scorer = version_scorer(client, version)
     learnt = spec_from_dict(json.loads(version.tags[SPEC])) if SPEC in version.tags else spec
@@ -96,6 +99,13 @@ def version_policy(
         carried = None
         if dataset is not None and (found := version_items(version)) is not None:
             carried = CarriedItems.of(dataset, found, learnt.item_features)
+            if carried.refused.all():
+                raise InputError(
+                    f"models:/{version.name}/{version.version}: expected items that it knows, got "
+                    f"{len(carried.refused):,} others, for which it refuses all requests; rename "
+                    "the recipe, roll back to a version that knows them, or delete the registered "
+                    "model"
+                )
         return ScoringPolicy(AlignedScorer(scorer, spec, learnt, carried))
     return scoring_policy(scorer, spec)
 

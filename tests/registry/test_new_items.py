@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from slateflow.errors import InputError
 from tasks.store.champion import version_policy
 from tasks.store.tracking import mlflow_client
 from tests.registry.test_own_logs import ITEMS, RECIPE, publish, requests, table
@@ -65,6 +66,20 @@ def test_a_champion_is_judged_by_what_it_answers(tmp_path, monkeypatch, slate, u
     answered = np.array(model.predict(asked)["items"].tolist())
     np.testing.assert_array_equal(shown, answered)
     assert len(np.unique(shown[:, 0])) > 1
+
+
+def test_a_champion_that_refuses_all_items_of_the_logs_is_named(tmp_path, monkeypatch):
+    """It was judged as if it always showed the first one, and reigned without a verdict."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    recipe = '[columns]\nuser = ["age"]\nitem = "shown"\n'
+    frame = table(1)
+    log(tmp_path, "1.parquet", frame)
+    publish("shop", published(tmp_path, recipe), "linucb")
+    log(tmp_path, "1.parquet", frame.assign(shown="sku-" + frame["shown"].astype(str)))
+    dataset, client = published(tmp_path, recipe), mlflow_client()
+    version = client.get_model_version_by_alias("slateflow-shop", "champion")
+    with pytest.raises(InputError, match=r"slateflow-shop/1: expected items that it knows, got 5"):
+        version_policy(client, version, dataset.spec, dataset)
 
 
 @pytest.mark.parametrize("lost", ["scorer.npz", "catalogue.npz"])
