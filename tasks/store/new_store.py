@@ -8,9 +8,15 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+from slateflow.errors import refused
 from slateflow.trajectories.files.atomic_files import make_folder, write_whole
+
+_SECONDS_LOCKED = 60.0
+"""For which a process that writes may keep others from reading."""
 
 
 def make_store(uri: str) -> None:
@@ -41,6 +47,19 @@ def database_file(uri: str) -> Path | None:
 
     name = make_url(uri).database
     return None if not name or name.startswith((":", "file:")) else Path(name).resolve()
+
+
+def check_store(uri: str) -> None:
+    """Refuse a SQLite file that cannot be read; MLflow would try for minutes to open it."""
+    path = database_file(uri)
+    if path is None or not _is_there(path):
+        return
+    expected = f"MLFLOW_TRACKING_URI: expected a SQLite store at {path}"
+    with (
+        refused(expected, sqlite3.Error, remedy="make it readable, or name another store"),
+        closing(sqlite3.connect(path, timeout=_SECONDS_LOCKED)) as connection,
+    ):
+        connection.execute("PRAGMA schema_version").fetchone()
 
 
 def _is_there(path: Path) -> bool:

@@ -22,7 +22,7 @@ from slateflow.policies import load_scorer as read_scorer
 from slateflow.trajectories import Dataset, Encoding
 from slateflow.trajectories.catalogue import Catalogue
 from tasks.project import PROJECT
-from tasks.store.new_store import database_file, make_store, sqlite_url
+from tasks.store.new_store import check_store, database_file, make_store, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -80,6 +80,7 @@ def mlflow_client() -> MlflowClient:
     if uri.startswith("http"):
         _check_server(uri)
     _check_folder(uri)
+    check_store(uri)
     import mlflow  # takes two seconds
     from mlflow.exceptions import MlflowException
 

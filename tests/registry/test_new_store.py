@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.services.stack import Logins, Stack
+from slateflow.errors import InputError
 from tasks.store.new_store import make_store
 from tasks.store.tracking import mlflow_client
 
@@ -55,3 +56,13 @@ def test_an_empty_file_is_no_store_and_other_stores_are_left_alone(tmp_path, mon
 def test_servers_find_theirs_made_and_private(tmp_path):
     Stack(tmp_path, 1, 2, None, None, True, Logins(None, None)).prepare()
     assert (tmp_path / "mlflow.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", [b"garbage " * 200, None])
+def test_a_file_that_is_no_store_is_refused_at_once(tmp_path, monkeypatch, content):
+    """MLflow tried for two minutes to open one that cannot be opened."""
+    path = tmp_path / "mlflow.db"
+    path.mkdir() if content is None else path.write_bytes(content)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    with pytest.raises(InputError, match=f"expected a SQLite store at {path}, got .*; make it"):
+        mlflow_client()

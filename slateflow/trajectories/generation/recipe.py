@@ -189,7 +189,7 @@ def read_recipe(folder: Path, name: str) -> AnyRecipe:
         )
     if name not in known:
         raise InputError(f"{unknown('recipe', name, known)}; recipes are in {folder}")
-    with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeDecodeError):
+    with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeError, OSError):
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     try:
         if "source" in document or "columns" in document:

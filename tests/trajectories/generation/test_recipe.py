@@ -206,6 +206,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         read_recipe(tmp_path, "mine")
 
 
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "mine.toml").mkdir()
+    with pytest.raises(InputError, match=r"mine\.toml: expected TOML, got Is a directory"):
+        read_recipe(tmp_path, "mine")
+
+
 @pytest.mark.parametrize("name", ["other", "../mine", "mine.toml", ""])
 def test_unknown_recipes_are_refused(tmp_path, name):
     with pytest.raises(InputError, match=r"unknown recipe .*: expected one of mine; ") as caught:
