@@ -6,9 +6,11 @@ clones. On another machine a run knows nothing of the folders here.
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +19,7 @@ import yaml
 from cyclopts import Parameter
 
 from flows.services.stack import BIN
-from slateflow.errors import InputError
+from slateflow.errors import InputError, unknown
 from tasks.project import PROJECT
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def prefect_document(source: Source) -> dict[str, Any]:
         ]
     store = os.environ.get("MLFLOW_TRACKING_URI")
     for deployment in document["deployments"]:
+        _check_parameters(deployment)
         if source.data is not None and deployment["entrypoint"] in WITH_DATA:
             deployment["parameters"] = {**deployment.get("parameters", {}), "data": source.data}
         if source.repository is not None and store:
@@ -75,6 +78,19 @@ def prefect_document(source: Source) -> dict[str, Any]:
             job_variables = {**pool["job_variables"], "env": variables}
             deployment["work_pool"] = {**pool, "job_variables": job_variables}
     return document
+
+
+def _check_parameters(deployment: dict[str, Any]) -> None:
+    """Refuse parameters that the flow does not have: Prefect takes them, and every run crashes."""
+    path, _, name = deployment.get("entrypoint", "").rpartition(":")
+    with suppress(OSError):  # Prefect says that there is no such flow
+        for one in ast.parse((PROJECT / path).read_text(encoding="utf-8")).body:
+            if isinstance(one, ast.FunctionDef) and one.name == name:
+                known = [argument.arg for argument in (*one.args.args, *one.args.kwonlyargs)]
+                for parameter in deployment.get("parameters") or {}:
+                    if parameter not in known:
+                        wrong = unknown("parameter", parameter, known)
+                        raise InputError(f"prefect.yaml: {deployment['name']}: {wrong}")
 
 
 def deploy(client: SyncPrefectClient, source: Source, environment: dict[str, str]) -> list[str]:

@@ -96,6 +96,11 @@ def test_what_cannot_be_deployed_is_refused(monkeypatch, variables, source, expe
         ("a: \x01", "prefect.yaml: expected YAML, got: unacceptable character"),
         ("", "prefect.yaml: expected a list of deployments, got none"),
         ("deployments:\n", "prefect.yaml: expected a list of deployments, got none"),
+        (
+            "deployments: [{name: a, entrypoint: flows/pipeline.py:pipeline, parameters: "
+            "{recipe: shop, learnes: [linucb]}}]",
+            "prefect.yaml: a: unknown parameter 'learnes': expected one of recipe, ",
+        ),
     ],
 )
 def test_a_document_that_cannot_be_read_is_refused(tmp_path, monkeypatch, text, expected):
