@@ -9,10 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from slateflow.errors import InputError
 from slateflow.trajectories.files.folder import Folder
+
+_AHEAD = timedelta(hours=24)
+"""By which the clock that wrote a file may be ahead of ours."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +157,27 @@ def find_files(
                 remedy = "name the files in folders by **/*, or in one by its name"
                 raise InputError(f"{expected}, got the folder {above}; {remedy}")
     if not found:
-        raise InputError(f"{expected}, found none")
+        raise InputError(
+            f"{expected}, found none; name a file, a folder or files by *, ? and **, relative to "
+            "the recipe, or a URL"
+        )
     if newest is not None:
+        _check_times(folder, found)
         kept = {file.name for file in sorted(found, key=lambda one: one.modified)[-newest:]}
         found = [file for file in found if file.name in kept]
     return SourceFiles(folder, tuple(found))
+
+
+def _check_times(folder: Folder, files: list[SourceFile]) -> None:
+    """Refuse files of the future, which would be among the newest for ever."""
+    now = datetime.now(UTC)
+    for file in files:
+        if file.modified / 1e9 > (now + _AHEAD).timestamp():
+            raise InputError(
+                f"{folder.url}/{file.name}: expected a time of writing that has come, as `days` "
+                f"goes by it, got one after {now:%Y-%m-%d %H:%M} UTC; `touch` the file, or set "
+                "the clock"
+            )
 
 
 def _split(source: str) -> tuple[str, re.Pattern[str]]:

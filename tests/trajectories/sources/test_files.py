@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 import pytest
@@ -71,3 +72,19 @@ def test_half_a_parquet_file_says_what_to_do(tmp_path):
     os.truncate(log(tmp_path, "1.parquet", rows(200)), 500)
     with pytest.raises(InputError, match=r"expected a Parquet file, .* write it again or move it"):
         generate(recipe(tmp_path), Folder(str(tmp_path / "data")))
+
+
+def test_a_file_of_the_future_would_be_the_newest_for_ever(tmp_path):
+    for name in ("1.parquet", "2.parquet"):
+        path = log(tmp_path, name, rows(9))
+    os.utime(path, (0, time.time() + 3600))  # another clock
+    assert len(find_files(f"{tmp_path}/logs", (".parquet",), newest=1).files) == 1
+    os.utime(path, (0, 7e9))
+    with pytest.raises(InputError, match=r"logs/2\.parquet: expected a time .* `touch` the file"):
+        find_files(f"{tmp_path}/logs", (".parquet",), newest=1)
+    assert len(find_files(f"{tmp_path}/logs", (".parquet",)).files) == 2
+
+
+def test_a_source_without_files_says_how_to_name_them(tmp_path):
+    with pytest.raises(InputError, match=r"found none; name a file, a folder or files by \*, \? "):
+        find_files(f"{tmp_path}/[0-9].parquet", (".parquet",))
