@@ -100,7 +100,7 @@ def test_what_own_logs_do_not_have_is_one_line(shop, capsys):
     capsys.readouterr()
     assert main(["train", "shop", "--learner", "ppo"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "expected a world with a simulator, got own logs" in line
+    assert "got own logs; train learners that play nothing on them, as all but ppo" in line
     assert main(["train", "shop", "--learner", "linucb"]) == 0
     capsys.readouterr()
     assert main(["evaluate", "shop", "--reference"]) == 2

@@ -84,8 +84,9 @@ def no_simulator(spec: EnvironmentSpec, *args: Any) -> NoReturn:
     """
     del args
     raise InputError(
-        f"{spec.name}: expected a world with a simulator, got own logs; train on them with "
-        "`slateflow train`, and judge by them with `slateflow evaluate --evidence logs`"
+        f"{spec.name}: expected a world with a simulator, got own logs; train learners that "
+        "play nothing on them, as all but ppo and dqn, and judge by them with `slateflow evaluate "
+        "--evidence logs`"
     )
 
 
