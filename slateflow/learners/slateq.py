@@ -40,7 +40,8 @@ from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.bilinear import MOST_FEATURES, feature_count, places_seen
 from slateflow.user_models.choice_bends import with_bends
-from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
+from slateflow.user_models.choice_model import fit_choice_model
+from slateflow.user_models.choices import Choices, SlateFeatures
 from slateflow.user_models.item_values import RIDGE, ItemValues, Members, Rows, Sessions
 from slateflow.user_models.slate_columns import (
     SlateColumns,
@@ -92,7 +93,7 @@ class SlateQConfig(LearnerConfig):
     ridge: NonNegative = 0.0
     """Precision of the prior on the weights; with 0 the logs choose one for each group of them."""
     classes: CountOrZero = 0
-    """Latent classes of users in the choice model; 0 takes as many as held-out clicks ask for, and
+    """Latent classes of users in the choice model; 0 takes as many as sessions ask for, and
     one in single decisions, where no memory tells them apart."""
     construction: Literal["optimal", "greedy", "top-k"] = "optimal"
     """How a slate is made: `optimal`, `greedy` or `top-k`."""
@@ -113,7 +114,6 @@ class SlateQConfig(LearnerConfig):
         spec = dataset.spec
         sample = _to_places_seen(spec, sampled(dataset, SAMPLE_ROWS, _check_finite))
         check_variation(sample)
-        rng = np.random.Generator(np.random.SFC64(seed))
         columns = chosen_columns(sample, spec.features_match, ROWS_PER_TERM)
         seen = seen_in(columns, sample)
         users, match = seen.user.shape[1], spec.features_match
@@ -129,7 +129,7 @@ class SlateQConfig(LearnerConfig):
         few = few_sessions(seen, MOST_NUMBERS // len(groups.numbers))
         choices = Choices.from_rows(few, features)
         wanted = self.classes or int(spec.horizon == 1)
-        choice = fit_choice_model(choices, wanted, self.ridge or groups, rng)
+        choice = fit_choice_model(choices, wanted, self.ridge or groups)
 
         view = _View(spec, columns, choice, features)
         map_parts = over_parts(dataset, view.sessions, dataset.rows <= SAMPLE_ROWS)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from slateflow.held_out_choice import BEYOND_CHANCE, LEAST_SESSIONS, better
 from slateflow.policies.slate_choice import ChoiceModel, Link
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.choice_model import Choices, SlateFeatures
+from slateflow.user_models.choices import Choices, SlateFeatures
 from slateflow.user_models.evidence import WeightGroups
 from slateflow.user_models.from_the_top import fit_alike, likelier_habit
 from slateflow.user_models.random_features import MOST_BESIDE, drawn_of
@@ -53,7 +53,7 @@ def with_bends(
     clicks = plain.has_click
     if not (clicks[half].any() and clicks[~half].any()):
         return features
-    habit = likelier_habit(plain, _prior(few, features), _rng()) if from_the_top else None
+    habit = likelier_habit(plain, _prior(few, features)) if from_the_top else None
     with_link = partial(_with_link, few, features, habit)
     if _likelier(few, features, with_link, habit):
         features = with_link(np.ones(len(half), np.bool_))
@@ -75,7 +75,7 @@ def _with_link(
 ) -> SlateFeatures:
     """The features with the link of sessions that are told (E,)."""
     choices = Choices.from_rows(rows, features).only(told)
-    model = fit_alike(habit, choices, _prior(rows, features), _rng())
+    model = fit_alike(habit, choices, _prior(rows, features))
     users, items = rows.user.shape[1], rows.shown_features().shape[2]
     user, known = np.split(choices.shown, [users], axis=2)
     told_by = users + items + users * (items - features.alone)
@@ -106,7 +106,7 @@ def _likelier(
     for out in (half, ~half):
         for number, known in enumerate((features, others(~out))):
             choices = Choices.from_rows(rows, known)
-            model = fit_alike(habit, choices.only(~out), _prior(rows, known), _rng())
+            model = fit_alike(habit, choices.only(~out), _prior(rows, known))
             lost[number, out] = -choices.only(out).evidence(model)
     visitor = rows.visitors[rows.starts]
     without, ours = (np.bincount(visitor, one).astype(np.float64) for one in lost)
@@ -116,7 +116,3 @@ def _likelier(
 def _prior(rows: Trajectories, features: SlateFeatures) -> WeightGroups:
     _, places, items = rows.shown_features().shape
     return features.groups(rows.user.shape[1], items, places)
-
-
-def _rng() -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(0))

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies.slate_choice import ChoiceModel
-from slateflow.user_models.choice_model import Choices, Prior, fit_choice_model
+from slateflow.user_models.choice_model import Search, fit_choice_model
+from slateflow.user_models.choices import Choices
+from slateflow.user_models.conditional_logit import Prior
 
 Array = NDArray[np.float64]
 
@@ -57,58 +59,39 @@ def place_by_place(choices: Choices) -> Choices:
     return Choices(choices.shown[come][:, None], taken.astype(np.int32), before[choices.starts])
 
 
-def fit_habit(
-    choices: Choices, prior: Prior, rng: np.random.Generator, asked: Choices | None = None
-) -> ChoiceModel:
-    """The model of users who look at all items at once, or from the top, whichever is likelier.
-
-    Both have as many weights, so no session has to be held out for that. Classes are as many as
-    held-out sessions ask for.
+def fit_habit(one: ChoiceModel, choices: Choices, prior: Prior, search: Search) -> ChoiceModel:
+    """The model of classes of users who look as those of one class do.
 
     Args:
+        one: The model of one class; see `likelier_habit`.
         choices: The logged ones.
         prior: See `fit_choice_model`.
-        rng: For the classes' first weights.
-        asked: Choices that decide on the number of classes; None for all.
+        search: For the number of classes.
+    """
+    if isinstance(one, FromTheTop):
+        return _from_the_top(fit_choice_model(place_by_place(choices), 0, prior, search))
+    return fit_choice_model(choices, 0, prior, search)
+
+
+def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:
+    """The model of users who look at all items at once, or from the top, whichever is likelier.
+
+    It is of one class. Both have as many weights, so no session has to be held out for that.
 
     Raises:
         InputError: No clicks, or no finite features.
     """
-    asked = choices if asked is None else asked
-    one = likelier_habit(choices, prior, rng)
-    if not isinstance(one, FromTheTop):
-        return _of_classes(one, choices, asked, prior, rng)
-    places = place_by_place(choices)
-    return _from_the_top(_of_classes(one, places, place_by_place(asked), prior, rng))
-
-
-def likelier_habit(choices: Choices, prior: Prior, rng: np.random.Generator) -> ChoiceModel:
-    """Of one class: users who look at all items at once, or from the top."""
-    at_once = fit_choice_model(choices, 1, prior, rng)
-    from_the_top = _from_the_top(fit_choice_model(place_by_place(choices), 1, prior, rng))
+    at_once = fit_choice_model(choices, 1, prior)
+    from_the_top = _from_the_top(fit_choice_model(place_by_place(choices), 1, prior))
     likelier = choices.evidence(from_the_top).sum() > choices.evidence(at_once).sum()
     return from_the_top if likelier else at_once
 
 
-def fit_alike(
-    model: ChoiceModel | None, choices: Choices, prior: Prior, rng: np.random.Generator
-) -> ChoiceModel:
+def fit_alike(model: ChoiceModel | None, choices: Choices, prior: Prior) -> ChoiceModel:
     """Of one class, and of users who look as those of a model do; without one, at all at once."""
     if isinstance(model, FromTheTop):
-        return _from_the_top(fit_choice_model(place_by_place(choices), 1, prior, rng))
-    return fit_choice_model(choices, 1, prior, rng)
-
-
-def _of_classes(
-    one: ChoiceModel, choices: Choices, asked: Choices, prior: Prior, rng: np.random.Generator
-) -> ChoiceModel:
-    """Model of one class, or of as many as the choices that are asked ask for."""
-    found = fit_choice_model(asked, 0, prior, rng)
-    if len(found.shares) == 1:
-        return one
-    if len(asked.clicked) == len(choices.clicked):
-        return found
-    return fit_choice_model(choices, len(found.shares), prior, rng)
+        return _from_the_top(fit_choice_model(place_by_place(choices), 1, prior))
+    return fit_choice_model(choices, 1, prior)
 
 
 def _from_the_top(model: ChoiceModel) -> FromTheTop:

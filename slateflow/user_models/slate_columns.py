@@ -22,7 +22,8 @@ from slateflow.held_out_choice import (
 from slateflow.policies.slate_choice import Columns, user_features
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.choice_model import Choices, SlateFeatures, fit_choice_model
+from slateflow.user_models.choices import Choices, SlateFeatures
+from slateflow.user_models.conditional_logit import fit_conditional_logit
 from slateflow.user_models.evidence import shrunk_means
 from slateflow.user_models.polynomial import KNOTS
 from slateflow.user_models.splines import Knots
@@ -273,7 +274,7 @@ def _expected(rows: Trajectories, features: SlateFeatures = PLACES) -> Array:
     if not (rows.clicked >= 0).any():
         return np.zeros(rows.slate.shape)
     choices = Choices.from_rows(rows, features)
-    model = fit_choice_model(choices, 1, RIDGE, np.random.Generator(np.random.SFC64(0)))
+    model = fit_conditional_logit(choices, RIDGE)
     return np.asarray(np.exp(model.log_probabilities(choices.shown)[0, :, :-1]))
 
 

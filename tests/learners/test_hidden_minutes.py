@@ -9,7 +9,7 @@ from slateflow.evaluation.off_policy.what_moves import with_what_moves
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
-from slateflow.user_models.choice_model import SlateFeatures
+from slateflow.user_models.choices import SlateFeatures
 from slateflow.user_models.item_values import Sessions
 from tests.flows.evolution_customers import RECIPE, EvolutionCustomers
 

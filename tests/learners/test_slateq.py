@@ -16,7 +16,7 @@ from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.trajectories import Dataset, Folder, PartFile, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.choice_model import SlateFeatures
+from slateflow.user_models.choices import SlateFeatures
 from slateflow.user_models.item_values import Sessions
 from tests.leaving import CLICK, LEAVE, leaving_sessions
 

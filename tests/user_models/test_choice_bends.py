@@ -10,7 +10,7 @@ import pytest
 
 from slateflow.trajectories import Dataset
 from slateflow.user_models.choice_bends import with_bends
-from slateflow.user_models.choice_model import SlateFeatures
+from slateflow.user_models.choices import SlateFeatures
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 PLAIN = SlateFeatures(features_match=False, places=True)

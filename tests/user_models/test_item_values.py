@@ -12,7 +12,7 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.policies.play import play
 from slateflow.trajectories import Dataset, Folder, Recipe, generate, schema
-from slateflow.user_models.choice_model import SlateFeatures
+from slateflow.user_models.choices import SlateFeatures
 from slateflow.user_models.item_values import Sessions
 
 

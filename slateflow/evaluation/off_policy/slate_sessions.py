@@ -8,7 +8,7 @@ how much that is like what the target shows (`calibration_weights`).
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,8 +37,15 @@ from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.choice_bends import with_bends
-from slateflow.user_models.choice_model import Choices, SlateFeatures, influences
-from slateflow.user_models.from_the_top import FromTheTop, fit_habit, place_by_place
+from slateflow.user_models.choice_model import OF_SINGLE_DECISIONS, USUAL
+from slateflow.user_models.choices import Choices, SlateFeatures
+from slateflow.user_models.from_the_top import (
+    FromTheTop,
+    fit_habit,
+    likelier_habit,
+    place_by_place,
+)
+from slateflow.user_models.influences import Influences
 from slateflow.user_models.item_values import Sessions
 from slateflow.user_models.slate_columns import (
     chosen_columns,
@@ -83,6 +90,21 @@ few steps (Vittinghoff and McCulloch 2007, "Relaxing the Rule of Ten Events per 
 and Cox Regression"). With less than one, estimates were up to five standard errors off."""
 
 
+@dataclass(frozen=True)
+class _OfClass:
+    """Part of a class of users in an estimate.
+
+    Attributes:
+        found: The estimate, of sessions by how likely they are of the class.
+        slope: (P + 1,) of its sum in the weights of the class's choices.
+        worth: (E,) values of the sessions, if they are of it.
+    """
+
+    found: EstimatedSlates
+    slope: Array
+    worth: Array
+
+
 class SlateSessions:
     """Sessions in which users choose from the slate.
 
@@ -112,19 +134,18 @@ class SlateSessions:
         features = replace(features, alike=likeness_matters(seen, features))
         self.sessions = with_what_moves(Sessions.from_rows(seen, spec, features))
         choices = Choices.from_rows(seen, features)
-        rng = np.random.Generator(np.random.SFC64(0))
-        asked = choices.only(np.arange(len(rows.starts)) < self.evidence)
         prior = np.full(choices.shown.shape[2] + 1, CHOICE_RIDGE)
         users = seen.user.shape[1]
         prior[users : users + len(features.random or ())] = RANDOM_RIDGE
-        self.choice = fit_habit(choices, prior, rng, asked)
-        self.members = choices.members(self.choice)[rows.starts]  # (E, G)
+        one = likelier_habit(choices, prior)
+        self.single = spec.horizon == 1
+        search = OF_SINGLE_DECISIONS if self.single else USUAL
+        self.one, self.choice = one, fit_habit(one, choices, prior, search)
+        self.likelihoods = choices.log_likelihoods(self.choice)  # (R, G)
         if isinstance(self.choice, FromTheTop):
             choices = place_by_place(choices)
-        self.influences = [
-            influences(choices, self.choice.of_class(group), member, prior)
-            for group, member in enumerate(self.members.T)
-        ]
+        self.influences = Influences.of(choices, self.choice, prior)
+        self.members = self.influences.member
         self.features: int = self.sessions.design.shape[1]
         self.least_steps: int = ROWS_PER_FEATURE * self.features
         self.fitted_steps, self.horizon = len(rows), spec.horizon
@@ -140,12 +161,7 @@ class SlateSessions:
     @cached_property
     def unfit(self) -> NoVerdict | None:
         """Whether users choose by more than the model of choices knows."""
-        rows, expected = self.fitted, []
-        for block in self.sessions.blocks():
-            shown = self.sessions.shown(block, rows.slate[block])
-            of_classes = np.exp(self.choice.log_probabilities(shown)[:, :, :-1])
-            expected.append(np.einsum("gbk,bg->bk", of_classes, self.members[rows.sessions[block]]))
-        of_shown = np.concatenate(expected)
+        rows, of_shown = self.fitted, self._expected_clicks
         if earlier_steps_matter(rows, of_shown):
             return NoVerdict(
                 "what users choose depends on what they saw earlier in the session",
@@ -175,9 +191,14 @@ class SlateSessions:
     def estimate(self, target: Target, ratio: Array | None = None) -> EstimatedSlates:
         """Estimate a target's return, session by session."""
         slates = self._slates(target)
-        groups = range(len(self.choice.shares))
-        classes = [self._of_class(group, slates, ratio) for group in groups]
-        return sum(classes[1:], start=classes[0])
+        classes = [self._of_class(group, slates, ratio) for group in range(len(self.choice.shares))]
+        found = sum((one.found for one in classes[1:]), start=classes[0].found)
+        slopes, worth = np.stack([one.slope for one in classes]), [one.worth for one in classes]
+        moved = self.influences.moves(slopes, np.column_stack(worth))
+        # Sessions that a policy was learnt from praise it; those that are evidence would move the
+        # model by so much, and its errors with it (a one-step estimator)
+        moved = (moved - moved.mean())[: self.evidence]
+        return replace(found, learnt=replace(found.learnt, errors=found.learnt.errors + moved))
 
     def unsupported(self, target: Target) -> float:
         """Share of the items that the target shows which the logs have hardly seen."""
@@ -198,11 +219,31 @@ class SlateSessions:
             ]
         )
 
+    @property
+    def _expected_clicks(self) -> Array:
+        """(R, K) probabilities of clicks on what was shown.
+
+        A session is of a class by all of its steps but the one that is asked: with this one it
+        would seem to choose as expected, because it chose its class. Where there is no other step,
+        classes can explain nearly anything, as items that bear on each other, so there is one.
+        """
+        rows, choice = self.fitted, self.one if self.single else self.choice
+        member = np.ones((len(rows), 1))
+        if not self.single:
+            total = np.add.reduceat(self.likelihoods, rows.starts)
+            member = choice.posterior(total[rows.sessions] - self.likelihoods)
+        expected = []
+        for block in self.sessions.blocks():
+            shown = self.sessions.shown(block, rows.slate[block])
+            of_classes = np.exp(choice.log_probabilities(shown)[:, :, :-1])
+            expected.append(np.einsum("gbk,bg->bk", of_classes, member[block]))
+        return np.concatenate(expected)
+
     @cached_property
     def _support(self) -> Support:
         return logged_support(self.rows, user_chooses=True)
 
-    def _of_class(self, group: int, slates: Slates, ratio: Array | None) -> EstimatedSlates:
+    def _of_class(self, group: int, slates: Slates, ratio: Array | None) -> _OfClass:
         rows, sessions, choice = self.fitted, self.sessions, self.choice.of_class(group)
         expected = np.concatenate(
             [sessions.expected(block, slates[block], choice) for block in sessions.blocks()]
@@ -225,12 +266,15 @@ class SlateSessions:
         weight[following] += found.learnt.weight[following - 1]
         values = fitted_values(logged, followed)
         chosen = self._expected_values(group, values)
-        of_choices = self._of_choices(group, values, slates, weight, chosen)
+        of_choices, slope = self._of_choices(group, values, slates, weight, chosen)
+        worth = expected[rows.starts] @ values
         steps, start = len(self.rows), found.start[: self.evidence]
         learnt = found.learnt.of(self.evidence, steps)
         learnt = replace(learnt, errors=learnt.errors + of_choices)
         if ratio is None:
-            return EstimatedSlates(start, learnt, learnt, found.error[:steps])
+            return _OfClass(
+                EstimatedSlates(start, learnt, learnt, found.error[:steps]), slope, worth
+            )
         error = logged.reward - chosen
         error[following - 1] += expected[following] @ values
         weight, starts = weight[:steps] * ratio, self.rows.starts
@@ -238,7 +282,9 @@ class SlateSessions:
             np.add.reduceat(weight * one[:steps], starts) for one in (error, logged.reward)
         )
         by_propensity = Correction(weight, errors, weighted)
-        return EstimatedSlates(start, learnt, by_propensity, found.error[:steps])
+        return _OfClass(
+            EstimatedSlates(start, learnt, by_propensity, found.error[:steps]), slope, worth
+        )
 
     def _expected_values(self, group: int, values: Array) -> Array:
         """(R,) values of the slates shown, whatever is chosen of it, in a class of users."""
@@ -250,11 +296,11 @@ class SlateSessions:
 
     def _of_choices(
         self, group: int, values: Array, slates: Slates, weight: Array, expected: Array
-    ) -> Array:
+    ) -> tuple[Array, Array]:
         """(E,) weighted errors of what users are expected to choose, in a class, by evidence.
 
-        Where the choice model is right, but for chance, they are how far each session moves it;
-        where it is wrong, they correct it.
+        Where the choice model is right, but for chance, errors are how far each session moves it,
+        by the slope (P + 1,) in its weights, too; where it is wrong, they correct it.
 
         Args:
             group: The class.
@@ -269,11 +315,8 @@ class SlateSessions:
         alike = member * calibration_weights(sessions, slates, choice, values, weight, member)
         slope = sessions.slopes(slates, choice, values, weight)
         slope -= sessions.slopes(rows.slate, choice, values, alike)
-        moved = self.influences[group] @ slope
         corrected = np.add.reduceat(alike * surprise, rows.starts)
-        # Sessions that a policy was learnt from praise it; those that are evidence would move the
-        # model by so much, and its errors with it (a one-step estimator)
-        return np.asarray((corrected + moved - moved.mean())[: self.evidence])
+        return np.asarray(corrected[: self.evidence]), slope
 
     def _slates(self, target: Target) -> Slates:
         """Slates of the target at each row (R, K); of a random policy a draw."""

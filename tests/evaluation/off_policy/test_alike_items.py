@@ -8,7 +8,7 @@ import pytest
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.unexplained_clicks import clicks_are_unexplained
 from slateflow.policies import RandomPolicy
-from slateflow.user_models.choice_model import SlateFeatures
+from slateflow.user_models.choices import SlateFeatures
 from slateflow.user_models.slate_columns import likeness_matters
 from tests.evaluation.off_policy.alike_shop import PLACES, POLICIES, AlikeShop
 

@@ -1,0 +1,118 @@
+"""Fits the choice model of one class of users: McFadden's conditional logit, by Newton's method."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slateflow.policies.slate_choice import ChoiceModel
+from slateflow.user_models.bilinear import LinearStatistics
+from slateflow.user_models.choices import Choices
+from slateflow.user_models.evidence import WeightGroups, chosen_prior
+
+Array = NDArray[np.float64]
+
+Prior = float | Array | WeightGroups
+"""Precision on all weights, or on each, or the groups for each of which the evidence chooses one.
+The weight of no click is the last."""
+
+PRIOR_STEPS = 4
+"""Steps at which the evidence chooses; by then the regression hardly changes."""
+
+ITERATIONS, TOLERANCE = 60, 1e-5
+"""Steps at most, and the gain of mean log-likelihood of a row below which they end."""
+
+
+def fit_conditional_logit(choices: Choices, prior: Prior) -> ChoiceModel:
+    """Steps until the mean log-likelihood of a row rises by less than `TOLERANCE`.
+
+    A step that goes too far is halved.
+    """
+    weights = before = np.zeros(choices.shown.shape[2] + 1)  # the last weight is that of no click
+    everyone, last = np.ones(len(choices.clicked)), -np.inf
+    precision = np.zeros((len(weights), len(weights)))
+    for step in range(ITERATIONS):
+        model = as_model(weights[None], np.ones(1))
+        log = model.log_probabilities(choices.shown)[0]
+        mean = log[np.arange(len(log)), choices.clicked].mean()
+        if mean < last - TOLERANCE:
+            weights = (before + weights) / 2
+            continue
+        if mean - last < TOLERANCE:
+            break
+        last, before = mean, weights
+        found = information_and_score(choices, np.exp(log), everyone)
+        if step < PRIOR_STEPS:
+            precision = chosen_precision(*found, weights, prior, choices)
+        information, score = found[0] + precision, found[1] - precision @ weights
+        weights = weights + np.linalg.solve(information, score)
+    return as_model(weights[None], np.ones(1))
+
+
+def as_model(weights: Array, shares: Array) -> ChoiceModel:
+    """The model of classes (G,) with weights (G, P + 1), of which that of no click is the last."""
+    return ChoiceModel(weights[:, :-1], weights[:, -1], shares)
+
+
+def chosen_precision(
+    information: Array, score: Array, weights: Array, prior: Prior, choices: Choices
+) -> Array:
+    """Precision (P + 1, P + 1) of the prior; of groups, by the evidence of the working regression.
+
+    (Breslow and Clayton 1993, "Approximate Inference in Generalized Linear Mixed Models".)
+    """
+    if not isinstance(prior, WeightGroups):
+        return prior_precision(prior, len(weights))
+    squares, sizes = np.square(choices.shown).sum(axis=(0, 1)), np.abs(choices.shown).sum((0, 1))
+    usual = np.divide(squares, sizes, out=np.ones_like(squares), where=sizes > 0)
+    working = LinearStatistics(
+        gram=information,
+        moment=information @ weights + score,
+        reward_squares=0.0,
+        rows=len(choices.clicked),
+        magnitude=np.diag(information) / np.append(usual, 1.0),
+    )
+    return chosen_prior(working, prior.padded(0, 1), noise=1.0)
+
+
+def prior_precision(prior: float | Array, weights: int) -> Array:
+    """(P, P) of so many weights."""
+    return np.diag(np.broadcast_to(prior, weights))
+
+
+def surprises(choices: Choices, probabilities: Array) -> Array:
+    """(R, P + 1) features of the chosen, less the expected ones, by probabilities (R, K + 1)."""
+    shown, clicked = choices.shown, choices.clicked
+    expected = np.einsum("rk,rkp->rp", probabilities[:, :-1], shown)
+    place = np.maximum(clicked, 0)[:, None, None]
+    chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]
+    return np.column_stack([chosen - expected, (clicked < 0) - probabilities[:, -1]])
+
+
+def information_and_score(
+    choices: Choices, probabilities: Array, member: Array
+) -> tuple[Array, Array]:
+    """Information (P + 1, P + 1) and score (P + 1,) of the logit of one class.
+
+    Args:
+        choices: The logged ones.
+        probabilities: (R, K + 1) of what this class chooses, no click last.
+        member: (R,) how likely the row's user is of it.
+    """
+    shown, clicked = choices.shown, choices.clicked
+    places, size = shown.shape[1:]
+    of_items = probabilities[:, :-1]
+    expected = np.einsum("rk,rkp->rp", of_items, shown)
+    surprise = member[:, None] * (
+        np.where(clicked < 0, places, clicked)[:, None] == np.arange(places + 1)
+    )
+    surprise -= member[:, None] * probabilities
+    of_shown = surprise[:, :-1].ravel() @ shown.reshape(-1, size)
+    score = np.append(of_shown, surprise[:, -1].sum())
+    # The information is that of the features, no click's own among them, around their mean.
+    spread = (shown * np.sqrt(of_items * member[:, None])[:, :, None]).reshape(-1, size)
+    mean = np.column_stack([expected, probabilities[:, -1]]) * np.sqrt(member)[:, None]
+    information = -mean.T @ mean
+    information[:size, :size] += spread.T @ spread
+    information[size, size] += member @ probabilities[:, -1]
+    return information, score

@@ -1,0 +1,202 @@
+"""Fits the choice model of several latent classes of users.
+
+A class is split where its users differ most, and the likelihood of all sessions is climbed from
+there, by L-BFGS. Expectation and maximisation would end near where it began: of single choices
+none says much about its user's class, and then its steps are short (Dempster, Laird and Rubin 1977,
+"Maximum Likelihood from Incomplete Data via the EM Algorithm", section 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, optimize
+
+from slateflow.policies.slate_choice import ChoiceModel
+from slateflow.user_models.choices import Choices
+from slateflow.user_models.conditional_logit import (
+    Prior,
+    as_model,
+    information_and_score,
+    prior_precision,
+    surprises,
+)
+from slateflow.user_models.evidence import WeightGroups
+
+Array = NDArray[np.float64]
+
+APART = 0.01 * 4.0 ** np.arange(6)
+"""Squared distances of new classes from where they were one, in units of what a session tells."""
+
+STEPS, GAIN = 500, 1e-8
+"""Steps of the climb at most, and the relative gain of the likelihood below which it ends."""
+
+RIDGE = 0.1
+"""Precision on the weights of several classes, where their groups are known."""
+
+LEAST_SHARE = 1e-12
+"""Of a class, so that it has a logarithm."""
+
+ROUNDING = 1e-9
+"""Share of a feature's information that is added, so that one which tells nothing does no harm."""
+
+
+def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior) -> ChoiceModel:
+    """The likeliest model of so many classes, from one of fewer.
+
+    Args:
+        choices: The logged ones.
+        start: A model of fewer classes. The largest are split, each in two, until there are enough.
+        classes: G at most: a class of which no session would be is left out.
+        prior: Precision on the weights; of groups it is `RIDGE`.
+    """
+    # The evidence of one class may be that a feature is nothing to its users on average alone
+    ridge = RIDGE if isinstance(prior, WeightGroups) else prior
+    precision = prior_precision(ridge, choices.shown.shape[2] + 1)
+    model, wanted = start, len(start.shares)
+    while wanted < classes:
+        wanted = min(2 * wanted, classes)
+        model = _split(choices, model, wanted - len(model.shares))
+        model = _of_somebody(_likeliest(choices, model, precision), len(choices.starts))
+    return model
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A class of users, by what they chose.
+
+    Attributes:
+        choices: Those of all users.
+        probabilities: (R, K + 1) of what this class chooses.
+        member: (E,) how likely each session is of it.
+        weights: (P + 1,) of the class.
+    """
+
+    choices: Choices
+    probabilities: Array
+    member: Array
+    weights: Array
+
+    @cached_property
+    def told(self) -> tuple[Array, Array]:
+        """Information and score of the weights."""
+        of_rows = np.repeat(self.member, self.choices.lengths)
+        return information_and_score(self.choices, self.probabilities, of_rows)
+
+    @cached_property
+    def scores(self) -> Array:
+        """(E, P + 1) slopes of the likelihood of each session."""
+        return np.add.reduceat(surprises(self.choices, self.probabilities), self.choices.starts)
+
+    @cached_property
+    def apart(self) -> Array:
+        """(P + 1,) direction of the weights in which users of the class differ most.
+
+        Where they do not differ, the squares of what each session's choices say of the weights add
+        up to the information; what there is more of them is the second derivative of the likelihood
+        in the distance of two classes (McFadden and Train 2000, "Mixed MNL Models for Discrete
+        Response").
+        """
+        information = self.told[0]
+        beyond = (self.scores * self.member[:, None]).T @ self.scores - information
+        last, whole = len(information) - 1, _invertible(information)
+        found = linalg.eigh(beyond, whole, subset_by_index=(last, last))[1][:, 0]
+        return np.asarray(found * np.sqrt(self.member.sum()))
+
+    def two(self) -> list[Array]:
+        """Weights of two classes, apart from those of one by the likeliest of some distances."""
+        steps = [distance * self.apart for distance in np.sqrt(APART)]
+        found = [np.stack([self.weights + step, self.weights - step]) for step in steps]
+        models = [as_model(two, np.full(2, 0.5)) for two in found]
+        likely = [self.member @ self.choices.evidence(one) for one in models]
+        return list(found[int(np.argmax(likely))])
+
+
+def _classes(choices: Choices, model: ChoiceModel) -> list[_Class]:
+    """The classes of a model."""
+    members = choices.members(model)[choices.starts].T
+    all_probabilities = np.exp(model.log_probabilities(choices.shown))
+    weights = np.column_stack([model.weights, model.no_click])
+    return [_Class(choices, *one) for one in zip(all_probabilities, members, weights, strict=True)]
+
+
+def _split(choices: Choices, model: ChoiceModel, count: int) -> ChoiceModel:
+    """Split the largest classes, so many at most, each in two of equal shares."""
+    largest = set(np.argsort(-model.shares, kind="stable")[:count].tolist())
+    weights: list[Array] = []
+    shares: list[float] = []
+    for group, one in enumerate(_classes(choices, model)):
+        found = one.two() if group in largest else [one.weights]
+        weights += found
+        shares += [float(model.shares[group]) / len(found)] * len(found)
+    return as_model(np.stack(weights), np.array(shares))
+
+
+def _of_somebody(model: ChoiceModel, sessions: int) -> ChoiceModel:
+    """The model without classes of less than one session."""
+    kept = model.shares * sessions >= 1
+    shares = model.shares[kept]
+    return ChoiceModel(model.weights[kept], model.no_click[kept], shares / shares.sum())
+
+
+def _invertible(information: Array) -> Array:
+    """Information (P, P) with so little more that what tells nothing does no harm."""
+    diagonal = np.diag(information)
+    least = np.finfo(np.float64).tiny if not diagonal.any() else ROUNDING * diagonal.max()
+    return np.asarray(information + np.diag(ROUNDING * diagonal + least))
+
+
+def _likeliest(choices: Choices, start: ChoiceModel, precision: Array) -> ChoiceModel:
+    """The likeliest model, by a climb from another, with a prior (P + 1, P + 1) on each class."""
+    seen, (rows, places, size) = _classes(choices, start), choices.shown.shape
+    origin, groups = np.stack([one.weights for one in seen]), len(seen)
+    # In these coordinates a step is as long in each direction as the sessions tell of it
+    whitened = [linalg.cholesky(_invertible(one.told[0] + precision), lower=True) for one in seen]
+    shown = choices.shown.reshape(-1, size)
+    chosen = np.where(choices.clicked < 0, places, choices.clicked)
+    each, lengths = np.arange(rows), choices.lengths
+
+    def unpacked(at: Array) -> tuple[Array, Array]:
+        """Weights (G, P + 1) and logarithms of the shares (G,)."""
+        steps = at[:-groups].reshape(groups, -1)
+        moved = [
+            linalg.solve_triangular(one, step, lower=True, trans=1)
+            for one, step in zip(whitened, steps, strict=True)
+        ]
+        return origin + np.stack(moved), at[-groups:] - np.logaddexp.reduce(at[-groups:])
+
+    def lost(at: Array) -> tuple[float, Array]:
+        """Negative log-likelihood with the prior, and its slope."""
+        weights, log_shares = unpacked(at)
+        logits = np.empty((rows, places + 1, groups))
+        logits[:, :-1] = (shown @ weights[:, :-1].T).reshape(rows, places, groups)
+        logits[:, -1] = weights[:, -1]
+        logits -= logits.max(axis=1, keepdims=True)
+        slope = np.exp(logits)
+        total = slope.sum(axis=1, keepdims=True)
+        likely = logits[each, chosen] - np.log(total[:, 0])
+        joint = np.add.reduceat(likely, choices.starts) + log_shares
+        evidence = np.logaddexp.reduce(joint, axis=1)
+        member = np.exp(joint - evidence[:, None])
+        slope /= -total
+        slope[each, chosen] += 1.0
+        slope *= np.repeat(member, lengths, axis=0)[:, None]
+        of_items = slope[:, :-1].reshape(-1, groups).T @ shown
+        of_weights = np.column_stack([of_items, slope[:, -1].sum(axis=0)])
+        shrunk = weights @ precision
+        of_steps = [
+            linalg.solve_triangular(one, own, lower=True)
+            for one, own in zip(whitened, of_weights - shrunk, strict=True)
+        ]
+        of_shares = member.sum(axis=0) - len(member) * np.exp(log_shares)
+        value = evidence.sum() - 0.5 * (weights * shrunk).sum()
+        return -float(value), -np.concatenate([*of_steps, of_shares])
+
+    at = np.append(np.zeros(origin.size), np.log(start.shares))
+    options = {"maxiter": STEPS, "ftol": GAIN, "maxcor": 20}
+    found = optimize.minimize(lost, at, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
+    weights, log_shares = unpacked(found.x)
+    return as_model(weights, np.maximum(np.exp(log_shares), LEAST_SHARE))
