@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_weights(small_logs, name):
     assert same(one, again)
     other, _ = train(small_logs, short(name), seed=6)
     assert same(one, other) == (
-        name in ("linucb", "logistic", "fitted-q")
+        name in ("linucb", "logistic", "fitted-q", "slateq")
     )  # nothing in those is random
 
 

@@ -39,9 +39,9 @@ def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path, monkeypatc
 
     log(tmp_path, "1.parquet", rows(200, seed=2))
     path, data = log(tmp_path, "2.parquet", rows(200)), Folder(str(tmp_path / "data"))
-    planned = publish.Logs.of.__func__
+    planned = publish.PlannedDataset.of.__func__
     with monkeypatch.context() as patch:
-        patch.setattr(publish.Logs, "of", classmethod(of))
+        patch.setattr(publish.PlannedDataset, "of", classmethod(of))
         with pytest.raises(InputError, match=r"logs/2\.parquet: expected a file that is complete"):
             generate(recipe(tmp_path), data)
     assert not list((tmp_path / "data").iterdir())
