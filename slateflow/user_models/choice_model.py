@@ -38,17 +38,14 @@ OF_SINGLE_DECISIONS = Search(-1.0, 2)
 unnoticed. So there are two unless others become less likely, beyond chance."""
 
 
-def fit_choice_model(
-    choices: Choices, classes: int, prior: Prior, search: Search = USUAL
-) -> ChoiceModel:
+def fit_choice_model(choices: Choices, classes: int, prior: Prior) -> ChoiceModel:
     """The model of that many classes of users; with 0 as many as make the others likeliest.
 
     Args:
         choices: The logged ones.
-        classes: G, or 0. Then the number is doubled from 1 for as long as the search goes on.
+        classes: G, or 0; see `number_of_classes`.
         prior: Precision on the weights (P + 1,), or the items' groups (P,), whose precision the
             evidence chooses, of one class.
-        search: For the number, if it is not given.
 
     Raises:
         InputError: No clicks, or no finite features.
@@ -58,21 +55,29 @@ def fit_choice_model(
     if not np.isfinite(choices.shown).all():
         raise InputError("user, candidates: expected finite numbers, got NaN or infinity")
     one = fit_conditional_logit(choices, prior)
-    wanted = classes or _classes(choices, prior, search)
+    wanted = classes or number_of_classes(choices, prior)[0]
     return fit_classes(choices, one, wanted, prior)
 
 
-def _classes(choices: Choices, prior: Prior, search: Search) -> int:
-    """The number of classes with which sessions are likelier than with fewer."""
+def number_of_classes(
+    choices: Choices, prior: Prior, search: Search = USUAL
+) -> tuple[int, NDArray[np.float64]]:
+    """The number of classes with which sessions are likelier than with fewer, and their losses.
+
+    It is doubled from 1 for as long as the search goes on. The losses (E,) are negative
+    log-likelihoods of the sessions, by models of the other half of them; 0 of too few sessions.
+    """
     if (sessions := len(choices.starts)) < LEAST_SESSIONS:
-        return 1
+        return 1, np.zeros(sessions)
     even = np.arange(sessions) % 2 == 0
     halves = [(choices.only(out), choices.only(~out)) for out in (even, ~even)]
     models = [fit_conditional_logit(told, prior) for _, told in halves]
 
     def losses() -> NDArray[np.float64]:
-        pairs = zip(halves, models, strict=True)
-        return -np.concatenate([asked.evidence(one) for (asked, _), one in pairs])
+        found = np.empty(sessions)
+        for out, (asked, _), one in zip((even, ~even), halves, models, strict=True):
+            found[out] = -asked.evidence(one)
+        return found
 
     classes, lost = 1, losses()
     while classes < search.most:
@@ -80,8 +85,8 @@ def _classes(choices: Choices, prior: Prior, search: Search) -> int:
             fit_classes(told, one, 2 * classes, prior)
             for (_, told), one in zip(halves, models, strict=True)
         ]
-        before, lost = lost, losses()
-        if not better(before, lost, search.standard_errors):
+        finer = losses()
+        if not better(lost, finer, search.standard_errors):
             break
-        classes *= 2
-    return classes
+        classes, lost = 2 * classes, finer
+    return classes, lost

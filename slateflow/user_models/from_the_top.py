@@ -8,11 +8,18 @@ that users have come to.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies.slate_choice import ChoiceModel
-from slateflow.user_models.choice_model import Search, fit_choice_model
+from slateflow.user_models.choice_model import (
+    Search,
+    fit_choice_model,
+    number_of_classes,
+)
 from slateflow.user_models.choices import Choices
 from slateflow.user_models.conditional_logit import Prior
 
@@ -59,18 +66,36 @@ def place_by_place(choices: Choices) -> Choices:
     return Choices(choices.shown[come][:, None], taken.astype(np.int32), before[choices.starts])
 
 
-def fit_habit(one: ChoiceModel, choices: Choices, prior: Prior, search: Search) -> ChoiceModel:
-    """The model of classes of users who look as those of one class do.
+@dataclass(frozen=True)
+class Habit:
+    """How users look at slates, and how many classes of them there are.
 
-    Args:
-        one: The model of one class; see `likelier_habit`.
-        choices: The logged ones.
-        prior: See `fit_choice_model`.
-        search: For the number of classes.
+    Attributes:
+        one: The model of one class.
+        choices: The logged ones, as users make them: at once, or place by place.
+        prior: Precision on the weights.
+        classes: The number of classes.
+        losses: (E,) negative log-likelihoods of the sessions, by models of the other half of them.
     """
-    if isinstance(one, FromTheTop):
-        return _from_the_top(fit_choice_model(place_by_place(choices), 0, prior, search))
-    return fit_choice_model(choices, 0, prior, search)
+
+    one: ChoiceModel
+    choices: Choices
+    prior: float | Array
+    classes: int
+    losses: Array
+
+    @classmethod
+    def of(cls, choices: Choices, prior: float | Array, search: Search) -> Habit:
+        """The likelier one of logged choices."""
+        one = likelier_habit(choices, prior)
+        made = place_by_place(choices) if isinstance(one, FromTheTop) else choices
+        return cls(one, made, prior, *number_of_classes(made, prior, search))
+
+    @cached_property
+    def model(self) -> ChoiceModel:
+        """The model of all classes."""
+        found = fit_choice_model(self.choices, self.classes, self.prior)
+        return _from_the_top(found) if isinstance(self.one, FromTheTop) else found
 
 
 def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:

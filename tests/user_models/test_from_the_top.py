@@ -11,7 +11,7 @@ from scipy import optimize
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.choice_model import USUAL
 from slateflow.user_models.choices import Choices
-from slateflow.user_models.from_the_top import FromTheTop, fit_habit, likelier_habit
+from slateflow.user_models.from_the_top import FromTheTop, Habit
 from tests.user_models.test_choice_model import TASTES, simulate
 
 TASTE, NONE = np.array([1.5, -1.0]), 0.5
@@ -79,7 +79,7 @@ def test_the_habit_is_told_and_fitted_as_scipy_fits_it():
                     break
         return total
 
-    model = fit_habit(likelier_habit(choices, 0.1), choices, 0.1, USUAL)
+    model = Habit.of(choices, 0.1, USUAL).model
     assert isinstance(model, FromTheTop)
     best = optimize.minimize(negative, np.zeros(3))
     np.testing.assert_allclose(np.append(model.weights[0], model.no_click), best.x, atol=1e-3)
@@ -87,5 +87,5 @@ def test_the_habit_is_told_and_fitted_as_scipy_fits_it():
 
 def test_users_who_look_at_all_at_once_are_told_too():
     choices = simulate(TASTES[:1], np.ones(1), episodes=30)
-    model = fit_habit(likelier_habit(choices, 0.1), choices, 0.1, USUAL)
+    model = Habit.of(choices, 0.1, USUAL).model
     assert type(model) is ChoiceModel

@@ -32,6 +32,7 @@ from slateflow.evaluation.off_policy.unexplained_clicks import (
     propensities_tell,
 )
 from slateflow.evaluation.off_policy.what_moves import with_what_moves
+from slateflow.held_out_choice import better
 from slateflow.policies import Slates
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Support
@@ -40,10 +41,7 @@ from slateflow.user_models.choice_bends import with_bends
 from slateflow.user_models.choice_model import OF_SINGLE_DECISIONS, USUAL
 from slateflow.user_models.choices import Choices, SlateFeatures
 from slateflow.user_models.from_the_top import (
-    FromTheTop,
-    fit_habit,
-    likelier_habit,
-    place_by_place,
+    Habit,
 )
 from slateflow.user_models.influences import Influences
 from slateflow.user_models.item_values import Sessions
@@ -105,6 +103,26 @@ class _OfClass:
     worth: Array
 
 
+def _habit(
+    rows: Trajectories, plain: SlateFeatures, bent: SlateFeatures, single: bool
+) -> tuple[SlateFeatures, Habit]:
+    """Features by which users choose, and how: with bends if sessions are likelier so.
+
+    Several classes of users, by plain features, may be what seems to bend.
+    """
+    found = []
+    for features in (plain,) if bent is plain else (plain, bent):
+        alike = replace(features, alike=likeness_matters(rows, features))
+        choices = Choices.from_rows(rows, alike)
+        prior = np.full(choices.shown.shape[2] + 1, CHOICE_RIDGE)
+        users = rows.user.shape[1]
+        prior[users : users + len(features.random or ())] = RANDOM_RIDGE
+        search = OF_SINGLE_DECISIONS if single else USUAL
+        found.append((alike, Habit.of(choices, prior, search)))
+    likelier = better(found[0][1].losses, found[-1][1].losses, 0.0)
+    return found[-1 if likelier else 0]
+
+
 class SlateSessions:
     """Sessions in which users choose from the slate.
 
@@ -122,7 +140,7 @@ class SlateSessions:
             rows = Trajectories.from_parts([rows, beside])
         self.fitted, rows = rows, rows.without_ids()  # whether these tell more, clicks decide
         seen = seen_in(chosen_columns(rows, spec.features_match, ROWS_PER_TERM), rows)
-        features = SlateFeatures(spec.features_match, places=True)
+        features = bent = SlateFeatures(spec.features_match, places=True)
         self.own_columns: str | None = None
         if not spec.features_match:
             self.own_columns = too_many_of_their_own(seen, ROWS_PER_TERM)
@@ -130,21 +148,14 @@ class SlateSessions:
             seen, alone = with_columns_of_their_own(seen, ROWS_PER_TERM, alone_per_term)
             features = replace(features, alone=alone)
             own = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
-            features = with_bends(seen, features, own, from_the_top=True)
-        features = replace(features, alike=likeness_matters(seen, features))
-        self.sessions = with_what_moves(Sessions.from_rows(seen, spec, features))
-        choices = Choices.from_rows(seen, features)
-        prior = np.full(choices.shown.shape[2] + 1, CHOICE_RIDGE)
-        users = seen.user.shape[1]
-        prior[users : users + len(features.random or ())] = RANDOM_RIDGE
-        one = likelier_habit(choices, prior)
+            bent = with_bends(seen, features, own, from_the_top=True)
         self.single = spec.horizon == 1
-        search = OF_SINGLE_DECISIONS if self.single else USUAL
-        self.one, self.choice = one, fit_habit(one, choices, prior, search)
+        features, habit = _habit(seen, features, bent, self.single)
+        self.sessions = with_what_moves(Sessions.from_rows(seen, spec, features))
+        self.one, self.choice = habit.one, habit.model
+        choices = Choices.from_rows(seen, features)
         self.likelihoods = choices.log_likelihoods(self.choice)  # (R, G)
-        if isinstance(self.choice, FromTheTop):
-            choices = place_by_place(choices)
-        self.influences = Influences.of(choices, self.choice, prior)
+        self.influences = Influences.of(habit.choices, self.choice, habit.prior)
         self.members = self.influences.member
         self.features: int = self.sessions.design.shape[1]
         self.least_steps: int = ROWS_PER_FEATURE * self.features
