@@ -98,8 +98,8 @@ def test_intervals_of_uplifts_hold_the_truth(tmp_path, world, sessions, repeats)
     for seed in range(repeats):
         recipe = Recipe("logs", world, sessions, 50 + seed, {"random": 0.5, "greedy": 0.5})
         rows = generate(recipe, Folder(str(tmp_path / str(seed)))).read()
-        sessions = prepared_sessions(rows, spec)
-        found = [sessions.estimate(target) for target in (greedy, random)]
+        prepared = prepared_sessions(rows, spec)
+        found = [prepared.estimate(target) for target in (greedy, random)]
         first, second = (Contributions(one.start + one.learnt.errors) for one in found)
         low, high = (first - second).interval()
         held += low <= difference.mean() <= high
