@@ -131,7 +131,7 @@ class Block:
 
     Attributes:
         user: (B, 1 + U), a constant first and squares last, which U counts.
-        seen: (B, K, 1 + D), those of the places that users see.
+        seen: (B, K, 1 + D), features of the places that users see.
         paid: (B, K) the reward where it was clicked, 0 where not.
         items: (B, K) numbers of the seen items, where they are few; otherwise None.
         item_features: (M, 1 + D) of all items, as in `seen`; otherwise None.

@@ -72,7 +72,7 @@ class Habit:
 
     Attributes:
         one: The model of one class.
-        choices: The logged ones, as users make them: at once, or place by place.
+        choices: The logged ones.
         prior: Precision on the weights.
         classes: The number of classes.
         losses: (E,) negative log-likelihoods of the sessions, by models of the other half of them.
@@ -88,14 +88,23 @@ class Habit:
     def of(cls, choices: Choices, prior: float | Array, search: Search) -> Habit:
         """The likelier one of logged choices."""
         one = likelier_habit(choices, prior)
-        made = place_by_place(choices) if isinstance(one, FromTheTop) else choices
-        return cls(one, made, prior, *number_of_classes(made, prior, search))
+        made = _made(one, choices)
+        return cls(one, choices, prior, *number_of_classes(made, prior, search))
+
+    @cached_property
+    def made(self) -> Choices:
+        """The choices as users make them: at once, or place by place."""
+        return _made(self.one, self.choices)
 
     @cached_property
     def model(self) -> ChoiceModel:
         """The model of all classes."""
-        found = fit_choice_model(self.choices, self.classes, self.prior)
+        found = fit_choice_model(self.made, self.classes, self.prior)
         return _from_the_top(found) if isinstance(self.one, FromTheTop) else found
+
+
+def _made(model: ChoiceModel, choices: Choices) -> Choices:
+    return place_by_place(choices) if isinstance(model, FromTheTop) else choices
 
 
 def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:

@@ -45,7 +45,7 @@ class Influences:
 
     @classmethod
     def of(cls, choices: Choices, model: ChoiceModel, prior: float | Array) -> Influences:
-        """Those of the choices to which a model was fitted, with a precision on its weights."""
+        """Influences on a model of the choices to which it was fitted, with a prior's precision."""
         member = choices.members(model)[choices.starts]
         scores, complete = [], []
         for own, probabilities in zip(

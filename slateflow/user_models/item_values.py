@@ -185,7 +185,7 @@ class Sessions:
         return self.features.of(self.rows.user[block], self.rows.features_at(slates, block))
 
     def _of_items(self, shown: Array) -> Array:
-        """(B, K, P) those of the features (B, K, E + P) that tell what an item is worth."""
+        """(B, K, P) features that tell what an item is worth, of (B, K, E + P)."""
         return shown[:, :, self.features.beside(self.rows.user.shape[1]) :]
 
     def _past(self, block: Rows) -> Array:

@@ -69,7 +69,7 @@ class _Class:
     """A class of users, by what they chose.
 
     Attributes:
-        choices: Those of all users.
+        choices: The logged ones, of all users.
         probabilities: (R, K + 1) of what this class chooses.
         member: (E,) how likely each session is of it.
         weights: (P + 1,) of the class.

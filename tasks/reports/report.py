@@ -188,9 +188,9 @@ class Report(BaseModel):
 
         Args:
             experiment: The recipe's dataset and world.
-            verdict: What was decided.
+            verdict: The decision.
             models: The candidates' models.
-            version: That of the champion; None where there is none.
+            version: Number of the champion's; None where there is none.
             overlaps: Of the logs with each learner's policy, for those that are known.
         """
         by_learner = {model.learner: model for model in models}

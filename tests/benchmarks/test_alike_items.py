@@ -24,7 +24,7 @@ LEARNERS = ("slateq", "logistic", "linucb")
 
 
 def verdicts(shop: AlikeShop, seed: int) -> Judged:
-    """Those of a log."""
+    """Verdicts of a log."""
     targets = {"random": RandomPolicy(PLACES), **POLICIES}
     return judged(lambda folder: shop.slates(folder, ROWS, seed), targets)
 

@@ -36,7 +36,7 @@ pytestmark = [
 
 
 def verdicts(shop: BentShop, explores: float, seed: int) -> Judged:
-    """Those of a log."""
+    """Verdicts of a log."""
     return judged(lambda folder: shop.logs(folder, SESSIONS, seed, explores), TARGETS)
 
 

@@ -18,7 +18,7 @@ SESSIONS = int(os.environ.get("SLATEFLOW_BENCHMARK_SESSIONS", "2000"))
 
 
 def verdicts(title: str, seed: int) -> Judged:
-    """Those of a log."""
+    """Verdicts of a log."""
     shop = SHOPS[title]
     return judged(lambda folder: shop.logs(folder, SESSIONS, seed), shop.policies())
 

@@ -25,7 +25,7 @@ FEATURES = ('"price"', '"price", "id"')
 
 
 def verdicts(shop: PricedShop, seed: int) -> Judged:
-    """Those of a log."""
+    """Verdicts of a log."""
     targets = {"random": RandomPolicy(len(LOOKS)), **shop.policies()}
     return judged(lambda folder: shop.slates(folder, ROWS, seed), targets)
 

@@ -57,7 +57,7 @@ class Outcome:
         figures: Of each learner the score, or the gain over the best fixed rule in percent.
         lost: The winner's paired difference to the best of the fixed rules and the logging policies
             in standard errors, and as figures have it, where it is negative.
-        rival: That policy.
+        rival: The best of these policies.
         refused: Learners that do not take these logs, and why.
     """
 

@@ -17,7 +17,7 @@ SESSIONS = int(os.environ.get("SLATEFLOW_BENCHMARK_SESSIONS", "6000"))
 
 
 def verdicts(seed: int) -> Judged:
-    """Those of a log."""
+    """Verdicts of a log."""
     return judged(lambda folder: RetrievedShop().logs(folder, SESSIONS, seed), POLICIES)
 
 

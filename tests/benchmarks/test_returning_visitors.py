@@ -21,7 +21,7 @@ ROWS = 8_000
 
 
 def verdicts(shop: ReturningVisitors, known: bool, seed: int) -> Judged:
-    """Those of a log of a random policy, in which visitors are known again, or not."""
+    """Verdicts of a log of a random policy, in which visitors are known again, or not."""
     with TemporaryDirectory() as folder:
         column = 'visitor = "who"' if known else ""
         dataset = shop.logs(Path(folder), ROWS // shop.visits, seed, column)

@@ -23,7 +23,7 @@ PLAYED = 400_000
 
 
 def verdicts(shop: TiredShop, targets: dict[str, Target], seed: int) -> Judged:
-    """Those of a log."""
+    """Verdicts of a log."""
     return judged(lambda folder: shop.logs(folder, SESSIONS, seed), targets)
 
 

@@ -27,7 +27,7 @@ class Customers(Protocol):
     """Users who come, their doings, and all that only we know of them.
 
     Attributes:
-        name: That of the recipe.
+        name: The recipe's.
         recipe: Its text; its logs are in the folder `logs`.
     """
 
@@ -54,7 +54,7 @@ class Night:
     Attributes:
         document: Output of `slateflow run --json`.
         share: The champion's true worth: random 0, the best 1. No verdict knows it.
-        served: That of what is served, which explores.
+        served: Value of what is served, which explores.
     """
 
     document: dict[str, Any]
@@ -85,11 +85,11 @@ def nights(
     """Serve for so many days, the first without a champion.
 
     Args:
-        folder: That of the recipe.
+        folder: The recipe's.
         customers: Of all days.
         number: Nights.
         printed: All that the command line has printed since it was last asked.
-        learners: Those that train, with commas.
+        learners: Names of the learners, with commas.
     """
     (folder / f"{customers.name}.toml").write_text(customers.recipe)
     customers.open(folder)

@@ -161,7 +161,7 @@ def test_the_scorer_is_the_plain_dot_product(observed):
 
 @pytest.mark.parametrize("learner", ["linucb", "lints"])
 def test_bandits_learn_to_show_the_sweetest(logs, learner):
-    """They weigh the reward of the step only, and chocolate pays at once."""
+    """Bandits weigh the reward of the step only, and chocolate pays at once."""
     scorer, report = train(logs, learner_config(learner))
     candidates = np.random.default_rng(0).random((50, 20, 1), dtype=np.float32)
     slates, _ = ScoringPolicy(scorer).act(

@@ -137,7 +137,7 @@ def test_blocks_of_rows_make_no_difference(monkeypatch, numbers):
 
 
 def in_columns() -> SlateScorer:
-    """That of users of one column and items of two, whose first bend at two knots."""
+    """Scorer of users of one column and items of two, whose first bend at two knots."""
     rng, hinges = np.random.default_rng(7), 2
     user, item = (
         Columns(
@@ -179,7 +179,7 @@ def test_columns_are_standardised_and_bent_by_hand():
 
 
 def with_link() -> SlateScorer:
-    """That of users of one column and items of two, whose log-odds bend."""
+    """Scorer of users of one column and items of two, whose log-odds bend."""
     model, rng = scorer(1, 1, 2), np.random.default_rng(11)
     link = Link(*(rng.normal(size=size) for size in (1 + 4, 2, 2)), scale=np.array([0.5, 2.0]))
     weights = rng.normal(size=(1, 1 + 2 + model.choice_weights.shape[1]))
@@ -187,7 +187,7 @@ def with_link() -> SlateScorer:
 
 
 def with_random() -> SlateScorer:
-    """That of users of one column and items of two, who choose by their own column, too."""
+    """Scorer of users of one column and items of two, who choose by their own column, too."""
     model, rng = scorer(1, 1, 2), np.random.default_rng(9)
     weights = rng.normal(size=(1, 1 + 3 + model.choice_weights.shape[1]))
     random = RandomFeatures(rng.normal(size=(3, 3)), rng.normal(size=3))

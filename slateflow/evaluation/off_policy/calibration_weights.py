@@ -47,7 +47,7 @@ def calibration_weights(
 
     Args:
         sessions: The logs, R rows of E sessions.
-        slates: (R, K) those of the target.
+        slates: (R, K) slates of the target.
         choice: Model of clicks, of one class.
         values: (F,) weights of the values.
         weight: (R,) how much oftener the target comes to each row.

@@ -51,7 +51,7 @@ class WeightedErrors:
     """Errors of a model in the rewards of T decisions of E sessions, and by how much they count.
 
     Attributes:
-        weight: (T,) that of a policy, or the difference of two.
+        weight: (T,) weight of a policy, or the difference of two.
         error: (T,) reward − what was expected.
         reward: (T,).
         missing: Share of what the policy shows that the logs happen not to have, × the weight of a

@@ -65,7 +65,8 @@ class Visits:
 
         Args:
             surprise: (R, K) rewards of the shown items, less those that a model expected.
-            expected: (R, K) that, with which the effect of earlier visits is taken to rise.
+            expected: (R, K) expected rewards; the effect of earlier visits is taken to rise with
+                them.
         """
         if abs(self._statistic(surprise, expected)) <= BEYOND_CHANCE:
             return None

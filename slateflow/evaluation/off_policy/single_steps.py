@@ -63,7 +63,7 @@ class _Block:
         reward: (B,).
         factor: (B,) 1 / propensity.
         predicted: (B, N) rewards by the model.
-        of_shown: (B,) those of what was shown.
+        of_shown: (B,) predicted rewards of what was shown.
         visitor: (B,) numbers; None where nobody knows.
         asked: (B,) whether the columns of a row's user are asked.
     """

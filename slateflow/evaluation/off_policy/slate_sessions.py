@@ -153,9 +153,8 @@ class SlateSessions:
         features, habit = _habit(seen, features, bent, self.single)
         self.sessions = with_what_moves(Sessions.from_rows(seen, spec, features))
         self.one, self.choice = habit.one, habit.model
-        choices = Choices.from_rows(seen, features)
-        self.likelihoods = choices.log_likelihoods(self.choice)  # (R, G)
-        self.influences = Influences.of(habit.choices, self.choice, habit.prior)
+        self.likelihoods = habit.choices.log_likelihoods(self.choice)  # (R, G)
+        self.influences = Influences.of(habit.made, self.choice, habit.prior)
         self.members = self.influences.member
         self.features: int = self.sessions.design.shape[1]
         self.least_steps: int = ROWS_PER_FEATURE * self.features
@@ -316,7 +315,7 @@ class SlateSessions:
         Args:
             group: The class.
             values: (P,) weights of the values.
-            slates: (R, K) those of the target.
+            slates: (R, K) slates of the target.
             weight: (R,) how much oftener the target comes to each row.
             expected: (R,) values of what was shown.
         """

@@ -47,7 +47,7 @@ class Places:
             rows: (R,) their numbers among all.
             column: Its name in the file.
             expected: Description of what should be there.
-            values: (R,) those in the column, as NumPy or Arrow has them.
+            values: (R,) values in the column, as NumPy or Arrow has them.
         """
         mask = np.asarray(wrong, np.bool_)
         if not mask.any():

@@ -92,7 +92,7 @@ class AlikeShop:
         return float(self.clicks(taste, slates(taste)).sum(axis=1).mean())
 
     def values(self) -> dict[str, float]:
-        """Those of a random policy, by draws, and of the `POLICIES`."""
+        """Values of a random policy, by draws, and of the `POLICIES`."""
         rng = np.random.default_rng(0)
         found = {"random": self.value(lambda taste: random_slates(len(taste), rng))}
         ranked = {name: top_slates(worth, PLACES) for name, worth in WORTH.items()}

@@ -84,16 +84,16 @@ class PricedShop:
         return self.value_of(policy.slates(BUDGETS))
 
     def value_of(self, slates: NDArray[Any]) -> float:
-        """That of slates (B, K) for the `BUDGETS`."""
+        """Value of slates (B, K) for the `BUDGETS`."""
         return _value(_rates(self.kind, BUDGETS), slates)
 
     def value_of_random(self) -> float:
-        """That of a random policy, by draws."""
+        """Value of a random policy, by draws."""
         rng, budget = np.random.default_rng(0), np.tile(BUDGETS, 50)
         return _value(_rates(self.kind, budget), _drawn(rng, len(budget)))
 
     def policies(self) -> dict[str, ByPrice]:
-        """Those that know the tastes, and those that know prices alone."""
+        """Policies that know the tastes, and policies that know prices alone."""
         return {
             "the best": ByPrice(self.kind),
             "the dearest": ByPrice("dear"),

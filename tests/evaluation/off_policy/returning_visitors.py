@@ -27,7 +27,7 @@ TARGETS = {"random": RandomPolicy(1), "the best": ByKind(np.eye(ITEMS)[BEST])}
 
 @dataclass(frozen=True)
 class ReturningVisitors:
-    """They click an item as they like it, and after the first click on it by so much less.
+    """Visitors who click an item as they like it, and after the first click on it by so much less.
 
     Attributes:
         visits: Of each.

@@ -34,7 +34,7 @@ def store():
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> Dataset:
-    """That recipe on the disk."""
+    """The dataset of `LOGS` on the disk."""
     return generate(LOGS, Folder(str(tmp_path_factory.mktemp("local"))))
 
 
