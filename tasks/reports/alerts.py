@@ -6,13 +6,17 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from datetime import datetime, timedelta
+from itertools import pairwise, takewhile
 
 from slateflow.errors import InputError
 from tasks.reports.past_runs import PastRun
 
 _STANDARD_ERRORS = 3.0
 """Distance of two means at which one is called lower: by chance once in two years of nights."""
+
+_USUAL_GAPS = 2
+"""Longest gaps between files of own logs, a day at least, after which the next one is missed."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,20 @@ class Alert:
     message: str
 
 
-def alerts(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
+def alerts(recipe: str, nights: Sequence[PastRun], written: Sequence[datetime] = ()) -> list[Alert]:
     """Reasons in the newest verdict to tell somebody; each is told once.
 
     Args:
         recipe: Name of the recipe.
         nights: Its nights, the newest first.
+        written: Moments at which the files of its own logs were written; none of simulated ones.
     """
     nights = [night for night in nights if night.best is not None]
-    return [*_no_winner(recipe, nights), *_champion_fell(recipe, nights)]
+    return [
+        *_no_winner(recipe, nights),
+        *_champion_fell(recipe, nights),
+        *_logs_stopped(recipe, nights, sorted(written)),
+    ]
 
 
 def winnerless_nights() -> int:
@@ -55,6 +64,29 @@ def _no_winner(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
         return []
     nights_text = "a night" if count == 1 else f"{count} nights"
     return [Alert("no-winner", f"{recipe}: no winner for {nights_text}")]
+
+
+def _logs_stopped(
+    recipe: str, nights: Sequence[PastRun], written: Sequence[datetime]
+) -> list[Alert]:
+    """The alert when no file has come for twice the usual time, and after as long again.
+
+    Of a single file nobody knows how often they come.
+    """
+    if len(written) < 2 or not nights:
+        return []
+    gaps = (later - earlier for earlier, later in pairwise(written))
+    usual = max(timedelta(days=1), *gaps)
+    missed = [(night.moment - written[-1]) // (_USUAL_GAPS * usual) for night in nights[:2]]
+    if missed[0] < 1 or missed[0] <= max(missed[1:], default=0):
+        return []
+    text = f"{recipe}: no new logs since {written[-1]:%Y-%m-%d %H:%M}; "
+    return [Alert("logs-stopped", text + f"a file came at least every {_days(usual)} before")]
+
+
+def _days(time: timedelta) -> str:
+    """A time in days as text, such as `day` or `7.2 days`."""
+    return "day" if time <= timedelta(days=1) else f"{time / timedelta(days=1):.3g} days"
 
 
 def _champion_fell(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:

@@ -80,6 +80,28 @@ def test_a_champion_that_fell_is_told_on_the_night_it_fell():
     assert alert.message == f"{expected} 3.1 standard errors more"
 
 
+def test_logs_that_stop_arriving_are_told_after_twice_the_usual_time_and_again():
+    def told(*written: tuple[int, int]) -> list[int]:
+        """Nights of November on which it is told, of files by day and hour."""
+        files = [datetime(2026, 11, *file, tzinfo=UTC) for file in written]
+        nights = [night(day) for day in range(3, 20)]
+        return [
+            nights[last].moment.day
+            for last in range(len(nights))
+            if any(one.kind == "logs-stopped" for one in alerts("shop", nights[last::-1], files))
+        ]
+
+    # The newest of the 3rd, 1:00; nights are at 3:00
+    assert told((1, 1), (2, 1), (3, 1)) == [5, 7, 9, 11, 13, 15, 17, 19]
+    assert told((3, 1), (1, 1)) == [7, 11, 15, 19]  # two days apart, in any order
+    assert told((3, 1)) == told() == []  # nobody knows how often they come
+    files = [datetime(2026, 11, day, tzinfo=UTC) for day in (1, 4)]
+    assert alerts("shop", [night(9)], files) == []
+    (alert,) = alerts("shop", [night(10)], files)
+    told_so = "shop: no new logs since 2026-11-04 00:00; a file came at least every 3 days before"
+    assert alert.message == told_so
+
+
 def test_hours_that_are_none_are_refused(monkeypatch):
     assert finishing_hours() == 3
     for wrong in ("soon", "0", "-1", "nan"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import re
 import time
 from unittest.mock import Mock
@@ -128,6 +129,9 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
 
     from prefect.artifacts import Artifact
 
+    days = 86_400
+    for name, age in (("1", 5 * days), ("2", 4 * days)):
+        os.utime(shop / "logs" / f"{name}.parquet", times=(time.time() - age,) * 2)
     first = run()
     assert first["evidence"] == "logs"
     assert first["environment"] is None
@@ -146,6 +150,7 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
     markdown = str(Artifact.get("slateflow-shop").data)
     (picture,) = re.findall(r"Weights of [^(]*\(data:image/svg\+xml;base64,([^)]*)\)", markdown)
     assert f">{counts[0] / sum(counts):.0%} are 0<" in base64.b64decode(picture).decode()
+    assert "**Alert**: shop: no new logs since" in markdown
     estimate = ["estimate", "shop", "--policy", "models:/slateflow-shop@champion", "--json"]
     assert main(estimate) == 0
     alone = json.loads(capsys.readouterr().out)
@@ -166,6 +171,7 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
     second = run()
     assert second["champion"]["version"] == 1
     assert second["candidates"][0]["over_champion"] is not None
+    assert "Alert" not in str(Artifact.get("slateflow-shop").data)
 
 
 def test_items_whose_columns_do_not_tell_have_their_ids_or_a_run_advises_it(shop, capsys):

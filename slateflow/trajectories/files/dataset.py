@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -91,6 +92,11 @@ class Dataset:
     def episodes(self) -> int:
         """Logged episodes."""
         return sum(part.episodes for part in self.parts)
+
+    @property
+    def written(self) -> list[datetime]:
+        """Moments at which the files of own logs were written, in UTC; none of other logs."""
+        return [datetime.fromtimestamp(day.file["modified"] / 1e9, UTC) for day in self.days]
 
     @cached_property
     def digest(self) -> str:
