@@ -15,7 +15,7 @@ from typing import NoReturn
 import psutil
 
 MESSAGE = "slateflow: interrupted; the same command continues where it stopped"
-FAILED = 1
+INTERRUPTED = 130  # as shells call it
 PATIENCE_SECONDS = 10.0
 """Time that a flow has for its farewell. Prefect tries for minutes to tell a server that is away
 that the run has crashed."""
@@ -63,7 +63,7 @@ def say_interrupted() -> int:
     if not _said.is_set():
         _said.set()
         print(MESSAGE, file=sys.stderr, flush=True)
-    return FAILED
+    return INTERRUPTED
 
 
 @contextmanager

@@ -18,12 +18,12 @@ try:
 
     from cyclopts import App, CycloptsError, UnknownCommandError
 
-    from flows.interruption import FAILED, heed_signals, say_interrupted, was_interrupted
+    from flows.interruption import heed_signals, say_interrupted, was_interrupted
     from slateflow.errors import InputError, unknown
 except KeyboardInterrupt:  # nothing has begun yet
-    sys.exit(130)  # as shells call an interruption
+    sys.exit(130)  # `INTERRUPTED`, which could not be imported
 
-DONE, BAD_INPUT = 0, 2
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 _COMMANDS = {
     "Pipeline": {

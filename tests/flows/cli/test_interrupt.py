@@ -39,7 +39,7 @@ def test_told_to_end_in_the_middle_it_says_so_in_one_line(tmp_path, end):
         time.sleep(0.02)
     end(process.pid, signal.SIGTERM)
     out, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert out == ""
     (line,) = errors.splitlines()
     assert line == "slateflow: interrupted; the same command continues where it stopped"
@@ -61,7 +61,7 @@ def test_an_interruption_that_a_library_takes_for_an_error_is_one(number):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     line = "slateflow: interrupted; the same command continues where it stopped\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", line)
 
 
 def test_an_error_that_is_no_interruption_ends_the_watch():
