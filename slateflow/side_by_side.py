@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -318,6 +319,9 @@ def _nurse(connection: Connection) -> None:
     with suppress(Exception):
         imports and imports()
     gc.freeze()  # pages that nobody writes to are shared
+    # Python 3.12 and later count threads of libraries, too: those of jemalloc and of BLAS, both of
+    # which make themselves ready for a fork. Python's own threads there are none.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     with suppress(EOFError, OSError):
         while True:
             about = connection.recv()
