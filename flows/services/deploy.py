@@ -6,7 +6,6 @@ clones. On another machine a run knows nothing of the folders here.
 
 from __future__ import annotations
 
-import ast
 import os
 import subprocess
 import tempfile
@@ -81,16 +80,27 @@ def prefect_document(source: Source) -> dict[str, Any]:
 
 
 def _check_parameters(deployment: dict[str, Any]) -> None:
-    """Refuse parameters that the flow does not have: Prefect takes them, and every run crashes."""
-    path, _, name = deployment.get("entrypoint", "").rpartition(":")
+    """Refuse parameters that the flow does not have, or not with such values.
+
+    Prefect takes the first, and every run of theirs crashes; of the second it names a status.
+    Values with a template are known to Prefect alone.
+    """
+    from jsonschema.exceptions import best_match  # of Prefect, whose errors they are
+    from prefect.utilities.callables import parameter_schema_from_entrypoint
+    from prefect.utilities.schema_tools import validate
+
     with suppress(OSError):  # Prefect says that there is no such flow
-        for one in ast.parse((PROJECT / path).read_text(encoding="utf-8")).body:
-            if isinstance(one, ast.FunctionDef) and one.name == name:
-                known = [argument.arg for argument in (*one.args.args, *one.args.kwonlyargs)]
-                for parameter in deployment.get("parameters") or {}:
-                    if parameter not in known:
-                        wrong = unknown("parameter", parameter, known)
-                        raise InputError(f"prefect.yaml: {deployment['name']}: {wrong}")
+        schema = parameter_schema_from_entrypoint(deployment.get("entrypoint", ""))
+        name, given = f"prefect.yaml: {deployment['name']}", deployment.get("parameters") or {}
+        known = {key: value for key, value in given.items() if "{{" not in str(value)}
+        for parameter in given:
+            if parameter not in schema.properties:
+                wrong = unknown("parameter", parameter, list(schema.properties))
+                raise InputError(f"{name}: {wrong}")
+        errors = validate(known, schema.model_dump_for_openapi(), ignore_required=True)
+        if (error := best_match(errors)) is not None:
+            where = ".".join(map(str, error.absolute_path))
+            raise InputError(f"{name}: {where}: expected another value, got: {error.message}")
 
 
 def deploy(client: SyncPrefectClient, source: Source, environment: dict[str, str]) -> list[str]:

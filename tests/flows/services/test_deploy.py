@@ -101,6 +101,16 @@ def test_what_cannot_be_deployed_is_refused(monkeypatch, variables, source, expe
             "{recipe: shop, learnes: [linucb]}}]",
             "prefect.yaml: a: unknown parameter 'learnes': expected one of recipe, ",
         ),
+        (
+            "deployments: [{name: a, entrypoint: flows/pipeline.py:pipeline, parameters: "
+            "{recipe: modified-lts}}]",
+            "prefect.yaml: a: recipe: expected another value, got: 'modified-lts' is not one of ",
+        ),
+        (
+            "deployments: [{name: a, entrypoint: flows/pipeline.py:pipeline, parameters: "
+            "{recipe: '{{ prefect.variables.shop }}', workers: 0}}]",
+            "prefect.yaml: a: workers: expected another value, got: 0 is less than the minimum",
+        ),
     ],
 )
 def test_a_document_that_cannot_be_read_is_refused(tmp_path, monkeypatch, text, expected):
