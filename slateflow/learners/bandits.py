@@ -38,7 +38,6 @@ from slateflow.user_models.bilinear import (
     feature_count,
     places_seen,
 )
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.item_regressions import (
     ItemPosterior,
     ItemRegression,
@@ -47,6 +46,7 @@ from slateflow.user_models.item_regressions import (
 )
 from slateflow.user_models.kept_sums import KeptDays
 from slateflow.user_models.normal_equations import NormalEquations
+from slateflow.user_models.prior import WeightGroups, chosen_prior
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import sum_over_parts
 from slateflow.validation import validated

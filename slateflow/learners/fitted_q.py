@@ -41,8 +41,8 @@ from slateflow.user_models.backward_stages import (
     backward_stages,
 )
 from slateflow.user_models.bilinear import LinearStatistics
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.polynomial import MOST_PRODUCTS, bends, term_count
+from slateflow.user_models.prior import WeightGroups, chosen_prior
 from slateflow.user_models.session_scorers import with_session_memory
 from slateflow.validation import validated
 

@@ -19,8 +19,8 @@ from slateflow.held_out_choice import BEYOND_CHANCE, LEAST_SESSIONS, better
 from slateflow.policies.slate_choice import ChoiceModel, Link
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choices import Choices, SlateFeatures
-from slateflow.user_models.evidence import WeightGroups
 from slateflow.user_models.from_the_top import fit_alike, likelier_habit
+from slateflow.user_models.prior import WeightGroups
 from slateflow.user_models.random_features import MOST_BESIDE, drawn_of
 from slateflow.user_models.slate_columns import few_sessions
 from slateflow.user_models.splines import Knots

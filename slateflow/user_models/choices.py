@@ -17,7 +17,7 @@ from slateflow.policies.slate_choice import (
     likeness,
 )
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.evidence import LINK, RANDOM, USER, WeightGroups
+from slateflow.user_models.prior import LINK, RANDOM, USER, WeightGroups
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.choices import Choices
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
+from slateflow.user_models.prior import WeightGroups, chosen_prior
 
 Array = NDArray[np.float64]
 

@@ -4,8 +4,7 @@ With an indicator for each item the products are as many as items times the user
 their normal equations fill no memory. But a row of one item tells nothing of the indicators of
 others: the matrix is an arrow, of what all items share and of a block for each item, and is solved
 block by block (the Schur complement; Golub and Van Loan 2013, "Matrix Computations", section 3.2).
-The regression is that of `bilinear`, and the prior that the marginal likelihood chooses is that of
-`evidence`.
+The regression is that of `bilinear`; the marginal likelihood chooses its prior, as in `prior`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from slateflow.user_models.bilinear import (
     pair_products,
     places_seen,
 )
-from slateflow.user_models.evidence import ITEM, PRODUCT, USER, fixed_point, usual_sizes
+from slateflow.user_models.prior import ITEM, PRODUCT, USER, fixed_point, usual_sizes
 from slateflow.user_models.storable import Storable
 
 Array = NDArray[np.float64]

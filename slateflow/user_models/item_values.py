@@ -23,7 +23,7 @@ from slateflow.policies.slate_choice import ChoiceModel, likeness, user_features
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choices import SlateFeatures, of_places
-from slateflow.user_models.evidence import group_means, group_variances
+from slateflow.user_models.prior import group_means, group_variances
 from slateflow.user_models.sums_of_parts import MapParts
 
 Array = NDArray[np.float64]

@@ -24,7 +24,7 @@ from slateflow.user_models.conditional_logit import (
     prior_precision,
     surprises,
 )
-from slateflow.user_models.evidence import WeightGroups
+from slateflow.user_models.prior import WeightGroups
 
 Array = NDArray[np.float64]
 

@@ -36,8 +36,8 @@ from slateflow.user_models.bilinear import (
     feature_count,
     seen_blocks,
 )
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.normal_equations import NormalEquations
+from slateflow.user_models.prior import WeightGroups, chosen_prior
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import sum_over_parts
 

@@ -14,8 +14,8 @@ Retransformation Method").
 
 The likelihood of held-out episodes chooses the degrees, and whether of the logarithm. Of degree 1
 the mean has the products of user and candidate: users may differ in what pays, however few the logs
-are. The prior of `evidence` keeps small what the logs do not tell. Where rewards bend more than a
-cubic does, they choose a spline; finer bends are lost with the noise.
+are. A chosen prior (`prior`) keeps small what the logs do not tell. Where rewards bend more than
+a cubic does, they choose a spline; finer bends are lost with the noise.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from slateflow.policies.slate_choice import RandomFeatures
 from slateflow.trajectories.schema import Trajectories, blocks
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.clock import rewards_by_the_clock, same_length
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.polynomial import MOST_PRODUCTS, Polynomial, bends, term_count
+from slateflow.user_models.prior import WeightGroups, chosen_prior
 from slateflow.user_models.random_features import MOST_BESIDE, drawn
 from slateflow.user_models.splines import Knots
 

@@ -24,8 +24,8 @@ from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choices import Choices, SlateFeatures
 from slateflow.user_models.conditional_logit import fit_conditional_logit
-from slateflow.user_models.evidence import shrunk_means
 from slateflow.user_models.polynomial import KNOTS
+from slateflow.user_models.prior import shrunk_means
 from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]

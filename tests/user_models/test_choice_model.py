@@ -12,7 +12,7 @@ from slateflow.errors import InputError
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.choice_model import fit_choice_model
 from slateflow.user_models.choices import Choices, SlateFeatures
-from slateflow.user_models.evidence import WeightGroups
+from slateflow.user_models.prior import WeightGroups
 
 TASTES = np.array([[2.0, -1.0], [-1.0, 2.0]])
 SHARES = np.array([0.3, 0.7])

@@ -10,8 +10,8 @@ from slateflow.learners import bandits
 from slateflow.learners.bandits import LinearPosterior
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.user_models.bilinear import LinearStatistics
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.item_regressions import ItemRegression, ItemSums, by_item
+from slateflow.user_models.prior import WeightGroups, chosen_prior
 from tests.trajectories.sources.shop import log, published
 
 ITEMS, KINDS = 8, 3

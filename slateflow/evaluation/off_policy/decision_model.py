@@ -15,13 +15,13 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.user_models.bilinear import LinearStatistics, feature_count
-from slateflow.user_models.evidence import WeightGroups, chosen_prior
 from slateflow.user_models.item_regressions import (
     ItemRegression,
     ItemSums,
     by_item,
     indicators,
 )
+from slateflow.user_models.prior import WeightGroups, chosen_prior
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from slateflow.held_out_choice import BEYOND_DOUBT, better, other_half_losses
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.evidence import shrunk_means
+from slateflow.user_models.prior import shrunk_means
 
 Array = NDArray[np.float64]
 

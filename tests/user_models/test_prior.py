@@ -10,7 +10,7 @@ from slateflow.environments import preset
 from slateflow.environments.logged.spec import LoggedSpec
 from slateflow.policies.slate_choice import item_features
 from slateflow.user_models.bilinear import Block, LinearStatistics, bilinear_features
-from slateflow.user_models.evidence import WeightGroups, chosen_prior, group_variances
+from slateflow.user_models.prior import WeightGroups, chosen_prior, group_variances
 
 
 def made_up(seed: int, deviations: tuple[float, ...]):
