@@ -42,7 +42,8 @@ from slateflow.user_models.bilinear import MOST_FEATURES, feature_count, places_
 from slateflow.user_models.choice_bends import with_bends
 from slateflow.user_models.choice_model import fit_choice_model
 from slateflow.user_models.choices import Choices, SlateFeatures
-from slateflow.user_models.item_values import RIDGE, ItemValues, Members, Rows, Sessions
+from slateflow.user_models.item_values import RIDGE, ItemValues, Members
+from slateflow.user_models.sessions import Rows, Sessions
 from slateflow.user_models.slate_columns import (
     SlateColumns,
     chosen_columns,

@@ -9,25 +9,20 @@ logs (Lagoudakis and Parr 2003, "Least-Squares Policy Iteration", section 5.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.environments import EnvironmentSpec, world_of
-from slateflow.policies import SessionScorer, Slates, top_slates
-from slateflow.policies.learned import observed_scores
-from slateflow.policies.slate_choice import ChoiceModel, likeness, user_features
-from slateflow.trajectories import Trajectories
-from slateflow.trajectories.schema import blocks
-from slateflow.user_models.choices import SlateFeatures, of_places
+from slateflow.policies import Slates
+from slateflow.policies.slate_choice import ChoiceModel, user_features
 from slateflow.user_models.prior import group_means, group_variances
+from slateflow.user_models.sessions import Rows, Sessions
 from slateflow.user_models.sums_of_parts import MapParts
 
 Array = NDArray[np.float64]
-Rows = NDArray[np.intp]
 
 RIDGE, COMMON_SHARE = 0.1, 1e-3
 """Precision of the prior on the weights where the logs choose how far to shrink, and the share of
@@ -35,220 +30,6 @@ it that falls on what all items have in common."""
 
 BEYOND_CHANCE = 2.0
 """Standard errors of its weights that a group is, in the root mean square, beyond chance."""
-
-BLOCK_ROWS = 20_000
-"""Rows whose features are in memory at once."""
-
-
-@dataclass(frozen=True)
-class Sessions:
-    """Logged steps, with sums over the session so far.
-
-    Attributes:
-        rows: The steps, R of them.
-        past: (R, H) sums over the earlier steps of the session: steps, clicks, rewards,
-            responses that are quantities; also, if so wanted and where users are observed in the
-            features of the documents, the affinities of what was clicked. They shift the values of
-            all items of a step alike, so no policy depends on them, but they predict how much of a
-            session is left. Single decisions have none.
-        features: Of what is shown.
-        by_clicks: Whether sums of the features of what was clicked before are among the past.
-        by_sight: Whether what was shown has features of its own, clicked or not.
-    """
-
-    rows: Trajectories
-    past: Array
-    features: SlateFeatures
-    by_clicks: bool = False
-    by_sight: bool = False
-
-    @classmethod
-    def from_rows(
-        cls,
-        rows: Trajectories,
-        spec: EnvironmentSpec,
-        features: SlateFeatures,
-        affinities: bool = False,
-        by_clicks: bool = False,
-    ) -> Sessions:
-        """Sum up rows that are sorted by episode, then step.
-
-        Args:
-            rows: All steps of some sessions.
-            spec: Their world.
-            features: Of what is shown.
-            affinities: Whether the past has them, too. Choices of a learner need them; estimates of
-                a policy's value become uncertain by so many more features.
-            by_clicks: Whether the past has sums of the features of what was clicked.
-        """
-        clicks = rows.clicked >= 0
-        categories = world_of(spec).categorical_responses
-        responses = [
-            rows.responses[name] for name in sorted(rows.responses) if name not in categories
-        ]
-        if affinities and features.features_match:
-            responses.append((rows.user * rows.clicked_features()).sum(axis=1))  # affinities
-        events = np.column_stack([np.ones(len(rows)), clicks, rows.reward, *responses])
-        events = events.astype(np.float64)
-        past = _sums_before(events, rows.starts)[:, : 0 if spec.horizon == 1 else None]
-        return cls(rows, past, features, by_clicks)
-
-    def returns_to_go(self) -> Array:
-        """(R,) sum of the rewards from this step to the episode's end."""
-        rewards = self.rows.reward.astype(np.float64)
-        starts, lengths = self.rows.starts, self.rows.lengths
-        before = _sums_before(rewards[:, None], starts)[:, 0]
-        return np.repeat(np.add.reduceat(rewards, starts), lengths) - before
-
-    def blocks(self) -> Iterator[Rows]:
-        """Row numbers, some thousands at a time; whole sessions."""
-        count, starts = len(self.rows), self.rows.starts
-        cuts = np.searchsorted(starts, np.arange(BLOCK_ROWS, count, BLOCK_ROWS))
-        cuts = np.unique(np.append(starts, count)[cuts])
-        yield from np.split(np.arange(count), cuts[(cuts > 0) & (cuts < count)])
-
-    @cached_property
-    def design(self) -> Array:
-        """(R, 2 S + P + H (1 + U) + D + W) features of the chosen items.
-
-        They are (user's features, item's features) where an item was clicked, the user's features
-        where none was, and the past, as it is and multiplied by the user (U), because what is left
-        of a session is worth more with one user than with another.
-        """
-        return np.concatenate([self.chosen(block) for block in self.blocks()])
-
-    def chosen(self, block: Rows) -> Array:
-        """The design of some rows."""
-        rows, state = self.rows, user_features(self.rows.user[block])
-        clicked = (rows.clicked[block] >= 0)[:, None]
-        chosen, place = rows.clicked_features(block)[:, None], rows.clicked[block]
-        item = self.features.of_items(rows.user[block], chosen)[:, 0]
-        if self.features.places:
-            item = np.column_stack([item, of_places(rows.slate.shape[1])[place]])
-        if self.features.alike:
-            of_shown = likeness(rows.shown_features(block))
-            item = np.column_stack([item, of_shown[np.arange(len(block)), place]])
-        parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
-        return np.concatenate([*parts, self._sight(block, rows.slate[block])], axis=1)
-
-    def expected(self, block: Rows, slates: Slates, choice: ChoiceModel) -> Array:
-        """The design in expectation, if these slates (B, K) were shown at the rows (B,).
-
-        Args:
-            block: Row numbers.
-            slates: Positions among the candidates of these rows.
-            choice: Model of clicks, of one class.
-        """
-        shown = self.shown(block, slates)
-        state = user_features(self.rows.user[block])
-        probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
-        item = np.einsum("bk,bkp->bp", probability[:, :-1], self._of_items(shown))
-        none = probability[:, -1:]
-        parts = [state * (1 - none), item, state * none, self._past(block)]
-        return np.concatenate([*parts, self._sight(block, slates)], axis=1)
-
-    def slopes(self, slates: Slates, choice: ChoiceModel, values: Array, weight: Array) -> Array:
-        """Slope of a weighted sum of the slates' values in the weights of the choice model.
-
-        Args:
-            slates: (R, K) at all rows.
-            choice: Model of clicks, of one class.
-            values: (F,) weights of the values.
-            weight: (R,) by which the rows count.
-
-        Returns:
-            (P + 1,), of the items' features and of no click.
-        """
-        found: list[Array] = []
-        for block in self.blocks():
-            shown = self.shown(block, slates[block])
-            worth = self.worth(block, shown, values)
-            probability = np.exp(choice.log_probabilities(shown)[0])  # (B, K + 1)
-            moved = weight[block, None] * choice.slope(probability, worth)
-            found.append(
-                np.append(np.einsum("bk,bkp->p", moved[:, :-1], shown), moved[:, -1].sum())
-            )
-        return np.asarray(np.sum(found, axis=0))
-
-    def worth(self, block: Rows, shown: Array, values: Array) -> Array:
-        """(B, K + 1) values of the items shown (B, K, E + P) at the rows (B,), and of no click.
-
-        They are without the past, which is the same whatever is clicked.
-        """
-        state, shown = user_features(self.rows.user[block]), self._of_items(shown)
-        users, items = state.shape[1], shown.shape[2]
-        click, item, none = np.split(values[: 2 * users + items], [users, users + items])
-        return np.column_stack([shown @ item + (state @ click)[:, None], state @ none])
-
-    def shown(self, block: Rows, slates: Slates) -> Array:
-        """(B, K, E + P) features of the items of slates (B, K) at the rows (B,)."""
-        return self.features.of(self.rows.user[block], self.rows.features_at(slates, block))
-
-    def _of_items(self, shown: Array) -> Array:
-        """(B, K, P) features that tell what an item is worth, of (B, K, E + P)."""
-        return shown[:, :, self.features.beside(self.rows.user.shape[1]) :]
-
-    def _past(self, block: Rows) -> Array:
-        """(B, H (1 + U) + D) the past, its products with the user, and what was clicked before."""
-        past, user = self.past[block], self.rows.user[block].astype(np.float64)
-        products = past[:, :, None] * user[:, None, :]
-        parts = [past, products.reshape(len(past), -1)]
-        return np.concatenate([*parts, self._clicked_before[block]], axis=1)
-
-    @cached_property
-    def _clicked_before(self) -> Array:
-        """(R, D) sums of the features of what was clicked earlier in the session."""
-        if not self.by_clicks:
-            return np.zeros((len(self.rows), 0))
-        return _sums_before(self.rows.clicked_features().astype(np.float64), self.rows.starts)
-
-    @property
-    def clicks_size(self) -> int:
-        """Features of the items clicked before."""
-        return len(self._clicked_before.T)
-
-    @property
-    def sight_size(self) -> int:
-        """W: features of what was shown, clicked or not."""
-        return len(self._sight(np.arange(1), self.rows.slate[:1]).T)
-
-    def _sight(self, block: Rows, slates: Slates) -> Array:
-        """(B, W) means of the items of slates (B, K) at the rows (B,)."""
-        if not self.by_sight:
-            return np.empty((len(block), 0))
-        user, documents = self.rows.user[block], self.rows.features_at(slates, block)
-        return np.asarray(self.features.of_items(user, documents).mean(axis=1))
-
-    def slates(self, scorer: SessionScorer) -> Slates:
-        """The slates (R, K) of a scorer at each step, with the session so far in its memory."""
-        rows, starts, lengths = self.rows, self.rows.starts, self.rows.lengths
-        slates = np.empty_like(rows.slate)
-        memory = np.zeros((len(starts), scorer.memory_size))
-        users = rows.user.shape[1]
-        items = self.features.of_items(rows.user[:1], rows.shown_features(slice(1))).shape[2]
-        numbers = rows.candidates.shape[1] * (items + self.features.beside(users))
-        for step in range(lengths.max(initial=0)):
-            going_on = np.flatnonzero(lengths > step)
-            for block in blocks(len(going_on), numbers):
-                ongoing = going_on[block]
-                now = starts[ongoing] + step
-                observation, user = rows.observation(now), rows.user[now]
-                scores = observed_scores(scorer, observation, memory[ongoing])
-                slates[now] = top_slates(scores, rows.slate.shape[1])
-                if memory.size:
-                    shown = rows.shown_features(now)
-                    memory[ongoing] = scorer.remember(
-                        memory[ongoing], user, shown, rows.clicked[now], rows.reward[now]
-                    )
-        return slates
-
-
-def _sums_before(events: Array, starts: Rows) -> Array:
-    """(R, H) sums over the rows of the same episode before each row."""
-    sums = np.cumsum(events, axis=0) - events
-    lengths = np.diff(np.append(starts, len(events)))
-    before: Array = sums - np.repeat(sums[starts], lengths, axis=0)
-    return before
 
 
 SlatePolicy = Callable[[Sessions, Rows], Slates]

@@ -10,7 +10,7 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
 from slateflow.user_models.choices import SlateFeatures
-from slateflow.user_models.item_values import Sessions
+from slateflow.user_models.sessions import Sessions
 from tests.flows.evolution_customers import RECIPE, EvolutionCustomers
 
 BEST = 287.5

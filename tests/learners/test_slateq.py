@@ -17,7 +17,7 @@ from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.trajectories import Dataset, Folder, PartFile, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choices import SlateFeatures
-from slateflow.user_models.item_values import Sessions
+from slateflow.user_models.sessions import Sessions
 from tests.leaving import CLICK, LEAVE, leaving_sessions
 
 

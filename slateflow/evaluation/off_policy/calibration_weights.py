@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from slateflow.evaluation.off_policy.double_learning import FOLDS
 from slateflow.policies import Slates
 from slateflow.policies.slate_choice import ChoiceModel
-from slateflow.user_models.item_values import Rows, Sessions
+from slateflow.user_models.sessions import Rows, Sessions
 
 Array = NDArray[np.float64]
 

@@ -44,7 +44,7 @@ from slateflow.user_models.from_the_top import (
     Habit,
 )
 from slateflow.user_models.influences import Influences
-from slateflow.user_models.item_values import Sessions
+from slateflow.user_models.sessions import Sessions
 from slateflow.user_models.slate_columns import (
     chosen_columns,
     items_pay_more,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from slateflow.held_out_choice import BEYOND_DOUBT, better, ridge_weights
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
-from slateflow.user_models.item_values import Sessions
+from slateflow.user_models.sessions import Sessions
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from slateflow.evaluation.off_policy.calibration_weights import calibration_weig
 from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.choices import SlateFeatures
-from slateflow.user_models.item_values import Sessions
+from slateflow.user_models.sessions import Sessions
 from tests.evaluation.off_policy import slate_shop
 from tests.evaluation.off_policy.slate_shop import HABITS, ITEMS, PLACES, POLICIES, logs
 

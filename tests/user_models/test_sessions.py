@@ -1,4 +1,4 @@
-"""Logged sessions as the values of items see them."""
+"""Logged sessions: what a scorer would have shown, the past, and blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slateflow.policies import ScoringPolicy
 from slateflow.policies.play import play
 from slateflow.trajectories import Dataset, Folder, Recipe, generate, schema
 from slateflow.user_models.choices import SlateFeatures
-from slateflow.user_models.item_values import Sessions
+from slateflow.user_models.sessions import Sessions
 
 
 def of_slates(dataset: Dataset) -> SlateFeatures:
@@ -68,7 +68,7 @@ def test_the_past_knows_how_much_was_liked_of_what_was_clicked(tmp_path):
 
 
 def test_blocks_hold_whole_sessions(monkeypatch, tmp_path):
-    monkeypatch.setattr("slateflow.user_models.item_values.BLOCK_ROWS", 250)
+    monkeypatch.setattr("slateflow.user_models.sessions.BLOCK_ROWS", 250)
     dataset = generate(
         Recipe("r", "interest-evolution", 30, 3, {"random": 1.0}), Folder(str(tmp_path))
     )
