@@ -28,7 +28,7 @@ RIDGE, COMMON_SHARE = 0.1, 1e-3
 """Precision of the prior on the weights where the logs choose how far to shrink, and the share of
 it that falls on what all items have in common."""
 
-BEYOND_CHANCE = 2.0
+GROUP_BEYOND_CHANCE = 2.0
 """Standard errors of its weights that a group is, in the root mean square, beyond chance."""
 
 
@@ -174,7 +174,7 @@ class ItemValues:
         if len(self.shrunk):
             true = group_variances(self.weights[self.shrunk], self.errors, self.groups)
             usual = group_means(self.errors, self.groups)
-            chance = true < (BEYOND_CHANCE**2 - 1) * usual  # the mean square is both
+            chance = true < (GROUP_BEYOND_CHANCE**2 - 1) * usual  # the mean square is both
             factor = true / (true + self.errors)
             self.weights[self.shrunk] *= np.where(chance, factor, 1.0)
 

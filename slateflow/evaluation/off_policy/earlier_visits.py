@@ -20,7 +20,7 @@ from slateflow.trajectories import Trajectories
 
 Array = NDArray[np.float64]
 
-BEYOND_CHANCE = 3.0
+VISITS_BEYOND_CHANCE = 3.0
 """Standard errors by which what was seen has to go with what is earned."""
 
 ROUNDING = 1e-10
@@ -68,7 +68,7 @@ class Visits:
             expected: (R, K) expected rewards; the effect of earlier visits is taken to rise with
                 them.
         """
-        if abs(self._statistic(surprise, expected)) <= BEYOND_CHANCE:
+        if abs(self._statistic(surprise, expected)) <= VISITS_BEYOND_CHANCE:
             return None
         return NoVerdict(
             "what visitors do depends on what they saw on earlier visits",

@@ -21,7 +21,7 @@ from slateflow.shared_rows import distinct
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.hashes import mixed
 
-BEYOND_CHANCE = 5.0
+REPEATS_BEYOND_CHANCE = 5.0
 """Standard errors by which repetitions have to be more than propensities make them."""
 
 MATTERS = 0.05
@@ -74,7 +74,7 @@ class RepeatedChoices:
     def refusal(self) -> NoVerdict | None:
         """Why rows cannot count as independent; None where they can."""
         total, error = self.excess()
-        if total <= max(BEYOND_CHANCE * error, MATTERS * len(self.alike)):
+        if total <= max(REPEATS_BEYOND_CHANCE * error, MATTERS * len(self.alike)):
             return None
         before, after = self._pairs
         same = float((self.shown[before] == self.shown[after]).mean())
