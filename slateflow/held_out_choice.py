@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Model = TypeVar("Model")
 
-RIDGE = 1e-6
+RIDGE_SHARE = 1e-6
 """Precision of the prior on a weight of a regression, as a share of what the rows tell of it."""
 
 ROUNDING = 1e-12
@@ -84,7 +84,7 @@ def ridge_weights(gram: NDArray[np.float64], moment: NDArray[np.float64]) -> NDA
     """
     size = np.sqrt(np.diag(gram))
     scale = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
-    scaled = scale[:, None] * gram * scale + RIDGE * np.eye(len(gram))
+    scaled = scale[:, None] * gram * scale + RIDGE_SHARE * np.eye(len(gram))
     of_moment = scale.reshape(-1, *[1] * (moment.ndim - 1))
     return np.asarray(of_moment * np.linalg.solve(scaled, of_moment * moment))
 

@@ -42,7 +42,7 @@ from slateflow.user_models.bilinear import MOST_FEATURES, feature_count, places_
 from slateflow.user_models.choice_bends import with_bends
 from slateflow.user_models.choice_model import fit_choice_model
 from slateflow.user_models.choices import Choices, SlateFeatures
-from slateflow.user_models.item_values import RIDGE, ItemValues, Members
+from slateflow.user_models.item_values import ITEMS_RIDGE, ItemValues, Members
 from slateflow.user_models.sessions import Rows, Sessions
 from slateflow.user_models.slate_columns import (
     SlateColumns,
@@ -139,7 +139,7 @@ class SlateQConfig(LearnerConfig):
             def map_members(function: Callable[[Members], Result]) -> Iterable[Result]:
                 return map_parts(partial(_of_class, function, group))
 
-            ridge = self.ridge or RIDGE
+            ridge = self.ridge or ITEMS_RIDGE
             return ItemValues(map_members, choice.of_class(group), of_items, ridge, users)
 
         classes = [of_class(group) for group in range(len(choice.shares))]

@@ -16,6 +16,10 @@ Prior = float | Array | WeightGroups
 """Precision on all weights, or on each, or the groups for each of which the evidence chooses one.
 The weight of no click is the last."""
 
+CHOICE_RIDGE = 0.1
+"""Precision of the prior on all weights, where the evidence does not choose one: of checks, of
+estimates, and of several classes."""
+
 PRIOR_STEPS = 4
 """Steps at which the evidence chooses; by then the regression hardly changes."""
 

@@ -24,7 +24,7 @@ from slateflow.user_models.sums_of_parts import MapParts
 
 Array = NDArray[np.float64]
 
-RIDGE, COMMON_SHARE = 0.1, 1e-3
+ITEMS_RIDGE, COMMON_SHARE = 0.1, 1e-3
 """Precision of the prior on the weights where the logs choose how far to shrink, and the share of
 it that falls on what all items have in common."""
 

@@ -18,6 +18,7 @@ from scipy import linalg, optimize
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.choices import Choices
 from slateflow.user_models.conditional_logit import (
+    CHOICE_RIDGE,
     Prior,
     as_model,
     information_and_score,
@@ -34,9 +35,6 @@ APART = 0.01 * 4.0 ** np.arange(6)
 STEPS, GAIN = 500, 1e-8
 """Steps of the climb at most, and the relative gain of the likelihood below which it ends."""
 
-RIDGE = 0.1
-"""Precision on the weights of several classes, where their groups are known."""
-
 LEAST_SHARE = 1e-12
 """Of a class, so that it has a logarithm."""
 
@@ -51,10 +49,10 @@ def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior
         choices: The logged ones.
         start: A model of fewer classes. The largest are split, each in two, until there are enough.
         classes: G at most: a class of which no session would be is left out.
-        prior: Precision on the weights; of groups it is `RIDGE`.
+        prior: Precision on the weights; of groups it is `CHOICE_RIDGE`.
     """
     # The evidence of one class may be that a feature is nothing to its users on average alone
-    ridge = RIDGE if isinstance(prior, WeightGroups) else prior
+    ridge = CHOICE_RIDGE if isinstance(prior, WeightGroups) else prior
     precision = prior_precision(ridge, choices.shown.shape[2] + 1)
     model, wanted = start, len(start.shares)
     while wanted < classes:

@@ -23,7 +23,7 @@ from slateflow.policies.slate_choice import Columns, user_features
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choices import Choices, SlateFeatures
-from slateflow.user_models.conditional_logit import fit_conditional_logit
+from slateflow.user_models.conditional_logit import CHOICE_RIDGE, fit_conditional_logit
 from slateflow.user_models.polynomial import KNOTS
 from slateflow.user_models.prior import shrunk_means
 from slateflow.user_models.splines import Knots
@@ -36,9 +36,6 @@ OF_USERS, MOST_TERMS = 4, 400
 MOST_ROWS, MOST_OF_ITEMS = 50_000, 100_000
 """Shown items that are asked, and of which is asked whether columns tell them apart: as many as the
 check of unexplained clicks takes."""
-
-RIDGE = 0.1
-"""Precision of the prior on the weights of log-odds."""
 
 PLACES = SlateFeatures(features_match=False, places=True)
 """Features of the slates in logs; a place tells how likely it was seen."""
@@ -274,7 +271,7 @@ def _expected(rows: Trajectories, features: SlateFeatures = PLACES) -> Array:
     if not (rows.clicked >= 0).any():
         return np.zeros(rows.slate.shape)
     choices = Choices.from_rows(rows, features)
-    model = fit_conditional_logit(choices, RIDGE)
+    model = fit_conditional_logit(choices, CHOICE_RIDGE)
     return np.asarray(np.exp(model.log_probabilities(choices.shown)[0, :, :-1]))
 
 

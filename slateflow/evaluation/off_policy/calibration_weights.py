@@ -31,7 +31,7 @@ from slateflow.user_models.sessions import Rows, Sessions
 
 Array = NDArray[np.float64]
 
-RIDGE = 1.0
+BALANCE_RIDGE = 1.0
 """Precision of the prior on λ, in rows of the usual size: about one more of each variable."""
 
 
@@ -65,7 +65,7 @@ def calibration_weights(
     gram, moment = np.sum(grams, axis=0), np.sum(moments, axis=0)  # (F, W, W), (F, W)
     every, total = gram.sum(axis=0), moment.sum(axis=0)
     usual = np.diag(every) / member.sum()
-    every += np.diag(RIDGE * np.where(usual > 0, usual, 1.0))
+    every += np.diag(BALANCE_RIDGE * np.where(usual > 0, usual, 1.0))
     solved = np.stack(
         [np.linalg.solve(every - own, total - one) for own, one in zip(gram, moment, strict=True)]
     )

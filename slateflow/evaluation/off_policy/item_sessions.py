@@ -61,7 +61,7 @@ ROWS_BY_PROPENSITY = 30
 """Rows for each feature that a verdict takes where propensities correct the values: those of the
 decisions are known. Intervals of made-up shops held as often as from 90 on, and less below."""
 
-RIDGE = 1e-9
+RIDGE_OF_A_ROW = 1e-9
 """Precision of the prior on weights of the polynomial, for each row."""
 
 
@@ -130,7 +130,7 @@ class ItemSessions:
             visitor=fitted.visitors[fitted.starts],
             member=np.ones(len(fitted.starts)),
             stages=stages if self.transitions.timed else None,
-            ridge=RIDGE * len(used),
+            ridge=RIDGE_OF_A_ROW * len(used),
             left=self.transitions.left,
             of_state=self.of_choices.degrees[1] == 0,
         )

@@ -40,6 +40,7 @@ from slateflow.trajectories import Trajectories
 from slateflow.user_models.choice_bends import with_bends
 from slateflow.user_models.choice_model import OF_SINGLE_DECISIONS, USUAL
 from slateflow.user_models.choices import Choices, SlateFeatures
+from slateflow.user_models.conditional_logit import CHOICE_RIDGE
 from slateflow.user_models.from_the_top import (
     Habit,
 )
@@ -57,12 +58,9 @@ from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
 
-RIDGE = 1.0
+VALUES_RIDGE = 1.0
 """Precision of the prior on weights of the values, in all: about a click more of each feature. With
 less, items that were clicked once or never have weights in the thousands."""
-
-CHOICE_RIDGE = 0.1
-"""Precision of the prior on the weights of the choice model."""
 
 RANDOM_RIDGE = 1.0
 """Precision of the prior on the weights of random features. With more, what bends is flattened, and
@@ -267,7 +265,7 @@ class SlateSessions:
             visitor=rows.visitors[rows.starts],
             member=self.members[:, group],
             stages=None,
-            ridge=RIDGE,
+            ridge=VALUES_RIDGE,
         )
         followed = Followed(expected[rows.starts], [expected[following]])
         found = estimated(logged, followed)
