@@ -18,7 +18,7 @@ MOST_PRODUCTS = 1_000
 """Products of (1, user) and (1, item) with the ids, at most: of more, learners leave out what is
 worth more than ids."""
 
-MOST_ROWS = 50_000
+COMPARED_ITEMS = 50_000
 """Shown items that are asked."""
 
 MOST_NUMBERS = 20_000_000
@@ -37,7 +37,7 @@ def items_differ(dataset: Dataset) -> bool:
     if catalogue is None or not catalogue.features.shape[1] < len(catalogue) <= MOST_ITEMS:
         return False
     terms = (dataset.spec.user_size + places) * (1 + catalogue.features.shape[1]) + len(catalogue)
-    rows = some_sessions(dataset, min(MOST_ROWS, MOST_NUMBERS // terms) // places)
+    rows = some_sessions(dataset, min(COMPARED_ITEMS, MOST_NUMBERS // terms) // places)
     rows = rows.where(~dataset.hold_out.mask(rows))
     if len(rows.starts) < LEAST_SESSIONS:
         return False

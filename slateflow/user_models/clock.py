@@ -15,7 +15,7 @@ from slateflow.user_models.polynomial import Polynomial, term_count
 
 Array = NDArray[np.float64]
 
-MOST_ROWS = 100_000
+CLOCK_ROWS = 100_000
 """Rows that are asked; fewer of more than `MOST_TERMS`."""
 
 SHORT = 20
@@ -55,7 +55,7 @@ def rewards_by_the_clock(rows: Trajectories) -> bool:
     degree = next(
         (one for one in (3, 2) if term_count(users + CLOCK, documents, one) <= MOST_TERMS), 1
     )
-    most = MOST_ROWS * MOST_TERMS // max(terms, MOST_TERMS)
+    most = CLOCK_ROWS * MOST_TERMS // max(terms, MOST_TERMS)
     rows = rows.some_sessions(most)
     left, steps = steps_left(rows), int(rows.lengths[0])
     clock = [left == 1, left == steps, left / steps] if steps <= SHORT else [left == 1]

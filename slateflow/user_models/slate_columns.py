@@ -33,14 +33,14 @@ Array = NDArray[np.float64]
 OF_USERS, MOST_TERMS = 4, 400
 """Terms that a column of the user has beside its products with the items, and most terms in all."""
 
-MOST_ROWS, MOST_OF_ITEMS = 50_000, 100_000
-"""Shown items that are asked, and of which is asked whether columns tell them apart: as many as the
-check of unexplained clicks takes."""
+ASKED_ITEMS, TOLD_APART_ITEMS = 50_000, 100_000
+"""Shown items that are asked, and of which is asked whether columns tell them apart: the
+check of unexplained clicks asks as many."""
 
 PLACES = SlateFeatures(features_match=False, places=True)
 """Features of the slates in logs; a place tells how likely it was seen."""
 
-LEAST_ERROR = 1e-6
+NO_ERROR = 1e-6
 """Squared errors of rewards, as a share of the largest, that are none: where a click earns 1."""
 
 
@@ -124,7 +124,7 @@ def with_columns_of_their_own(
     Returns:
         The rows, and how many columns of their items, the last, are without products.
     """
-    few = few_sessions(rows, MOST_OF_ITEMS)
+    few = few_sessions(rows, TOLD_APART_ITEMS)
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
         return rows, 0
     features, items = rows.catalogue.features, len(rows.catalogue)
@@ -138,7 +138,7 @@ def with_columns_of_their_own(
     if alone:
         return rows, 0
     found = least_lost(
-        rows, [own], lambda one: _click_losses(few_sessions(one, MOST_OF_ITEMS), expected)
+        rows, [own], lambda one: _click_losses(few_sessions(one, TOLD_APART_ITEMS), expected)
     )
     return found, 0
 
@@ -194,7 +194,7 @@ def items_pay_more(rows: Trajectories, standard_errors: float = BEYOND_CHANCE) -
         rows: Whole sessions, as regressions see them.
         standard_errors: By how many of them held-out visitors have to say so.
     """
-    few = few_sessions(rows, MOST_OF_ITEMS)
+    few = few_sessions(rows, TOLD_APART_ITEMS)
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
         return False
     places = few.slate.shape[1]
@@ -206,7 +206,7 @@ def items_pay_more(rows: Trajectories, standard_errors: float = BEYOND_CHANCE) -
     reward = np.where(few.clicks, few.reward[:, None], np.float64(0)).ravel()
     half = np.repeat(few.visitors % 2 == 0, places)
     paid = other_half_errors(design * clicked[:, None], reward, half)
-    paid[np.square(paid) < LEAST_ERROR * np.square(reward).max()] = 0.0
+    paid[np.square(paid) < NO_ERROR * np.square(reward).max()] = 0.0
     return _tells(few, paid, clicked, standard_errors)
 
 
@@ -261,7 +261,7 @@ def _columns(x: Array, knots: Knots) -> Columns:
     return Columns(knots.feature.astype(np.int64), knots.value, offset, scale)
 
 
-def few_sessions(rows: Trajectories, most: int = MOST_ROWS) -> Trajectories:
+def few_sessions(rows: Trajectories, most: int = ASKED_ITEMS) -> Trajectories:
     """Some of the sessions, if there are too many to ask them all."""
     return rows.some_sessions(most // rows.slate.shape[1])
 

@@ -22,7 +22,7 @@ from slateflow.trajectories.schema import Trajectories, blocks
 
 Array = NDArray[np.float64]
 
-MOST_ROWS = 100_000
+TREE_ROWS = 100_000
 """Logged rows by which the tree is grown, at most; whole episodes."""
 
 LEAST_SHARE = 1 / 200
@@ -51,7 +51,7 @@ def logged_support(rows: Trajectories, user_chooses: bool = False) -> Support:
         rows: At least one; whole episodes.
         user_chooses: Whether users see the whole slate, or its first place alone.
     """
-    most = max(1, min(MOST_ROWS, MOST_NUMBERS // max(rows.shown_features(slice(1)).shape[2], 1)))
+    most = max(1, min(TREE_ROWS, MOST_NUMBERS // max(rows.shown_features(slice(1)).shape[2], 1)))
     few = rows.some_sessions(most)
     return grown_support(*shown_and_offered(few, user_chooses), len(rows) / len(few))
 

@@ -26,7 +26,7 @@ from slateflow.user_models.polynomial import Polynomial, bends, independent
 
 Array = NDArray[np.float64]
 
-MOST_ROWS = 50_000
+ASKED_ROWS = 50_000
 """Rows that are asked."""
 
 
@@ -57,7 +57,7 @@ def chosen_polynomial(
     plain = Polynomial.over(fitted, degree, users)
     if len(rows.starts) < LEAST_SESSIONS:
         return plain
-    asked = rows.in_some_sessions(MOST_ROWS)
+    asked = rows.in_some_sessions(ASKED_ROWS)
     few = rows.where(asked)
     stage = np.zeros(len(few), np.intp) if transitions.left is None else steps_left(few)
     explained = standardised(np.column_stack([few.reward, ~few.last, changes(few)]))

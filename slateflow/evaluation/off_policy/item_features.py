@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.bends import MOST_ROWS
+from slateflow.evaluation.off_policy.bends import ASKED_ROWS
 from slateflow.evaluation.off_policy.what_moves import standardised
 from slateflow.held_out_choice import LEAST_SESSIONS, least_lost, other_half_losses
 from slateflow.trajectories import Trajectories
@@ -123,7 +123,7 @@ def chosen_features(
     items = len(rows.catalogue)
     if not rows.catalogue.features.shape[1] < items <= MOST_ITEMS:
         return plain
-    asked = rows.in_some_sessions(MOST_ROWS)
+    asked = rows.in_some_sessions(ASKED_ROWS)
     few, x = rows.where(asked), x[asked]
     item, visitor = shown_items(few), few.visitors
     explained = standardised(np.column_stack([few.reward, ~few.last]))

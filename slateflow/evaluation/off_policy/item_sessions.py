@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.evaluation.off_policy.bends import MOST_ROWS, chosen_polynomial
+from slateflow.evaluation.off_policy.bends import ASKED_ROWS, chosen_polynomial
 from slateflow.evaluation.off_policy.click_odds import ClickOdds, chosen_odds
 from slateflow.evaluation.off_policy.corrections import Estimated
 from slateflow.evaluation.off_policy.double_learning import (
@@ -103,7 +103,7 @@ class ItemSessions:
         )
         liked_by = 0 if known is seen else self.user_size
         of_choices = chosen_features(seen, x, self.polynomial, liked_by)
-        asked = seen.in_some_sessions(MOST_ROWS)
+        asked = seen.in_some_sessions(ASKED_ROWS)
         self.of_choices = of_choices.independent_in(x[asked], shown_items(seen)[asked])
         self.features, self.least_steps = len(self.of_choices), 0
         if by_the_clock:

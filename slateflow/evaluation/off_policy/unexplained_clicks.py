@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from slateflow.held_out_choice import BEYOND_DOUBT, better, other_half_losses
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.prior import shrunk_means
+from slateflow.user_models.slate_columns import TOLD_APART_ITEMS
 
 Array = NDArray[np.float64]
-
-MOST_ROWS = 100_000
-"""Shown items by which the tree is grown, at most; whole sessions."""
 
 LEAVES, LEAF_ROWS = 32, 100
 """Leaves of the tree, at most, and shown items in each, at least."""
@@ -39,7 +37,7 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
         expected: (R, K) probabilities of a click on each of the items shown.
     """
     places = rows.slate.shape[1]
-    some = rows.in_some_sessions(MOST_ROWS // places)
+    some = rows.in_some_sessions(TOLD_APART_ITEMS // places)
     few = rows.where(some)
     surprise = (few.clicks - expected[some]).ravel()
     visitor = np.repeat(few.visitors, places)
