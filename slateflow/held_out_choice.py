@@ -13,7 +13,7 @@ Model = TypeVar("Model")
 RIDGE_SHARE = 1e-6
 """Precision of the prior on a weight of a regression, as a share of what the rows tell of it."""
 
-ROUNDING = 1e-12
+LOSS_ROUNDING = 1e-12
 """Share of the losses below which a difference is none."""
 
 BEYOND_CHANCE, BEYOND_DOUBT = 2.0, 3.0
@@ -50,7 +50,7 @@ def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_error
         >>> better(plain, np.array([0.5, 0.7, 0.3]), 2.0), better(plain, plain - 1e-15, 2.0)
         (True, False)
     """
-    gain, rounding = plain - ours, ROUNDING * float(np.abs(plain).sum())
+    gain, rounding = plain - ours, LOSS_ROUNDING * float(np.abs(plain).sum())
     return bool(gain.sum() > standard_errors * gain.std() * np.sqrt(len(gain)) + rounding)
 
 

@@ -23,7 +23,7 @@ from slateflow.user_models.conditional_logit import (
 
 Array = NDArray[np.float64]
 
-ROUNDING = 1e-9
+NO_INFORMATION = 1e-9
 """Share of the largest singular value below which the information of weights is none."""
 
 
@@ -102,4 +102,4 @@ class Influences:
         told = np.diag(self.information)
         scale = np.divide(1.0, np.sqrt(np.abs(told)), out=np.zeros_like(told), where=told > 0)
         scaled = scale[:, None] * self.information * scale
-        return np.asarray(scale * np.linalg.lstsq(scaled, scale * slopes, rcond=ROUNDING)[0])
+        return np.asarray(scale * np.linalg.lstsq(scaled, scale * slopes, rcond=NO_INFORMATION)[0])

@@ -38,7 +38,7 @@ STEPS, GAIN = 500, 1e-8
 LEAST_SHARE = 1e-12
 """Of a class, so that it has a logarithm."""
 
-ROUNDING = 1e-9
+INFORMATION_ADDED = 1e-9
 """Share of a feature's information that is added, so that one which tells nothing does no harm."""
 
 
@@ -143,8 +143,8 @@ def _of_somebody(model: ChoiceModel, sessions: int) -> ChoiceModel:
 def _invertible(information: Array) -> Array:
     """Information (P, P) with so little more that what tells nothing does no harm."""
     diagonal = np.diag(information)
-    least = np.finfo(np.float64).tiny if not diagonal.any() else ROUNDING * diagonal.max()
-    return np.asarray(information + np.diag(ROUNDING * diagonal + least))
+    least = np.finfo(np.float64).tiny if not diagonal.any() else INFORMATION_ADDED * diagonal.max()
+    return np.asarray(information + np.diag(INFORMATION_ADDED * diagonal + least))
 
 
 def _likeliest(choices: Choices, start: ChoiceModel, precision: Array) -> ChoiceModel:

@@ -16,7 +16,7 @@ from scipy import linalg
 
 Array = NDArray[np.float64]
 
-ROUNDING = 1e-12
+INFORMATION_ROUNDING = 1e-12
 """Share of a diagonal below which the information on a weight may be rounding."""
 
 REFINEMENTS = 3
@@ -49,7 +49,7 @@ class NormalEquations:
         root = np.sqrt(np.diag(matrix))
         scale = np.where(root > 0, root, 1.0)
         scaled = matrix / scale / scale[:, None]
-        factor = linalg.cholesky(scaled + ROUNDING * np.eye(len(scaled)), lower=True)
+        factor = linalg.cholesky(scaled + INFORMATION_ROUNDING * np.eye(len(scaled)), lower=True)
         return cls(scale, scaled, np.asarray(factor, np.float64))
 
     def solved(self, right: Array) -> Array:

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 VISITS_BEYOND_CHANCE = 3.0
 """Standard errors by which what was seen has to go with what is earned."""
 
-ROUNDING = 1e-10
+NO_SQUARE = 1e-10
 """Share of a square that is none."""
 
 MOST_SHOWN, LEAST_VISITORS = 200_000, 500
@@ -95,7 +95,7 @@ class Visits:
         plain = np.column_stack([*known, *(one * likely for one in known)])
         both = np.column_stack([seen * likely, left])
         rest = both - plain @ np.linalg.lstsq(plain, both, rcond=None)[0]
-        if (np.square(rest).sum(axis=0) <= ROUNDING * np.square(both).sum(axis=0)).any():
+        if (np.square(rest).sum(axis=0) <= NO_SQUARE * np.square(both).sum(axis=0)).any():
             return 0.0  # nothing was seen but what is known anyway
         scores = np.bincount(visitor, rest.prod(axis=1))
         return float(scores.sum() / np.sqrt(np.square(scores).sum()))
