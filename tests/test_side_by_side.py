@@ -163,6 +163,7 @@ def test_an_order_to_end_may_come_before_all_is_ready(monkeypatch):
     here, there = Pipe()
     with here, there:
         side_by_side._serve(there)
+        assert not here.poll()  # it answers nothing, and the order raises no error
 
 
 def test_a_worker_ends_with_its_parent(tmp_path):
