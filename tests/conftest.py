@@ -91,6 +91,15 @@ def up(tmp_path_factory):
         yield running
 
 
+@pytest.fixture(scope="module")
+def up_client(up):
+    """A client of the Prefect server that `up` started."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(up.api) as client:
+        yield client
+
+
 @pytest.fixture
 def read(monkeypatch):
     """The parts of datasets that are read."""

@@ -18,15 +18,6 @@ from tests.up import Up
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
-def client(up):
-    """A client of its Prefect server."""
-    from prefect.client.orchestration import SyncPrefectClient
-
-    with SyncPrefectClient(up.api) as client:
-        yield client
-
-
 @pytest.fixture
 def project(up, tmp_path, monkeypatch):
     """A project of the same flows whose prefect.yaml can be changed; undone afterwards."""
@@ -67,17 +58,17 @@ def deployed(client) -> dict[str, object]:
 
 
 def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
-    up, client, project, capsys
+    up, up_client, project, capsys
 ):
     def change(entries):
         entries["pipeline", "nightly-lts-10-1"]["name"] = "every-night-lts-10-1"
         entries["train", "train-fresh"]["name"] = "renamed"  # with its trigger
         del entries["register", "register-fresh"]
 
-    before = deployed(client)
+    before = deployed(up_client)
     write(project, change)
     deploy(up)
-    after = deployed(client)
+    after = deployed(up_client)
     gone = {"pipeline/nightly-lts-10-1", "train/train-fresh", "register/register-fresh"}
     assert set(before) - set(after) == gone
     assert set(after) - set(before) == {"pipeline/every-night-lts-10-1", "train/renamed"}
@@ -87,7 +78,7 @@ def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
     # One trigger for each that is left, and it starts the new deployment
     started = {
         automation.name: {action.deployment_id for action in automation.actions}
-        for automation in client.read_automations()
+        for automation in up_client.read_automations()
         if automation.actions[0].type == "run-deployment"
     }
     assert started == {
@@ -97,39 +88,39 @@ def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
         "evaluate fresh models": {after["evaluate/evaluate-fresh"].id},
     }
     # Nothing is left that would run when the old schedule comes due
-    for run in client.read_flow_runs():
+    for run in up_client.read_flow_runs():
         assert run.deployment_id not in {before[name].id for name in gone} or not (
             run.state.is_scheduled()
         )
 
 
-def test_what_somebody_paused_stays_paused(up, client, project, capsys):
+def test_what_somebody_paused_stays_paused(up, up_client, project, capsys):
     write(project, lambda entries: None)
     deploy(up)
     quiet = {"pipeline/nightly-lts-10-1", "pipeline/nightly-lts-20-2"}
-    for name, one in deployed(client).items():
+    for name, one in deployed(up_client).items():
         for schedule in one.schedules if name in quiet else ():
-            client.update_deployment_schedule(one.id, schedule.id, active=False)
-    client.pause_automation(trigger(client, "evaluate fresh models").id)
+            up_client.update_deployment_schedule(one.id, schedule.id, active=False)
+    up_client.pause_automation(trigger(up_client, "evaluate fresh models").id)
     on = "pipeline/weekly-interest-evolution"
-    up.post(f"deployments/{deployed(client)[on].id}/resume_deployment", None)
+    up.post(f"deployments/{deployed(up_client)[on].id}/resume_deployment", None)
     capsys.readouterr()
     deploy(up)
-    found = deployed(client)
+    found = deployed(up_client)
     active = {name for name, one in found.items() for s in one.schedules if s.active}
     assert active == {name for name, one in found.items() if one.schedules} - quiet
     # All are paused in tests, but for the one that goes on
     assert [name for name, one in found.items() if not one.paused] == [on]
-    paused = trigger(client, "evaluate fresh models")
+    paused = trigger(up_client, "evaluate fresh models")
     assert not paused.enabled
-    assert trigger(client, "train on fresh logs").enabled
+    assert trigger(up_client, "train on fresh logs").enabled
     said = {line for line in capsys.readouterr().out.splitlines() if "stays paused" in line}
     assert said == {
         *(f"{one.name} stays paused" for name, one in found.items() if name != on),
         *(f"{name.partition('/')[2]}'s schedule stays paused" for name in quiet),
         "evaluate fresh models stays paused",
     }
-    client.resume_automation(paused.id)  # the other tests need it
+    up_client.resume_automation(paused.id)  # the other tests need it
 
 
 def trigger(client, name: str):
@@ -138,11 +129,11 @@ def trigger(client, name: str):
     return found
 
 
-def test_a_pool_of_another_type_is_named(up, client, monkeypatch):
+def test_a_pool_of_another_type_is_named(up, up_client, monkeypatch):
     from prefect.client.schemas.actions import WorkPoolCreate
 
-    client.create_work_pool(WorkPoolCreate(name="other", type="docker"))
+    up_client.create_work_pool(WorkPoolCreate(name="other", type="docker"))
     monkeypatch.setattr(deployments, "POOL", "other")
     with pytest.raises(InputError, match="work pool other: expected the type process, got dock"):
-        deployments.ensure_pool(client)
-    client.delete_work_pool("other")
+        deployments.ensure_pool(up_client)
+    up_client.delete_work_pool("other")

@@ -24,19 +24,12 @@ SMALL = {"episodes": 60, "learners": ["linucb", "fitted-q"], "evaluation_episode
 
 
 @pytest.fixture(scope="module")
-def client(up):
-    """A client of its Prefect server."""
-    from prefect.client.orchestration import SyncPrefectClient
-
-    with SyncPrefectClient(up.api) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def promoted(up, client):
+def promoted(up, up_client):
     """A pipeline's run by the worker, as every night, but smaller."""
-    run = start(client, "pipeline/nightly-modified-lts-10-1", {**SMALL, "data": f"{up.folder}/d"})
-    return ended(client, run.id)
+    run = start(
+        up_client, "pipeline/nightly-modified-lts-10-1", {**SMALL, "data": f"{up.folder}/d"}
+    )
+    return ended(up_client, run.id)
 
 
 def start(client, deployment: str, parameters):
@@ -82,8 +75,8 @@ def test_the_log_says_why_a_server_did_not_come_up(tmp_path):
     assert "file is not a database" in (tmp_path / "prefect.log").read_text()
 
 
-def test_every_deployment_runs_once_at_a_time_and_the_second_waits(up, client):
-    deployed = client.read_deployments()
+def test_every_deployment_runs_once_at_a_time_and_the_second_waits(up, up_client):
+    deployed = up_client.read_deployments()
     assert len(deployed) >= 11
     for deployment in deployed:
         assert deployment.global_concurrency_limit.limit == 1, deployment.name
@@ -105,26 +98,28 @@ def test_a_night_of_a_worker_ends_in_the_registry(up, promoted):
     assert (up.folder / "d" / f"modified-lts-10-1.episodes-60.seed-{day}").is_dir()
 
 
-def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up, client):
+def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up, up_client):
     """Nobody starts the last three: each follows the event of the one before."""
     began = start(
-        client,
+        up_client,
         "generate/fresh-modified-lts-20-2",
         {"episodes": 60, "data": str(up.folder / "fresh")},
     )
-    names = {one.id: one.name for one in client.read_deployments()}
+    names = {one.id: one.name for one in up_client.read_deployments()}
 
     def chain():
         chained = {"train-fresh", "evaluate-fresh", "register-fresh"}
-        runs = [run for run in client.read_flow_runs() if names.get(run.deployment_id) in chained]
+        runs = [
+            run for run in up_client.read_flow_runs() if names.get(run.deployment_id) in chained
+        ]
         # Another test has started a registration by hand
         later = [run for run in runs if run.created > began.created]
-        return {client.read_flow(run.flow_id).name: run for run in later}
+        return {up_client.read_flow(run.flow_id).name: run for run in later}
 
     wait_until(lambda: "register" in chain(), 400, "the run of register-fresh")
-    last = ended(client, chain()["register"].id)
+    last = ended(up_client, chain()["register"].id)
     assert last.name == "register modified-lts-20-2: promoted", last.state
-    generated, runs = client.read_flow_run(began.id), chain()
+    generated, runs = up_client.read_flow_run(began.id), chain()
     assert set(runs) == {"train", "evaluate", "register"}  # once each
     starts = [generated.start_time, *(runs[name].start_time for name in ("train", "evaluate"))]
     assert starts == sorted(starts)
@@ -147,10 +142,10 @@ def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up
     assert [learner for learner, _ in models] == ["linucb", "lints", "fitted-q"]
 
 
-def test_what_a_pipeline_publishes_starts_nothing(up, client, promoted):
+def test_what_a_pipeline_publishes_starts_nothing(up, up_client, promoted):
     """It trains by itself; a train-fresh beside it would do all twice."""
-    names = {one.id: one.name for one in client.read_deployments()}
-    for run in client.read_flow_runs():
+    names = {one.id: one.name for one in up_client.read_deployments()}
+    for run in up_client.read_flow_runs():
         if str(names.get(run.deployment_id)).endswith("-fresh"):
             assert "modified-lts-10-1" not in json.dumps(run.parameters)
 
@@ -166,7 +161,7 @@ def environment(up: Up) -> dict[str, str]:
     }
 
 
-def test_a_shell_uses_its_servers(up, client):
+def test_a_shell_uses_its_servers(up, up_client):
     world = "modified-lts-20-2-hidden"  # where no other test has a champion
     command = [str(BIN / "slateflow"), "run", world, "--episodes", "40", "--json"]
     options = ["--learners", "linucb", "--evaluation-episodes", "100"]
@@ -178,21 +173,21 @@ def test_a_shell_uses_its_servers(up, client):
         check=True,
     )
     assert json.loads(done.stdout)["registered"]["name"] == f"slateflow-{world}"
-    assert f"pipeline {world}: promoted" in {run.name for run in client.read_flow_runs()}
+    assert f"pipeline {world}: promoted" in {run.name for run in up_client.read_flow_runs()}
 
 
-def test_a_run_of_a_shell_that_is_killed_is_crashed_by_the_sweep(up, client):
+def test_a_run_of_a_shell_that_is_killed_is_crashed_by_the_sweep(up, up_client):
     command = [str(BIN / "slateflow"), "generate", "lts-20-2", "--episodes", "200000"]
     shell = subprocess.Popen([*command, "--data", str(up.folder / "killed")], env=environment(up))
 
     def of_shell():
-        runs = [run for run in client.read_flow_runs() if run.name == "generate lts-20-2"]
+        runs = [run for run in up_client.read_flow_runs() if run.name == "generate lts-20-2"]
         return next((run for run in runs if run.infrastructure_pid), None)
 
     wait_until(of_shell, 120, "a run that has written down its process")
     kill([shell.pid])
     shell.wait()
-    run = ended(client, of_shell().id)
+    run = ended(up_client, of_shell().id)
     assert run.state.is_crashed()
     assert (
         run.state.message
@@ -200,12 +195,12 @@ def test_a_run_of_a_shell_that_is_killed_is_crashed_by_the_sweep(up, client):
     )
 
 
-def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, client, promoted):
+def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, up_client, promoted):
     import mlflow
 
     (report,) = [  # other tests' runs report under the same key
         artifact
-        for artifact in client.read_artifacts()
+        for artifact in up_client.read_artifacts()
         if artifact.key == "slateflow-modified-lts-10-1" and artifact.flow_run_id == promoted.id
     ]
     page = open_page(f"{up.ui}/runs/flow-run/{promoted.id}", ": promoted", up.folder / "browser")
@@ -237,8 +232,8 @@ def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, client, pro
     assert link in page
 
 
-def test_the_browser_shows_a_form_that_explains_itself(up, client):
-    deployment = client.read_deployment_by_name("pipeline/nightly-modified-lts-10-1")
+def test_the_browser_shows_a_form_that_explains_itself(up, up_client):
+    deployment = up_client.read_deployment_by_name("pipeline/nightly-modified-lts-10-1")
     page = open_page(
         f"{up.ui}/deployments/deployment/{deployment.id}/run",
         "Episodes that each policy plays in the evaluation, 2 or more.",
