@@ -3,6 +3,8 @@
 It runs in the consumer's process and needs mlflow, NumPy and pandas, nothing else. The weights
 come as `.npz` without pickle, the scoring function as the very files that were evaluated. Versions
 of recipes with own logs also carry `encoder.py`, and the encoding and catalogue of these logs.
+Other versions carry this file alone: so it imports nothing of that one, and `_missing` and
+`_invalid` are in both.
 """
 
 import importlib
