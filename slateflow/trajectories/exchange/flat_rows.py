@@ -71,7 +71,7 @@ def flat_rows(dataset: Dataset) -> Iterator[FlatRows]:
     for part, rows in zip(dataset.parts, dataset.iter_parts(verify=True), strict=True):
         check_rows(rows, dataset.spec, f"{dataset.path}/{part.path}")
         first = np.append(rows.starts, len(rows))
-        observations = flat_observations(rows, dataset.spec)
+        observations = observation_vectors(rows, dataset.spec)
         next_observations = np.roll(observations, -1, axis=0)
         last = first[1:] - 1
         next_observations[last] = observations[last]
@@ -79,7 +79,7 @@ def flat_rows(dataset: Dataset) -> Iterator[FlatRows]:
         yield FlatRows(rows, first, observations, next_observations)
 
 
-def flat_observations(rows: Trajectories, spec: EnvironmentSpec) -> NDArray[np.float32]:
+def observation_vectors(rows: Trajectories, spec: EnvironmentSpec) -> NDArray[np.float32]:
     """(R, F): user, share of the episode that is left, candidates."""
     left = (spec.horizon - rows.step) / spec.horizon
     flat = rows.candidate_features().reshape(len(rows), spec.num_candidates * spec.document_size)
