@@ -42,7 +42,7 @@ from tasks.store.champion import (
     scoring_policy,
     version_policy,
 )
-from tasks.store.tracking import load_scorer, mlflow_client, model_name
+from tasks.store.tracking import mlflow_client, model_name, run_scorer
 
 
 @task(task_run_name="evaluate {experiment.recipe}", **RETRIES)
@@ -59,7 +59,7 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
     require_same_world(client, experiment.recipe, spec)
     name = model_name(experiment.recipe)
     version = aliased(client, name, CHAMPION)
-    scorers = {model.learner: load_scorer(client, model.run_id) for model in models}
+    scorers = {model.learner: run_scorer(client, model.run_id) for model in models}
     policies = {learner: scoring_policy(scorer, spec) for learner, scorer in scorers.items()}
     champion = None
     if version is not None:
@@ -168,7 +168,7 @@ def check_against_recsim(
 ) -> RecSimCheck:
     """Play a candidate in RecSim's own code, and compare with `compared` batched episodes."""
     spec, seed = experiment.spec, experiment.seed
-    policy = scoring_policy(load_scorer(mlflow_client(), candidate.run_id), spec)
+    policy = scoring_policy(run_scorer(mlflow_client(), candidate.run_id), spec)
     progress = stage(f"RecSim plays {candidate.learner}")
     recsim = recsim_returns(spec, policy, episodes, seed, progress)
     found = agreement(episode_returns(spec, policy, compared, seed), recsim)

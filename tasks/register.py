@@ -32,7 +32,7 @@ from tasks.store.champion import (
     require_same_world,
 )
 from tasks.store.requests import Examples, example_requests
-from tasks.store.tracking import SCORER_FILE, load_scorer, mlflow_client, model_name
+from tasks.store.tracking import SCORER_FILE, mlflow_client, model_name, run_scorer
 
 RECOMMENDER = PROJECT / "mlflow"
 """Folder of the code that a version carries."""
@@ -91,7 +91,7 @@ def _tested_version(client: MlflowClient, report: Report, winner: Candidate) -> 
     A version that an earlier try left, killed before the alias moved, is used again.
     """
     name = model_name(report.experiment.recipe)
-    weights, run = load_scorer(client, winner.run_id), client.get_run(winner.run_id)
+    weights, run = run_scorer(client, winner.run_id), client.get_run(winner.run_id)
     examples = example_requests(report.experiment)
     found = client.search_model_versions(f"name = '{name}' and run_id = '{winner.run_id}'")
     version = max((int(one.version) for one in found), default=0)

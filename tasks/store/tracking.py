@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from slateflow.errors import InputError
-from slateflow.policies import AnyScorer
-from slateflow.policies import load_scorer as read_scorer
+from slateflow.policies import AnyScorer, load_scorer
 from slateflow.trajectories import Dataset, Encoding
 from slateflow.trajectories.catalogue import Catalogue
 from tasks.project import PROJECT
@@ -186,7 +185,7 @@ def dataset_input(dataset: Dataset) -> Any:
     return DatasetInput(logged, [InputTag("mlflow.data.context", "training")])
 
 
-def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
+def run_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
     """The weights that a run logged.
 
     Raises:
@@ -205,7 +204,7 @@ def load_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
                     "in the middle of it; is the server restarting?"
                 ) from error
             raise
-        return read_scorer(path)
+        return load_scorer(path)
 
 
 def version_scorer(client: MlflowClient, version: ModelVersion) -> AnyScorer:
@@ -217,9 +216,9 @@ def version_scorer(client: MlflowClient, version: ModelVersion) -> AnyScorer:
 
     with tempfile.TemporaryDirectory() as folder:
         if (carried := _carried(version, [SCORER_FILE], folder)) is not None:
-            return read_scorer(carried[0])
+            return load_scorer(carried[0])
     try:
-        return load_scorer(client, str(version.run_id))
+        return run_scorer(client, str(version.run_id))
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

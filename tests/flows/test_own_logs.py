@@ -59,9 +59,9 @@ def test_own_logs_are_read_described_and_learnt_from(shop, capsys):
     assert run("describe", "shop")["digest"] == made["digest"]
     (model,) = run("train", "shop", "--learner", "linucb")
     from slateflow.trajectories import Dataset
-    from tasks.store.tracking import load_scorer, mlflow_client
+    from tasks.store.tracking import mlflow_client, run_scorer
 
-    scorer, dataset = load_scorer(mlflow_client(), model["run_id"]), Dataset.open(made["path"])
+    scorer, dataset = run_scorer(mlflow_client(), model["run_id"]), Dataset.open(made["path"])
     user = dataset.encoding.user_features({"country": ["at", "de", "fr"]})
     everything = np.tile(dataset.catalogue.features, (3, 1, 1))
     best = scorer.scores(user, np.zeros(3, int), everything).argmax(axis=1)

@@ -61,7 +61,7 @@ def half_a_download(listed: bool) -> Exception:
     from mlflow.entities import FileInfo
     from mlflow.exceptions import MlflowException
 
-    from tasks.store.tracking import SCORER_FILE, load_scorer
+    from tasks.store.tracking import SCORER_FILE, run_scorer
 
     class Restarted:
         """A client whose server died in a download, and is back."""
@@ -73,7 +73,7 @@ def half_a_download(listed: bool) -> Exception:
             return [FileInfo(SCORER_FILE, False, 1)] * listed
 
     with pytest.raises((InputError, MlflowException), match=SCORER_FILE) as caught:
-        load_scorer(Restarted(), "1")
+        run_scorer(Restarted(), "1")
     return caught.value
 
 

@@ -29,7 +29,7 @@ from tasks.evaluate import take_verdict
 from tasks.experiment import ModelRef
 from tasks.store.alias_lock import aliases_locked
 from tasks.store.champion import aliased, promote, rollback, version_policy
-from tasks.store.tracking import load_scorer, mlflow_client
+from tasks.store.tracking import mlflow_client, run_scorer
 from tests.registry.published import experiment_on, logged_model
 from tests.servers import mlflow_server
 from tests.up import wait_until
@@ -152,7 +152,7 @@ def test_a_version_is_played_without_the_run_behind_it(registry, models):
     version = registry.get_model_version(made.name, str(made.version))
     gone = ModelVersion(made.name, str(made.version), 0, run_id="0" * 32)
     played = version_policy(registry, gone, preset(NAME)).scorer
-    trained = load_scorer(registry, version.run_id)
+    trained = run_scorer(registry, version.run_id)
     np.testing.assert_equal(dataclasses.asdict(played), dataclasses.asdict(trained))
     shutil.rmtree(Path(urlsplit(registry.get_model_version_download_uri(made.name, "1")).path))
     assert version_policy(registry, version, preset(NAME))
@@ -200,7 +200,7 @@ def test_a_killed_registration_is_taken_up_and_registers_once(registry, models, 
 HOLDER = """
 import sys, time
 from tasks.store.alias_lock import aliases_locked
-from tasks.store.tracking import load_scorer, mlflow_client
+from tasks.store.tracking import run_scorer, mlflow_client
 
 with aliases_locked(mlflow_client(), "slateflow-held"):
     print("held", flush=True)
@@ -275,7 +275,7 @@ COUNTER = """
 import sys
 from pathlib import Path
 from tasks.store.alias_lock import aliases_locked
-from tasks.store.tracking import load_scorer, mlflow_client
+from tasks.store.tracking import run_scorer, mlflow_client
 
 client, counter = mlflow_client(), Path(sys.argv[1])
 for _ in range(40):
