@@ -23,10 +23,10 @@ from tasks.reports.past_runs import PastRun, log_report, past_runs
 from tasks.reports.report import (
     Candidate,
     Champion,
-    LoggingPolicy,
     Optimum,
     PlayedPolicy,
     Report,
+    ScoredPolicy,
 )
 from tasks.server.automations import raise_alert
 from tasks.server.progress import artifact_key
@@ -149,7 +149,7 @@ def interval(compared: Candidate | Comparison, digits: int = 2) -> str:
     return f"{uplift} [{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
-def score_text(played: Candidate | LoggingPolicy, with_interval: bool = False) -> str:
+def score_text(played: Candidate | ScoredPolicy, with_interval: bool = False) -> str:
     """A score as text, empty where it is not known."""
     if played.score is None:
         return ""

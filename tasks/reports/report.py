@@ -36,14 +36,14 @@ class PlayedPolicy(BaseModel):
         return cls(policy=found.policy, mean=found.mean, sem=found.sem, episodes=found.episodes)
 
 
-class LoggingPolicy(PlayedPolicy):
+class ScoredPolicy(PlayedPolicy):
     """A policy that wrote the logs; its score is that of a candidate."""
 
     score: float | None
     score_ci: Interval | None
 
     @classmethod
-    def of(cls, found: decided.PlayedPolicy) -> LoggingPolicy:
+    def of(cls, found: decided.PlayedPolicy) -> ScoredPolicy:
         """The policy with its score."""
         return cls(**PlayedPolicy.of(found).model_dump(), **_flat_score(found.score))
 
@@ -165,8 +165,8 @@ class Report(BaseModel):
 
     experiment: Experiment
     baseline: PlayedPolicy
-    logged: LoggingPolicy | None = None
-    logging_policies: list[LoggingPolicy] = []
+    logged: ScoredPolicy | None = None
+    logging_policies: list[ScoredPolicy] = []
     optimum: Optimum | None
     champion: Champion | None
     candidates: list[Candidate]
@@ -194,7 +194,7 @@ class Report(BaseModel):
             overlaps: Of the logs with each learner's policy, for those that are known.
         """
         by_learner = {model.learner: model for model in models}
-        logging = [LoggingPolicy.of(policy) for policy in verdict.logged]
+        logging = [ScoredPolicy.of(policy) for policy in verdict.logged]
         optimum, champion = verdict.optimum, verdict.champion
         return cls(
             experiment=experiment,
