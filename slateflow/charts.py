@@ -60,7 +60,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Interval:
+class ValueInterval:
     """A value and its 95% interval, with a note behind them."""
 
     name: str
@@ -173,7 +173,7 @@ def lines(curves: Mapping[str, Curve], title: str, label: str) -> str:
 
 
 def intervals(
-    rows: Sequence[Interval],
+    rows: Sequence[ValueInterval],
     marks: dict[str, float],
     title: str,
     notes: str = "",

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from slateflow.charts import RIGHT, Histogram, Interval, Night, histograms, intervals, trend
+from slateflow.charts import RIGHT, Histogram, Night, ValueInterval, histograms, intervals, trend
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -53,7 +53,7 @@ def test_a_trend_of_nights_without_values_is_drawn(night):
 
 
 def test_intervals_stay_in_the_picture():
-    rows = [Interval("linucb", 1.0, -5.0, 7.0), Interval("lints", 1.1, -4.0, 6.0)]
+    rows = [ValueInterval("linucb", 1.0, -5.0, 7.0), ValueInterval("lints", 1.1, -4.0, 6.0)]
     svg = intervals(rows, {"random": 1.0}, "", "over random")
     ((_, _, width, _),) = (map(float, one["viewBox"].split()) for one in drawn(svg, "svg"))
     first, second = (
@@ -66,7 +66,10 @@ def test_intervals_stay_in_the_picture():
 
 
 def test_notes_stand_behind_the_rows():
-    rows = [Interval("linucb", 1.0, 0.5, 1.5, note="+1.00"), Interval("random", 0.0, -0.5, 0.5)]
+    rows = [
+        ValueInterval("linucb", 1.0, 0.5, 1.5, note="+1.00"),
+        ValueInterval("random", 0.0, -0.5, 0.5),
+    ]
     svg = intervals(rows, {"random": 0.0}, "", "over random")
     assert {"over random", "+1.00"} <= set(texts(svg))
     wide, narrow = (drawn(intervals(rows, {}, "", notes), "svg") for notes in ("notes", ""))
@@ -74,7 +77,7 @@ def test_notes_stand_behind_the_rows():
 
 
 def test_lines_across_have_the_digits_that_are_asked_for():
-    rows = [Interval("linucb", 0.39, 0.35, 0.43)]
+    rows = [ValueInterval("linucb", 0.39, 0.35, 0.43)]
     assert "random 0.0854" in texts(intervals(rows, {"random": 0.0854}, "", decimals=4))
 
 

@@ -13,7 +13,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from slateflow.charts import Histogram, Interval, Night, data_uri, histograms, intervals, trend
+from slateflow.charts import Histogram, Night, ValueInterval, data_uri, histograms, intervals, trend
 from slateflow.digits import decimals, fixed
 from slateflow.evaluation import Comparison
 from slateflow.evaluation.off_policy.overlap import WEIGHT_EDGES
@@ -226,9 +226,9 @@ def _row(
     played: Candidate | PlayedPolicy | Champion,
     highlighted: bool = False,
     note: str = "",
-) -> Interval:
+) -> ValueInterval:
     """A policy in the chart."""
-    return Interval(name, *_with_bounds(played.mean, played.sem), highlighted, note)
+    return ValueInterval(name, *_with_bounds(played.mean, played.sem), highlighted, note)
 
 
 def _with_bounds(mean: float, sem: float) -> tuple[float, float, float]:
