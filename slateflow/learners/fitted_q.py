@@ -34,9 +34,9 @@ from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.backward_stages import (
-    Part,
     Stage,
     StageSums,
+    StepsPart,
     Transitions,
     backward_stages,
 )
@@ -186,12 +186,12 @@ def fitted_stages(
     spread = steps.spread(basis)
     stages: list[Stage] = []
 
-    def map_parts(function: Callable[[Part], StageSums]) -> Iterable[StageSums]:
+    def map_steps(function: Callable[[StepsPart], StageSums]) -> Iterable[StageSums]:
         return parts.map(partial(_of_basis, function, basis))
 
     changes: list[float] = []
     file = parts.stage_file(basis, window)
-    for stage in backward_stages(map_parts, size, most, steps.timed, ridge, file, prior):
+    for stage in backward_stages(map_steps, size, most, steps.timed, ridge, file, prior):
         stages.append(stage)
         if len(stages) < most:
             progress(len(stages), most)
@@ -208,7 +208,9 @@ def fitted_stages(
     return stages
 
 
-def _of_basis(function: Callable[[Part], StageSums], basis: Basis, steps: LoggedSteps) -> StageSums:
+def _of_basis(
+    function: Callable[[StepsPart], StageSums], basis: Basis, steps: LoggedSteps
+) -> StageSums:
     return function(_Part(steps, basis))
 
 

@@ -90,7 +90,7 @@ class Transitions:
         return values
 
 
-class Part(Protocol):
+class StepsPart(Protocol):
     """Some of the logged steps, T of them, of which S continue."""
 
     @property
@@ -142,7 +142,7 @@ class StageSums(Additive):
     following: int
 
     @classmethod
-    def of(cls, terms: int, previous: Array | None, stage: int, part: Part) -> StageSums:
+    def of(cls, terms: int, previous: Array | None, stage: int, part: StepsPart) -> StageSums:
         """The sums of a part, with next values by the previous weights."""
         transitions, weights = part.transitions, part.weights
         continues, left = transitions.continues, transitions.left
@@ -184,7 +184,7 @@ class StageSums(Additive):
         return self.later - mean * self.continuing, squares
 
 
-MapParts = Callable[[Callable[[Part], StageSums]], Iterable[StageSums]]
+MapSteps = Callable[[Callable[[StepsPart], StageSums]], Iterable[StageSums]]
 """Applies a function to each part of the logged steps, here or elsewhere, in their order."""
 
 
@@ -223,7 +223,7 @@ NO_FILE = StageFile()
 
 
 def backward_stages(
-    map_parts: MapParts,
+    map_steps: MapSteps,
     terms: int,
     stages: int,
     timed: bool,
@@ -234,7 +234,7 @@ def backward_stages(
     """Fit the stages, from the last step of an episode backwards.
 
     Args:
-        map_parts: Applies a function to all steps, a part at a time; once for each stage.
+        map_steps: Applies a function to all steps, a part at a time; once for each stage.
         terms: P, features of a step.
         stages: How many.
         timed: Whether sessions end by the clock: then next values are centred, for their mean is
@@ -250,7 +250,7 @@ def backward_stages(
     yield from fitted
     factor, weights = None, fitted[-1].weights if fitted else None
     for stage in range(len(fitted) + 1, stages + 1):
-        sums = reduce(add, map_parts(partial(StageSums.of, terms, weights, stage)))
+        sums = reduce(add, map_steps(partial(StageSums.of, terms, weights, stage)))
         if len(sums.gram):
             gram, rows, factor = sums.gram, sums.rows, None
         if factor is None:
