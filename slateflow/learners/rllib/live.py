@@ -23,7 +23,7 @@ from slateflow.learners.config import Trained
 from slateflow.learners.rllib.checkpoints import TrainingProgress
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.live_config import LiveConfig
-from slateflow.learners.rllib.live_world import LiveWorld, Survey, survey
+from slateflow.learners.rllib.live_world import LiveSurvey, LiveWorld, survey
 from slateflow.learners.rllib.scoring_network import export_network
 from slateflow.learners.rllib.training import iterate, trained_module
 from slateflow.progress import Progress
@@ -90,7 +90,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def live_algorithm(
-    spec: EnvironmentSpec, config: LiveConfig, found: Survey, seed: int
+    spec: EnvironmentSpec, config: LiveConfig, found: LiveSurvey, seed: int
 ) -> AlgorithmConfig:
     """The RLlib configuration of a learner with live users."""
     sizes = {

@@ -23,7 +23,7 @@ LIVE_STREAM = 0x11FE
 
 
 @dataclass(frozen=True)
-class Survey:
+class LiveSurvey:
     """Findings of a random policy before the learning starts.
 
     Attributes:
@@ -39,7 +39,7 @@ class Survey:
     live_steps: int
 
 
-def survey(spec: EnvironmentSpec, episodes: int, seed: int) -> Survey:
+def survey(spec: EnvironmentSpec, episodes: int, seed: int) -> LiveSurvey:
     """Play random slates.
 
     Rewards are large and nearly constant, some 9.7 a step: with them as they are, PPO never gets
@@ -58,7 +58,7 @@ def survey(spec: EnvironmentSpec, episodes: int, seed: int) -> Survey:
     steps = list(play(batched_environment(spec, episodes), RandomPolicy(spec.slate_size), stream))
     rewards = np.concatenate([step.rewards for step in steps])
     observed = [step.observation for step in steps]
-    return Survey(
+    return LiveSurvey(
         reward_mean=float(rewards.mean()),
         reward_scale=float(rewards.std()) or 1.0,
         moments=FeatureMoments.from_blocks((seen["user"], seen["candidates"]) for seen in observed),
