@@ -14,7 +14,7 @@ from flows.cli.options import new_table, plain_console, print_json, show_table, 
 from slateflow.evaluation import PolicyBaseline
 from tasks.estimate import EstimateReport
 from tasks.experiment import DatasetRef, ModelRef
-from tasks.reports.page import interval, mean_text, p_value, score_text
+from tasks.reports.page import mean_text, p_value_text, score_text, uplift_text
 from tasks.reports.report import Candidate, Champion, Optimum, PlayedPolicy, Report
 from tasks.reports.study import StudyReport
 from tasks.store.tracking import embedded_store, redact_passwords, tracking_uri
@@ -94,8 +94,8 @@ def _remarks(report: Report, shown: Collection[str]) -> Iterator[str]:
     best = report.candidates[0]
     over = best.over_champion if best.judged else None
     if over is not None and "p_over" not in shown:
-        uplift = interval(over, report.decimals)
-        yield f"{best.learner} over the champion: {uplift}, p {p_value(over.p_value)}"
+        uplift = uplift_text(over, report.decimals)
+        yield f"{best.learner} over the champion: {uplift}, p {p_value_text(over.p_value)}"
     if (check := report.recsim_check) is not None:
         yield (
             f"{check.learner} in RecSim's own code {check.recsim:.2f} ± {check.recsim_sem:.2f} "
@@ -157,10 +157,10 @@ def _verdict_table(report: Report, shown: Collection[str]) -> Table:
             "bold green" if one.verdict == "winner" else "",
             one.learner,
             one,
-            uplift=interval(one, digits),
-            p=p_value(one.p_value),
-            over="" if over is None else interval(over, report.decimals),
-            p_over="" if over is None else p_value(over.p_value),
+            uplift=uplift_text(one, digits),
+            p=p_value_text(one.p_value),
+            over="" if over is None else uplift_text(over, report.decimals),
+            p_over="" if over is None else p_value_text(over.p_value),
             score=score_text(one, with_interval),
             sec=f"{one.train_seconds:.1f}",
             verdict=one.verdict,

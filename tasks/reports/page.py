@@ -132,7 +132,7 @@ def fill_in(template: str, **values: Any) -> str:
     return _TEMPLATES.get_template(template).render(values)
 
 
-def p_value(value: float) -> str:
+def p_value_text(value: float) -> str:
     """A p-value as text."""
     return "<1e-99" if value < 1e-99 else f"{value:.1g}"
 
@@ -142,7 +142,7 @@ def mean_text(played: Candidate | PlayedPolicy | Champion | Optimum, decimals: i
     return f"{fixed(played.mean, decimals)} ± {fixed(played.sem, decimals)}"
 
 
-def interval(compared: Candidate | Comparison, digits: int = 2) -> str:
+def uplift_text(compared: Candidate | Comparison, digits: int = 2) -> str:
     """An uplift and its interval as text."""
     low, high = compared.ci
     uplift = fixed(compared.uplift, digits, "+")
@@ -184,11 +184,11 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.globals.update(
     decimals=decimals,
-    interval=interval,
+    interval=uplift_text,
     link=_link,
     mean=mean_text,
     moment=moment_text,
-    p_value=p_value,
+    p_value=p_value_text,
     run=_night,
     score=score_text,
 )
@@ -206,7 +206,7 @@ def return_chart(report: Report) -> str:
             one.learner,
             one,
             one.verdict == "winner",
-            interval(one if reigning is None else one.over_champion or one, digits),
+            uplift_text(one if reigning is None else one.over_champion or one, digits),
         )
         for one in report.candidates
         if one.judged
