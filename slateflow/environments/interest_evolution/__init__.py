@@ -18,7 +18,7 @@ WORLD = World(
     recsim=f"{__name__}.recsim:RecSimInterestEvolution",
     rules=_rules,
     labels={"greedy": "best match", "opposite": "worst match"},
-    catalogue=dynamics.item_features,
+    catalogue=dynamics.catalogue_features,
     rllib_names={"interest_evolution": "interest-evolution"},
     categorical_responses=("cluster",),
 )

@@ -38,7 +38,7 @@ def cluster_means(spec: InterestEvolutionSpec) -> Floats:
     return means
 
 
-def item_features(spec: InterestEvolutionSpec) -> NDArray[np.float32]:
+def catalogue_features(spec: InterestEvolutionSpec) -> NDArray[np.float32]:
     """Features (F, F) of the catalogue: one item for each cluster, one-hot."""
     return np.eye(spec.num_features, dtype=np.float32)
 

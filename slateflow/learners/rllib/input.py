@@ -168,7 +168,7 @@ def flat(columns: Tensors) -> Tensors:
     return {f"{DEFAULT_MODULE_ID}/{name}": tensor for name, tensor in columns.items()}
 
 
-def read_columns(path: str, options: InputOptions) -> Tensors:
+def read_tensors(path: str, options: InputOptions) -> Tensors:
     """The rows of the dataset at `path`, from Parquet to tensors."""
     dataset, memory, hold_out = Dataset.open(path), options.memory, options.hold_out
     scale = _reward_scale(path, dataset.digest, memory, hold_out)
@@ -210,7 +210,7 @@ class Shard:
         """An iterable whose every pass is one epoch of the shard in a new order."""
         columns = {
             name: tensor[self.shard :: self.shards]
-            for name, tensor in read_columns(self.path, self.options).items()
+            for name, tensor in read_tensors(self.path, self.options).items()
         }
         return ColumnIterator(columns, self.options, self.drawn).iter_torch_batches(
             batch_size=batch_size
@@ -264,5 +264,5 @@ class ColumnarOfflineData(OfflineData):
     @cached_property
     def iterator(self) -> ColumnIterator:
         """Over all rows, in this process."""
-        columns = read_columns(self.config.input_[0], self.options)
+        columns = read_tensors(self.config.input_[0], self.options)
         return ColumnIterator(columns, self.options, self.drawn)

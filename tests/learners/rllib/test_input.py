@@ -36,7 +36,7 @@ with quiet_rllib():
         ColumnarOfflineData,
         ColumnIterator,
         InputOptions,
-        read_columns,
+        read_tensors,
         train_columns,
     )
 
@@ -332,7 +332,7 @@ def test_rewards_are_scaled_by_the_dataset_that_is_there_now(tmp_path):
         recipe = Recipe("some", "modified-lts-10-1", 30, seed, {"random": 1.0}, {"time_budget": 4})
         shutil.rmtree(tmp_path / "some", ignore_errors=True)
         dataset = generate(recipe, Folder(str(tmp_path)))
-        columns = read_columns(dataset.path, InputOptions(WINDOW, 0))
+        columns = read_tensors(dataset.path, InputOptions(WINDOW, 0))
         expected = train_columns(dataset.read(), dataset.spec, WINDOW)
         np.testing.assert_array_equal(columns["rewards"], expected["rewards"])
 

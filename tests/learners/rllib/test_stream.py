@@ -18,7 +18,7 @@ from slateflow.user_models.session_memory import NOTHING, SessionMemory
 from tests.trajectories.sources.shop import log, published
 
 with quiet_rllib():
-    from slateflow.learners.rllib.input import InputOptions, read_columns
+    from slateflow.learners.rllib.input import InputOptions, read_tensors
     from slateflow.learners.rllib.stream import StreamIterator, exceeds_memory
 
 ray_leaves_sockets = pytest.mark.filterwarnings("ignore")
@@ -81,7 +81,7 @@ def test_rows_and_targets_are_those_of_the_reader_in_memory(
 ):
     dataset = logs(tmp_path, environment)
     options = InputOptions(3, 0, memory=memory, hold_out=hold_out)
-    held = read_columns(dataset.path, options)
+    held = read_tensors(dataset.path, options)
     rows = len(held["actions"])
     batches = drawn(StreamIterator(dataset.path, options), 17)
     assert all(len(batch["default_policy/actions"]) == 17 for batch in batches)
@@ -146,7 +146,7 @@ def test_a_stream_takes_little_memory(tmp_path):
         rows += len(batch["default_policy/actions"])
     assert rows == dataset.rows // 512 * 512
     held_before = own_memory()
-    columns = read_columns(dataset.path, options)
+    columns = read_tensors(dataset.path, options)
     held = own_memory() - held_before
     assert len(columns["actions"]) == dataset.rows
     assert peak - before < held / 2
