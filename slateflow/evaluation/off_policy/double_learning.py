@@ -137,36 +137,58 @@ def estimated(
     """
     both = [(logged, followed)] + ([] if values is None else [values])
     valued, valued_followed = both[-1]
-    fold, judged = logged.visitor % FOLDS, logged.sessions if judged is None else judged
+    judged = logged.sessions if judged is None else judged
     steps = int(np.searchsorted(logged.session, judged))
     start, each = np.zeros(judged), np.zeros(steps)
     on_states = None if ratio is None else _on_states(logged)
     learnt, by_propensity = (_Weighted(np.zeros(steps), np.zeros(steps)) for _ in range(2))
-    every = np.ones(logged.sessions, np.bool_)
-    sums = [_Sums.of(*features, every) for features in both]
-    for number in range(FOLDS):
-        own, others = np.flatnonzero(fold[:judged] == number), sums
-        if (fold != number).any():  # otherwise there is a single visitor
-            others = [
-                total - _Sums.of(*features, fold == number)
-                for total, features in zip(sums, both, strict=True)
-            ]
-        fits = [_fit(features, left) for (features, _), left in zip(both, others, strict=True)]
-        models, of_values = fits[0], fits[-1]
+    for held_out, fitted in _folds(both):
+        own, of_values = np.flatnonzero(held_out[:judged]), fitted.of_values
         worth = valued_followed.start[own] @ of_values.values[-1] + of_values.base
         start[own] = worth * logged.member[own]
-        scale = others[0].sessions
-        for rows in _some(np.flatnonzero(fold[logged.session[:steps]] == number)):
+        for rows in _some(np.flatnonzero(held_out[logged.session[:steps]])):
             member = logged.member[logged.session[rows], None]
             error = of_values.errors(valued, valued_followed, rows)
             each[rows] = _of_own_stage(error * member, logged, rows)
-            member = scale * member
-            learnt.add(rows, models.omega(logged, rows) * member, error)
+            member = fitted.sessions * member
+            learnt.add(rows, fitted.of_weights.omega(logged, rows) * member, error)
             if ratio is not None and on_states is not None:
-                of_state = np.maximum(models.omega(logged, rows, on_states), 0.0)
+                of_state = np.maximum(fitted.of_weights.omega(logged, rows, on_states), 0.0)
                 by_propensity.add(rows, of_state * member * ratio[rows, None], error)
     found, other = (one.correction(logged, judged) for one in (learnt, by_propensity))
     return Estimated(start, found, found if on_states is None else other, each)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Models of weights and of values, and to how many sessions they were fitted."""
+
+    of_weights: _Models
+    of_values: _Models
+    sessions: int
+
+
+def _folds(
+    both: list[tuple[Logged, Followed]],
+) -> Iterator[tuple[NDArray[np.bool_], _Fitted]]:
+    """Each fold of the sessions, by a mask (E,), and the models fitted to all others.
+
+    Args:
+        both: Choices and what follows, in the features of the weights, and in those of the values
+            where these are others.
+    """
+    fold = both[0][0].visitor % FOLDS
+    every = np.ones(len(fold), np.bool_)
+    sums = [_Sums.of(*features, every) for features in both]
+    for number in range(FOLDS):
+        held_out, others = fold == number, sums
+        if not held_out.all():  # otherwise there is a single visitor
+            others = [
+                total - _Sums.of(*features, held_out)
+                for total, features in zip(sums, both, strict=True)
+            ]
+        fits = [_fit(features, left) for (features, _), left in zip(both, others, strict=True)]
+        yield held_out, _Fitted(fits[0], fits[-1], others[0].sessions)
 
 
 def _of_own_stage(error: Array, logged: Logged, rows: Rows) -> Array:
