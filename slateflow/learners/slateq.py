@@ -115,37 +115,11 @@ class SlateQConfig(LearnerConfig):
         spec = dataset.spec
         sample = _to_places_seen(spec, sampled(dataset, SAMPLE_ROWS, _check_finite))
         check_variation(sample)
-        columns = chosen_columns(sample, spec.features_match, ROWS_PER_TERM)
-        seen = seen_in(columns, sample)
-        users, match = seen.user.shape[1], spec.features_match
-        items = seen.candidate_features(slice(1)).shape[2]
-        own = spec.user_size, spec.document_size
-        features = with_bends(seen, SlateFeatures(match), own)
-        alike = likeness_matters(seen, features, LIKENESS_BEYOND_CHANCE)
-        features = replace(features, alike=alike)
-        groups = features.groups(users, items, places_seen(spec))
-        of_items = groups.numbers[features.beside(users) :]
-        if self.ridge:
-            of_items = np.zeros_like(of_items)
-        few = few_sessions(seen, MOST_NUMBERS // len(groups.numbers))
-        choices = Choices.from_rows(few, features)
-        wanted = self.classes or int(spec.horizon == 1)
-        choice = fit_choice_model(choices, wanted, self.ridge or groups)
-
-        view = _View(spec, columns, choice, features)
-        map_parts = over_parts(dataset, view.sessions, dataset.rows <= SAMPLE_ROWS)
-
-        def of_class(group: int) -> ItemValues:
-            def map_members(function: Callable[[Members], Result]) -> Iterable[Result]:
-                return map_parts(partial(_of_class, function, group))
-
-            ridge = self.ridge or ITEMS_RIDGE
-            return ItemValues(map_members, choice.of_class(group), of_items, ridge, users)
-
-        classes = [of_class(group) for group in range(len(choice.shares))]
+        view = self._view(spec, sample)
+        classes = self._values(dataset, view)
         curves = Curves()
         for done in range(1, self.iterations + 1):
-            change = max(one.follow(GreedySlates.by(one, spec, features)) for one in classes)
+            change = max(one.follow(GreedySlates.by(one, spec, view.features)) for one in classes)
             curves.add("value_change", change)
             progress(done, self.iterations)
             if change < self.tolerance:
@@ -154,12 +128,45 @@ class SlateQConfig(LearnerConfig):
             one.shrink()
         values = [np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)]
         scorer = replace(
-            _scorer(spec, choice, values, features),
+            _scorer(spec, view.choice, values, view.features),
             construction=self.construction,
-            user_columns=columns.user if columns else None,
-            item_columns=columns.item if columns else None,
+            user_columns=view.columns.user if view.columns else None,
+            item_columns=view.columns.item if view.columns else None,
         )
         return Trained(scorer, curves)
+
+    def _view(self, spec: EnvironmentSpec, sample: Trajectories) -> _View:
+        """Columns, features and the choice model, by a sample of the rows."""
+        columns = chosen_columns(sample, spec.features_match, ROWS_PER_TERM)
+        seen = seen_in(columns, sample)
+        users, items = seen.user.shape[1], seen.candidate_features(slice(1)).shape[2]
+        own = spec.user_size, spec.document_size
+        features = with_bends(seen, SlateFeatures(spec.features_match), own)
+        alike = likeness_matters(seen, features, LIKENESS_BEYOND_CHANCE)
+        features = replace(features, alike=alike)
+        groups = features.groups(users, items, places_seen(spec))
+        few = few_sessions(seen, MOST_NUMBERS // len(groups.numbers))
+        choices = Choices.from_rows(few, features)
+        wanted = self.classes or int(spec.horizon == 1)
+        choice = fit_choice_model(choices, wanted, self.ridge or groups)
+        of_items = groups.numbers[features.beside(users) :]
+        if self.ridge:
+            of_items = np.zeros_like(of_items)
+        return _View(spec, columns, choice, features, users, of_items)
+
+    def _values(self, dataset: Dataset, view: _View) -> list[ItemValues]:
+        """The values for each class of users, at first by the returns that the logs saw."""
+        map_parts = over_parts(dataset, view.sessions, dataset.rows <= SAMPLE_ROWS)
+        ridge = self.ridge or ITEMS_RIDGE
+
+        def of_class(group: int) -> ItemValues:
+            def map_members(function: Callable[[Members], Result]) -> Iterable[Result]:
+                return map_parts(partial(_of_class, function, group))
+
+            choice = view.choice.of_class(group)
+            return ItemValues(map_members, choice, view.of_items, ridge, view.user_size)
+
+        return [of_class(group) for group in range(len(view.choice.shares))]
 
 
 def _scorer(
@@ -208,12 +215,23 @@ def _check_finite(rows: Trajectories) -> None:
 
 @dataclass(frozen=True)
 class _View:
-    """Sessions, and how likely each row (R, G) is to be of a class, of logged rows."""
+    """Sessions, and how likely each row (R, G) is to be of a class, of logged rows.
+
+    Attributes:
+        spec: Their world.
+        columns: In place of the logs' own; None for these.
+        choice: Model of clicks.
+        features: By which users choose.
+        user_size: Columns of the user.
+        of_items: (P,) groups of the weights of the items' values, 0 of those that nothing shrinks.
+    """
 
     spec: EnvironmentSpec
     columns: SlateColumns | None
     choice: ChoiceModel
     features: SlateFeatures
+    user_size: int
+    of_items: NDArray[np.intp]
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
         """The sessions, and how likely each row is to be of a class, of rows of whole sessions."""
