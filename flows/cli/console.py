@@ -118,21 +118,7 @@ def _legend(report: Report) -> str:
 def _verdict_table(report: Report, shown: Collection[str]) -> Table:
     """The table with the columns of a layout."""
     baseline, champion, optimum = report.baseline, report.champion, report.optimum
-    judged = [one for one in report.candidates if one.judged]
-    reigned = champion is not None and bool(judged)
-    scored = report.scored and "score" in shown
-    with_interval = "score_ci" in shown and not reigned
-    columns = {
-        "policy": "policy",
-        "mean": ">return",
-        **({"uplift": ">uplift, 95%"} if judged else {}),
-        **({"p": ">p"} if judged and "p" in shown else {}),
-        **({"over": ">over champion, 95%"} if reigned and "over" in shown else {}),
-        **({"p_over": ">p"} if reigned and "p_over" in shown else {}),
-        **({"score": ">score, 95%" if with_interval else ">score"} if scored else {}),
-        **({"sec": ">sec"} if "sec" in shown else {}),
-        "verdict": "verdict",
-    }
+    columns, with_interval = _columns(report, shown), _score_has_interval(report, shown)
     title = f"{report.experiment.recipe}, {report.sessions} each"
     table = new_table(*columns.values(), title=title)
 
@@ -143,28 +129,9 @@ def _verdict_table(report: Report, shown: Collection[str]) -> Table:
 
     if optimum is not None:
         add("dim", "optimum", optimum, score="1.000")
-    widest = max((abs(bound) for one in judged for bound in one.ci), default=0.0)
-    digits = report.decimals
-    if digits == 2:
-        digits = 1 if widest < 100 else 0  # the table fits 80 columns
     for one in report.candidates:
-        over = one.over_champion
-        if not one.judged:
-            sec = f"{one.train_seconds:.1f}"
-            add("", one.learner, one, mean="–", sec=sec, verdict=one.verdict)
-            continue
-        add(
-            "bold green" if one.verdict == "winner" else "",
-            one.learner,
-            one,
-            uplift=uplift_text(one, digits),
-            p=p_value_text(one.p_value),
-            over="" if over is None else uplift_text(over, report.decimals),
-            p_over="" if over is None else p_value_text(over.p_value),
-            score=score_text(one, with_interval),
-            sec=f"{one.train_seconds:.1f}",
-            verdict=one.verdict,
-        )
+        style = "bold green" if one.verdict == "winner" else ""
+        add(style, one.learner, one, **_candidate_cells(one, report, with_interval))
     if champion is not None:
         add("", "champion", champion, verdict=f"v{champion.version}")
     for logged in report.logging_policies:
@@ -173,6 +140,57 @@ def _verdict_table(report: Report, shown: Collection[str]) -> Table:
             add("dim", logged.policy, logged, score=score, verdict="logged")
     add("dim", baseline.policy, baseline, score="0.000")
     return table
+
+
+def _columns(report: Report, shown: Collection[str]) -> dict[str, str]:
+    """The headings of the table's columns, by the names of their cells."""
+    judged, reigned = any(one.judged for one in report.candidates), _reigned(report)
+    scored = report.scored and "score" in shown
+    score = ">score, 95%" if _score_has_interval(report, shown) else ">score"
+    return {
+        "policy": "policy",
+        "mean": ">return",
+        **({"uplift": ">uplift, 95%"} if judged else {}),
+        **({"p": ">p"} if judged and "p" in shown else {}),
+        **({"over": ">over champion, 95%"} if reigned and "over" in shown else {}),
+        **({"p_over": ">p"} if reigned and "p_over" in shown else {}),
+        **({"score": score} if scored else {}),
+        **({"sec": ">sec"} if "sec" in shown else {}),
+        "verdict": "verdict",
+    }
+
+
+def _reigned(report: Report) -> bool:
+    """Whether candidates are compared with a champion."""
+    return report.champion is not None and any(one.judged for one in report.candidates)
+
+
+def _score_has_interval(report: Report, shown: Collection[str]) -> bool:
+    return "score_ci" in shown and not _reigned(report)
+
+
+def _candidate_cells(one: Candidate, report: Report, with_interval: bool) -> dict[str, str]:
+    """A candidate's cells beside its name; its figures where the logs can judge it."""
+    cells = {"sec": f"{one.train_seconds:.1f}", "verdict": one.verdict}
+    if not one.judged:
+        return {"mean": "–", **cells}
+    over = one.over_champion
+    return {
+        "uplift": uplift_text(one, _uplift_digits(report)),
+        "p": p_value_text(one.p_value),
+        "over": "" if over is None else uplift_text(over, report.decimals),
+        "p_over": "" if over is None else p_value_text(over.p_value),
+        "score": score_text(one, with_interval),
+        **cells,
+    }
+
+
+def _uplift_digits(report: Report) -> int:
+    """Decimals of the uplifts, fewer where intervals are wide: the table fits 80 columns."""
+    if report.decimals != 2:
+        return report.decimals
+    judged = [one for one in report.candidates if one.judged]
+    return 1 if max((abs(bound) for one in judged for bound in one.ci), default=0.0) < 100 else 0
 
 
 def show_dataset(dataset: DatasetRef, as_json: bool = False, passed_by: str = "") -> None:
