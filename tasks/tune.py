@@ -14,7 +14,7 @@ from prefect import get_run_logger, task
 
 from slateflow.learners import LEARNERS, learner_config
 from slateflow.trajectories import Dataset
-from slateflow.tuning.study import run_trials
+from slateflow.tuning.study import StudyDesign, run_trials
 from slateflow.tuning.trial import Trial, best_trial, draw_settings
 from tasks.experiment import Experiment, held_in
 from tasks.reports.study import StudyReport, TrialSummary
@@ -59,16 +59,9 @@ def tune_learner(
     missing = {number: drawn for number, drawn in settings.items() if number not in done}
     with failing(client, study.run_id):
         if missing:
-            run_trials(
-                dataset,
-                held_in(dataset),
-                learner,
-                missing,
-                seed,
-                workers,
-                finished,
-                CHECKPOINTS.absolute(),
-            )
+            checkpoints = CHECKPOINTS.absolute()
+            design = StudyDesign(dataset, held_in(dataset), learner, seed, checkpoints)
+            run_trials(design, missing, workers, finished)
         chosen = [done[number] for number in settings]
         best = best_trial([trial for trial, _ in chosen])
         study.close(best)

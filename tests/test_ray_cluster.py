@@ -18,7 +18,7 @@ from slateflow.ray_cluster import ClusterCalls, cluster_calls, connected, map_ta
 from slateflow.side_by_side import CallEndedError
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
-from slateflow.tuning.study import run_trials
+from slateflow.tuning.study import StudyDesign, run_trials
 from slateflow.tuning.trial import Trial
 from tasks.side_by_side import shared_workers, side_by_side, workers_at_hand
 from tests import errands
@@ -200,7 +200,8 @@ def test_learners_and_samplers_run_on_the_cluster(cluster, small_logs):
 def test_trials_run_on_the_cluster(cluster, small_logs, tmp_path):
     trials: list[Trial] = []
     training = training_logs(small_logs, Folder(str(tmp_path)))
-    run_trials(small_logs, training, "linucb", {0: {}, 1: {"ridge": 5.0}}, 0, None, trials.append)
+    design = StudyDesign(small_logs, training, "linucb", seed=0)
+    run_trials(design, {0: {}, 1: {"ridge": 5.0}}, finished=trials.append)
     assert sorted(trial.number for trial in trials) == [0, 1]
     posterior, _ = train(training, learner_config("linucb"))
     assert trials[0].value == pytest.approx(held_out_value(small_logs, posterior), rel=1e-9)

@@ -32,7 +32,7 @@ class OnComplete(tune.Callback):
 
 
 def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Train and evaluate; runs in a process of Ray. The parameters are those of `run_trials`."""
+    """Train and evaluate; runs in a process of Ray. The parameters are those of `StudyDesign`."""
     os.environ.pop("RAY_ADDRESS", None)  # a trial is one of the cluster's tasks, and makes none
     number, settings = parameters["trial"]["number"], parameters["trial"]["settings"]
     try:

@@ -10,7 +10,9 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.quiet import quiet_rllib
@@ -31,39 +33,54 @@ _QUIET = {
 }
 
 
+@dataclass(frozen=True)
+class StudyDesign:
+    """What all trials of a study have in common.
+
+    Attributes:
+        dataset: Logs whose held-out episodes evaluate each trial.
+        training: Its other episodes, as `trajectories.held_out.training_logs` gives them.
+        learner: Whose settings are tried.
+        seed: Seed of every training; with it, a trial has the same value anywhere.
+        checkpoints: Folder in which a training that was killed finds where it stood.
+    """
+
+    dataset: Dataset
+    training: Dataset
+    learner: str
+    seed: int
+    checkpoints: Path | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The design as it travels to other processes, which open the datasets themselves."""
+        return {
+            "dataset": self.dataset.folder.absolute().url,
+            "training": self.training.folder.absolute().url,
+            "learner": self.learner,
+            "seed": self.seed,
+            "checkpoints": self.checkpoints,
+        }
+
+
 def run_trials(
-    dataset: Dataset,
-    training: Dataset,
-    learner: str,
+    design: StudyDesign,
     wanted: Mapping[int, Settings],
-    seed: int,
     workers: int | None = None,
     finished: Callable[[Trial], None] = lambda trial: None,
-    checkpoints: Path | None = None,
 ) -> None:
     """Run trials on Ray Tune, each in a process of its own.
 
     Args:
-        dataset: Logs whose held-out episodes evaluate each trial.
-        training: Its other episodes, as `trajectories.held_out.training_logs` gives them.
-        learner: Whose settings are tried.
+        design: Of the study.
         wanted: Settings by the trial's number.
-        seed: Seed of every training; with it, a trial has the same value anywhere.
         workers: Trials at a time; None for as many as the machine or the cluster has processors.
         finished: Called in this process with each trial as it ends.
-        checkpoints: Folder in which a training that was killed finds where it stood.
     """
     if not wanted:
         return
     os.environ.update(_QUIET)
     at_once = workers or (0 if cluster_address() else PROCESSORS)
-    parameters = {
-        "dataset": dataset.folder.absolute().url,
-        "training": training.folder.absolute().url,
-        "learner": learner,
-        "seed": seed,
-        "checkpoints": checkpoints,
-    }
     numbered = [{"number": number, "settings": drawn} for number, drawn in wanted.items()]
     with (
         quiet_rllib(),
@@ -78,7 +95,7 @@ def run_trials(
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are raised below
         results = tune.Tuner(
             tune.with_resources(run_trial, {"cpu": 1}),
-            param_space={**parameters, "trial": tune.grid_search(numbered)},
+            param_space={**design.parameters, "trial": tune.grid_search(numbered)},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=at_once or None),
             run_config=tune.RunConfig(
                 storage_path=folder,

@@ -50,13 +50,13 @@ def test_a_study_goes_on_where_it_was_interrupted(logs, capsys, monkeypatch):
 
     run_trials, wanted = tasks.tune.run_trials, []
 
-    def counted(dataset, training, learner, settings, *rest):
+    def counted(design, settings, workers, finished):
         wanted.append(sorted(settings))
-        run_trials(dataset, training, learner, settings, *rest)
+        run_trials(design, settings, workers, finished)
 
-    def interrupted(dataset, training, learner, settings, seed, workers, finished, checkpoints):
+    def interrupted(design, settings, workers, finished):
         first = min(settings)
-        counted(dataset, training, learner, {first: settings[first]}, seed, workers, finished)
+        counted(design, {first: settings[first]}, workers, finished)
         raise KeyboardInterrupt
 
     command = ["fitted-q", *logs, "--trials", "3"]

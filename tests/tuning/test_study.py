@@ -12,7 +12,7 @@ from slateflow.learners.rllib.quiet import quiet_rllib
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 from slateflow.tuning import ray_trials
-from slateflow.tuning.study import run_trials
+from slateflow.tuning.study import StudyDesign, run_trials
 from slateflow.tuning.trial import Trial, best_trial
 from tests.evaluation.held_out import held_out_value
 
@@ -32,7 +32,7 @@ def ray():
 def study(dataset, folder, learner, wanted) -> list[Trial]:
     trials: list[Trial] = []
     training = training_logs(dataset, Folder(str(folder / "training")))
-    run_trials(dataset, training, learner, wanted, 5, 2, trials.append)
+    run_trials(StudyDesign(dataset, training, learner, seed=5), wanted, 2, trials.append)
     return sorted(trials, key=lambda trial: trial.number)
 
 
