@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,54 +148,96 @@ def _invertible(information: Array) -> Array:
     return np.asarray(information + np.diag(INFORMATION_ADDED * diagonal + least))
 
 
-def _likeliest(choices: Choices, start: ChoiceModel, precision: Array) -> ChoiceModel:
-    """The likeliest model, by a climb from another, with a prior (P + 1, P + 1) on each class."""
-    seen, (rows, places, size) = _classes(choices, start), choices.shown.shape
-    origin, groups = np.stack([one.weights for one in seen]), len(seen)
-    # In these coordinates a step is as long in each direction as the sessions tell of it
-    whitened = [linalg.cholesky(_invertible(one.told[0] + precision), lower=True) for one in seen]
-    shown = choices.shown.reshape(-1, size)
-    chosen = np.where(choices.clicked < 0, places, choices.clicked)
-    each, lengths = np.arange(rows), choices.lengths
+@dataclass(frozen=True)
+class _Climb:
+    """The way from a model to the likeliest, with a prior on the weights of each class.
 
-    def unpacked(at: Array) -> tuple[Array, Array]:
+    In its coordinates a step is as long in each direction as the sessions tell of it; the last of
+    them are logarithms of the shares.
+
+    Attributes:
+        choices: The logged ones.
+        origin: (G, P + 1) weights at which it starts.
+        whitened: (P + 1, P + 1) lower Cholesky factor of what the sessions tell of each class.
+        precision: (P + 1, P + 1) of the prior on each class.
+    """
+
+    choices: Choices
+    origin: Array
+    whitened: list[Array]
+    precision: Array
+
+    @classmethod
+    def of(cls, choices: Choices, start: ChoiceModel, precision: Array) -> Self:
+        """The way from a model."""
+        seen = _classes(choices, start)
+        told = [_invertible(one.told[0] + precision) for one in seen]
+        whitened = [linalg.cholesky(one, lower=True) for one in told]
+        return cls(choices, np.stack([one.weights for one in seen]), whitened, precision)
+
+    @cached_property
+    def chosen(self) -> NDArray[np.intp]:
+        """(R,) the clicked place, K for none."""
+        places = self.choices.shown.shape[1]
+        return np.where(self.choices.clicked < 0, places, self.choices.clicked)
+
+    def unpacked(self, at: Array) -> tuple[Array, Array]:
         """Weights (G, P + 1) and logarithms of the shares (G,)."""
+        groups = len(self.origin)
         steps = at[:-groups].reshape(groups, -1)
         moved = [
             linalg.solve_triangular(one, step, lower=True, trans=1)
-            for one, step in zip(whitened, steps, strict=True)
+            for one, step in zip(self.whitened, steps, strict=True)
         ]
-        return origin + np.stack(moved), at[-groups:] - np.logaddexp.reduce(at[-groups:])
+        return self.origin + np.stack(moved), at[-groups:] - np.logaddexp.reduce(at[-groups:])
 
-    def lost(at: Array) -> tuple[float, Array]:
+    def lost(self, at: Array) -> tuple[float, Array]:
         """Negative log-likelihood with the prior, and its slope."""
-        weights, log_shares = unpacked(at)
-        logits = np.empty((rows, places + 1, groups))
-        logits[:, :-1] = (shown @ weights[:, :-1].T).reshape(rows, places, groups)
-        logits[:, -1] = weights[:, -1]
-        logits -= logits.max(axis=1, keepdims=True)
-        slope = np.exp(logits)
-        total = slope.sum(axis=1, keepdims=True)
-        likely = logits[each, chosen] - np.log(total[:, 0])
-        joint = np.add.reduceat(likely, choices.starts) + log_shares
+        weights, log_shares = self.unpacked(at)
+        probability, likely = self._probabilities(weights)
+        joint = np.add.reduceat(likely, self.choices.starts) + log_shares
         evidence = np.logaddexp.reduce(joint, axis=1)
         member = np.exp(joint - evidence[:, None])
-        slope /= -total
-        slope[each, chosen] += 1.0
-        slope *= np.repeat(member, lengths, axis=0)[:, None]
-        of_items = slope[:, :-1].reshape(-1, groups).T @ shown
-        of_weights = np.column_stack([of_items, slope[:, -1].sum(axis=0)])
-        shrunk = weights @ precision
+        shrunk = weights @ self.precision
+        of_weights = self._score(probability, member) - shrunk
         of_steps = [
             linalg.solve_triangular(one, own, lower=True)
-            for one, own in zip(whitened, of_weights - shrunk, strict=True)
+            for one, own in zip(self.whitened, of_weights, strict=True)
         ]
         of_shares = member.sum(axis=0) - len(member) * np.exp(log_shares)
         value = evidence.sum() - 0.5 * (weights * shrunk).sum()
         return -float(value), -np.concatenate([*of_steps, of_shares])
 
-    at = np.append(np.zeros(origin.size), np.log(start.shares))
+    def _probabilities(self, weights: Array) -> tuple[Array, Array]:
+        """(R, K + 1, G) probabilities of the choices, and logarithms (R, G) of the logged ones."""
+        rows, places, size = self.choices.shown.shape
+        shown, groups = self.choices.shown.reshape(-1, size), len(weights)
+        logits = np.empty((rows, places + 1, groups))
+        logits[:, :-1] = (shown @ weights[:, :-1].T).reshape(rows, places, groups)
+        logits[:, -1] = weights[:, -1]
+        logits -= logits.max(axis=1, keepdims=True)
+        odds = np.exp(logits)
+        total = odds.sum(axis=1, keepdims=True)
+        likely = logits[np.arange(rows), self.chosen] - np.log(total[:, 0])
+        odds /= total
+        return odds, likely
+
+    def _score(self, probability: Array, member: Array) -> Array:
+        """(G, P + 1) slope of the log-likelihood in the weights, of sessions of classes (E, G)."""
+        rows, _, groups = probability.shape
+        surprise = np.negative(probability, out=probability)  # there is no room for a second one
+        surprise[np.arange(rows), self.chosen] += 1.0
+        surprise *= np.repeat(member, self.choices.lengths, axis=0)[:, None]
+        shown = self.choices.shown.reshape(-1, self.choices.shown.shape[2])
+        of_items = surprise[:, :-1].reshape(-1, groups).T @ shown
+        return np.column_stack([of_items, surprise[:, -1].sum(axis=0)])
+
+
+def _likeliest(choices: Choices, start: ChoiceModel, precision: Array) -> ChoiceModel:
+    """The likeliest model, by a climb from another, with a prior (P + 1, P + 1) on each class."""
+    climb = _Climb.of(choices, start, precision)
+    at = np.append(np.zeros(climb.origin.size), np.log(start.shares))
     options = {"maxiter": STEPS, "ftol": GAIN, "maxcor": 20}
-    found = optimize.minimize(lost, at, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
-    weights, log_shares = unpacked(found.x)
+    found = optimize.minimize(climb.lost, at, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
+    weights, log_shares = climb.unpacked(found.x)
     return as_model(weights, np.maximum(np.exp(log_shares), LEAST_SHARE))
