@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.choices import Choices
-from slateflow.user_models.prior import WeightGroups, chosen_prior
+from slateflow.user_models.prior import PRIOR_STEPS, WeightGroups, chosen_prior
 
 Array = NDArray[np.float64]
 
@@ -19,9 +19,6 @@ The weight of no click is the last."""
 CHOICE_RIDGE = 0.1
 """Precision of the prior on all weights, where the evidence does not choose one: of checks, of
 estimates, and of several classes."""
-
-PRIOR_STEPS = 4
-"""Steps at which the evidence chooses; by then the regression hardly changes."""
 
 ITERATIONS, TOLERANCE = 60, 1e-5
 """Steps at most, and the gain of mean log-likelihood of a row below which they end."""

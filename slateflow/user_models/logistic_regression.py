@@ -37,7 +37,7 @@ from slateflow.user_models.bilinear import (
     seen_blocks,
 )
 from slateflow.user_models.normal_equations import NormalEquations
-from slateflow.user_models.prior import WeightGroups, chosen_prior
+from slateflow.user_models.prior import PRIOR_STEPS, WeightGroups, chosen_prior
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import sum_over_parts
 
@@ -48,9 +48,6 @@ LEAST_WEIGHT = 1e-6
 
 MOST_WITH_SQUARES = 1_000
 """Most products of features and squares; with more of them there are no squares."""
-
-PRIOR_STEPS = 4
-"""Steps at which the marginal likelihood chooses a prior; by then the regression hardly changes."""
 
 TOLERANCE = 1e-8
 """Mean square change of the log-odds at which the steps end."""

@@ -37,6 +37,9 @@ MOST_OF_A_STEP = 0.9
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
+PRIOR_STEPS = 4
+"""Steps of Newton's method at which a prior is chosen; by then the regression hardly changes."""
+
 CONSTANT, ITEM, USER, PRODUCT, _PLACE, _MATCHING, RANDOM, LINK = 0, 1, 3, 4, 9, 10, 11, 12
 """Groups; those before places are 3 × kind of the user + kind of the candidate."""
 
