@@ -5,7 +5,7 @@ A bandit regresses the reward of every candidate that was seen on the products o
 users always click the first place, that is the only one they see.
 
 The statistics add up (`bilinear.py`), so what was learnt from logs is where a bandit that acts can
-start. From logs the marginal likelihood chooses how far the weights are shrunk (`evidence.py`).
+start. From logs the marginal likelihood chooses how far the weights are shrunk (`prior.py`).
 """
 
 from __future__ import annotations

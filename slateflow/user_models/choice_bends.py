@@ -107,7 +107,7 @@ def _likelier(
         for number, known in enumerate((features, others(~out))):
             choices = Choices.from_rows(rows, known)
             model = fit_alike(habit, choices.only(~out), _prior(rows, known))
-            lost[number, out] = -choices.only(out).evidence(model)
+            lost[number, out] = -choices.only(out).session_log_likelihoods(model)
     visitor = rows.visitors[rows.starts]
     without, ours = (np.bincount(visitor, one).astype(np.float64) for one in lost)
     return better(without, ours, BEYOND_CHANCE)

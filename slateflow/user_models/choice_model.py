@@ -45,7 +45,7 @@ def fit_choice_model(choices: Choices, classes: int, prior: Prior) -> ChoiceMode
         choices: The logged ones.
         classes: G, or 0; see `number_of_classes`.
         prior: Precision on the weights (P + 1,), or the items' groups (P,), whose precision the
-            evidence chooses, of one class.
+            marginal likelihood chooses, of one class.
 
     Raises:
         InputError: No clicks, or no finite features.
@@ -76,7 +76,7 @@ def number_of_classes(
     def losses() -> NDArray[np.float64]:
         found = np.empty(sessions)
         for out, (asked, _), one in zip((even, ~even), halves, models, strict=True):
-            found[out] = -asked.evidence(one)
+            found[out] = -asked.session_log_likelihoods(one)
         return found
 
     classes, lost = 1, losses()

@@ -138,7 +138,7 @@ class Choices:
         totals = np.add.reduceat(self.log_likelihoods(model), self.starts)
         return np.asarray(np.repeat(model.posterior(totals), self.lengths, axis=0))
 
-    def evidence(self, model: ChoiceModel) -> Array:
+    def session_log_likelihoods(self, model: ChoiceModel) -> Array:
         """(E,) logarithm of the probability of each session's choices."""
         joint = np.add.reduceat(self.log_likelihoods(model), self.starts) + np.log(model.shares)
         return np.asarray(np.logaddexp.reduce(joint, axis=1))

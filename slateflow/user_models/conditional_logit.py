@@ -13,12 +13,12 @@ from slateflow.user_models.prior import PRIOR_STEPS, WeightGroups, chosen_prior
 Array = NDArray[np.float64]
 
 Prior = float | Array | WeightGroups
-"""Precision on all weights, or on each, or the groups for each of which the evidence chooses one.
-The weight of no click is the last."""
+"""Precision on all weights, or on each, or the groups for each of which the marginal likelihood
+chooses one. The weight of no click is the last."""
 
 CHOICE_RIDGE = 0.1
-"""Precision of the prior on all weights, where the evidence does not choose one: of checks, of
-estimates, and of several classes."""
+"""Precision of the prior on all weights, where the marginal likelihood does not choose one: of
+checks, of estimates, and of several classes."""
 
 ITERATIONS, TOLERANCE = 60, 1e-5
 """Steps at most, and the gain of mean log-likelihood of a row below which they end."""
@@ -58,9 +58,10 @@ def as_model(weights: Array, shares: Array) -> ChoiceModel:
 def chosen_precision(
     information: Array, score: Array, weights: Array, prior: Prior, choices: Choices
 ) -> Array:
-    """Precision (P + 1, P + 1) of the prior; of groups, by the evidence of the working regression.
+    """Precision (P + 1, P + 1) of the prior.
 
-    (Breslow and Clayton 1993, "Approximate Inference in Generalized Linear Mixed Models".)
+    Of groups it is chosen by the marginal likelihood of the working regression (Breslow
+    and Clayton 1993, "Approximate Inference in Generalized Linear Mixed Models").
     """
     if not isinstance(prior, WeightGroups):
         return prior_precision(prior, len(weights))

@@ -117,8 +117,8 @@ def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:
     """
     at_once = fit_choice_model(choices, 1, prior)
     from_the_top = _from_the_top(fit_choice_model(place_by_place(choices), 1, prior))
-    likelier = choices.evidence(from_the_top).sum() > choices.evidence(at_once).sum()
-    return from_the_top if likelier else at_once
+    both = (at_once, from_the_top)
+    return max(both, key=lambda model: float(choices.session_log_likelihoods(model).sum()))
 
 
 def fit_alike(model: ChoiceModel | None, choices: Choices, prior: Prior) -> ChoiceModel:

@@ -52,7 +52,7 @@ def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior
         classes: G at most: a class of which no session would be is left out.
         prior: Precision on the weights; of groups it is `CHOICE_RIDGE`.
     """
-    # The evidence of one class may be that a feature is nothing to its users on average alone
+    # By the logs of one class a feature may be nothing to its users, on average alone
     ridge = CHOICE_RIDGE if isinstance(prior, WeightGroups) else prior
     precision = prior_precision(ridge, choices.shown.shape[2] + 1)
     model, wanted = start, len(start.shares)
@@ -110,7 +110,7 @@ class _Class:
         steps = [distance * self.apart for distance in np.sqrt(APART)]
         found = [np.stack([self.weights + step, self.weights - step]) for step in steps]
         models = [as_model(two, np.full(2, 0.5)) for two in found]
-        likely = [self.member @ self.choices.evidence(one) for one in models]
+        likely = [self.member @ self.choices.session_log_likelihoods(one) for one in models]
         return list(found[int(np.argmax(likely))])
 
 
@@ -196,8 +196,8 @@ class _Climb:
         weights, log_shares = self.unpacked(at)
         probability, likely = self._probabilities(weights)
         joint = np.add.reduceat(likely, self.choices.starts) + log_shares
-        evidence = np.logaddexp.reduce(joint, axis=1)
-        member = np.exp(joint - evidence[:, None])
+        of_sessions = np.logaddexp.reduce(joint, axis=1)
+        member = np.exp(joint - of_sessions[:, None])
         shrunk = weights @ self.precision
         of_weights = self._score(probability, member) - shrunk
         of_steps = [
@@ -205,7 +205,7 @@ class _Climb:
             for one, own in zip(self.whitened, of_weights, strict=True)
         ]
         of_shares = member.sum(axis=0) - len(member) * np.exp(log_shares)
-        value = evidence.sum() - 0.5 * (weights * shrunk).sum()
+        value = of_sessions.sum() - 0.5 * (weights * shrunk).sum()
         return -float(value), -np.concatenate([*of_steps, of_shares])
 
     def _probabilities(self, weights: Array) -> tuple[Array, Array]:

@@ -94,7 +94,8 @@ def test_steps_that_go_too_far_are_halved():
     """Features twenty times as large, and two classes that explain no less than one."""
     choices = simulate(TASTES[:1], np.ones(1), episodes=500, steps=1)
     wide = Choices(20 * choices.shown, choices.clicked, choices.starts)
-    one, two = (wide.evidence(fit_choice_model(wide, classes, 0.1)).sum() for classes in (1, 2))
+    models = (fit_choice_model(wide, classes, 0.1) for classes in (1, 2))
+    one, two = (wide.session_log_likelihoods(model).sum() for model in models)
     assert two > one - 1
 
 
@@ -105,7 +106,7 @@ def test_the_other_half_of_the_sessions_says_how_many_classes():
     assert len(fit_choice_model(mixed, 0, 0.1).shares) == 2
 
 
-def test_evidence_is_that_of_a_plain_loop():
+def test_log_likelihoods_of_sessions_are_those_of_a_plain_loop():
     choices = simulate(TASTES, SHARES, episodes=5, steps=3)
     model = ChoiceModel(TASTES, np.array([0.5, 0.2]), SHARES)
     expected = []
@@ -119,7 +120,7 @@ def test_evidence_is_that_of_a_plain_loop():
                 product *= math.exp(chosen) / sum(map(math.exp, logits))
             likelihood += product
         expected.append(math.log(likelihood))
-    np.testing.assert_allclose(choices.evidence(model), expected, rtol=1e-12)
+    np.testing.assert_allclose(choices.session_log_likelihoods(model), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
