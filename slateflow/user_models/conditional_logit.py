@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.choices import Choices
-from slateflow.user_models.prior import PRIOR_STEPS, WeightGroups, chosen_prior
+from slateflow.user_models.prior import PRIOR_STEPS, WeightGroups, chosen_prior, usual_sizes
 
 Array = NDArray[np.float64]
 
@@ -66,7 +66,7 @@ def chosen_precision(
     if not isinstance(prior, WeightGroups):
         return prior_precision(prior, len(weights))
     squares, sizes = np.square(choices.shown).sum(axis=(0, 1)), np.abs(choices.shown).sum((0, 1))
-    usual = np.divide(squares, sizes, out=np.ones_like(squares), where=sizes > 0)
+    usual = usual_sizes(squares, sizes)
     working = LinearStatistics(
         gram=information,
         moment=information @ weights + score,
