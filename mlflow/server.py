@@ -21,7 +21,7 @@ MODEL = os.environ["MODEL"]
 PARAMS = {"epsilon": float(os.environ.get("EPSILON", "0"))}
 TOGETHER = int(os.environ.get("TOGETHER", "64"))
 TURNS = 4
-"""Of the event loop, which a request that has come takes until it waits to be answered."""
+"""Turns of the event loop that a request takes from its coming until it waits to be answered."""
 
 Waiting = tuple[dict[str, Any], asyncio.Future[str]]
 waiting: asyncio.Queue[Waiting] = asyncio.Queue()

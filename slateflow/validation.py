@@ -16,7 +16,7 @@ T = TypeVar("T")
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """Seeds that every library takes: NumPy any whole number, torch one of 64 bits."""
 MOST_EPISODES = 100_000_000
-"""Of a dataset: 120 times as many as were ever measured; the plan of their parts takes 0.2 GB."""
+"""Episodes of a dataset: 120 times as many as were ever measured; their plan takes 0.2 GB."""
 Episodes = Annotated[int, Field(ge=1, le=MOST_EPISODES)]
 Names = Annotated[tuple[str, ...], Strict(False)]
 """A list of names, which TOML and JSON have where Python has a tuple."""

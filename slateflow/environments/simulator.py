@@ -276,6 +276,6 @@ def one_hot(categories: NDArray[np.integer], count: int) -> NDArray[np.float32]:
 def at_click(
     shown: NDArray[np.number], clicked: NDArray[np.int32], none: float
 ) -> NDArray[np.float32]:
-    """Of (B, K), the entry at the clicked place; `none` where nothing was clicked."""
+    """Entries (B,) of (B, K) at the clicked place; `none` where nothing was clicked."""
     chosen = at_places(shown, np.maximum(clicked, 0)[:, None])[:, 0]
     return np.where(clicked >= 0, chosen, none).astype(np.float32)

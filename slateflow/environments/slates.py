@@ -65,7 +65,7 @@ def all_distinct(slates: NDArray[Any]) -> bool:
 
 
 def at_places(values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
-    """Of (B, N), the entries at (B, K): `np.take_along_axis` at a third of its time.
+    """Entries of (B, N) at places (B, K): `np.take_along_axis` at a third of its time.
 
     Example:
         >>> at_places(np.array([[10, 11, 12], [20, 21, 22]]), np.array([[2, 0], [1, 1]])).tolist()

@@ -12,7 +12,7 @@ from slateflow.errors import InputError
 from slateflow.validation import validated
 
 Steps = Annotated[int, Field(ge=1, le=10_000)]
-"""Of an episode. 500 episodes are in memory at once."""
+"""Steps of an episode. 500 episodes are in memory at once."""
 
 
 def _lists(value: Any) -> Any:

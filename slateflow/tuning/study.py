@@ -35,7 +35,7 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class StudyDesign:
-    """What all trials of a study have in common.
+    """Logs, learner and seed that all trials of a study have in common.
 
     Attributes:
         dataset: Logs whose held-out episodes evaluate each trial.

@@ -95,7 +95,7 @@ class StepsPart(Protocol):
 
     @property
     def transitions(self) -> Transitions:
-        """Their rows."""
+        """The rows of the steps."""
 
     @property
     def reward(self) -> Array:

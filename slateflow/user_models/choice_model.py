@@ -15,7 +15,7 @@ from slateflow.user_models.conditional_logit import Prior, fit_conditional_logit
 from slateflow.user_models.latent_classes import fit_classes
 
 MOST_CLASSES = 8
-"""Of users at most, if their number is not given."""
+"""Classes of users, at most, if their number is not given."""
 
 
 @dataclass(frozen=True)

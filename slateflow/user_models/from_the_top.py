@@ -122,7 +122,7 @@ def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:
 
 
 def fit_alike(model: ChoiceModel | None, choices: Choices, prior: Prior) -> ChoiceModel:
-    """Of one class, and of users who look as those of a model do; without one, at all at once."""
+    """Fit one class of users who look as those of a model do; without one, at all at once."""
     if isinstance(model, FromTheTop):
         return _from_the_top(fit_choice_model(place_by_place(choices), 1, prior))
     return fit_choice_model(choices, 1, prior)

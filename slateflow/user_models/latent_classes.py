@@ -37,7 +37,7 @@ STEPS, GAIN = 500, 1e-8
 """Steps of the climb at most, and the relative gain of the likelihood below which it ends."""
 
 LEAST_SHARE = 1e-12
-"""Of a class, so that it has a logarithm."""
+"""Share of a class, at least, so that it has a logarithm."""
 
 INFORMATION_ADDED = 1e-9
 """Share of a feature's information that is added, so that one which tells nothing does no harm."""

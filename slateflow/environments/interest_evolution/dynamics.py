@@ -20,7 +20,7 @@ from slateflow.environments.slates import at_places
 Floats = NDArray[np.float64]
 
 QUALITY_STDDEV = 0.1
-"""Of the documents of a cluster; a constant in RecSim's code."""
+"""Standard deviation of the qualities in a cluster; a constant in RecSim's code."""
 
 
 def initial_interests(uniform: Floats) -> Floats:

@@ -16,7 +16,7 @@ from slateflow.trajectories.encoding import Column
 from slateflow.trajectories.sources.table import CODE, GIVEN, NUMBER
 
 MOST_CATEGORIES = 2_000
-"""Of a column; each is a feature."""
+"""Categories of a column, at most; each is a feature."""
 
 
 @dataclass(frozen=True)
