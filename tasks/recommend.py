@@ -50,7 +50,7 @@ def recommend(
         raise InputError(f"OUT: expected a file other than IN, got {out}")
     if not out.parent.is_dir():
         raise InputError(f"OUT: expected a folder {out.parent} to write in, found none; make it")
-    model = Recommender.load(model_uri)
+    model = RegisteredModel.load(model_uri)
     model.check_columns(requests.schema_arrow.names, source)
     unfinished = out.with_name(f".{out.name}.tmp")
     progress = stage(f"recommend {source.name}")
@@ -81,14 +81,14 @@ def _open(source: Path) -> pq.ParquetFile:
 
 
 @dataclass(frozen=True)
-class Recommender:
+class RegisteredModel:
     """A model of the registry; its signature names the columns of requests and answers."""
 
     uri: str
     model: Any  # as pyfunc loaded it
 
     @classmethod
-    def load(cls, uri: str) -> Recommender:
+    def load(cls, uri: str) -> RegisteredModel:
         """The model at a URI.
 
         Raises:
@@ -148,7 +148,7 @@ class Recommender:
 
 
 def _answers(
-    model: Recommender, requests: pq.ParquetFile, source: Path, epsilon: float, seed: int | None
+    model: RegisteredModel, requests: pq.ParquetFile, source: Path, epsilon: float, seed: int | None
 ) -> Iterator[pa.Table]:
     """A table of answers for each batch, each with draws of its own; of no rows one, too."""
     import pandas as pd
