@@ -4,7 +4,10 @@ An estimate of a policy's return is the mean of one contribution a session; rows
 not independent, so nothing finer is resampled or counted. Differences of policies are differences
 of their contributions on the same sessions. Where logs tell the visitors, sessions of one are not
 independent either, and nothing finer than a visitor is counted (Cameron and Miller 2015, "A
-practitioner's guide to cluster-robust inference", Journal of Human Resources 50, p. 317).
+practitioner's guide to cluster-robust inference", Journal of Human Resources 50, p. 317). Few of
+them may have most of the sessions. Then the standard error rests on these few, and has as few
+degrees of freedom (Satterthwaite 1946, "An Approximate Distribution of Estimates of Variance
+Components", Biometrics Bulletin 2, p. 110).
 
 Where decisions earn little mostly and much seldom, as with revenue and dwell time, the usual
 interval lies too low: logs in which large rewards happen to be missing have a low estimate, and a
@@ -194,12 +197,25 @@ class Contributions:
         missing = 0.0 if self.errors is None else self.errors.missing_variance
         return math.hypot(standard_error(values), math.sqrt(missing))
 
+    def _degrees(self) -> float:
+        """Degrees of freedom of the standard error of the dense part.
+
+        1 / degrees is half of Σ d⁴ / (Σ d²)², by how much that is more of visitors than if all of
+        them had come as often.
+        """
+        count, least = len(self.dense), 1 / (len(self.dense) - 1)
+        if self.within is None:
+            return 1 / least
+        each = self.within.dense
+        uneven = _heaviness(self.dense) - _heaviness(each) * len(each) / count
+        return 1 / max(uneven / 2, least)
+
     def interval(self, confidence: float = CONFIDENCE) -> Limits:
         """The interval of the estimate; of a single session nothing is known."""
         if len(self.dense) < 2:
             return -np.inf, np.inf
         if self.rewarded is None:
-            return _student(self.dense, self.sem, confidence, self.skewness)
+            return _student(self.dense, self.sem, confidence, self._degrees(), self.skewness)
         count = len(self.dense)
         events = self.rewarded / count
         more, less = np.maximum(events, 0.0), np.maximum(-events, 0.0)
@@ -208,7 +224,7 @@ class Contributions:
         return _combined(
             (
                 float(self.dense.mean()),
-                _student(self.dense, self._error(self.dense), confidence),
+                _student(self.dense, self._error(self.dense), confidence, self._degrees()),
             ),
             (float(more.sum()), weighted_events(more, confidence, of_more)),
             (-float(less.sum()), (-high, -low)),
@@ -234,7 +250,7 @@ class Contributions:
         if np.ptp(self.dense) == 0:  # there is no statistic
             return compare(self.dense, np.zeros(len(self.dense)))
         statistic = float(without_skewness(np.array(self.value / self.sem), self.skewness))
-        beyond = float(special.stdtr(len(self.dense) - 1, -abs(statistic)))
+        beyond = float(special.stdtr(self._degrees(), -abs(statistic)))
         return Comparison(self.value, self.interval(), 2 * beyond)
 
 
@@ -351,10 +367,19 @@ def with_skewness(transformed: Array, skewness: float) -> Array:
     return np.asarray(3 * cubed / (root**2 + root + 1))
 
 
-def _student(values: Array, error: float, confidence: float, skewness: float = 0.0) -> Limits:
+def _heaviness(values: Array) -> float:
+    """Σ d⁴ / (Σ d²)² of values (E,), d off their mean: 3 / E of normal ones; 0 of equal ones."""
+    squares = np.square(values - values.mean())
+    total = float(squares.sum())
+    return float(np.square(squares).sum()) / total**2 if total else 0.0
+
+
+def _student(
+    values: Array, error: float, confidence: float, degrees: float, skewness: float = 0.0
+) -> Limits:
     """Limits by Student's t of the mean of values, with that standard error and skewness."""
     mean = float(values.mean())
-    reach = float(special.stdtrit(len(values) - 1, (1 + confidence) / 2))
+    reach = float(special.stdtrit(degrees, (1 + confidence) / 2))
     low, high = with_skewness(np.array([-reach, reach]), skewness)
     return mean - float(high) * error, mean - float(low) * error
 

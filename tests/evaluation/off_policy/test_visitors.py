@@ -163,3 +163,28 @@ def test_slates_are_by_visitors(tmp_path):
     one, other = (each.policies["the best"].contributions for each in found)
     assert one.value == pytest.approx(other.value, abs=other.sem / 2)  # folds differ
     assert one.sem == pytest.approx(other.sem * 2**0.5, rel=0.05)
+
+
+def test_the_interval_holds_where_few_visitors_come_far_oftener_than_others():
+    """Visits are Pareto: the standard error of 500 visitors rests on ten of them, or fewer."""
+    rng = np.random.default_rng(9)
+    logs, visitors, held, usual = 400, 500, 0, 0
+    for _ in range(logs):
+        visits = np.ceil(rng.pareto(1.0, visitors)).clip(1, 1_000).astype(np.intp)
+        visitor = np.repeat(np.arange(visitors), visits)
+        mood = rng.normal(0, 0.15, visitors)[visitor]
+        found = Contributions(mood + rng.normal(0, 0.4, len(mood))).of_visitors(visitor)
+        low, high = found.interval()
+        held += low <= 0 <= high
+        usual += abs(found.value) <= 1.965 * found.sem
+    assert held / logs > 0.93
+    assert usual / logs < 0.91
+
+
+def test_of_visitors_who_come_as_often_nobody_counts_less():
+    """The interval is Student's, with as many degrees as there are visitors, less one."""
+    rng = np.random.default_rng(10)
+    values = rng.normal(size=1_000) + np.repeat(rng.normal(size=50), 20)
+    found = Contributions(values).of_visitors(np.repeat(np.arange(50), 20))
+    half = 2.0096 * error_by_hand(values, np.repeat(np.arange(50), 20))
+    assert found.interval() == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-3)
