@@ -38,6 +38,7 @@ class Sessions:
         features: Of what is shown.
         by_clicks: Whether sums of the features of what was clicked before are among the past.
         by_sight: Whether what was shown has features of its own, clicked or not.
+        sight_pays: Whether it has them once more where something was clicked.
     """
 
     rows: Trajectories
@@ -45,6 +46,7 @@ class Sessions:
     features: SlateFeatures
     by_clicks: bool = False
     by_sight: bool = False
+    sight_pays: bool = False
 
     @classmethod
     def from_rows(
@@ -113,7 +115,7 @@ class Sessions:
             of_shown = likeness(rows.shown_features(block))
             item = np.column_stack([item, of_shown[np.arange(len(block)), place]])
         parts = [state * clicked, item * clicked, state * ~clicked, self._past(block)]
-        return np.concatenate([*parts, self._sight(block, rows.slate[block])], axis=1)
+        return np.concatenate([*parts, self._sight(block, rows.slate[block], clicked)], axis=1)
 
     def expected(self, block: Rows, slates: Slates, choice: ChoiceModel) -> Array:
         """The design in expectation, if these slates (B, K) were shown at the rows (B,).
@@ -129,7 +131,7 @@ class Sessions:
         item = np.einsum("bk,bkp->bp", probability[:, :-1], self._of_items(shown))
         none = probability[:, -1:]
         parts = [state * (1 - none), item, state * none, self._past(block)]
-        return np.concatenate([*parts, self._sight(block, slates)], axis=1)
+        return np.concatenate([*parts, self._sight(block, slates, 1 - none)], axis=1)
 
     def slopes(self, slates: Slates, choice: ChoiceModel, values: Array, weight: Array) -> Array:
         """Slope of a weighted sum of the slates' values in the weights of the choice model.
@@ -162,7 +164,11 @@ class Sessions:
         state, shown = user_features(self.rows.user[block]), self._of_items(shown)
         users, items = state.shape[1], shown.shape[2]
         click, item, none = np.split(values[: 2 * users + items], [users, users + items])
-        return np.column_stack([shown @ item + (state @ click)[:, None], state @ none])
+        of_click = state @ click
+        if self.sight_pays:
+            sight = self.sight_size // 2
+            of_click += shown[:, :, :sight].mean(axis=1) @ values[-sight:]
+        return np.column_stack([shown @ item + of_click[:, None], state @ none])
 
     def shown(self, block: Rows, slates: Slates) -> Array:
         """(B, K, E + P) features of the items of slates (B, K) at the rows (B,)."""
@@ -194,14 +200,15 @@ class Sessions:
     @property
     def sight_size(self) -> int:
         """W: features of what was shown, clicked or not."""
-        return len(self._sight(np.arange(1), self.rows.slate[:1]).T)
+        return len(self._sight(np.arange(1), self.rows.slate[:1], np.ones((1, 1))).T)
 
-    def _sight(self, block: Rows, slates: Slates) -> Array:
-        """(B, W) means of the items of slates (B, K) at the rows (B,)."""
+    def _sight(self, block: Rows, slates: Slates, clicked: Array) -> Array:
+        """(B, W) means of the items of slates (B, K) at the rows (B,), clicked so likely (B, 1)."""
         if not self.by_sight:
             return np.empty((len(block), 0))
         user, documents = self.rows.user[block], self.rows.features_at(slates, block)
-        return np.asarray(self.features.of_items(user, documents).mean(axis=1))
+        sight = np.asarray(self.features.of_items(user, documents).mean(axis=1))
+        return np.concatenate([sight, sight * clicked], axis=1) if self.sight_pays else sight
 
     def slates(self, scorer: SessionScorer) -> Slates:
         """The slates (R, K) of a scorer at each step, with the session so far in its memory."""

@@ -1,16 +1,21 @@
-"""Features that move users from step to step: held-out sessions say which are needed.
+"""Features beside the clicked item that move users, or pay: held-out sessions say which matter.
 
-SlateQ's decomposition has it that nothing but the clicked item bears on what comes (Ie et al. 2019,
-"SlateQ", section 4.2, RTDS). Two kinds of users are otherwise:
+SlateQ's decomposition has it that nothing but the clicked item bears on what is earned, and on what
+comes (Ie et al. 2019, "SlateQ", section 4.2, SC and RTDS). Three kinds of logs are otherwise:
 
-- Those who remember what they have seen are moved by sight. Features of the clicked item alone
+- Users who remember what they have seen are moved by sight. Features of the clicked item alone
   expect of every policy the states to which the logs led.
-- Those whose columns do not tell how long they will stay. That follows from what they have clicked
-  so far, as where good videos give time back.
+- Rewards come without a click, as orders of what was seen, or of several clicks, of which the first
+  is logged.
+- Users' columns do not tell how long they will stay. That follows from what they have clicked so
+  far, as where good videos give time back.
 
-So the change of the user's columns from step to step, and the ends of sessions, are regressed on
-the features of the clicked item, with and without those of what was shown; and the steps that are
-left with and without sums of the features of what was clicked before.
+So the change of the user's columns from step to step, the ends of sessions, and the rewards are
+regressed on the features of the clicked item, with and without those of what was shown; and the
+steps that are left with and without sums of the features of what was clicked before.
+
+More features may predict worse by their number, and what they say of rewards still be true. There
+it is asked whether it goes with what is missed without them.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import BEYOND_DOUBT, better, ridge_weights
+from slateflow.held_out_choice import BEYOND_DOUBT, LEAST_ERROR, better, ridge_weights
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
 from slateflow.user_models.sessions import Sessions
@@ -34,8 +39,9 @@ MOST_FEATURES = 2_000
 
 
 def with_what_moves(sessions: Sessions) -> Sessions:
-    """The sessions with such features as explain how users change and when they leave."""
-    everything, moves = replace(sessions, by_sight=True, by_clicks=True), _moves(sessions)
+    """The sessions with such features as explain how users change and leave, and what pays."""
+    everything = replace(sessions, by_sight=True, by_clicks=True, sight_pays=True)
+    moves = _moves(sessions)
     odd = sessions.rows.visitors % 2
     size = everything.chosen(np.arange(1)).shape[1]
     if size > MOST_FEATURES:
@@ -52,6 +58,7 @@ def with_what_moves(sessions: Sessions) -> Sessions:
     columns = [
         plain,
         np.append(plain, plain.size + np.arange(clicks)),
+        np.r_[plain, size - sight : size - sight // 2],
         np.r_[plain, size - sight : size],
     ]
     fitted = [
@@ -64,20 +71,37 @@ def with_what_moves(sessions: Sessions) -> Sessions:
         for half, model in product((0, 1), range(len(columns))):
             own, weights = odd[block] == half, fitted[model][1 - half]
             missed[model, block[own]] = moves[block[own]] - x[own][:, columns[model]] @ weights
-    losses = np.add.reduceat(np.square(missed), sessions.rows.starts, axis=1)  # (3, E, U + 2)
+    losses = np.add.reduceat(np.square(missed), sessions.rows.starts, axis=1)  # (4, E, U + 3)
     plain, ours = losses[:2, :, -1]
     by_clicks = better(plain, ours, BEYOND_DOUBT)
-    plain, ours = losses[::2, :, :-1].sum(axis=2)
-    return replace(sessions, by_clicks=by_clicks, by_sight=better(plain, ours, BEYOND_DOUBT))
+    plain, _, ours, _ = losses[:, :, :-2].sum(axis=2)
+    by_sight, rewards = better(plain, ours, BEYOND_DOUBT), missed[:, :, -2]
+    pays = any(_goes_with(rewards[0], ours, sessions.rows.visitors) for ours in rewards[2:])
+    return replace(sessions, by_clicks=by_clicks, by_sight=by_sight or pays, sight_pays=pays)
+
+
+def _goes_with(plain: Array, ours: Array, visitor: NDArray[np.intp]) -> bool:
+    """Whether what more features predict goes with what is missed without them.
+
+    Args:
+        plain: (R,) errors on the other half of the visitors, in deviations.
+        ours: (R,) those with more features.
+        visitor: (R,) number of a row's visitor.
+    """
+    if np.square(plain).mean() <= LEAST_ERROR:
+        return False
+    scores = np.bincount(visitor, (plain - ours) * plain).astype(np.float64)
+    return better(scores, np.zeros(len(scores)), BEYOND_DOUBT)
 
 
 def _moves(sessions: Sessions) -> Array:
-    """(R, U + 2): changes of the user's columns up to the next step, ends, and steps left.
+    """(R, U + 3): changes of the user's columns up to the next step, ends, rewards, and steps left.
 
     All have a deviation of 1.
     """
     rows = sessions.rows
-    return standardised(np.column_stack([changes(rows), ~rows.last, steps_left(rows)]))
+    moves = [changes(rows), ~rows.last, rows.reward.astype(np.float64), steps_left(rows)]
+    return standardised(np.column_stack(moves))
 
 
 def changes(rows: Trajectories) -> Array:
