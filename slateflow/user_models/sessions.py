@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,7 +203,7 @@ class Sessions:
         """W: features of what was shown, clicked or not."""
         return len(self._sight(np.arange(1), self.rows.slate[:1], np.ones((1, 1))).T)
 
-    def _sight(self, block: Rows, slates: Slates, clicked: Array) -> Array:
+    def _sight(self, block: Rows, slates: Slates, clicked: NDArray[Any]) -> Array:
         """(B, W) means of the items of slates (B, K) at the rows (B,), clicked so likely (B, 1)."""
         if not self.by_sight:
             return np.empty((len(block), 0))

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.held_out_choice import BEYOND_DOUBT, LEAST_ERROR, better, ridge_weights
+from slateflow.held_out_choice import BEYOND_DOUBT, better, ridge_weights
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
 from slateflow.user_models.sessions import Sessions
@@ -36,6 +36,9 @@ Array = NDArray[np.float64]
 
 MOST_FEATURES = 2_000
 """Features, at most: with more, which never have enough steps for a verdict, nothing is tested."""
+
+EXPLAINED = 1e-3
+"""Share of the variance of rewards below which what is missed is that of the prior on weights."""
 
 
 def with_what_moves(sessions: Sessions) -> Sessions:
@@ -88,7 +91,7 @@ def _goes_with(plain: Array, ours: Array, visitor: NDArray[np.intp]) -> bool:
         ours: (R,) those with more features.
         visitor: (R,) number of a row's visitor.
     """
-    if np.square(plain).mean() <= LEAST_ERROR:
+    if np.square(plain).mean() <= EXPLAINED:
         return False
     scores = np.bincount(visitor, (plain - ours) * plain).astype(np.float64)
     return better(scores, np.zeros(len(scores)), BEYOND_DOUBT)
