@@ -180,7 +180,7 @@ class SlateSessions:
             return refusal
         if clicks_are_unexplained(rows, of_shown):
             unknown = "the columns of users and items do not explain what users choose"
-            help_ = "log more of what they differ in, or single items"
+            help_ = "log more of what they differ in, amounts by their logarithm, or single items"
             if self.own_columns is not None:
                 unknown, help_ = f"{unknown}; {self.own_columns}", f"name fewer columns, {help_}"
             return NoVerdict(unknown, help_)
