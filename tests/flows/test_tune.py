@@ -62,7 +62,7 @@ def test_a_study_goes_on_where_it_was_interrupted(logs, capsys, monkeypatch):
     command = ["fitted-q", *logs, "--trials", "3"]
     with monkeypatch.context() as patch:
         patch.setattr(tasks.tune, "run_trials", interrupted)
-        assert main(["tune", *command]) == 1
+        assert main(["tune", *command]) == 130
         assert "continues where it stopped" in capsys.readouterr().err
     monkeypatch.setattr(tasks.tune, "run_trials", counted)
     study = tune(capsys, *command)
