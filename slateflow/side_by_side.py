@@ -320,7 +320,7 @@ def _nurse(connection: Connection) -> None:
         imports and imports()
     gc.freeze()  # pages that nobody writes to are shared
     # Python 3.12 and later count threads of libraries, too: those of jemalloc and of BLAS, both of
-    # which make themselves ready for a fork. Python's own threads there are none.
+    # which make themselves ready for a fork. There are no threads of Python's own.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     with suppress(EOFError, OSError):
         while True:
