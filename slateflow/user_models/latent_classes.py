@@ -36,6 +36,9 @@ APART = 0.01 * 4.0 ** np.arange(6)
 STEPS, GAIN = 500, 1e-8
 """Steps of the climb at most, and the relative gain of the likelihood below which it ends."""
 
+SEARCHED_GAIN = 1e-7
+"""The gain where models are only asked which of them tell more of other sessions."""
+
 LEAST_SHARE = 1e-12
 """Share of a class, at least, so that it has a logarithm."""
 
@@ -43,7 +46,9 @@ INFORMATION_ADDED = 1e-9
 """Share of a feature's information that is added, so that one which tells nothing does no harm."""
 
 
-def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior) -> ChoiceModel:
+def fit_classes(
+    choices: Choices, start: ChoiceModel, classes: int, prior: Prior, gain: float = GAIN
+) -> ChoiceModel:
     """The likeliest model of so many classes, from one of fewer.
 
     Args:
@@ -51,6 +56,7 @@ def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior
         start: A model of fewer classes. The largest are split, each in two, until there are enough.
         classes: G at most: a class of which no session would be is left out.
         prior: Precision on the weights; of groups it is `CHOICE_RIDGE`.
+        gain: Of the likelihood, relative, below which a climb ends.
     """
     # By the logs of one class a feature may be nothing to its users, on average alone
     ridge = CHOICE_RIDGE if isinstance(prior, WeightGroups) else prior
@@ -59,7 +65,7 @@ def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior
     while wanted < classes:
         wanted = min(2 * wanted, classes)
         model = _split(choices, model, wanted - len(model.shares))
-        model = _of_somebody(_likeliest(choices, model, precision), len(choices.starts))
+        model = _of_somebody(_likeliest(choices, model, precision, gain), len(choices.starts))
     return model
 
 
@@ -209,35 +215,38 @@ class _Climb:
         return -float(value), -np.concatenate([*of_steps, of_shares])
 
     def _probabilities(self, weights: Array) -> tuple[Array, Array]:
-        """(R, K + 1, G) probabilities of the choices, and logarithms (R, G) of the logged ones."""
+        """(K + 1, R, G) probabilities of the choices, and logarithms (R, G) of the logged ones.
+
+        Places are the first axis: NumPy adds long rows faster than it adds up short ones.
+        """
         rows, places, size = self.choices.shown.shape
-        shown, groups = self.choices.shown.reshape(-1, size), len(weights)
-        logits = np.empty((rows, places + 1, groups))
-        logits[:, :-1] = (shown @ weights[:, :-1].T).reshape(rows, places, groups)
-        logits[:, -1] = weights[:, -1]
-        logits -= logits.max(axis=1, keepdims=True)
-        odds = np.exp(logits)
-        total = odds.sum(axis=1, keepdims=True)
-        likely = logits[np.arange(rows), self.chosen] - np.log(total[:, 0])
+        of_items = self.choices.shown.reshape(-1, size) @ weights[:, :-1].T
+        logits = np.empty((places + 1, rows, len(weights)))
+        logits[:-1] = of_items.reshape(rows, places, -1).swapaxes(0, 1)
+        logits[-1] = weights[:, -1]
+        logits -= logits.max(axis=0)
+        likely = logits[self.chosen, np.arange(rows)]
+        odds = np.exp(logits, out=logits)
+        total = odds.sum(axis=0)
         odds /= total
-        return odds, likely
+        return odds, likely - np.log(total)
 
     def _score(self, probability: Array, member: Array) -> Array:
         """(G, P + 1) slope of the log-likelihood in the weights, of sessions of classes (E, G)."""
-        rows, _, groups = probability.shape
+        _, rows, groups = probability.shape
         surprise = np.negative(probability, out=probability)  # there is no room for a second one
-        surprise[np.arange(rows), self.chosen] += 1.0
-        surprise *= np.repeat(member, self.choices.lengths, axis=0)[:, None]
-        shown = self.choices.shown.reshape(-1, self.choices.shown.shape[2])
-        of_items = surprise[:, :-1].reshape(-1, groups).T @ shown
-        return np.column_stack([of_items, surprise[:, -1].sum(axis=0)])
+        surprise[self.chosen, np.arange(rows)] += 1.0
+        surprise *= np.repeat(member, self.choices.lengths, axis=0)
+        of_shown = surprise[:-1].swapaxes(0, 1).reshape(-1, groups)
+        of_items = of_shown.T @ self.choices.shown.reshape(len(of_shown), -1)
+        return np.column_stack([of_items, surprise[-1].sum(axis=0)])
 
 
-def _likeliest(choices: Choices, start: ChoiceModel, precision: Array) -> ChoiceModel:
+def _likeliest(choices: Choices, start: ChoiceModel, precision: Array, gain: float) -> ChoiceModel:
     """The likeliest model, by a climb from another, with a prior (P + 1, P + 1) on each class."""
     climb = _Climb.of(choices, start, precision)
     at = np.append(np.zeros(climb.origin.size), np.log(start.shares))
-    options = {"maxiter": STEPS, "ftol": GAIN, "maxcor": 20}
+    options = {"maxiter": STEPS, "ftol": gain, "maxcor": 20}
     found = optimize.minimize(climb.lost, at, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
     weights, log_shares = climb.unpacked(found.x)
     return as_model(weights, np.maximum(np.exp(log_shares), LEAST_SHARE))
