@@ -12,7 +12,7 @@ from slateflow.held_out_choice import BEYOND_CHANCE, LEAST_SESSIONS, better
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.choices import Choices
 from slateflow.user_models.conditional_logit import Prior, fit_conditional_logit
-from slateflow.user_models.latent_classes import SEARCHED_GAIN, fit_classes
+from slateflow.user_models.latent_classes import fit_classes
 
 MOST_CLASSES = 8
 """Classes of users, at most, if their number is not given."""
@@ -82,7 +82,7 @@ def number_of_classes(
     classes, lost = 1, losses()
     while classes < search.most:
         models = [
-            fit_classes(told, one, 2 * classes, prior, SEARCHED_GAIN)
+            fit_classes(told, one, 2 * classes, prior)
             for (_, told), one in zip(halves, models, strict=True)
         ]
         finer = losses()

@@ -36,9 +36,6 @@ APART = 0.01 * 4.0 ** np.arange(6)
 STEPS, GAIN = 500, 1e-8
 """Steps of the climb at most, and the relative gain of the likelihood below which it ends."""
 
-SEARCHED_GAIN = 1e-7
-"""The gain where models are only asked which of them tell more of other sessions."""
-
 LEAST_SHARE = 1e-12
 """Share of a class, at least, so that it has a logarithm."""
 
@@ -46,9 +43,7 @@ INFORMATION_ADDED = 1e-9
 """Share of a feature's information that is added, so that one which tells nothing does no harm."""
 
 
-def fit_classes(
-    choices: Choices, start: ChoiceModel, classes: int, prior: Prior, gain: float = GAIN
-) -> ChoiceModel:
+def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior) -> ChoiceModel:
     """The likeliest model of so many classes, from one of fewer.
 
     Args:
@@ -56,7 +51,6 @@ def fit_classes(
         start: A model of fewer classes. The largest are split, each in two, until there are enough.
         classes: G at most: a class of which no session would be is left out.
         prior: Precision on the weights; of groups it is `CHOICE_RIDGE`.
-        gain: Of the likelihood, relative, below which a climb ends.
     """
     # By the logs of one class a feature may be nothing to its users, on average alone
     ridge = CHOICE_RIDGE if isinstance(prior, WeightGroups) else prior
@@ -65,7 +59,7 @@ def fit_classes(
     while wanted < classes:
         wanted = min(2 * wanted, classes)
         model = _split(choices, model, wanted - len(model.shares))
-        model = _of_somebody(_likeliest(choices, model, precision, gain), len(choices.starts))
+        model = _of_somebody(_likeliest(choices, model, precision), len(choices.starts))
     return model
 
 
@@ -242,11 +236,11 @@ class _Climb:
         return np.column_stack([of_items, surprise[-1].sum(axis=0)])
 
 
-def _likeliest(choices: Choices, start: ChoiceModel, precision: Array, gain: float) -> ChoiceModel:
+def _likeliest(choices: Choices, start: ChoiceModel, precision: Array) -> ChoiceModel:
     """The likeliest model, by a climb from another, with a prior (P + 1, P + 1) on each class."""
     climb = _Climb.of(choices, start, precision)
     at = np.append(np.zeros(climb.origin.size), np.log(start.shares))
-    options = {"maxiter": STEPS, "ftol": gain, "maxcor": 20}
+    options = {"maxiter": STEPS, "ftol": GAIN, "maxcor": 20}
     found = optimize.minimize(climb.lost, at, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
     weights, log_shares = climb.unpacked(found.x)
     return as_model(weights, np.maximum(np.exp(log_shares), LEAST_SHARE))
