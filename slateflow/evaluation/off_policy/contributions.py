@@ -56,7 +56,7 @@ class WeightedErrors:
     Attributes:
         weight: (T,) weight of a policy, or the difference of two.
         error: (T,) reward − what was expected.
-        reward: (T,).
+        reward: (T,), off what is usual.
         missing: Share of what the policy shows that the logs happen not to have, × the weight of a
             row that would show it; or the difference of two.
         by_session: (E,) sums of weight × error; None where each decision is a session.
@@ -144,9 +144,15 @@ class Contributions:
         if self.within is not None and other.within is not None:
             within = self.within - other.within
         first, second = self.rewarded, other.rewarded
-        if first is not None and second is not None:
+        if first is not None and second is not None and self._events_of(other):
             return Contributions(self.dense - other.dense, first - second, errors, within)
         return Contributions(self.sums - other.sums, None, errors, within)
+
+    def _events_of(self, other: Contributions) -> bool:
+        """Whether both have the same rewards for events, as far as anyone knows."""
+        if self.errors is None or other.errors is None:
+            return True
+        return np.array_equal(self.errors.reward, other.errors.reward)
 
     @property
     def sessions(self) -> int:
@@ -239,8 +245,9 @@ class Contributions:
         """
         if self.errors is None:
             return weight_of_one(events), weight_of_one(events)
-        weight, size = self.errors.weight, weight_of_one(self.errors.reward)
-        more, less = (weight_of_one(np.maximum(sign * weight, 0.0)) * size for sign in (1, -1))
+        weight, reward = self.errors.weight, self.errors.reward
+        size = math.copysign(weight_of_one(reward), reward.sum())  # events may be losses
+        more, less = (weight_of_one(np.maximum(sign * size * weight, 0.0)) for sign in (1, -1))
         return more / self.sessions, less / self.sessions
 
     def compare(self) -> Comparison:
@@ -254,16 +261,37 @@ class Contributions:
         return Comparison(self.value, self.interval(), 2 * beyond)
 
 
-def rare(reward: Array) -> bool:
-    """Whether rewards (E,) are rare, not negative and of about one size, so that they are events.
+def rare(reward: Array, weight: Array | None = None) -> bool:
+    """Whether rewards (E,) are rare, of one sign and of about one size, so that they are events.
 
     The gamma interval takes their sum to be as skewed as that of (Σ r)² / Σ r² equal events; its
     skewness is Σ r³ / (Σ r²)^1.5.
+
+    Args:
+        reward: Rewards, 0 where there was none.
+        weight: (E,) by which they are counted, not below 0; None where each counts once.
     """
-    if (reward < 0).any() or np.count_nonzero(reward) >= RARE * len(reward):
+    events = reward != 0
+    share = events.mean() if weight is None else weight[events].sum() / (weight.sum() or 1.0)
+    if share >= RARE or reward.min(initial=0.0) < 0 < reward.max(initial=0.0):
         return False
-    one, two, three = (float((reward**power).sum()) for power in (1, 2, 3))
+    one, two, three = (float((np.abs(reward) ** power).sum()) for power in (1, 2, 3))
     return one * three <= MOST_UNLIKE * two**2
+
+
+def usual(reward: Array, weight: Array) -> float | None:
+    """What nearly every decision earns, so that other rewards (E,) are events; None without such.
+
+    Where most users click, those who do not are as rare as clicks are elsewhere. They may be so in
+    the logs, or where a policy decides.
+
+    Args:
+        reward: Logged rewards.
+        weight: (E,) by which they are those of the policy, not below 0.
+    """
+    ends = float(reward.min()), float(reward.max())  # events are all above, or all below
+    found = (one for share in (None, weight) for one in ends if rare(reward - one, share))
+    return next(found, None)
 
 
 def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: float = 0.0) -> Limits:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors, rare
+from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors, usual
 
 Array = NDArray[np.float64]
 
@@ -55,14 +55,15 @@ class WeightedRows(Mapping[str, Contributions]):
         intervals allow for the skewness of events of one size.
         """
         reward, weight = self.reward, np.append(self.weight, self.weight.max())
-        error = reward if (events := rare(reward)) else reward - self.shown
+        base = usual(reward, self.weight)
+        error = reward - (self.shown if base is None else base)
         size = float(np.sqrt(np.square(error).mean()))
         total = float(np.sqrt(np.square(weight).sum()))
         if not size or not total:
             return 0.0
         skewed = abs(float((error**3).mean())) / size**3
-        if events:
-            skewed -= size / float(error.mean())
+        if base is not None:
+            skewed -= size / abs(float(error.mean()))
         return float(skewed * (weight**3).sum() / total**3)
 
     def dm(self) -> Contributions:
@@ -111,9 +112,13 @@ class WeightedRows(Mapping[str, Contributions]):
 
     def _weighted(self, model: Array, weight: Array, missing: float = 0.0) -> Contributions:
         """Contributions model + weight × (reward − shown), all of them (E,)."""
-        errors = WeightedErrors(weight, self.reward - self.shown, self.reward, missing)
-        dense, weighted = model - weight * self.shown, weight * self.reward
-        return Contributions.of(dense, weighted, self.reward, errors)
+        base, error = usual(self.reward, self.weight), self.reward - self.shown
+        if base is None:
+            errors = WeightedErrors(weight, error, self.reward, missing)
+            return Contributions(model + weight * error, errors=errors)
+        events = self.reward - base
+        errors = WeightedErrors(weight, error, events, missing)
+        return Contributions(model + weight * (base - self.shown), weight * events, errors)
 
 
 ESTIMATORS: dict[str, Callable[[WeightedRows], Contributions]] = {

@@ -1,0 +1,69 @@
+"""Rewards that nearly all decisions bring, and rare ones off them, which count as clicks do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slateflow.evaluation.off_policy.contributions import usual
+from slateflow.evaluation.off_policy.weighted_rows import WeightedRows
+
+SHOWN = 0.025
+"""Share of the logged rows that show the item which the target always shows."""
+
+
+def logged(rate, rng, rows=3_000, others=0.15):
+    """Weights of the target, and rare events (E,) of which its item has this rate."""
+    own = rng.random(rows) < SHOWN
+    return own / SHOWN, (rng.random(rows) < np.where(own, rate, others)).astype(float)
+
+
+@pytest.mark.parametrize("others", [0.05, 0.15])
+@pytest.mark.parametrize("estimator", ["snips", "dm", "dr"])
+@pytest.mark.parametrize(("sign", "base"), [(-1.0, 1.0), (-1.0, 0.0), (1.0, 100.0)])
+def test_the_interval_is_that_of_clicks_turned_over_or_moved(others, estimator, sign, base):
+    weight, event = logged(0.03, np.random.default_rng(4), others=others)
+    shown, target = np.random.default_rng(5).random((2, len(weight)))
+
+    plain = WeightedRows(weight, event, shown, target)
+    other = WeightedRows(weight, *(base + sign * one for one in (event, shown, target)))
+    ends = sorted(base + sign * end for end in plain[estimator].interval())
+    assert other[estimator].interval() == pytest.approx(ends)
+    assert other[estimator].value == pytest.approx(base + sign * plain[estimator].value)
+    assert other.skewness == pytest.approx(plain.skewness, abs=1e-9)
+
+
+def test_intervals_hold_of_an_item_whose_users_hardly_ever_leave():
+    """Of 75 users half a one leaves: six logs in ten show none who does."""
+    rng, rate, held = np.random.default_rng(6), 0.007, []
+    for _ in range(400):
+        weight, leaves = logged(rate, rng)
+        expected = np.full(len(leaves), 1 - rate)
+        low, high = WeightedRows(weight, 1 - leaves, expected, expected).dr().interval()
+        held.append(low <= 1 - rate <= high)
+    assert np.mean(held) > 0.93
+
+
+def test_differences_count_the_same_events_or_none():
+    """Of one policy the clicks are rare, of the other those who do not click."""
+    rng = np.random.default_rng(7)
+    first = np.arange(2_000) % 2 == 0
+    clicks = (rng.random(2_000) < np.where(first, 0.02, 0.98)).astype(float)
+    nothing = np.zeros(2_000)
+    few, many = (WeightedRows(2.0 * own, clicks, nothing, nothing).dr() for own in (first, ~first))
+    assert few.rewarded is not None
+    assert many.rewarded is not None
+    assert (many - many).rewarded is not None
+    difference = many - few
+    assert difference.rewarded is None
+    assert difference.value == pytest.approx(many.value - few.value)
+
+
+def test_what_is_usual_is_so_in_the_logs_or_under_the_policy():
+    clicks, ones = np.arange(100) % 5 == 0, np.ones(100)
+    of_others = np.where(clicks, 0.0, 1.0)
+    assert usual(clicks.astype(float), ones) is None
+    assert usual(clicks.astype(float), of_others) == 0.0
+    assert usual(clicks + 7.0, of_others) == 7.0
+    assert usual(clicks + 7.0, 1 - of_others) == 8.0
+    assert usual(np.arange(100) * 1.0, ones) is None
