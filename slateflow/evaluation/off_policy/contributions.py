@@ -279,7 +279,7 @@ def rare(reward: Array, weight: Array | None = None) -> bool:
     return one * three <= MOST_UNLIKE * two**2
 
 
-def usual(reward: Array, weight: Array) -> float | None:
+def usual(reward: Array, weight: Array | None) -> float | None:
     """What nearly every decision earns, so that other rewards (E,) are events; None without such.
 
     Where most users click, those who do not are as rare as clicks are elsewhere. They may be so in
@@ -287,7 +287,7 @@ def usual(reward: Array, weight: Array) -> float | None:
 
     Args:
         reward: Logged rewards.
-        weight: (E,) by which they are those of the policy, not below 0.
+        weight: (E,) by which they are those of the policy, not below 0; None where it is unknown.
     """
     ends = float(reward.min()), float(reward.max())  # events are all above, or all below
     found = (one for share in (None, weight) for one in ends if rare(reward - one, share))

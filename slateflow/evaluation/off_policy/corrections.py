@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors
+from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors, usual
 from slateflow.evaluation.off_policy.overlap import LEAST_STEPS, NoVerdict, effective_size
 from slateflow.evaluation.returns import standard_error
 from slateflow.user_models.additive import Additive
@@ -42,15 +42,18 @@ class Correction(Additive):
             to its steps under the target.
         errors: (E,) sums of weight × error of the values, and of what users choose.
         weighted: (E,) sums of weight × reward.
+        weights: (E,) sums of weight.
     """
 
     weight: Array
     errors: Array
     weighted: Array
+    weights: Array
 
     def of(self, sessions: int, steps: int) -> Correction:
         """The correction of the first sessions, which have so many steps."""
-        return Correction(self.weight[:steps], self.errors[:sessions], self.weighted[:sessions])
+        by_session = (self.errors, self.weighted, self.weights)
+        return Correction(self.weight[:steps], *(sums[:sessions] for sums in by_session))
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,19 @@ class Estimated(Additive):
 
         Args:
             correction: One of the two.
-            reward: (T,) of the steps.
+            reward: Of the steps, and of those to which no values are fitted, as the last.
             of_one: Weight by propensities of a step that shows what the target does, on average.
         """
         missing = max(1 - self.found, 0.0) * of_one if correction is not self.learnt else 0.0
-        errors = WeightedErrors(correction.weight, self.error, reward, missing, correction.errors)
-        model = self.start + correction.errors - correction.weighted
-        return Contributions.of(model, correction.weighted, reward, errors)
+        weight = np.maximum(correction.weight, 0.0)
+        base = usual(reward, weight if len(weight) == len(reward) else None)
+        events = reward - (base or 0.0)
+        errors = WeightedErrors(correction.weight, self.error, events, missing, correction.errors)
+        found = self.start + correction.errors
+        if base is None:
+            return Contributions(found, errors=errors)
+        weighted = correction.weighted - base * correction.weights
+        return Contributions(found - weighted, weighted, errors)
 
 
 class EstimatedSlates(Estimated):

@@ -212,11 +212,11 @@ class _Weighted:
     def correction(self, logged: Logged, judged: int) -> Correction:
         """The correction of the sessions, `judged` of them."""
         steps = len(self.weight)
-        errors, weighted = (
+        by_session = (
             np.bincount(logged.session[:steps], sums, judged).astype(np.float64)
-            for sums in (self.errors, self.weight * logged.reward[:steps])
+            for sums in (self.errors, self.weight * logged.reward[:steps], self.weight)
         )
-        return Correction(self.weight, errors, weighted)
+        return Correction(self.weight, *by_session)
 
 
 def _on_states(logged: Logged) -> Array | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.contributions import Contributions, rare
 from slateflow.evaluation.off_policy.corrections import trusted_kind
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
 from slateflow.evaluation.off_policy.double_learning import PreparedSessions, Target
@@ -294,6 +294,8 @@ def _of_target(
     reward = sessions.rows.reward.astype(np.float64)
     of_one = weights.of_one * float(probability.max(initial=0.0))
     drl = estimated.contributions(correction, reward, of_one)
+    low, high = drl.interval()
+    chance = low - drl.value, high - drl.value
     estimates = {
         **weights.estimates(probability),
         "dm": Contributions(estimated.start),
@@ -306,13 +308,13 @@ def _of_target(
         checked=weights.checked(probability),
         largest=float(probability.max() / sessions.rows.propensity.min()),
         skewness=abs(drl.skewness) if drl.rewarded is None else 0.0,
-        events=drl.rewarded is not None,
+        events=rare(reward),
     )
     guess = (
         sessions.unfit
         or _few(sessions.fitted_steps, sessions.least_steps)
         or overlap.unseen()
-        or _impossible(estimates["dm"].value, sessions.rows)
+        or _impossible(estimates["dm"].value, sessions.rows, chance)
     )
     refusal = (
         unfit
@@ -321,7 +323,7 @@ def _of_target(
         or overlap.learnt_refusal(learnt, len(returns))
         or guess
         or estimated.refusal(one_policy=not weights.known)
-        or _impossible(drl.value, sessions.rows)
+        or _impossible(drl.value, sessions.rows, chance)
         or disagreement(estimated, ratio, visitors)
     )
     kinds = [visitors.sums(estimated.contributions(one, reward, of_one)) for one in estimated.kinds]
@@ -339,14 +341,26 @@ def _few(steps: int, least: int) -> NoVerdict | None:
     )
 
 
-def _impossible(value: float, rows: Trajectories) -> NoVerdict | None:
-    """Whether no session can have this return."""
+def _impossible(
+    value: float, rows: Trajectories, chance: tuple[float, float] = (0.0, 0.0)
+) -> NoVerdict | None:
+    """Whether no session can have this return, whatever chance does.
+
+    Where nearly all that is possible is earned, or nothing, it brings estimates beyond that.
+
+    Args:
+        value: The estimate.
+        rows: Whole sessions.
+        chance: Where the interval of the trusted estimate ends, off this estimate. One that is
+            wider than all that is possible excuses nothing.
+    """
     steps, rewards = int(rows.lengths.max()), rows.reward
     low, high = steps * float(rewards.min()), steps * float(rewards.max())
     if rows.lengths.min() < steps:  # shorter sessions return less
         low, high = min(low, 0.0, float(rewards.min())), max(high, 0.0, float(rewards.max()))
     rounding = 1e-6 * max(abs(low), abs(high))
-    if low - rounding <= value <= high + rounding:
+    below, above = chance if chance[1] - chance[0] <= high - low else (0.0, 0.0)
+    if low - rounding <= value + above and value + below <= high + rounding:
         return None
     return NoVerdict(
         f"the estimate is {value:.4g}, and a session can return {low:.4g} to {high:.4g}",

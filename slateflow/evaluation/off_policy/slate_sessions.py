@@ -289,7 +289,8 @@ class SlateSessions:
         errors, weighted = (
             np.add.reduceat(weight * one[:steps], starts) for one in (error, logged.reward)
         )
-        by_propensity = Correction(weight, errors, weighted)
+        weights = np.add.reduceat(weight, starts)
+        by_propensity = Correction(weight, errors, weighted, weights)
         return _OfClass(
             EstimatedSlates(start, learnt, by_propensity, found.error[:steps]), slope, worth
         )

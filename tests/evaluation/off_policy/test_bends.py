@@ -104,7 +104,8 @@ def estimated(of_learnt: float, of_propensity: float) -> Estimated:
     errors = np.tile([-1.0, 1.0], 50)
     nothing, weight = np.zeros(100), np.ones(400)
     learnt, logged = (
-        Correction(weight, errors * deviation, nothing) for deviation in (of_learnt, of_propensity)
+        Correction(weight, errors * deviation, nothing, nothing)
+        for deviation in (of_learnt, of_propensity)
     )
     return Estimated(nothing, learnt, logged, weight)
 
@@ -113,18 +114,23 @@ def estimated(of_learnt: float, of_propensity: float) -> Estimated:
 def test_propensities_are_trusted_where_they_cost_little(wider, logged):
     one = estimated(2.0, 2.0 * wider)
     assert one.trusted is (one.by_propensity if logged else one.learnt)
-    rare = Correction(np.eye(1, 400)[0], one.learnt.errors, one.start)
+    rare = Correction(np.eye(1, 400)[0], one.learnt.errors, one.start, one.start)
     assert Estimated(one.start, one.learnt, rare, one.error).trusted is one.learnt
-    some = Correction(np.repeat([4.0, 0.0], [100, 300]), one.by_propensity.errors, one.start)
+    some = Correction(
+        np.repeat([4.0, 0.0], [100, 300]), one.by_propensity.errors, one.start, one.start
+    )
     assert Estimated(one.start, one.learnt, some, one.error).trusted is (
         some if logged else one.learnt
     )
     # Learnt weights that leave too little give way to propensities, however wide
-    edge = Correction(np.repeat([40.0, 0.0], [10, 390]), one.learnt.errors, one.start)
+    edge = Correction(np.repeat([40.0, 0.0], [10, 390]), one.learnt.errors, one.start, one.start)
     assert Estimated(one.start, edge, some, one.error).trusted is some
     assert Estimated(one.start, edge, rare, one.error).trusted is edge
-    many = Correction(np.ones(4_000), one.learnt.errors, one.start)  # 1 in 40 is as was logged
-    few = Correction(np.repeat([40.0, 0.0], [100, 3_900]), one.by_propensity.errors, one.start)
+    # 1 in 40 is as was logged
+    many = Correction(np.ones(4_000), one.learnt.errors, one.start, one.start)
+    few = Correction(
+        np.repeat([40.0, 0.0], [100, 3_900]), one.by_propensity.errors, one.start, one.start
+    )
     assert Estimated(one.start, many, few, one.error).trusted is (few if logged else many)
     ratio = standard_error(one.by_propensity.errors) / standard_error(one.learnt.errors)
     assert (ratio <= MOST_WIDER) == logged

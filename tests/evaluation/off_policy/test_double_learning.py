@@ -54,9 +54,9 @@ def test_of_the_logging_policy_it_is_what_was_logged():
 def test_propensities_that_find_too_little_or_too_much_are_not_trusted(found, trusted):
     """Of slates of thousands those that agree may weigh little, and others all the rest."""
     errors = np.random.default_rng(0).normal(size=1_000)
-    learnt = Correction(np.ones(1_000), errors, errors)
+    learnt = Correction(np.ones(1_000), errors, errors, errors)
     weight = np.repeat([5 * found, 0.0], [200, 800])
-    by_propensity = Correction(weight, errors / 2, errors)
+    by_propensity = Correction(weight, errors / 2, errors, errors)
     estimated = Estimated(np.zeros(1_000), learnt, by_propensity, errors)
     assert estimated.trusted is (by_propensity if trusted else learnt)
 

@@ -99,6 +99,21 @@ def test_a_value_that_no_session_can_return_is_a_guess(value, possible):
     assert (_impossible(value, chain(500)) is None) == possible
 
 
+@pytest.mark.parametrize(
+    ("value", "chance", "possible"),
+    [
+        (3.1, (-0.2, 0.2), True),
+        (3.1, (-0.05, 0.2), False),
+        (-0.1, (-0.2, 0.2), True),
+        (-0.1, (-0.2, 0.05), False),
+        (3.1, (-9.0, 9.0), False),
+    ],
+)
+def test_chance_brings_estimates_beyond_what_is_possible(value, chance, possible):
+    """An interval that is wider than from 0 to 3 excuses nothing."""
+    assert (_impossible(value, chain(500), chance) is None) == possible
+
+
 def test_rounding_is_no_impossibility():
     rows = dataclasses.replace(chain(2), reward=np.full(6, 7.0, np.float32))
     assert _impossible(21.0000001, rows) is None

@@ -83,7 +83,7 @@ def test_what_is_said_to_disagree(off, error, weight, refused):
     spread = np.tile([1.0, -1.0], 200) * np.sqrt(399)  # a standard error of 1
     nothing, value = np.zeros(400), 2 + 0.05 * spread
     learnt, logged = (
-        Correction(nothing, errors, nothing) for errors in (nothing, off + error * spread)
+        Correction(nothing, errors, nothing, nothing) for errors in (nothing, off + error * spread)
     )
     found = disagreement(Estimated(value, learnt, logged, nothing), weight, Visitors(None))
     assert (found is not None) == refused

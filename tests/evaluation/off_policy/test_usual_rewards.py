@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from slateflow.evaluation.off_policy.contributions import usual
+from slateflow.evaluation.off_policy.estimates import estimate_policies
 from slateflow.evaluation.off_policy.weighted_rows import WeightedRows
+from tests.evaluation.off_policy.confounded_shop import clicks_on
+from tests.evaluation.off_policy.shop import OneItem
 
 SHOWN = 0.025
 """Share of the logged rows that show the item which the target always shows."""
@@ -67,3 +70,19 @@ def test_what_is_usual_is_so_in_the_logs_or_under_the_policy():
     assert usual(clicks + 7.0, of_others) == 7.0
     assert usual(clicks + 7.0, 1 - of_others) == 8.0
     assert usual(np.arange(100) * 1.0, ones) is None
+
+
+def test_sessions_whose_users_like_nearly_everything_are_judged(tmp_path):
+    """They like 99.95% at each of three steps, and estimates are above 3 clicks at times."""
+    steps, rates, beyond = 3, np.array([0.9, 0.92, 0.94, 0.9995]), 0
+    for seed in range(4):
+        rng = np.random.default_rng([seed, 8])
+        item = rng.integers(0, 4, 4_000 * steps)
+        logs = clicks_on(tmp_path / str(seed), item, steps, 0.25, rates, rng)
+        found = estimate_policies(logs, {"liked": OneItem(3)}, held_out_only=False)
+        liked = found.policies["liked"]
+        assert liked.refusal is None
+        low, high = liked.contributions.interval()
+        assert low < steps * rates[3] < high
+        beyond += liked.contributions.value > steps
+    assert beyond > 0
