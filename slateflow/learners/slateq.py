@@ -4,7 +4,8 @@
 and Parr 2003, "Least-Squares Policy Iteration"). The first policy is greedy on the returns that
 the logs saw, each next one on the values of the one before. Where held-out sessions say that users
 click less, or more, on what is like the rest of the slate, so do the model and the slates. Where
-tastes bend with the log-odds, or along sums of columns, so does the model of choices.
+tastes bend with the log-odds or the affinity, or along sums of columns, so does the model of
+choices.
 """
 
 from __future__ import annotations

@@ -26,11 +26,17 @@ def item_features(
         >>> item_features(np.zeros((1, 0)), np.array([[[0.5, 2.0]]]), False).tolist()
         [[[0.5, 2.0]]]
     """
-    documents, user = (np.asarray(one, dtype=np.float64) for one in (documents, user))
+    user = np.asarray(user, dtype=np.float64)
     if features_match:
-        products = documents * user[:, None]
-        affinity = products.sum(axis=2, keepdims=True)
-        return np.concatenate([documents, affinity, affinity**2, affinity**3, products], axis=2)
+        size = documents.shape[2]
+        found = np.empty((*documents.shape[:2], 2 * size + 3))
+        found[:, :, :size] = documents
+        products = np.multiply(found[:, :, :size], user[:, None], out=found[:, :, size + 3 :])
+        affinity = products.sum(axis=2)
+        for power in range(1, 4):
+            found[:, :, size + power - 1] = affinity**power
+        return found
+    documents = np.asarray(documents, dtype=np.float64)
     products = documents[:, :, :, None] * user[:, None, None, :]
     products = products.reshape(*documents.shape[:2], documents.shape[2] * user.shape[1])
     return np.concatenate([documents, products], axis=2)
@@ -137,8 +143,9 @@ class RandomFeatures:
 class Link:
     """Hinges (v − knot)₊² of the log-odds v that columns and their products tell of an item.
 
-    They are centred and in units of their deviation. Odds that are proportional to a taste, and
-    not to its exponential, bend so.
+    Where users are observed in the features of the documents v is the affinity, and the user's
+    columns are none. Hinges are centred and in units of their deviation. Odds that are proportional
+    to a taste, and not to its exponential, bend so.
     """
 
     weights: Array  # (U + I,) of v in the user's columns and in `item_features`

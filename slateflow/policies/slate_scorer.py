@@ -162,10 +162,11 @@ class SlateScorer:
     def _chosen_by(
         self, user: NDArray[np.floating], documents: NDArray[np.floating], known: Array
     ) -> Array:
-        """Features of the choice: those known alone, where users are observed in the documents'."""
+        """Features of the choice; the user's are none where users are observed in documents'."""
         if self.choice_weights.shape[1] == known.shape[2]:
             return known
-        return choice_features(user, documents, known, self.random, self.link)
+        own = user[:, :0] if self.features_match else user
+        return choice_features(own, documents, known, self.random, self.link)
 
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""

@@ -3,7 +3,9 @@
 A conditional logit goes by products of users' and items' columns. Odds that are a power of such a
 sum, or the sum itself, bend with it as a whole: hinges of the log-odds that are fitted follow that
 (a test of the link, and its repair: Pregibon 1980, "Goodness of Link Tests for Generalized Linear
-Models"). Other tastes bend along sums of columns; random features follow these.
+Models"). Other tastes bend along sums of columns; random features follow these. Where users are
+observed in the features of items there are hinges of the affinity instead: the logarithm of odds
+that are proportional to it is no cubic.
 """
 
 from __future__ import annotations
@@ -33,11 +35,18 @@ UNITS_OF_SLATES = 100
 KNOTS_OF_LINK = 3
 """Knots of the link, beside the one at the least log-odds."""
 
+SPANS_OF_AFFINITY = 8
+"""Spans between knots of the affinity, all as wide: quantiles would leave out what policies that
+prefer the nearest items, or the furthest, show seldom (Eilers and Marx 1996, "Flexible Smoothing
+with B-splines and Penalties")."""
+
 
 def with_bends(
     rows: Trajectories, features: SlateFeatures, own: tuple[int, int], from_the_top: bool = False
 ) -> SlateFeatures:
     """The features, with a link, and random ones, where choices are likelier by each of them.
+
+    Where users are observed in the features of items, the link alone is tried.
 
     Args:
         rows: Whole sessions, as regressions see them.
@@ -46,13 +55,17 @@ def with_bends(
             of an item alone, come behind these.
         from_the_top: Whether users may go on from the top, where that is likelier.
     """
-    if features.features_match or len(rows.starts) < LEAST_SESSIONS:
+    if len(rows.starts) < LEAST_SESSIONS:
         return features
     few = few_sessions(rows)
     plain, half = Choices.from_rows(few, features), few.visitors[few.starts] % 2 == 0
     clicks = plain.has_click
     if not (clicks[half].any() and clicks[~half].any()):
         return features
+    if features.features_match:
+        bent = replace(features, link=_of_affinity(few, features))
+        likelier = bent.link is not None and _likelier(few, features, lambda _: bent, None)
+        return bent if likelier else features
     habit = likelier_habit(plain, _prior(few, features)) if from_the_top else None
     with_link = partial(_with_link, few, features, habit)
     if _likelier(few, features, with_link, habit):
@@ -65,6 +78,18 @@ def with_bends(
         return features
     both = replace(features, random=random)
     return both if _likelier(few, features, lambda _: both, habit) else features
+
+
+def _of_affinity(rows: Trajectories, features: SlateFeatures) -> Link | None:
+    """Hinges of the affinity between the least and the largest that was shown, if they differ."""
+    known = features.of_items(rows.user, rows.shown_features())
+    weights = np.zeros(known.shape[2])
+    weights[rows.user.shape[1]] = 1.0  # behind the document's own features
+    affinity = (known @ weights).reshape(-1, 1)
+    knots = np.linspace(affinity.min(), affinity.max(), SPANS_OF_AFFINITY + 1)[1:-1]
+    hinges = np.square(np.maximum(affinity - knots, 0.0))
+    offset, scale = hinges.mean(axis=0), hinges.std(axis=0)
+    return Link(weights, knots, offset, scale) if scale.all() else None
 
 
 def _with_link(

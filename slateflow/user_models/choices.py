@@ -42,7 +42,7 @@ class SlateFeatures:
         places: Whether an item's place is one of its features.
         alike: Whether its `likeness` to the others of the slate is, too.
         random: W random features by which users choose; None for none.
-        link: H hinges of the log-odds that the others tell; None for none.
+        link: H hinges of the log-odds that the others tell, or of the affinity; None for none.
         alone: How many columns of a document, the last, have no products with the user's.
     """
 
@@ -73,23 +73,20 @@ class SlateFeatures:
         if self.alike:
             found.append(likeness(documents))
         known = np.concatenate(found, axis=2) if found[1:] else found[0]
-        if self.features_match:
-            return known
-        return choice_features(user, documents, known, self.random, self.link)
+        own = user[:, :0] if self.features_match else user
+        return choice_features(own, documents, known, self.random, self.link)
 
     def beside(self, users: int) -> int:
         """E, where users have so many features."""
-        if self.features_match:
-            return 0
-        return users + len(self.random or ()) + len(self.link or ())
+        own = 0 if self.features_match else users
+        return own + len(self.random or ()) + len(self.link or ())
 
     def groups(self, users: int, documents: int, places: int) -> WeightGroups:
         """Groups of the weights (E + P,), where slates have so many places."""
         own = WeightGroups.of_items(users, documents, self.features_match, self.alone)
         after = (places - 1) * self.places + LIKENESS * self.alike
-        if self.features_match:
-            return own.padded(0, after)
-        counts = users, len(self.random or ()), len(self.link or ())
+        of_user = 0 if self.features_match else users
+        counts = of_user, len(self.random or ()), len(self.link or ())
         return own.padded(0, after).after(np.repeat([USER, RANDOM, LINK], counts))
 
 

@@ -13,6 +13,7 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.learners.passes import sampled
 from slateflow.policies import ScoringPolicy, behaviour_policy
+from slateflow.policies.slate_choice import item_features
 from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.trajectories import Dataset, Folder, PartFile, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
@@ -104,6 +105,22 @@ def test_what_users_like_is_what_keeps_them(tmp_path):
     )
     gain = ours - theirs
     assert gain.mean() > -2 * gain.std() / np.sqrt(len(gain))
+
+
+@pytest.mark.integration
+def test_users_click_in_proportion_to_their_interest(tmp_path):
+    """RecSim's odds of an item are (1 + interest) / (1 + no-click mass), whatever the logs show."""
+    logged_by = {"random": 0.1, "greedy": 0.45, "opposite": 0.45}
+    world = {"num_features": 10, "slate_size": 1, "no_click_mass": 0.5, "time_budget": 100.0}
+    recipe = Recipe("proportional", "interest-evolution", 300, 7, logged_by, world)
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    scorer, _ = train(dataset, learner_config("slateq"), seed=0)
+    interest = np.linspace(-0.75, 0.75, 7)
+    users, items = interest[:, None] * np.ones(10), np.broadcast_to(np.eye(10), (7, 10, 10))
+    known = item_features(users, items, features_match=True)
+    (odds,) = scorer.choice.attraction(scorer._chosen_by(users, items, known))
+    np.testing.assert_allclose(odds.mean(axis=1), (1 + interest) / 1.5, rtol=0.15)
+    assert (np.diff(odds.mean(axis=1)) > 0).all()
 
 
 @pytest.mark.integration

@@ -21,6 +21,7 @@ from slateflow.policies.slate_choice import (
     user_features,
 )
 from slateflow.policies.slate_scorer import Offer, greedy_gains, optimal_gains, top_k_gains
+from slateflow.user_models.choices import SlateFeatures
 
 
 def offer(seed: int, classes: int, users: int = 60, items: int = 7) -> Offer:
@@ -246,6 +247,28 @@ def test_users_choose_by_a_link_too():
     (attraction,) = model.choice.attraction(model._chosen_by(user, shown, of_item))
     none = float(model.choice_no_click[0])
     assert float(attraction[0, 0]) == pytest.approx(math.exp(logit - none))
+
+
+def test_users_observed_in_the_documents_space_choose_by_hinges_of_the_affinity():
+    """Hinges come first, without the user's columns, in plays as in logs."""
+    rng = np.random.default_rng(14)
+    weights = np.array([0.0, 0, 1, 0, 0, 0, 0])  # of two columns, the affinity's powers, products
+    link = Link(weights, np.array([-0.5, 0.5]), np.array([0.1, 0.2]), np.array([2.0, 4.0]))
+    chosen_by = rng.normal(size=(1, 2 + 7))
+    model = replace(scorer(1), choice_weights=chosen_by, link=link)
+    user, shown = np.array([[0.5, -1.0]]), np.array([[[2.0, 0.25]]])  # the affinity is 0.75
+    hinges = [(1.25**2 - 0.1) / 2, (0.25**2 - 0.2) / 4]
+    known = [2.0, 0.25, 0.75, 0.75**2, 0.75**3, 1.0, -0.25]
+    pairs = zip([*hinges, *known], chosen_by[0].tolist(), strict=True)
+    logit = sum(a * b for a, b in pairs) - float(model.choice_no_click[0])
+    played = model._chosen_by(user, shown, item_features(user, shown, features_match=True))
+    features = SlateFeatures(features_match=True, link=link)
+    for x in (played, features.of(user, shown)):
+        (attraction,) = model.choice.attraction(x)
+        assert float(attraction[0, 0]) == pytest.approx(math.exp(logit))
+    assert features.beside(2) == 2
+    # A prior of their own; columns; the affinity's powers, which have none; products
+    assert features.groups(2, 2, 1).numbers.tolist() == [12, 12, 1, 1, 0, 0, 0, 4, 4]
 
 
 @pytest.mark.parametrize("construction", ["optimal", "greedy", "top-k"])

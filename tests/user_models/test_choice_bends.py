@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from slateflow.trajectories import Dataset
+from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choice_bends import with_bends
-from slateflow.user_models.choices import SlateFeatures
+from slateflow.user_models.choices import Choices, SlateFeatures
+from slateflow.user_models.conditional_logit import fit_conditional_logit
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 PLAIN = SlateFeatures(features_match=False, places=True)
@@ -41,8 +41,6 @@ def test_held_out_slates_choose_random_features(tmp_path, bent):
     dataset = logged(tmp_path, user, item, odds - 1.0, rng)
     found = with_bends(dataset.read(), PLAIN, (2, 2), from_the_top=True)
     assert (found.random is not None) == bent
-    matching = replace(PLAIN, features_match=True)
-    assert with_bends(dataset.read(), matching, (2, 2)) is matching
 
 
 @pytest.mark.parametrize("proportional", [True, False])
@@ -55,3 +53,56 @@ def test_held_out_slates_choose_a_link(tmp_path, proportional):
     dataset = logged(tmp_path, user, item, odds, rng)
     found = with_bends(dataset.read(), PLAIN, (2, 2), from_the_top=True)
     assert (found.link is not None) == proportional
+
+
+def nearest_and_furthest(user: np.ndarray, item: np.ndarray, log_odds, rng) -> Trajectories:
+    """The nearest of the items (M, D), or the furthest, to users (R, D); one in ten at random."""
+    affinity, rows, policy = user @ item.T, len(user), rng.random(len(user))
+    shown = np.where(policy < 0.45, affinity.argmax(axis=1), affinity.argmin(axis=1))
+    shown = np.where(policy < 0.9, shown, rng.integers(0, len(item), rows))
+    clicks = rng.random(rows) < 1 / (1 + np.exp(-log_odds(affinity[np.arange(rows), shown])))
+    return Trajectories(
+        episode=np.arange(rows),
+        step=np.zeros(rows, np.int32),
+        user=user.astype(np.float32),
+        candidates=np.tile(item.astype(np.float32), (rows, 1, 1)),
+        slate=shown[:, None].astype(np.int32),
+        propensity=np.ones(rows),
+        clicked=clicks.astype(np.int32) - 1,
+        reward=clicks.astype(np.float32),
+        responses={},
+        terminated=np.ones(rows, np.bool_),
+        truncated=np.zeros(rows, np.bool_),
+    )
+
+
+@pytest.mark.parametrize("proportional", [True, False])
+def test_held_out_slates_choose_hinges_of_the_affinity(proportional):
+    """Odds are 1 + a, a the affinity, which no cubic in the exponent follows, or exp(2 a).
+
+    Where nothing bends it is chance which of the two is likelier, and the prior leaves no bend.
+    """
+
+    def log_odds(affinity: np.ndarray) -> np.ndarray:
+        return np.log1p(affinity) if proportional else 2 * affinity
+
+    rng = np.random.default_rng(4)
+    user, item = rng.uniform(-1, 1, (40_000, 10)), np.eye(10)
+    rows = nearest_and_furthest(user, item, log_odds, rng)
+    plain = SlateFeatures(features_match=True)
+    found = with_bends(rows, plain, (10, 10))
+    affinity = np.linspace(-0.75, 0.75, 7)
+    user = affinity[:, None] * np.ones(10)
+
+    def error(features: SlateFeatures) -> float:
+        """The mean absolute error of the log-odds."""
+        model = fit_conditional_logit(Choices.from_rows(rows, features), features.groups(10, 10, 1))
+        shown = np.broadcast_to(item, (7, 10, 10))
+        (attraction,) = model.attraction(features.of(user, shown))
+        return float(np.abs(np.log(attraction) - log_odds(affinity)[:, None]).mean())
+
+    if proportional:
+        assert found.link is not None
+        assert error(found) < 0.05 < 0.1 < error(plain)
+    else:
+        assert error(found) == pytest.approx(error(plain), abs=0.005)
