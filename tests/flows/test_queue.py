@@ -9,7 +9,7 @@ from tests.up import wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
 
-DEPLOYMENT = "pipeline/nightly-lts-10-1"
+DEPLOYMENT = "pipeline/nightly-lts-20-2"
 WAITING = "AwaitingConcurrencySlot"  # as Prefect calls a run that waits for its turn
 SMALL = {"episodes": 2_000, "learners": ["linucb"], "evaluation_episodes": 100}
 
