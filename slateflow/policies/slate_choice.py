@@ -52,20 +52,23 @@ def choice_features(
     user: NDArray[np.floating],
     documents: NDArray[np.floating],
     known: Array,
+    features_match: bool,
     random: "RandomFeatures | None" = None,
     link: "Link | None" = None,
 ) -> Array:
     """Features (B, M, U + W + H + P) by which users (B, U) choose among documents (B, M, D).
 
-    Some click more than others, whatever is shown, so the user's features come first, then random
-    ones and the link, and what is `known` (B, M, P) of the documents.
+    Some click more than others, whatever is shown, so the user's features come first, unless these
+    match those of documents; then random ones and the link, and what is `known` (B, M, P) of the
+    documents.
 
     Example:
         >>> one, two = np.array([[3.0]]), np.array([[[0.5], [2.0]]])
-        >>> choice_features(one, two, item_features(one, two, False)).tolist()
+        >>> choice_features(one, two, item_features(one, two, False), False).tolist()
         [[[3.0, 0.5, 1.5], [3.0, 2.0, 6.0]]]
     """
-    users = np.broadcast_to(user[:, None], (*documents.shape[:2], user.shape[1]))
+    own = user[:, :0] if features_match else user
+    users = np.broadcast_to(own[:, None], (*documents.shape[:2], own.shape[1]))
     beside = [] if random is None else [random.of(users, documents)]
     if link is not None:
         beside.append(link.of(users, known))

@@ -162,11 +162,10 @@ class SlateScorer:
     def _chosen_by(
         self, user: NDArray[np.floating], documents: NDArray[np.floating], known: Array
     ) -> Array:
-        """Features of the choice; the user's are none where users are observed in documents'."""
+        """Features of the choice, beside those that are known of documents."""
         if self.choice_weights.shape[1] == known.shape[2]:
             return known
-        own = user[:, :0] if self.features_match else user
-        return choice_features(own, documents, known, self.random, self.link)
+        return choice_features(user, documents, known, self.features_match, self.random, self.link)
 
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""

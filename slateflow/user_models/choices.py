@@ -73,8 +73,7 @@ class SlateFeatures:
         if self.alike:
             found.append(likeness(documents))
         known = np.concatenate(found, axis=2) if found[1:] else found[0]
-        own = user[:, :0] if self.features_match else user
-        return choice_features(own, documents, known, self.random, self.link)
+        return choice_features(user, documents, known, self.features_match, self.random, self.link)
 
     def beside(self, users: int) -> int:
         """E, where users have so many features."""

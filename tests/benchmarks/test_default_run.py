@@ -44,7 +44,10 @@ def timed(folder: Path) -> Timed:
     """One run at a terminal."""
     subprocess.run(["git", "clean", "-fdxq", "--exclude=.venv"], cwd=folder, check=True)
     home = tempfile.mkdtemp(dir=folder.parent)
-    ours = ("MLFLOW_TRACKING_URI", "PREFECT_HOME", "PREFECT_API_URL", "VIRTUAL_ENV")
+    ours = {
+        *("MLFLOW_TRACKING_URI", "PREFECT_HOME", "PREFECT_API_URL"),
+        *("VIRTUAL_ENV", "PYTHONPATH"),
+    }
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     screen, terminal = pty.openpty()
     start = time.monotonic()

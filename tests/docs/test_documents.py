@@ -24,7 +24,7 @@ from slateflow.trajectories import Recipe, read_recipe
 from slateflow.trajectories.schema import columns_of
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 COMMAND = re.compile(r"(?:^    |`)(?:uv run )?slateflow ([^`\n]+)", re.MULTILINE)
 COMPLETE = ("run", "up", "environments", "learners")
