@@ -75,14 +75,26 @@ def take_over(report: Report) -> Report:
     while (winner := report.winner) is not None:
         with aliases_locked(client, name):
             reigning = aliased(client, name, CHAMPION)
+            if reigning is not None and _is_of_run(client, name, reigning, winner.run_id):
+                return _registered(report, name, reigning)  # an earlier try moved the alias
             if reigning == (report.champion and report.champion.version):
                 version = _tested_version(client, report, winner)
                 # Another machine does not see the lock
                 if promote(client, name, version, reigning):
-                    registered = RegisteredVersion(name=name, version=version, alias=CHAMPION)
-                    return report.model_copy(update={"registered": registered})
+                    return _registered(report, name, version)
         report = take_verdict(experiment, report.candidates, report.baseline.episodes)
     return report
+
+
+def _is_of_run(client: MlflowClient, name: str, version: int, run_id: str) -> bool:
+    """Whether a version has the weights of that run."""
+    return bool(client.get_model_version(name, str(version)).run_id == run_id)
+
+
+def _registered(report: Report, name: str, version: int) -> Report:
+    """The report of a verdict whose winner is the champion by now."""
+    registered = RegisteredVersion(name=name, version=version, alias=CHAMPION)
+    return report.model_copy(update={"registered": registered})
 
 
 def _tested_version(client: MlflowClient, report: Report, winner: Candidate) -> int:

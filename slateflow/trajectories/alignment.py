@@ -69,7 +69,11 @@ class CarriedItems:
         if then.described_by:  # their ids describe them
             described = aligned(dataset.catalogue.features, dataset.spec.item_features, names)
             features[unknown] = described[unknown]
-        return cls(dataset.catalogue, features, unknown & (then.unknown_items == "refuse"))
+        refused = unknown & (then.unknown_items == "refuse")
+        # Of items with the same features now the first is found: one that the version knows
+        first = np.argsort(unknown, kind="stable")
+        now_described = Catalogue(dataset.catalogue.features[first])
+        return cls(now_described, features[first], refused[first])
 
     def seen(self, features: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
         """Features (…, D) that the version has of items with features (…, F); or others (…, D)."""

@@ -13,6 +13,12 @@ from slateflow.errors import InputError
 from slateflow.shared_rows import distinct
 from slateflow.trajectories.schema import Trajectories
 
+LEAST_PROPENSITY = 1e-100
+"""Squares of weights by smaller ones are beyond the range of float64."""
+
+WEIGHABLE = f"a probability of {LEAST_PROPENSITY:g} or more"
+"""Expected of propensities above 0."""
+
 Rule = tuple[str, Any, str, NDArray[Any]]  # column, wrong rows, expected, values
 
 
@@ -61,6 +67,7 @@ def _rules(rows: Trajectories, spec: EnvironmentSpec) -> Iterator[Rule]:
         yield "items", outside, f"items of the catalogue, from 0 to {most}", rows.candidates
     fits = (rows.propensity > 0) & (rows.propensity <= 1)  # NaN does not
     yield "propensity", ~fits, "a probability in (0, 1]", rows.propensity
+    yield "propensity", rows.propensity < LEAST_PROPENSITY, WEIGHABLE, rows.propensity
     outside = ((rows.slate < 0) | (rows.slate >= rows.offered[:, None])).any(axis=1)
     expected = f"positions from 0 to {spec.num_candidates - 1}"
     if spec.offers_vary:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from slateflow.environments import EnvironmentSpec, spec_from_dict
@@ -60,12 +62,43 @@ def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec)
         for key in {**before, **wanted}
         if before.get(key) != wanted.get(key)
     ]
+    if isinstance(spec, LoggedSpec) and SPEC in tags:
+        changed += _lost_columns(json.loads(tags[SPEC])["user_features"], spec.user_features)
     if changed:
         raise InputError(
             f"{recipe}: expected the world in which its champion, version {champion} of {name}, "
             f"was judged, got {', '.join(changed)}; rename the recipe, roll back to a version of "
             "this world, or delete the registered model"
         )
+
+
+def _lost_columns(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """Columns of the user that a version knows, and these logs lack or have as another kind.
+
+    The version would take them for zero. Categories may come and go.
+
+    Args:
+        before: Names of the features that the version was trained with.
+        now: Those of these logs.
+
+    Example:
+        >>> _lost_columns(["age", "tab", "land=at"], ["age", "tab=0", "tab=1", "land=de"])
+        ["no numbers of the user's column tab"]
+    """
+    known, given = (Counter(map(_column, features)) for features in (before, now))
+    return [
+        f"no {kind} of the user's column {name}"
+        for (name, kind), size in known.items()
+        if not given[name, kind] or (kind == "lists" and given[name, kind] != size)
+    ]
+
+
+def _column(feature: str) -> tuple[str, str]:
+    """Column of a feature, and its kind, as `Column.features` names them."""
+    for mark, kind in (("=", "categories"), ("[", "lists")):
+        if mark in feature:
+            return feature[: feature.index(mark)], kind
+    return feature, "numbers"
 
 
 def scoring_policy(scorer: AnyScorer, spec: EnvironmentSpec) -> ScoringPolicy:

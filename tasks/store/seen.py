@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any, Literal
 
 from slateflow.trajectories import Dataset
@@ -32,20 +33,30 @@ def seen_by(version: ModelVersion, dataset: Dataset) -> Seen:
     if not _in_common(trained, dataset.recipe):
         return "nothing"
     # By place among all episodes: others are held out of logs of another size
-    stays = dataset.hold_out != BY_PLACE
+    stays = dataset.hold_out != BY_PLACE and _rule(trained) == _rule(dataset.recipe)
     return "all but the held-out" if held_in_of and stays else "all"
+
+
+def _rule(recipe: dict[str, Any]) -> tuple[Any, Any]:
+    """By what a recipe of own logs holds sessions out; of other recipes the same."""
+    return recipe.get("held_out"), recipe.get("columns", {}).get("visitor")
 
 
 def _in_common(trained: dict[str, Any], recipe: dict[str, Any]) -> bool:
     """Whether logs of two recipes may have sessions in common."""
     if "source" in recipe:
-        return bool(trained.get("source") == recipe["source"])
+        return _path(trained.get("source", "")) == _path(recipe["source"])
     if not {*differing_keys(trained, recipe)} <= {*VARIED}:
         return False
     if "imported" in recipe:  # of one source, which may have grown
         return True
     one, other = (_nights(document) for document in (trained, recipe))
     return max(one.start, other.start) < min(one.stop, other.stop)
+
+
+def _path(source: str) -> str:
+    """A source, however it is written."""
+    return source if "://" in source else normpath(source)
 
 
 def _nights(recipe: dict[str, Any]) -> range:

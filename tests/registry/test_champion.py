@@ -145,6 +145,14 @@ def test_a_changed_world_does_not_compete_under_the_same_name(registry, models):
     assert take_verdict(renamed, [models["linucb"]], 20).champion is None
 
 
+def test_a_registration_that_is_repeated_after_the_alias_moved_is_done(registry, models):
+    experiment = experiment_on(preset(NAME), "repeated", 7)
+    verdict = take_verdict(experiment, [models["fitted-q"]], 100)
+    first = register.take_over(verdict)
+    assert first.registered.version == 1
+    assert register.take_over(verdict) == first
+
+
 def test_a_version_is_played_without_the_run_behind_it(registry, models):
     experiment = experiment_on(preset(NAME), "runless", 7)
     winner = take_verdict(experiment, [models["linucb"]], 100)

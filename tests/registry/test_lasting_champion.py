@@ -55,6 +55,30 @@ def test_slates_of_another_size_and_simulated_worlds_are_refused(client):
         require_same_world(client, "shop", preset("lts-10-1"))
 
 
+@pytest.mark.parametrize(
+    ("features", "lost"),
+    [
+        (
+            ("age", "tab=0", "tab=1", "land=fr", "taste[0]", "taste[1]"),
+            "numbers column tab",
+        ),
+        (("years", "tab", "land=fr", "taste[0]", "taste[1]"), "numbers column age"),
+        (("age", "tab", "taste[0]", "taste[1]"), "categories column land"),
+        (("age", "tab", "land=fr", "taste[0]"), "lists column taste"),
+    ],
+)
+def test_a_column_that_the_champion_knows_and_the_logs_lack_is_refused(client, features, lost):
+    then = dataclasses.replace(
+        DAY, user_features=("age", "tab", "land=at", "land=de", "taste[0]", "taste[1]")
+    )
+    client.set_model_version_tag("slateflow-shop", "1", SPEC, json.dumps(then.to_dict()))
+    more = ("age", "new", "tab", "land=fr", "taste[0]", "taste[1]")
+    require_same_world(client, "shop", dataclasses.replace(DAY, user_features=more))
+    kind, name = lost.split(" column ")
+    with pytest.raises(InputError, match=f"got no {kind} of the user's column {name}; rename"):
+        require_same_world(client, "shop", dataclasses.replace(DAY, user_features=features))
+
+
 def test_a_deleted_experiment_is_refused_until_it_is_restored(client):
     deleted = experiment_id(client, "shop")
     client.delete_experiment(deleted)

@@ -98,3 +98,21 @@ def test_nights_that_come_keep_what_is_held_out(tmp_path):
     assert seen_by(version(trained), tomorrow) == "all but the held-out"
     later = generate(recipe.varied(seed=7), Folder(str(tmp_path)))
     assert seen_by(version(trained), later) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("changed", "seen"),
+    [
+        ({"source": "./logs/../logs"}, "all but the held-out"),
+        ({"held_out": "last"}, "all"),
+        ({"columns": {"user": ["number"], "visitor": "number"}}, "all"),
+    ],
+)
+def test_another_rule_holds_out_what_was_learnt_from(tmp_path, changed, seen):
+    text = '[columns]\nuser = ["number"]\n'
+    log(tmp_path, "monday.parquet", day(0))
+    trained = version(held_in(published(tmp_path, text)))
+    log(tmp_path, "tuesday.parquet", day(1_000))
+    recipe = json.loads(trained.tags["recipe"])
+    trained.tags["recipe"] = json.dumps({**recipe, **changed})
+    assert seen_by(trained, published(tmp_path, text)) == seen

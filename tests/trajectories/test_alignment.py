@@ -11,7 +11,7 @@ from slateflow.environments.logged import LoggedSpec
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy, SlateScorer
-from slateflow.trajectories.alignment import AlignedScorer
+from slateflow.trajectories.alignment import AlignedScorer, CarriedItems
 from tests.evaluation.off_policy.tired_shop import TiredShop
 from tests.policies.test_scorer import polynomial
 from tests.trajectories.sources.shop import log, published
@@ -114,3 +114,24 @@ def test_a_champion_of_other_days_is_judged_with_its_memory(tmp_path):
     champion = ScoringPolicy(AlignedScorer(scorer, dataset.spec, yesterday))
     (copy,) = logs_verdict(dataset, {"copy": ScoringPolicy(scorer)}, champion).verdict.candidates
     assert copy.over_champion.uplift == 0
+
+
+def test_a_known_item_is_not_refused_for_a_new_one_with_the_same_columns(tmp_path):
+    text = """unknown_items = "refuse"
+        [items]
+        file = "items.csv"
+        features = ["kind"]
+        tell_apart = "never"
+    """
+    log(tmp_path, "1.csv", "item,propensity,reward\ncap,0.5,1\nboot,0.5,0\n")
+    (tmp_path / "items.csv").write_text("item,kind\nboot,shoe\ncap,hat\n")
+    then = published(tmp_path, text)
+    (tmp_path / "items.csv").write_text("item,kind\nboot,shoe\nbowler,hat\ncap,hat\n")
+    now = published(tmp_path, text)
+    assert now.encoding.items == ("boot", "bowler", "cap")
+    version = then.encoding, then.catalogue
+    carried = CarriedItems.of(now, version, then.spec.item_features)
+    cap = then.catalogue.features[then.encoding.items.index("cap")]
+    described = now.catalogue.features[[0, 2]]
+    assert carried.refuses(described).tolist() == [False, False]
+    assert carried.seen(described, np.zeros((2, 2)))[1].tolist() == cap.tolist()

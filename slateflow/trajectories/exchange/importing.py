@@ -75,7 +75,8 @@ def import_logs(source: Path, name: str, data: Folder, environment: str | None =
                 parts.append(PartFile(path, policy, len(parts), episodes, len(rows), digest))
             return Dataset(folder, spec, recipe, tuple(parts)).publish()
         except InputError:
-            folder.remove([CATALOGUE, *(part.path for part in parts)])
+            if not folder.exists(MANIFEST):  # another process may have published it meanwhile
+                folder.remove([CATALOGUE, *(part.path for part in parts)])
             raise
 
 

@@ -26,6 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError, refused
+from slateflow.trajectories.contract import LEAST_PROPENSITY, WEIGHABLE
 from slateflow.trajectories.sources.files import SourceFiles
 from slateflow.trajectories.sources.passed_by import reason_of
 from slateflow.trajectories.sources.places import Places
@@ -169,6 +170,8 @@ class DsjsonReader:
         stated = self._number(line.get(name, given), name, row)
         if not 0 < stated <= 1:
             raise self.places.error(row, name, "a probability in (0, 1]", stated)
+        if stated < LEAST_PROPENSITY:
+            raise self.places.error(row, name, WEIGHABLE, stated)
         if abs(stated - given) > TOLERANCE * max(stated, given):
             raise self.places.error(row, name, f"{given:g}, as `p` has it", stated)
         return [item_id(one) for one in actions], label - 1, stated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -142,7 +143,7 @@ def find_files(
         SourceFile(name, info.size, info.mtime_ns or 0)
         for name, info in listed
         if pattern.fullmatch(name)
-        and f"{base}/{name}" != without
+        and not _same(f"{base}/{name}", without)
         and not any(part[0] in "._" for part in name.split("/"))
     ]
     expected = f"{field} {source}: expected files that end with {', '.join(endings)}"
@@ -168,6 +169,13 @@ def find_files(
     return SourceFiles(folder, tuple(found))
 
 
+def _same(one: str, other: str) -> bool:
+    """Whether two paths or URLs name one file."""
+    if "://" in one or "://" in other or not other:
+        return one == other
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
 def _check_times(folder: Folder, files: list[SourceFile]) -> None:
     """Refuse files of the future, which would be among the newest for ever."""
     now = datetime.now(UTC)
@@ -189,6 +197,6 @@ def _split(source: str) -> tuple[str, re.Pattern[str]]:
         if Folder(parent or ".").exists(name):
             return parent or ".", re.compile(re.escape(name))
         return source, re.compile(".*")
-    words = re.split(r"(\*\*/|\*|\?)", "/".join(parts[first:]))
-    wild = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    words = re.split(r"(\*\*/|\*\*|\*|\?)", "/".join(parts[first:]))
+    wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return "/".join(parts[:first]), re.compile("".join(wild.get(w, re.escape(w)) for w in words))

@@ -153,6 +153,18 @@ class LoggedRecipe:
         """The file of the items, of a recipe that has one."""
         return find_files(self.items_path, ENDINGS["table"], field="items.file")
 
+    def check_items(self) -> None:
+        """Refuse a file of the items that was written since the files were found.
+
+        Raises:
+            InputError: It has other bytes.
+        """
+        if self.items and self.items_file.digest != self.files.items:
+            raise InputError(
+                f"{self.items_path}: expected a file that is complete, got one that was written "
+                "while it was read; write it under another name and rename it, and try again"
+            )
+
     @property
     def dataset_name(self) -> str:
         """Name of the dataset's folder: the recipe's, and a fingerprint of the files."""

@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.exchange.rllib_json import BROKEN, batches, column_of, propensities
+from slateflow.trajectories.sources.column_files import BATCH_ROWS
 from slateflow.trajectories.sources.recipe import SAMPLE_BATCHES
-from slateflow.trajectories.sources.table import BATCH_ROWS, TableReader
+from slateflow.trajectories.sources.table import TableReader
 
 
 class SampleBatchReader(TableReader):

@@ -9,27 +9,22 @@ an int64 or a float64.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from slateflow.errors import InputError, refused
+from slateflow.errors import InputError
+from slateflow.trajectories.contract import LEAST_PROPENSITY, WEIGHABLE
 from slateflow.trajectories.encoding import as_text, nan_as_null
-from slateflow.trajectories.files.folder import Folder
+from slateflow.trajectories.sources.column_files import read_columns
 from slateflow.trajectories.sources.files import SourceFiles
 from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.recipe import TableColumns
-
-BATCH_ROWS = 65_536
-"""Rows of a file that are in memory at once."""
 
 SEPARATOR = "|"
 """Between the ids of a list in CSV."""
@@ -52,6 +47,9 @@ CODE = r"^\s*0\d+\s*$"
 BOOLEAN = r"^(True|TRUE|False|FALSE)$"
 """A text that is a boolean, as pandas and spreadsheets write it; ours are lower-case."""
 
+ID = "a text or a whole number"
+"""Expected of ids and categories."""
+
 WITHIN = "a number from −2^63 to below 2^63"
 """Expected of times that are whole numbers."""
 
@@ -66,67 +64,6 @@ USER = ":"
 
 TYPED = "typed"
 """Metadata of a batch: whether the file tells numbers from texts."""
-
-
-def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
-    """Some columns of a Parquet or CSV file; those of CSV are texts, and null where empty.
-
-    Args:
-        folder: Where the file is.
-        name: Its name there.
-        path: Its path, for messages.
-        columns: Names of the columns.
-
-    Raises:
-        InputError: The file cannot be read, or lacks one of the columns.
-    """
-    kind = "Parquet file" if name.endswith(".parquet") else "CSV file in UTF-8 with commas"
-    expected, remedy = f"{path}: expected a {kind}", "write it again or move it away"
-    with refused(expected, pa.ArrowException, OSError, remedy=remedy), _without_header():
-        if name.endswith(".parquet"):
-            file = pq.ParquetFile(folder.open(name))
-            _check_names(path, columns, file.schema_arrow.names)
-            batches = file.iter_batches(BATCH_ROWS, columns=columns)
-        else:
-            _check_names(path, columns, pacsv.open_csv(folder.stream(name)).schema.names)
-            options = pacsv.ConvertOptions(
-                include_columns=columns,
-                column_types=dict.fromkeys(columns, pa.string()),
-                strings_can_be_null=True,
-                null_values=[""],
-            )
-            batches = pacsv.open_csv(folder.stream(name), convert_options=options)
-        for batch in batches:
-            yield pa.Table.from_batches([batch])
-
-
-@contextmanager
-def _without_header() -> Iterator[None]:
-    """Rows in Arrow's messages count from 1, without the header, as in ours."""
-    try:
-        yield
-    except pa.ArrowInvalid as error:
-        counted = re.sub(r"Row #(\d+)", lambda row: f"row {int(row[1]) - 1}", str(error))
-        raise pa.ArrowInvalid(counted) from None
-
-
-def _check_names(path: str, wanted: list[str], names: list[str]) -> None:
-    for name in wanted:
-        if names.count(name) > 1:
-            raise InputError(
-                f"{path}: expected one column {name}, got {names.count(name)}; rename the others"
-            )
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        # Spaces around a name would not be seen
-        expected, *got = (
-            one if one == one.strip() != "" else repr(one) for one in (missing[0], *names)
-        )
-        commas = "" if path.endswith(".parquet") else ", and separate them by commas"
-        raise InputError(
-            f"{path}: expected a column {expected}, got {', '.join(got)}; name the columns in "
-            f"the recipe{commas}"
-        )
 
 
 class TableReader:
@@ -210,13 +147,21 @@ class TableReader:
             values = table.column(name).combine_chunks()
             convert = _CONVERSIONS.get(key, _as_code if name in self.categories else _as_user)
             if key in LISTS and not typed:
-                values = pc.split_pattern(values, SEPARATOR)
+                values = _split(values)
             if key.startswith(USER) and not typed:
                 values = lower_booleans(values)
-                if name in self.categories:
-                    values = pc.replace_substring_regex(values, WITH_POINT, r"\1")
+            if not typed and (name in self.categories or key in ("episode", "visitor")):
+                values = pc.replace_substring_regex(values, WITH_POINT, r"\1")
             columns[key] = convert(Cells(values, rows, name, self.places))
         return pa.table(columns, metadata={TYPED: str(typed)})
+
+
+def _split(texts: Any) -> Any:
+    """Lists of the ids in texts; one that is empty is missing."""
+    lists = pc.split_pattern(texts, SEPARATOR)
+    flat = lists.flatten()
+    given = pc.if_else(pc.equal(flat, ""), pa.scalar(None, flat.type), flat)
+    return pa.ListArray.from_arrays(lists.offsets, given, mask=lists.is_null())
 
 
 def lower_booleans(texts: Any) -> Any:
@@ -299,13 +244,21 @@ def is_list(kind: pa.DataType) -> bool:
 
 def _text(cells: Cells) -> Any:
     cells.present()
-    values = cells.values
-    if pa.types.is_floating(values.type):
-        cells.refuse(_unfit(values, pa.int64()), "a text or a whole number")
+    if pa.types.is_floating(cells.values.type):
+        cells.refuse(_unfit(cells.values, pa.int64()), ID)
+    return _as_text(cells)
+
+
+def _as_text(cells: Cells) -> Any:
+    """Values as the texts that a request with the same values has."""
+    kind = cells.values.type
+    alike = (is_text, _is_number, pa.types.is_boolean, pa.types.is_date, pa.types.is_null)
+    if not any(one(kind) for one in alike):
+        cells.refuse(np.ones(len(cells.rows), np.bool_), ID)
     try:
-        return as_text(values)
+        return as_text(cells.values)
     except pa.ArrowException:
-        return cells.refuse(np.ones(len(cells.rows), np.bool_), "a text or a whole number")
+        return cells.refuse(np.ones(len(cells.rows), np.bool_), ID)
 
 
 def _ids(cells: Cells) -> Any:
@@ -329,6 +282,7 @@ def _propensity(cells: Cells) -> Any:
     values = cells.cast(pa.float64(), expected)
     numbers = values.to_numpy(zero_copy_only=False)
     cells.refuse(~((numbers > 0) & (numbers <= 1)), expected)
+    cells.refuse(numbers < LEAST_PROPENSITY, WEIGHABLE)
     return values
 
 
@@ -417,14 +371,10 @@ def _as_user(cells: Cells) -> Any:
 
 def _as_code(cells: Cells) -> Any:
     """Categories as texts, whole numbers by their digits; they may be missing."""
-    values = nan_as_null(cells.values)
-    if pa.types.is_floating(values.type):
-        cells = Cells(values, cells.rows, cells.name, cells.places)
-        cells.refuse(_unfit(pc.fill_null(values, 0.0), pa.int64()), "a text or a whole number")
-    try:
-        return as_text(values)
-    except pa.ArrowException:
-        return cells.refuse(np.ones(len(values), np.bool_), "a text or a whole number")
+    cells = Cells(nan_as_null(cells.values), cells.rows, cells.name, cells.places)
+    if pa.types.is_floating(cells.values.type):
+        cells.refuse(_unfit(pc.fill_null(cells.values, 0.0), pa.int64()), ID)
+    return _as_text(cells)
 
 
 _CONVERSIONS: dict[str, Callable[[Cells], Any]] = {

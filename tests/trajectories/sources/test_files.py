@@ -88,3 +88,53 @@ def test_a_file_of_the_future_would_be_the_newest_for_ever(tmp_path):
 def test_a_source_without_files_says_how_to_name_them(tmp_path):
     with pytest.raises(InputError, match=r"found none; name a file, a folder or files by \*, \? "):
         find_files(f"{tmp_path}/[0-9].parquet", (".parquet",))
+
+
+def test_two_stars_at_the_end_are_files_in_any_folder(tmp_path):
+    log(tmp_path, "a.parquet", rows(9))
+    log(tmp_path, "day/deep/b.parquet", rows(9))
+    found = find_files(f"{tmp_path}/logs/**", (".parquet",))
+    assert [file.name for file in found.files] == ["a.parquet", "day/deep/b.parquet"]
+
+
+@pytest.mark.parametrize("written", ["logs/items.csv", "logs/../logs/items.csv", "link/items.csv"])
+def test_the_file_of_the_items_has_no_logs_however_its_path_is_written(tmp_path, written):
+    log(tmp_path, "a.csv", "item,propensity,reward\na,0.5,1\nb,0.5,0\n")
+    log(tmp_path, "items.csv", "item,price\na,1\nb,2\n")
+    (tmp_path / "link").symlink_to(tmp_path / "logs")
+    text = f'[items]\nfile = "{written}"\nfeatures = ["price"]\n'
+    assert generate(recipe(tmp_path, text), Folder(str(tmp_path / "data"))).rows == 2
+
+
+def test_a_file_of_items_that_is_written_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    def of(cls, *arguments, **named):
+        made = planned(cls, *arguments, **named)
+        items.write_text("item,price\na,1\nb,3\n")
+        return made
+
+    log(tmp_path, "a.csv", "item,propensity,reward\na,0.5,1\nb,0.5,0\n")
+    (items := tmp_path / "items.csv").write_text("item,price\na,1\nb,2\n")
+    text = '[items]\nfile = "items.csv"\nfeatures = ["price"]\n'
+    planned = publish.PlannedDataset.of.__func__
+    monkeypatch.setattr(publish.PlannedDataset, "of", classmethod(of))
+    with pytest.raises(InputError, match=r"items\.csv: expected a file that is complete"):
+        generate(recipe(tmp_path, text), Folder(str(tmp_path / "data")))
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_a_run_that_fails_leaves_what_another_has_published_meanwhile(tmp_path, monkeypatch):
+    def of(cls, *arguments, **named):
+        made = planned(cls, *arguments, **named)
+        with monkeypatch.context() as patch:  # the other one
+            patch.setattr(publish.PlannedDataset, "of", classmethod(planned))
+            others.append(publish._make(shop, data, data / shop.dataset_name, lambda *_: None))
+        log(tmp_path, "a.parquet", rows(50, seed=1))
+        return made
+
+    log(tmp_path, "a.parquet", rows(200))
+    shop, data, others = recipe(tmp_path), Folder(str(tmp_path / "data")), []
+    planned = publish.PlannedDataset.of.__func__
+    monkeypatch.setattr(publish.PlannedDataset, "of", classmethod(of))
+    with pytest.raises(InputError, match="expected a file that is complete"):
+        generate(shop, data)
+    assert others[0].verify().rows == 200

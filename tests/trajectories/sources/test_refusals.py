@@ -8,7 +8,7 @@ import pytest
 
 from slateflow.errors import InputError
 from slateflow.trajectories import Folder, generate
-from slateflow.trajectories.sources import publish, table
+from slateflow.trajectories.sources import column_files, publish
 from slateflow.trajectories.sources.files import find_files
 from tests.trajectories.sources.shop import log, recipe
 
@@ -42,6 +42,9 @@ TRAPS = {
     "propensity of zero": ("3.5,a,a|b|c,0,0,,r,3", "propensity: expected a probability in (0, 1]"),
     "no propensity": ("3.5,a,a|b|c,,0,,r,3", "propensity: expected a probability in (0, 1], got "
     "none"),
+    "a propensity whose square is no number": ("3.5,a,a|b|c,1e-150,0,,r,3", "propensity: expected "
+    "a probability of 1e-100 or more, got 1e-150"),
+    "a list with an end": ("3.5,a,a|b|,0.25,0,,r,3", "offered: expected ids without a gap"),
     "a text for a propensity": ("3.5,a,a|b|c,often,0,,r,3", "(0, 1], got often"),
     "not a number": ("3.5,a,a|b|c,nan,0,,r,3", "(0, 1], got nan"),
     "no reward": ("3.5,a,a|b|c,0.25,,,r,3", "reward: expected a number, got none"),
@@ -98,7 +101,7 @@ def test_rows_of_a_session_that_nanoseconds_tell_apart(tmp_path):
 @pytest.mark.parametrize("zones", [("-05:00", ""), ("", "Z")])
 def test_times_with_and_without_a_zone(tmp_path, monkeypatch, name, zones):
     times = [f"2026-01-0{day}T00:10:00{zone}" for day, zone in enumerate(zones, 1)]
-    monkeypatch.setattr(table, "BATCH_ROWS", 1)
+    monkeypatch.setattr(column_files, "BATCH_ROWS", 1)
     base = {"item": "a", "propensity": 0.5, "reward": 1.0}
     if name == "one parquet":
         log(tmp_path, "a.parquet", {**base, "at": times})
@@ -165,6 +168,8 @@ def test_parquet_that_does_not_fit(tmp_path):
         ({"item": [1.0, 2.5]}, "row 2: item: expected a text or a whole number, got 2.5"),
         ({"item": [1.0, 1e19]}, "row 2: item: expected a text or a whole number, got 1e+19"),
         ({"item": [[1.0], [2.5]]}, "row 2: item: expected a text or a whole number, got 2.5"),
+        ({"item": [b"a", b"b"]}, "row 1: item: expected a text or a whole number, got"),
+        ({"item": pd.to_datetime([1, 2])}, "row 1: item: expected a text or a whole number, got"),
         ({"item": [["a"], [None]]}, "row 2: item: expected ids without a gap, got none"),
         ({"age": [np.zeros(0)] * 2}, "row 1: age: expected lists of one or more numbers, got []"),
         ({"age": [[1.0], []]}, "row 2: age: expected lists of one or more numbers, got []"),

@@ -11,7 +11,7 @@ import pytest
 from slateflow.environments import world_of
 from slateflow.errors import InputError
 from slateflow.trajectories.contract import check_rows
-from slateflow.trajectories.sources import table
+from slateflow.trajectories.sources import column_files
 from tests.trajectories.sources.shop import log, published
 
 SINGLE = """
@@ -225,7 +225,7 @@ def test_a_category_may_be_missing_in_all_rows_of_a_file(tmp_path, name, files):
 
 
 def test_a_category_of_items_may_be_missing_in_all_rows_of_a_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "BATCH_ROWS", 2)
+    monkeypatch.setattr(column_files, "BATCH_ROWS", 2)
     log(tmp_path, "a.csv", "item,propensity,reward\na,0.5,1\nb,0.5,0\n")
     text = '[items]\nfile = "items.parquet"\nfeatures = ["kind"]\ntell_apart = "never"'
     items = {"item": ["a", "b", "c"], "kind": [None, None, "soft"]}
@@ -433,3 +433,13 @@ def test_an_id_of_parquet_may_have_the_separator_of_csv(tmp_path):
     dataset = published(tmp_path)
     assert dataset.encoding.items == ("a|b", "c")
     assert dataset.read().slate.tolist() == [[0], [1]]
+
+
+def test_sessions_and_visitors_are_the_same_with_a_point_in_their_numbers(tmp_path):
+    header = "item,propensity,reward,s,v\n"
+    log(tmp_path, "a.csv", header + "a,0.5,1,1,8\nb,0.5,0,2,9\n")
+    log(tmp_path, "b.csv", header + "b,0.5,1,3.0,8.0\na,0.5,0,4.0,9.0\n")
+    columns = '[columns]\nepisode = "s"\nvisitor = "v"\n'
+    assert len(np.unique(published(tmp_path, columns).read().visitor)) == 2
+    log(tmp_path, "b.csv", header + "b,0.5,1,1.0,8.0\na,0.5,0,2.0,9.0\n")
+    assert published(tmp_path, columns).read().lengths.tolist() == [2, 2]
