@@ -31,7 +31,7 @@ def interrupt(number: int, frame: object) -> NoReturn:
 
 
 def heed_signals() -> None:
-    """Let signals to end interrupt the command, unless somebody else handles them."""
+    """Let signals to end interrupt the command, unless another handler has them."""
     _told.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):

@@ -66,7 +66,7 @@ def train(
 
 
 def longest_first(names: list[str], settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Learners by their updates, those in closed form last: so no long one is left alone.
+    """Learners by their updates, those in closed form last, so that no long training is left alone.
 
     Example:
         >>> longest_first(["linucb", "bc", "cql", "fitted-q"], {"bc": {"updates": 5000}})

@@ -80,7 +80,7 @@ def show_verdict(report: Report, as_json: bool = False) -> None:
 
 
 def _remarks(report: Report, shown: Collection[str]) -> Iterator[str]:
-    """Lines that say what the table with these columns does not."""
+    """Remarks on what the table with these columns leaves out."""
     for refusal, learners in report.refusals.items():
         yield f"{', '.join(learners)}: {refusal}"
     for one in report.candidates:

@@ -1,8 +1,8 @@
 """Prefect's server for the pages and programs of this machine.
 
-Prefect checks neither under which name it was asked nor from which page, and takes a request
-without a content type, for which browsers ask no permission, for JSON. A foreign page could start
-runs.
+Prefect checks neither the name in a request nor the page that sent it. It also takes a request
+without a content type for JSON, and browsers ask no permission for such a request. So a foreign
+page could start runs.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class OwnPagesOnly:
 
 
 class AskedAgain:
-    """The application, asked again while its database is busy.
+    """The application; repeats a request while the database is busy.
 
-    Of two writers SQLite refuses one at once. Prefect answers 503 then, having changed nothing, and
+    SQLite refuses one of two writers at once. Prefect then answers 503, having changed nothing, and
     its clients wait two seconds before they try again.
     """
 

@@ -240,7 +240,7 @@ class Stack:
             yield client
 
     def _hears_from(self, worker: Service) -> bool:
-        """Whether Prefect has heard from a worker since that one started."""
+        """Whether Prefect has heard from a worker since the start of this worker."""
         import httpx
 
         from tasks.server.deployments import POOL

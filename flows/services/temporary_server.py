@@ -1,9 +1,9 @@
 """Prefect's server for one command, where none is configured.
 
-Prefect would start one with the first flow, after all imports, and import the server in this
-process, too. This one starts beside the imports, which takes ten seconds on an empty HOME. It is in
-a session of its own, so that Ctrl-C does not end it before the run has told it; and it ends with
-its parent, however that ends.
+Prefect would start a server with the first flow, after all imports, and import the server in this
+process, too. Our server starts beside the imports, which take ten seconds on an empty HOME. It has
+a session of its own, so that Ctrl-C does not end it before the run has reported to it. It ends with
+its parent, however the parent ends.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _WITHOUT_PAGES = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}  # types to c
 
 @contextmanager
 def temporary_server() -> Iterator[None]:
-    """Within the block there is a server of Prefect, which may still be starting.
+    """Run a server of Prefect within the block; it may still be starting.
 
-    Requests wait until it has started: the socket is there at once.
+    Requests wait until the server has started: the socket is there at once.
 
     Raises:
-        InputError: There is another one configured, which does not answer.
+        InputError: Another server is configured, and does not answer.
         RuntimeError: The block failed, and the server had ended.
     """
     from prefect.settings import (
