@@ -1,4 +1,4 @@
-"""Reasons in the verdicts of a recipe's nights to tell somebody."""
+"""Reasons in the verdicts of a recipe's nights for an alert."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _USUAL_GAPS = 2
 
 @dataclass(frozen=True)
 class Alert:
-    """Something to tell; its event is `slateflow.alert.` and the kind."""
+    """An alert; its event is `slateflow.alert.` and the kind."""
 
     kind: str
     message: str
 
 
 def alerts(recipe: str, nights: Sequence[PastRun], written: Sequence[datetime] = ()) -> list[Alert]:
-    """Reasons in the newest verdict to tell somebody; each is told once.
+    """Alerts on the newest verdict, each only once.
 
     Args:
         recipe: Name of the recipe.
@@ -44,7 +44,7 @@ def alerts(recipe: str, nights: Sequence[PastRun], written: Sequence[datetime] =
 
 
 def winnerless_nights() -> int:
-    """Nights without a winner after which somebody is told: `SLATEFLOW_ALERT_NIGHTS`.
+    """Nights without a winner after which there is an alert: `SLATEFLOW_ALERT_NIGHTS`.
 
     Raises:
         InputError: It is not a number of at least 1.
@@ -71,7 +71,7 @@ def _logs_stopped(
 ) -> list[Alert]:
     """The alert when no file has come for twice the usual time, and after as long again.
 
-    Of a single file nobody knows how often they come.
+    A single file does not show how often files come.
     """
     if len(written) < 2 or not nights:
         return []
@@ -92,7 +92,7 @@ def _days(time: timedelta) -> str:
 def _champion_fell(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
     """The alert on the night on which the champion's value falls below what it was.
 
-    Nights without a verdict say nothing of it.
+    Nights without a verdict do not count.
     """
     judged = [night for night in nights if night.judged]
     if nights[:1] != judged[:1] or not (fall := _fall(judged)) or _fall(judged[1:]):

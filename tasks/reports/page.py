@@ -46,7 +46,7 @@ SHOWN_NIGHTS = 30
 
 @task(task_run_name="report {report.experiment.recipe}", **RETRIES)
 def publish_report(report: Report) -> str:
-    """Store the report, as Markdown, under a key that stays, and tell what there is to tell."""
+    """Store the report, as Markdown, under a key that stays, and emit the alerts."""
     client, recipe = mlflow_client(), report.experiment.recipe
     log_report(client, report)
     nights = past_runs(client, recipe)
@@ -105,7 +105,7 @@ def render_markdown(
         store: MLflow's tracking URI.
         experiment: Address of the page with all trainings; None where MLflow is not a server.
         past: The recipe's nights, the newest first.
-        found: All that there is to tell.
+        found: The alerts.
     """
     registered = report.registered
     return fill_in(

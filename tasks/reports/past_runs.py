@@ -57,10 +57,10 @@ class PastRun:
         outcome: `Promoted`, `Kept champion`, `No winner`, `No verdict`, `Rolled back`, or the state
             of a run that failed.
         flow_run: The run in Prefect; None where there was none.
-        evidence: Kind that its verdict went by.
+        evidence: Kind of evidence of its verdict.
         best: The best candidate; None where there is no verdict to show.
         reigning: The champion before it, on the same users.
-        over_champion: The best candidate's uplift over that.
+        over_champion: The best candidate's uplift over the reigning champion.
         champion: The version that became champion.
         message: Why it failed.
     """

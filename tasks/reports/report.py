@@ -66,7 +66,7 @@ class Champion(BaseModel):
 class OverlapFigures(BaseModel):
     """Figures of `Overlap`, of the logs with a policy, as they are published.
 
-    Beside play `unsupported` stands alone, the share of its choices that they have hardly seen.
+    Beside play there is only `unsupported`, the share of choices that the logs have hardly seen.
     """
 
     ess: float | None = None
@@ -158,9 +158,9 @@ class RegisteredVersion(BaseModel):
 class Report(BaseModel):
     """The verdict on an experiment's models, best first, and what became of the winner.
 
-    `logged` is the best of the `logging_policies`, which stand best first; None and none where
-    nobody knows them, as in imported logs. `items_differ` says that items earn more, or less, than
-    their columns tell; None where nobody asked.
+    `logged` is the best of the `logging_policies`, which are sorted best first; None and an empty
+    list where nobody knows them, as in imported logs. `items_differ` is whether items earn more, or
+    less, than their columns predict; None where it was not tested.
     """
 
     experiment: Experiment
@@ -228,7 +228,7 @@ class Report(BaseModel):
 
     @property
     def sessions(self) -> str:
-        """How many sessions the verdict goes by, and of which kind."""
+        """Number and kind of the sessions that the verdict rests on."""
         kind = "episodes" if self.experiment.evidence == "played" else "held-out sessions"
         return f"{self.baseline.episodes:,} {kind}"
 
@@ -251,7 +251,7 @@ class Report(BaseModel):
 
     @property
     def advice(self) -> str:
-        """How learners could tell more from these logs; empty for nothing."""
+        """Advice on how learners could get more from these logs; empty where there is none."""
         return f"items: {ITEMS_DIFFER}" if self.items_differ else ""
 
     @property
