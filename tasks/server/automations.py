@@ -1,4 +1,4 @@
-"""Automations that tell somebody: on Prefect's server, so that they work when a worker is dead.
+"""Automations that alert people: on Prefect's server, so that they work when a worker is dead.
 
     uv run python -m tasks.server.automations
 
@@ -123,7 +123,7 @@ def _alerts(hours: float) -> dict[str, tuple[str, EventTrigger, str]]:
 
 
 def _action(block: Any, name: str, body: str) -> ActionTypes:
-    """A message to the block; without one the event of the automation has to do."""
+    """A message to the block; without a block the event of the automation has to do."""
     from prefect.events.actions import DoNothing, SendNotification
 
     if block is None:

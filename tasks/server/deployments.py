@@ -39,7 +39,7 @@ def read_document() -> dict[str, Any]:
     """The contents of prefect.yaml.
 
     Raises:
-        InputError: It is no YAML, or has no deployments.
+        InputError: The file is not YAML, or has no deployments.
     """
     try:
         document = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
@@ -112,7 +112,7 @@ def prune_deployments(client: SyncPrefectClient, planned: list[Planned]) -> list
 
 
 def request_overview(client: SyncPrefectClient) -> None:
-    """Run the deployment of the overview, if there is one, for what no event of ours tells it."""
+    """Run the deployment of the overview, if it exists, for changes that have no event of ours."""
     from prefect.exceptions import ObjectNotFound
 
     with suppress(ObjectNotFound):

@@ -1,7 +1,7 @@
 """Events that connect datasets, models and verdicts; deployments are triggered by them.
 
 Prefect's assets carry the same facts, but its open-source UI does not show them, and their keys
-stand in the code, not in the run. Every event carries the flow run, and so the deployment.
+are in the code, not in the run. Every event carries the flow run, and so the deployment.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def model_promoted(report: Report) -> None:
 
 
 def model_rolled_back(recipe: str, name: str, champion: int, former: int | None) -> bool:
-    """Tell the server which version is the champion again, and which was; whether it answered.
+    """Send the server the version that is the champion again and the former; whether it answered.
 
-    A rollback is no flow, and its process ends at once: it waits for the answer.
+    A rollback is not a flow, and its process ends at once, so it waits for the answer.
     """
     event = Event(
         event="slateflow.model.rolled-back",

@@ -1,7 +1,7 @@
 """The verdict of a flow run where Prefect's lists show and filter it: in its name and its tags.
 
 The state keeps the name `Completed`. Prefect's lists of a deployment's runs, its filters and its
-automations go by the built-in names, and would pass over a run whose state is called otherwise.
+automations use the built-in names, and would pass over a run whose state has another name.
 """
 
 from __future__ import annotations

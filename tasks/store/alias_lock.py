@@ -1,6 +1,6 @@
 """The lock of a registered model's aliases, one for all processes of a machine.
 
-MLflow sets an alias whatever it was before, so that a promotion reads, compares and sets under this
+MLflow sets an alias whatever it was before, so a promotion reads, compares and sets under this
 lock. The system takes a lock back from a process that dies (`fcntl.flock`).
 """
 
@@ -34,7 +34,7 @@ def aliases_locked(client: MlflowClient, name: str) -> Iterator[None]:
     """Hold the lock of a model's aliases.
 
     Machines and containers have locks of their own, unless `SLATEFLOW_LOCKS` is on a file system
-    that they share and that passes `flock` on, as NFSv4 does. `promote` says what remains.
+    that they share and that passes `flock` on, as NFSv4 does. `promote` describes what remains.
     """
     path = lock_folder() / _lock_name(client, name)
     while True:
@@ -92,7 +92,7 @@ def _make_shared_file(path: Path) -> None:
 
 
 def _is_at(file: int, path: Path) -> bool:
-    """Whether the open file is the one that the path leads to."""
+    """Whether the path leads to the open file."""
     try:
         return os.path.samestat(os.fstat(file), path.lstat())
     except FileNotFoundError:

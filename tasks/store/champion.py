@@ -120,10 +120,10 @@ def version_policy(
 ) -> ScoringPolicy:
     """The policy of a registered version, for that world or for own logs of other days.
 
-    Of a dataset of own logs it sees the items as it answers requests for them.
+    In a dataset of own logs the policy sees the items as it answers requests for them.
 
     Raises:
-        InputError: It fits no such world, or refuses requests for all of the dataset's items.
+        InputError: The version does not fit, or refuses requests for all of the dataset's items.
     """
     scorer = version_scorer(client, version)
     learnt = spec_from_dict(json.loads(version.tags[SPEC])) if SPEC in version.tags else spec
@@ -148,10 +148,10 @@ def promote(client: MlflowClient, name: str, version: int, reigning: int | None)
 
     Call it with the lock held. Setting `champion` is the commit point and comes last.
 
-    Of two machines, which do not see each other's locks, the later move wins. The earlier one is
-    told, and takes its verdict again. It does not learn of a move that was decided before its own
-    and comes more than a second after; the champion is then one that was judged against the
-    one before it, and the next verdict compares with it.
+    Of two machines, which do not see each other's locks, the later move wins. The machine of the
+    earlier move notices, and takes its verdict again. It does not notice a move that was decided
+    before its own and comes more than a second after. The champion was then judged against the
+    earlier champion, and the next verdict compares with it.
     """
     current = aliased(client, name, CHAMPION)
     if current != reigning:

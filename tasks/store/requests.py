@@ -1,4 +1,4 @@
-"""Requests for a recipe's model as its consumers write them, and what the policy is told then."""
+"""Requests for a recipe's model as its consumers write them, and what the policy then observes."""
 
 from __future__ import annotations
 

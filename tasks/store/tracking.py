@@ -208,7 +208,7 @@ def run_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
 
 
 def version_scorer(client: MlflowClient, version: ModelVersion) -> AnyScorer:
-    """The weights that a version carries; of one that was made by hand, those of its run.
+    """The weights that a version carries; of a version made by hand, those of its run.
 
     The run behind a version may be deleted. The version serves on, and so it is played.
     """
@@ -229,7 +229,7 @@ def version_scorer(client: MlflowClient, version: ModelVersion) -> AnyScorer:
 
 
 def version_items(version: ModelVersion) -> tuple[Encoding, Catalogue] | None:
-    """The encoding and the catalogue that a version of own logs carries; None of another one."""
+    """The encoding and the catalogue that a version of own logs carries; None of other versions."""
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
@@ -242,10 +242,10 @@ def version_items(version: ModelVersion) -> tuple[Encoding, Catalogue] | None:
 
 
 def _carried(version: ModelVersion, names: Sequence[str], folder: str) -> list[Path] | None:
-    """Files of a version, loaded into a folder; None where it carries them not.
+    """Files of a version, loaded into a folder; None where the version does not carry them.
 
-    One that is listed but does not come is an error: a champion would be judged by something else
-    than it serves.
+    A file that is listed but does not come is an error: a champion would be judged by something
+    other than it serves.
     """
     from mlflow.artifacts import download_artifacts, list_artifacts
 

@@ -144,7 +144,7 @@ def _machine_measured(run_id: str) -> Iterator[None]:
 
 
 def _flow_run_tags() -> dict[str, str]:
-    """The flow run that trains, for programs and, as a link, for people; nothing outside of one."""
+    """The flow run that trains, for programs and, as a link, for people; empty outside a flow."""
     from prefect.utilities.urls import url_for
 
     if flow_run.id is None:
