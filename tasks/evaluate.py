@@ -178,7 +178,7 @@ def check_against_recsim(
 def hardly_seen_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -> dict[str, float]:
     """The share of each policy's choices that the logs have hardly seen.
 
-    Empty where there are too few logs to tell.
+    Empty where the logs are too few.
     """
     try:
         if (workers := workers_at_hand()) is None:

@@ -54,8 +54,8 @@ class Experiment(BaseModel):
     """A recipe's dataset and world; every step after `generate` works on it.
 
     `recipe` names the MLflow experiment and the registered model. `seed` is that of trainings and
-    evaluations. `evidence` is what the verdict goes by: play in the world, or logs that no learner
-    has seen.
+    evaluations. `evidence` is the basis of the verdict: play in the world, or logs that no
+    learner has seen.
     """
 
     recipe: str
@@ -125,7 +125,7 @@ def find_recipe(
     seed: int | None = None,
     data: str | None = None,
 ) -> AnyRecipe:
-    """A recipe, or that of a name in the project's `datasets` folder, in another size or seed.
+    """A recipe, given or named in the project's `datasets` folder, in another size or seed.
 
     Raises:
         InputError: There is no such recipe; the name may be that of an imported dataset.
@@ -141,7 +141,7 @@ def find_recipe(
 
 
 def _find_imported(name: str, data: str | None) -> Dataset | None:
-    """The imported dataset of a name that is no recipe's."""
+    """The imported dataset of a name that is not the name of a recipe."""
     folder = data_folder(data) / name
     if name in recipe_names(RECIPES) or "/" in name or not folder.exists(MANIFEST):
         return None
@@ -172,9 +172,9 @@ def find_experiment(
 
 
 def dataset_folder(name: str, data: str | None) -> Folder:
-    """Folder of the dataset of that name; of a recipe with a source that of its files as they are.
+    """Folder of a dataset by name; for a recipe with a source, that of its files as they are now.
 
-    Others are found by their own names, those of varied recipes and imported ones, too.
+    Datasets of varied recipes and imported datasets are found by their own names.
     """
     if name in recipe_names(RECIPES):
         name = read_recipe(RECIPES, name).dataset_name

@@ -1,4 +1,4 @@
-"""Processes of machines by name: `host:pid`, and whether one of this machine still runs."""
+"""Processes of machines by name: `host:pid`, and whether a process of this machine still runs."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def prune(days: int, data: str | None, remove: bool) -> Pruning:
     Always kept: the datasets of each champion, its predecessor and running trainings, the newest
     dataset of each recipe, imported datasets, own logs whose files are not all there any more or
     whose recipe has changed, registered versions and the trainings behind them. Anything that a
-    kill leaves half removed is no dataset and no model any more, and goes with the next call.
+    kill leaves half removed is not a dataset or a model any more, and goes with the next call.
 
     Args:
         days: Age from which on things are old, 1 or more.
@@ -244,7 +244,7 @@ def _trainings(client: MlflowClient, days: int) -> Iterator[Disposable]:
 
 
 def _checkpoints(parent: Folder, days: int) -> Iterator[Disposable]:
-    """Old checkpoints of trainings that were killed and never taken up."""
+    """Old checkpoints of trainings that were killed and never resumed."""
     for name in parent.subfolders():
         one = parent / name
         changed = one.changed()
@@ -253,7 +253,7 @@ def _checkpoints(parent: Folder, days: int) -> Iterator[Disposable]:
 
 
 def _sums(folder: Folder, days: int) -> Iterator[Disposable]:
-    """Sums of days that no training has asked for since long."""
+    """Sums of days that no training has asked for in a long time."""
     for name, info in folder.listing():
         age = _age(info.mtime_ns / 1e9)
         if age >= days:

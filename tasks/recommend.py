@@ -92,7 +92,7 @@ class RegisteredModel:
         """The model at a URI.
 
         Raises:
-            InputError: There is none, or it is no recommender.
+            InputError: There is no such model, or it is not a recommender.
         """
         mlflow_client()
         import mlflow
@@ -127,7 +127,7 @@ class RegisteredModel:
         return pa.schema([(name, kinds[name]) for name in names])
 
     def check_columns(self, names: list[str], source: Path) -> None:
-        """Refuse a file that lacks a column of requests, or has one of answers."""
+        """Refuse a file that lacks a column of requests, or has a column of answers."""
         for name in self.model.metadata.get_input_schema().required_input_names():
             if name not in names:
                 raise InputError(f"{source}: expected a column {name}, got {', '.join(names)}")
@@ -150,7 +150,7 @@ class RegisteredModel:
 def _answers(
     model: RegisteredModel, requests: pq.ParquetFile, source: Path, epsilon: float, seed: int | None
 ) -> Iterator[pa.Table]:
-    """A table of answers for each batch, each with draws of its own; of no rows one, too."""
+    """A table of answers for each batch, each with draws of its own; one table for no rows, too."""
     import pandas as pd
     import pyarrow as pa
     from mlflow.exceptions import MlflowException

@@ -98,7 +98,7 @@ def _registered(report: Report, name: str, version: int) -> Report:
 
 
 def _tested_version(client: MlflowClient, report: Report, winner: Candidate) -> int:
-    """The winner's version in the registry, loaded from there and asked once.
+    """The winner's version in the registry, loaded from there and tested with one request.
 
     A version that an earlier try left, killed before the alias moved, is used again.
     """
@@ -208,8 +208,8 @@ def _encoder(dataset: Dataset, folder: Path) -> dict[str, str]:
 def _signature(dataset: Dataset) -> ModelSignature:
     """Columns of requests and answers, and the parameters.
 
-    Of an `Array` MLflow checks every element of every row, which costs many times the scoring; of a
-    number its server takes the whole part. The recommender checks all of them itself, in whole
+    MLflow checks every element of every row of an `Array`, which costs many times the scoring; its
+    server takes the whole part of a number. The recommender checks all of them itself, in whole
     columns, and names the row that does not fit.
     """
     from mlflow.models import ModelSignature

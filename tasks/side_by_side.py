@@ -15,11 +15,11 @@ _SHARED: ContextVar[Workers | ClusterCalls | None] = ContextVar("shared", defaul
 
 @contextmanager
 def side_by_side(learners: Sequence[str]) -> Iterator[None]:
-    """Within the block these learners train in processes, at most one for each processor.
+    """Train these learners in processes within the block, at most one for each processor.
 
-    They begin to import at once. With `RAY_ADDRESS` they are tasks of that cluster. A block within
-    such a block shares its processes; when it fails, it ends them, too: the threads of a flow that
-    has failed wait for their calls.
+    The processes begin to import at once. With `RAY_ADDRESS` they are tasks of that cluster. A
+    block within such a block shares its processes. When the inner block fails, it ends them, too:
+    the threads of a flow that has failed wait for their calls.
     """
     if (shared := _SHARED.get()) is not None:
         try:
