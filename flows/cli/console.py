@@ -235,14 +235,15 @@ def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
     output.print(f"logged {report.logged.mean:.6g} ± {report.logged.sem:.2g}")
     if (overlap := report.overlap) is not None:
         figures = {
-            "effective sample size": f"{overlap.ess:,.2f}",
+            "effective decisions": f"{overlap.ess:,.2f}",
             "effective rewards": f"{overlap.effective_rewards:,.1f}",
-            "mean weight": f"{overlap.mean_weight:.3f}",
+            "mean weight": "" if overlap.mean_weight is None else f"{overlap.mean_weight:.3f}",
             "largest weight": f"{overlap.largest_weight:.3g}",
             "largest share": f"{overlap.largest_share:.1%}",
             "hardly seen": f"{overlap.unsupported:.1%}",
         }
-        output.print(", ".join(f"{name} {value}" for name, value in figures.items()), style="dim")
+        known = (f"{name} {value}" for name, value in figures.items() if value)
+        output.print(", ".join(known), style="dim")
     if report.no_verdict is not None:
         output.print(Text.assemble(("\nno verdict", "bold"), f": {report.no_verdict}"))
 

@@ -24,6 +24,7 @@ from tasks.reports.report import (
     Candidate,
     Champion,
     Optimum,
+    OverlapFigures,
     PlayedPolicy,
     Report,
     ScoredPolicy,
@@ -159,6 +160,14 @@ def score_text(played: Candidate | ScoredPolicy, with_interval: bool = False) ->
     return f"{played.score:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def mean_weight_text(overlap: OverlapFigures) -> str:
+    """The mean weight and its interval as text, empty where it was not checked."""
+    if overlap.mean_weight is None or overlap.mean_weight_ci is None:
+        return ""
+    low, high = overlap.mean_weight_ci
+    return f"{overlap.mean_weight:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def _link(text: str, address: str | None) -> str:
     return f"[{text}]({address})" if address else text
 
@@ -187,6 +196,7 @@ _TEMPLATES.globals.update(
     interval=uplift_text,
     link=_link,
     mean=mean_text,
+    mean_weight=mean_weight_text,
     moment=moment_text,
     p_value=p_value_text,
     run=_night,

@@ -67,6 +67,8 @@ class OverlapFigures(BaseModel):
     """Figures of `Overlap`, of the logs with a policy, as they are published.
 
     Beside play `unsupported` stands alone, the share of its choices that they have hardly seen.
+    By logs `mean_weight` and its interval are None, null in JSON, where the mean weight was not
+    checked: the logging policies are known, or a few rows carry all.
     """
 
     ess: float | None = None

@@ -306,7 +306,6 @@ def _of_target(
         visitors.totals(correction.weighted),
         sessions.unsupported(target),
         checked=weights.checked(probability),
-        largest=float(probability.max() / sessions.rows.propensity.min()),
         skewness=abs(drl.skewness) if drl.rewarded is None else 0.0,
         events=rare(reward),
     )

@@ -27,7 +27,13 @@ from slateflow.evaluation.off_policy.logging_policies import (
     evidence_parts,
     require_two,
 )
-from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Overlap, Unbalanced
+from slateflow.evaluation.off_policy.overlap import (
+    CheckedWeights,
+    ItemBalance,
+    NoVerdict,
+    Overlap,
+    Unbalanced,
+)
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.evaluation.off_policy.weighted_rows import WeightedRows
@@ -199,9 +205,8 @@ class SingleSteps:
                 weight,
                 visitors.totals(weight * reward),
                 unseen[name],
+                CheckedWeights(visitors.sums(Contributions(weight)), one.likeliest * rarest * kept),
                 unbalanced,
-                checked=visitors.sums(Contributions(weight)),
-                largest=one.likeliest * rarest * kept,
                 skewness=weighted.skewness,
                 events=rare(reward),
             )
