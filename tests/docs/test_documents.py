@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.main import _app
+from slateflow import gate_limits
 from slateflow.environments import preset, presets
 from slateflow.evaluation.off_policy import (
     corrections,
@@ -34,10 +35,10 @@ WRITTEN = ("datasets/shop.toml", "datasets/logs/monday.parquet")
 
 EVIDENCE = (
     f"more than {overlap.MOST_UNSEEN:.0%} of the policy's choices are hardly seen in the logs",
-    f"the mean weight is more than {overlap.MOST_APART:.0%} off 1",
+    f"the mean weight is more than {gate_limits.MOST_APART:.0%} off 1",
     f"rests on fewer than {overlap.LEAST_EFFECTIVE:.0f} effective rewards",
     f"one session carries more than {overlap.MOST_OF_ONE:.0%} of the estimate",
-    f"or than {overlap.LEAST_EVENTS:.0f} where they are rare and of about one size",
+    f"or than {gate_limits.LEAST_EVENTS:.0f} where they are rare and of about one size",
     f"the skewness of the estimate is above {overlap.MOST_SKEWED}",
     f"fewer than {overlap.LEAST_SESSIONS} held out",
     f"an effective sample of learnt weights below {overlap.LEAST_STEPS:.0%} of the steps",

@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 from slateflow.evaluation.off_policy.contributions import Contributions, gamma_limits
+from slateflow.gate_limits import LEAST_EVENTS, MOST_APART, MOST_DEVIATIONS
 from slateflow.shared_rows import distinct
 from slateflow.user_models.additive import Additive
 
 Array = NDArray[np.float64]
-
-MOST_APART = 0.02
-"""Difference of the mean weight from 1 that is allowed, however sure the logs are of it."""
 
 MOST_UNSEEN = 0.1
 """Share of a policy's choices that the logs may hardly have seen."""
@@ -33,9 +31,8 @@ LEAST_EFFECTIVE = 10.0
 MOST_OF_ONE = 0.2
 """Share of an estimate that a single session may carry."""
 
-LEAST_EVENTS, MOST_OF_ONE_EVENT = 5.0, 1 / 3
-"""Both limits for rewards that are rare and of about one size: their intervals allow for an event
-more, and hold with as few."""
+MOST_OF_ONE_EVENT = 1 / 3
+"""That share where rewards are rare and of about one size."""
 
 MOST_SKEWED = 0.7
 """Skewness of an estimate. Transformed intervals allow for it as far as it is known; with a lower
@@ -65,8 +62,8 @@ ONE_DRAW = "name `visitor` if one draw decides for all visits of one"
 ITEMS_AND_DRAWS = f"log every item with a probability above 0, and {ONE_DRAW}"
 """Advice where an item has impossible weights."""
 
-IMPOSSIBLE = float(special.ndtr(-5.0))
-"""Probability of a mean weight that is no accident: that of 5 standard errors; items are many."""
+IMPOSSIBLE = float(special.ndtr(-MOST_DEVIATIONS))
+"""Probability of a mean weight that is no accident."""
 
 
 def effective_size(weight: Array) -> float:
