@@ -42,7 +42,7 @@ def items_differ(dataset: Dataset) -> bool:
     if len(rows.starts) < LEAST_SESSIONS:
         return False
     place = np.tile(np.arange(places), len(rows))
-    item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()
+    item = rows.shown_items().ravel()
     paid = np.where(rows.clicks, rows.reward[:, None], np.float64(0)).ravel()
     user = np.repeat(rows.user, places, axis=0).astype(np.float64)
     user = np.column_stack([user, place[:, None] == np.arange(1, places)])
@@ -50,11 +50,10 @@ def items_differ(dataset: Dataset) -> bool:
     columns = np.asarray(catalogue.features[item], np.float64)
     user, columns = (one - one.mean(axis=0) for one in (user, columns))
     products = (user[:, :, None] * columns[:, None]).reshape(len(item), -1)
-    visitor = np.repeat(rows.visitors, places)
 
     def losses(of_items: Array) -> Array:
         x = np.column_stack([np.ones(len(item)), user, of_items, products])
-        return other_half_losses(x, paid, visitor)
+        return other_half_losses(x, paid, rows.visitors_by_place)
 
     return least_lost(columns, [own], losses) is own
 

@@ -98,7 +98,7 @@ class ItemSums(Additive, Storable):
                 if not np.isfinite(values).all():
                     raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
             paid = np.where(rows.clicked[block] == 0, reward, 0.0)
-            item = np.take_along_axis(rows.candidates[block], rows.slate[block, :1], axis=1)[:, 0]
+            item = rows.shown_items(block)[:, 0]
             known = np.concatenate([np.ones((len(user), 1)), user], axis=1)
             cells = (np.ones(len(item)), (item, np.arange(len(item))))
             to_items = sparse.csr_matrix(cells, shape=(len(rows.catalogue), len(item)))

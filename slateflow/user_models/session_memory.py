@@ -255,7 +255,7 @@ def _held_out_losses(
     degree = next((one for one in degrees if term_count(*sizes, one) <= MOST_TERMS), 1)
     x = np.concatenate([user, item], axis=1)
     visitor = rows.visitors
-    half, total = visitor % 2 == 0, np.zeros(visitor.max(initial=-1) + 1)
+    half, total = rows.halves == 0, np.zeros(visitor.max(initial=-1) + 1)
     for counted, target in targets:
         for out in (counted & half, counted & ~half):
             fitted = counted & ~out

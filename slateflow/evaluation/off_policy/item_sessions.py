@@ -22,7 +22,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     Target,
     estimated,
 )
-from slateflow.evaluation.off_policy.item_features import chosen_features, shown_items
+from slateflow.evaluation.off_policy.item_features import chosen_features, first_items
 from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE, NoVerdict
 from slateflow.policies import top_slates
 from slateflow.policies.base import certain
@@ -104,7 +104,7 @@ class ItemSessions:
         liked_by = 0 if known is seen else self.user_size
         of_choices = chosen_features(seen, x, self.polynomial, liked_by)
         asked = seen.in_some_sessions(ASKED_ROWS)
-        self.of_choices = of_choices.independent_in(x[asked], shown_items(seen)[asked])
+        self.of_choices = of_choices.independent_in(x[asked], first_items(seen)[asked])
         self.features, self.least_steps = len(self.of_choices), 0
         if by_the_clock:
             self.features *= self.horizon
@@ -115,7 +115,7 @@ class ItemSessions:
             by_the_clock = self.fitted_steps >= VERDICT_ROWS_PER_FEATURE * self.features
         self.transitions = Transitions.from_rows(self.fitted, by_the_clock=by_the_clock)
         self.logged = self._logged()
-        self.half = self.fitted.visitors % 2
+        self.half = self.fitted.halves
         self.odds = None if state.decays else self._chosen_odds(*self.of_choices.degrees)
 
     def _logged(self) -> Logged:
@@ -123,7 +123,7 @@ class ItemSessions:
         fitted, used = self.fitted, self.transitions.rows
         stages = self.transitions.most_stages(int(fitted.lengths.max()))
         return Logged(
-            chosen=self.of_choices.design(_chosen(fitted), shown_items(fitted))[used],
+            chosen=self.of_choices.design(_chosen(fitted), first_items(fitted))[used],
             reward=fitted.reward[used].astype(np.float64),
             continues=self.transitions.continues,
             session=fitted.sessions[used],

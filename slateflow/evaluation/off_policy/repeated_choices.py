@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.overlap import NoVerdict
-from slateflow.shared_rows import distinct
+from slateflow.shared_rows import at_rows, distinct
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.hashes import mixed
 
@@ -53,10 +53,9 @@ class RepeatedChoices:
             none = np.zeros(0, np.uint64)
             return cls(none, none, none.astype(np.float64), None)
         first = rows.starts
-        offered, slate = rows.candidates[first], rows.slate[first]
         user = np.ascontiguousarray(rows.user[first], np.float32).view(np.uint32)
-        alike = mixed(_in_order(user) + _in_any_order(distinct(offered)))
-        shown = _in_order(np.take_along_axis(offered, slate, axis=1))
+        alike = mixed(_in_order(user) + _in_any_order(distinct(at_rows(rows.candidates, first))))
+        shown = _in_order(rows.shown_items(first))
         visitor = None if rows.visitor is None else rows.visitor[first]
         return cls(alike, shown, rows.propensity[first], visitor)
 
