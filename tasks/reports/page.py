@@ -73,7 +73,7 @@ def publish_report(report: Report) -> str:
 def publish_verdict(report: Report) -> str:
     """Store the verdict's table, as Markdown, for an evaluation that nothing follows."""
     recipe = report.experiment.recipe
-    title = f"{recipe}: {report.found}"
+    title = f"{recipe}: {report.headline}"
     links, weights = run_links(report.candidates), weights_picture(report)
     tables = [
         fill_in(name, report=report, links=links, weights=weights)

@@ -235,7 +235,7 @@ class Report(BaseModel):
         return f"{self.baseline.episodes:,} {kind}"
 
     @property
-    def found(self) -> str:
+    def headline(self) -> str:
         """Who wins, or that nobody does."""
         if self.winner is not None:
             return f"{self.winner.learner} wins"
@@ -264,10 +264,10 @@ class Report(BaseModel):
             stays = "nothing registered"
             if champion is not None:
                 stays = f"version {champion.version} stays champion"
-            return f"{self.found}, {stays}"
+            return f"{self.headline}, {stays}"
         if registered is None:
-            return f"{self.found}, not registered"
-        return f"{self.found}, registered as version {registered.version}"
+            return f"{self.headline}, not registered"
+        return f"{self.headline}, registered as version {registered.version}"
 
     @property
     def outcome(self) -> str:

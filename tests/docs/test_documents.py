@@ -45,8 +45,8 @@ EVIDENCE = (
     f"fewer than {overlap.VERDICT_ROWS_PER_FEATURE} steps in all for each feature",
     f"or than {item_sessions.ROWS_BY_PROPENSITY} where propensities correct it",
     f"leave fewer than {corrections.CARRIERS_TO_CORRECT} effective decisions",
-    f"find fewer than {corrections.LEAST_FOUND} times the policy's steps, or more than "
-    f"{corrections.MOST_FOUND} times",
+    f"find fewer than {corrections.LEAST_SHARE_OF_STEPS} times the policy's steps, or more than "
+    f"{corrections.MOST_SHARE_OF_STEPS} times",
     f"at most {corrections.MOST_WIDER:.0f} times as wide",
     f"that takes more than {item_sessions.MOST_REMEMBERED} features",
     f"change the estimate by {propensity_check.APART} standard errors of the change",

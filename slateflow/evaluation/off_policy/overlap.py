@@ -239,13 +239,13 @@ class Unbalanced:
 
     Attributes:
         where: An item, and perhaps some users.
-        found: The mean weight there.
+        mean_weight: The mean weight there.
         expected: The mean weight that is expected.
         advice: Hints on the cause.
     """
 
     where: str
-    found: float
+    mean_weight: float
     expected: float
     advice: str = f"check that each propensity belongs to its row, {ITEMS_AND_DRAWS}"
 
@@ -394,11 +394,11 @@ class Overlap:
         if (refusal := self.unseen() or self._off_one()) is not None:
             return refusal
         if self.unbalanced is not None:
-            found = self.unbalanced
+            there = self.unbalanced
             return NoVerdict(
-                f"{found.where} has a mean weight of {found.found:.3g}, and {found.expected:.3g} "
-                "is expected",
-                found.advice,
+                f"{there.where} has a mean weight of {there.mean_weight:.3g}, and "
+                f"{there.expected:.3g} is expected",
+                there.advice,
             )
         least, most = (
             (LEAST_EVENTS, MOST_OF_ONE_EVENT) if self.events else (LEAST_EFFECTIVE, MOST_OF_ONE)

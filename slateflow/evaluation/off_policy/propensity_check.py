@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.corrections import LEAST_FOUND, Estimated
+from slateflow.evaluation.off_policy.corrections import LEAST_SHARE_OF_STEPS, Estimated
 from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
 from slateflow.evaluation.off_policy.visitors import Visitors
 
@@ -45,7 +45,10 @@ def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoV
         weight: (R,) of the decisions by their propensities.
         visitors: Whose the sessions are.
     """
-    if effective_size(weight) <= CARRIERS_TO_CHECK or estimated.found < LEAST_FOUND:
+    if (
+        effective_size(weight) <= CARRIERS_TO_CHECK
+        or estimated.share_of_steps < LEAST_SHARE_OF_STEPS
+    ):
         return None
     learnt, change = (
         visitors.sums(Contributions(one))

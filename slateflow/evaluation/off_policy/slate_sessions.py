@@ -91,12 +91,12 @@ class _OfClass:
     """Part of a class of users in an estimate.
 
     Attributes:
-        found: The estimate, of sessions by how likely they are of the class.
+        estimate: Of sessions by how likely they are of the class.
         slope: (P + 1,) of its sum in the weights of the class's choices.
         worth: (E,) values of the sessions, if they are of it.
     """
 
-    found: EstimatedSlates
+    estimate: EstimatedSlates
     slope: Array
     worth: Array
 
@@ -200,7 +200,7 @@ class SlateSessions:
         """Estimate a target's return, session by session."""
         slates = self._slates(target)
         classes = [self._of_class(group, slates, ratio) for group in range(len(self.choice.shares))]
-        found = sum((one.found for one in classes[1:]), start=classes[0].found)
+        found = sum((one.estimate for one in classes[1:]), start=classes[0].estimate)
         slopes, worth = np.stack([one.slope for one in classes]), [one.worth for one in classes]
         moved = self.influences.moves(slopes, np.column_stack(worth))
         # Sessions that a policy was learnt from praise it; those that are evidence would move the
