@@ -28,7 +28,7 @@ from slateflow.policies import Scorer, Slates, top_slates
 from slateflow.progress import Progress
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.user_models.bilinear import (
-    MOST_FEATURES,
+    MOST_BILINEAR_FEATURES,
     Block,
     LinearStatistics,
     Sums,
@@ -115,7 +115,7 @@ class LinTSConfig(LearnerConfig):
 
 def _takes(spec: EnvironmentSpec) -> bool:
     """Whether a world's products are few enough."""
-    return feature_count(spec, limit=None) <= MOST_FEATURES or by_item(spec)
+    return feature_count(spec, limit=None) <= MOST_BILINEAR_FEATURES or by_item(spec)
 
 
 def _posterior(

@@ -52,7 +52,7 @@ Terms = Callable[[slice], Array]  # (B, P) of a slice of the steps
 DEGREES = (1, 2, 3, 4, 5)
 """Degrees of the polynomial among which held-out episodes choose."""
 
-MOST_TERMS = 150
+FITTED_Q_TERMS = 150
 """Polynomials of more terms are not tried, but for the products of user and candidate alone."""
 
 RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -61,7 +61,7 @@ RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 CHOOSING_ROWS = 30_000
 """Rows by which degree and ridge are chosen, at most; whole episodes."""
 
-FOLDS = 5
+FITTED_Q_FOLDS = 5
 """Parts of the episodes, of which each is held out in turn."""
 
 SETTLED = 0.01
@@ -268,11 +268,11 @@ def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
     """
     sizes = steps.rows.user.shape[1], steps.spec.document_size
     _check_terms(*sizes, degree)
-    small = [d for d in DEGREES if term_count(*sizes, d) <= MOST_TERMS]
+    small = [d for d in DEGREES if term_count(*sizes, d) <= FITTED_Q_TERMS]
     degrees = [degree] if degree else small or [1]
     ridges = [ridge] if ridge else list(RIDGES)
     few = steps.only(steps.rows.in_some_sessions(CHOOSING_ROWS))
-    if len(degrees) == len(ridges) == 1 or few.rows.visitors.max() + 1 < FOLDS:
+    if len(degrees) == len(ridges) == 1 or few.rows.visitors.max() + 1 < FITTED_Q_FOLDS:
         return Chosen(steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0], True, few)
     target, later, ahead = few.reward, len(few.transitions.following) > 0, None
     if later and not few.by_the_clock:
@@ -397,17 +397,17 @@ def held_out_errors(
     size = terms(slice(0, 1)).shape[1]
     prior = np.zeros((size, size)) if prior is None else prior
     visitor = steps.rows.visitors[steps.transitions.rows]
-    fold = visitor % FOLDS
-    grams, moments = np.zeros((FOLDS, size, size)), np.zeros((FOLDS, size))
+    fold = visitor % FITTED_Q_FOLDS
+    grams, moments = np.zeros((FITTED_Q_FOLDS, size, size)), np.zeros((FITTED_Q_FOLDS, size))
     for block in blocks(len(target)):
         x = terms(block)
-        for one in range(FOLDS):
+        for one in range(FITTED_Q_FOLDS):
             of_fold = fold[block] == one
             weighted = (x * steps.weights[block, None])[of_fold].T
             grams[one] += weighted @ x[of_fold]
             moments[one] += weighted @ target[block][of_fold]
-    weights = np.zeros((FOLDS, size, len(ridges)))
-    for one in range(FOLDS):
+    weights = np.zeros((FITTED_Q_FOLDS, size, len(ridges)))
+    for one in range(FITTED_Q_FOLDS):
         gram, moment = grams.sum(axis=0) - grams[one], moments.sum(axis=0) - moments[one]
         for option, ridge in enumerate(ridges):
             precision = gram + prior + ridge * (fold != one).sum() * np.eye(size)
@@ -415,7 +415,7 @@ def held_out_errors(
     errors = np.zeros((int(steps.rows.visitors.max()) + 1, len(ridges)))
     for block in blocks(len(target)):
         x = terms(block)
-        for one in range(FOLDS):
+        for one in range(FITTED_Q_FOLDS):
             of_fold = fold[block] == one
             wrong = target[block][of_fold, None] - x[of_fold] @ weights[one]
             squares = steps.weights[block][of_fold, None] * np.square(wrong)

@@ -14,14 +14,14 @@ Array = NDArray[np.float64]
 MOST_ITEMS = 100
 """Items that are told apart, at most."""
 
-MOST_PRODUCTS = 1_000
+MOST_ID_PRODUCTS = 1_000
 """Products of (1, user) and (1, item) with the ids, at most: of more, learners leave out what is
 worth more than ids."""
 
 COMPARED_ITEMS = 50_000
 """Shown items that are asked."""
 
-MOST_NUMBERS = 20_000_000
+COMPARED_NUMBERS = 20_000_000
 """Numbers in the features of the items that are asked, at most."""
 
 
@@ -37,7 +37,7 @@ def items_differ(dataset: Dataset) -> bool:
     if catalogue is None or not catalogue.features.shape[1] < len(catalogue) <= MOST_ITEMS:
         return False
     terms = (dataset.spec.user_size + places) * (1 + catalogue.features.shape[1]) + len(catalogue)
-    rows = some_sessions(dataset, min(COMPARED_ITEMS, MOST_NUMBERS // terms) // places)
+    rows = some_sessions(dataset, min(COMPARED_ITEMS, COMPARED_NUMBERS // terms) // places)
     rows = rows.where(~dataset.hold_out.mask(rows))
     if len(rows.starts) < LEAST_SESSIONS:
         return False
@@ -69,4 +69,4 @@ def told_apart(dataset: Dataset) -> bool:
 def ids_fit(dataset: Dataset) -> bool:
     """Whether learners can be given the ids of items beside their columns."""
     spec = dataset.spec
-    return (1 + spec.user_size) * (1 + spec.document_size + spec.items) <= MOST_PRODUCTS
+    return (1 + spec.user_size) * (1 + spec.document_size + spec.items) <= MOST_ID_PRODUCTS

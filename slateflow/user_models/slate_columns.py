@@ -31,7 +31,7 @@ from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
 
-OF_USERS, MOST_TERMS = 4, 400
+OF_USERS, SLATE_TERMS = 4, 400
 """Terms that a column of the user has beside its products with the items, and most terms in all."""
 
 ASKED_ITEMS, TOLD_APART_ITEMS = 50_000, 100_000
@@ -90,7 +90,7 @@ def chosen_columns(
         return plain
     options: dict[tuple[int, int], SlateColumns] = {}
     for count in KNOTS:
-        most = min(MOST_TERMS, len(rows) // rows_per_term if options else MOST_TERMS)
+        most = min(SLATE_TERMS, len(rows) // rows_per_term if options else SLATE_TERMS)
         of_user, of_item = Knots.at_quantiles(user, count), Knots.at_quantiles(shown, count)
         for knots in ((of_user, none), (none, of_item), (of_user, of_item)):
             users, bent = user.shape[1] + len(knots[0].feature), items + len(knots[1].feature)
@@ -175,7 +175,7 @@ def too_many_of_their_own(rows: Trajectories, rows_per_term: int) -> str | None:
 
 
 def _most(rows: Trajectories, rows_per_term: int) -> int:
-    return min(MOST_TERMS, len(rows) // rows_per_term)
+    return min(SLATE_TERMS, len(rows) // rows_per_term)
 
 
 def _items_matter(rows: Trajectories, expected: Array) -> bool:

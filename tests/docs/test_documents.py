@@ -40,7 +40,7 @@ EVIDENCE = (
     f"one session carries more than {overlap.MOST_OF_ONE:.0%} of the estimate",
     f"or than {gate_limits.LEAST_EVENTS:.0f} where they are rare and of about one size",
     f"the skewness of the estimate is above {overlap.MOST_SKEWED}",
-    f"fewer than {overlap.LEAST_SESSIONS} held out",
+    f"fewer than {overlap.VERDICT_SESSIONS} held out",
     f"an effective sample of learnt weights below {overlap.LEAST_STEPS:.0%} of the steps",
     f"fewer than {overlap.VERDICT_ROWS_PER_FEATURE} steps in all for each feature",
     f"or than {item_sessions.ROWS_BY_PROPENSITY} where propensities correct it",
@@ -49,7 +49,8 @@ EVIDENCE = (
     f"{corrections.MOST_SHARE_OF_STEPS} times",
     f"at most {corrections.MOST_WIDER:.0f} times as wide",
     f"that takes more than {item_sessions.MOST_REMEMBERED} features",
-    f"change the estimate by {propensity_check.APART} standard errors of the change",
+    f"change the estimate by {propensity_check.DISAGREEMENT_BEYOND_CHANCE} standard errors of "
+    "the change",
     f"the effective number of their weights is {propensity_check.CARRIERS_TO_CHECK}",
     f"or fewer than {slate_sessions.ROWS_PER_FEATURE} where "
     f"{slate_sessions.CHOICES_PER_FEATURE} of them are clicked",

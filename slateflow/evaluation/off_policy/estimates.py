@@ -41,7 +41,7 @@ MOST_ROWS, MOST_SLATES = 300_000, 60_000
 """Rows of sessions that are in memory, and of those where users choose from slates, whose features
 are many; of more, every second, third … session is taken."""
 
-MOST_ASKED = 1_000_000
+FIRST_LOOK_ROWS = 1_000_000
 """Single decisions up to which a first look asks the gate."""
 
 
@@ -133,7 +133,7 @@ def refusal_of_random(dataset: Dataset) -> str | None:
 
     Very many single decisions are not asked: it takes long, and so many are enough.
     """
-    if _of_one_step(dataset) and dataset.rows > MOST_ASKED:
+    if _of_one_step(dataset) and dataset.rows > FIRST_LOOK_ROWS:
         return None
     targets = {"random": RandomPolicy(dataset.spec.slate_size)}
     try:

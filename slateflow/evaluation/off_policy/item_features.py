@@ -21,7 +21,7 @@ from slateflow.user_models.polynomial import Polynomial, independent
 
 Array = NDArray[np.float64]
 
-MOST_PRODUCTS = 500
+MOST_LIKED_PRODUCTS = 500
 """Products of users and items that are told apart, at most."""
 
 
@@ -132,6 +132,6 @@ def chosen_features(
         return other_half_losses(features.design(x, item), explained, visitor)
 
     options = [ItemFeatures(polynomial, plain.users, items)]
-    if liked_by and (1 + liked_by) * items <= MOST_PRODUCTS:
+    if liked_by and (1 + liked_by) * items <= MOST_LIKED_PRODUCTS:
         options.append(ItemFeatures(polynomial, plain.users, items, liked_by))
     return least_lost(plain, options, losses)

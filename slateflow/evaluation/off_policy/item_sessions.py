@@ -44,10 +44,10 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 DEGREE = 3
-MOST_TERMS = 200
+DRL_TERMS = 200
 """Above so many the degree is lowered."""
 
-MOST_ASKED = 100_000
+CLICK_ODDS_ROWS = 100_000
 """Rows from which log-odds of clicks are fitted, or somewhat more."""
 
 MOST_REMEMBERED = 300
@@ -152,7 +152,7 @@ class ItemSessions:
             return None
         products, known = (of_user < 2) & (of_item < 2), of_item == 0
         visitor = self.logged.visitor[self.logged.session]
-        asked = self.logged.session % -(-len(visitor) // MOST_ASKED) == 0
+        asked = self.logged.session % -(-len(visitor) // CLICK_ODDS_ROWS) == 0
         return chosen_odds(
             self.logged.chosen[asked],
             (self.logged.reward[asked] == rewards[1]).astype(np.float64),
@@ -293,7 +293,7 @@ def _with_state(rows: Trajectories, state: SessionState) -> Trajectories:
 def _degrees(users: int, documents: int, remembers: bool) -> tuple[range, NoVerdict | None]:
     """Degrees of polynomials to choose from, and why none follows a memory, if so."""
     degree, least = DEGREE, 2 if remembers else 1
-    while degree > least and term_count(users, documents, degree) > MOST_TERMS:
+    while degree > least and term_count(users, documents, degree) > DRL_TERMS:
         degree -= 1
     if remembers and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
         return range(1, 0, -1), _too_wide(terms)

@@ -42,7 +42,7 @@ LEAST_STEPS = 0.05
 """Share of the logged steps that the effective sample has to be, where weights are learnt: below
 it they come from the edge of what the logs have seen."""
 
-LEAST_SESSIONS = 100
+VERDICT_SESSIONS = 100
 """Sessions from which weights can be learnt."""
 
 VERDICT_ROWS_PER_FEATURE = 90
@@ -365,9 +365,9 @@ class Overlap:
 
         Steps are 0 where the weights follow from the propensities.
         """
-        if sessions < LEAST_SESSIONS:
+        if sessions < VERDICT_SESSIONS:
             return NoVerdict(
-                f"the logs have {sessions} sessions as evidence, at least {LEAST_SESSIONS} are "
+                f"the logs have {sessions} sessions as evidence, at least {VERDICT_SESSIONS} are "
                 "needed",
                 "log more sessions",
             )

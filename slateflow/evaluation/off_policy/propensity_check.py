@@ -26,13 +26,13 @@ from slateflow.evaluation.off_policy.visitors import Visitors
 
 Array = NDArray[np.float64]
 
-APART = 3.5
+DISAGREEMENT_BEYOND_CHANCE = 3.5
 """Standard errors at which a difference is no accident: candidates are many, and weights skewed."""
 
 CARRIERS_TO_CHECK = 100
 """Effective number of weights, (Σ w)² / Σ w², from which propensities speak against values."""
 
-MATTERS = 1.0
+ERRORS_THAT_MATTER = 1.0
 """Standard errors of the estimate that a difference has to have. An interval of 95% that is off by
 one misses the truth in 17% (Cochran 1977, "Sampling Techniques", section 1.8)."""
 
@@ -58,7 +58,9 @@ def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoV
         )
     )
     value, off, rounding = learnt.value, change.value, 1e-6 * abs(learnt.value)
-    if abs(off) <= max(APART * change.sem, MATTERS * learnt.sem, rounding):
+    if abs(off) <= max(
+        DISAGREEMENT_BEYOND_CHANCE * change.sem, ERRORS_THAT_MATTER * learnt.sem, rounding
+    ):
         return None
     return NoVerdict(
         f"the model of values and the propensities disagree: {value:.4g}, and "

@@ -24,7 +24,7 @@ from slateflow.trajectories.hashes import mixed
 REPEATS_BEYOND_CHANCE = 5.0
 """Standard errors by which repetitions have to be more than propensities make them."""
 
-MATTERS = 0.05
+REPEATS_THAT_MATTER = 0.05
 """Share of the rows that have to be such repetitions. Where one in twenty is a copy of the row
 before, the variance of a mean is a tenth larger than it looks, and an interval of 95% holds 93.8%.
 """
@@ -73,7 +73,7 @@ class RepeatedChoices:
     def refusal(self) -> NoVerdict | None:
         """Why rows cannot count as independent; None where they can."""
         total, error = self.excess()
-        if total <= max(REPEATS_BEYOND_CHANCE * error, MATTERS * len(self.alike)):
+        if total <= max(REPEATS_BEYOND_CHANCE * error, REPEATS_THAT_MATTER * len(self.alike)):
             return None
         before, after = self._pairs
         same = float((self.shown[before] == self.shown[after]).mean())

@@ -45,11 +45,13 @@ from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
 
-FOLDS = 5
+DR_FOLDS = 5
+"""Parts of the visitors, or of the rows; the model of each is fitted to the others."""
+
 MOST_TIMES = 2
 """Times as many items as candidates that are all rated, and looked up then."""
 
-BLOCK_NUMBERS = 2**22
+DECISION_NUMBERS = 2**22
 """Numbers of the largest array in memory."""
 
 SOME_ROWS = 20_000
@@ -140,7 +142,7 @@ class SingleSteps:
         self.dataset, self.held_out_only = dataset, held_out_only
         self.modelled = DecisionModel.of(dataset.spec, dataset.catalogue)
         self.logging = LoggingPolicies.of(dataset)
-        folds = [self.modelled.sums(dataset.catalogue) for _ in range(FOLDS)]
+        folds = [self.modelled.sums(dataset.catalogue) for _ in range(DR_FOLDS)]
         by_policy: Counter[str] = Counter()
         explored: set[str] = set()
         chose: set[str] = set()
@@ -156,7 +158,7 @@ class SingleSteps:
             if (rows.offered > 1).any():
                 chose.add(policy)
             known = self.modelled.known(rows)
-            for fold in range(FOLDS):
+            for fold in range(DR_FOLDS):
                 some = known.where(_folds(rows, start) == fold)
                 folds[fold] += folds[fold].from_rows(some, self.modelled)
         self.rows = sum(fold.rows for fold in folds)
@@ -166,7 +168,7 @@ class SingleSteps:
         self.visitors = Visitors.of(None if self.visits is None else self.visits.visitor)
         explored |= set(by_policy) - chose
         self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
-        self.weights = self.modelled.weights(folds, dataset.catalogue)  # (FOLDS, 1 + U, 1 + D)
+        self.weights = self.modelled.weights(folds, dataset.catalogue)  # (DR_FOLDS, 1 + U, 1 + D)
 
     def evaluate(
         self, targets: Mapping[str, SlateDistribution]
@@ -318,15 +320,15 @@ class SingleSteps:
 
 
 def _slices(rows: Trajectories) -> Iterable[slice]:
-    size = max(1, BLOCK_NUMBERS // (rows.candidates.shape[1] + rows.scored_numbers))
+    size = max(1, DECISION_NUMBERS // (rows.candidates.shape[1] + rows.scored_numbers))
     return (slice(first, first + size) for first in range(0, len(rows), size))
 
 
 def _folds(rows: Trajectories, start: int) -> NDArray[np.integer]:
     """(R,) folds of rows from the number `start` on; those of a visitor are in one."""
     if rows.visitor is None:
-        return np.arange(start, start + len(rows)) % FOLDS
-    return rows.visitor % FOLDS
+        return np.arange(start, start + len(rows)) % DR_FOLDS
+    return rows.visitor % DR_FOLDS
 
 
 def _explorers(by_policy: Mapping[str, int], explored: set[str]) -> dict[str, float]:

@@ -66,7 +66,7 @@ RANDOM_RIDGE = 1.0
 """Precision of the prior on the weights of random features. With more, what bends is flattened, and
 slates that are seldom liked are taken for better than they are."""
 
-ROWS_PER_TERM = 100
+VERDICT_ROWS_PER_TERM = 100
 """Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
 there would be no verdict."""
 
@@ -137,13 +137,13 @@ class SlateSessions:
         if beside is not None:
             rows = Trajectories.from_parts([rows, beside])
         self.fitted, rows = rows, rows.without_ids()  # whether these tell more, clicks decide
-        seen = seen_in(chosen_columns(rows, spec.features_match, ROWS_PER_TERM), rows)
+        seen = seen_in(chosen_columns(rows, spec.features_match, VERDICT_ROWS_PER_TERM), rows)
         features = bent = SlateFeatures(spec.features_match, places=True)
         self.own_columns: str | None = None
         if not spec.features_match:
-            self.own_columns = too_many_of_their_own(seen, ROWS_PER_TERM)
-            alone_per_term = ROWS_PER_COLUMN if spec.horizon == 1 else ROWS_PER_TERM
-            seen, alone = with_columns_of_their_own(seen, ROWS_PER_TERM, alone_per_term)
+            self.own_columns = too_many_of_their_own(seen, VERDICT_ROWS_PER_TERM)
+            alone_per_term = ROWS_PER_COLUMN if spec.horizon == 1 else VERDICT_ROWS_PER_TERM
+            seen, alone = with_columns_of_their_own(seen, VERDICT_ROWS_PER_TERM, alone_per_term)
             features = replace(features, alone=alone)
             own = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
             bent = with_bends(seen, features, own, from_the_top=True)

@@ -34,7 +34,7 @@ from slateflow.user_models.sessions import Sessions
 
 Array = NDArray[np.float64]
 
-MOST_FEATURES = 2_000
+MOST_TESTED_FEATURES = 2_000
 """Features, at most: with more, which never have enough steps for a verdict, nothing is tested."""
 
 EXPLAINED = 1e-3
@@ -47,7 +47,7 @@ def with_what_moves(sessions: Sessions) -> Sessions:
     moves = _moves(sessions)
     halves = sessions.rows.halves
     size = everything.chosen(np.arange(1)).shape[1]
-    if size > MOST_FEATURES:
+    if size > MOST_TESTED_FEATURES:
         return sessions
     gram, moment = np.zeros((2, size, size)), np.zeros((2, size, moves.shape[1]))
     for block in everything.blocks():
