@@ -19,7 +19,7 @@ from tasks.experiment import Experiment
 from tasks.project import PROJECT
 from tasks.reports.model_page import verdict_tag, version_description
 from tasks.reports.page import fill_in, run_links
-from tasks.reports.report import Candidate, RegisteredVersion, Report
+from tasks.reports.report import CandidateLine, RegisteredVersion, Report
 from tasks.server.lineage import model_promoted
 from tasks.server.retries import RETRIES
 from tasks.server.stages import stage
@@ -85,7 +85,7 @@ def take_over(report: Report) -> Report:
     return report
 
 
-def _tested_version(client: MlflowClient, report: Report, winner: Candidate) -> int:
+def _tested_version(client: MlflowClient, report: Report, winner: CandidateLine) -> int:
     """The winner's version in the registry, loaded from there and asked once.
 
     A version that an earlier try left, killed before the alias moved, is used again.

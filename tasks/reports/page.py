@@ -21,11 +21,11 @@ from tasks.experiment import ModelRef
 from tasks.reports.alerts import Alert, alerts
 from tasks.reports.past_runs import PastRun, log_report, past_runs
 from tasks.reports.report import (
-    Candidate,
+    CandidateLine,
     Champion,
     Optimum,
     OverlapFigures,
-    PlayedPolicy,
+    PolicyLine,
     Report,
     ScoredPolicy,
 )
@@ -138,19 +138,19 @@ def p_value_text(value: float) -> str:
     return "<1e-99" if value < 1e-99 else f"{value:.1g}"
 
 
-def mean_text(played: Candidate | PlayedPolicy | Champion | Optimum, decimals: int = 2) -> str:
+def mean_text(played: CandidateLine | PolicyLine | Champion | Optimum, decimals: int = 2) -> str:
     """A return and its standard error as text."""
     return f"{fixed(played.mean, decimals)} ± {fixed(played.sem, decimals)}"
 
 
-def uplift_text(compared: Candidate | Comparison, digits: int = 2) -> str:
+def uplift_text(compared: CandidateLine | Comparison, digits: int = 2) -> str:
     """An uplift and its interval as text."""
     low, high = compared.ci
     uplift = fixed(compared.uplift, digits, "+")
     return f"{uplift} [{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
-def score_text(played: Candidate | ScoredPolicy, with_interval: bool = False) -> str:
+def score_text(played: CandidateLine | ScoredPolicy, with_interval: bool = False) -> str:
     """A score as text, empty where it is not known."""
     if played.score is None:
         return ""
@@ -233,7 +233,7 @@ def return_chart(report: Report) -> str:
 
 def _row(
     name: str,
-    played: Candidate | PlayedPolicy | Champion,
+    played: CandidateLine | PolicyLine | Champion,
     highlighted: bool = False,
     note: str = "",
 ) -> ValueInterval:

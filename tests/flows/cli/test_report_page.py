@@ -15,7 +15,7 @@ from slateflow.evaluation.off_policy.overlap import CheckedWeights, NoVerdict, O
 from tasks.experiment import DatasetRef, Experiment
 from tasks.reports.page import render_markdown, trend_chart
 from tasks.reports.past_runs import Best, PastRun
-from tasks.reports.report import Candidate, Champion, OverlapFigures, PlayedPolicy, Report
+from tasks.reports.report import CandidateLine, Champion, OverlapFigures, PolicyLine, Report
 
 DATASET = DatasetRef(path="/data/logs", digest="sha256:0", rows=10)
 EXPERIMENT = Experiment(recipe="some-recipe", spec=preset("lts-10-1"), dataset=DATASET)
@@ -31,7 +31,7 @@ def page(
 ) -> str:
     """The page of a verdict on one candidate, of one night twice; by logs if they overlap."""
     score, over = 0.9 if scored else None, OVER if reigned else None
-    one = Candidate(
+    one = CandidateLine(
         learner="fitted-q", run_id="run", train_seconds=2.0, mean=1195.8, sem=0.4, uplift=37.65,
         ci=(37.4, 37.9), p_value=0.0, score=score, over_champion=over,
         verdict="better" if judged else "no verdict", no_verdict=None if judged else REFUSAL,
@@ -39,7 +39,7 @@ def page(
     )  # fmt: skip
     report = Report(
         experiment=EXPERIMENT.judged_by("logs" if overlap else "played"),
-        baseline=PlayedPolicy(policy="random", mean=1158.11, sem=0.36, episodes=1000),
+        baseline=PolicyLine(policy="random", mean=1158.11, sem=0.36, episodes=1000),
         optimum=None,
         champion=Champion(version=3, mean=1190.5, sem=0.41) if reigned else None,
         candidates=[one],
