@@ -318,35 +318,49 @@ def _depends_on_shown(
     bases = [steps.basis(one) for one in degrees]
     of_users = [basis.without_candidate(steps.rows.user.shape[1]) for basis in bases]
     plain, ours = (
-        min((_tried(steps, ahead, one, ridges).errors for one in some), key=np.sum)
-        for some in (of_users, bases)
+        _best(_tried(steps, ahead, basis, ridges) for basis in some) for some in (of_users, bases)
     )
-    if not better(plain, ours, BEYOND_CHANCE):
+    if not better(plain.errors, ours.errors, BEYOND_CHANCE):
         return False
-
-    def with_reward(basis: Basis, users: Basis, block: slice) -> Array:
-        by_reward = steps.design(users, block) * steps.reward[block, None]
-        return np.concatenate([steps.design(basis, block), by_reward], axis=1)
-
-    by_reward, every = (
-        [
-            _tried(steps, ahead, basis, ridges, partial(with_reward, basis, users))
+    plain, ours = (
+        _best(
+            _tried(steps, ahead, basis, ridges, partial(_by_reward, steps, basis, users))
             for basis, users in zip(some, of_users, strict=True)
-        ]
+        )
         for some in (of_users, bases)
     )
-    best, fuller = (min(some, key=lambda one: one.errors.sum()) for some in (by_reward, every))
-    if better(best.errors, fuller.errors, BEYOND_CHANCE):
-        return True
-    size = len(best.basis)
+    more = better(plain.errors, ours.errors, BEYOND_CHANCE)
+    return more or _falls_with_reward(steps, ahead, plain)
+
+
+def _best(tried: Iterable[_Tried]) -> _Tried:
+    """The one with the least errors."""
+    return min(tried, key=lambda one: one.errors.sum())
+
+
+def _by_reward(steps: LoggedSteps, basis: Basis, users: Basis, block: slice) -> Array:
+    """(B, P + Q) terms of a block's rows, and those of the user times the reward."""
+    by_reward = steps.design(users, block) * steps.reward[block, None]
+    return np.concatenate([steps.design(basis, block), by_reward], axis=1)
+
+
+def _falls_with_reward(steps: LoggedSteps, ahead: Array, of_users: _Tried) -> bool:
+    """Whether reward and next value together fall as the reward rises, for more than a few rows.
+
+    Args:
+        steps: The logs.
+        ahead: (T,) next values.
+        of_users: Terms of the user alone, which with the reward explain these.
+    """
+    basis, size = of_users.basis, len(of_users.basis)
     total = LinearStatistics.none(2 * size)
     for block in blocks(len(ahead), 2 * size):
-        x = with_reward(best.basis, best.basis, block)
+        x = _by_reward(steps, basis, basis, block)
         total += LinearStatistics.of_weighted(x, ahead[block], steps.weights[block])
-    precision = total.gram + best.ridge * len(ahead) * np.eye(2 * size)
+    precision = total.gram + of_users.ridge * len(ahead) * np.eye(2 * size)
     slopes = np.linalg.solve(precision, total.moment)[size:]
     falls = sum(
-        np.count_nonzero(1 + steps.design(best.basis, block) @ slopes <= 0)
+        np.count_nonzero(1 + steps.design(basis, block) @ slopes <= 0)
         for block in blocks(len(ahead), size)
     )
     return bool(falls > SELDOM * len(ahead))

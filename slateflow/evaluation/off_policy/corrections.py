@@ -50,7 +50,7 @@ class Correction(Additive):
     weighted: Array
     weights: Array
 
-    def of(self, sessions: int, steps: int) -> Correction:
+    def first(self, sessions: int, steps: int) -> Correction:
         """The correction of the first sessions, which have so many steps."""
         by_session = (self.errors, self.weighted, self.weights)
         return Correction(self.weight[:steps], *(sums[:sessions] for sums in by_session))

@@ -60,7 +60,7 @@ class Followed:
     start: Array
     following: list[Array]
 
-    def of(self, features: slice) -> Followed:
+    def where(self, features: slice) -> Followed:
         """Some of the features."""
         return Followed(self.start[:, features], [one[:, features] for one in self.following])
 

@@ -189,7 +189,7 @@ class ItemSessions:
         size = self.logged.chosen.shape[1]
         chosen = self.odds.features(self.logged.chosen, self.half[used])
         values = replace(self.logged, chosen=chosen)
-        followed, valued = followed.of(slice(size)), followed.of(slice(size, None))
+        followed, valued = followed.where(slice(size)), followed.where(slice(size, None))
         return estimated(self.logged, followed, ratio, (values, valued), self.sessions)
 
     @property

@@ -276,24 +276,24 @@ class SlateSessions:
         chosen = self._expected_values(group, values)
         of_choices, slope = self._of_choices(group, values, slates, weight, chosen)
         worth = expected[rows.starts] @ values
-        steps, start = len(self.rows), found.start[: self.evidence]
-        learnt = found.learnt.of(self.evidence, steps)
+        steps = len(self.rows)
+        learnt = found.learnt.first(self.evidence, steps)
         learnt = replace(learnt, errors=learnt.errors + of_choices)
-        if ratio is None:
-            return _OfClass(
-                EstimatedSlates(start, learnt, learnt, found.error[:steps]), slope, worth
-            )
-        error = logged.reward - chosen
-        error[following - 1] += expected[following] @ values
-        weight, starts = weight[:steps] * ratio, self.rows.starts
-        errors, weighted = (
-            np.add.reduceat(weight * one[:steps], starts) for one in (error, logged.reward)
+        by_propensity = learnt
+        if ratio is not None:
+            error = logged.reward - chosen
+            error[following - 1] += expected[following] @ values
+            by_propensity = self._correction(weight[:steps] * ratio, error, logged.reward)
+        start, error = found.start[: self.evidence], found.error[:steps]
+        return _OfClass(EstimatedSlates(start, learnt, by_propensity, error), slope, worth)
+
+    def _correction(self, weight: Array, error: Array, reward: Array) -> Correction:
+        """The evidence's correction by weights (T,) of its steps, the first of those (R,) here."""
+        errors, weighted, weights = (
+            np.add.reduceat(one, self.rows.starts)
+            for one in (weight * error[: len(weight)], weight * reward[: len(weight)], weight)
         )
-        weights = np.add.reduceat(weight, starts)
-        by_propensity = Correction(weight, errors, weighted, weights)
-        return _OfClass(
-            EstimatedSlates(start, learnt, by_propensity, found.error[:steps]), slope, worth
-        )
+        return Correction(weight, errors, weighted, weights)
 
     def _expected_values(self, group: int, values: Array) -> Array:
         """(R,) values of the slates shown, whatever is chosen of it, in a class of users."""
