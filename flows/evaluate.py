@@ -50,5 +50,5 @@ def evaluate(
     if not within_pipeline():
         publish_verdict(report)
         publish_overview(return_state=True)
-    label_run("Winner" if report.winner is not None else report.found.capitalize())
-    return cast(Report, Completed(message=report.found, data=report))
+    label_run("Winner" if report.winner is not None else report.headline.capitalize())
+    return cast(Report, Completed(message=report.headline, data=report))

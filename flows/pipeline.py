@@ -66,8 +66,8 @@ def pipeline(
     experiment = plain(generate(chosen, data=data, workers=workers)).judged_by(evidence)
     with side_by_side(learners or learners_for(experiment.spec)):
         models = plain(train(experiment, learners))
-        verdict = plain(evaluate(experiment, models, evaluation_episodes))
-    report = plain(register(verdict))
+        report = plain(evaluate(experiment, models, evaluation_episodes))
+    report = plain(register(report))
     publish_report(report)
     publish_overview(return_state=True)  # a page that fails is not a run that fails
     label_run(report.outcome)

@@ -74,9 +74,8 @@ class Recommender(mlflow.pyfunc.PythonModel):
             requests = self.encoder.requests(model_input)
             users, groups = requests.users, requests.groups()
         memories, steps = self._memories(model_input), self._steps(model_input)
-        draws = np.zeros((len(model_input), 1 + self.scorer.slate_size))
-        if epsilon:
-            draws = np.random.default_rng(seed).random(draws.shape)
+        shape = len(model_input), 1 + self.scorer.slate_size
+        draws = np.random.default_rng(seed).random(shape) if epsilon else np.zeros(shape)
         names = ("slate", "scores") if self.encoder is None else ("slate", "items", "scores")
         answers: dict[str, Any] = {name: [None] * len(model_input) for name in names}
         propensities, outside = np.empty(len(model_input)), np.empty(len(model_input), np.int64)
@@ -133,7 +132,9 @@ class Recommender(mlflow.pyfunc.PythonModel):
             candidates = candidates[:1]
         of_users = (users < self.least[:size]) | (users > self.most[:size])
         of_candidates = (candidates < self.least[size:]) | (candidates > self.most[size:])
-        return np.count_nonzero(of_users, axis=1) + np.count_nonzero(of_candidates, axis=(1, 2))
+        far: np.ndarray
+        far = np.count_nonzero(of_users, axis=1) + np.count_nonzero(of_candidates, axis=(1, 2))
+        return far
 
     def _memories(self, model_input: pd.DataFrame) -> np.ndarray:
         """The session memory of each row, from its history."""

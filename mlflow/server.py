@@ -67,7 +67,7 @@ def answered(champion: Champion, batch: list[Waiting], refuse: bool) -> bool:
         columns = champion.served[1].metadata.get_input_schema()
         most, least = columns.input_names(), columns.required_input_names()
         if not set(least) <= set(frame) <= set(most):  # MLflow would drop what is misspelt
-            got = ", ".join(frame) or "none"
+            got = ", ".join(map(str, frame)) or "none"
             raise MlflowException(f"expected columns of {', '.join(most)}, got {got}")
         version, answers = champion.answer(frame, PARAMS)
         rows = answers.to_dict("records")

@@ -89,6 +89,11 @@ def ridge_weights(gram: NDArray[np.float64], moment: NDArray[np.float64]) -> NDA
     return np.asarray(of_moment * np.linalg.solve(scaled, of_moment * moment))
 
 
+def halves(visitor: NDArray[np.intp]) -> NDArray[np.intp]:
+    """(R,) half of the visitors, 0 or 1, to which these numbers (R,) of visitors belong."""
+    return visitor % 2
+
+
 def other_half_errors(
     x: NDArray[np.float64], y: NDArray[np.float64], half: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
@@ -116,5 +121,5 @@ def other_half_losses(
         y: (R, …) targets.
         visitor: (R,) number of a row's visitor.
     """
-    squares = np.square(other_half_errors(x, y, visitor % 2 == 0))
+    squares = np.square(other_half_errors(x, y, halves(visitor) == 0))
     return np.asarray(np.apply_along_axis(lambda one: np.bincount(visitor, one), 0, squares).T)

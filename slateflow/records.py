@@ -5,16 +5,16 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from slateflow.errors import unknown
 
 T = TypeVar("T")
 
 
-def resolve(reference: Any) -> Any:
+def resolve(reference: T | str) -> T:
     """The object behind "package.module:name"; anything but a string stands for itself."""
-    return pkgutil.resolve_name(reference) if isinstance(reference, str) else reference
+    return cast(T, pkgutil.resolve_name(reference)) if isinstance(reference, str) else reference
 
 
 class Records(Mapping[str, T], Generic[T]):
@@ -52,7 +52,7 @@ class Records(Mapping[str, T], Generic[T]):
         """
         if name not in self:
             raise unknown(self.kind, name, list(self))
-        return cast(T, resolve(self._entries[name]))
+        return resolve(self._entries[name])
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name in self._entries or name in self._all())

@@ -31,7 +31,7 @@ from slateflow.side_by_side import PROCESSORS, map_calls
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.items_differ import items_differ
 from tasks.experiment import Experiment, ModelRef
-from tasks.reports.report import Candidate, OverlapFigures, RecSimCheck, Report
+from tasks.reports.report import CandidateLine, OverlapFigures, RecSimCheck, Report
 from tasks.server.retries import RETRIES
 from tasks.server.stages import stage
 from tasks.side_by_side import workers_at_hand
@@ -164,7 +164,7 @@ def _by_logs(contest: _Contest) -> Report:
 
 @task(task_run_name="check {candidate.learner} against RecSim", **RETRIES)
 def check_against_recsim(
-    experiment: Experiment, candidate: Candidate, compared: int, episodes: int
+    experiment: Experiment, candidate: CandidateLine, compared: int, episodes: int
 ) -> RecSimCheck:
     """Play a candidate in RecSim's own code, and compare with `compared` batched episodes."""
     spec, seed = experiment.spec, experiment.seed

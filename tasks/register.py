@@ -19,7 +19,7 @@ from tasks.experiment import Experiment
 from tasks.project import PROJECT
 from tasks.reports.model_page import verdict_tag, version_description
 from tasks.reports.page import fill_in, run_links
-from tasks.reports.report import Candidate, RegisteredVersion, Report
+from tasks.reports.report import CandidateLine, RegisteredVersion, Report
 from tasks.server.lineage import model_promoted
 from tasks.server.retries import RETRIES
 from tasks.server.stages import stage
@@ -97,7 +97,7 @@ def _registered(report: Report, name: str, version: int) -> Report:
     return report.model_copy(update={"registered": registered})
 
 
-def _tested_version(client: MlflowClient, report: Report, winner: Candidate) -> int:
+def _tested_version(client: MlflowClient, report: Report, winner: CandidateLine) -> int:
     """The winner's version in the registry, loaded from there and tested with one request.
 
     A version that an earlier try left, killed before the alias moved, is used again.

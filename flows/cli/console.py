@@ -15,7 +15,7 @@ from slateflow.evaluation import PolicyBaseline
 from tasks.estimate import EstimateReport
 from tasks.experiment import DatasetRef, ModelRef
 from tasks.reports.page import mean_text, p_value_text, score_text, uplift_text
-from tasks.reports.report import Candidate, Champion, Optimum, PlayedPolicy, Report
+from tasks.reports.report import CandidateLine, Champion, Optimum, PolicyLine, Report
 from tasks.reports.study import StudyReport
 from tasks.store.tracking import embedded_store, redact_passwords, tracking_uri
 
@@ -122,7 +122,7 @@ def _verdict_table(report: Report, shown: Collection[str]) -> Table:
     title = f"{report.experiment.recipe}, {report.sessions} each"
     table = new_table(*columns.values(), title=title)
 
-    def add(style: str, policy: str, played: Candidate | PlayedPolicy | Champion | Optimum,
+    def add(style: str, policy: str, played: CandidateLine | PolicyLine | Champion | Optimum,
             **cells: str) -> None:  # fmt: skip
         cells = {"policy": policy, "mean": mean_text(played, report.decimals), **cells}
         table.add_row(*(cells.get(name, "") for name in columns), style=style)
@@ -169,7 +169,7 @@ def _score_has_interval(report: Report, shown: Collection[str]) -> bool:
     return "score_ci" in shown and not _reigned(report)
 
 
-def _candidate_cells(one: Candidate, report: Report, with_interval: bool) -> dict[str, str]:
+def _candidate_cells(one: CandidateLine, report: Report, with_interval: bool) -> dict[str, str]:
     """A candidate's cells beside its name; its figures where the logs can judge it."""
     cells = {"sec": f"{one.train_seconds:.1f}", "verdict": one.verdict}
     if not one.judged:
@@ -235,14 +235,15 @@ def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
     output.print(f"logged {report.logged.mean:.6g} ± {report.logged.sem:.2g}")
     if (overlap := report.overlap) is not None:
         figures = {
-            "effective sample size": f"{overlap.ess:,.2f}",
+            "effective decisions": f"{overlap.ess:,.2f}",
             "effective rewards": f"{overlap.effective_rewards:,.1f}",
-            "mean weight": f"{overlap.mean_weight:.3f}",
+            "mean weight": "" if overlap.mean_weight is None else f"{overlap.mean_weight:.3f}",
             "largest weight": f"{overlap.largest_weight:.3g}",
             "largest share": f"{overlap.largest_share:.1%}",
             "hardly seen": f"{overlap.unsupported:.1%}",
         }
-        output.print(", ".join(f"{name} {value}" for name, value in figures.items()), style="dim")
+        known = (f"{name} {value}" for name, value in figures.items() if value)
+        output.print(", ".join(known), style="dim")
     if report.no_verdict is not None:
         output.print(Text.assemble(("\nno verdict", "bold"), f": {report.no_verdict}"))
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slateflow.environments.rules import Opposite, ScoringRule
 from slateflow.environments.spec import EnvironmentSpec
 from slateflow.errors import InputError, unknown
@@ -21,36 +24,43 @@ if TYPE_CHECKING:
 class World:
     """A family of dynamics; `spec` types its parameters, and presets are named parameters.
 
-    Fields that may be a reference ("package.module:name") are imported when they are asked for.
+    A function or class may be a reference, "package.module:name", and is imported when somebody
+    asks for it.
+
+    Attributes:
+        spec: Class of the parameters.
+        presets: Named specs, each with a recipe of its name.
+        simulator: Class of the batched simulator.
+        rules: From a spec to its scoring rules by name; `greedy` is what pays most at once as far
+            as the observation shows it, and `opposite` follows from it.
+        labels: Behaviour of the policies `greedy` and `opposite` in this world, in words.
+        recsim: Class of RecSim's own environment; None where RecSim has no such world.
+        optimum: From a spec to the best expected return of an episode, or None where that is
+            unknown.
+        optimal_rule: From a running batched simulator to the scoring rule that earns the optimum
+            in it, and may read what observations hide; None where there is no such rule.
+        catalogue: From a spec to the features (M, D) of the items that candidates come from; None
+            where they come from no fixed set.
+        rllib_names: Names in RLlib's registry, and the presets behind them.
+        categorical_responses: Response columns that number categories, and so have no sum.
+        user_label: Name of the user's first feature in descriptions; empty for none.
+        responses_of_reward: From rewards (R,) to `clicked` and the response columns (R,); None
+            where these do not follow from the reward.
     """
 
-    spec: type[EnvironmentSpec]  # class of the parameters
-    presets: tuple[EnvironmentSpec, ...]  # named specs, each with a recipe of its name
-    simulator: Any  # class of the batched simulator, or a reference to it
-    # From a spec to its scoring rules by name; `greedy` is what pays most at once as far as the
-    # observation shows it, and `opposite` follows from it
+    spec: type[EnvironmentSpec]
+    presets: tuple[EnvironmentSpec, ...]
+    simulator: Callable[..., BatchedEnvironment[Any]] | str
     rules: Callable[[Any], Mapping[str, ScoringRule]]
-    # Behaviour of the policies `greedy` and `opposite` in this world, in words
     labels: Mapping[str, str]
-    # Class of RecSim's own environment, or a reference to it; None where RecSim has no such world
-    recsim: Any = None
-    # Function from a spec to the best expected return of an episode, or None where that is unknown;
-    # may be a reference
-    optimum: Any = None
-    # Function from a running batched simulator to the scoring rule that earns the optimum in it,
-    # and may read what observations hide; may be a reference; None where there is no such rule
-    optimal_rule: Any = None
-    # Function from a spec to the features (M, D) of the items that candidates come from, where they
-    # come from a fixed set; may be a reference
-    catalogue: Any = None
-    # Names in RLlib's registry, and the presets behind them
+    recsim: Callable[..., RecSimEnvironment[Any]] | str | None = None
+    optimum: Callable[[Any], float | None] | str | None = None
+    optimal_rule: Callable[[Any], ScoringRule] | str | None = None
+    catalogue: Callable[[Any], NDArray[np.float32]] | str | None = None
     rllib_names: Mapping[str, str] = field(default_factory=dict)
-    # Response columns that number categories, and so have no sum
     categorical_responses: tuple[str, ...] = ()
-    user_label: str = ""  # name of the user's first feature in descriptions; empty for none
-    # Function from rewards (R,) to `clicked` and the response columns, where these follow from the
-    # reward; may be a reference
-    responses_of_reward: Any = None
+    user_label: str = ""
+    responses_of_reward: Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]] | str | None = None
 
 
 WORLDS: Records[World] = Records(
@@ -117,8 +127,7 @@ def batched_environment(
     spec: EnvironmentSpec, num_envs: int, seed: int | None = None, common_numbers: bool = True
 ) -> BatchedEnvironment[Any]:
     """The batched simulator of a spec; the arguments are those of `BatchedEnvironment`."""
-    simulator: type[BatchedEnvironment[Any]] = resolve(world_of(spec).simulator)
-    return simulator(spec, num_envs, seed, common_numbers)
+    return resolve(world_of(spec).simulator)(spec, num_envs, seed, common_numbers)
 
 
 def recsim_environment(
@@ -129,7 +138,7 @@ def recsim_environment(
     Raises:
         InputError: RecSim has no such world.
     """
-    environment: type[RecSimEnvironment[Any]] | None = resolve(world_of(spec).recsim)
+    environment = resolve(world_of(spec).recsim)
     if environment is None:
         raise InputError(
             f"{spec.name}: expected a world of RecSim, got {spec.world}, which has only the "
@@ -163,5 +172,5 @@ def scoring_rule(name: str, spec: EnvironmentSpec) -> ScoringRule:
 
 def optimal_return(spec: EnvironmentSpec) -> float | None:
     """Best expected return of an episode; None where it is unknown."""
-    optimum: Callable[[EnvironmentSpec], float | None] | None = resolve(world_of(spec).optimum)
+    optimum = resolve(world_of(spec).optimum)
     return None if optimum is None else optimum(spec)

@@ -16,7 +16,6 @@ from slateflow.environments import (
     optimal_return,
     world_of,
 )
-from slateflow.environments.rules import ScoringRule
 from slateflow.errors import InputError
 from slateflow.policies import GreedyPolicy, Policy
 from slateflow.policies.play import play, seed_of
@@ -106,9 +105,7 @@ def optimal_returns(
     expected = optimal_return(spec)
     if expected is None:
         return None
-    rule: Callable[[BatchedEnvironment[Any]], ScoringRule] | None = resolve(
-        world_of(spec).optimal_rule
-    )
+    rule = resolve(world_of(spec).optimal_rule)
     if rule is None:
         return np.full(episodes, expected)
     return episode_returns(

@@ -52,7 +52,7 @@ Terms = Callable[[slice], Array]  # (B, P) of a slice of the steps
 DEGREES = (1, 2, 3, 4, 5)
 """Degrees of the polynomial among which held-out episodes choose."""
 
-MOST_TERMS = 150
+FITTED_Q_TERMS = 150
 """Polynomials of more terms are not tried, but for the products of user and candidate alone."""
 
 RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -61,7 +61,7 @@ RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 CHOOSING_ROWS = 30_000
 """Rows by which degree and ridge are chosen, at most; whole episodes."""
 
-FOLDS = 5
+FITTED_Q_FOLDS = 5
 """Parts of the episodes, of which each is held out in turn."""
 
 SETTLED = 0.01
@@ -268,11 +268,11 @@ def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
     """
     sizes = steps.rows.user.shape[1], steps.spec.document_size
     _check_terms(*sizes, degree)
-    small = [d for d in DEGREES if term_count(*sizes, d) <= MOST_TERMS]
+    small = [d for d in DEGREES if term_count(*sizes, d) <= FITTED_Q_TERMS]
     degrees = [degree] if degree else small or [1]
     ridges = [ridge] if ridge else list(RIDGES)
     few = steps.only(steps.rows.in_some_sessions(CHOOSING_ROWS))
-    if len(degrees) == len(ridges) == 1 or few.rows.visitors.max() + 1 < FOLDS:
+    if len(degrees) == len(ridges) == 1 or few.rows.visitors.max() + 1 < FITTED_Q_FOLDS:
         return Chosen(steps.basis(degrees[min(len(degrees), 2) - 1]), ridges[0], True, few)
     target, later, ahead = few.reward, len(few.transitions.following) > 0, None
     if later and not few.by_the_clock:
@@ -318,35 +318,49 @@ def _depends_on_shown(
     bases = [steps.basis(one) for one in degrees]
     of_users = [basis.without_candidate(steps.rows.user.shape[1]) for basis in bases]
     plain, ours = (
-        min((_tried(steps, ahead, one, ridges).errors for one in some), key=np.sum)
-        for some in (of_users, bases)
+        _best(_tried(steps, ahead, basis, ridges) for basis in some) for some in (of_users, bases)
     )
-    if not better(plain, ours, BEYOND_CHANCE):
+    if not better(plain.errors, ours.errors, BEYOND_CHANCE):
         return False
-
-    def with_reward(basis: Basis, users: Basis, block: slice) -> Array:
-        by_reward = steps.design(users, block) * steps.reward[block, None]
-        return np.concatenate([steps.design(basis, block), by_reward], axis=1)
-
-    by_reward, every = (
-        [
-            _tried(steps, ahead, basis, ridges, partial(with_reward, basis, users))
+    plain, ours = (
+        _best(
+            _tried(steps, ahead, basis, ridges, partial(_by_reward, steps, basis, users))
             for basis, users in zip(some, of_users, strict=True)
-        ]
+        )
         for some in (of_users, bases)
     )
-    best, fuller = (min(some, key=lambda one: one.errors.sum()) for some in (by_reward, every))
-    if better(best.errors, fuller.errors, BEYOND_CHANCE):
-        return True
-    size = len(best.basis)
+    more = better(plain.errors, ours.errors, BEYOND_CHANCE)
+    return more or _falls_with_reward(steps, ahead, plain)
+
+
+def _best(tried: Iterable[_Tried]) -> _Tried:
+    """The one with the least errors."""
+    return min(tried, key=lambda one: one.errors.sum())
+
+
+def _by_reward(steps: LoggedSteps, basis: Basis, users: Basis, block: slice) -> Array:
+    """(B, P + Q) terms of a block's rows, and those of the user times the reward."""
+    by_reward = steps.design(users, block) * steps.reward[block, None]
+    return np.concatenate([steps.design(basis, block), by_reward], axis=1)
+
+
+def _falls_with_reward(steps: LoggedSteps, ahead: Array, of_users: _Tried) -> bool:
+    """Whether reward and next value together fall as the reward rises, for more than a few rows.
+
+    Args:
+        steps: The logs.
+        ahead: (T,) next values.
+        of_users: Terms of the user alone, which with the reward explain these.
+    """
+    basis, size = of_users.basis, len(of_users.basis)
     total = LinearStatistics.none(2 * size)
     for block in blocks(len(ahead), 2 * size):
-        x = with_reward(best.basis, best.basis, block)
+        x = _by_reward(steps, basis, basis, block)
         total += LinearStatistics.of_weighted(x, ahead[block], steps.weights[block])
-    precision = total.gram + best.ridge * len(ahead) * np.eye(2 * size)
+    precision = total.gram + of_users.ridge * len(ahead) * np.eye(2 * size)
     slopes = np.linalg.solve(precision, total.moment)[size:]
     falls = sum(
-        np.count_nonzero(1 + steps.design(best.basis, block) @ slopes <= 0)
+        np.count_nonzero(1 + steps.design(basis, block) @ slopes <= 0)
         for block in blocks(len(ahead), size)
     )
     return bool(falls > SELDOM * len(ahead))
@@ -397,17 +411,17 @@ def held_out_errors(
     size = terms(slice(0, 1)).shape[1]
     prior = np.zeros((size, size)) if prior is None else prior
     visitor = steps.rows.visitors[steps.transitions.rows]
-    fold = visitor % FOLDS
-    grams, moments = np.zeros((FOLDS, size, size)), np.zeros((FOLDS, size))
+    fold = visitor % FITTED_Q_FOLDS
+    grams, moments = np.zeros((FITTED_Q_FOLDS, size, size)), np.zeros((FITTED_Q_FOLDS, size))
     for block in blocks(len(target)):
         x = terms(block)
-        for one in range(FOLDS):
+        for one in range(FITTED_Q_FOLDS):
             of_fold = fold[block] == one
             weighted = (x * steps.weights[block, None])[of_fold].T
             grams[one] += weighted @ x[of_fold]
             moments[one] += weighted @ target[block][of_fold]
-    weights = np.zeros((FOLDS, size, len(ridges)))
-    for one in range(FOLDS):
+    weights = np.zeros((FITTED_Q_FOLDS, size, len(ridges)))
+    for one in range(FITTED_Q_FOLDS):
         gram, moment = grams.sum(axis=0) - grams[one], moments.sum(axis=0) - moments[one]
         for option, ridge in enumerate(ridges):
             precision = gram + prior + ridge * (fold != one).sum() * np.eye(size)
@@ -415,7 +429,7 @@ def held_out_errors(
     errors = np.zeros((int(steps.rows.visitors.max()) + 1, len(ridges)))
     for block in blocks(len(target)):
         x = terms(block)
-        for one in range(FOLDS):
+        for one in range(FITTED_Q_FOLDS):
             of_fold = fold[block] == one
             wrong = target[block][of_fold, None] - x[of_fold] @ weights[one]
             squares = steps.weights[block][of_fold, None] * np.square(wrong)

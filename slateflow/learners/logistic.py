@@ -12,7 +12,7 @@ from slateflow.learners.search_space import Range, Space
 from slateflow.progress import Progress
 from slateflow.trajectories import Dataset
 from slateflow.user_models import clicks_of_days
-from slateflow.user_models.bilinear import MOST_FEATURES, bilinear_scorer, feature_count
+from slateflow.user_models.bilinear import MOST_BILINEAR_FEATURES, bilinear_scorer, feature_count
 from slateflow.validation import validated
 
 
@@ -32,7 +32,7 @@ class LogisticConfig(LearnerConfig):
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
         """Own logs of single items, too: their rewards are mostly clicks. Few enough products."""
-        few = feature_count(spec, limit=None) <= MOST_FEATURES
+        few = feature_count(spec, limit=None) <= MOST_BILINEAR_FEATURES
         return few and (spec.user_chooses or not spec.simulated)
 
     def train(

@@ -39,7 +39,7 @@ from slateflow.shared_rows import distinct
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
-from slateflow.user_models.bilinear import MOST_FEATURES, feature_count, places_seen
+from slateflow.user_models.bilinear import MOST_BILINEAR_FEATURES, feature_count, places_seen
 from slateflow.user_models.choice_bends import with_bends
 from slateflow.user_models.choice_model import fit_choice_model
 from slateflow.user_models.choices import Choices, SlateFeatures
@@ -57,7 +57,7 @@ from slateflow.validation import validated
 Array = NDArray[np.float64]
 Result = TypeVar("Result")
 
-ROWS_PER_TERM = 20
+SLATEQ_ROWS_PER_TERM = 20
 """Logged slates for each term of the values, at least, where clicks bend."""
 
 LIKENESS_BEYOND_CHANCE = 3.0
@@ -68,7 +68,7 @@ MOST_MATCHING = 200
 """Features of users and items that belong together, as interests and topics, at most, in logs from
 which it learns unasked. Values have a dozen terms for each."""
 
-MOST_NUMBERS = 100_000_000
+CHOICE_NUMBERS = 100_000_000
 """Features of shown items that are in memory together, at most, where users' choices are learnt."""
 
 SAMPLE_ROWS = 200_000
@@ -106,7 +106,7 @@ class SlateQConfig(LearnerConfig):
         if spec.features_match:
             few = spec.document_size <= MOST_MATCHING
         else:
-            few = feature_count(spec, limit=None) <= MOST_FEATURES
+            few = feature_count(spec, limit=None) <= MOST_BILINEAR_FEATURES
         return few and super().fits(spec)
 
     def train(
@@ -138,7 +138,7 @@ class SlateQConfig(LearnerConfig):
 
     def _view(self, spec: EnvironmentSpec, sample: Trajectories) -> _View:
         """Columns, features and the choice model, by a sample of the rows."""
-        columns = chosen_columns(sample, spec.features_match, ROWS_PER_TERM)
+        columns = chosen_columns(sample, spec.features_match, SLATEQ_ROWS_PER_TERM)
         seen = seen_in(columns, sample)
         users, items = seen.user.shape[1], seen.candidate_features(slice(1)).shape[2]
         own = spec.user_size, spec.document_size
@@ -146,7 +146,7 @@ class SlateQConfig(LearnerConfig):
         alike = likeness_matters(seen, features, LIKENESS_BEYOND_CHANCE)
         features = replace(features, alike=alike)
         groups = features.groups(users, items, places_seen(spec))
-        few = few_sessions(seen, MOST_NUMBERS // len(groups.numbers))
+        few = few_sessions(seen, CHOICE_NUMBERS // len(groups.numbers))
         choices = Choices.from_rows(few, features)
         wanted = self.classes or int(spec.horizon == 1)
         choice = fit_choice_model(choices, wanted, self.ridge or groups)

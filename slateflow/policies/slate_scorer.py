@@ -29,7 +29,7 @@ ROUNDS = 10
 """Times that each item of a slate is taken out, at most; three or four are enough."""
 
 
-BLOCK_NUMBERS = 2**22
+SCORED_NUMBERS = 2**22
 """Features of candidates that are in memory at once."""
 
 
@@ -97,7 +97,7 @@ class SlateScorer:
         Without a `memory` (B, M) all sessions are at their beginning.
         """
         del step  # the values are of a stationary policy
-        size = max(1, BLOCK_NUMBERS // max(1, candidates.shape[1] * self.choice_weights.shape[1]))
+        size = max(1, SCORED_NUMBERS // max(1, candidates.shape[1] * self.choice_weights.shape[1]))
         blocks = [slice(first, first + size) for first in range(0, len(candidates), size)]
         if memory is None or not self.memory_size:
             memory = np.zeros((len(candidates), len(self.choice_shares)))

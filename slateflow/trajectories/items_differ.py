@@ -14,14 +14,14 @@ Array = NDArray[np.float64]
 MOST_ITEMS = 100
 """Items that are told apart, at most."""
 
-MOST_PRODUCTS = 1_000
+MOST_ID_PRODUCTS = 1_000
 """Products of (1, user) and (1, item) with the ids, at most: of more, learners leave out what is
 worth more than ids."""
 
 COMPARED_ITEMS = 50_000
 """Shown items that are asked."""
 
-MOST_NUMBERS = 20_000_000
+COMPARED_NUMBERS = 20_000_000
 """Numbers in the features of the items that are asked, at most."""
 
 
@@ -37,12 +37,12 @@ def items_differ(dataset: Dataset) -> bool:
     if catalogue is None or not catalogue.features.shape[1] < len(catalogue) <= MOST_ITEMS:
         return False
     terms = (dataset.spec.user_size + places) * (1 + catalogue.features.shape[1]) + len(catalogue)
-    rows = some_sessions(dataset, min(COMPARED_ITEMS, MOST_NUMBERS // terms) // places)
+    rows = some_sessions(dataset, min(COMPARED_ITEMS, COMPARED_NUMBERS // terms) // places)
     rows = rows.where(~dataset.hold_out.mask(rows))
     if len(rows.starts) < LEAST_SESSIONS:
         return False
     place = np.tile(np.arange(places), len(rows))
-    item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()
+    item = rows.shown_items().ravel()
     paid = np.where(rows.clicks, rows.reward[:, None], np.float64(0)).ravel()
     user = np.repeat(rows.user, places, axis=0).astype(np.float64)
     user = np.column_stack([user, place[:, None] == np.arange(1, places)])
@@ -50,11 +50,10 @@ def items_differ(dataset: Dataset) -> bool:
     columns = np.asarray(catalogue.features[item], np.float64)
     user, columns = (one - one.mean(axis=0) for one in (user, columns))
     products = (user[:, :, None] * columns[:, None]).reshape(len(item), -1)
-    visitor = np.repeat(rows.visitors, places)
 
     def losses(of_items: Array) -> Array:
         x = np.column_stack([np.ones(len(item)), user, of_items, products])
-        return other_half_losses(x, paid, visitor)
+        return other_half_losses(x, paid, rows.visitors_by_place)
 
     return least_lost(columns, [own], losses) is own
 
@@ -70,4 +69,4 @@ def told_apart(dataset: Dataset) -> bool:
 def ids_fit(dataset: Dataset) -> bool:
     """Whether learners can be given the ids of items beside their columns."""
     spec = dataset.spec
-    return (1 + spec.user_size) * (1 + spec.document_size + spec.items) <= MOST_PRODUCTS
+    return (1 + spec.user_size) * (1 + spec.document_size + spec.items) <= MOST_ID_PRODUCTS

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec, Observation
 from slateflow.errors import InputError
+from slateflow.held_out_choice import halves
 from slateflow.shared_rows import at_rows, distinct, for_rows, joined, shared
 from slateflow.trajectories.catalogue import Catalogue
 
@@ -145,6 +146,16 @@ class Trajectories:
         return np.unique(self.visitor, return_inverse=True)[1]
 
     @property
+    def visitors_by_place(self) -> NDArray[np.intp]:
+        """(R·K,) number of the visitor at each place of the slates, row by row."""
+        return np.repeat(self.visitors, self.slate.shape[1])
+
+    @property
+    def halves(self) -> NDArray[np.intp]:
+        """(R,) the half of the visitors, 0 or 1, to which the row's belongs."""
+        return halves(self.visitors)
+
+    @property
     def last(self) -> NDArray[np.bool_]:
         """(R,) whether the row is its episode's last, by the episodes' numbers."""
         return np.append(self.first[1:], True)[: len(self)]
@@ -209,6 +220,10 @@ class Trajectories:
     def scored_numbers(self) -> int:
         """Numbers that a row takes when its candidates are scored: features, if not held once."""
         return self.candidates.shape[1] if shared(self.candidates) else self.candidate_numbers
+
+    def shown_items(self, rows: Rows = slice(None)) -> NDArray[Any]:
+        """Numbers (B, K) of the items in the slates of some rows, which are of a catalogue."""
+        return np.take_along_axis(at_rows(self.candidates, rows), self.slate[rows], axis=1)
 
     def shown_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
         """Features (B, K, D) of the slates of some rows."""

@@ -24,11 +24,11 @@ from slateflow.user_models.sums_of_parts import KeptSums, sum_over_parts
 
 Array = NDArray[np.float64]
 
-MOST_FEATURES = 5_000
+MOST_BILINEAR_FEATURES = 5_000
 """Most features P of a regression. Its statistics have P² numbers, 200 MB at that size, and
 choosing its prior takes some minutes."""
 
-BLOCK_NUMBERS = 2**18
+BILINEAR_NUMBERS = 2**18
 """Numbers of the largest array that a block of rows becomes."""
 
 
@@ -72,7 +72,7 @@ class Sizes(Protocol):
 
 
 def feature_count(
-    spec: Sizes, squares: Squares = NO_SQUARES, limit: int | None = MOST_FEATURES
+    spec: Sizes, squares: Squares = NO_SQUARES, limit: int | None = MOST_BILINEAR_FEATURES
 ) -> int:
     """P: the products, and the places but the first.
 
@@ -180,7 +180,7 @@ class Block:
 
 
 def seen_blocks(rows: Trajectories, spec: Sizes, squares: Squares = NO_SQUARES) -> Iterable[Block]:
-    """The slates of logged steps, as many at a time as fit into `BLOCK_NUMBERS`."""
+    """The slates of logged steps, as many at a time as fit into `BILINEAR_NUMBERS`."""
     places, users = places_seen(spec), spec.user_size + len(squares.user)
     documents = spec.document_size + len(squares.candidate)
     of_seen = places * _pairs(1 + documents)
@@ -188,7 +188,7 @@ def seen_blocks(rows: Trajectories, spec: Sizes, squares: Squares = NO_SQUARES) 
     if rows.catalogue is not None and len(rows.catalogue) < _pairs(1 + documents):
         few = _with_squares(_with_one(rows.catalogue.features), squares.candidate)
         of_seen = len(few)
-    size = max(1, BLOCK_NUMBERS // max(of_seen, _pairs(1 + users)))
+    size = max(1, BILINEAR_NUMBERS // max(of_seen, _pairs(1 + users)))
     for block in (slice(start, start + size) for start in range(0, len(rows), size)):
         shown = rows.shown_features(block)[:, :places]
         made = Block.from_shown(

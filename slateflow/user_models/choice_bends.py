@@ -58,7 +58,7 @@ def with_bends(
     if len(rows.starts) < LEAST_SESSIONS:
         return features
     few = few_sessions(rows)
-    plain, half = Choices.from_rows(few, features), few.visitors[few.starts] % 2 == 0
+    plain, half = Choices.from_rows(few, features), few.halves[few.starts] == 0
     clicks = plain.has_click
     if not (clicks[half].any() and clicks[~half].any()):
         return features
@@ -126,7 +126,7 @@ def _likelier(
         others: These, made of the sessions that are told (E,).
         habit: How users look.
     """
-    half = rows.visitors[rows.starts] % 2 == 0
+    half = rows.halves[rows.starts] == 0
     lost = np.zeros((2, len(half)))
     for out in (half, ~half):
         for number, known in enumerate((features, others(~out))):

@@ -32,7 +32,7 @@ S = TypeVar("S", bound=Storable)
 DAY_ROWS = 100_000
 """Rows of a day, in the mean, from which its sums are kept; fewer are read in no time."""
 
-MOST_FEATURES = 2_000
+MOST_KEPT_FEATURES = 2_000
 """Most features for which sums are kept: 8 MB a day."""
 
 NEAR = 0.01
@@ -95,7 +95,7 @@ def weights_of_clicks(
         all(part.day for part in dataset.parts)
         and len(days) > 1
         and dataset.rows >= DAY_ROWS * len(days)
-        and feature_count(spec, squares) <= MOST_FEATURES
+        and feature_count(spec, squares) <= MOST_KEPT_FEATURES
     ):
         scale = [*rewards.values[[0, -1]].tolist(), rewards.binary]
         fits = kept(DayFit, *scale, *squares, ridge, iterations)

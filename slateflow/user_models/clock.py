@@ -16,13 +16,13 @@ from slateflow.user_models.polynomial import Polynomial, term_count
 Array = NDArray[np.float64]
 
 CLOCK_ROWS = 100_000
-"""Rows that are asked; fewer of more than `MOST_TERMS`."""
+"""Rows that are asked; fewer of more than `CLOCK_TERMS`."""
 
 SHORT = 20
 """Steps up to which each can differ from the others; of more, the last alone. In long sessions
 users change, columns may hide that, and what they earn drifts without a clock."""
 
-MOST_TERMS, MOST_COMPARED = 200, 1_000
+CLOCK_TERMS, MOST_COMPARED = 200, 1_000
 """Terms above which the products alone are tried, and above which nothing is."""
 
 CLOCK = 3
@@ -53,9 +53,9 @@ def rewards_by_the_clock(rows: Trajectories) -> bool:
     if terms > MOST_COMPARED:
         return False
     degree = next(
-        (one for one in (3, 2) if term_count(users + CLOCK, documents, one) <= MOST_TERMS), 1
+        (one for one in (3, 2) if term_count(users + CLOCK, documents, one) <= CLOCK_TERMS), 1
     )
-    most = CLOCK_ROWS * MOST_TERMS // max(terms, MOST_TERMS)
+    most = CLOCK_ROWS * CLOCK_TERMS // max(terms, CLOCK_TERMS)
     rows = rows.some_sessions(most)
     left, steps = steps_left(rows), int(rows.lengths[0])
     clock = [left == 1, left == steps, left / steps] if steps <= SHORT else [left == 1]

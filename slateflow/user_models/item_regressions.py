@@ -25,7 +25,7 @@ from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import no_variation_message
 from slateflow.user_models.additive import Additive
 from slateflow.user_models.bilinear import (
-    MOST_FEATURES,
+    MOST_BILINEAR_FEATURES,
     Sizes,
     feature_count,
     pair_index,
@@ -37,11 +37,11 @@ from slateflow.user_models.storable import Storable
 
 Array = NDArray[np.float64]
 
-MOST_NUMBERS = 50_000_000
+ARROW_NUMBERS = 50_000_000
 """Numbers of the largest array: of items by user's features, squared, and by all items' own."""
 
 
-def by_item(spec: EnvironmentSpec, most: int = MOST_FEATURES) -> bool:
+def by_item(spec: EnvironmentSpec, most: int = MOST_BILINEAR_FEATURES) -> bool:
     """Whether a regression has too many products for a matrix, and few enough for an arrow.
 
     Users have to see one item, and each item has to have a feature of its own.
@@ -57,8 +57,8 @@ def by_item(spec: EnvironmentSpec, most: int = MOST_FEATURES) -> bool:
         and places_seen(spec) == 1
         and not spec.features_match
         and 0 < spec.items <= spec.document_size
-        and max(spec.items * users**2 * shared, (users * shared) ** 2) <= MOST_NUMBERS
-        and spec.items * spec.document_size <= MOST_NUMBERS
+        and max(spec.items * users**2 * shared, (users * shared) ** 2) <= ARROW_NUMBERS
+        and spec.items * spec.document_size <= ARROW_NUMBERS
     )
 
 
@@ -98,7 +98,7 @@ class ItemSums(Additive, Storable):
                 if not np.isfinite(values).all():
                     raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
             paid = np.where(rows.clicked[block] == 0, reward, 0.0)
-            item = np.take_along_axis(rows.candidates[block], rows.slate[block, :1], axis=1)[:, 0]
+            item = rows.shown_items(block)[:, 0]
             known = np.concatenate([np.ones((len(user), 1)), user], axis=1)
             cells = (np.ones(len(item)), (item, np.arange(len(item))))
             to_items = sparse.csr_matrix(cells, shape=(len(rows.catalogue), len(item)))
@@ -161,9 +161,9 @@ class ItemRegression:
         own = indicators(catalogue)
         if own is None:
             raise InputError(
-                f"user, candidates: expected at most {MOST_FEATURES:,} products of (1, user) and "
-                "(1, candidate), or items that are told apart by their ids; describe them by fewer "
-                "features"
+                f"user, candidates: expected at most {MOST_BILINEAR_FEATURES:,} products of "
+                "(1, user) and (1, candidate), or items that are told apart by their ids; describe "
+                "them by fewer features"
             )
         shared = np.setdiff1d(np.arange(catalogue.features.shape[1]), own)
         features = catalogue.features[:, shared].astype(np.float64)

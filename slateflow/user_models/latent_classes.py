@@ -36,7 +36,7 @@ APART = 0.01 * 4.0 ** np.arange(6)
 STEPS, GAIN = 500, 1e-8
 """Steps of the climb at most, and the relative gain of the likelihood below which it ends."""
 
-LEAST_SHARE = 1e-12
+LEAST_CLASS_SHARE = 1e-12
 """Share of a class, at least, so that it has a logarithm."""
 
 INFORMATION_ADDED = 1e-9
@@ -243,4 +243,4 @@ def _likeliest(choices: Choices, start: ChoiceModel, precision: Array) -> Choice
     options = {"maxiter": STEPS, "ftol": GAIN, "maxcor": 20}
     found = optimize.minimize(climb.lost, at, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
     weights, log_shares = climb.unpacked(found.x)
-    return as_model(weights, np.maximum(np.exp(log_shares), LEAST_SHARE))
+    return as_model(weights, np.maximum(np.exp(log_shares), LEAST_CLASS_SHARE))

@@ -44,10 +44,10 @@ DEGREES = (1, 2, 3)
 NOISE_DEGREES = (0, 1, 2, 3, 4)
 """Degrees of the logarithm of the variance; 0 is the same variance for all."""
 
-FOLDS = 5
+REWARD_MODEL_FOLDS = 5
 """Parts of the episodes, of which each is held out in turn."""
 
-MOST_TERMS = 200
+REWARD_MODEL_TERMS = 200
 """Polynomials of more terms than that are not tried, but for the products."""
 
 CHOOSING_ROWS = 40_000
@@ -228,14 +228,18 @@ def fitted_model(rows: Trajectories, user_size: int | None = None) -> RewardMode
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
     x, y, visitor = _features(rows)[clicked], reward[clicked], rows.visitors[clicked]
-    if len(np.unique(visitor % FOLDS)) < FOLDS or (y == y[0]).all() or rewards_by_the_clock(rows):
+    if (
+        len(np.unique(visitor % REWARD_MODEL_FOLDS)) < REWARD_MODEL_FOLDS
+        or (y == y[0]).all()
+        or rewards_by_the_clock(rows)
+    ):
         return None
     sizes = rows.user.shape[1], x.shape[1] - rows.user.shape[1]
     products = term_count(*sizes, 1)
     if products > MOST_PRODUCTS:
         return None
-    most = CHOOSING_ROWS * MOST_TERMS // max(products, MOST_TERMS)
-    few = visitor // FOLDS % -(-len(y) // most) == 0
+    most = CHOOSING_ROWS * REWARD_MODEL_TERMS // max(products, REWARD_MODEL_TERMS)
+    few = visitor // REWARD_MODEL_FOLDS % -(-len(y) // most) == 0
     asked, users = (x[few], y[few], visitor[few]), sizes[0]
     own = users if user_size is None else user_size
     plain = _best_kind(*asked, sizes)
@@ -264,7 +268,7 @@ def _best_kind(x: Array, reward: Array, visitor: NDArray[np.intp], sizes: tuple[
     """Choose the mean, then the noise beside it, then the mean once more if the noise varies."""
 
     def fits(degree: int) -> bool:
-        return degree <= 1 or term_count(*sizes, degree) <= MOST_TERMS
+        return degree <= 1 or term_count(*sizes, degree) <= REWARD_MODEL_TERMS
 
     users = sizes[0]
     means = [
@@ -300,13 +304,13 @@ def _losses(
     reward: Array,
     visitor: NDArray[np.intp],
     users: int,
-    folds: int = FOLDS,
+    folds: int = REWARD_MODEL_FOLDS,
 ) -> Array:
     """(V,) losses of log-likelihood of the visitors, each by a fit without its fold.
 
     Those of some folds only are 0 elsewhere.
     """
-    fold, (_, number) = visitor % FOLDS, np.unique(visitor, return_inverse=True)
+    fold, (_, number) = visitor % REWARD_MODEL_FOLDS, np.unique(visitor, return_inverse=True)
     values = np.zeros(len(reward))
     for one in range(folds):
         out = fold == one

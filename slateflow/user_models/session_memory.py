@@ -29,13 +29,13 @@ from slateflow.user_models.reward_model import Kind, RewardModel
 Array = NDArray[np.float64]
 
 FITTING_ROWS = 100_000
-"""Rows from which a decay is chosen, or somewhat more; fewer of more than `MOST_TERMS`."""
+"""Rows from which a decay is chosen, or somewhat more; fewer of more than `MEMORY_TERMS`."""
 
 DEGREES = (3, 2)
 """Degrees of the polynomials by which it is decided whether there is a memory: bends in the user's
 own features are not to be taken for one. The last is that by which a decay is found."""
 
-MOST_TERMS = 200
+MEMORY_TERMS = 200
 """Polynomials of more terms than that are not tried, but the products alone."""
 
 STEPS_APART = 10
@@ -198,11 +198,11 @@ def session_state(dataset: Dataset) -> SessionState:
     """
     users, documents = dataset.spec.user_size, dataset.spec.document_size
     full = term_count(users + SessionMemory((0.0,)).size(documents), documents, 1)
-    condensed = full > MOST_TERMS
+    condensed = full > MEMORY_TERMS
     terms = term_count(users + 1, documents + 1, 1) if condensed else full
     if dataset.spec.horizon == 1 or terms > MOST_COMPARED:
         return STATELESS
-    rows = some_sessions(dataset, FITTING_ROWS * MOST_TERMS // max(terms, MOST_TERMS))
+    rows = some_sessions(dataset, FITTING_ROWS * MEMORY_TERMS // max(terms, MEMORY_TERMS))
     seen = rows.reward, rows.user, rows.clicked_features()
     if not all(np.isfinite(values).all() for values in seen):
         return STATELESS  # those who learn from them refuse
@@ -252,10 +252,10 @@ def _held_out_losses(
         targets.append((np.ones(len(rows), np.bool_), rows.last.astype(np.float64)))
     user, item = _known(rows, memory, condensed)
     sizes = user.shape[1], item.shape[1]
-    degree = next((one for one in degrees if term_count(*sizes, one) <= MOST_TERMS), 1)
+    degree = next((one for one in degrees if term_count(*sizes, one) <= MEMORY_TERMS), 1)
     x = np.concatenate([user, item], axis=1)
     visitor = rows.visitors
-    half, total = visitor % 2 == 0, np.zeros(visitor.max(initial=-1) + 1)
+    half, total = rows.halves == 0, np.zeros(visitor.max(initial=-1) + 1)
     for counted, target in targets:
         for out in (counted & half, counted & ~half):
             fitted = counted & ~out

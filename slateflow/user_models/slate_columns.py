@@ -16,6 +16,7 @@ from slateflow.held_out_choice import (
     BEYOND_CHANCE,
     LEAST_SESSIONS,
     better,
+    halves,
     least_lost,
     other_half_errors,
 )
@@ -30,7 +31,7 @@ from slateflow.user_models.splines import Knots
 
 Array = NDArray[np.float64]
 
-OF_USERS, MOST_TERMS = 4, 400
+OF_USERS, SLATE_TERMS = 4, 400
 """Terms that a column of the user has beside its products with the items, and most terms in all."""
 
 ASKED_ITEMS, TOLD_APART_ITEMS = 50_000, 100_000
@@ -89,7 +90,7 @@ def chosen_columns(
         return plain
     options: dict[tuple[int, int], SlateColumns] = {}
     for count in KNOTS:
-        most = min(MOST_TERMS, len(rows) // rows_per_term if options else MOST_TERMS)
+        most = min(SLATE_TERMS, len(rows) // rows_per_term if options else SLATE_TERMS)
         of_user, of_item = Knots.at_quantiles(user, count), Knots.at_quantiles(shown, count)
         for knots in ((of_user, none), (none, of_item), (of_user, of_item)):
             users, bent = user.shape[1] + len(knots[0].feature), items + len(knots[1].feature)
@@ -174,7 +175,7 @@ def too_many_of_their_own(rows: Trajectories, rows_per_term: int) -> str | None:
 
 
 def _most(rows: Trajectories, rows_per_term: int) -> int:
-    return min(MOST_TERMS, len(rows) // rows_per_term)
+    return min(SLATE_TERMS, len(rows) // rows_per_term)
 
 
 def _items_matter(rows: Trajectories, expected: Array) -> bool:
@@ -197,14 +198,13 @@ def items_pay_more(rows: Trajectories, standard_errors: float = BEYOND_CHANCE) -
     few = few_sessions(rows, TOLD_APART_ITEMS)
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
         return False
-    places = few.slate.shape[1]
     clicked = few.clicks.ravel()
     shown = SlateFeatures(False).of(few.user, few.shown_features())
     design = np.concatenate(
         [np.ones((few.slate.size, 1)), shown.reshape(few.slate.size, -1)], axis=1
     )
     reward = np.where(few.clicks, few.reward[:, None], np.float64(0)).ravel()
-    half = np.repeat(few.visitors % 2 == 0, places)
+    half = halves(few.visitors_by_place) == 0
     paid = other_half_errors(design * clicked[:, None], reward, half)
     paid[np.square(paid) < NO_ERROR * np.square(reward).max()] = 0.0
     return _tells(few, paid, clicked, standard_errors)
@@ -221,10 +221,8 @@ def _tells(
         asked: (S,) which of them are asked.
         standard_errors: By how many of them.
     """
-    places = rows.slate.shape[1]
-    item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()[asked]
-    errors, visitor = errors[asked], np.repeat(rows.visitors, places)[asked]
-    half = visitor % 2 == 0
+    item, visitor = rows.shown_items().ravel()[asked], rows.visitors_by_place[asked]
+    errors, half = errors[asked], halves(visitor) == 0
     told = np.where(half, *(shrunk_means(item, errors, one) for one in (~half, half)))
     plain, ours = (
         np.bincount(visitor, np.square(one)).astype(np.float64) for one in (errors, errors - told)
@@ -287,7 +285,7 @@ def _click_losses(rows: Trajectories, expected: Array, features: SlateFeatures =
     state = np.repeat(user_features(rows.user), places, axis=0)
     design = np.concatenate([state, shown.reshape(len(state), -1)], axis=1)
     clicked = rows.clicks.ravel()
-    likely, half = expected.ravel(), np.repeat(rows.visitors % 2 == 0, places)
+    likely, half = expected.ravel(), halves(rows.visitors_by_place) == 0
     lost = np.zeros(len(clicked))
     for target, weight in (
         (clicked - likely, likely * (1 - likely)),

@@ -25,13 +25,13 @@ Array = NDArray[np.float64]
 TREE_ROWS = 100_000
 """Logged rows by which the tree is grown, at most; whole episodes."""
 
-LEAST_SHARE = 1 / 200
+HARDLY_SEEN_SHARE = 1 / 200
 """Share of the times that a random policy would show a candidate; below it is hardly seen."""
 
-MOST_NUMBERS = 2**26
+TREE_NUMBERS = 2**26
 """Features of the rows that are shown, at most: of thousands of items by their ids fewer rows."""
 
-RARE = 3.0
+RARE_TIMES = 3.0
 """Times that a candidate is shown less often than at random, above which its rows count more."""
 
 MOST_WEIGHT = 30.0
@@ -51,7 +51,7 @@ def logged_support(rows: Trajectories, user_chooses: bool = False) -> Support:
         rows: At least one; whole episodes.
         user_chooses: Whether users see the whole slate, or its first place alone.
     """
-    most = max(1, min(TREE_ROWS, MOST_NUMBERS // max(rows.shown_features(slice(1)).shape[2], 1)))
+    most = max(1, min(TREE_ROWS, TREE_NUMBERS // max(rows.shown_features(slice(1)).shape[2], 1)))
     few = rows.some_sessions(most)
     return grown_support(*shown_and_offered(few, user_chooses), len(rows) / len(few))
 
@@ -84,7 +84,7 @@ def grown_support(shown: Array, offered: Array, weight: float = 1.0) -> Support:
         children=children,
         rows=unknown,
         offered=unknown,
-        least=LEAST_SHARE,
+        least=HARDLY_SEEN_SHARE,
         depth=int(nodes.max_depth),
     )
 
@@ -115,13 +115,13 @@ def rarity_weights(support: Support, x: Array) -> Array:
     shown at random. All else keeps its weight: weighting it would cost more than it brings.
     """
     rarity = _rarity(support)
-    weight = np.where(rarity > RARE, np.minimum(rarity, MOST_WEIGHT), 1.0)
+    weight = np.where(rarity > RARE_TIMES, np.minimum(rarity, MOST_WEIGHT), 1.0)
     return weight[support.leaves(x)] if (weight > 1).any() else np.ones(len(x))
 
 
 def rarely_shown(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
     """(R, N) candidates whose rows, where they are shown, count more."""
-    return _of_candidates(_rarity(support) > RARE, support, rows)
+    return _of_candidates(_rarity(support) > RARE_TIMES, support, rows)
 
 
 def _of_candidates(

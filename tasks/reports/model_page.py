@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tasks.reports.page import fill_in
-from tasks.reports.report import Candidate, Report
+from tasks.reports.report import CandidateLine, Report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,7 @@ _SHOWN_CANDIDATES = 3  # of the example
 
 
 def version_description(
-    winner: Candidate,  # the candidate that became this version
+    winner: CandidateLine,  # the candidate that became this version
     report: Report,  # all candidates, on the same users
     links: dict[str, str | None],  # addresses of the candidates' runs
     run: Run,  # the winner's training, which has the dataset as its input
@@ -42,7 +42,7 @@ def version_description(
     )
 
 
-def verdict_tag(winner: Candidate, report: Report) -> dict[str, Any]:
+def verdict_tag(winner: CandidateLine, report: Report) -> dict[str, Any]:
     """The verdict for programs."""
     of_winner = {"mean", "sem", "uplift", "ci", "p_value", "over_champion", "score", "score_ci"}
     played = report.model_dump(include={"baseline", "optimum"})

@@ -21,10 +21,11 @@ from tasks.experiment import ModelRef
 from tasks.reports.alerts import Alert, alerts
 from tasks.reports.past_runs import PastRun, log_report, past_runs
 from tasks.reports.report import (
-    Candidate,
+    CandidateLine,
     Champion,
     Optimum,
-    PlayedPolicy,
+    OverlapFigures,
+    PolicyLine,
     Report,
     ScoredPolicy,
 )
@@ -72,7 +73,7 @@ def publish_report(report: Report) -> str:
 def publish_verdict(report: Report) -> str:
     """Store the verdict's table, as Markdown, for an evaluation that nothing follows."""
     recipe = report.experiment.recipe
-    title = f"{recipe}: {report.found}"
+    title = f"{recipe}: {report.headline}"
     links, weights = run_links(report.candidates), weights_picture(report)
     tables = [
         fill_in(name, report=report, links=links, weights=weights)
@@ -137,19 +138,19 @@ def p_value_text(value: float) -> str:
     return "<1e-99" if value < 1e-99 else f"{value:.1g}"
 
 
-def mean_text(played: Candidate | PlayedPolicy | Champion | Optimum, decimals: int = 2) -> str:
+def mean_text(played: CandidateLine | PolicyLine | Champion | Optimum, decimals: int = 2) -> str:
     """A return and its standard error as text."""
     return f"{fixed(played.mean, decimals)} ± {fixed(played.sem, decimals)}"
 
 
-def uplift_text(compared: Candidate | Comparison, digits: int = 2) -> str:
+def uplift_text(compared: CandidateLine | Comparison, digits: int = 2) -> str:
     """An uplift and its interval as text."""
     low, high = compared.ci
     uplift = fixed(compared.uplift, digits, "+")
     return f"{uplift} [{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
-def score_text(played: Candidate | ScoredPolicy, with_interval: bool = False) -> str:
+def score_text(played: CandidateLine | ScoredPolicy, with_interval: bool = False) -> str:
     """A score as text, empty where it is not known."""
     if played.score is None:
         return ""
@@ -157,6 +158,14 @@ def score_text(played: Candidate | ScoredPolicy, with_interval: bool = False) ->
         return f"{played.score:.3f}"
     low, high = played.score_ci
     return f"{played.score:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def mean_weight_text(overlap: OverlapFigures) -> str:
+    """The mean weight and its interval as text, empty where it was not checked."""
+    if overlap.mean_weight is None or overlap.mean_weight_ci is None:
+        return ""
+    low, high = overlap.mean_weight_ci
+    return f"{overlap.mean_weight:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _link(text: str, address: str | None) -> str:
@@ -187,6 +196,7 @@ _TEMPLATES.globals.update(
     interval=uplift_text,
     link=_link,
     mean=mean_text,
+    mean_weight=mean_weight_text,
     moment=moment_text,
     p_value=p_value_text,
     run=_night,
@@ -223,7 +233,7 @@ def return_chart(report: Report) -> str:
 
 def _row(
     name: str,
-    played: Candidate | PlayedPolicy | Champion,
+    played: CandidateLine | PolicyLine | Champion,
     highlighted: bool = False,
     note: str = "",
 ) -> ValueInterval:

@@ -1,7 +1,7 @@
 """The report: baseline, candidates and champion on the same users, and the registered winner.
 
-`slateflow run --json` prints it; its fields are a contract. So they are flat, and have classes of
-their own beside those of `slateflow.evaluation.verdict`, from which `Report.on` takes them.
+`slateflow run --json` prints it; its fields are a contract. So they are flat, in lines of their
+own beside the policies of `slateflow.evaluation.verdict`, from which `Report.on` takes them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,23 @@ from typing import Any
 from pydantic import BaseModel
 
 from slateflow.digits import decimals
-from slateflow.evaluation import verdict as decided
 from slateflow.evaluation.off_policy.overlap import NoVerdict, Overlap
-from slateflow.evaluation.verdict import Comparison, Interval, VerdictWord
+from slateflow.evaluation.verdict import (
+    Candidate,
+    Comparison,
+    Interval,
+    PlayedPolicy,
+    Score,
+    Verdict,
+    VerdictWord,
+)
 from slateflow.trajectories.description.first_look import ITEMS_DIFFER
 from tasks.experiment import Experiment, ModelRef
 
 NO_VERDICT = "No verdict"
 
 
-class PlayedPolicy(BaseModel):
+class PolicyLine(BaseModel):
     """A policy on the same users as the candidates, such as the baseline."""
 
     policy: str
@@ -31,21 +38,21 @@ class PlayedPolicy(BaseModel):
     episodes: int
 
     @classmethod
-    def of(cls, found: decided.PlayedPolicy) -> PlayedPolicy:
+    def of(cls, found: PlayedPolicy) -> PolicyLine:
         """The policy without its score."""
         return cls(policy=found.policy, mean=found.mean, sem=found.sem, episodes=found.episodes)
 
 
-class ScoredPolicy(PlayedPolicy):
+class ScoredPolicy(PolicyLine):
     """A policy that wrote the logs; its score is that of a candidate."""
 
     score: float | None
     score_ci: Interval | None
 
     @classmethod
-    def of(cls, found: decided.PlayedPolicy) -> ScoredPolicy:
+    def of(cls, found: PlayedPolicy) -> ScoredPolicy:
         """The policy with its score."""
-        return cls(**PlayedPolicy.of(found).model_dump(), **_flat_score(found.score))
+        return cls(**PolicyLine.of(found).model_dump(), **_flat_score(found.score))
 
 
 class Optimum(BaseModel):
@@ -67,6 +74,8 @@ class OverlapFigures(BaseModel):
     """Figures of `Overlap`, of the logs with a policy, as they are published.
 
     Beside play there is only `unsupported`, the share of choices that the logs have hardly seen.
+    By logs `mean_weight` and its interval are None, null in JSON, where the mean weight was not
+    checked: the logging policies are known, or a few rows carry all.
     """
 
     ess: float | None = None
@@ -84,7 +93,7 @@ class OverlapFigures(BaseModel):
         return cls(**{name: getattr(measured, name) for name in cls.model_fields})
 
 
-class Candidate(ModelRef):
+class CandidateLine(ModelRef):
     """A learner in the verdict; `uplift`, `ci` and `p_value` are those over random.
 
     p-values over random, and those over the champion, are corrected over the candidates (Holm);
@@ -106,9 +115,7 @@ class Candidate(ModelRef):
     no_verdict: NoVerdict | None = None
 
     @classmethod
-    def of(
-        cls, found: decided.Candidate, model: ModelRef, overlap: OverlapFigures | None
-    ) -> Candidate:
+    def of(cls, found: Candidate, model: ModelRef, overlap: OverlapFigures | None) -> CandidateLine:
         """A decided candidate, and the model that it is."""
         return cls(
             **model.model_dump(include=set(ModelRef.model_fields)),
@@ -128,7 +135,7 @@ class Candidate(ModelRef):
         return self.no_verdict is None
 
 
-def _flat_score(score: decided.Score | None) -> dict[str, Any]:
+def _flat_score(score: Score | None) -> dict[str, Any]:
     return {"score": score and score.value, "score_ci": score and score.ci}
 
 
@@ -164,12 +171,12 @@ class Report(BaseModel):
     """
 
     experiment: Experiment
-    baseline: PlayedPolicy
+    baseline: PolicyLine
     logged: ScoredPolicy | None = None
     logging_policies: list[ScoredPolicy] = []
     optimum: Optimum | None
     champion: Champion | None
-    candidates: list[Candidate]
+    candidates: list[CandidateLine]
     no_verdict: NoVerdict | None = None
     items_differ: bool | None = None
     registered: RegisteredVersion | None = None
@@ -179,7 +186,7 @@ class Report(BaseModel):
     def on(
         cls,
         experiment: Experiment,
-        verdict: decided.Verdict,
+        verdict: Verdict,
         models: Sequence[ModelRef],
         version: int | None,
         overlaps: Mapping[str, OverlapFigures],
@@ -198,7 +205,7 @@ class Report(BaseModel):
         optimum, champion = verdict.optimum, verdict.champion
         return cls(
             experiment=experiment,
-            baseline=PlayedPolicy.of(verdict.baseline),
+            baseline=PolicyLine.of(verdict.baseline),
             logged=logging[0] if logging else None,
             logging_policies=logging,
             optimum=None if optimum is None else Optimum(mean=optimum.mean, sem=optimum.sem),
@@ -206,13 +213,13 @@ class Report(BaseModel):
             if champion is None or version is None
             else Champion(version=version, mean=champion.mean, sem=champion.sem),
             candidates=[
-                Candidate.of(one, by_learner[one.learner], overlaps.get(one.learner))
+                CandidateLine.of(one, by_learner[one.learner], overlaps.get(one.learner))
                 for one in verdict.candidates
             ],
         )
 
     @property
-    def winner(self) -> Candidate | None:
+    def winner(self) -> CandidateLine | None:
         """The candidate to register, if there is any."""
         return next((one for one in self.candidates if one.verdict == "winner"), None)
 
@@ -233,7 +240,7 @@ class Report(BaseModel):
         return f"{self.baseline.episodes:,} {kind}"
 
     @property
-    def found(self) -> str:
+    def headline(self) -> str:
         """Who wins, or that nobody does."""
         if self.winner is not None:
             return f"{self.winner.learner} wins"
@@ -262,10 +269,10 @@ class Report(BaseModel):
             stays = "nothing registered"
             if champion is not None:
                 stays = f"version {champion.version} stays champion"
-            return f"{self.found}, {stays}"
+            return f"{self.headline}, {stays}"
         if registered is None:
-            return f"{self.found}, not registered"
-        return f"{self.found}, registered as version {registered.version}"
+            return f"{self.headline}, not registered"
+        return f"{self.headline}, registered as version {registered.version}"
 
     @property
     def outcome(self) -> str:

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions, rare, weight_of_one
-from slateflow.evaluation.off_policy.overlap import Overlap
+from slateflow.evaluation.off_policy.overlap import CheckedWeights, Overlap
 from slateflow.evaluation.off_policy.weighted_rows import WeightedRows
 
 LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "100"))
@@ -111,7 +111,9 @@ def judged(
             weighted.weight,
             weighted.weight * reward,
             0.0,
-            largest=float(policy.max() * factor.max()),
+            CheckedWeights(
+                Contributions(weighted.weight), largest=float(policy.max() * factor.max())
+            ),
             skewness=weighted.skewness,
             events=rare(reward),
         )

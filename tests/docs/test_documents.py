@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.main import _app
+from slateflow import gate_limits
 from slateflow.environments import preset, presets
 from slateflow.evaluation.off_policy import (
     corrections,
@@ -34,21 +35,22 @@ WRITTEN = ("datasets/shop.toml", "datasets/logs/monday.parquet")
 
 EVIDENCE = (
     f"more than {overlap.MOST_UNSEEN:.0%} of the policy's choices are hardly seen in the logs",
-    f"the mean weight is more than {overlap.MOST_APART:.0%} off 1",
+    f"the mean weight is more than {gate_limits.MOST_APART:.0%} off 1",
     f"rests on fewer than {overlap.LEAST_EFFECTIVE:.0f} effective rewards",
     f"one session carries more than {overlap.MOST_OF_ONE:.0%} of the estimate",
-    f"or than {overlap.LEAST_EVENTS:.0f} where they are rare and of about one size",
+    f"or than {gate_limits.LEAST_EVENTS:.0f} where they are rare and of about one size",
     f"the skewness of the estimate is above {overlap.MOST_SKEWED}",
-    f"fewer than {overlap.LEAST_SESSIONS} held out",
+    f"fewer than {overlap.VERDICT_SESSIONS} held out",
     f"an effective sample of learnt weights below {overlap.LEAST_STEPS:.0%} of the steps",
     f"fewer than {overlap.VERDICT_ROWS_PER_FEATURE} steps in all for each feature",
     f"or than {item_sessions.ROWS_BY_PROPENSITY} where propensities correct it",
     f"leave fewer than {corrections.CARRIERS_TO_CORRECT} effective decisions",
-    f"find fewer than {corrections.LEAST_FOUND} times the policy's steps, or more than "
-    f"{corrections.MOST_FOUND} times",
+    f"find fewer than {corrections.LEAST_SHARE_OF_STEPS} times the policy's steps, or more than "
+    f"{corrections.MOST_SHARE_OF_STEPS} times",
     f"at most {corrections.MOST_WIDER:.0f} times as wide",
     f"that takes more than {item_sessions.MOST_REMEMBERED} features",
-    f"change the estimate by {propensity_check.APART} standard errors of the change",
+    f"change the estimate by {propensity_check.DISAGREEMENT_BEYOND_CHANCE} standard errors of "
+    "the change",
     f"the effective number of their weights is {propensity_check.CARRIERS_TO_CHECK}",
     f"or fewer than {slate_sessions.ROWS_PER_FEATURE} where "
     f"{slate_sessions.CHOICES_PER_FEATURE} of them are clicked",

@@ -9,10 +9,10 @@ from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
+from slateflow.learners.acting_bandits import LinUCB
 from slateflow.learners.bandits import (
     LinearPosterior,
     LinearStatistics,
-    LinUCB,
     dataset_statistics,
 )
 from slateflow.policies import ScoringPolicy, behaviour_policy

@@ -10,9 +10,10 @@ import pytest
 
 from slateflow.environments import batched_environment, preset
 from slateflow.errors import InputError
-from slateflow.learners.bandits import LinearStatistics, LinTS, LinUCB, dataset_statistics
+from slateflow.learners.acting_bandits import LinTS, LinUCB
 from slateflow.policies import RandomPolicy
 from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.user_models.bilinear import LinearStatistics, dataset_statistics
 
 SPEC = preset("modified-lts-20-2", num_candidates=6)
 

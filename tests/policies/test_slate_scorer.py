@@ -131,7 +131,7 @@ def test_blocks_of_rows_make_no_difference(monkeypatch, numbers):
     rng, model = np.random.default_rng(6), scorer()
     asked = rng.random((9, 2)), np.zeros(9, int), rng.random((9, 5, 2)), rng.normal(size=(9, 2))
     whole = model.scores(*asked)
-    monkeypatch.setattr(slate_scorer, "BLOCK_NUMBERS", numbers)
+    monkeypatch.setattr(slate_scorer, "SCORED_NUMBERS", numbers)
     np.testing.assert_allclose(model.scores(*asked), whole, rtol=1e-12)
     nobody = (one[:0] for one in asked)
     assert model.scores(*nobody).shape == (0, 5)

@@ -17,7 +17,7 @@ from slateflow.trajectories import Dataset, Folder, Recipe, generate, read_recip
 from tasks.evaluate import take_verdict
 from tasks.experiment import Experiment, ModelRef
 from tasks.register import take_over
-from tasks.reports.report import Candidate, PlayedPolicy, Report
+from tasks.reports.report import CandidateLine, PolicyLine, Report
 from tasks.store.tracking import mlflow_client
 from tasks.store.training_run import training_run
 
@@ -55,13 +55,13 @@ def register_winner(
     register: Callable[[Report], Report] = take_over,
 ) -> None:
     """Register a trained model as the winner of a made-up verdict."""
-    winner = Candidate(
+    winner = CandidateLine(
         **logged_model(dataset, recipe, scorer, summary).model_dump(),
         mean=2.0, sem=0.1, uplift=1.0, ci=(0.5, 1.5), p_value=0.0, score=None, verdict="winner",
     )  # fmt: skip
     verdict = Report(
         experiment=Experiment.on(dataset, recipe, 0),
-        baseline=PlayedPolicy(policy="random", mean=1.0, sem=0.1, episodes=10),
+        baseline=PolicyLine(policy="random", mean=1.0, sem=0.1, episodes=10),
         optimum=None,
         champion=None,
         candidates=[winner],

@@ -12,7 +12,7 @@ from slateflow.validation import validated
 
 Positive = Annotated[float, Field(gt=0)]
 
-MOST_FEATURES = 32_760
+MOST_CLUSTERS = 32_760
 """Clusters that numbers of 16 bits can tell apart."""
 
 
@@ -31,7 +31,7 @@ class InterestEvolutionSpec(EnvironmentSpec):
     user_bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)  # from disgust to interest
 
     # Clusters of documents, and interests of a user
-    num_features: Annotated[int, Field(ge=1, le=MOST_FEATURES)] = 20
+    num_features: Annotated[int, Field(ge=1, le=MOST_CLUSTERS)] = 20
     time_budget: Positive = 200.0  # minutes of a session; it ends when they are used up
     # Score of clicking nothing, beside the user's interests in the documents
     no_click_mass: float = 1.0

@@ -91,10 +91,10 @@ def _held_out_losses(
     design: Array, explained: Array, stage: NDArray[np.intp], rows: Trajectories
 ) -> Array:
     """(3, V) squared errors of regressions, for each stage, on the other half of the visitors."""
-    visitor, errors = rows.visitors, np.empty_like(explained)
+    half, errors = rows.halves == 0, np.empty_like(explained)
     for one in np.unique(stage):
         own = stage == one
-        errors[own] = other_half_errors(design[own], explained[own], visitor[own] % 2 == 0)
+        errors[own] = other_half_errors(design[own], explained[own], half[own])
     lost = np.maximum(np.square(errors), LEAST_ERROR)
     each = lost[:, 0], lost[:, 1], lost[:, 2:].sum(axis=1)
-    return np.stack([np.bincount(visitor, one) for one in each])
+    return np.stack([np.bincount(rows.visitors, one) for one in each])

@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.double_learning import FOLDS
+from slateflow.evaluation.off_policy.double_learning import DRL_FOLDS
 from slateflow.policies import Slates
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.sessions import Rows, Sessions
@@ -53,12 +53,12 @@ def calibration_weights(
         weight: (R,) how much oftener the target comes to each row.
         member: (R,) by which the rows count.
     """
-    fold = sessions.rows.visitors % FOLDS
+    fold = sessions.rows.visitors % DRL_FOLDS
     grams, moments = [], []
     for block in sessions.blocks():
         shown = _variables(sessions, block, sessions.rows.slate[block], choice, values)
         target = _variables(sessions, block, slates[block], choice, values)
-        own = [np.flatnonzero(fold[block] == number) for number in range(FOLDS)]
+        own = [np.flatnonzero(fold[block] == number) for number in range(DRL_FOLDS)]
         counted = shown * member[block, None]
         grams.append([counted[rows].T @ shown[rows] for rows in own])
         moments.append([weight[block[rows]] @ target[rows] for rows in own])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from slateflow.held_out_choice import BEYOND_CHANCE, better, ridge_weights
+from slateflow.held_out_choice import BEYOND_CHANCE, better, halves, ridge_weights
 
 Array = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ def chosen_odds(
         visitor: (R,) numbers of the visitors.
         which: Three times (P,), see `ClickOdds`.
     """
-    explained, half = np.column_stack([click, ends]).astype(np.float64), visitor % 2
+    explained, half = np.column_stack([click, ends]).astype(np.float64), halves(visitor)
     if any(len(np.unique(click[half == own])) < 2 for own in (0, 1)):
         return None
     found, lost = [], np.empty((2, len(click)))

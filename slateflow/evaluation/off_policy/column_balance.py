@@ -34,7 +34,7 @@ PARTS = ((0, 1), (1, 2), (2, 3), (3, 4), (0, 2), (2, 4))
 MOST_COLUMNS, MOST_CELLS = 100, 2_000_000
 """Columns that are asked, those whose groups are largest, and cells of tables, at most."""
 
-MOST_NUMBERS = 100_000_000
+MOST_PROBABILITIES = 100_000_000
 """Probabilities that are looked at for one target, over all columns, at most."""
 
 ADVICE = (
@@ -76,7 +76,7 @@ class ColumnGroups:
         most = min(MOST_COLUMNS, MOST_CELLS // (QUARTERS * items))
         chosen = np.argsort(-smaller, kind="stable")[:most]
         chosen = np.sort(chosen[smaller[chosen] > 0])
-        every = -(-rows * offered * len(chosen) // MOST_NUMBERS) or 1
+        every = -(-rows * offered * len(chosen) // MOST_PROBABILITIES) or 1
         named = tuple(names[column] for column in chosen)
         return cls(named, chosen, edges[:, chosen], items, every)
 

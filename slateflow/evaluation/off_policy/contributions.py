@@ -40,7 +40,7 @@ from slateflow.evaluation.verdict import CONFIDENCE, Comparison, compare
 Array = NDArray[np.float64]
 Limits = tuple[float, float]
 
-RARE = 0.1
+RARE_REWARD_SHARE = 0.1
 """Share of the sessions with a reward below which rewards count as rare."""
 
 MOST_UNLIKE = 1.5
@@ -273,7 +273,7 @@ def rare(reward: Array, weight: Array | None = None) -> bool:
     """
     events = reward != 0
     share = events.mean() if weight is None else weight[events].sum() / (weight.sum() or 1.0)
-    if share >= RARE or reward.min(initial=0.0) < 0 < reward.max(initial=0.0):
+    if share >= RARE_REWARD_SHARE or reward.min(initial=0.0) < 0 < reward.max(initial=0.0):
         return False
     one, two, three = (float((np.abs(reward) ** power).sum()) for power in (1, 2, 3))
     return one * three <= MOST_UNLIKE * two**2

@@ -19,11 +19,11 @@ CARRIERS_TO_CORRECT = 20
 """Effective number of weights, (Σ w)² / Σ w², from which propensities correct anything. Down to
 here intervals of made-up shops hold; below it those by learnt weights do not."""
 
-LEAST_FOUND = 0.7
+LEAST_SHARE_OF_STEPS = 0.7
 """Share of a target's steps that weights by propensities have to add up to, by chance. Where it is
 less, the largest happen not to have been drawn, as those of one slate of thousands."""
 
-MOST_FOUND = 1.5
+MOST_SHARE_OF_STEPS = 1.5
 """Share of them that it may be. Where it is more, states tell which of several logging policies
 decided, and weights against all of them together, which do not know that, are too large."""
 
@@ -50,7 +50,7 @@ class Correction(Additive):
     weighted: Array
     weights: Array
 
-    def of(self, sessions: int, steps: int) -> Correction:
+    def first(self, sessions: int, steps: int) -> Correction:
         """The correction of the first sessions, which have so many steps."""
         by_session = (self.errors, self.weighted, self.weights)
         return Correction(self.weight[:steps], *(sums[:sessions] for sums in by_session))
@@ -74,7 +74,7 @@ class Estimated(Additive):
     error: Array
 
     @property
-    def found(self) -> float:
+    def share_of_steps(self) -> float:
         """Share of the target's steps that weights by propensities add up to; 1 of no steps."""
         steps, found = (float(one.weight.sum()) for one in (self.learnt, self.by_propensity))
         return found / steps if steps else 1.0
@@ -85,7 +85,7 @@ class Estimated(Additive):
 
         Propensities then take the place of learnt weights that leave too little, too.
         """
-        if self._carriers < CARRIERS_TO_CORRECT or not self._found_all:
+        if self._carriers < CARRIERS_TO_CORRECT or not self._all_steps:
             return [self.learnt]
         weight = self.learnt.weight
         enough = effective_size(weight) >= LEAST_STEPS * len(weight)
@@ -97,10 +97,10 @@ class Estimated(Additive):
         return effective_size(self.by_propensity.weight)
 
     @property
-    def _found_all(self) -> bool:
-        """Whether these add up to the target's steps, up to two standard errors of `found`."""
+    def _all_steps(self) -> bool:
+        """Whether these add up to the target's steps, but for two standard errors."""
         chance: float = 2 / self._carriers**0.5
-        return LEAST_FOUND - chance <= self.found <= MOST_FOUND + chance
+        return LEAST_SHARE_OF_STEPS - chance <= self.share_of_steps <= MOST_SHARE_OF_STEPS + chance
 
     def refusal(self, one_policy: bool) -> NoVerdict | None:
         """Whether propensities leave too little for values to be believed.
@@ -114,11 +114,11 @@ class Estimated(Additive):
                 f"policy's, at least {CARRIERS_TO_CORRECT} are needed",
                 "log more sessions, or more of what this policy shows",
             )
-        if self._found_all or not one_policy:
+        if self._all_steps or not one_policy:
             return None
         return NoVerdict(
-            f"weights by the propensities find {self.found:.3g} times the steps of this policy, "
-            "and 1 is expected",
+            f"weights by the propensities find {self.share_of_steps:.3g} times the steps of this "
+            "policy, and 1 is expected",
             "log more sessions, or what the logging policy knew as columns of the user",
         )
 
@@ -136,7 +136,9 @@ class Estimated(Additive):
             reward: Of the steps, and of those to which no values are fitted, as the last.
             of_one: Weight by propensities of a step that shows what the target does, on average.
         """
-        missing = max(1 - self.found, 0.0) * of_one if correction is not self.learnt else 0.0
+        missing = (
+            max(1 - self.share_of_steps, 0.0) * of_one if correction is not self.learnt else 0.0
+        )
         weight = np.maximum(correction.weight, 0.0)
         base = usual(reward, weight if len(weight) == len(reward) else None)
         events = reward - (base or 0.0)

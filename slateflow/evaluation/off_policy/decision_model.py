@@ -67,7 +67,7 @@ class DecisionModel:
         return LinearStatistics.none(feature_count(self))
 
     def weights(self, folds: Sequence[Any], catalogue: Catalogue | None) -> Array:
-        """(FOLDS, 1 + U, 1 + D) weights, for each fold of sums those that the others give."""
+        """(DR_FOLDS, 1 + U, 1 + D) weights, for each fold of sums those that the others give."""
         every = reduce(operator.add, folds)
         if self.by_item and catalogue is not None:
             found = _by_items(folds, every, catalogue)

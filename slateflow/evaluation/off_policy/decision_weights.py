@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from slateflow.evaluation.off_policy.contributions import Contributions, weight_of_one
 from slateflow.evaluation.off_policy.corrections import CARRIERS_TO_CORRECT
 from slateflow.evaluation.off_policy.logging_policies import LoggingPolicies
-from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
+from slateflow.evaluation.off_policy.overlap import CheckedWeights, NoVerdict, effective_size
 from slateflow.trajectories import Dataset, Trajectories
 
 Array = NDArray[np.float64]
@@ -78,20 +78,26 @@ class DecisionWeights:
             "snips": Contributions((value + normed * (reward - value)).sum(axis=1)),
         }
 
-    def checked(self, probability: Array) -> Contributions:
-        """Weights of single decisions, whose mean is 1 where the propensities are right.
+    def checked(self, probability: Array) -> CheckedWeights | None:
+        """Weights of single decisions, to be checked; None where their mean says nothing.
 
         Those of a visitor, or of a session, are summed up: chance may have decided there but once.
         Rows of deterministic policies are left out: they say nothing about others. Policies of
         our own need no check. Where a few rows carry all, as with slates of which thousands could
         be made, the mean says nothing.
+
+        Args:
+            probability: (R,) with which the target shows what users saw.
         """
         mixed = self.rows.propensity < 1
         weight = (probability / self.rows.propensity)[mixed]
         if self.known or effective_size(weight) <= CARRIERS_TO_CORRECT:
-            return Contributions(np.ones(2))
+            return None
         whose = np.unique(self.rows.visitors[mixed], return_inverse=True)[1]
-        return Contributions(weight).of_visitors(whose)
+        return CheckedWeights(
+            Contributions(weight).of_visitors(whose),
+            largest=float(probability.max() / self.rows.propensity.min()),
+        )
 
     def refusal(self) -> NoVerdict | None:
         """Whether the logs say that they never tried anything."""

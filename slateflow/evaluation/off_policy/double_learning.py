@@ -43,7 +43,7 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 Target = SlateDistribution | ScoringPolicy
 
-FOLDS = 10
+DRL_FOLDS = 10
 """Parts of the visitors. With five, intervals from 200 sessions are a tenth too short."""
 
 
@@ -60,7 +60,7 @@ class Followed:
     start: Array
     following: list[Array]
 
-    def of(self, features: slice) -> Followed:
+    def where(self, features: slice) -> Followed:
         """Some of the features."""
         return Followed(self.start[:, features], [one[:, features] for one in self.following])
 
@@ -177,10 +177,10 @@ def _folds(
         both: Choices and what follows, in the features of the weights, and in those of the values
             where these are others.
     """
-    fold = both[0][0].visitor % FOLDS
+    fold = both[0][0].visitor % DRL_FOLDS
     every = np.ones(len(fold), np.bool_)
     sums = [_Sums.of(*features, every) for features in both]
-    for number in range(FOLDS):
+    for number in range(DRL_FOLDS):
         held_out, others = fold == number, sums
         if not held_out.all():  # otherwise there is a single visitor
             others = [

@@ -44,8 +44,8 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
 
 def _losses(rows: Trajectories, x: Array, surprise: Array) -> Array:
     """(V,) squares that a regression on x (R, K, P) in the other half of the visitors leaves."""
-    visitor = np.repeat(rows.visitors, surprise.shape[1])
-    return other_half_losses(x.reshape(-1, x.shape[-1]), surprise.ravel(), visitor)
+    x = x.reshape(-1, x.shape[-1])
+    return other_half_losses(x, surprise.ravel(), rows.visitors_by_place)
 
 
 def _remembered(rows: Trajectories, decay: float) -> Array:

@@ -51,8 +51,7 @@ class Visits:
         """The visits of logs; None where these tell no visitors, or have no catalogue."""
         if rows.visitor is None or rows.catalogue is None:
             return None
-        item = np.take_along_axis(rows.candidates, rows.slate, axis=1)
-        return cls(rows.visitor, rows.episode, item, rows.propensity)
+        return cls(rows.visitor, rows.episode, rows.shown_items(), rows.propensity)
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:

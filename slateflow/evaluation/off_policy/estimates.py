@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions, rare
-from slateflow.evaluation.off_policy.corrections import trusted_kind
+from slateflow.evaluation.off_policy.corrections import Estimated, trusted_kind
 from slateflow.evaluation.off_policy.decision_weights import DecisionWeights
 from slateflow.evaluation.off_policy.double_learning import PreparedSessions, Target
 from slateflow.evaluation.off_policy.item_sessions import ItemSessions
@@ -41,7 +41,7 @@ MOST_ROWS, MOST_SLATES = 300_000, 60_000
 """Rows of sessions that are in memory, and of those where users choose from slates, whose features
 are many; of more, every second, third … session is taken."""
 
-MOST_ASKED = 1_000_000
+FIRST_LOOK_ROWS = 1_000_000
 """Single decisions up to which a first look asks the gate."""
 
 
@@ -133,7 +133,7 @@ def refusal_of_random(dataset: Dataset) -> str | None:
 
     Very many single decisions are not asked: it takes long, and so many are enough.
     """
-    if _of_one_step(dataset) and dataset.rows > MOST_ASKED:
+    if _of_one_step(dataset) and dataset.rows > FIRST_LOOK_ROWS:
         return None
     targets = {"random": RandomPolicy(dataset.spec.slate_size)}
     try:
@@ -235,16 +235,16 @@ def _of_sessions(
     beside: Trajectories | None,
     targets: Mapping[str, Target],
 ) -> LogEstimates:
-    reward = np.add.reduceat(rows.reward.astype(np.float64), rows.starts)
     weights, sessions = DecisionWeights.of(dataset, rows), _SessionsByState(dataset, rows, beside)
     visitors = Visitors.of(None if rows.visitor is None else rows.visitor[rows.starts])
     unfit = weights.refusal() or RepeatedChoices.of(rows).refusal() or visitors.refusal()
+    evidence = _Evidence(weights, visitors, unfit)
     found = {
-        name: _of_target(sessions.of(target), target, weights, reward, visitors, unfit)
-        for name, target in targets.items()
+        name: evidence.estimate(sessions.of(target), target) for name, target in targets.items()
     }
-    each = rows.reward.astype(np.float64)
-    logged = visitors.sums(Contributions.of(np.zeros(len(reward)), reward, each))
+    each = _rewards(rows)
+    returns = np.add.reduceat(each, rows.starts)
+    logged = visitors.sums(Contributions.of(np.zeros(len(returns)), returns, each))
     return LogEstimates(logged, found, len(rows), visitors.count)
 
 
@@ -278,56 +278,104 @@ def prepared_sessions(
     return ItemSessions(rows, spec, state, beside)
 
 
-def _of_target(
-    sessions: PreparedSessions,
-    target: Target,
-    weights: DecisionWeights,
-    returns: Array,
-    visitors: Visitors,
-    unfit: NoVerdict | None,
-) -> PolicyEstimate:
-    probability = sessions.probabilities(target)
-    ratio = weights.of_decisions(probability)
-    estimated = sessions.estimate(target, ratio)
-    correction = estimated.trusted
-    learnt = len(correction.weight) if correction is estimated.learnt else 0
-    reward = sessions.rows.reward.astype(np.float64)
-    of_one = weights.of_one * float(probability.max(initial=0.0))
-    drl = estimated.contributions(correction, reward, of_one)
-    low, high = drl.interval()
-    chance = low - drl.value, high - drl.value
-    estimates = {
-        **weights.estimates(probability),
-        "dm": Contributions(estimated.start),
-        "drl": drl,
-    }
-    overlap = Overlap.of_weights(
-        correction.weight,
-        visitors.totals(correction.weighted),
-        sessions.unsupported(target),
-        checked=weights.checked(probability),
-        largest=float(probability.max() / sessions.rows.propensity.min()),
-        skewness=abs(drl.skewness) if drl.rewarded is None else 0.0,
-        events=rare(reward),
-    )
-    guess = (
+@dataclass(frozen=True)
+class _Evidence:
+    """Whole sessions by which targets are estimated.
+
+    Attributes:
+        weights: Of their decisions, by propensities.
+        visitors: Whose they are.
+        unfit: Why they can judge no policy; None where they can judge some.
+    """
+
+    weights: DecisionWeights
+    visitors: Visitors
+    unfit: NoVerdict | None
+
+    def estimate(self, sessions: PreparedSessions, target: Target) -> PolicyEstimate:
+        """Estimate a target's return by all estimators, and ask the gate."""
+        probability = sessions.probabilities(target)
+        ratio = self.weights.of_decisions(probability)
+        estimated, reward = sessions.estimate(target, ratio), _rewards(sessions.rows)
+        correction = estimated.trusted
+        of_one = self.weights.of_one * float(probability.max(initial=0.0))
+        model = Contributions(estimated.start)
+        drl = estimated.contributions(correction, reward, of_one)
+        overlap = Overlap.of_weights(
+            correction.weight,
+            self.visitors.totals(correction.weighted),
+            sessions.unsupported(target),
+            self.weights.checked(probability),
+            skewness=abs(drl.skewness) if drl.rewarded is None else 0.0,
+            events=rare(reward),
+        )
+        learnt = len(correction.weight) if correction is estimated.learnt else 0
+        guess = _guess(sessions, overlap, model, drl)
+        refusal = (
+            self.unfit
+            or _too_few(sessions, overlap, learnt)
+            or guess
+            or self._contradiction(sessions, estimated, drl, ratio)
+        )
+        kinds = [estimated.contributions(one, reward, of_one) for one in estimated.kinds]
+        return PolicyEstimate(
+            self.visitors.contributions(
+                {**self.weights.estimates(probability), "dm": model, "drl": drl}
+            ),
+            "drl",
+            overlap,
+            guess,
+            refusal,
+            [self.visitors.sums(one) for one in kinds],
+        )
+
+    def _contradiction(
+        self, sessions: PreparedSessions, estimated: Estimated, drl: Contributions, ratio: Array
+    ) -> NoVerdict | None:
+        """Whether propensities, or what is possible at all, speak against an estimate."""
+        return (
+            estimated.refusal(one_policy=not self.weights.known)
+            or _impossible(drl.value, sessions.rows, _chance(drl))
+            or disagreement(estimated, ratio, self.visitors)
+        )
+
+
+def _rewards(rows: Trajectories) -> Array:
+    """(R,) rewards, in double precision."""
+    return rows.reward.astype(np.float64)
+
+
+def _guess(
+    sessions: PreparedSessions, overlap: Overlap, model: Contributions, drl: Contributions
+) -> NoVerdict | None:
+    """Why estimates are but guesses; None where they may serve to choose between trainings."""
+    return (
         sessions.unfit
         or _few(sessions.fitted_steps, sessions.least_steps)
         or overlap.unseen()
-        or _impossible(estimates["dm"].value, sessions.rows, chance)
+        or _impossible(model.value, sessions.rows, _chance(drl))
     )
-    refusal = (
-        unfit
-        or sessions.unfit
-        or _few(sessions.fitted_steps, sessions.verdict_steps(not learnt))
-        or overlap.learnt_refusal(learnt, len(returns))
-        or guess
-        or estimated.refusal(one_policy=not weights.known)
-        or _impossible(drl.value, sessions.rows, chance)
-        or disagreement(estimated, ratio, visitors)
+
+
+def _too_few(sessions: PreparedSessions, overlap: Overlap, learnt: int) -> NoVerdict | None:
+    """Why sessions are too few, or carry too little; None where they are enough for a verdict.
+
+    Args:
+        sessions: These.
+        overlap: How far they overlap with the target.
+        learnt: Steps of which the weights are learnt; 0 where they follow from the propensities.
+    """
+    return (
+        sessions.unfit
+        or _few(sessions.fitted_steps, sessions.verdict_steps(by_propensity=not learnt))
+        or overlap.learnt_refusal(learnt, len(sessions.rows.starts))
     )
-    kinds = [visitors.sums(estimated.contributions(one, reward, of_one)) for one in estimated.kinds]
-    return PolicyEstimate(visitors.contributions(estimates), "drl", overlap, guess, refusal, kinds)
+
+
+def _chance(estimate: Contributions) -> tuple[float, float]:
+    """Where the interval of an estimate ends, off the estimate."""
+    low, high = estimate.interval()
+    return low - estimate.value, high - estimate.value
 
 
 def _few(steps: int, least: int) -> NoVerdict | None:

@@ -21,7 +21,7 @@ from slateflow.user_models.polynomial import Polynomial, independent
 
 Array = NDArray[np.float64]
 
-MOST_PRODUCTS = 500
+MOST_LIKED_PRODUCTS = 500
 """Products of users and items that are told apart, at most."""
 
 
@@ -97,11 +97,11 @@ class ItemFeatures:
         return np.flatnonzero(own)
 
 
-def shown_items(rows: Trajectories) -> NDArray[np.intp]:
+def first_items(rows: Trajectories) -> NDArray[np.intp]:
     """(R,) numbers of the items that were shown first; 0 where nothing tells items apart."""
     if rows.catalogue is None:
         return np.zeros(len(rows), np.intp)
-    return np.take_along_axis(rows.candidates, rows.slate[:, :1], axis=1)[:, 0]
+    return rows.shown_items()[:, 0]
 
 
 def chosen_features(
@@ -125,13 +125,13 @@ def chosen_features(
         return plain
     asked = rows.in_some_sessions(ASKED_ROWS)
     few, x = rows.where(asked), x[asked]
-    item, visitor = shown_items(few), few.visitors
+    item, visitor = first_items(few), few.visitors
     explained = standardised(np.column_stack([few.reward, ~few.last]))
 
     def losses(features: ItemFeatures) -> Array:
         return other_half_losses(features.design(x, item), explained, visitor)
 
     options = [ItemFeatures(polynomial, plain.users, items)]
-    if liked_by and (1 + liked_by) * items <= MOST_PRODUCTS:
+    if liked_by and (1 + liked_by) * items <= MOST_LIKED_PRODUCTS:
         options.append(ItemFeatures(polynomial, plain.users, items, liked_by))
     return least_lost(plain, options, losses)

@@ -22,7 +22,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     Target,
     estimated,
 )
-from slateflow.evaluation.off_policy.item_features import chosen_features, shown_items
+from slateflow.evaluation.off_policy.item_features import chosen_features, first_items
 from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE, NoVerdict
 from slateflow.policies import top_slates
 from slateflow.policies.base import certain
@@ -44,10 +44,10 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 DEGREE = 3
-MOST_TERMS = 200
+DRL_TERMS = 200
 """Above so many the degree is lowered."""
 
-MOST_ASKED = 100_000
+CLICK_ODDS_ROWS = 100_000
 """Rows from which log-odds of clicks are fitted, or somewhat more."""
 
 MOST_REMEMBERED = 300
@@ -104,7 +104,7 @@ class ItemSessions:
         liked_by = 0 if known is seen else self.user_size
         of_choices = chosen_features(seen, x, self.polynomial, liked_by)
         asked = seen.in_some_sessions(ASKED_ROWS)
-        self.of_choices = of_choices.independent_in(x[asked], shown_items(seen)[asked])
+        self.of_choices = of_choices.independent_in(x[asked], first_items(seen)[asked])
         self.features, self.least_steps = len(self.of_choices), 0
         if by_the_clock:
             self.features *= self.horizon
@@ -115,7 +115,7 @@ class ItemSessions:
             by_the_clock = self.fitted_steps >= VERDICT_ROWS_PER_FEATURE * self.features
         self.transitions = Transitions.from_rows(self.fitted, by_the_clock=by_the_clock)
         self.logged = self._logged()
-        self.half = self.fitted.visitors % 2
+        self.half = self.fitted.halves
         self.odds = None if state.decays else self._chosen_odds(*self.of_choices.degrees)
 
     def _logged(self) -> Logged:
@@ -123,7 +123,7 @@ class ItemSessions:
         fitted, used = self.fitted, self.transitions.rows
         stages = self.transitions.most_stages(int(fitted.lengths.max()))
         return Logged(
-            chosen=self.of_choices.design(_chosen(fitted), shown_items(fitted))[used],
+            chosen=self.of_choices.design(_chosen(fitted), first_items(fitted))[used],
             reward=fitted.reward[used].astype(np.float64),
             continues=self.transitions.continues,
             session=fitted.sessions[used],
@@ -152,7 +152,7 @@ class ItemSessions:
             return None
         products, known = (of_user < 2) & (of_item < 2), of_item == 0
         visitor = self.logged.visitor[self.logged.session]
-        asked = self.logged.session % -(-len(visitor) // MOST_ASKED) == 0
+        asked = self.logged.session % -(-len(visitor) // CLICK_ODDS_ROWS) == 0
         return chosen_odds(
             self.logged.chosen[asked],
             (self.logged.reward[asked] == rewards[1]).astype(np.float64),
@@ -189,7 +189,7 @@ class ItemSessions:
         size = self.logged.chosen.shape[1]
         chosen = self.odds.features(self.logged.chosen, self.half[used])
         values = replace(self.logged, chosen=chosen)
-        followed, valued = followed.of(slice(size)), followed.of(slice(size, None))
+        followed, valued = followed.where(slice(size)), followed.where(slice(size, None))
         return estimated(self.logged, followed, ratio, (values, valued), self.sessions)
 
     @property
@@ -293,7 +293,7 @@ def _with_state(rows: Trajectories, state: SessionState) -> Trajectories:
 def _degrees(users: int, documents: int, remembers: bool) -> tuple[range, NoVerdict | None]:
     """Degrees of polynomials to choose from, and why none follows a memory, if so."""
     degree, least = DEGREE, 2 if remembers else 1
-    while degree > least and term_count(users, documents, degree) > MOST_TERMS:
+    while degree > least and term_count(users, documents, degree) > DRL_TERMS:
         degree -= 1
     if remembers and (terms := term_count(users, documents, least)) > MOST_REMEMBERED:
         return range(1, 0, -1), _too_wide(terms)

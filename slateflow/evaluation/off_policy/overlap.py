@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 from slateflow.evaluation.off_policy.contributions import Contributions, gamma_limits
+from slateflow.gate_limits import LEAST_EVENTS, MOST_APART, MOST_DEVIATIONS
 from slateflow.shared_rows import distinct
 from slateflow.user_models.additive import Additive
 
 Array = NDArray[np.float64]
-
-MOST_APART = 0.02
-"""Difference of the mean weight from 1 that is allowed, however sure the logs are of it."""
 
 MOST_UNSEEN = 0.1
 """Share of a policy's choices that the logs may hardly have seen."""
@@ -33,9 +31,8 @@ LEAST_EFFECTIVE = 10.0
 MOST_OF_ONE = 0.2
 """Share of an estimate that a single session may carry."""
 
-LEAST_EVENTS, MOST_OF_ONE_EVENT = 5.0, 1 / 3
-"""Both limits for rewards that are rare and of about one size: their intervals allow for an event
-more, and hold with as few."""
+MOST_OF_ONE_EVENT = 1 / 3
+"""That share where rewards are rare and of about one size."""
 
 MOST_SKEWED = 0.7
 """Skewness of an estimate. Transformed intervals allow for it as far as it is known; with a lower
@@ -45,7 +42,7 @@ LEAST_STEPS = 0.05
 """Share of the logged steps that the effective sample has to be, where weights are learnt: below
 it they come from the edge of what the logs have seen."""
 
-LEAST_SESSIONS = 100
+VERDICT_SESSIONS = 100
 """Sessions from which weights can be learnt."""
 
 VERDICT_ROWS_PER_FEATURE = 90
@@ -65,8 +62,8 @@ ONE_DRAW = "name `visitor` if one draw decides for all visits of one"
 ITEMS_AND_DRAWS = f"log every item with a probability above 0, and {ONE_DRAW}"
 """Advice where an item has impossible weights."""
 
-IMPOSSIBLE = float(special.ndtr(-5.0))
-"""Probability of a mean weight that is no accident: that of 5 standard errors; items are many."""
+IMPOSSIBLE = float(special.ndtr(-MOST_DEVIATIONS))
+"""Probability of a mean weight that is no accident."""
 
 
 def effective_size(weight: Array) -> float:
@@ -242,25 +239,61 @@ class Unbalanced:
 
     Attributes:
         where: An item, and perhaps some users.
-        found: The mean weight there.
+        mean_weight: The mean weight there.
         expected: The mean weight that is expected.
         advice: Hints on the cause.
     """
 
     where: str
-    found: float
+    mean_weight: float
     expected: float
     advice: str = f"check that each propensity belongs to its row, {ITEMS_AND_DRAWS}"
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Figures of how far logs know a target policy.
+class CheckedWeights:
+    """Weights by logged propensities, whose mean is 1 where these are right.
 
     Attributes:
-        ess: Effective sample size, (Σ w)² / Σ w² (Kish 1965).
+        by_session: Summed up by session, or by visitor where known.
+        largest: Weight that a row could have by the propensities, though none need have it.
+    """
+
+    by_session: Contributions
+    largest: float
+
+    @property
+    def mean(self) -> float:
+        """The mean weight."""
+        return self.by_session.value
+
+    @property
+    def ci(self) -> tuple[float, float]:
+        """Its 95% interval."""
+        reach = 1.96 * self.by_session.sem
+        return self.mean - reach, self.mean + reach
+
+    @property
+    def possible_mean(self) -> tuple[float, float]:
+        """Limits between which the expectation of the mean weight is."""
+        low, high = possible_sums(
+            np.array(self.mean),
+            np.array(self.by_session.sem**2),
+            np.array(self.largest / self.by_session.sessions),
+        )
+        return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Figures of how far logs know a target policy, by the weights w of its estimate.
+
+    Attributes:
+        ess: Effective sample size, (Σ w)² / Σ w² (Kish 1965): of decisions, which are the steps of
+            sessions.
         effective_rewards: (Σ |w r|)² / Σ (w r)², the rewards on which the estimate rests.
-        mean_weight: Mean of w; 1 where the propensities are right and the logs show all.
+        mean_weight: Mean of the weights by logged propensities; 1 where these are right and the
+            logs show all. None where it is not checked.
         mean_weight_ci: Its 95% interval.
         possible_mean: Limits between which its expectation is.
         largest_weight: The largest w.
@@ -275,9 +308,9 @@ class Overlap:
 
     ess: float
     effective_rewards: float
-    mean_weight: float
-    mean_weight_ci: tuple[float, float]
-    possible_mean: tuple[float, float]
+    mean_weight: float | None
+    mean_weight_ci: tuple[float, float] | None
+    possible_mean: tuple[float, float] | None
     largest_weight: float
     largest_share: float
     unsupported: float
@@ -292,40 +325,32 @@ class Overlap:
         weight: Array,
         weighted: Array,
         unsupported: float,
+        checked: CheckedWeights | None,
         unbalanced: Unbalanced | None = None,
-        checked: Contributions | None = None,
-        largest: float = 0.0,
         skewness: float = 0.0,
         events: bool = False,
     ) -> Overlap:
         """Sum up.
 
         Args:
-            weight: Weights of rows, or of sessions.
+            weight: (T,) weights of decisions: rows, or steps of sessions.
             weighted: (E,) weight × reward, summed up by session, or by visitor where known.
             unsupported: Share of the target's choices that the logs have hardly seen.
-            unbalanced: See below.
-            checked: Weights that have a mean of 1 by the propensities, summed up in the same way;
-                None for `weight`.
-            largest: Weight that a row could have by the propensities, though none need have it.
+            checked: Weights of which the mean is checked; None where it would say nothing.
+            unbalanced: See above.
             skewness: Of the estimate, see above.
             events: See above.
         """
-        checked = Contributions(weight) if checked is None else checked
-        size, mean, error = np.abs(weighted), checked.value, checked.sem
-        reach = 1.96 * error
-        possible = possible_sums(
-            np.array(mean), np.array(error**2), np.array(largest / checked.sessions)
-        )
+        size = np.abs(weighted)
         powers = np.log10(weight[weight > 0]).clip(WEIGHT_EDGES[0], WEIGHT_EDGES[-1])
         counts = np.histogram(powers, WEIGHT_EDGES)[0]
         rewarded = float(np.square(size).sum())
         return cls(
             ess=effective_size(weight),
             effective_rewards=float(size.sum()) ** 2 / rewarded if rewarded else 0.0,
-            mean_weight=mean,
-            mean_weight_ci=(mean - reach, mean + reach),
-            possible_mean=(float(possible[0]), float(possible[1])),
+            mean_weight=None if checked is None else checked.mean,
+            mean_weight_ci=None if checked is None else checked.ci,
+            possible_mean=None if checked is None else checked.possible_mean,
             largest_weight=float(weight.max(initial=0.0)),
             largest_share=float(size.max() / size.sum()) if rewarded else 1.0,
             unsupported=unsupported,
@@ -340,9 +365,9 @@ class Overlap:
 
         Steps are 0 where the weights follow from the propensities.
         """
-        if sessions < LEAST_SESSIONS:
+        if sessions < VERDICT_SESSIONS:
             return NoVerdict(
-                f"the logs have {sessions} sessions as evidence, at least {LEAST_SESSIONS} are "
+                f"the logs have {sessions} sessions as evidence, at least {VERDICT_SESSIONS} are "
                 "needed",
                 "log more sessions",
             )
@@ -366,21 +391,14 @@ class Overlap:
 
     def refusal(self) -> NoVerdict | None:
         """The gate: None where it lets pass, or what the logs lack."""
-        low, high = self.possible_mean
-        if (unseen := self.unseen()) is not None:
-            return unseen
-        if abs(self.mean_weight - 1) > MOST_APART and not low <= 1 <= high:
-            return NoVerdict(
-                f"the mean weight of this policy is {self.mean_weight:.3g}, and 1 is expected",
-                "check that each propensity is the probability of what its row shows, log every "
-                f"choice with a probability above 0, and {ONE_DRAW}",
-            )
+        if (refusal := self.unseen() or self._off_one()) is not None:
+            return refusal
         if self.unbalanced is not None:
-            found = self.unbalanced
+            there = self.unbalanced
             return NoVerdict(
-                f"{found.where} has a mean weight of {found.found:.3g}, and {found.expected:.3g} "
-                "is expected",
-                found.advice,
+                f"{there.where} has a mean weight of {there.mean_weight:.3g}, and "
+                f"{there.expected:.3g} is expected",
+                there.advice,
             )
         least, most = (
             (LEAST_EVENTS, MOST_OF_ONE_EVENT) if self.events else (LEAST_EFFECTIVE, MOST_OF_ONE)
@@ -398,6 +416,19 @@ class Overlap:
                 "log more sessions, or explore with larger propensities",
             )
         return self.skewed()
+
+    def _off_one(self) -> NoVerdict | None:
+        """Whether the mean weight is impossibly far from 1, where it is checked."""
+        if self.mean_weight is None or self.possible_mean is None:
+            return None
+        low, high = self.possible_mean
+        if abs(self.mean_weight - 1) <= MOST_APART or low <= 1 <= high:
+            return None
+        return NoVerdict(
+            f"the mean weight of this policy is {self.mean_weight:.3g}, and 1 is expected",
+            "check that each propensity is the probability of what its row shows, log every "
+            f"choice with a probability above 0, and {ONE_DRAW}",
+        )
 
     def skewed(self) -> NoVerdict | None:
         """Whether the estimate is too skewed."""

@@ -20,19 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.contributions import Contributions
-from slateflow.evaluation.off_policy.corrections import LEAST_FOUND, Estimated
+from slateflow.evaluation.off_policy.corrections import LEAST_SHARE_OF_STEPS, Estimated
 from slateflow.evaluation.off_policy.overlap import NoVerdict, effective_size
 from slateflow.evaluation.off_policy.visitors import Visitors
 
 Array = NDArray[np.float64]
 
-APART = 3.5
+DISAGREEMENT_BEYOND_CHANCE = 3.5
 """Standard errors at which a difference is no accident: candidates are many, and weights skewed."""
 
 CARRIERS_TO_CHECK = 100
 """Effective number of weights, (Σ w)² / Σ w², from which propensities speak against values."""
 
-MATTERS = 1.0
+ERRORS_THAT_MATTER = 1.0
 """Standard errors of the estimate that a difference has to have. An interval of 95% that is off by
 one misses the truth in 17% (Cochran 1977, "Sampling Techniques", section 1.8)."""
 
@@ -45,7 +45,10 @@ def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoV
         weight: (R,) of the decisions by their propensities.
         visitors: Whose the sessions are.
     """
-    if effective_size(weight) <= CARRIERS_TO_CHECK or estimated.found < LEAST_FOUND:
+    if (
+        effective_size(weight) <= CARRIERS_TO_CHECK
+        or estimated.share_of_steps < LEAST_SHARE_OF_STEPS
+    ):
         return None
     learnt, change = (
         visitors.sums(Contributions(one))
@@ -55,7 +58,9 @@ def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoV
         )
     )
     value, off, rounding = learnt.value, change.value, 1e-6 * abs(learnt.value)
-    if abs(off) <= max(APART * change.sem, MATTERS * learnt.sem, rounding):
+    if abs(off) <= max(
+        DISAGREEMENT_BEYOND_CHANCE * change.sem, ERRORS_THAT_MATTER * learnt.sem, rounding
+    ):
         return None
     return NoVerdict(
         f"the model of values and the propensities disagree: {value:.4g}, and "

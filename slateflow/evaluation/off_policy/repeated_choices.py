@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.overlap import NoVerdict
-from slateflow.shared_rows import distinct
+from slateflow.shared_rows import at_rows, distinct
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.hashes import mixed
 
 REPEATS_BEYOND_CHANCE = 5.0
 """Standard errors by which repetitions have to be more than propensities make them."""
 
-MATTERS = 0.05
+REPEATS_THAT_MATTER = 0.05
 """Share of the rows that have to be such repetitions. Where one in twenty is a copy of the row
 before, the variance of a mean is a tenth larger than it looks, and an interval of 95% holds 93.8%.
 """
@@ -53,10 +53,9 @@ class RepeatedChoices:
             none = np.zeros(0, np.uint64)
             return cls(none, none, none.astype(np.float64), None)
         first = rows.starts
-        offered, slate = rows.candidates[first], rows.slate[first]
         user = np.ascontiguousarray(rows.user[first], np.float32).view(np.uint32)
-        alike = mixed(_in_order(user) + _in_any_order(distinct(offered)))
-        shown = _in_order(np.take_along_axis(offered, slate, axis=1))
+        alike = mixed(_in_order(user) + _in_any_order(distinct(at_rows(rows.candidates, first))))
+        shown = _in_order(rows.shown_items(first))
         visitor = None if rows.visitor is None else rows.visitor[first]
         return cls(alike, shown, rows.propensity[first], visitor)
 
@@ -74,7 +73,7 @@ class RepeatedChoices:
     def refusal(self) -> NoVerdict | None:
         """Why rows cannot count as independent; None where they can."""
         total, error = self.excess()
-        if total <= max(REPEATS_BEYOND_CHANCE * error, MATTERS * len(self.alike)):
+        if total <= max(REPEATS_BEYOND_CHANCE * error, REPEATS_THAT_MATTER * len(self.alike)):
             return None
         before, after = self._pairs
         same = float((self.shown[before] == self.shown[after]).mean())

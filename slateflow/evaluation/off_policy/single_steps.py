@@ -27,7 +27,13 @@ from slateflow.evaluation.off_policy.logging_policies import (
     evidence_parts,
     require_two,
 )
-from slateflow.evaluation.off_policy.overlap import ItemBalance, NoVerdict, Overlap, Unbalanced
+from slateflow.evaluation.off_policy.overlap import (
+    CheckedWeights,
+    ItemBalance,
+    NoVerdict,
+    Overlap,
+    Unbalanced,
+)
 from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.evaluation.off_policy.visitors import Visitors
 from slateflow.evaluation.off_policy.weighted_rows import WeightedRows
@@ -39,11 +45,13 @@ from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
 
-FOLDS = 5
+DR_FOLDS = 5
+"""Parts of the visitors, or of the rows; the model of each is fitted to the others."""
+
 MOST_TIMES = 2
 """Times as many items as candidates that are all rated, and looked up then."""
 
-BLOCK_NUMBERS = 2**22
+DECISION_NUMBERS = 2**22
 """Numbers of the largest array in memory."""
 
 SOME_ROWS = 20_000
@@ -119,6 +127,30 @@ class _OfTarget:
         )
 
 
+class _Logged:
+    """Rewards that were logged, and the factors that make probabilities weights, row by row.
+
+    Attributes:
+        blocks: (2, B) rewards, and those that were predicted of what was shown.
+        rarest: Largest factor.
+        powers: Sums of the factors, and of their squares.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: list[Array] = []
+        self.rarest, self.powers = 0.0, np.zeros(2)
+
+    def add(self, rows: _Block) -> None:
+        """Add rows."""
+        self.blocks.append(np.stack([rows.reward, rows.of_shown]))
+        self.rarest = max(self.rarest, float(rows.factor.max()))
+        self.powers += rows.factor.sum(), np.square(rows.factor).sum()
+
+    def of_one(self, target: _OfTarget) -> float:
+        """Weight of a row that shows what a target does, on average."""
+        return float(target.likeliest * target.balance.kept * self.powers[1] / self.powers[0])
+
+
 class SingleSteps:
     """Logged decisions, prepared for any number of targets.
 
@@ -134,7 +166,7 @@ class SingleSteps:
         self.dataset, self.held_out_only = dataset, held_out_only
         self.modelled = DecisionModel.of(dataset.spec, dataset.catalogue)
         self.logging = LoggingPolicies.of(dataset)
-        folds = [self.modelled.sums(dataset.catalogue) for _ in range(FOLDS)]
+        folds = [self.modelled.sums(dataset.catalogue) for _ in range(DR_FOLDS)]
         by_policy: Counter[str] = Counter()
         explored: set[str] = set()
         chose: set[str] = set()
@@ -150,7 +182,7 @@ class SingleSteps:
             if (rows.offered > 1).any():
                 chose.add(policy)
             known = self.modelled.known(rows)
-            for fold in range(FOLDS):
+            for fold in range(DR_FOLDS):
                 some = known.where(_folds(rows, start) == fold)
                 folds[fold] += folds[fold].from_rows(some, self.modelled)
         self.rows = sum(fold.rows for fold in folds)
@@ -160,7 +192,7 @@ class SingleSteps:
         self.visitors = Visitors.of(None if self.visits is None else self.visits.visitor)
         explored |= set(by_policy) - chose
         self.factors = {} if self.logging.policies else _explorers(by_policy, explored)
-        self.weights = self.modelled.weights(folds, dataset.catalogue)  # (FOLDS, 1 + U, 1 + D)
+        self.weights = self.modelled.weights(folds, dataset.catalogue)  # (DR_FOLDS, 1 + U, 1 + D)
 
     def evaluate(
         self, targets: Mapping[str, SlateDistribution]
@@ -172,45 +204,55 @@ class SingleSteps:
             nobody can be judged by these logs, if so.
         """
         items = 0 if self.dataset.catalogue is None else len(self.dataset.catalogue)
-        visitors, groups = self.visitors, self._column_groups(items)
-        empty = ItemBalance.none(items, visitors.count)
-        passed = {name: _OfTarget(groups, empty) for name in targets}
-        logged: list[Array] = []
-        rarest, powers = 0.0, np.zeros(2)  # of the factors: sums of them, and of their squares
+        groups, empty = self._column_groups(items), ItemBalance.none(items, self.visitors.count)
+        passed, logged = {name: _OfTarget(groups, empty) for name in targets}, _Logged()
         for block in self._blocks(groups.every):
-            logged.append(np.stack([block.reward, block.of_shown]))
-            rarest = max(rarest, float(block.factor.max()))
-            powers += block.factor.sum(), np.square(block.factor).sum()
+            logged.add(block)
             for name, target in targets.items():
                 passed[name].add(block, target.first_place(block.observation))
         unseen = self.unsupported(targets)
-        reward, of_shown = np.concatenate(logged, axis=1)
+        reward, of_shown = np.concatenate(logged.blocks, axis=1)
         found = {}
         for name in targets:
             one = passed.pop(name)
             weight, of_target = np.concatenate(one.blocks, axis=1)
-            kept = one.balance.kept
-            one_weight = float(one.likeliest * kept * powers[1] / powers[0])
-            weighted = WeightedRows(weight, reward, of_shown, of_target, one_weight)
-            unbalanced = self._named(one.balance.worst(kept))
-            if unbalanced is None:
-                unbalanced = groups.worst(one.by_column, kept, self._ids)
-            overlap = Overlap.of_weights(
-                weight,
-                visitors.totals(weight * reward),
-                unseen[name],
-                unbalanced,
-                checked=visitors.sums(Contributions(weight)),
-                largest=one.likeliest * rarest * kept,
-                skewness=weighted.skewness,
-                events=rare(reward),
-            )
-            found[name] = weighted, overlap
+            weighted = WeightedRows(weight, reward, of_shown, of_target, logged.of_one(one))
+            found[name] = weighted, self._overlap(one, weighted, unseen[name], logged.rarest)
         logs = WeightedRows(np.ones(len(reward)), reward, of_shown, of_shown).dr()
-        unfit = visitors.refusal() or self.choices.refusal()
+        return logs, found, self._unfit(reward, of_shown)
+
+    def _overlap(
+        self, target: _OfTarget, weighted: WeightedRows, unseen: float, rarest: float
+    ) -> Overlap:
+        """How far the logs know a target.
+
+        Args:
+            target: What all rows say of it.
+            weighted: The rows.
+            unseen: Share of its choices that the logs have hardly seen.
+            rarest: Largest factor that makes a probability a weight.
+        """
+        weight, kept = weighted.weight, target.balance.kept
+        unbalanced = self._named(target.balance.worst(kept))
+        if unbalanced is None:
+            unbalanced = target.groups.worst(target.by_column, kept, self._ids)
+        checked = self.visitors.sums(Contributions(weight))
+        return Overlap.of_weights(
+            weight,
+            self.visitors.totals(weight * weighted.reward),
+            unseen,
+            CheckedWeights(checked, target.likeliest * rarest * kept),
+            unbalanced,
+            skewness=weighted.skewness,
+            events=rare(weighted.reward),
+        )
+
+    def _unfit(self, reward: Array, of_shown: Array) -> NoVerdict | None:
+        """Why nobody can be judged by these rewards (R,), of which a model expected some."""
+        unfit = self.visitors.refusal() or self.choices.refusal()
         if unfit is None and self.visits is not None:
             unfit = self.visits.refusal((reward - of_shown)[:, None], of_shown[:, None])
-        return logs, found, unfit
+        return unfit
 
     def _blocks(self, every: int) -> Iterator[_Block]:
         """The rows; every so many are asked for the columns of users."""
@@ -313,15 +355,15 @@ class SingleSteps:
 
 
 def _slices(rows: Trajectories) -> Iterable[slice]:
-    size = max(1, BLOCK_NUMBERS // (rows.candidates.shape[1] + rows.scored_numbers))
+    size = max(1, DECISION_NUMBERS // (rows.candidates.shape[1] + rows.scored_numbers))
     return (slice(first, first + size) for first in range(0, len(rows), size))
 
 
 def _folds(rows: Trajectories, start: int) -> NDArray[np.integer]:
     """(R,) folds of rows from the number `start` on; those of a visitor are in one."""
     if rows.visitor is None:
-        return np.arange(start, start + len(rows)) % FOLDS
-    return rows.visitor % FOLDS
+        return np.arange(start, start + len(rows)) % DR_FOLDS
+    return rows.visitor % DR_FOLDS
 
 
 def _explorers(by_policy: Mapping[str, int], explored: set[str]) -> dict[str, float]:

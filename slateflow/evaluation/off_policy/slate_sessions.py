@@ -66,7 +66,7 @@ RANDOM_RIDGE = 1.0
 """Precision of the prior on the weights of random features. With more, what bends is flattened, and
 slates that are seldom liked are taken for better than they are."""
 
-ROWS_PER_TERM = 100
+VERDICT_ROWS_PER_TERM = 100
 """Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
 there would be no verdict."""
 
@@ -91,12 +91,12 @@ class _OfClass:
     """Part of a class of users in an estimate.
 
     Attributes:
-        found: The estimate, of sessions by how likely they are of the class.
+        estimate: Of sessions by how likely they are of the class.
         slope: (P + 1,) of its sum in the weights of the class's choices.
         worth: (E,) values of the sessions, if they are of it.
     """
 
-    found: EstimatedSlates
+    estimate: EstimatedSlates
     slope: Array
     worth: Array
 
@@ -137,13 +137,13 @@ class SlateSessions:
         if beside is not None:
             rows = Trajectories.from_parts([rows, beside])
         self.fitted, rows = rows, rows.without_ids()  # whether these tell more, clicks decide
-        seen = seen_in(chosen_columns(rows, spec.features_match, ROWS_PER_TERM), rows)
+        seen = seen_in(chosen_columns(rows, spec.features_match, VERDICT_ROWS_PER_TERM), rows)
         features = bent = SlateFeatures(spec.features_match, places=True)
         self.own_columns: str | None = None
         if not spec.features_match:
-            self.own_columns = too_many_of_their_own(seen, ROWS_PER_TERM)
-            alone_per_term = ROWS_PER_COLUMN if spec.horizon == 1 else ROWS_PER_TERM
-            seen, alone = with_columns_of_their_own(seen, ROWS_PER_TERM, alone_per_term)
+            self.own_columns = too_many_of_their_own(seen, VERDICT_ROWS_PER_TERM)
+            alone_per_term = ROWS_PER_COLUMN if spec.horizon == 1 else VERDICT_ROWS_PER_TERM
+            seen, alone = with_columns_of_their_own(seen, VERDICT_ROWS_PER_TERM, alone_per_term)
             features = replace(features, alone=alone)
             own = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
             bent = with_bends(seen, features, own, from_the_top=True)
@@ -200,7 +200,7 @@ class SlateSessions:
         """Estimate a target's return, session by session."""
         slates = self._slates(target)
         classes = [self._of_class(group, slates, ratio) for group in range(len(self.choice.shares))]
-        found = sum((one.found for one in classes[1:]), start=classes[0].found)
+        found = sum((one.estimate for one in classes[1:]), start=classes[0].estimate)
         slopes, worth = np.stack([one.slope for one in classes]), [one.worth for one in classes]
         moved = self.influences.moves(slopes, np.column_stack(worth))
         # Sessions that a policy was learnt from praise it; those that are evidence would move the
@@ -276,24 +276,24 @@ class SlateSessions:
         chosen = self._expected_values(group, values)
         of_choices, slope = self._of_choices(group, values, slates, weight, chosen)
         worth = expected[rows.starts] @ values
-        steps, start = len(self.rows), found.start[: self.evidence]
-        learnt = found.learnt.of(self.evidence, steps)
+        steps = len(self.rows)
+        learnt = found.learnt.first(self.evidence, steps)
         learnt = replace(learnt, errors=learnt.errors + of_choices)
-        if ratio is None:
-            return _OfClass(
-                EstimatedSlates(start, learnt, learnt, found.error[:steps]), slope, worth
-            )
-        error = logged.reward - chosen
-        error[following - 1] += expected[following] @ values
-        weight, starts = weight[:steps] * ratio, self.rows.starts
-        errors, weighted = (
-            np.add.reduceat(weight * one[:steps], starts) for one in (error, logged.reward)
+        by_propensity = learnt
+        if ratio is not None:
+            error = logged.reward - chosen
+            error[following - 1] += expected[following] @ values
+            by_propensity = self._correction(weight[:steps] * ratio, error, logged.reward)
+        start, error = found.start[: self.evidence], found.error[:steps]
+        return _OfClass(EstimatedSlates(start, learnt, by_propensity, error), slope, worth)
+
+    def _correction(self, weight: Array, error: Array, reward: Array) -> Correction:
+        """The evidence's correction by weights (T,) of its steps, the first of those (R,) here."""
+        errors, weighted, weights = (
+            np.add.reduceat(one, self.rows.starts)
+            for one in (weight * error[: len(weight)], weight * reward[: len(weight)], weight)
         )
-        weights = np.add.reduceat(weight, starts)
-        by_propensity = Correction(weight, errors, weighted, weights)
-        return _OfClass(
-            EstimatedSlates(start, learnt, by_propensity, found.error[:steps]), slope, worth
-        )
+        return Correction(weight, errors, weighted, weights)
 
     def _expected_values(self, group: int, values: Array) -> Array:
         """(R,) values of the slates shown, whatever is chosen of it, in a class of users."""

@@ -36,19 +36,17 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
         rows: Whole sessions.
         expected: (R, K) probabilities of a click on each of the items shown.
     """
-    places = rows.slate.shape[1]
-    some = rows.in_some_sessions(TOLD_APART_ITEMS // places)
+    some = rows.in_some_sessions(TOLD_APART_ITEMS // rows.slate.shape[1])
     few = rows.where(some)
     surprise = (few.clicks - expected[some]).ravel()
-    visitor = np.repeat(few.visitors, places)
+    visitor = few.visitors_by_place
     # Some visitors grow the tree, others tell what is in its leaves, and the rest is asked: if each
     # half were asked about the other, chance would count twice
     grows, tells, asked = (visitor % 3 == turn for turn in range(3))
     x = (_columns(few), _beside(few, expected[some]))
     cells = [(_leaves(one, surprise, grows), tells) for one in x]
     if few.catalogue is not None:
-        item = np.take_along_axis(few.candidates, few.slate, axis=1).ravel()
-        cells.append((item, ~asked))
+        cells.append((few.shown_items().ravel(), ~asked))
     plain = _losses(surprise[asked], visitor[asked])
     return any(
         better(plain, _losses(left[asked], visitor[asked]), BEYOND_DOUBT)
@@ -73,7 +71,7 @@ def propensities_tell(rows: Trajectories, expected: Array) -> bool:
     # The slope of a probability in its log-odds, on which what is unknown bears
     slope, likely = (expected * (1 - expected)).ravel(), (likely - likely.mean()) / deviation
     x = np.column_stack([slope, slope * np.repeat(likely, places)])
-    visitor = np.repeat(rows.visitors, places)
+    visitor = rows.visitors_by_place
     plain, ours = (other_half_losses(known, surprise.ravel(), visitor) for known in (x[:, :1], x))
     return better(plain, ours, BEYOND_DOUBT)
 

@@ -34,7 +34,7 @@ from slateflow.user_models.sessions import Sessions
 
 Array = NDArray[np.float64]
 
-MOST_FEATURES = 2_000
+MOST_TESTED_FEATURES = 2_000
 """Features, at most: with more, which never have enough steps for a verdict, nothing is tested."""
 
 EXPLAINED = 1e-3
@@ -45,15 +45,15 @@ def with_what_moves(sessions: Sessions) -> Sessions:
     """The sessions with such features as explain how users change and leave, and what pays."""
     everything = replace(sessions, by_sight=True, by_clicks=True, sight_pays=True)
     moves = _moves(sessions)
-    odd = sessions.rows.visitors % 2
+    halves = sessions.rows.halves
     size = everything.chosen(np.arange(1)).shape[1]
-    if size > MOST_FEATURES:
+    if size > MOST_TESTED_FEATURES:
         return sessions
     gram, moment = np.zeros((2, size, size)), np.zeros((2, size, moves.shape[1]))
     for block in everything.blocks():
         x = everything.chosen(block)
         for half in (0, 1):
-            own = odd[block] == half
+            own = halves[block] == half
             gram[half] += x[own].T @ x[own]
             moment[half] += x[own].T @ moves[block[own]]
     sight, clicks = everything.sight_size, everything.clicks_size
@@ -72,7 +72,7 @@ def with_what_moves(sessions: Sessions) -> Sessions:
     for block in everything.blocks():
         x = everything.chosen(block)
         for half, model in product((0, 1), range(len(columns))):
-            own, weights = odd[block] == half, fitted[model][1 - half]
+            own, weights = halves[block] == half, fitted[model][1 - half]
             missed[model, block[own]] = moves[block[own]] - x[own][:, columns[model]] @ weights
     losses = np.add.reduceat(np.square(missed), sessions.rows.starts, axis=1)  # (4, E, U + 3)
     plain, ours = losses[:2, :, -1]

@@ -42,7 +42,7 @@ Tensors = dict[str, torch.Tensor]
 ROW_WEIGHTS = "row_weights"
 """Column of the weights by which the rows count."""
 
-RARE = "rare"
+RARE_COLUMN = "rare"
 """Column that says which of the candidates the logs rarely show."""
 
 NEXT_LEFT_OUT = "next_left_out"
@@ -108,7 +108,7 @@ def train_columns(
     if support is not None:
         weights = rarity_weights(support, rows.clicked_features().astype(np.float64))
         columns[ROW_WEIGHTS] = torch.from_numpy(weights.astype(np.float32))
-        columns[RARE] = torch.from_numpy(rarely_shown(support, rows))
+        columns[RARE_COLUMN] = torch.from_numpy(rarely_shown(support, rows))
         columns[NEXT_LEFT_OUT] = torch.from_numpy(left_out(support, rows)).roll(-1, 0)
     if clicked.all():
         return columns

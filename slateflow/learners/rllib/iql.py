@@ -66,7 +66,7 @@ def loss(
     import torch
     from ray.rllib.core.columns import Columns
 
-    from slateflow.learners.rllib.input import RARE
+    from slateflow.learners.rllib.input import RARE_COLUMN
 
     observation, following = batch[Columns.OBS], batch[Columns.NEXT_OBS]
     action = batch[Columns.ACTIONS]
@@ -76,7 +76,7 @@ def loss(
         target = batch[Columns.REWARDS] + future * ~batch[Columns.TERMINATEDS]
     advantage = logged - module.compute_values(batch)
     value_loss = expectile_loss(advantage, settings["expectile"]).mean()
-    taken, excess = module.taken_and_excess(batch, settings["conservatism"], batch[RARE])
+    taken, excess = module.taken_and_excess(batch, settings["conservatism"], batch[RARE_COLUMN])
     td_error, penalty = (taken - target).square().mean(), excess.mean()
     total: torch.Tensor = td_error + value_loss + settings["conservatism"] * penalty
     return total, {"td_error": td_error, "value_loss": value_loss, "penalty": penalty}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from slateflow.learners.rllib.scoring_network import ScoringModule
     from slateflow.trajectories import Dataset
 
-MOST_NUMBERS = 20_000
+MOST_CANDIDATE_NUMBERS = 20_000
 """Numbers that the candidates of a row have, at most, in logs from which it learns unasked. A
 network reads all of them for each row."""
 
@@ -95,7 +95,7 @@ class OfflineConfig(NetworkConfig, ABC):
     def fits(cls, spec: EnvironmentSpec) -> bool:
         """Users who click the first place, and candidates of few enough numbers."""
         numbers = (spec.items or spec.num_candidates) * spec.document_size
-        few = numbers <= (MOST_ITEM_NUMBERS if spec.items else MOST_NUMBERS)
+        few = numbers <= (MOST_ITEM_NUMBERS if spec.items else MOST_CANDIDATE_NUMBERS)
         return few and spec.num_candidates <= MOST_CANDIDATES and super().fits(spec)
 
     @property

@@ -44,12 +44,21 @@ class TargetOverlap:
 
 @dataclass(frozen=True)
 class PolicyPlots:
-    """The plotted figures of one policy: returns, propensities, and means by step."""
+    """The plotted figures of one policy: returns, propensities, and means by step.
 
-    returns: NDArray[np.float64]  # (episodes,)
-    propensities: NDArray[np.int64]  # counts between `PROPENSITY_EDGES`
+    Attributes:
+        returns: (episodes,).
+        propensities: Counts between `PROPENSITY_EDGES`.
+        reward: Means by step.
+        observed: Those of the user's first feature; None where it is not observed.
+        observed_label: Name of that feature, see `World.user_label`.
+    """
+
+    returns: NDArray[np.float64]
+    propensities: NDArray[np.int64]
     reward: Curve
-    satisfaction: Curve | None
+    observed: Curve | None
+    observed_label: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,8 @@ class PolicySummary:
     clicks: float  # share of the steps with a click
     propensity: tuple[float, float]  # smallest and largest propensity
     reward_slope: float  # change of the reward per step
-    # Change of the observed satisfaction; None where there is none
+    # Change of the user's first feature per step, which is satisfaction where it is observed; None
+    # elsewhere. The name is a key of the JSON
     satisfaction_slope: float | None
     overlap: tuple[TargetOverlap, ...]  # with each of `TARGETS`
     plots: PolicyPlots = field(repr=False)  # its plots
@@ -181,8 +191,9 @@ class _Tally:
         self.histogram = np.zeros(len(PROPENSITY_EDGES) - 1, dtype=np.int64)
         self.weights = dict.fromkeys(_targets(spec), np.zeros(2))  # sums of w and of w²
         self.reward = _StepSums(spec.horizon)
-        shown = world_of(spec).user_label and spec.user_size
-        self.satisfaction = _StepSums(spec.horizon) if shown else None
+        self.observed_label = world_of(spec).user_label
+        shown = self.observed_label and spec.user_size
+        self.observed = _StepSums(spec.horizon) if shown else None
 
     def add(self, rows: Trajectories) -> None:
         self.returns.append(np.add.reduceat(rows.reward, rows.starts, dtype=np.float64))
@@ -194,8 +205,8 @@ class _Tally:
         powers = np.clip(np.log10(p), PROPENSITY_EDGES[0], PROPENSITY_EDGES[-1])
         self.histogram += np.histogram(powers, PROPENSITY_EDGES)[0]
         self.reward.add(rows.step, rows.reward)
-        if self.satisfaction is not None:
-            self.satisfaction.add(rows.step, rows.user[:, 0])
+        if self.observed is not None:
+            self.observed.add(rows.step, rows.user[:, 0])
         self._weigh("random", uniform_weights(rows))
         if list(self.weights) != ["random"]:
             for block in blocks(len(rows)):
@@ -215,7 +226,8 @@ class _Tally:
             returns=np.concatenate(self.returns),
             propensities=self.histogram,
             reward=self.reward.curve(),
-            satisfaction=None if self.satisfaction is None else self.satisfaction.curve(),
+            observed=None if self.observed is None else self.observed.curve(),
+            observed_label=self.observed_label,
         )
         returns, count = plots.returns, len(plots.returns)
         return PolicySummary(
@@ -230,7 +242,7 @@ class _Tally:
             clicks=self.clicks / self.steps,
             propensity=self.propensity,
             reward_slope=plots.reward.slope,
-            satisfaction_slope=None if plots.satisfaction is None else plots.satisfaction.slope,
+            satisfaction_slope=None if plots.observed is None else plots.observed.slope,
             overlap=tuple(self._overlap(target) for target in self.weights),
             plots=plots,
         )

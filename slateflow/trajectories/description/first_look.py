@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.gate_limits import LEAST_EVENTS, MOST_APART, MOST_DEVIATIONS
 from slateflow.policies import uniform_propensities
 from slateflow.trajectories.encoding import Column
 from slateflow.trajectories.files.dataset import Dataset
@@ -16,15 +17,8 @@ from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.sources.days import UNREADABLE, Day
 from slateflow.trajectories.sources.passed_by import passed_by_of, told
 
-LEAST_EFFECTIVE_REWARDS = 5.0
-"""Effective rewards below which hardly any interval excludes no difference."""
-
 LEAST_AGREEING_ROWS = 10.0
 """Agreeing rows below which hardly any policy is judged, as some of them have no reward."""
-
-MOST_DEVIATIONS, MOST_APART = 5.0, 0.02
-"""Standard errors by which the mean weight may be away from 1; up to the other it always may, as in
-the gate of a verdict."""
 
 TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
 """Remark on items that have their ids among their features for that."""
@@ -138,10 +132,10 @@ class FirstLook:
                 f"no verdict to expect: all rewards are {self.rewards[0]:g}; log more rows, or "
                 "name another column in [columns] reward"
             )
-        if self.effective_rewards < LEAST_EFFECTIVE_REWARDS:
+        if self.effective_rewards < LEAST_EVENTS:
             return (
                 f"no verdict to expect: random would rest on {self.effective_rewards:.1f} "
-                f"effective rewards, {LEAST_EFFECTIVE_REWARDS:.0f} are few; log more rows, or "
+                f"effective rewards, {LEAST_EVENTS:.0f} are few; log more rows, or "
                 "show random items more often"
             )
         if self.agreeing_rows is not None and self.agreeing_rows < LEAST_AGREEING_ROWS:

@@ -33,17 +33,18 @@ def page(description: Description) -> str:
         for policy in policies
         if policy.steps > policy.episodes  # single decisions have one step
     }
-    satisfaction = {
-        policy.policy: policy.plots.satisfaction
+    observed = {
+        policy.policy: policy.plots.observed
         for policy in policies
-        if policy.plots.satisfaction is not None
+        if policy.plots.observed is not None
     }
     return _TEMPLATES.get_template("page.html").render(
         name=description.path.rstrip("/").rsplit("/", 1)[-1],
         described=description,
         policies=policies,
         rewards=rewards,
-        satisfaction=satisfaction,
+        observed=observed,
+        observed_label=policies[0].plots.observed_label if policies else "",
         returns=_returns(policies) if policies else (),
         propensities=_propensities(policies) if policies else (),
         histograms=histograms,

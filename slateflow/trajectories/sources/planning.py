@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 
 from slateflow.trajectories.files.dataset import DatasetDay
 from slateflow.trajectories.files.part_files import part_path
-from slateflow.trajectories.sources.days import Day, Shared
+from slateflow.trajectories.sources.days import (
+    Day,
+    Shared,
+    day_keys,
+    first_numbers,
+    shared_sessions,
+)
 from slateflow.trajectories.sources.dsjson import DsjsonReader
-from slateflow.trajectories.sources.earlier import Earlier, EarlierDay
+from slateflow.trajectories.sources.earlier import Earlier, EarlierDay, Form
 from slateflow.trajectories.sources.files import SourceFile, SourceFiles
 from slateflow.trajectories.sources.order import Order, PlannedRows
 from slateflow.trajectories.sources.places import Places
@@ -99,13 +105,45 @@ class Surveyed:
         self._days.sort(key=lambda day: day.facts.begin)
         return self._days
 
+    def planned(
+        self, earlier: Earlier, form: Form, size: int, whole: bool
+    ) -> tuple[list[PlannedDay], list[Group]]:
+        """The days, those that can be taken from an earlier dataset and those that are read.
+
+        Args:
+            earlier: Datasets of the recipe.
+            form: Of the new one.
+            size: Rows at which parts are closed.
+            whole: Whether to read all of the parts that are taken, to find damaged ones.
+
+        Returns:
+            The days in their order, and the groups of those that are read.
+
+        Raises:
+            InputError: A row does not fit.
+        """
+        days, shared = self._days, shared_sessions(self._days)
+        keys, firsts = day_keys(days, shared), first_numbers(days)
+        planned: dict[int, PlannedDay] = {}
+        for number, (day, key, first) in enumerate(zip(days, keys, firsts, strict=True)):
+            found = earlier.day(key, size)
+            if found is not None and found.can_be_taken(form, day, first, whole):
+                planned[number] = PlannedDay.taken(day, found, first)
+        missing = [number for number in range(len(days)) if number not in planned]
+        groups = Group.grouped(missing, shared)
+        for group in groups:
+            for number, order in self._orders(group, shared):
+                made = PlannedDay.read(days[number], keys[number], firsts[number], size, order)
+                planned[number] = made
+        return [planned[number] for number in range(len(days))], groups
+
     def _survey(self, file: SourceFile) -> Day:
         reader = reader_of(self.recipe, [file])
         survey = Survey.of(reader)
         self._keys[file] = survey.keys
         return Day.of(file, survey, dict(+Counter(reader.passed_by)))
 
-    def orders(self, group: Group, shared: Sequence[Shared]) -> Iterator[tuple[int, Order]]:
+    def _orders(self, group: Group, shared: Sequence[Shared]) -> Iterator[tuple[int, Order]]:
         """Each day of a group, and the order of its rows; they count from the first file's."""
         reader = reader_of(self.recipe)
         places, by_time = Places(reader.places.unit), self.recipe.held_out == "last"

@@ -26,7 +26,7 @@ from slateflow.trajectories.files.hold_out import HoldOut
 from slateflow.trajectories.files.part_files import PART_ROWS, PartFile, kept_part, write_part
 from slateflow.trajectories.items_differ import ids_fit, items_differ
 from slateflow.trajectories.schema import Trajectories, column_digest
-from slateflow.trajectories.sources.days import day_keys, first_numbers, shared_sessions
+from slateflow.trajectories.sources.days import Day
 from slateflow.trajectories.sources.earlier import KEYS_OF_DAYS, Earlier, EarlierDay, Form
 from slateflow.trajectories.sources.items import Items, read_items
 from slateflow.trajectories.sources.order import PlannedRows, in_order
@@ -141,49 +141,17 @@ class PlannedDataset:
             InputError: A row does not fit, or there is too much of something.
         """
         surveyed = Surveyed(recipe)
-        days = surveyed.days(earlier)
-        facts = Facts.joined([day.facts for day in days])
-        if facts is not None and not facts.rows and (passed := passed_by(days)):
-            where = f"{recipe.source}: expected decisions that can be used, got none"
-            raise InputError(f"{where}: {told(passed, 0)}; log more of them")
-        if facts is None or not facts.rows:  # rows that do not go together are named, or none are
-            facts = Survey.of(reader_of(recipe), whole=True).facts
-        columns = tuple(column.column() for column in facts.columns)
-        items = read_items(recipe, set(facts.ids))
-        shared = shared_sessions(days)
-        names = reader_of(recipe).names()
-        most, fewest = facts.most or len(items.ids), facts.fewest or len(items.ids)
-        encoding = Encoding(columns, items.ids, recipe.unknown_items, items.described_by)
-        spec = LoggedSpec(
-            name=recipe.name,
-            num_candidates=most,
-            slate_size=facts.shown,
-            fewest_candidates=fewest,
-            user_features=encoding.user_names,
-            item_features=items.names,
-            item_count=len(items.ids),
-            visitors="visitor" in names,
-        )
-        form = Form(spec, encoding, Catalogue(items.features), offers_all="candidates" not in names)
-        size = part_size(max(most, spec.user_size))
-        keys, firsts = day_keys(days, shared), first_numbers(days)
-        planned: dict[int, PlannedDay] = {}
-        for number, (day, key, first) in enumerate(zip(days, keys, firsts, strict=True)):
-            found = earlier.day(key, size)
-            if found is not None and found.can_be_taken(form, day, first, whole):
-                planned[number] = PlannedDay.taken(day, found, first)
-        missing = [number for number in range(len(days)) if number not in planned]
-        groups = Group.grouped(missing, shared)
-        for group in groups:
-            for number, order in surveyed.orders(group, shared):
-                made = PlannedDay.read(days[number], keys[number], firsts[number], size, order)
-                planned[number] = made
-        _check_sizes(facts, most, names)
-        in_order = with_paths([planned[number] for number in range(len(days))])
-        longest = max(day.entry.most_steps for day in in_order)
-        spec = dataclasses.replace(spec, most_steps=longest)
+        facts = _facts(recipe, surveyed.days(earlier))
+        items, names = read_items(recipe, set(facts.ids)), reader_of(recipe).names()
+        form = _form(recipe, facts, items, names)
+        size = part_size(max(form.spec.num_candidates, form.spec.user_size))
+        planned, groups = surveyed.planned(earlier, form, size, whole)
+        _check_sizes(facts, form.spec.num_candidates, names)
+        days = with_paths(planned)
+        longest = max(day.entry.most_steps for day in days)
+        spec = dataclasses.replace(form.spec, most_steps=longest)
         form = dataclasses.replace(form, spec=spec)
-        return cls(recipe, spec, form, items, names, in_order, groups)
+        return cls(recipe, spec, form, items, names, days, groups)
 
     def made(self, folder: Folder) -> Iterator[PartFile]:
         """Write the parts, days that are taken first.
@@ -371,6 +339,45 @@ class PlannedDataset:
         expected = f"a place from 0 to {size - 1}, or nothing"
         check.refuse(wrong, "clicked", expected, clicked)
         return np.asarray(clicked, np.int32)
+
+
+def _facts(recipe: LoggedRecipe, days: list[Day]) -> Facts:
+    """Facts of all days together.
+
+    Raises:
+        InputError: There are no decisions.
+    """
+    facts = Facts.joined([day.facts for day in days])
+    if facts is not None and not facts.rows and (passed := passed_by(days)):
+        where = f"{recipe.source}: expected decisions that can be used, got none"
+        raise InputError(f"{where}: {told(passed, 0)}; log more of them")
+    if facts is None or not facts.rows:  # rows that do not go together are named, or none are
+        return Survey.of(reader_of(recipe), whole=True).facts
+    return facts
+
+
+def _form(recipe: LoggedRecipe, facts: Facts, items: Items, names: dict[str, str]) -> Form:
+    """The form of the dataset, but for the steps of its longest session.
+
+    Args:
+        recipe: With a source.
+        facts: Of all days.
+        items: Of the catalogue.
+        names: The files' names of the standard columns.
+    """
+    columns = tuple(column.column() for column in facts.columns)
+    encoding = Encoding(columns, items.ids, recipe.unknown_items, items.described_by)
+    spec = LoggedSpec(
+        name=recipe.name,
+        num_candidates=facts.most or len(items.ids),
+        slate_size=facts.shown,
+        fewest_candidates=facts.fewest or len(items.ids),
+        user_features=encoding.user_names,
+        item_features=items.names,
+        item_count=len(items.ids),
+        visitors="visitor" in names,
+    )
+    return Form(spec, encoding, Catalogue(items.features), offers_all="candidates" not in names)
 
 
 def part_size(widest: int) -> int:

@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slateflow.evaluation.off_policy.overlap import WEIGHT_EDGES, ItemBalance, Overlap
+from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.overlap import (
+    WEIGHT_EDGES,
+    CheckedWeights,
+    ItemBalance,
+    Overlap,
+)
 
 
 def test_weights_are_counted_by_quarters_of_a_power_of_ten():
     rng = np.random.default_rng(0)
     weight = np.concatenate([np.exp(rng.normal(0, 3, 500)), np.zeros(7), [-0.5, 1e-9, 1e9]])
-    overlap = Overlap.of_weights(weight, weight, 0.0)
+    overlap = Overlap.of_weights(weight, weight, 0.0, checked=None)
     least, bins = WEIGHT_EDGES[0], len(WEIGHT_EDGES) - 1
     expected = [0] * (1 + bins)
     for one in weight:
@@ -30,7 +36,7 @@ def test_the_mean_weight_that_is_possible_is_that_of_poisson(shown):
     """Rows of one weight are counted events, whose limits Garwood (1936) gives exactly."""
     rows, weight, tail = 200_000, 50.0, stats.norm.cdf(-5)
     weights = np.where(np.arange(rows) < shown, weight, 0.0)
-    low, high = Overlap.of_weights(weights, weights, 0.0, largest=weight).possible_mean
+    low, high = CheckedWeights(Contributions(weights), weight).possible_mean
     expected = stats.gamma.isf(tail, shown + 1) * weight / rows
     assert high == pytest.approx(expected, rel=1e-3)
     expected = stats.gamma.ppf(tail, shown) * weight / rows if shown else 0.0

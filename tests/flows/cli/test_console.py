@@ -9,10 +9,10 @@ from slateflow.evaluation import Comparison
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from tasks.experiment import DatasetRef, Experiment
 from tasks.reports.report import (
-    Candidate,
+    CandidateLine,
     Champion,
     Optimum,
-    PlayedPolicy,
+    PolicyLine,
     RecSimCheck,
     Report,
 )
@@ -34,7 +34,7 @@ def lines(capsys, monkeypatch):
     return lines_of
 
 
-def candidate(learner: str, **values) -> Candidate:
+def candidate(learner: str, **values) -> CandidateLine:
     made_up = {
         "mean": 1195.804,
         "sem": 0.366,
@@ -47,12 +47,12 @@ def candidate(learner: str, **values) -> Candidate:
         "verdict": "undecided",
         "run_id": "run",
     }
-    return Candidate(learner=learner, **{**made_up, **values})
+    return CandidateLine(learner=learner, **{**made_up, **values})
 
 
 DATASET = DatasetRef(path="/data/logs", digest="sha256:0", rows=10)
 EXPERIMENT = Experiment(recipe="some-recipe", spec=preset("lts-10-1"), dataset=DATASET)
-BASELINE = PlayedPolicy(
+BASELINE = PolicyLine(
     policy="random", mean=1158.11, sem=0.357, episodes=1000, score=0.0, score_ci=(0, 0)
 )
 

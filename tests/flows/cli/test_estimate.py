@@ -38,6 +38,7 @@ def test_the_document(data, capsys):
         "ess", "effective_rewards", "mean_weight", "mean_weight_ci", "largest_weight",
         "largest_share", "unsupported", "weight_counts",
     }  # fmt: skip
+    assert found["overlap"]["mean_weight"] is None  # the policies are known, and need no check
     assert (found["sessions"], found["rows"], found["trusted"]) == (600, 72_000, "drl")
     assert found["visitors"] is None
     values = {one["estimator"]: one for one in found["estimates"]}
@@ -61,6 +62,8 @@ def test_the_table(data, capsys):
     printed = capsys.readouterr().out
     assert "opposite by the logs of modified-lts-10-1, 600 sessions" in " ".join(printed.split())
     assert "no verdict" in printed
+    assert "effective decisions" in printed
+    assert "mean weight" not in printed
 
 
 def test_what_cannot_be_estimated_is_one_line(data, capsys):

@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from itertools import product
 
+import numpy as np
 import pytest
 
 from slateflow.environments import preset
 from slateflow.evaluation import Comparison
-from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.evaluation.off_policy.contributions import Contributions
+from slateflow.evaluation.off_policy.overlap import CheckedWeights, NoVerdict, Overlap
 from tasks.experiment import DatasetRef, Experiment
 from tasks.reports.page import render_markdown, trend_chart
 from tasks.reports.past_runs import Best, PastRun
-from tasks.reports.report import Candidate, Champion, PlayedPolicy, Report
+from tasks.reports.report import CandidateLine, Champion, OverlapFigures, PolicyLine, Report
 
 DATASET = DatasetRef(path="/data/logs", digest="sha256:0", rows=10)
 EXPERIMENT = Experiment(recipe="some-recipe", spec=preset("lts-10-1"), dataset=DATASET)
@@ -21,17 +23,23 @@ OVER = Comparison(uplift=5.3, ci=(5.1, 5.5), p_value=3e-17)
 REFUSAL = NoVerdict("9 sessions as evidence, 100 are needed", "log more")
 
 
-def page(reigned: bool = False, scored: bool = False, judged: bool = True) -> str:
-    """The page of a verdict on one candidate, of one night twice."""
+def page(
+    reigned: bool = False,
+    scored: bool = False,
+    judged: bool = True,
+    overlap: OverlapFigures | None = None,
+) -> str:
+    """The page of a verdict on one candidate, of one night twice; by logs if they overlap."""
     score, over = 0.9 if scored else None, OVER if reigned else None
-    one = Candidate(
+    one = CandidateLine(
         learner="fitted-q", run_id="run", train_seconds=2.0, mean=1195.8, sem=0.4, uplift=37.65,
         ci=(37.4, 37.9), p_value=0.0, score=score, over_champion=over,
         verdict="better" if judged else "no verdict", no_verdict=None if judged else REFUSAL,
+        overlap=overlap,
     )  # fmt: skip
     report = Report(
-        experiment=EXPERIMENT,
-        baseline=PlayedPolicy(policy="random", mean=1158.11, sem=0.36, episodes=1000),
+        experiment=EXPERIMENT.judged_by("logs" if overlap else "played"),
+        baseline=PolicyLine(policy="random", mean=1158.11, sem=0.36, episodes=1000),
         optimum=None,
         champion=Champion(version=3, mean=1190.5, sem=0.41) if reigned else None,
         candidates=[one],
@@ -80,6 +88,18 @@ def test_a_page_without_a_verdict_has_no_figures_of_candidates(reigned):
     assert not {figure for figure in ("37.65", "1195.80", "5.30", "5.10") if figure in markdown}
     (night, _) = [row for row in tables(markdown)[1] if row[1] == "no verdict"]
     assert night[2:] == ["fitted-q"]
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_mean_weight_that_was_not_checked_is_not_there(checked):
+    weight = np.array([2.0, 0.0, 1.0, 1.0])
+    weights = CheckedWeights(Contributions(weight), 2.0) if checked else None
+    figures = OverlapFigures.of(Overlap.of_weights(weight, weight, 0.0, weights))
+    assert (figures.model_dump(mode="json")["mean_weight"] is None) == (not checked)
+    (head, _, row) = tables(page(overlap=figures))[1]
+    cells = dict(zip(head, row, strict=True))
+    assert (cells["effective decisions"], cells["largest share"]) == ("3", "50.0%")
+    assert cells["mean weight (95%)"] == ("1.000 [0.200, 1.800]" if checked else "–")
 
 
 def test_a_night_without_a_verdict_is_no_dot_of_the_trend():

@@ -68,7 +68,7 @@ def test_trends_are_those_of_linregress(dataset, frame):
         np.testing.assert_allclose(plots.reward.y, means.to_numpy(), rtol=1e-9)
         assert plots.reward.x.tolist() == means.index.tolist()
         if dataset.spec.name != "modified-lts-20-2":
-            assert policy.satisfaction_slope is plots.satisfaction is None
+            assert policy.satisfaction_slope is plots.observed is None
             continue
         fitted = stats.linregress(rows["step"], np.stack(rows["user"])[:, 0].astype(float))
         assert policy.satisfaction_slope == pytest.approx(fitted.slope, rel=1e-6, abs=1e-12)
