@@ -26,7 +26,7 @@ takes as long as some fifty multiplications."""
 
 @dataclass(frozen=True)
 class Support:
-    """How often the logs show candidates like a given one, as a decision tree with S nodes.
+    """Frequency with which logs show candidates like a given one, as a decision tree of S nodes.
 
     See `slateflow.user_models.support`.
     """

@@ -98,7 +98,7 @@ def _with_link(
     habit: ChoiceModel | None,
     told: NDArray[np.bool_],
 ) -> SlateFeatures:
-    """The features with the link of sessions that are told (E,)."""
+    """The features with a link fitted to the sessions in `told` (E,)."""
     choices = Choices.from_rows(rows, features).only(told)
     model = fit_alike(habit, choices, _prior(rows, features))
     users, items = rows.user.shape[1], rows.shown_features().shape[2]

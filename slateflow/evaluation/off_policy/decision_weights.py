@@ -94,7 +94,7 @@ class DecisionWeights:
         return Contributions(weight).of_visitors(whose)
 
     def refusal(self) -> NoVerdict | None:
-        """Whether the logs say that they never tried anything."""
+        """The refusal if the logs never explored; otherwise None."""
         if self.known or (self.rows.propensity < 1).any() or self.rows.candidates.shape[1] == 1:
             return None
         return NoVerdict(

@@ -2,7 +2,7 @@
 
 Estimates treat each decision as if its visitor came for the first time. Where visitors have seen
 enough of an item, or have bought it, a policy that shows it on every visit earns less than
-estimated from logs in which it alternated with others. Earlier clicks are no evidence, as visitors
+estimated from logs in which it alternated with others. Earlier clicks are not evidence, as visitors
 who like an item click it again. Earlier slates are, as far as chance decided them.
 """
 

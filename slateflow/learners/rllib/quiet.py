@@ -35,7 +35,7 @@ def quiet_rllib() -> Iterator[None]:
         node_address, results_folder = ray.util.get_node_ip_address, trainable.DEFAULT_STORAGE_PATH
         trainable.DEFAULT_STORAGE_PATH = results
         if not ray.is_initialized() and cluster_address() is None:
-            # An algorithm asks for its address, for which Ray looks for a route to the internet.
+            # An algorithm requests its address, for which Ray looks for a route to the internet.
             ray.util.get_node_ip_address = lambda: "127.0.0.1"
         try:
             yield

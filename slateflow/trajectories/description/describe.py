@@ -61,7 +61,7 @@ class PolicySummary:
     steps: int  # logged steps
     share: float  # share of the dataset's episodes
     mean: float  # mean return of an episode
-    sem: float  # standard error of that mean; 0 for a single episode
+    sem: float  # standard error of the mean return; 0 for a single episode
     lowest: float  # smallest return
     highest: float  # largest return
     clicks: float  # share of the steps with a click

@@ -52,7 +52,7 @@ class FirstLook:
     rows: int
     sessions: int
     spread: int  # sessions with rows in several files
-    visitors: int | None  # whose sessions they are; None where nobody knows
+    visitors: int | None  # number of visitors; None where they are unknown
     columns: dict[str, str]  # of the user, and their kinds, as they were read
     items: int  # of the catalogue
     candidates: tuple[int, int]  # fewest and most in a row
@@ -67,9 +67,9 @@ class FirstLook:
     effective_rewards: float
     agreeing_rows: float | None  # held-out; None where rows are not single decisions
     agreeing_rewards: float | None  # those of them with a reward
-    refusal: str | None = None  # why random cannot be judged, where that was asked
-    items_differ: bool = False  # by more than their columns tell
-    told_apart: bool = False  # by their ids, too, therefore
+    refusal: str | None = None  # why random cannot be evaluated, if that was checked
+    items_differ: bool = False  # by more than their columns predict
+    told_apart: bool = False  # therefore by their ids, too
     passed_by: dict[str, int] = field(default_factory=dict)  # lines of the source, by reason
 
     @classmethod

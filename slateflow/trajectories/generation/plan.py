@@ -30,7 +30,7 @@ class PlannedPart:
     day: str = ""  # key of its night, where the dataset has several
 
     def key(self, seed: int) -> dict[str, Any]:
-        """How the part is made; a file with another key in its metadata is another part."""
+        """The inputs of the part; a file with a different key in its metadata is another part."""
         parts = ("policy", "seed_block", "first_episode", "episodes")
         key = {"seed": seed, **{name: getattr(self, name) for name in parts}}
         if isinstance(self.behaviour, Behaviour):
