@@ -53,7 +53,7 @@ class LoggedSpec(EnvironmentSpec):
 
     @property
     def features_match(self) -> bool:
-        """True if user and item have features of the same names, in the same order."""
+        """True if user and item have the same two or more feature names, in the same order."""
         return self.user_features == self.item_features and self.user_size > 1
 
     @property
