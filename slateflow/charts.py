@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 WIDTH, LEFT, RIGHT, BOTTOM = 720, 64, 24, 44
 SERIES = 6
-"""Colours that a page defines, `--series-0` and on; more series begin anew."""
+"""Number of colours that a page defines, from `--series-0` on; further series reuse them."""
 
 _GREY, _BLUE, _GREEN, _RED = "#8a94a3", "#3b82f6", "#2e9e5b", "#dc4c4c"
-"""Colours of pictures that stand alone; they are read on light and on dark pages."""
+"""Colours of self-contained pictures, legible on light and on dark pages."""
 
 Floats = NDArray[np.floating[Any]]
 
@@ -50,7 +50,7 @@ class Curve:
 
     @property
     def slope_text(self) -> str:
-        """The slope for people.
+        """The slope in a readable form.
 
         Example:
             >>> Curve(np.arange(2), np.zeros(2), -0.0029361, 0).slope_text
@@ -61,7 +61,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ValueInterval:
-    """A value and its 95% interval, with a note behind them."""
+    """A value and its 95% interval, followed by a note."""
 
     name: str
     value: float
@@ -101,7 +101,7 @@ def ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 
 def series_colour(number: int) -> str:
-    """The colour of a series, which the page defines."""
+    """The colour of a series, as a CSS variable of the page."""
     return f"var(--series-{number % SERIES})"
 
 
@@ -110,7 +110,7 @@ def histograms(
 ) -> str:
     """Histograms below each other on one axis, each as high as its own largest bin.
 
-    With `powers` the edges are powers of ten. `alone` is for pages without our style.
+    With `powers` the edges are exponents of ten. `alone` is for pages without our style.
     """
     tick: Callable[[float], str] = (
         (lambda at: f"{float(f'{10**at:.3g}'):,g}") if powers else "{:g}".format
@@ -181,14 +181,14 @@ def intervals(
 ) -> str:
     """Values as dots with their intervals, one below the other, and named lines across.
 
-    The picture stands alone, with colours of its own, for pages without our style.
+    The picture is self-contained, with its own colours, for pages without our style.
 
     Args:
         rows: The values.
-        marks: Lines across, by their names.
-        title: For those who do not see it.
+        marks: Lines across, by name.
+        title: Text for readers who cannot see the picture.
         notes: Heading of the rows' notes; empty where they have none.
-        decimals: Of the lines' values.
+        decimals: Decimals of the lines' values.
     """
     left, right, row_height, top = 110, 20, 26, 24 if notes else 0
     width = 640 + (150 if notes else 0)
@@ -218,7 +218,7 @@ def intervals(
 def trend(nights: Sequence[Night], title: str) -> str:
     """Nights side by side, the oldest first: the best candidate, the champion, failures.
 
-    The picture stands alone, as `intervals` does.
+    The picture is self-contained, like that of `intervals`.
     """
     width, height, left, top, bottom = 790, 260, 70, 30, 58
     base = height - bottom
@@ -276,7 +276,7 @@ def _night(
 
 
 def data_uri(svg: str) -> str:
-    """A link that carries the picture."""
+    """A data URI that contains the picture."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
@@ -304,7 +304,7 @@ _STYLE = (
     ".grid{stroke:#e5e7eb}.axis{stroke:#9ca3af}.mark{stroke:#111827;stroke-dasharray:3 2}"
     ".name{font-weight:bold}text{fill:#374151}"
 )
-"""Style of a picture that stands alone."""
+"""Style of a self-contained picture."""
 
 
 def _picture(title: str, width: int, height: int) -> Element:

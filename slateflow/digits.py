@@ -1,4 +1,4 @@
-"""How many digits of a figure are worth showing."""
+"""Numbers of digits that are worth showing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def decimals(*errors: float) -> int:
 
 
 def fixed(value: float, digits: int, sign: str = "") -> str:
-    """A figure with so many digits after the point; of a billion and more, four in all.
+    """A figure with `digits` digits after the point; from a billion on, four digits in all.
 
     Example:
         >>> fixed(1157.806, 2), fixed(2.5, 1, "+"), fixed(3.1832e24, 2)

@@ -1,4 +1,4 @@
-"""The one exception that means: the input is at fault, not the program."""
+"""The exception for faults of the input, not of the program."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +9,15 @@ class InputError(ValueError):
 
 
 def unknown(kind: str, name: object, known: list[str]) -> InputError:
-    """An error for a name that does not exist; it lists those that do."""
+    """An error for a name that does not exist, with a list of the names that do."""
     return InputError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
 
 
 @contextmanager
 def refused(expected: str, *kinds: type[Exception], remedy: str = "") -> Iterator[None]:
-    """Errors of the block, of these kinds, as bad input: expected, their first line, the remedy.
+    """Turn errors of these kinds into an `InputError`: `expected`, their first line, the remedy.
 
-    An `InputError` has said it all, and passes unless it is one of the kinds itself.
+    An `InputError` of the block is complete, and passes unless it is one of the kinds itself.
 
     Example:
         >>> with refused("share: expected one of the shares", KeyError):

@@ -1,4 +1,4 @@
-"""The choice among models by what held-out episodes lose with each."""
+"""The choice among models by their losses on held-out episodes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 Model = TypeVar("Model")
 
 RIDGE_SHARE = 1e-6
-"""Precision of the prior on a weight of a regression, as a share of what the rows tell of it."""
+"""Precision of the prior on a regression's weight, as a share of the rows' information on it."""
 
 LOSS_ROUNDING = 1e-12
-"""Share of the losses below which a difference is none."""
+"""Share of the losses below which a difference counts as 0."""
 
 BEYOND_CHANCE, BEYOND_DOUBT = 2.0, 3.0
-"""Standard errors by which held-out episodes have to lose less with what is not the plain model;
+"""Standard errors by which losses of held-out episodes have to be less than with the plain model;
 more where a choice by chance would do harm."""
 
 LEAST_ERROR = 1e-6
 """Squared errors, in variances, below which regressions are equally good."""
 
 LEAST_SESSIONS = 10
-"""Sessions, at least: with fewer there is the plain model alone."""
+"""Fewest sessions: with fewer only the plain model is used."""
 
 
 def simplest(losses: Mapping[Model, NDArray[np.float64]]) -> Model:
@@ -38,12 +38,12 @@ def simplest(losses: Mapping[Model, NDArray[np.float64]]) -> Model:
 
 
 def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_errors: float) -> bool:
-    """Whether held-out episodes lose less than with a plain model, by more than chance or rounding.
+    """True if held-out losses are less than a plain model's, beyond chance and rounding.
 
     Args:
         plain: (E,) losses of the plain model.
-        ours: (E,) losses of the other.
-        standard_errors: By how many of them less.
+        ours: (E,) losses of the other model.
+        standard_errors: Standard errors by which losses have to be less.
 
     Example:
         >>> plain = np.array([1.0, 1.1, 0.9])
@@ -60,10 +60,10 @@ def least_lost(
     """The option with which held-out episodes lose least, if one is better than the plain model.
 
     Args:
-        plain: Stays if none is.
-        options: Few; without any the plain model stays.
-        losses: (L, E) or (E,) of the episodes, in what is to be explained; a model is better if it
-            is in one of these.
+        plain: The model to keep if no option is better.
+        options: A few models; without any the plain model is kept.
+        losses: Losses (L, E) or (E,) of the episodes in L targets; a model is better if it is in
+            one of these.
     """
     if not options:
         return plain
@@ -97,12 +97,12 @@ def halves(visitor: NDArray[np.intp]) -> NDArray[np.intp]:
 def other_half_errors(
     x: NDArray[np.float64], y: NDArray[np.float64], half: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Errors (R, …) of a regression that was fitted on the other half of the rows.
+    """Errors (R, …) of a regression fitted on the other half of the rows.
 
     Args:
         x: (R, P) features.
         y: (R, …) targets.
-        half: (R,) which half a row is of.
+        half: (R,) the half to which a row belongs.
     """
     errors = np.empty(y.shape)
     for out in (half, ~half):

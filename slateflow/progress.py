@@ -1,10 +1,10 @@
-"""Functions that long work tells how far it is."""
+"""Callbacks through which long work reports its progress."""
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Called with how many are done, and how many there are."""
+"""Called with the number of finished units and the number of all units."""
 
 
 def unwatched(done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore the progress."""

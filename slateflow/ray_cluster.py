@@ -1,7 +1,7 @@
 """The Ray cluster at `RAY_ADDRESS`: this process's connection to it, and tasks that it runs.
 
-A task whose machine or process dies is run again, so it has to be one that can be: it leaves whole
-files or none, and gives the same every time.
+A task whose machine or process dies is run again, so it has to be repeatable: it leaves whole files
+or none, and gives the same result every time.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from slateflow.progress import Progress
 from slateflow.side_by_side import FAREWELL_SECONDS, WORKERS, CallEndedError, WorkerDiedError
 
 MAX_RETRIES = 10
-"""Times that a task is run again whose machine died."""
+"""Times that a task is run again if its machine dies."""
 
 ASKING_SECONDS = 0.3
-"""Time between two questions how far a task is."""
+"""Time between two requests for a task's progress."""
 
 
 def cluster_address() -> str | None:
-    """Where the cluster is; None where everything runs on this machine. Imports no Ray."""
+    """Address of the cluster; None where everything runs on this machine. Does not import Ray."""
     return os.environ.get("RAY_ADDRESS") or None
 
 
 @contextmanager
 def connected(address: str, **options: Any) -> Iterator[None]:
-    """Within the block this process belongs to the cluster; it may do so already.
+    """Connect this process to the cluster for the block, unless it already is connected.
 
     Args:
         address: Address of a cluster, or `local` for one that starts and ends with the block.
-        options: Of `ray.init`.
+        options: Options of `ray.init`.
 
     Raises:
         InputError: There is no cluster at the address.
     """
-    # Ray would start every worker like this process, `uv run` and all
+    # Ray would start every worker like this process, including `uv run`
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -63,14 +63,14 @@ def connected(address: str, **options: Any) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ask once: Ray would go on trying for minutes, and then end the process."""
+    """Try once: Ray would retry for minutes, and then end the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def processors() -> int:
-    """How many processors the cluster has now."""
+    """Number of processors that the cluster has now."""
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -79,7 +79,7 @@ def processors() -> int:
 def map_tasks(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
     """Results of `function` for the arguments of each job, in the order of the jobs.
 
-    They run at the same time, one on a processor. Errors of a task are raised here.
+    Tasks run in parallel, one per processor. Errors of a task are raised here.
     """
     import ray
     from ray.exceptions import RayTaskError
@@ -95,7 +95,7 @@ def map_tasks(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> 
 
 @dataclass
 class ClusterCalls:
-    """Calls that each occupy a processor of the cluster: `side_by_side.Workers` of a cluster."""
+    """Calls that each occupy a processor of a cluster, as `side_by_side.Workers` on a machine."""
 
     _running: int = field(default=0, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
@@ -140,7 +140,7 @@ class ClusterCalls:
             while not ray.wait([result], timeout=ASKING_SECONDS)[0]:
                 if self._ended.is_set():
                     ray.cancel(result)
-                    ray.wait([result], timeout=FAREWELL_SECONDS)  # it cleans up
+                    ray.wait([result], timeout=FAREWELL_SECONDS)  # the task cleans up
                     raise CallEndedError
                 known = self._report(key, progress, known)
             answer = ray.get(result)
@@ -155,7 +155,7 @@ class ClusterCalls:
         return answer
 
     def _report(self, key: bytes, progress: Progress | None, known: Any) -> Any:
-        """Pass on the last message of a task, unless that is known."""
+        """Pass on the last message of a task, unless it is already known."""
         import ray
 
         if progress is None:
@@ -166,7 +166,7 @@ class ClusterCalls:
         return said
 
     def end(self) -> None:
-        """End the calls, in the middle of their work or not."""
+        """End the calls, even in the middle of their work."""
         self._ended.set()
         with self._changed:
             self._changed.wait_for(lambda: not self._running, FAREWELL_SECONDS + 1)
@@ -184,17 +184,17 @@ def cluster_calls(address: str) -> Iterator[ClusterCalls]:
 
 
 class _Board:
-    """How far the tasks have said that they are; an actor."""
+    """An actor with the last reported progress of the tasks."""
 
     def __init__(self) -> None:
         self._said: dict[bytes, tuple[int, int]] = {}
 
     def say(self, key: bytes, done: int, total: int) -> None:
-        """Keep the messages of a task."""
+        """Keep the last message of a task."""
         self._said[key] = done, total
 
     def last(self, key: bytes) -> tuple[int, int] | None:
-        """The last words of a task."""
+        """The last message of a task."""
         return self._said.get(key)
 
 

@@ -1,4 +1,4 @@
-"""Lists of worlds and learners, whose entries are imported when somebody asks for one."""
+"""Lists of worlds and learners, whose entries are imported on demand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def resolve(reference: T | str) -> T:
 class Records(Mapping[str, T], Generic[T]):
     """A mapping from names to objects, or to references such as "package.module:name".
 
-    Other packages add to it with `register`, or with an entry point of the group in their
+    Other packages add entries with `register`, or with an entry point of the group in their
     metadata, which every process finds by itself.
 
     Args:

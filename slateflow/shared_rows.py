@@ -1,7 +1,7 @@
 """Arrays whose rows are all the same, held once, as NumPy's `broadcast_to` makes them.
 
-A catalogue that is on offer at every row is such an array, of its items as of their features. All
-that takes rows can take it as it is; the functions here take some of its rows without a copy.
+A catalogue that is on offer at every row is such an array, both its items and their features. Code
+that works on rows can use it unchanged; the functions here select rows without a copy.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 
 
 def shared(values: NDArray[Any]) -> bool:
-    """Whether all rows are one in memory."""
+    """True if all rows share the same memory."""
     return len(values) > 0 and values.strides[0] == 0
 
 
 def distinct(values: NDArray[Any]) -> NDArray[Any]:
-    """The rows that can differ: the first alone where all are one in memory."""
+    """The rows that can differ: only the first where all share the same memory."""
     return values[:1] if shared(values) else values
 
 
 def for_rows(values: NDArray[Any], rows: int) -> NDArray[Any]:
-    """The one row (1, …) of so many rows, or values as they are, of as many."""
+    """A single row (1, …) repeated for `rows` rows; values of `rows` rows unchanged."""
     return values if len(values) == rows else np.broadcast_to(values, (rows, *values.shape[1:]))
 
 
 def at_rows(values: NDArray[Any], rows: NDArray[Any] | slice) -> NDArray[Any]:
-    """Some rows, by number, by a mask or a slice; no copy where all are one in memory.
+    """Some rows, by number, mask or slice; without a copy where all share the same memory.
 
     Example:
         >>> every = np.broadcast_to(np.arange(3), (4, 3))

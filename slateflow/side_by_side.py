@@ -1,7 +1,7 @@
-"""Processes of this machine that work for this one, a call at a time, and say how far they are.
+"""Processes of this machine that work for this process, one call at a time, with progress reports.
 
-Workers are forked from a fresh interpreter, the nursery: its imports serve all
-of them (Ray takes seconds), and changes by a worker are its own. It has one thread for linear
+Workers are forked from a fresh interpreter, the nursery: its imports serve all of them (Ray takes
+seconds), and changes by one worker do not affect others. The nursery has one thread for linear
 algebra, so results do not depend on the number of workers, and workers do not take each other's
 processors. It ends with this process, however that ends. Importing this module imports nothing
 heavy.
@@ -32,7 +32,7 @@ from slateflow.errors import InputError
 from slateflow.progress import Progress
 
 PROCESSORS = os.cpu_count() or 1
-"""Calls that run at the same time, where nobody says how many."""
+"""Default number of calls that run at the same time."""
 
 FAREWELL_SECONDS = 5.0
 """Time to clean up for a worker, or a task of a cluster, that is ended in the middle of a call."""
@@ -40,11 +40,11 @@ FAREWELL_SECONDS = 5.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 WORKERS = "SLATEFLOW_WORKERS"
-"""Variable of a worker's environment: how many share the machine."""
+"""Environment variable of a worker: the number of workers that share the machine."""
 
 
 def share_of_machine() -> float:
-    """Share of the memory that is this process's: a part where it is one of several workers."""
+    """This process's share of the memory: less than 1 where it is one of several workers."""
     return 1 / int(os.environ.get(WORKERS, "1"))
 
 
@@ -61,10 +61,10 @@ class Workers:
     """Up to `count` workers; one is started when no other is free, and serves until the end.
 
     Attributes:
-        count: Workers that are busy at the same time, 1 or more.
-        imports: A function of a module, called once for all workers, from now on beside this
-            process. It imports what they need; a module that it misses is missed again by the call
-            that needs it.
+        count: Most workers that are busy at the same time, 1 or more.
+        imports: A module-level function, called once for all workers, in parallel with this
+            process. It imports what they need; if a module is missing, the call that needs it
+            raises the error again.
     """
 
     count: int
@@ -102,7 +102,7 @@ class Workers:
                 raise CallEndedError from None
             raise
         finally:
-            if worker is not None and worker.busy:  # not to the next call
+            if worker is not None and worker.busy:  # unfit for the next call
                 worker.send(None)
                 worker = None
             self._free.put(worker)
@@ -116,9 +116,9 @@ class Workers:
         """Results of `function` for the arguments of each job, in the order of the jobs.
 
         Args:
-            function: A function of a module; with its arguments and result it is pickled.
-            jobs: Its arguments.
-            begin: Called with a job's arguments when that begins; gives the function's `progress`.
+            function: A module-level function; it is pickled, with its arguments and result.
+            jobs: Arguments of the calls.
+            begin: Called with a job's arguments when it begins; returns the call's `progress`.
 
         Raises:
             WorkerDiedError: A process ended in the middle.
@@ -136,11 +136,11 @@ class Workers:
                 threads.shutdown(cancel_futures=True)
                 raise
             except BaseException:
-                self.end()  # nobody waits for the calls that are under way
+                self.end()  # nobody waits for the unfinished calls
                 raise
 
     def end(self) -> None:
-        """End all workers, in the middle of their calls or not."""
+        """End all workers, even in the middle of their calls."""
         self._ended.set()
         for worker in self._started:
             worker.send(None)
@@ -165,9 +165,9 @@ def map_calls(
     count: int = PROCESSORS,
     begin: Callable[..., Progress] | None = None,
 ) -> Iterator[Any]:
-    """`Workers.map` by so many workers at most, which end with it.
+    """`Workers.map` with at most `count` workers, which end with it.
 
-    `map_tasks` is that of a cluster.
+    `map_tasks` is the counterpart for a cluster.
     """
     with workers(min(count, len(jobs))) as made:
         yield from made.map(function, jobs, begin)
@@ -177,7 +177,7 @@ def map_calls(
 class Nursery:
     """A process that imports and then only forks; it has no threads whose locks a fork would keep.
 
-    Only it can tell how its children ended.
+    Only this process can read the exit status of its children.
     """
 
     process: subprocess.Popen[bytes]
@@ -186,7 +186,7 @@ class Nursery:
 
     @classmethod
     def start(cls, workers: int, imports: Callable[[], None] | None) -> Nursery:
-        """A new interpreter, for so many workers."""
+        """Start a new interpreter, for this many workers."""
         ours, theirs = Pipe()
         with theirs:
             process = subprocess.Popen(
@@ -194,7 +194,7 @@ class Nursery:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us, who end our workers
+                start_new_session=True,  # Ctrl-C reaches only this process, which ends its workers
                 env={
                     **_ONE_THREAD,
                     **os.environ,
@@ -203,7 +203,7 @@ class Nursery:
                 },
             )
         nursery = cls(process, ours)
-        with suppress(OSError):  # it is noticed when it should fork
+        with suppress(OSError):  # `fork` raises if the nursery has ended
             ours.send_bytes(pickle.dumps(imports))
         return nursery
 
@@ -227,7 +227,7 @@ class Nursery:
         return Worker(pid, ours, self)
 
     def status(self, pid: int, seconds: float) -> int | None:
-        """Exit status of a worker, negative for a signal; None if it runs after so many seconds."""
+        """Exit status of a worker, negative for a signal; None if it still runs after `seconds`."""
         with self._asking, suppress(EOFError, OSError):
             self.connection.send((pid, seconds))
             status: int | None = self.connection.recv()
@@ -235,8 +235,8 @@ class Nursery:
         return None
 
     def end(self) -> None:
-        """End it; workers that have not ended do so by themselves."""
-        self.process.kill()  # it may still import, and somebody wait for that
+        """End the nursery; workers that have not ended do so by themselves."""
+        self.process.kill()  # it may still be importing, with a caller waiting
         self.process.wait()
         with self._asking:
             self.connection.close()
@@ -244,10 +244,10 @@ class Nursery:
 
 @dataclass
 class Worker:
-    """A worker as the process sees it for which it works.
+    """The handle of a worker in the process for which it works.
 
     Attributes:
-        busy: Whether a call is under way, or was left before its answer.
+        busy: Whether a call is running, or was abandoned before its answer.
     """
 
     pid: int
@@ -263,10 +263,10 @@ class Worker:
         """The result of `function(*arguments)` in the worker.
 
         Args:
-            function: A function of a module; with its arguments and result it is pickled.
-            arguments: Its arguments.
-            progress: Called here with what the function calls its argument `progress` with there;
-                without one it has no such argument.
+            function: A module-level function; it is pickled, with its arguments and result.
+            arguments: Arguments of the function.
+            progress: Called here whenever the function calls its argument `progress` in the worker;
+                if None, the function gets no such argument.
 
         Raises:
             WorkerDiedError: The worker ended in the middle.
@@ -285,7 +285,7 @@ class Worker:
             progress(*content)
 
     def send(self, message: tuple[Any, ...] | None) -> None:
-        """Send a call, or the order to end; one that is gone is noticed when it should answer."""
+        """Send a call, or None to end; a dead worker is noticed when it should answer."""
         pickled = pickle.dumps(message)
         with self._sending, suppress(OSError):
             self.connection.send_bytes(pickled)
@@ -303,7 +303,7 @@ class Worker:
         return kind, content
 
     def wait(self) -> int | None:
-        """Status of the process once it has ended; it is killed where that takes too long."""
+        """Exit status of the process once it has ended; it is killed if that takes too long."""
         if self.status is None:
             self.status = self.nursery.status(self.pid, FAREWELL_SECONDS + 1)
         if self.status is None:
@@ -314,13 +314,13 @@ class Worker:
 
 
 def _nurse(connection: Connection) -> None:
-    """Import, then fork and wait for children as told, until the parent has ended."""
+    """Import, then fork and wait for children on request, until the parent has ended."""
     imports = pickle.loads(connection.recv_bytes())
     with suppress(Exception):
         imports and imports()
     gc.freeze()  # pages that nobody writes to are shared
-    # Python 3.12 and later count threads of libraries, too: those of jemalloc and of BLAS, both of
-    # which make themselves ready for a fork. There are no threads of Python's own.
+    # Python 3.12 and later also count threads of libraries: those of jemalloc and BLAS, both of
+    # which are prepared for a fork. There are no threads of Python's own.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     with suppress(EOFError, OSError):
         while True:
@@ -332,7 +332,7 @@ def _nurse(connection: Connection) -> None:
             if not (pid := os.fork()):
                 connection.close()
                 _serve(Connection(handle))
-                os._exit(0)  # an interpreter with Ray takes seconds to take itself apart
+                os._exit(0)  # an interpreter with Ray takes seconds to shut down
             os.close(handle)
             connection.send(pid)
 
@@ -362,7 +362,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _listen(connection: Connection, calls: queue.SimpleQueue[bytes]) -> None:
-    """Hand on calls; the order to end, or the parent's end, interrupts what is under way."""
+    """Pass on calls; the order to end, or the parent's end, interrupts the running call."""
     with suppress(EOFError, OSError):
         while (call := connection.recv_bytes()) != _END:
             calls.put(call)
@@ -384,7 +384,7 @@ def _answer(call: bytes, connection: Connection) -> bytes:
     except Exception as error:
         if not isinstance(error, InputError):
             error.add_note("".join(traceback.format_exception(error)))
-        with suppress(Exception):  # errors that pickle cannot make again
+        with suppress(Exception):  # errors that pickle cannot restore
             pickle.loads(answer := pickle.dumps(("error", error)))
             return answer
         return pickle.dumps(("error", RuntimeError("".join(error.__notes__))))

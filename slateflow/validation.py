@@ -14,9 +14,9 @@ from slateflow.errors import InputError
 T = TypeVar("T")
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""Seeds that every library takes: NumPy any whole number, torch one of 64 bits."""
+"""Seeds that every library accepts: NumPy any whole number, torch 64 bits."""
 MOST_EPISODES = 100_000_000
-"""Episodes of a dataset: 120 times as many as were ever measured; their plan takes 0.2 GB."""
+"""Most episodes of a dataset: 120 times the largest number measured; their plan takes 0.2 GB."""
 Episodes = Annotated[int, Field(ge=1, le=MOST_EPISODES)]
 Names = Annotated[tuple[str, ...], Strict(False)]
 """A list of names, which TOML and JSON have where Python has a tuple."""
@@ -54,8 +54,8 @@ _EXPECTED = {
 def validated(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass whose fields are checked by pydantic.
 
-    Types are strict: `true` is not a number, and a number is not whole because it could be. Bounds
-    are those of `pydantic.Field`. `dataclasses.replace` checks again.
+    Types are strict: `true` is not a number, and 2.0 is not a whole number. Bounds are those of
+    `pydantic.Field`. `dataclasses.replace` checks again.
 
     Raises:
         InputError: At construction, where a value does not fit.
@@ -85,7 +85,7 @@ def validated(cls: type[T]) -> type[T]:
 
 
 def input_error(error: ValidationError) -> InputError:
-    """The first of pydantic's complaints as one line of ours."""
+    """The first of pydantic's errors as an `InputError` of one line."""
     first = error.errors(include_url=False)[0]
     kind = first["type"]
     context = {
@@ -93,7 +93,7 @@ def input_error(error: ValidationError) -> InputError:
         for name, value in first.get("ctx", {}).items()
     }
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
-    if kind == "value_error":  # a check of our own, which has said it all
+    if kind == "value_error":  # from a check of our own, whose message is complete
         message = str(context["error"])
         return InputError(f"{where}: {message}" if where and where not in message else message)
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):

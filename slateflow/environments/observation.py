@@ -1,4 +1,4 @@
-"""The observation of a policy, alike in every world and from every simulator."""
+"""The observation of a policy, the same in every world and from every simulator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Observation(TypedDict):
     user: NDArray[np.float32]  # (B, U)
     candidates: NDArray[np.float32]  # (B, N, D)
     step: NDArray[np.int32]  # (B, 1), steps taken in this episode
-    # (B,), how many of the N are on offer, the first ones; absent where all are
+    # (B,), number of candidates on offer, the first of the N; absent where all are
     offered: NotRequired[NDArray[np.intp]]
 
 

@@ -22,7 +22,7 @@ Spec = TypeVar("Spec", bound=EnvironmentSpec)
 
 
 class RecSimEnvironment(gym.Env[SingleObservation, NDArray[Any]], Generic[Spec]):
-    """One user of a world of RecSim.
+    """One user of one of RecSim's worlds.
 
     Args:
         spec: The world's parameters.
@@ -41,7 +41,7 @@ class RecSimEnvironment(gym.Env[SingleObservation, NDArray[Any]], Generic[Spec])
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[SingleObservation, dict[str, Any]]:
-        """Meet the next user; with a seed, the first one of a new world."""
+        """Meet the next user; with a seed, the first user of a new world."""
         super().reset(seed=seed)
         if seed is not None:
             self._start_world(np.random.SeedSequence(seed))
@@ -77,11 +77,11 @@ class RecSimEnvironment(gym.Env[SingleObservation, NDArray[Any]], Generic[Spec])
         return self._observe(documents), reward, terminated, truncated, info
 
     def render(self) -> None:
-        """Render nothing; RecSim's own would raise."""
+        """Render nothing; RecSim's own method would raise."""
 
     @abstractmethod
     def _models(self) -> tuple[Any, Any]:
-        """RecSim's user model and document sampler; their streams are replaced."""
+        """RecSim's user model and document sampler; the caller replaces their streams."""
 
     @abstractmethod
     def _reward(self, responses: Sequence[Any]) -> float:
@@ -96,12 +96,12 @@ class RecSimEnvironment(gym.Env[SingleObservation, NDArray[Any]], Generic[Spec])
         return np.array(self._world.user_model.create_observation(), dtype=np.float32)
 
     def _observed_document(self, document: Any) -> Any:
-        """The features of a candidate, (D,), from what RecSim observes of it."""
+        """The features (D,) of a candidate, from RecSim's observation of it."""
         return document
 
     def _start_world(self, sequence: np.random.SeedSequence) -> None:
         spec, self._recsim = self.environment_spec, load_recsim()
-        # RecSim calls NumPy's legacy interface, so its streams have to be legacy objects.
+        # RecSim calls NumPy's legacy interface, so its streams have to be `RandomState` objects.
         users, documents, self._responses = (
             np.random.RandomState(np.random.MT19937(child)) for child in sequence.spawn(3)
         )

@@ -1,8 +1,8 @@
 """RecSim's modules without TensorFlow, dopamine, gym and NumPy's global generator.
 
-RecSim imports TensorFlow and dopamine for its own agents and gym for its spaces. None of them is
-needed to simulate, none is installed, and Gymnasium has the same spaces. Its user models draw
-from `np.random`, one generator for a whole process; here every environment lends them its own.
+RecSim imports TensorFlow and dopamine for its own agents, and gym for its spaces. Simulation needs
+none of them, none is installed, and Gymnasium has the same spaces. RecSim's user models draw from
+`np.random`, one generator for a whole process; here every environment lends them its own.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _stream: ContextVar[np.random.RandomState] = ContextVar("recsim_random")
 
 
 def load_recsim() -> SimpleNamespace:
-    """RecSim's modules; nothing is left of what stood in for its dependencies."""
+    """RecSim's modules; the stubs of its dependencies are removed again."""
     with _LOCK:
         return _load()
 
 
 @contextmanager
 def drawing_from(stream: np.random.RandomState) -> Iterator[None]:
-    """Within it, RecSim's `np.random` is that stream, in this thread or task only."""
+    """Let RecSim draw from `stream` instead of `np.random`, in this thread or task only."""
     token = _stream.set(stream)
     try:
         yield
@@ -61,7 +61,7 @@ def _load() -> SimpleNamespace:
     try:
         modules = {path.rpartition(".")[2]: importlib.import_module(path) for path in _MODULES}
     finally:
-        # Other libraries find out what is installed by looking here.
+        # Other libraries look here to find out what is installed.
         for name, module in replaced.items():
             if module is None:
                 del sys.modules[name]
@@ -77,6 +77,6 @@ class _NumPy:
 
     def __getattr__(self, name: str) -> Any:
         if name == "random":
-            # Outside of our environments RecSim behaves as it always did.
+            # Outside our environments RecSim draws from the global generator, as it always did.
             return _stream.get(np.random)
         return getattr(np, name)

@@ -1,7 +1,7 @@
 """Scoring rules, by which a behaviour policy prefers some candidates to others.
 
-A rule turns an observation into scores (B, N), one a candidate, the higher the better. Any such
-function is a rule: `GreedyPolicy` and `SoftmaxPolicy` ask for nothing else.
+A rule turns an observation into scores (B, N), one per candidate; higher is better. Any such
+function is a rule: `GreedyPolicy` and `SoftmaxPolicy` need nothing more.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from slateflow.environments.observation import Observation
 
 ScoringRule: TypeAlias = Callable[[Observation], NDArray[np.floating[Any]]]
-"""Scores (B, N) of the candidates on offer; the higher, the better."""
+"""Scores (B, N) of the candidates on offer; higher is better."""
 
 
 def first_feature(observation: Observation) -> NDArray[np.floating[Any]]:
-    """The first feature of a candidate: clickbait score, or quality in interest exploration."""
+    """The candidates' first feature (B, N): clickbait score, or quality in interest exploration."""
     return observation["candidates"][:, :, 0]
 
 
 def affinity(observation: Observation) -> NDArray[np.floating[Any]]:
-    """The scalar product of user and candidate, where both have the same features."""
+    """Scalar products (B, N) of user and candidates, where both have the same features."""
     scores = np.matmul(observation["candidates"], observation["user"][:, :, None])
     return np.asarray(scores[:, :, 0])
 

@@ -21,7 +21,7 @@ from slateflow.environments.streams import Streams
 from slateflow.errors import InputError
 
 Spec = TypeVar("Spec", bound=EnvironmentSpec)
-Lanes = NDArray[np.bool_]  # (B,), which lanes something is about
+Lanes = NDArray[np.bool_]  # (B,), mask of lanes
 Response = tuple[NDArray[np.float64], Lanes, dict[str, NDArray[Any]]]
 
 
@@ -32,23 +32,22 @@ class BatchedEnvironment(
 
     Users, candidates and responses each have a random stream. Every step draws the numbers of all
     lanes, including those of users who might follow, whatever the slates are and whichever
-    episodes have ended. So two policies that are played from the same seed meet the same users,
-    candidates and noise (common random numbers), and events in one lane never
-    shift the numbers of another.
+    episodes have ended. So two policies played from the same seed meet the same users, candidates
+    and noise (common random numbers), and events in one lane never shift the numbers of another.
 
     Args:
         spec: The world's parameters.
         num_envs: Users in lockstep (B).
         seed: Where the streams of the first episodes start; None for an unpredictable start.
         common_numbers: Whether numbers are also drawn for users who left (`step_without_reset`),
-            so that those of the others do not depend on it. Without them sessions of unequal
-            length take half of the draws, but two policies cannot be compared user by user.
+            so that those of the others do not depend on it. Without common numbers sessions of
+            unequal length take half the draws, but two policies cannot be compared user by user.
 
     Attributes:
-        lanes: (A,) the lanes that play: all except those that `step_without_reset` has emptied.
+        lanes: (A,) numbers of the lanes that `step_without_reset` has not emptied.
     """
 
-    # Attributes of subclasses that have a row a lane
+    # Attributes of subclasses that have one row per lane
     _of_users: ClassVar[tuple[str, ...]]
     _of_documents: ClassVar[tuple[str, ...]]
 
@@ -72,7 +71,7 @@ class BatchedEnvironment(
         self._over: Lanes = np.zeros(num_envs, dtype=np.bool_)
         self._seed_streams([np.random.SeedSequence(seed)])
 
-    # Gymnasium's spaces take longer to make than many users to play
+    # Making Gymnasium's spaces takes longer than playing many users
 
     @cached_property
     def single_observation_space(self) -> gym.spaces.Dict:  # type: ignore[override]
@@ -91,7 +90,7 @@ class BatchedEnvironment(
 
     @cached_property
     def action_space(self) -> gym.Space[Any]:  # type: ignore[override]
-        """The slates for all of them."""
+        """The slates for all users."""
         return batch_space(self.single_action_space, self.num_envs)
 
     def reset(
@@ -103,9 +102,9 @@ class BatchedEnvironment(
         """Start an episode in every lane.
 
         Args:
-            seed: Where the streams start; without one they go on. Several seeds share the lanes
-                out evenly, and each gives its lanes what it would give them alone.
-            options: None are known.
+            seed: Where the streams start; None continues them. Several seeds share the lanes out
+                evenly, and each gives its lanes the numbers that it would give them alone.
+            options: Ignored.
         """
         if seed is not None:
             seeds = [seed] if isinstance(seed, int | np.integer) else list(seed)
@@ -117,7 +116,7 @@ class BatchedEnvironment(
             self._seed_streams([np.random.SeedSequence(int(one)) for one in seeds])
         elif len(self.lanes) < self.num_envs:
             self._play_on(np.arange(self.num_envs))
-            self._candidates = None  # those of the lanes that left are gone
+            self._candidates = None  # the lanes that left have none any more
         self._start_users(np.ones(self.num_envs, dtype=np.bool_))
         self._steps = np.zeros(self.num_envs, dtype=np.int32)
         self._over = np.zeros(self.num_envs, dtype=np.bool_)
@@ -165,8 +164,8 @@ class BatchedEnvironment(
     ) -> tuple[Observation, NDArray[Any], Lanes, Lanes, dict[str, NDArray[Any]]]:
         """Show a slate (A, K) to the users who are left; users leave when their episode ends.
 
-        Nobody follows them, and no time is spent on empty lanes. The observation is of those who
-        stay; rewards, ends and responses are of all who were shown a slate.
+        Nobody follows them, and no time is spent on empty lanes. The observation covers those who
+        stay; rewards, ends and responses cover all who were shown a slate.
 
         Raises:
             InputError: The actions are not slates of distinct candidates.
@@ -201,7 +200,7 @@ class BatchedEnvironment(
 
     @abstractmethod
     def _start_users(self, lanes: Lanes) -> None:
-        """Draw a new user for every lane; those of `lanes` begin."""
+        """Draw a new user for every lane; only those in `lanes` (B,) begin."""
 
     @abstractmethod
     def _draw_candidates(self) -> None:
@@ -209,15 +208,15 @@ class BatchedEnvironment(
 
     @abstractmethod
     def _respond(self, slates: NDArray[Any]) -> Response:
-        """Rewards, whether users leave, and `clicked` with the response columns; users move on."""
+        """Rewards, who leaves, `clicked` and the response columns; advances the users' state."""
 
     @abstractmethod
     def _observed_users(self) -> NDArray[np.float32]:
-        """Observed features of the users, (B, U), in a new array."""
+        """Observed features (B, U) of the users, in a new array."""
 
     @property
     def logged_candidates(self) -> NDArray[Any]:
-        """The candidates as logs have them: features (A, N, D), or items (A, N) of a catalogue."""
+        """The candidates as logs hold them: features (A, N, D), or items (A, N) of a catalogue."""
         assert self._candidates is not None
         return self._candidates
 
@@ -228,7 +227,7 @@ class BatchedEnvironment(
         if slates.shape == (len(self.lanes), spec.slate_size) and slates.dtype.kind in "iu":
             if over.any():  # ignored values may be anything
                 slates = np.where(over[:, None], np.arange(spec.slate_size), slates)
-            # Seen as unsigned, negative positions are too large as well: one pass instead of two.
+            # As unsigned numbers, negative positions are too large as well: one pass, not two.
             largest = slates.view(f"u{slates.itemsize}").max()
             if largest < spec.num_candidates and all_distinct(slates):
                 return slates
@@ -260,14 +259,14 @@ class BatchedEnvironment(
 
 
 def one_hot(categories: NDArray[np.integer], count: int) -> NDArray[np.float32]:
-    """(..., C) from categories (...).
+    """Indicators (..., C) of categories (...).
 
     Example:
         >>> one_hot(np.array([1, 0]), 3).tolist()
         [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
     taken = np.empty((*categories.shape, count), np.float32)
-    # Into memory of its own and without its check of bounds, which `eye` has no need of
+    # `out` and mode="clip" skip `take`'s check of bounds, which rows of `eye` do not need
     rows = np.eye(count, dtype=np.float32)
     rows.take(np.asarray(categories, np.intp), axis=0, out=taken, mode="clip")
     return taken

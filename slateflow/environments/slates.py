@@ -1,4 +1,4 @@
-"""Slates as Gymnasium spaces: positions of distinct candidates, and their number in a list."""
+"""Slates as Gymnasium spaces: positions of distinct candidates, and numbers of ordered slates."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from slateflow.errors import InputError
 
 
 class SlateSpace(gym.spaces.MultiDiscrete):
-    """Ordered slates of distinct candidates; every sample is uniform among them.
+    """Ordered slates of distinct candidates; samples are uniform among them.
 
-    A plain `MultiDiscrete` would sample the same candidate twice, which no world here accepts.
+    A plain `MultiDiscrete` could sample the same candidate twice, which no world here accepts.
 
     Args:
         num_candidates: Candidates to choose from (N).
@@ -36,14 +36,14 @@ class SlateSpace(gym.spaces.MultiDiscrete):
         self._num_candidates = num_candidates
 
     def sample(self, mask: Any = None, probability: Any = None) -> NDArray[np.int64]:
-        """A slate, or a row of them; masks would not keep the places apart and are refused."""
+        """A slate (K,), or slates (B, K); masks cannot keep places distinct and are refused."""
         if mask is not None or probability is not None:
             raise InputError("mask, probability: expected none for a slate, got one")
         ranks = self.np_random.random((*self.shape[:-1], self._num_candidates)).argsort(axis=-1)
         return np.asarray(ranks[..., : self.shape[-1]], dtype=np.int64)
 
     def contains(self, x: Any) -> bool:
-        """Whether the positions are in range and, within a slate, distinct."""
+        """True if the positions are in range and, within a slate, distinct."""
         return super().contains(x) and all_distinct(np.asarray(x))
 
 
@@ -55,7 +55,7 @@ def _batch_slate_space(space: SlateSpace, n: int = 1) -> SlateSpace:
 
 
 def all_distinct(slates: NDArray[Any]) -> bool:
-    """Whether no slate of (..., K) shows a candidate twice."""
+    """True if no slate of (..., K) shows a candidate twice."""
     places = slates.shape[-1]  # a loop over the few places beats sorting the many rows
     return not any(
         np.count_nonzero(slates[..., first] == slates[..., second])
@@ -65,7 +65,7 @@ def all_distinct(slates: NDArray[Any]) -> bool:
 
 
 def at_places(values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
-    """Entries of (B, N) at places (B, K): `np.take_along_axis` at a third of its time.
+    """Entries (B, K) of (B, N) at places (B, K): `np.take_along_axis` in a third of its time.
 
     Example:
         >>> at_places(np.array([[10, 11, 12], [20, 21, 22]]), np.array([[2, 0], [1, 1]])).tolist()
@@ -78,10 +78,10 @@ def at_places(values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
 def slates_of(
     indices: NDArray[np.integer], num_candidates: int, slate_size: int
 ) -> NDArray[np.int64]:
-    """The ordered slates (B, K) with those numbers, in the order of `itertools.permutations`.
+    """The ordered slates (B, K) with these numbers, in the order of `itertools.permutations`.
 
     Raises:
-        InputError: There are fewer slates than that.
+        InputError: A number is not that of a slate.
 
     Example:
         >>> slates_of(np.arange(6), 3, 2).tolist()
@@ -95,7 +95,7 @@ def slates_of(
         )
     chosen = []
     for place in range(slate_size):
-        # That many slates begin with the places that are filled so far.
+        # Number of slates that begin with the places filled so far.
         block = math.perm(num_candidates - place - 1, slate_size - place - 1)
         among_left, left = np.divmod(left, block)
         chosen.append(among_left.astype(np.int64))
@@ -103,7 +103,7 @@ def slates_of(
 
 
 def without_replacement(chosen: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Slates (B, K) from a choice (B,) for each place among the candidates that are left there.
+    """Slates (B, K) from a choice (B,) for each place among the candidates still left there.
 
     Example:
         >>> without_replacement([np.array([1, 0]), np.array([1, 0]), np.array([0, 2])]).tolist()

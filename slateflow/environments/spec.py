@@ -1,4 +1,4 @@
-"""The part of a world's parameters that every world has."""
+"""The parameters that every world has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slateflow.errors import InputError
 from slateflow.validation import validated
 
 Steps = Annotated[int, Field(ge=1, le=10_000)]
-"""Steps of an episode. 500 episodes are in memory at once."""
+"""Steps of an episode; limited, because 500 episodes are in memory at once."""
 
 
 def _lists(value: Any) -> Any:
@@ -24,12 +24,12 @@ class EnvironmentSpec(ABC):
     """Parameters of a world; each world's own spec adds fields to these."""
 
     world: ClassVar[str]
-    response_columns: ClassVar[tuple[str, ...]]  # revealed by the user's response, float32
+    response_columns: ClassVar[tuple[str, ...]]  # shown by the user's response, float32
     user_bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)  # of the observed user
     simulated: ClassVar[bool] = True  # whether it can be played; otherwise there are logs only
     user_chooses: ClassVar[bool] = True  # from the slate; otherwise the first place is clicked
 
-    name: str  # preset that it was made from
+    name: str  # preset from which the spec was made
     num_candidates: Annotated[int, Field(le=10_000)]  # candidates offered at each step (N)
     slate_size: Annotated[int, Field(ge=1)]  # candidates shown (K), distinct
     resample_documents: bool = True  # draw new candidates at every step, or keep those of the reset
@@ -44,7 +44,7 @@ class EnvironmentSpec(ABC):
     @property
     @abstractmethod
     def user_size(self) -> int:
-        """U, the number of features observed of the user; 0 where nothing is."""
+        """U, the number of observed features of the user; 0 where nothing is observed."""
 
     @property
     @abstractmethod
@@ -54,38 +54,38 @@ class EnvironmentSpec(ABC):
     @property
     @abstractmethod
     def horizon(self) -> int:
-        """Most steps in an episode; a user who would stay longer is cut off (truncated) there."""
+        """Most steps in an episode; a user who would stay longer is cut off there (truncated)."""
 
     @property
     def features_match(self) -> bool:
-        """Whether users are observed in the features of the candidates, in their order."""
+        """True if users are observed in the features of the candidates, in the same order."""
         return self.user_size == self.document_size > 1
 
     @property
     def offers_vary(self) -> bool:
-        """Whether steps differ in the number of candidates, of which N is the largest then."""
+        """True if steps differ in the number of candidates; N is then the largest number."""
         return False
 
     @property
     def visitors(self) -> bool:
-        """Whether logs tell which sessions are of the same visitor."""
+        """True if logs show which sessions are of the same visitor."""
         return False
 
     @property
     def items(self) -> int:
-        """Entries of the catalogue that candidates come from; 0 where they are fresh each time."""
+        """Entries of the candidates' catalogue; 0 where candidates are fresh at each step."""
         return 0
 
     @property
     def candidate_bounds(self) -> tuple[float, float]:
-        """Smallest and largest feature of a candidate."""
+        """Smallest and largest value of a candidate's features."""
         return 0.0, 1.0
 
     def lasting(self) -> dict[str, Any]:
-        """Fields that stay as they are for as long as a champion reigns: all of them."""
+        """Fields that must not change while a champion is in use: by default all of them."""
         return self.to_dict()
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and the world, as JSON can hold them."""
+        """All fields and the world, ready for JSON."""
         fields = {key: _lists(value) for key, value in dataclasses.asdict(self).items()}
         return {"world": self.world, **fields}

@@ -15,25 +15,24 @@ Size = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class _Share:
-    """A generator, and the lanes that it draws for."""
+    """A generator, and the lanes for which it draws."""
 
     generator: np.random.Generator
     place: slice  # of its lanes among those that are left
-    left: NDArray[np.intp] | None  # those of its lanes; None where it draws for no others
+    left: NDArray[np.intp] | None  # those of its lanes; None where it draws only for them
 
 
 class Streams:
     """One or several generators, each of which draws for its share of the lanes.
 
     Lanes of several seeds can be simulated in one batch, and every seed gives the numbers that
-    it gives alone. Lanes are the last axis where that is asked for, otherwise the first.
+    it gives alone. Lanes are the first axis, or the last with `lanes_last`.
 
     Args:
-        generators: One a share; the shares are of equal size and lie side by side.
-        lanes: All lanes.
-        common: Whether numbers are still drawn for lanes that have left, so that the others get
-            those that they would get with them. A generator draws no more once all its lanes have
-            left.
+        generators: One per share; the shares are of equal size and lie side by side.
+        lanes: Number of all lanes.
+        common: Whether numbers are still drawn for lanes that have left, so that the numbers of the
+            others do not change. A generator stops drawing once all its lanes have left.
 
     Example:
         >>> one, two = (np.random.Generator(np.random.SFC64(seed)) for seed in (1, 2))
@@ -53,7 +52,7 @@ class Streams:
         self.keep(np.arange(lanes))
 
     def keep(self, lanes: NDArray[np.intp]) -> None:
-        """From now on give the numbers of these lanes only: their first places, in order."""
+        """From now on draw for these lanes only, given by their numbers in ascending order."""
         size = self._size
         bounds = np.searchsorted(lanes, size * np.arange(len(self._generators) + 1)).tolist()
         self._shares = []

@@ -1,4 +1,4 @@
-"""The list of worlds and their records, the presets by name, questions about a spec's world."""
+"""The list of worlds and their records, the presets by name, and look-ups of a spec's world."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def presets() -> dict[str, EnvironmentSpec]:
 
 
 def preset(name: str, /, **overrides: Any) -> EnvironmentSpec:
-    """The preset of that name, with some fields replaced.
+    """The preset with this name, with some fields replaced.
 
     Raises:
         InputError: The preset or a field does not exist, or a value does not fit.
@@ -110,7 +110,7 @@ def spec_from_dict(document: dict[str, Any]) -> EnvironmentSpec:
     """The inverse of `EnvironmentSpec.to_dict`, for specs that were stored with a dataset.
 
     Raises:
-        InputError: It is not a stored spec, or of a world that does not exist.
+        InputError: The document is not a stored spec, or its world does not exist.
     """
     if not isinstance(document, dict):
         raise InputError(f"environment spec: expected a table of fields, got {document!r}")
@@ -148,10 +148,10 @@ def recsim_environment(
 
 
 def scoring_rule(name: str, spec: EnvironmentSpec) -> ScoringRule:
-    """The scoring rule of that name for a spec.
+    """The scoring rule with this name for a spec.
 
     Raises:
-        InputError: There is no such rule, or the world does not show what it goes by.
+        InputError: The rule does not exist, or the world does not show what it needs.
 
     Example:
         >>> best_quality = scoring_rule("greedy", preset("interest-exploration"))

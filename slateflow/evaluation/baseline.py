@@ -19,12 +19,12 @@ class PolicyBaseline:
     """Returns of one behaviour policy.
 
     Attributes:
-        policy: Its name, as in a recipe.
-        label: Its name in this world.
+        policy: Name of the policy, as in a recipe.
+        label: Name of the policy in this world.
         mean: Mean return of an episode.
-        sem: Standard error of that mean.
-        slope: Change of the reward by the step, over the steps of an episode; mean over episodes.
-        slope_sem: Standard error of that mean.
+        sem: Standard error of the mean return.
+        slope: Change of the reward per step of an episode; mean over episodes.
+        slope_sem: Standard error of the mean slope.
         episodes: Episodes played.
     """
 
@@ -43,12 +43,12 @@ def measure_baselines(
     seed: int,
     others: Mapping[str, str | Behaviour] | None = None,
 ) -> list[PolicyBaseline]:
-    """Play random, greedy and its opposite, and perhaps other policies, on the same users.
+    """Play random, greedy, its opposite, and any `others`, on the same users.
 
-    The slope of an episode is that of the least squares line of its rewards on the steps.
+    The slope of an episode is that of the least-squares line of its rewards on the steps.
 
     Raises:
-        InputError: The world's parameters make returns that are no finite numbers.
+        InputError: The world's parameters make returns that are not finite.
     """
     baselines = []
     behaviours: dict[str, str | Behaviour] = {
@@ -86,13 +86,13 @@ def measure_baselines(
 
 
 def _slope(rewards: NDArray[np.float64]) -> float:
-    """Slope of the least squares line of rewards on the steps; one step has none: 0."""
+    """Slope of the least-squares line of rewards on the steps; 0 for a single step."""
     steps = np.arange(len(rewards)) - (len(rewards) - 1) / 2
     return float(steps @ rewards / (steps @ steps)) if len(rewards) > 1 else 0.0
 
 
 def _rewards_by_episode(steps: list[Earned]) -> Iterator[NDArray[np.float64]]:
-    """The rewards of each user; episodes may differ in length."""
+    """The rewards of each user's episode; episodes may differ in length."""
     lanes = np.concatenate([step.lanes for step in steps])
     rewards = np.concatenate([step.rewards for step in steps])[lanes.argsort(kind="stable")]
     yield from np.split(rewards, np.cumsum(np.bincount(lanes))[:-1])

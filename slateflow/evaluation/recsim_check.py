@@ -1,4 +1,4 @@
-"""Returns in RecSim's own code, to check the batched simulator against them."""
+"""Returns in RecSim's own code, as a check of the batched simulator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slateflow.policies.play import seed_of
 from slateflow.progress import Progress, unwatched
 
 RECSIM_STREAM = 0x8EC5
-"""Keeps RecSim's users apart from all others with the same seed."""
+"""Separates RecSim's users from all others with the same seed."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Agreement:
     """Mean returns of one policy in two simulators, on users of their own.
 
     Attributes:
-        batched: Mean in the batched simulator.
-        batched_sem: Its standard error.
-        recsim: Mean in RecSim's own code.
-        recsim_sem: Its standard error.
+        batched: Mean return in the batched simulator.
+        batched_sem: Standard error of that mean.
+        recsim: Mean return in RecSim's own code.
+        recsim_sem: Standard error of that mean.
         episodes: Episodes played in RecSim.
     """
 
@@ -39,13 +39,13 @@ class Agreement:
 
     @property
     def deviation(self) -> float:
-        """RecSim's mean less the other, in standard errors of the difference."""
+        """RecSim's mean less the batched simulator's, in standard errors of the difference."""
         error = float(np.hypot(self.batched_sem, self.recsim_sem))
         return (self.recsim - self.batched) / error if error else 0.0
 
 
 def agreement(batched: NDArray[np.float64], recsim: NDArray[np.float64]) -> Agreement:
-    """Compare the returns of the same policy."""
+    """Compare the returns of one policy in the two simulators."""
     return Agreement(
         batched=float(batched.mean()),
         batched_sem=standard_error(batched),
@@ -62,10 +62,10 @@ def recsim_returns(
     seed: int,
     progress: Progress = unwatched,
 ) -> NDArray[np.float64]:
-    """Undiscounted return of each episode in RecSim's own code, (episodes,).
+    """Undiscounted returns (episodes,) in RecSim's own code.
 
-    RecSim knows one user at a time. They are played side by side, so that the policy is asked
-    once for all of them.
+    RecSim simulates one user at a time. Its environments are played side by side, so that the
+    policy is called once for all of them.
     """
     if episodes < 2:
         raise InputError(f"reference episodes: expected at least 2, got {episodes}")

@@ -23,18 +23,18 @@ from slateflow.progress import Progress, unwatched
 from slateflow.records import resolve
 
 EVALUATION_STREAM = 0xE7A1
-"""Keeps the users of an evaluation apart from those of a dataset with the same seed."""
+"""Separates the users of an evaluation from those of a dataset with the same seed."""
 
 BLOCK_EPISODES = 1000
-"""Episodes that are played at once, with a stream of random numbers of their own."""
+"""Episodes that are played at once, with their own stream of random numbers."""
 
 Returns = NDArray[np.float64]  # (E,), of the same users in the same order for every policy
 
 
 class Earned(NamedTuple):
-    """Rewards of a step; its observations are many times as much, and forgotten."""
+    """Rewards of a step, without its observations, which would need many times the memory."""
 
-    lanes: NDArray[np.intp]  # (B,) users of the block whose episodes go on
+    lanes: NDArray[np.intp]  # (B,) users of the block whose episodes have not ended
     rewards: NDArray[np.float64]  # (B,)
 
 
@@ -44,16 +44,16 @@ def play_blocks(
     episodes: int,
     seed: int,
 ) -> Iterator[list[Earned]]:
-    """The rewards of `episodes` episodes, step by step, a block of users at a time.
+    """The rewards of `episodes` episodes, step by step, one block of users at a time.
 
-    Episode i meets the same user, candidates and noise whatever the policy is.
+    Episode i meets the same user, candidates and noise under every policy.
 
     Args:
         spec: The world.
-        policy: Chooses the slates; or a function that makes one for the simulator of a block,
-            whose hidden state it may read.
-        episodes: How many.
-        seed: Where the users start.
+        policy: A policy, or a function that makes a policy for the simulator of a block, whose
+            hidden state it may read.
+        episodes: Number of episodes.
+        seed: Seed of the users.
 
     Raises:
         InputError: There is no episode to play.
@@ -77,9 +77,9 @@ def episode_returns(
     seed: int,
     progress: Progress = unwatched,
 ) -> Returns:
-    """Undiscounted return of each episode, (episodes,); see `play_blocks`.
+    """Undiscounted returns (episodes,); see `play_blocks`.
 
-    `progress` is called with the played and all episodes.
+    `progress` is called with the numbers of played and of all episodes.
     """
     returns, played = [], 0
     for steps in play_blocks(spec, policy, episodes, seed):
@@ -121,15 +121,15 @@ def returns_of(
     seed: int,
     progress: Progress,
 ) -> Returns | None:
-    """`episode_returns` of a policy, or `optimal_returns` where there is none; a job for a worker.
+    """Worker entry point: `episode_returns` of a policy, or `optimal_returns` without one.
 
     Args:
-        name: Under which progress is shown.
+        name: Name under which progress is shown.
         spec: The world.
-        policy: Chooses the slates; None for the best that there is.
-        episodes: How many.
-        seed: Where the users start.
-        progress: Called with the played and all episodes.
+        policy: Chooses the slates; None for the best possible policy.
+        episodes: Number of episodes.
+        seed: Seed of the users.
+        progress: Called with the numbers of played and of all episodes.
     """
     if policy is not None:
         return episode_returns(spec, policy, episodes, seed, progress)

@@ -1,6 +1,6 @@
-"""The verdict: who is better than random, by how much, and who wins.
+"""The verdict: which policies are better than random, by how much, and which one wins.
 
-`decide` takes comparisons, whatever they were made from; `played_verdict` makes them from returns.
+`decide` takes comparisons of any origin; `played_verdict` makes them from returns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VerdictWord = Literal["winner", "better", "undecided", "worse", "no verdict"]
 Interval = tuple[float, float]
 
 CONFIDENCE = 0.95
-SIGNIFICANCE = 0.05  # of two-sided p-values that are corrected
+SIGNIFICANCE = 0.05  # level of corrected two-sided p-values
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Score:
 
 @dataclass(frozen=True)
 class PlayedPolicy:
-    """A policy that is no candidate: its mean return, standard error, and score where known."""
+    """A policy that is not a candidate: mean return, standard error, and score where known."""
 
     policy: str
     mean: float
@@ -58,12 +58,12 @@ class Contender:
     """A learner before the decision; the p-values of its comparisons are not corrected.
 
     Attributes:
-        learner: Its name.
+        learner: Name of the learner.
         mean: Mean return of an episode.
         sem: Standard error of the mean.
-        over_baseline: Difference to random.
-        over_champion: Difference to the reigning champion; None where there is none.
-        over_logged: Difference to the best logging policy; None where they are not known.
+        over_baseline: Difference from random.
+        over_champion: Difference from the current champion; None without a champion.
+        over_logged: Difference from the best logging policy; None where they are not known.
         score: 0 for random, 1 for the optimum; None where the optimum is not known.
     """
 
@@ -84,13 +84,13 @@ class Candidate(Contender):
     candidates; that of `over_logged` is not.
     """
 
-    p_value: float  # of being no better than random or no better than the champion, corrected
+    p_value: float  # corrected, for not being better than both random and the champion
     verdict: VerdictWord
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Baseline, logging policies, optimum, champion and candidates; the best ones first."""
+    """Baseline, logging policies, optimum, champion and candidates; the best candidates first."""
 
     baseline: PlayedPolicy
     logged: tuple[PlayedPolicy, ...]
@@ -100,21 +100,22 @@ class Verdict:
 
     @property
     def winner(self) -> Candidate | None:
-        """The candidate to register; None is a verdict, too."""
+        """The candidate to register; None if no candidate wins."""
         return next((one for one in self.candidates if one.verdict == "winner"), None)
 
 
 def decide(contenders: Iterable[Contender]) -> tuple[Candidate, ...]:
-    """Correct the p-values for the number of candidates, and decide who wins.
+    """Correct the p-values for the number of candidates, and decide which one wins.
 
-    A winner has to be better than the baseline and, where there is one, than the champion: its
-    p-value is the larger of the two (the intersection-union test, Berger 1982), corrected over the
+    A winner has to be better than the baseline and, if there is one, than the champion: its p-value
+    is the larger of the two (the intersection-union test, Berger 1982), corrected over the
     candidates (Holm 1979). Below 0.05 two-sided, with both differences positive, a candidate that
-    is no better is promoted in at most 2.5% of the verdicts, however many there are of them. Nor
-    may the interval of its difference to the best logging policy lie below zero: nothing that runs
-    is replaced by something worse. Of those that may win, the highest mean wins.
+    is not better is promoted in at most 2.5% of the verdicts, whatever the number of candidates.
+    Nor may the interval of its difference from the best logging policy lie below zero, so that no
+    running policy is replaced by a worse one. Among the candidates that may win, the highest mean
+    wins.
 
-    The words "better" and "worse" go by the corrected p-value over the baseline.
+    The words "better" and "worse" depend on the corrected p-value against the baseline.
 
     Returns:
         The candidates, best mean first.
@@ -156,7 +157,7 @@ def _word(over_baseline: Comparison) -> VerdictWord:
 
 
 def _corrected(comparisons: Sequence[Compared]) -> list[Compared]:
-    """The comparisons with p-values corrected over those that there are."""
+    """The comparisons, with p-values corrected over those that are not None."""
     p_values = iter(holm([one.p_value for one in comparisons if one is not None]))
     return [one if one is None else replace(one, p_value=next(p_values)) for one in comparisons]
 
@@ -180,7 +181,7 @@ def compare(returns: Returns, others: Returns) -> Comparison:
     """Paired t-interval and t-test of returns − others.
 
     Raises:
-        InputError: There are fewer than two episodes, or not the same on both sides.
+        InputError: There are fewer than two episodes, or different numbers on the two sides.
     """
     if len(returns) != len(others):
         raise InputError(
@@ -190,7 +191,7 @@ def compare(returns: Returns, others: Returns) -> Comparison:
         raise InputError(f"episodes: expected at least 2 to compare, got {len(returns)}")
     difference = returns - others
     mean = float(difference.mean())
-    if np.ptp(difference) == 0:  # two policies that do the same; the t-test divides by zero
+    if np.ptp(difference) == 0:  # the policies behave identically; the t-test divides by zero
         return Comparison(mean, (mean, mean), 1.0 if mean == 0 else 0.0)
     degrees, error = len(difference) - 1, standard_error(difference)
     reach = float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2)) * error
@@ -201,20 +202,20 @@ def compare(returns: Returns, others: Returns) -> Comparison:
 def score(returns: Returns, baseline: Returns, optimum: Returns | None) -> Score | None:
     """Share of the way from the baseline to the optimum, all three on the same users.
 
-    It is the ratio of the means of G = returns − baseline and R = optimum − baseline. The interval
-    holds every s for which the mean of G − s R is within t standard errors of 0 (Fieller 1954,
-    Journal of the Royal Statistical Society B 16, p. 175).
+    The score is the ratio of the means of G = returns − baseline and R = optimum − baseline. The
+    interval contains every s for which the mean of G − s R is within t standard errors of 0
+    (Fieller 1954, Journal of the Royal Statistical Society B 16, p. 175).
 
     Returns:
-        None where the optimum is unknown, or is not above the baseline for certain: then no
-        interval has two ends.
+        None where the optimum is unknown, or not certainly above the baseline, so that the interval
+        would be unbounded.
     """
     if optimum is None:
         return None
     gain, room = returns - baseline, optimum - baseline
     t_squared = special.stdtrit(len(gain) - 1, (1 + CONFIDENCE) / 2) ** 2
     (gain_variance, covariance), (_, room_variance) = t_squared * np.cov(gain, room) / len(gain)
-    # Its ends are the roots of a s² − 2 b s + c
+    # The ends of the interval are the roots of a s² − 2 b s + c
     a = room.mean() ** 2 - room_variance
     b = gain.mean() * room.mean() - covariance
     c = gain.mean() ** 2 - gain_variance
@@ -236,15 +237,15 @@ def played_verdict(
     """Decide from returns of all policies on the same users.
 
     Args:
-        baseline: Returns of the policy that everyone is compared with.
+        baseline: Returns of the policy with which all others are compared.
         candidates: Returns of each learner's policy.
         optimum: Returns of the best policy, where it is known.
-        champion: Returns of the reigning champion.
+        champion: Returns of the current champion.
         logged: Returns of each policy that wrote the logs.
         baseline_policy: Name of the baseline.
 
     Raises:
-        InputError: There are fewer than two episodes, or not the same for all.
+        InputError: There are fewer than two episodes, or different numbers of them.
     """
 
     def played(policy: str, returns: Returns) -> PlayedPolicy:

@@ -1,4 +1,4 @@
-"""Learners: a dataset and a configuration in, a policy and a report out."""
+"""Learners: from a dataset and a configuration to a policy and a training summary."""
 
 from slateflow.learners.config import LEARNERS, LearnerConfig, learner_config, learners_for
 from slateflow.learners.training import TrainingSummary, import_rllib, train, train_live

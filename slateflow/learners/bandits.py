@@ -102,7 +102,7 @@ class LinTSConfig(LearnerConfig):
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
-        """Serve weights that are drawn from the posterior once."""
+        """Serve weights drawn once from the posterior."""
         rng = np.random.Generator(np.random.SFC64(seed))
         weights = _posterior(dataset, self.ridge, checkpoints).draw(rng, self.exploration)
         progress(1, 1)
@@ -145,12 +145,12 @@ class LinearPosterior:
     def from_statistics(cls, statistics: LinearStatistics, ridge: float | Array) -> LinearPosterior:
         """Solve the ridge regression (gram + ridge · I) mean = moment.
 
-        The noise has a prior of a single row with residual 1, for a bandit that has seen nothing.
+        The noise has a prior of a single row with residual 1, for a bandit without any data.
 
         Args:
-            statistics: Of all rows.
-            ridge: Precision of the prior in units of the noise's; a number is that of all weights,
-                and (P, P) any prior.
+            statistics: Statistics of all rows.
+            ridge: Precision of the prior in units of the noise's precision: a number for all
+                weights, or a matrix (P, P).
         """
         prior = ridge if isinstance(ridge, np.ndarray) else ridge * np.eye(len(statistics.gram))
         if not prior.any() and _singular(statistics.gram):
@@ -179,7 +179,7 @@ class LinearPosterior:
 
 
 def _singular(precision: Array) -> bool:
-    """Whether a feature follows from the others, up to rounding."""
+    """True if a feature is a linear combination of the others, up to rounding."""
     deviation = np.sqrt(np.diag(precision))
     if not deviation.all():
         return True

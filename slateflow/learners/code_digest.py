@@ -1,4 +1,4 @@
-"""A digest of the code that a learner's weights depend on, so that a comment retrains nothing."""
+"""A digest of the code on which a learner's weights depend; a changed comment retrains nothing."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ROOT = Path(slateflow.__file__).parent
 
 
 _PARSER = threading.Lock()
-"""Held while Python 3.11 makes a tree: in two threads at once it raises a SystemError at times."""
+"""Held during parsing: Python 3.11 sometimes raises a SystemError if two threads parse at once."""
 
 
 @cache
 def code_digest(module: str) -> str:
-    """SHA-256 over the code of a module and of all of ours that it imports, at any depth.
+    """SHA-256 over the code of a module and of all our modules that it imports, at any depth.
 
-    The syntax trees count, without comments, docstrings and layout. Packages of others count by
-    nothing: whoever asks adds the versions of the libraries that matter.
+    The syntax trees count, without comments, docstrings and layout. Other packages do not count:
+    the caller adds the versions of the libraries that matter.
 
     Args:
-        module: Its dotted name; one outside of `slateflow` counts by its name alone.
+        module: Dotted name of the module; outside of `slateflow` only the name counts.
     """
     waiting, codes = [module], dict[str, str]()
     while waiting:
@@ -43,14 +43,14 @@ def code_digest(module: str) -> str:
 
 @cache
 def _parsed(source: str) -> tuple[str, list[str]]:
-    """The syntax tree of a module without its docstrings, as text, and what it imports."""
+    """The syntax tree of a module without docstrings, as text, and the names that it imports."""
     tree = ast.parse(source)
     imported = _imported(tree)
     return ast.dump(_WithoutDocstrings().visit(tree)), imported
 
 
 def _path(name: str) -> Path | None:
-    """The file of a module of ours."""
+    """The file of one of our modules; None for other modules."""
     package, *rest = name.split(".")
     if package != ROOT.name:
         return None
@@ -59,7 +59,7 @@ def _path(name: str) -> Path | None:
 
 
 def _imported(tree: ast.AST) -> list[str]:
-    """Names that may be modules, imported anywhere in the tree, in functions too."""
+    """Imported names that may be modules, anywhere in the tree, functions included."""
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -70,7 +70,7 @@ def _imported(tree: ast.AST) -> list[str]:
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
-    """Strings that stand alone go, those below fields too."""
+    """Removes strings that are statements: docstrings, also those below fields."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         constant = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

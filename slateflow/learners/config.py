@@ -62,7 +62,7 @@ class Trained:
     Attributes:
         scorer: The learnt scores.
         curves: Training curves by metric; empty for a closed form.
-        earlier_seconds: Wall-clock seconds of the runs that were killed before this one.
+        earlier_seconds: Wall-clock seconds of earlier runs of this training that were killed.
         live_steps: Steps with live users.
     """
 
@@ -77,13 +77,13 @@ class LearnerConfig:
     """A learner and its settings; each learner is a subclass in a file of its own.
 
     Attributes:
-        learner: Its name.
-        live: Whether it learns with live users, instead of from logs.
+        learner: Name of the learner.
+        live: Whether the learner learns with live users, instead of from logs.
         user_chooses: Whether it is made for users who choose from the slate (True), who click the
             first place (False), or both (None).
-        on_rllib: Whether Ray and torch are imported when it trains.
+        on_rllib: Whether a training imports Ray and torch.
         search_space: Ranges from which a study draws settings; empty where held-out logs cannot
-            evaluate it.
+            evaluate the learner.
     """
 
     learner: ClassVar[str]
@@ -94,17 +94,17 @@ class LearnerConfig:
 
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
-        """Whether it is made for that world."""
+        """True if the learner is made for the spec's world."""
         return cls.user_chooses in (None, spec.user_chooses)
 
     def parameters(self) -> dict[str, Any]:
-        """The settings, under the names they have everywhere."""
+        """The settings by name; the names are the same everywhere."""
         return dataclasses.asdict(self)
 
     def training_digest(self, dataset: Dataset, seed: int) -> str:
-        """Digest of everything that a training's weights depend on.
+        """Digest of everything on which a training's weights depend.
 
-        Libraries count by their versions, our own code by what the learner imports of it.
+        Libraries count by their versions, our own code by the modules that the learner imports.
         """
         libraries = ("numpy", "scipy", *(("ray", "torch") if self.on_rllib else ()))
         versions = {name: version(name) for name in libraries}
@@ -113,7 +113,7 @@ class LearnerConfig:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def checkpoint(self, folder: Path, dataset: Dataset, seed: int) -> Path:
-        """Folder of this training's checkpoint, another for other weights."""
+        """Folder of this training's checkpoint; trainings with other weights have other folders."""
         return folder / f"{self.learner}-{self.training_digest(dataset, seed)[:16]}"
 
     def train(
@@ -153,7 +153,7 @@ def learners_for(spec: EnvironmentSpec) -> list[str]:
     """The learners that are made for a world and learn from its logs.
 
     Raises:
-        InputError: Its users and items have too many features for all of them.
+        InputError: The world's users and items have too many features for every learner.
 
     Example:
         >>> from slateflow.environments import preset

@@ -25,7 +25,7 @@ def flat_observation_space(
 ) -> gym.spaces.Box:
     """(user, memory, steps left / window, candidates row by row) as one vector.
 
-    Candidates are their features, or with a catalogue their numbers in it.
+    Candidates are represented by their features, or with a catalogue by their numbers in it.
     """
     of_each = 1 if catalogue else spec.document_size
     size = spec.user_size + memory + 1 + spec.num_candidates * of_each
@@ -33,11 +33,11 @@ def flat_observation_space(
 
 
 def flat_observations(rows: Trajectories, left: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows (R, …) of `flat_observation_space`; −1 stands where a row has fewer candidates.
+    """Rows (R, …) of `flat_observation_space`; −1 fills rows with fewer candidates.
 
     Args:
-        rows: With the memory of the session among the features of the user.
-        left: (R,) steps left.
+        rows: Rows with the session memory among the features of the user.
+        left: (R,) steps left / window.
     """
     offered = rows.candidates.reshape(len(rows), -1).astype(np.float32, copy=False)
     return np.concatenate([rows.user, left[:, None], offered], axis=1)
@@ -46,17 +46,17 @@ def flat_observations(rows: Trajectories, left: NDArray[np.float32]) -> NDArray[
 def share_of_window_left(
     spec: EnvironmentSpec, step: NDArray[np.int32], window: int
 ) -> NDArray[np.float32]:
-    """Steps left, this one included, counted up to `window` and divided by it; (R,) in (0, 1]."""
+    """(R,) steps left, this one included, counted up to `window` and divided by it: in (0, 1]."""
     return np.asarray(np.minimum(spec.horizon - step, window) / window, dtype=np.float32)
 
 
 def scaled_rewards(rows: Trajectories, scale: RewardScale | None = None) -> NDArray[np.float32]:
-    """Expected rewards over their standard deviation; (R,).
+    """(R,) expected rewards over their standard deviation.
 
-    Rewards are often large and nearly constant (some 9.7 a step), and a network would spend itself
-    on the constant. Where all episodes have the same number of steps, their mean is taken out: it
-    changes no preference between policies there. Nor does taking out the noise. The scale knows
-    whether they have, of parts that are read one by one.
+    Rewards are often large and nearly constant (some 9.7 per step), and a network would mostly fit
+    the constant. Where all episodes have the same number of steps, the mean is subtracted, which
+    there changes no preference between policies; nor does removing the noise. For parts that are
+    read one by one, the scale records whether all episodes have the same length.
 
     Raises:
         InputError: A reward is not a finite number.
@@ -73,11 +73,11 @@ def check_rewards(rows: Trajectories) -> None:
 
 
 def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:
-    """Whether a row is the last of its episode; (R,).
+    """(R,) True for the last row of each episode.
 
     Raises:
-        InputError: The flags differ from the episodes of the rows. Values would then flow from one
-            user to the next.
+        InputError: The flags contradict the rows' episodes: values would flow from one user to the
+            next.
     """
     ends = rows.terminated | rows.truncated
     wrong = np.flatnonzero(ends != rows.last)
@@ -93,10 +93,10 @@ def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:
 def window_returns(
     rows: Trajectories, rewards: NDArray[np.float32], window: int
 ) -> NDArray[np.float32]:
-    """Sum of the rewards of this and the next steps, `window` in all, within the episode; (R,)."""
+    """(R,) sums of the rewards of `window` steps from each row on, within the episode."""
     index = np.arange(len(rows))
     last = np.flatnonzero(episode_ends(rows))
-    end = last[np.searchsorted(last, index)] + 1  # one past the row's episode
+    end = last[np.searchsorted(last, index)] + 1  # one past the end of the row's episode
     total = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
     ahead = total[np.minimum(index + window, end)]
     return np.asarray(ahead - total[index], dtype=np.float32)
@@ -104,10 +104,10 @@ def window_returns(
 
 @dataclass(frozen=True)
 class FeatureMoments:
-    """Mean and standard deviation of the features (user, steps left, candidate), F of each.
+    """Means and standard deviations of the F features (user, steps left, candidate).
 
-    Networks see features that are standardised by them: satisfaction, for one, varies by a few
-    hundredths only. The steps left keep their scale.
+    Networks see standardised features: satisfaction, for example, varies by only a few hundredths.
+    The steps left keep their scale.
     """
 
     offset: NDArray[np.float64]  # (F,)
@@ -131,7 +131,7 @@ class FeatureMoments:
     def from_blocks(
         cls, blocks: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]]
     ) -> FeatureMoments:
-        """Sum up users (R, U) and their candidates (R, N, D), a block in memory at a time."""
+        """Sum up users (R, U) and their candidates (R, N, D), one block in memory at a time."""
 
         def averages(documents: NDArray[np.floating]) -> tuple[Array, Array]:
             candidates = documents.astype(np.float64)
@@ -143,10 +143,10 @@ class FeatureMoments:
     def _from_averages(
         cls, blocks: Iterable[tuple[NDArray[np.floating], Array, Array]]
     ) -> FeatureMoments:
-        """Sum up users (R, U), and averages of their candidates' features and squares of them.
+        """Sum up users (R, U), and averages of their candidates' features and of the squares.
 
-        So users and candidates weigh the same. Averages are those of each row (R, D), or of all
-        rows of the block (1, D).
+        Averages give users and candidates equal weight. They are those of each row (R, D), or of
+        all rows of the block (1, D).
         """
         count, user_size, total, squares = 0, 0, np.zeros(1), np.zeros(1)
         for users, *averages in blocks:
@@ -173,7 +173,7 @@ class FeatureMoments:
 
 
 def _shares(rows: Trajectories) -> Array:
-    """(I,) shares of the items of a catalogue in what rows offer, each row's adding up to 1 / R."""
+    """(I,) shares of a catalogue's items among the offers of R rows, each of weight 1 / R."""
     items = distinct(rows.candidates)
     row, place = np.nonzero(items >= 0)
     weights = 1 / np.bincount(row, minlength=len(items))
@@ -182,6 +182,6 @@ def _shares(rows: Trajectories) -> Array:
 
 
 def _averages(features: NDArray[np.float32], shares: Array) -> tuple[Array, Array]:
-    """(1, D) averages of items' features (I, D), and of their squares, by shares (I,)."""
+    """(1, D) averages of items' features (I, D), and of their squares, weighted by shares (I,)."""
     known = features.astype(np.float64)
     return shares[None] @ known, shares[None] @ known**2

@@ -1,6 +1,6 @@
 """Fitted-Q iteration in closed form.
 
-Backwards from the end of the episode: Q₁ regresses the reward on a polynomial of (user,
+Backwards from the end of the episode, Q₁ regresses the reward on a polynomial of (user,
 candidate), and Q_k regresses the reward plus the best Q_{k-1} at the next step's candidates
 (Ernst, Geurts and Wehenkel 2005, "Tree-Based Batch Mode Reinforcement Learning", figure 1, with
 least squares in place of trees). `backward_stages` is the recursion.
@@ -56,22 +56,22 @@ FITTED_Q_TERMS = 150
 """Polynomials of more terms are not tried, but for the products of user and candidate alone."""
 
 RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
-"""Precisions of the prior, for each row, among which held-out episodes choose."""
+"""Precisions of the prior, per row, among which held-out episodes choose."""
 
 CHOOSING_ROWS = 30_000
-"""Rows by which degree and ridge are chosen, at most; whole episodes."""
+"""Most rows on which degree and ridge are chosen; whole episodes."""
 
 FITTED_Q_FOLDS = 5
 """Parts of the episodes, of which each is held out in turn."""
 
 SETTLED = 0.01
-"""Change of the preferences by a stage, relative to them, below which none is added."""
+"""Relative change of the preferences by a stage below which no further stage is added."""
 
 SELDOM = 0.01
 """Share of the steps at which reward and next value together may fall with the reward."""
 
 PATIENCE = 5
-"""Stages after which preferences have to change less; otherwise the values grow without bound."""
+"""Stages within which preferences have to change less; otherwise values grow without bound."""
 
 
 @validated
@@ -104,28 +104,28 @@ class FittedQConfig(LearnerConfig):
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
-        """Fit stage by stage, all rows at every stage, or those of its own step by the clock."""
+        """Fit stage by stage, on all rows, or on the stage's own if rewards depend on the clock."""
         _check_terms(dataset.spec.user_size, dataset.spec.document_size, self.degree)
         parts = Parts.of(dataset)
         steps = parts.sample
         chosen = chosen_terms(steps, self.degree, self.ridge)
         basis, window = chosen.basis, self.window or (0 if chosen.later else 1)
         curves = Curves()
-        if checkpoints is not None and not parts.kept:  # of fewer a stage is nothing
+        if checkpoints is not None and not parts.kept:  # of fewer rows a stage takes no time
             parts = replace(parts, folder=self.checkpoint(checkpoints, dataset, seed))
         while (
             stages := fitted_stages(
                 parts, basis, chosen.ridge, window, progress, curves, chosen.prior(basis)
             )
         ) is None:
-            # Rather no bends, then a coarser polynomial, at last a nearer horizon, than such values
+            # Growing values: drop bends, then lower the degree, at last shorten the horizon
             bent = len(basis.knots.feature) + len(basis.random) > 0
             if self.degree or (basis.degree == 1 and not bent):
                 window = PATIENCE
             else:
                 basis = steps.basis(basis.degree if bent else basis.degree - 1)
             curves = Curves()
-        # Where nobody knows how many steps are left, the last stage serves all
+        # Where the number of steps left is unknown, the last stage serves all steps
         served = stages if steps.transitions.timed else stages[-1:]
         fitted = replace(
             steps.scorer(basis),
@@ -140,7 +140,7 @@ class FittedQConfig(LearnerConfig):
 
 @dataclass(frozen=True)
 class _Part:
-    """Logged steps as the stages see them, by a polynomial."""
+    """Logged steps with a polynomial basis, as input of the stages."""
 
     steps: LoggedSteps
     basis: Basis
@@ -173,13 +173,13 @@ def fitted_stages(
     curves: Curves,
     prior: Array | None = None,
 ) -> list[Stage] | None:
-    """Go back from the end by `window` stages, with 0 until preferences settle.
+    """Go back from the end by `window` stages, or with 0 until preferences settle.
 
-    The residual of each stage is added to the curves. Weights of next values have a prior of their
-    own where one is given.
+    The residual of each stage is added to the curves. With `prior`, weights of next values have a
+    prior of their own.
 
     Returns:
-        The stages; None where they do not settle but grow, because the polynomial extrapolates.
+        The stages; None where values do not settle but grow, because the polynomial extrapolates.
     """
     steps, size = parts.sample, len(basis)
     most = steps.transitions.most_stages(window or steps.spec.horizon)
@@ -220,11 +220,11 @@ class Chosen:
 
     Attributes:
         basis: The terms.
-        ridge: Precision of the prior on the weights, for each row.
-        later: Whether later rewards may depend on what is shown now.
-        steps: By which that was chosen.
-        ahead: (T,) next values of these steps where sessions end by themselves; None where nobody
-            looks ahead, or a ridge is given.
+        ridge: Precision of the prior on the weights, per row.
+        later: Whether later rewards may depend on the item shown now.
+        steps: Steps on which these were chosen.
+        ahead: (T,) next values of these steps where sessions end by themselves; None where next
+            values are not used, or a ridge is given.
     """
 
     basis: Basis
@@ -234,11 +234,10 @@ class Chosen:
     ahead: Array | None = None
 
     def prior(self, basis: Basis) -> Array | None:
-        """(P, P) prior of weights of next values, where held-out visitors lose less with it.
+        """(P, P) prior on weights of next values, where held-out visitors lose less with it.
 
-        The noise of rewards is taken out before; next values keep that of the chance that ends
-        sessions. So the marginal likelihood chooses how far to shrink what terms of the same degree
-        tell of them.
+        The noise of rewards is removed before; next values keep the noise of the random ends of
+        sessions. So the marginal likelihood chooses how far to shrink terms of the same degree.
         """
         if self.ahead is None:
             return None
@@ -367,7 +366,7 @@ def _falls_with_reward(steps: LoggedSteps, ahead: Array, of_users: _Tried) -> bo
 
 
 def _check_terms(users: int, documents: int, degree: int) -> None:
-    """Raise if features make too many terms, with 0 those of degree 1."""
+    """Raise if features make too many terms; degree 0 is checked as degree 1."""
     if (terms := term_count(users, documents, degree or 1)) > MOST_PRODUCTS:
         raise InputError(
             f"user, candidates: expected features that make at most {MOST_PRODUCTS:,} terms of "
@@ -377,7 +376,7 @@ def _check_terms(users: int, documents: int, degree: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """A polynomial, the ridge that suits it, and the squared errors (V,) of held-out visitors."""
+    """A polynomial, its best ridge, and the squared errors (V,) of held-out visitors."""
 
     basis: Basis
     ridge: float

@@ -1,4 +1,4 @@
-"""Logged steps as a regression of values sees them, part by part or all at once."""
+"""Logged steps in the form that a regression of values needs, part by part or all at once."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ Array = NDArray[np.float64]
 Powers = NDArray[np.int64]
 
 SPREAD_ROWS = 3_000
-"""Rows by which preferences are measured, at most."""
+"""Most rows on which preferences are measured."""
 
 SAMPLE_ROWS = 1_000_000
-"""Rows that are in memory together, at most; of more, every so many sessions."""
+"""Most rows that are in memory together; of more, every n-th session is taken."""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Monomials in which values are linear, of the features of a `Scorer`.
+    """Monomials of a `Scorer`'s features, in which values are linear.
 
     Attributes:
-        degree: Of the polynomial in user and candidate.
-        knots: Where (user, 1 for the time, candidate), F features, bend at H hinges.
+        degree: Degree of the polynomial in user and candidate.
+        knots: Knots of the H hinges on the F features (user, 1 for the time, candidate).
         powers: (P, F + H) exponents; 0 for the time.
-        offset: (F + H,) by which features and hinges are centred.
-        scale: (F + H,) by which they are divided then.
-        random: Of the standardised features and hinges, W beside the monomials.
+        offset: (F + H,) subtracted from features and hinges.
+        scale: (F + H,) by which features and hinges are then divided.
+        random: W random features, beside the monomials, of the standardised features and hinges.
     """
 
     degree: int
@@ -73,13 +73,13 @@ class Basis:
         return np.concatenate([found, self.random.of(x)], axis=-1) if len(self.random) else found
 
     def degrees(self, users: int) -> tuple[Powers, Powers]:
-        """(P,) degrees of the monomials in the user, of so many features, and in the candidate."""
+        """(P,) degrees of the monomials in the user, of `users` features, and in the candidate."""
         features = np.arange(len(self.offset) - len(self.knots.feature))
         of_candidate = np.append(features, self.knots.feature) > users
         return self.powers[:, ~of_candidate].sum(axis=1), self.powers[:, of_candidate].sum(axis=1)
 
     def without_candidate(self, users: int) -> Basis:
-        """The terms of the features of the user, `users` of them, and of the time."""
+        """The terms of only the user, of `users` features, and of the time."""
         return replace(self, powers=self.powers[self.degrees(users)[1] == 0])
 
     @property
@@ -90,13 +90,13 @@ class Basis:
 
 @dataclass(frozen=True)
 class LoggedSteps:
-    """Logged steps with their scaled rewards (R,), in a world, and the moments of their features.
+    """Logged steps with their scaled rewards (R,), their world, and the moments of their features.
 
     The session memory counts as features of the user. The user responds to the first place.
-    Candidates that the support leaves out are not chosen where anything else is offered. `timed`
-    says whether all sessions, not only these, have the same number of steps, `by_the_clock`
-    whether rewards depend on how many are left, `random` whether their model has random features,
-    and `remembers_items` whether the session memory has what was shown.
+    Candidates outside of the support are chosen only where nothing else is offered. `timed` is True
+    if all sessions, not only these, have the same number of steps, `by_the_clock` if rewards depend
+    on the number of steps left, `random` if the rewards' model has random features, and
+    `remembers_items` if the session memory contains the shown items.
     """
 
     rows: Trajectories
@@ -111,12 +111,12 @@ class LoggedSteps:
 
     @cached_property
     def transitions(self) -> Transitions:
-        """The steps to which values are fitted, T of them."""
+        """The T steps to which values are fitted."""
         return Transitions.from_rows(self.rows, self.timed, self.by_the_clock)
 
     @cached_property
     def reward(self) -> Array:
-        """(T,) scaled rewards of these steps."""
+        """(T,) scaled rewards of the steps in `transitions`."""
         return self.rewards[self.transitions.rows].astype(np.float64)
 
     def only(self, chosen: NDArray[np.bool_]) -> LoggedSteps:
@@ -124,9 +124,9 @@ class LoggedSteps:
         return replace(self, rows=self.rows.where(chosen), rewards=self.rewards[chosen])
 
     def basis(self, degree: int, knots: Knots | None = None, random: bool = False) -> Basis:
-        """The polynomial of a degree, with the hinges of (user, candidate) at the knots.
+        """The polynomial of a degree, with hinges on (user, candidate) at the knots.
 
-        Random features are of the user's own columns and of the candidate's.
+        Random features combine the user's own columns and the candidate's.
         """
         users, documents = self.rows.user.shape[1], self.spec.document_size
         knots, own = knots or Knots.none(), powers(users, documents, degree)
@@ -148,7 +148,7 @@ class LoggedSteps:
         )
 
     def scorer(self, basis: Basis, weights: Array | None = None) -> Scorer:
-        """A scorer that does not know the time; without weights (P,) it likes all equally."""
+        """A scorer that ignores the time; without weights (P,) it scores all candidates equally."""
         return Scorer(
             user_size=self.rows.user.shape[1],
             slate_size=self.spec.slate_size,
@@ -167,11 +167,11 @@ class LoggedSteps:
         )
 
     def design(self, basis: Basis, block: slice) -> Array:
-        """Terms (B, P) of what was shown first, of a slice of the T steps."""
+        """Terms (B, P) of the user and the item shown first, for a slice of the T steps."""
         return basis.terms(self._shown(self.transitions.rows[block]))
 
     def shown(self) -> Array:
-        """(T, U + D) features of the user and of what was shown first, at these steps."""
+        """(T, U + D) features of the user and of the item shown first."""
         return np.delete(self._shown(self.transitions.rows), self.rows.user.shape[1], axis=1)
 
     def _shown(self, rows: NDArray[np.intp]) -> Array:
@@ -179,14 +179,14 @@ class LoggedSteps:
         return self._features(rows, self.rows.features_at(self.rows.slate[rows, 0], rows))
 
     def _features(self, rows: NDArray[np.intp], candidates: NDArray[np.floating]) -> Array:
-        """(B, …, F) features of these rows (B,) and candidates (B, …, D) of theirs; 1 for time."""
+        """(B, …, F) features of rows (B,) and of their candidates (B, …, D); 1 for the time."""
         known = np.column_stack([self.rows.user[rows], np.ones(len(rows))])
         known = known.reshape(len(known), *[1] * (candidates.ndim - 2), -1)
         known = np.broadcast_to(known, (*candidates.shape[:-1], known.shape[-1]))
         return np.concatenate([known, candidates], axis=-1)
 
     def best_next(self, scorer: Scorer) -> Array:
-        """(S,) the best score at each of the rows that follow."""
+        """(S,) best score at each of the rows that follow the steps."""
         following, rows = self.transitions.following, self.rows
         scorer, best = replace(scorer, support=None), np.empty(len(following))
         for block in blocks(len(following), rows.scored_numbers):
@@ -200,7 +200,7 @@ class LoggedSteps:
 
     @cached_property
     def _left_out(self) -> NDArray[np.bool_] | None:
-        """(S, N) candidates of the rows that follow which the logs hardly show; never all."""
+        """(S, N) True for hardly shown candidates of the following rows, never for all of a row."""
         following = self.transitions.following
         if without_gaps(self.support) is None:
             return None
@@ -208,14 +208,14 @@ class LoggedSteps:
 
     @cached_property
     def weights(self) -> Array:
-        """(T,) by which the steps count."""
+        """(T,) weights of the steps."""
         shown = self.rows.features_at(self.rows.slate[:, 0])[self.transitions.rows]
         return rarity_weights(self.support, shown.astype(np.float64))
 
     def spread(self, basis: Basis) -> Array:
-        """(P, P) covariance of the terms among the candidates of a step.
+        """(P, P) covariance C of the terms among the candidates of a step.
 
-        By it, weights w prefer some candidates to others by a standard deviation of √(w' C w).
+        Weights w give the candidates of a step scores with a standard deviation of √(w' C w).
         """
         steps, size = self.transitions.rows, len(basis)
         few = steps[:: -(-len(steps) // SPREAD_ROWS)]
@@ -229,7 +229,7 @@ class LoggedSteps:
 
 @dataclass(frozen=True)
 class View:
-    """Moments, support and scale by which every part is seen, fitted on a sample of the rows."""
+    """Moments, support and scale, fitted on a sample of the rows, that apply to every part."""
 
     spec: EnvironmentSpec
     moments: FeatureMoments
@@ -244,7 +244,7 @@ class View:
         return self.remembered_steps(self.memory.beside_users(rows))
 
     def remembered_steps(self, known: Trajectories) -> LoggedSteps:
-        """The steps of rows that have their session memory."""
+        """The steps of rows that already contain their session memory."""
         return LoggedSteps(
             known,
             self.scale.scaled(known, centred=self.timed),
@@ -260,11 +260,11 @@ class View:
 
 @dataclass(frozen=True)
 class Parts:
-    """The logged steps of a dataset, a part in memory at a time, and a sample of them.
+    """The logged steps of a dataset, one part in memory at a time, and a sample of them.
 
-    Parts that fit into memory together are read once, others at every pass, where there is a Ray
-    cluster by its processors. The folder has the stages of a training that was killed. `kept` says
-    whether all steps are in memory.
+    Parts that fit into memory together are read once, others at every pass, by the processors of a
+    Ray cluster if there is one. The folder has the stages of a training that was killed. `kept` is
+    True if all steps are in memory.
     """
 
     map: MapParts[LoggedSteps]
@@ -274,23 +274,23 @@ class Parts:
     kept: bool = True
 
     def stage_file(self, basis: Basis, window: int) -> StageFile:
-        """The file of the stages of a polynomial."""
+        """The file with the stages of a polynomial."""
         return StageFile(self.folder and self.folder / f"stages-{basis.name}-{window}.npz")
 
     @classmethod
     def in_memory(cls, steps: LoggedSteps) -> Parts:
-        """Parts that are these steps alone."""
+        """Parts that consist of the given steps alone."""
         return cls(lambda function: [function(steps)], steps)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Parts:
-        """Check the rows, and fit on a sample of the parts what all others are seen by."""
+        """Check the rows, and fit on a sample the `View` that applies to all parts."""
         memory = fitting_memory(dataset)
         moments = FeatureMoments.from_dataset(dataset, memory)
         lengths: set[int] = set()
 
         def look(rows: Trajectories) -> None:
-            episode_ends(rows)  # checked
+            episode_ends(rows)  # for its checks
             check_rewards(rows)
             lengths.update(np.unique(rows.lengths).tolist())
 

@@ -15,12 +15,12 @@ Result = TypeVar("Result")
 
 
 def sampled(dataset: Dataset, most: int, look: Callable[[Trajectories], None]) -> Trajectories:
-    """Every so many sessions of a dataset, about `most` rows; all where there are no more.
+    """Every n-th session of a dataset, about `most` rows; all rows where there are no more.
 
     Args:
-        dataset: Whose parts have whole sessions.
-        most: Rows.
-        look: Is shown each part as it passes by, and may refuse it.
+        dataset: A dataset whose parts have whole sessions.
+        most: Number of rows.
+        look: Called with each part on its way; may refuse it.
     """
     every, earlier = -(-dataset.rows // most), 0
     some: list[Trajectories] = []
@@ -34,13 +34,13 @@ def sampled(dataset: Dataset, most: int, look: Callable[[Trajectories], None]) -
 def over_parts(
     dataset: Dataset, view: Callable[[Trajectories], Part], keep: bool
 ) -> MapParts[Part]:
-    """Functions are applied to the parts as a view sees them.
+    """A map of functions over the parts of a dataset, each converted by `view`.
 
     Args:
-        dataset: With these parts.
-        view: Makes of rows what the functions take; with them it travels to other processes.
+        dataset: The dataset with the parts.
+        view: Converts rows to the functions' argument; it is sent to other processes with them.
         keep: Whether the parts are read once and stay in memory; otherwise they are read at every
-            pass, by all who take parts (see `results_of_parts`).
+            pass, by all processes that take parts (see `results_of_parts`).
     """
     kept: list[Part] = []
 

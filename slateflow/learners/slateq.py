@@ -1,11 +1,11 @@
 """SlateQ from logs: a learnt choice model, and values of items by least-squares policy iteration.
 
-`user_models.item_values` solves for the values (Ie et al. 2019, "SlateQ"; Lagoudakis
-and Parr 2003, "Least-Squares Policy Iteration"). The first policy is greedy on the returns that
-the logs saw, each next one on the values of the one before. Where held-out sessions say that users
-click less, or more, on what is like the rest of the slate, so do the model and the slates. Where
-tastes bend with the log-odds or the affinity, or along sums of columns, so does the model of
-choices.
+`user_models.item_values` solves for the values (Ie et al. 2019, "SlateQ"; Lagoudakis and Parr 2003,
+"Least-Squares Policy Iteration"). The first policy is greedy on the logged returns, each next one
+on the values of the policy before. Where users click less, or more, on items that are like the rest
+of the slate, according to held-out sessions, the choice model and the slates take it into account.
+The choice model also bends where tastes bend with the log-odds or the affinity, or along sums of
+columns.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ SLATEQ_ROWS_PER_TERM = 20
 """Logged slates for each term of the values, at least, where clicks bend."""
 
 LIKENESS_BEYOND_CHANCE = 3.0
-"""Standard errors by which held-out sessions have to say that likeness matters. A slate is made by
-it, and where it only stands for what the columns miss, slates are the worse for it."""
+"""Standard errors by which likeness has to matter in held-out sessions. Slates are made by it, and
+are worse if it is only a proxy for what the columns miss."""
 
 MOST_MATCHING = 200
-"""Features of users and items that belong together, as interests and topics, at most, in logs from
-which it learns unasked. Values have a dozen terms for each."""
+"""Most features of users and items that match, such as interests and topics, in logs from which it
+learns by default. Values have a dozen terms for each."""
 
 CHOICE_NUMBERS = 100_000_000
 """Features of shown items that are in memory together, at most, where users' choices are learnt."""
 
 SAMPLE_ROWS = 200_000
-"""Rows that are in memory together, at most; of more, every so many sessions choose the model of
-clicks, and the parts are read at every iteration."""
+"""Most rows that are in memory together; of more, a sample of sessions chooses the model of clicks,
+and the parts are read at every iteration."""
 
 
 @validated
@@ -112,7 +112,7 @@ class SlateQConfig(LearnerConfig):
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
-        """Fit the choice model, then iterate; the curve is the change of the values."""
+        """Fit the choice model, then iterate; the curve is the change in the values."""
         spec = dataset.spec
         sample = _to_places_seen(spec, sampled(dataset, SAMPLE_ROWS, _check_finite))
         check_variation(sample)
@@ -156,7 +156,7 @@ class SlateQConfig(LearnerConfig):
         return _View(spec, columns, choice, features, users, of_items)
 
     def _values(self, dataset: Dataset, view: _View) -> list[ItemValues]:
-        """The values for each class of users, at first by the returns that the logs saw."""
+        """The values for each class of users, initially by the logged returns."""
         map_parts = over_parts(dataset, view.sessions, dataset.rows <= SAMPLE_ROWS)
         ridge = self.ridge or ITEMS_RIDGE
 
@@ -173,7 +173,7 @@ class SlateQConfig(LearnerConfig):
 def _scorer(
     spec: EnvironmentSpec, choice: ChoiceModel, values: Sequence[Array], features: SlateFeatures
 ) -> SlateScorer:
-    """The scorer of the slates of greatest value.
+    """The scorer that makes the slates of greatest value.
 
     `values` are the weights (G, …) of clicks, of items and of no click.
     """
@@ -198,7 +198,7 @@ def _scorer(
 
 
 def _to_places_seen(spec: EnvironmentSpec, rows: Trajectories) -> Trajectories:
-    """The rows with no more of their slates than users see."""
+    """The rows with slates cut to the places that users see."""
     return replace(rows, slate=rows.slate[:, : places_seen(spec)])
 
 
@@ -216,15 +216,15 @@ def _check_finite(rows: Trajectories) -> None:
 
 @dataclass(frozen=True)
 class _View:
-    """Sessions, and how likely each row (R, G) is to be of a class, of logged rows.
+    """Converts logged rows to sessions and probabilities (R, G) of the classes.
 
     Attributes:
-        spec: Their world.
-        columns: In place of the logs' own; None for these.
+        spec: The rows' world.
+        columns: Columns in place of the logs' own; None for the latter.
         choice: Model of clicks.
-        features: By which users choose.
-        user_size: Columns of the user.
-        of_items: (P,) groups of the weights of the items' values, 0 of those that nothing shrinks.
+        features: Features by which users choose.
+        user_size: Number of the user's columns.
+        of_items: (P,) groups of the weights of the items' values, 0 for those that are not shrunk.
     """
 
     spec: EnvironmentSpec
@@ -235,10 +235,10 @@ class _View:
     of_items: NDArray[np.intp]
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:
-        """The sessions, and how likely each row is to be of a class, of rows of whole sessions."""
+        """The sessions, and probabilities (R, G) of the classes, for rows of whole sessions."""
         rows = seen_in(self.columns, _to_places_seen(self.spec, rows))
         choices = Choices.from_rows(rows, self.features)
-        # Where no response tells what was clicked, its features do
+        # Where no response describes the clicked item, its features do
         sessions = Sessions.from_rows(
             rows, self.spec, self.features, affinities=True, by_clicks=not rows.responses
         )
@@ -254,21 +254,21 @@ def _of_class(
 
 @dataclass(frozen=True)
 class GreedySlates:
-    """The slates of greatest value.
+    """A policy that shows the slates of greatest value.
 
     Attributes:
-        scorer: Of one class of users, whose columns are as the sessions see them.
+        scorer: Scorer for one class of users, on the columns that the sessions have.
     """
 
     scorer: SlateScorer
 
     @classmethod
     def by(cls, values: ItemValues, spec: EnvironmentSpec, features: SlateFeatures) -> GreedySlates:
-        """The slates of greatest value by the values as they are now."""
+        """The slates of greatest value by the current values."""
         return cls(_scorer(spec, values.choice, [part[None] for part in values.parts], features))
 
     def __call__(self, sessions: Sessions, block: Rows) -> Slates:
-        """(B, K) at some rows (B,); those with the same number of candidates at a time."""
+        """Slates (B, K) at some rows (B,), computed together for equal numbers of candidates."""
         rows = sessions.rows
         offered, found = rows.offered[block], np.empty((len(block), rows.slate.shape[1]), np.int32)
         for count in np.unique(offered):

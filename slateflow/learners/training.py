@@ -1,4 +1,4 @@
-"""From a dataset and a configuration to a scorer and a summary."""
+"""From a dataset and a configuration to a scorer and a training summary."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from slateflow.user_models.sums_of_parts import parts_side_by_side
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """How a training went.
+    """The record of a training.
 
     Attributes:
-        learner: Its name.
+        learner: Name of the learner.
         parameters: Its settings.
-        seed: Seed of everything random in it.
-        rows: Logged steps it learnt from.
-        live_steps: Steps with live users it learnt from.
-        train_seconds: Wall-clock seconds, reading included, importing Ray not; with those of the
-            runs that were killed before it resumed.
+        seed: Seed of everything random in the training.
+        rows: Logged steps from which it learnt.
+        live_steps: Steps with live users from which it learnt.
+        train_seconds: Wall-clock seconds, including reading and earlier runs that were killed, but
+            not importing Ray.
         curves: Training curves by metric; empty for a closed form.
     """
 
@@ -53,19 +53,19 @@ def train(
 
     Args:
         dataset: A published dataset.
-        config: Which learner, and its settings.
+        config: The learner and its settings.
         seed: Equal datasets, settings and seeds give the same weights.
-        progress: Called with the finished and all iterations.
-        checkpoints: Folder from which a training that was killed resumes. The next call with the
-            same dataset, settings and seed ends in the same weights.
+        progress: Called with the number of finished iterations and of all iterations.
+        checkpoints: Folder from which a killed training resumes: the next call with the same
+            dataset, settings and seed ends in the same weights.
 
     Returns:
-        The scoring function, and how the training went.
+        The scoring function and the training's summary.
 
     Raises:
-        InputError: The dataset cannot be learnt from, or not by this learner.
+        InputError: No learner, or not this one, can learn from the dataset.
     """
-    # Learners in processes of their own have another working directory
+    # Learners in other processes have another working directory
     dataset = replace(dataset, folder=dataset.folder.absolute())
     with parts_side_by_side(dataset):
         return _summarised(
@@ -80,9 +80,9 @@ def train_live(
 
     Args:
         spec: The world.
-        config: Which learner, and its settings.
+        config: The learner and its settings.
         seed: Equal worlds, settings and seeds give the same weights.
-        progress: Called with the steps taken and all steps.
+        progress: Called with the number of steps taken and of all steps.
 
     Raises:
         InputError: The learner does not learn live, or not in this world.
@@ -110,21 +110,21 @@ def _summarised(
 
 IMPORTED_LATE = (
     "slateflow.learners.rllib.training",
-    "sklearn.tree",  # by which the support is found
-    "torch._dynamo",  # by the first optimizer
+    "sklearn.tree",  # for fitting the support
+    "torch._dynamo",  # for the first optimizer
 )
-"""Modules that learners on RLlib need sooner or later, and that take seconds."""
+"""Modules that learners on RLlib need at some point, and whose import takes seconds."""
 
 
 def import_rllib() -> None:
-    """Import the modules that learners on RLlib need, and say nothing."""
+    """Import the modules that learners on RLlib need, without output."""
     with _rllib():
         pass
 
 
 @contextmanager
 def _rllib() -> Iterator[None]:
-    """RLlib imported, before any clock starts, and quiet."""
+    """Import RLlib before any clock starts, and keep it quiet."""
     from slateflow.learners.rllib.quiet import quiet_rllib
 
     with quiet_rllib():

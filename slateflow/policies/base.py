@@ -19,22 +19,22 @@ Rng: TypeAlias = np.random.Generator | Streams
 class Policy(Protocol):
     """Chooses slates for B users at once.
 
-    All random draws come from `rng`, one row for each user; `Streams` have a generator's `random`,
-    `integers`, `standard_normal` and `gumbel`.
+    All random draws come from `rng`, one row per user: a generator, or `Streams`, which have a
+    generator's `random`, `integers`, `standard_normal` and `gumbel`.
     """
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
-        """Slates (B, K) and the probability with which the policy shows exactly them."""
+        """Slates (B, K) and the probabilities (B,) of showing exactly these."""
 
 
 class SlateDistribution(Policy, Protocol):
-    """A policy that knows the probability of every slate, also of those that it does not show."""
+    """A policy that knows the probability of every slate, even of those that it does not show."""
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
         """Probabilities (B,) of showing exactly these slates (B, K)."""
 
     def first_place(self, observation: Observation) -> Scores:
-        """Probabilities (B, N) that a candidate stands in the first place."""
+        """Probabilities (B, N) that a candidate is shown in the first place."""
 
 
 @runtime_checkable
@@ -63,20 +63,20 @@ class SessionPolicy(Policy, Protocol):
 
 
 def certain(slates: Slates, candidates: int) -> Scores:
-    """The `first_place` (B, N) of a policy that shows these slates (B, K) and no others."""
+    """The `first_place` (B, N) of a policy that always shows these slates (B, K)."""
     return np.asarray(slates[:, :1] == np.arange(candidates), np.float64)
 
 
 def top_slates(scores: NDArray[Any], slate_size: int) -> Slates:
-    """The `slate_size` best candidates, best first; of equals the first.
+    """Slates (B, K) of the best candidates by scores (B, N), best first; the first among equals.
 
     Example:
         >>> top_slates(np.array([[0.1, 0.9, 0.9, 0.5]]), 3)
         array([[1, 2, 3]], dtype=int32)
     """
     users, candidates = scores.shape
-    across = users >= 40 * candidates  # they then share the cost of a step along the candidates
-    # −∞ marks a candidate that is taken, so no score may be as low
+    across = users >= 40 * candidates  # many users share the cost of a step along the candidates
+    # −∞ marks a candidate that is taken, so no score may be that low
     scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
     remaining = np.maximum(scores.T, np.finfo(scores.dtype).min, order="C" if across else "F")
     slates = np.empty((users, slate_size), dtype=np.int32)
@@ -90,7 +90,7 @@ def top_slates(scores: NDArray[Any], slate_size: int) -> Slates:
 
 
 def _first_of_highest(scores: NDArray[Any]) -> NDArray[np.intp]:
-    """Position of each user's first highest score, as `argmax` of (N, B), in half of the time."""
+    """Positions (B,) of each user's first highest score: `argmax` of (N, B) in half the time."""
     last = len(scores) - 1
     ranks = np.arange(last, -1, -1, dtype=np.min_scalar_type(last))  # the first has the highest
     highest = scores == scores.max(axis=0)

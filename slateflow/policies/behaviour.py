@@ -30,7 +30,7 @@ from slateflow.validation import validated
 
 
 def uniform_propensities(offered: NDArray[np.integer], slate_size: int) -> Propensities:
-    """Probability (B,) of each ordered slate of so many candidates (B,), all alike.
+    """Probability (B,) of any one ordered slate of this many candidates (B,), drawn uniformly.
 
     Example:
         >>> uniform_propensities(np.array([4, 2]), 2).tolist() == [1 / 12, 1 / 2]
@@ -84,7 +84,7 @@ class RandomPolicy:
 
 @dataclass(frozen=True)
 class GreedyPolicy:
-    """The candidates with the highest scores, best first; of equals the first."""
+    """The candidates with the highest scores, best first; the first among equals."""
 
     slate_size: int
     rule: ScoringRule = first_feature
@@ -96,7 +96,7 @@ class GreedyPolicy:
         return slates, np.ones(len(slates))
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
-        """1 for the slate that is shown, 0 for every other."""
+        """Probabilities (B,): 1 for the slate that the policy shows, 0 for every other."""
         shown = top_slates(self.rule(observation), self.slate_size)
         return np.asarray((shown == slates).all(axis=1), dtype=np.float64)
 
@@ -109,7 +109,7 @@ class GreedyPolicy:
 class EpsilonMixture:
     """With probability ε a slate of `explore`, otherwise one of `exploit`.
 
-    One coin decides about the whole slate, not about each place. Both ways may lead to the same
+    One coin decides about the whole slate, not about each place. Both policies may show the same
     slate, so its propensity is ε × explore's + (1 − ε) × exploit's.
     """
 
@@ -122,7 +122,7 @@ class EpsilonMixture:
             raise InputError(f"epsilon: expected a number in [0, 1], got {self.epsilon}")
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
-        """Explore where a coin says so.
+        """Flip a coin for each user: explore or exploit.
 
         Both policies draw for all users, so that no lane shifts the draws of another.
         """
@@ -139,17 +139,17 @@ class EpsilonMixture:
         return self.epsilon * explored + (1 - self.epsilon) * exploited
 
     def first_place(self, observation: Observation) -> Scores:
-        """Probabilities (B, N) that a candidate stands in the first place."""
+        """Probabilities (B, N) that a candidate is shown in the first place."""
         explored = self.explore.first_place(observation)
         return self.epsilon * explored + (1 - self.epsilon) * self.exploit.first_place(observation)
 
 
 @validated
 class Behaviour:
-    """Settings of a behaviour policy beyond the plain ones, as a recipe has them.
+    """Settings of a behaviour policy that is not a plain one, as in a recipe.
 
-    It shows the best candidates by `scorer`; with a `temperature` it draws them by softmax, and
-    with an `epsilon` it shows, with that probability, a slate at random instead.
+    The policy shows the best candidates by `scorer`; with a `temperature` it draws them by softmax,
+    and with an `epsilon` it instead shows, with that probability, a random slate.
     """
 
     scorer: str = "greedy"  # scoring rule, one of the world's (see `worlds.scoring_rule`)
@@ -159,7 +159,7 @@ class Behaviour:
     temperature: Annotated[float | None, Field(ge=MIN_TEMPERATURE)] = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings that are not the defaults."""
+        """The settings that differ from the defaults."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -172,7 +172,7 @@ BEHAVIOURS = ("random", "greedy", "opposite")
 
 
 def behaviour_label(behaviour: str | Behaviour, spec: EnvironmentSpec) -> str:
-    """Name of a behaviour policy in that world.
+    """Name of a behaviour policy in the spec's world.
 
     Example:
         >>> from slateflow.environments import preset
@@ -189,10 +189,10 @@ def behaviour_label(behaviour: str | Behaviour, spec: EnvironmentSpec) -> str:
 
 
 def behaviour_policy(behaviour: str | Behaviour, spec: EnvironmentSpec) -> SlateDistribution:
-    """The behaviour policy for that world: a plain one by its name, or one by its settings.
+    """The behaviour policy for the spec's world: a plain one by its name, or one by its settings.
 
     Raises:
-        InputError: There is none of that name, or the world does not show what it goes by.
+        InputError: No policy has this name, or the world does not show what its rule needs.
     """
     random = RandomPolicy(spec.slate_size)
     if isinstance(behaviour, Behaviour):

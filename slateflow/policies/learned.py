@@ -17,7 +17,7 @@ from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.policies.slate_scorer import SlateScorer
 
 AnyScorer = Scorer | SlateScorer
-"""The result of a training."""
+"""A trained scorer of either kind."""
 
 
 class SessionScorer(Protocol):
@@ -33,11 +33,11 @@ class SessionScorer(Protocol):
 
     @property
     def decays(self) -> NDArray[np.float64]:
-        """(H,) factors of a session memory that sums up features; empty without one."""
+        """(H,) decay factors of a session memory that sums up features; empty without one."""
 
     @property
     def window(self) -> int:
-        """Steps before the end within which the number of steps left counts."""
+        """Steps left are counted exactly only within this many steps of the end."""
 
     def scores(
         self,
@@ -46,7 +46,7 @@ class SessionScorer(Protocol):
         candidates: NDArray[np.floating],
         memory: NDArray[np.float64] | None = None,
     ) -> Scores:
-        """Scores (B, N)."""
+        """Scores (B, N) of the candidates; higher is better."""
 
     def remember(
         self,
@@ -60,7 +60,7 @@ class SessionScorer(Protocol):
 
 
 def scorer_code(scorer: AnyScorer) -> dict[str, str]:
-    """Files by which a scorer is read and asked, with NumPy alone, side by side in one folder."""
+    """The source files that load a scorer and run it with NumPy alone, to copy into one folder."""
     files = {"scorer": inspect.getfile(type(scorer))}
     if isinstance(scorer, SlateScorer):
         files["choice"] = inspect.getfile(ChoiceModel)
@@ -78,7 +78,7 @@ def load_scorer(path: str | Path) -> AnyScorer:
 class ScoringPolicy:
     """Shows the candidates with the highest scores.
 
-    Asked without a session, it takes every user to be at the session's beginning.
+    Without `begin`, every user counts as being at the beginning of a session.
     """
 
     scorer: SessionScorer
@@ -92,7 +92,7 @@ class ScoringPolicy:
         return self.begin(len(observation["candidates"])).act(observation, rng)
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> Propensities:
-        """1 (B,) for the slate that is shown, 0 for every other."""
+        """Probabilities (B,): 1 for the slate that the policy shows, 0 for every other."""
         shown = top_slates(self._scores(observation), self.scorer.slate_size)
         return np.asarray((shown == slates).all(axis=1), np.float64)
 
@@ -107,10 +107,10 @@ class ScoringPolicy:
 def observed_scores(
     scorer: SessionScorer, observation: Observation, memory: NDArray[np.float64] | None = None
 ) -> Scores:
-    """Scores (B, N) of what is on offer, −∞ for the others; the memory is (B, M).
+    """Scores (B, N) of the candidates on offer, −∞ for the others; the memory is (B, M).
 
     Users with the same number of candidates are scored together, as the worth of a slate depends
-    on all that could be in it.
+    on all candidates that it could contain.
     """
     user, step = observation["user"], observation["step"][:, 0]
     candidates, offered = observation["candidates"], observation.get("offered")
@@ -128,7 +128,7 @@ def observed_scores(
 
 @dataclass
 class ScoringSession:
-    """A scoring policy in the middle of B sessions, with their memory."""
+    """A scoring policy in the middle of B sessions, with their session memory."""
 
     scorer: SessionScorer
     memory: NDArray[np.float64] = field(repr=False)  # (B, M)

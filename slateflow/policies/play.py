@@ -1,4 +1,4 @@
-"""Play of a policy in a batched world, one step of all users at a time."""
+"""Play a policy in a batched world, one step of all users at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from slateflow.policies.base import Policy, Propensities, Session, SessionPolicy
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the A users whose episodes go on: their observation, slates and responses."""
+    """One step of the A users whose episodes have not ended: observation, slates and responses."""
 
     lanes: NDArray[np.intp]  # (A,), numbers of the users
     observation: Observation
-    candidates: NDArray[Any]  # as logs have them: features (A, N, D), or items (A, N)
+    candidates: NDArray[Any]  # as logs hold them: features (A, N, D), or items (A, N)
     slates: Slates  # (A, K)
     propensities: Propensities  # (A,)
     rewards: NDArray[np.float64]  # (A,)
@@ -38,7 +38,7 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
     Args:
         env: The lanes.
         policy: Chooses the slates.
-        seed: Several seeds share the lanes out evenly; each gives what it would give alone.
+        seed: Several seeds share the lanes out evenly; each gives the rows that it gives alone.
     """
     seeds = [seed] if isinstance(seed, int) else seed
     streams = [np.random.SeedSequence(one).spawn(2) for one in seeds]
@@ -69,5 +69,5 @@ def play(env: BatchedEnvironment[Any], policy: Policy, seed: int | Sequence[int]
 
 
 def seed_of(sequence: np.random.SeedSequence) -> int:
-    """The sequence as one 128-bit integer, for interfaces that take a number."""
+    """The sequence as one 128-bit integer, for interfaces that take an integer seed."""
     return int.from_bytes(sequence.generate_state(4).tobytes(), "little")

@@ -1,7 +1,7 @@
 """The learned scoring function: one candidate in, one number out, weights shared by all.
 
 This file serves twice: policies are evaluated with it, and a registered model version carries a
-copy of it as an artifact. So it needs nothing but NumPy.
+copy of it as an artifact. It therefore needs nothing but NumPy.
 """
 
 from collections.abc import Callable
@@ -17,35 +17,35 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 CACHED_NUMBERS = 2**16
-"""Numbers of a layer that are in memory at once: as many as stay near the processor."""
+"""Numbers of a layer that are in memory at once: as many as fit into the processor's cache."""
 
 SPARSE = 64
-"""Times as many features as an item has at most that are not zero, from which on the zeros are left
-out: a weight is looked up in the time of some fifty multiplications."""
+"""Features per nonzero feature of an item from which on the zeros are left out: looking up a weight
+takes as long as some fifty multiplications."""
 
 
 @dataclass(frozen=True)
 class Support:
-    """How often the logs show candidates like one, as a decision tree with S nodes.
+    """Frequency with which logs show candidates like a given one, as a decision tree of S nodes.
 
     See `slateflow.user_models.support`.
     """
 
-    feature: NDArray[np.int64]  # (S,) that a node asks for
-    threshold: Array  # (S,) up to it a node goes left, above it right
+    feature: NDArray[np.int64]  # (S,) number of the feature that a node compares
+    threshold: Array  # (S,) values up to it go left, values above it right
     children: NDArray[np.int64]  # (S, 2) left and right; leaves are their own children
     rows: Array  # (S,) logged rows that end at a node
-    offered: Array  # (S,) rows that would end there if all candidates were shown alike
+    offered: Array  # (S,) rows that would end there if all candidates were shown equally often
     least: float  # share of the rows offered below which a candidate is hardly seen
     depth: int  # nodes from the root to the deepest leaf
 
     @property
     def gaps(self) -> NDArray[np.bool_]:
-        """(S,) nodes of hardly seen candidates."""
+        """(S,) True for nodes of hardly seen candidates."""
         return np.asarray(self.rows < self.least * self.offered)
 
     def leaves(self, x: NDArray[np.floating]) -> NDArray[np.int64]:
-        """(R,) nodes where features (R, F) end."""
+        """(R,) leaves that features (R, F) reach."""
         node, row = np.zeros(len(x), np.int64), np.arange(len(x))
         for _ in range(self.depth):
             right = x[row, self.feature[node]] > self.threshold[node]
@@ -53,7 +53,7 @@ class Support:
         return node
 
     def hardly_seen(self, x: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """(…) which features (…, F) the logs hardly show."""
+        """(…) True where the logs hardly show candidates with the features (…, F)."""
         hardly = self.gaps[self.leaves(x.reshape(-1, x.shape[-1]))]
         return np.asarray(hardly.reshape(x.shape[:-1]))
 
@@ -64,15 +64,15 @@ class Scorer:
 
     The features are x = (user, memory, steps left, candidate), F = U + M + 1 + D of them, where
     the steps left are counted up to `window` and divided by it. Where values bend, H hinges
-    (x − knot)₊² follow them. A polynomial scorer has powers, a network has layers; one that has
-    both adds them up, and the weights of its monomials come first in the head. One that has neither
-    is bilinear: its head weighs the products of (1, user) and (1, candidate), which are too many to
-    name their powers where items are told apart by their ids. The head has a row of weights for
-    each number of steps left from 1 to S, and the last row serves all that are further away.
+    (x − knot)₊² follow the features. A polynomial scorer has powers, a network has layers; a scorer
+    with both adds their outputs, and the weights of its monomials come first in the head. A scorer
+    with neither is bilinear: its head weighs the products of (1, user) and (1, candidate), too many
+    to list their powers where items are distinguished by their ids. The head has a row of weights
+    for each number of steps left from 1 to S; the last row also serves all larger numbers.
 
-    The session memory stands in for a hidden user state: for each of the `decays`, a sum of the
-    clicked candidates' features and of the rewards, (D + 1) numbers, in which a step weighs less
-    by that factor than the step after it.
+    The session memory replaces a hidden user state: for each of the `decays`, a sum of the clicked
+    candidates' features and of the rewards, D + 1 numbers, in which a step weighs less than the
+    step after it by that factor.
     """
 
     user_size: int  # U, features of the user
@@ -80,17 +80,17 @@ class Scorer:
     horizon: int  # steps in an episode
     window: int  # steps left are counted exactly only within this many steps of the end
     offset: Array  # (F + H,) subtracted from the features
-    scale: Array  # (F + H,) by which they are divided then
+    scale: Array  # (F + H,) by which the features are then divided
     powers: NDArray[np.int64]  # (P, F + H) exponents of the monomials, (0, F) without
     head: Array  # (S, …) weights of monomials and outputs, or of products
     head_bias: Array  # (S,)
     weights: tuple[Array, ...] = field(default=())  # one (inputs, outputs) matrix for each layer
     biases: tuple[Array, ...] = field(default=())  # one (outputs,) vector for each layer
-    # (H,) factors of the session memory; empty without one
+    # (H,) decay factors of the session memory; empty without one
     decays: Array = field(default_factory=lambda: np.zeros(0))
-    # Candidates that the logs hardly show come last; None where they show everything
+    # Ranks candidates last that the logs hardly show; None where the logs show all
     support: Support | None = None
-    # (H,) numbers of the features that bend, ascending, and where
+    # (H,) numbers of the features that bend, ascending, and their knots
     knot_feature: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     knot_value: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -114,8 +114,8 @@ class Scorer:
     ) -> Array:
         """Scores (B, N) of `candidates` (B, N, D) for `user` (B, U) at `step` (B,).
 
-        Without a `memory` (B, M) all sessions are at their beginning. Where all rows have the same
-        candidates, and these are one in memory (`np.broadcast_to`), their part is computed once.
+        Without a `memory` (B, M) all sessions are at their beginning. Where all rows share one
+        array of candidates (`np.broadcast_to`), their part is computed once.
         """
         if memory is None:
             memory = np.zeros((len(candidates), self.memory_size))
@@ -142,7 +142,7 @@ class Scorer:
         return np.asarray(scored)
 
     def _bent(self, x: Array, first: int) -> Array:
-        """The features (…, F) from number `first` on, and their hinges."""
+        """The features (…, F) from number `first` on, followed by their hinges."""
         if not len(self.knot_feature):
             return x
         own = slice(*np.searchsorted(self.knot_feature, [first, first + x.shape[-1]]))
@@ -151,31 +151,31 @@ class Scorer:
 
     @cached_property
     def _places(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Features and hinges, by number, that all candidates share, and a candidate's own."""
+        """Numbers of features and hinges that all candidates share, and of a candidate's own."""
         features = np.arange(len(self.offset) - len(self.knot_feature))
         own = np.append(features, self.knot_feature) > self.user_size + self.memory_size
         return np.flatnonzero(~own), np.flatnonzero(own)
 
     @cached_property
     def _standards(self) -> list[tuple[Array, Array]]:
-        """Offset and scale of what all candidates share, and of a candidate's own."""
+        """Offset and scale of the features that all candidates share, and of a candidate's own."""
         return [(self.offset[place], self.scale[place]) for place in self._places]
 
     @cached_property
     def _as_they_are(self) -> bool:
-        """Whether a candidate's features count as they are, as those of hundreds of items do."""
+        """True if a candidate's features count unscaled, as one-hot ids of hundreds of items do."""
         offset, scale = self._standards[1]
         plain = not offset.any() and bool((scale == 1).all())
         return plain and not len(self.powers) and not self.weights
 
     @cached_property
     def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-        """The monomials as products of what all candidates share and what is a candidate's own.
+        """The monomials as products of features that all candidates share and a candidate's own.
 
         Returns:
-            (A, …) powers of what is shared; (B, C) those of a candidate's own monomials beside 1
-            and its C features, hinges among them; and (S, A, 1 + C + B) the weights of the
-            products.
+            (A, …) powers of the shared features; (B, C) powers of a candidate's own monomials
+            beside 1 and its C features, which include hinges; and (S, A, 1 + C + B) the weights of
+            the products.
         """
         (shared_place, own_place), size = self._places, len(self._places[1])
         shared, one = np.unique(self.powers[:, shared_place], axis=0, return_inverse=True)
@@ -210,7 +210,7 @@ class Scorer:
         return scored
 
     def _network(self, known: Array, documents: Array, head: Array) -> Array:
-        """The layers and their head (B, H); the first layer meets what is shared only once."""
+        """(B, N) outputs; the first layer processes the shared features only once per row."""
         batch, (count, size) = len(known), documents.shape[1:]
         shared, first = np.split(self.weights[0], [known.shape[1]])
         known = known @ shared + self.biases[0]
@@ -232,8 +232,8 @@ class Scorer:
 
     def remember(
         self,
-        memory: Array,  # (B, M) before it; zeros at the beginning
-        user: NDArray[np.floating],  # (B, U) before it
+        memory: Array,  # (B, M) before the step; zeros at the beginning
+        user: NDArray[np.floating],  # (B, U) before the step
         shown: NDArray[np.floating],  # (B, K, D) the slate
         clicked: NDArray[np.integer],  # (B,) the clicked place, −1 for none
         reward: NDArray[np.floating],  # (B,)
@@ -259,7 +259,7 @@ class Scorer:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file of `save`."""
+        """Read a file that `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         layers = sum(name.startswith("weights_") for name in arrays)
@@ -284,17 +284,17 @@ def _weighted(documents: Array, weights: Array) -> Array:
 
 
 def _inner(documents: Array, weights: Array) -> Array:
-    """(B, N) products of features (B, N, D), or of all rows' (1, N, D), and weights (B, D)."""
+    """(B, N) products of weights (B, D) and features (B, N, D), or (1, N, D) shared by all rows."""
     if len(documents) == len(weights):
         return np.asarray(np.einsum("bnd,bd->bn", documents, weights))
     return products_with(documents[0])(weights)
 
 
 def products_with(features: NDArray[np.floating]) -> Callable[[Array], Array]:
-    """The function of weights (B, D) that multiplies them with features (N, D), to (B, N).
+    """A function that multiplies weights (B, D) by `features` (N, D), with the result (B, N).
 
-    Where features are nearly all zero, as those of items that are told apart by their ids, only
-    the others are multiplied.
+    Where nearly all features are zero, as with items distinguished by their ids, only the others
+    are multiplied.
     """
     item, column = np.nonzero(features != 0)
     count = np.bincount(item, minlength=len(features))
@@ -316,19 +316,19 @@ def products_with(features: NDArray[np.floating]) -> Callable[[Array], Array]:
 
 
 def hinges(x: Array, feature: NDArray[np.integer], value: Array) -> Array:
-    """(…, H) squares of how far features (…, F), by their numbers (H,), are beyond values (H,)."""
+    """(…, H) squares of the excess of features (…, F), by their numbers (H,), over values (H,)."""
     return np.square(np.maximum(x[..., feature] - value, 0.0))
 
 
 def monomials(x: Array, powers: NDArray[np.int64]) -> Array:
-    """(…, P) products of the features (…, F) to the powers (P, F)."""
+    """(…, P) products of the features (…, F) raised to the powers (P, F)."""
     columns = np.ascontiguousarray(np.moveaxis(x, -1, 0))
     tops = powers.max(axis=0, initial=0)
     tables = [  # x, x², …
         list(accumulate(repeat(column, top), np.multiply))
         for column, top in zip(columns, tops.tolist(), strict=True)
     ]
-    products = np.ones((len(powers), *x.shape[:-1]))  # each in one piece of memory
+    products = np.ones((len(powers), *x.shape[:-1]))  # each monomial contiguous in memory
     for place, feature in zip(*np.nonzero(powers), strict=True):
         products[place] *= tables[feature][powers[place, feature] - 1]
     return np.moveaxis(products, 0, -1)

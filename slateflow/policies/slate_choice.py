@@ -1,7 +1,7 @@
 """Choices from slates: the features by which users choose, and the conditional logit.
 
-Learners and verdicts fit it, and `slate_scorer.py` makes slates for it. A registered model version
-carries a copy of both files, so this one, too, needs nothing but NumPy.
+Learners and verdicts fit the choice model, and `slate_scorer.py` makes slates for it. A registered
+model version carries a copy of both files, so this file, too, needs nothing but NumPy.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ def item_features(
 ) -> Array:
     """Features (B, M, P) of documents (B, M, D) for users (B, U).
 
-    The document's own, and what it is to the user. Where users are observed in the features of
-    the documents, `features_match`, that is the affinity, its square and cube, and the product
-    feature by feature; elsewhere all products of a user's feature and a document's.
+    The document's own features come first, then those of the pair. Where users are observed in the
+    features of the documents (`features_match`), these are the affinity, its square and cube, and
+    the products feature by feature; elsewhere all products of a user's feature and a document's.
 
     Example:
         >>> item_features(np.zeros((1, 0)), np.array([[[0.5, 2.0]]]), False).tolist()
@@ -43,7 +43,7 @@ def item_features(
 
 
 def user_features(user: NDArray[np.floating]) -> Array:
-    """Features (B, S) of users (B, U): a constant, theirs, and their squares."""
+    """Features (B, S) of users (B, U): a constant, their own features, and the squares of these."""
     user = np.asarray(user, dtype=np.float64)
     return np.concatenate([np.ones((len(user), 1)), user, user**2], axis=1)
 
@@ -58,9 +58,9 @@ def choice_features(
 ) -> Array:
     """Features (B, M, U + W + H + P) by which users (B, U) choose among documents (B, M, D).
 
-    Some click more than others, whatever is shown, so the user's features come first, unless these
-    match those of documents; then random ones and the link, and what is `known` (B, M, P) of the
-    documents.
+    Some users click more than others, whatever is shown, so the user's features come first, unless
+    they match the documents'; then random features, the link, and the features `known` (B, M, P) of
+    the documents.
 
     Example:
         >>> one, two = np.array([[3.0]]), np.array([[[0.5], [2.0]]])
@@ -76,14 +76,14 @@ def choice_features(
 
 
 MOST_LOGIT = 300.0
-"""Logit of an item beside no click that counts at most: sums of larger weights are no numbers."""
+"""Upper limit of an item's logit relative to no click: sums of larger weights overflow."""
 
 LIKENESS = 2
-"""Features that an item has by its likeness to the rest of the slate."""
+"""Number of an item's features that measure its likeness to the rest of the slate."""
 
 
 def likeness(documents: NDArray[np.floating]) -> Array:
-    """(B, K, 2) squared distances of shown items (B, K, D) to those before and after them, in sum.
+    """(B, K, 2) summed squared distances of shown items (B, K, D) to those before and after them.
 
     Example:
         >>> likeness(np.array([[[0.0], [1.0], [3.0]]])).tolist()
@@ -101,20 +101,20 @@ def likeness(documents: NDArray[np.floating]) -> Array:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of users, or of items, as regressions on slates see them.
+    """Standardisation of the columns of users, or of items, for regressions on slates.
 
-    They are centred and in units of their deviation, so that a prior is the same whatever their
-    unit, and indicators stay as they are. Where clicks bend with a column, hinges (x − knot)₊²
+    Columns are centred and in units of their standard deviation, so that a prior does not depend on
+    their unit; indicators are left unchanged. Where clicks bend with a column, hinges (x − knot)₊²
     follow the columns.
     """
 
     knot_feature: NDArray[np.int64]  # (H,) numbers of the columns that bend, ascending
-    knot_value: Array  # (H,) where they do
+    knot_value: Array  # (H,) their knots
     offset: Array  # (F + H,) subtracted from columns and hinges
-    scale: Array  # (F + H,) by which they are divided then
+    scale: Array  # (F + H,) by which columns and hinges are then divided
 
     def seen(self, x: NDArray[np.floating]) -> Array:
-        """(…, F + H) of columns (…, F)."""
+        """(…, F + H) standardised columns and hinges of columns (…, F)."""
         x = np.asarray(x, dtype=np.float64)
         if len(self.knot_feature):
             bent = np.square(np.maximum(x[..., self.knot_feature] - self.knot_value, 0.0))
@@ -124,7 +124,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class RandomFeatures:
-    """Rectified sums, with weights drawn at random, of what users and items are."""
+    """Rectified sums, with weights drawn at random, of the features of users and items."""
 
     weights: Array  # (F, W)
     biases: Array  # (W,)
@@ -133,7 +133,7 @@ class RandomFeatures:
         return len(self.biases)
 
     def of(self, *x: NDArray[np.floating]) -> Array:
-        """(…, W) of features (…, F), perhaps in several parts.
+        """(…, W) random features of features (…, F), which may come in several arrays.
 
         Example:
             >>> RandomFeatures(np.array([[1.0, -1.0]]), np.array([0.5, 0.0])).of(np.ones((1, 1)))
@@ -144,23 +144,23 @@ class RandomFeatures:
 
 @dataclass(frozen=True)
 class Link:
-    """Hinges (v − knot)₊² of the log-odds v that columns and their products tell of an item.
+    """Hinges (v − knot)₊² of an item's log-odds v, a linear function of columns and their products.
 
-    Where users are observed in the features of the documents v is the affinity, and the user's
-    columns are none. Hinges are centred and in units of their deviation. Odds that are proportional
-    to a taste, and not to its exponential, bend so.
+    Where users are observed in the features of the documents, v is the affinity, without columns of
+    the user. Hinges are centred and in units of their standard deviation. Odds that are
+    proportional to a taste, and not to its exponential, bend in this way.
     """
 
     weights: Array  # (U + I,) of v in the user's columns and in `item_features`
     knots: Array  # (H,)
     offset: Array  # (H,) subtracted from the hinges
-    scale: Array  # (H,) by which they are divided then
+    scale: Array  # (H,) by which the hinges are then divided
 
     def __len__(self) -> int:
         return len(self.knots)
 
     def of(self, user: NDArray[np.floating], known: Array) -> Array:
-        """(…, H) for users (…, U), of items of which (…, P) is known, I `item_features` first.
+        """(…, H) hinges for users (…, U) and items with features (…, P), I `item_features` first.
 
         Example:
             >>> link = Link(np.array([1.0, 2.0]), np.array([0.0, 4.0]), np.zeros(2), np.ones(2))
@@ -171,7 +171,7 @@ class Link:
         return np.asarray((np.square(np.maximum(beyond, 0.0)) - self.offset) / self.scale)
 
     def odds(self, user: NDArray[np.floating], known: Array) -> Array:
-        """(…,) v, of the arguments of `of`."""
+        """(…,) log-odds v; the arguments are those of `of`."""
         of_user, of_item = np.split(self.weights, [user.shape[-1]])
         return np.asarray(user @ of_user + known[..., : len(of_item)] @ of_item)
 
@@ -181,9 +181,9 @@ class ChoiceModel:
     """Conditional logit of latent classes of users (Kamakura and Russell 1989).
 
     A user of class g clicks item i of slate A with probability
-    exp(w_g · x_i) / (exp(c_g) + Σ_{j ∈ A} exp(w_g · x_j)), and nothing with the rest. With one
-    class it is McFadden's conditional logit. The session memory is the logarithm
-    of the likelihood of the clicks so far, one number for each class.
+    exp(w_g · x_i) / (exp(c_g) + Σ_{j ∈ A} exp(w_g · x_j)), and otherwise nothing. With one class it
+    is McFadden's conditional logit. The session memory is the log-likelihood of the clicks so far,
+    one number for each class.
     """
 
     weights: Array  # (G, P) of the item's features
@@ -191,7 +191,7 @@ class ChoiceModel:
     shares: Array  # (G,) of the classes among users
 
     def log_probabilities(self, features: Array) -> Array:
-        """Logarithms (G, B, K + 1) of the choices from slates (B, K, P), the last is no click."""
+        """Log-probabilities (G, B, K + 1) of the choices from slates (B, K, P), no click last."""
         logits = np.einsum("bkp,gp->gbk", features, self.weights)
         none = np.broadcast_to(self.no_click[:, None, None], (*logits.shape[:2], 1))
         logits = np.concatenate([logits, none], axis=2)
@@ -222,6 +222,6 @@ class ChoiceModel:
         return probabilities
 
     def attraction(self, features: Array) -> Array:
-        """(G, B, N) weight of each item beside a weight of 1 for no click; e³⁰⁰ at most."""
+        """(G, B, N) weight of each item relative to 1 for no click; e³⁰⁰ at most."""
         logits = np.einsum("bnp,gp->gbn", features, self.weights)
         return np.asarray(np.exp(np.minimum(logits - self.no_click[:, None, None], MOST_LOGIT)))

@@ -1,7 +1,7 @@
 """The learned slate: a choice model and a value for each item, for users who choose themselves.
 
 Like `scorer.py`, this file serves twice: policies are evaluated with it, and a registered model
-version carries a copy of it as an artifact, `slate_choice.py` beside it. They need nothing but
+version carries a copy of it as an artifact, with `slate_choice.py` beside it. Both need nothing but
 NumPy.
 """
 
@@ -26,7 +26,7 @@ from .slate_choice import (  # a version carries the two side by side
 )
 
 ROUNDS = 10
-"""Times that each item of a slate is taken out, at most; three or four are enough."""
+"""Most times that each item of a slate is taken out; three or four are enough."""
 
 
 SCORED_NUMBERS = 2**22
@@ -38,9 +38,9 @@ class SlateScorer:
     """SlateQ's decomposition: Q(s, A) = Σ_{i ∈ A} P(i | s, A) Q(s, i) + P(none | s, A) Q(s, none).
 
     (Ie et al. 2019, "SlateQ", equation 17, with the case of no click written out.) Users of
-    different classes have values and choices of their own, and a slate is worth the mean over
-    the classes that the session has left possible (QMDP: Littman, Cassandra and Kaelbling 1995).
-    The slate is that of the K highest scores.
+    different classes have their own values and choices, and a slate is worth the mean over the
+    classes, weighted by their probability given the session (QMDP: Littman, Cassandra and Kaelbling
+    1995). The slate has the K highest scores.
     """
 
     user_size: int  # U, features of the user
@@ -57,26 +57,26 @@ class SlateScorer:
     no_click_values: Array  # (G, S) weights of Q(s, none) in the user's features
     features_match: bool  # whether users are observed in the features of the candidates
     alike: bool = False  # whether the last of an item's features are its `likeness`
-    # Of users and of items; None where these are seen as they are
+    # Columns of users and of items; None where these are not standardised
     user_columns: Columns | None = None
     item_columns: Columns | None = None
     random: RandomFeatures | None = None  # W by which users choose; None for none
-    link: Link | None = None  # H more of them; None for none
+    link: Link | None = None  # H further features of that kind; None for none
     seen: int = 0  # places of the slate that users see; 0 for all
 
     @property
     def choice(self) -> ChoiceModel:
-        """The model of what is clicked."""
+        """The model of clicks."""
         return ChoiceModel(self.choice_weights, self.choice_no_click, self.choice_shares)
 
     @property
     def decays(self) -> Array:
-        """(0,): the session memory sums up no features."""
+        """(0,) decay factors: the session memory sums up no features."""
         return np.zeros(0)
 
     @property
     def window(self) -> int:
-        """The values are of a stationary policy, which does not count the steps left."""
+        """1: the values are of a stationary policy, which does not count the steps left."""
         return 1
 
     @property
@@ -107,7 +107,7 @@ class SlateScorer:
     def _scored(
         self, user: NDArray[np.floating], candidates: NDArray[np.floating], memory: Array
     ) -> Array:
-        """Scores (B, N) of a block."""
+        """Scores (B, N) of a block of rows."""
         user, candidates = self._seen(user, candidates)
         features = item_features(user, candidates, self.features_match)
         beside = None
@@ -162,7 +162,7 @@ class SlateScorer:
     def _chosen_by(
         self, user: NDArray[np.floating], documents: NDArray[np.floating], known: Array
     ) -> Array:
-        """Features of the choice, beside those that are known of documents."""
+        """Features by which users choose, given the features `known` of documents."""
         if self.choice_weights.shape[1] == known.shape[2]:
             return known
         return choice_features(user, documents, known, self.features_match, self.random, self.link)
@@ -177,7 +177,7 @@ class SlateScorer:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file of `save`."""
+        """Read a file that `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         for name in ("user_size", "document_size", "slate_size"):
@@ -185,7 +185,7 @@ class SlateScorer:
         for name, kind in _PARTS.items():
             part = {f.name: arrays.pop(f"{name}_{f.name}", None) for f in fields(kind)}
             arrays[name] = None if any(one is None for one in part.values()) else kind(**part)
-        # Earlier versions went by the sizes
+        # Earlier versions inferred it from the sizes
         by_size = arrays["user_size"] == arrays["document_size"] > 1
         arrays["features_match"] = bool(arrays.get("features_match", by_size))
         arrays["alike"] = bool(arrays.get("alike", False))
@@ -195,7 +195,7 @@ class SlateScorer:
 
 @dataclass(frozen=True)
 class Beside:
-    """How items of a slate bear on each other, by their `likeness`, where they do."""
+    """Effects of a slate's items on each other, by their `likeness`, where there are any."""
 
     documents: NDArray[np.floating]  # (B, N, D) of the candidates
     choice: Array  # (G, 2) weights of the logits
@@ -206,17 +206,17 @@ class Beside:
 class Offer:
     """Candidates from which slates are made, for B users of G classes.
 
-    Attractions and values are those of items that stand alone.
+    Attractions and values are those of single items, without effects on each other.
     """
 
     belief: Array  # (G, B) probabilities of the classes
-    attraction: Array  # (G, B, N) weight of each item beside a weight of 1 for no click
+    attraction: Array  # (G, B, N) weight of each item relative to 1 for no click
     values: Array  # (G, B, N) Q of each item, once clicked
     none: Array  # (G, B) Q of no click
     beside: Beside | None = None
 
     def with_each(self, slates: NDArray[np.integer], place: int) -> Array:
-        """Q (B, N) of slates (B, K − 1), were a candidate put in at a place; −∞ for those in it."""
+        """Q (B, N) of slates (B, K − 1) with a candidate put in at a place; −∞ for those in it."""
         shape = len(self.belief), *slates.shape
         weight, value = (
             np.take_along_axis(one, np.broadcast_to(slates, shape), axis=2)[..., None]
@@ -252,7 +252,7 @@ class Offer:
 
 
 def _squared_distances(ones: Array, others: Array) -> Array:
-    """(B, M, N) between items (B, M, D) and others (B, N, D)."""
+    """(B, M, N) squared distances between items (B, M, D) and others (B, N, D)."""
     of_ones, of_others = (np.square(x).sum(axis=2) for x in (ones, others))
     products = np.einsum("bmd,bnd->bmn", ones, others)
     return np.asarray(of_ones[:, :, None] + of_others[:, None] - 2 * products)
@@ -262,13 +262,13 @@ def optimal_gains(offer: Offer, slate_size: int) -> Array:
     """Gains (B, N) whose `slate_size` largest are the slate of greatest value.
 
     A slate's value is a ratio of sums, which SlateQ's paper maximises as a linear program.
-    Dinkelbach (1967) does it with sorting only: the best slate at the price q is that of the
-    largest v_i (Q_i − q), its value is the next price, and the prices rise to the optimum. With
-    several classes it is a sum of ratios, whose linearisation climbs in the same way; that ends
-    where no better slate is in sight, which need not be the very best.
+    Dinkelbach (1967) needs only sorting: the best slate at the price q has the largest
+    v_i (Q_i − q), its value is the next price, and the prices rise to the optimum. With several
+    classes the value is a sum of ratios, whose linearisation climbs in the same way, to a local
+    optimum, which need not be the global one.
 
-    Where items bear on each other, the slate is made place by place. Then one item after the other
-    is taken out, for what is best in its stead at whatever place, until nothing better is found.
+    Where items influence each other, the slate is made place by place. Then one item after the
+    other is replaced by the best candidate at the best place, until nothing better is found.
     """
     if offer.beside is not None:
         return _climbed(offer, _placed(offer, slate_size))
@@ -276,7 +276,7 @@ def optimal_gains(offer: Offer, slate_size: int) -> Array:
     best = np.argpartition(-_gains(offer, offer.none, 1.0), slate_size - 1)[:, :slate_size]
     price, total = offer.worth(best)
     value = (offer.belief * price).sum(axis=0)
-    for _ in range(20):  # it ends after three or four
+    for _ in range(20):  # ends after three or four
         gains = _gains(offer, price, total)
         found = np.argpartition(-gains, slate_size - 1)[:, :slate_size]
         new_price, new_total = offer.worth(found)
@@ -295,22 +295,22 @@ def optimal_gains(offer: Offer, slate_size: int) -> Array:
 
 
 def _gains(offer: Offer, price: Array, total: Array | float) -> Array:
-    """(B, N) additions of each item to a slate of that price (G, B) and total weight (G, B)."""
+    """(B, N) gain by each item in a slate of price (G, B) and total weight (G, B)."""
     share = offer.belief / total
     excess = offer.attraction * (offer.values - price[:, :, None])
     return np.asarray((share[:, :, None] * excess).sum(axis=0))
 
 
 def greedy_gains(offer: Offer, slate_size: int) -> Array:
-    """Scores (B, N) by which the slate is made place by place, each the best beside the earlier.
+    """Scores (B, N) of slates made place by place, each item the best addition to those before.
 
-    (Ie et al. 2019, section 4.3, "greedy".) The picked come first, in their order.
+    (Ie et al. 2019, section 4.3, "greedy".) The chosen items rank first, in their order.
     """
     return _in_order(offer, _placed(offer, slate_size))
 
 
 def _placed(offer: Offer, slate_size: int) -> NDArray[np.intp]:
-    """Slates (B, K), place by place."""
+    """Slates (B, K), made place by place."""
     slates = np.empty((offer.none.shape[1], 0), np.intp)
     for place in range(slate_size):
         best = offer.with_each(slates, place).argmax(axis=1)
@@ -319,7 +319,7 @@ def _placed(offer: Offer, slate_size: int) -> NDArray[np.intp]:
 
 
 def _climbed(offer: Offer, slates: NDArray[np.intp]) -> Array:
-    """Scores (B, N) of slates in which nothing better is found for an item, at whatever place."""
+    """Scores (B, N) of slates that no replacement of an item, at any place, improves."""
     users, places = np.arange(len(slates)), range(slates.shape[1])
     for _ in range(ROUNDS):
         before = slates.copy()
@@ -339,7 +339,7 @@ def _climbed(offer: Offer, slates: NDArray[np.intp]) -> Array:
 
 
 def _in_order(offer: Offer, slates: NDArray[np.intp]) -> Array:
-    """Scores (B, N): slates (B, K) first, in their order, then what is best in the last place."""
+    """Scores (B, N) that rank slates (B, K) first, in order, then the best for the last place."""
     places = slates.shape[1]
     scores = offer.with_each(slates[:, :-1], places - 1)
     scores -= scores.max(axis=1, keepdims=True)
@@ -349,7 +349,7 @@ def _in_order(offer: Offer, slates: NDArray[np.intp]) -> Array:
 
 
 def top_k_gains(offer: Offer, slate_size: int) -> Array:
-    """Scores (B, N) by which the slate is made without a look at what else is in it.
+    """Scores (B, N) of slates made without regard to their other items.
 
     (Ie et al. 2019, section 4.3, "top-k".)
     """
@@ -364,7 +364,7 @@ _PARTS = {
     "random": RandomFeatures,
     "link": Link,
 }
-"""Fields of a `SlateScorer` that are arrays themselves."""
+"""Fields of a `SlateScorer` that are arrays."""
 
 _GAINS = {"optimal": optimal_gains, "greedy": greedy_gains, "top-k": top_k_gains}
 

@@ -1,7 +1,7 @@
 """Softmax over ordered slates: candidates are drawn one after the other without replacement.
 
 This is the model of Plackett and Luce: the first place goes to candidate i with probability
-exp(s_i) / Σ_j exp(s_j), the next in the same way among those that are left, and so on.
+exp(s_i) / Σ_j exp(s_j), and each next place in the same way to one of those that are left.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SoftmaxPolicy:
             )
 
     def act(self, observation: Observation, rng: Rng) -> tuple[Slates, Propensities]:
-        """The K largest of score / T plus Gumbel noise are such a draw (Yellott 1977)."""
+        """Take the K largest of score / T plus Gumbel noise: such a draw (Yellott 1977)."""
         logits = self._logits(observation)
         slates = top_slates(logits + rng.gumbel(size=logits.shape), self.slate_size)
         return slates, sequential_propensities(logits, slates)
@@ -64,10 +64,10 @@ class SoftmaxPolicy:
 
 
 def sequential_propensities(logits: Scores, slates: NDArray[Any]) -> Propensities:
-    """Probability (B,) of each slate (B, K) where every place is a softmax of what is left.
+    """Probability (B,) of each slate (B, K) whose places are drawn by softmax of what is left.
 
-    The rest is summed up anew for every place: the total less what is taken would lose all
-    digits where one candidate outweighs the rest.
+    The remaining weights are summed anew for every place: subtracting the taken ones from the total
+    would lose all digits where one candidate outweighs the rest.
     """
     left, rows = logits.copy(), np.arange(len(logits))
     propensities = np.ones(len(logits))

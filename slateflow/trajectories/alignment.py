@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 
 def aligned(features: NDArray[Any], names: Sequence[str], wanted: Sequence[str]) -> NDArray[Any]:
-    """Features (…, W) under the wanted names, from features (…, F); zeros for a name that is new.
+    """Features (…, W) under the wanted names, from features (…, F); zeros for new names.
 
     Example:
         >>> aligned(np.array([[30.0, 1.0]]), ["age", "country=de"], ["country=at", "age"]).tolist()
@@ -35,12 +35,12 @@ def aligned(features: NDArray[Any], names: Sequence[str], wanted: Sequence[str])
 
 @dataclass(frozen=True)
 class CarriedItems:
-    """The items of these days, M of them, as a version of other days answers requests for them.
+    """The M items of these days, as a model version of other days answers requests for them.
 
     Attributes:
-        catalogue: Their features now.
-        features: (M, D) features that the version has of them.
-        refused: (M,) whether it refuses requests with them.
+        catalogue: The items' features now.
+        features: (M, D) the items' features in the version.
+        refused: (M,) whether the version refuses requests with the item.
     """
 
     catalogue: Catalogue
@@ -51,12 +51,12 @@ class CarriedItems:
     def of(
         cls, dataset: Dataset, version: tuple[Encoding, Catalogue], names: Sequence[str]
     ) -> Self:
-        """Look up the items of a dataset in those that a version carries.
+        """Look up the items of a dataset among those that a version carries.
 
         Args:
-            dataset: Of own logs of these days.
+            dataset: Own logs of these days.
             version: The encoding and the catalogue that the version carries.
-            names: Of the features of that catalogue.
+            names: Names of the features in that catalogue.
         """
         (then, catalogue), now = version, dataset.encoding
         assert isinstance(dataset.spec, LoggedSpec)
@@ -70,34 +70,34 @@ class CarriedItems:
             described = aligned(dataset.catalogue.features, dataset.spec.item_features, names)
             features[unknown] = described[unknown]
         refused = unknown & (then.unknown_items == "refuse")
-        # Of items with the same features now the first is found: one that the version knows
+        # Among items with the same features now, `find` takes the first: put known items first
         first = np.argsort(unknown, kind="stable")
         now_described = Catalogue(dataset.catalogue.features[first])
         return cls(now_described, features[first], refused[first])
 
     def seen(self, features: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
-        """Features (…, D) that the version has of items with features (…, F); or others (…, D)."""
+        """The version's features (…, D) of items with features (…, F); for unknown ones `other`."""
         number = self.catalogue.find(features)
         return np.where(number[..., None] >= 0, self.features[number], other)
 
     def refuses(self, features: NDArray[Any]) -> NDArray[np.bool_]:
-        """(…,) whether the version refuses items with features (…, F)."""
+        """(…,) True where the version refuses items with features (…, F)."""
         number = self.catalogue.find(features)
         return np.asarray(self.refused[number] & (number >= 0))
 
 
 @dataclass(frozen=True)
 class AlignedScorer:
-    """A scorer that was learnt on other days of the recipe, asked about users and items of these.
+    """A scorer learnt on other days of the recipe, applied to users and items of these days.
 
-    Categories that its logs did not have are zeros to it. Items are as the version carries them;
-    those for which it refuses requests are never shown. A session memory that sums up features has
-    those of these days.
+    Categories that its logs lack are zeros. Items have the features that the version carries; items
+    for which the version refuses requests are never shown. A session memory that sums up features
+    has those of these days.
     """
 
     scorer: AnyScorer
     spec: LoggedSpec  # of these days
-    other: LoggedSpec  # of the logs that it was learnt from
+    other: LoggedSpec  # of the logs from which the scorer was learnt
     carried: CarriedItems | None = None  # None: items have the features of these days
 
     @property
@@ -107,12 +107,12 @@ class AlignedScorer:
 
     @property
     def decays(self) -> Array:
-        """(H,) factors of a session memory that sums up features; empty without one."""
+        """(H,) decay factors of a session memory that sums up features; empty without one."""
         return self.scorer.decays
 
     @property
     def window(self) -> int:
-        """Steps before the end within which the number of steps left counts."""
+        """Steps left are counted exactly only within this many steps of the end."""
         return self.scorer.window
 
     @property

@@ -16,7 +16,7 @@ from slateflow.errors import InputError, refused
 from slateflow.records import resolve
 
 CATALOGUE = "_items.arrow"
-"""Name of its file in a dataset: Arrow IPC, not Parquet, so that globs of readers pass it by."""
+"""Name of the catalogue's file in a dataset: Arrow IPC, which readers' globs for Parquet skip."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Catalogue:
         """The catalogue of a world; None where candidates are fresh at every step.
 
         Raises:
-            InputError: The world's record has features for another number of items.
+            InputError: The world's record has features for a different number of items.
         """
         if not spec.items:
             return None
@@ -57,7 +57,7 @@ class Catalogue:
 
     @cached_property
     def without_ids(self) -> Catalogue:
-        """The items by the columns that describe them, where their ids stand behind these.
+        """The items with only the columns that describe them, if one-hot ids follow these.
 
         Example:
             >>> both = Catalogue(np.array([[7, 1, 0], [5, 0, 1]], np.float32))
@@ -108,7 +108,7 @@ class Catalogue:
         """The inverse of `to_bytes`.
 
         Raises:
-            InputError: The bytes are no catalogue; the message begins with `where`.
+            InputError: The bytes are not a catalogue; the message begins with `where`.
         """
         kinds = (pa.ArrowException, KeyError, ValueError, TypeError, OSError)
         with refused(f"{where}: expected a catalogue of items", *kinds):
@@ -125,7 +125,7 @@ class Catalogue:
 
 
 def _vectors(lists: pa.Array) -> NDArray[np.float32]:
-    """(M, D) the numbers of lists of one length."""
+    """(M, D) numbers of M lists of one length."""
     if not pa.types.is_fixed_size_list(lists.type):
         return np.array(lists.to_pylist(), np.float32)
     flat = lists.flatten().to_numpy()  # refuses nulls
@@ -133,7 +133,7 @@ def _vectors(lists: pa.Array) -> NDArray[np.float32]:
 
 
 def _keys(features: NDArray[Any]) -> NDArray[np.void]:
-    """Vectors (..., D) as one value each; both zeros are the same."""
+    """Vectors (..., D) as one value each (...); 0 and −0 are the same."""
     vectors = np.ascontiguousarray(features, np.float32).reshape(-1, features.shape[-1])
     vectors = vectors + np.float32(0)
     return vectors.view(np.dtype((np.void, vectors.shape[1] * 4)))[:, 0]

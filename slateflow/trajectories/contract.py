@@ -14,10 +14,10 @@ from slateflow.shared_rows import distinct
 from slateflow.trajectories.schema import Trajectories
 
 LEAST_PROPENSITY = 1e-100
-"""Squares of weights by smaller ones are beyond the range of float64."""
+"""Smallest propensity: squares of weights by smaller ones are beyond the range of float64."""
 
 WEIGHABLE = f"a probability of {LEAST_PROPENSITY:g} or more"
-"""Expected of propensities above 0."""
+"""Description of valid propensities above 0, for messages."""
 
 Rule = tuple[str, Any, str, NDArray[Any]]  # column, wrong rows, expected, values
 
@@ -27,11 +27,11 @@ def check_rows(rows: Trajectories, spec: EnvironmentSpec, where: str) -> Traject
 
     Args:
         rows: Rows of whole episodes.
-        spec: The world that they are from.
+        spec: The rows' world.
         where: File, for the message.
 
     Raises:
-        InputError: A row does not; the message names file, episode, step and column.
+        InputError: A row breaks the contract; the message names file, episode, step and column.
     """
     for column, wrong, expected, values in _rules(rows, spec):
         if wrong.any():

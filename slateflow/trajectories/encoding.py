@@ -1,4 +1,4 @@
-"""The encoders of own logs: from their columns to features, and from item ids to the catalogue."""
+"""The encoders of own logs: from columns to features, and from item ids to catalogue numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Column:
     """A column of somebody's table, and the features that it becomes.
 
     Numbers are taken as they are, lists of numbers one by one, and categories one-hot. A category
-    that is not in the vocabulary is zeros, and so is a missing value where that is allowed.
+    outside the vocabulary becomes zeros, and so does a missing value where it is allowed.
 
     Example:
         >>> country = Column("country", "categories", ("at", "de"))
@@ -49,7 +49,7 @@ class Column:
         """Features (R, F) of an Arrow array or any sequence of R values.
 
         Raises:
-            InputError: A value is of another kind.
+            InputError: A value is not of the column's kind.
         """
         try:
             column = _combined(values)
@@ -95,23 +95,23 @@ class Encoding:
 
     user: tuple[Column, ...]
     items: tuple[str, ...]
-    unknown_items: str = "refuse"  # or "zeros": unknown features of an item are zero
+    unknown_items: str = "refuse"  # or "zeros": the features of unknown items are zero
     described_by: tuple[Column, ...] = ()  # columns of items whose ids are their features
 
     @property
     def user_names(self) -> tuple[str, ...]:
-        """Names of the features of a user, U of them."""
+        """Names of the U features of a user."""
         return names_of(self.user)
 
     def user_features(self, columns: Mapping[str, Any], rows: int | None = None) -> Any:
         """Features (R, U) float32 of R users, from their columns by name.
 
         Args:
-            columns: Arrow or NumPy arrays, or lists, of R values; further ones are ignored.
+            columns: Arrow or NumPy arrays, or lists, of R values; other columns are ignored.
             rows: R, where the recipe has no columns of the user.
 
         Raises:
-            InputError: A column is missing, or a value is of another kind.
+            InputError: A column is missing, or a value is not of its column's kind.
         """
         for one in self.user:
             if one.name not in columns:
@@ -122,7 +122,7 @@ class Encoding:
         return encode(self.user, columns, rows or 0)
 
     def item_numbers(self, ids: Any) -> NDArray[np.int32]:
-        """Numbers (R,) of items in the catalogue; −1 for an id that is not in it."""
+        """Catalogue numbers (R,) of items; −1 for an id that the catalogue lacks."""
         return index_in(as_text(_combined(ids)), self._known)
 
     @cached_property
@@ -130,7 +130,7 @@ class Encoding:
         return pa.array(self.items, pa.string())
 
     def to_dict(self) -> dict[str, Any]:
-        """The encoders, as JSON can hold them."""
+        """The encoders, ready for JSON."""
         document = {
             "user": [_document(column) for column in self.user],
             "items": list(self.items),
@@ -169,14 +169,14 @@ def encode(columns: Sequence[Column], values: Mapping[str, Any], rows: int) -> N
 
 
 def index_in(values: pa.Array, known: pa.Array | Sequence[str]) -> NDArray[np.int32]:
-    """(R,) place of each text among the known ones; −1 for one that is not among them."""
+    """(R,) place of each text among the known ones; −1 for an unknown text."""
     value_set = known if isinstance(known, pa.Array) else pa.array(known, pa.string())
     found = pc.index_in(values, value_set=value_set, skip_nulls=True)
     return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int32)
 
 
 def nan_as_null(column: pa.Array) -> pa.Array:
-    """Numbers without a NaN, by which pandas has a missing value; other values as they are."""
+    """Numbers with null for NaN, pandas' mark of a missing value; other values unchanged."""
     if not pa.types.is_floating(column.type):
         return column
     return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
@@ -186,7 +186,7 @@ def as_text(column: pa.Array) -> pa.Array:
     """Categories or ids as texts: whole numbers by their digits, booleans as false and true.
 
     Raises:
-        pa.ArrowException: They are something else.
+        pa.ArrowException: A value cannot be cast, such as a number with a fraction.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

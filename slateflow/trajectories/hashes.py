@@ -1,4 +1,4 @@
-"""Hashes of whole numbers, alike on every machine."""
+"""Hashes of whole numbers, the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Held-out episodes: learners are not trained on them, so that they can judge what was learnt."""
+"""Held-out episodes: learners are not trained on them, so they can evaluate a trained policy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slateflow.trajectories.schema import Trajectories, arrow_schema
 def parts_and_held_out(
     dataset: Dataset,
 ) -> Iterator[tuple[PartFile, Trajectories, NDArray[np.bool_]]]:
-    """Each part, its rows, and (R,) which of them belong to episodes that are held out."""
+    """Each part, its rows, and the mask (R,) of rows in held-out episodes."""
     earlier = 0
     for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
         yield part, rows, dataset.hold_out.mask(rows, earlier)
@@ -29,7 +29,7 @@ def parts_and_held_out(
 def training_logs(dataset: Dataset, folder: Folder) -> Dataset:
     """The episodes that are not held out, as a dataset of their own in `folder`, made once.
 
-    Parts of days that an earlier one beside it has are taken over from there.
+    Parts of days that earlier training logs beside `folder` have are taken over from there.
     """
 
     def make() -> Dataset:
@@ -57,7 +57,7 @@ def training_logs(dataset: Dataset, folder: Folder) -> Dataset:
 def _held_in(
     dataset: Dataset, folder: Folder, part: PartFile, held_in: PartFile, earlier: int
 ) -> PartFile | None:
-    """Write the rows of a part that are not held out; None if there are none."""
+    """Write the rows of a part that are not held out; None if all are held out."""
     rows = dataset.part(part)
     kept = rows.where(~dataset.hold_out.mask(rows, earlier))
     if not len(kept):
@@ -74,7 +74,7 @@ def _taken(
     held_in: PartFile,
     earlier: dict[str, tuple[Dataset, PartFile]],
 ) -> PartFile | None:
-    """Take over a part of which nothing is held out, or that an earlier dataset has; or None."""
+    """Take over a part without held-out rows, or one of earlier training logs; otherwise None."""
     wanted = held_in.held_in_of
     source, taken = (
         (dataset, part) if wanted.endswith(" none") else earlier.get(wanted, (None, part))
@@ -86,7 +86,7 @@ def _taken(
 
 
 def _earlier(dataset: Dataset, folder: Folder) -> dict[str, tuple[Dataset, PartFile]]:
-    """Parts of training logs beside the folder, by the parts and the rule that they are of."""
+    """Parts of training logs beside the folder, by their `held_in_of`: source part and rule."""
     if not any(part.day for part in dataset.parts):
         return {}
     beside, _, own = folder.url.rstrip("/").rpartition("/")

@@ -1,4 +1,4 @@
-"""Items that earn more, or less, than their columns tell, and are told apart by their ids."""
+"""A test whether items earn more, or less, than their columns predict, and so need their ids."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from slateflow.trajectories.some_sessions import some_sessions
 Array = NDArray[np.float64]
 
 MOST_ITEMS = 100
-"""Items that are told apart, at most."""
+"""Most items that are distinguished by their ids."""
 
 MOST_ID_PRODUCTS = 1_000
 """Products of (1, user) and (1, item) with the ids, at most: of more, learners leave out what is
 worth more than ids."""
 
 COMPARED_ITEMS = 50_000
-"""Shown items that are asked."""
+"""Most shown items in the test."""
 
 COMPARED_NUMBERS = 20_000_000
 """Numbers in the features of the items that are asked, at most."""
@@ -59,7 +59,7 @@ def items_differ(dataset: Dataset) -> bool:
 
 
 def told_apart(dataset: Dataset) -> bool:
-    """Whether items have their ids beside the columns that the recipe names."""
+    """True if items have their ids as features beside the columns that the recipe names."""
     columns, items = (dataset.recipe.get(key, {}) for key in ("columns", "items"))
     named, own = items.get("features", ()), items.get("id") or columns.get("item", "item")
     features = getattr(dataset.spec, "item_features", ())

@@ -1,4 +1,4 @@
-"""The ranges of the features in a dataset, by which requests far from all of it are known."""
+"""The ranges of a dataset's features, by which requests far outside of them are recognised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def feature_ranges(dataset: Dataset) -> NDArray[np.float64]:
     """Least and greatest values (2, U + D) of the features of users, then of candidates.
 
-    One pass over the Parquet. All items of a catalogue count, whether they were offered or not.
+    One pass over the Parquet. All items of a catalogue count, whether or not they were offered.
     """
     low = np.full(dataset.spec.user_size + dataset.spec.document_size, np.inf)
     high = -low
@@ -28,7 +28,7 @@ def feature_ranges(dataset: Dataset) -> NDArray[np.float64]:
 
 
 def _values(dataset: Dataset) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Values (…, F) of the features of users or candidates, and where these are."""
+    """Values (…, F) of users' or candidates' features, and their slice of the ranges' columns."""
     users = slice(dataset.spec.user_size)
     candidates = slice(dataset.spec.user_size, None)
     numbers = dataset.spec.num_candidates * dataset.spec.document_size

@@ -22,7 +22,7 @@ from slateflow.trajectories.catalogue import Catalogue
 
 Rows: TypeAlias = "NDArray[np.integer[Any]] | slice"
 Column: TypeAlias = tuple[pa.DataType, tuple[int, ...]]
-"""Arrow type of a column's numbers, and the shape of a row's value; () for a single number."""
+"""Arrow type of a column's numbers, and the shape of one row's value; () for a single number."""
 
 SCHEMA_VERSION = 2
 METADATA_KEY = b"slateflow"
@@ -31,10 +31,10 @@ SAME_ITEMS = "same_items"
 
 BLOCK_ROWS = 3_000
 """Rows whose features are in memory at once. With 20 candidates their monomials stay in the
-processor's cache: fitted-q takes 2.2 s where blocks of 20,000 take 6."""
+processor's cache: fitted-q takes 2.2 s, and 6 s with blocks of 20,000."""
 
 BLOCK_NUMBERS = 2**24
-"""Numbers that are in memory at once, if rows have so many of them that these are fewer rows."""
+"""Numbers that are in memory at once, if that means fewer rows than `BLOCK_ROWS`."""
 
 
 def _column(
@@ -45,7 +45,7 @@ def _column(
 
 
 def blocks(rows: int, numbers: int = 1) -> Iterable[slice]:
-    """Slices of at most `BLOCK_ROWS` rows, each of which takes so many numbers."""
+    """Slices of at most `BLOCK_ROWS` rows, for rows with this many numbers."""
     size = min(BLOCK_ROWS, max(1, BLOCK_NUMBERS // numbers))
     return (slice(start, start + size) for start in range(0, rows, size))
 
@@ -54,16 +54,17 @@ def blocks(rows: int, numbers: int = 1) -> Iterable[slice]:
 class Trajectories:
     """Logged steps as arrays, sorted by episode, then step. R is the number of rows.
 
-    A field is a column of the files, in this order; all that reads and writes rows follows from
-    its Arrow type and shape. Candidates are features where they are fresh at every step, and
-    numbers of items where they come from a catalogue. The methods below give features in both
-    cases; ask them for a block of rows, because the features of all rows may not fit into memory.
+    A field is a column of the files, in this order; reading and writing follow from its Arrow type
+    and shape. Candidates are features where they are fresh at every step, and numbers of items
+    where they come from a catalogue. The methods below give features in both cases; call them for a
+    block of rows, because the features of all rows may not fit into memory.
 
-    Where all rows offer the same items, `candidates` holds them once (`slateflow.shared_rows`), and
-    so are their features.
+    Where all rows offer the same items, `candidates` and their features are held once
+    (`slateflow.shared_rows`).
 
-    Where rows differ in the number of candidates, −1 fills them up. There the methods give the
-    features of the row's first item, which changes no maximum; `offered` counts the others.
+    Where rows differ in the number of candidates, they are padded with −1. For padding the methods
+    give the features of the row's first item, which changes no maximum; `offered` counts the real
+    candidates.
     """
 
     episode: NDArray[np.int64] = field(metadata=_column(pa.int64()))  # (R,)
@@ -85,7 +86,7 @@ class Trajectories:
     responses: dict[str, NDArray[np.float32]]  # each (R,)
     terminated: NDArray[np.bool_] = field(metadata=_column(pa.bool_()))  # (R,)
     truncated: NDArray[np.bool_] = field(metadata=_column(pa.bool_()))  # (R,)
-    # (R,), who came, as a hash; None where nobody knows
+    # (R,), hash of the visitor; None where visitors are unknown
     visitor: NDArray[np.int64] | None = field(default=None, metadata=_column(pa.int64()))
     catalogue: Catalogue | None = None
 
@@ -93,7 +94,7 @@ class Trajectories:
         return len(self.episode)
 
     def where(self, chosen: NDArray[Any] | slice) -> Trajectories:
-        """Some of the rows, by number, by a mask (R,) or a slice; whole episodes stay a log."""
+        """Some of the rows, by number, mask (R,) or slice; whole episodes are a log again."""
         arrays: dict[str, Any] = {
             name: at_rows(getattr(self, name), chosen) for name in self._arrays
         }
@@ -101,45 +102,45 @@ class Trajectories:
         return replace(self, **arrays, responses=responses)
 
     def in_some_sessions(self, most: int) -> NDArray[np.bool_]:
-        """(R,) which rows are of every second, third … session, that about so many are left."""
+        """(R,) True for rows of every second, third … session, so that about `most` are left."""
         return np.asarray(self.sessions % max(-(-len(self) // max(most, 1)), 1) == 0)
 
     def some_sessions(self, most: int) -> Trajectories:
-        """Rows of every second, third … session, about so many."""
+        """Rows of every second, third … session, about `most` of them."""
         return self.where(self.in_some_sessions(most))
 
     @property
     def _arrays(self) -> list[str]:
-        """Names of the fields that are arrays here."""
+        """Names of the fields that are arrays."""
         return [name for name in _ARRAYS if getattr(self, name) is not None]
 
     @property
     def first(self) -> NDArray[np.bool_]:
-        """(R,) whether the row is its episode's first, by the episodes' numbers."""
+        """(R,) True for the first row of each episode, by the episodes' numbers."""
         first = np.ones(len(self), dtype=np.bool_)
         first[1:] = self.episode[1:] != self.episode[:-1]
         return first
 
     @cached_property
     def starts(self) -> NDArray[np.intp]:
-        """(E,) the first row of each episode."""
+        """(E,) first row of each episode."""
         return np.flatnonzero(self.first)
 
     @property
     def lengths(self) -> NDArray[np.intp]:
-        """(E,) rows of each episode."""
+        """(E,) number of rows of each episode."""
         return np.diff(np.append(self.starts, len(self)))
 
     @property
     def sessions(self) -> NDArray[np.intp]:
-        """(R,) number of the row's episode among those of these rows, from 0."""
+        """(R,) number of the row's episode among those in these rows, from 0."""
         return np.repeat(np.arange(len(self.starts)), self.lengths)
 
     @cached_property
     def visitors(self) -> NDArray[np.intp]:
-        """(R,) number of the row's visitor among those of these rows, from 0.
+        """(R,) number of the row's visitor among those in these rows, from 0.
 
-        Where nobody knows visitors each session is of another.
+        Where visitors are unknown, each session counts as another visitor's.
         """
         if self.visitor is None:
             return self.sessions
@@ -157,19 +158,19 @@ class Trajectories:
 
     @property
     def last(self) -> NDArray[np.bool_]:
-        """(R,) whether the row is its episode's last, by the episodes' numbers."""
+        """(R,) True for the last row of each episode, by the episodes' numbers."""
         return np.append(self.first[1:], True)[: len(self)]
 
     @property
     def offered(self) -> NDArray[np.intp]:
-        """(R,) candidates of each row, which come first in `candidates`."""
+        """(R,) number of candidates of each row, which come first in `candidates`."""
         if self.catalogue is None:
             return np.full(len(self), self.candidates.shape[1])
         counts = np.count_nonzero(distinct(self.candidates) >= 0, axis=1)
         return for_rows(np.asarray(counts), len(self))
 
     def observation(self, rows: Rows = slice(None)) -> Observation:
-        """Observation of a policy at some rows, B of them."""
+        """The observation of a policy at B rows."""
         observed = Observation(
             user=self.user[rows],
             candidates=self.candidate_features(rows),
@@ -181,11 +182,11 @@ class Trajectories:
         return observed
 
     def filled(self, rows: Rows = slice(None)) -> NDArray[Any]:
-        """Candidates of some rows as they are held, the row's first item in place of −1."""
+        """Candidates of some rows as they are stored, with the row's first item in place of −1."""
         return _filled(at_rows(self.candidates, rows))
 
     def without_ids(self) -> Trajectories:
-        """The rows with items by the columns that describe them, without ids behind these."""
+        """The rows with items by the columns that describe them, without the ids after these."""
         if self.catalogue is None or self.catalogue.without_ids is self.catalogue:
             return self
         return replace(self, catalogue=self.catalogue.without_ids)
@@ -213,12 +214,12 @@ class Trajectories:
 
     @property
     def candidate_numbers(self) -> int:
-        """Numbers in the features of a row's candidates."""
+        """Number of values in the features of a row's candidates."""
         return math.prod(self.candidate_features(slice(1)).shape[1:])
 
     @property
     def scored_numbers(self) -> int:
-        """Numbers that a row takes when its candidates are scored: features, if not held once."""
+        """Number of values per row for scoring candidates: their features, if not held once."""
         return self.candidates.shape[1] if shared(self.candidates) else self.candidate_numbers
 
     def shown_items(self, rows: Rows = slice(None)) -> NDArray[Any]:
@@ -231,7 +232,7 @@ class Trajectories:
 
     @property
     def clicks(self) -> NDArray[np.bool_]:
-        """(R, K) which of the shown candidates was clicked."""
+        """(R, K) True for the shown candidate that was clicked."""
         return np.asarray(np.arange(self.slate.shape[1]) == self.clicked[:, None])
 
     def clicked_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:
@@ -242,7 +243,7 @@ class Trajectories:
 
     @classmethod
     def from_parts(cls, parts: Sequence[Trajectories]) -> Trajectories:
-        """The rows of parts of one dataset, in their order."""
+        """The rows of several parts of one dataset, in order."""
         arrays: dict[str, Any] = {
             name: joined([getattr(part, name) for part in parts]) for name in parts[0]._arrays
         }
@@ -290,7 +291,7 @@ class Trajectories:
 
 
 def _filled(candidates: NDArray[Any]) -> NDArray[Any]:
-    """Items (B, N) with the row's first in place of −1; features as they are."""
+    """Items (B, N) with the row's first in place of −1; features unchanged."""
     if candidates.ndim == 3 or not (distinct(candidates) < 0).any():
         return candidates
     return np.where(candidates < 0, candidates[:, :1], candidates)
@@ -300,7 +301,7 @@ _ARRAYS = [one.name for one in fields(Trajectories) if one.metadata]
 
 
 def columns_of(spec: EnvironmentSpec, items: bool | None = None) -> dict[str, Column]:
-    """The columns of that world's logs by name, in the order of the files.
+    """The columns of the logs of a world by name, in the order of the files.
 
     Args:
         spec: The world.
@@ -321,7 +322,7 @@ def columns_of(spec: EnvironmentSpec, items: bool | None = None) -> dict[str, Co
 def arrow_schema(spec: EnvironmentSpec, items: bool | None = None) -> pa.Schema:
     """The Arrow schema of `columns_of`, without metadata.
 
-    Lists have a fixed size, but for items where steps differ in their number.
+    Lists have a fixed size, except for items where steps differ in their number.
     """
 
     def stored(name: str, dtype: pa.DataType, shape: tuple[int, ...]) -> pa.DataType:
@@ -339,7 +340,7 @@ def arrow_schema(spec: EnvironmentSpec, items: bool | None = None) -> pa.Schema:
 def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]) -> pa.Table:
     """The rows as an Arrow table; its metadata has the schema version, the world and the part.
 
-    `SAME_ITEMS` tells readers that the items of one row are those of all.
+    `SAME_ITEMS` informs readers that the items of one row are those of all.
     """
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -367,7 +368,7 @@ def to_table(rows: Trajectories, spec: EnvironmentSpec, part_key: dict[str, Any]
 
 
 def stored_metadata(schema: pa.Schema) -> Any:
-    """The metadata that `to_table` wrote; an empty table where there is none of ours."""
+    """The metadata that `to_table` wrote; empty without our metadata."""
     return json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
 
 
@@ -382,8 +383,8 @@ def from_table(
     Args:
         table: The rows.
         spec: The world.
-        catalogue: Of the items.
-        same: A row of the columns that are alike in all rows, if the table lacks them.
+        catalogue: Catalogue of the items.
+        same: One row with the columns that are the same in all rows, if the table lacks them.
     """
     values = _arrays(table, spec)
     if same is not None:
@@ -396,7 +397,7 @@ def from_table(
 
 
 def _arrays(table: pa.Table, spec: EnvironmentSpec) -> dict[str, NDArray[Any]]:
-    """The numbers of the columns; those of lists of one length are flat."""
+    """The numbers of the columns; lists of one length are flattened."""
     values = {}
     for name in table.column_names:
         array = table.column(name).combine_chunks()
@@ -409,7 +410,7 @@ def _arrays(table: pa.Table, spec: EnvironmentSpec) -> dict[str, NDArray[Any]]:
 
 
 def _padded(lists: pa.ListArray, size: int) -> NDArray[np.int32]:
-    """(R, size) lists of numbers, with −1 after the last of each."""
+    """(R, size) lists of numbers, padded with −1."""
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
     if lengths.max(initial=0) > size:
         raise InputError(f"items: expected at most {size} candidates, got {lengths.max()}")
@@ -419,7 +420,7 @@ def _padded(lists: pa.ListArray, size: int) -> NDArray[np.int32]:
 
 
 def no_rows(spec: EnvironmentSpec, catalogue: Catalogue | None = None) -> Trajectories:
-    """Logs of that world without a step."""
+    """Logs of a world without any step."""
     schema = arrow_schema(spec, items=catalogue is not None)
     return from_table(schema.empty_table(), spec, catalogue)
 
@@ -427,9 +428,9 @@ def no_rows(spec: EnvironmentSpec, catalogue: Catalogue | None = None) -> Trajec
 def column_digest(rows: Trajectories) -> str:
     """SHA-256 over the names and the canonical bytes of the columns, in schema order.
 
-    Numbers are little-endian. Compression, encodings and row groups of files do not change it, nor
-    does the number of candidates that other rows of the dataset have: where rows differ in it, the
-    items are followed by their numbers.
+    Numbers are little-endian. The digest does not depend on compression, encodings and row groups
+    of files, nor on the number of candidates in other rows of the dataset: where rows differ in it,
+    the items are followed by their numbers per row.
     """
     digest = hashlib.sha256()
     for name, values in rows.columns().items():

@@ -7,11 +7,11 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 
 MOST_PARTS = 32
-"""Parts of the dataset from which they come."""
+"""Parts of the dataset from which the sessions come, at most."""
 
 
 def some_sessions(dataset: Dataset, most: int) -> Trajectories:
-    """Every so many sessions of parts that lie evenly among all: they lie by policy and day."""
+    """Every n-th session of parts spread evenly over all: parts are ordered by policy and day."""
     chosen = dataset.parts[:: -(-len(dataset.parts) // MOST_PARTS) or 1]
     every = max(sum(part.rows for part in chosen) // most, 1)
     found = []

@@ -1,4 +1,4 @@
-"""Whether logs can teach anything: the clicked candidates have to vary."""
+"""The check that clicked candidates vary, without which nothing can be learnt from logs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from slateflow.trajectories.schema import Trajectories
 
 
 def check_variation(rows: Trajectories) -> None:
-    """Refuse rows that cannot teach anything.
+    """Refuse rows from which nothing can be learnt.
 
     Raises:
-        InputError: There are no rows, no clicks, or the same candidate was clicked every time:
-            then nothing in the logs bears on another candidate.
+        InputError: There are no rows or no clicks, or the same candidate was clicked every time, so
+            that the logs show nothing about other candidates.
     """
     if not len(rows):
         raise InputError("dataset: expected rows to train from, got none")
@@ -27,7 +27,7 @@ def check_variation(rows: Trajectories) -> None:
 
 
 def no_variation_message(features: NDArray[np.floating]) -> str:
-    """The error where all clicked candidates have the same features (D,)."""
+    """The error message for clicked candidates that all have the same features (D,)."""
     got = ", ".join(f"{value:g}" for value in features)
     return (
         f"candidates: expected clicked candidates that vary, got ({got}) every time; log a random "

@@ -18,22 +18,22 @@ from slateflow.tuning.trial import Trial
 
 
 class OnComplete(tune.Callback):
-    """Hands every finished trial on."""
+    """Callback of Ray Tune that passes every finished trial on to `finished`."""
 
     def __init__(self, finished: Callable[[Trial], None]) -> None:
         self.finished = finished
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune writes its callbacks to the disk; who listens stays here
+        return {}  # Tune writes its callbacks to the disk; `finished` stays here
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Hand it on."""
+        """Pass the finished trial on."""
         self.finished(Trial(**trial.last_result["trial"]))
 
 
 def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Train and evaluate; runs in a process of Ray. The parameters are those of `StudyDesign`."""
-    os.environ.pop("RAY_ADDRESS", None)  # a trial is one of the cluster's tasks, and makes none
+    """Train and evaluate in a Ray process; the parameters include those of `StudyDesign`."""
+    os.environ.pop("RAY_ADDRESS", None)  # a trial is itself a cluster task, and starts no others
     number, settings = parameters["trial"]["number"], parameters["trial"]["settings"]
     try:
         config = learner_config(parameters["learner"], **settings)
@@ -41,7 +41,7 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
         scorer, summary = train(logs, config, parameters["seed"], checkpoints=checkpoints)
     except InputError as error:
         return {"trial": asdict(Trial(number, settings, None, 0.0, str(error)))}
-    except (ArithmeticError, np.linalg.LinAlgError) as error:  # again it would be the same
+    except (ArithmeticError, np.linalg.LinAlgError) as error:  # a retry would fail in the same way
         reason = f"{settings}: {type(error).__name__}: {error}"
         return {"trial": asdict(Trial(number, settings, None, 0.0, reason))}
     (found,) = held_out_values(Dataset.open(parameters["dataset"]), {"trial": scorer}).values()

@@ -1,7 +1,7 @@
 """A study of a learner's settings: trials, and the choice among them by held-out logs.
 
-Every trial trains on four fifths of the episodes, and its policy is valued on the others
-(`evaluation.off_policy`). The simulator is not asked: its episodes are for the verdict.
+Every trial trains on four fifths of the episodes, and its policy is evaluated on the others
+(`evaluation.off_policy`). The simulator is not used: its episodes are for the verdict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from slateflow.trajectories import Dataset
 from slateflow.tuning.trial import Trial
 
 MAX_FAILURES = 3
-"""Times that a trial is started again whose process died, with its machine perhaps."""
+"""Times that a trial is restarted if its process dies, perhaps with its machine."""
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a heading even at verbosity 0
@@ -35,14 +35,14 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class StudyDesign:
-    """Logs, learner and seed that all trials of a study have in common.
+    """The logs, learner and seed that all trials of a study share.
 
     Attributes:
         dataset: Logs whose held-out episodes evaluate each trial.
         training: Its other episodes, as `trajectories.held_out.training_logs` gives them.
-        learner: Whose settings are tried.
-        seed: Seed of every training; with it, a trial has the same value anywhere.
-        checkpoints: Folder in which a training that was killed finds where it stood.
+        learner: Name of the learner whose settings are tried.
+        seed: Seed of every training; it gives a trial the same value on every machine.
+        checkpoints: Folder of checkpoints, from which a killed training resumes.
     """
 
     dataset: Dataset
@@ -53,7 +53,7 @@ class StudyDesign:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The design as it travels to other processes, which open the datasets themselves."""
+        """The design as sent to other processes, which open the datasets themselves."""
         return {
             "dataset": self.dataset.folder.absolute().url,
             "training": self.training.folder.absolute().url,
@@ -72,9 +72,9 @@ def run_trials(
     """Run trials on Ray Tune, each in a process of its own.
 
     Args:
-        design: Of the study.
+        design: Design of the study.
         wanted: Settings by the trial's number.
-        workers: Trials at a time; None for as many as the machine or the cluster has processors.
+        workers: Trials at a time; None for one per processor of the machine or the cluster.
         finished: Called in this process with each trial as it ends.
     """
     if not wanted:

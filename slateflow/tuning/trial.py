@@ -1,4 +1,4 @@
-"""A trial: how its settings are drawn, its result, and the choice of the best."""
+"""A trial: drawing its settings, its result, and the choice of the best trial."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def tunable_learners() -> list[str]:
 
 
 def draw_settings(learner: str, number: int, seed: int) -> Settings:
-    """The settings of a trial; trial 0 has the defaults, so that no choice is below them.
+    """The settings of a trial; trial 0 has the defaults, so no choice is worse on held-out logs.
 
-    They depend on the learner, the number and the seed alone: a longer study has the trials of a
-    shorter one.
+    Settings depend only on the learner, the number and the seed, so a longer study contains the
+    trials of a shorter one.
 
     Raises:
-        InputError: There is nothing to draw for this learner.
+        InputError: The learner has no search space.
 
     Example:
         >>> draw_settings("linucb", 0, seed=5)
@@ -57,7 +57,7 @@ class Trial:
 
 
 def best_trial(trials: list[Trial]) -> Trial:
-    """The trial with the highest held-out value; of equals the first.
+    """The trial with the highest held-out value; the first among equals.
 
     Raises:
         InputError: No trial has a value.

@@ -1,15 +1,14 @@
 """Backward induction by least squares: the recursion of fitted-Q iteration.
 
-Q₁ regresses the reward on the features of what was shown, and Q_k the reward plus the value of the
-next step by Q_{k-1}. The dynamics do not depend on the time, so every stage uses all rows, and the
-design matrix is the same at every stage: it is factored once. A stage needs sums of the
-rows, so the rows pass by in parts.
+Q₁ regresses the reward on the features of user and shown item, and Q_k the reward plus the value of
+the next step by Q_{k-1}. The dynamics do not depend on the time, so every stage uses all rows, and
+the design matrix is the same at every stage and is factored once. A stage needs only sums over the
+rows, which can be read part by part.
 
 Where all sessions have the same number of steps, a stage is the number of steps left. Where rewards
-depend on that number, as when the last step brings an order, a stage uses the rows of its own step
-alone. Where sessions end
-by themselves, nobody knows how many are left: the stages approach one Q-function for all steps,
-and a session that has ended is worth nothing more.
+depend on that number, as when the last step brings an order, a stage uses only the rows of its own
+step. Where sessions end by themselves, the number of steps left is unknown: the stages approach one
+Q-function for all steps, and the value after the end of a session is 0.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Transitions:
-    """The logged steps that a Q-function is fitted to.
+    """The logged steps to which a Q-function is fitted.
 
     Attributes:
-        rows: (T,) numbers of these rows.
-        following: (S,) numbers of the rows that follow, of those that have a successor.
+        rows: (T,) numbers of the steps' rows.
+        following: (S,) numbers of the rows that follow, for those steps that have a successor.
         continues: (T,) whether a row has a successor.
         timed: Whether all sessions have the same number of steps.
-        left: (T,) steps of the session from a row on, where each number of them has values of its
-            own; None where they share all rows.
+        left: (T,) steps of the session from a row on, where each such number has values of its own;
+            None where they share all rows.
     """
 
     rows: Rows
@@ -59,14 +58,14 @@ class Transitions:
     def from_rows(
         cls, rows: Trajectories, timed: bool | None = None, by_the_clock: bool = False
     ) -> Transitions:
-        """Take the steps that have a successor, and the ends where they are values of their own.
+        """Take the steps that have a successor, and last steps where they have values of their own.
 
-        Sessions of a single step have nothing but ends, if all are such.
+        If all sessions have a single step, all steps are last ones.
 
         Args:
             rows: Whole sessions.
-            timed: Whether all sessions have the same number of steps, where these rows are only
-                some of them.
+            timed: Whether all sessions have the same number of steps; given where these rows are
+                only some of the sessions.
             by_the_clock: Whether rewards depend on the number of steps left.
         """
         lengths, last = rows.lengths, rows.last
@@ -80,18 +79,18 @@ class Transitions:
         return cls(numbers, numbers[continues] + 1, continues, timed, left)
 
     def most_stages(self, horizon: int) -> int:
-        """Stages after which nothing is left to add: 1 for sessions of a single step."""
+        """Largest number of useful stages: 1 for sessions of a single step."""
         return horizon if len(self.following) else 1
 
     def values(self, following: Array) -> Array:
-        """(T,) next values, 0 after an end, from those of the rows that follow (S,)."""
+        """(T,) next values, 0 after a last step, from the values (S,) of the rows that follow."""
         values = np.zeros(len(self.rows))
         values[self.continues] = following
         return values
 
 
 class StepsPart(Protocol):
-    """Some of the logged steps, T of them, of which S continue."""
+    """T of the logged steps, of which S have a successor."""
 
     @property
     def transitions(self) -> Transitions:
@@ -103,10 +102,10 @@ class StepsPart(Protocol):
 
     @property
     def weights(self) -> Array:
-        """(T,) by which the steps count."""
+        """(T,) weights of the steps."""
 
     def design(self, block: slice) -> Array:
-        """Features (B, P) of what was shown at a slice of the steps; made anew at every stage."""
+        """Features (B, P) of a slice of the steps; computed anew at every stage."""
 
     def best_next(self, weights: Array) -> Array:
         """(S,) the value, by weights (P,), of the steps that follow."""
@@ -122,17 +121,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageSums(Additive):
-    """Sums that a stage needs of the steps: products with the features x (P,).
+    """Sums over the steps that a stage needs: products with the features x (P,).
 
-    The target is the reward and the next value, each with a moment of its own. Where values are
-    centred, the mean of the next values is known only when all parts have passed by; it is taken
-    from the sums then.
+    The target is the reward plus the next value; each has a moment of its own. Where values are
+    centred, the mean of the next values is known only after all parts have been read; it is
+    subtracted from the sums then.
     """
 
     moment: Array  # Σ w x reward
     later: Array  # Σ w x next value
     continuing: Array  # Σ w x, of the steps that continue
-    gram: Array  # Σ w x x', (P, P); empty where it is that of the stage before
+    gram: Array  # Σ w x x', (P, P); empty where it equals that of the stage before
     rows: int
     squares: float  # Σ w target²
     crossed: float  # Σ w target, of the steps that continue
@@ -178,26 +177,26 @@ class StageSums(Additive):
         )
 
     def centred(self) -> tuple[Array, float]:
-        """Moment of next values and squares of the target, less their mean where a step goes on."""
+        """Moment of next values, and squares of the target, both less the next values' mean."""
         mean = self.best / max(self.following, 1)
         squares = self.squares - 2 * mean * self.crossed + mean**2 * self.weight_continuing
         return self.later - mean * self.continuing, squares
 
 
 MapSteps = Callable[[Callable[[StepsPart], StageSums]], Iterable[StageSums]]
-"""Applies a function to each part of the logged steps, here or elsewhere, in their order."""
+"""Applies a function to each part of the logged steps, in order, in this or other processes."""
 
 
 @dataclass(frozen=True)
 class StageFile:
-    """A file from which stages go on where a killed process stopped; None for none."""
+    """A file with the stages that a killed process had fitted, to continue from; None for none."""
 
     path: Path | None = None
 
     def read(self, terms: int) -> tuple[Array, int, list[Stage]]:
         """The gram (P, P), the number of steps, and the stages so far; zeros and none at first.
 
-        Stages of another number of terms are none.
+        Stages with a different number of terms are ignored.
         """
         if self.path is not None and self.path.exists():
             with np.load(self.path) as file:
@@ -209,7 +208,7 @@ class StageFile:
         return np.zeros((terms, terms)), 0, []
 
     def write(self, gram: Array, rows: int, stages: list[Stage]) -> None:
-        """Put the stages so far in the place of those before, in one step."""
+        """Replace the file by one with the stages so far, in a single step."""
         if self.path is None:
             return
         weights = np.stack([stage.weights for stage in stages])
@@ -234,13 +233,13 @@ def backward_stages(
     """Fit the stages, from the last step of an episode backwards.
 
     Args:
-        map_steps: Applies a function to all steps, a part at a time; once for each stage.
+        map_steps: Applies a function to all steps, one part at a time; called once per stage.
         terms: P, features of a step.
-        stages: How many.
-        timed: Whether sessions end by the clock: then next values are centred, for their mean is
-            a constant which would only grow.
-        ridge: Precision of the prior on the weights, for each row.
-        file: Has the stages that another process fitted to the same steps before it was killed.
+        stages: Number of stages.
+        timed: Whether sessions end by the clock: then next values are centred, because their mean
+            is a constant that would only grow.
+        ridge: Precision of the prior on the weights, per row.
+        file: The stages that another process fitted to the same steps before it was killed.
         prior: (P, P) precision of the prior on the weights of next values; None for the ridge.
 
     Raises:

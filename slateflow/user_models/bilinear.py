@@ -1,7 +1,7 @@
 """Regressions on the products of (1, user) and (1, candidate), and on the place in the slate.
 
-Their sufficient statistics add up over parts, workers and days, and have one size whatever the
-number of rows.
+Their sufficient statistics add up over parts, workers and days, and have one size for any number of
+rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BILINEAR_NUMBERS = 2**18
 
 
 class Squares(NamedTuple):
-    """Features that have their squares beside them, by number."""
+    """Numbers of the features whose squares are added."""
 
     user: tuple[int, ...] = ()
     candidate: tuple[int, ...] = ()
@@ -43,7 +43,7 @@ NO_SQUARES = Squares()
 
 
 class Sizes(Protocol):
-    """Sizes of a world that a regression asks for."""
+    """The sizes of a world that a regression needs."""
 
     @property
     def user_size(self) -> int:
@@ -57,7 +57,7 @@ class Sizes(Protocol):
 
     @property
     def features_match(self) -> bool:
-        """Whether users are observed in the features of the candidates, in their order."""
+        """True if users are observed in the features of the candidates, in the same order."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class Sizes(Protocol):
 
     @property
     def user_chooses(self) -> bool:
-        """Whether users see all of them, or the first."""
+        """True if users see all shown candidates; otherwise they see the first."""
         ...
 
 
@@ -97,7 +97,7 @@ def feature_count(
 
 
 def places_seen(spec: Sizes) -> int:
-    """Places of the slate that users see: all where they choose, otherwise the first."""
+    """Number of places that users see: all where they choose, otherwise the first."""
     return spec.slate_size if spec.user_chooses else 1
 
 
@@ -114,12 +114,12 @@ def bilinear_features(user: NDArray[np.floating], candidates: NDArray[np.floatin
 
 
 def _with_one(features: NDArray[np.floating]) -> Array:
-    """(…, 1 + F) a constant before the features (…, F)."""
+    """(…, 1 + F) features (…, F) preceded by a constant."""
     return np.concatenate([np.ones((*features.shape[:-1], 1)), features], axis=-1)
 
 
 def _with_squares(features: Array, squared: tuple[int, ...]) -> Array:
-    """Squares after the features (…, 1 + F), of which the first is the constant."""
+    """Features (…, 1 + F), the first of which is the constant, followed by squares."""
     if not squared:
         return features
     return np.concatenate([features, np.square(features[..., np.add(squared, 1)])], axis=-1)
@@ -127,14 +127,14 @@ def _with_squares(features: Array, squared: tuple[int, ...]) -> Array:
 
 @dataclass(frozen=True)
 class Block:
-    """Slates that were seen, and what they paid.
+    """Slates that users saw, and their rewards.
 
     Attributes:
-        user: (B, 1 + U), a constant first and squares last, which U counts.
-        seen: (B, K, 1 + D), features of the places that users see.
-        paid: (B, K) the reward where it was clicked, 0 where not.
-        items: (B, K) numbers of the seen items, where they are few; otherwise None.
-        item_features: (M, 1 + D) of all items, as in `seen`; otherwise None.
+        user: (B, 1 + U) user's features, a constant first and squares last, which U includes.
+        seen: (B, K, 1 + D) features of the items that users see.
+        paid: (B, K) the reward at the clicked place, 0 elsewhere.
+        items: (B, K) numbers of the seen items, where items are few; otherwise None.
+        item_features: (M, 1 + D) features of all items, as in `seen`; otherwise None.
     """
 
     user: Array
@@ -152,14 +152,14 @@ class Block:
         reward: NDArray[np.floating],
         squares: Squares = NO_SQUARES,
     ) -> Self:
-        """Take slates.
+        """Make a block of slates.
 
         Args:
-            user: (B, U).
-            shown: (B, K, D), the places that users see.
+            user: (B, U) features of the user.
+            shown: (B, K, D) features of the items that users see.
             clicked: (B,) the clicked place, −1 for none.
-            reward: (B,).
-            squares: Beside the features.
+            reward: (B,) rewards.
+            squares: Features whose squares are added.
         """
         for name, values in (("user", user), ("candidates", shown), ("reward", reward)):
             if not np.isfinite(values).all():
@@ -172,7 +172,7 @@ class Block:
         )
 
     def predicted(self, weights: Array) -> Array:
-        """(B, K) sums of the features by weights (P,)."""
+        """(B, K) sums of the features with weights (P,)."""
         products, places = np.split(weights, [self.user.shape[1] * self.seen.shape[2]])
         of_candidate = self.user @ products.reshape(self.user.shape[1], -1)  # (B, 1 + D)
         found = np.matmul(self.seen, of_candidate[:, :, None])[:, :, 0]
@@ -209,16 +209,16 @@ class Sums(Additive, Storable):
     """Sums of `LinearStatistics` without their repetitions.
 
     A product of two features is the product of a pair of the user's and a pair of the candidate's,
-    and the user's pairs are the same for all places of a slate. So a row costs a quarter of P²
-    whatever the number of places; where there are few items, less: users are summed up by item.
+    and the user's pairs are the same for all places of a slate. So a row costs a quarter of P² for
+    any number of places, and less with few items, for which users are summed up by item.
 
     Attributes:
-        pairs: (pairs of 1 + U, pairs of 1 + D) of the products.
-        place_products: (K, 1 + U, 1 + D) of the products in each place.
-        place_weights: (K,) of the places.
-        moment: (1 + U, 1 + D) of products × target.
-        place_moment: (K,) of the targets in each place.
-        magnitude: (1 + U, 1 + D) of the products' absolute values.
+        pairs: (pairs of 1 + U, pairs of 1 + D) sums of the products.
+        place_products: (K, 1 + U, 1 + D) sums of the products in each place.
+        place_weights: (K,) sums of the weights in each place.
+        moment: (1 + U, 1 + D) sums of products × target.
+        place_moment: (K,) sums of the targets in each place.
+        magnitude: (1 + U, 1 + D) sums of the products' absolute values.
         target_squares: Sum of the squared targets.
         rows: Number of rows.
     """
@@ -259,7 +259,7 @@ class Sums(Additive, Storable):
 
     @classmethod
     def of_blocks(cls, blocks: Iterable[tuple[Block, Array, Array]], none: Self) -> Self:
-        """Sum up blocks, each with weights (B, K) and targets (B, K); `none` without any."""
+        """Sum up blocks, each with weights (B, K) and targets (B, K); `none` without blocks."""
         items: Array | None = None
         total: Self | None = None
         for block, weight, target in blocks:
@@ -274,7 +274,7 @@ class Sums(Additive, Storable):
         return cls._of_block(block, weight, target)._with_items(block.item_features)
 
     def _with_items(self, item_features: Array | None) -> Self:
-        """The sums, whose pairs are still those of the user by item where items are few."""
+        """The sums of pairs, from the user's pairs by item where items are few."""
         if item_features is None:
             return self
         return replace(self, pairs=self.pairs @ pair_products(item_features))
@@ -394,12 +394,12 @@ class LinearStatistics(Additive, Storable):
 
 
 def dataset_statistics(dataset: Dataset, kept: KeptSums[Sums] | None = None) -> LinearStatistics:
-    """Statistics of all seen candidates of a dataset; those of days may be kept."""
+    """Statistics of all seen candidates of a dataset; `kept` may have those of days."""
     return sum_over_parts(dataset, Sums.from_rows, kept).expanded()
 
 
 def bilinear_scorer(weights: Array, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Scorer:
-    """Weights (P,) of the products as a scorer; time and place make no difference to it."""
+    """The weights (P,) of the products as a scorer, which ignores time and place."""
     users, documents = spec.user_size, spec.document_size
     powers = np.zeros((0, users + 1 + documents), np.int64)
     if squares.user or squares.candidate:
@@ -418,7 +418,7 @@ def bilinear_scorer(weights: Array, spec: EnvironmentSpec, squares: Squares = NO
 
 
 def _powers(users: int, documents: int, squares: Squares) -> NDArray[np.int64]:
-    """(P, U + 1 + D) exponents of the products, those of squares among them."""
+    """(P, U + 1 + D) exponents of the products, including squares."""
     exponents = np.eye(1 + users + 1 + documents, dtype=np.int64)
     of_user, of_candidate = exponents[: 1 + users], exponents[1 + users :]
     of_user = np.concatenate([of_user, 2 * of_user[1:][list(squares.user)]])

@@ -1,11 +1,11 @@
-"""Features of users' choices from slates where their log-odds bend, as held-out visitors say.
+"""Features of users' choices from slates where log-odds bend, chosen by held-out visitors.
 
-A conditional logit goes by products of users' and items' columns. Odds that are a power of such a
-sum, or the sum itself, bend with it as a whole: hinges of the log-odds that are fitted follow that
-(a test of the link, and its repair: Pregibon 1980, "Goodness of Link Tests for Generalized Linear
-Models"). Other tastes bend along sums of columns; random features follow these. Where users are
+A conditional logit is linear in products of users' and items' columns. Odds that are a power of
+such a sum, or the sum itself, bend with it as a whole: hinges of the fitted log-odds model that (a
+test of the link, and its repair: Pregibon 1980, "Goodness of Link Tests for Generalized Linear
+Models"). Other tastes bend along sums of columns; random features model these. Where users are
 observed in the features of items there are hinges of the affinity instead: the logarithm of odds
-that are proportional to it is no cubic.
+that are proportional to it is not a cubic.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from slateflow.user_models.splines import Knots
 Array = NDArray[np.float64]
 
 UNITS_OF_SLATES = 100
-"""Random features where there are any."""
+"""Number of random features of a model that has any."""
 
 KNOTS_OF_LINK = 3
-"""Knots of the link, beside the one at the least log-odds."""
+"""Knots of the link besides that at the least log-odds."""
 
 SPANS_OF_AFFINITY = 8
-"""Spans between knots of the affinity, all as wide: quantiles would leave out what policies that
-prefer the nearest items, or the furthest, show seldom (Eilers and Marx 1996, "Flexible Smoothing
-with B-splines and Penalties")."""
+"""Spans of equal width between knots of the affinity: quantiles would leave out items that policies
+with a preference for the nearest, or the furthest, seldom show (Eilers and Marx 1996, "Flexible
+Smoothing with B-splines and Penalties")."""
 
 
 def with_bends(
@@ -81,10 +81,10 @@ def with_bends(
 
 
 def _of_affinity(rows: Trajectories, features: SlateFeatures) -> Link | None:
-    """Hinges of the affinity between the least and the largest that was shown, if they differ."""
+    """Hinges of the affinity between the least and the largest shown; None if these are equal."""
     known = features.of_items(rows.user, rows.shown_features())
     weights = np.zeros(known.shape[2])
-    weights[rows.user.shape[1]] = 1.0  # behind the document's own features
+    weights[rows.user.shape[1]] = 1.0  # after the document's own features
     affinity = (known @ weights).reshape(-1, 1)
     knots = np.linspace(affinity.min(), affinity.max(), SPANS_OF_AFFINITY + 1)[1:-1]
     hinges = np.square(np.maximum(affinity - knots, 0.0))
@@ -98,7 +98,7 @@ def _with_link(
     habit: ChoiceModel | None,
     told: NDArray[np.bool_],
 ) -> SlateFeatures:
-    """The features with the link of sessions that are told (E,)."""
+    """The features with a link fitted to the sessions in `told` (E,)."""
     choices = Choices.from_rows(rows, features).only(told)
     model = fit_alike(habit, choices, _prior(rows, features))
     users, items = rows.user.shape[1], rows.shown_features().shape[2]

@@ -1,4 +1,4 @@
-"""Fits the choice model to logged clicks: conditional logit, of latent classes where it pays."""
+"""Fit the choice model to logged clicks: conditional logit, with latent classes if they help."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from slateflow.user_models.conditional_logit import Prior, fit_conditional_logit
 from slateflow.user_models.latent_classes import fit_classes
 
 MOST_CLASSES = 8
-"""Classes of users, at most, if their number is not given."""
+"""Most classes of users if their number is not given."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """When the number of classes is doubled.
+    """Rule for doubling the number of classes.
 
     Attributes:
-        standard_errors: By how many of them sessions have to become likelier, by models of the
-            other half of the sessions.
-        most: Classes at most.
+        standard_errors: Number of standard errors by which the log-likelihood of sessions has to
+            rise, by models of the other half of the sessions.
+        most: Most classes.
     """
 
     standard_errors: float = BEYOND_CHANCE
@@ -34,21 +34,22 @@ class Search:
 
 USUAL = Search()
 OF_SINGLE_DECISIONS = Search(-1.0, 2)
-"""One choice of a user tells little of several classes, and what one class gets wrong goes
-unnoticed. So there are two unless others become less likely, beyond chance."""
+"""A user's only choice contains little information on several classes, so the errors of a single
+class would go unnoticed. So there are two unless other sessions become less likely, beyond
+chance."""
 
 
 def fit_choice_model(choices: Choices, classes: int, prior: Prior) -> ChoiceModel:
-    """The model of that many classes of users; with 0 as many as make the others likeliest.
+    """The model of `classes` classes of users; with 0 the number that makes others likeliest.
 
     Args:
-        choices: The logged ones.
+        choices: The logged choices.
         classes: G, or 0; see `number_of_classes`.
-        prior: Precision on the weights (P + 1,), or the items' groups (P,), whose precision the
-            marginal likelihood chooses, of one class.
+        prior: Precision on the weights (P + 1,), or the items' groups (P,), whose precisions the
+            marginal likelihood of the model with one class chooses.
 
     Raises:
-        InputError: No clicks, or no finite features.
+        InputError: There are no clicks, or features are not finite.
     """
     if not (choices.clicked >= 0).any():
         raise InputError("dataset: expected rows with a click, got none")
@@ -64,8 +65,8 @@ def number_of_classes(
 ) -> tuple[int, NDArray[np.float64]]:
     """The number of classes with which sessions are likelier than with fewer, and their losses.
 
-    It is doubled from 1 for as long as the search goes on. The losses (E,) are negative
-    log-likelihoods of the sessions, by models of the other half of them; 0 of too few sessions.
+    The number is doubled from 1 for as long as `search` allows. The losses (E,) are negative
+    log-likelihoods of the sessions, by models of the other half; 0 with too few sessions.
     """
     if (sessions := len(choices.starts)) < LEAST_SESSIONS:
         return 1, np.zeros(sessions)

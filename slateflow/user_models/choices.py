@@ -1,4 +1,4 @@
-"""Choices from slates as models of users see them: features of what was shown, and clicks."""
+"""Choices from slates as input of user models: features of the shown items, and clicks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 def of_places(places: int) -> Array:
-    """(K, K − 1) features of the places of a slate, beside the first.
+    """(K, K − 1) indicators of the places of a slate after the first.
 
     Example:
         >>> of_places(3).tolist()
@@ -34,16 +34,17 @@ def of_places(places: int) -> Array:
 
 @dataclass(frozen=True)
 class SlateFeatures:
-    """Features that models have of the items of a slate.
+    """Features of a slate's items for models of users.
 
     Attributes:
-        features_match: Whether users are observed in the features of the documents. Elsewhere the
-            choice has the user's features, too: some click more than others, whatever is shown.
+        features_match: Whether users are observed in the features of the documents. Otherwise
+            choices depend on the user's features, too: some click more than others, whatever is
+            shown.
         places: Whether an item's place is one of its features.
-        alike: Whether its `likeness` to the others of the slate is, too.
+        alike: Whether its `likeness` to the rest of the slate is one, too.
         random: W random features by which users choose; None for none.
-        link: H hinges of the log-odds that the others tell, or of the affinity; None for none.
-        alone: How many columns of a document, the last, have no products with the user's.
+        link: H hinges of the log-odds by the other features, or of the affinity; None for none.
+        alone: Number of last columns of a document that have no products with the user's columns.
     """
 
     features_match: bool
@@ -54,7 +55,7 @@ class SlateFeatures:
     alone: int = 0
 
     def of_items(self, user: NDArray[np.floating], documents: NDArray[np.floating]) -> Array:
-        """(R, K, I) of documents (R, K, D) to users (R, U); see `item_features`."""
+        """(R, K, I) features of documents (R, K, D) for users (R, U); see `item_features`."""
         multiplied = documents[:, :, : documents.shape[2] - self.alone]
         found = item_features(user, multiplied, self.features_match)
         if not self.alone:
@@ -62,9 +63,9 @@ class SlateFeatures:
         return np.concatenate([documents, found[:, :, multiplied.shape[2] :]], axis=2)
 
     def of(self, user: NDArray[np.floating], documents: NDArray[np.floating]) -> Array:
-        """(R, K, E + P) by which users (R, U) choose among documents (R, K, D).
+        """(R, K, E + P) features by which users (R, U) choose among documents (R, K, D).
 
-        The first E tell nothing of what a document is worth once it is chosen.
+        The first E are not used for the value of a document once it is chosen.
         """
         found = [self.of_items(user, documents)]
         if self.places:
@@ -76,12 +77,12 @@ class SlateFeatures:
         return choice_features(user, documents, known, self.features_match, self.random, self.link)
 
     def beside(self, users: int) -> int:
-        """E, where users have so many features."""
+        """E, for users with this many features."""
         own = 0 if self.features_match else users
         return own + len(self.random or ()) + len(self.link or ())
 
     def groups(self, users: int, documents: int, places: int) -> WeightGroups:
-        """Groups of the weights (E + P,), where slates have so many places."""
+        """Groups of the weights (E + P,), for these numbers of features and places."""
         own = WeightGroups.of_items(users, documents, self.features_match, self.alone)
         after = (places - 1) * self.places + LIKENESS * self.alike
         of_user = 0 if self.features_match else users
@@ -91,7 +92,7 @@ class SlateFeatures:
 
 @dataclass(frozen=True)
 class Choices:
-    """Shown items and clicks, grouped by episode: a session has a single user.
+    """Shown items and clicks, grouped by episode, each of which has a single user.
 
     Attributes:
         shown: (R, K, P) features of the shown items.
@@ -115,7 +116,7 @@ class Choices:
 
     @property
     def has_click(self) -> NDArray[np.bool_]:
-        """(E,) whether an episode has one."""
+        """(E,) whether an episode has a click."""
         return np.logical_or.reduceat(self.clicked >= 0, self.starts)
 
     def only(self, episodes: NDArray[np.bool_]) -> Choices:
@@ -125,16 +126,16 @@ class Choices:
         return Choices(self.shown[rows], self.clicked[rows], starts)
 
     def log_likelihoods(self, model: ChoiceModel) -> Array:
-        """(R, G) logarithm of the probability of each choice, by class."""
+        """(R, G) log-probability of each choice, by class."""
         log = model.log_probabilities(self.shown)
         return np.asarray(log[:, np.arange(len(self.clicked)), self.clicked].T)
 
     def members(self, model: ChoiceModel) -> Array:
-        """(R, G) probabilities of the classes, from all choices of the row's session."""
+        """(R, G) probabilities of the classes, given all choices of the row's session."""
         totals = np.add.reduceat(self.log_likelihoods(model), self.starts)
         return np.asarray(np.repeat(model.posterior(totals), self.lengths, axis=0))
 
     def session_log_likelihoods(self, model: ChoiceModel) -> Array:
-        """(E,) logarithm of the probability of each session's choices."""
+        """(E,) log-probability of each session's choices."""
         joint = np.add.reduceat(self.log_likelihoods(model), self.starts) + np.log(model.shares)
         return np.asarray(np.logaddexp.reduce(joint, axis=1))

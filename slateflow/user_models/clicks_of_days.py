@@ -1,9 +1,9 @@
-"""Logistic regression of many days, of which each is read once.
+"""Logistic regression over many days, each of which is read once.
 
 Near its own maximum the likelihood of a day is that of a weighted regression, whose sums are kept.
-Those of all days add up to the regression of the month (Lin and Xi 2011, "Aggregated estimating
-equation estimation"). It errs by the squares of the log-odds by which the month differs from a day;
-where these are too many, as with days of few clicks, all days are passed over as if they were one.
+The sums of all days add up to the regression of the month (Lin and Xi 2011, "Aggregated estimating
+equation estimation"). Its error is of second order in the log-odds by which the month differs from
+a day; where this is too large, as with days of few clicks, all days are read as if they were one.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Array = NDArray[np.float64]
 S = TypeVar("S", bound=Storable)
 
 DAY_ROWS = 100_000
-"""Rows of a day, in the mean, from which its sums are kept; fewer are read in no time."""
+"""Mean rows per day from which sums of days are kept; fewer rows are read in no time."""
 
 MOST_KEPT_FEATURES = 2_000
 """Most features for which sums are kept: 8 MB a day."""
 
 NEAR = 0.01
-"""Mean square of the log-odds by which the month may differ from a day, where clicks are likely."""
+"""Largest mean squared difference in log-odds between month and day, where clicks are likely."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class DayFit(Storable):
     regression: Sums
 
     def to_bytes(self) -> bytes:
-        """All of it as an `.npz` that loads without pickle."""
+        """All fields as an `.npz` that loads without pickle."""
         sink = io.BytesIO()
         np.savez(sink, at=self.at, regression=np.frombuffer(self.regression.to_bytes(), np.uint8))
         return sink.getvalue()
@@ -59,7 +59,7 @@ class DayFit(Storable):
             return cls(stored["at"], Sums.from_bytes(stored["regression"].tobytes()))
 
     def is_near(self, weights: Array) -> bool:
-        """Whether the regression holds at other weights (P,), too."""
+        """True if the regression is valid at other weights (P,), too."""
         gram, moved = self.regression.expanded().gram, weights - self.at
         return bool(moved @ gram @ moved <= NEAR * gram[0, 0])
 

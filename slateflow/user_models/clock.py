@@ -1,7 +1,7 @@
-"""Whether rewards depend on the clock: on how many steps of a session are left.
+"""A test whether rewards depend on the clock: on the number of steps left of a session.
 
-Where all sessions have as many steps, values of so many steps left can be fitted to all logged
-steps, if none of these differs from the others. An order at the end is such a difference.
+Where all sessions have equally many steps, the values for each number of steps left can be fitted
+to all logged steps, unless some steps differ from others. An order at the end is such a difference.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ CLOCK_ROWS = 100_000
 """Rows that are asked; fewer of more than `CLOCK_TERMS`."""
 
 SHORT = 20
-"""Steps up to which each can differ from the others; of more, the last alone. In long sessions
-users change, columns may hide that, and what they earn drifts without a clock."""
+"""Steps of a session up to which each may differ from the others; with more, only the last may. In
+long sessions users change, columns may hide that, and rewards drift without a clock."""
 
 CLOCK_TERMS, MOST_COMPARED = 200, 1_000
 """Terms above which the products alone are tried, and above which nothing is."""
 
 CLOCK = 3
-"""Features of the clock, at most."""
+"""Most features of the clock."""
 
 
 def same_length(lengths: NDArray[np.intp]) -> bool:
-    """Whether all sessions (E,) have as many steps: then they end by the clock."""
+    """True if all sessions have equally many steps (E,): then they end by the clock."""
     return bool((lengths == lengths[:1]).all())
 
 

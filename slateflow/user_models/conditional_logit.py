@@ -1,4 +1,4 @@
-"""Fits the choice model of one class of users: McFadden's conditional logit, by Newton's method."""
+"""Fit the choice model of one class of users: McFadden's conditional logit, by Newton's method."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from slateflow.user_models.prior import PRIOR_STEPS, WeightGroups, chosen_prior,
 Array = NDArray[np.float64]
 
 Prior = float | Array | WeightGroups
-"""Precision on all weights, or on each, or the groups for each of which the marginal likelihood
-chooses one. The weight of no click is the last."""
+"""Precision on all weights, or on each, or groups, for each of which the marginal likelihood
+chooses a precision. The weight of no click is the last."""
 
 CHOICE_RIDGE = 0.1
-"""Precision of the prior on all weights, where the marginal likelihood does not choose one: of
-checks, of estimates, and of several classes."""
+"""Precision of the prior on all weights where the marginal likelihood does not choose it: in
+checks, in estimates, and with several classes."""
 
 ITERATIONS, TOLERANCE = 60, 1e-5
-"""Steps at most, and the gain of mean log-likelihood of a row below which they end."""
+"""Most steps, and the gain in a row's mean log-likelihood below which they end."""
 
 
 def fit_conditional_logit(choices: Choices, prior: Prior) -> ChoiceModel:
-    """Steps until the mean log-likelihood of a row rises by less than `TOLERANCE`.
+    """Take Newton steps until the mean log-likelihood of a row rises by less than `TOLERANCE`.
 
     A step that goes too far is halved.
     """
@@ -51,7 +51,7 @@ def fit_conditional_logit(choices: Choices, prior: Prior) -> ChoiceModel:
 
 
 def as_model(weights: Array, shares: Array) -> ChoiceModel:
-    """The model of classes (G,) with weights (G, P + 1), of which that of no click is the last."""
+    """The model of classes with weights (G, P + 1), no click last, and shares (G,)."""
     return ChoiceModel(weights[:, :-1], weights[:, -1], shares)
 
 
@@ -60,8 +60,8 @@ def chosen_precision(
 ) -> Array:
     """Precision (P + 1, P + 1) of the prior.
 
-    Of groups it is chosen by the marginal likelihood of the working regression (Breslow
-    and Clayton 1993, "Approximate Inference in Generalized Linear Mixed Models").
+    For groups the marginal likelihood of the working regression chooses it (Breslow and Clayton
+    1993, "Approximate Inference in Generalized Linear Mixed Models").
     """
     if not isinstance(prior, WeightGroups):
         return prior_precision(prior, len(weights))
@@ -78,12 +78,12 @@ def chosen_precision(
 
 
 def prior_precision(prior: float | Array, weights: int) -> Array:
-    """(P, P) of so many weights."""
+    """(P, P) precision for P `weights`."""
     return np.diag(np.broadcast_to(prior, weights))
 
 
 def surprises(choices: Choices, probabilities: Array) -> Array:
-    """(R, P + 1) features of the chosen, less the expected ones, by probabilities (R, K + 1)."""
+    """(R, P + 1) features of the choice, less those expected by probabilities (R, K + 1)."""
     shown, clicked = choices.shown, choices.clicked
     expected = np.einsum("rk,rkp->rp", probabilities[:, :-1], shown)
     place = np.maximum(clicked, 0)[:, None, None]
@@ -97,9 +97,9 @@ def information_and_score(
     """Information (P + 1, P + 1) and score (P + 1,) of the logit of one class.
 
     Args:
-        choices: The logged ones.
-        probabilities: (R, K + 1) of what this class chooses, no click last.
-        member: (R,) how likely the row's user is of it.
+        choices: The logged choices.
+        probabilities: (R, K + 1) of this class's choices, no click last.
+        member: (R,) probability that the row's user is of this class.
     """
     shown, clicked = choices.shown, choices.clicked
     places, size = shown.shape[1:]
@@ -111,7 +111,7 @@ def information_and_score(
     surprise -= member[:, None] * probabilities
     of_shown = surprise[:, :-1].ravel() @ shown.reshape(-1, size)
     score = np.append(of_shown, surprise[:, -1].sum())
-    # The information is that of the features, no click's own among them, around their mean.
+    # The information is the covariance of the features, that of no click included.
     spread = (shown * np.sqrt(of_items * member[:, None])[:, :, None]).reshape(-1, size)
     mean = np.column_stack([expected, probabilities[:, -1]]) * np.sqrt(member)[:, None]
     information = -mean.T @ mean

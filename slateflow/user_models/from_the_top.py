@@ -1,9 +1,9 @@
 """Users who go through a slate from the top and take the first item that they like.
 
 The cascade model of clicks (Craswell et al. 2008, "An experimental comparison of click
-position-bias models"), with logits of features. At each place a user takes the item or goes on,
-which is a choice from a slate of one. So it is fitted as the conditional logit is, to the places
-that users have come to.
+position-bias models"), with logits of features. At each place a user takes the item or moves on,
+which is a choice from a slate of one item. So the model is fitted like the conditional logit, to
+the places that users have reached.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Array = NDArray[np.float64]
 class FromTheTop(ChoiceModel):
     """A user of class g takes the item i with probability 1 / (1 + exp(c_g − w_g · x_i)).
 
-    Otherwise they go on to the next place, and after the last one they take nothing.
+    Otherwise the user moves on to the next place, and after the last place takes nothing.
     """
 
     def log_probabilities(self, features: Array) -> Array:
-        """Logarithms (G, B, K + 1) of the choices from slates (B, K, P), the last is no click."""
+        """Log-probabilities (G, B, K + 1) of the choices from slates (B, K, P), no click last."""
         logits = np.einsum("bkp,gp->gbk", features, self.weights) - self.no_click[:, None, None]
         goes_on = np.cumsum(-np.logaddexp(0, logits), axis=2)
         comes = np.concatenate([np.zeros((*logits.shape[:2], 1)), goes_on], axis=2)
@@ -51,7 +51,7 @@ class FromTheTop(ChoiceModel):
 
 
 def place_by_place(choices: Choices) -> Choices:
-    """The choices of users who go on from the top, as those from slates of one.
+    """The choices of users who look from the top, as choices from slates of one item.
 
     Example:
         >>> slates = np.arange(6.0).reshape(2, 3, 1)
@@ -68,14 +68,14 @@ def place_by_place(choices: Choices) -> Choices:
 
 @dataclass(frozen=True)
 class Habit:
-    """How users look at slates, and how many classes of them there are.
+    """The way in which users look at slates, and the number of their classes.
 
     Attributes:
         one: The model of one class.
-        choices: The logged ones.
+        choices: The logged choices.
         prior: Precision on the weights.
         classes: The number of classes.
-        losses: (E,) negative log-likelihoods of the sessions, by models of the other half of them.
+        losses: (E,) negative log-likelihoods of the sessions, by models of the other half.
     """
 
     one: ChoiceModel
@@ -86,7 +86,7 @@ class Habit:
 
     @classmethod
     def of(cls, choices: Choices, prior: float | Array, search: Search) -> Habit:
-        """The likelier one of logged choices."""
+        """The likelier habit for logged choices."""
         one = likelier_habit(choices, prior)
         made = _made(one, choices)
         return cls(one, choices, prior, *number_of_classes(made, prior, search))
@@ -110,10 +110,10 @@ def _made(model: ChoiceModel, choices: Choices) -> Choices:
 def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:
     """The model of users who look at all items at once, or from the top, whichever is likelier.
 
-    It is of one class. Both have as many weights, so no session has to be held out for that.
+    Both have one class and equally many weights, so the comparison needs no held-out sessions.
 
     Raises:
-        InputError: No clicks, or no finite features.
+        InputError: There are no clicks, or features are not finite.
     """
     at_once = fit_choice_model(choices, 1, prior)
     from_the_top = _from_the_top(fit_choice_model(place_by_place(choices), 1, prior))
@@ -122,7 +122,7 @@ def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:
 
 
 def fit_alike(model: ChoiceModel | None, choices: Choices, prior: Prior) -> ChoiceModel:
-    """Fit one class of users who look as those of a model do; without one, at all at once."""
+    """Fit one class of users with the habit of a model's; without one, they look at all at once."""
     if isinstance(model, FromTheTop):
         return _from_the_top(fit_choice_model(place_by_place(choices), 1, prior))
     return fit_choice_model(choices, 1, prior)

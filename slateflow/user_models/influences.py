@@ -1,7 +1,7 @@
-"""How far each session moves a choice model of latent classes.
+"""The influence of each session on a choice model of latent classes.
 
-(White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2; of classes, which
-are not observed, by Louis 1982, "Finding the Observed Information Matrix when Using the EM
+(White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2; for classes, which
+are not observed, Louis 1982, "Finding the Observed Information Matrix when Using the EM
 Algorithm".)
 """
 
@@ -24,19 +24,19 @@ from slateflow.user_models.conditional_logit import (
 Array = NDArray[np.float64]
 
 NO_INFORMATION = 1e-9
-"""Share of the largest singular value below which the information of weights is none."""
+"""Share of the largest singular value below which the information on weights counts as 0."""
 
 
 @dataclass(frozen=True)
 class Influences:
-    """Scores of the sessions, and what all of them tell of the model.
+    """Scores of the sessions, and the information on the model from all of them.
 
     Attributes:
-        member: (E, G) how likely each session is of each class.
-        scores: For each class (E, P + 1), how the likelihood of its choices rises with the weights
-            of the items' features and of no click; by `member`.
-        information: (G (P + 2), G (P + 2)) of the weights of each class, and its share, which all
-            sessions and the prior tell.
+        member: (E, G) probabilities of the classes, by session.
+        scores: For each class (E, P + 1) slopes of the log-likelihood of its choices in the weights
+            of the items' features and of no click, multiplied by `member`.
+        information: (G (P + 2), G (P + 2)) information from all sessions and the prior on each
+            class's weights and share.
     """
 
     member: Array
@@ -55,12 +55,12 @@ class Influences:
             told, _ = information_and_score(choices, probabilities, of_rows)
             scores.append(np.add.reduceat(surprises(choices, probabilities), choices.starts))
             complete.append(told + prior_precision(prior, len(told)))
-        # If classes were seen, shares would be told by them alone
+        # If classes were observed, they alone would determine the shares
         shares = member.mean(axis=0)
         of_shares = len(member) * (np.diag(shares) - np.outer(shares, shares))
-        of_shares += len(member) / len(shares)  # it is the same if all rise by as much
+        of_shares += len(member) / len(shares)  # shares do not change if all logits rise equally
         information = linalg.block_diag(*complete, of_shares)
-        # They are not: what the sessions leave open of their class is lost
+        # They are not: the information lost is what sessions leave uncertain of their class
         size, groups = len(complete[0]), len(shares)
         for one in range(groups):
             for other in range(groups):
@@ -77,12 +77,12 @@ class Influences:
         return cls(member, weighted, information)
 
     def moves(self, slopes: Array, worth: Array) -> Array:
-        """(E,) how far each session moves the mean worth of a policy, times the number of sessions.
+        """(E,) change of a policy's mean worth by each session, times the number of sessions.
 
         Args:
-            slopes: (G, P + 1) of the sum over sessions in the weights of each class.
-            worth: (E, G) in each class. A session counts by how likely it is of the class, and
-                the weights tell that, too.
+            slopes: (G, P + 1) slopes of the sum over sessions in the weights of each class.
+            worth: (E, G) worth in each class. A session counts by its probability of the class,
+                which depends on the weights, too.
         """
         beyond = worth - (self.member * worth).sum(axis=1, keepdims=True)
         of_weights = [
@@ -98,7 +98,7 @@ class Influences:
         return np.asarray(found)
 
     def _solved(self, slopes: Array) -> Array:
-        """Steps by slopes; none in what the sessions tell nothing of, as a class without users."""
+        """Steps for slopes; 0 in directions without information, as for a class without users."""
         told = np.diag(self.information)
         scale = np.divide(1.0, np.sqrt(np.abs(told)), out=np.zeros_like(told), where=told > 0)
         scaled = scale[:, None] * self.information * scale

@@ -1,8 +1,8 @@
-"""Regressions on the products of (1, user) and (1, item) where items are told apart by their ids.
+"""Regressions on the products of (1, user) and (1, item) where items have indicators of their ids.
 
-With an indicator for each item the products are as many as items times the user's features, and
-their normal equations fill no memory. But a row of one item tells nothing of the indicators of
-others: the matrix is an arrow, of what all items share and of a block for each item, and is solved
+With an indicator per item there are as many products as items times the user's features, and their
+normal equations do not fit into memory. But a row of one item does not involve the indicators of
+others: the matrix is an arrow, with a part that all items share and a block per item, and is solved
 block by block (the Schur complement; Golub and Van Loan 2013, "Matrix Computations", section 3.2).
 The regression is that of `bilinear`; the marginal likelihood chooses its prior, as in `prior`.
 """
@@ -67,9 +67,9 @@ class ItemSums(Additive, Storable):
     """Sums over the rows that show an item, for each of M items.
 
     Attributes:
-        pairs: (M, pairs of 1 + U) of the products of two of (1, user).
-        moment: (M, 1 + U) of (1, user) × reward.
-        magnitude: (M, 1 + U) of absolute values.
+        pairs: (M, pairs of 1 + U) sums of the products of two of (1, user).
+        moment: (M, 1 + U) sums of (1, user) × reward.
+        magnitude: (M, 1 + U) sums of absolute values of (1, user).
         reward_squares: Sum of the squared rewards.
         rows: Number of rows.
     """
@@ -82,7 +82,7 @@ class ItemSums(Additive, Storable):
 
     @classmethod
     def none(cls, items: int, users: int) -> Self:
-        """Make the sums of no rows, of so many items and features of the user."""
+        """Make the sums of no rows, for these numbers of items and of the user's features."""
         known = np.zeros((items, 1 + users))
         return cls(np.zeros((items, pair_products(known).shape[1])), known, known, 0.0, 0)
 
@@ -112,7 +112,7 @@ class ItemSums(Additive, Storable):
         return sums
 
     def check(self) -> None:
-        """Raise if nothing was ever clicked, or a single item was shown."""
+        """Raise if nothing was ever clicked, or only one item was shown."""
         if not self.reward_squares:
             raise InputError("dataset: expected rows with a click, got none with a reward")
         if np.count_nonzero(self.pairs[:, 0]) < 2:
@@ -121,19 +121,19 @@ class ItemSums(Additive, Storable):
 
 @dataclass(frozen=True)
 class ItemRegression:
-    """The normal equations of an arrow, features in units of their usual sizes.
+    """Normal equations in arrow form, with features in units of their usual sizes.
 
-    M items have n = 1 + U weights each, and share s = n (1 + F), of which F are features of items
-    that are not the indicator of one.
+    M items have n = 1 + U weights each, and share s = n (1 + F) weights, where F features of items
+    are not indicators.
 
     Attributes:
         own: (M,) column of the indicator of each item.
-        shared: (1 + F,) columns of the others, the constant first, as if it were column −1.
-        gram: (M, n, n) of an item's weights.
-        cross: (M, s, n) of those that are shared with an item's.
-        top: (s, s) of those that are shared.
-        moment: (M, n), and `top_moment` (s,).
-        size: (M, n), and `top_size` (s,), the usual sizes.
+        shared: (1 + F,) columns of the other features, the constant first, as if it were column −1.
+        gram: (M, n, n) block of each item's weights.
+        cross: (M, s, n) blocks of the shared weights with each item's.
+        top: (s, s) block of the shared weights.
+        moment: (M, n) moments of the items, and `top_moment` (s,).
+        size: (M, n) usual sizes of the items' features, and `top_size` (s,).
         group: (n,) groups of an item's weights, and `top_group` (s,).
     """
 
@@ -195,7 +195,7 @@ class ItemRegression:
 
     @property
     def members(self) -> NDArray[np.intp]:
-        """(G,) weights of each group."""
+        """(G,) number of weights in each group."""
         found = len(self.own) * np.bincount(self.group, minlength=PRODUCT + 1)
         return found + np.bincount(self.top_group, minlength=PRODUCT + 1)
 
@@ -206,10 +206,10 @@ class ItemRegression:
         return float(total) / (self.size.size + self.top_size.size)
 
     def at(self, precision: Array) -> tuple[Array, Array, float]:
-        """Sums of the posterior's variances, and of squared means, by group (G,); and the residual.
+        """Sums (G,) of the posterior's variances and of squared means by group; the residual.
 
         Args:
-            precision: (G,) of the prior.
+            precision: (G,) precisions of the prior.
         """
         found = self._posterior(precision[self.top_group], precision[self.group])
 
@@ -221,13 +221,13 @@ class ItemRegression:
         return variance, summed(found.top_mean**2, found.own_mean**2), found.residual
 
     def chosen_prior(self) -> tuple[Array, Array]:
-        """Precisions (s,) and (M, n) of the prior by the marginal likelihood, as a ridge is one."""
+        """Precisions (s,) and (M, n) of the prior by the marginal likelihood, in ridge units."""
         precision = fixed_point(self, None)
         top, own = precision[self.top_group], precision[self.group]
         return top * np.square(self.top_size), own * np.square(self.size)
 
     def with_prior(self, top: Array | float, own: Array | float) -> ItemPosterior:
-        """The posterior with a prior of precisions (s,) and (M, n), or that of a ridge."""
+        """The posterior with prior precisions (s,) and (M, n), or with a ridge."""
         return self._posterior(top / np.square(self.top_size), own / np.square(self.size))
 
     def _posterior(self, top_precision: Array, precision: Array) -> ItemPosterior:
@@ -247,15 +247,15 @@ class ItemRegression:
 
 @dataclass(frozen=True)
 class ItemPosterior:
-    """Gaussian posterior of an arrow's weights, features in units of their usual sizes.
+    """Gaussian posterior of an arrow's weights, with features in units of their usual sizes.
 
     Attributes:
-        regression: The equations.
-        top_mean: (s,) of what items share.
-        own_mean: (M, n) of the items' own.
-        inverse: (M, n, n) covariances of the items' own, if what they share were known.
-        pulled: (M, n, s) by how much an item's own are less for what is shared.
-        factor: (s, s) lower Cholesky factor of the precision of what is shared.
+        regression: The normal equations.
+        top_mean: (s,) means of the shared weights.
+        own_mean: (M, n) means of the items' own weights.
+        inverse: (M, n, n) covariances of the items' own weights, given the shared ones.
+        pulled: (M, n, s) decrease of an item's own weights per unit of the shared ones.
+        factor: (s, s) lower Cholesky factor of the precision of the shared weights.
     """
 
     regression: ItemRegression
@@ -267,14 +267,14 @@ class ItemPosterior:
 
     @property
     def variances(self) -> tuple[Array, Array]:
-        """Variances (s,) of what is shared, and (M, n) of the items' own, in units of the noise."""
+        """Variances (s,) of the shared weights and (M, n) of the items', in units of the noise."""
         top = linalg.cho_solve((self.factor, True), np.eye(len(self.factor)))
         own = np.diagonal(self.inverse, axis1=1, axis2=2)
         return np.diag(top), own + ((self.pulled @ top) * self.pulled).sum(axis=2)
 
     @cached_property
     def residual(self) -> float:
-        """Sum of the squares that the means leave."""
+        """Sum of the squared residuals at the posterior means."""
         one, top_mean, mean = self.regression, self.top_mean, self.own_mean
         top = one.top @ top_mean + np.einsum("isn,in->s", one.cross, mean)
         own = np.einsum("isn,s->in", one.cross, top_mean) + np.einsum("inm,im->in", one.gram, mean)
@@ -283,7 +283,7 @@ class ItemPosterior:
 
     @property
     def mean(self) -> Array:
-        """(P,) of the weights of the products of (1, user) and (1, candidate)."""
+        """(P,) means of the weights of the products of (1, user) and (1, candidate)."""
         return self._products(self.top_mean, self.own_mean)
 
     def draw(self, rng: np.random.Generator, exploration: float) -> Array:
@@ -305,7 +305,7 @@ class ItemPosterior:
 
 
 def indicators(catalogue: Catalogue) -> NDArray[np.intp] | None:
-    """(M,) the column that is 1 for an item, and 0 for all others; None if an item has none."""
+    """(M,) column that is 1 for the item and 0 for all others; None if an item has no such one."""
     features = catalogue.features
     alone = np.flatnonzero((features != 0).sum(axis=0) == 1)
     item = features[:, alone].argmax(axis=0)

@@ -1,4 +1,4 @@
-"""Values of items where users choose from the slate, solved for from logs.
+"""Values of items where users choose from the slate, estimated from logs.
 
 The value of a slate decomposes into those of its items and of no click, weighted by their
 probabilities of being chosen (Ie et al. 2019, "SlateQ: A Tractable Decomposition for
@@ -26,10 +26,10 @@ Array = NDArray[np.float64]
 
 ITEMS_RIDGE, COMMON_SHARE = 0.1, 1e-3
 """Precision of the prior on the weights where the logs choose how far to shrink, and the share of
-it that falls on what all items have in common."""
+it on the weights that all items have in common."""
 
 GROUP_BEYOND_CHANCE = 2.0
-"""Standard errors of its weights that a group is, in the root mean square, beyond chance."""
+"""Root mean square of a group's weights, in standard errors, above which it is beyond chance."""
 
 
 SlatePolicy = Callable[[Sessions, Rows], Slates]
@@ -38,16 +38,16 @@ SlatePolicy = Callable[[Sessions, Rows], Slates]
 
 @dataclass(frozen=True)
 class Members:
-    """Sessions, and how likely the episode of each row is to be of one class of users (R,)."""
+    """Sessions, and the probability (R,) that each row's episode is of one class of users."""
 
     sessions: Sessions
     member: Array
 
     def sums(self) -> list[Array]:
-        """Sums of the rows' products.
+        """Sums of products over the rows.
 
-        Of the weighted design with itself (F, F), the rewards (F,) and the returns (F,); of the
-        design with itself (F, F) and alone (F,); and the rows.
+        They are those of the weighted design with itself (F, F), with the rewards (F,) and with the
+        returns (F,), those of the design with itself (F, F) and alone (F,), and the number of rows.
         """
         rewards, returns = self.sessions.rows.reward, self.sessions.returns_to_go()
         found = (
@@ -79,9 +79,9 @@ class Members:
             weights: (F,) of the values so far.
 
         Returns:
-            Sums (F, F) of the weighted design with what is expected next; and, over the sessions,
-            those of the products of their errors with themselves, by which Bellman's equation
-            misses in the columns of the design (F,).
+            Sums (F, F) of the weighted design times the expected next design; and sums (F, F),
+            over sessions, of the outer products of their errors (F,) in Bellman's equation, by
+            column of the design.
         """
         sessions, size = self.sessions, len(weights)
         first, last = sessions.rows.first, sessions.rows.last
@@ -89,7 +89,7 @@ class Members:
         for block in sessions.blocks():
             design, goes_on = sessions.chosen(block), ~last[block]
             expected, ongoing = np.zeros_like(design), block[goes_on]
-            if len(ongoing):  # not sessions of one step alone
+            if len(ongoing):  # unless all sessions have one step
                 slates = policy(sessions, ongoing + 1)
                 expected[goes_on] = sessions.expected(ongoing + 1, slates, choice)
             error = sessions.rows.reward[block] + (expected - design) @ weights
@@ -104,19 +104,18 @@ class Members:
 class ItemValues:
     """Weights of the values for one class of users, in the columns of `Sessions.design`.
 
-    A row weighs as much as its episode is likely to be of the class. At first the weights are a
-    regression on the returns that the logs saw. All of it follows from sums, so the sessions pass
-    by in parts.
+    A row's weight is the probability that its episode is of the class. The first weights are a
+    regression on the logged returns. Everything follows from sums, so the sessions are read in
+    parts.
 
-    The items' weights can be shrunk by what they tell themselves: how far those of a group differ,
-    beyond the errors with which sessions tell them. A slate is the best of many, and by values that
-    differ by chance it would be the luckiest; items that last alike are ranked as a bandit ranks
-    them.
+    The items' weights can be shrunk according to how far those of a group differ beyond their
+    errors. A slate is the best of many, and by values that differ by chance it would be the
+    luckiest. Items whose effects on later rewards are equal are ranked as by a bandit.
 
     Args:
-        map_parts: Over all sessions; they pass by once now, and once for each policy.
+        map_parts: Map over all sessions; it is called once now, and once per policy.
         choice: Model of clicks, of the class.
-        groups: (P,) of the items' weights, 0 of those that nothing shrinks.
+        groups: (P,) groups of the items' weights, 0 for those that are not shrunk.
         ridge: Precision of the prior on the weights.
         user_size: U, features of the user.
     """
@@ -137,7 +136,7 @@ class ItemValues:
         self.shrunk = self.users + np.flatnonzero(groups)
         self.groups = groups[groups > 0]
         precision = np.full(len(self.gram), ridge)
-        # Constant and affinity have what a group has in common, and nothing shrinks them
+        # Constant and affinity hold the common part of the groups, and are not shrunk
         precision[np.append(0, self.users + np.flatnonzero(groups == 0))] *= COMMON_SHARE
         self.gram += np.diag(precision)
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
@@ -147,10 +146,10 @@ class ItemValues:
         """Solve for the values of a policy.
 
         Args:
-            policy: May travel to other processes.
+            policy: May be sent to other processes.
 
         Returns:
-            How much the values of the logged choices change, relative to their deviation.
+            The change in the values of the logged choices, relative to their deviation.
         """
         before = self.weights
         step = partial(_following, policy, self.choice, before)
@@ -167,9 +166,10 @@ class ItemValues:
     def shrink(self) -> None:
         """Shrink the weights of groups that may be chance, after the last policy.
 
-        Each goes by its own error, whose variance is that of independent sessions (White 1982,
-        "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2). Groups that are
-        beyond chance stay: to shrink them beside all else would change what is worth a click.
+        Each weight is shrunk by its own error, whose variance is that of independent sessions
+        (White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2). Groups
+        beyond chance are not shrunk: to shrink only them would change which items are worth a
+        click.
         """
         if len(self.shrunk):
             true = group_variances(self.weights[self.shrunk], self.errors, self.groups)

@@ -1,4 +1,4 @@
-"""Sums of finished days in files, so that a training reads only the days that are new."""
+"""Sums of finished days in files, so that a training reads only new days."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from slateflow.user_models.storable import Storable
 S = TypeVar("S", bound=Storable)
 
 SUMS = "sums-of-days"
-"""Folder among the checkpoints, in which the sums of days are kept for the next training."""
+"""Folder beside the checkpoints that keeps the sums of days for the next training."""
 
 _UNREADABLE = (EOFError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class KeptDays(Generic[S]):
-    """The sums of days in a folder, each in a file named by all that decides about them.
+    """The sums of days in a folder, each in a file named by a digest of all that determines them.
 
-    A file's time is that of its last use.
+    A file's modification time is that of its last use.
     """
 
     kind: type[S]
@@ -40,14 +40,14 @@ class KeptDays(Generic[S]):
     def of(
         cls, kind: type[S], dataset: Dataset, checkpoints: Path, code: str, *settings: Any
     ) -> KeptDays[S]:
-        """The sums that go with a dataset.
+        """The sums that belong to a dataset.
 
         Args:
-            kind: Name of the sums.
-            dataset: Of whose days they are.
-            checkpoints: Among which they are kept.
-            code: Digest of the code that makes them.
-            settings: All else that decides about them, as JSON can hold it.
+            kind: Class of the sums.
+            dataset: The dataset with the days.
+            checkpoints: Folder of checkpoints, in which the sums are kept.
+            code: Digest of the code that makes the sums.
+            settings: Everything else that determines them, ready for JSON.
         """
         spec = dataset.spec
         sizes = [spec.user_size, spec.document_size, places_seen(spec)]
@@ -56,7 +56,7 @@ class KeptDays(Generic[S]):
         return cls(kind, checkpoints / SUMS, hashlib.sha256(document.encode()).hexdigest())
 
     def has(self, parts: Sequence[PartFile]) -> bool:
-        """Whether the sums of the parts of a day are known."""
+        """True if the sums of the parts of a day are kept."""
         return (self.folder / self._name(parts)).exists()
 
     def load(self, parts: Sequence[PartFile]) -> S | None:

@@ -1,8 +1,8 @@
-"""Fits the choice model of several latent classes of users.
+"""Fit the choice model of several latent classes of users.
 
-A class is split where its users differ most, and the likelihood of all sessions is climbed from
-there, by L-BFGS. Expectation and maximisation would end near where it began: of single choices
-none says much about its user's class, and then its steps are short (Dempster, Laird and Rubin 1977,
+A class is split where its users differ most, and the likelihood of all sessions is maximised from
+there by L-BFGS. The EM algorithm would end near its start: a single choice contains little
+information on its user's class, and then its steps are short (Dempster, Laird and Rubin 1977,
 "Maximum Likelihood from Incomplete Data via the EM Algorithm", section 3).
 """
 
@@ -31,28 +31,28 @@ from slateflow.user_models.prior import WeightGroups
 Array = NDArray[np.float64]
 
 APART = 0.01 * 4.0 ** np.arange(6)
-"""Squared distances of new classes from where they were one, in units of what a session tells."""
+"""Squared distances of new classes from their origin, in units of a session's information."""
 
 STEPS, GAIN = 500, 1e-8
-"""Steps of the climb at most, and the relative gain of the likelihood below which it ends."""
+"""Most steps of the climb, and the relative gain in likelihood below which it ends."""
 
 LEAST_CLASS_SHARE = 1e-12
 """Share of a class, at least, so that it has a logarithm."""
 
 INFORMATION_ADDED = 1e-9
-"""Share of a feature's information that is added, so that one which tells nothing does no harm."""
+"""Share of a feature's information that is added, so that uninformative features do no harm."""
 
 
 def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior) -> ChoiceModel:
-    """The likeliest model of so many classes, from one of fewer.
+    """The likeliest model of `classes` classes, starting from a model of fewer.
 
     Args:
-        choices: The logged ones.
+        choices: The logged choices.
         start: A model of fewer classes. The largest are split, each in two, until there are enough.
-        classes: G at most: a class of which no session would be is left out.
-        prior: Precision on the weights; of groups it is `CHOICE_RIDGE`.
+        classes: G at most: a class without any session is left out.
+        prior: Precision on the weights; for groups it is `CHOICE_RIDGE`.
     """
-    # By the logs of one class a feature may be nothing to its users, on average alone
+    # With a single class a feature may have no effect, though only on average
     ridge = CHOICE_RIDGE if isinstance(prior, WeightGroups) else prior
     precision = prior_precision(ridge, choices.shown.shape[2] + 1)
     model, wanted = start, len(start.shares)
@@ -65,13 +65,13 @@ def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior
 
 @dataclass(frozen=True)
 class _Class:
-    """A class of users, by what they chose.
+    """A class of users and its choices.
 
     Attributes:
-        choices: The logged ones, of all users.
-        probabilities: (R, K + 1) of what this class chooses.
-        member: (E,) how likely each session is of it.
-        weights: (P + 1,) of the class.
+        choices: The logged choices of all users.
+        probabilities: (R, K + 1) probabilities of this class's choices.
+        member: (E,) probability that a session is of this class.
+        weights: (P + 1,) weights of the class.
     """
 
     choices: Choices
@@ -87,17 +87,16 @@ class _Class:
 
     @cached_property
     def scores(self) -> Array:
-        """(E, P + 1) slopes of the likelihood of each session."""
+        """(E, P + 1) slopes of each session's log-likelihood."""
         return np.add.reduceat(surprises(self.choices, self.probabilities), self.choices.starts)
 
     @cached_property
     def apart(self) -> Array:
         """(P + 1,) direction of the weights in which users of the class differ most.
 
-        Where they do not differ, the squares of what each session's choices say of the weights add
-        up to the information; what there is more of them is the second derivative of the likelihood
-        in the distance of two classes (McFadden and Train 2000, "Mixed MNL Models for Discrete
-        Response").
+        Where they do not differ, the squares of the sessions' scores add up to the information; the
+        excess is the second derivative of the likelihood in the distance of two classes (McFadden
+        and Train 2000, "Mixed MNL Models for Discrete Response").
         """
         information = self.told[0]
         beyond = (self.scores * self.member[:, None]).T @ self.scores - information
@@ -106,7 +105,7 @@ class _Class:
         return np.asarray(found * np.sqrt(self.member.sum()))
 
     def two(self) -> list[Array]:
-        """Weights of two classes, apart from those of one by the likeliest of some distances."""
+        """Weights of two classes, at the likeliest of some distances from those of one."""
         steps = [distance * self.apart for distance in np.sqrt(APART)]
         found = [np.stack([self.weights + step, self.weights - step]) for step in steps]
         models = [as_model(two, np.full(2, 0.5)) for two in found]
@@ -123,7 +122,7 @@ def _classes(choices: Choices, model: ChoiceModel) -> list[_Class]:
 
 
 def _split(choices: Choices, model: ChoiceModel, count: int) -> ChoiceModel:
-    """Split the largest classes, so many at most, each in two of equal shares."""
+    """Split the largest classes, `count` at most, each in two of equal shares."""
     largest = set(np.argsort(-model.shares, kind="stable")[:count].tolist())
     weights: list[Array] = []
     shares: list[float] = []
@@ -135,14 +134,14 @@ def _split(choices: Choices, model: ChoiceModel, count: int) -> ChoiceModel:
 
 
 def _of_somebody(model: ChoiceModel, sessions: int) -> ChoiceModel:
-    """The model without classes of less than one session."""
+    """The model without classes whose share is less than one session."""
     kept = model.shares * sessions >= 1
     shares = model.shares[kept]
     return ChoiceModel(model.weights[kept], model.no_click[kept], shares / shares.sum())
 
 
 def _invertible(information: Array) -> Array:
-    """Information (P, P) with so little more that what tells nothing does no harm."""
+    """Information (P, P) plus a small part of it, so that uninformative features do no harm."""
     diagonal = np.diag(information)
     least = np.finfo(np.float64).tiny if not diagonal.any() else INFORMATION_ADDED * diagonal.max()
     return np.asarray(information + np.diag(INFORMATION_ADDED * diagonal + least))
@@ -150,16 +149,16 @@ def _invertible(information: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Climb:
-    """The way from a model to the likeliest, with a prior on the weights of each class.
+    """The climb from a model to the likeliest, with a prior on the weights of each class.
 
-    In its coordinates a step is as long in each direction as the sessions tell of it; the last of
-    them are logarithms of the shares.
+    Its coordinates are scaled by the sessions' information in each direction; the last coordinates
+    are logarithms of the shares.
 
     Attributes:
-        choices: The logged ones.
+        choices: The logged choices.
         origin: (G, P + 1) weights at which it starts.
-        whitened: (P + 1, P + 1) lower Cholesky factor of what the sessions tell of each class.
-        precision: (P + 1, P + 1) of the prior on each class.
+        whitened: (P + 1, P + 1) lower Cholesky factor of the sessions' information on each class.
+        precision: (P + 1, P + 1) precision of the prior on each class.
     """
 
     choices: Choices
@@ -169,7 +168,7 @@ class _Climb:
 
     @classmethod
     def of(cls, choices: Choices, start: ChoiceModel, precision: Array) -> Self:
-        """The way from a model."""
+        """The climb that starts at a model."""
         seen = _classes(choices, start)
         told = [_invertible(one.told[0] + precision) for one in seen]
         whitened = [linalg.cholesky(one, lower=True) for one in told]
@@ -182,7 +181,7 @@ class _Climb:
         return np.where(self.choices.clicked < 0, places, self.choices.clicked)
 
     def unpacked(self, at: Array) -> tuple[Array, Array]:
-        """Weights (G, P + 1) and logarithms of the shares (G,)."""
+        """Weights (G, P + 1) and logarithms of the shares (G,) at a point of the climb."""
         groups = len(self.origin)
         steps = at[:-groups].reshape(groups, -1)
         moved = [
@@ -192,7 +191,7 @@ class _Climb:
         return self.origin + np.stack(moved), at[-groups:] - np.logaddexp.reduce(at[-groups:])
 
     def lost(self, at: Array) -> tuple[float, Array]:
-        """Negative log-likelihood with the prior, and its slope."""
+        """Negative log-likelihood plus the prior's, and its slope."""
         weights, log_shares = self.unpacked(at)
         probability, likely = self._probabilities(weights)
         joint = np.add.reduceat(likely, self.choices.starts) + log_shares
@@ -209,9 +208,9 @@ class _Climb:
         return -float(value), -np.concatenate([*of_steps, of_shares])
 
     def _probabilities(self, weights: Array) -> tuple[Array, Array]:
-        """(K + 1, R, G) probabilities of the choices, and logarithms (R, G) of the logged ones.
+        """(K + 1, R, G) probabilities of choices, and log-probabilities (R, G) of the logged ones.
 
-        Places are the first axis: NumPy adds long rows faster than it adds up short ones.
+        Places are the first axis: NumPy adds long rows faster than it sums short ones.
         """
         rows, places, size = self.choices.shown.shape
         of_items = self.choices.shown.reshape(-1, size) @ weights[:, :-1].T
@@ -226,9 +225,9 @@ class _Climb:
         return odds, likely - np.log(total)
 
     def _score(self, probability: Array, member: Array) -> Array:
-        """(G, P + 1) slope of the log-likelihood in the weights, of sessions of classes (E, G)."""
+        """(G, P + 1) slope of the log-likelihood in the weights, for class probabilities (E, G)."""
         _, rows, groups = probability.shape
-        surprise = np.negative(probability, out=probability)  # there is no room for a second one
+        surprise = np.negative(probability, out=probability)  # no memory for a second array
         surprise[self.chosen, np.arange(rows)] += 1.0
         surprise *= np.repeat(member, self.choices.lengths, axis=0)
         of_shown = surprise[:-1].swapaxes(0, 1).reshape(-1, groups)

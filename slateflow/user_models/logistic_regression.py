@@ -1,10 +1,10 @@
 """Logistic regression of clicks on logged products of user and candidate, by Newton's method.
 
 The reward is scaled to [0, 1], and its expectation is a logistic function of products of user and
-candidate. Rewards of 0 and 1 are clicks; for any others it is the fractional logit of Papke and
-Wooldridge (1996, "Econometric Methods for Fractional Response Variables"), whose likelihood needs
-no more than the right expectation. Features come with their squares, so a user may like the middle
-of a range best.
+candidate. Rewards of 0 and 1 are clicks; for other rewards the regression is the fractional logit
+of Papke and Wooldridge (1996, "Econometric Methods for Fractional Response Variables"), whose
+likelihood needs only the right expectation. Features come with their squares, so a user may like
+the middle of a range best.
 
 Each Newton step is a weighted regression, whose statistics add up over parts and workers. The
 marginal likelihood of that regression chooses the prior (Breslow and Clayton 1993, "Approximate
@@ -44,13 +44,13 @@ from slateflow.user_models.sums_of_parts import sum_over_parts
 Array = NDArray[np.float64]
 
 LEAST_WEIGHT = 1e-6
-"""Weight of a row whose outcome is certain; its variance would be 0 otherwise."""
+"""Least weight of a row, for one whose outcome is certain; its variance would otherwise be 0."""
 
 MOST_WITH_SQUARES = 1_000
-"""Most products of features and squares; with more of them there are no squares."""
+"""Most products of features and squares; squares that would make more are left out."""
 
 TOLERANCE = 1e-8
-"""Mean square change of the log-odds at which the steps end."""
+"""Mean squared change of the log-odds below which the steps end."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class SeenRewards(Storable):
     """Facts about the seen candidates that are needed before the first step.
 
     Attributes:
-        values: Up to three distinct rewards, the smallest first and the largest last; 0 is that of
-            a candidate without a click.
+        values: Up to three distinct rewards, the smallest first and the largest last; a candidate
+            without a click has the reward 0.
         total: Sum of the rewards.
         rows: Number of candidates.
-        graded_user: (U,) whether a feature has values beside 0 and 1.
-        graded_candidate: (D,) whether one of the candidates has.
+        graded_user: (U,) whether a user's feature has values other than 0 and 1.
+        graded_candidate: (D,) whether a candidate's feature has such values.
     """
 
     values: Array
@@ -74,7 +74,7 @@ class SeenRewards(Storable):
 
     @classmethod
     def from_rows(cls, rows: Trajectories, spec: EnvironmentSpec) -> Self:
-        """Look at the seen candidates, a block of rows in memory at a time."""
+        """Collect facts about the seen candidates, one block of rows in memory at a time."""
         return reduce(operator.add, (cls._from_block(block) for block in seen_blocks(rows, spec)))
 
     @classmethod
@@ -110,9 +110,9 @@ class SeenRewards(Storable):
     def squares(self, spec: EnvironmentSpec) -> Squares:
         """The features that differ from their squares, if these are few enough.
 
-        Otherwise those of the candidate only, or none. Where users are observed in the features of
-        the candidates, theirs are left out: the items liked most are shown beside their like, which
-        takes clicks from them, and a square would turn that into a dislike.
+        If not, only those of the candidate, or none. Where users are observed in the features of
+        the candidates, the users' squares are left out: the items liked most are shown beside
+        similar items, which take clicks from them, and a square would turn that into a dislike.
         """
         user, candidate = (
             tuple(np.flatnonzero(graded).tolist())
@@ -128,7 +128,7 @@ class SeenRewards(Storable):
 
     @property
     def binary(self) -> bool:
-        """Whether there are two rewards only, as for clicks."""
+        """True if there are only two rewards, as for clicks."""
         return len(self.values) == 2
 
     @property
@@ -137,18 +137,18 @@ class SeenRewards(Storable):
         return float(self.scaled(np.array(self.total / self.rows)))
 
     def scaled(self, reward: Array) -> Array:
-        """Rewards on the scale from 0, the smallest, to 1, the largest."""
+        """Rewards scaled to the range from 0 (the smallest) to 1 (the largest)."""
         return np.asarray((reward - self.values[0]) / (self.values[-1] - self.values[0]))
 
 
 def _graded(features: Array) -> NDArray[np.bool_]:
-    """(F,) whether features (…, F) have values beside 0 and 1."""
+    """(F,) whether features (…, F) have values other than 0 and 1."""
     graded = (features != 0) & (features != 1)
     return np.asarray(graded.any(axis=tuple(range(features.ndim - 1))))
 
 
 def _ends(values: Array) -> Array:
-    """The smallest, one between if there is one, and the largest of the values."""
+    """The smallest and the largest value, with one between them if there is one."""
     distinct = np.unique(values)
     return distinct if len(distinct) < 3 else distinct[[0, 1, -1]]
 
@@ -158,8 +158,8 @@ class NewtonStatistics(Additive):
     """Statistics of a Newton step at some weights: a weighted regression, and the likelihood.
 
     Attributes:
-        regression: Of the working response η + (y − μ) / w on the features, with weights
-            w = μ (1 − μ) (McCullagh and Nelder 1989, section 2.5).
+        regression: Regression of the working response η + (y − μ) / w on the features, with
+            weights w = μ (1 − μ) (McCullagh and Nelder 1989, section 2.5).
         log_likelihood: Σ y log μ + (1 − y) log(1 − μ).
     """
 
@@ -175,14 +175,14 @@ class NewtonStatistics(Additive):
         rewards: SeenRewards,
         squares: Squares,
     ) -> Self:
-        """Sum up the candidates that were seen, a block of rows in memory at a time.
+        """Sum up the candidates that were seen, one block of rows in memory at a time.
 
         Args:
             rows: Logged steps.
             spec: The world.
             weights: (P,) at which the step is taken.
-            rewards: Their bounds.
-            squares: Beside the features.
+            rewards: Bounds of the rewards.
+            squares: Features whose squares are added.
         """
         likelihoods = []
 
@@ -204,7 +204,7 @@ class Newton:
 
     Attributes:
         rewards: Bounds and mean of the rewards.
-        squares: Beside the features.
+        squares: Features whose squares are added.
         ridge: Precision of the prior on the weights; with 0 the marginal likelihood chooses it.
         iterations: Most passes over the logs.
     """
@@ -220,12 +220,12 @@ class Newton:
         A step that makes the weights less likely is halved.
 
         Args:
-            dataset: The logs, of which a part is in memory at a time.
+            dataset: The logs, of which one part is in memory at a time.
             start: (P,) the first weights; None to begin with the mean.
-            vary: Whether the candidates have to, as they need not in one day of many.
+            vary: Whether the candidates have to vary, which they need not in one day of many.
 
         Raises:
-            InputError: They do not.
+            InputError: The candidates have to vary, but do not.
         """
         spec, rewards = dataset.spec, self.rewards
         weights = np.zeros(feature_count(spec, self.squares))
@@ -274,12 +274,12 @@ class Newton:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights, and the regression that they come from.
+    """Weights, and the regression from which they come.
 
     Attributes:
         weights: (P,) of greatest posterior density.
-        at: (P,) the weights before the last step.
-        regression: The last step's.
+        at: (P,) weights before the last step.
+        regression: Regression of the last step.
     """
 
     weights: Array

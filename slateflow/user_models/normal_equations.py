@@ -1,8 +1,8 @@
-"""Normal equations of regressions whose features nearly follow from each other.
+"""Normal equations of regressions whose features are nearly collinear.
 
-A year and its square are the same up to a part in ten thousand, and its products with what a user
-likes are so, too. In doubles such a matrix has no Cholesky factor every other time, whatever small
-ridge is added to columns whose squares are large.
+A year and its square are collinear up to one part in ten thousand, and so are their products with a
+user's tastes. In double precision such a matrix often has no Cholesky factor, whatever small ridge
+is added to columns with large squares.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from scipy import linalg
 Array = NDArray[np.float64]
 
 INFORMATION_ROUNDING = 1e-12
-"""Share of a diagonal below which the information on a weight may be rounding."""
+"""Share of the diagonal below which the information on a weight may be rounding error."""
 
 REFINEMENTS = 3
-"""Corrections of a solution; the second seldom changes a digit."""
+"""Refinements of a solution; the second seldom changes a digit."""
 
 
 @dataclass(frozen=True)
 class NormalEquations:
-    """A symmetric matrix (P, P) that is positive definite but for rounding, and its factor.
+    """A symmetric matrix (P, P) that is positive definite up to rounding, and its factor.
 
-    A diagonal of 1 makes its condition nearly the least that any scales of the features can make
-    it (van der Sluis 1969, "Condition numbers and equilibration of matrices"). A bound on what
-    rounding left is added to it; solutions are refined against the matrix without it (Riley 1956,
-    "Solving systems of linear equations with a positive definite, symmetric, but possibly
-    ill-conditioned matrix"), and so do not depend on it where they are determined.
+    A diagonal of 1 makes its condition number nearly the least that any scaling of the features can
+    achieve (van der Sluis 1969, "Condition numbers and equilibration of matrices"). A bound on
+    rounding errors is added to it; solutions are refined against the matrix without that bound
+    (Riley 1956, "Solving systems of linear equations with a positive definite, symmetric, but
+    possibly ill-conditioned matrix"), so they do not depend on it where they are determined.
 
     Attributes:
-        scale: (P,) roots of the diagonal.
-        scaled: (P, P) the matrix with a diagonal of 1.
-        factor: (P, P) lower Cholesky factor of the scaled matrix with what was added.
+        scale: (P,) square roots of the diagonal.
+        scaled: (P, P) the matrix scaled to a diagonal of 1.
+        factor: (P, P) lower Cholesky factor of the scaled matrix plus the bound.
     """
 
     scale: Array

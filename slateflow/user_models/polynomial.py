@@ -18,34 +18,34 @@ from slateflow.user_models.splines import Knots
 Array = NDArray[np.float64]
 
 MOST_PRODUCTS = 3_000
-"""Products of user and candidate, at most, in polynomials of degree 1."""
+"""Most products of user and candidate in polynomials of degree 1."""
 
 KNOTS = (3, 7, 15)
-"""Knots of a feature that are tried."""
+"""Numbers of knots per feature that are tried."""
 
 MOST_BENT = 200
-"""Terms of a polynomial with its hinges."""
+"""Most terms of a polynomial with its hinges."""
 
 
 DEPENDENT = 1e-8
-"""Share of a feature's squares that the features before it leave, at most, if it is their sum."""
+"""Share of a feature's squares that earlier features leave if it depends on them, at most."""
 
 
 @dataclass(frozen=True)
 class Polynomial:
-    """Monomials of features, and of their hinges, that are standardised first; random features.
+    """Monomials of standardised features and hinges, and random features.
 
-    Outside the range in which it was fitted a polynomial means nothing, so features are clipped to
-    it.
+    Outside the range in which it was fitted a polynomial is meaningless, so features are clipped to
+    that range.
 
     Attributes:
         powers: (P, F + H) exponents of the monomials.
-        offset: (F + H,) by which the features are centred.
-        scale: (F + H,) by which they are divided then.
+        offset: (F + H,) subtracted from features and hinges.
+        scale: (F + H,) by which features and hinges are then divided.
         low: (F,) least values.
         high: (F,) largest values.
-        knots: Where features bend.
-        random: Of the standardised features and hinges, W beside the monomials.
+        knots: Knots at which features bend.
+        random: W random features, beside the monomials, of the standardised features and hinges.
     """
 
     powers: NDArray[np.int64]
@@ -66,10 +66,10 @@ class Polynomial:
         random: RandomFeatures | None = None,
         alone: Sequence[int] = (),
     ) -> Polynomial:
-        """The polynomial of features (R, F), of which the first `users` are users'.
+        """The polynomial of features (R, F), of which the first `users` are the user's.
 
-        See `powers` for the degree. Features that are to stand `alone` have powers up to the third
-        beside it.
+        See `powers` for the degree. Features in `alone` also have powers up to the third, without
+        products.
         """
         knots = knots or Knots.none()
         features, own = x.shape[1], powers(users, x.shape[1] - users, degree)
@@ -92,7 +92,7 @@ class Polynomial:
         return len(self.powers) + len(self.random)
 
     def design(self, x: Array) -> Array:
-        """(R, P + W) monomials of the features (R, F), and random features.
+        """(R, P + W) monomials and random features of the features (R, F).
 
         Example:
             >>> seen = np.array([[-1.0], [1.0]])
@@ -112,16 +112,16 @@ class Polynomial:
 
 
 def bends(x: Array, degree: int, users: int, own: int) -> list[tuple[int, Knots]]:
-    """Degrees and knots to try in place of a polynomial: few knots first, and none that need more.
+    """Degrees and knots to try in place of a polynomial: few knots first, until terms are too many.
 
-    Beside hinges, which are squares, the degree is 2 at most, or 1 where terms are too many.
+    Beside hinges, which are squares, the degree is at most 2, or 1 where terms are too many.
 
     Args:
-        x: (R, F) features, the first `users` of them users'.
-        degree: Of the polynomial.
-        users: How many features the user has.
-        own: How many of them are the user's own; the memory of a session has no knots, as values
-            and weights that bend with it come from the edge of what was seen.
+        x: (R, F) features, the first `users` of them the user's.
+        degree: Degree of the polynomial.
+        users: Number of the user's features.
+        own: Number of these that are the user's own; the session memory has no knots, because bends
+            in it would be determined at the edge of the data.
     """
     found = []
     for count in KNOTS:
@@ -139,10 +139,10 @@ def bends(x: Array, degree: int, users: int, own: int) -> list[tuple[int, Knots]
 
 
 def independent(design: Array) -> NDArray[np.bool_]:
-    """(P,) which features are no sums of those before them, in these rows (R, P).
+    """(P,) which features are linearly independent of those before them, in rows (R, P).
 
-    Where columns are categories most monomials are: their powers are themselves, the products of
-    two are 0, and together they are 1.
+    Where columns are categories most monomials are dependent: powers of indicators are the
+    indicators themselves, products of two are 0, and together they add up to 1.
 
     Example:
         >>> one, other = np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.3, 0.1, 0.2, 0.4])
@@ -162,7 +162,7 @@ def independent(design: Array) -> NDArray[np.bool_]:
 
 
 def terms(features: int, degree: int) -> list[tuple[int, ...]]:
-    """The features whose product each monomial is.
+    """The monomials, each as the tuple of features that it multiplies.
 
     Example:
         >>> terms(2, 2)
@@ -178,8 +178,8 @@ def terms(features: int, degree: int) -> list[tuple[int, ...]]:
 def powers(users: int, documents: int, degree: int) -> NDArray[np.int64]:
     """(P, U + D) exponents of the monomials of a user and a candidate up to a degree.
 
-    Of degree 1 they are the products of (1, user) and (1, candidate): without them all users would
-    like the same candidates.
+    For degree 1 they are the products of (1, user) and (1, candidate): without products all users
+    would like the same candidates.
 
     Example:
         >>> powers(1, 1, 1).tolist()
@@ -195,7 +195,7 @@ def powers(users: int, documents: int, degree: int) -> NDArray[np.int64]:
 
 
 def term_count(users: int, documents: int, degree: int) -> int:
-    """Rows of `powers`, without making them.
+    """Number of rows of `powers`, without computing them.
 
     Example:
         >>> term_count(2, 3, 1), term_count(2, 3, 4)

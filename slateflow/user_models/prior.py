@@ -1,9 +1,9 @@
 """The prior on a regression's weights, chosen by how likely it makes the logs.
 
-All weights of a group have the same prior variance, and no more is known of them than that. The
-marginal likelihood of the rewards ("evidence": MacKay 1992, "Bayesian Interpolation") chooses the
-variances. So what no log asks for is shrunk to nothing: that an item pays more whoever is asked, or
-that an interest in one thing bears on another.
+All weights of a group have the same prior variance; nothing more is assumed. The marginal
+likelihood of the rewards ("evidence": MacKay 1992, "Bayesian Interpolation") chooses the variances.
+So effects for which the logs show no evidence are shrunk to nothing: for example, that an item pays
+more with every user, or that an interest in one thing affects another.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from slateflow.user_models.bilinear import (
 Array = NDArray[np.float64]
 
 ROUNDS = 50
-"""Most rounds of the fixed point; it takes about ten."""
+"""Most rounds of the fixed-point iteration, which takes about ten."""
 
 TOLERANCE = 0.1
-"""Change in the number of weights that the logs determine, at which the rounds end."""
+"""Change in the number of weights that the logs determine below which the rounds end."""
 
 MOST_OF_A_STEP = 0.9
-"""Largest ratio of a step to the one before with which steps are carried on to their limit."""
+"""Largest ratio of a step to the step before with which steps are extrapolated to their limit."""
 
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
 PRIOR_STEPS = 4
-"""Steps of Newton's method at which a prior is chosen; by then the regression hardly changes."""
+"""Newton steps at which a prior is chosen; after them the regression hardly changes."""
 
 CONSTANT, ITEM, USER, PRODUCT, _PLACE, _MATCHING, RANDOM, LINK = 0, 1, 3, 4, 9, 10, 11, 12
 """Groups; those before places are 3 × kind of the user + kind of the candidate."""
@@ -48,14 +48,14 @@ CONSTANT, ITEM, USER, PRODUCT, _PLACE, _MATCHING, RANDOM, LINK = 0, 1, 3, 4, 9, 
 class WeightGroups:
     """Weights that share a prior.
 
-    They are told apart by what they weigh of the user and of the candidate: the constant, a
-    feature or a square. Places are a group. Where users are observed in the features of the
-    candidates, the products of a feature with itself are a group of their own, around a common
-    mean: the weight of the affinity, which is the sum of these products.
+    The group depends on the kind of the factors from user and candidate: the constant, a feature or
+    a square. Places are a group. Where users are observed in the features of the candidates, the
+    products of a feature with itself are a group of their own, around a common mean: the weight of
+    the affinity, which is the sum of these products.
 
     Attributes:
-        numbers: (P,) group of each weight; that of the constant is 0.
-        alike: (C, P) a row for each group with a common mean: 1 for its weights, 0 for the others.
+        numbers: (P,) group of each weight; the constant's group is 0.
+        alike: (C, P) one row per group with a common mean: 1 for its weights, 0 for the others.
 
     Example:
         >>> from slateflow.environments import preset
@@ -83,9 +83,8 @@ class WeightGroups:
     def of_items(cls, users: int, documents: int, features_match: bool, alone: int = 0) -> Self:
         """Group the weights (P,) of `item_features`: the documents', and the products'.
 
-        So many columns of the documents are without products.
-
-        The affinity and its powers are in the constant's group.
+        The last `alone` columns of the documents have no products. The affinity and its powers are
+        in the constant's group.
         """
         of_documents = np.repeat(ITEM, documents)
         if features_match:
@@ -99,9 +98,9 @@ class WeightGroups:
     def of_degrees(
         cls, of_user: NDArray[np.intp], of_candidate: NDArray[np.intp], beside: int = 0
     ) -> Self:
-        """Group terms (P,) of the same degrees in the user and in the candidate.
+        """Group terms (P,) with the same degrees in the user and in the candidate.
 
-        So many others beside them, as random features, are a group.
+        Another `beside` terms, such as random features, are a group.
 
         Example:
             >>> groups = WeightGroups.of_degrees(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2)
@@ -113,12 +112,12 @@ class WeightGroups:
         return cls(numbers, np.zeros((0, len(numbers))))
 
     def after(self, numbers: NDArray[np.intp]) -> Self:
-        """Groups that stand behind weights of others."""
+        """The groups, preceded by those of other weights (their `numbers`)."""
         alike = np.pad(self.alike, ((0, 0), (len(numbers), 0)))
         return replace(self, numbers=np.append(numbers, self.numbers), alike=alike)
 
     def padded(self, before: int, after: int) -> Self:
-        """Groups among other weights, which are in the constant's group."""
+        """The groups between other weights, which are in the constant's group."""
         beside = (before, after)
         return replace(
             self,
@@ -130,21 +129,21 @@ class WeightGroups:
 def chosen_prior(
     statistics: LinearStatistics, groups: WeightGroups, noise: float | None = None
 ) -> Array:
-    """Precision (P, P) of the prior, in units of the noise's, as a ridge is.
+    """Precision (P, P) of the prior, in units of the noise's precision, as a ridge.
 
-    A feature counts in units of its usual size Σ x² / Σ |x|: years and pounds have priors that fit,
-    and an indicator counts as it is, however rare. The priors of the constant and of common
-    means are flat.
+    A feature counts in units of its usual size Σ x² / Σ |x|, so that priors suit years and pounds
+    alike, and an indicator is not rescaled, however rare it is. The priors of the constant and of
+    common means are flat.
 
     Args:
-        statistics: Of all rows.
-        groups: Of the weights.
+        statistics: Statistics of all rows.
+        groups: Groups of the weights.
         noise: Variance of the rewards around the regression; None for an estimate.
     """
     alike, size = groups.alike, usual_sizes(np.diag(statistics.gram), statistics.magnitude)
     for row in alike > 0:
         size[row] = size[row].mean()
-    # The sum of features alike is a feature of its own, with the mean of their weights
+    # The sum of a group's features is a feature of its own, with the mean of their weights
     summed = np.concatenate([np.eye(len(size)), alike])
     numbers = np.append(groups.numbers, np.zeros(len(alike), np.intp))
     all_sizes = np.append(size, (alike @ size) / alike.sum(axis=1))
@@ -165,7 +164,7 @@ def chosen_prior(
 
 
 def usual_sizes(squares: Array, magnitude: Array) -> Array:
-    """Usual sizes Σ x² / Σ |x| of features; 1 of those that are always 0."""
+    """Usual sizes Σ x² / Σ |x| of features; 1 for features that are always 0."""
     known = (squares > 0) & (magnitude > 0)
     return np.divide(squares, magnitude, out=np.ones_like(magnitude), where=known)
 
@@ -173,15 +172,16 @@ def usual_sizes(squares: Array, magnitude: Array) -> Array:
 def group_variances(estimates: Array, errors: Array, groups: NDArray[np.intp]) -> Array:
     """Variances (P,) of true weights, one for each group, by the method of moments.
 
-    True weights are around 0, and estimates around them: the mean square of a group's estimates is
-    its variance and the mean variance of their errors (Hedges 1983, "A Random Effects Model for
-    Effect Sizes", for errors that differ). The likelihood takes more for chance: one error that all
-    weights share, as of how long sessions last, would explain all that they have in common.
+    True weights vary around 0, and estimates around the true weights: the mean square of a group's
+    estimates is its variance plus the mean variance of the errors (Hedges 1983, "A Random Effects
+    Model for Effect Sizes", for errors that differ). The likelihood would attribute more to chance:
+    one error that all weights share, such as that of the sessions' length, would explain all that
+    they have in common.
 
     Args:
-        estimates: (P,) of the weights.
-        errors: (P,) variances of their errors.
-        groups: (P,) of the weights.
+        estimates: (P,) estimated weights.
+        errors: (P,) variances of the estimates' errors.
+        groups: (P,) groups of the weights.
 
     Example:
         >>> group_variances(np.array([3.0, -5.0]), np.ones(2), np.array([1, 1])).round(2).tolist()
@@ -192,18 +192,18 @@ def group_variances(estimates: Array, errors: Array, groups: NDArray[np.intp]) -
 
 
 def group_means(values: Array, groups: NDArray[np.intp]) -> Array:
-    """The mean (P,) of each value's group."""
+    """The mean (P,) of the group of each value (P,)."""
     _, group = np.unique(groups, return_inverse=True)
     return np.asarray((np.bincount(group, values) / np.bincount(group))[group])
 
 
 def shrunk_means(cell: NDArray[np.integer], values: Array, told: NDArray[np.bool_]) -> Array:
-    """Mean (S,) of each value's cell by those that are told, shrunk as far as it may be chance.
+    """Mean (S,) of each value's cell over the values in `told`, shrunk as far as it may be chance.
 
     Args:
         cell: (S,) numbers from 0.
-        values: (S,) around 0.
-        told: (S,) which of them are told.
+        values: (S,) values around 0.
+        told: (S,) which values are used for the means.
     """
     count = np.maximum(np.bincount(cell[told], minlength=cell.max() + 1), 1)
     mean = np.bincount(cell[told], values[told], cell.max() + 1) / count
@@ -213,11 +213,11 @@ def shrunk_means(cell: NDArray[np.integer], values: Array, told: NDArray[np.bool
 
 
 class Problem(Protocol):
-    """A regression whose weights have priors by group."""
+    """A regression whose weights have one prior per group."""
 
     @property
     def members(self) -> NDArray[np.intp]:
-        """(G,) weights of each group; the prior of the first is flat."""
+        """(G,) number of weights in each group; the prior of the first is flat."""
         ...
 
     @property
@@ -231,7 +231,7 @@ class Problem(Protocol):
         ...
 
     def at(self, precision: Array) -> tuple[Array, Array, float]:
-        """Sums of the posterior's variances, and of squared means, by group; and the residual."""
+        """Sums (G,) of the posterior's variances and of squared means by group; the residual."""
         ...
 
 
@@ -275,7 +275,7 @@ def fixed_point(problem: Problem, noise: float | None) -> Array:
 
     Args:
         problem: The regression.
-        noise: Variance of the rewards around it; None for an estimate.
+        noise: Variance of the rewards around the regression; None for an estimate.
     """
     members, unit = problem.members, problem.unit
     count = len(members)
@@ -284,7 +284,7 @@ def fixed_point(problem: Problem, noise: float | None) -> Array:
     moved = np.zeros(count)
     for turn in range(ROUNDS):
         variance, power, residual = problem.at(precision)
-        # γ of MacKay's equation 4.8: how many weights of each group the logs determine
+        # γ of MacKay's equation 4.8: number of weights of each group that the logs determine
         determined = np.maximum(members - precision * variance, 1e-9)
         settled = (np.abs(determined - before) < 0.01 * before + TOLERANCE).all()
         before = determined
@@ -294,7 +294,7 @@ def fixed_point(problem: Problem, noise: float | None) -> Array:
             precision[1:] = np.clip(found, LEAST * unit, MOST * unit)[1:]
             break
         earlier, moved = moved, np.log(np.clip(found, LEAST * unit, MOST * unit) / precision)
-        if turn % 3 == 2:  # steps that shrink by a ratio go on to their limit
+        if turn % 3 == 2:  # extrapolate steps that shrink by a constant ratio
             ratio = np.divide(moved, earlier, out=np.zeros(count), where=earlier != 0)
             moved = moved / (1 - np.clip(ratio, 0, MOST_OF_A_STEP))
         precision[1:] = np.clip(precision * np.exp(moved), LEAST * unit, MOST * unit)[1:]

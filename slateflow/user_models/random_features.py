@@ -1,7 +1,7 @@
-"""Random features: rectified sums, with weights drawn at random, of what users and items are.
+"""Random features: rectified sums, with weights drawn at random, of users' and items' features.
 
-Tastes may bend along sums of columns and their products, where neither a polynomial of low degree
-nor a spline of one column follows. A regression on enough random features does (Rahimi and Recht
+Tastes may bend along sums of columns and their products, which neither a polynomial of low degree
+nor a spline of one column can fit. A regression on enough random features can (Rahimi and Recht
 2008, "Weighted Sums of Random Kitchen Sinks"); its prior is that of an infinite network with one
 layer (Cho and Saul 2009, "Kernel Methods for Deep Learning", section 2).
 """
@@ -16,22 +16,22 @@ from slateflow.policies.slate_choice import RandomFeatures
 Array = NDArray[np.float64]
 
 UNITS = 300
-"""Random features where there are any."""
+"""Number of random features of a model that has any."""
 
 MOST_BESIDE = 300
-"""Products of user and candidate beside which there may be any."""
+"""Most products of user and candidate in a model with random features."""
 
 SEED = 300
 """Seed of the directions, which are the same in all models."""
 
 
 def none(features: int) -> RandomFeatures:
-    """No random features beside these."""
+    """Zero random features of `features` features."""
     return RandomFeatures(np.zeros((features, 0)), np.zeros(0))
 
 
 def drawn(counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
-    """Random features in directions, of length 1, of the standardised features (F,) that count.
+    """Random features along unit vectors in the space of the standardised features that count (F,).
 
     Example:
         >>> found = drawn(np.array([True, False, True]), 4)
@@ -44,9 +44,9 @@ def drawn(counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
 
 
 def drawn_of(x: Array, counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
-    """Random features, drawn as if the features that are seen (R, F) were standardised.
+    """Random features of features (R, F), drawn as if these were standardised.
 
-    None where none of those that count varies.
+    There are none where no feature that counts varies.
 
     Example:
         >>> seen = np.array([[10.0], [30.0]])

@@ -1,21 +1,21 @@
 """Expected rewards, fitted to the logs: rewards without their noise.
 
-The noise of a reward carries no information on a policy, but values carry it from step to step.
-So the expectation takes the reward's place, regressed on a polynomial of the user and the clicked
-candidate. Watch times are positive and skewed, and their logarithm is nearly linear in what drives
-them: where all rewards are positive the logarithm may be regressed instead.
+The noise of a reward contains no information on a policy, but values propagate it from step to
+step. So rewards are replaced by their expectation, regressed on a polynomial of the user and the
+clicked candidate. Watch times are positive and skewed, and their logarithm is nearly linear in what
+drives them: where all rewards are positive the logarithm may be regressed instead.
 
 The noise may differ from candidate to candidate, and then so does the way back from the logarithm.
 So the variance has a polynomial of its own, fitted to the squared residuals (Harvey 1976,
 "Estimating Regression Models with Multiplicative Heteroscedasticity", section 4). A prediction μ
-with variance v is worth exp(μ + v / 2), times the mean of exp(residual − v / 2): with the same
-variance for all that is Duan's factor (Duan 1983, "Smearing Estimate: A Nonparametric
-Retransformation Method").
+with variance v has the expected reward exp(μ + v / 2), times the mean of exp(residual − v / 2):
+with the same variance for all, this is Duan's factor (Duan 1983, "Smearing Estimate: A
+Nonparametric Retransformation Method").
 
-The likelihood of held-out episodes chooses the degrees, and whether of the logarithm. Of degree 1
-the mean has the products of user and candidate: users may differ in what pays, however few the logs
-are. A chosen prior (`prior`) keeps small what the logs do not tell. Where rewards bend more than
-a cubic does, they choose a spline; finer bends are lost with the noise.
+The likelihood of held-out episodes chooses the degrees, and between reward and logarithm. At degree
+1 the mean has the products of user and candidate: users may differ in what pays, however few the
+logs are. A chosen prior (`prior`) keeps effects without evidence small. Where rewards bend more
+than a cubic, the likelihood chooses a spline; finer bends are lost with the noise.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ REWARD_MODEL_TERMS = 200
 """Polynomials of more terms than that are not tried, but for the products."""
 
 CHOOSING_ROWS = 40_000
-"""Rows by which the model is chosen, at most; whole episodes. Fewer of more terms than that."""
+"""Most rows on which the model is chosen; whole episodes. With more terms than that, fewer rows."""
 
 LEAST_GAIN = 0.1
-"""Log-likelihood of a fold that random features have to gain before the others are asked."""
+"""Gain in a fold's log-likelihood that random features need before the other folds are tried."""
 
 MOST_ALIKE = 0.1
-"""Share of the rewards that may be one and the same number, as 0 is among orders, where the noise
-is modelled: weights by a variance that follows the mean bring the mean to where it is low."""
+"""Largest share of identical rewards, such as the 0 of visits without an order, where the noise is
+modelled: weights by a variance that follows the mean would pull the mean down."""
 
 REWEIGHTINGS = 2
-"""Turns of fitting the mean by the variance and the variance by the mean."""
+"""Rounds of fitting the mean given the variance, and the variance given the mean."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Choices that make a model: degrees, whether the logarithm is regressed, where it bends."""
+    """The choices that define a model: degrees, whether the logarithm is regressed, and knots."""
 
     degree: int
     logarithmic: bool
@@ -81,11 +81,11 @@ class RewardModel:
 
     Attributes:
         polynomial: The terms of the mean.
-        weights: (P,) of these terms.
+        weights: (P,) weights of the mean's terms.
         logarithmic: Whether the logarithm of the reward is regressed.
         noise: The terms of the logarithm of the variance.
-        noise_weights: (Q,) of these terms.
-        smearing: Factor that brings exponentiated predictions to the mean; 1 without logarithm.
+        noise_weights: (Q,) weights of the noise's terms.
+        smearing: Factor that scales exponentiated predictions to the mean; 1 without logarithm.
     """
 
     polynomial: Polynomial
@@ -106,8 +106,8 @@ class RewardModel:
         noise = Polynomial.over(x, kind.noise_degree)
         noise_design = noise.design(x)
         groups = WeightGroups.of_degrees(*polynomial.degrees(users), len(polynomial.random))
-        # A thousandth of the deviation: noise below it does not matter, and without a least one
-        # an error of nearly 0 would be so likely that a single episode decided between models
+        # A thousandth of the deviation: noise below it does not matter, and without a lower limit
+        # an error near 0 would have such a density that a single episode decided between models
         least = 1e-6 * (float(target.var()) or 1.0)
         precision = np.ones(len(target))
         for _ in range(1 + REWEIGHTINGS * (kind.noise_degree > 0)):
@@ -128,7 +128,7 @@ class RewardModel:
         return np.asarray(np.exp(mean + self._variance(x) / 2) * self.smearing)
 
     def log_likelihoods(self, x: Array, reward: Array) -> Array:
-        """(R,) logarithms of the densities of rewards (R,), normal or log-normal."""
+        """(R,) log-densities of rewards (R,), normal or log-normal."""
         target, variance = np.log(reward) if self.logarithmic else reward, self._variance(x)
         squares = np.square(target - self._mean(x)) / variance
         jacobian = target if self.logarithmic else 0.0
@@ -144,7 +144,7 @@ class RewardModel:
 def _shrunk_weights(
     polynomial: Polynomial, x: Array, target: Array, precision: Array, groups: WeightGroups
 ) -> Array:
-    """Weights (P,) by least squares and the prior that the rows ask for."""
+    """Weights (P,) by least squares, with the prior that the rows choose."""
     total = LinearStatistics.none(len(polynomial))
     for block in blocks(len(x), len(polynomial)):
         design = polynomial.design(x[block])
@@ -154,7 +154,7 @@ def _shrunk_weights(
 
 
 def _times(polynomial: Polynomial, x: Array, weights: Array) -> Array:
-    """(R,) the polynomial with these weights at features (R, F)."""
+    """(R,) values of the polynomial with these weights at features (R, F)."""
     found = np.empty(len(x))
     for block in blocks(len(x), len(weights)):
         found[block] = polynomial.design(x[block]) @ weights
@@ -186,18 +186,18 @@ def _fit_log_variance(design: Array, squares: Array) -> Array:
 
 @dataclass(frozen=True)
 class RewardScale:
-    """Replaces rewards by their expectations, centred and divided by their deviation.
+    """Replaces rewards by their expectations, centred and divided by their standard deviation.
 
     Attributes:
-        model: Of the rewards; None where they are taken as they are.
-        mean: Of the expected rewards.
-        deviation: Of the expected rewards, by which they are divided.
+        model: Model of the rewards; None where rewards are used as they are.
+        mean: Mean of the expected rewards.
+        deviation: Standard deviation of the expected rewards.
     """
 
     model: RewardModel | None
     mean: float
     deviation: float
-    centred: bool  # whether all of the sessions have as many steps
+    centred: bool  # whether all sessions have the same number of steps
 
     @classmethod
     def from_rows(cls, rows: Trajectories, user_size: int | None = None) -> RewardScale:
@@ -205,12 +205,12 @@ class RewardScale:
         model = fitted_model(rows, user_size)
         expected = expected_rewards(rows, model)
         mean, deviation = float(expected.mean()), float(expected.std())
-        if deviation < 1e-9 * abs(mean):  # constant but for rounding
+        if deviation < 1e-9 * abs(mean):  # constant up to rounding
             deviation = 1.0
         return cls(model, mean, deviation or 1.0, same_length(rows.lengths))
 
     def scaled(self, rows: Trajectories, centred: bool) -> NDArray[np.float32]:
-        """(R,) expected rewards, less their mean where `centred`, over their deviation."""
+        """(R,) expected rewards, less their mean if `centred`, over their standard deviation."""
         expected = expected_rewards(rows, self.model) - self.mean * centred
         return np.asarray(expected / self.deviation, dtype=np.float32)
 
@@ -320,7 +320,7 @@ def _losses(
 
 
 def _features(rows: Trajectories) -> Array:
-    """(R, U + D) user and clicked candidate, the first shown one where nothing was clicked."""
+    """(R, U + D) features of user and clicked item, or the item shown first without a click."""
     place = np.maximum(rows.clicked, 0)
     chosen = rows.features_at(rows.slate[np.arange(len(rows)), place])
     return np.concatenate([rows.user, chosen], axis=1).astype(np.float64)

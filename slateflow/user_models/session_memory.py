@@ -1,12 +1,12 @@
-"""Session memory: a summary of the earlier steps, where they tell more than the user's features.
+"""Session memory: a summary of the earlier steps, where it predicts more than the user's features.
 
-The memory is that of `Scorer`: for each decay a sum over the earlier steps of the clicked
-candidate's features, if these tell more, and of the reward, in which a step weighs `decay` times as
-much as the one after it. An exponentially fading sum follows a hidden state that itself fades, as
-satisfaction does. The reward counts by its inverse hyperbolic sine, which is its logarithm where it
-is large and has both signs (Burbidge, Magee and Robb 1988, "Alternative Transformations to Handle
-Extreme Values of the Dependent Variable"): a single long watch time would outweigh a session
-otherwise.
+The memory is that of `Scorer`: for each decay a sum over the earlier steps of the reward, and of
+the clicked candidate's features if these predict more, in which a step's weight is `decay` times
+that of the step after it. An exponentially fading sum follows a hidden state that itself fades, as
+satisfaction does. The reward enters through its inverse hyperbolic sine, which is logarithmic for
+large values and accepts both signs (Burbidge, Magee and Robb 1988, "Alternative Transformations to
+Handle Extreme Values of the Dependent Variable"): otherwise a single long watch time would outweigh
+a session.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ FITTING_ROWS = 100_000
 """Rows from which a decay is chosen, or somewhat more; fewer of more than `MEMORY_TERMS`."""
 
 DEGREES = (3, 2)
-"""Degrees of the polynomials by which it is decided whether there is a memory: bends in the user's
-own features are not to be taken for one. The last is that by which a decay is found."""
+"""Degrees of the polynomials that decide whether there is a memory, so that bends in the user's own
+features are not mistaken for one. The last degree is used to find a decay."""
 
 MEMORY_TERMS = 200
 """Polynomials of more terms than that are not tried, but the products alone."""
 
 STEPS_APART = 10
-"""Steps of which a learner's memory has to tell more than an indicator does: sums of what was shown
-count them, and how likely a session is to end may jump from one to the next."""
+"""Steps with an indicator, beyond which a learner's memory has to predict: sums of shown items
+count the steps, and the probability that a session ends may jump from one step to the next."""
 
 MOST_COMPARED = 1_000
-"""Products of user and candidate, at most: where there are more, no memory is tried."""
+"""Most products of user and candidate with which a memory is tried."""
 
 DECIDING = ((0.5,), (0.9,))
-"""Decays by which it is decided whether there is a memory."""
+"""Decays of the memories that are tried to decide whether there is one."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,19 @@ class SessionMemory:
     """A memory of the earlier steps of a session.
 
     Attributes:
-        decays: Of the sums; empty where nothing is remembered.
-        items: Whether features of what was clicked are summed up beside the rewards.
+        decays: Decays of the sums; empty without a memory.
+        items: Whether features of clicked items are summed up beside the rewards.
     """
 
     decays: tuple[float, ...] = ()
     items: bool = True
 
     def size(self, document_size: int) -> int:
-        """M, numbers that are remembered."""
+        """M, the number of remembered values."""
         return len(self.decays) * (document_size * self.items + 1)
 
     def before(self, rows: Trajectories) -> Array:
-        """(R, M) before each step."""
+        """(R, M) the memory before each step."""
         events = np.arcsinh(rows.reward)[:, None]
         if self.items:
             events = np.column_stack([rows.clicked_features(), events])
@@ -91,7 +91,7 @@ def faded(events: NDArray[np.floating], rows: Trajectories, decays: tuple[float,
     session, lengths = rows.sessions, rows.lengths
     place, number = np.arange(len(rows)) - rows.starts[session], np.empty(len(lengths), np.intp)
     found = np.empty((len(rows), len(decays), events.shape[1]))
-    alike = np.frexp(lengths)[1]  # by powers of 2: a long session would fill up all others
+    alike = np.frexp(lengths)[1]  # by powers of 2: a long session would pad all others
     for one in np.unique(alike):
         own, inside = np.flatnonzero(alike == one), (alike == one)[session]
         number[own] = np.arange(len(own))
@@ -108,9 +108,9 @@ def with_step(rows: Trajectories, ends: bool = False, apart: int = 0) -> Traject
 
     Args:
         rows: Whole sessions.
-        ends: With another feature, whether no session of these has a further step: many logs have
-            sessions of at most so many.
-        apart: So many steps have an indicator each, too, the first ones after a session's first.
+        ends: Whether to add another feature for steps after which no session continues: many logs
+            limit the number of steps.
+        apart: Number of steps, after a session's first, that also have an indicator each.
     """
     columns, most = [rows.user, np.log1p(rows.step, dtype=np.float32)], rows.step.max(initial=0)
     if ends:
@@ -121,11 +121,11 @@ def with_step(rows: Trajectories, ends: bool = False, apart: int = 0) -> Traject
 
 @dataclass(frozen=True)
 class SessionState:
-    """Facts of a session that tell how it goes on, beside the user's features.
+    """Properties of a session, beyond the user's features, that predict how it continues.
 
     Attributes:
-        decays: Of the memory of what was clicked and earned; empty without one.
-        by_step: Whether the number of the step tells as much as any memory.
+        decays: Decays of the memory of clicks and rewards; empty without a memory.
+        by_step: Whether the number of the step predicts as well as any memory.
     """
 
     decays: tuple[float, ...] = ()
@@ -133,22 +133,22 @@ class SessionState:
 
 
 STATELESS = SessionState()
-"""State of sessions of which nothing tells more than the user's features."""
+"""State of sessions in which nothing predicts more than the user's features."""
 
 
 def fitting_memory(dataset: Dataset) -> SessionMemory:
-    """The memory by the decays of `session_state`, if a learner gains by it.
+    """The memory with the decays of `session_state`, if it helps a learner.
 
-    A learner has weights for all that is remembered, and its products with the candidate. So
-    held-out episodes have to lose less with all of it, not only with what it has of the candidate.
-    Tastes that bend are no memory, though past rewards tell of them, too: random features of what
-    is known without it may not do as well. Nor is the number of the step, which sums count.
+    A learner has weights for the whole memory and its products with the candidate. So held-out
+    episodes have to lose less with all of it, not only with its part on the candidate. Past rewards
+    also reflect tastes that bend, which are not a memory: random features of the known columns have
+    to predict worse. Nor is the number of the step a memory, though sums count it.
 
-    A mood shows in the rewards, and what was clicked tells nothing beyond them but how much was to
-    be expected. A learner that knew it all the same would find by chance what to show for the sake
-    of later moods. So items are remembered only where held-out episodes lose less with them, by all
-    sums or by how like they are to what is shown, than with rewards and surprises. A memory that
-    has too many products with the candidate is none.
+    A mood shows in the rewards, and beyond them the clicked items only show how much reward was to
+    be expected. A learner with features of these items would find, by chance, items to show for the
+    sake of later moods. So items are remembered only where held-out episodes lose less with them,
+    by all sums or by their similarity to the shown item, than with rewards and surprises. A memory
+    with too many products with the candidate is not used.
     """
     decays = session_state(dataset).decays
     every, rewards = SessionMemory(decays), SessionMemory(decays, items=False)
@@ -178,7 +178,7 @@ def fitting_memory(dataset: Dataset) -> SessionMemory:
 
 
 def _with_surprises(rows: Trajectories, decays: tuple[float, ...]) -> Trajectories:
-    """The rows with fading sums of the rewards beyond what the clicked items had to expect."""
+    """The rows with fading sums of the rewards beyond those expected from the clicked items."""
     clicked, reward = rows.clicked >= 0, np.arcsinh(rows.reward, dtype=np.float64)
     x = np.concatenate([rows.user, rows.clicked_features()], axis=1)[clicked].astype(np.float64)
     model = RewardModel.fit(Kind(1, logarithmic=False), x, reward[clicked], rows.user.shape[1])
@@ -205,7 +205,7 @@ def session_state(dataset: Dataset) -> SessionState:
     rows = some_sessions(dataset, FITTING_ROWS * MEMORY_TERMS // max(terms, MEMORY_TERMS))
     seen = rows.reward, rows.user, rows.clicked_features()
     if not all(np.isfinite(values).all() for values in seen):
-        return STATELESS  # those who learn from them refuse
+        return STATELESS  # learners refuse such logs
     plain, by_step, asked = _held_out_losses(rows, NOTHING, DEGREES, condensed), False, rows
     if len(np.unique(rows.lengths)) > 1:
         timed = with_step(rows, ends=True)
@@ -270,9 +270,9 @@ def _held_out_losses(
 
 
 def _known(rows: Trajectories, memory: SessionMemory, condensed: bool) -> tuple[Array, Array]:
-    """Features (R, …) of the user with the memory, and (R, …) of what was clicked.
+    """Features (R, …) of the user with the memory, and (R, …) of the clicked item.
 
-    Condensed, the memory is only what it has of the clicked item, and the rewards.
+    If `condensed`, the memory is reduced to the clicked item's part and the rewards.
     """
     user = memory.beside_users(rows).user.astype(np.float64)
     item = rows.clicked_features().astype(np.float64)

@@ -1,4 +1,4 @@
-"""Scorers that remember the session, and what they make of it."""
+"""Scorers with a session memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from slateflow.user_models.session_memory import SessionMemory
 
 
 def with_session_memory(scorer: Scorer, spec: EnvironmentSpec, memory: SessionMemory) -> Scorer:
-    """The scorer of a world with the session memory, to which a memory was given with the user.
+    """Give a session memory to a scorer that was trained with the memory among the user's features.
 
-    A scorer remembers features of items and rewards. Where it was given the rewards alone, it
-    makes nothing of the items.
+    A scorer's memory has features of items and rewards. Where training used only the rewards, the
+    features of items have no effect.
 
     Args:
-        scorer: Of (user, memory, steps left, candidate).
+        scorer: Scorer of (user, memory, steps left, candidate).
         spec: The world.
-        memory: By which its training saw the sessions.
+        memory: The session memory of the training.
     """
     decays = len(memory.decays)
     if decays and not memory.items:

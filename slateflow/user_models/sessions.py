@@ -1,4 +1,4 @@
-"""Logged sessions as regressions on slates see them: designs of steps, and the session so far."""
+"""Logged sessions as input of regressions on slates: designs of steps, and the session so far."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Sessions:
     """Logged steps, with sums over the session so far.
 
     Attributes:
-        rows: The steps, R of them.
-        past: (R, H) sums over the earlier steps of the session: steps, clicks, rewards,
-            responses that are quantities; also, if so wanted and where users are observed in the
-            features of the documents, the affinities of what was clicked. They shift the values of
-            all items of a step alike, so no policy depends on them, but they predict how much of a
-            session is left. Single decisions have none.
-        features: Of what is shown.
-        by_clicks: Whether sums of the features of what was clicked before are among the past.
-        by_sight: Whether what was shown has features of its own, clicked or not.
-        sight_pays: Whether it has them once more where something was clicked.
+        rows: The R steps.
+        past: (R, H) sums over the earlier steps of the session: steps, clicks, rewards, and
+            responses that are quantities; optionally, where users are observed in the features of
+            the documents, also the affinities of the clicked items. These sums shift the values of
+            all items of a step equally, so no policy depends on them, but they predict how much of
+            a session is left. Single decisions have none.
+        features: Features of the shown items.
+        by_clicks: Whether the past includes sums of the features of items clicked before.
+        by_sight: Whether the design has features of the shown items, clicked or not.
+        sight_pays: Whether it has them a second time for steps with a click.
     """
 
     rows: Trajectories
@@ -63,10 +63,10 @@ class Sessions:
         Args:
             rows: All steps of some sessions.
             spec: Their world.
-            features: Of what is shown.
-            affinities: Whether the past has them, too. Choices of a learner need them; estimates of
-                a policy's value become uncertain by so many more features.
-            by_clicks: Whether the past has sums of the features of what was clicked.
+            features: Features of the shown items.
+            affinities: Whether the past includes the affinities. Choices of a learner need them;
+                estimates of a policy's value become less certain with these further features.
+            by_clicks: Whether the past includes sums of the features of clicked items.
         """
         clicks = rows.clicked >= 0
         categories = world_of(spec).categorical_responses
@@ -81,14 +81,14 @@ class Sessions:
         return cls(rows, past, features, by_clicks)
 
     def returns_to_go(self) -> Array:
-        """(R,) sum of the rewards from this step to the episode's end."""
+        """(R,) sums of the rewards from each step to the episode's end."""
         rewards = self.rows.reward.astype(np.float64)
         starts, lengths = self.rows.starts, self.rows.lengths
         before = _sums_before(rewards[:, None], starts)[:, 0]
         return np.repeat(np.add.reduceat(rewards, starts), lengths) - before
 
     def blocks(self) -> Iterator[Rows]:
-        """Row numbers, some thousands at a time; whole sessions."""
+        """Row numbers in blocks of some thousands; whole sessions."""
         count, starts = len(self.rows), self.rows.starts
         cuts = np.searchsorted(starts, np.arange(BLOCK_ROWS, count, BLOCK_ROWS))
         cuts = np.unique(np.append(starts, count)[cuts])
@@ -99,13 +99,13 @@ class Sessions:
         """(R, 2 S + P + H (1 + U) + D + W) features of the chosen items.
 
         They are (user's features, item's features) where an item was clicked, the user's features
-        where none was, and the past, as it is and multiplied by the user (U), because what is left
-        of a session is worth more with one user than with another.
+        where none was, and the past, by itself and multiplied by the user (U), because the rest of
+        a session is worth more with one user than with another.
         """
         return np.concatenate([self.chosen(block) for block in self.blocks()])
 
     def chosen(self, block: Rows) -> Array:
-        """The design of some rows."""
+        """The design of the chosen items in a block of rows."""
         rows, state = self.rows, user_features(self.rows.user[block])
         clicked = (rows.clicked[block] >= 0)[:, None]
         chosen, place = rows.clicked_features(block)[:, None], rows.clicked[block]
@@ -119,7 +119,7 @@ class Sessions:
         return np.concatenate([*parts, self._sight(block, rows.slate[block], clicked)], axis=1)
 
     def expected(self, block: Rows, slates: Slates, choice: ChoiceModel) -> Array:
-        """The design in expectation, if these slates (B, K) were shown at the rows (B,).
+        """The expected design if these slates (B, K) were shown at the rows (B,).
 
         Args:
             block: Row numbers.
@@ -138,13 +138,13 @@ class Sessions:
         """Slope of a weighted sum of the slates' values in the weights of the choice model.
 
         Args:
-            slates: (R, K) at all rows.
+            slates: (R, K) slates at all rows.
             choice: Model of clicks, of one class.
             values: (F,) weights of the values.
-            weight: (R,) by which the rows count.
+            weight: (R,) weights of the rows.
 
         Returns:
-            (P + 1,), of the items' features and of no click.
+            (P + 1,) slopes in the weights of the items' features and of no click.
         """
         found: list[Array] = []
         for block in self.blocks():
@@ -160,7 +160,7 @@ class Sessions:
     def worth(self, block: Rows, shown: Array, values: Array) -> Array:
         """(B, K + 1) values of the items shown (B, K, E + P) at the rows (B,), and of no click.
 
-        They are without the past, which is the same whatever is clicked.
+        The past is left out, as it is the same whatever is clicked.
         """
         state, shown = user_features(self.rows.user[block]), self._of_items(shown)
         users, items = state.shape[1], shown.shape[2]
@@ -176,11 +176,11 @@ class Sessions:
         return self.features.of(self.rows.user[block], self.rows.features_at(slates, block))
 
     def _of_items(self, shown: Array) -> Array:
-        """(B, K, P) features that tell what an item is worth, of (B, K, E + P)."""
+        """(B, K, P) features for the value of an item, from all its features (B, K, E + P)."""
         return shown[:, :, self.features.beside(self.rows.user.shape[1]) :]
 
     def _past(self, block: Rows) -> Array:
-        """(B, H (1 + U) + D) the past, its products with the user, and what was clicked before."""
+        """(B, H (1 + U) + D) past, its products with the user, and sums of items clicked before."""
         past, user = self.past[block], self.rows.user[block].astype(np.float64)
         products = past[:, :, None] * user[:, None, :]
         parts = [past, products.reshape(len(past), -1)]
@@ -188,23 +188,23 @@ class Sessions:
 
     @cached_property
     def _clicked_before(self) -> Array:
-        """(R, D) sums of the features of what was clicked earlier in the session."""
+        """(R, D) sums of the features of items clicked earlier in the session."""
         if not self.by_clicks:
             return np.zeros((len(self.rows), 0))
         return _sums_before(self.rows.clicked_features().astype(np.float64), self.rows.starts)
 
     @property
     def clicks_size(self) -> int:
-        """Features of the items clicked before."""
+        """Number of features of the items clicked before."""
         return len(self._clicked_before.T)
 
     @property
     def sight_size(self) -> int:
-        """W: features of what was shown, clicked or not."""
+        """W, the number of features of the shown items, clicked or not."""
         return len(self._sight(np.arange(1), self.rows.slate[:1], np.ones((1, 1))).T)
 
     def _sight(self, block: Rows, slates: Slates, clicked: NDArray[Any]) -> Array:
-        """(B, W) means of the items of slates (B, K) at the rows (B,), clicked so likely (B, 1)."""
+        """(B, W) means over slates (B, K) at the rows (B,), with click probabilities (B, 1)."""
         if not self.by_sight:
             return np.empty((len(block), 0))
         user, documents = self.rows.user[block], self.rows.features_at(slates, block)
@@ -212,7 +212,7 @@ class Sessions:
         return np.concatenate([sight, sight * clicked], axis=1) if self.sight_pays else sight
 
     def slates(self, scorer: SessionScorer) -> Slates:
-        """The slates (R, K) of a scorer at each step, with the session so far in its memory."""
+        """The slates (R, K) of a scorer at each step, given the session so far."""
         rows, starts, lengths = self.rows, self.rows.starts, self.rows.lengths
         slates = np.empty_like(rows.slate)
         memory = np.zeros((len(starts), scorer.memory_size))
@@ -236,7 +236,7 @@ class Sessions:
 
 
 def _sums_before(events: Array, starts: Rows) -> Array:
-    """(R, H) sums over the rows of the same episode before each row."""
+    """(R, H) sums over the earlier rows of the same episode."""
     sums = np.cumsum(events, axis=0) - events
     lengths = np.diff(np.append(starts, len(events)))
     before: Array = sums - np.repeat(sums[starts], lengths, axis=0)

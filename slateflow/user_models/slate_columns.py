@@ -1,7 +1,7 @@
-"""Columns of users and items as regressions on slates see them, fitted to logs.
+"""Columns of users and items for regressions on slates, fitted to logs.
 
 Held-out sessions choose whether clicks bend with a column more than products of users' and items'
-columns do, as where users like what costs what they can spend; and at how many knots.
+columns do, as where users like items at the price that they can afford, and the number of knots.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ OF_USERS, SLATE_TERMS = 4, 400
 """Terms that a column of the user has beside its products with the items, and most terms in all."""
 
 ASKED_ITEMS, TOLD_APART_ITEMS = 50_000, 100_000
-"""Shown items that are asked, and of which is asked whether columns tell them apart: the
-check of unexplained clicks asks as many."""
+"""Most shown items in the tests, and in the test whether items differ beyond their columns, which
+uses as many as the check of unexplained clicks."""
 
 PLACES = SlateFeatures(features_match=False, places=True)
-"""Features of the slates in logs; a place tells how likely it was seen."""
+"""Features of the slates in logs; the place determines how likely an item was seen."""
 
 NO_ERROR = 1e-6
-"""Squared errors of rewards, as a share of the largest, that are none: where a click earns 1."""
+"""Squared errors of rewards, as a share of the largest, that count as 0: a click always earns 1."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SlateColumns:
 
     @classmethod
     def of(cls, user: Array, item: Array, of_user: Knots, of_item: Knots) -> Self:
-        """Columns by the moments of users (R, U) and of items (S, D), which bend at knots."""
+        """Columns with the moments of users (R, U) and items (S, D), which bend at knots."""
         return cls(_columns(user, of_user), _columns(item, of_item))
 
     def of_rows(self, rows: Trajectories) -> Trajectories:
@@ -105,25 +105,25 @@ def chosen_columns(
 
 
 def seen_in(columns: SlateColumns | None, rows: Trajectories) -> Trajectories:
-    """The rows with these columns, if there are any."""
+    """The rows with these columns, or unchanged without any."""
     return rows if columns is None else columns.of_rows(rows)
 
 
 def with_columns_of_their_own(
     rows: Trajectories, rows_per_term: int, alone_per_term: int
 ) -> tuple[Trajectories, int]:
-    """The rows with a column for each item, where held-out sessions say that features miss some.
+    """The rows with a column for each item, where held-out sessions show that features miss some.
 
-    Where the products of these columns with the users' would be too many, they go without, if it
-    matters which item it was.
+    Where these columns would have too many products with the users', they have none, if the
+    identity of the item matters.
 
     Args:
-        rows: Whole sessions, as regressions see them.
-        rows_per_term: Logged slates for each term, at least.
-        alone_per_term: Logged slates for each, where columns are without products.
+        rows: Whole sessions, with the columns of the regressions.
+        rows_per_term: Fewest logged slates per term.
+        alone_per_term: Fewest logged slates per term, for columns without products.
 
     Returns:
-        The rows, and how many columns of their items, the last, are without products.
+        The rows, and the number of their items' last columns that have no products.
     """
     few = few_sessions(rows, TOLD_APART_ITEMS)
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
@@ -145,11 +145,11 @@ def with_columns_of_their_own(
 
 
 def _own_terms(rows: Trajectories, alone: bool = False) -> int:
-    """Terms that there would be with a column for each item; none where features are as many.
+    """Number of terms with a column for each item; 0 where there are as many features as items.
 
     Args:
-        rows: As regressions see them.
-        alone: Whether these columns are without products.
+        rows: Rows with the columns of the regressions.
+        alone: Whether the new columns have no products.
     """
     if rows.catalogue is None or rows.catalogue.features.shape[1] >= len(rows.catalogue):
         return 0
@@ -160,11 +160,11 @@ def _own_terms(rows: Trajectories, alone: bool = False) -> int:
 
 
 def too_many_of_their_own(rows: Trajectories, rows_per_term: int) -> str | None:
-    """Say that columns for each item and their products are too many to be tried, if so.
+    """A message if columns for each item and their products are too many to try; otherwise None.
 
     Args:
-        rows: Whole sessions, as regressions see them.
-        rows_per_term: Logged slates for each term, at least.
+        rows: Whole sessions, with the columns of the regressions.
+        rows_per_term: Fewest logged slates per term.
     """
     terms, most = _own_terms(rows), _most(rows, rows_per_term)
     if terms <= most:
@@ -179,10 +179,10 @@ def _most(rows: Trajectories, rows_per_term: int) -> int:
 
 
 def _items_matter(rows: Trajectories, expected: Array) -> bool:
-    """Whether it matters which item it was, for clicks beyond those expected, or their rewards.
+    """True if the identity of the item matters for unexpected clicks, or for their rewards.
 
-    All that users like of an item is one number here, so that less is needed to tell it than all
-    its products with users.
+    An item's appeal is a single number here, which needs less data than all its products with
+    users.
     """
     surprise, every = (rows.clicks - expected).ravel(), np.ones(rows.slate.size, np.bool_)
     return _tells(rows, surprise, every, BEYOND_CHANCE) or items_pay_more(rows)
@@ -233,15 +233,15 @@ def _tells(
 def likeness_matters(
     rows: Trajectories, features: SlateFeatures, standard_errors: float = BEYOND_CHANCE
 ) -> bool:
-    """Whether users click less, or more, on what is like the rest of the slate.
+    """True if users click less, or more, on items that are like the rest of the slate.
 
-    Held-out sessions say so. Elsewhere users have seen enough of a kind once they have seen one, or
+    Held-out sessions decide. Users may have enough of a kind once they have seen one item, or may
     look for several.
 
     Args:
-        rows: Whole sessions, as regressions see them.
-        features: Features of items without it.
-        standard_errors: By how many of them held-out sessions have to say so.
+        rows: Whole sessions, with the columns of the regressions.
+        features: Features of items without their likeness.
+        standard_errors: Standard errors by which the losses of held-out sessions have to fall.
     """
     if len(rows.starts) < LEAST_SESSIONS or rows.slate.shape[1] < 2:
         return False
@@ -252,7 +252,7 @@ def likeness_matters(
 
 
 def _columns(x: Array, knots: Knots) -> Columns:
-    """Columns (R, F): 0 and 1 are offset and scale of those that have two values or one."""
+    """Moments of columns (R, F); columns with at most two values have offset 0 and scale 1."""
     x = np.concatenate([x, knots.hinges(x)], axis=1)
     few = ((x == x.min(axis=0)) | (x == x.max(axis=0))).all(axis=0)
     offset, scale = np.where(few, 0.0, x.mean(axis=0)), np.where(few, 1.0, x.std(axis=0))
@@ -260,7 +260,7 @@ def _columns(x: Array, knots: Knots) -> Columns:
 
 
 def few_sessions(rows: Trajectories, most: int = ASKED_ITEMS) -> Trajectories:
-    """Some of the sessions, if there are too many to ask them all."""
+    """A sample of the sessions, if there are too many to use all."""
     return rows.some_sessions(most // rows.slate.shape[1])
 
 

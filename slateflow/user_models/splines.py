@@ -1,8 +1,9 @@
-"""Quadratic splines, by which values bend at knots, as a taste that peaks at an age.
+"""Quadratic splines, by which values bend at knots, such as a taste that peaks at an age.
 
-A polynomial of low degree, or the products of a user's columns and an item's, follow that hardly.
-Hinges (x − knot)₊² do, in products with the features of the other side: a taste bends item by item
-(Hastie, Tibshirani and Friedman 2009, "The Elements of Statistical Learning", section 5.2).
+A polynomial of low degree, or the products of a user's and an item's columns, hardly fit such
+values. Hinges (x − knot)₊² do, in products with the features of the other side, so that a taste
+bends item by item (Hastie, Tibshirani and Friedman 2009, "The Elements of Statistical Learning",
+section 5.2).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Knots:
 
     Attributes:
         feature: (H,) number of the feature, ascending.
-        value: (H,) at which it bends.
+        value: (H,) value at which the feature bends.
     """
 
     feature: NDArray[np.intp]
@@ -37,7 +38,7 @@ class Knots:
 
     @classmethod
     def at_quantiles(cls, x: Array, count: int) -> Self:
-        """A knot at the least value of each feature (R, F), and up to so many at its quantiles.
+        """A knot at the least value of each feature (R, F), and up to `count` at its quantiles.
 
         A feature of two values has none.
 
@@ -58,12 +59,12 @@ class Knots:
         return cls(feature, np.concatenate([np.zeros(0), *found]))
 
     def without(self, features: slice) -> Knots:
-        """Knots of the features that are not in a slice."""
+        """The knots of features outside of a slice."""
         kept = ~np.isin(self.feature, np.arange(features.start, features.stop))
         return Knots(self.feature[kept], self.value[kept])
 
     def hinges(self, x: Array) -> Array:
-        """(…, H) squares of how far features (…, F) are beyond the knots.
+        """(…, H) squares of the excess of features (…, F) over the knots.
 
         Example:
             >>> Knots(np.array([0]), np.array([2.0])).hinges(np.array([[1.0], [5.0]])).tolist()
@@ -75,7 +76,7 @@ class Knots:
         """(P, F + H) exponents of the products of hinges and the features of the other side.
 
         A hinge of the user comes alone, with each feature of the candidate and with each hinge of
-        one; a hinge of a candidate alone, and with each feature of the user.
+        the candidate; a hinge of the candidate comes alone, and with each feature of the user.
 
         Example:
             >>> Knots(np.array([0]), np.array([2.0])).powers(1, 2).tolist()
@@ -93,7 +94,7 @@ class Knots:
         return np.concatenate(pairs)
 
     def term_count(self, users: int, features: int) -> int:
-        """Rows of `powers`, without making them."""
+        """Number of rows of `powers`, without computing them."""
         of_user = int(np.count_nonzero(self.feature < users))
         of_candidate = len(self.feature) - of_user
         return of_user * (1 + features - users + of_candidate) + of_candidate * (1 + users)

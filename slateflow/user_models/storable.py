@@ -1,4 +1,4 @@
-"""Statistics that are kept in files."""
+"""Statistics that can be kept in files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Storable:
     """
 
     def to_bytes(self) -> bytes:
-        """All of it as an `.npz` that loads without pickle."""
+        """All fields as an `.npz` that loads without pickle."""
         sink, fields = io.BytesIO(), dataclasses.fields(self)  # type: ignore[arg-type]
         np.savez(sink, **{one.name: getattr(self, one.name) for one in fields})
         return sink.getvalue()

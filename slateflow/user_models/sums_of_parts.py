@@ -35,17 +35,17 @@ Part = TypeVar("Part", covariant=True)
 
 
 class MapParts(Protocol[Part]):
-    """Applies a function to each part of some logs, in their order; as often as it is called."""
+    """Applies a function to each part of some logs, in order; can be called repeatedly."""
 
     def __call__(self, function: Callable[[Part], R], /) -> Iterable[R]:
-        """The results, one for each part."""
+        """The results, one per part."""
 
 
 class KeptSums(Protocol[S]):
-    """Sums of finished days, which need not be made again."""
+    """Sums of finished days, which need not be computed again."""
 
     def has(self, parts: Sequence[PartFile]) -> bool:
-        """Whether the sums of the parts of a day are known."""
+        """True if the sums of the parts of a day are kept."""
 
     def load(self, parts: Sequence[PartFile]) -> S | None:
         """Sums of the parts of a day; None if they are damaged."""
@@ -61,13 +61,13 @@ def sum_over_parts(
 ) -> S:
     """Pass once over the Parquet, one part in memory at a time.
 
-    The parts of a day are added up first, then days, each in its order: so the sums are the same
-    to the last bit whether some days are known or not. Where there is a Ray cluster, its processors
-    take a part each, and their statistics are added up here.
+    The parts of a day are added up first, then the days, both in order, so the sums are the same to
+    the last bit whether or not some days are kept. Where there is a Ray cluster, its processors
+    take one part each, and their statistics are added up here.
 
     Args:
-        dataset: With at least one row.
-        summed: Makes the statistics of a part; it travels to other processes.
+        dataset: A dataset with at least one row.
+        summed: Computes the statistics of a part; it is sent to other processes.
         kept: Sums of days that need not be read.
     """
     if not dataset.rows:
@@ -97,9 +97,9 @@ def days_of(dataset: Dataset) -> list[list[PartFile]]:
 
 @contextmanager
 def parts_side_by_side(dataset: Dataset) -> Iterator[None]:
-    """Within the block all processors of this machine take parts, where that is worth it.
+    """Context in which all processors of this machine take parts, where that is worth it.
 
-    It is not where the rows are few, where other work shares the machine, or with a cluster.
+    It is not worth it for few rows, where other work shares the machine, or with a cluster.
     """
     few = dataset.rows < SIDE_BY_SIDE_ROWS or len(dataset.parts) < 2 * PROCESSORS
     if few or PROCESSORS < 2 or share_of_machine() < 1 or cluster_address() is not None:
@@ -117,7 +117,7 @@ def parts_side_by_side(dataset: Dataset) -> Iterator[None]:
 def results_of_parts(
     dataset: Dataset, parts: Sequence[PartFile], function: Callable[[Dataset, PartFile], R]
 ) -> Iterator[Iterator[R]]:
-    """Results of a function for some parts, in their order: here, side by side or in a cluster."""
+    """Results of a function for some parts, in order: from this process, others or a cluster."""
     address, made = cluster_address(), _WORKERS.get()
     if len(parts) < 2 or (address is None and made is None):
         yield (function(dataset, part) for part in parts)

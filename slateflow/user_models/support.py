@@ -1,12 +1,12 @@
 """Support of logs: which candidates they show to which users, and which hardly ever.
 
-Values of what was never shown are guesses, and the best of many guesses is too high. So what the
-logs have hardly seen is told apart, and left alone where anything else is offered (the constraint
-of Fujimoto, Meger and Precup 2019, "Off-Policy Deep Reinforcement Learning without Exploration",
-section 4, by counts in place of a generative model).
+Values of candidates that were never shown are guesses, and the best of many guesses is too high. So
+hardly shown candidates are identified, and not chosen where others are offered (the constraint of
+Fujimoto, Meger and Precup 2019, "Off-Policy Deep Reinforcement Learning without Exploration",
+section 4, with counts in place of a generative model).
 
-A decision tree tells shown candidates from offered ones. Where logs show everything alike, it finds
-nothing to tell apart; where some are avoided, they come to leaves of their own.
+A decision tree distinguishes shown candidates from offered ones. Where logs show all equally often,
+it finds no split; where some are avoided, these get leaves of their own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from slateflow.trajectories.schema import Trajectories, blocks
 Array = NDArray[np.float64]
 
 TREE_ROWS = 100_000
-"""Logged rows by which the tree is grown, at most; whole episodes."""
+"""Most logged rows on which the tree is grown; whole episodes."""
 
 HARDLY_SEEN_SHARE = 1 / 200
 """Share of the times that a random policy would show a candidate; below it is hardly seen."""
@@ -35,13 +35,13 @@ RARE_TIMES = 3.0
 """Times that a candidate is shown less often than at random, above which its rows count more."""
 
 MOST_WEIGHT = 30.0
-"""Weight of a row, at most."""
+"""Largest weight of a row."""
 
 LEAVES = 64
-"""Leaves of the tree, at most."""
+"""Most leaves of the tree."""
 
 LEAF_ROWS = 200
-"""Shown and offered candidates in a leaf, at least, and a hundredth of all."""
+"""Fewest shown and offered candidates in a leaf, which also has at least a hundredth of all."""
 
 
 def logged_support(rows: Trajectories, user_chooses: bool = False) -> Support:
@@ -101,7 +101,7 @@ def without_gaps(support: Support) -> Support | None:
 
 
 def left_out(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
-    """(R, N) candidates that the logs hardly show, beside others; never all of a row."""
+    """(R, N) True for candidates that the logs hardly show, unless the row has no others."""
     unseen = _of_candidates(support.gaps, support, rows)
     return unseen & ~unseen.all(axis=1, keepdims=True)
 
@@ -127,7 +127,7 @@ def rarely_shown(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
 def _of_candidates(
     nodes: NDArray[np.bool_], support: Support, rows: Trajectories
 ) -> NDArray[np.bool_]:
-    """Whether the candidates (R, N) end at one of these nodes (S,)."""
+    """(R, N) True for candidates that end at one of these nodes (S,)."""
     found = np.zeros((len(rows), rows.candidates.shape[1]), np.bool_)
     if not nodes.any():
         return found
@@ -142,14 +142,14 @@ def _of_candidates(
 
 
 def _rarity(support: Support) -> Array:
-    """How many times (S,) less often than at random the logs show what ends at a node."""
+    """(S,) ratio of the frequency at random to that in the logs, for candidates at each node."""
     return np.asarray(support.offered / np.maximum(support.rows, 1.0))
 
 
 def shown_and_offered(rows: Trajectories, user_chooses: bool) -> tuple[Array, Array]:
-    """Features (R, D) of what was shown, and of as many candidates drawn at random.
+    """Features (R, D) of the shown items, and of as many candidates drawn at random.
 
-    Where users choose from the slate, all of its places were shown, otherwise the first.
+    Where users choose from the slate, all of its places count as shown, otherwise the first.
     """
     rng = np.random.Generator(np.random.SFC64(0))
     shown = rows.slate if user_chooses else rows.slate[:, :1]

@@ -36,8 +36,7 @@ class EnvironmentConfig:
     seed: Annotated[int | None, Field(ge=0)] = None
     # Actions are numbers of ordered slates, in the order of `itertools.permutations`
     convert_to_discrete_action_space: bool = False
-    # Observations are the candidates alone, under the name `item` by which RLlib's bandits knew
-    # them
+    # Observations are the candidates alone, under the name that RLlib's bandits used, `item`
     wrap_for_bandits: bool = False
 
 
@@ -73,7 +72,7 @@ def make_recsim(
         Discrete(380)
     """
     spec, parsed = parse_config(config, default_preset)
-    # RLlib gives one config to all of its workers, which should not meet the same users.
+    # RLlib gives all its workers the same config, but they should not meet the same users.
     worker = getattr(config, "worker_index", 0)
     seed = None if parsed.seed is None else [parsed.seed, worker]
     env: gym.Env[Any, Any] = recsim_environment(spec, seed)
@@ -94,7 +93,7 @@ def _candidates_alone(observation: Mapping[str, Any]) -> dict[str, Any]:
 def make_batched(
     config: Mapping[str, Any], num_envs: int, default_preset: str = DEFAULT_PRESET
 ) -> gym.vector.VectorEnv[Any, Any, Any]:
-    """The batched simulator with `num_envs` lanes; the other arguments are those of the reference.
+    """The batched simulator with `num_envs` lanes; the other arguments are those of `make_recsim`.
 
     Example:
         >>> make_batched({"convert_to_discrete_action_space": True}, num_envs=3).action_space

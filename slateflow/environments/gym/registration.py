@@ -18,7 +18,7 @@ def gymnasium_id(name: str) -> str:
 def register_gymnasium() -> None:
     """Register every preset; `make` gives RecSim's own world, `make_vec` the batched one.
 
-    It may be called again. Keywords are the keys of `EnvironmentConfig`.
+    Repeated calls are harmless. Keywords of both are the keys of `EnvironmentConfig`.
 
     Example:
         >>> register_gymnasium()

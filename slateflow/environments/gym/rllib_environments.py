@@ -1,4 +1,4 @@
-"""The worlds under the names that RLlib's users know; the one file here that imports Ray."""
+"""The worlds under the names that RLlib's users know; the only file here that imports Ray."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def register_rllib() -> None:
     The keys of `env_config` are those of `EnvironmentConfig`. By default RLlib plays RecSim's own
     worlds; with `config.env_runners(gym_env_vectorize_mode="vector_entry_point")` it plays the
     batched simulators, in `num_envs_per_env_runner` lanes. With a `seed` in `env_config` all
-    samplers of these play the same users; `config.debugging(seed=…)` gives each its own.
+    samplers of a batched simulator play the same users; `config.debugging(seed=…)` gives each its
+    own.
 
-    Algorithms that choose the places of a slate one by one show a candidate twice now and then,
-    which is refused: let them choose among whole slates with `convert_to_discrete_action_space`.
+    Algorithms that choose the places of a slate one by one sometimes show a candidate twice, which
+    is refused: let them choose among whole slates with `convert_to_discrete_action_space`.
     """
     from ray.tune.registry import register_env
 

@@ -2,8 +2,8 @@
 
 Pure functions of state and draws, in the order of operations of RecSim 0.2.4 (the utility model
 of Ie et al. 2019, "SlateQ: A Tractable Decomposition for Reinforcement Learning with
-Recommendation Sets"). Documents belong to one cluster each, so a user's score of a document is
-the interest in its cluster.
+Recommendation Sets"). Each document belongs to one cluster, so a user's score of a document is the
+user's interest in its cluster.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def catalogue_features(spec: InterestEvolutionSpec) -> NDArray[np.float32]:
 
 
 def quality(spec: InterestEvolutionSpec, clusters: NDArray[np.integer], normal: Floats) -> Floats:
-    """Qualities of documents of these clusters from standard normal draws, one each."""
+    """Qualities of documents from their clusters and standard normal draws, all of one shape."""
     return np.asarray(cluster_means(spec).take(clusters) + QUALITY_STDDEV * normal)
 
 
@@ -54,24 +54,24 @@ def clicked_place(
     clusters: NDArray[np.integer],  # (B, K) of the shown documents
     uniform: Floats,  # (B,) draws in [0, 1)
 ) -> NDArray[np.int32]:
-    """The clicked place of each slate, −1 for none."""
+    """The clicked place (B,) of each slate, −1 for none."""
     scores = at_places(interests, clusters)
     return choice.multinomial_proportional(scores, spec.no_click_mass, spec.min_normalizer, uniform)
 
 
 def watch_time(spec: InterestEvolutionSpec, budget: Floats) -> Floats:
-    """Minutes (B,) that a click takes: the whole document, or what is left of the session."""
+    """Minutes (B,) that a click takes: the whole document, or the rest of the session."""
     return np.minimum(budget, spec.video_length)
 
 
 def next_budget(
     spec: InterestEvolutionSpec,
-    budget: Floats,  # (B,) minutes before it
+    budget: Floats,  # (B,) minutes left before the step
     clicked: NDArray[np.bool_],  # (B,) whether anything was clicked
     interest: Floats,  # (B,) in the clicked document's cluster, before the click
     document_quality: Floats,  # (B,) of the clicked document
 ) -> Floats:
-    """Minutes left of the sessions after a step; a session is over when none are."""
+    """Minutes (B,) left of the sessions after a step; a session ends when none are left."""
     watched = watch_time(spec, budget)
     utility = (
         spec.user_quality_factor * (interest - spec.min_normalizer)
@@ -84,8 +84,8 @@ def next_budget(
 def next_interest(spec: InterestEvolutionSpec, interest: Floats, uniform: Floats) -> Floats:
     """The interest (B,) in the cluster of a clicked document after the click.
 
-    It moves towards 1 the more likely, the greater it is, and away from it otherwise. Strong
-    feelings move less.
+    The greater the interest, the more likely it moves towards 1; otherwise it moves away from 1.
+    Strong feelings move less.
 
     Args:
         spec: The world's parameters.

@@ -38,7 +38,7 @@ class RecSimInterestEvolution(RecSimEnvironment[InterestEvolutionSpec]):
                 super().__init__(**{**features, **fixed})
 
         class Video(world.IEvVideo):  # type: ignore[name-defined]
-            """RecSim's document, with that many clusters."""
+            """RecSim's document, with the spec's number of clusters."""
 
             NUM_FEATURES = spec.num_features
 
@@ -49,7 +49,7 @@ class RecSimInterestEvolution(RecSimEnvironment[InterestEvolutionSpec]):
             alpha_x_intercept=spec.alpha_x_intercept,
             alpha_y_intercept=spec.alpha_y_intercept,
         )
-        # RecSim's user model takes few parameters of the users; its sampler takes more.
+        # RecSim's user model takes few of the users' parameters; its sampler takes more.
         user_model._user_sampler = world.UtilityModelUserSampler(
             user_ctor=User,
             document_quality_factor=spec.document_quality_factor,

@@ -16,8 +16,8 @@ from slateflow.environments.slates import at_places
 class BatchedInterestEvolution(BatchedEnvironment[InterestEvolutionSpec]):
     """Interest evolution for `num_envs` users at once; the reward is the watch time.
 
-    Sessions end when their time is used up, each at a step of its own. The response is that of
-    the clicked document: without a click it is 0, and `cluster` −1. `liked` is always 0 in RecSim.
+    Sessions end when their time is used up, each at a step of its own. The response describes the
+    clicked document: without a click it is 0, and `cluster` −1. `liked` is always 0 in RecSim.
 
     Example:
         >>> from slateflow.environments import preset

@@ -42,13 +42,13 @@ class InterestEvolutionSpec(EnvironmentSpec):
     user_update_alpha: float = 0.9 * (1.0 / 3.4)
     user_quality_factor: float = 0.0  # weight of the user's score of a document in the utility
     document_quality_factor: float = 1.0  # weight of its quality
-    alpha_x_intercept: Positive = 1.0  # interest, up or down, from which a click moves it no more
+    alpha_x_intercept: Positive = 1.0  # size of an interest from which on a click does not move it
     alpha_y_intercept: float = 0.3  # share of the way that a click moves an interest of 0
     min_utility: float = -3.0  # mean quality of the worst cluster
     max_utility: float = 3.0  # mean quality of the best cluster
     video_length: Positive = 4.0  # minutes that a document takes
-    # Steps after which an episode is truncated. The default is what the session lasts if nothing is
-    # ever clicked; by RecSim's defaults hardly any lasts longer
+    # Steps after which an episode is truncated. By default as many as in a session without any
+    # click; with RecSim's defaults hardly any session is longer
     step_limit: Steps = 400
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """The arithmetic of RecSim's interest exploration, for any number of users at once.
 
-Pure functions of state and draws, in the order of operations of RecSim 0.2.4. Users do not
-change: a user is a vector of affinities to topics, which depend on a hidden type.
+Pure functions of state and draws, in the order of operations of RecSim 0.2.4. A user is a vector
+of affinities to topics, which depend on a hidden type and never change.
 """
 
 from __future__ import annotations
@@ -48,6 +48,6 @@ def clicked_place(
     quality: Floats,  # (B, K) of the shown documents
     uniform: Floats,  # (B,) draws in [0, 1)
 ) -> NDArray[np.int32]:
-    """The clicked place of each slate, −1 for none."""
+    """The clicked place (B,) of each slate, −1 for none."""
     scores = at_places(affinities, topics) + quality
     return choice.multinomial_logit(scores, spec.no_click_mass, uniform)

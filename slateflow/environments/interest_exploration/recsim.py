@@ -31,7 +31,7 @@ class RecSimInterestExploration(RecSimEnvironment[InterestExplorationSpec]):
             user_state_ctor=world.IEUserState,
             response_model_ctor=world.IEResponse,
         )
-        # RecSim's user model takes no parameters of the users; its sampler does.
+        # RecSim's user model takes none of the users' parameters; its sampler does.
         user_model._user_sampler = world.IEClusterUserSampler(
             user_type_distribution=spec.user_type_distribution,
             user_document_mean_affinity_matrix=spec.user_document_mean_affinity_matrix,

@@ -16,7 +16,7 @@ from slateflow.environments.slates import at_places
 class BatchedInterestExploration(BatchedEnvironment[InterestExplorationSpec]):
     """Interest exploration for `num_envs` users at once; the reward is 1 for a click.
 
-    The response is that of the clicked document: without a click `quality` is 0, `cluster` −1.
+    The response describes the clicked document: without a click `quality` is 0, `cluster` −1.
 
     Example:
         >>> from slateflow.environments import preset
@@ -33,7 +33,7 @@ class BatchedInterestExploration(BatchedEnvironment[InterestExplorationSpec]):
         spec = self.environment_spec
         uniform = self._users.random(self.num_envs)
         normal = self._users.standard_normal((self.num_envs, len(spec.topic_distribution)))
-        if lanes.all():  # here all episodes are of one length
+        if lanes.all():  # in this world all episodes have the same length
             self._affinities = dynamics.user_affinities(spec, uniform, normal)
 
     def _draw_candidates(self) -> None:

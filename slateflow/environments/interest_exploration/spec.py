@@ -25,15 +25,15 @@ class InterestExplorationSpec(EnvironmentSpec):
     user_type_distribution: Numbers = (0.3, 0.7)  # shares of the user types
     # Mean log affinity of a type (row) to a topic (column)
     user_document_mean_affinity_matrix: Matrix = ((0.1, 0.7), (0.7, 0.1))
-    # Its standard deviation
+    # Standard deviation of the log affinity
     user_document_stddev_affinity_matrix: Matrix = ((0.1, 0.1), (0.1, 0.1))
     # Score of clicking nothing, beside the documents' affinity plus quality
     no_click_mass: float = 5.0
     topic_distribution: Numbers = (0.2, 0.8)  # shares of the topics among documents
     topic_quality_mean: Numbers = (0.8, 0.2)  # mean log quality of the documents of a topic
     topic_quality_stddev: Numbers = (0.1, 0.1)  # its standard deviation
-    # Steps after which an episode is truncated. The kind of user shows in the clicks of the
-    # session only, so the default leaves time to find out
+    # Steps after which an episode is truncated. Only the session's clicks show the user's type, so
+    # the default leaves time to find out
     step_limit: Steps = 300
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Own logs: a world of which only decisions are known, and no dynamics."""
+"""Own logs: a world of which the decisions are known, but not the dynamics."""
 
 from slateflow.environments.logged.spec import LoggedSpec, no_rules, no_simulator
 from slateflow.environments.worlds import World

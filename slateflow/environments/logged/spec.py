@@ -1,4 +1,4 @@
-"""The sizes of own logs, in the place of a world's parameters."""
+"""The sizes of own logs, in place of a world's parameters."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from slateflow.validation import Names, validated
 
 @validated
 class LoggedSpec(EnvironmentSpec):
-    """Logs of somebody's recommender: sizes and names of the features.
+    """Logs of somebody's recommender: sizes and names of the features; nothing is simulated.
 
-    The name is the recipe's. There is nothing to simulate.
+    The name is the recipe's.
     """
 
     world: ClassVar[str] = "logged"
@@ -29,31 +29,31 @@ class LoggedSpec(EnvironmentSpec):
     item_features: Names = ()
     item_count: Annotated[int, Field(ge=1)] = 1  # entries of the catalogue
     most_steps: Annotated[int, Field(ge=1)] = 1  # rows of the longest session
-    visitors: bool = False  # whether logs tell which sessions are of the same visitor
+    visitors: bool = False  # whether logs show which sessions are of the same visitor
 
     @property
     def user_chooses(self) -> bool:  # type: ignore[override]
-        """Whether there is a choice: a single item is seen, and its reward is its own."""
+        """True if a slate has several items: a single one is always seen and earns the reward."""
         return self.slate_size > 1
 
     @property
     def offers_vary(self) -> bool:
-        """Whether rows differ in the number of candidates."""
+        """True if rows differ in the number of candidates."""
         return self.fewest_candidates < self.num_candidates
 
     @property
     def user_size(self) -> int:
-        """One for each name."""
+        """U, the number of the user's features."""
         return len(self.user_features)
 
     @property
     def document_size(self) -> int:
-        """One for each name."""
+        """D, the number of an item's features."""
         return len(self.item_features)
 
     @property
     def features_match(self) -> bool:
-        """Whether they have the same names, in the same order."""
+        """True if user and item have the same two or more feature names, in the same order."""
         return self.user_features == self.item_features and self.user_size > 1
 
     @property
@@ -68,16 +68,16 @@ class LoggedSpec(EnvironmentSpec):
 
     @property
     def candidate_bounds(self) -> tuple[float, float]:
-        """Infinite bounds: none are known."""
+        """Infinite bounds, as none are known."""
         return -math.inf, math.inf
 
     def lasting(self) -> dict[str, Any]:
-        """The size of a slate: days differ in users, items and sessions."""
+        """The size of a slate alone, as days differ in users, items and sessions."""
         return {"world": self.world, "name": self.name, "slate_size": self.slate_size}
 
 
 def no_simulator(spec: EnvironmentSpec, *args: Any) -> NoReturn:
-    """Refuse to play.
+    """Refuse to play: logs have no dynamics.
 
     Raises:
         InputError: Always.
@@ -91,7 +91,7 @@ def no_simulator(spec: EnvironmentSpec, *args: Any) -> NoReturn:
 
 
 def no_rules(spec: EnvironmentSpec) -> NoReturn:
-    """Refuse to prefer candidates.
+    """Refuse to score candidates: logs have no scoring rules.
 
     Raises:
         InputError: Always.

@@ -2,7 +2,7 @@
 
 Pure functions of state and draws, in the order of operations of RecSim 0.2.4 (Ie et al. 2019,
 "RecSim: A Configurable Simulation Platform for Recommender Systems"), so that a replay of
-RecSim's own draws gives RecSim's own numbers. Arrays are (B,), one entry a user.
+RecSim's own draws gives RecSim's own numbers. Arrays are (B,), one entry per user.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from slateflow.environments.long_term_satisfaction.spec import LongTermSatisfact
 Floats = NDArray[np.float64]
 
 MAX_WATCH_TIME = 100.0
-"""RecSim clips the engagement that it shows, and not the reward."""
+"""RecSim clips the engagement that it shows, but not the reward."""
 
 
 def initial_exposure(spec: LongTermSatisfactionSpec, uniform: Floats) -> Floats:
@@ -61,7 +61,7 @@ def next_exposure(
 
 
 def responses_of_reward(reward: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
-    """`clicked` and the response columns of logs that kept the reward (R,) alone.
+    """`clicked` and the response columns (R,) of logs that kept only the reward (R,).
 
     The first place is always clicked, and the watch time is the reward, clipped.
     """

@@ -1,4 +1,4 @@
-"""The best return that any policy can have, and the rule that earns it, by dynamic programming."""
+"""The best return that any policy can earn, and the rule that earns it, by dynamic programming."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class OptimalRule:
     env: BatchedLongTermSatisfaction
 
     def __call__(self, observation: Observation) -> NDArray[np.floating]:
-        """Expected return of the steps left (A, N), if the candidate comes first now."""
+        """Expected return (A, N) of the steps left if the candidate is shown first now."""
         spec = self.env.environment_spec
         values = _solve(spec, GRID_POINTS, GRID_POINTS)
         exposure = self.env.exposure[:, None]
         clickbait = observation["candidates"][:, :, 0].astype(np.float64)
-        left = spec.time_budget - int(observation["step"][0, 0])  # all sessions have one length
+        left = spec.time_budget - int(observation["step"][0, 0])  # sessions have one length
         later = _expected_value(spec, values.grid, values.by_steps_left[left - 1])
         following = next_exposure(spec, exposure, clickbait, np.zeros(()))
         return _mean_reward(spec, exposure, clickbait) + np.interp(following, values.grid, later)
@@ -104,7 +104,7 @@ def _mean_reward(spec: LongTermSatisfactionSpec, exposure: Floats, clickbait: Fl
 
 
 def _expected_value(spec: LongTermSatisfactionSpec, grid: Floats, value: Floats) -> Floats:
-    """The value (X,) at exposures on the grid, to which the step's noise is still added."""
+    """The expected value (X,) at exposures on the grid before the step's noise is added."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     moved = np.interp(grid[:, None] + spec.innovation_stddev * nodes, grid, value)
     return np.asarray(moved @ (weights / weights.sum()))

@@ -34,7 +34,7 @@ class RecSimLongTermSatisfaction(RecSimEnvironment[LongTermSatisfactionSpec]):
     def _models(self) -> tuple[Any, Any]:
         spec, lts = self.environment_spec, self._recsim.long_term_satisfaction
         user_model = lts.LTSUserModel(spec.slate_size, lts.LTSUserState, lts.LTSResponse)
-        # RecSim's user model takes no parameters of the user; its sampler does.
+        # RecSim's user model takes none of the user's parameters; its sampler does.
         user_model._user_sampler = lts.LTSStaticUserSampler(
             lts.LTSUserState, **{name: getattr(spec, name) for name in _USER_PARAMETERS}
         )
@@ -48,6 +48,6 @@ class RecSimLongTermSatisfaction(RecSimEnvironment[LongTermSatisfactionSpec]):
         return {"watch_time": np.float32(seen["engagement"] if seen else 0)}
 
     def _observed_user(self) -> NDArray[np.float32]:
-        # RecSim hides the user's state; the spec says how much may be seen of it.
+        # RecSim hides the user's state; the spec decides how much of it is observed.
         satisfaction = self._world.user_model._user_state.satisfaction
         return np.full(self.environment_spec.user_size, satisfaction, dtype=np.float32)

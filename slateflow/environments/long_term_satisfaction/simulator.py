@@ -29,13 +29,13 @@ class BatchedLongTermSatisfaction(BatchedEnvironment[LongTermSatisfactionSpec]):
 
     @property
     def exposure(self) -> dynamics.Floats:
-        """Net positive exposure (A,) of the users who play, which observations hide."""
+        """Net positive exposure (A,) of the users who still play; observations hide it."""
         return self._exposure
 
     def _start_users(self, lanes: Lanes) -> None:
         spec = self.environment_spec
         exposure = dynamics.initial_exposure(spec, self._users.random(self.num_envs))
-        if lanes.all():  # here all episodes are of one length
+        if lanes.all():  # in this world all episodes have the same length
             self._exposure = exposure
             self._satisfaction = dynamics.satisfaction(spec, exposure)
 

@@ -25,7 +25,7 @@ class LongTermSatisfactionSpec(EnvironmentSpec):
     document_size: ClassVar[int] = 1  # the clickbait score
 
     satisfaction_observed: bool = False  # whether the observation shows the user's satisfaction
-    # Share of net positive exposure that stays from step to step
+    # Share of net positive exposure that is kept from step to step
     memory_discount: Annotated[float, Field(ge=0, lt=1)] = 0.7
     sensitivity: float = 0.01  # slope of satisfaction in net positive exposure
     innovation_stddev: Deviation = 0.05  # noise of net positive exposure at each step

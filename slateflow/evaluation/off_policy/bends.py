@@ -1,7 +1,7 @@
-"""Whether values bend more than a polynomial does: held-out sessions choose the knots.
+"""The choice between a polynomial and splines for values: held-out sessions choose the knots.
 
-Where they do and nobody follows, values are wrong in one place and another, and weights that are
-learnt from the same features do not correct them.
+If values bend more than their model, they are wrong in some places, and weights learnt from the
+same features do not correct them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from slateflow.user_models.polynomial import Polynomial, bends, independent
 Array = NDArray[np.float64]
 
 ASKED_ROWS = 50_000
-"""Rows that are asked."""
+"""Most rows that the choice uses."""
 
 
 def chosen_polynomial(
@@ -39,19 +39,19 @@ def chosen_polynomial(
     steps: Sequence[int],
     most: int,
 ) -> Polynomial:
-    """The polynomial that explains held-out sessions: with knots where it does so better.
+    """The polynomial that explains held-out sessions best, with knots where these help.
 
-    Explained are the rewards, the ends of sessions, and how the user's columns change. A degree
-    with more terms than the logs are enough for gives way to a lower one that explains no less.
+    It has to explain the rewards, the ends of sessions, and the changes of the user's columns. A
+    degree with too many terms for the logs is replaced by a lower one that explains no less.
 
     Args:
         rows: Whole sessions.
-        x: (R, F) features of the user, which come first, and of what was shown.
-        transitions: Rows to which values are fitted: their range is that of the polynomial.
-        degrees: Of the polynomial without knots, the highest first.
-        own: How many features are the user's own, and may bend.
+        x: (R, F) features of the user, which come first, and of the shown item.
+        transitions: Rows to which values are fitted; the polynomial has their range.
+        degrees: Degrees of the polynomial without knots, the highest first.
+        own: Number of features that are the user's own, and may bend.
         steps: Features that are the number of the step, with powers of its own in a lower degree.
-        most: Terms for which the logs are enough, if none is a sum of others.
+        most: Number of linearly independent terms for which the logs suffice.
     """
     fitted, users, degree = x[transitions.rows], rows.user.shape[1], degrees[0]
     plain = Polynomial.over(fitted, degree, users)
@@ -83,7 +83,7 @@ def chosen_polynomial(
 
 
 def _less(ours: Array, other: Array) -> bool:
-    """Whether visitors (V,) lose less, by a standard error."""
+    """True if the losses of visitors (V,) are less, by a standard error."""
     return better(other, ours, 1.0)
 
 

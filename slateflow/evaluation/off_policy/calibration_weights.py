@@ -1,22 +1,21 @@
-"""Weights of logged slates that correct a model of choices in what it expects of a target's slates.
+"""Weights of logged slates that correct a choice model's expectations for a target's slates.
 
-A model of what users choose may be wrong: they look at the first place more than at the last, or
-stop at the first item that they like. Its errors can be seen in the logs, and weighted as the
-target shows slates. The probability of exactly one slate among thousands leaves hardly a row with
-a weight, and so do weights by which item stands in which place, if the target shows some seldom.
+A model of users' choices may be wrong: users look at the first place more than at the last, or stop
+at the first item that they like. Its errors show in the logs, and can be weighted according to the
+slates of the target. Weights by the probability of exactly one slate among thousands leave hardly a
+row, and so do weights by the item in each place if the target shows some items seldom.
 
-Such a model is wrong about its form: how a click depends on the place, on how much the item is
-liked, and on its neighbours in the slate. So it is enough that the weighted logs have as
-much of that as the target's slates have. Weights with given sums of given variables are those of
-calibration (Deville and Särndal 1992, "Calibration Estimators in Survey Sampling", Journal of the
-American Statistical Association 87, p. 376). The variables are, of each place, the probability p of
-a click by the model, p times the item's utility, and p times the clicks that are expected before
-and after it; and all of these times what the item is worth beyond no click.
+Such a model is wrong in its form: in the way in which a click depends on the place, on how much the
+item is liked, and on its neighbours in the slate. So it suffices that the weighted logs have the
+same totals of these variables as the target's slates. Weights with given totals of given variables
+are those of calibration (Deville and Särndal 1992, "Calibration Estimators in Survey Sampling",
+Journal of the American Statistical Association 87, p. 376). The variables are, for each place, the
+probability p of a click by the model, p times the item's utility, and p times the expected clicks
+before and after it; and all of these times the item's worth beyond no click.
 
 With these variables ψ the weights are ψ λ, where λ solves Σ ψ ψᵀ λ = Σ ψ of the target's slates.
-They need no propensities. The λ of a session is solved without it, on the other folds. That users
-and items have more to them than the columns tell is another error, which `unexplained_clicks` looks
-for.
+They need no propensities. The λ of a session is solved on the other folds, without the session.
+Another error, that users and items differ beyond their columns, is tested by `unexplained_clicks`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from slateflow.user_models.sessions import Rows, Sessions
 Array = NDArray[np.float64]
 
 BALANCE_RIDGE = 1.0
-"""Precision of the prior on λ, in rows of the usual size: about one more of each variable."""
+"""Precision of the prior on λ, in rows of usual size: about one more row for each variable."""
 
 
 def calibration_weights(
@@ -79,7 +78,7 @@ def calibration_weights(
 def _variables(
     sessions: Sessions, block: Rows, slates: Slates, choice: ChoiceModel, values: Array
 ) -> Array:
-    """(B, 1 + 8 K) of slates (B, K) at some rows, the first is 1."""
+    """(B, 1 + 8 K) variables of slates (B, K) at some rows; the first is 1."""
     shown = sessions.shown(block, slates)
     worth = sessions.worth(block, shown, values)
     clicked = np.exp(choice.log_probabilities(shown)[0])[:, :-1]

@@ -1,10 +1,10 @@
 """Values of sessions by the log-odds of clicks, where these explain held-out visitors better.
 
-Causes of a click add up in log-odds more often than in probabilities: of two things that users
-like, each matters more where the other is there. A polynomial of a low degree is right on the
-average of the logs, and too high or too low for a policy that shows items which these show seldom.
-Values are linear in the user and the probability of a click then. Weights are still learnt of the
-polynomial, and correct errors that it would have explained and log-odds do not.
+Causes of a click add up in log-odds more often than in probabilities: of two attributes that users
+like, each matters more in the presence of the other. A polynomial of low degree is right on average
+over the logs, but too high or too low for a policy that shows items which the logs seldom show. In
+that case values are linear in the user and the probability of a click. Weights are still learnt in
+the polynomial's features, and correct errors that it would have explained and log-odds do not.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ PRECISION = 1.0
 """Precision of the prior on the weights of standardised monomials."""
 
 ITERATIONS = 100
-"""Newton steps, at most; some eight are taken."""
+"""Most Newton steps; about eight are taken."""
 
 
 @dataclass(frozen=True)
 class ClickOdds:
     """Logistic regressions of clicks, each fitted on half of the visitors for the other half.
 
-    The errors of one that was fitted on the same rows add up to nothing, and intervals would leave
-    out that its weights are uncertain.
+    The errors of a regression on the rows to which it was fitted add up to 0, so intervals would
+    ignore the uncertainty of its weights.
 
     Attributes:
-        weights: (2, L) of the log-odds, by the half that they are for.
-        products: (P,) which of the monomials they weigh, L.
-        known: (P,) which monomials are the user's alone.
-        first: (P,) which of these are of degree 1 at most.
+        weights: (2, L) weights of the log-odds, by the half to which they apply.
+        products: (P,) mask of the L monomials that have these weights.
+        known: (P,) mask of the monomials of the user alone.
+        first: (P,) mask of those of these with degree 1 at most.
     """
 
     weights: Array
@@ -46,11 +46,11 @@ class ClickOdds:
     first: NDArray[np.bool_]
 
     def features(self, design: Array, half: NDArray[np.integer]) -> Array:
-        """(R, Q) of the user alone, and products of these and the probability of a click.
+        """(R, Q) features of the user alone, and their products with the probability of a click.
 
         Args:
-            design: (R, P) monomials of what is shown.
-            half: (R,) 0 or 1, that of the visitor.
+            design: (R, P) monomials of user and shown item.
+            half: (R,) 0 or 1, the half of the row's visitor.
         """
         odds = np.einsum("rl,rl->r", design[:, self.products], self.weights[half])
         of_click = special.expit(odds)[:, None] * design[:, self.first]
@@ -85,7 +85,7 @@ def chosen_odds(
 
 
 def _log_odds(x: Array, click: Array) -> Array:
-    """(L,) weights of a logistic regression of clicks (R,), 0 and 1, on features (R, L)."""
+    """(L,) weights of a logistic regression of clicks (R,), 0 or 1, on features (R, L)."""
     from sklearn.linear_model import LogisticRegression  # takes a second
 
     model = LogisticRegression(

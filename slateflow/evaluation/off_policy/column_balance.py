@@ -1,14 +1,13 @@
-"""Whether weights agree with probabilities at all values of the user's columns.
+"""A check that weights agree with probabilities at all values of the user's columns.
 
 Propensities that ignore the user, though the logging policy did not, or belong to other rows of the
-same item, have the right mean item by item. So it is with columns that are known only after the
-decision, as how long the user looked at what was shown: a model of rewards takes them for what a
-user brings along. In both cases weights and probabilities are apart where such a column is high, or
-low.
+same item, have the right mean item by item. The same holds for columns that are known only after
+the decision, such as how long the user looked at the item: a model of rewards treats them as known
+before. In both cases weights and probabilities differ where such a column is high, or low.
 
-Weights may also be too small where what is shown most rarely has not come yet, and nothing says how
-rare that is for some users. So it is too large ones that tell; where some are too small, others are
-too large.
+Weights may also be too small because the rarest items have not been shown yet, and the logs do not
+show how rare these are for some users. So only weights that are too large count; where some are too
+small, others are too large.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from slateflow.shared_rows import at_rows, distinct, for_rows
 Array = NDArray[np.float64]
 
 QUARTERS = 4
-"""Groups of users by the values of a column, as large as these allow."""
+"""Groups of users by the values of a column, as equal in size as these values allow."""
 
 PARTS = ((0, 1), (1, 2), (2, 3), (3, 4), (0, 2), (2, 4))
-"""Quarters and halves: the first quarter of each, and the one after its last."""
+"""Quarters and halves: the first quarter of each, and the quarter after its last."""
 
 MOST_COLUMNS, MOST_CELLS = 100, 2_000_000
-"""Columns that are asked, those whose groups are largest, and cells of tables, at most."""
+"""Most columns that are checked, those with the largest groups, and most cells of tables."""
 
 MOST_PROBABILITIES = 100_000_000
 """Probabilities that are looked at for one target, over all columns, at most."""
@@ -49,11 +48,11 @@ class ColumnGroups:
     """Groups of users, by the quarters of C of their columns.
 
     Attributes:
-        names: Of these columns.
+        names: Names of these columns.
         columns: (C,) their places among all.
-        edges: (3, C) values, of which a group has more than some.
-        items: M, in the catalogue; without one nothing is asked.
-        every: Every so many rows is asked.
+        edges: (3, C) values between the groups; a group's values exceed its lower edge.
+        items: M, items of the catalogue; without a catalogue nothing is checked.
+        every: Every `every`-th row is checked.
     """
 
     names: tuple[str, ...]
@@ -94,7 +93,7 @@ class ColumnGroups:
         probability: Array,
         factor: Array,
     ) -> tuple[ItemBalance, ...]:
-        """The balances with B rows more; see `ItemBalance.of`."""
+        """The balances with B further rows; see `ItemBalance.of`."""
         group = (user[:, self.columns, None] > self.edges.T).sum(axis=2)
         return tuple(
             sum(
@@ -117,10 +116,10 @@ class ColumnGroups:
     def worst(
         self, balances: tuple[ItemBalance, ...], kept: float, items: Sequence[str] | None
     ) -> Unbalanced | None:
-        """The item, or all of them, that is impossibly far off at some values of a column.
+        """The item, or all items, whose weights are impossibly far off at some values of a column.
 
         Args:
-            balances: Of the columns.
+            balances: Balances of the columns.
             kept: Rows that one draw decided, see `ItemBalance.kept`.
             items: Ids of the items; None for their numbers.
         """
@@ -145,14 +144,14 @@ class ColumnGroups:
         above = f"above {edges[low - 1]:.4g}" if low else ""
         most = f"at most {edges[high - 1]:.4g}" if high < QUARTERS else ""
         if low and high < QUARTERS and edges[low - 1] == edges[high - 1]:
-            most = ""  # nobody is between the two
+            most = ""  # no value lies between the two
         return " and ".join(one for one in (above, most) if one)
 
     def _all_cells(self, balance: ItemBalance) -> ItemBalance:
-        """Each part's items, and all items together.
+        """The balances of each part's items, and of all items together.
 
-        Of each item the rarest row and the likeliest choice are those of all users: a group is too
-        few rows to know how rare an item can be.
+        The rarest row and the likeliest choice of each item are those of all users: a group has too
+        few rows to show how rare an item can be.
         """
 
         def of_parts(values: Array) -> Array:
@@ -175,5 +174,5 @@ class ColumnGroups:
 
 
 def _numbered(offered: NDArray[Any], first: int) -> NDArray[Any]:
-    """The items' numbers from another first one on."""
+    """The items' numbers plus `first`."""
     return for_rows(distinct(offered) + first, len(offered))

@@ -1,19 +1,19 @@
-"""Estimates from logs as sums over sessions, and intervals that hold for them.
+"""Estimates from logs as sums over sessions, and valid intervals for them.
 
-An estimate of a policy's return is the mean of one contribution a session; rows of a session are
+An estimate of a policy's return is the mean of one contribution per session; rows of a session are
 not independent, so nothing finer is resampled or counted. Differences of policies are differences
-of their contributions on the same sessions. Where logs tell the visitors, sessions of one are not
-independent either, and nothing finer than a visitor is counted (Cameron and Miller 2015, "A
-practitioner's guide to cluster-robust inference", Journal of Human Resources 50, p. 317). Few of
-them may have most of the sessions. Then the standard error rests on these few, and has as few
-degrees of freedom (Satterthwaite 1946, "An Approximate Distribution of Estimates of Variance
-Components", Biometrics Bulletin 2, p. 110).
+of their contributions on the same sessions. Where logs name visitors, sessions of the same visitor
+are not independent either, and nothing finer than a visitor is counted (Cameron and Miller 2015, "A
+practitioner's guide to cluster-robust inference", Journal of Human Resources 50, p. 317). A few
+visitors may have most of the sessions. Then the standard error rests on these few, and has
+correspondingly few degrees of freedom (Satterthwaite 1946, "An Approximate Distribution of
+Estimates of Variance Components", Biometrics Bulletin 2, p. 110).
 
-Where decisions earn little mostly and much seldom, as with revenue and dwell time, the usual
-interval lies too low: logs in which large rewards happen to be missing have a low estimate, and a
-small standard error. There the studentised statistic is transformed so that its skewness is removed
-(Hall 1992, "On the removal of skewness by transformation", Journal of the Royal Statistical Society
-B 54, p. 221).
+Where most decisions earn little and a few earn much, as with revenue and dwell time, the usual
+interval is too low: logs in which large rewards happen to be missing have a low estimate and a
+small standard error. There the studentised statistic is transformed to remove its skewness (Hall
+1992, "On the removal of skewness by transformation", Journal of the Royal Statistical Society B 54,
+p. 221).
 
 Where rewards are rare and of one size, as clicks are, the usual interval is too short: a few
 sessions carry the estimate, and those that would have made it larger are missing. There the
@@ -44,21 +44,21 @@ RARE_REWARD_SHARE = 0.1
 """Share of the sessions with a reward below which rewards count as rare."""
 
 MOST_UNLIKE = 1.5
-"""How many times as skewed as a sum of equal events one of rewards is that count as events. Of
-log-normal sizes it is exp(σ²): 1.3 where σ is 0.5, and 2.7 where it is 1, of which samples have 1.5
-and more."""
+"""Largest ratio of the skewness of a sum of rewards that count as events to that of equal events.
+For log-normal sizes the ratio is exp(σ²): 1.3 for σ = 0.5, and 2.7 for σ = 1, where samples have
+1.5 and more."""
 
 
 @dataclass(frozen=True)
 class WeightedErrors:
-    """Errors of a model in the rewards of T decisions of E sessions, and by how much they count.
+    """A model's errors in the rewards of T decisions of E sessions, and their weights.
 
     Attributes:
-        weight: (T,) weight of a policy, or the difference of two.
-        error: (T,) reward − what was expected.
-        reward: (T,), off what is usual.
-        missing: Share of what the policy shows that the logs happen not to have, × the weight of a
-            row that would show it; or the difference of two.
+        weight: (T,) weights of a policy, or differences of two policies' weights.
+        error: (T,) reward − expected reward.
+        reward: (T,) reward − usual reward.
+        missing: Share of the policy's choices that happen to be missing from the logs, × the weight
+            of a row that would show them; or the difference of two.
         by_session: (E,) sums of weight × error; None where each decision is a session.
     """
 
@@ -69,7 +69,7 @@ class WeightedErrors:
     by_session: Array | None = None
 
     def __sub__(self, other: WeightedErrors) -> WeightedErrors | None:
-        """Errors of the difference; None where values were fitted to other decisions."""
+        """Errors of the difference; None where values were fitted to different decisions."""
         if len(self.weight) != len(other.weight):
             return None
         return replace(
@@ -86,9 +86,9 @@ class WeightedErrors:
 
     @property
     def missing_variance(self) -> float:
-        """Variance by the errors of rows that the logs happen not to have.
+        """Variance from the errors of rows that happen to be missing from the logs.
 
-        The weights that are there do not show it. The errors are taken to be like those of all.
+        The logged weights do not show it. These errors are assumed to be like those of all rows.
         """
         squares = abs(self.missing) * float(np.square(self.error).sum())
         return squares / len(self.weighted) ** 2
@@ -101,9 +101,9 @@ class Contributions:
     Attributes:
         dense: (E,) the part that every session has: a model's predictions.
         rewarded: (E,) the part that only sessions with a reward have, weight × reward; None where
-            rewards are not rare, and then `dense` is all.
-        errors: By all decisions; None where nothing is known about them.
-        within: Contributions of the sessions, where these here are of visitors, V of them for E.
+            rewards are not rare, and `dense` contains everything.
+        errors: Errors of all decisions; None where they are unknown.
+        within: Contributions of the sessions, if these here are contributions of V visitors.
     """
 
     dense: Array
@@ -115,13 +115,13 @@ class Contributions:
     def of(
         cls, model: Array, weighted: Array, reward: Array, errors: WeightedErrors | None = None
     ) -> Contributions:
-        """The model's part (E,) and weight × reward (E,), apart where rewards (T,) are rare."""
+        """The model's part (E,) and weight × reward (E,), separate where rewards (T,) are rare."""
         if rare(reward):
             return cls(model, weighted, errors)
         return cls(model + weighted, errors=errors)
 
     def of_visitors(self, visitor: NDArray[np.integer]) -> Contributions:
-        """Contributions of visitors, each by as much as their sessions move the mean of all.
+        """Contributions of visitors, each the amount by which their sessions move the mean of all.
 
         Args:
             visitor: (E,) number of the visitor of each session, from 0.
@@ -149,24 +149,24 @@ class Contributions:
         return Contributions(self.sums - other.sums, None, errors, within)
 
     def _events_of(self, other: Contributions) -> bool:
-        """Whether both have the same rewards for events, as far as anyone knows."""
+        """True if both have the same rewards as events, as far as known."""
         if self.errors is None or other.errors is None:
             return True
         return np.array_equal(self.errors.reward, other.errors.reward)
 
     @property
     def sessions(self) -> int:
-        """E, of which the estimate is the mean."""
+        """E, the number of contributions whose mean is the estimate."""
         return len(self.dense) if self.within is None else self.within.sessions
 
     @property
     def skewness(self) -> float:
-        """Skewness of the estimate; 0 where nothing is known about it.
+        """Skewness of the estimate; 0 where it is unknown.
 
-        That of the contributions of a log in which large rewards happen to be missing is too small.
-        So the errors are those of all rows, taken to be independent of their weights, whose third
-        cumulant is added to that of the rest. Visitors are as much more skewed than sessions as
-        their error is larger, as if theirs were all alike.
+        The contributions' skewness is too small in a log in which large rewards happen to be
+        missing. So errors are those of all rows, assumed to be independent of the weights, and
+        their third cumulant is added to that of the rest. Skewness by visitor exceeds that by
+        session in the ratio of the standard errors, as if all sessions of a visitor were alike.
         """
         if self.within is not None:
             least = self.within.sem
@@ -195,19 +195,19 @@ class Contributions:
 
     @property
     def sem(self) -> float:
-        """Its standard error."""
+        """Standard error of the estimate."""
         return self._error(self.sums)
 
     def _error(self, values: Array) -> float:
-        """Standard error of the mean of values (E,), one part or both, and what logs miss."""
+        """Standard error of the mean of values (E,), the variance of missing rows included."""
         missing = 0.0 if self.errors is None else self.errors.missing_variance
         return math.hypot(standard_error(values), math.sqrt(missing))
 
     def _degrees(self) -> float:
         """Degrees of freedom of the standard error of the dense part.
 
-        1 / degrees is half of Σ d⁴ / (Σ d²)², by how much that is more of visitors than if all of
-        them had come as often.
+        1 / degrees is half of the amount by which Σ d⁴ / (Σ d²)² over visitors exceeds its value if
+        all visitors had come equally often.
         """
         count, least = len(self.dense), 1 / (len(self.dense) - 1)
         if self.within is None:
@@ -217,7 +217,7 @@ class Contributions:
         return 1 / max(uneven / 2, least)
 
     def interval(self, confidence: float = CONFIDENCE) -> Limits:
-        """The interval of the estimate; of a single session nothing is known."""
+        """The interval of the estimate; unbounded for a single session."""
         if len(self.dense) < 2:
             return -np.inf, np.inf
         if self.rewarded is None:
@@ -237,11 +237,11 @@ class Contributions:
         )
 
     def _one_more(self, events: Array) -> tuple[float, float]:
-        """Weights of an event more that raises the estimate, and of one that lowers it.
+        """Weights of one more event that raises the estimate, and of one that lowers it.
 
         A log in which events of large weights happen to be missing has a low estimate and small
-        weights. So they are those of all rows, whether these were rewarded or not; where nobody
-        knows them, those of all events (E,).
+        weights. So the weights come from all rows, rewarded or not; where these are unknown, from
+        all events (E,).
         """
         if self.errors is None:
             return weight_of_one(events), weight_of_one(events)
@@ -251,7 +251,7 @@ class Contributions:
         return more / self.sessions, less / self.sessions
 
     def compare(self) -> Comparison:
-        """The estimate as a difference, with its interval and the p-value that belongs to it."""
+        """The estimate as a difference, with its interval and the corresponding p-value."""
         if self.rewarded is not None:
             return Comparison(self.value, self.interval(), p_value(self.value, self.interval))
         if np.ptp(self.dense) == 0:  # there is no statistic
@@ -280,14 +280,14 @@ def rare(reward: Array, weight: Array | None = None) -> bool:
 
 
 def usual(reward: Array, weight: Array | None) -> float | None:
-    """What nearly every decision earns, so that other rewards (E,) are events; None without such.
+    """The reward of nearly every decision, so that other rewards (E,) are events; None without one.
 
-    Where most users click, those who do not are as rare as clicks are elsewhere. They may be so in
-    the logs, or where a policy decides.
+    Where most users click, users who do not are as rare as clicks elsewhere. That may hold in the
+    logs, or under a policy.
 
     Args:
-        reward: Logged rewards.
-        weight: (E,) by which they are those of the policy, not below 0; None where it is unknown.
+        reward: (E,) logged rewards.
+        weight: (E,) weights that turn them into the policy's, not below 0; None if unknown.
     """
     ends = float(reward.min()), float(reward.max())  # events are all above, or all below
     found = (one for share in (None, weight) for one in ends if rare(reward - one, share))
@@ -297,14 +297,14 @@ def usual(reward: Array, weight: Array | None) -> float | None:
 def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: float = 0.0) -> Limits:
     """Gamma interval of the expected sum of independent events of different weights.
 
-    The upper limit allows for one event more than were seen. Fay and Feuer give it the largest
-    weight, which covers always and is wide; here it has the weight that an event has on average
-    where each counts by its weight, by those that were seen, or more.
+    The upper limit allows for one more event than were observed. Fay and Feuer give it the largest
+    weight, which always covers but is wide; here it has the weighted mean of the observed events'
+    weights, or `one_more` if that is larger.
 
     Args:
         events: (E,) weights of the events, 0 where there was none.
-        confidence: Probability with which the interval holds the truth.
-        one_more: Least weight of an event more.
+        confidence: Probability with which the interval contains the truth.
+        one_more: Least weight of the further event.
 
     Example:
         >>> low, high = weighted_events(np.ones(10))  # ten events: the exact interval of Poisson
@@ -327,9 +327,9 @@ def gamma_limits(
     """Limits of expected sums of weighted events (Fay and Feuer 1997, equations 3 and 4).
 
     Args:
-        total: Sums that were seen.
-        variance: Theirs, as far as it was seen.
-        one_more: Weight of an event more, for which the upper limits allow.
+        total: Observed sums.
+        variance: Variances of the sums, estimated from the observed events.
+        one_more: Weight of the further event for which the upper limits allow.
         tail: Probability beyond each limit.
     """
     low = _gamma_quantile(special.gammaincinv, total, variance, tail)
@@ -340,14 +340,14 @@ def gamma_limits(
 def _gamma_quantile(
     inverse: Callable[..., Array], mean: Array, variance: Array, tail: float
 ) -> Array:
-    """Quantiles of gamma distributions; the means of those without variance."""
+    """Quantiles of gamma distributions; for those without variance their means."""
     spread = (mean > 0) & (variance > 0)
     shape = np.divide(np.square(mean), variance, out=np.ones_like(mean), where=spread)
     return np.where(spread, mean / shape * inverse(shape, tail), mean)
 
 
 def weight_of_one(events: Array) -> float:
-    """The mean weight of events where each counts by its weight; 0 without events."""
+    """The weighted mean Σ w² / Σ |w| of the events' weights w; 0 without events."""
     total = float(np.abs(events).sum())
     return float(np.square(events).sum()) / total if total else 0.0
 
@@ -367,7 +367,7 @@ def p_value(value: float, interval: Callable[[float], Limits]) -> float:
     if distance(least) > 0:
         return 0.0
     almost_one = np.log1p(-1e-9)
-    if distance(almost_one) < 0:  # skewed limits need not hold the estimate at confidence 0
+    if distance(almost_one) < 0:  # skewed limits need not contain the estimate at confidence 0
         return 1.0
     return float(np.exp(optimize.brentq(distance, least, almost_one, xtol=1e-6)))
 
@@ -375,20 +375,21 @@ def p_value(value: float, interval: Callable[[float], Limits]) -> float:
 def without_skewness(statistic: Array, skewness: float) -> Array:
     """Hall's transformation t + γ t² / 3 + γ² t³ / 27 + γ / 6 of a studentised statistic t.
 
-    It rises everywhere. By the Edgeworth expansion P(t ≤ x) = Φ(x) + γ (2 x² + 1) φ(x) / 6, and of
-    the transformed statistic that is Φ(x), but for terms in γ².
+    The transformation is increasing. By the Edgeworth expansion P(t ≤ x) = Φ(x) +
+    γ (2 x² + 1) φ(x) / 6, and for the transformed statistic it is Φ(x), up to terms in γ².
 
     Args:
         statistic: (estimate − truth) / standard error.
-        skewness: γ, of the estimate: that of a contribution / √E.
+        skewness: γ, the estimate's skewness: that of a contribution / √E.
     """
     return statistic + skewness * (np.square(statistic) / 3 + skewness * statistic**3 / 27 + 1 / 6)
 
 
 def with_skewness(transformed: Array, skewness: float) -> Array:
-    """The statistic of which that is the transformation.
+    """The inverse of `without_skewness`.
 
-    With u = 1 + γ t / 3 it is (u³ − 1) / γ + γ / 6, and u³ − 1 = (u − 1) (u² + u + 1).
+    With u = 1 + γ t / 3 the transformation is (u³ − 1) / γ + γ / 6, and u³ − 1 =
+    (u − 1) (u² + u + 1).
     """
     cubed = transformed - skewness / 6
     root = np.cbrt(1 + skewness * cubed)
@@ -396,7 +397,7 @@ def with_skewness(transformed: Array, skewness: float) -> Array:
 
 
 def _heaviness(values: Array) -> float:
-    """Σ d⁴ / (Σ d²)² of values (E,), d off their mean: 3 / E of normal ones; 0 of equal ones."""
+    """Σ d⁴ / (Σ d²)² of values (E,) less their mean, d: 3 / E if normal, 0 if all are equal."""
     squares = np.square(values - values.mean())
     total = float(squares.sum())
     return float(np.square(squares).sum()) / total**2 if total else 0.0
@@ -405,7 +406,7 @@ def _heaviness(values: Array) -> float:
 def _student(
     values: Array, error: float, confidence: float, degrees: float, skewness: float = 0.0
 ) -> Limits:
-    """Limits by Student's t of the mean of values, with that standard error and skewness."""
+    """Limits by Student's t for the mean of values, with a given standard error and skewness."""
     mean = float(values.mean())
     reach = float(special.stdtrit(degrees, (1 + confidence) / 2))
     low, high = with_skewness(np.array([-reach, reach]), skewness)
@@ -413,7 +414,7 @@ def _student(
 
 
 def _combined(*parts: tuple[float, Limits]) -> Limits:
-    """The interval of a sum of estimates that have an interval each (Zou and Donner 2008)."""
+    """The interval of a sum of estimates, each with its interval (Zou and Donner 2008)."""
     total = sum(estimate for estimate, _ in parts)
     below = sum((estimate - low) ** 2 for estimate, (low, _) in parts)
     above = sum((high - estimate) ** 2 for estimate, (_, high) in parts)

@@ -1,4 +1,4 @@
-"""Corrections of values by weights that are learnt, or follow from the propensities."""
+"""Corrections of values by weights that are learnt, or derived from the propensities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 CARRIERS_TO_CORRECT = 20
 """Effective number of weights, (Σ w)² / Σ w², from which propensities correct anything. Down to
-here intervals of made-up shops hold; below it those by learnt weights do not."""
+this number intervals of made-up shops are valid; below it those by learnt weights are not."""
 
 LEAST_SHARE_OF_STEPS = 0.7
 """Share of a target's steps that weights by propensities have to add up to, by chance. Where it is
@@ -28,21 +28,21 @@ MOST_SHARE_OF_STEPS = 1.5
 decided, and weights against all of them together, which do not know that, are too large."""
 
 MOST_WIDER = 8.0
-"""How many times as wide an interval may be for it to rest on the propensities. The narrower learnt
-ones are beside these, the more often they miss the truth of made-up shops: they do not correct what
-values miss. Where features tell all, as in RecSim's worlds, they are some 30 times as narrow."""
+"""Ratio of widths up to which the interval by propensities is used. The narrower learnt intervals
+are in comparison, the more often they miss the truth of made-up shops: they do not correct errors
+of the values. Where features contain everything, as in RecSim's worlds, the ratio is some 30."""
 
 
 @dataclass(frozen=True)
 class Correction(Additive):
-    """Errors of the values in the logged steps, weighted as the target comes to them.
+    """Errors of the values in the logged steps, weighted by how often the target reaches them.
 
     Attributes:
-        weight: (T,) of the steps: how much oftener the target comes to them. By session they add up
-            to its steps under the target.
-        errors: (E,) sums of weight × error of the values, and of what users choose.
+        weight: (T,) weights of the steps: how much more often the target reaches them. By session
+            they add up to the number of its steps under the target.
+        errors: (E,) sums of weight × error of the values, and of the expected choices.
         weighted: (E,) sums of weight × reward.
-        weights: (E,) sums of weight.
+        weights: (E,) sums of the weights.
     """
 
     weight: Array
@@ -61,11 +61,11 @@ class Estimated(Additive):
     """Value of each session, and its correction.
 
     Attributes:
-        start: (E,) value at its first step.
-        learnt: The correction by weights that are learnt.
-        by_propensity: Correction by weights that are learnt of states, and follow from the
-            propensities of decisions; the learnt one where propensities are not asked.
-        error: (T,) of the values in each step, on average over how many may be left.
+        start: (E,) value at the session's first step.
+        learnt: The correction by learnt weights.
+        by_propensity: Correction by weights that are learnt for states and derived from the
+            propensities for decisions; the learnt one where propensities are not used.
+        error: (T,) error of the values in each step, averaged over the numbers of steps left.
     """
 
     start: Array
@@ -93,7 +93,7 @@ class Estimated(Additive):
 
     @property
     def _carriers(self) -> float:
-        """Effective number of decisions that the weights by propensities leave."""
+        """Effective number of decisions with the weights by propensities."""
         return effective_size(self.by_propensity.weight)
 
     @property
@@ -124,7 +124,7 @@ class Estimated(Additive):
 
     @property
     def trusted(self) -> Correction:
-        """Correction of the kind that is trusted for the return."""
+        """The correction of the kind that is trusted for the return."""
         kinds = self.kinds
         return kinds[trusted_kind([standard_error(self.start + one.errors) for one in kinds])]
 
@@ -151,14 +151,14 @@ class Estimated(Additive):
 
 
 class EstimatedSlates(Estimated):
-    """Of slates from which users choose: weights of choices correct them, which are learnt.
+    """Values where users choose from slates, corrected by learnt weights of choices.
 
-    Propensities of whole slates are a check alone, and no weights of steps tell what choices weigh.
+    Propensities of whole slates are only a check, as weights of steps do not give those of choices.
     """
 
     @property
     def kinds(self) -> list[Correction]:
-        """The correction by learnt weights alone."""
+        """Only the correction by learnt weights."""
         return [self.learnt]
 
     def refusal(self, one_policy: bool) -> NoVerdict | None:
@@ -171,14 +171,15 @@ class EstimatedSlates(Estimated):
 
 
 def trusted_kind(errors: Sequence[float]) -> int:
-    """The number of the last kind of correction, if intervals are not much wider by it.
+    """The number of the last kind of correction that does not make intervals much wider.
 
-    By propensities values need not be right if the weights of the states are (Kallus and Uehara
-    2020, theorem 4), and logged ones are not learnt. Where many candidates are much the same,
-    weights of 0 and of their number are a poor exchange for learnt ones of about 1.
+    With propensities values need not be right if the weights of the states are (Kallus and Uehara
+    2020, theorem 4), and logged propensities need not be learnt. Where many candidates are nearly
+    alike, however, weights of 0 and of the candidates' number are a poor substitute for learnt
+    weights of about 1.
 
     Args:
-        errors: Standard errors of what is estimated, by each kind.
+        errors: Standard errors of the estimate, by kind.
 
     Example:
         >>> trusted_kind([2.0, 3.0]), trusted_kind([2.0, 20.0]), trusted_kind([2.0])

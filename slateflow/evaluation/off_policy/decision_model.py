@@ -1,4 +1,4 @@
-"""The model of rewards in estimates of single decisions: a ridge regression, fold by fold."""
+"""The reward model in estimates for single decisions: a ridge regression, fold by fold."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from slateflow.user_models.prior import WeightGroups, chosen_prior
 Array = NDArray[np.float64]
 
 MOST_WEIGHTS = 1_500
-"""Weights of a model that is solved as a matrix, at most; of more it leaves out the user, then the
-candidate."""
+"""Most weights of a model that is solved as a matrix; a model with more leaves out the user, then
+the candidate."""
 
 
 @dataclass(frozen=True)
 class DecisionModel:
-    """How many features of user and candidate the model takes in, and whether item by item."""
+    """Numbers of user's and candidate's features in the model, and whether it is solved by item."""
 
     user_size: int
     document_size: int
@@ -45,8 +45,8 @@ class DecisionModel:
     def of(cls, spec: EnvironmentSpec, catalogue: Catalogue | None) -> Self:
         """The model of a world; without the user, then the candidate, where features are too many.
 
-        Items that are told apart by their ids may be many. A model that knows less is no less
-        right, because the weights make up for it.
+        Items distinguished by their ids may be many. With a coarser model estimates are still
+        unbiased, because the weights correct it.
         """
         if (
             catalogue is not None
@@ -101,7 +101,7 @@ def _by_items(folds: Sequence[ItemSums], every: ItemSums, catalogue: Catalogue) 
 
 
 def _solved(every: LinearStatistics, without: LinearStatistics, prior: Array | float) -> Array:
-    """The weights (P,) that the rows of the other folds give."""
+    """The weights (P,) fitted to the rows of the other folds."""
     gram = every.gram - without.gram
     prior = prior if isinstance(prior, np.ndarray) else prior * np.eye(len(gram))
     moment = every.moment - without.moment

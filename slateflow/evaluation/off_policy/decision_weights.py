@@ -18,12 +18,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DecisionWeights:
-    """How likely each logging policy made what users saw.
+    """The probability of what users saw under each logging policy.
 
     Attributes:
         rows: Whole sessions, R rows and E sessions.
-        shares: (L,) of the logging policies among the sessions.
-        logging: (R, L) probabilities; where the policies are not known, the propensities as one.
+        shares: (L,) shares of the logging policies among the sessions.
+        logging: (R, L) probabilities; where the policies are unknown, one column of propensities.
         known: Whether the policies are known.
     """
 
@@ -34,7 +34,7 @@ class DecisionWeights:
 
     @classmethod
     def of(cls, dataset: Dataset, rows: Trajectories) -> DecisionWeights:
-        """Ask the policies of a dataset's recipe, or take the logged propensities."""
+        """Probabilities by the policies of a dataset's recipe, or the logged propensities."""
         policies = LoggingPolicies.of(dataset)
         if not policies.policies:
             return cls(rows, np.ones(1), rows.propensity[:, None], known=False)
@@ -44,24 +44,24 @@ class DecisionWeights:
         return cls(rows, shares, np.concatenate(found), known=True)
 
     def of_decisions(self, probability: Array) -> Array:
-        """(R,) weights of each decision alone, against all logging policies together."""
+        """(R,) weights of single decisions, against the mixture of all logging policies."""
         logged = self.logging @ self.shares
         return np.divide(probability, logged, out=np.zeros_like(logged), where=logged > 0)
 
     @property
     def of_one(self) -> float:
-        """Weight of a row that shows what a target always would, on average by such weights."""
+        """Weighted mean of the weights of rows that show a deterministic target's choice."""
         logged = self.logging @ self.shares
         return weight_of_one(1 / logged[logged > 0])
 
     def estimates(self, probability: Array) -> dict[str, Contributions]:
-        """Importance weighting decision by decision (Precup, Sutton and Singh 2000, section 3).
+        """Per-decision importance weighting (Precup, Sutton and Singh 2000, section 3).
 
-        Sessions are weighted against all logging policies together. `snips` divides the weights of
-        a step by their mean, linearised.
+        Sessions are weighted against the mixture of all logging policies. `snips` divides the
+        weights of a step by their mean, linearised.
 
         Args:
-            probability: (R,) with which the target shows what users saw.
+            probability: (R,) probabilities with which the target shows what users saw.
         """
         target = self._products(probability)  # (E, T)
         logged = [self._products(one) for one in self.logging.T]
@@ -100,7 +100,7 @@ class DecisionWeights:
         )
 
     def refusal(self) -> NoVerdict | None:
-        """Whether the logs say that they never tried anything."""
+        """The refusal if the logs never explored; otherwise None."""
         if self.known or (self.rows.propensity < 1).any() or self.rows.candidates.shape[1] == 1:
             return None
         return NoVerdict(
@@ -109,11 +109,11 @@ class DecisionWeights:
         )
 
     def _products(self, probability: Array) -> Array:
-        """(E, T) products up to each step; after a session's end they stay."""
+        """(E, T) products up to each step; they remain constant after a session's end."""
         return np.asarray(np.cumprod(self._by_step(probability, 1.0), axis=1), np.float64)
 
     def _by_step(self, values: Array, after: float) -> Array:
-        """(E, T) the values (R,) session by session."""
+        """(E, T) values (R,) arranged by session, filled with `after`."""
         rows = self.rows
         table = np.full((len(rows.starts), int(rows.lengths.max())), after)
         sessions = rows.sessions

@@ -1,9 +1,9 @@
-"""Estimates from logs of sessions: a model of values, corrected by weights that are learnt, too.
+"""Estimates from logs of sessions: a model of values, corrected by weights that are also learnt.
 
-The weights of whole sessions are products over their steps, of which soon none is left. A
-policy changes in the long run how often states and choices occur; one weight for each step says
-that. Both the values Q and the weights ω are linear in the same features of a logged choice, and
-the contribution of a session is
+The weights of whole sessions are products over their steps, of which soon hardly any differs from
+0. In the long run a policy changes how often states and choices occur, which one weight per step
+expresses. Both the values Q and the weights ω are linear in the same features of a logged choice,
+and the contribution of a session is
 
     Q at its start + Σ over its steps of ω × (reward + next Q − Q),
 
@@ -16,10 +16,10 @@ Cᵀ λ. Both are fitted on other sessions than those to which they are applied.
 Where all sessions have the same number of steps, values and weights are those of each number of
 steps left, as in `backward_stages`.
 
-In place of propensities it takes features that say what matters: see `item_sessions` and
-`slate_sessions`. Where the propensities of decisions tell hardly less, they take the place of what
-is learnt of these, and in any case they are a check, without which sessions of items get no
-verdict: see `corrections`, `propensity_check`.
+Instead of propensities the method needs features that contain everything relevant: see
+`item_sessions` and `slate_sessions`. Where intervals by the propensities of decisions are hardly
+wider, these replace the learnt weights of decisions; in any case they are a check, without which
+sessions of items get no verdict: see `corrections`, `propensity_check`.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ DRL_FOLDS = 10
 
 @dataclass(frozen=True)
 class Followed:
-    """Features of a target's choices where the logs have been.
+    """Features of a target's choices in logged states.
 
     Attributes:
-        start: (E, P) at the first step of each session.
-        following: For each number of steps left, from 1 on, the features (S, P) of the rows that
-            follow another; the last serves all larger numbers.
+        start: (E, P) features at the first step of each session.
+        following: For each number of steps left, from 1 on, features (S, P) at the rows that
+            follow another row; the last entry also serves all larger numbers.
     """
 
     start: Array
@@ -65,27 +65,27 @@ class Followed:
         return Followed(self.start[:, features], [one[:, features] for one in self.following])
 
     def after(self, stage: int) -> Array:
-        """(S, P) of the rows that follow, with so many steps left."""
+        """(S, P) features at the rows that follow, with this number of steps left."""
         return self.following[min(stage, len(self.following)) - 1]
 
 
 @dataclass(frozen=True)
 class Logged:
-    """Logged choices as regressions see them, of one class of users.
+    """Logged choices of one class of users, as input of regressions.
 
     Attributes:
         chosen: (T, P) features of the choices.
-        reward: (T,).
-        continues: (T,) whether another step follows, S of them.
+        reward: (T,) rewards.
+        continues: (T,) whether another step follows, as it does S times.
         session: (T,) number of the session, below E.
         visitor: (E,) number of the session's visitor.
-        member: (E,) how likely a session is of this class.
-        stages: Steps of a session, where all have as many; None where they end by themselves.
-        left: (T,) steps of the session from a row on, where each number of them has values and
-            weights of its own; None where they share all rows.
+        member: (E,) probability that a session is of this class.
+        stages: Steps of a session, where all have equally many; None where they end by themselves.
+        left: (T,) steps of the session from a row on, where each such number has its own values and
+            weights; None where they share all rows.
         ridge: Precision of the prior on the weights.
-        of_state: (P,) which features are of the state alone; None where the propensities are not
-            asked.
+        of_state: (P,) mask of the features of the state alone; None where propensities are not
+            used.
     """
 
     chosen: Array
@@ -101,12 +101,12 @@ class Logged:
 
     @property
     def sessions(self) -> int:
-        """E."""
+        """E, the number of sessions."""
         return len(self.member)
 
     @cached_property
     def centre(self) -> float:
-        """Mean reward, which is taken out where all sessions are as long and stages share rows."""
+        """Mean reward, subtracted where all sessions have one length and stages share rows."""
         shared = self.stages is not None and self.left is None
         return float(self.reward.mean()) if shared else 0.0
 
@@ -120,20 +120,20 @@ def estimated(
 ) -> Estimated:
     """Fit on all folds of the sessions but one, apply to that one, in turn.
 
-    Sessions of one visitor are in one fold. The result has the sessions and steps that are
+    Sessions of one visitor are in one fold. The result covers the sessions and steps that are
     evidence.
 
-    With the propensities an error counts by how much oftener the target comes to the state, times
-    how much likelier it decides as was logged.
+    With propensities an error is weighted by how much more often the target reaches the state,
+    times how much likelier it makes the logged decision.
 
     Args:
         logged: The choices.
         followed: Features of what the target shows.
         ratio: The target's probability of each choice that is evidence, over that of the logs.
         values: Other features of these choices, if values are fitted in them: then weights
-            correct errors that the first would have explained.
-        judged: How many of the sessions are evidence, the first of them; models are fitted to
-            the others, too. None for all.
+            correct errors that the features in `logged` would have explained.
+        judged: Number of sessions that are evidence, which come first; models are also fitted to
+            the others. None for all.
     """
     both = [(logged, followed)] + ([] if values is None else [values])
     valued, valued_followed = both[-1]
@@ -161,7 +161,7 @@ def estimated(
 
 @dataclass(frozen=True)
 class _Fitted:
-    """Models of weights and of values, and to how many sessions they were fitted."""
+    """Models of weights and of values, and the number of sessions to which they were fitted."""
 
     of_weights: _Models
     of_values: _Models
@@ -192,7 +192,7 @@ def _folds(
 
 
 def _of_own_stage(error: Array, logged: Logged, rows: Rows) -> Array:
-    """(B,) errors (B, H) of rows: with the steps that are left, or on average over their number."""
+    """(B,) errors of rows, from (B, H) by steps left: that of the row's number, or the average."""
     if logged.left is None:
         return np.asarray(error.mean(axis=1))
     return np.asarray(error[np.arange(len(rows)), logged.left[rows] - 1])
@@ -206,11 +206,11 @@ class _Weighted:
     errors: Array
 
     def add(self, rows: Rows, omega: Array, error: Array) -> None:
-        """Set those of some rows, from what they have for each number of steps left (B, H)."""
+        """Set those of some rows, from weights and errors (B, H) for each number of steps left."""
         self.weight[rows], self.errors[rows] = omega.sum(axis=1), (omega * error).sum(axis=1)
 
     def correction(self, logged: Logged, judged: int) -> Correction:
-        """The correction of the sessions, `judged` of them."""
+        """The correction of the first `judged` sessions."""
         steps = len(self.weight)
         by_session = (
             np.bincount(logged.session[:steps], sums, judged).astype(np.float64)
@@ -222,7 +222,7 @@ class _Weighted:
 def _on_states(logged: Logged) -> Array | None:
     """(P, P) matrix that turns weights into those of their regression on the state alone.
 
-    It is of all sessions, and of no reward: what is regressed comes from the others.
+    It comes from all sessions, but not from rewards; the weights come from the other folds.
     """
     if logged.of_state is None:
         return None
@@ -234,32 +234,32 @@ def _on_states(logged: Logged) -> Array | None:
 
 @dataclass(frozen=True)
 class _Models:
-    """Weights of the values and of the weights, a row for each number of steps left.
+    """Coefficients of the values and of the weights ω, one row per number of steps left.
 
-    Sessions that end by themselves have one row each, and `values` a copy of it before it.
+    For sessions that end by themselves there is one row, and `values` has a copy before it.
     """
 
-    values: Array  # (H + 1, P), the first of no step left
+    values: Array  # (H + 1, P), the first for no step left
     weights: Array  # (H, P)
-    centre: float  # mean reward, which is taken out where all sessions are as long
-    base: float  # part taken out of a session
+    centre: float  # mean reward, subtracted where all sessions have one length
+    base: float  # sum subtracted from a session
 
     def errors(self, logged: Logged, followed: Followed, rows: Rows) -> Array:
         """(B, H) errors of the values in some rows."""
         chosen, continues = logged.chosen[rows], logged.continues[rows]
         nexts = np.cumsum(logged.continues)[rows[continues]] - 1
         error = (logged.reward[rows] - self.centre)[:, None] - chosen @ self.values[1:].T
-        first = 0 if logged.stages is None else 1  # with one step left nothing follows
+        first = 0 if logged.stages is None else 1  # with one step left no step follows
         for stage in range(first, len(self.weights)):
             after = followed.after(max(stage, 1))[nexts]
             error[continues, stage] += after @ self.values[stage]
         return np.asarray(error)
 
     def omega(self, logged: Logged, rows: Rows, turned: Array | None = None) -> Array:
-        """(B, H) weights ω of some rows, perhaps turned by a matrix (P, P) first."""
+        """(B, H) weights ω of some rows, optionally with coefficients multiplied by (P, P)."""
         weights = self.weights.T if turned is None else turned @ self.weights.T
         omega = logged.chosen[rows] @ weights
-        if logged.left is not None:  # a row is of one number of steps left
+        if logged.left is not None:  # a row has one number of steps left
             omega *= logged.left[rows, None] == np.arange(1, len(self.weights) + 1)
         return np.asarray(omega)
 
@@ -288,7 +288,7 @@ class _StageSums:
         )
 
     def crossed_after(self, stage: int) -> Array:
-        """Σ φ φ'ᵀ (P, P) of the rows that follow where so many steps were left."""
+        """Σ φ φ'ᵀ (P, P) of the rows that follow, with this number of steps left."""
         return np.asarray(self.crossed[min(stage - 1, len(self.crossed)) - 1])
 
 
@@ -297,10 +297,10 @@ class _Sums:
     """Sums of some sessions, from which values and weights follow.
 
     Attributes:
-        start: (P,) of the features at their start.
-        sessions: Number of them.
-        stages: Of their rows: by the number of steps left where each has rows of its own, or one
-            for all.
+        start: (P,) sum of the features at their first steps.
+        sessions: Number of sessions.
+        stages: Sums of their rows, by the number of steps left where each has its own rows,
+            otherwise one for all.
     """
 
     start: Array
@@ -359,11 +359,11 @@ class PreparedSessions(Protocol):
     """Logged sessions, prepared for estimates of any number of targets."""
 
     rows: Trajectories
-    fitted_steps: int  # to which values and weights are fitted
-    least_steps: int  # that it takes to tell anything
+    fitted_steps: int  # steps to which values and weights are fitted
+    least_steps: int  # fewest steps for an estimate
 
     def verdict_steps(self, by_propensity: bool) -> int:
-        """Steps that a verdict takes.
+        """Fewest steps for a verdict.
 
         Args:
             by_propensity: Whether propensities correct the values.
@@ -372,7 +372,7 @@ class PreparedSessions(Protocol):
 
     @property
     def unfit(self) -> NoVerdict | None:
-        """Why the model cannot follow what users do; None where it can, as far as anyone sees."""
+        """The refusal if the model cannot fit what users do; None if no misfit is found."""
         ...
 
     def estimate(self, target: Target, ratio: Array | None = None) -> Estimated:
@@ -380,12 +380,12 @@ class PreparedSessions(Protocol):
 
         Args:
             target: The policy.
-            ratio: (R,) its probability of what was shown, over that of the logs, if it is known.
+            ratio: (R,) the target's probability of what was shown, over that of the logs, if known.
         """
         ...
 
     def unsupported(self, target: Target) -> float:
-        """Share of the target's choices that the logs have hardly seen."""
+        """Share of the target's choices that the logs hardly show."""
         ...
 
     def probabilities(self, target: Target) -> Array:

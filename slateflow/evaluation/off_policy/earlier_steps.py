@@ -1,13 +1,12 @@
-"""Whether the earlier steps of a session bear on what users choose from slates.
+"""A test whether the earlier steps of a session influence users' choices from slates.
 
-A model of choices knows the user's columns and the items. Its expectation is wrong where users tire
-of what they have seen, or come to like it, and no correction by weights sees that: these ask how
-often a state and a choice occur, and the state is the one that the columns tell.
+A choice model knows the user's columns and the items. Its expectation is wrong where users tire of
+what they have seen, or come to like it. No correction by weights can detect that: weights express
+how often a state and a choice occur, and the state is defined by the columns.
 
-So what was clicked beyond what the model expects is regressed on the session so far: on how much of
-an item was shown and clicked before, and on what was earned, of which earlier steps count less. If
-held-out sessions say that this explains something, it is a score test (Rao 1948) of the model
-against one that remembers.
+So clicks beyond the model's expectation are regressed on the session so far: on how much of an item
+was shown and clicked before, and on the rewards, with less weight on earlier steps. Better
+predictions in held-out sessions are a score test (Rao 1948) of the model against one with a memory.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from slateflow.user_models.session_memory import faded
 Array = NDArray[np.float64]
 
 DECAYS = (0.5, 0.9)
-"""How much of a step is left after the next one."""
+"""Factors by which a step's weight falls with each later step."""
 
 
 def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
-    """Whether the session so far explains clicks beyond what is expected.
+    """True if the session so far explains clicks beyond the expected ones.
 
     Args:
         rows: Whole sessions.
@@ -34,7 +33,7 @@ def earlier_steps_matter(rows: Trajectories, expected: Array) -> bool:
     """
     surprise, slope = rows.clicks - expected, expected * (1 - expected)
     for decay in DECAYS:
-        # The slope of a probability in its log-odds, on which memories bear
+        # The slope of a probability in its log-odds, which memories change
         x = _remembered(rows, decay) * slope[:, :, None]
         plain, ours = (_losses(rows, known, surprise) for known in (x[:, :, :1], x))
         if better(plain, ours, BEYOND_DOUBT):
@@ -49,7 +48,7 @@ def _losses(rows: Trajectories, x: Array, surprise: Array) -> Array:
 
 
 def _remembered(rows: Trajectories, decay: float) -> Array:
-    """(R, K, 4): 1, how much of an item was shown before, how much clicked, and what was earned."""
+    """(R, K, 4): 1, how much of an item was shown before, how much was clicked, and the rewards."""
     shown, decays = rows.shown_features().astype(np.float64), (decay,)
     earned = faded(np.arcsinh(rows.reward)[:, None], rows, decays)
     known = [

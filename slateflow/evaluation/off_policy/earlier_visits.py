@@ -1,9 +1,9 @@
-"""Whether rewards depend on items that visitors saw on earlier visits.
+"""A test whether rewards depend on items that visitors saw on earlier visits.
 
-A decision counts for itself, as if its visitor came for the first time. Where one has seen enough
-of an item, or has bought it, a policy that shows it on every visit earns less than logs say in
-which it stood among others. Earlier clicks do not tell: who likes an item clicks it again.
-Earlier slates do, as far as chance decided that.
+Estimates treat each decision as if its visitor came for the first time. Where visitors have seen
+enough of an item, or have bought it, a policy that shows it on every visit earns less than
+estimated from logs in which it alternated with others. Earlier clicks are not evidence, as visitors
+who like an item click it again. Earlier slates are, as far as chance decided them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from slateflow.trajectories import Trajectories
 Array = NDArray[np.float64]
 
 VISITS_BEYOND_CHANCE = 3.0
-"""Standard errors by which what was seen has to go with what is earned."""
+"""Standard errors by which rewards have to be associated with what was seen before."""
 
 NO_SQUARE = 1e-10
-"""Share of a square that is none."""
+"""Share of a sum of squares below which it counts as 0."""
 
 MOST_SHOWN, LEAST_VISITORS = 200_000, 500
-"""Shown items that are asked, at most, and visitors, if there are so many."""
+"""Most shown items in the test, and its fewest visitors, if there are that many."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Visits:
     """Logged decisions, R of them with K shown items, by their visitors.
 
     Attributes:
-        visitor: (R,) who came.
+        visitor: (R,) hash of the visitor.
         order: (R,) numbers that rise with the visits.
-        item: (R, K) numbers of what was shown.
-        propensity: (R,) probabilities of that.
+        item: (R, K) numbers of the shown items.
+        propensity: (R,) probabilities of the shown items.
     """
 
     visitor: NDArray[np.int64]
@@ -55,17 +55,17 @@ class Visits:
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:
-        """Visits of several parts."""
+        """The visits of several parts, one after the other."""
         columns = ("visitor", "order", "item", "propensity")
         return cls(*(np.concatenate([getattr(one, name) for one in several]) for name in columns))
 
     def refusal(self, surprise: Array, expected: Array) -> NoVerdict | None:
-        """Why decisions cannot count for themselves; None where they can.
+        """The refusal if decisions are not independent of earlier visits; otherwise None.
 
         Args:
-            surprise: (R, K) rewards of the shown items, less those that a model expected.
-            expected: (R, K) expected rewards; the effect of earlier visits is taken to rise with
-                them.
+            surprise: (R, K) rewards of the shown items, less a model's expected rewards.
+            expected: (R, K) expected rewards; the effect of earlier visits is assumed to rise with
+                these.
         """
         if abs(self._statistic(surprise, expected)) <= VISITS_BEYOND_CHANCE:
             return None
@@ -75,7 +75,7 @@ class Visits:
         )
 
     def _statistic(self, surprise: Array, expected: Array) -> float:
-        """Score by which surprises go with what was seen, in its standard errors.
+        """Score of surprises against what was seen before, in standard errors.
 
         The variance is that of independent visitors (White 1982, "Maximum Likelihood Estimation of
         Misspecified Models", equation 4.4).
@@ -87,7 +87,7 @@ class Visits:
         visits, chance = np.repeat(visits, places), np.repeat(self.propensity[some], places)
         visitor, order = np.repeat(visitor, places), np.repeat(order, places)
         seen = np.log1p(_before(order, visitor, item))
-        # As often as chance has it, where propensities are those of the earlier visits
+        # The number expected by chance, with the propensities of the earlier visits
         by_chance = visits * chance
         known = [np.ones(len(seen)), np.log1p(visits), chance]
         known += [by_chance, np.log1p(by_chance), 1 - (1 - chance) ** visits]
@@ -95,14 +95,14 @@ class Visits:
         both = np.column_stack([seen * likely, left])
         rest = both - plain @ np.linalg.lstsq(plain, both, rcond=None)[0]
         if (np.square(rest).sum(axis=0) <= NO_SQUARE * np.square(both).sum(axis=0)).any():
-            return 0.0  # nothing was seen but what is known anyway
+            return 0.0  # what was seen before follows from the expectation
         scores = np.bincount(visitor, rest.prod(axis=1))
         return float(scores.sum() / np.sqrt(np.square(scores).sum()))
 
     def _asked(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
-        """(S,) rows that are asked, their visitors, and the earlier visits of these.
+        """(S,) rows in the test, their visitors, and the numbers of earlier visits.
 
-        Of many visitors some are asked; of few who come very often their first visits.
+        Of many visitors some are used; of few who come very often their first visits.
         """
         number = np.unique(self.visitor, return_inverse=True)[1]
         most, visitors = MOST_SHOWN // self.item.shape[1], int(number.max()) + 1
@@ -117,7 +117,7 @@ class Visits:
 
 
 def _before(order: NDArray[np.int64], *keys: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(R,) how many rows with the same keys come before each."""
+    """(R,) number of rows with the same keys before each row."""
     rows = np.lexsort((order, *keys))
     first = np.ones(len(rows), np.bool_)
     first[1:] = np.any([key[rows][1:] != key[rows][:-1] for key in keys], axis=0)

@@ -1,10 +1,10 @@
-"""Returns of policies by logs alone: estimators, overlap, and the estimate to trust.
+"""Returns of policies from logs alone: estimators, overlap, and the estimate to trust.
 
-Which estimator is trusted follows from the logs' form, before any result is seen. For single
+The form of the logs decides which estimator is trusted, before any result is seen. For single
 decisions it is doubly robust with propensities (`dr`): the weights of one decision are known, and
-unbiased whatever the model (Dudík, Langford and Li 2011). For sessions of several steps, and for
-slates from which users choose, products of weights leave nothing over, and it is double
-reinforcement learning (`drl`: Kallus and Uehara 2020). The others stand beside it.
+the estimate is unbiased whatever the model (Dudík, Langford and Li 2011). For sessions of several
+steps, and for slates from which users choose, products of weights leave hardly a row, and it is
+double reinforcement learning (`drl`: Kallus and Uehara 2020). The others are shown for comparison.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from slateflow.user_models.session_memory import STATELESS, SessionState, sessio
 Array = NDArray[np.float64]
 
 MOST_ROWS, MOST_SLATES = 300_000, 60_000
-"""Rows of sessions that are in memory, and of those where users choose from slates, whose features
-are many; of more, every second, third … session is taken."""
+"""Most rows of sessions in memory, and most where users choose from slates, which have many
+features; of more rows, every second, third … session is taken."""
 
 FIRST_LOOK_ROWS = 1_000_000
 """Single decisions up to which a first look asks the gate."""
@@ -50,14 +50,15 @@ class PolicyEstimate:
     """Estimates of a policy's return.
 
     Attributes:
-        estimates: Contributions of the sessions by estimator; those of single decisions are made
-            when they are asked for, as they are as many as the rows.
+        estimates: Contributions of the sessions by estimator; those of single decisions are
+            computed on demand, as they are as many as the rows.
         kinds: Contributions of sessions by each kind of correction, `Estimated.kinds`.
         trusted: The estimator that decides.
-        overlap: How far the logs overlap with the policy.
-        guess: Why the estimates are but guesses; None where they may serve to choose between
-            trainings.
-        refusal: Why the logs cannot judge it; None where a verdict may rest on them.
+        overlap: Overlap of the logs with the policy.
+        guess: Reason for which the estimates are mere guesses; None where they may be used to
+            choose between trainings.
+        refusal: Reason for which the logs cannot evaluate the policy; None where a verdict may rest
+            on them.
     """
 
     estimates: Mapping[str, Contributions]
@@ -73,10 +74,10 @@ class PolicyEstimate:
         return self.estimates[self.trusted]
 
     def over(self, other: PolicyEstimate) -> Contributions:
-        """The difference to another policy's return, corrected by one kind of weights for both.
+        """The difference from another policy's return, corrected by one kind of weights for both.
 
-        Policies that are much alike differ by little, and by far more if one was corrected by
-        learnt weights, and the other by propensities.
+        Similar policies differ by little, but by far more if one were corrected by learnt weights
+        and the other by propensities.
         """
         pairs = zip(self.kinds, other.kinds, strict=False)  # one side may have only the first kind
         differences = [ours - others for ours, others in pairs]
@@ -91,9 +92,9 @@ class LogEstimates:
 
     Attributes:
         logged: Returns of the sessions, under the policies that wrote them.
-        policies: The estimates of each target.
-        rows: Logged steps that are evidence.
-        visitors: Whose sessions they are; None where nobody knows.
+        policies: The estimates for each target.
+        rows: Number of logged steps that are evidence.
+        visitors: Number of visitors with these sessions; None where it is unknown.
     """
 
     logged: Contributions
@@ -103,7 +104,7 @@ class LogEstimates:
 
     @property
     def sessions(self) -> int:
-        """Logged sessions that are evidence."""
+        """Number of logged sessions that are evidence."""
         return self.logged.sessions
 
 
@@ -115,9 +116,9 @@ def estimate_policies(
     Args:
         dataset: The logs.
         targets: Policies by name.
-        held_out_only: Whether the held-out sessions alone are evidence, because a target was
-            learnt from the others.
-        beside: Whether values and weights may be fitted to these others, too.
+        held_out_only: Whether only the held-out sessions are evidence, because a target was learnt
+            from the others.
+        beside: Whether values and weights may be fitted to the other sessions, too.
 
     Raises:
         InputError: There are too few sessions.
@@ -145,7 +146,7 @@ def refusal_of_random(dataset: Dataset) -> str | None:
 
 @dataclass(frozen=True)
 class HeldOutValue:
-    """The return of a policy on held-out sessions; None with the reason if it cannot be told."""
+    """The return of a policy on held-out sessions; None with a reason if it cannot be estimated."""
 
     value: float | None
     reason: str = ""
@@ -156,10 +157,10 @@ def held_out_values(
 ) -> dict[str, HeldOutValue]:
     """The values by which settings and trainings are chosen.
 
-    They need less than a verdict does: a choice among one's own that is wrong costs little. For
-    sessions it is the model of values alone; its correction costs more variance than it takes bias
-    where policies are far from the logs. It is fitted to held-out sessions alone: policies
-    that are learnt from the others prefer what these happen to praise.
+    They have weaker requirements than a verdict, as a wrong choice between one's own trainings
+    costs little. For sessions they come from the model of values alone; where policies are far from
+    the logs, its correction adds more variance than it removes bias. The model is fitted only to
+    held-out sessions: policies learnt from the others prefer what these happen to favour.
     """
     targets = {name: ScoringPolicy(scorer) for name, scorer in scorers.items()}
     found = estimate_policies(dataset, targets, held_out_only=True, beside=False).policies
@@ -172,7 +173,7 @@ def held_out_values(
 
 
 def unsupported_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -> dict[str, float]:
-    """The share of each scorer's choices that the logs have hardly seen.
+    """The share of each scorer's choices that the logs hardly show.
 
     Raises:
         InputError: There are too few sessions.
@@ -185,7 +186,7 @@ def unsupported_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -
 
 
 def _of_one_step(dataset: Dataset) -> bool:
-    """Whether rows are single decisions, of which users see one candidate."""
+    """True if rows are single decisions, in each of which the user sees one candidate."""
     return dataset.spec.horizon == 1 and not dataset.spec.user_chooses
 
 
@@ -208,8 +209,8 @@ def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEs
 def _rows(dataset: Dataset, held_out_only: bool) -> tuple[Trajectories, Trajectories | None]:
     """Whole sessions that are evidence, evenly from all of the dataset, and others beside them.
 
-    A policy that was learnt from the others is given when values and weights are fitted to these:
-    errors of either, which its choices may have made larger, are corrected by what is evidence.
+    A policy learnt from the others is fixed when values and weights are fitted to these: the
+    evidence corrects errors of both, which the policy's choices may have made larger.
     """
     most = MOST_SLATES if dataset.spec.user_chooses else MOST_ROWS
     every = max(-(-dataset.rows // (most * (HELD_OUT if held_out_only else 1))), 1)
@@ -249,11 +250,11 @@ def _of_sessions(
 
 
 class _SessionsByState:
-    """Sessions, prepared once for all targets that remember the same of a session."""
+    """Sessions, prepared once for all targets with the same session memory."""
 
     def __init__(self, dataset: Dataset, rows: Trajectories, beside: Trajectories | None) -> None:
         self.spec, self.rows, self.beside = dataset.spec, rows, beside
-        # Of a target that remembers nothing itself
+        # State for a target without a session memory of its own
         self.state = STATELESS if dataset.spec.user_chooses else session_state(dataset)
         self.prepared: dict[SessionState, PreparedSessions] = {}
 
@@ -272,7 +273,7 @@ def prepared_sessions(
     state: SessionState = STATELESS,
     beside: Trajectories | None = None,
 ) -> PreparedSessions:
-    """Sessions prepared for targets with that state of a session; see `ItemSessions`."""
+    """Sessions prepared for targets with this session state; see `ItemSessions`."""
     if spec.user_chooses:
         return SlateSessions(rows, spec, beside)
     return ItemSessions(rows, spec, state, beside)
@@ -379,7 +380,7 @@ def _chance(estimate: Contributions) -> tuple[float, float]:
 
 
 def _few(steps: int, least: int) -> NoVerdict | None:
-    """Whether there are too few steps for the features of values and weights."""
+    """The refusal if there are too few steps for the features of values and weights."""
     if steps >= least:
         return None
     return NoVerdict(
@@ -392,15 +393,15 @@ def _few(steps: int, least: int) -> NoVerdict | None:
 def _impossible(
     value: float, rows: Trajectories, chance: tuple[float, float] = (0.0, 0.0)
 ) -> NoVerdict | None:
-    """Whether no session can have this return, whatever chance does.
+    """The refusal if no session can have this return, even allowing for chance.
 
-    Where nearly all that is possible is earned, or nothing, it brings estimates beyond that.
+    Where policies earn nearly the possible maximum, or nothing, chance moves estimates beyond it.
 
     Args:
         value: The estimate.
         rows: Whole sessions.
-        chance: Where the interval of the trusted estimate ends, off this estimate. One that is
-            wider than all that is possible excuses nothing.
+        chance: Ends of the trusted estimate's interval, less this estimate. An interval wider than
+            the possible range is no excuse.
     """
     steps, rewards = int(rows.lengths.max()), rows.reward
     low, high = steps * float(rewards.min()), steps * float(rewards.max())

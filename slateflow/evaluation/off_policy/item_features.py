@@ -1,8 +1,8 @@
-"""Features of shown items: a polynomial, and the items, where they differ by more than columns.
+"""Features of shown items: a polynomial, and indicators of items that differ beyond their columns.
 
-Two items with the same columns may be liked differently, and who wrote the logs may have known it.
-Values by columns alone are then those of the items that were logged, not of those that a policy
-shows, and weights by columns alone correct nothing of it.
+Two items with the same columns may be liked differently, and the logging policy may have known it.
+Values by columns alone are then those of the logged items, not of those that a policy shows, and
+weights by columns alone do not correct the difference.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ MOST_LIKED_PRODUCTS = 500
 
 @dataclass(frozen=True)
 class ItemFeatures:
-    """Features of users and what they are shown.
+    """Features of users and the items that they are shown.
 
     Attributes:
-        polynomial: Of the user, whose columns come first, and the item.
-        users: How many columns the user has.
-        items: How many items are told apart, in place of the monomials of items alone; 0 for none.
-        liked_by: How many columns of the user have products with each of these items.
-        kept: Which of all these features there are; None for all.
+        polynomial: Polynomial of the user, whose columns come first, and the item.
+        users: Number of the user's columns.
+        items: Number of items with indicators, which replace the monomials of items alone; 0 for
+            none.
+        liked_by: Number of the user's columns that have products with each of these indicators.
+        kept: Mask of the features that are kept; None for all.
     """
 
     polynomial: Polynomial
@@ -47,9 +48,9 @@ class ItemFeatures:
         return len(self.degrees[0])
 
     def independent_in(self, x: Array, item: NDArray[np.intp]) -> ItemFeatures:
-        """Features that tell anything beside the others, of the same columns and items as `design`.
+        """The linearly independent features, on the same columns and items as `design`.
 
-        Those of the user alone, and low degrees, come first.
+        Features of the user alone, and low degrees, take precedence.
         """
         of_user, of_item = self.degrees
         order = np.lexsort([of_user + of_item, of_item > 0])
@@ -58,7 +59,7 @@ class ItemFeatures:
         return replace(self, kept=kept)
 
     def design(self, x: Array, item: NDArray[np.intp]) -> Array:
-        """(R, P) of columns (R, F) and numbers of items (R,); the first item has none."""
+        """(R, P) features from columns (R, F) and item numbers (R,); item 0 has no indicator."""
         design = self._every(x, item)
         return design if self.kept is None else design[:, self.kept]
 
@@ -73,7 +74,7 @@ class ItemFeatures:
 
     @property
     def degrees(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(P,) degrees in the user and in the item."""
+        """(P,) degrees of the features in the user and in the item."""
         of_user, of_item = self.polynomial.degrees(self.users)
         if self.items:
             kept, own = (
@@ -91,7 +92,7 @@ class ItemFeatures:
 
     @property
     def _liking(self) -> NDArray[np.intp]:
-        """(L,) monomials that are a column of the user."""
+        """(L,) numbers of the monomials that are a column of the user."""
         powers = self.polynomial.powers
         own = (powers.sum(axis=1) == 1) & (powers[:, : self.liked_by].sum(axis=1) == 1)
         return np.flatnonzero(own)

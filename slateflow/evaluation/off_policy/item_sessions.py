@@ -1,7 +1,7 @@
-"""Sessions in which users see one item at a step, as regressions see them.
+"""Sessions in which users see one item at a step, as input of regressions.
 
-The features are powers and products of the user, or of what is remembered of the session, and the
-candidate, up to the third degree.
+The features are powers and products of the user, including the session memory, and the candidate,
+up to the third degree.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ CLICK_ODDS_ROWS = 100_000
 """Rows from which log-odds of clicks are fitted, or somewhat more."""
 
 MOST_REMEMBERED = 300
-"""Terms of degree 2, where there is a session memory: with fewer degrees its products with the user
-and with itself were missing, and what users are tired of was as good as new."""
+"""Most terms of degree 2 with a session memory: with degree 1 its products with the user and with
+itself were missing, and items of which users had tired counted as new."""
 
 ENOUGH = 200
-"""Rows for each feature up to which values and weights are fitted to more than the evidence."""
+"""Rows per feature up to which values and weights are fitted to more than the evidence."""
 
 ROWS_BY_PROPENSITY = 30
-"""Rows for each feature that a verdict takes where propensities correct the values: those of the
-decisions are known. Intervals of made-up shops held as often as from 90 on, and less below."""
+"""Rows per feature for a verdict where propensities correct the values, as those of the decisions
+are known. Intervals of made-up shops were valid as often as from 90 on, but less often below."""
 
 RIDGE_OF_A_ROW = 1e-9
-"""Precision of the prior on weights of the polynomial, for each row."""
+"""Precision of the prior on weights of the polynomial, per row."""
 
 
 class ItemSessions:
@@ -71,9 +71,9 @@ class ItemSessions:
     Args:
         rows: Whole sessions.
         spec: Their world.
-        state: The session's, whose memory stands in for what is hidden of a user.
-        beside: Whole sessions that are no evidence; values and weights are fitted to as many of
-            them, too, as it takes.
+        state: The session state, whose memory replaces the hidden state of a user.
+        beside: Whole sessions that are not evidence; values and weights are also fitted to as many
+            of them as necessary.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class ItemSessions:
         )
 
     def verdict_steps(self, by_propensity: bool) -> int:
-        """Steps that a verdict takes, with weights of that kind."""
+        """Fewest steps for a verdict, with weights of this kind."""
         return (ROWS_BY_PROPENSITY if by_propensity else VERDICT_ROWS_PER_FEATURE) * self.features
 
     def _chosen_odds(
@@ -162,7 +162,7 @@ class ItemSessions:
         )
 
     def _enough(self, rows: Trajectories) -> Trajectories:
-        """Keep the evidence, and of the sessions behind it as many as it takes, evenly."""
+        """Keep the evidence, and as many of the sessions after it as necessary, evenly."""
         most, others = ENOUGH * self.features - len(self.rows), len(rows) - len(self.rows)
         if others <= most or not others:
             return rows
@@ -194,17 +194,17 @@ class ItemSessions:
 
     @property
     def _pooled(self) -> bool:
-        """Whether rows of all steps tell the values of any number of steps left."""
+        """True if values for all numbers of steps left are fitted to the rows of all steps."""
         return self.transitions.timed and self.transitions.left is None
 
     def _steps(self, rows: Rows, left: int) -> NDArray[np.int32]:
-        """The steps (B,) at which a target acts with so many left."""
+        """The steps (B,) at which a target acts with `left` steps left."""
         if not self._pooled:
             return self.fitted.step[rows]
         return np.full(len(rows), self.horizon - left, np.int32)
 
     def _shown(self, target: Target, index: Rows, step: NDArray[np.int32]) -> Array:
-        """Features (B, P) of what the target shows at these rows, in expectation."""
+        """Expected features (B, P) of the target's choices at these rows."""
         parts = self.fitted.blocks(len(index))
         found = [self._expected(target, index[part], step[part]) for part in parts]
         none = np.zeros(0, np.intp)
@@ -222,7 +222,7 @@ class ItemSessions:
         return np.asarray(np.add.reduceat(design, np.searchsorted(row, np.arange(len(index)))))
 
     def _design(self, columns: Array, item: Rows, index: Rows) -> Array:
-        """Features (B, P + Q) of weights and values, from what is shown (B, F) at rows (B,)."""
+        """Features (B, P + Q) for weights and values of columns (B, F) and items at rows (B,)."""
         design = self.of_choices.design(columns, item)
         if self.odds is None:
             return design
@@ -231,7 +231,7 @@ class ItemSessions:
     def _likely(
         self, target: Target, index: Rows, step: NDArray[np.int32]
     ) -> tuple[Rows, Rows, Array]:
-        """Choices of the target with a probability above 0: row, position, probability."""
+        """The target's choices with a probability above 0: rows, positions, probabilities."""
         observation, size = self.known.observation(index), self.user_size
         known = observation["user"]
         observation["user"], observation["step"] = known[:, :size], step[:, None]
@@ -245,7 +245,7 @@ class ItemSessions:
         return row, place, probability[row, place]
 
     def unsupported(self, target: Target) -> float:
-        """Share of the target's choices that the logs have hardly seen."""
+        """Share of the target's choices that the logs hardly show."""
         rows, total = self.rows, 0.0
         for block in rows.blocks():
             index = np.arange(len(rows))[block]
@@ -255,7 +255,7 @@ class ItemSessions:
         return total / len(rows)
 
     def probabilities(self, target: Target) -> Array:
-        """(R,) probabilities with which the target shows first what was shown first."""
+        """(R,) probabilities with which the target shows the logged first item first."""
         found = np.zeros(len(self.rows))
         for block in self.rows.blocks():
             index = np.arange(len(self.rows))[block]
@@ -272,10 +272,10 @@ class ItemSessions:
 def _in_state(
     rows: Trajectories, spec: EnvironmentSpec, state: SessionState
 ) -> tuple[Trajectories, Trajectories]:
-    """Sessions with their state among the columns of the user, as regressions and policies see it.
+    """Sessions with their state among the user's columns, for regressions and for policies.
 
-    Regressions take ids of items for themselves where users may be tired of single ones; elsewhere
-    held-out visitors decide whether these tell more.
+    Regressions use ids of items as columns where users may tire of single items; elsewhere held-out
+    visitors decide whether ids predict more.
     """
     remembered = rows.user.shape[1] + SessionMemory(state.decays).size(spec.document_size)
     by_ids = term_count(remembered, spec.document_size, 2) <= MOST_REMEMBERED
@@ -285,7 +285,7 @@ def _in_state(
 
 
 def _with_state(rows: Trajectories, state: SessionState) -> Trajectories:
-    """Add the session memory, or the number of the step, to the columns of the user."""
+    """Add the session memory, or the number of the step, to the user's columns."""
     remembered = SessionMemory(state.decays).beside_users(rows)
     return with_step(remembered) if state.by_step else remembered
 
@@ -301,22 +301,23 @@ def _degrees(users: int, documents: int, remembers: bool) -> tuple[range, NoVerd
 
 
 def _short_memory(rows: Trajectories, decays: tuple[float, ...]) -> bool:
-    """Whether a memory tells the step, as in short sessions that all have as many of them.
+    """True if the memory determines the step, as in short sessions that all have one length.
 
-    Values that share the rows of all steps would be those of sums that the last steps alone have.
+    Values that share the rows of all steps would then extrapolate to sums that only the last steps
+    have.
     """
     length = int(rows.lengths[0])
     return bool(decays) and same_length(rows.lengths) and 1 < length <= SHORT
 
 
 def _chosen(rows: Trajectories) -> Array:
-    """(R, F) features of the user and of what was shown."""
+    """(R, F) features of the user and of the item shown first."""
     shown = rows.features_at(rows.slate[:, 0])
     return np.concatenate([rows.user, shown], axis=1).astype(np.float64)
 
 
 def _too_wide(terms: int) -> NoVerdict:
-    """Refuse a memory of so many terms."""
+    """The refusal for a memory with `terms` terms."""
     return NoVerdict(
         f"what users do depends on the earlier steps of the session, and to follow that takes "
         f"{terms:,} features of a model, at most {MOST_REMEMBERED} can be fitted",

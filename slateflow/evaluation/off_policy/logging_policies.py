@@ -1,4 +1,4 @@
-"""The rows that are evidence, and how likely the policies that wrote them made what they show."""
+"""The rows that are evidence, and probabilities of their slates under the logging policies."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Array = NDArray[np.float64]
 
 
 def evidence_parts(dataset: Dataset, held_out_only: bool) -> Iterator[tuple[str, Trajectories]]:
-    """The rows, part by part, and the policy that wrote them: of held-out sessions, or of all.
+    """The rows of held-out sessions or of all, part by part, and the policy that wrote them.
 
-    A policy that was learnt from a dataset is judged by the sessions that it has not seen.
+    A policy that was learnt from a dataset is evaluated on the sessions that it has not seen.
     """
     for part, rows, held_out in parts_and_held_out(dataset):
         yield part.policy, rows.where(held_out) if held_out_only else rows
 
 
 def require_two(sessions: int, dataset: Dataset, held_out_only: bool) -> None:
-    """Refuse evidence of fewer than two sessions, which has no standard error.
+    """Refuse evidence without a standard error, of fewer than two sessions.
 
     Raises:
-        InputError: There are fewer.
+        InputError: There are fewer than two sessions.
     """
     if sessions < 2:
         which = "held-out sessions" if held_out_only else "sessions"
@@ -42,7 +42,7 @@ def require_two(sessions: int, dataset: Dataset, held_out_only: bool) -> None:
 
 
 def simulated_recipe(dataset: Dataset) -> Recipe | None:
-    """The recipe by which a dataset, or that which training logs are from, was simulated.
+    """The recipe by which a dataset, or the source of training logs, was simulated.
 
     None for imported and own logs.
     """
@@ -51,9 +51,9 @@ def simulated_recipe(dataset: Dataset) -> Recipe | None:
 
 
 def logged_behaviours(dataset: Dataset) -> dict[str, str | Behaviour]:
-    """The policies of its recipe that wrote rows: a small share of few episodes may be none.
+    """The policies of a dataset's recipe that wrote rows; a small share may round to no episode.
 
-    None of imported and own logs.
+    Empty for imported and own logs.
     """
     recipe, wrote = simulated_recipe(dataset), {part.policy for part in dataset.parts}
     if recipe is None:
@@ -65,15 +65,16 @@ def logged_behaviours(dataset: Dataset) -> dict[str, str | Behaviour]:
 class LoggingPolicies:
     """The policies behind logs, where they are known: those of a simulated recipe.
 
-    All together are one policy, which draws one of them for each session. Against it a row of a
-    deterministic policy is evidence, too (the balance heuristic of Veach and Guibas 1995).
+    Together they are a mixture, which draws one policy for each session. Weighted against the
+    mixture, a row of a deterministic policy is evidence, too (the balance heuristic of Veach and
+    Guibas 1995).
     """
 
     policies: tuple[tuple[float, SlateDistribution], ...]  # share of the sessions, and the policy
 
     @classmethod
     def of(cls, dataset: Dataset) -> LoggingPolicies:
-        """The behaviour policies of a dataset's recipe; none where nobody knows them."""
+        """The behaviour policies of a dataset's recipe; none where they are unknown."""
         recipe = simulated_recipe(dataset)
         known = [] if recipe is None else recipe.logging_policies.values()
         return cls(
@@ -81,12 +82,12 @@ class LoggingPolicies:
         )
 
     def each(self, rows: Trajectories, block: slice, slates: bool) -> Array:
-        """Probabilities (B, L) with which each shows what users saw.
+        """Probabilities (B, L) with which each policy shows what users saw.
 
         Args:
             rows: Logged steps.
-            block: Some of them, B.
-            slates: Whether users saw exactly these slates, or what is in the first place.
+            block: B of the steps.
+            slates: Whether users saw the whole slates, or only the first place.
         """
         observation, shown = rows.observation(block), rows.slate[block]
         found = [
@@ -98,7 +99,7 @@ class LoggingPolicies:
         return np.stack(found, axis=1)
 
     def first_places(self, rows: Trajectories, block: slice) -> Array:
-        """Probabilities (B,) with which what is in the first place got there."""
+        """Probabilities (B,) of the item in the first place under the mixture."""
         if not self.policies:
             return rows.propensity[block]
         shares = np.array([share for share, _ in self.policies])

@@ -1,4 +1,4 @@
-"""The verdict from logs alone, by earnings that policies would have had on held-out sessions."""
+"""The verdict from logs alone, from policies' estimated returns on held-out sessions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ RANDOM, CHAMPION = "random", "champion"
 
 @dataclass(frozen=True)
 class LogsVerdict:
-    """A verdict, and how far the logs carry it.
+    """A verdict, and how well the logs support it.
 
     Attributes:
         verdict: Baseline, logging policy, champion and candidates.
-        overlaps: How far the logs overlap with each candidate.
-        refusals: Why the logs cannot judge a candidate, for those that they cannot.
-        no_verdict: Why they can judge none; None where they can.
+        overlaps: Overlap of the logs with each candidate.
+        refusals: Reasons for which the logs cannot evaluate some candidates, by name.
+        no_verdict: Reason for which the logs can evaluate no candidate; None where they can.
     """
 
     verdict: Verdict
@@ -40,13 +40,13 @@ def logs_verdict(
 ) -> LogsVerdict:
     """Estimate all policies on the held-out sessions, and decide from paired differences.
 
-    Nobody can be better than what the logs cannot judge: without an estimate of random or of the
-    champion there is no verdict.
+    Without an estimate of random and of the champion there is nothing to be better than, and so no
+    verdict.
 
     Args:
         dataset: The logs; the candidates have not seen its held-out sessions.
         candidates: Policies by the name of their learner.
-        champion: The reigning one.
+        champion: The current champion.
     """
     targets = {f"learner {name}": policy for name, policy in candidates.items()}
     reference = {RANDOM: RandomPolicy(dataset.spec.slate_size)}
@@ -63,7 +63,7 @@ def logs_verdict(
         if one not in sure
     ]
     unsure.sort(key=lambda one: one.mean, reverse=True)
-    decided = [*decide(sure), *unsure]  # a value that nobody can trust stands behind all others
+    decided = [*decide(sure), *unsure]  # untrusted values come after all others
     if missing is None and not sure:
         missing = refusals[decided[0].learner]
     return LogsVerdict(
@@ -83,7 +83,7 @@ def logs_verdict(
 
 
 def _missing_reference(found: LogEstimates, champion: bool) -> NoVerdict | None:
-    """Why the logs cannot judge what candidates are compared with."""
+    """The reason for which the logs cannot evaluate random or the champion; None if they can."""
     for name in [RANDOM, CHAMPION] if champion else [RANDOM]:
         if (refusal := found.policies[name].refusal) is not None:
             return NoVerdict(f"{name}: {refusal.reason}", refusal.advice)

@@ -1,8 +1,8 @@
-"""How far logs overlap with what a target policy shows, and the gate in front of a verdict.
+"""The overlap of logs with a target policy's choices, and the gate before a verdict.
 
-An interval tells how much an estimate would vary over logs like these. It does not tell that the
-logs never show what the policy shows, that propensities are wrong or belong to other rows, or that
-one session decides. Where that is so the answer is "no verdict", whatever the interval says.
+An interval measures how much an estimate would vary over logs like these. It does not reveal that
+the logs never show what the policy shows, that propensities are wrong or belong to other rows, or
+that one session decides. In these cases the answer is "no verdict", whatever the interval.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from slateflow.user_models.additive import Additive
 Array = NDArray[np.float64]
 
 MOST_UNSEEN = 0.1
-"""Share of a policy's choices that the logs may hardly have seen."""
+"""Largest share of a policy's choices that the logs may hardly show."""
 
 LEAST_EFFECTIVE = 10.0
-"""Effective rewards on which an estimate has to rest."""
+"""Fewest effective rewards on which an estimate may rest."""
 
 MOST_OF_ONE = 0.2
-"""Share of an estimate that a single session may carry."""
+"""Largest share of an estimate that a single session may carry."""
 
 MOST_OF_ONE_EVENT = 1 / 3
 """That share where rewards are rare and of about one size."""
 
 MOST_SKEWED = 0.7
-"""Skewness of an estimate. Transformed intervals allow for it as far as it is known; with a lower
-limit the logs that lack large rewards would pass, and those that have them would not."""
+"""Largest skewness of an estimate. Transformed intervals allow for it as far as it is known; with a
+lower limit logs that lack large rewards would pass, and logs that have them would not."""
 
 LEAST_STEPS = 0.05
-"""Share of the logged steps that the effective sample has to be, where weights are learnt: below
-it they come from the edge of what the logs have seen."""
+"""Smallest share of the effective sample in the logged steps where weights are learnt: below it
+they come from the edge of what the logs show."""
 
 VERDICT_SESSIONS = 100
 """Sessions from which weights can be learnt."""
 
 VERDICT_ROWS_PER_FEATURE = 90
-"""Logged steps of sessions that a feature of values and weights takes for a verdict. In interest
-evolution intervals from 52 held the truth in 86% of the logs, those from 104 in 95%."""
+"""Logged steps per feature of values and weights for a verdict on sessions. In interest evolution
+intervals from 52 contained the truth in 86% of the logs, those from 104 in 95%."""
 
 WEIGHT_EDGES = tuple(quarter / 4 for quarter in range(-8, 17))
-"""Edges between which weights are counted, as powers of ten: from .01 to 10,000 by quarters."""
+"""Exponents of ten that separate the counts of weights: from 0.01 to 10,000 in quarter steps."""
 
 GROUPS, MOST_CELLS = 500, 10_000_000
-"""Groups of visitors by which is asked how far chance decided anew at each row, and cells of a
-table of groups and items, if these are many."""
+"""Groups of visitors for the test whether chance decided anew at each row, and most cells of its
+table of groups and items."""
 
 ONE_DRAW = "name `visitor` if one draw decides for all visits of one"
-"""Advice where weights are impossible, which one draw for many rows makes them, too."""
+"""Advice where weights are impossible: one draw for many rows makes them so, too."""
 
 ITEMS_AND_DRAWS = f"log every item with a probability above 0, and {ONE_DRAW}"
 """Advice where an item has impossible weights."""
@@ -67,7 +67,7 @@ IMPOSSIBLE = float(special.ndtr(-MOST_DEVIATIONS))
 
 
 def effective_size(weight: Array) -> float:
-    """(Σ w)² / Σ w² of weights (T,) (Kish 1965); 0 of none.
+    """(Σ w)² / Σ w² of weights (T,) (Kish 1965); 0 if all are 0.
 
     Example:
         >>> effective_size(np.array([2.0, 2.0, 0.0])), effective_size(np.zeros(3))
@@ -79,7 +79,7 @@ def effective_size(weight: Array) -> float:
 
 @dataclass(frozen=True)
 class NoVerdict:
-    """Why logs cannot judge a policy, and what would help."""
+    """The reason for which logs cannot evaluate a policy, and advice."""
 
     reason: str
     advice: str
@@ -93,9 +93,9 @@ def possible_sums(
 ) -> tuple[Array, Array]:
     """Limits between which the expected sums of weights are.
 
-    The variance is that of the rows that were seen, and says nothing of what the logs show too
-    seldom to have seen it. So the upper limits allow for one row more with the largest weight that
-    there could be, as Fay and Feuer (1997) do. Of several tables each is asked for more.
+    The variance is that of the observed rows, and ignores choices that the logs show too seldom to
+    contain them. So the upper limits allow for one more row with the largest possible weight, as
+    Fay and Feuer (1997) do. With several tables the limits are wider.
     """
     return gamma_limits(total, variance, largest, IMPOSSIBLE / tables)
 
@@ -114,9 +114,9 @@ class ItemBalance(Additive):
         squares: (M,) sums of the squared weights, which are the variances of weighted counts.
         likeliest: (M,) largest of the target's probabilities.
         rarest: (M,) largest factor, 1 / propensity, of the rows that show an item; 0 without any.
-        apart: (G, M) by how much weights are more than probabilities in each group of visitors;
-            of no groups where nobody knows visitors.
-        square: Sum of the squares of that, were the groups the single rows.
+        apart: (G, M) excess of weights over probabilities in each group of visitors; G is 0 where
+            visitors are unknown.
+        square: Sum of the squares of that excess if each row were a group.
     """
 
     rows: int
@@ -130,7 +130,7 @@ class ItemBalance(Additive):
 
     @classmethod
     def none(cls, items: int, visitors: int | None = None) -> ItemBalance:
-        """The balance of no rows, to which rows of so many items and visitors are added."""
+        """The balance of no rows, for this number of items and visitors."""
         groups = 0 if visitors is None else min(visitors, GROUPS, 1 + MOST_CELLS // items)
         zeros = np.zeros(items)
         return cls(0, zeros, zeros, zeros, zeros, zeros, np.zeros((groups, items)), 0.0)
@@ -149,16 +149,16 @@ class ItemBalance(Additive):
 
         Args:
             offered: (B, N) numbers of the items on offer, −1 where there are fewer.
-            shown: (B, 1) position of the one that was shown.
-            probability: (B, N) with which the target shows each.
-            factor: (B,) of the probabilities, 1 / propensity, that makes them weights.
+            shown: (B, 1) position of the shown item.
+            probability: (B, N) probabilities with which the target shows each.
+            factor: (B,) 1 / propensity, which turns probabilities into weights.
             empty: Balance of no rows.
-            visitor: (B,) number of each row's visitor; None where nobody knows.
+            visitor: (B,) number of each row's visitor; None where visitors are unknown.
         """
         groups, items = empty.apart.shape
         item = np.take_along_axis(offered, shown, axis=1)[:, 0]
         weight = np.take_along_axis(probability, shown, axis=1)[:, 0] * factor
-        offered = np.maximum(distinct(offered), 0)  # places that fill up have no probability
+        offered = np.maximum(distinct(offered), 0)  # padding has no probability
 
         def summed(numbers: NDArray[Any], values: Array) -> Array:
             return np.asarray(np.bincount(numbers.ravel(), values.ravel(), items), np.float64)
@@ -198,10 +198,10 @@ class ItemBalance(Additive):
 
     @property
     def kept(self) -> float:
-        """How many rows one draw decided, as an experiment that draws once for each visitor has it.
+        """Number of rows per draw, as in an experiment that draws once per visitor.
 
-        The design effect (Kish 1965, "Survey Sampling", section 5.4): as many times as large are
-        the variances by visitors as those by rows.
+        The design effect (Kish 1965, "Survey Sampling", section 5.4): the ratio of the variances by
+        visitor to those by row.
         """
         groups = len(self.apart)
         if groups < 2 or self.square <= 0:
@@ -211,12 +211,12 @@ class ItemBalance(Additive):
     def worst(
         self, kept: float, tables: int = 1, above: bool = False
     ) -> tuple[int, float, float] | None:
-        """The item that is impossibly far off, its share of the weights and that expected.
+        """The item whose weights are impossibly far off, with their mean and its expectation.
 
         Args:
-            kept: How many rows one draw decided.
-            tables: How many of such tables are looked at.
-            above: Whether to ask for too large weights alone.
+            kept: Number of rows per draw.
+            tables: Number of such tables that are checked.
+            above: Whether to look only for weights that are too large.
         """
         if not self.rows:
             return None
@@ -380,7 +380,7 @@ class Overlap:
         )
 
     def unseen(self) -> NoVerdict | None:
-        """Whether the policy leaves what the logs have seen, so that its value is a guess."""
+        """The refusal if the policy shows what the logs hardly do, so that its value is a guess."""
         if self.unsupported <= MOST_UNSEEN:
             return None
         return NoVerdict(
@@ -431,7 +431,7 @@ class Overlap:
         )
 
     def skewed(self) -> NoVerdict | None:
-        """Whether the estimate is too skewed."""
+        """The refusal if the estimate is too skewed."""
         if self.skewness <= MOST_SKEWED:
             return None
         more = math.ceil((self.skewness / MOST_SKEWED) ** 2)  # it falls by the root of the rows

@@ -1,17 +1,17 @@
-"""Whether the logged propensities agree with estimates that make no use of them.
+"""A check of estimates without propensities against the logged propensities.
 
-A model of values, and weights that are learnt, take the user's columns for all that matters. Where
-the logging policy knew more, as the kind of a user or what is popular today, or where values bend
-more than the model does, the estimates are wrong, and their intervals do not tell.
+A model of values, and learnt weights, assume that the user's columns contain everything relevant.
+Where the logging policy knew more, such as the type of a user or what is popular today, or where
+values bend more than the model, the estimates are wrong, and their intervals do not show it.
 
-Where the values are right, their errors have the mean 0 under any weights that know no more than
-the state and the decision; so weights that come from the propensities change the estimate by
-chance only, and by more if the values are wrong (DuMouchel and Duncan 1983, "Using Sample Survey
-Weights in Multiple Regression Analyses of Stratified Samples", Journal of the American Statistical
-Association 78, p. 535; Hausman 1978, "Specification Tests in Econometrics", Econometrica 46,
-p. 1251). Each decision is weighted alone, and the state that it is made in as it is learnt.
-Products of weights over whole sessions would need no states, but in sessions that may go on their
-variance has no end, and sums of them are far off at times where all is right.
+Where the values are right, their errors have the mean 0 under any weights that depend only on the
+state and the decision. So weights from the propensities change the estimate only by chance, and by
+more if the values are wrong (DuMouchel and Duncan 1983, "Using Sample Survey Weights in Multiple
+Regression Analyses of Stratified Samples", Journal of the American Statistical Association 78,
+p. 535; Hausman 1978, "Specification Tests in Econometrics", Econometrica 46, p. 1251). Decisions
+are weighted by their propensities, and states by learnt weights. Products of weights over whole
+sessions would need no states, but in sessions of unlimited length their variance is unbounded, and
+their sums are sometimes far off where everything is right.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DISAGREEMENT_BEYOND_CHANCE = 3.5
 """Standard errors at which a difference is no accident: candidates are many, and weights skewed."""
 
 CARRIERS_TO_CHECK = 100
-"""Effective number of weights, (Σ w)² / Σ w², from which propensities speak against values."""
+"""Effective number of weights, (Σ w)² / Σ w², from which propensities count against values."""
 
 ERRORS_THAT_MATTER = 1.0
 """Standard errors of the estimate that a difference has to have. An interval of 95% that is off by

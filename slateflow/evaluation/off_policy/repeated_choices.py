@@ -1,9 +1,10 @@
-"""Whether chance decided anew at each row what was shown.
+"""A test whether chance decided anew at each row.
 
-Estimates count rows as independent. They are not where a log has rows twice, as retries and
-overlapping exports leave them, or where a policy keeps what it drew for an hour or for a visitor:
-propensities are right then, and intervals far too short. Rows alike in all that a policy can know
-tell: one shows what the one before it showed as often as propensities have it, and no oftener.
+Estimates treat rows as independent. They are not where a log has duplicate rows, as after retries
+and overlapping exports, or where a policy keeps a draw for an hour or for a visitor: propensities
+are then right, but intervals far too short. Rows that are equal in everything that a policy can
+know are the evidence: one may repeat the choice of the one before only as often as the propensities
+imply.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from slateflow.trajectories import Trajectories
 from slateflow.trajectories.hashes import mixed
 
 REPEATS_BEYOND_CHANCE = 5.0
-"""Standard errors by which repetitions have to be more than propensities make them."""
+"""Standard errors by which repetitions have to exceed the number that propensities imply."""
 
 REPEATS_THAT_MATTER = 0.05
 """Share of the rows that have to be such repetitions. Where one in twenty is a copy of the row
@@ -36,9 +37,9 @@ class RepeatedChoices:
 
     Attributes:
         alike: (S,) hashes of the user's columns and of the candidates.
-        shown: (S,) hashes of the slate.
-        propensity: (S,) probabilities of that.
-        visitor: (S,) who came; None where nobody knows.
+        shown: (S,) hashes of the slates.
+        propensity: (S,) probabilities of the slates.
+        visitor: (S,) hashes of the visitors; None where they are unknown.
     """
 
     alike: NDArray[np.uint64]
@@ -61,7 +62,7 @@ class RepeatedChoices:
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:
-        """Choices of several parts, one after the other."""
+        """The choices of several parts, one after the other."""
         visitors = [one.visitor for one in several if one.visitor is not None]
         return cls(
             np.concatenate([one.alike for one in several]),
@@ -85,11 +86,12 @@ class RepeatedChoices:
         )
 
     def excess(self) -> tuple[float, float]:
-        """Repetitions beyond those of independent rows, and the standard error of their number.
+        """Repetitions in excess of those of independent rows, and the standard error of the excess.
 
-        Of two independent rows of a policy the second repeats the first with the probability Σ p²,
-        and the propensity of what either shows has that mean. Where the policy has changed between
-        them, it is less, and the mean of Σ p² of both is more. Pairs of a visitor count together.
+        Of two independent rows of a policy the second repeats the first with probability Σ p²,
+        which is the mean of the propensities of either row's slate. If the policy changed between
+        them, the probability is less, and the mean of Σ p² of both is more. Pairs of a visitor
+        count together.
         """
         before, after = self._pairs
         more = (self.shown[before] == self.shown[after]) - self._by_chance
@@ -100,10 +102,10 @@ class RepeatedChoices:
 
     @cached_property
     def _pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """(P,) rows, and (P,) the next ones that are alike, of other visitors where known."""
+        """(P,) rows, and (P,) their next equal rows, of other visitors where these are known."""
         order = np.argsort(self.alike, kind="stable")
         pair = self.alike[order][1:] == self.alike[order][:-1]
-        if self.visitor is not None:  # visits of one are counted together
+        if self.visitor is not None:  # visits of one visitor count together
             pair &= self.visitor[order][1:] != self.visitor[order][:-1]
         return order[:-1][pair], order[1:][pair]
 
@@ -123,7 +125,7 @@ def _in_order(numbers: NDArray[Any]) -> NDArray[np.uint64]:
 
 
 def _in_any_order(numbers: NDArray[np.integer]) -> NDArray[np.uint64]:
-    """(S,) hashes of rows of whole numbers (S, N) that are alike in any order, without −1."""
+    """(S,) hashes of rows of whole numbers (S, N), the same in any order, without −1."""
     hashed = np.zeros(len(numbers), np.uint64)
     for column in numbers.T:
         hashed += np.where(column >= 0, mixed(column), np.uint64(0))

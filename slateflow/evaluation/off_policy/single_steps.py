@@ -1,10 +1,10 @@
 """Estimates from logs of single decisions, where one candidate is seen and its reward follows.
 
-Importance weights w = target's probability / propensity correct for what the logs preferred, and a
-model of the reward takes out what can be predicted (Dudík, Langford and Li 2011, "Doubly Robust
-Policy Evaluation and Learning", equation 2): model + w × (reward − model). The model of a session
-is fitted without it, and without others of its visitor, on the other four of five folds, so that
-its errors are independent of the session's reward.
+Importance weights w = target's probability / propensity correct for the logs' preferences, and a
+reward model subtracts what can be predicted (Dudík, Langford and Li 2011, "Doubly Robust Policy
+Evaluation and Learning", equation 2): model + w × (reward − model). The model for a session is
+fitted on the other four of five folds, without the session and others of its visitor, so that the
+model's errors are independent of the session's reward.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ DR_FOLDS = 5
 """Parts of the visitors, or of the rows; the model of each is fitted to the others."""
 
 MOST_TIMES = 2
-"""Times as many items as candidates that are all rated, and looked up then."""
+"""Ratio of items to candidates up to which all items are rated and then looked up."""
 
 DECISION_NUMBERS = 2**22
 """Numbers of the largest array in memory."""
 
 SOME_ROWS = 20_000
-"""Rows in which the target's choices are looked up in the support, and by which users are grouped,
-about."""
+"""Approximate number of rows in which the target's choices are looked up in the support, and by
+which users are grouped."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,16 @@ class _Block:
     """B logged decisions.
 
     Attributes:
-        observation: Of the policies.
-        user: (B, U) columns.
-        offered: (B, N) numbers of the items.
-        shown: (B, 1) position of what was shown.
-        reward: (B,).
+        observation: Input of the policies.
+        user: (B, U) columns of the user.
+        offered: (B, N) numbers of the items on offer.
+        shown: (B, 1) position of the shown item.
+        reward: (B,) logged rewards.
         factor: (B,) 1 / propensity.
-        predicted: (B, N) rewards by the model.
-        of_shown: (B,) predicted rewards of what was shown.
-        visitor: (B,) numbers; None where nobody knows.
-        asked: (B,) whether the columns of a row's user are asked.
+        predicted: (B, N) the model's rewards.
+        of_shown: (B,) the model's rewards for the shown items.
+        visitor: (B,) numbers of the visitors; None where they are unknown.
+        asked: (B,) whether the columns of a row's user are checked.
     """
 
     observation: Observation
@@ -92,14 +92,14 @@ class _OfTarget:
     """Weights, predictions and balances of one target, row by row.
 
     Args:
-        groups: Of users.
+        groups: Groups of users.
         empty: Balance of no rows.
 
     Attributes:
-        blocks: (2, B) weights and predictions.
-        likeliest: Largest probability.
-        balance: Of all items.
-        by_column: Of the items, by users' columns.
+        blocks: (2, B) weights and predictions, by block.
+        likeliest: The target's largest probability.
+        balance: Balance of all items.
+        by_column: Balances of the items, by users' columns.
     """
 
     def __init__(self, groups: ColumnGroups, empty: ItemBalance) -> None:
@@ -156,10 +156,10 @@ class SingleSteps:
 
     Args:
         dataset: Logs of sessions of one step, in which users see one candidate.
-        held_out_only: Whether the held-out sessions alone are evidence.
+        held_out_only: Whether only the held-out sessions are evidence.
 
     Raises:
-        InputError: There are fewer than two.
+        InputError: There are fewer than two sessions.
     """
 
     def __init__(self, dataset: Dataset, held_out_only: bool) -> None:
@@ -255,7 +255,7 @@ class SingleSteps:
         return unfit
 
     def _blocks(self, every: int) -> Iterator[_Block]:
-        """The rows; every so many are asked for the columns of users."""
+        """The rows in blocks; `asked` has every `every`-th row."""
         numbers = self.visitors.number
         for policy, start, rows in self._parts():
             factor, folds = self.factors.get(policy, 1.0), _folds(rows, start)
@@ -276,7 +276,7 @@ class SingleSteps:
                 )
 
     def _named(self, item: tuple[int, float, float] | None) -> Unbalanced | None:
-        """The item by its id in the logs."""
+        """The unbalanced item, named by its id in the logs."""
         if item is None:
             return None
         number, found, expected = item
@@ -284,12 +284,12 @@ class SingleSteps:
 
     @property
     def _ids(self) -> tuple[str, ...] | None:
-        """Ids of the items, as the logs have them; None without an encoding."""
+        """Ids of the items in the logs; None without an encoding."""
         encoding = self.dataset.encoding
         return None if encoding is None else encoding.items
 
     def _column_groups(self, items: int) -> ColumnGroups:
-        """Users by their columns, whose quarters are those of some rows."""
+        """Groups of users by their columns, with the quarters of a sample of rows."""
         spec, some = self.dataset.spec, self._some_rows
         names = getattr(spec, "user_features", [f"column {n}" for n in range(spec.user_size)])
         offered = some.candidates.shape[1]
@@ -297,14 +297,14 @@ class SingleSteps:
 
     @cached_property
     def _some_rows(self) -> Trajectories:
-        """Every so many rows, about `SOME_ROWS`."""
+        """Every n-th row, about `SOME_ROWS` rows."""
         every, kept = max(self.rows // SOME_ROWS, 1), []
         for _, start, rows in self._parts():
             kept.append(rows.where((start + np.arange(len(rows))) % every == 0))
         return Trajectories.from_parts(kept)
 
     def _parts(self) -> Iterator[tuple[str, int, Trajectories]]:
-        """Policy, number of the first row, and rows."""
+        """Policy, number of the first row, and rows of each part."""
         start = 0
         for policy, rows in evidence_parts(self.dataset, self.held_out_only):
             yield policy, start, rows
@@ -320,7 +320,7 @@ class SingleSteps:
                 own = fold == number
                 of_candidate = weights[0] + user[own] @ weights[1:]
                 of_items = of_candidate[:, :1] + self._with_items(of_candidate[:, 1:])  # (B, M)
-                shown = np.maximum(at_rows(items, own), 0)  # places that fill up are no candidates
+                shown = np.maximum(at_rows(items, own), 0)  # padding is not a candidate
                 predicted[own] = np.take_along_axis(of_items, shown, axis=1)
             return predicted
         candidates = rows.candidate_features(block)[:, :, : sizes.document_size]
@@ -334,14 +334,14 @@ class SingleSteps:
 
     @cached_property
     def _with_items(self) -> Callable[[Array], Array]:
-        """The products of weights (B, D) with the features of all items, (B, M)."""
+        """A function from weights (B, D) to their products (B, M) with all items' features."""
         catalogue, size = self.dataset.catalogue, self.modelled.document_size
         return products_with(
             np.zeros((0, size)) if catalogue is None else catalogue.features[:, :size]
         )
 
     def unsupported(self, targets: Mapping[str, SlateDistribution]) -> dict[str, float]:
-        """The share of each target's choices that the logs have hardly seen."""
+        """The share of each target's choices that the logs hardly show."""
         rows = self._some_rows
         support = logged_support(rows)
         sums = dict.fromkeys(targets, 0.0)
@@ -367,11 +367,11 @@ def _folds(rows: Trajectories, start: int) -> NDArray[np.integer]:
 
 
 def _explorers(by_policy: Mapping[str, int], explored: set[str]) -> dict[str, float]:
-    """Factors of the weights by policy, where some never explore and others do.
+    """Factors of the weights by policy, where some policies explore and others never do.
 
-    A policy that always shows the same says nothing about others: its rows have no weight, and
-    those of the others stand for them. That is right where chance decides which policy a user
-    meets.
+    Rows of a policy that always shows the same contain nothing about other policies: they have no
+    weight, and rows of the exploring policies replace them. That is right where chance decides
+    which policy a user meets.
     """
     if not explored:
         return {}

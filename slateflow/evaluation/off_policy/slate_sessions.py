@@ -1,9 +1,9 @@
-"""Sessions in which users choose from slates, as regressions see them.
+"""Sessions in which users choose from slates, as input of regressions.
 
-The features are those of SlateQ's decomposition (`item_values`), with the place of an item among
-its own. Choices are expected by a choice model that the same sessions have fitted, of
-users who look at all items at once or from the top. Its errors in what was shown are weighted by
-how much that is like what the target shows (`calibration_weights`).
+The features are those of SlateQ's decomposition (`item_values`), with an item's place among its
+features. Expected choices come from a choice model, fitted to the same sessions, of users who look
+at all items at once or from the top. The model's errors on logged slates are weighted by the
+similarity of these to the target's slates (`calibration_weights`).
 """
 
 from __future__ import annotations
@@ -59,31 +59,31 @@ from slateflow.user_models.support import logged_support
 Array = NDArray[np.float64]
 
 VALUES_RIDGE = 1.0
-"""Precision of the prior on weights of the values, in all: about a click more of each feature. With
+"""Precision of the prior on weights of the values, in total: about one more click per feature. With
 less, items that were clicked once or never have weights in the thousands."""
 
 RANDOM_RIDGE = 1.0
-"""Precision of the prior on the weights of random features. With more, what bends is flattened, and
-slates that are seldom liked are taken for better than they are."""
+"""Precision of the prior on the weights of random features. With more, bends are flattened, and
+seldom liked slates are overestimated."""
 
 VERDICT_ROWS_PER_TERM = 100
 """Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
 there would be no verdict."""
 
 ROWS_PER_COLUMN = 30
-"""Logged slates for each term where columns of single items have no products, and every slate is a
-single decision, which has a verdict by fewer rows."""
+"""Logged slates per term where columns of single items have no products, and every slate is a
+single decision, for which fewer rows suffice for a verdict."""
 
 PAYS_BEYOND_CHANCE = 3.0
-"""Standard errors by which it has to matter which item it was for what a click earns."""
+"""Standard errors by which the identity of the item has to matter for the reward of a click."""
 
 ROWS_PER_FEATURE = 20
-"""Logged steps that a feature takes at least. With half of it values were off by half."""
+"""Fewest logged steps per feature. With half as many, values were off by half."""
 
 CHOICES_PER_FEATURE = 5
-"""Clicks, and slates without one, that a feature takes where single decisions have a verdict by so
-few steps (Vittinghoff and McCulloch 2007, "Relaxing the Rule of Ten Events per Variable in Logistic
-and Cox Regression"). With less than one, estimates were up to five standard errors off."""
+"""Fewest clicks, and slates without one, per feature, where a verdict on single decisions rests on
+so few steps (Vittinghoff and McCulloch 2007, "Relaxing the Rule of Ten Events per Variable in
+Logistic and Cox Regression"). With less than one, estimates were up to five standard errors off."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class _OfClass:
 def _habit(
     rows: Trajectories, plain: SlateFeatures, bent: SlateFeatures, single: bool
 ) -> tuple[SlateFeatures, Habit]:
-    """Features by which users choose, and how: with bends if sessions are likelier so.
+    """Features and habit by which users choose: with bends if these make sessions likelier.
 
-    Several classes of users, by plain features, may be what seems to bend.
+    Apparent bends may be several classes of users who choose by plain features.
     """
     found = []
     for features in (plain,) if bent is plain else (plain, bent):
@@ -127,7 +127,7 @@ class SlateSessions:
     Args:
         rows: Whole sessions.
         spec: Their world.
-        beside: Whole sessions that are no evidence; the models are fitted to them, too.
+        beside: Whole sessions that are not evidence; the models are fitted to them, too.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class SlateSessions:
         self.fitted_steps, self.horizon = len(rows), spec.horizon
 
     def verdict_steps(self, by_propensity: bool) -> int:
-        """Steps that a verdict takes: fewer where choices alone have to be learnt, of enough."""
+        """Fewest steps for a verdict: fewer where only choices are learnt, from enough clicks."""
         clicks = int(np.count_nonzero(self.fitted.clicked >= 0))
         fewer = min(clicks, len(self.fitted) - clicks)
         if self.horizon == 1 and fewer >= CHOICES_PER_FEATURE * self.features:
@@ -168,7 +168,7 @@ class SlateSessions:
 
     @cached_property
     def unfit(self) -> NoVerdict | None:
-        """Whether users choose by more than the model of choices knows."""
+        """The refusal if users choose by more than the choice model knows; otherwise None."""
         rows, of_shown = self.fitted, self._expected_clicks
         if earlier_steps_matter(rows, of_shown):
             return NoVerdict(
@@ -209,13 +209,13 @@ class SlateSessions:
         return replace(found, learnt=replace(found.learnt, errors=found.learnt.errors + moved))
 
     def unsupported(self, target: Target) -> float:
-        """Share of the items that the target shows which the logs have hardly seen."""
+        """Share of the target's shown items that the logs hardly show."""
         slates = self._slates(target)[: len(self.rows)]
         chosen = self.rows.features_at(slates).astype(np.float64)
         return float(self._support.hardly_seen(chosen).mean())
 
     def probabilities(self, target: Target) -> Array:
-        """(R,) probabilities with which the target shows the slates that were shown."""
+        """(R,) probabilities with which the target shows the logged slates."""
         rows = self.rows
         if isinstance(target, ScoringPolicy):
             same = self._slates(target)[: len(rows)] == rows.slate
@@ -229,11 +229,12 @@ class SlateSessions:
 
     @property
     def _expected_clicks(self) -> Array:
-        """(R, K) probabilities of clicks on what was shown.
+        """(R, K) probabilities of clicks on the shown items.
 
-        A session is of a class by all of its steps but the one that is asked: with this one it
-        would seem to choose as expected, because it chose its class. Where there is no other step,
-        classes can explain nearly anything, as items that bear on each other, so there is one.
+        For each step, the session's class probabilities come from its other steps: with this step
+        included, the session would seem to choose as expected, because the choice determined the
+        class. Without other steps classes could explain nearly anything, such as items that
+        influence each other, so there is only one class.
         """
         rows, choice = self.fitted, self.one if self.single else self.choice
         member = np.ones((len(rows), 1))
@@ -296,7 +297,7 @@ class SlateSessions:
         return Correction(weight, errors, weighted, weights)
 
     def _expected_values(self, group: int, values: Array) -> Array:
-        """(R,) values of the slates shown, whatever is chosen of it, in a class of users."""
+        """(R,) expected values of the shown slates, over the choices of a class of users."""
         sessions, logged, choice = self.sessions, self.fitted.slate, self.choice.of_class(group)
         expected = [
             sessions.expected(block, logged[block], choice) @ values for block in sessions.blocks()
@@ -306,17 +307,17 @@ class SlateSessions:
     def _of_choices(
         self, group: int, values: Array, slates: Slates, weight: Array, expected: Array
     ) -> tuple[Array, Array]:
-        """(E,) weighted errors of what users are expected to choose, in a class, by evidence.
+        """(E,) weighted errors of a class's expected choices in the evidence, and a slope (P + 1,).
 
-        Where the choice model is right, but for chance, errors are how far each session moves it,
-        by the slope (P + 1,) in its weights, too; where it is wrong, they correct it.
+        If the choice model is right up to chance, the errors are each session's influence on it,
+        which also depends on the slope in the model's weights; if it is wrong, they correct it.
 
         Args:
             group: The class.
             values: (P,) weights of the values.
             slates: (R, K) slates of the target.
-            weight: (R,) how much oftener the target comes to each row.
-            expected: (R,) values of what was shown.
+            weight: (R,) how much more often the target reaches each row.
+            expected: (R,) expected values of the shown slates.
         """
         rows, sessions, choice = self.fitted, self.sessions, self.choice.of_class(group)
         surprise = sessions.design @ values - expected
@@ -328,7 +329,7 @@ class SlateSessions:
         return np.asarray(corrected[: self.evidence]), slope
 
     def _slates(self, target: Target) -> Slates:
-        """Slates of the target at each row (R, K); of a random policy a draw."""
+        """The target's slates (R, K) at each row; for a random policy one draw."""
         if isinstance(target, ScoringPolicy):
             return replace(self.sessions, rows=self.fitted).slates(target.scorer)
         rng, rows = np.random.Generator(np.random.SFC64(0)), self.fitted

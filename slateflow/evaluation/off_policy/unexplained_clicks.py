@@ -1,13 +1,12 @@
-"""Whether users and items have more to them than a model of choices knows.
+"""Tests whether users or items differ in more than a choice model knows.
 
-Among slates nearly no logged one is that of a target, so the verdict rests on a model of what users
-choose, and weights correct it only in what it knows of users and items. A taste that it cannot
-follow, or items that differ in more than their columns, would be judged with confidence, and
-wrongly.
+Hardly any logged slate is also a target's, so the verdict rests on a choice model, and weights
+correct that only in terms of the features that it has of users and items. With a taste that it
+cannot fit, or items that differ beyond their columns, the verdict would be confident and wrong.
 
-So what was clicked beyond what the model expects is explained by the leaves of a decision tree on
-the columns, and by which item it was. If held-out sessions say that this explains something, the
-model is wrong (a score test, Rao 1948, as in `earlier_steps`).
+So clicks beyond the model's expectation are regressed on the leaves of a decision tree over the
+columns, and on the identity of the item. If that predicts held-out sessions better, the model is
+wrong (a score test, Rao 1948, as in `earlier_steps`).
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from slateflow.user_models.slate_columns import TOLD_APART_ITEMS
 Array = NDArray[np.float64]
 
 LEAVES, LEAF_ROWS = 32, 100
-"""Leaves of the tree, at most, and shown items in each, at least."""
+"""Most leaves of the tree, and fewest shown items in each."""
 
 FARTHEST = 1e9
-"""How unlike nothing is, in a tree that takes no infinite numbers."""
+"""Distance where there is no other item: the tree accepts no infinite numbers."""
 
 
 def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
@@ -77,22 +76,22 @@ def propensities_tell(rows: Trajectories, expected: Array) -> bool:
 
 
 def _losses(left: Array, visitor: NDArray[np.intp]) -> Array:
-    """(V,) squares of the rest of the surprises (S,)."""
+    """(V,) sums of squares, by visitor, of what is left (S,) of the surprises."""
     return np.bincount(visitor, np.square(left)).astype(np.float64)
 
 
 def _columns(rows: Trajectories) -> Array:
-    """(S, U + D) columns of the user and of the item that is shown."""
+    """(S, U + D) columns of the user and of the shown item."""
     shown = rows.shown_features()
     user = np.broadcast_to(rows.user[:, None], (*shown.shape[:2], rows.user.shape[1]))
     return np.concatenate([user, shown], axis=2).reshape(rows.slate.size, -1)
 
 
 def _beside(rows: Trajectories, expected: Array) -> Array:
-    """(S, 7) the clicks that are expected on an item, and what its slate shows before and after it.
+    """(S, 7) expected clicks on an item, and properties of its slate before and after it.
 
-    How unlike it is, in standard deviations, in the mean and the least; and how many clicks are
-    expected there. Nothing is unlike everything.
+    These are the mean and the least distance to the items there, in standard deviations, and the
+    clicks expected there. Without other items distances are `FARTHEST`.
     """
     shown = rows.shown_features().astype(np.float64)
     shown /= np.maximum(shown.std(axis=(0, 1)), np.finfo(np.float32).tiny)
@@ -110,7 +109,7 @@ def _beside(rows: Trajectories, expected: Array) -> Array:
 
 
 def _leaves(x: Array, surprise: Array, grows: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(S,) leaves at which columns (S, F) end, of a tree that some of them have grown."""
+    """(S,) leaves that columns (S, F) reach in a tree grown on the rows in `grows` (S,)."""
     from sklearn.tree import DecisionTreeRegressor  # takes a second
 
     tree = DecisionTreeRegressor(max_leaf_nodes=LEAVES, min_samples_leaf=LEAF_ROWS, random_state=0)

@@ -1,4 +1,4 @@
-"""Visitors whose sessions are evidence: those of one are not independent of each other."""
+"""The visitors of sessions: sessions of the same visitor are not independent of each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 
 FEWEST = 40
-"""Visitors that a verdict takes at least."""
+"""Fewest visitors for a verdict."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Visitors:
     """The visitors of E sessions.
 
     Attributes:
-        number: (E,) of the session's visitor, from 0; None where nobody knows, and each session is
-            taken to be of another.
+        number: (E,) number of each session's visitor, from 0; None where visitors are unknown, and
+            each session counts as another visitor's.
     """
 
     number: NDArray[np.intp] | None
@@ -33,7 +33,7 @@ class Visitors:
         """Number the visitors (E,) of sessions.
 
         Raises:
-            InputError: All are of one, so that nothing is known about others.
+            InputError: All sessions are of one visitor, so nothing is known about others.
         """
         if visitor is None:
             return cls(None)
@@ -46,25 +46,25 @@ class Visitors:
 
     @property
     def count(self) -> int | None:
-        """How many there are."""
+        """Number of visitors; None where they are unknown."""
         return None if self.number is None else int(self.number.max()) + 1
 
     def sums(self, sessions: Contributions) -> Contributions:
-        """Contributions of visitors, where these are known."""
+        """Contributions of visitors where these are known, otherwise of sessions."""
         return sessions if self.number is None else sessions.of_visitors(self.number)
 
     def totals(self, sessions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sums by visitor of what sessions have, (E,), where visitors are known."""
+        """Sums by visitor of the sessions' values (E,); the values if visitors are unknown."""
         if self.number is None:
             return sessions
         return np.asarray(np.bincount(self.number, sessions), np.float64)
 
     def contributions(self, sessions: Mapping[str, Contributions]) -> Mapping[str, Contributions]:
-        """Contributions by each estimator, made when they are asked for."""
+        """Contributions by estimator, computed when they are looked up."""
         return sessions if self.number is None else _Summed(sessions, self)
 
     def refusal(self) -> NoVerdict | None:
-        """Why the sessions are of too few visitors; None where they are of enough."""
+        """The refusal if there are too few visitors; None if there are enough."""
         if self.count is None or self.count >= FEWEST:
             return None
         return NoVerdict(

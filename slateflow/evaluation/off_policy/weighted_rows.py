@@ -1,4 +1,4 @@
-"""Estimators of single decisions, by weights and by predictions of a model of the reward."""
+"""Estimators for single decisions, from weights and from predictions of a reward model."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Array = NDArray[np.float64]
 class WeightedRows(Mapping[str, Contributions]):
     """Weights and predictions of E logged decisions for a target policy.
 
-    It maps each estimator to its contributions, which are made at every look.
+    It maps each estimator to its contributions, which are computed at every look-up.
 
     Attributes:
-        weight: (E,) the target's probability of what was shown / its propensity.
-        reward: (E,).
-        shown: (E,) the model's reward of what was shown.
-        target: (E,) the model's reward of what the target shows, in expectation.
-        one_weight: Weight of a row that shows what the target does, on average.
+        weight: (E,) the target's probability of the shown item / its propensity.
+        reward: (E,) logged rewards.
+        shown: (E,) the model's reward for the shown item.
+        target: (E,) the model's expected reward for the target's choice.
+        one_weight: Average weight of a row that shows the target's choice.
     """
 
     weight: Array
@@ -47,12 +47,12 @@ class WeightedRows(Mapping[str, Contributions]):
 
     @property
     def skewness(self) -> float:
-        """Skewness of the estimate, as far as its interval does not count it as that of events.
+        """Skewness of the estimate beyond that for which an interval of events allows.
 
-        A log in which a large reward happens to be missing has a small skewness and a low estimate
-        by the rows that the target would show, so the rewards of all rows tell it: they are taken
-        to be as skewed under the target. Of the weights there is one more of the largest. Gamma
-        intervals allow for the skewness of events of one size.
+        If a large reward happens to be missing from a log, the rows that the target would show have
+        a small skewness and a low estimate. So the skewness comes from the rewards of all rows,
+        which are assumed to be as skewed under the target, and one more of the largest weight is
+        added. Gamma intervals allow for the skewness of events of one size.
         """
         reward, weight = self.reward, np.append(self.weight, self.weight.max())
         base = usual(reward, self.weight)
@@ -84,17 +84,18 @@ class WeightedRows(Mapping[str, Contributions]):
     def dr(self) -> Contributions:
         """Doubly robust.
 
-        Its weights have a mean of 1. Where they happen to have less, what is missing rests on the
-        model alone, and no row shows how far that errs: it counts as errors like those of all rows.
+        Its weights have the expectation 1. Where their mean happens to be less, the missing share
+        rests on the model alone, and no row shows the model's error there: it is assumed to be like
+        that of all rows.
         """
         missing = max(1 - float(self.weight.mean()), 0.0) * self.one_weight
         return self._weighted(self.target, self.weight, missing)
 
     def dr_os(self) -> Contributions:
-        """Doubly robust with weights that are shrunk optimistically, λ w / (w² + λ).
+        """Doubly robust with optimistically shrunk weights, λ w / (w² + λ).
 
-        λ is where the bound on squared bias + variance is least (Su et al. 2020, "Doubly robust
-        off-policy evaluation with shrinkage", sections 3.2 and 4).
+        λ minimises the bound on squared bias + variance (Su et al. 2020, "Doubly robust off-policy
+        evaluation with shrinkage", sections 3.2 and 4).
         """
         error, weight = self.reward - self.shown, self.weight
         largest = max(float(weight.max()), 1.0)
@@ -111,7 +112,7 @@ class WeightedRows(Mapping[str, Contributions]):
         return self._weighted(self.target, best * weight / (np.square(weight) + best))
 
     def _weighted(self, model: Array, weight: Array, missing: float = 0.0) -> Contributions:
-        """Contributions model + weight × (reward − shown), all of them (E,)."""
+        """Contributions model + weight × (reward − shown); model and weight are (E,)."""
         base, error = usual(self.reward, self.weight), self.reward - self.shown
         if base is None:
             errors = WeightedErrors(weight, error, self.reward, missing)

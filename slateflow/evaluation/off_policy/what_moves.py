@@ -1,21 +1,21 @@
-"""Features beside the clicked item that move users, or pay: held-out sessions say which matter.
+"""Features beyond the clicked item that move users, or pay: held-out sessions choose them.
 
-SlateQ's decomposition has it that nothing but the clicked item bears on what is earned, and on what
-comes (Ie et al. 2019, "SlateQ", section 4.2, SC and RTDS). Three kinds of logs are otherwise:
+SlateQ's decomposition assumes that only the clicked item influences rewards and the next state (Ie
+et al. 2019, "SlateQ", section 4.2, SC and RTDS). Three kinds of logs violate this:
 
-- Users who remember what they have seen are moved by sight. Features of the clicked item alone
-  expect of every policy the states to which the logs led.
-- Rewards come without a click, as orders of what was seen, or of several clicks, of which the first
-  is logged.
-- Users' columns do not tell how long they will stay. That follows from what they have clicked so
-  far, as where good videos give time back.
+- Users who remember what they have seen are moved by seen items. A model with features of the
+  clicked item alone predicts for every policy the states to which the logs led.
+- Rewards come without a click, such as orders of seen items, or from several clicks, only the first
+  of which is logged.
+- Users' columns do not show how long they will stay. That depends on their clicks so far, as where
+  good videos give time back.
 
 So the change of the user's columns from step to step, the ends of sessions, and the rewards are
-regressed on the features of the clicked item, with and without those of what was shown; and the
-steps that are left with and without sums of the features of what was clicked before.
+regressed on the features of the clicked item, with and without those of the shown items; and the
+number of steps left with and without sums of the features of items clicked before.
 
-More features may predict worse by their number, and what they say of rewards still be true. There
-it is asked whether it goes with what is missed without them.
+Many more features may predict rewards worse although their effects are real. For rewards the test
+is therefore whether their predictions are correlated with the errors without them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MOST_TESTED_FEATURES = 2_000
 """Features, at most: with more, which never have enough steps for a verdict, nothing is tested."""
 
 EXPLAINED = 1e-3
-"""Share of the variance of rewards below which what is missed is that of the prior on weights."""
+"""Share of the variance of rewards below which errors are attributed to the prior on weights."""
 
 
 def with_what_moves(sessions: Sessions) -> Sessions:
@@ -84,11 +84,11 @@ def with_what_moves(sessions: Sessions) -> Sessions:
 
 
 def _goes_with(plain: Array, ours: Array, visitor: NDArray[np.intp]) -> bool:
-    """Whether what more features predict goes with what is missed without them.
+    """True if predictions from more features are correlated with the errors without them.
 
     Args:
-        plain: (R,) errors on the other half of the visitors, in deviations.
-        ours: (R,) those with more features.
+        plain: (R,) errors on the other half of the visitors, in standard deviations.
+        ours: (R,) errors with more features.
         visitor: (R,) number of a row's visitor.
     """
     if np.square(plain).mean() <= EXPLAINED:
@@ -100,7 +100,7 @@ def _goes_with(plain: Array, ours: Array, visitor: NDArray[np.intp]) -> bool:
 def _moves(sessions: Sessions) -> Array:
     """(R, U + 3): changes of the user's columns up to the next step, ends, rewards, and steps left.
 
-    All have a deviation of 1.
+    All have a standard deviation of 1.
     """
     rows = sessions.rows
     moves = [changes(rows), ~rows.last, rows.reward.astype(np.float64), steps_left(rows)]
@@ -108,7 +108,7 @@ def _moves(sessions: Sessions) -> Array:
 
 
 def changes(rows: Trajectories) -> Array:
-    """(R, U) how the user's columns change up to the next step; 0 at a session's end."""
+    """(R, U) changes of the user's columns up to the next step; 0 at a session's end."""
     user, goes_on = rows.user.astype(np.float64), ~rows.last
     change = np.zeros_like(user)
     change[goes_on] = user[np.flatnonzero(goes_on) + 1] - user[goes_on]
@@ -116,7 +116,7 @@ def changes(rows: Trajectories) -> Array:
 
 
 def standardised(columns: NDArray[Any]) -> Array:
-    """(R, …) with a mean of 0 and a deviation of 1, where they vary."""
+    """(R, …) columns with a mean of 0 and a standard deviation of 1, where they vary."""
     deviation = columns.std(axis=0)
     found = (columns - columns.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
     return np.asarray(found, np.float64)

@@ -1,8 +1,8 @@
-"""A training that was killed resumes where it was, and ends in the same weights.
+"""Checkpoints from which a killed training resumes and ends in the same weights.
 
-RLlib's own checkpoints leave out what MARWIL keeps beside its network, the state of the random
-generator and the position in the data, and restoring an algorithm without environment fails. So
-the parts are taken and put back here, in one file that takes the place of the last in one step.
+RLlib's own checkpoints leave out MARWIL's moving average, the state of the random generator and the
+position in the data, and restoring an algorithm without an environment fails. So this module saves
+and restores these parts itself, in one file that replaces the last one in a single step.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from slateflow.trajectories.files.atomic_files import write_whole
 STATE = "state.pt"
 
 MOVING_AVERAGE = "moving_avg_sqd_adv_norms_per_module"
-"""MARWIL's average squared advantage, which its learner keeps to itself."""
+"""MARWIL's average squared advantage, a private attribute of its learner."""
 
 
 @dataclass
 class TrainingProgress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
-        iterations: Calls of `train()` that are done.
-        seconds: Wall-clock seconds spent in them.
+        iterations: Completed calls of `train()`.
+        seconds: Wall-clock seconds spent in these calls.
         curves: Training curves so far.
     """
 
@@ -45,7 +45,7 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The folder in which a training is written down."""
+    """The folder of a training's checkpoint."""
 
     folder: Path
 
@@ -53,11 +53,11 @@ class Checkpoint:
     def for_training(
         cls, folder: Path, dataset: Dataset, config: LearnerConfig, seed: int
     ) -> Checkpoint:
-        """The checkpoint of a training; another dataset, setting or seed has another."""
+        """The checkpoint of a training; each dataset, setting and seed has its own."""
         return cls(config.checkpoint(folder, dataset, seed))
 
     def save(self, algorithm: Algorithm, done: TrainingProgress) -> None:
-        """Write everything that the rest of the training depends on."""
+        """Write everything on which the rest of the training depends."""
         document = {
             "done": vars(done),
             "metrics": algorithm.metrics.get_state(),
@@ -69,7 +69,7 @@ class Checkpoint:
         write_whole(self.folder / STATE, content.getvalue())
 
     def restore(self, algorithm: Algorithm) -> TrainingProgress:
-        """Put a fresh algorithm where the last checkpoint was written; where there is none, 0."""
+        """Bring a fresh algorithm to the last checkpoint; without one, report no progress."""
         path = self.folder / STATE
         if not path.exists():
             return TrainingProgress()
@@ -82,7 +82,7 @@ class Checkpoint:
         return done
 
     def remove(self) -> None:
-        """The training is over."""
+        """Remove the checkpoint at the end of the training."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Ray only where processes of its own are asked for; elsewhere everything stays in this one."""
+"""A Ray cluster only for remote processes; otherwise everything runs in this process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from slateflow.ray_cluster import cluster_address, connected
 
 @contextmanager
 def cluster(processes: int) -> Iterator[None]:
-    """A Ray cluster for that many remote learners and samplers; none for 0.
+    """A Ray cluster for this many remote learners and samplers; none for 0.
 
-    The cluster at `RAY_ADDRESS` serves where it is set, and one that the caller has connected to
-    in any case. Otherwise a local one is started, and stopped at the end.
+    A cluster to which the caller is connected is used, then the one at `RAY_ADDRESS` if it is set.
+    Otherwise a local cluster is started, and stopped at the end.
     """
     import ray
 
@@ -29,10 +29,10 @@ def cluster(processes: int) -> Iterator[None]:
 
 @contextmanager
 def _in_process() -> Iterator[None]:
-    """Without a cluster, objects that RLlib puts into the object store are handed on as they are.
+    """Pass on objects that RLlib puts into the object store directly, without a cluster.
 
-    RLlib's group of samplers does so even where its only sampler is in this process, and Ray
-    would start a cluster for it.
+    RLlib's group of samplers puts objects there even where its only sampler is in this process, and
+    Ray would start a cluster for them.
     """
     import ray
 

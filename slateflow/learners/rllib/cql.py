@@ -46,7 +46,7 @@ class CQLConfig(OfflineQConfig):
 
     @property
     def holds_out(self) -> bool:
-        """Held-out episodes choose among restarts."""
+        """True for several trainings, among which held-out episodes choose."""
         return self.restarts > 1
 
     def algorithm(self, training: dict[str, Any]) -> AlgorithmConfig:
@@ -60,7 +60,7 @@ class CQLConfig(OfflineQConfig):
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
-        """Train once, or several times for a choice."""
+        """Train once, or `restarts` times and keep the best."""
         if self.restarts == 1:
             return super().train(dataset, seed, progress, checkpoints)
         from slateflow.learners.rllib.restarts import train_with_restarts
@@ -73,7 +73,7 @@ def loss(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Mean squared TD error plus `conservatism` × (log-sum-exp of Q − Q of the log).
 
-    Rows count by their weights, and what the logs hardly show is no next choice.
+    Rows count by their weights; hardly shown candidates are excluded from the next choice.
     """
     import torch
     from ray.rllib.core.columns import Columns
@@ -82,7 +82,7 @@ def loss(
 
     following, weight = batch[Columns.NEXT_OBS], batch[ROW_WEIGHTS]
     target, ends = batch[Columns.REWARDS], batch[Columns.TERMINATEDS]
-    if not ends.all():  # as single decisions all do
+    if not ends.all():  # single decisions have no next step
         with torch.no_grad():
             offered = module.score(module.scorer, following)
             best = offered.masked_fill(batch[NEXT_LEFT_OUT], -torch.inf).argmax(dim=1)

@@ -1,6 +1,6 @@
 """RLlib's offline input: columns of a dataset straight into train batches.
 
-RLlib's own reader builds an episode object for every row and needs a Ray cluster. This one turns
+RLlib's own reader builds an episode object for every row and needs a Ray cluster. This reader turns
 the Parquet columns into tensors once and hands out shuffled slices of them, in this process.
 """
 
@@ -40,25 +40,25 @@ if TYPE_CHECKING:
 Tensors = dict[str, torch.Tensor]
 
 ROW_WEIGHTS = "row_weights"
-"""Column of the weights by which the rows count."""
+"""Column with the weights of the rows."""
 
 RARE_COLUMN = "rare"
 """Column that says which of the candidates the logs rarely show."""
 
 NEXT_LEFT_OUT = "next_left_out"
-"""Column that says which of the next candidates the logs hardly show, beside others."""
+"""Column that marks next candidates that the logs hardly show, if there are others."""
 
 
 @dataclass(frozen=True)
 class InputOptions:
-    """Options of the input beside the path.
+    """Options of the input besides the path.
 
     Attributes:
         window: Steps-left is counted exactly only within this many steps of the end.
         seed: Seed of the order in which rows are drawn.
-        memory: Of the session, which the rows get as further features of the user.
-        hold_out: Leave out every fifth episode, for a choice among what was learnt.
-        support: Of the logs; None where nothing asks what they show.
+        memory: Session memory, which is added to the rows' features of the user.
+        hold_out: Leave out every fifth episode, for a choice among trainings.
+        support: Support of the logs; None where it is not needed.
     """
 
     window: int
@@ -118,12 +118,12 @@ def train_columns(
 
 @dataclass
 class ColumnIterator:
-    """Stands where RLlib expects a `ray.data.DataIterator`: epochs of minibatches.
+    """Epochs of minibatches, in place of the `ray.data.DataIterator` that RLlib expects.
 
     Attributes:
         columns: The rows.
-        options: Order and seed.
-        drawn: Minibatches drawn before by a training that resumes here.
+        options: Options with the seed of the order.
+        drawn: Minibatches that a resumed training drew before it was killed.
     """
 
     columns: Tensors
@@ -134,7 +134,7 @@ class ColumnIterator:
         self.generator = torch.Generator().manual_seed(self.options.seed)
 
     def iter_torch_batches(self, *, batch_size: int, **_: Any) -> _Epochs:
-        """An iterable whose every pass is one epoch in a new order."""
+        """An iterable, each pass over which is one epoch in a new order."""
         return _Epochs(self, batch_size)
 
     def epoch(self, batch_size: int) -> Iterator[Tensors]:
@@ -142,7 +142,7 @@ class ColumnIterator:
         rows = len(self.columns[Columns.ACTIONS])
         size = min(batch_size, rows)
         starts = range(0, rows - size + 1, size)
-        while self.drawn >= len(starts):  # epochs that are over
+        while self.drawn >= len(starts):  # epochs that are complete
             torch.randperm(rows, generator=self.generator)
             self.drawn -= len(starts)
         order = torch.randperm(rows, generator=self.generator)
@@ -164,12 +164,12 @@ class _Epochs:
 
 
 def flat(columns: Tensors) -> Tensors:
-    """Under the names that RLlib's learner looks for."""
+    """The columns under the names that RLlib's learner expects."""
     return {f"{DEFAULT_MODULE_ID}/{name}": tensor for name, tensor in columns.items()}
 
 
 def read_tensors(path: str, options: InputOptions) -> Tensors:
-    """The rows of the dataset at `path`, from Parquet to tensors."""
+    """The rows of the dataset at `path` as tensors."""
     dataset, memory, hold_out = Dataset.open(path), options.memory, options.hold_out
     scale = _reward_scale(path, dataset.digest, memory, hold_out)
     rows = _read(dataset, memory, hold_out)
@@ -185,7 +185,7 @@ def _read(dataset: Dataset, memory: SessionMemory, hold_out: bool) -> Trajectori
 
 @lru_cache(maxsize=1)
 def _reward_scale(path: str, digest: str, memory: SessionMemory, hold_out: bool) -> RewardScale:
-    """The scale of a dataset's rewards, kept for the next learner that trains in this process."""
+    """The scale of a dataset's rewards, cached for other learners that train in this process."""
     dataset = Dataset.open(path)
     rows = _read(dataset, memory, hold_out)
     check_variation(rows)
@@ -197,7 +197,7 @@ def _reward_scale(path: str, digest: str, memory: SessionMemory, hold_out: bool)
 class Shard:
     """Every `shards`-th row, for a learner in a process of its own, which reads the files itself.
 
-    So the rows never travel between processes.
+    So rows are never sent between processes.
     """
 
     path: str
@@ -207,7 +207,7 @@ class Shard:
     drawn: int = 0
 
     def iter_torch_batches(self, *, batch_size: int, **_: Any) -> _Epochs:
-        """An iterable whose every pass is one epoch of the shard in a new order."""
+        """An iterable, each pass over which is one epoch of the shard in a new order."""
         columns = {
             name: tensor[self.shard :: self.shards]
             for name, tensor in read_tensors(self.path, self.options).items()
@@ -218,7 +218,7 @@ class Shard:
 
 
 class ColumnarOfflineData(OfflineData):
-    """Takes the place of RLlib's `OfflineData` with `config.offline_data(offline_data_class=…)`.
+    """Replaces RLlib's `OfflineData` by `config.offline_data(offline_data_class=…)`.
 
     `config.input_` is a list with the path of one dataset, `config.input_read_method_kwargs`
     holds the `InputOptions`.
@@ -232,10 +232,10 @@ class ColumnarOfflineData(OfflineData):
         self.drawn = 0
 
     def close(self) -> None:
-        """Do nothing: nothing is under way."""
+        """Do nothing: no pass has to be ended."""
 
     def start_after(self, minibatches: int) -> None:
-        """Go on where a training stood that has drawn this many minibatches a learner."""
+        """Resume a training that has drawn this many minibatches per learner."""
         self.drawn = minibatches
 
     def sample(
@@ -245,9 +245,9 @@ class ColumnarOfflineData(OfflineData):
         num_shards: int = 0,
         module_state: dict[str, Any] | None = None,
     ) -> Any:
-        """The iterators over the rows, one for each learner; 0 shards for the one in process.
+        """The iterators over the rows, one per learner; 0 shards for a learner in this process.
 
-        RLlib asks before every iteration, and remote learners keep the first they are sent.
+        RLlib calls this before every iteration, and remote learners keep the first iterator.
         """
         iterators = self.iterators(num_shards)
         if num_shards or return_iterator:
@@ -255,7 +255,7 @@ class ColumnarOfflineData(OfflineData):
         return next(iter(iterators[0].iter_torch_batches(batch_size=num_samples)))
 
     def iterators(self, learners: int) -> list[Any]:
-        """An iterator for each learner in a process of its own; with 0 that of this process."""
+        """One iterator per learner in a process of its own; for 0 the iterator of this process."""
         if not learners:
             return [self.iterator]
         path, options = self.config.input_[0], self.options
@@ -263,6 +263,6 @@ class ColumnarOfflineData(OfflineData):
 
     @cached_property
     def iterator(self) -> ColumnIterator:
-        """Over all rows, in this process."""
+        """The iterator over all rows, in this process."""
         columns = read_tensors(self.config.input_[0], self.options)
         return ColumnIterator(columns, self.options, self.drawn)

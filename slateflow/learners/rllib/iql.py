@@ -1,9 +1,9 @@
 """Implicit Q-learning for discrete candidates.
 
 Kostrikov, Nair and Levine 2021, "Offline Reinforcement Learning with Implicit Q-Learning": the
-value of a state is an upper expectile of the values of what the logs did there, so no action is
-rated that was never taken. The policy takes the best Q of all candidates, though, so the penalty of
-conservative Q-learning speaks against those that the logs rarely show.
+value of a state is an upper expectile of the values of the logged actions there, so actions that
+were never taken are not rated. But the policy takes the best Q of all candidates, so the penalty of
+conservative Q-learning lowers those that the logs rarely show.
 """
 
 from __future__ import annotations
@@ -83,5 +83,5 @@ def loss(
 
 
 def expectile_loss(difference: torch.Tensor, expectile: float) -> torch.Tensor:
-    """(B,) |τ − 1(u < 0)| u²."""
+    """(B,) |τ − 1(u < 0)| u² of differences u (B,), with the expectile τ."""
     return ((difference < 0) * (1 - 2 * expectile) + expectile) * difference.square()

@@ -1,7 +1,7 @@
-"""Training with live interaction, for comparison with what is learnt from logs.
+"""Training with live interaction, for comparison with learning from logs.
 
-The algorithms are RLlib's own, with the scoring network that the offline learners have, on the
-batched simulator. Every step that a user was shown something is counted, the survey's included.
+The algorithms are RLlib's own, with the scoring network of the offline learners, on the batched
+simulator. Every step in which a user was shown a slate is counted, the survey's included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from slateflow.learners.rllib.training import iterate, trained_module
 from slateflow.progress import Progress
 
 RLLIB_ENVIRONMENT = "rllib-single-agent-env-v0"
-"""Under this name RLlib registers every environment in Gymnasium."""
+"""Name under which RLlib registers every environment in Gymnasium."""
 
 
 def train_with_users(
@@ -38,9 +38,9 @@ def train_with_users(
     seed: int,
     progress: Progress,
 ) -> Trained:
-    """Survey, train and export. A seed gives the same weights again without remote samplers."""
+    """Survey, train and export; without remote samplers, equal seeds give equal weights."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on few cores a second thread costs more than it brings
+    torch.set_num_threads(1)  # on few cores a second thread costs more than it gains
     try:
         with seeded(seed), cluster(config.num_learners + config.num_env_runners):
             return _train(spec, config, seed, progress)
@@ -76,7 +76,7 @@ def _train(spec: EnvironmentSpec, config: LiveConfig, seed: int, progress: Progr
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """RLlib draws from all global generators; they are left as they were."""
+    """Seed the global generators, from which RLlib draws, and restore them at the end."""
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
@@ -121,13 +121,13 @@ def live_algorithm(
             gym_env_vectorize_mode="vector_entry_point",
         )
         .learners(num_learners=config.num_learners)
-        # A sampler that was started again would not draw the same users
+        # A restarted sampler would not draw the same users
         .fault_tolerance(restart_failed_env_runners=False)
         .reporting(min_time_s_per_iteration=0)
-        .debugging(log_sys_usage=False)  # its thread would be waited for, most of a second
+        .debugging(log_sys_usage=False)  # waiting for its thread takes most of a second
     )
 
 
 def _users_of_its_own(*, env: Any, env_context: Any, **kwargs: Any) -> None:
-    """Every process that samples meets others."""
+    """Give every sampling process users of its own."""
     env.runner = env_context.worker_index or 0

@@ -43,7 +43,7 @@ class LiveConfig(NetworkConfig, ABC):
 
     @property
     def training(self) -> dict[str, Any]:
-        """The arguments of RLlib's `training` that all share."""
+        """The arguments of RLlib's `training` that all live learners share."""
         return {
             "gamma": 1.0,
             "lr": [[0, self.learning_rate], [self.live_steps, self.learning_rate / 100]],
@@ -53,7 +53,7 @@ class LiveConfig(NetworkConfig, ABC):
 
     @abstractmethod
     def algorithm(self, sizes: dict[str, Any]) -> AlgorithmConfig:
-        """RLlib's configuration; `sizes` are those of the network, its `model_config`."""
+        """RLlib's configuration; `sizes` is the network's `model_config`."""
 
     def seed_algorithm(self, algorithm: Algorithm, seed: int) -> None:
         """Seed generators that RLlib does not seed itself."""

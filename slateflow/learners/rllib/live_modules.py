@@ -22,11 +22,11 @@ class PolicyModule(ScoringModule, InferenceOnlyAPI):
 class ExploringQModule(ScoringModule, QNetAPI, InferenceOnlyAPI):
     """The scoring network as a Q-function that explores ε-greedily.
 
-    `model_config` has `exploration_steps`, in which ε falls from 1 to `final_epsilon`.
+    `model_config` has `exploration_steps`, during which ε falls from 1 to `final_epsilon`.
     """
 
     def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Values of the candidates."""
+        """Values (B, N) of the candidates."""
         return {"qf_preds": self.score(self.scorer, batch[Columns.OBS])}
 
     def get_non_inference_attributes(self) -> list[str]:

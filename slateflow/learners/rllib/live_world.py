@@ -1,4 +1,4 @@
-"""A batched world as RLlib's environment: one candidate is the action, features are flat."""
+"""A batched world as RLlib's environment: an action is a candidate, and observations are flat."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from slateflow.policies import RandomPolicy
 from slateflow.policies.play import play, seed_of
 
 LIVE_STREAM = 0x11FE
-"""Keeps live users apart from those of a dataset or an evaluation with the same seed."""
+"""Separates live users from those of a dataset or an evaluation with the same seed."""
 
 
 @dataclass(frozen=True)
 class LiveSurvey:
-    """Findings of a random policy before the learning starts.
+    """Statistics of a random policy before the learning starts.
 
     Attributes:
         reward_mean: Mean reward of a step.
-        reward_scale: Its standard deviation.
-        moments: Of the features.
-        live_steps: Steps that it took.
+        reward_scale: Standard deviation of the reward.
+        moments: Moments of the features.
+        live_steps: Steps that the random policy took.
     """
 
     reward_mean: float
@@ -42,9 +42,9 @@ class LiveSurvey:
 def survey(spec: EnvironmentSpec, episodes: int, seed: int) -> LiveSurvey:
     """Play random slates.
 
-    Rewards are large and nearly constant, some 9.7 a step: with them as they are, PPO never gets
-    past "always the most clickbait". Less their mean they prefer the same policies, because all
-    episodes are of one length.
+    Rewards are large and nearly constant, some 9.7 per step; with these, PPO never gets past
+    "always the most clickbait". Rewards less their mean prefer the same policies, because all
+    episodes have the same length.
 
     Raises:
         InputError: Users of the world choose from the slate.
@@ -69,7 +69,7 @@ def survey(spec: EnvironmentSpec, episodes: int, seed: int) -> LiveSurvey:
 class LiveWorld(gym.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """Long-term satisfaction for RLlib: the action is the candidate that is shown first.
 
-    Users of this world click the first place, so what fills the others makes no difference.
+    Users of this world click the first place, so the other places make no difference.
 
     Args:
         config: `spec`, the world's parameters; `num_envs`, users in lockstep (B); `window`,
@@ -77,7 +77,7 @@ class LiveWorld(gym.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
             `reward_scale`, by which rewards are centred and divided; `seed`.
 
     Attributes:
-        runner: Which of several processes this is; each has other users.
+        runner: Number of this sampling process; each has users of its own.
     """
 
     runner = 0
@@ -97,7 +97,7 @@ class LiveWorld(gym.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode in every lane; the first time from the instance's own seed."""
+        """Start an episode in every lane, the first time from the instance's own seed."""
         if seed is None and self.seed is not None:
             sequence = np.random.SeedSequence(self.seed, spawn_key=(LIVE_STREAM, self.runner))
             seed, self.seed = seed_of(sequence), None
@@ -107,7 +107,7 @@ class LiveWorld(gym.vector.VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Show the candidates (B,), followed by any others."""
+        """Show the chosen candidates (B,) first, followed by arbitrary others."""
         places = np.arange(self.spec_of_world.slate_size)
         slates = (np.asarray(actions)[:, None] + places) % self.spec_of_world.num_candidates
         observation, rewards, terminated, truncated, _ = self.world.step(slates)

@@ -33,8 +33,8 @@ class MARWILConfig(OfflineConfig):
     def algorithm(self, training: dict[str, Any]) -> AlgorithmConfig:
         """RLlib's MARWIL with an average squared advantage that follows the data.
 
-        RLlib starts it at 100 and moves it by 1e-8 with each update: that takes its place by a
-        constant, and divides beta by ten.
+        RLlib starts the average at 100 and moves it by 1e-8 with each update: in effect a constant,
+        which divides beta by ten.
         """
         from ray.rllib.algorithms.marwil import MARWILConfig as RLlibMARWILConfig
 

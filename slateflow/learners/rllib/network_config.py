@@ -35,7 +35,7 @@ MOST_ITEM_NUMBERS = 2**20
 """Features of all items of a catalogue then, at most, which each update reads."""
 
 UPDATES_PER_ITERATION = 50
-"""Minibatches between two points of a training curve."""
+"""Minibatch updates between two points of a training curve."""
 
 NETWORK_SPACE: Space = {
     "learning_rate": Range(5e-4, 1e-2, log=True),
@@ -50,8 +50,7 @@ class NetworkConfig(LearnerConfig, ABC):
 
     Attributes:
         values_states: Whether a second network values the state.
-        acts_by_target: Whether the slow copy of the network is what acts. It is an average over
-            the last updates.
+        acts_by_target: Whether the slow copy of the network acts, an average over the last updates.
     """
 
     on_rllib: ClassVar[bool] = True
@@ -80,7 +79,7 @@ class OfflineConfig(NetworkConfig, ABC):
     """Settings of a learner with the scoring network that reads logs.
 
     Attributes:
-        values_actions: Whether it values actions, so that it has to know what the logs show.
+        values_actions: Whether the learner values actions, and so needs the support of the logs.
     """
 
     values_actions: ClassVar[bool] = False
@@ -100,12 +99,12 @@ class OfflineConfig(NetworkConfig, ABC):
 
     @property
     def iterations(self) -> int:
-        """Points of a training curve."""
+        """Number of points of a training curve."""
         return -(-self.updates // UPDATES_PER_ITERATION)
 
     @property
     def holds_out(self) -> bool:
-        """Whether the held-out episodes are left out of the training."""
+        """True if the held-out episodes are left out of the training."""
         return False
 
     @abstractmethod

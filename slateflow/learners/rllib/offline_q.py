@@ -22,7 +22,7 @@ from slateflow.learners.rllib.scoring_network import ScoringModule
 Loss = Callable[
     [ScoringModule, dict[str, Any], dict[str, float]], tuple[torch.Tensor, dict[str, torch.Tensor]]
 ]
-"""From module, minibatch and settings to the loss and the metrics to log."""
+"""Function from module, minibatch and settings to the loss and the metrics to log."""
 
 
 class OfflineQModule(ScoringModule):
@@ -37,17 +37,16 @@ class OfflineQModule(ScoringModule):
         conservatism: float,
         beside: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Values (B,) of the logged actions, and by how much a log-sum-exp exceeds them.
+        """Values (B,) of the logged actions, and the excess (B,) of a log-sum-exp over them.
 
         The mean excess is the penalty of CQL(H) (Kumar et al. 2020, "Conservative Q-Learning for
-        Offline Reinforcement Learning", equation 4). Where it has no weight, or nothing to exceed
-        them, only the logged actions are rated, and the excess is 0.
+        Offline Reinforcement Learning", equation 4). Where the penalty has no weight, or `beside`
+        has no candidates, only the logged actions are rated, and the excess is 0.
 
         Args:
             batch: Rows.
             conservatism: Weight of the penalty.
-            beside: (B, N) candidates that the log-sum-exp takes beside the logged one; by default
-                all.
+            beside: (B, N) candidates in the log-sum-exp beside the logged one; by default all.
         """
         observation, action = batch[Columns.OBS], batch[Columns.ACTIONS]
         if not conservatism or (beside is not None and not beside.any()):
@@ -60,14 +59,14 @@ class OfflineQModule(ScoringModule):
 
 
 class OfflineQLearner(TorchLearner):
-    """Descends `learner_config_dict["loss"]`, and moves the target after each update.
+    """Minimises `learner_config_dict["loss"]`, and moves the target network after each update.
 
-    RLlib's own learners with a target move it once for each call of `train()`, which may be any
-    number of updates.
+    RLlib's own learners move their target once per call of `train()`, which may make any number of
+    updates.
     """
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Adam as RLlib's own, in one pass over the weights."""
+        """Use Adam with RLlib's settings, in one pass over the weights."""
         weights = self.get_parameters(self.module[module_id])
         self.register_optimizer(
             module_id=module_id,
@@ -106,12 +105,12 @@ class OfflineQ(MARWIL):
 
     @classmethod
     def get_default_config(cls) -> OfflineQAlgorithmConfig:
-        """The configuration this algorithm is built from."""
+        """The configuration from which this algorithm is built."""
         return OfflineQAlgorithmConfig()
 
 
 class OfflineQAlgorithmConfig(MARWILConfig):
-    """`learners(learner_config_dict={"loss": …, "target_rate": …})`, and the loss's settings."""
+    """Takes `learners(learner_config_dict={"loss": …, "target_rate": …})` and loss settings."""
 
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or OfflineQ)

@@ -1,4 +1,4 @@
-"""Ray and RLlib without log lines, warnings and folders that nobody asked for."""
+"""Ray and RLlib without unwanted log lines, warnings and folders."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ NOISY = ("ray", "ray.data", "ray.rllib", "ray.tune")
 
 @contextmanager
 def quiet_rllib() -> Iterator[None]:
-    """Silence Ray below an error, and give its result folders a place that goes away.
+    """Silence Ray except for errors, and put its result folders into a temporary folder.
 
-    Every algorithm makes a folder in `~/ray_results`, whatever it logs. Without a cluster nothing
-    asks for the network.
+    By default every algorithm makes a folder in `~/ray_results`, whatever it logs. Without a
+    cluster nothing accesses the network.
     """
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as results:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
-        # RLlib registers its environments anew for every algorithm of a process
+        # RLlib registers its environments again for every algorithm of a process
         warnings.filterwarnings("ignore", ".*Overriding environment rllib-", UserWarning)
         import ray.rllib  # sets the levels of its loggers when it is imported
         import ray.tune.trainable.trainable as trainable
@@ -35,7 +35,7 @@ def quiet_rllib() -> Iterator[None]:
         node_address, results_folder = ray.util.get_node_ip_address, trainable.DEFAULT_STORAGE_PATH
         trainable.DEFAULT_STORAGE_PATH = results
         if not ray.is_initialized() and cluster_address() is None:
-            # An algorithm asks for its address, and Ray looks for a way to the internet then.
+            # An algorithm requests its address, for which Ray looks for a route to the internet.
             ray.util.get_node_ip_address = lambda: "127.0.0.1"
         try:
             yield

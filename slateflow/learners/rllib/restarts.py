@@ -1,8 +1,8 @@
 """Several trainings of a learner, from which held-out logs choose the best.
 
-A network trained on one log gives policies of very different worth, depending on the
-seed. So it is trained a few times without every fifth episode, and the training is kept whose
-policy has the highest estimate on those episodes.
+Depending on the seed, a network trained on the same log gives policies of very different value. So
+it is trained a few times without every fifth episode, and the training whose policy has the highest
+estimate on those episodes is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def train_with_restarts(
     progress: Progress,
     checkpoints: Path | None,
 ) -> Trained:
-    """Keep the best of `restarts` trainings, with the value of each as a curve."""
+    """Keep the best of `restarts` trainings, with the values of all as a curve."""
     tried: list[Trained] = []
     for restart in range(restarts):
         trained = train_on_rllib(

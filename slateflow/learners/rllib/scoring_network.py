@@ -28,15 +28,14 @@ def network(inputs: int, width: int, layers: int) -> nn.Sequential:
 class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
     """f(user, steps left, candidate), with weights that all of the N candidates share.
 
-    So its output moves with the candidates when they change places, and it takes any number of
-    them. As logits it is a policy, as values a Q-function. A second network values the state
-    for MARWIL, IQL and PPO.
+    So its outputs are permuted with the candidates, and it takes any number of them. Read as
+    logits they are a policy, read as values a Q-function. A second network values the state for
+    MARWIL, IQL and PPO.
 
-    `model_config`: user_size, document_size, width, layers, whether it
-    `values_states`, the offset and scale by which the
-    features are standardised, and the features of `items` (I, D), where observations have the
-    numbers of candidates in a catalogue. The first layer then meets each item once for all
-    rows.
+    `model_config` has user_size, document_size, width, layers, `values_states` (whether a second
+    network values the state), offset and scale to standardise the features, and, where observations
+    have the numbers of candidates in a catalogue, the features of its `items` (I, D). The first
+    layer then processes each item once for all rows.
     """
 
     def setup(self) -> None:
@@ -77,7 +76,7 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
         return torch.cat([known, candidates], dim=-1)
 
     def standardised(self, candidates: torch.Tensor) -> torch.Tensor:
-        """Features (…, D) of candidates as the network sees them."""
+        """Standardised features (…, D) of candidates."""
         return (candidates - self.offset[self.known :]) / self.scale[self.known :]
 
     def score(self, scorer: nn.Sequential, observation: torch.Tensor) -> torch.Tensor:
@@ -105,27 +104,27 @@ class ScoringModule(TorchRLModule, ValueFunctionAPI, TargetNetworkAPI):
         return {Columns.ACTION_DIST_INPUTS: self.score(self.scorer, batch[Columns.OBS])}
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
-        """(B,) value of the state, without a look at the candidates."""
+        """(B,) value of the state, without regard to the candidates."""
         value: torch.Tensor = self.value(self.known_features(batch[Columns.OBS]))
         return value.squeeze(1)
 
     def make_target_networks(self) -> None:
-        """A copy of the scorer that follows it slowly."""
+        """Make a copy of the scorer that follows it slowly."""
         self.target_scorer = copy.deepcopy(self.scorer).requires_grad_(False)
 
     def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """The network and the one that follows it."""
+        """The scoring network and the copy that follows it."""
         return [(self.scorer, self.target_scorer)]
 
     def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Scores by the slow network."""
+        """Scores (B, N) by the copy that follows the network."""
         return {"qf_preds": self.score(self.target_scorer, batch[Columns.OBS])}
 
 
 def export_network(
     scorer: nn.Sequential, module: ScoringModule, spec: EnvironmentSpec, window: int
 ) -> Scorer:
-    """The trained network as weights that NumPy serves."""
+    """The trained network as a `Scorer`, which needs only NumPy."""
     linear = [
         (m.weight.detach().numpy().astype(np.float64).T, m.bias.detach().numpy().astype(np.float64))
         for m in scorer

@@ -1,15 +1,14 @@
 """RLlib's offline input for more rows than memory holds: parts that stream through Ray Data.
 
-Processes of Ray read a part each, turn it into the columns that the reader in memory gives, and
-hand them on while the learner trains; an epoch is a pass over the parts in a new order, shuffled
-within a buffer of rows. A part holds whole episodes, so returns and memories do not break off.
+Ray processes read one part each, turn it into the columns that the in-memory reader gives, and hand
+them on while the learner trains. An epoch is a pass over the parts in a new order, shuffled within
+a buffer of rows. A part holds whole episodes, so returns and session memories are never cut off.
 
-Which of the two readers serves is a question of room. All rows are held where they take at most
-half of the memory that is free (several workers have a share of that each), four copies of the
-observation counted for each row: as read, joined, and as observation and next observation. The
-setting `max_rows_in_ram` of a learner puts a number of rows in the place of that. The scale of the
-rewards is estimated from up to `SCALING_ROWS` rows, in parts spread evenly over the dataset; in
-memory it is that of all rows.
+Free memory decides between the two readers. All rows are held where they take at most half of the
+free memory (of which several workers have a share each), with four copies of the observation per
+row: as read, joined, and as observation and next observation. A learner's setting `max_rows_in_ram`
+replaces that limit by a number of rows. The scale of the rewards is estimated from up to
+`SCALING_ROWS` rows, in parts spread evenly over the dataset; in memory it is that of all rows.
 """
 
 from __future__ import annotations
@@ -48,27 +47,27 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 SCALING_ROWS = 200_000
-"""Rows by which rewards are scaled, at most."""
+"""Most rows from which the scale of the rewards is estimated."""
 
 BUFFER_BATCHES = 64
-"""Minibatches that the buffer holds from which rows are drawn."""
+"""Minibatches in the buffer from which rows are drawn."""
 
 THREADS = ("iter_threaded", "StreamingExecutor-")
-"""Names of the threads of a pass that ask Ray for something; others wait to be asked."""
+"""Beginnings of the names of a pass's threads that send requests to Ray; others only answer."""
 
 FAREWELL_SECONDS = 60.0
-"""Time that the threads of a pass have to end."""
+"""Seconds that the threads of a pass have to end."""
 
 COPIES = 4
-"""Copies of the observations that the reader in memory holds at its worst moment."""
+"""Most copies of the observations that the in-memory reader holds at once."""
 
 
 def exceeds_memory(dataset: Dataset, max_rows_in_ram: int) -> bool:
-    """Whether the rows are too many to be held; see the module."""
+    """True if there are too many rows to hold in memory; see the module."""
     if max_rows_in_ram:
         return dataset.rows > max_rows_in_ram
     spec = dataset.spec
-    # Steps left, and the memory of a session, which logs may want
+    # Steps left, and the session memory, which logs may need
     known = spec.user_size + SessionMemory((0.0,)).size(spec.document_size) + 1
     of_each = spec.document_size if dataset.catalogue is None else 1
     features = known + spec.num_candidates * of_each
@@ -78,7 +77,7 @@ def exceeds_memory(dataset: Dataset, max_rows_in_ram: int) -> bool:
 
 @dataclass(frozen=True)
 class StreamedPart:
-    """A part, and what has to be known of the others to read it."""
+    """A part, and the properties of the whole dataset that are needed to read it."""
 
     dataset: Dataset
     earlier: int
@@ -87,7 +86,7 @@ class StreamedPart:
 
     @property
     def teaches(self) -> bool:
-        """Whether it has an episode to train from."""
+        """True if the part has an episode to train from."""
         (part,) = self.dataset.parts
         if not self.options.hold_out or not part.rows:
             return part.rows > 0
@@ -98,7 +97,7 @@ class StreamedPart:
         return not self.dataset.hold_out.mask(rows, self.earlier).all()
 
     def rows(self) -> Trajectories:
-        """Rows of the part that are trained from, with the memory of the session."""
+        """Training rows of the part, with their session memory."""
         (rows,) = self.dataset.iter_parts()
         if self.options.hold_out:
             rows = rows.where(~self.dataset.hold_out.mask(rows, self.earlier))
@@ -112,15 +111,15 @@ class StreamedPart:
 
 @dataclass
 class StreamIterator:
-    """Stands where RLlib expects a `ray.data.DataIterator`: epochs of minibatches.
+    """Epochs of minibatches, in place of the `ray.data.DataIterator` that RLlib expects.
 
     Attributes:
-        path: The dataset's.
-        options: Order and seed.
-        shard: Which of `shards` shares of the parts it hands out.
-        shards: Learners.
-        drawn: Minibatches drawn before by a training that resumes here.
-        running: The pass that is under way.
+        path: Path of the dataset.
+        options: Options with the seed of the order.
+        shard: Number of this iterator's share of the parts, among `shards`.
+        shards: Number of learners.
+        drawn: Minibatches that a resumed training drew before it was killed.
+        running: The current pass.
     """
 
     path: str
@@ -131,12 +130,12 @@ class StreamIterator:
     running: Generator[Tensors, None, None] | None = None
 
     def close(self) -> None:
-        """End the pass that is under way, while there is a cluster to end it on."""
+        """End the current pass while its cluster still exists."""
         if self.running is not None:
             self.running.close()
 
     def iter_torch_batches(self, *, batch_size: int, **_: Any) -> _StreamedEpochs:
-        """An iterable whose every pass is one epoch in a new order."""
+        """An iterable, each pass over which is one epoch in a new order."""
         parts = self.parts()[self.shard :: self.shards]
         if not parts:
             raise InputError(
@@ -175,7 +174,7 @@ class _StreamedEpochs:
         return self.source.running
 
     def _pass(self) -> Generator[Tensors, None, None]:
-        """Minibatches that an earlier run has drawn are passed over."""
+        """Give the minibatches of an epoch, without those that an earlier run has drawn."""
         seeds = np.random.SeedSequence([self.source.options.seed, self.source.shard, self.epoch])
         order = np.random.Generator(np.random.SFC64(seeds)).permutation(len(self.parts))
         self.epoch += 1
@@ -190,10 +189,10 @@ class _StreamedEpochs:
 
 
 def stream(parts: list[StreamedPart], batch_size: int, seed: int) -> Generator[Tensors, None, None]:
-    """The rows of parts in minibatches, on the cluster that this process is connected to.
+    """The rows of parts in minibatches, read on the cluster to which this process is connected.
 
-    Equal parts and seeds give equal minibatches; an incomplete last one is left out, unless
-    it is the only one. Nothing asks the cluster for anything once the generator is closed.
+    Equal parts and seeds give equal minibatches; an incomplete last one is left out, unless it is
+    the only one. Once the generator is closed, nothing sends requests to the cluster.
     """
     import ray
 
@@ -222,9 +221,9 @@ def stream(parts: list[StreamedPart], batch_size: int, seed: int) -> Generator[T
 
 
 def _join_threads() -> None:
-    """Wait for the threads that Ray Data leaves behind where a pass is left before its end.
+    """Wait for the threads that Ray Data leaves behind when a pass is abandoned before its end.
 
-    They finish their work first, and Ray ends a process in which one of them asks for a
+    These threads finish their work first, and Ray ends a process in which one of them asks for a
     block after `ray.shutdown`.
     """
     deadline = time.monotonic() + FAREWELL_SECONDS
@@ -234,7 +233,7 @@ def _join_threads() -> None:
 
 
 class StreamedOfflineData(ColumnarOfflineData):
-    """Takes the place of `ColumnarOfflineData` where the rows are too many to be held."""
+    """Replaces `ColumnarOfflineData` where there are too many rows to hold in memory."""
 
     def __init__(self, config: AlgorithmConfig) -> None:
         super().__init__(config)
@@ -251,6 +250,6 @@ class StreamedOfflineData(ColumnarOfflineData):
         return self.streams
 
     def close(self) -> None:
-        """End the pass that is under way."""
+        """End the current pass."""
         for one in self.streams:
             one.close()

@@ -1,4 +1,4 @@
-"""Builds an RLlib algorithm over a dataset, runs it in this process, and takes its weights out."""
+"""Build an RLlib algorithm over a dataset, run it in this process, and export its weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from slateflow.user_models.session_scorers import with_session_memory
 from slateflow.user_models.support import logged_support, without_gaps
 
 SUPPORT_ROWS = 200_000
-"""Rows by which the support is found, at most; whole sessions."""
+"""Most rows on which the support is fitted; whole sessions."""
 
 CHECKPOINT_ITERATIONS = 4
 """Points of a training curve between two checkpoints."""
@@ -49,9 +49,9 @@ def train_on_rllib(
     progress: Progress,
     checkpoints: Path | None = None,
 ) -> Trained:
-    """Train and export. The global random state of torch is left as it was."""
+    """Train and export; torch's global random state is restored."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on few cores a second thread costs more than it brings
+    torch.set_num_threads(1)  # on few cores a second thread costs more than it gains
     try:
         with torch.random.fork_rng(devices=[]), cluster(_processes(dataset, config)):
             torch.manual_seed(seed)
@@ -97,7 +97,7 @@ def _train(
 
 
 def iterate(algorithm: Algorithm, done: TrainingProgress) -> dict[str, Any]:
-    """One call of `train()`; its losses become points of the training curves."""
+    """Call `train()` once, and add its losses to the training curves."""
     results: dict[str, Any] = algorithm.train()
     for name, value in results[LEARNER_RESULTS].get(DEFAULT_MODULE_ID, {}).items():
         if _is_curve(name):
@@ -107,7 +107,7 @@ def iterate(algorithm: Algorithm, done: TrainingProgress) -> dict[str, Any]:
 
 
 def trained_module(algorithm: Algorithm) -> Any:
-    """The module of the first learner, wherever that runs."""
+    """The module of the first learner, in whatever process it runs."""
     first, *_ = algorithm.learner_group.foreach_learner(
         lambda learner: learner.module[DEFAULT_MODULE_ID].unwrapped()
     )
@@ -117,7 +117,7 @@ def trained_module(algorithm: Algorithm) -> Any:
 def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> AlgorithmConfig:
     """The RLlib configuration of a learner over a dataset."""
     spec, memory = dataset.spec, fitting_memory(dataset)
-    # RLlib counts one batch of steps an iteration, however many minibatches it updates with.
+    # RLlib counts one batch of steps per iteration, however many minibatches it updates with.
     steps = config.iterations * config.batch_size
     training = {
         "lr": [[0, config.learning_rate], [steps, config.learning_rate / 100]],
@@ -133,7 +133,7 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
             ),
             action_space=gym.spaces.Discrete(spec.num_candidates),
         )
-        # RLlib would look through all gradients twice an update; weights are looked at in the end
+        # RLlib would check all gradients twice per update; weights are checked at the end
         .framework("torch", torch_skip_nan_gradients=True)
         .env_runners(num_env_runners=0)
         .learners(num_learners=config.num_learners)
@@ -154,13 +154,13 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
             dataset_num_iters_per_learner=UPDATES_PER_ITERATION,
         )
         .reporting(min_time_s_per_iteration=0)
-        .debugging(log_sys_usage=False)  # its thread would be waited for, most of a second
+        .debugging(log_sys_usage=False)  # waiting for its thread takes most of a second
         .rl_module(rl_module_spec=_module_spec(dataset, config, memory))
     )
 
 
 def _support(dataset: Dataset) -> Support:
-    """The support of all logs, by a sample of them."""
+    """The support of the logs, fitted on a sample of them."""
     if not dataset.rows:
         raise InputError(f"{dataset.path}: expected rows to train from, got none")
     return logged_support(sampled(dataset, SUPPORT_ROWS, lambda rows: None))
@@ -185,7 +185,7 @@ def _module_spec(dataset: Dataset, config: OfflineConfig, memory: SessionMemory)
 
 
 def _processes(dataset: Dataset, config: OfflineConfig) -> int:
-    """Processes of Ray beside this one."""
+    """Number of Ray processes beside this one."""
     return max(config.num_learners, int(exceeds_memory(dataset, config.max_rows_in_ram)))
 
 

@@ -1,4 +1,4 @@
-"""The contents of a dataset, policy by policy, in one pass over its parts."""
+"""A description of a dataset, policy by policy, in one pass over its parts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from slateflow.trajectories.schema import Trajectories, blocks
 
 TARGETS = ("random", "greedy")
 PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
-"""Edges of the histogram, as powers of ten; smaller propensities count as the smallest."""
+"""Edges of the histogram, as exponents of ten; smaller propensities count in the lowest bin."""
 
 
 @dataclass(frozen=True)
 class TargetOverlap:
-    """How well the logs of a policy stand for another policy, the target, at a single step.
+    """How well the logs of a policy represent another policy, the target, at a single step.
 
-    Both figures come from the importance weights w = target's probability / propensity of the
-    slates that were shown. Weights of whole episodes would be products over all steps, of which
-    hardly any is not 0; bandits and Q-learning use single steps.
+    Both figures come from the importance weights w = target's probability / propensity of the shown
+    slates. Weights of whole episodes would be products over all steps, nearly all of which are 0;
+    bandits and Q-learning use single steps.
     """
 
     target: str  # name of the other policy
-    # Mean of w: the share of the target's slates that the policy ever shows. 1 is all; for less, no
-    # estimate of the target from these logs alone is unbiased
+    # Mean of w: the share of the target's slates that the policy ever shows. Below 1 no estimate of
+    # the target from these logs alone is unbiased
     coverage: float
     # Steps of the target's own that the logs are worth, as a share of the steps: Kish's effective
     # sample size (sum of w)² / sum of w², times the covered share
@@ -70,7 +70,7 @@ class PolicySummary:
     steps: int  # logged steps
     share: float  # share of the dataset's episodes
     mean: float  # mean return of an episode
-    sem: float  # standard error of that mean; 0 for a single episode
+    sem: float  # standard error of the mean return; 0 for a single episode
     lowest: float  # smallest return
     highest: float  # largest return
     clicks: float  # share of the steps with a click
@@ -84,7 +84,7 @@ class PolicySummary:
 
     @property
     def propensity_range(self) -> str:
-        """Smallest to largest, or the only one."""
+        """Smallest to largest propensity, or the only one."""
         low, high = self.propensity
         return f"{low:.3g}" if low == high else f"{low:.2g} – {high:.2g}"
 
@@ -102,7 +102,7 @@ class Description:
     first_look: FirstLook | None = None  # at own logs; None for simulated ones
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures without the plots, as JSON can hold them."""
+        """The figures without the plots, ready for JSON."""
         document = dataclasses.asdict(self)
         if self.first_look is None:
             del document["first_look"]
@@ -114,15 +114,15 @@ class Description:
 
 
 Gate = Callable[[Dataset], str | None]
-"""Says why logs cannot judge a random policy; None where they can."""
+"""Function that returns why logs cannot evaluate a random policy; None where they can."""
 
 
 def describe(dataset: Dataset, gate: Gate | None = None) -> Description:
-    """Read every part once, and keep of it sums, and the return of each episode.
+    """Read every part once, keeping only sums and the return of each episode.
 
     Args:
         dataset: Any logs.
-        gate: Says of own logs why they cannot judge random; not asked without it.
+        gate: Called for own logs; None to leave out the check.
 
     Raises:
         InputError: A part is damaged or does not keep the contract.
@@ -155,7 +155,7 @@ def describe(dataset: Dataset, gate: Gate | None = None) -> Description:
 
 
 def _targets(spec: EnvironmentSpec) -> list[str]:
-    """Policies of `TARGETS` that the world has."""
+    """The policies in `TARGETS` that the world has."""
     return [name for name in TARGETS if name == "random" or name in world_of(spec).labels]
 
 
@@ -171,7 +171,7 @@ class _StepSums:
         self.sums += np.bincount(step, values, minlength=len(self.sums))
 
     def curve(self) -> Curve:
-        """Means by step, and their trend by least squares over all steps that were logged."""
+        """Means by step, and their least-squares trend over all logged steps."""
         steps = np.flatnonzero(self.counts)
         counts, means = self.counts[steps], self.sums[steps] / self.counts[steps]
         slope, intercept = 0.0, float(means[0])

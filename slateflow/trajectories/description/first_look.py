@@ -1,4 +1,4 @@
-"""A first look at own logs: sizes, rewards, and how well they stand for a random policy."""
+"""A first look at own logs: sizes, rewards, and how well they represent a random policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from slateflow.trajectories.sources.days import UNREADABLE, Day
 from slateflow.trajectories.sources.passed_by import passed_by_of, told
 
 LEAST_AGREEING_ROWS = 10.0
-"""Agreeing rows below which hardly any policy is judged, as some of them have no reward."""
+"""Agreeing rows below which hardly any policy can be evaluated, as some rows have no reward."""
 
 TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
 """Remark on items that have their ids among their features for that."""
@@ -27,26 +27,26 @@ ITEMS_DIFFER = (
     "they earn more, or less, than their columns tell; to have learners tell them apart, name "
     "their id among the `features` of [items], too, delete this dataset and generate it anew"
 )
-"""Advice where items differ, and have no ids among their features."""
+"""Advice where items differ, but do not have their ids among their features."""
 
 
 @dataclass(frozen=True)
 class FirstLook:
     """Figures of all rows, with the importance weights w = uniform probability / propensity.
 
-    The uniform policy shows every slate of what was offered alike. By w a log of N rows stands for
-    (Σ w)² / Σ w² rows of that policy (Kish), and its rewards for (Σ |w r|)² / Σ (w r)².
+    The uniform policy shows every slate of the offered candidates equally often. With w a log of N
+    rows is worth (Σ w)² / Σ w² rows of that policy (Kish), and its rewards (Σ |w r|)² / Σ (w r)².
 
-    Another policy is judged by the held-out rows that happen to show what it shows. Two draws of
-    one policy agree with the probability Σ p², and the propensities of what it shows have that
-    mean. So of single decisions Σ p / 5 rows are likely to agree with a policy that is like those
-    that logged them: where a thousand items are shown alike, one in a thousand.
+    Another policy is evaluated on the held-out rows that happen to show its choices. Two draws of
+    one policy agree with probability Σ p², which is the mean propensity of its choices. So with
+    single decisions about Σ p / 5 rows agree with a policy that is like the logging policies: where
+    a thousand items are shown equally often, one in a thousand.
     """
 
     rows: int
     sessions: int
     spread: int  # sessions with rows in several files
-    visitors: int | None  # whose sessions they are; None where nobody knows
+    visitors: int | None  # number of visitors; None where they are unknown
     columns: dict[str, str]  # of the user, and their kinds, as they were read
     items: int  # of the catalogue
     candidates: tuple[int, int]  # fewest and most in a row
@@ -61,9 +61,9 @@ class FirstLook:
     effective_rewards: float
     agreeing_rows: float | None  # held-out; None where rows are not single decisions
     agreeing_rewards: float | None  # those of them with a reward
-    refusal: str | None = None  # why random cannot be judged, where that was asked
-    items_differ: bool = False  # by more than their columns tell
-    told_apart: bool = False  # by their ids, too, therefore
+    refusal: str | None = None  # why random cannot be evaluated, if that was checked
+    items_differ: bool = False  # by more than their columns predict
+    told_apart: bool = False  # therefore by their ids, too
     passed_by: dict[str, int] = field(default_factory=dict)  # lines of the source, by reason
 
     @classmethod
@@ -107,12 +107,12 @@ class FirstLook:
 
     @property
     def of_lines(self) -> str:
-        """How many lines of the source were passed by, and why; empty where none were."""
+        """The numbers of lines of the source that were passed by, by reason; empty without any."""
         return told(self.passed_by, self.rows)
 
     @property
     def of_items(self) -> str:
-        """Whether items earn more, or less, than their columns tell, and what follows from it."""
+        """A remark if items earn more, or less, than their columns predict; otherwise empty."""
         return TOLD_APART if self.told_apart else ITEMS_DIFFER if self.items_differ else ""
 
     @property
@@ -151,7 +151,7 @@ class FirstLook:
 
 
 def _spread(dataset: Dataset) -> int:
-    """Sessions with rows in several files: few, over midnight, or all whose ids begin anew."""
+    """Number of sessions with rows in several files: some span midnight, or ids start anew."""
     hashes = []
     for day in dataset.days:
         try:
@@ -172,7 +172,7 @@ def _read_as(column: Column) -> str:
 
 
 class _Tally:
-    """Sums and extremes of the rows so far."""
+    """Sums and extremes over the rows so far."""
 
     def __init__(self) -> None:
         # Of rewards r, those that are not 0, w, w², |w r|, |w r|², p, and p where r is not 0
@@ -198,7 +198,7 @@ class _Tally:
 
 
 def _widened(limits: tuple[float, float], values: NDArray[Any]) -> tuple[float, float]:
-    """The smallest and the largest of all, with these values, too."""
+    """The limits, widened to include these values."""
     return min(limits[0], float(values.min())), max(limits[1], float(values.max()))
 
 
@@ -219,5 +219,5 @@ class _Visits(NamedTuple):
 
 
 def uniform_weights(rows: Trajectories) -> np.ndarray:
-    """Weights (R,) of the policy that shows every slate of what was offered alike."""
+    """Weights (R,) of the policy that shows every slate of the offered candidates equally often."""
     return uniform_propensities(rows.offered, rows.slate.shape[1]) / rows.propensity

@@ -1,4 +1,4 @@
-"""The description of a dataset as one HTML file that needs nothing else."""
+"""The description of a dataset as one self-contained HTML file."""
 
 from __future__ import annotations
 

@@ -32,12 +32,12 @@ _D3RLPY_COLUMNS = ("observations", "actions", "rewards", "terminated")
 def export(dataset: Dataset, kind: str, out: Path) -> Path:
     """Write the dataset for another library, one part in memory at a time.
 
-    The folder appears when it is complete. One that is there already is not touched.
+    The folder appears once it is complete. An existing folder is not touched.
 
     Args:
-        dataset: The one to write.
+        dataset: The dataset to write.
         kind: One of `FORMATS`.
-        out: Folder to make.
+        out: Folder to create.
 
     Raises:
         InputError: The format is unknown or its library missing, `out` exists or cannot be
@@ -73,9 +73,9 @@ def _appearing(out: Path) -> Iterator[Path]:
 def _to_rllib(dataset: Dataset, folder: Path) -> None:
     """Parquet in which a row is a whole episode, RLlib's `SampleBatch`.
 
-    RLlib reads it with `config.offline_data(input_=[OUT], input_read_sample_batches=True)`. It
-    also reads rows of single steps, but makes an episode of each of them, and its value targets
-    are wrong then; and packed episodes, which need a package that Ray does not bring.
+    RLlib reads it with `config.offline_data(input_=[OUT], input_read_sample_batches=True)`. RLlib
+    also reads rows of single steps, but takes each for an episode, which makes its value targets
+    wrong, and packed episodes, which need a package that Ray does not install.
     """
     slate_count(dataset.spec)
     for number, flat in enumerate(flat_rows(dataset)):
@@ -108,7 +108,7 @@ def _to_d3rlpy(dataset: Dataset, folder: Path) -> None:
     """HDF5 as d3rlpy 2 dumps a replay buffer.
 
     `d3rlpy.dataset.ReplayBuffer.load(open("OUT/dataset.h5", "rb"), InfiniteBuffer())` reads it.
-    An episode that was cut off has `terminated` false, which d3rlpy takes for a timeout.
+    An episode that was cut off has `terminated` false, which d3rlpy reads as a timeout.
     """
     h5py = _library("h5py")
     slate_count(dataset.spec)
@@ -133,8 +133,8 @@ def _to_d3rlpy(dataset: Dataset, folder: Path) -> None:
 def _to_minari(dataset: Dataset, folder: Path) -> None:
     """A Minari dataset, written by Minari: `minari.MinariDataset("OUT/data")` reads it.
 
-    Actions are slates (`MultiDiscrete`). The user's response is in the infos, which have an entry
-    before the first step: propensity and responses are NaN there, clicked is −1.
+    Actions are slates (`MultiDiscrete`). The user's response is in the infos. These have an entry
+    before the first step, in which propensity and responses are NaN and `clicked` is −1.
     """
     minari = _library("minari")
     import gymnasium as gym

@@ -1,18 +1,18 @@
-"""Logs as libraries of reinforcement learning have them: vectors, numbers and next vectors.
+"""Logs in the form of reinforcement-learning libraries: vectors, action numbers and next vectors.
 
 **Observation.** One float32 vector: the user (U numbers), the share of the episode that is left
-(1 at its first step, 1 / horizon at the last possible one), then the features of the candidates
-row by row (N times D numbers). The share is there because what is best depends on it.
+(1 at its first step, 1 / horizon at the last possible step), then the features of the candidates
+row by row (N × D numbers). The share is included because the best action depends on it.
 
-**Action.** The slate as it was shown, because it is what the policy chose and what the logged
-propensity is the probability of; also a row without a click has one. Where a library wants one
-number, it is the slate's place among all ordered slates, in the order of
-`itertools.permutations`, as the environments count with `convert_to_discrete_action_space`. With
-one place in the slate it is the candidate's position.
+**Action.** The slate as it was shown, because the policy chose it and the logged propensity is its
+probability; a row without a click has a slate, too. Where a library wants one number, it is the
+slate's place among all ordered slates, in the order of `itertools.permutations`, as the
+environments count with `convert_to_discrete_action_space`. For slates of one place it is the
+candidate's position.
 
-**After the last step** nothing is observed in a log. The vector that libraries want there is the
-last one with nothing left of the episode; its value is 0 whether the episode was terminated or
-cut off at the horizon.
+**After the last step** a log observes nothing. The next vector that libraries want there is the
+last observation with 0 for the share of the episode that is left; its value is 0 whether the
+episode was terminated or cut off at the horizon.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.schema import Trajectories
 
 MOST_SLATES = 1_000_000
-"""Slates that can be numbered; no library learns from more actions."""
+"""Most slates that are numbered; no library learns from more actions."""
 
 
 @dataclass(frozen=True)
 class FlatRows:
-    """Whole episodes of one part. R rows, E episodes, F features."""
+    """Whole episodes of one part: R rows, E episodes, F features."""
 
     rows: Trajectories
-    first: NDArray[np.intp]  # (E + 1,) row at which an episode begins; R at the end
+    first: NDArray[np.intp]  # (E + 1,) first row of each episode, then R
     observations: NDArray[np.float32]  # (R, F)
     next_observations: NDArray[np.float32]  # (R, F)
 
@@ -87,7 +87,7 @@ def observation_vectors(rows: Trajectories, spec: EnvironmentSpec) -> NDArray[np
 
 
 def observation_box(spec: EnvironmentSpec) -> gym.spaces.Box:
-    """The space of these vectors."""
+    """The space of the vectors that `observation_vectors` makes."""
     documents = spec.num_candidates * spec.document_size
 
     def bound(side: int) -> NDArray[np.float32]:
@@ -99,7 +99,7 @@ def observation_box(spec: EnvironmentSpec) -> gym.spaces.Box:
 
 
 def slate_count(spec: EnvironmentSpec) -> int:
-    """How many ordered slates there are; too many to be numbered are refused."""
+    """Number of ordered slates; raises if there are too many to be numbered."""
     count = math.perm(spec.num_candidates, spec.slate_size)
     if count > MOST_SLATES:
         raise InputError(

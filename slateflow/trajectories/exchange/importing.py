@@ -31,7 +31,7 @@ _POLICY = re.compile(r"policy=([^/]+)/")
 
 
 def import_logs(source: Path, name: str, data: Folder, environment: str | None = None) -> Dataset:
-    """Make a dataset of logs that somebody else wrote.
+    """Create a dataset from logs that somebody else wrote.
 
     `slateflow import --help` and `docs/datasets.md` list the columns of Parquet files. A column
     `policy` is ignored; partitions `policy=…` name the policy. RLlib's JSON files need `eps_id`,
@@ -39,15 +39,15 @@ def import_logs(source: Path, name: str, data: Folder, environment: str | None =
     the clicks and responses where they do not follow from the reward.
 
     Args:
-        source: A file, or a folder: of Parquet files, perhaps in partitions `policy=…`, or of
+        source: A file or a folder, either of Parquet files, perhaps in partitions `policy=…`, or of
             RLlib's JSON files. A catalogue `_items.arrow` beside them has to be the world's.
         name: Name of the dataset.
         data: Folder that holds the datasets.
-        environment: Preset that the logs are from; not needed where the files' metadata names it.
+        environment: Preset of the logs; not needed where the files' metadata names it.
 
     Raises:
         InputError: The name is taken, or the logs do not keep the contract; the message names
-            file, episode and step. No file of the dataset is left then.
+            file, episode and step. No file of the dataset remains in that case.
     """
     if not NAME.fullmatch(name):
         raise InputError(f"name: expected letters, digits, '.', '_' and '-', got {name!r}")
@@ -117,7 +117,7 @@ def _spec_of(logs: list[LogFile], environment: str | None) -> EnvironmentSpec:
 def _checked(
     logs: list[LogFile], spec: EnvironmentSpec
 ) -> Iterator[tuple[Path, str, Trajectories]]:
-    """Parts of whole, checked episodes, none of which was in an earlier part."""
+    """Parts of whole, checked episodes; an episode that an earlier part has is refused."""
     known = np.zeros(0, np.int64)  # numbers of the episodes so far
     for path, policy in logs:
         if path.suffix == ".parquet":
@@ -139,7 +139,7 @@ def _checked(
 
 
 def _whole_episodes(pieces: Iterable[Trajectories]) -> Iterator[Trajectories]:
-    """The rows in pieces of at least `PART_ROWS` that end where an episode does."""
+    """The rows in pieces of at least `PART_ROWS`, each of which ends with an episode."""
     held: list[Trajectories] = []
     for piece in pieces:
         held.append(piece)

@@ -1,8 +1,8 @@
-"""Parquet files that somebody else wrote by our schema.
+"""Parquet files that somebody else wrote in our schema.
 
-Any layout is taken: nullable columns without a null, plain lists where ours have a fixed length,
-doubles where ours are floats (which become floats). Where the world has a catalogue, rows may name
-`items` or carry `candidates`, whose features have to be those of items.
+Other layouts are accepted: nullable columns without a null, plain lists where ours have a fixed
+length, doubles (which become floats) where ours are floats. Where the world has a catalogue, rows
+may name `items` or carry `candidates`, whose features have to be those of items.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from slateflow.trajectories.schema import Trajectories, arrow_schema, from_table
 
 
 def spec_of_parquet(path: Path, environment: str | None) -> EnvironmentSpec:
-    """The world of a file: that of its metadata, or the preset in the size of its lists.
+    """The world of a file: that of its metadata, or the preset with the sizes of the file's lists.
 
     Raises:
         InputError: Metadata and preset contradict each other, or both are missing.
@@ -46,10 +46,10 @@ def spec_of_parquet(path: Path, environment: str | None) -> EnvironmentSpec:
 
 
 def check_world(path: Path, spec: EnvironmentSpec, first: str) -> None:
-    """Refuse a file whose metadata name another world than the first file of the logs has.
+    """Refuse a file whose metadata name a world other than that of the logs' first file.
 
     Raises:
-        InputError: They do.
+        InputError: The worlds differ.
     """
     found = _named_world(path)
     if found is not None and (other := other_keys(spec, found.to_dict())):
@@ -60,7 +60,7 @@ def check_world(path: Path, spec: EnvironmentSpec, first: str) -> None:
 
 
 def _named_world(path: Path) -> EnvironmentSpec | None:
-    """The world that a file's metadata name, if they do."""
+    """The world that a file's metadata name; None if they name none."""
     with _reading(path):
         schema = pq.read_schema(path)
     kinds = (InputError, ValueError, KeyError, TypeError)
@@ -70,7 +70,7 @@ def _named_world(path: Path) -> EnvironmentSpec | None:
 
 
 def _sized(spec: EnvironmentSpec, path: Path) -> EnvironmentSpec:
-    """The spec with as many candidates and places as the lists of the first row have entries."""
+    """The spec with the numbers of candidates and places of the lists in the first row."""
     with _reading(path):
         file = pq.ParquetFile(path)
         names = [
@@ -84,7 +84,7 @@ def _sized(spec: EnvironmentSpec, path: Path) -> EnvironmentSpec:
     features, odd = divmod(lengths.get("candidates", 0), spec.document_size)
     candidates, slate = lengths.get("items") or features, lengths.get("slate")
     if odd or not candidates or not slate:
-        return spec  # the check of the columns names what does not fit
+        return spec  # the check of the columns names the column that does not fit
     return dataclasses.replace(spec, num_candidates=candidates, slate_size=slate)
 
 
@@ -112,10 +112,10 @@ def read_parquet(path: Path, spec: EnvironmentSpec, at_once: int) -> Iterator[Tr
 
 
 def in_catalogue(rows: Trajectories, catalogue: Catalogue, where: str) -> Trajectories:
-    """The rows with items of the catalogue in place of the features of their candidates.
+    """The rows with items of the catalogue in place of their candidates' features.
 
     Raises:
-        InputError: A candidate has the features of no item.
+        InputError: No item has the features of a candidate.
     """
     items = catalogue.find(rows.candidates)
     unknown = (items < 0).any(axis=1)
@@ -130,7 +130,7 @@ def in_catalogue(rows: Trajectories, catalogue: Catalogue, where: str) -> Trajec
 
 
 def _check_catalogue(path: Path, catalogue: Catalogue) -> None:
-    """Refuse items of another catalogue, which lies beside the file or beside its partition."""
+    """Refuse logs with another catalogue beside the file or beside its partition."""
     for folder in (path.parent, path.parent.parent):
         file = folder / CATALOGUE
         if file.is_file():
@@ -186,5 +186,5 @@ def _check_shape(batch: pa.RecordBatch, field: pa.Field, path: Path) -> None:
 
 
 def _reading(path: Path) -> AbstractContextManager[None]:
-    """Errors of Arrow and the disk name the file."""
+    """Context in which errors of Arrow and the disk become an `InputError` that names the file."""
     return refused(f"{path}: expected a Parquet file", pa.ArrowException, OSError)

@@ -2,9 +2,10 @@
 
 An observation is one vector: the user and the features of the candidates row by row, perhaps with
 the share of the episode that is left between them, as in `flat_rows`; or an object with `user` and
-`candidates`. An action is a slate, or its number. `action_prob` or `action_logp` has to be there,
-because a propensity cannot be made up. The click and the response are columns `clicked` and those
-of the world; they may be left out where they follow from the reward, as in long-term satisfaction.
+`candidates`. An action is a slate, or its number. `action_prob` or `action_logp` is required,
+because a propensity cannot be made up. The click and the response are the columns `clicked` and
+those of the world; they are optional where they follow from the reward, as in long-term
+satisfaction.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from slateflow.trajectories.schema import Trajectories, columns_of
 
 Batch = dict[str, Any]
 BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError)
-"""Errors of a document that is not what it should be."""
+"""Errors that a malformed document causes."""
 
 
 def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator[Trajectories]:
     """The rows, line by line; episodes are numbered as they come, from `first_episode`.
 
     Raises:
-        InputError: The file is not text in UTF-8, or a line is not such a batch; the message names
-            file and line.
+        InputError: The file is not UTF-8 text, or a line is not a batch; the message names file and
+            line.
     """
     catalogue = Catalogue.of_world(spec)
     episode, last = first_episode - 1, None
@@ -59,7 +60,7 @@ def read_json(path: Path, spec: EnvironmentSpec, first_episode: int) -> Iterator
 
 
 def batches(lines: Iterable[str], path: str) -> Iterator[tuple[str, Batch]]:
-    """The columns of each line's batch, and where it stands.
+    """The columns of each line's batch, and its file and line for messages.
 
     Raises:
         InputError: A line is neither a `SampleBatch` nor a `MultiAgentBatch` of one policy.
@@ -73,10 +74,10 @@ def batches(lines: Iterable[str], path: str) -> Iterator[tuple[str, Batch]]:
 
 
 def propensities(batch: Batch, where: str) -> Any:
-    """The column `action_prob`, or what its logarithm says.
+    """The column `action_prob`, or the exponential of `action_logp`.
 
     Raises:
-        InputError: Neither is there.
+        InputError: The batch has neither.
     """
     if "action_prob" in batch:
         return column_of(batch, where, "action_prob")
@@ -98,10 +99,10 @@ def _batch(document: Any, where: str) -> Batch:
 
 
 def column_of(batch: Batch, where: str, *names: str) -> Any:
-    """The first of these columns that is there.
+    """The first of these columns that the batch has.
 
     Raises:
-        InputError: There is none, or it is compressed.
+        InputError: The batch has none of them, or it is compressed.
     """
     for name in names:
         if name in batch:
@@ -115,7 +116,7 @@ def column_of(batch: Batch, where: str, *names: str) -> Any:
 
 
 def _numbers(values: Any, where: str, dtype: Any, shape: tuple[int, ...] = ()) -> NDArray[Any]:
-    """The values as an array, of that shape if one is given; `where` names their column.
+    """The values as an array, of the given shape if any; `where` names their column.
 
     Floats are the nearest ones. Whole numbers and booleans are exact; 0 and 1 are booleans, too.
     """
@@ -141,7 +142,7 @@ def _numbers(values: Any, where: str, dtype: Any, shape: tuple[int, ...] = ()) -
 
 
 _KINDS = {"f": ("iufb", "numbers"), "i": ("iuf", "whole numbers"), "b": ("iufb", "booleans")}
-"""Kinds of values that an array of a kind takes, and what a message calls them."""
+"""Kinds of values that an array of each kind accepts, and their name in messages."""
 
 _NAMES = {
     "step": ("t",),

@@ -1,9 +1,9 @@
-"""Files on a local disk that appear whole or not at all, whoever is killed while writing them.
+"""Files on a local disk that appear whole or not at all, even if the writing process is killed.
 
-Every temporary file is locked (`flock`) by the process that writes it. A lock ends with its
-process, so a file that can be locked belongs to nobody any more and may go; no clock and no
-process number has to be trusted. All calls go through `os`, one for each step, because
-`tests/crash` kills the process at every one of them.
+The process that writes a temporary file locks it (`flock`). A lock ends with its process, so a file
+that can be locked belongs to nobody any more and may be removed, without trust in clocks or process
+numbers. All calls go through `os`, one for each step, because `tests/crash` kills the process at
+every one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 CLAIM = ".making.json"
-"""The file with a folder's recipe, as long as it is being filled. The dot hides it from readers."""
+"""The file with a folder's recipe while the folder is being filled. The dot hides it."""
 
 _TEMPORARY = ".tmp"
 
@@ -43,14 +43,14 @@ def write_whole(target: Path, data: bytes | memoryview) -> None:
 
 
 def link_whole(source: Path, target: Path) -> None:
-    """Give a whole file another name by a hard link; `sync_folder` flushes it to the disk.
+    """Give a whole file another name by a hard link; `sync_folder` flushes the link to the disk.
 
     Raises:
-        OSError: There is no such file, or the filesystem has no links.
+        OSError: The file does not exist, or the filesystem has no links.
     """
     make_folder(target.parent)
     with suppress(FileNotFoundError):
-        if os.path.samefile(source, target):  # of which a rename would leave both names
+        if os.path.samefile(source, target):  # a rename would then leave both names
             return
     temporary = target.with_name(f".{target.name}.{uuid4().hex}{_TEMPORARY}")
     os.link(source, temporary)
@@ -58,7 +58,7 @@ def link_whole(source: Path, target: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each entry flushed to the disk."""
+    """Make a folder and its parents, and flush each entry to the disk."""
     missing = [folder] if not folder.is_dir() else []
     while missing and not missing[-1].parent.is_dir():
         missing.append(missing[-1].parent)
@@ -71,7 +71,7 @@ def make_folder(folder: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that were killed while they wrote."""
     for path in folder.rglob(f".*{_TEMPORARY}"):
-        with suppress(OSError):  # another process cleans too, or may write here and we may not
+        with suppress(OSError):  # another process cleans too, or we may not write here
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,7 +91,7 @@ def claim(folder: Path, content: bytes) -> Iterator[None]:
     try:
         yield
     finally:
-        # The last to leave takes the file along, and the folder if nothing was put into it.
+        # The last process to leave removes the file, and the folder if it is empty.
         if _locked_alone(descriptor):
             with suppress(FileNotFoundError):
                 os.unlink(folder / CLAIM)
@@ -105,14 +105,14 @@ def _take_claim(path: Path, content: bytes) -> int:
         make_folder(path.parent)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # the folder was empty, and the last to leave removed it
+        except FileNotFoundError:  # the folder was empty, and the last process removed it
             continue
         try:
             if _locked_alone(descriptor) and os.pread(descriptor, 1 << 20, 0) != content:
                 os.ftruncate(descriptor, 0)
                 _write_all(descriptor, content)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if os.fstat(descriptor).st_nlink:  # not taken along by the last who left
+            if os.fstat(descriptor).st_nlink:  # not removed by the last process that left
                 if os.pread(descriptor, 1 << 20, 0) != content:
                     raise ClaimedError
                 return descriptor
@@ -137,7 +137,7 @@ def _new_temporary(target: Path) -> tuple[int, Path]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return descriptor, temporary
-        os.close(descriptor)  # someone cleaned up between the two calls above
+        os.close(descriptor)  # another process cleaned up between the two calls above
 
 
 def _write_all(descriptor: int, data: bytes | memoryview) -> None:

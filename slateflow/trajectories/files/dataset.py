@@ -31,7 +31,7 @@ from slateflow.trajectories.schema import (
 
 MANIFEST = "_manifest.json"
 MOST_DATASETS = 3
-"""The newest datasets are asked for days; more of them would rarely know more."""
+"""Number of newest datasets that are searched for days; more would rarely have further days."""
 
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError)
 REMEDY = (
@@ -44,15 +44,15 @@ REMEDY = (
 class DatasetDay:
     """A day of a dataset: its parts have its key, and the next dataset can take them over."""
 
-    key: str  # of all that decides about its rows
-    file: dict[str, Any]  # that it was read from, as `SourceFile` has it
+    key: str  # digest of everything that determines its rows
+    file: dict[str, Any]  # file from which it was read, as a `SourceFile`
     first: int  # number of its first episode
     size: int  # rows at which its parts were closed
     most_steps: int  # rows of its longest session
 
     @property
     def facts(self) -> str:
-        """Name of the file with what is known of it."""
+        """Name of the file with the day's facts."""
         return f"_day-{self.key}.npz"
 
 
@@ -60,7 +60,7 @@ class DatasetDay:
 class Dataset:
     """A complete dataset: folder, world, recipe, parts, and the catalogue if rows name items.
 
-    Own logs have an encoding, too, which the registry carries along with a model.
+    Own logs also have an encoding, which the registry stores with a model.
     """
 
     folder: Folder
@@ -80,7 +80,7 @@ class Dataset:
 
     @property
     def path(self) -> str:
-        """Where it is: a path or a URL."""
+        """Path or URL of the folder."""
         return self.folder.url
 
     @property
@@ -95,12 +95,12 @@ class Dataset:
 
     @property
     def written(self) -> list[datetime]:
-        """Moments at which the files of own logs were written, in UTC; none of other logs."""
+        """Times in UTC at which the files of own logs were written; empty for other logs."""
         return [datetime.fromtimestamp(day.file["modified"] / 1e9, UTC) for day in self.days]
 
     @cached_property
     def digest(self) -> str:
-        """`sha256:` over world, digests of the parts in their order, and that of the catalogue."""
+        """`sha256:` over world, digests of the parts in order, and the digest of the catalogue."""
         document = {
             "schema_version": SCHEMA_VERSION,
             "environment": self.spec.to_dict(),
@@ -118,8 +118,8 @@ class Dataset:
         """The published dataset of a folder; `make` publishes it unless it exists.
 
         Args:
-            folder: Where it is.
-            content: How it is made; processes with the same content share the work.
+            folder: The dataset's folder.
+            content: How the dataset is made; processes with the same content share the work.
             make: Called while the folder is claimed.
         """
         if not folder.exists(MANIFEST):
@@ -133,8 +133,8 @@ class Dataset:
         """Open a published dataset.
 
         Raises:
-            InputError: There is no manifest, or it is not one of ours, or it contradicts itself,
-                or the catalogue is not the one that it names.
+            InputError: The manifest is missing, is not one of ours or contradicts itself, or the
+                catalogue is not the one that it names.
         """
         folder = Folder(url)
         if not folder.exists(MANIFEST):
@@ -177,15 +177,15 @@ class Dataset:
 
     @property
     def remedy(self) -> str:
-        """Advice for the case that one of its files is damaged."""
+        """Advice for messages about a damaged file of the dataset."""
         return _remedy(self.recipe)
 
     def publish(self) -> Dataset:
         """Write the catalogue, then the manifest, without which there is no dataset.
 
         Raises:
-            InputError: The folder cannot be written to, or other files are in it, which readers
-                that do not know the manifest would take for rows of this dataset.
+            InputError: The folder cannot be written to, or it has other files, which readers that
+                do not know the manifest would take for rows of this dataset.
         """
         strangers = sorted(set(self.folder.files()) - {part.path for part in self.parts})
         if strangers:
@@ -221,7 +221,7 @@ class Dataset:
         """The rows, one part in memory at a time.
 
         Args:
-            verify: Recompute each part's digest from what was read.
+            verify: Recompute each part's digest from the rows.
 
         Raises:
             InputError: A part is missing or unreadable, or differs from the manifest.
@@ -239,7 +239,7 @@ class Dataset:
         return rows
 
     def has(self, part: PartFile, schema: pa.Schema) -> bool:
-        """Whether a part is there with its rows and these columns; reads its footer only."""
+        """True if a part exists with its rows and these columns; reads only its footer."""
         try:
             with self.folder.open(part.path) as file:
                 footer = pq.ParquetFile(file)
@@ -249,7 +249,7 @@ class Dataset:
             return False
 
     def check(self) -> Dataset:
-        """Check that every part exists and is as long as in the manifest; reads footers only."""
+        """Check that every part exists with the manifest's number of rows; reads only footers."""
         for part in self.parts:
             rows = part_rows(self.folder, part.path, self.remedy)
             if rows != part.rows:
@@ -272,15 +272,15 @@ class Dataset:
 
 
 def differing_keys(given: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Keys in which two recipes differ, or that only one of them has."""
+    """Keys in which two recipes differ, or which only one of them has."""
     return [key for key in wanted | given if given.get(key) != wanted.get(key)]
 
 
 def of_recipe(dataset: Dataset, recipe: dict[str, Any], spec: EnvironmentSpec | None) -> Dataset:
-    """The dataset itself, if it is complete and was made by this recipe, in that world.
+    """The dataset itself, if it is complete and was made by this recipe in this world.
 
     Raises:
-        InputError: It was made by another.
+        InputError: The dataset was made by another recipe, or in another world.
     """
     changed = differing_keys(dataset.recipe, recipe)
     if changed or (spec is not None and dataset.spec != spec):
@@ -295,13 +295,13 @@ def of_recipe(dataset: Dataset, recipe: dict[str, Any], spec: EnvironmentSpec | 
 def newest_datasets(
     data: Folder, prefix: str, without: str, fits: Callable[[Dataset], bool]
 ) -> list[Dataset]:
-    """The newest published datasets of a folder that fit, which may have days to take over.
+    """The newest published datasets of a folder that fit, whose days may be taken over.
 
     Args:
         data: Folder of datasets.
         prefix: Beginning of their names.
-        without: Name of one that is left out.
-        fits: Whether a dataset counts; not more than `MOST_DATASETS` do.
+        without: Name of a dataset that is left out.
+        fits: Whether a dataset counts; at most `MOST_DATASETS` do.
     """
     names = [name for name in data.subfolders() if name.startswith(prefix) and name != without]
     written = {name: (data / name).written(MANIFEST) for name in names}
@@ -319,7 +319,7 @@ def _remedy(recipe: dict[str, Any]) -> str:
 
 
 def _read_catalogue(folder: Folder, name: str, digest: str, remedy: str) -> Catalogue:
-    """The catalogue that a manifest names; one that is not as it was published is refused."""
+    """The catalogue that a manifest names; raises if it differs from the published catalogue."""
     where = f"{folder.url}/{name}"
     if not folder.exists(name):
         raise InputError(f"{where}: expected the catalogue of the dataset, found none; {remedy}")
@@ -330,5 +330,5 @@ def _read_catalogue(folder: Folder, name: str, digest: str, remedy: str) -> Cata
 
 
 def _checksum(document: dict[str, Any]) -> str:
-    """SHA-256 over the whole manifest; the digest leaves out recipe, names and sizes."""
+    """SHA-256 over the whole manifest; a dataset's digest leaves out recipe, names and sizes."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

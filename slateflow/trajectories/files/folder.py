@@ -1,7 +1,7 @@
 """Files by URL: a local folder or any filesystem that pyarrow knows (`s3://…`, `gs://…`).
 
 Keys, region and endpoint of an object store come from its own environment variables
-(`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on). A URL travels into logs and runs.
+(`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on), because URLs are written to logs and runs.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from slateflow.trajectories.files.atomic_files import (
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on some filesystem, whose files appear whole or not at all.
+    """A folder on any filesystem, whose files appear whole or not at all.
 
-    A path that cannot be asked, read or written (a full disk, too) is an `InputError` throughout.
+    All methods raise an `InputError` if a path cannot be read or written (on a full disk, too).
     """
 
     url: str
@@ -43,7 +43,7 @@ class Folder:
     def _located(self) -> tuple[Any, str]:
         if "://" not in self.url:
             return pafs.LocalFileSystem(), str(Path(self.url).absolute())
-        # Another endpoint is another store; the client keeps the one that it was made with.
+        # Another endpoint is another store; a client keeps the endpoint with which it was made.
         return _locate(self.url, os.environ.get("AWS_ENDPOINT_URL"))
 
     def absolute(self) -> Folder:
@@ -55,14 +55,14 @@ class Folder:
         return Folder(f"{scheme}{mark}{path.rstrip('/')}/{name}")
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of that name."""
+        """True if the folder has a file of this name."""
         filesystem, path = self._located
         with self._readable(name):
             kind = filesystem.get_file_info(f"{path}/{name}").type
         return bool(kind == pafs.FileType.File)
 
     def files(self) -> list[str]:
-        """Names of all files that are not hidden, in folders of it, too."""
+        """Names of all files that are not hidden, those in subfolders included."""
         return [name for name, _ in self.listing()]
 
     def listing(self) -> list[tuple[str, Any]]:
@@ -77,15 +77,15 @@ class Folder:
         return sorted(shown, key=lambda one: one[0])
 
     def subfolders(self) -> list[str]:
-        """Names of the folders in it, hidden ones, too, in their order."""
+        """Names of the folders in it, hidden ones included, in order."""
         return [one.base_name for one in self._entries() if one.type == pafs.FileType.Directory]
 
     def size(self) -> int:
-        """Bytes of all files in it, hidden ones, too."""
+        """Bytes of all files in it, hidden ones included."""
         return sum(one.size for one in self._entries(recursive=True) if one.is_file)
 
     def changed(self) -> float:
-        """When a file without a dot was last written, in seconds since 1970; 0 without any."""
+        """Time at which a visible file was last written, in seconds since 1970; 0 without any."""
         files = (one for one in self._entries(recursive=True) if one.is_file)
         found = [one.mtime_ns or 0 for one in files if one.base_name[0] != "."]
         return max(found, default=0) / 1e9
@@ -112,13 +112,13 @@ class Folder:
             return filesystem.open_input_file(f"{path}/{name}")
 
     def stream(self, name: str) -> Any:
-        """A file to be read from its beginning, decompressed by its ending (`.gz`)."""
+        """A file for reading from its beginning, decompressed according to its ending (`.gz`)."""
         filesystem, path = self._located
         with self._readable(name):
             return filesystem.open_input_stream(f"{path}/{name}")
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file in one piece; nobody sees it before it is complete and on the disk."""
+        """Write a file in one piece; it is invisible until it is complete and on the disk."""
         filesystem, path = self._located
         target = f"{path}/{name}"
         try:
@@ -133,10 +133,10 @@ class Folder:
     def take(self, name: str, other: Folder, there: str) -> None:
         """Give a file of another folder a name here: by a hard link, or by a copy.
 
-        Links are cheap because they are on the disk for certain only after `settle`.
+        Links are cheap because they are certain to be on the disk only after `settle`.
 
         Raises:
-            InputError: It cannot be read, or this folder cannot be written to.
+            InputError: The file cannot be read, or this folder cannot be written to.
         """
         filesystem, path = self._located
         theirs, source = other._located
@@ -151,7 +151,7 @@ class Folder:
         self.write(name, other.read(there))
 
     def settle(self, names: Iterable[str]) -> None:
-        """Flush the entries of files to the disk, those that were taken, too."""
+        """Flush the entries of files to the disk, those from `take` included."""
         filesystem, path = self._located
         if isinstance(filesystem, pafs.LocalFileSystem):
             for folder in sorted({Path(f"{path}/{name}").parent for name in names}):
@@ -161,14 +161,14 @@ class Folder:
                     raise _unwritable(str(folder), error) from error
 
     def written(self, name: str) -> float:
-        """When a file was written, in seconds since 1970; 0 if there is none."""
+        """Time at which a file was written, in seconds since 1970; 0 if there is no such file."""
         filesystem, path = self._located
         with self._readable(name):
             info = filesystem.get_file_info(f"{path}/{name}")
         return (info.mtime_ns or 0) / 1e9 if info.is_file else 0.0
 
     def remove(self, names: list[str]) -> None:
-        """Remove files, as far as they exist, and folders that are empty then."""
+        """Remove the files that exist, and folders that are then empty."""
         filesystem, path = self._located
         for name in names:
             with suppress(OSError):
@@ -179,7 +179,7 @@ class Folder:
                     os.rmdir(f"{path}/{name}")
 
     def clear(self, first: str) -> None:
-        """Remove all that is in it, beginning with the file `first`, which makes it what it is.
+        """Remove everything in it, beginning with the file `first`, which marks it as complete.
 
         Raises:
             InputError: Something cannot be removed, or another process is filling the folder.
@@ -204,7 +204,8 @@ class Folder:
         """Hold the folder, so that only processes with the same `content` fill it meanwhile.
 
         Half-written files of killed processes are removed first, and the folder at the end if it
-        is empty. Nothing happens in object stores, which have neither locks nor halves.
+        is empty. In object stores, which have neither locks nor half-written files, nothing
+        happens.
 
         Raises:
             InputError: Another process fills it with other content, or it cannot be written to.
@@ -235,7 +236,7 @@ class Folder:
 
 @lru_cache(maxsize=64)
 def _locate(url: str, endpoint: str | None) -> tuple[Any, str]:
-    """The filesystem of a URL, and the path there; a client of a store is costly to make."""
+    """The filesystem of a URL, and the path there; cached, as making a store's client is costly."""
     del endpoint  # pyarrow reads it from the environment
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query:

@@ -1,4 +1,4 @@
-"""The rule by which a dataset knows which of its episodes are held out."""
+"""The rule that decides which episodes of a dataset are held out."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from slateflow.trajectories.hashes import mixed
 from slateflow.trajectories.schema import Trajectories
 
 HELD_OUT = 5
-"""One in so many episodes is held out."""
+"""One in this many episodes is held out."""
 
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Every fifth episode by its place, one in five by a hash, or the last ones.
+    """Every fifth episode by its place, one in five by a hash, or the last episodes.
 
-    Of the places, counted from 0, 4, 9, 14 … are held out, so every policy gives its share. The
-    hash is for own logs, in which every fifth row may be of one kind, and for several nights, in
-    which places change from night to night. It is that of the episode's number, or of the visitor,
-    where episodes of one are held out together. The last ones are those from
-    an episode on, where numbers are in the order of time, otherwise those of some ranges.
+    Places count from 0, and 4, 9, 14 … are held out, so every policy gives its share. The hash is
+    for own logs, in which every fifth row may be of one kind, and for several nights, in which
+    places change from night to night. It is the hash of the episode's number, or of the visitor,
+    whose episodes are then held out together. The last episodes are those from a certain number on
+    where numbers are in the order of time, otherwise those in some ranges of numbers.
     """
 
     by: str = "place"  # or "hash", "visitor" or "last"
-    # By "last": where the numbers of episodes that are held out begin, end, begin again …
+    # For "last": episode numbers at which the held-out ranges begin, end, begin again …
     edges: tuple[int, ...] = ()
 
     def mask(self, rows: Trajectories, earlier: int = 0) -> NDArray[np.bool_]:
-        """(R,) whether a row belongs to an episode that is held out.
+        """(R,) True where a row belongs to an episode that is held out.
 
         Args:
             rows: All rows of a dataset, or those of a part.
-            earlier: Episodes in the parts before.
+            earlier: Number of episodes in the parts before.
         """
         if self.by == "last":
             passed = np.searchsorted(self.edges, rows.episode, side="right")
@@ -53,12 +53,12 @@ class HoldOut:
         return np.asarray(mixed(hashed) % HELD_OUT == HELD_OUT - 1)
 
     def within(self, first: int, episodes: int, earlier: int) -> str:
-        """The rule for some episodes only; where it stays, so do those held out.
+        """The rule as it applies to some episodes; while it is unchanged, so are those held out.
 
         Args:
-            first: Number of the first of them.
-            episodes: How many there are; they are numbered on.
-            earlier: Episodes in the parts before.
+            first: Number of the first of these episodes.
+            episodes: How many there are, with consecutive numbers.
+            earlier: Number of episodes in the parts before.
         """
         if self.by != "last":
             return f"place {earlier % HELD_OUT}" if self.by == "place" else self.by
@@ -67,7 +67,7 @@ class HoldOut:
         return " ".join(map(str, ["all" if held else "none", *inside]))
 
     def to_dict(self) -> dict[str, Any]:
-        """The rule, as the manifest has it."""
+        """The rule, as the manifest stores it."""
         if self.by == "last":
             edges = list(self.edges)
             return {"from_episode": edges[0]} if len(edges) == 1 else {"episodes": edges}
@@ -78,7 +78,7 @@ class HoldOut:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: It is no such rule.
+            ValueError: The document is not a rule.
         """
         options = [cls(), cls("hash"), cls("visitor")]
         if isinstance(document, dict) and {"from_episode", "episodes"} & set(document):
@@ -95,8 +95,9 @@ class HoldOut:
         """Hold out the fifth of the episodes that begin last.
 
         Args:
-            days: Number of the first episode of each day, and the times (E,) at which its episodes
-                begin, sorted. Of episodes that begin at one time, the first days have the earlier.
+            days: Number of the first episode of each day, and the sorted times (E,) at which its
+                episodes begin. Among episodes that begin at one time, those of earlier days come
+                first.
         """
         counts = [len(begins) for _, begins in days]
         every = np.concatenate([begins for _, begins in days])

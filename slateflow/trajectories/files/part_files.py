@@ -1,4 +1,4 @@
-"""One Parquet file of a dataset: written in one piece, checked when it is read."""
+"""A dataset's Parquet files: each is written in one piece and checked when it is read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LAYOUT: dict[str, Any] = {
 """Options of the Parquet writer."""
 
 PART_ROWS = 60_000
-"""Rows at which a part of logs that were read is closed; it ends with an episode."""
+"""Rows at which a part of imported or own logs is closed; it ends with an episode."""
 
 MAKE_AGAIN = (
     "delete the dataset, and generate it again with `slateflow generate` or import it again"
@@ -47,15 +47,15 @@ class PartFile:
 
     path: str  # file, relative to the dataset
     policy: str  # behaviour policy that made it
-    seed_block: int  # number of the block of random numbers that it was made from
+    seed_block: int  # number of the block of random streams from which it was made
     episodes: int  # episodes in it
     rows: int  # steps in it
     sha256: str  # digest over the canonical bytes of its columns (not of the file)
-    day: str = ""  # key of the day that it belongs to, where the dataset has days
-    held_in_of: str = ""  # part whose rows it has that are not held out, and the rule
+    day: str = ""  # key of its day, where the dataset has days
+    held_in_of: str = ""  # part whose rows that are not held out it holds, and the rule
 
     def to_dict(self) -> dict[str, Any]:
-        """The part, as the manifest has it."""
+        """The part, as the manifest stores it."""
         return {key: value for key, value in vars(self).items() if value != ""}
 
 
@@ -69,7 +69,7 @@ def write_part(
 ) -> str:
     """Write one Parquet file and return the digest of its rows.
 
-    The metadata of the file holds `key`, which is how its rows were made, and the digest.
+    The file's metadata holds the digest and `key`, the description of how its rows were made.
     """
     digest = column_digest(rows)
     sink = pa.BufferOutputStream()
@@ -88,7 +88,8 @@ def read_part(
     """The rows of one Parquet file.
 
     Raises:
-        InputError: It is missing, damaged, or of another world; the message ends with `remedy`.
+        InputError: The file is missing, damaged or of another world; the message ends with
+            `remedy`.
     """
     where = f"{folder.url}/{path}"
     with _opened(folder, path, remedy) as file:
@@ -114,7 +115,7 @@ def kept_part(
     remedy: str,
     catalogue: Catalogue | None = None,
 ) -> Trajectories | None:
-    """The rows that an interrupted run left, if they were made by `key` and are undamaged."""
+    """The rows that an interrupted run left; None unless they have this `key` and are undamaged."""
     if not folder.exists(path):
         return None
     try:
@@ -129,10 +130,10 @@ def kept_part(
 
 
 def part_rows(folder: Folder, path: str, remedy: str) -> int:
-    """The number of rows in its footer.
+    """The number of rows according to the part's footer.
 
     Raises:
-        InputError: It is missing or has no footer; the message ends with `remedy`.
+        InputError: The file is missing or has no footer; the message ends with `remedy`.
     """
     with _opened(folder, path, remedy) as file:
         return int(pq.read_metadata(file).num_rows)
@@ -140,7 +141,7 @@ def part_rows(folder: Folder, path: str, remedy: str) -> int:
 
 @contextmanager
 def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
-    """The part as a file; errors of the block name it."""
+    """The part as an open file; errors in the block become an `InputError` that names it."""
     where = f"{folder.url}/{path}"
     if not folder.exists(path):
         raise InputError(f"{where}: expected a part of the dataset, found none; {remedy}")
@@ -150,7 +151,7 @@ def _opened(folder: Folder, path: str, remedy: str) -> Iterator[Any]:
 
 
 def other_keys(spec: EnvironmentSpec, given: dict[str, Any]) -> list[str]:
-    """Keys by which a world's document is that of another world than the spec."""
+    """Keys in which a stored world differs from the spec."""
     return [key for key, value in spec.lasting().items() if given.get(key) != value]
 
 

@@ -33,11 +33,11 @@ from slateflow.trajectories.schema import Trajectories, arrow_schema, column_dig
 from slateflow.trajectories.sources.recipe import LoggedRecipe
 
 KEYS_OF_NIGHTS = ("seed", "nights")
-"""Keys of a recipe that decide which nights there are, not what is in them."""
+"""Keys of a recipe that decide which nights a dataset has, not what is in them."""
 
 Batch = Sequence[PlannedPart]
 Job = tuple[Recipe, Batch]
-"""Parts of one night, one policy and one size, which are simulated in one batch."""
+"""Parts of one night, one policy and one size, which one batch simulates."""
 
 
 def generate(
@@ -48,15 +48,15 @@ def generate(
 ) -> Dataset:
     """Create the dataset of a recipe unless it already exists; own logs are read and checked.
 
-    A recipe gives one digest for any number of workers. Whole parts of an interrupted
-    run are used, and nights that an earlier dataset of the recipe has are taken over from there.
+    A recipe gives the same digest for any number of workers. Whole parts of an interrupted run are
+    reused, and nights of an earlier dataset of the recipe are taken over.
 
     Args:
         recipe: How the dataset is made.
-        data: Folder that holds the datasets; where `RAY_ADDRESS` is set, one that all machines of
-            that cluster see.
-        workers: Processes on this machine; the processors of a Ray cluster take their place.
-        progress: Called with the number of finished parts and that of all parts.
+        data: Folder that holds the datasets; where `RAY_ADDRESS` is set, all machines of that
+            cluster have to see it.
+        workers: Processes on this machine; the processors of a Ray cluster replace them.
+        progress: Called with the number of finished parts and the number of all parts.
 
     Raises:
         InputError: The folder cannot be written to, or holds a dataset of another recipe, or the
@@ -78,9 +78,9 @@ def generate(
             made[part.path] = part
             progress(len(made), len(planned))
         policies = list(recipe.policies)
-        planned.sort(key=lambda part: policies.index(part.policy))  # and nights as they are
+        planned.sort(key=lambda part: policies.index(part.policy))  # and keep the order of nights
         parts = tuple(made[part.path] for part in planned)
-        # An episode of several nights stays held out, wherever its night is among them
+        # With several nights, an episode stays held out wherever its night is among them
         rule = BY_PLACE if recipe.nights == 1 else HoldOut("hash")
         return Dataset(folder, recipe.spec, recipe.to_dict(), parts, hold_out=rule).publish()
 
@@ -90,7 +90,7 @@ def generate(
 
 
 def _taken(recipe: Recipe, data: Folder, planned: Sequence[PlannedPart]) -> Iterator[PartFile]:
-    """Take over parts of nights that earlier datasets have; those in place stay for a check."""
+    """Take over parts of nights that earlier datasets have; parts in place are left for a check."""
     if recipe.nights == 1:
         return
 
@@ -121,7 +121,7 @@ def _make_parts(
     made: Mapping[str, PartFile],
     workers: int,
 ) -> Iterator[PartFile]:
-    """Simulate the parts that have not been made, or take those in place."""
+    """Simulate the parts that have not been made; reuse parts that are in place."""
     address = cluster_address()
     if address:
         yield from _make_on_cluster(folder, nights, made, address)
@@ -137,7 +137,7 @@ def _make_parts(
 def _jobs(
     nights: Sequence[tuple[Recipe, list[PlannedPart]]], made: Mapping[str, PartFile], workers: int
 ) -> list[Job]:
-    """The batches of parts that have not been made."""
+    """Batches of the parts that have not been made."""
     missing = [(one, [part for part in parts if part.path not in made]) for one, parts in nights]
     return [
         (one, batch)
@@ -174,8 +174,8 @@ def make_parts(folder: Folder, jobs: Iterable[Job]) -> Iterator[PartFile]:
     of its work releases the interpreter's lock. At most two batches are in memory.
 
     Args:
-        folder: Where they are made.
-        jobs: Batches of them, and how each is made.
+        folder: Folder of the dataset.
+        jobs: Batches of parts, each with its recipe.
     """
     with ThreadPoolExecutor(1, "writer") as writer:
         writing: Future[list[PartFile]] | None = None
@@ -203,7 +203,7 @@ def _write_batch(
     written: Mapping[PlannedPart, PartFile | None],
     played: Iterator[Trajectories],
 ) -> list[PartFile]:
-    """Write the rows of the parts that have not been written; the entries of all of them."""
+    """Write the parts that have not been written, and return the manifest entries of all parts."""
     entries = []
     for part, entry in written.items():
         if entry is None:
@@ -228,6 +228,6 @@ def _check_finite(rows: Trajectories, recipe: Recipe) -> None:
 def _written(
     folder: Folder, part: PlannedPart, spec: EnvironmentSpec, seed: int
 ) -> PartFile | None:
-    """The part as an interrupted run left it, if it is the wanted one and undamaged."""
+    """The part that an interrupted run left; None unless it is the planned one and undamaged."""
     kept = kept_part(folder, part.path, spec, part.key(seed), REMEDY, Catalogue.of_world(spec))
     return None if kept is None else part.manifest_entry(len(kept), column_digest(kept))

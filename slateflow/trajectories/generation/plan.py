@@ -19,7 +19,7 @@ BLOCK_EPISODES = 500
 
 @dataclass(frozen=True)
 class PlannedPart:
-    """A part that is to be made."""
+    """A part of a dataset, before it is made."""
 
     policy: str
     behaviour: str | Behaviour
@@ -27,10 +27,10 @@ class PlannedPart:
     seed_block: int
     first_episode: int
     episodes: int
-    day: str = ""  # key of the night that it belongs to, where the dataset has several
+    day: str = ""  # key of its night, where the dataset has several
 
     def key(self, seed: int) -> dict[str, Any]:
-        """How the part is made; a file with another key in its metadata is another part."""
+        """The inputs of the part; a file with a different key in its metadata is another part."""
         parts = ("policy", "seed_block", "first_episode", "episodes")
         key = {"seed": seed, **{name: getattr(self, name) for name in parts}}
         if isinstance(self.behaviour, Behaviour):
@@ -38,7 +38,7 @@ class PlannedPart:
         return key
 
     def manifest_entry(self, rows: int, sha256: str) -> PartFile:
-        """The manifest's entry of the part, once it has been made."""
+        """The manifest's entry for the part, once it has been made."""
         return PartFile(
             self.path, self.policy, self.seed_block, self.episodes, rows, sha256, self.day
         )
@@ -47,8 +47,8 @@ class PlannedPart:
 def plan_nights(recipe: Recipe) -> list[tuple[Recipe, list[PlannedPart]]]:
     """The parts of each night of a dataset.
 
-    Their rows are those of the night by itself, but that a night of several has episode numbers of
-    its own, which are the same in every dataset.
+    Their rows are those of the night by itself, except that with several nights each has its own
+    episode numbers, which are the same in every dataset.
     """
     if recipe.nights == 1:
         return [(recipe, plan(recipe))]

@@ -20,7 +20,7 @@ from slateflow.trajectories.sources.recipe import LoggedRecipe, logged_recipe
 from slateflow.validation import MOST_EPISODES, Episodes, Seed, validated
 
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-"""Names that a `policy=…` folder can have on any filesystem and in any URL."""
+"""Names that are valid in a `policy=…` folder on any filesystem and in any URL."""
 
 
 @validated
@@ -39,16 +39,16 @@ class Recipe:
     environment: str  # preset
     episodes: Episodes  # episodes in the dataset, over all policies
     seed: Seed  # seed of everything random in it
-    # Share of the episodes of each behaviour policy; they add up to 1. Of `random`, `greedy` and
-    # `opposite` it is a number; a policy with a name of its own has a table with its `share` and
-    # the settings of a `Behaviour`
+    # Share of the episodes of each behaviour policy; the shares add up to 1. For `random`, `greedy`
+    # and `opposite` it is a number; a policy with another name has a table with its `share` and the
+    # settings of a `Behaviour`
     policies: Annotated[dict[str, Any], Field(min_length=1)]
     # Fields of the environment's spec that differ from the preset
     parameters: dict[str, Any] = field(default_factory=dict)
-    # Nights whose logs are in the dataset, each with so many episodes: those of the seeds up to
-    # its own
+    # Nights whose logs are in the dataset, each with this many episodes; their seeds are
+    # consecutive and end with `seed`
     nights: Annotated[int, Field(ge=1, le=10_000)] = 1  # 27 years
-    variation: str = ""  # suffix of the dataset's name where episodes or seed are not the file's
+    variation: str = ""  # suffix of the dataset's name if episodes or seed are not the file's
 
     def __post_init__(self) -> None:
         spec = self.spec  # a world that does not exist is refused here
@@ -81,7 +81,7 @@ class Recipe:
 
     @property
     def spec(self) -> EnvironmentSpec:
-        """The world it describes."""
+        """The world that the recipe describes."""
         return preset(self.environment, **self.parameters)
 
     @cached_property
@@ -91,11 +91,11 @@ class Recipe:
 
     @property
     def behaviours(self) -> dict[str, str | Behaviour]:
-        """Each behaviour policy: its name where it is a plain one, otherwise its settings."""
+        """Each behaviour policy: its name if it is a plain one, otherwise its settings."""
         return {name: policy.behaviour for name, policy in self.logging_policies.items()}
 
     def policy_episodes(self) -> dict[str, int]:
-        """Episodes of each policy; they add up to `episodes` exactly.
+        """Number of episodes of each policy; the numbers add up to exactly `episodes`.
 
         Example:
             >>> Recipe("r", "lts-10-1", 5, 0, {"random": 0.5, "greedy": 0.5}).policy_episodes()
@@ -111,7 +111,7 @@ class Recipe:
         return [replace(self, seed=seed, nights=1) for seed in seeds]
 
     def varied(self, episodes: int | None = None, seed: int | None = None) -> Recipe:
-        """The recipe with another size or seed, which its dataset's name shows."""
+        """The recipe with another size or seed, which the dataset's name shows."""
         changed = {"episodes": episodes, "seed": seed}
         fields: dict[str, Any] = {
             name: value
@@ -122,7 +122,7 @@ class Recipe:
         return replace(self, variation=self.variation + suffix, **fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """All that decides about the rows, as JSON can hold it."""
+        """Everything that determines the rows, ready for JSON."""
         policies = {
             name: policy.share
             if isinstance(policy.behaviour, str)
@@ -171,10 +171,10 @@ AnyRecipe: TypeAlias = Recipe | LoggedRecipe
 
 
 def read_recipe(folder: Path, name: str) -> AnyRecipe:
-    """The recipe `<folder>/<name>.toml`: simulated, or with a `source` own logs.
+    """The recipe `<folder>/<name>.toml`: of simulated logs, or, with a `source`, of own logs.
 
     Raises:
-        InputError: There is no such recipe, or a field of it does not fit; the message names it.
+        InputError: The recipe does not exist, or a field does not fit; the message names the field.
     """
     known = recipe_names(folder)
     path = folder / f"{name}.toml"

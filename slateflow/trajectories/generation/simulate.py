@@ -20,13 +20,13 @@ MAX_PARTS_AT_ONCE = 4
 """Parts simulated in one batch, so that they share the cost of a step."""
 
 BATCH_BYTES = 200_000_000
-"""Most that a batch may hold if all its episodes last as long as they can."""
+"""Most bytes that a batch may hold if all its episodes have the greatest length."""
 
 
 def batches(
     spec: EnvironmentSpec, parts: Sequence[PlannedPart], workers: int
 ) -> list[list[PlannedPart]]:
-    """Neighbours of one policy and one size, each list small enough to be simulated at once."""
+    """Neighbouring parts of one policy and one size, in lists small enough to simulate at once."""
     at_once = min(_parts_at_once(spec), -(-len(parts) // workers))
     alike = [list(group) for _, group in groupby(parts, lambda part: (part.policy, part.episodes))]
     return [
@@ -34,7 +34,7 @@ def batches(
     ]
 
 
-# Numbers that are none are refused before they are written
+# Numbers that are not finite are refused before they are written
 @np.errstate(over="ignore", invalid="ignore")
 def _parts_at_once(spec: EnvironmentSpec) -> int:
     step = next(play(batched_environment(spec, 1, seed=0), behaviour_policy("random", spec), 0))
@@ -61,7 +61,7 @@ def simulate(
 
 
 class StepBuffer:
-    """The steps of all lanes (B), as they were played; gives the rows of some lanes."""
+    """The steps of all B lanes as they were played, and the rows of some lanes."""
 
     def __init__(self, steps: Iterator[Step], spec: EnvironmentSpec) -> None:
         self._spec = spec
@@ -82,7 +82,7 @@ class StepBuffer:
         }
 
     def parts(self, parts: Sequence[PlannedPart]) -> Iterator[Trajectories]:
-        """The rows of each part in turn; its episodes are the next lanes."""
+        """The rows of each part in turn; the lanes follow the order of the parts."""
         names = [name for name in columns_of(self._spec) if name != "episode"]
         first = 0
         for part in parts:
@@ -122,7 +122,7 @@ def logged_columns(step: Step) -> dict[str, NDArray[Any]]:
 
 
 def _whole_rows(values: NDArray[Any]) -> NDArray[Any]:
-    """Values (R, …) as R values, each of which is copied at once and not number by number."""
+    """Values (R, …) viewed as R items, each of which is copied at once, not number by number."""
     if values.ndim == 1 or not values.size:
         return values
     return values.reshape(len(values), -1).view(np.dtype((np.void, values[0].nbytes)))[:, 0]

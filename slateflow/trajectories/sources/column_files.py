@@ -18,10 +18,10 @@ BATCH_ROWS = 65_536
 
 
 def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
-    """Some columns of a Parquet or CSV file; those of CSV are texts, and null where empty.
+    """Some columns of a Parquet or CSV file; CSV columns are texts, null where empty.
 
     Args:
-        folder: Where the file is.
+        folder: Folder of the file.
         name: Its name there.
         path: Its path, for messages.
         columns: Names of the columns.
@@ -51,7 +51,7 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
 
 @contextmanager
 def _without_header() -> Iterator[None]:
-    """Rows in Arrow's messages count from 1, without the header, as in ours."""
+    """Context in which rows in Arrow's messages count from 1, without the header, as in ours."""
     try:
         yield
     except pa.ArrowInvalid as error:
@@ -67,7 +67,7 @@ def _check_names(path: str, wanted: list[str], names: list[str]) -> None:
             )
     missing = [name for name in wanted if name not in names]
     if missing:
-        # Spaces around a name would not be seen
+        # Spaces around a name would be invisible
         expected, *got = (
             one if one == one.strip() != "" else repr(one) for one in (missing[0], *names)
         )

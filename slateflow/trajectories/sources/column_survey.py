@@ -16,25 +16,25 @@ from slateflow.trajectories.encoding import Column
 from slateflow.trajectories.sources.table import CODE, GIVEN, NUMBER
 
 MOST_CATEGORIES = 2_000
-"""Categories of a column, at most; each is a feature."""
+"""Most categories of a column; each is a feature."""
 
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """Findings about a column's values, of one file or of several."""
+    """Findings about a column's values in one file or several."""
 
     name: str
     kind: str  # "number", "numbers", "categories", or "untyped": texts of CSV, or no values
     size: int = 1  # of lists
     numbers: int = 0  # untyped texts that are numbers
     texts: int = 0  # other untyped texts
-    vocabulary: tuple[str, ...] = ()  # sorted; not more than one above `MOST_CATEGORIES`
+    vocabulary: tuple[str, ...] = ()  # sorted; at most one more than `MOST_CATEGORIES`
     codes: int = 0  # untyped texts of digits that begin with 0, as post codes do
     gaps: int = 0  # missing untyped values
 
     @property
     def final_kind(self) -> str:
-        """Kind of all values: untyped texts are numbers if most are, and none is a code."""
+        """Kind of all values: untyped texts are numbers if most of them are and none is a code."""
         if self.kind != "untyped":
             return self.kind
         if self.codes:
@@ -44,11 +44,11 @@ class ColumnFacts:
 
     @property
     def mixed(self) -> bool:
-        """Whether there are texts among numbers, or gaps."""
+        """True if the column has texts among numbers, or gaps."""
         return self.final_kind in ("number", "numbers") and self.texts + self.gaps > 0
 
     def joined(self, other: ColumnFacts) -> ColumnFacts | None:
-        """Findings about the values of both; None where they do not go together."""
+        """Findings about the values of both; None where their kinds do not fit together."""
         typed = [one for one in (self, other) if one.kind != "untyped"]
         if len({(one.kind, one.size) for one in typed}) > 1:
             return None
@@ -61,10 +61,10 @@ class ColumnFacts:
         return ColumnFacts(self.name, first.kind, first.size, numbers, texts, known, codes, gaps)
 
     def column(self) -> Column:
-        """The column.
+        """The column that the values make.
 
         Raises:
-            InputError: It has too many categories, or nothing at all.
+            InputError: It has too many categories, or no values at all.
         """
         kind = self.final_kind
         if kind in ("number", "numbers"):
@@ -82,13 +82,14 @@ class ColumnFacts:
 class ColumnSurvey:
     """Kind and categories of one column's values.
 
-    A text column of CSV is numbers if all of its values are, categories if most are not, and an
-    error where some are not. Where digits begin with 0 they are a code, and the column categories.
+    A text column of CSV holds numbers if all of its values are numbers, and categories if most are
+    not; if only some are not, it is an error. Digits that begin with 0 are a code, which makes the
+    column categories.
 
     Args:
-        name: The column's.
+        name: The column's name.
         refuse: As `Places.refuse`.
-        code: Whether the recipe says that its values are categories, numbers or not.
+        code: Whether the recipe lists the column under `categories`, even if it holds numbers.
     """
 
     def __init__(self, name: str, refuse: Callable[..., None], code: bool = False) -> None:
@@ -106,12 +107,12 @@ class ColumnSurvey:
     def add(
         self, values: pa.Array, rows: NDArray[np.int64], typed: bool, coded: Any = None
     ) -> None:
-        """Look at the values of some rows (R,), `coded` as a dictionary if there is one.
+        """Add the values of some rows (R,), with their dictionary in `coded` if they have one.
 
-        A missing category is none; files that are `typed` tell numbers from texts.
+        A missing value is not a category; `typed` files distinguish numbers from texts.
         """
         typed = typed or self.code
-        typed = typed and values.null_count < len(values)  # without a value no kind is known
+        typed = typed and values.null_count < len(values)  # without a value the kind is unknown
         if values.null_count:
             given = values.is_valid().to_numpy(zero_copy_only=False)
             if not typed:
@@ -169,10 +170,10 @@ class ColumnSurvey:
         return ColumnFacts(self.name, self.kind, self.size, *counts, known, self.codes, self.gaps)
 
     def column(self) -> Column:
-        """The column, once all rows were seen.
+        """The column, once all rows have been added.
 
         Raises:
-            InputError: It has numbers and texts, or too many categories.
+            InputError: It mixes numbers and texts, or has too many categories.
         """
         facts = self.facts
         if facts.mixed and self.first_text is not None:
@@ -184,7 +185,7 @@ class ColumnSurvey:
 
 
 def _matches(texts: pa.Array, coded: Any, pattern: str) -> NDArray[np.bool_]:
-    """(R,) which texts match; those that are coded match as their few different ones do."""
+    """(R,) which texts match; only the few distinct texts of a dictionary are compared."""
     different = texts if coded is None else coded.dictionary
     found = pc.match_substring_regex(different, pattern).to_numpy(zero_copy_only=False)
     return np.asarray(found if coded is None else found[coded.indices.drop_null().to_numpy()])

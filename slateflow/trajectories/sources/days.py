@@ -1,7 +1,8 @@
 """Days of own logs: facts about each file of a source, and sessions that files share.
 
-A session belongs to the day in whose file it begins, so rows of it may come from other files.
-All that decides about a day's rows has a key; days of one key are the same, in whatever dataset.
+A session belongs to the day in whose file it begins, so some of its rows may come from other files.
+A day's key is a digest of everything that determines its rows; days with the same key are the same
+in any dataset.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from slateflow.trajectories.sources.files import SourceFile
 from slateflow.trajectories.sources.survey import Facts, Keys, Survey
 
 FORM = 3
-"""Version of the way in which rows of a day are read; another one makes all days again."""
+"""Version of the way in which a day's rows are read; a change makes all days anew."""
 
 NUMBERS = 2**32
-"""Episode numbers that a day has to itself."""
+"""Number of episode numbers reserved for each day."""
 
 UNREADABLE = (EOFError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
-"""Errors of a damaged file with the facts of a day."""
+"""Errors on reading a damaged file with the facts of a day."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +40,13 @@ class Day:
     file: SourceFile
     facts: Facts
     sessions: NDArray[np.uint64] | None  # (S,) hashes, sorted; None: each row is a session
-    begins: NDArray[Any] | None  # (S,) first time of each; None: the order of the files decides
+    begins: NDArray[Any] | None  # (S,) first time of each; None: file order decides
     events: NDArray[np.uint64] | None = None  # hashes of the decisions' ids, sorted
     passed_by: Mapping[str, int] = field(default_factory=dict)  # lines by reason; see `passed_by`
 
     @classmethod
     def of(cls, file: SourceFile, survey: Survey, passed_by: Mapping[str, int]) -> Self:
-        """The facts that a survey of the file has found."""
+        """The facts found by a survey of the file."""
         keys = survey.keys
         if keys.episode is None:
             events = None if keys.event is None else np.unique(keys.event[keys.event > 0])
@@ -58,9 +59,9 @@ class Day:
         return cls(file, survey.facts, episode[first], keys.time[order][first])
 
     def to_bytes(self, ordered: NDArray[Any] | None) -> bytes:
-        """A file with the facts, and the times (E,) at which the day's sessions begin, by number.
+        """A file, loadable without pickle, with the facts and the beginnings of the sessions.
 
-        It loads without pickle.
+        `ordered` has the times (E,) at which the day's sessions begin, by number.
         """
         facts = {"form": FORM, "file": vars(self.file), "facts": self.facts.to_dict()}
         facts |= {"passed_by": self.passed_by} if self.passed_by else {}
@@ -81,7 +82,7 @@ class Day:
         """The inverse of `to_bytes`.
 
         Raises:
-            one of `UNREADABLE`: The bytes are damaged, or of another version.
+            One of `UNREADABLE`: The bytes are damaged, or of another version.
         """
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             document = json.loads(zlib.decompress(stored["facts"].tobytes()))
@@ -96,13 +97,13 @@ class Day:
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Sessions that a day shares with other files, or decisions; hashes, sorted."""
+    """Sessions or decisions that a day shares with other files, as sorted hashes."""
 
-    leaving: NDArray[np.uint64]  # of the file, but of another day
-    coming: dict[int, NDArray[np.uint64]]  # of the day, with rows in another file, by its number
+    leaving: NDArray[np.uint64]  # in the day's file, but of another day
+    coming: dict[int, NDArray[np.uint64]]  # of the day, but in another file, by its number
 
     def chosen(self, keys: Keys, own: bool, file: int) -> NDArray[np.bool_]:
-        """(R,) which rows of a file belong to the day; `own` if the file is the day's."""
+        """(R,) True for rows of a file that belong to the day; `own` if the file is the day's."""
         if keys.episode is None:
             chosen = np.full(len(keys.rows), own)
             return chosen if keys.event is None else chosen & ~np.isin(keys.event, self.leaving)
@@ -112,10 +113,10 @@ class Shared:
 
 
 def shared_sessions(days: Sequence[Day]) -> list[Shared]:
-    """The sessions that each day shares; the file in which one begins has it.
+    """The sessions that each day shares; a session belongs to the file in which it begins.
 
-    The first of the files has those that begin in several at one time, or have no time. It alone
-    has decisions that were delivered in several.
+    Sessions that begin in several files at the same time, or have no time, belong to the first of
+    these files. A decision that was delivered in several files belongs to the first alone.
     """
     none = np.zeros(0, np.uint64)
     found = [Shared(none, {}) for _ in days]
@@ -163,8 +164,8 @@ def day_keys(days: Sequence[Day], shared: Sequence[Shared]) -> list[str]:
 def first_numbers(days: Sequence[Day]) -> list[int]:
     """The number of each day's first episode.
 
-    A day has numbers of its own, by its file's name, which are the same in every dataset, so that
-    a session that is held out stays so.
+    A day has numbers of its own, derived from its file's name and the same in every dataset, so
+    that a held-out session remains held out.
 
     Raises:
         InputError: Two names have the same numbers, which happens once in 10 million times.

@@ -1,12 +1,12 @@
-"""Decisions as VW and Azure Personalizer write them: one JSON document a line.
+"""Decisions as VW and Azure Personalizer write them: one JSON document per line.
 
 `c` has the features: those of the situation under its namespaces, those of the actions in `_multi`.
 `a` ranks the actions, from 1, with the probabilities `p`; `_label_Action` was shown, and
-`_label_cost` is minus the reward. Actions are known by their features alone, so an item is a
-distinct set of them, and its id is that set as JSON. A line without a label is not a decision and
-is passed by, as are decisions that were never shown (`_skipLearn`, `DeferredAction`), and those
-whose `EventId` the file had before; the reader counts them. `event` has hashes of the others, by
-which those that another file had before are left out.
+`_label_cost` is minus the reward. Actions have no ids, so an item is a distinct set of features,
+and its id is that set as JSON. The reader skips and counts lines without a label, which are not
+decisions, decisions that were never shown (`_skipLearn`, `DeferredAction`), and those whose
+`EventId` occurred earlier in the file. `event` has hashes of the other ids, by which decisions that
+an earlier file had are left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BATCH_LINES = 20_000
 """Lines that are in memory at once."""
 
 TOLERANCE = 1e-3
-"""Difference of probabilities, relative to them, at most: they are written as float32."""
+"""Largest relative difference of probabilities: they are written as float32."""
 
 Features = dict[str, Any]
 """Values by name: numbers, texts and booleans."""
@@ -46,17 +46,17 @@ class DsjsonReader:
     """Reads the decisions of a source.
 
     Args:
-        files: The source's.
-        by_time: Whether the time is asked for.
+        files: The source's files.
+        by_time: Whether to read the time.
 
     Attributes:
-        passed_by: Lines that were passed by so far, by reason; see `sources.passed_by`.
+        passed_by: Number of lines skipped so far, by reason; see `sources.passed_by`.
     """
 
     def __init__(self, files: SourceFiles, by_time: bool) -> None:
         self.files, self.by_time, self.places = files, by_time, Places("decision")
         self.dropped: float | None = None
-        self.categories: tuple[str, ...] = ()  # features tell numbers from texts
+        self.categories: tuple[str, ...] = ()  # JSON distinguishes numbers from texts
         self.passed_by: Counter[str] = Counter()
 
     def names(self) -> dict[str, str]:
@@ -68,11 +68,11 @@ class DsjsonReader:
         return names | ({"time": "Timestamp"} if self.by_time else {})
 
     def outline(self) -> Iterator[pa.Table]:
-        """All that has to be known of all rows; reading less would save nothing."""
+        """Batches of all columns, as reading fewer of them would save nothing."""
         return self.decisions()
 
     def decisions(self) -> Iterator[pa.Table]:
-        """All columns."""
+        """Batches of all columns."""
         self.places, count = Places("decision"), 0
         self.dropped, self.passed_by = None, Counter()
         for file in self.files.files:
@@ -151,7 +151,7 @@ class DsjsonReader:
         return pa.table(columns)
 
     def _choice(self, line: dict[str, Any], row: int) -> tuple[list[str], int, float]:
-        """Ids of the actions, the place of the shown among them, and its probability."""
+        """Ids of the actions, the place of the shown action among them, and its probability."""
         found = line.get("c")
         multi = found.get("_multi") if isinstance(found, dict) else None
         actions = multi if isinstance(multi, list) else []
@@ -198,10 +198,10 @@ class DsjsonReader:
 
 
 class Delivered:
-    """The decisions of a file that came so far, by hashes of their ids.
+    """The decisions of a file so far, by hashes of their ids.
 
     Attributes:
-        again: How many were delivered again.
+        again: Number of decisions that were delivered again.
     """
 
     def __init__(self) -> None:
@@ -209,7 +209,7 @@ class Delivered:
         self.again = 0
 
     def new(self, lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], NDArray[np.uint64]]:
-        """Decisions that did not come before, of some, and their hashes: 0 without an id."""
+        """Those of some decisions that did not come before, and their hashes: 0 without an id."""
         given = [line.get("EventId") for line in lines]
         ids = np.array(["" if one is None else str(one) for one in given], object)
         hashes = np.asarray(pd.util.hash_array(ids, categorize=False), np.uint64)
@@ -226,7 +226,7 @@ class Delivered:
 
 
 def item_id(action: dict[str, Any]) -> str:
-    """The features of an action as JSON; keys that begin with `_` are none.
+    """The features of an action as JSON; keys that begin with `_` are not features.
 
     Example:
         >>> item_id({"_tag": "x", "j": {"price": 2.0, "hot": True}, "i": {"id": "tea"}})
@@ -237,9 +237,9 @@ def item_id(action: dict[str, Any]) -> str:
 
 @lru_cache(maxsize=2**17)
 def _item_id(action: bytes) -> str:
-    """The id by the bytes of an action, of which there are far fewer than decisions.
+    """The id of an action from its bytes, cached, as actions are far fewer than decisions.
 
-    Consumers make it with Python's own `json`, which writes some floats in another way than orjson.
+    Consumers make ids with Python's own `json`, which writes some floats differently from orjson.
     """
     features = {key: value for key, value in orjson.loads(action).items() if key[:1] != "_"}
     return json.dumps(features, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -266,7 +266,7 @@ def flat_features(document: Any, name: str = "") -> Features:
 
 
 def feature_columns(rows: list[Features]) -> dict[str, list[Any]]:
-    """The values of each feature, in the order in which they come up; None where one is missing."""
+    """The values of each feature, in order of first occurrence; None where one is missing."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
@@ -277,7 +277,7 @@ def feature_array(
     """The values of a feature as float64 or texts, null where one is missing.
 
     Raises:
-        InputError: There are numbers and texts.
+        InputError: The feature has both numbers and texts.
     """
     text = [isinstance(value, str | bool) for value in values]
     given = [value is not None for value in values]

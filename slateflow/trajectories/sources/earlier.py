@@ -1,7 +1,7 @@
 """Days that an earlier dataset of a recipe has, so that they need not be read again.
 
-A day whose parts would be the same bytes is taken over by hard link. Where only its numbers would
-be others, because items, categories or days have come or gone, its parts are written anew from
+A day whose parts would have the same bytes is taken over by hard link. Where only numbers in them
+would differ, because items, categories or days were added or removed, its parts are rewritten from
 those of the earlier dataset.
 """
 
@@ -33,12 +33,12 @@ from slateflow.trajectories.sources.files import SourceFile
 from slateflow.trajectories.sources.recipe import LoggedRecipe
 
 KEYS_OF_DAYS = ("files", "days")
-"""Keys of a recipe that decide which days there are, not what is in them."""
+"""Keys of a recipe that decide which days a dataset has, not what is in them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """All but the rows themselves that decides about the bytes of a day's parts."""
+    """Everything except the rows themselves that determines the bytes of a day's parts."""
 
     spec: LoggedSpec
     encoding: Encoding
@@ -54,7 +54,7 @@ class Form:
         return cls(spec, encoding, catalogue, offers_all)
 
     def same(self, other: Form, ids: frozenset[str]) -> bool:
-        """Whether rows with these ids have the same bytes in both."""
+        """True if rows with these ids have the same bytes in both forms."""
         if self.encoding.user != other.encoding.user or self.schema != other.schema:
             return False
         if self.offers_all and len(self.encoding.items) != len(other.encoding.items):
@@ -64,12 +64,12 @@ class Form:
         return bool((mine == theirs).all())
 
     def takes(self, other: Form, ids: frozenset[str]) -> bool:
-        """Whether rows with these ids can be brought from the other form into this one."""
+        """True if rows with these ids can be converted from the other form to this one."""
         kinds = {one.name: (one.kind, one.size) for one in other.encoding.user}
         same = all(
             kinds.get(one.name, (one.kind, one.size)) == (one.kind, one.size)
             for one in self.encoding.user
-        )  # a column that only one of them has is left out in these rows
+        )  # a column that only one form has is left out in these rows
         known = self.encoding.item_numbers(pa.array(sorted(ids), pa.string()))
         return same and bool((known >= 0).all())
 
@@ -79,12 +79,12 @@ class Form:
         return arrow_schema(self.spec)
 
     def brought(self, rows: Trajectories, other: Form, shift: int) -> Trajectories:
-        """Rows of the other form in this one.
+        """Convert rows of the other form to this one.
 
         Args:
-            rows: Of a part.
+            rows: Rows of a part.
             other: Their form, which this one `takes`.
-            shift: Number to add to the numbers of episodes.
+            shift: Added to the episode numbers.
         """
         number = self.encoding.item_numbers(pa.array(other.encoding.items, pa.string()))
         count, size = len(rows), self.spec.num_candidates
@@ -106,7 +106,7 @@ class Form:
         )
 
     def _user(self, features: NDArray[np.float32], other: Form) -> NDArray[np.float32]:
-        """The user's features (R, U) by their names; a category that has come is zeros."""
+        """The user's features (R, U), matched by name; a new category is zeros."""
         place = {name: place for place, name in enumerate(_named(other.encoding))}
         found = np.array([place.get(name, -1) for name in _named(self.encoding)], np.intp)
         brought = np.zeros((len(features), len(found)), np.float32)
@@ -115,7 +115,7 @@ class Form:
 
 
 def _named(encoding: Encoding) -> Iterator[tuple[str, int | str]]:
-    """Column and category, or place, of each feature: names alone may be alike."""
+    """Column and category, or place, of each feature: names alone may coincide."""
     for column in encoding.user:
         for number in range(len(column.features)):
             known = column.vocabulary
@@ -124,21 +124,21 @@ def _named(encoding: Encoding) -> Iterator[tuple[str, int | str]]:
 
 @dataclass(frozen=True, eq=False)
 class EarlierDay:
-    """A day of an earlier dataset, and the parts that it has there."""
+    """A day of an earlier dataset, and its parts there."""
 
     dataset: Dataset
     entry: DatasetDay
     parts: tuple[PartFile, ...]  # by policy, then number
-    begins: NDArray[Any] | None  # (E,) time at which each session begins, if that decides
+    begins: NDArray[Any] | None  # (E,) time at which each session begins, if ordered by time
 
     def can_be_taken(self, form: Form, day: Day, first: int, whole: bool) -> bool:
-        """Whether the day can be had in a form.
+        """True if the day can be taken over in a form.
 
         Args:
             form: Form of the new dataset.
             day: Facts about the day.
             first: Number of its first episode there.
-            whole: Whether to read all of the parts, also where they are linked.
+            whole: Whether to read all of the parts, even where they are linked.
         """
         theirs, ids = Form.of(self.dataset, form.offers_all), day.facts.ids
         if first == self.entry.first and form.same(theirs, ids):
@@ -146,7 +146,7 @@ class EarlierDay:
         return form.takes(theirs, ids) and self.intact(theirs, whole=True)
 
     def intact(self, form: Form, whole: bool) -> bool:
-        """Whether all parts are there; `whole` reads them, otherwise their footers."""
+        """True if all parts exist; `whole` reads them, otherwise only their footers."""
         return all(self._intact(part, form, whole) for part in self.parts)
 
     def _intact(self, part: PartFile, form: Form, whole: bool) -> bool:
@@ -158,16 +158,16 @@ class EarlierDay:
             return False
 
     def read(self, part: PartFile, form: Form) -> Trajectories:
-        """The rows of a part in a form that has its schema."""
+        """The rows of a part, which has the schema of this form."""
         dataset = self.dataset
         return read_part(dataset.folder, part.path, form.spec, dataset.remedy, form.catalogue)
 
 
 class Earlier:
-    """The newest datasets of a recipe.
+    """The days of a recipe's newest datasets.
 
     Args:
-        recipe: Whose days are wanted.
+        recipe: The recipe whose days are wanted.
         data: Folder of the datasets.
     """
 
@@ -196,10 +196,10 @@ class Earlier:
         self._facts.setdefault(day.file, day)
 
     def facts(self, file: SourceFile) -> Day | None:
-        """Facts of a file that are known."""
+        """Facts about a file; None where no earlier dataset has them."""
         return self._facts.get(file)
 
     def day(self, key: str, size: int) -> EarlierDay | None:
-        """The day of a key, if its parts were closed at so many rows."""
+        """The day of a key; None unless its parts were closed at `size` rows."""
         found = self._days.get(key)
         return found if found is not None and found.entry.size == size else None

@@ -1,8 +1,8 @@
-"""A made-up shop, for a log to try things with: who is shown what, and what is clicked.
+"""A made-up shop that writes an example log: who is shown which item, and which is clicked.
 
     uv run python -m slateflow.trajectories.sources.example logs/monday.parquet
 
-writes a day of decisions as a recommender would that shows bestsellers most of the time.
+writes a day of decisions of a recommender that shows bestsellers most of the time.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ ITEMS = 34
 COUNTRIES, DEVICES = ("at", "de", "fr", "it"), ("desktop", "phone", "tablet")
 VISITS = 20_000
 EXPLORED = 0.3
-"""Share of the visits to which anything may be shown."""
+"""Share of the visits in which any item may be shown."""
 
 
 @dataclass(frozen=True)
 class Shop:
-    """Customers with tastes, and what they click.
+    """Customers with tastes, and their clicks.
 
     Attributes:
         tastes: (4, 3, ITEMS) probabilities of a click by country and device.
@@ -34,7 +34,7 @@ class Shop:
 
     @classmethod
     def opened(cls, seed: int = 0) -> Shop:
-        """A shop: some items sell everywhere a little, and each kind of customer has favourites."""
+        """A shop: some items sell a little everywhere, and each kind of customer has favourites."""
         rng = np.random.default_rng(seed)
         quality = rng.gamma(2.0, 0.01, ITEMS)
         by_country = rng.gamma(0.3, 0.12, (len(COUNTRIES), 1, ITEMS))
@@ -43,11 +43,11 @@ class Shop:
 
     @property
     def bestsellers(self) -> NDArray[np.intp]:
-        """(5,) the items that sell best on average."""
+        """(5,) items that sell best on average."""
         return np.argsort(-self.tastes.mean(axis=(0, 1)))[:5]
 
     def customers(self, visits: int, rng: np.random.Generator) -> pd.DataFrame:
-        """Who comes: country, device and age."""
+        """Country, device and age of the customer of each visit."""
         return pd.DataFrame(
             {
                 "country": np.array(COUNTRIES)[rng.integers(0, len(COUNTRIES), visits)],
@@ -57,7 +57,7 @@ class Shop:
         )
 
     def chances(self, customers: pd.DataFrame) -> NDArray[np.float64]:
-        """(V, ITEMS) probabilities of a click."""
+        """(V, ITEMS) probabilities of a click in V visits."""
         country = np.searchsorted(COUNTRIES, customers.country)
         return np.asarray(self.tastes[country, np.searchsorted(DEVICES, customers.device)])
 
@@ -69,7 +69,7 @@ class Shop:
         return np.asarray(rng.random(len(customers)) < chance, np.int64)
 
     def log(self, visits: int, seed: int) -> pd.DataFrame:
-        """A day under a recommender that shows a bestseller, and now and then anything."""
+        """A day's log of a recommender that shows a bestseller, and sometimes any item."""
         rng = np.random.default_rng([seed, 1])
         customers = self.customers(visits, rng)
         probability = np.full(ITEMS, EXPLORED / ITEMS)

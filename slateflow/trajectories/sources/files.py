@@ -1,4 +1,4 @@
-"""The files of a source, which a path, a folder or a glob names, on any filesystem of pyarrow."""
+"""The files of a source, named by a path, a folder or a glob, on any filesystem of pyarrow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories.files.folder import Folder
 
 _AHEAD = timedelta(hours=24)
-"""By which the clock that wrote a file may be ahead of ours."""
+"""Time by which the clock of a file's writer may be ahead of ours."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class SourceFiles:
     items: str = ""  # digest of the file that describes the items; empty where there is none
 
     def path(self, file: SourceFile) -> str:
-        """Where a file is, for messages."""
+        """Path of a file, for messages."""
         return f"{self.folder.url.rstrip('/')}/{file.name}"
 
     @property
     def digest(self) -> str:
-        """Digest of all that the files have; they are read."""
+        """Digest of the contents of all files, which are read for it."""
         return hashlib.sha256("".join(map(self.digest_of, self.files)).encode()).hexdigest()
 
     def digest_of(self, file: SourceFile) -> str:
-        """Digest of all that a file has; it is read."""
+        """Digest of a file's content, which is read for it."""
         with self.folder.open(file.name) as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
 
@@ -55,10 +55,10 @@ class SourceFiles:
         """Refuse copies among files of the source, whose rows would count twice.
 
         Args:
-            contents: Digests of the rows of each file; bytes are compared of those without one.
+            contents: Digest of each file's rows; files without one are compared byte by byte.
 
         Raises:
-            InputError: Two of them have.
+            InputError: Two files have the same rows.
         """
         sizes = Counter(file.size for file, content in contents.items() if not content)
         known: dict[str, SourceFile] = {}
@@ -75,11 +75,10 @@ class SourceFiles:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Rows that the block reads are of the files as they were found.
+        """Ensure that the files do not change while the block reads them.
 
         Raises:
-            InputError: A file was written meanwhile, or went. Other errors of the block are of no
-                use then.
+            InputError: A file was written or removed meanwhile. It replaces errors of the block.
         """
         try:
             yield
@@ -100,9 +99,9 @@ class SourceFiles:
 
     @property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits that change when a file is added, taken away or written.
+        """Eight hexadecimal digits that change when a file is added, removed or written.
 
-        That of the items counts by what it has: a shop may write it every night.
+        The items' file counts by its content, as a shop may rewrite it every night.
         """
         found: list[object] = [[file.name, file.size, file.modified] for file in self.files]
         found += [self.items] * bool(self.items)
@@ -110,7 +109,7 @@ class SourceFiles:
 
 
 def resolve_beside(source: str, beside: str) -> str:
-    """A URL or an absolute path as it is; another path relative to the folder `beside`."""
+    """A URL or an absolute path unchanged; any other path relative to the folder `beside`."""
     return source if "://" in source else str(Path(beside) / source)
 
 
@@ -123,17 +122,17 @@ def find_files(
 ) -> SourceFiles:
     """The files that a path, a folder or a glob names.
 
-    A glob has `*`, `?`, and `**` for any folders. Hidden files are passed by.
+    A glob has `*`, `?`, and `**` for any folders. Hidden files are skipped.
 
     Args:
         source: Path or URL.
-        endings: Names that files may end with.
-        newest: How many of the files are taken: the last ones written; None for all.
-        without: Path or URL of a file in the folder that has no logs.
-        field: Of the recipe, which messages name.
+        endings: Allowed endings of the files' names.
+        newest: Number of files to take, those written last; None for all.
+        without: Path or URL of a file in the folder that is not a log.
+        field: The recipe's field, for messages.
 
     Raises:
-        InputError: There are none, or one has another ending, or is a folder.
+        InputError: No file is found, or one has another ending, or is a folder.
     """
     whole = source.rstrip("/")
     base, pattern = _split(whole)
@@ -154,7 +153,7 @@ def find_files(
             raise InputError(f"{expected}, got {file.name}; {remedy}")
     for name in (name for name, _ in listed if not pattern.fullmatch(name)):
         for above in map(str, PurePosixPath(name).parents):
-            if above.endswith(endings) and pattern.fullmatch(above):  # as Spark writes them
+            if above.endswith(endings) and pattern.fullmatch(above):  # as Spark writes it
                 remedy = "name the files in folders by **/*, or in one by its name"
                 raise InputError(f"{expected}, got the folder {above}; {remedy}")
     if not found:
@@ -170,14 +169,14 @@ def find_files(
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two paths or URLs name one file."""
+    """True if two paths or URLs name the same file."""
     if "://" in one or "://" in other or not other:
         return one == other
     return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _check_times(folder: Folder, files: list[SourceFile]) -> None:
-    """Refuse files of the future, which would be among the newest for ever."""
+    """Refuse files dated in the future, which would remain among the newest."""
     now = datetime.now(UTC)
     for file in files:
         if file.modified / 1e9 > (now + _AHEAD).timestamp():
@@ -189,7 +188,7 @@ def _check_times(folder: Folder, files: list[SourceFile]) -> None:
 
 
 def _split(source: str) -> tuple[str, re.Pattern[str]]:
-    """The folder above the first wildcard, or the folder or file itself; a pattern of names."""
+    """The folder above the first wildcard, or the folder or file itself, and a pattern of names."""
     parts = source.split("/")
     first = next((place for place, part in enumerate(parts) if set(part) & set("*?")), None)
     if first is None:

@@ -1,4 +1,4 @@
-"""The catalogue of own logs: from the file of the items, or the ids that the logs have."""
+"""The catalogue of own logs: from the file of the items, or from the ids in the logs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from slateflow.trajectories.sources.recipe import LoggedRecipe, TableColumns
 from slateflow.trajectories.sources.table import USER, TableReader
 
 MOST_ONE_HOT = 5_000
-"""Items without features of their own; each is a feature."""
+"""Most items without features of their own; each is a feature."""
 
 MOST_DESCRIBED = 100_000
-"""Items that are known by their features."""
+"""Most items that have features."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Items:
     """The items of a recipe.
 
     Attributes:
-        ids: In the order of the catalogue.
-        names: Of the features.
+        ids: Ids of the M items, in the order of the catalogue.
+        names: Names of the features.
         features: (M, D).
-        described_by: Columns of which the features are made, where ids say all that is known of an
-            item.
-        own_id: Name of the ids where a file describes items, but not by them, and they may stand
-            beside its columns; empty otherwise.
-        known: How many of the items, the first, are in that file.
+        described_by: Columns of which the features are made, where an item's id contains all its
+            features.
+        own_id: Name of the ids where they may be added to the columns of a file that describes
+            items; empty otherwise.
+        known: Number of items in that file; they come first.
     """
 
     ids: tuple[str, ...]
@@ -49,7 +49,7 @@ class Items:
     known: int = 0
 
     def with_ids(self) -> Items:
-        """The items with their ids beside the columns that describe them."""
+        """The items with their one-hot ids after the columns that describe them."""
         own = _one_hot(self.ids, self.own_id, self.known)
         features = np.concatenate([self.features, own.features], axis=1)
         return Items(self.ids, self.names + own.names, features)
@@ -59,11 +59,11 @@ def read_items(recipe: LoggedRecipe, seen: set[str]) -> Items:
     """The items of a recipe.
 
     Args:
-        recipe: With a file of items or without.
-        seen: Ids that the logs have.
+        recipe: With or without a file of items.
+        seen: Ids in the logs.
 
     Raises:
-        InputError: The file does not fit, or the items are too many to be told apart one by one.
+        InputError: The file does not fit, or there are too many items to distinguish each by id.
     """
     found = _items(recipe, seen)
     finite = np.isfinite(found.features)
@@ -117,7 +117,7 @@ def _described(ids: tuple[str, ...]) -> Items:
 
 
 def _one_hot(ids: tuple[str, ...], name: str, known: int | None = None) -> Items:
-    """Each of the first `known` items a feature of its own; the others have none."""
+    """Items with a feature for each of the first `known`; the others have only zeros."""
     if len(ids) > MOST_ONE_HOT:
         raise InputError(
             f"{name}: expected at most {MOST_ONE_HOT:,} items without features, got {len(ids):,}; "
@@ -133,7 +133,7 @@ def _with_zeros(features: NDArray[np.float32], rows: int) -> NDArray[np.float32]
 
 
 def _sorted_ids(ids: set[str]) -> tuple[str, ...]:
-    """Ids by their numbers if all are whole numbers, otherwise as texts."""
+    """Ids sorted as numbers if all are whole numbers, otherwise as texts."""
     _check_written(ids, "item")
     found = sorted(ids)
     whole = all(re.fullmatch(r"-?\d{1,18}", one) for one in found)
@@ -141,7 +141,7 @@ def _sorted_ids(ids: set[str]) -> tuple[str, ...]:
 
 
 def _check_written(ids: set[str], where: str) -> None:
-    """Refuse an id that is written in two ways, as pandas does with gaps in one of the files."""
+    """Refuse an id that is written in two ways, as by pandas where one of the files has gaps."""
     for one in sorted(ids):
         if re.fullmatch(r"-?\d+\.0", one) and one[:-2] in ids:
             raise InputError(
@@ -151,7 +151,7 @@ def _check_written(ids: set[str], where: str) -> None:
 
 
 def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dict[str, pa.Array]]:
-    """Ids, columns of features, and their values."""
+    """Ids, columns of features, and the values of the columns."""
     assert recipe.items is not None
     file = recipe.items
     path = recipe.items_path

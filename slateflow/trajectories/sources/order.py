@@ -1,8 +1,8 @@
-"""The order of a dataset's rows, and a way to put them in it with little memory.
+"""The order of a dataset's rows, and a way to sort them with little memory.
 
-Rows of a session may be spread over files. They are put in order by way of files on the disk, each
-with the rows of some neighbouring parts; rows that are in order already are passed on as they come.
-The files have no names, so they are gone with the process, however it ends.
+Rows of a session may be spread over files. Sorting goes through temporary files on the disk, each
+with the rows of some neighbouring parts; rows already in order are passed on as they come. The
+temporary files have no names, so they vanish with the process, however it ends.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.survey import Keys
 
 MOST_FILES = 256
-"""Temporary files that are open at once."""
+"""Most temporary files that are open at once."""
 
 
 @dataclass(frozen=True)
 class PlannedRows:
-    """A part that is to be made: the rows from `start` to below `stop`, whole sessions."""
+    """A part before it is made: the rows from `start` to below `stop`, whole sessions."""
 
     policy: str
     start: int
     stop: int
-    number: int  # among the parts of the policy
+    number: int  # place among the parts of the policy
 
 
 @dataclass(frozen=True)
 class Order:
     """The order of R rows: by policy, then session, then time.
 
-    Sessions are numbered by the time at which they begin, or as they come in the files.
+    Sessions are numbered by the time at which they begin, or in the order of the files.
     """
 
     source: NDArray[np.int64]  # (R,) numbers in the files
@@ -47,20 +47,20 @@ class Order:
     step: NDArray[np.int32]  # (R,)
     bounds: NDArray[np.int64]  # (policies + 1,) first row of each policy, and R
     policies: tuple[str, ...]
-    begins: NDArray[Any] | None  # (E,) time at which each session begins, if they are by time
+    begins: NDArray[Any] | None  # (E,) time at which each session begins, if ordered by time
 
     @classmethod
     def of(cls, keys: Keys, by_time: bool, places: Places, names: dict[str, str]) -> Order:
         """Order rows.
 
         Args:
-            keys: Of these rows.
+            keys: Keys of the rows.
             by_time: Whether sessions of one row are numbered by time, too.
-            places: Of the rows, for messages.
+            places: Places of the rows, for messages.
             names: The files' names of the columns.
 
         Raises:
-            InputError: Two rows of a session are at one time, or of two policies.
+            InputError: Two rows of a session have the same time, or different policies.
         """
         rows = np.arange(len(keys.rows))
         time = keys.time if keys.time is not None else rows
@@ -92,11 +92,11 @@ class Order:
         return int(self.step.max(initial=-1)) + 1
 
     def last(self, chosen: slice) -> NDArray[np.bool_]:
-        """Whether rows are the last of their session; the slice ends with a session."""
+        """Mask of the slice's rows that end their session; the slice itself ends with a session."""
         return np.append(self.step[chosen][1:] == 0, True)
 
     def parts(self, size: int) -> list[PlannedRows]:
-        """The parts, closed at the first session that begins after so many rows."""
+        """The parts, each closed before the first session that begins after `size` rows."""
         starts = np.flatnonzero(self.step == 0)
         planned = []
         for policy, first, end in zip(
@@ -130,7 +130,7 @@ def _check_sessions(
     places: Places,
     names: dict[str, str],
 ) -> None:
-    """Refuse two rows of a session at one time, and sessions of two policies."""
+    """Refuse two rows of a session at the same time, and sessions of two policies."""
     order = np.lexsort((time, episode))
     same = episode[order][1:] == episode[order][:-1]
     later = order[1:]
@@ -151,10 +151,10 @@ def in_order(
     """The rows of each part in turn, from batches in the order of the files.
 
     Args:
-        batches: Of all rows of some files.
-        source: (S,) numbers in the files of the rows that are wanted, in their order.
-        parts: Parts that they become.
-        rows: How many the files have.
+        batches: All rows of some files.
+        source: (S,) numbers, in the files, of the wanted rows, in their final order.
+        parts: Parts that the wanted rows become.
+        rows: Number of rows in the files.
     """
     if len(source) == rows and bool((source == np.arange(rows)).all()):
         yield from _as_they_come(batches, parts)
@@ -169,7 +169,7 @@ def in_order(
         writers: dict[int, Any] = {}
         for batch in batches:
             where = place[batch["row"].to_numpy()]
-            file = np.searchsorted(starts, where, side="right") - 1  # -1 for those not wanted
+            file = np.searchsorted(starts, where, side="right") - 1  # -1 for unwanted rows
             for number in np.unique(file[file >= 0]).tolist():
                 chosen = batch.filter(pa.array(file == number))
                 if number not in writers:

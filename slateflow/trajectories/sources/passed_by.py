@@ -1,4 +1,4 @@
-"""Lines of a source that are no decisions that can be used, counted by reason."""
+"""Lines of a source that cannot be used as decisions, counted by reason."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ REASONS: dict[str, str] = {
     "unlabelled": "without a label (_label_cost)",
     "sent_again": "sent again (EventId)",
 }
-"""Words for the lines of a reason."""
+"""Description of the lines with each reason."""
 
 
 def reason_of(document: dict[str, Any]) -> Reason | None:
-    """Why a line of dsjson is passed by; None for a decision.
+    """The reason for which a line of dsjson is passed by; None for a decision.
 
     Example:
         >>> reason_of({"_label_cost": 0, "_skipLearn": True}), reason_of({"_label_cost": 0})
@@ -41,7 +41,7 @@ def reason_of(document: dict[str, Any]) -> Reason | None:
 
 
 def passed_by(days: Iterable[Day]) -> dict[str, int]:
-    """Lines of some days by reason, most first; what several files have was sent again."""
+    """Numbers of lines by reason, largest first; decisions in several files were sent again."""
     counts: Counter[str] = Counter()
     events = []
     for day in days:
@@ -54,8 +54,8 @@ def passed_by(days: Iterable[Day]) -> dict[str, int]:
 
 
 def passed_by_of(dataset: Dataset) -> dict[str, int]:
-    """Lines of a dataset's days by reason; nothing where facts of a day cannot be read."""
-    if dataset.recipe.get("format") != "dsjson":  # rows of other formats are all taken
+    """Numbers of lines of a dataset's days by reason; empty where facts of a day are unreadable."""
+    if dataset.recipe.get("format") != "dsjson":  # other formats use all rows
         return {}
     try:
         return passed_by(Day.from_bytes(dataset.folder.read(one.facts))[0] for one in dataset.days)
@@ -64,7 +64,7 @@ def passed_by_of(dataset: Dataset) -> dict[str, int]:
 
 
 def told(counts: Mapping[str, int], rows: int) -> str:
-    """The counts as a line, beside so many rows that were taken; empty where there are none.
+    """The counts as one line, given the number of rows that were used; empty without any counts.
 
     Example:
         >>> told({"skipped": 980, "sent_again": 45}, 18_975)

@@ -1,4 +1,4 @@
-"""Where a row is: the file and the number by which an error names it."""
+"""The place of a row: the file and the row number by which an error names it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from slateflow.errors import InputError
 
 
 class Places:
-    """The files read so far, and the number of the first row of each among all rows.
+    """The files read so far, and the number of each file's first row among all rows.
 
     Args:
-        unit: Name of a row.
+        unit: Word for a row in messages.
     """
 
     def __init__(self, unit: str = "row") -> None:
@@ -24,12 +24,12 @@ class Places:
         self.firsts: list[int] = []
 
     def begin(self, path: str, first: int) -> None:
-        """A file begins with this row of all."""
+        """Record that a file begins at row `first` among all rows."""
         self.paths.append(path)
         self.firsts.append(first)
 
     def error(self, row: int, column: str, expected: str, got: Any) -> InputError:
-        """An error in a row of all; rows of a file count from 1, without the header."""
+        """An error for a row by its number among all; files count from 1, without the header."""
         file = bisect_right(self.firsts, row) - 1
         shown = str(got) if len(str(got)) <= 80 else f"{str(got)[:77]}..."
         return InputError(
@@ -43,11 +43,11 @@ class Places:
         """Raise for the first row that is wrong.
 
         Args:
-            wrong: (R,) which are.
-            rows: (R,) their numbers among all.
-            column: Its name in the file.
-            expected: Description of what should be there.
-            values: (R,) values in the column, as NumPy or Arrow has them.
+            wrong: (R,) True for wrong rows.
+            rows: (R,) numbers of the rows among all.
+            column: Name of the column in the file.
+            expected: Description of a valid value.
+            values: (R,) values in the column, as a NumPy or Arrow array.
         """
         mask = np.asarray(wrong, np.bool_)
         if not mask.any():

@@ -1,4 +1,4 @@
-"""The plan of a dataset of own logs: which days are taken over, which are read, in what order."""
+"""The plan of a dataset of own logs: days to take over, days to read, and their order."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from slateflow.trajectories.sources.survey import Keys, Reader, Survey
 from slateflow.trajectories.sources.table import TableReader
 
 COPIED_ROWS = 100
-"""Rows from which on two equal files are copies; fewer may be alike by chance."""
+"""Rows from which on two equal files are copies; fewer rows may be equal by chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlannedDay:
-    """A day of the dataset, and how its parts come about."""
+    """A day of the dataset, and the origin of its parts."""
 
     day: Day
     entry: DatasetDay
@@ -66,12 +66,12 @@ class PlannedDay:
 class Group:
     """Days that are read together, because they share sessions."""
 
-    files: tuple[int, ...]  # with their rows, by the places of the days
-    days: tuple[int, ...]  # of which the parts are made
+    files: tuple[int, ...]  # files with their rows, by the places of the days
+    days: tuple[int, ...]  # days whose parts are made
 
     @classmethod
     def grouped(cls, days: Iterable[int], shared: Sequence[Shared]) -> list[Group]:
-        """Days with a file in common, and files with rows of theirs."""
+        """Groups of days that have a file in common, and of the files with their rows."""
         groups: list[Group] = []
         for day in days:
             files, members = {day, *shared[day].coming}, [day]
@@ -91,9 +91,9 @@ class Surveyed:
         self._days: list[Day] = []
 
     def days(self, earlier: Earlier) -> list[Day]:
-        """All days by their first times, then by name.
+        """All days, sorted by their first times, then by name.
 
-        Passes over the keys of those that no earlier dataset knows.
+        Reads the keys of days that no earlier dataset has.
 
         Raises:
             InputError: A row does not fit, or two files are copies.
@@ -175,7 +175,7 @@ def reader_of(recipe: LoggedRecipe, files: Sequence[SourceFile] | None = None) -
 
 
 def with_paths(days: list[PlannedDay]) -> list[PlannedDay]:
-    """The days with the paths of their parts, which are numbered on within a policy."""
+    """The days with the paths of their parts, numbered consecutively within a policy."""
     numbers: Counter[str] = Counter()
     named = []
     for day in days:

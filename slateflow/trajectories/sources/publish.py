@@ -43,27 +43,27 @@ from slateflow.trajectories.sources.survey import Facts, Reader, Survey, text_ha
 from slateflow.trajectories.sources.table import SEPARATOR, USER
 
 PART_NUMBERS = 20_000_000
-"""Numbers of the largest array of a part, at which it is closed before."""
+"""Most numbers in the largest array of a part; a part with more is closed earlier."""
 
 MOST_CANDIDATES = 10_000
-"""Candidates in a row, at most."""
+"""Most candidates in a row."""
 
 
 def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Dataset:
-    """Read the logs of a recipe, check them, and publish them unless that was done before.
+    """Read the logs of a recipe, check them, and publish them unless they already are.
 
     Days that an earlier dataset has are taken over from there. Items that earn more, or less, than
-    their columns tell have their ids among their features, too. The digest depends on the files and
-    the recipe, not on the nights in which they were read.
+    their columns predict get their ids as features, too. The digest depends on the files and the
+    recipe, not on the nights in which they were read.
 
     Args:
         recipe: With a source.
         data: Folder that holds the datasets.
-        progress: Called with the number of finished parts and that of all parts.
+        progress: Called with the number of finished parts and the number of all parts.
 
     Raises:
         InputError: A row does not fit; the message names file, row and column. Nothing of the
-            dataset is left then.
+            dataset remains in that case.
     """
     folder = data / recipe.dataset_name
     content = json.dumps(recipe.to_dict(), sort_keys=True).encode()
@@ -72,8 +72,8 @@ def publish_source(recipe: LoggedRecipe, data: Folder, progress: Progress) -> Da
 
 
 def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress) -> Dataset:
-    # Where there are parts already, a run was interrupted, or a part is damaged: perhaps one that
-    # an earlier dataset shares
+    # Existing parts mean that a run was interrupted, or a part is damaged, perhaps one that an
+    # earlier dataset shares
     plan = PlannedDataset.of(recipe, Earlier(recipe, data), whole=bool(folder.files()))
     total = sum(len(day.paths) for day in plan.days)
     made: list[PartFile] = []
@@ -118,7 +118,7 @@ def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress
 
 @dataclass(frozen=True)
 class PlannedDataset:
-    """Findings of the first pass, and how parts are made by them."""
+    """The findings of the first pass, from which parts are made."""
 
     recipe: LoggedRecipe
     spec: LoggedSpec
@@ -154,7 +154,7 @@ class PlannedDataset:
         return cls(recipe, spec, form, items, names, days, groups)
 
     def made(self, folder: Folder) -> Iterator[PartFile]:
-        """Write the parts, days that are taken first.
+        """Write the parts, those of taken-over days first.
 
         Raises:
             InputError: A row does not fit, or the folder cannot be written to.
@@ -207,7 +207,7 @@ class PlannedDataset:
             yield PartFile(path, part.policy, 0, count, len(rows), digest, day.entry.key)
 
     def _key(self, day: PlannedDay, place: int) -> dict[str, Any]:
-        """All that decides about a part, by which one of an interrupted run is known again."""
+        """Everything that determines a part, to recognise a part of an interrupted run."""
         recipe = {
             key: value for key, value in self.recipe.to_dict().items() if key not in KEYS_OF_DAYS
         }
@@ -222,7 +222,7 @@ class PlannedDataset:
         }
 
     def _plain(self, reader: Reader) -> Iterator[pa.Table]:
-        """Batches of decisions with the same columns and types, whatever the files have."""
+        """Batches of decisions with the same columns and types for all files."""
         kinds = {
             "number": pa.float64(),
             "numbers": pa.list_(pa.float64()),
@@ -282,7 +282,7 @@ class PlannedDataset:
     def _offers(
         self, table: pa.Table, check: Checks
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Offered items (R, N), and the positions of the shown among them (R, K)."""
+        """Offered items (R, N), and positions (R, K) of the shown items among them."""
         count, size = table.num_rows, self.spec.slate_size
         if "candidates" not in table.column_names:
             shown = self._numbers(table, "item", check).reshape(count, size)
@@ -312,7 +312,7 @@ class PlannedDataset:
         return candidates, slate
 
     def _numbers(self, table: pa.Table, key: str, check: Checks) -> NDArray[np.int32]:
-        """Items of all ids of a column of lists, one after the other."""
+        """Item numbers of all ids in a column of lists, flattened."""
         lists = table[key].combine_chunks()
         flat = lists.flatten()
         numbers = self.form.encoding.item_numbers(flat)
@@ -381,9 +381,10 @@ def _form(recipe: LoggedRecipe, facts: Facts, items: Items, names: dict[str, str
 
 
 def part_size(widest: int) -> int:
-    """Rows at which parts are closed, by the numbers of the widest column in a row.
+    """Rows at which parts are closed, given the size of a row's widest column.
 
-    It changes at powers of 2 only, so that days keep their parts where a category or an item comes.
+    The result changes only at powers of 2, so that days keep their parts when a category or an item
+    is added.
     """
     return min(PART_ROWS, max(1, PART_NUMBERS >> (widest - 1).bit_length()))
 
@@ -410,9 +411,9 @@ def _check_sizes(facts: Facts, most: int, names: dict[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Checks:
-    """Rows of a part, and how an error names them."""
+    """The rows of a part, and the names by which an error refers to them."""
 
-    numbers: NDArray[np.int64]  # (R,) among all rows of the source
+    numbers: NDArray[np.int64]  # (R,) row numbers among all rows of the source
     names: dict[str, str]
     reader: Reader
 

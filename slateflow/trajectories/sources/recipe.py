@@ -15,18 +15,18 @@ from slateflow.trajectories.sources.files import SourceFiles, find_files, resolv
 from slateflow.validation import Names, validated
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Names that experiments, registered models and folders can have."""
+"""Names that are valid for experiments, registered models and folders."""
 
 ENDINGS = {
     "table": (".parquet", ".csv", ".csv.gz"),
     "dsjson": (".json", ".jsonl", ".dsjson", ".json.gz", ".jsonl.gz", ".dsjson.gz"),
     "rllib": (".json", ".json.gz"),
 }
-"""Endings of the files, by format."""
+"""Allowed endings of the files, by format."""
 
 
 def _check_categories(categories: Names, key: str, columns: Names) -> None:
-    """Refuse codes that are not among the columns of a key."""
+    """Refuse categories that are not among the columns of a key."""
     for name in categories:
         if name not in columns:
             named = ", ".join(columns) or "none"
@@ -40,14 +40,14 @@ class TableColumns:
     episode: str | None = None  # None: every row is a session of its own
     time: str | None = None  # None: the order of the files
     user: Names = ()  # none: nothing is known of the user
-    categories: Names = ()  # of these the ones whose numbers are codes, not amounts
+    categories: Names = ()  # those of `user` whose numbers are codes, not amounts
     item: str = "item"  # the shown item, or a list of K for slates
     candidates: str | None = None  # None: all items could have been shown
     propensity: str = "propensity"
     reward: str = "reward"
     clicked: str | None = None  # of slates: the clicked place, or nothing
     policy: str | None = None  # None: all rows are of one, "logged"
-    visitor: str | None = None  # who came, once or again; None: each session is of another
+    visitor: str | None = None  # the person, once or again; None: each session is of another
 
     def __post_init__(self) -> None:
         if len(set(self.user)) < len(self.user):
@@ -63,7 +63,7 @@ SAMPLE_BATCHES = TableColumns(
     propensity="action_prob",
     reward="rewards",
 )
-"""The columns of what RLlib's JSON writer writes."""
+"""The columns that RLlib's JSON writer writes."""
 
 
 @validated
@@ -73,8 +73,8 @@ class ItemsFile:
     file: str  # Parquet or CSV, a row for each item; relative to the recipe
     id: str | None = None  # its column with the ids; None: named as `item` in the logs
     features: Names = ()  # its columns with features; none: one-hot of the id
-    categories: Names = ()  # of these the ones whose numbers are codes, not amounts
-    # Whether the id is among them, too, where items earn more, or less, than the others tell
+    categories: Names = ()  # those of `features` whose numbers are codes, not amounts
+    # Whether the id is a feature, too, where items earn more, or less, than the others predict
     tell_apart: Literal["auto", "never"] = "auto"
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class ItemsFile:
 class LoggedRecipe:
     """A file `datasets/<name>.toml` with a `source`: logs of somebody's recommender.
 
-    Its world is known only when the logs have been read. The seed is that of trainings.
+    Its world is known only once the logs have been read. The seed is that of trainings.
     """
 
     name: str  # the file's name without its ending
@@ -133,31 +133,31 @@ class LoggedRecipe:
 
     @property
     def spec(self) -> None:
-        """Unknown before the logs are read."""
+        """None: the world is unknown before the logs are read."""
         return None
 
     @cached_property
     def files(self) -> SourceFiles:
-        """The files as they are at the first call."""
+        """The source's files, as found at the first call."""
         source, items = resolve_beside(self.source, self.beside), self.items_path
         found = find_files(source, ENDINGS[self.format], self.days, items)
         return replace(found, items=self.items_file.digest) if items else found
 
     @property
     def items_path(self) -> str:
-        """Path or URL of the file of the items; empty where there is none."""
+        """Path or URL of the items' file; empty if the recipe has none."""
         return resolve_beside(self.items.file, self.beside) if self.items else ""
 
     @property
     def items_file(self) -> SourceFiles:
-        """The file of the items, of a recipe that has one."""
+        """The items' file, for a recipe that has one."""
         return find_files(self.items_path, ENDINGS["table"], field="items.file")
 
     def check_items(self) -> None:
-        """Refuse a file of the items that was written since the files were found.
+        """Refuse an items' file that was rewritten since the files were found.
 
         Raises:
-            InputError: It has other bytes.
+            InputError: Its bytes have changed.
         """
         if self.items and self.items_file.digest != self.files.items:
             raise InputError(
@@ -174,7 +174,7 @@ class LoggedRecipe:
         """The recipe with another seed for trainings.
 
         Raises:
-            InputError: Episodes are asked for.
+            InputError: `episodes` is given.
         """
         if episodes is not None:
             raise InputError(
@@ -184,7 +184,7 @@ class LoggedRecipe:
         return self if seed is None else replace(self, seed=seed)
 
     def to_dict(self) -> dict[str, Any]:
-        """All that decides about the rows, as JSON can hold it."""
+        """Everything that determines the rows, ready for JSON."""
         kept = ("source", "format", "days", "held_out", "unknown_items")
         document = {name: getattr(self, name) for name in kept}
         document |= {"columns": _given(self.columns), "files": self.files.fingerprint}
@@ -195,7 +195,7 @@ def logged_recipe(name: str, document: dict[str, Any], beside: str) -> LoggedRec
     """The recipe of a TOML document with a source.
 
     Raises:
-        InputError: A field does not exist or does not fit; the message names it.
+        InputError: A field does not exist or does not fit; the message names the field.
     """
     fields = dict(document)
     _check_keys(document, LoggedRecipe, "", ("name", "seed", "beside"))
@@ -221,7 +221,7 @@ def _check_keys(
 
 
 def _given(settings: Any) -> dict[str, Any]:
-    """The settings that are not the defaults."""
+    """The settings that differ from the defaults."""
     fields = dataclasses.fields(settings)
     found = {one.name: (getattr(settings, one.name), one.default) for one in fields}
     return {

@@ -1,4 +1,4 @@
-"""A digest of a file's rows that neither their order nor the form of the file changes."""
+"""A digest of a file's rows that depends neither on their order nor on the file's format."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from slateflow.trajectories.sources.table import NUMBER, is_list, is_text, lower
 Hashes = NDArray[np.uint64]
 
 DIFFERENT_ROWS = 20
-"""Rows that have to differ for a digest to tell a copy.
+"""Distinct rows from which on equal digests prove a copy.
 
-Two files whose rows are drawn alike have so many different ones, each as often, less than once in
-100 million times.
+Two files with rows from the same distribution have this many distinct rows, each equally often in
+both, less than once in 100 million times.
 """
 
 UNSEEN = ("row", "event")
-"""Columns of a batch that say where a row is from, and nothing of the decision."""
+"""Columns of a batch that show a row's origin and nothing of the decision."""
 
 MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
-"""Shifts and factors by which SplitMix64 ends."""
+"""Shifts and factors of SplitMix64's finaliser."""
 
 
 class RowDigest:
-    """The number of some rows, and sums of their hashes and of the squares of these."""
+    """The number of rows, and sums of their hashes and of the hashes' squares."""
 
     def __init__(self) -> None:
         self._rows = self._sum = self._squares = 0
         self._different: set[int] = set()
 
     def add(self, table: pa.Table, known: Mapping[str, Hashes], coded: Mapping[str, Any]) -> None:
-        """Count the rows of a batch.
+        """Add the rows of a batch.
 
         Args:
             table: Standard columns without empty lists.
             known: (R,) hashes of some of the columns.
-            coded: The values of others as dictionaries, those of lists one after the other.
+            coded: The values of other columns as dictionaries, with lists flattened.
         """
         hashes = np.zeros(table.num_rows, np.uint64)
         for name in table.column_names:
@@ -67,38 +67,38 @@ class RowDigest:
 
     @property
     def text(self) -> str:
-        """The digest; empty where too few of the rows differ to tell a copy by it."""
+        """The digest; empty where too few of the rows differ to recognise a copy."""
         if len(self._different) < DIFFERENT_ROWS:
             return ""
         return f"{self._rows}.{self._sum % 2**64:016x}{self._squares % 2**64:016x}"
 
 
 def coded_texts(values: Any) -> Any:
-    """Texts as a dictionary; None of other values, and of texts that seem to be numbers."""
+    """Texts as a dictionary; None for other values, and for texts that seem to be numbers."""
     return values.dictionary_encode() if is_text(values.type) and not _numeric(values) else None
 
 
 def _numeric(texts: Any) -> bool:
-    """Whether texts seem to be numbers, by a few of them."""
+    """True if texts seem to be numbers, judging by a few of them."""
     few = texts.take(np.linspace(0, len(texts) - 1, min(len(texts), 16), dtype=np.int64))
     return bool(pc.all(pc.match_substring_regex(few, NUMBER)).as_py())
 
 
 def _factor(name: str) -> np.uint64:
-    """An odd number for the values of a column."""
+    """An odd factor for the values of a column, from its name."""
     digest = hashlib.sha256(name.encode()).digest()
     return np.uint64(int.from_bytes(digest[:8], "little") | 1)
 
 
 def _spread(bits: Hashes, factor: np.uint64) -> Hashes:
-    """Hashes of values, so that those of columns do not cancel each other out."""
+    """Mix values into hashes, so that those of different columns do not cancel each other out."""
     hashes = bits * factor
     hashes ^= hashes >> np.uint64(29)
     return hashes
 
 
 def _list_hashes(lists: Any, each: Hashes, name: str) -> Hashes:
-    """(R,) hashes of lists by those of their values; candidates count in any order."""
+    """(R,) hashes of lists from those of their values; the order of candidates does not matter."""
     if len(each) == len(lists):
         return each
     if name == "candidates":
@@ -109,10 +109,10 @@ def _list_hashes(lists: Any, each: Hashes, name: str) -> Hashes:
 
 
 def _value_hashes(values: Any, factor: np.uint64) -> Hashes:
-    """(R,) hashes of values; 0 of missing ones, and texts of numbers as the numbers."""
+    """(R,) hashes of values; 0 for missing values, and texts of numbers hash as the numbers."""
     if is_text(values.type):
         if _numeric(values):
-            with suppress(pa.ArrowException):  # not all are
+            with suppress(pa.ArrowException):  # not all are numbers
                 numbers = pc.cast(values, pa.float64())
                 if pc.all(pc.is_finite(numbers)).as_py():  # nor is the text "nan" a number
                     return _spread(_bits(numbers), factor)
@@ -125,7 +125,7 @@ def _value_hashes(values: Any, factor: np.uint64) -> Hashes:
 
 
 def _bits(numbers: Any) -> Hashes:
-    """Numbers as float32, which CSV may have instead of float64; points in time as they are."""
+    """Bits of numbers as float32, as CSV may lack float64's digits; points in time unchanged."""
     if pa.types.is_timestamp(numbers.type):
         return np.asarray(numbers.cast(pa.int64()).to_numpy(zero_copy_only=False)).view(np.uint64)
     with np.errstate(over="ignore"):
@@ -134,7 +134,7 @@ def _bits(numbers: Any) -> Hashes:
 
 
 def _text_bits(texts: Any) -> Hashes:
-    """(V,) hashes of different texts."""
+    """(V,) hashes of V distinct texts."""
     plain = lower_booleans(texts)
     names = np.array(plain.to_pylist(), object)
     bits = np.asarray(pd.util.hash_array(names, categorize=False), np.uint64)

@@ -1,8 +1,8 @@
 """Logs of RLlib's JSON writer: lines of `SampleBatch`, of its old API stack, read as tables.
 
-The observation is the user, the action's number the item, or the actions' numbers the slate.
-`action_prob` or `action_logp` has to be there, because a propensity cannot be made up. `t` counts
-the steps of an episode.
+The observation is the user; the action's number is the item, or the actions' numbers the slate.
+`action_prob` or `action_logp` is required, because a propensity cannot be made up. `t` counts the
+steps of an episode.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SampleBatchReader(TableReader):
 
 
 def _table(batch: dict[str, Any], columns: list[str], where: str) -> pa.Table:
-    """Some columns of a batch."""
+    """Some columns of a batch as a table."""
     values = {}
     for name in columns:
         chance = name == SAMPLE_BATCHES.propensity

@@ -23,7 +23,7 @@ from slateflow.trajectories.sources.table import TYPED, USER
 class Reader(Protocol):
     """Reads the decisions of a source in batches of standard columns; see `sources.table`."""
 
-    places: Places  # of the pass that is under way
+    places: Places  # of the current pass
 
     @property
     def categories(self) -> Collection[str]:
@@ -31,17 +31,17 @@ class Reader(Protocol):
 
     @property
     def passed_by(self) -> Mapping[str, int]:
-        """Lines that are no decisions, by reason."""
+        """Numbers of lines that are not decisions, by reason."""
 
     @property
     def dropped(self) -> float | None:
-        """Share of the decisions that were not logged, where the log has it."""
+        """Share of the decisions that were not logged; None where the log does not record it."""
 
     def outline(self) -> Iterator[pa.Table]:
-        """All that has to be known of all rows: ids, the user, the order, the reward."""
+        """The columns that the first pass needs: ids, the user, the order, the reward."""
 
     def decisions(self) -> Iterator[pa.Table]:
-        """Everything but the keys of the order."""
+        """All columns except the keys of the order."""
 
     def names(self) -> dict[str, str]:
         """The files' names of the standard columns."""
@@ -49,23 +49,23 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about rows that have to be known before the first is encoded; those of days add up."""
+    """Facts about all rows that encoding needs before it starts; facts of days can be joined."""
 
-    columns: tuple[ColumnFacts, ...] = ()  # of the user, in the order in which they come up
+    columns: tuple[ColumnFacts, ...] = ()  # of the user, in order of first occurrence
     ids: frozenset[str] = frozenset()  # shown or offered
     shown: int = 0  # K
-    fewest: int = 0  # candidates in a row; 0 where all items are
+    fewest: int = 0  # candidates in a row; 0 where all items are candidates
     most: int = 0
     rows: int = 0
     times: str = ""  # kind of the times
     begin: float = 0  # the first time; 0 where there is none
     policies: tuple[str, ...] = ("logged",)  # sorted
     dropped: float | None = None  # share of the decisions that were not logged
-    content: str = ""  # digest of a file's rows in any order; empty where it tells no copy
+    content: str = ""  # digest of a file's rows in any order; empty if they are too few
 
     @classmethod
     def joined(cls, several: Sequence[Facts]) -> Facts | None:
-        """Facts about all rows; None where some do not go with the others."""
+        """Facts about all rows together; None where some facts contradict others."""
         found = [one for one in several if one.rows] or [cls()]
         columns: dict[str, ColumnFacts | None] = {}
         for column in (column for one in found for column in one.columns):
@@ -90,7 +90,7 @@ class Facts:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The facts, as JSON can hold them."""
+        """The facts, ready for JSON."""
         columns = [dataclasses.asdict(one) for one in self.columns]
         plain = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return {**plain, "columns": columns, "ids": sorted(self.ids)}
@@ -108,7 +108,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys by which R rows are put in order."""
+    """Keys by which R rows are sorted."""
 
     rows: NDArray[np.int64]  # (R,) numbers in the files
     episode: NDArray[np.uint64] | None  # (R,) hashes of the sessions; None: each row is one
@@ -128,7 +128,7 @@ class Keys:
 
     @classmethod
     def joined(cls, several: Sequence[Keys]) -> Keys:
-        """Keys of some rows, then those of others."""
+        """The keys of several sets of rows, one set after the other."""
         policies = tuple(sorted({name for one in several for name in one.policies}))
         places = {name: place for place, name in enumerate(policies)}
         named = ("rows", "episode", "time", "policy", "event")
@@ -158,9 +158,9 @@ class Survey:
         """Read the keys of all rows.
 
         Args:
-            reader: Of the files.
-            whole: Whether these are all files, so that there has to be a row, and texts among
-                numbers are an error.
+            reader: Reader of the files.
+            whole: Whether these are all files: then having no row, or texts among numbers, is an
+                error.
 
         Raises:
             InputError: A row does not fit; the message names file, row and column.
@@ -199,7 +199,7 @@ def _kind_of_times(kind: pa.DataType) -> str:
 
 
 class _Found:
-    """Findings of a pass so far, to which batches of R rows add theirs."""
+    """Findings of a pass so far; batches of R rows are added to them."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.names = reader, reader.names()
@@ -210,7 +210,7 @@ class _Found:
         self.keys: dict[str, list[Any]] = {"episode": [], "time": [], "policy": [], "event": []}
 
     def add_user(self, table: pa.Table, rows: NDArray[np.int64]) -> dict[str, Any]:
-        """Look at the columns of the user; those that are texts are returned as dictionaries."""
+        """Add the columns of the user, and return those that are texts as dictionaries."""
         typed = (table.schema.metadata or {}).get(TYPED.encode()) != b"False"
         coded: dict[str, Any] = {}
         for key in (key for key in table.column_names if key.startswith(USER)):
@@ -225,7 +225,7 @@ class _Found:
         return coded
 
     def add_ids(self, table: pa.Table, rows: NDArray[np.int64]) -> dict[str, pa.DictionaryArray]:
-        """Look at the shown and the offered ids, which are returned as dictionaries."""
+        """Add the shown and the offered ids, and return them as dictionaries."""
         coded: dict[str, pa.DictionaryArray] = {}
         for key in ("item", "candidates"):
             if key not in self.names:
@@ -245,7 +245,7 @@ class _Found:
         return coded
 
     def add_keys(self, table: pa.Table, rows: NDArray[np.int64]) -> dict[str, NDArray[np.uint64]]:
-        """Keep the keys of the order; hashes (R,) of the sessions are returned."""
+        """Add the keys of the order, and return hashes (R,) of the sessions."""
         known: dict[str, NDArray[np.uint64]] = {}
         if "time" in self.names:
             values = table["time"].combine_chunks()
@@ -275,7 +275,7 @@ class _Found:
         return Keys(np.arange(self.rows), episode, time, policy, policies, event)
 
     def _refuse(self, *what: Any) -> None:
-        """Refuse values at the places of the file that is read now; see `Places.refuse`."""
+        """Refuse values at places in the current file; see `Places.refuse`."""
         self.reader.places.refuse(*what)
 
 
@@ -297,7 +297,7 @@ def _numbered(
 
 
 def text_hashes(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """64 bits for each text: ten million sessions meet by chance once in 400,000 times."""
+    """Hashes (R,) of 64 bits: ten million sessions collide by chance once in 400,000 times."""
     encoded = texts.dictionary_encode().combine_chunks()
     names = np.array(encoded.dictionary.to_pylist(), object)
     hashes = np.asarray(pd.util.hash_array(names, categorize=False), np.uint64)

@@ -1,10 +1,10 @@
 """Tables of decisions, Parquet or CSV with a row for each, as batches of standard columns.
 
-A batch has `row`, the row's number among all, and as far as the recipe names them: `item` and
+A batch has `row`, the row's number among all, and, as far as the recipe names them, `item` and
 `candidates` (lists of ids), `propensity`, `reward`, `clicked`, `episode`, `time`, `policy`,
-`visitor`, and the user's columns under their own names behind a colon. Ids, categories and policies
-are texts. Null are `clicked` where nothing was, and texts of the user that are missing. The time is
-an int64 or a float64.
+`visitor`, and the user's columns under their own names after a colon. Ids, categories and policies
+are texts; missing texts of the user are null. `clicked` is −1 where nothing was clicked. The time
+is an int64, a float64 or a timestamp.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.recipe import TableColumns
 
 SEPARATOR = "|"
-"""Between the ids of a list in CSV."""
+"""Separator of the ids of a list in CSV."""
 
 LISTS = ("item", "candidates")
-"""Columns that may have lists."""
+"""Columns that may hold lists."""
 
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 """A text that is a number."""
@@ -39,22 +39,22 @@ WHOLE = r"^\s*[+-]?\d+\s*$"
 """A text that is a whole number."""
 
 WITH_POINT = r"^\s*([+-]?\d+)\.0*\s*$"
-"""A text that is one as pandas writes it where there are gaps; the digits are a group."""
+"""A whole number as pandas writes it in a column with gaps; the digits are a group."""
 
 CODE = r"^\s*0\d+\s*$"
-"""A text of digits that is no number, as a post code."""
+"""A text of digits that is not a number, such as a post code."""
 
 BOOLEAN = r"^(True|TRUE|False|FALSE)$"
 """A text that is a boolean, as pandas and spreadsheets write it; ours are lower-case."""
 
 ID = "a text or a whole number"
-"""Expected of ids and categories."""
+"""Expected value of ids and categories, for messages."""
 
 WITHIN = "a number from −2^63 to below 2^63"
-"""Expected of times that are whole numbers."""
+"""Expected value of times that are whole numbers, for messages."""
 
 GIVEN = "a number in every row; a column of its own may say where there was none"
-"""Expected of numbers: there is none that means a missing one."""
+"""Expected value of numbers, for messages: no number means a missing value."""
 
 BEYOND_MICROSECONDS = r"(:\d\d\.\d{6})\d+"
 """A second with further digits, as .NET writes seven and Go nine; the first six are a group."""
@@ -63,14 +63,14 @@ USER = ":"
 """Prefix of the names of the user's columns."""
 
 TYPED = "typed"
-"""Metadata of a batch: whether the file tells numbers from texts."""
+"""Key in a batch's metadata: whether the file distinguishes numbers from texts."""
 
 
 class TableReader:
     """Reads the decisions of a source.
 
     Args:
-        files: The source's.
+        files: The source's files.
         columns: The recipe's names of the columns.
     """
 
@@ -79,12 +79,12 @@ class TableReader:
 
     @property
     def passed_by(self) -> dict[str, int]:
-        """All rows are taken."""
+        """Empty, as all rows are used."""
         return {}
 
     @property
     def dropped(self) -> None:
-        """All decisions were logged."""
+        """None: tables do not record decisions that were not logged."""
         return None
 
     @property
@@ -98,16 +98,16 @@ class TableReader:
         return self.columns.user
 
     def outline(self) -> Iterator[pa.Table]:
-        """All that has to be known of all rows: ids, the user, the order, the reward."""
+        """The columns that the first pass needs: ids, the user, the order, the reward."""
         wanted = {"user", "item", "candidates", "episode", "time", "policy", "reward"}
         return self._batches(wanted)
 
     def described(self) -> Iterator[pa.Table]:
-        """Ids and the user's columns alone."""
+        """Only ids and the user's columns."""
         return self._batches({"user", "item"})
 
     def decisions(self) -> Iterator[pa.Table]:
-        """Everything but the keys of the order."""
+        """All columns except the keys of the order."""
         wanted = {"user", "item", "candidates", "propensity", "reward", "clicked", "visitor"}
         return self._batches(wanted)
 
@@ -135,7 +135,7 @@ class TableReader:
                 count += table.num_rows
 
     def _tables(self, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
-        """Some columns of a file, as they are there."""
+        """Some columns of a file, unchanged."""
         return read_columns(self.files.folder, name, path, columns)
 
     def _standard(
@@ -157,7 +157,7 @@ class TableReader:
 
 
 def _split(texts: Any) -> Any:
-    """Lists of the ids in texts; one that is empty is missing."""
+    """Lists of the ids in texts; an empty text is a missing list."""
     lists = pc.split_pattern(texts, SEPARATOR)
     flat = lists.flatten()
     given = pc.if_else(pc.equal(flat, ""), pa.scalar(None, flat.type), flat)
@@ -165,7 +165,7 @@ def _split(texts: Any) -> Any:
 
 
 def lower_booleans(texts: Any) -> Any:
-    """Texts with booleans as ours are."""
+    """Texts with booleans in lower case, as ours are."""
     boolean = pc.fill_null(pc.match_substring_regex(texts, BOOLEAN), False)
     return pc.if_else(boolean, pc.utf8_lower(texts), texts) if pc.any(boolean).as_py() else texts
 
@@ -185,7 +185,7 @@ class Cells:
         self.places.refuse(wrong, self.rows, self.name, expected, self.values)
 
     def error(self, place: int, expected: str) -> InputError:
-        """An error in one of the rows."""
+        """An error for the row at a place."""
         value = self.values[place].as_py()
         return self.places.error(int(self.rows[place]), self.name, expected, value)
 
@@ -195,10 +195,11 @@ class Cells:
             self.refuse(self.values.is_null().to_numpy(zero_copy_only=False), expected)
 
     def cast(self, kind: pa.DataType, expected: str) -> Any:
-        """The values as numbers of a kind; of floating ones the nearest.
+        """The values as numbers of a kind; floating-point numbers are rounded to the nearest.
 
         Raises:
-            InputError: One is none, or does not fit into whole numbers; the message names its row.
+            InputError: A value is not a number, or does not fit into whole numbers; the message
+                names its row.
         """
         values = self.values
         if is_text(values.type):
@@ -211,14 +212,14 @@ class Cells:
             return pc.cast(values, kind, safe=False)
         try:
             return pc.cast(values, kind)
-        except pa.ArrowException:  # "1.0", as pandas has whole numbers with gaps, or a misfit
+        except pa.ArrowException:  # "1.0", as pandas writes whole numbers with gaps, or a misfit
             numbers = pc.cast(values, pa.float64(), safe=False)
             self.refuse(_unfit(pc.fill_null(numbers, 0.0), kind), expected)
             return pc.cast(numbers, kind)
 
 
 def _unfit(numbers: Any, kind: pa.DataType) -> NDArray[np.bool_]:
-    """Which of some floating numbers (R,) are not whole, or not of that kind."""
+    """(R,) which floating-point numbers are not whole, or outside the range of the kind."""
     values = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
     limit = 2.0 ** (kind.bit_width - 1)
     return np.asarray((values != np.trunc(values)) | (values < -limit) | (values >= limit))
@@ -231,12 +232,12 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values are texts."""
+    """True if the type is that of texts."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether values are lists, of one length or of several."""
+    """True if the type is that of lists, of a fixed length or not."""
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
@@ -250,7 +251,7 @@ def _text(cells: Cells) -> Any:
 
 
 def _as_text(cells: Cells) -> Any:
-    """Values as the texts that a request with the same values has."""
+    """Values as the texts that the same values have in a request."""
     kind = cells.values.type
     alike = (is_text, _is_number, pa.types.is_boolean, pa.types.is_date, pa.types.is_null)
     if not any(one(kind) for one in alike):
@@ -262,7 +263,7 @@ def _as_text(cells: Cells) -> Any:
 
 
 def _ids(cells: Cells) -> Any:
-    """Lists of ids as texts, from lists or from single ids."""
+    """Lists of ids as texts, from lists or single ids."""
     cells.present()
     values = cells.values
     if not is_list(values.type):
@@ -290,7 +291,7 @@ def _reward(cells: Cells) -> Any:
     cells.present("a number")
     if pa.types.is_boolean(cells.values.type):
         return pc.cast(cells.values, pa.float32())
-    if is_text(cells.values.type):  # a column of CSV that is clicked or not
+    if is_text(cells.values.type):  # a CSV column of booleans
         with suppress(pa.ArrowException):
             values = pc.cast(pc.cast(pc.utf8_lower(cells.values), pa.bool_()), pa.float32())
             return values
@@ -300,7 +301,7 @@ def _reward(cells: Cells) -> Any:
 
 
 def _clicked(cells: Cells) -> Any:
-    """The clicked place; −1 and nothing at all are no click."""
+    """The clicked place, −1 for no click, which files may also leave empty."""
     values = cells.values
     if pa.types.is_null(values.type):  # a file without a click
         return pa.array(np.full(len(values), -1, np.int32))
@@ -335,7 +336,7 @@ def as_time(cells: Cells) -> Any:
 
 
 def _points_in_time(texts: Any) -> Any:
-    """Texts as timestamps; None where one is no point in time, or zones are given for some only."""
+    """Texts as timestamps; None if one is not a point in time, or only some have zones."""
     texts = pc.replace_substring_regex(texts, BEYOND_MICROSECONDS, r"\1")
     for zone in (None, "UTC"):
         with suppress(pa.ArrowException):
@@ -348,9 +349,9 @@ def _one_by_one(values: Any) -> Iterator[Any]:
 
 
 def _as_user(cells: Cells) -> Any:
-    """Numbers as float64, lists of them, and everything else as texts, which may be missing.
+    """Numbers as float64, or lists of them, and all other values as texts, which may be missing.
 
-    Without a value they are texts, whatever the file says.
+    A column without values becomes texts, whatever its type in the file.
     """
     kind = cells.values.type
     if cells.values.null_count == len(cells.values):
