@@ -27,7 +27,7 @@ class LogisticConfig(LearnerConfig):
     ridge: NonNegative = 0.0
     """Precision of the prior on the weights; with 0 the logs choose one for each group of them."""
     iterations: Count = 30
-    """Most Newton steps, each a pass over the logs; five to eight are taken."""
+    """Most Newton steps with a prior, each a pass over the logs; four to eight are taken."""
 
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:

@@ -52,6 +52,12 @@ MOST_WITH_SQUARES = 1_000
 TOLERANCE = 1e-8
 """Mean squared change of the log-odds below which the steps end."""
 
+MOST_PRIORS = 4
+"""Most priors that are chosen at a maximum."""
+
+SETTLED = 0.01
+"""Mean squared change of the log-odds, where clicks are likely, below which a prior is settled."""
+
 
 @dataclass(frozen=True)
 class SeenRewards(Storable):
@@ -217,7 +223,10 @@ class Newton:
     def fit(self, dataset: Dataset, start: Array | None = None, vary: bool = True) -> Fitted:
         """Find the weights of greatest posterior density.
 
-        A step that makes the weights less likely is halved.
+        Priors are chosen during the first steps, and those are not yet at the maximum: where steps
+        swing, a prior may shrink all weights to nothing. So another prior is chosen at the maximum.
+        Where it would move the weights, steps go on with it, and the prior with the greatest
+        marginal likelihood is kept.
 
         Args:
             dataset: The logs, of which one part is in memory at a time.
@@ -233,7 +242,30 @@ class Newton:
         weights[0] = special.logit(min(max(rewards.mean, least), 1 - least))
         if start is not None:
             weights = start
-        prior = self.ridge * np.eye(len(weights))
+        best = found = self._climb(dataset, weights, None, vary)
+        for _ in range(0 if self.ridge else MOST_PRIORS):
+            prior = self.prior(found.fitted.regression.expanded(), spec)
+            if found.is_settled(prior):
+                break
+            found = self._climb(dataset, found.fitted.weights, prior, vary)
+            noise = 1.0 if self.rewards.binary else min(best.noise, found.noise)
+            if found.evidence(noise) > best.evidence(noise):
+                best = found
+        return best.fitted
+
+    def _climb(self, dataset: Dataset, weights: Array, given: Array | None, vary: bool) -> _Climb:
+        """Take Newton steps from the weights (P,) until they end.
+
+        A step that makes the weights less likely is halved.
+
+        Args:
+            dataset: The logs.
+            weights: (P,) the first weights.
+            given: (P, P) precision of the prior; None to choose it during the first steps.
+            vary: Whether the candidates have to vary.
+        """
+        spec, rewards, log_likelihood = dataset.spec, self.rewards, -math.inf
+        prior = self.ridge * np.eye(len(weights)) if given is None else given
         fitted, reached = Fitted(weights, weights, Sums.none(spec, self.squares)), -math.inf
         for step in range(self.iterations):
             found = sum_over_parts(
@@ -253,16 +285,17 @@ class Newton:
             regression = found.regression.expanded()
             if vary:
                 regression.check_candidates(spec)
-            if not self.ridge and step < PRIOR_STEPS:
+            if given is None and not self.ridge and step < PRIOR_STEPS:
                 prior = self.prior(regression, spec)
-            reached = found.log_likelihood - _penalty(weights, prior)
+            log_likelihood = found.log_likelihood
+            reached = log_likelihood - _penalty(weights, prior)
             precision = regression.gram + prior
             moved = NormalEquations.of(precision).solved(regression.moment - precision @ weights)
             fitted = Fitted(weights + moved, weights, found.regression)
             weights = fitted.weights
             if moved @ regression.gram @ moved < TOLERANCE * regression.rows:
                 break
-        return fitted
+        return _Climb(fitted, prior, log_likelihood)
 
     def prior(self, regression: LinearStatistics, spec: EnvironmentSpec) -> Array:
         """(P, P) precision of the prior on the weights."""
@@ -285,6 +318,45 @@ class Fitted:
     weights: Array
     at: Array
     regression: Sums
+
+
+@dataclass(frozen=True)
+class _Climb:
+    """The weights where Newton steps ended.
+
+    Attributes:
+        fitted: These weights.
+        prior: (P, P) precision of the last prior.
+        log_likelihood: At the weights before the last step.
+    """
+
+    fitted: Fitted
+    prior: Array
+    log_likelihood: float
+
+    def is_settled(self, prior: Array) -> bool:
+        """True if another prior (P, P) would hardly change the log-odds."""
+        regression, weights = self.fitted.regression.expanded(), self.fitted.weights
+        moved = NormalEquations.of(regression.gram + prior).solved(regression.moment) - weights
+        return bool(moved @ regression.gram @ moved < SETTLED * regression.gram[0, 0])
+
+    @property
+    def noise(self) -> float:
+        """Variance of the rewards around the regression, in units of that of clicks."""
+        regression, at = self.fitted.regression.expanded(), self.fitted.at
+        residual = regression.reward_squares - at @ (2 * regression.moment - regression.gram @ at)
+        return max(float(residual), TOLERANCE) / regression.rows
+
+    def evidence(self, noise: float) -> float:
+        """Log marginal likelihood of the prior, by Laplace's method.
+
+        Args:
+            noise: Variance of the rewards around the regression, in units of that of clicks.
+        """
+        precision = self.fitted.regression.expanded().gram + self.prior
+        before, after = (np.linalg.slogdet(one)[1] for one in (self.prior, precision))
+        density = self.log_likelihood - _penalty(self.fitted.at, self.prior)
+        return float(density / noise + (before - after) / 2)
 
 
 def _penalty(weights: Array, prior: Array) -> float:

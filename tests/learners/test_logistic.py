@@ -138,6 +138,30 @@ def test_where_products_are_enough_nothing_is_lost(make_logs, seed):
     assert share_of_the_optimum(scorer, slope) > 0.95
 
 
+@pytest.mark.parametrize("seed", [6, 7, 18, 22, 23])
+def test_money_beside_columns_far_from_zero_does_not_shrink_everything_to_nothing(tmp_path, seed):
+    """A prior that was chosen where a step went too far made one item of them all the best."""
+    rng, rows = np.random.default_rng(seed), 2000
+    price = np.exp(rng.normal(7.8, 1.0, rows))
+    fits = np.clip(np.round(2 + rng.normal(size=rows)), 0, 4).astype(int)
+    columns = {
+        "price": price,
+        "depth": 62 + 0.84 * (fits - 2) + rng.normal(size=rows),
+        "table": 57 + 2 * rng.normal(size=rows),
+        "carat": np.log(price / 2000) / 2 + 1.2,
+    }
+    item = rng.integers(0, 5, rows)
+    logs = {"item": item, "propensity": 0.2, "reward": price * (item == fits)}
+    log(tmp_path, "log.parquet", {**columns, **logs})
+    dataset = published(tmp_path, '[columns]\nuser = ["price", "depth", "table", "carat"]\n')
+    scorer, _ = train(dataset, learner_config("logistic"))
+    scores = scorer.scores(
+        np.column_stack([*columns.values()]), np.zeros(rows, int), np.tile(np.eye(5), (rows, 1, 1))
+    )
+    found = price[np.argmax(scores, axis=1) == fits].sum()
+    assert found > 1.1 * max(price[fits == one].sum() for one in range(5))
+
+
 def test_certain_clicks_leave_finite_scores(make_logs):
     dataset = logged(make_logs, lambda user, candidate: 1.0 * (candidate > 0.5))
     scorer, _ = train(dataset, learner_config("logistic"))

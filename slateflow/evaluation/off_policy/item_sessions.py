@@ -321,5 +321,7 @@ def _too_wide(terms: int) -> NoVerdict:
     return NoVerdict(
         f"what users do depends on the earlier steps of the session, and to follow that takes "
         f"{terms:,} features of a model, at most {MOST_REMEMBERED} can be fitted",
-        "describe items by fewer features, or log what changes in a user as columns of the user",
+        "describe items by fewer features, or log what changes in a user as columns of the user; "
+        "or give single items, where no step changes a later one, as sessions of one step, and "
+        "name the session as `visitor`",
     )
