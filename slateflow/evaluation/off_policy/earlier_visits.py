@@ -4,18 +4,32 @@ Estimates treat each decision as if its visitor came for the first time. Where v
 enough of an item, or have bought it, a policy that shows it on every visit earns less than
 estimated from logs in which it alternated with others. Earlier clicks are not evidence, as visitors
 who like an item click it again. Earlier slates are, as far as chance decided them.
+
+The propensities of the earlier visits tell what chance decided. Of single items, each earlier visit
+counts 1 / propensity if it showed the item, less 1: an inverse propensity weight (Horvitz and
+Thompson 1952, "A Generalization of Sampling Without Replacement From a Finite Universe"). Its mean
+is 0 whatever the policy knew then, so that these terms are martingale differences. Today's
+propensity would not do: where the policy follows columns that change between visits, such as prices
+or the last purchase, what it showed then reveals tastes. The mean is 0 only where the item could be
+shown, so that only visits count that had it on offer and left the choice to chance.
+
+Where propensities do not change between visits, the number of times that an item was seen is
+compared with what today's propensity makes of it, which has slightly more power. Slates are
+compared in this way, too, as their propensities do not tell how likely each item was; there, tastes
+may be mistaken for an effect of earlier visits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.shared_rows import at_rows
 from slateflow.trajectories import Trajectories
 
 Array = NDArray[np.float64]
@@ -25,6 +39,9 @@ VISITS_BEYOND_CHANCE = 3.0
 
 NO_SQUARE = 1e-10
 """Share of a sum of squares below which it counts as 0."""
+
+SAME_CHANCE = 1e-6
+"""Relative difference of propensities that is rounding."""
 
 MOST_SHOWN, LEAST_VISITORS = 200_000, 500
 """Most shown items in the test, and its fewest visitors, if there are that many."""
@@ -59,22 +76,34 @@ class Visits:
         columns = ("visitor", "order", "item", "propensity")
         return cls(*(np.concatenate([getattr(one, name) for one in several]) for name in columns))
 
-    def refusal(self, surprise: Array, expected: Array) -> NoVerdict | None:
+    def refusal(
+        self,
+        surprise: Array,
+        expected: Array,
+        offered: Iterable[NDArray[np.integer]] | None = None,
+    ) -> NoVerdict | None:
         """The refusal if decisions are not independent of earlier visits; otherwise None.
 
         Args:
             surprise: (R, K) rewards of the shown items, less a model's expected rewards.
             expected: (R, K) expected rewards; the effect of earlier visits is assumed to rise with
                 these.
+            offered: Blocks (B, N) of the items on offer, −1 after a row's last; R rows in all. None
+                where all rows offer the same.
         """
-        if abs(self._statistic(surprise, expected)) <= VISITS_BEYOND_CHANCE:
+        if abs(self._statistic(surprise, expected, offered)) <= VISITS_BEYOND_CHANCE:
             return None
         return NoVerdict(
             "what visitors do depends on what they saw on earlier visits",
             "compare in an experiment in which a visitor stays with one policy",
         )
 
-    def _statistic(self, surprise: Array, expected: Array) -> float:
+    def _statistic(
+        self,
+        surprise: Array,
+        expected: Array,
+        offered: Iterable[NDArray[np.integer]] | None,
+    ) -> float:
         """Score of surprises against what was seen before, in standard errors.
 
         The variance is that of independent visitors (White 1982, "Maximum Likelihood Estimation of
@@ -82,15 +111,18 @@ class Visits:
         """
         some, visitor, visits = self._asked()
         places = self.item.shape[1]
-        order, item = self.order[some], self.item[some].ravel()
         likely, left = expected[some].ravel(), surprise[some].ravel()
-        visits, chance = np.repeat(visits, places), np.repeat(self.propensity[some], places)
-        visitor, order = np.repeat(visitor, places), np.repeat(order, places)
-        seen = np.log1p(_before(order, visitor, item))
-        # The number expected by chance, with the propensities of the earlier visits
-        by_chance = visits * chance
-        known = [np.ones(len(seen)), np.log1p(visits), chance]
-        known += [by_chance, np.log1p(by_chance), 1 - (1 - chance) ** visits]
+        chance = np.repeat(self.propensity[some], places)
+        if places > 1 or (offered is None and self._chances_stay(some, visitor)):
+            times = np.repeat(visits.astype(np.float64), places)
+            seen = self._seen(some, visitor)
+        else:
+            times = self._could_be_shown(some, visitor, offered)
+            seen = self._seen_beyond_chance(some, visitor, times)
+        visitor = np.repeat(visitor, places)
+        by_chance = times * chance  # as often as today's propensity would have shown the item
+        known = [np.ones(len(seen)), np.log1p(times), chance, by_chance, np.log1p(by_chance)]
+        known += [by_chance / (1 + by_chance), 1 - (1 - chance) ** times]
         plain = np.column_stack([*known, *(one * likely for one in known)])
         both = np.column_stack([seen * likely, left])
         rest = both - plain @ np.linalg.lstsq(plain, both, rcond=None)[0]
@@ -98,6 +130,67 @@ class Visits:
             return 0.0  # what was seen before follows from the expectation
         scores = np.bincount(visitor, rest.prod(axis=1))
         return float(scores.sum() / np.sqrt(np.square(scores).sum()))
+
+    def _chances_stay(self, some: NDArray[np.intp], visitor: NDArray[np.intp]) -> bool:
+        """Whether an item that a visitor (S,) sees again has the propensity that it had before."""
+        chance, item = self.propensity[some], self.item[some, 0]
+        rows = np.lexsort((item, visitor))
+        again = (np.diff(item[rows]) == 0) & (np.diff(visitor[rows]) == 0)
+        chance = chance[rows]
+        return bool(np.isclose(chance[1:], chance[:-1], SAME_CHANCE, 0)[again].all())
+
+    def _seen(self, some: NDArray[np.intp], visitor: NDArray[np.intp]) -> Array:
+        """(S·K,) logarithms of how often the items of some rows were seen before."""
+        places = self.item.shape[1]
+        order, whose = np.repeat(self.order[some], places), np.repeat(visitor, places)
+        return np.asarray(np.log1p(_before(order, whose, self.item[some].ravel())))
+
+    def _seen_beyond_chance(
+        self, some: NDArray[np.intp], visitor: NDArray[np.intp], times: Array
+    ) -> Array:
+        """(S,) inverse propensity weights of earlier visits with the item, less their mean.
+
+        The factor p / (1 + times × p), with today's propensity p, makes them approximately the
+        logarithm of how often the item was seen, less its mean, where propensities hardly change.
+
+        Args:
+            some: (S,) rows.
+            visitor: (S,) their visitors.
+            times: (S,) numbers of earlier visits on which the item could be shown.
+        """
+        chance, weight = self.propensity[some], self._drawn(some)
+        # What happens less than once in so many rows counts as if it happened once: sums stay exact
+        weight /= np.maximum(chance, 1 / len(some))
+        found = _sum_before(weight, self.order[some], visitor, self.item[some, 0])
+        return np.asarray((found - times) * chance / (1 + times * chance))
+
+    def _could_be_shown(
+        self,
+        some: NDArray[np.intp],
+        visitor: NDArray[np.intp],
+        offered: Iterable[NDArray[np.integer]] | None,
+    ) -> Array:
+        """(S,) numbers of earlier visits on which the item of a row could be shown.
+
+        Args:
+            some: (S,) rows.
+            visitor: (S,) their visitors.
+            offered: As those of `refusal`.
+        """
+        drawn, order = self._drawn(some), self.order[some]
+        if offered is None:
+            return _sum_before(drawn, order, visitor)
+        items = int(self.item.max()) + 1
+        pairs, pair = np.unique(visitor * items + self.item[some, 0], return_inverse=True)
+        row, offer = _offers(offered, _positions(some, len(self.order)), visitor, items, pairs)
+        before = _sum_before(drawn[row], order[row], offer)
+        found, own = np.zeros(len(some)), offer == pair[row]
+        found[row[own]] = before[own]
+        return found
+
+    def _drawn(self, some: NDArray[np.intp]) -> Array:
+        """(S,) 1 for rows in which chance decided what to show, and 0 for others."""
+        return (self.propensity[some] < 1).astype(np.float64)
 
     def _asked(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
         """(S,) rows in the test, their visitors, and the numbers of earlier visits.
@@ -116,12 +209,61 @@ class Visits:
         return some, visitor, visits
 
 
+def all_offered(rows: Trajectories) -> bool:
+    """Whether all rows offer the whole catalogue."""
+    return rows.catalogue is not None and bool((rows.offered == len(rows.catalogue)).all())
+
+
+def _positions(some: NDArray[np.intp], rows: int) -> NDArray[np.intp]:
+    """(R,) position of each row among some rows (S,); −1 for others."""
+    found = np.full(rows, -1)
+    found[some] = np.arange(len(some))
+    return found
+
+
+def _offers(
+    offered: Iterable[NDArray[np.integer]],
+    place: NDArray[np.intp],
+    visitor: NDArray[np.intp],
+    items: int,
+    pairs: NDArray[np.integer],
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows (O,) among S, and the pairs (O,) of visitor and item that they offered.
+
+    Args:
+        offered: Blocks (B, N) of the items on offer.
+        place: (R,) positions of the rows among the S; −1 for others.
+        visitor: (S,) visitors.
+        items: More than the largest number of a shown item.
+        pairs: (P,) visitor × items + item, sorted.
+    """
+    rows, found, start = [], [], 0
+    for block in offered:
+        own = place[start : start + len(block)]
+        start += len(block)
+        on_offer, own = at_rows(block, own >= 0), own[own >= 0]
+        key = visitor[own][:, None] * items + on_offer
+        at = np.minimum(np.searchsorted(pairs, key), len(pairs) - 1)
+        hit = (pairs[at] == key) & (on_offer >= 0) & (on_offer < items)
+        rows.append(own[np.nonzero(hit)[0]])
+        found.append(at[hit])
+    once = np.unique(np.concatenate(rows) * len(pairs) + np.concatenate(found))
+    return once // len(pairs), once % len(pairs)
+
+
 def _before(order: NDArray[np.int64], *keys: NDArray[np.integer]) -> NDArray[np.int64]:
     """(R,) number of rows with the same keys before each row."""
+    return _sum_before(np.ones(len(order), np.int64), order, *keys)
+
+
+def _sum_before(
+    values: NDArray[Any], order: NDArray[np.int64], *keys: NDArray[np.integer]
+) -> NDArray[Any]:
+    """(R,) sum of values (R,) in the rows with the same keys before each row."""
     rows = np.lexsort((order, *keys))
     first = np.ones(len(rows), np.bool_)
     first[1:] = np.any([key[rows][1:] != key[rows][:-1] for key in keys], axis=0)
-    starts = np.flatnonzero(first)
-    found = np.empty(len(rows), np.int64)
-    found[rows] = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+    sums = np.cumsum(values[rows]) - values[rows]
+    found = np.empty_like(values)
+    found[rows] = sums - sums[first][np.cumsum(first) - 1]
     return found

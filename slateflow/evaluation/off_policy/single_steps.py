@@ -21,7 +21,7 @@ from slateflow.environments import Observation
 from slateflow.evaluation.off_policy.column_balance import ColumnGroups
 from slateflow.evaluation.off_policy.contributions import Contributions, rare
 from slateflow.evaluation.off_policy.decision_model import DecisionModel
-from slateflow.evaluation.off_policy.earlier_visits import Visits
+from slateflow.evaluation.off_policy.earlier_visits import Visits, all_offered
 from slateflow.evaluation.off_policy.logging_policies import (
     LoggingPolicies,
     evidence_parts,
@@ -171,11 +171,13 @@ class SingleSteps:
         explored: set[str] = set()
         chose: set[str] = set()
         visits: list[Visits] = []
+        self.all_offered = True
         choices: list[RepeatedChoices] = []
         for policy, start, rows in self._parts():
             by_policy[policy] += len(rows)
             visited = Visits.of(rows)
             visits += [] if visited is None else [visited]
+            self.all_offered &= all_offered(rows)
             choices.append(RepeatedChoices.of(rows))
             if (rows.propensity < 1).any():
                 explored.add(policy)
@@ -251,8 +253,14 @@ class SingleSteps:
         """Why nobody can be judged by these rewards (R,), of which a model expected some."""
         unfit = self.visitors.refusal() or self.choices.refusal()
         if unfit is None and self.visits is not None:
-            unfit = self.visits.refusal((reward - of_shown)[:, None], of_shown[:, None])
+            offered = None if self.all_offered else self._offered()
+            unfit = self.visits.refusal((reward - of_shown)[:, None], of_shown[:, None], offered)
         return unfit
+
+    def _offered(self) -> Iterator[NDArray[np.integer]]:
+        """Items (B, N) on offer, in blocks of rows."""
+        for _, _, rows in self._parts():
+            yield from (rows.candidates[block] for block in _slices(rows))
 
     def _blocks(self, every: int) -> Iterator[_Block]:
         """The rows in blocks; `asked` has every `every`-th row."""

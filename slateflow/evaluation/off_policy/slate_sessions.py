@@ -25,7 +25,7 @@ from slateflow.evaluation.off_policy.double_learning import (
     fitted_values,
 )
 from slateflow.evaluation.off_policy.earlier_steps import earlier_steps_matter
-from slateflow.evaluation.off_policy.earlier_visits import Visits
+from slateflow.evaluation.off_policy.earlier_visits import Visits, all_offered
 from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE, NoVerdict
 from slateflow.evaluation.off_policy.unexplained_clicks import (
     clicks_are_unexplained,
@@ -176,7 +176,8 @@ class SlateSessions:
                 "compare such policies in an experiment",
             )
         visits = Visits.of(rows)
-        if visits and (refusal := visits.refusal(rows.clicks - of_shown, of_shown)):
+        offered = None if all_offered(rows) else (rows.candidates[block] for block in rows.blocks())
+        if visits and (refusal := visits.refusal(rows.clicks - of_shown, of_shown, offered)):
             return refusal
         if clicks_are_unexplained(rows, of_shown):
             unknown = "the columns of users and items do not explain what users choose"

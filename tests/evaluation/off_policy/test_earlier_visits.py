@@ -93,6 +93,108 @@ def test_chance_is_refused_seldom():
     assert refused <= 5  # 0.8 are expected
 
 
+def changing(
+    rng: np.random.Generator, visitors: int, count: int, left: float = 1.0, on_offer: int = ITEMS
+) -> tuple[Visits, np.ndarray, np.ndarray, np.ndarray]:
+    """Visits under a policy that shows what its visitor bought last, or what is cheap.
+
+    Returns:
+        The visits, (R, 1) surprises and expected rewards, and (R, N) items on offer: those that
+        visitors like, if not all. A purchase leaves the share `left` of a like.
+    """
+    who, all_rows = np.arange(visitors), []
+    taste, last = rng.normal(0, 1.2, (visitors, ITEMS)), np.zeros(visitors, np.intp)
+    bought = np.zeros((visitors, ITEMS), np.bool_)
+    for _ in range(count):
+        price = rng.normal(0, 0.7, (visitors, ITEMS))
+        offered = np.argsort(-taste - rng.gumbel(size=taste.shape), axis=1)[:, :on_offer]
+        able = np.full(taste.shape, -np.inf)
+        np.put_along_axis(able, offered, 0.0, axis=1)
+        odds = np.exp(2 * (np.eye(ITEMS)[last] - 0.7 * price) + able)
+        chance = odds / odds.sum(axis=1, keepdims=True)
+        item = np.argmax(np.log(odds + 1e-300) + rng.gumbel(size=odds.shape), axis=1)
+        last = np.argmax(taste - price + rng.gumbel(size=odds.shape), axis=1)  # whatever is shown
+        reward = (last == item) & (rng.random(visitors) < np.where(bought[who, item], left, 1.0))
+        bought[who, item] |= reward
+        all_rows.append((who, item, chance[who, item], reward, offered))
+    columns = [np.concatenate(one) for one in zip(*all_rows, strict=True)]
+    whose, item, propensity, reward, offered = columns
+    expected = (np.bincount(item, reward) / np.bincount(item))[item][:, None]
+    made = Visits(whose, np.arange(len(item)), item[:, None].astype(np.int32), propensity)
+    return made, reward[:, None] - expected, expected, offered
+
+
+def test_a_policy_that_follows_what_changes_is_no_reason():
+    """What it showed on earlier visits tells tastes, and nothing depends on it."""
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        made, surprise, expected, _ = changing(rng, 200, 10)
+        assert made.refusal(surprise, expected) is None
+
+
+def test_nor_are_items_that_are_on_offer_to_those_who_like_them():
+    rng = np.random.default_rng(8)
+    for _ in range(20):
+        made, surprise, expected, offered = changing(rng, 200, 10, on_offer=3)
+        assert made.refusal(surprise, expected, np.array_split(offered, 3)) is None
+
+
+@pytest.mark.parametrize("left", [1.0, 0.2])
+def test_logs_tell_what_was_on_offer(left, tmp_path):
+    rng = np.random.default_rng(12)
+    made, surprise, expected, offered = changing(rng, 1_500, 10, left, on_offer=3)
+    ids = np.array([f"i{item}" for item in range(ITEMS)])
+    table = {
+        "who": made.visitor,
+        "item": ids[made.item[:, 0]],
+        "propensity": made.propensity,
+        "reward": np.rint(surprise + expected)[:, 0],
+        "offered": ids[offered].tolist(),
+        "kind": np.array(["a", "b"])[made.visitor % 2],
+    }
+    log(tmp_path, "log.parquet", table)
+    columns = f'[columns]\nuser = ["kind"]\ncandidates = "offered"\n{KNOWN}\n'
+    target = {"random": TARGETS["random"]}
+    found = estimate_policies(published(tmp_path, columns), target, held_out_only=False)
+    assert (SAYS in str(found.policies["random"].refusal)) == (left < 1)
+
+
+@pytest.mark.parametrize("on_offer", [3, ITEMS])
+def test_who_tires_is_found_out_where_the_policy_follows_what_changes(on_offer):
+    rng = np.random.default_rng(9)
+    made, surprise, expected, offered = changing(rng, 4_000, 10, 0.3, on_offer)
+    blocks = None if on_offer == ITEMS else np.array_split(offered, 3)
+    assert SAYS in str(made.refusal(surprise, expected, blocks))
+
+
+def test_propensities_that_are_next_to_nothing_are_no_reason():
+    rng = np.random.default_rng(10)
+    for _ in range(20):
+        made, surprise, expected, _ = changing(rng, 200, 10)
+        made.propensity[rng.integers(0, 2_000, 5)] = 1e-100
+        assert made.refusal(surprise, expected) is None
+
+
+def test_items_that_could_be_shown_before_are_counted():
+    """As by hand: on earlier visits on which they were on offer, and chance decided."""
+    rng = np.random.default_rng(11)
+    made, _, _, offered = changing(rng, 30, 8, on_offer=4)
+    made.propensity[rng.random(240) < 0.2] = 1.0
+    offered = np.where((rng.random((240, 4)) < 0.2) & (offered != made.item), -1, offered)
+    expected = [
+        sum(
+            made.visitor[before] == made.visitor[row]
+            and made.propensity[before] < 1
+            and made.item[row, 0] in offered[before]
+            for before in range(row)
+        )
+        for row in range(240)
+    ]
+    blocks = np.array_split(offered, 7)
+    found = made._could_be_shown(np.arange(240), made.visitor.astype(np.intp), blocks)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_what_nobody_can_tell_apart_is_no_reason():
     """Everybody sees on the second visit what they saw on the first."""
     rng = np.random.default_rng(4)
