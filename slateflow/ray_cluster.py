@@ -20,7 +20,7 @@ from slateflow.progress import Progress
 from slateflow.side_by_side import FAREWELL_SECONDS, WORKERS, CallEndedError, WorkerDiedError
 
 MAX_RETRIES = 10
-"""Times that a task is run again if its machine dies."""
+"""Number of times that a task is run again if its machine dies."""
 
 ASKING_SECONDS = 0.3
 """Time between two requests for a task's progress."""

@@ -35,7 +35,7 @@ PROCESSORS = os.cpu_count() or 1
 """Default number of calls that run at the same time."""
 
 FAREWELL_SECONDS = 5.0
-"""Time to clean up for a worker, or a task of a cluster, that is ended in the middle of a call."""
+"""Time to clean up for a worker, or a cluster's task, that is ended in the middle of a call."""
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
