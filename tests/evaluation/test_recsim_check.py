@@ -1,4 +1,4 @@
-"""RecSim's own returns: of known policies, and beside the batched simulator."""
+"""RecSim's own returns: of known policies, and against the batched simulator."""
 
 from __future__ import annotations
 
