@@ -1,4 +1,4 @@
-"""Logs that teach nothing are refused by every learner, with the reason."""
+"""Logs without information are refused by every learner, with the reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def short(name: str):
 
 
 def sound(episodes: int = 6, steps: int = 4) -> dict[str, np.ndarray]:
-    """Columns that everyone can learn from."""
+    """Columns from which all learners can learn."""
     rng = np.random.default_rng(0)
     return {
         "user": rng.random((episodes, steps)),

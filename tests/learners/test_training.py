@@ -1,4 +1,4 @@
-"""Properties of every learner: seeds, reports, a clean process, and errors that say which."""
+"""Properties of every learner: seeds, reports, a clean process, and precise errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEURAL = ("bc", "marwil", "cql", "iql")
 
 
 def cases(names):
-    """The names; of RLlib's learners `bc` stands for the others where time is short."""
+    """The names; among RLlib's learners `bc` represents the others where time is short."""
     return [
         pytest.param(name, marks=pytest.mark.slow if name in NEURAL[1:] else ()) for name in names
     ]

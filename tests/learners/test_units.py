@@ -49,7 +49,7 @@ def shop(folder: Path, places: int, money: float, time: float) -> Dataset:
     [("slateq", 3), ("linucb", 3), ("logistic", 3), ("logistic", 1), ("fitted-q", 1)],
 )
 def test_units_do_not_matter(tmp_path, learner, places):
-    """Users are shown the items whatever the unit; SlateQ once failed on pounds."""
+    """Users see the same items in any unit; SlateQ once failed on pounds."""
     found = {}
     for name, units in UNITS.items():
         folder = tmp_path / name
