@@ -1,4 +1,4 @@
-"""Every parameter of RecSim's users and documents can be set, and arrives in both simulators."""
+"""Every parameter of RecSim's users and documents can be set, and has effect in both simulators."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_what_has_no_field_is_read_by_nobody():
 
 
 def other(value, field=""):
-    """Another value of the same kind, which the spec accepts."""
+    """Another valid value of the same kind."""
     if field == "slate_size":
         return value + 1
     match value:
@@ -109,7 +109,7 @@ def test_a_recipe_sets_every_parameter_and_both_simulators_follow(world, field):
 
 @functools.cache
 def played(spec) -> tuple[bytes, bytes, int]:
-    """Results of RecSim and of the batch for a slate that is always the same, and the horizon."""
+    """Results of RecSim and of the batch for a constant slate, and the horizon."""
     env, batched = recsim_environment(spec), batched_environment(spec, 40)
     slate = np.arange(spec.slate_size)
     single, many = [], []

@@ -18,7 +18,7 @@ from slateflow.errors import InputError
 
 
 def episode(env, seed=None, steps=10):
-    """Everything that an episode with the first slate gives, as one flat list."""
+    """All results of an episode with the first slate, as one flat list."""
     observation, _ = env.reset(seed=seed)
     trace = [observation]
     for _ in range(steps):
@@ -99,7 +99,7 @@ def test_the_seed_of_the_config_starts_the_streams():
 
 
 def exposures(env, seed, users=3):
-    """Net positive exposure with which the first users of a seed start."""
+    """Initial net positive exposure of the first users of a seed."""
     started = []
     for user in range(users):
         env.reset(seed=None if user else seed)

@@ -1,4 +1,4 @@
-"""Random is uniform with an exact propensity; greedy is a sort; settings make a policy."""
+"""Random is uniform with an exact propensity; greedy is a sort; settings define a policy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZES = st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(1
 
 
 def observed(candidates: np.ndarray) -> dict[str, np.ndarray]:
-    """The observation of users to whom (B, N) scores are offered."""
+    """The observation of users with candidates of (B, N) scores."""
     batch = len(candidates)
     return {
         "user": np.full((batch, 1), 0.5, dtype=np.float32),
