@@ -1,4 +1,4 @@
-"""Datasets in an object store: as on a disk, and never half there."""
+"""Datasets in an object store: as on a disk, and never partial."""
 
 from __future__ import annotations
 

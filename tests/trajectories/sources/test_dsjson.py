@@ -1,4 +1,4 @@
-"""Decisions as VW writes them: the expected rows are written by hand."""
+"""Decisions in VW's form: the expected rows are written by hand."""
 
 from __future__ import annotations
 

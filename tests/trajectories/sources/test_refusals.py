@@ -27,7 +27,7 @@ def csv(*rows: str) -> str:
 
 
 def refusal(folder, text: str) -> str:
-    """The error of generating, after which nothing is left of the dataset."""
+    """The error of generation, after which nothing of the dataset remains."""
     data = folder / "data"
     with pytest.raises(InputError) as caught:
         generate(recipe(folder, text), Folder(str(data)))
