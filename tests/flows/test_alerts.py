@@ -1,4 +1,4 @@
-"""Alerts and who gets them: nights without a winner, a champion that fell, runs without an end."""
+"""Alerts and receivers: nights without a winner, a champion that fell, runs without an end."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_champion_that_fell_is_told_on_the_night_it_fell():
 
 def test_logs_that_stop_arriving_are_told_after_twice_the_usual_time_and_again():
     def told(*written: tuple[int, int]) -> list[int]:
-        """Nights of November on which it is told, of files by day and hour."""
+        """Nights of November with an alert, for files by day and hour."""
         files = [datetime(2026, 11, *file, tzinfo=UTC) for file in written]
         nights = [night(day) for day in range(3, 20)]
         return [

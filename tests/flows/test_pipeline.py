@@ -1,4 +1,4 @@
-"""The whole line on Prefect's test API and a fresh MLflow store."""
+"""The whole pipeline on Prefect's test API and a new MLflow store."""
 
 from __future__ import annotations
 
@@ -348,7 +348,7 @@ def test_a_finished_run_is_found_by_its_state_its_tags_and_its_name(report):
 
 
 def test_pages_of_tasks_can_read_their_inputs(report):
-    """Prefect's default UI knows constants, parameters and task runs, and nothing else."""
+    """Prefect's default UI shows only constants, parameters and task runs."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as prefect:

@@ -1,4 +1,4 @@
-"""Old datasets and trainings go; those of a champion stay."""
+"""Old datasets and trainings are removed; those of a champion are kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DAY = 86_400
 
 @pytest.fixture
 def nights(tmp_path, monkeypatch):
-    """Six nights, the first 60 days ago; the champion is of the first, `previous` of the second."""
+    """Six nights, the first 60 days ago; `champion` is from the first, `previous` the second."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr(prune, "CHECKPOINTS", tmp_path / "checkpoints")
     data, client = tmp_path / "data", mlflow_client()

@@ -38,7 +38,7 @@ def recipes(embedded, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """Run a command; gives its JSON document."""
+    """Run a command; returns its JSON document."""
 
     def run(*arguments: str):
         assert main([*arguments, "--json"]) == 0, capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""prefect.yaml changes under a real `slateflow up`: renamed, removed, or paused by hand."""
+"""Changes of prefect.yaml under a real `slateflow up`: renamed, removed, or paused deployments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def project(up, tmp_path, monkeypatch):
-    """A project of the same flows whose prefect.yaml can be changed; undone afterwards."""
+    """A project of the same flows with a changeable prefect.yaml, undone afterwards."""
     for room in ("flows", "tasks", "slateflow", "datasets", "mlflow"):
         (tmp_path / room).symlink_to(PROJECT / room)
     with monkeypatch.context() as patch:
@@ -32,7 +32,7 @@ def project(up, tmp_path, monkeypatch):
 
 
 def deploy(up: Up) -> None:
-    """The deployment by `slateflow up` once its servers answer."""
+    """Deploy as `slateflow up` does once its servers answer."""
     from prefect.client.orchestration import SyncPrefectClient
 
     with SyncPrefectClient(up.api) as client:
@@ -41,7 +41,7 @@ def deploy(up: Up) -> None:
 
 
 def write(project: Path, change) -> None:
-    """Give the project a prefect.yaml whose deployments, by flow and name, were changed."""
+    """Write a prefect.yaml with changed deployments, by flow and name."""
     document = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
     entries = {
         (one["entrypoint"].rpartition(":")[2], one["name"]): one for one in document["deployments"]
@@ -52,7 +52,7 @@ def write(project: Path, change) -> None:
 
 
 def deployed(client) -> dict[str, object]:
-    """Its deployments, as `flow/name`."""
+    """The project's deployments, as `flow/name`."""
     flows = {flow.id: flow.name for flow in client.read_flows()}
     return {f"{flows[one.flow_id]}/{one.name}": one for one in client.read_deployments()}
 
@@ -124,7 +124,7 @@ def test_what_somebody_paused_stays_paused(up, up_client, project, capsys):
 
 
 def trigger(client, name: str):
-    """The automation of that name."""
+    """The automation with a name."""
     (found,) = [one for one in client.read_automations() if one.name == name]
     return found
 

@@ -1,4 +1,4 @@
-"""Addresses of stores and servers, and pages of runs, as others may see them."""
+"""Addresses of stores and servers, and pages of runs, without secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One champion, and the better one: races of real processes, kills, rollback."""
+"""There is one champion, the better one: races of real processes, kills, rollback."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """An MLflow store of its own."""
+    """A separate MLflow store."""
     folder = tmp_path_factory.mktemp("registry")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -73,7 +73,7 @@ class Promoter:
         )
 
     def order(self, line: str) -> None:
-        """Give an order and do not wait for the answer."""
+        """Send an order without waiting for the answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
@@ -217,7 +217,7 @@ with aliases_locked(mlflow_client(), "slateflow-held"):
 
 
 def holder(seconds: float, **environment: str) -> subprocess.Popen[str]:
-    """A process that takes the lock and keeps it for so long."""
+    """A process that takes the lock and keeps it for some time."""
     return subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(seconds)],
         stdout=subprocess.PIPE,
@@ -229,7 +229,7 @@ def holder(seconds: float, **environment: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_one_lock_for_every_address_of_a_registry_and_none_after_a_kill(tmp_path):
-    """A server by two names, and its database; other homes and folders of temporary files."""
+    """A server by two names, and its database; with other home and temporary folders."""
     with mlflow_server(tmp_path) as address:
         (tmp_path / "tmp").mkdir()
         elsewhere = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
@@ -305,12 +305,12 @@ def test_of_many_who_come_and_go_one_at_a_time_holds_the_lock(registry, tmp_path
 
 
 def waits_for(pid: int, path: Path) -> bool:
-    """Whether the process has opened the file."""
+    """True if the process has opened the file."""
     return str(path) in [file.path for file in psutil.Process(pid).open_files()]
 
 
 def test_a_move_of_another_machine_at_the_same_time_is_noticed(registry, models, monkeypatch):
-    """The other one has compared before, does not see our lock, and sets its version after ours."""
+    """It has compared before, does not see our lock, and sets its version after ours."""
     recipe, aliases = "two-machines", type(registry).set_registered_model_alias
     name = f"slateflow-{recipe}"
     experiment = experiment_on(preset(NAME), recipe, 5)
