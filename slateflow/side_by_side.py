@@ -136,7 +136,7 @@ class Workers:
                 threads.shutdown(cancel_futures=True)
                 raise
             except BaseException:
-                self.end()  # nobody waits for the unfinished calls
+                self.end()  # unfinished calls are abandoned
                 raise
 
     def end(self) -> None:
@@ -318,7 +318,7 @@ def _nurse(connection: Connection) -> None:
     imports = pickle.loads(connection.recv_bytes())
     with suppress(Exception):
         imports and imports()
-    gc.freeze()  # pages that nobody writes to are shared
+    gc.freeze()  # unwritten pages are shared
     # Python 3.12 and later also count threads of libraries: those of jemalloc and BLAS, both of
     # which are prepared for a fork. There are no threads of Python's own.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)

@@ -159,7 +159,7 @@ def processes_with(mark: str) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             inherited = mark.encode() in (process / "environ").read_bytes()
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
         if inherited:
             found.append(command_line(int(process.name)))

@@ -79,7 +79,7 @@ def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
         judged, of_random = {}, found["random"].refusal
         for name, policy in policies.items():
             true, own = stage.value(policy), found[name]
-            # Nobody can be better than what cannot be judged
+            # A comparison with a refused policy is not possible
             refusal = own.refusal or (of_random and f"random: {of_random}")
             judged[name] = Judged(
                 true,

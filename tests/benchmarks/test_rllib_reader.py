@@ -89,7 +89,7 @@ def rllib_config(dataset: Dataset, path: str):
             input_=[path],
             # By default two actors, which would leave the files no processor of these two.
             map_batches_kwargs={"concurrency": 1},
-            # Every pass reads the rows; otherwise RLlib's processed ones would stay in memory.
+            # Every pass reads the rows; otherwise processed ones would stay in memory.
             materialize_data=False,
             materialize_mapped_data=False,
             dataset_num_iters_per_learner=1,

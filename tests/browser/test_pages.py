@@ -81,7 +81,7 @@ def test_lists_and_pages_have_the_finished_run_in_both_interfaces(up, client, pr
             browser.wait_for(f"report {RECIPE}")
             browser.open(f"{ui}/{newest(client, 'slateflow')}", "champion since")
             assert "Slateflow" in browser.text
-            # Asked once more, a page that draws itself again may have none for a moment
+            # On a second look a page that is redrawn may have none for a moment
             champions, runs = wait_until(
                 lambda: len(found := rows(browser)) == 2 and found, 60, "the page's tables"
             )
@@ -173,7 +173,7 @@ def test_alerts_reach_a_webhook_and_the_morning_page(up: Up, client, promoted, r
         f"messages, got {received}",
     )
     client.delete_flow_run(waiting.id)
-    # The failure alone has started the page anew
+    # Only the failure has restarted the page
     failure = f"runs/flow-run/{failed.id}"
 
     def page() -> str:

@@ -50,7 +50,7 @@ class Target:
     path: str
     body: str | None = None
     content_type: str | None = "application/json"
-    upgrade: bool = False  # to a websocket, where the password is asked for inside
+    upgrade: bool = False  # to a websocket, in which the password is requested
 
 
 def targets(deployment: str) -> list[Target]:
@@ -92,7 +92,7 @@ class Answer:
         if self.who == "owner":
             return let_in
         if "password" in self.who:
-            # The UI is no secret, and the websocket asks for the password inside
+            # The UI is public, and the password is requested inside the websocket
             return let_in if target.upgrade or target.path == "/" else self.status == 401
         if target.server == "MLflow" and self.who == "other local page":
             return True  # MLflow trusts all pages of this machine; they are its owner's programs

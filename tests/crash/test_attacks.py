@@ -81,7 +81,7 @@ def test_databases_and_logs_are_their_owners(protected):
     known = {"mlflow.db", "users.db", "users.ini", "prefect.log", "mlflow.log", "worker.log"}
     assert known | {"prefect", "up.lock"} <= set(files)
     open_to_others = {name for name, path in files.items() if path.stat().st_mode & 0o077}
-    assert open_to_others <= {"d", "shell"}  # of the run and the shell in the test before
+    assert open_to_others <= {"d", "shell"}  # of the run and the shell in the previous test
     assert not (files["prefect"] / "prefect.db").stat().st_mode & 0o077
 
 

@@ -94,7 +94,7 @@ def test_the_seed_of_the_config_starts_the_streams():
     first, again, other = (episode(make_recsim({"seed": seed})) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.9
-    # Unlike in RecSim, where every environment meets the same users and documents.
+    # Unlike in RecSim, where every environment has the same users and documents.
     assert (episode(make_recsim({})) != episode(make_recsim({}))).mean() > 0.9
 
 

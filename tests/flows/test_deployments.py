@@ -258,7 +258,7 @@ def test_a_run_that_its_worker_took_and_never_began_is_crashed(client, flow_id, 
         return run
 
     old = taken()
-    # A run that is tried again has the process of the try before until the worker has begun
+    # A retried run has the process of its previous attempt until the worker has begun
     client.update_flow_run(old.id, infrastructure_pid=f"{2**22 + 1}")  # no process has it
     assert old.name not in sweep_orphans(client)
     between = time.time()

@@ -143,7 +143,7 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
     # Users click liked items, a third of six, in 0.3 of the visits, others in 0.05
     assert low < 0.30 - (2 * 0.30 + 4 * 0.05) / 6 < high
     assert winner["overlap"]["mean_weight"] == pytest.approx(1, abs=0.2)
-    # Of six items the policy shows one, so five of six rows weigh nothing and one weighs 6
+    # The policy shows one of six items, so five of six rows have no weight and one has 6
     counts = winner["overlap"]["weight_counts"]
     assert counts[0] / sum(counts) == pytest.approx(5 / 6, abs=0.03)
     assert counts.index(max(counts[1:])) == 1 + math.floor((math.log10(6) + 2) * 4)

@@ -328,7 +328,7 @@ def test_nobody_better_than_random_registers_nothing(report, client):
     changes = {"experiment": experiment, "candidates": [loser], "registered": None}
     assert register(report.model_copy(update=changes)).registered is None
     assert not client.search_registered_models("name = 'slateflow-no-winner'")
-    # A registration that stands alone, as those that an event starts, is a night of the trend
+    # A separate registration, such as one started by an event, is a night of the trend
     (night,) = past_runs(client, "no-winner")
     assert (night.outcome, night.best.learner) == ("No winner", loser.learner)
 

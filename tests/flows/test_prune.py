@@ -76,7 +76,7 @@ def test_a_dry_run_shows_what_yes_removes(nights, capsys):
     data, datasets = nights
     before = published(data)
     shown = pruned(capsys, "--days", "30", "--data", str(data))
-    # 60 and 50 days are the champion's and the one's before it, 20 and 10 are young
+    # 60 and 50 days are those of `champion` and `previous`; 20 and 10 are young
     assert [one["name"] for one in shown["found"]] == [datasets[2].path, datasets[3].path]
     assert [round(one["days"]) for one in shown["found"]] == [40, 30]
     assert shown["size"] == sum(

@@ -75,7 +75,7 @@ def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
     assert capsys.readouterr().out.count("prefect.yaml no longer has it") == len(gone)
     (schedule,) = after["pipeline/every-night-lts-10-1"].schedules
     assert schedule.schedule.cron == "30 4 * * *"
-    # One trigger for each that is left, and it starts the new deployment
+    # One trigger for each remaining deployment, which starts the new one
     started = {
         automation.name: {action.deployment_id for action in automation.actions}
         for automation in up_client.read_automations()
@@ -87,7 +87,7 @@ def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
         "train on fresh logs": {after["train/renamed"].id},
         "evaluate fresh models": {after["evaluate/evaluate-fresh"].id},
     }
-    # Nothing is left that would run when the old schedule comes due
+    # Nothing remains that would run on the old schedule
     for run in up_client.read_flow_runs():
         assert run.deployment_id not in {before[name].id for name in gone} or not (
             run.state.is_scheduled()
@@ -109,7 +109,7 @@ def test_what_somebody_paused_stays_paused(up, up_client, project, capsys):
     found = deployed(up_client)
     active = {name for name, one in found.items() for s in one.schedules if s.active}
     assert active == {name for name, one in found.items() if one.schedules} - quiet
-    # All are paused in tests, but for the one that goes on
+    # All are paused in tests, except the one that continues
     assert [name for name, one in found.items() if not one.paused] == [on]
     paused = trigger(up_client, "evaluate fresh models")
     assert not paused.enabled

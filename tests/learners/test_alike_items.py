@@ -17,7 +17,7 @@ def test_slates_are_made_by_what_bores_beside_its_like(effect, least, tmp_path):
     scorer, _ = train(dataset, learner_config("slateq"), 0)
     assert shop.score(scorer, dataset) > least
     assert isinstance(scorer, SlateScorer)
-    assert len(scorer.choice_shares) == 1  # no memory would tell classes of users apart
+    assert len(scorer.choice_shares) == 1  # no memory would distinguish classes of users
 
 
 def test_slates_of_one_item_have_no_likeness(tmp_path):

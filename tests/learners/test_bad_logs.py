@@ -13,7 +13,7 @@ from slateflow.learners import LEARNERS, learner_config, train
 pytestmark = pytest.mark.integration
 
 OFFLINE = [
-    # Of RLlib's learners `bc` stands for the others where time is short
+    # Among RLlib's learners `bc` represents the others where time is short
     pytest.param(name, marks=pytest.mark.slow if name in ("marwil", "cql", "iql") else ())
     for name, config in LEARNERS.items()
     if not config.live

@@ -368,7 +368,7 @@ def test_logs_of_any_kind_are_learnt_from(make_logs, learner, kind):
     clicked = np.where(rng.random(shape) < made["clicks"], 0, -1)
     reward = np.where(clicked == 0, made["low"] + chosen + 0.1 * rng.random(shape), 0.0)
     if made["low"] < 0:
-        clicked[:] = 0  # a click that costs is worse than none
+        clicked[:] = 0  # a click with a cost is worse than none
         reward = made["low"] + chosen
     logs = make_logs(rng.random(shape), made["scale"] * candidates, action, reward, clicked)
     scorer, _ = train(logs, learner_config(learner))

@@ -38,7 +38,7 @@ def chain(make_logs, copies: int = 1):
     user, chosen = np.zeros((len(paths), 3)), np.array([path[1:] for path in paths])
     user[:, 0] = [path[0] for path in paths]
     user[:, 1:] = 1 - chosen[:, :-1]
-    # The places of the candidates change, so that a place means nothing.
+    # The places of the candidates change, so that a place is uninformative.
     candidates = np.zeros((len(paths), 3, 2))
     candidates[::2, :, 1] = 1
     candidates[1::2, :, 0] = 1

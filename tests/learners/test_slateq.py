@@ -177,7 +177,7 @@ def test_sessions_of_one_step_are_learnt_by_what_is_clicked(tmp_path):
     recipe = Recipe("one", "interest-exploration", 4000, 3, {"random": 1.0}, {"step_limit": 1})
     dataset = generate(recipe, Folder(str(tmp_path)))
     scorer, _ = train(dataset, learner_config("slateq"), seed=0)
-    # Nothing comes after a click, so a document is worth its chance: quality decides
+    # Nothing follows a click, so a document is worth its click rate: quality decides
     candidates = np.array([[[1.0, 0, 1], [3.0, 0, 1], [2.0, 0, 1], [0.5, 0, 1]]])
     scores = scorer.scores(np.zeros((1, 0)), np.zeros(1, dtype=int), candidates)
     assert scores[0].argsort()[::-1][:3].tolist() == [1, 2, 0]

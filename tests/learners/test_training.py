@@ -80,7 +80,7 @@ def test_training_leaves_the_process_as_it_was(small_logs, name):
     assert torch.equal(torch.get_rng_state(), torch_state)
     for before, after in zip(numpy_state, np.random.get_state(), strict=True):  # noqa: NPY002
         np.testing.assert_array_equal(before, after)
-    for _ in range(3):  # threads of servers that other tests talk with draw from it, too
+    for _ in range(3):  # threads of servers in other tests also draw from it
         if random.getstate() == python_state:
             break
         python_state = random.getstate()

@@ -59,6 +59,6 @@ def test_units_do_not_matter(tmp_path, learner, places):
         scorer, _ = train(dataset, learner_config(learner))
         found[name] = scorer.scores(rows.user, rows.step, rows.candidate_features())
     first, *others = (scores.argsort(axis=1)[:, -places:] for scores in found.values())
-    assert (first != first[0]).any()  # users are told apart
+    assert (first != first[0]).any()  # choices depend on the user
     for other in others:
         assert (np.sort(other) == np.sort(first)).all(axis=1).mean() > 0.98

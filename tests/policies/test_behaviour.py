@@ -89,7 +89,7 @@ def test_greedy_and_opposite_are_a_sort(scores, places, name):
     policy = behaviour_policy(name, spec)
     slates, propensities = policy.act(observed(np.array(scores)), np.random.default_rng(0))
     for slate, row in zip(slates.tolist(), scores, strict=True):
-        ascending = name == "opposite"  # Python's sort is stable: of equals the first
+        ascending = name == "opposite"  # Python's sort is stable: the first of equals wins
         best = sorted(range(6), key=lambda i: row[i] if ascending else -row[i])
         assert slate == best[:places]
     assert propensities.tolist() == [1.0] * len(scores)

@@ -94,7 +94,7 @@ class Promoter:
 
 @pytest.mark.slow
 def test_of_racing_pipelines_the_better_one_is_champion(registry, models):
-    # Two of the weaker and one of the better; all have judged before the first registers.
+    # Two of the weaker and one of the better; all have verdicts before the first registers.
     promoters = [Promoter(models[name]) for name in ("linucb", "fitted-q", "linucb")]
     try:
         assert [promoter.answer() for promoter in promoters] == ["ready"] * 3
@@ -241,7 +241,7 @@ def test_one_lock_for_every_address_of_a_registry_and_none_after_a_kill(tmp_path
             assert first.stdout.readline() == "held\n"
             waiting = [holder(0, **environment) for environment in others]
             locks = Path("/proc/locks")
-            if locks.exists():  # both stand in the queue of the lock that the first one has
+            if locks.exists():  # both are in the queue for the lock, which the first one has
                 queued = [rf"-> FLOCK +ADVISORY +WRITE {process.pid} " for process in waiting]
                 wait_until(
                     lambda: all(re.search(line, locks.read_text()) for line in queued),

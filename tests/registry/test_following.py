@@ -48,7 +48,7 @@ def registry(tmp_path_factory):
             dataset, client = generate(recipe, Folder(str(folder))), mlflow_client()
             for seed in (1, 2):
                 register_winner(dataset, NAME, *train(dataset, learner_config("lints"), seed))
-                if seed == 1:  # the made-up verdict knows no champion
+                if seed == 1:  # the artificial verdict has no champion
                     client.delete_registered_model_alias(MODEL, CHAMPION)
             yield client
 

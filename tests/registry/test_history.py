@@ -49,7 +49,7 @@ def served(request, tmp_path_factory):
     features = dataset.spec.user_size + dataset.spec.document_size
     np.savez(folder / "ranges.npz", low=np.zeros(features), high=np.ones(features))
     artifacts = {"weights": str(folder / "scorer.npz"), "ranges": str(folder / "ranges.npz")}
-    for key, path in scorer_code(scorer).items():  # where nothing else of ours lies
+    for key, path in scorer_code(scorer).items():  # where nothing else of ours is
         artifacts[key] = shutil.copy(path, folder)
     recommender.load_context(SimpleNamespace(artifacts=artifacts))
     return dataset.spec, scorer, recommender

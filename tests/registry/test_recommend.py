@@ -163,7 +163,7 @@ def make_wrong_files(good: Path) -> None:
     (folder / "folder").mkdir()
     (folder / "text.parquet").write_text("no Parquet")
     (folder / "empty.parquet").touch()
-    # The end, which says where everything is, is whole; the rows are not
+    # The footer with the offsets is intact, but the rows are not
     (folder / "damaged.parquet").write_bytes(bytes(len(whole) // 2) + whole[len(whole) // 2 :])
     pq.write_table(pa.table({"user": [[0.5]], "id": [1]}), folder / "other.parquet")
     answered = pq.read_table(good).append_column("slate", pa.array([[0]] * ROWS))

@@ -136,7 +136,7 @@ class SlateSessions:
         self.rows, self.evidence = rows, len(rows.starts)
         if beside is not None:
             rows = Trajectories.from_parts([rows, beside])
-        self.fitted, rows = rows, rows.without_ids()  # whether these tell more, clicks decide
+        self.fitted, rows = rows, rows.without_ids()  # clicks decide whether ids predict better
         seen = seen_in(chosen_columns(rows, spec.features_match, VERDICT_ROWS_PER_TERM), rows)
         features = bent = SlateFeatures(spec.features_match, places=True)
         self.own_columns: str | None = None

@@ -151,7 +151,7 @@ class FirstLook:
 
 
 def _spread(dataset: Dataset) -> int:
-    """Number of sessions with rows in several files: some span midnight, or ids start anew."""
+    """Number of sessions with rows in several files: sessions span midnight, or ids restart."""
     hashes = []
     for day in dataset.days:
         try:

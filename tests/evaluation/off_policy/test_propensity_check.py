@@ -42,7 +42,7 @@ def test_sessions_are_judged_where_a_column_tells_what_it_knew(tmp_path, explore
 
 
 def test_sessions_of_a_random_policy_are_judged_though_nobody_knows_the_kinds(tmp_path):
-    """One session in sixteen shows the same item at the two steps before the last."""
+    """One session in sixteen shows the policy's item at both steps before the last."""
     dataset = confounded_shop.sessions(tmp_path, 6_000, 2, column=False, explores=1.0)
     targets = {"random": RandomPolicy(1), "one": OneItem(1)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies

@@ -65,7 +65,7 @@ def test_a_log_that_is_there_twice_says_no_more(rare):
     twice = Contributions(np.tile(one.dense, 2), paid, errors)
     assert twice.of_visitors(again).interval() == pytest.approx(one.interval(), rel=0.02)
     shorter = np.ptp(twice.interval()) / np.ptp(one.interval())
-    assert shorter == pytest.approx(0.5**0.5, rel=0.1)  # where nobody knows them
+    assert shorter == pytest.approx(0.5**0.5, rel=0.1)  # where visitors are unknown
 
 
 def test_the_skewness_of_a_log_that_is_there_twice_is_the_same():

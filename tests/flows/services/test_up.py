@@ -123,7 +123,7 @@ def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up
     assert set(runs) == {"train", "evaluate", "register"}  # once each
     starts = [generated.start_time, *(runs[name].start_time for name in ("train", "evaluate"))]
     assert starts == sorted(starts)
-    # By the hour for which it was scheduled; the others have what the events say
+    # From the hour for which it was scheduled; the others have the events' parameters
     hour = int(f"{generated.expected_start_time:%Y%m%d%H}")
     (folder,) = (up.folder / "fresh").iterdir()
     assert folder.name.endswith(f".seed-{hour}")
@@ -218,7 +218,7 @@ def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, up_client, 
     page = open_page(address, "Intervals are pointwise", up.folder / "browser")
     assert "registered as version" in page
     rows = table_rows(page)
-    # With a champion, which another test may have made, random stands in the second table
+    # With a champion, perhaps of another test, random is in the second table
     tables = [row for row in rows if row[0] == "learner"]
     figures = {}
     for names, row in zip(tables, [row for row in rows if row[0] == "fitted-q"], strict=True):

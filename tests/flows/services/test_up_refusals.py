@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_made_or_written(tmp_path):
     (tmp_path / "file").write_text("no folder")
     line = refused_up(tmp_path / "file" / "folder")
     assert line.startswith(f"--folder: expected a folder to write in, got {tmp_path}/file/folder: ")
-    if Path("/proc/self").is_dir():  # there, but nobody can make a file in it
+    if Path("/proc/self").is_dir():  # exists, but is not writable
         assert refused_up("/proc/self").startswith(
             "--folder: expected a folder to write in, got /proc/"
         )

@@ -126,7 +126,7 @@ def test_another_training_does_not_go_on_there(small_logs, logs, tmp_path, monke
         lambda done, _: calls.append(done), tmp_path,
     )  # fmt: skip
     assert calls[0] == 1
-    assert len(list(tmp_path.iterdir())) == 1  # the first one's files are still there for it
+    assert len(list(tmp_path.iterdir())) == 1  # the first one's files still exist for it
 
 
 def test_seconds_of_the_killed_run_count(small_logs, tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ def test_the_loss_is_that_of_a_plain_loop(algorithm):
         squares += weight * (taken - target) ** 2
         penalties += weight * (math.log(sum(math.exp(v) for v in values)) - taken)
     assert narrowed > 0
-    assert disagreements > 0  # else this could not tell double DQN from DQN
+    assert disagreements > 0  # otherwise double DQN and DQN would agree
     loss = learner.compute_loss_for_module(
         module_id="default_policy", config=algorithm.config, batch=batch, fwd_out={}
     )

@@ -88,7 +88,7 @@ def rllib_rows(rows: Trajectories, horizon: int) -> dict[str, np.ndarray]:
         if rows.clicked[row] < 0:
             continue
         ends = bool(rows.terminated[row] or rows.truncated[row])
-        following = row if ends else row + 1  # nobody looks at what follows the end
+        following = row if ends else row + 1  # rows after the end are not used
         columns["obs"].append(observation_by_hand(rows, row, horizon))
         columns["new_obs"].append(observation_by_hand(rows, following, horizon))
         columns["actions"].append(int(rows.slate[row][rows.clicked[row]]))

@@ -67,7 +67,7 @@ def test_the_loss_is_that_of_a_plain_loop(learner, conservatism):
     below = 0
     for row in range(ROWS):
         action, ends = int(batch["actions"][row]), bool(batch["terminateds"][row])
-        advantage = slow[row][action] - value[row]  # the slow network rates what was logged
+        advantage = slow[row][action] - value[row]  # the slow network rates the logged actions
         below += advantage < 0
         value_loss += (1 - EXPECTILE if advantage < 0 else EXPECTILE) * advantage**2
         target = float(batch["rewards"][row]) + (0.0 if ends else following[row])

@@ -156,7 +156,7 @@ def test_a_manifest_with_a_changed_field_is_refused(folder, field):
     (folder / MANIFEST).write_text(json.dumps(document))
     with pytest.raises(InputError, match=f"{MANIFEST}: expected checksum"):
         Dataset.open(str(folder))
-    del document["checksum"]  # a manifest that somebody else wrote by the contract
+    del document["checksum"]  # a manifest by another program that follows the contract
     (folder / MANIFEST).write_text(json.dumps(document))
     assert Dataset.open(str(folder)).verify().rows == 6
 

@@ -214,7 +214,7 @@ def test_damage_that_two_datasets_share_is_repaired_by_the_documented_way(tmp_pa
     file = Path(second.path, second.parts[0].path)
     assert file.samefile(Path(first.path, first.parts[0].path))
     whole = file.read_bytes()
-    for place in range(20, len(whole)):  # some bytes, of statistics, nobody asks for
+    for place in range(20, len(whole)):  # some bytes, of statistics, are not read
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         try:
             first.verify()
@@ -328,7 +328,7 @@ def test_training_logs_take_the_days_of_earlier_ones(tmp_path, held_out, monkeyp
         )
         links.append([Path(kept.path, part.path).stat().st_nlink for part in kept.parts])
     taken = np.array([link > 1 for link in links[-1]])
-    # By a hash all but the last day; the last fifth of 350 rows begins in the sixth
+    # By a hash all days except the last; the last fifth of 350 rows begins in the sixth
     days = np.array([[day.key for day in dataset.days].index(part.day) for part in kept.parts])
     assert taken[days < (5 if held_out else 6)].all()
     assert not taken[days == 6].any()

@@ -288,7 +288,7 @@ def test_whole_numbers_beyond_those_that_floats_tell_apart(tmp_path, name):
             "propensity": 0.5,
             "reward": [2**60 + 1, 2**53 + 1],
             "member": np.array([2**63 + 5, 2**59 - 1], np.uint64),
-            "t": [2**62 + 1, 2**62],  # times are told apart
+            "t": [2**62 + 1, 2**62],  # times are distinguished
         }
     )
     log(tmp_path, name, frame.to_csv(index=False) if name == "a.csv" else frame.to_dict("list"))
