@@ -109,7 +109,7 @@ class ClusterCalls:
 
     @contextmanager
     def free(self) -> Iterator[ClusterCalls]:
-        """Itself: a task waits in the cluster until a processor is free.
+        """This object: a task waits in the cluster until a processor is free.
 
         Raises:
             CallEndedError: The calls were ended, before or within the block.

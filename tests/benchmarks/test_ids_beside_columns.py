@@ -24,7 +24,7 @@ from tests.benchmarks.shop_settings import SEED, learners_of, shop_numbers
 
 
 def _scores(shop: RandomShop, folder: Path) -> tuple[bool, dict[str, float]]:
-    """Whether items earn more, or less, than their columns predict; and scores of learners."""
+    """Result of the test whether items differ beyond their columns, and scores of learners."""
     dataset = shop.logs(folder / "logs", seed=1)
     stage = shop.stage(folder / "stage", dataset)
     training = training_logs(dataset, Folder(f"{folder}/training/shop"))

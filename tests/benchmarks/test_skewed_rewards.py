@@ -142,7 +142,7 @@ def sides(difference: Contributions, truth: float) -> int:
 
 
 def of_kind(name: str, rows: int) -> list[tuple[bool, int, int]]:
-    """Whether a policy is refused, and the sides of the usual interval and of ours."""
+    """The refusal of a policy, if any, and the sides of the usual interval and of ours."""
     return list(_of_kind(name, rows))
 
 

@@ -43,7 +43,7 @@ ATTEMPTS = 5
 MODEL = f"slateflow-{ENVIRONMENT}"
 DEPLOYMENT = f"pipeline/nightly-{ENVIRONMENT}"
 
-# Each stage so long that its middle can be hit
+# Each stage is long enough to be hit in its middle
 STAGES: dict[str, dict[str, Any]] = {
     "generate": {"episodes": 40_000, "learners": ["linucb"], "evaluation_episodes": 200},
     "train": {"episodes": 1_000, "learners": ["linucb", "bc"], "evaluation_episodes": 200},

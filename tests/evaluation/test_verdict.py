@@ -186,7 +186,7 @@ def test_p_values_are_corrected_for_the_number_of_candidates():
     corrected = {c.learner: c.over_baseline.p_value for c in verdict.candidates}
     assert corrected == pytest.approx(expected, rel=1e-9)
     assert len(set(raw.values())) == 3
-    # Against a champion as good as random they are corrected alike
+    # Against a champion as good as random the correction is the same
     against = played_verdict(baseline - 9, candidates, champion=baseline).candidates
     assert {c.learner: c.over_champion.p_value for c in against} == pytest.approx(expected)
 

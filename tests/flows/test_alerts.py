@@ -69,7 +69,7 @@ def test_a_champion_that_fell_is_told_on_the_night_it_fell():
     assert kinds(*usual, night(4, reigning=8.2), night(5, reigning=8.2)) == []
     assert kinds(*usual, night(4, reigning=8.2, evidence="logs")) == []  # of another kind
     assert kinds(night(4, reigning=8.2)) == []  # nothing to compare with
-    unsure = [night(day, NO_VERDICT, reigning=2.0) for day in (4, 5)]  # logs that cannot judge
+    unsure = [night(day, NO_VERDICT, reigning=2.0) for day in (4, 5)]  # logs without a verdict
     assert kinds(*usual, *unsure) == []
     assert kinds(*usual, *unsure, night(6, reigning=8.2)) == ["champion-fell"]
     assert kinds(*usual, night(4, reigning=8.2), unsure[1]) == []  # reported already

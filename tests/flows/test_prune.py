@@ -172,7 +172,7 @@ def test_trainings_without_a_version_lose_their_weights(nights, capsys):
 
 
 def test_a_champion_made_by_hand_stops_nothing(nights, capsys):
-    """Its version has no tags."""
+    """Versions of such champions have no tags."""
     data, datasets = nights
     client = mlflow_client()
     client.create_registered_model("slateflow-own")

@@ -78,7 +78,7 @@ def test_items_are_remembered_where_users_tire_of_them(tmp_path, tiredness, item
 
 
 def test_many_items_are_not_remembered(tmp_path):
-    """Their sums would have 4,000 products with the items, which would take too long."""
+    """Sums of 60 items would have 4,000 products with the items, which would take too long."""
     memory = fitting_memory(MoodyShop(0.7, 60).logs(tmp_path, 600, 0))
     assert memory.decays
     assert not memory.items

@@ -207,7 +207,7 @@ def test_steps_left_stop_counting_at_the_window():
     user, _, candidates = requests(HORIZON, 3)
     user[:], candidates[:] = user[0], candidates[0]
     scores = model.scores(user, np.arange(HORIZON), candidates)
-    # 10 to 4 steps left look alike, 3, 2 and 1 do not.
+    # 10 to 4 steps left are equivalent, 3, 2 and 1 are not.
     assert len(np.unique(scores[:, 0])) == WINDOW
 
 

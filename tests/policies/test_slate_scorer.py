@@ -231,7 +231,7 @@ def test_users_choose_by_random_features_too():
 
 
 def test_users_choose_by_a_link_too():
-    """Its hinges are of log-odds from the user's column, the item's columns and their products."""
+    """Hinges are of log-odds from the user's column, the item's columns and their products."""
     model, rng = with_link(), np.random.default_rng(12)
     link = model.link
     assert link is not None

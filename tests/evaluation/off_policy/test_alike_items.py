@@ -45,7 +45,7 @@ def test_held_out_slates_say_whether_likeness_matters(tmp_path, effect):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_clicks_that_likeness_explains_are_found_out(tmp_path, seed):
-    """They are unexplained by the likes of single items, but explained by the true likes."""
+    """Likes of single items leave clicks unexplained; the true likes explain them."""
     shop = AlikeShop("above")
     rows = shop.slates(tmp_path, 15_000, 10 + seed).read()
     taste = rows.user.argmax(axis=1)

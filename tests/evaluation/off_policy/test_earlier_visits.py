@@ -125,7 +125,7 @@ def changing(
 
 
 def test_a_policy_that_follows_what_changes_is_no_reason():
-    """Its earlier choices reveal tastes, but nothing depends on them."""
+    """Earlier choices of the policy reveal tastes, but nothing depends on them."""
     rng = np.random.default_rng(7)
     for _ in range(20):
         made, surprise, expected, _ = changing(rng, 200, 10)
@@ -225,7 +225,7 @@ def test_slates_of_visitors_who_have_seen_an_item(left, tmp_path):
 
 
 def test_of_many_some_visitors_are_asked():
-    """They are used with all of their visits."""
+    """The test uses all visits of these visitors."""
     rng = np.random.default_rng(3)
     made = visits(rng, 30_000, 8, 1)
     seen = seen_by_hand(made)

@@ -55,7 +55,7 @@ def _logs(folder, kind: str, seed: int):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_clicks_that_are_expected_are_explained(tmp_path, seed):
-    """They are explained by their true probabilities, but not by those that ignore the items."""
+    """True probabilities explain clicks; probabilities that ignore the items do not."""
     rows, _ = _logs(tmp_path, "in a line", 10 + seed)
     rng = np.random.default_rng(seed)
     expected = rng.uniform(0.05, 0.3, rows.slate.shape)

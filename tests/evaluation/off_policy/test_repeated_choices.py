@@ -98,7 +98,7 @@ def test_a_choice_that_is_kept_for_an_hour(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_experiment_draws_once_for_each_visitor(tmp_path, seed):
-    """By rows its weights are impossible; by visitors they are as expected."""
+    """Weights are impossible by rows, and as expected by visitors."""
     shop = ReturningVisitors(visits=20, keeps=True)
     known = shop.logs(tmp_path / "known", 800, seed, 'visitor = "who"')
     for found in estimated(known, TARGETS).values():

@@ -73,7 +73,7 @@ def test_what_is_usual_is_so_in_the_logs_or_under_the_policy():
 
 
 def test_sessions_whose_users_like_nearly_everything_are_judged(tmp_path):
-    """They click 99.95% at each of three steps; estimates sometimes exceed 3 clicks."""
+    """Users click 99.95% at each of three steps; estimates sometimes exceed 3 clicks."""
     steps, rates, beyond = 3, np.array([0.9, 0.92, 0.94, 0.9995]), 0
     for seed in range(4):
         rng = np.random.default_rng([seed, 8])

@@ -69,7 +69,7 @@ def test_the_outlook(tmp_path, frame, outlook):
 
 
 def test_ratings_of_both_signs_are_rewards(tmp_path):
-    """Their sum is near 0, whatever their number."""
+    """The sum of such rewards is near 0, whatever their number."""
     frame = shop(0.5)
     frame["reward"] = np.where(frame["reward"] > 0, 1.0, -1.0)
     found = look(tmp_path, frame.to_dict("list"))

@@ -210,7 +210,7 @@ def test_decisions_without_an_id_are_all_taken(tmp_path):
 @pytest.mark.parametrize("days", ["", "days = 9\n"])
 @pytest.mark.parametrize("come", ["abc", "cba", "bac"])
 def test_decisions_that_were_delivered_in_two_files(tmp_path, held_out, days, come):
-    """They count in the first file, whatever the order of arrival, and old days are reused."""
+    """Such decisions count in the first file in any order of arrival; old days are reused."""
     files = {"a": [0, 1, 2, 3, 3], "b": [2, 3], "c": [1, 4, 3, 5]}
     text = DSJSON + held_out + days
     for name in come:
