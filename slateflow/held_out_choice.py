@@ -57,7 +57,7 @@ def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_error
 def least_lost(
     plain: Model, options: Sequence[Model], losses: Callable[[Model], NDArray[np.float64]]
 ) -> Model:
-    """The option with which held-out episodes lose least, if one is better than the plain model.
+    """The option with which held-out visitors lose least, if one is better than the plain model.
 
     Args:
         plain: The model to keep if no option is better.

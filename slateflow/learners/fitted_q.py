@@ -50,13 +50,13 @@ Array = NDArray[np.float64]
 Terms = Callable[[slice], Array]  # (B, P) of a slice of the steps
 
 DEGREES = (1, 2, 3, 4, 5)
-"""Degrees of the polynomial among which held-out episodes choose."""
+"""Degrees of the polynomial among which held-out visitors choose."""
 
 FITTED_Q_TERMS = 150
 """Most terms of a polynomial beyond the products of user and candidate alone."""
 
 RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
-"""Precisions of the prior per row, among which held-out episodes choose."""
+"""Precisions of the prior per row, among which held-out visitors choose."""
 
 CHOOSING_ROWS = 30_000
 """Approximate most rows on which degree and ridge are chosen; whole episodes."""
@@ -91,9 +91,9 @@ class FittedQConfig(LearnerConfig):
     preferences."""
     degree: CountOrZero = 0
     """Degree of the polynomial in user and candidate, 1 for their products alone; 0 for the least
-    with which held-out episodes are predicted as well as with any."""
+    with which held-out visitors are predicted as well as with any."""
     ridge: NonNegative = 0.0
-    """Precision of the prior on the weights, per row; 0 for that which held-out episodes choose."""
+    """Precision of the prior on the weights, per row; 0 for that which held-out visitors choose."""
 
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
@@ -257,7 +257,7 @@ class Chosen:
 def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
     """Polynomial and ridge, and whether later rewards may depend on the shown candidate.
 
-    Held-out episodes choose degree and ridge where these are 0. All options have the same target:
+    Held-out visitors choose degree and ridge where these are 0. All options have the same target:
     the reward plus the next values by the largest degree; or the reward alone, where the clock
     matters or next values do not depend on the shown candidate. With degree 0 the user's and the
     candidate's columns may also bend at knots, or have random features beside them.

@@ -39,13 +39,13 @@ from slateflow.user_models.splines import Knots
 Array = NDArray[np.float64]
 
 DEGREES = (1, 2, 3)
-"""Degrees of the mean among which held-out episodes choose."""
+"""Degrees of the mean among which held-out visitors choose."""
 
 NOISE_DEGREES = (0, 1, 2, 3, 4)
 """Degrees of the variance's logarithm; 0 is the same variance for all."""
 
 REWARD_MODEL_FOLDS = 5
-"""Parts of the episodes; each is held out in turn."""
+"""Parts of the visitors; each is held out in turn."""
 
 REWARD_MODEL_TERMS = 200
 """Most terms of a polynomial beyond the products."""
