@@ -1,14 +1,14 @@
-"""Limits of the gate in front of a verdict from logs, by which a first look at logs goes, too."""
+"""Limits of the gate before a verdict from logs, which a first look at logs uses, too."""
 
 from __future__ import annotations
 
 MOST_APART = 0.02
-"""Difference of the mean weight from 1 that is allowed, however sure the logs are of it."""
+"""Difference of the mean weight from 1 that is always allowed, even if it is not chance."""
 
 MOST_DEVIATIONS = 5.0
-"""Standard errors at which a mean weight that is further off is no accident; items are many."""
+"""Standard errors beyond which the error of a mean weight is not chance; items are many."""
 
 LEAST_EVENTS = 5.0
-"""Effective rewards on which an estimate has to rest where they are rare and of about one size: its
-interval allows for an event more, and holds with as few. With fewer hardly any interval excludes
-that there is no difference."""
+"""Fewest effective rewards for an estimate where rewards are rare and of about one size: its
+interval allows for one more event, and is valid with so few. With fewer, hardly any interval
+excludes a difference of 0."""

@@ -17,7 +17,7 @@ LOSS_ROUNDING = 1e-12
 """Share of the losses below which a difference counts as 0."""
 
 BEYOND_CHANCE, BEYOND_DOUBT = 2.0, 3.0
-"""Standard errors by which losses of held-out episodes have to be less than with the plain model;
+"""Standard errors by which losses of held-out visitors have to be below those of the plain model;
 more where a choice by chance would do harm."""
 
 LEAST_ERROR = 1e-6
@@ -57,7 +57,7 @@ def better(plain: NDArray[np.float64], ours: NDArray[np.float64], standard_error
 def least_lost(
     plain: Model, options: Sequence[Model], losses: Callable[[Model], NDArray[np.float64]]
 ) -> Model:
-    """The option with which held-out episodes lose least, if one is better than the plain model.
+    """The option with which held-out visitors lose least, if one is better than the plain model.
 
     Args:
         plain: The model to keep if no option is better.
@@ -90,7 +90,7 @@ def ridge_weights(gram: NDArray[np.float64], moment: NDArray[np.float64]) -> NDA
 
 
 def halves(visitor: NDArray[np.intp]) -> NDArray[np.intp]:
-    """(R,) half of the visitors, 0 or 1, to which these numbers (R,) of visitors belong."""
+    """(R,) half of the visitors, 0 or 1, for visitors' numbers (R,)."""
     return visitor % 2
 
 

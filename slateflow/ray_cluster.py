@@ -20,7 +20,7 @@ from slateflow.progress import Progress
 from slateflow.side_by_side import FAREWELL_SECONDS, WORKERS, CallEndedError, WorkerDiedError
 
 MAX_RETRIES = 10
-"""Times that a task is run again if its machine dies."""
+"""Number of times that a task is run again if its machine dies."""
 
 ASKING_SECONDS = 0.3
 """Time between two requests for a task's progress."""
@@ -109,7 +109,7 @@ class ClusterCalls:
 
     @contextmanager
     def free(self) -> Iterator[ClusterCalls]:
-        """Itself: a task waits in the cluster until a processor is free.
+        """This object: a task waits in the cluster until a processor is free.
 
         Raises:
             CallEndedError: The calls were ended, before or within the block.

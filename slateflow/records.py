@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def resolve(reference: T | str) -> T:
-    """The object behind "package.module:name"; anything but a string stands for itself."""
+    """The object behind "package.module:name"; anything but a string is returned unchanged."""
     return cast(T, pkgutil.resolve_name(reference)) if isinstance(reference, str) else reference
 
 

@@ -35,7 +35,7 @@ PROCESSORS = os.cpu_count() or 1
 """Default number of calls that run at the same time."""
 
 FAREWELL_SECONDS = 5.0
-"""Time to clean up for a worker, or a task of a cluster, that is ended in the middle of a call."""
+"""Time to clean up for a worker, or a cluster's task, that is ended in the middle of a call."""
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -136,7 +136,7 @@ class Workers:
                 threads.shutdown(cancel_futures=True)
                 raise
             except BaseException:
-                self.end()  # nobody waits for the unfinished calls
+                self.end()  # unfinished calls are abandoned
                 raise
 
     def end(self) -> None:
@@ -318,7 +318,7 @@ def _nurse(connection: Connection) -> None:
     imports = pickle.loads(connection.recv_bytes())
     with suppress(Exception):
         imports and imports()
-    gc.freeze()  # pages that nobody writes to are shared
+    gc.freeze()  # unwritten pages are shared
     # Python 3.12 and later also count threads of libraries: those of jemalloc and BLAS, both of
     # which are prepared for a fork. There are no threads of Python's own.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)

@@ -47,7 +47,7 @@ _EXPECTED = {
     "string_pattern_mismatch": "a text like {pattern}",
     "too_short": "at least {min_length} entries",
 }
-"""The expectation behind each type of pydantic's errors; the error's context fills the braces."""
+"""The expected value for each type of pydantic's errors; the error's context fills the braces."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))

@@ -1,4 +1,4 @@
-"""Fixtures and settings of the tests in every room."""
+"""Fixtures and settings of all tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Beside each other each process has a processor for itself; NumPy asks when it is imported.
+# Parallel test processes have one processor each; NumPy reads this at import.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -23,11 +23,11 @@ from flows.cli.main import PREFECT_SETTINGS
 # in a test with `capsys`; and pytest dies with its capture.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
-# Prefect configures its logging once, at its import: as commands do it, whichever test comes first.
+# Prefect configures its logging once, at its import: here as in commands, whatever the first test.
 for name, value in PREFECT_SETTINGS.items():
     os.environ.setdefault(name, value)
 
-# Examples are alike everywhere, and there is no verdict about the speed of a busy machine.
+# Examples are the same everywhere, and the speed of a busy machine is not tested.
 settings.register_profile(
     "slateflow",
     deadline=None,
@@ -39,15 +39,15 @@ settings.load_profile("slateflow")
 
 
 INTEGRATION = ("flows", "registry", "crash", "learners/rllib")
-"""Rooms of the tests that start more than the code under test; single files mark themselves."""
+"""Folders of tests that start more than the code under test; single files mark themselves."""
 
 
 LONG = ("slow", "services", "long", "benchmark")
-"""Markers of tests that `-m "not integration"` leaves out, too."""
+"""Markers of tests that `-m "not integration"` also leaves out."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the rooms that `-m "not integration"` would deselect: their imports take long."""
+    """Skip folders that `-m "not integration"` would deselect: their imports take long."""
     if config.option.markexpr != "not integration":
         return None
     room = collection_path.relative_to(Path(__file__).parent)
@@ -55,7 +55,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of these rooms, and those that take long."""
+    """Mark the tests of these folders, and those that take long."""
     for item in items:
         room = item.path.relative_to(Path(__file__).parent)
         if any(room.is_relative_to(name) for name in INTEGRATION) or any(
@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory):
-    """Prefect's test API and an MLflow store of its own; gives the folder of both."""
+    """Prefect's test API and a separate MLflow store; returns the folder of both."""
     folder = tmp_path_factory.mktemp("embedded")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -84,7 +84,7 @@ def embedded(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def up(tmp_path_factory):
-    """One `slateflow up` for all tests of the real servers; none of them ends it."""
+    """One `slateflow up` for all tests of the real servers, which do not end it."""
     from tests.up import running_up
 
     with running_up(tmp_path_factory.mktemp("up")) as running:
@@ -102,7 +102,7 @@ def up_client(up):
 
 @pytest.fixture
 def read(monkeypatch):
-    """The parts of datasets that are read."""
+    """The parts of datasets that are read during the test."""
     from slateflow.trajectories import Dataset
 
     parts = []

@@ -1,4 +1,4 @@
-"""Functions that tests have called in another process."""
+"""Functions that tests call in other processes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from slateflow.side_by_side import share_of_machine
 
 
 def add(*numbers, progress):
-    """Their sum, and the process that made it."""
+    """The sum, and the process that computed it."""
     for done in range(len(numbers)):
         progress(done + 1, len(numbers))
     return sum(numbers), os.getpid()
 
 
 def fail(kind, progress):
-    """Raise an error: bad input, or one that pickle cannot make again."""
+    """Raise an error: bad input, or one that cannot be unpickled."""
     if kind == "input":
         raise InputError("rows: expected some, got none")
 
@@ -31,12 +31,12 @@ def fail(kind, progress):
 
 
 def die(progress):
-    """End as on a machine without memory."""
+    """Die as on a machine without memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_once(folder, progress):
-    """End as on a machine that goes down, in a cluster that tries again."""
+    """Die as on a machine that goes down, in a cluster that retries."""
     mark = Path(folder, "died")
     if not mark.exists():
         mark.touch()
@@ -46,12 +46,12 @@ def die_once(folder, progress):
 
 
 def give(name, progress):
-    """Something that pickle cannot send."""
+    """Return an object that cannot be pickled."""
     return threading.Lock()
 
 
 def meet(folder, name, others, progress):
-    """Wait until all others have come, too."""
+    """Wait until all others have arrived, too."""
     Path(folder, name).touch()
     while not all(Path(folder, other).exists() for other in others):
         time.sleep(0.01)
@@ -70,7 +70,7 @@ def stay(folder, progress):
 
 
 def share():
-    """Share of the machine that the process has."""
+    """The process's share of the machine."""
     return share_of_machine()
 
 
@@ -78,16 +78,16 @@ prepared_by: int | None = None
 
 
 def prepare():
-    """Remember which process imported this: the nursery."""
+    """Record the current process, which is the nursery."""
     global prepared_by
     prepared_by = os.getpid()
 
 
 def fail_to_prepare():
-    """Fail as a nursery without a package does."""
+    """Fail like a nursery without a package."""
     raise ImportError("no such package")
 
 
 def told(progress):
-    """Who prepared this worker, and which process it is."""
+    """The process that prepared this worker, and the worker's own."""
     return prepared_by, os.getpid()

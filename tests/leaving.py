@@ -1,4 +1,4 @@
-"""Sessions of users whom one of two documents drives away: solved by hand."""
+"""Sessions in which one of two documents drives users away: solved by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAVE = np.array([0.5, 0.1, 0.1])  # after a click on either, and after none
 def leaving_sessions(
     episodes: int = 6000, seed: int = 0, leave: np.ndarray = LEAVE, most: int = 500
 ) -> Trajectories:
-    """Sessions of a random policy, one step of all users after the other; the last drives away."""
+    """Sessions of a random policy, step by step for all users; the last step ends them all."""
     rng = np.random.default_rng(seed)
     steps = []
     users = np.arange(episodes)

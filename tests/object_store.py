@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def object_store(bucket: str) -> Iterator[str]:
-    """The URL of a fresh bucket on 127.0.0.1, with the environment that leads there."""
+    """The URL of a new bucket on 127.0.0.1, with the environment for access."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

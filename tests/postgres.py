@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster of our own on 127.0.0.1, for as long as a test needs it."""
+"""A temporary PostgreSQL cluster on 127.0.0.1 for a test."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ USER = "slateflow"
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where it is, and the password of its one user."""
+    """Location of a cluster, and the password of its only user."""
 
     port: int
     password: str
 
     def url(self, driver: str, database: str) -> str:
-        """Address of a database; it is made where it is missing."""
+        """Address of a database, which is created if it is missing."""
         if (database,) not in self.ask("SELECT datname FROM pg_database"):
             self.ask(f"CREATE DATABASE {database}")
         return f"{driver}://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
@@ -51,9 +51,9 @@ class Cluster:
 
 @contextmanager
 def postgres() -> Iterator[Cluster]:
-    """Start one as an ordinary user, which PostgreSQL insists on, and end it.
+    """Start a cluster as an ordinary user, which PostgreSQL requires, and end it.
 
-    Skips the test where it is not installed.
+    Skips the test if PostgreSQL is not installed.
     """
     programs = [*Path("/usr/lib/postgresql").glob("*/bin"), Path("/usr/local/bin")]
     found = [folder for folder in programs if (folder / "initdb").exists()]
@@ -94,7 +94,7 @@ def postgres() -> Iterator[Cluster]:
 
 
 def _ordinary_user() -> str | None:
-    """Who runs it; None stands for ourselves."""
+    """The user that runs the cluster; None for the current user."""
     if os.geteuid() != 0:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}

@@ -14,7 +14,7 @@ def ray_nodes(count: int, **of_head: Any) -> Iterator[Any]:
     """Nodes with a processor and a raylet each, and RAY_ADDRESS set.
 
     Args:
-        count: Nodes.
+        count: Number of nodes.
         of_head: Further settings of the first node.
     """
     with pytest.MonkeyPatch.context() as patch:

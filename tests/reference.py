@@ -1,8 +1,8 @@
-"""Returns that were measured on RecSim, or by exact dynamics, with independent seeds.
+"""Returns measured on RecSim, or by exact dynamics, with independent seeds.
 
-Mean return of an episode and its standard error. For the interest worlds the error is half of the
-last digit that is known where the standard error is not. `quality` is greedy by the mean quality
-of a document's cluster; interest exploration counts clicks in 300 steps, at the measured rate.
+Mean return of an episode and its standard error. For the interest worlds, where a standard error is
+unknown, it is half of the last known digit. `quality` is greedy by the mean quality of a document's
+cluster; interest exploration counts clicks in 300 steps, at the measured rate.
 """
 
 RETURNS = {

@@ -1,4 +1,4 @@
-"""Real Prefect and MLflow servers on 127.0.0.1, for as long as a test needs them."""
+"""Temporary real Prefect and MLflow servers on 127.0.0.1 for tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BIN = Path(sys.executable).parent
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -66,7 +66,7 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server with its store and artifacts in `folder`; gives its address."""
+    """An MLflow server with its store and artifacts in `folder`; returns its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
@@ -78,7 +78,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[str]:
-    """A Prefect server with its database in `folder`; gives the address of its API."""
+    """A Prefect server with its database in `folder`; returns the address of its API."""
     port = free_port()
     address = f"http://127.0.0.1:{port}/api"
     command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1"]
@@ -96,7 +96,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def model_server(model: str, tracking_uri: str, *options: str) -> Iterator[str]:
-    """Serve a model by the command of docs/consumers.md; gives its address."""
+    """Serve a model by the command of docs/consumers.md; returns its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     documented = Path(__file__).parents[1] / "docs" / "consumers.md"
@@ -121,7 +121,7 @@ def model_server(model: str, tracking_uri: str, *options: str) -> Iterator[str]:
 
 @contextmanager
 def own_server(model: str, **environment: str) -> Iterator[str]:
-    """The server of `mlflow/server.py` for a registered model; gives its address."""
+    """The server of `mlflow/server.py` for a registered model; returns its address."""
     port = free_port()
     folder = Path(__file__).parents[1] / "mlflow"
     command = [str(BIN / "uvicorn"), "server:app", "--app-dir", str(folder), "--port", str(port)]

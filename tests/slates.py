@@ -1,4 +1,4 @@
-"""The numbers of slates by the order in which Python itself lists them."""
+"""The numbers of slates in the order of Python's permutations."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def _numbers(candidates: int, places: int) -> dict[tuple[int, ...], int]:
 
 
 def index_of(slate: Iterable[int], candidates: int) -> int:
-    """Place of an ordered slate among all."""
+    """The place of an ordered slate among all."""
     shown = tuple(int(position) for position in slate)
     return _numbers(candidates, len(shown))[shown]

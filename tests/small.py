@@ -1,4 +1,4 @@
-"""A small dataset in several parts, for tests of all rooms."""
+"""A small dataset in several parts, for tests in all folders."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ SMALL = Recipe(
 
 
 def small_dataset(folder: Path) -> Dataset:
-    """The dataset of `SMALL`; nobody changes it."""
+    """The dataset of `SMALL`, which tests do not change."""
     return generate(SMALL, Folder(str(folder)))

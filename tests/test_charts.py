@@ -1,4 +1,4 @@
-"""Charts that stand alone: marks and their places."""
+"""Self-contained charts: marks and their places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The house keeps its order: one-way imports, and folders that shadow no package."""
+"""Rules of the repository: one-way imports, and folders that do not shadow packages."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_datasets_hold_no_code():
 
 @pytest.mark.parametrize("name", ["mlflow", "ray"])
 def test_no_flow_is_called_like_a_package(name):
-    # Prefect puts the folder of a flow on sys.path.
+    # Prefect adds the folder of a flow to sys.path.
     assert not (ROOT / "flows" / f"{name}.py").exists()
 
 
 def run(code: str) -> str:
-    """Output of a fresh interpreter in the root of the repository."""
+    """Output of a new interpreter in the root of the repository."""
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )

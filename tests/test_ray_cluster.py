@@ -1,4 +1,4 @@
-"""A real cluster of two nodes on this machine, a raylet each, of which one is killed."""
+"""A real cluster of two nodes on this machine with a raylet each, one of which is killed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    """The logs as this process makes them by itself."""
+    """The logs as made by this process alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         return generate(LOGS, Folder(str(tmp_path_factory.mktemp("local"))))
@@ -57,7 +57,7 @@ def local(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small_logs(tmp_path_factory):
-    """60 episodes of 10 steps, made here."""
+    """60 episodes of 10 steps, generated in this process."""
     parameters = {"num_candidates": 4, "time_budget": 10}
     recipe = Recipe("small", "modified-lts-10-1", 60, 3, {"random": 0.5, "greedy": 0.5}, parameters)
     with pytest.MonkeyPatch.context() as patch:
@@ -66,7 +66,7 @@ def small_logs(tmp_path_factory):
 
 
 def node(number: int) -> tuple[int, str]:
-    """Where a task runs; slow enough that one node does not do all."""
+    """The node on which a task runs; slow enough that one node does not run all."""
     import time
 
     import ray

@@ -1,4 +1,4 @@
-"""Calls in other processes: results, errors and ends, and that they run at the same time."""
+"""Calls in other processes: results, errors and ends, and their simultaneous execution."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 
 def ignore(done, total):
-    """Progress that nobody watches."""
+    """Progress that is ignored."""
 
 
 def call(made, function, *arguments, progress=ignore):

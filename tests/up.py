@@ -1,4 +1,4 @@
-"""A real `slateflow up` in a folder of its own, and what can be done to it."""
+"""A real `slateflow up` in its own folder, with operations on it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Up:
         self.start()
 
     def start(self) -> None:
-        """Start it, in the same place if it was killed."""
+        """Start `up`, in the same folder after a kill."""
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             self.command(*self.ports),
@@ -52,7 +52,7 @@ class Up:
             raise
 
     def pause_schedules(self) -> None:
-        """Nothing starts because a test happens to run at the hour of a schedule."""
+        """Pause schedules, which would start runs if a test ran at their hour."""
         for deployment in self.post("deployments/filter", {}):
             self.post(f"deployments/{deployment['id']}/pause_deployment", None)
 
@@ -77,7 +77,7 @@ class Up:
             self.lines.append(line.rstrip("\n"))
 
     def read_until(self, text: str, seconds: float = 240) -> None:
-        """Wait for a line that has the text."""
+        """Wait for a line with the text."""
         deadline = time.monotonic() + seconds
         while not any(text in line for line in self.lines):
             assert self._reader.is_alive(), "\n".join(self.lines)
@@ -97,7 +97,7 @@ class Up:
         return f"http://127.0.0.1:{self.ports[1]}"
 
     def family(self, service: str) -> list[int]:
-        """The process of a service and all below it."""
+        """The process of a service and all of its descendants."""
         sign = {
             "prefect": "flows.services.prefect_server",
             "mlflow": "mlflow server",
@@ -109,7 +109,7 @@ class Up:
         return []
 
     def kill(self) -> None:
-        """Kill -9 of `up` alone."""
+        """Kill -9 of `up` only."""
         kill([self.process.pid])
         self.stop()
 
@@ -125,7 +125,7 @@ class Up:
 
 @contextmanager
 def running_up(folder: Path, programs: Path = BIN, **environment: str) -> Iterator[Up]:
-    """One for the block; `programs` is where another checkout's are."""
+    """An `up` for the block; `programs` is the folder of another checkout's programs."""
     up = Up(folder, programs, **environment)
     try:
         yield up
@@ -142,7 +142,7 @@ def command_line(pid: int) -> str:
 
 
 def refused(command: list[str], started: bool = False, **environment: str) -> str:
-    """The one line of a command that is refused, perhaps late, and leaves no process behind."""
+    """The line of a command that is refused, perhaps late, without leaving a process behind."""
     mark = uuid.uuid4().hex
     environment = {**os.environ, **environment, "STARTED_BY_TEST": mark}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
@@ -154,12 +154,12 @@ def refused(command: list[str], started: bool = False, **environment: str) -> st
 
 
 def processes_with(mark: str) -> list[str]:
-    """Command lines of the living processes that inherited a mark in their environment."""
+    """Command lines of running processes that inherited a mark in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             inherited = mark.encode() in (process / "environ").read_bytes()
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
         if inherited:
             found.append(command_line(int(process.name)))
@@ -167,7 +167,7 @@ def processes_with(mark: str) -> list[str]:
 
 
 def kill(pids: list[int]) -> None:
-    """Kill -9."""
+    """Send SIGKILL."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -176,7 +176,7 @@ def kill(pids: list[int]) -> None:
 
 
 def wait_until(reached: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Ask until the answer is true; that answer."""
+    """Ask until the answer is true; returns that answer."""
     deadline = time.monotonic() + seconds
     while not (answer := reached()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"

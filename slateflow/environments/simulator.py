@@ -164,8 +164,8 @@ class BatchedEnvironment(
     ) -> tuple[Observation, NDArray[Any], Lanes, Lanes, dict[str, NDArray[Any]]]:
         """Show a slate (A, K) to the users who are left; users leave when their episode ends.
 
-        Nobody follows them, and no time is spent on empty lanes. The observation covers those who
-        stay; rewards, ends and responses cover all who were shown a slate.
+        They are not replaced, and empty lanes take no time. The observation covers users who stay;
+        rewards, ends and responses cover all who were shown a slate.
 
         Raises:
             InputError: The actions are not slates of distinct candidates.

@@ -24,28 +24,27 @@ if TYPE_CHECKING:
 class World:
     """A family of dynamics; `spec` types its parameters, and presets are named parameters.
 
-    A function or class may be a reference, "package.module:name", and is imported when somebody
-    asks for it.
+    A function or class may be a reference, "package.module:name", which is imported when it is
+    needed.
 
     Attributes:
         spec: Class of the parameters.
         presets: Named specs, each with a recipe of its name.
         simulator: Class of the batched simulator.
-        rules: From a spec to its scoring rules by name; `greedy` is what pays most at once as far
-            as the observation shows it, and `opposite` follows from it.
+        rules: From a spec to its scoring rules by name; `greedy` prefers the highest immediate
+            reward as far as observations show it, and `opposite` follows from it.
         labels: Behaviour of the policies `greedy` and `opposite` in this world, in words.
         recsim: Class of RecSim's own environment; None where RecSim has no such world.
-        optimum: From a spec to the best expected return of an episode, or None where that is
-            unknown.
-        optimal_rule: From a running batched simulator to the scoring rule that earns the optimum
-            in it, and may read what observations hide; None where there is no such rule.
-        catalogue: From a spec to the features (M, D) of the items that candidates come from; None
-            where they come from no fixed set.
+        optimum: From a spec to the best expected return of an episode, or None where it is unknown.
+        optimal_rule: From a running batched simulator to the scoring rule that earns its optimum
+            and may read hidden state; None without such a rule.
+        catalogue: From a spec to the features (M, D) of the items from which candidates come; None
+            where these are not a fixed set.
         rllib_names: Names in RLlib's registry, and the presets behind them.
         categorical_responses: Response columns that number categories, and so have no sum.
         user_label: Name of the user's first feature in descriptions; empty for none.
         responses_of_reward: From rewards (R,) to `clicked` and the response columns (R,); None
-            where these do not follow from the reward.
+            where these do not follow from rewards.
     """
 
     spec: type[EnvironmentSpec]

@@ -1,7 +1,7 @@
-"""Contextual linear bandits that learn while they act, from nothing or from where logs end.
+"""Contextual linear bandits that learn while they act, from nothing or continuing from logs.
 
-They regress as those that are trained on logs (`bandits.py`), and explore by what their posterior
-does not know.
+Their regression is that of bandits trained on logs (`bandits.py`), and they explore according to
+the uncertainty of its posterior.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LinearBandit(ABC):
         spec: The world.
         ridge: Precision of the prior on the weights.
         exploration: Factor on the posterior's standard deviation; 0 is greedy.
-        statistics: Sums learnt from so far; by default none.
+        statistics: Sums of the steps so far; by default none.
     """
 
     spec: EnvironmentSpec
@@ -60,7 +60,7 @@ class LinearBandit(ABC):
             )
 
     def select(self, observation: Observation, rng: np.random.Generator) -> Slates:
-        """Slates (B, K) that pay, or of which little is known."""
+        """Slates (B, K) that pay, or about which little is known."""
         return top_slates(self._scores(self._features(observation), rng), self.spec.slate_size)
 
     def update(
@@ -73,7 +73,7 @@ class LinearBandit(ABC):
         """Learn from a step: the clicked places (B,), −1 for none, and the rewards (B,).
 
         Raises:
-            InputError: A click is at no place of the slate, or a number is none.
+            InputError: A click is not at a place of the slate, or numbers are not finite.
         """
         if ((clicked < -1) | (clicked >= slates.shape[1])).any():
             raise InputError(
@@ -86,11 +86,11 @@ class LinearBandit(ABC):
         self.statistics += LinearStatistics.from_block(block)
 
     def partial_fit(self, rows: Trajectories) -> None:
-        """Add logs to what is known, as if all rows had come at once."""
+        """Add logs to the statistics, as if all rows had come at once."""
         self.statistics += LinearStatistics.from_rows(rows, self.spec)
 
     def scorer(self) -> Scorer:
-        """The mean of what is known as a scorer, which explores no more."""
+        """The posterior mean as a scorer, which does not explore."""
         return bilinear_scorer(self.posterior().mean, self.spec)
 
     @abstractmethod

@@ -110,7 +110,7 @@ class LinTSConfig(LearnerConfig):
 
 
 def _takes(spec: EnvironmentSpec) -> bool:
-    """Whether a world's products are few enough."""
+    """True if a world's products fit into a matrix or an arrow."""
     return feature_count(spec, limit=None) <= MOST_BILINEAR_FEATURES or by_item(spec)
 
 

@@ -50,28 +50,29 @@ Array = NDArray[np.float64]
 Terms = Callable[[slice], Array]  # (B, P) of a slice of the steps
 
 DEGREES = (1, 2, 3, 4, 5)
-"""Degrees of the polynomial among which held-out episodes choose."""
+"""Degrees of the polynomial among which held-out visitors choose."""
 
 FITTED_Q_TERMS = 150
-"""Polynomials of more terms are not tried, but for the products of user and candidate alone."""
+"""Most terms of a polynomial beyond the products of user and candidate alone."""
 
 RIDGES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
-"""Precisions of the prior, per row, among which held-out episodes choose."""
+"""Precisions of the prior per row, among which held-out visitors choose."""
 
 CHOOSING_ROWS = 30_000
-"""Most rows on which degree and ridge are chosen; whole episodes."""
+"""Approximate most rows on which degree and ridge are chosen; whole episodes."""
 
 FITTED_Q_FOLDS = 5
-"""Parts of the episodes, of which each is held out in turn."""
+"""Parts of the visitors; each is held out in turn."""
 
 SETTLED = 0.01
 """Relative change of the preferences by a stage below which no further stage is added."""
 
 SELDOM = 0.01
-"""Share of the steps at which reward and next value together may fall with the reward."""
+"""Largest share of steps at which the sum of reward and next value may fall as the reward rises."""
 
 PATIENCE = 5
-"""Stages within which preferences have to change less; otherwise values grow without bound."""
+"""Number of stages in which preferences have to change less; otherwise values grow without bound.
+"""
 
 
 @validated
@@ -86,14 +87,13 @@ class FittedQConfig(LearnerConfig):
     }
 
     window: CountOrZero = 0
-    """Steps back from the end for which a Q-function of their own is fitted; 0 for as many as
-    change what is preferred."""
+    """Number of steps before the end with Q-functions of their own; 0 for as many as change the
+    preferences."""
     degree: CountOrZero = 0
     """Degree of the polynomial in user and candidate, 1 for their products alone; 0 for the least
-    that held-out episodes find as good as any."""
+    with which held-out visitors are predicted as well as with any."""
     ridge: NonNegative = 0.0
-    """Precision of the prior on the weights, for each row; 0 for the one that held-out episodes
-    choose."""
+    """Precision of the prior on the weights, per row; 0 for that which held-out visitors choose."""
 
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:
@@ -255,12 +255,12 @@ class Chosen:
 
 
 def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
-    """Polynomial and ridge, and whether later rewards may depend on what is shown now.
+    """Polynomial and ridge, and whether later rewards may depend on the shown candidate.
 
-    Of degree and ridge those that are 0 are what held-out episodes choose. All regress the same
-    targets: the reward and the next values by the largest degree; the reward alone where the clock
-    matters, or next values do not depend on what is shown. Where no degree is given the user's
-    columns and the candidate's may bend at knots, or have random features beside them.
+    Held-out visitors choose degree and ridge where these are 0. All options have the same target:
+    the reward plus the next values by the largest degree; or the reward alone, where the clock
+    matters or next values do not depend on the shown candidate. With degree 0 the user's and the
+    candidate's columns may also bend at knots, or have random features beside them.
 
     Raises:
         InputError: The features make too many terms.
@@ -305,14 +305,14 @@ def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
 def _depends_on_shown(
     steps: LoggedSteps, ahead: Array, degrees: list[int], ridges: list[float]
 ) -> bool:
-    """Whether held-out visitors say that next values (T,) depend on what was shown.
+    """True if held-out visitors show that next values (T,) depend on the shown candidate.
 
-    They depend on the user, and on the chance that a session ends. A regression makes preferences
-    of that chance, and they outweigh those of rewards where sessions are long.
+    They also depend on the user, and on whether chance ends the session. A regression turns that
+    chance into preferences, which outweigh those of rewards where sessions are long.
 
     A higher reward may show a better mood, or end a session. Where next values depend on nothing
-    but the user and the reward, and reward and next value together rise with the reward, what
-    earns most now is preferred anyway.
+    but the user and the reward, and the sum of reward and next value rises with the reward, the
+    candidate that earns most now is preferred anyway.
     """
     bases = [steps.basis(one) for one in degrees]
     of_users = [basis.without_candidate(steps.rows.user.shape[1]) for basis in bases]
@@ -333,23 +333,23 @@ def _depends_on_shown(
 
 
 def _best(tried: Iterable[_Tried]) -> _Tried:
-    """The one with the least errors."""
+    """The polynomial with the least errors."""
     return min(tried, key=lambda one: one.errors.sum())
 
 
 def _by_reward(steps: LoggedSteps, basis: Basis, users: Basis, block: slice) -> Array:
-    """(B, P + Q) terms of a block's rows, and those of the user times the reward."""
+    """(B, P + Q) terms of a block's rows, and the user's terms times the reward."""
     by_reward = steps.design(users, block) * steps.reward[block, None]
     return np.concatenate([steps.design(basis, block), by_reward], axis=1)
 
 
 def _falls_with_reward(steps: LoggedSteps, ahead: Array, of_users: _Tried) -> bool:
-    """Whether reward and next value together fall as the reward rises, for more than a few rows.
+    """True if the sum of reward and next value falls as the reward rises, in more than a few rows.
 
     Args:
         steps: The logs.
         ahead: (T,) next values.
-        of_users: Terms of the user alone, which with the reward explain these.
+        of_users: Terms of the user alone, which explain next values together with the reward.
     """
     basis, size = of_users.basis, len(of_users.basis)
     total = LinearStatistics.none(2 * size)
@@ -402,10 +402,10 @@ def held_out_errors(
     ridges: list[float],
     prior: Array | None = None,
 ) -> Array:
-    """(V, O) squared errors of visitors whom the regression did not see, for each ridge.
+    """(V, O) squared errors of visitors held out from the regression, for each ridge.
 
-    Where nobody knows visitors each episode is of another. The precision (P, P) of a prior comes
-    to the ridge.
+    Where visitors are unknown each episode counts as another's. The precision (P, P) of a prior is
+    added to the ridge.
     """
     size = terms(slice(0, 1)).shape[1]
     prior = np.zeros((size, size)) if prior is None else prior

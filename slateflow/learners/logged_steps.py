@@ -38,7 +38,7 @@ SPREAD_ROWS = 3_000
 """Most rows on which preferences are measured."""
 
 SAMPLE_ROWS = 1_000_000
-"""Most rows that are in memory together; of more, every n-th session is taken."""
+"""Most rows in memory; of more, every n-th session is taken."""
 
 
 @dataclass(frozen=True)

@@ -58,22 +58,22 @@ Array = NDArray[np.float64]
 Result = TypeVar("Result")
 
 SLATEQ_ROWS_PER_TERM = 20
-"""Logged slates for each term of the values, at least, where clicks bend."""
+"""Fewest logged slates per term of the values where clicks bend."""
 
 LIKENESS_BEYOND_CHANCE = 3.0
 """Standard errors by which likeness has to matter in held-out sessions. Slates are made by it, and
 are worse if it is only a proxy for what the columns miss."""
 
 MOST_MATCHING = 200
-"""Most features of users and items that match, such as interests and topics, in logs from which it
+"""Most matching features of users and items, such as interests and topics, in logs from which it
 learns by default. Values have a dozen terms for each."""
 
 CHOICE_NUMBERS = 100_000_000
-"""Features of shown items that are in memory together, at most, where users' choices are learnt."""
+"""Most features of shown items in memory where users' choices are learnt."""
 
 SAMPLE_ROWS = 200_000
-"""Most rows that are in memory together; of more, a sample of sessions chooses the model of clicks,
-and the parts are read at every iteration."""
+"""Most rows in memory; with more, a sample of sessions chooses the model of clicks, and the parts
+are read at every iteration."""
 
 
 @validated
@@ -95,10 +95,10 @@ class SlateQConfig(LearnerConfig):
     ridge: NonNegative = 0.0
     """Precision of the prior on the weights; with 0 the logs choose one for each group of them."""
     classes: CountOrZero = 0
-    """Latent classes of users in the choice model; 0 takes as many as sessions ask for, and
-    one in single decisions, where no memory tells them apart."""
+    """Latent classes of users in the choice model; with 0 the sessions choose the number, and it is
+    one for single decisions, where no memory distinguishes classes."""
     construction: Literal["optimal", "greedy", "top-k"] = "optimal"
-    """How a slate is made: `optimal`, `greedy` or `top-k`."""
+    """Method of composing a slate: `optimal`, `greedy` or `top-k`."""
 
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:

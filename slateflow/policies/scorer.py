@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 CACHED_NUMBERS = 2**16
-"""Numbers of a layer that are in memory at once: as many as fit into the processor's cache."""
+"""Numbers of a layer in memory at once: as many as fit into the processor's cache."""
 
 SPARSE = 64
-"""Features per nonzero feature of an item from which on the zeros are left out: looking up a weight
+"""Fewest features per nonzero feature of an item with which zeros are left out: looking up a weight
 takes as long as some fifty multiplications."""
 
 

@@ -1,4 +1,4 @@
-"""The contract of a log, checked row by row before anybody learns from it."""
+"""The contract of a log, checked row by row before learning."""
 
 from __future__ import annotations
 

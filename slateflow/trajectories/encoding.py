@@ -18,7 +18,7 @@ from slateflow.errors import InputError
 
 @dataclass(frozen=True)
 class Column:
-    """A column of somebody's table, and the features that it becomes.
+    """A column of a table of logs, and the features that it becomes.
 
     Numbers are taken as they are, lists of numbers one by one, and categories one-hot. A category
     outside the vocabulary becomes zeros, and so does a missing value where it is allowed.

@@ -15,23 +15,24 @@ MOST_ITEMS = 100
 """Most items that are distinguished by their ids."""
 
 MOST_ID_PRODUCTS = 1_000
-"""Products of (1, user) and (1, item) with the ids, at most: of more, learners leave out what is
-worth more than ids."""
+"""Most products of (1, user) and (1, item) with the ids: with more, learners leave out features
+that are worth more than ids."""
 
 COMPARED_ITEMS = 50_000
 """Most shown items in the test."""
 
 COMPARED_NUMBERS = 20_000_000
-"""Numbers in the features of the items that are asked, at most."""
+"""Most numbers in the features of these items."""
 
 
 def items_differ(dataset: Dataset) -> bool:
-    """Whether items with the same columns earn differently.
+    """True if items with the same columns earn differently.
 
-    Regressed are the rewards of all that was shown on the products of the user's columns, with the
-    place in the slate, and the item's; and with the items besides. The other half of the visitors
-    decides, by two standard errors. Sessions that are held out are not asked, as they judge what
-    is learnt. Items that their columns tell apart one by one, and more than 100, are not asked.
+    The rewards of all shown items are regressed on the columns of user (with the place in the
+    slate) and item and their products; then with indicators of the items in place of the item's
+    columns. The other half of the visitors decides, by two standard errors. Held-out sessions are
+    not used, as they evaluate what is learnt. False with as many columns as items, or over 100
+    items.
     """
     catalogue, places = dataset.catalogue, dataset.spec.slate_size
     if catalogue is None or not catalogue.features.shape[1] < len(catalogue) <= MOST_ITEMS:
@@ -67,6 +68,6 @@ def told_apart(dataset: Dataset) -> bool:
 
 
 def ids_fit(dataset: Dataset) -> bool:
-    """Whether learners can be given the ids of items beside their columns."""
+    """True if learners can use the ids of items beside their columns."""
     spec = dataset.spec
     return (1 + spec.user_size) * (1 + spec.document_size + spec.items) <= MOST_ID_PRODUCTS

@@ -27,14 +27,14 @@ Column: TypeAlias = tuple[pa.DataType, tuple[int, ...]]
 SCHEMA_VERSION = 2
 METADATA_KEY = b"slateflow"
 SAME_ITEMS = "same_items"
-"""Key in the metadata of a part: whether all of its rows offer the same items in one order."""
+"""Key in a part's metadata: whether all of its rows offer the same items in the same order."""
 
 BLOCK_ROWS = 3_000
 """Rows whose features are in memory at once. With 20 candidates their monomials stay in the
 processor's cache: fitted-q takes 2.2 s, and 6 s with blocks of 20,000."""
 
 BLOCK_NUMBERS = 2**24
-"""Numbers that are in memory at once, if that means fewer rows than `BLOCK_ROWS`."""
+"""Numbers in memory at once, if that means fewer rows than `BLOCK_ROWS`."""
 
 
 def _column(
@@ -148,12 +148,12 @@ class Trajectories:
 
     @property
     def visitors_by_place(self) -> NDArray[np.intp]:
-        """(R·K,) number of the visitor at each place of the slates, row by row."""
+        """(R·K,) number of the visitor for each place of the slates, row by row."""
         return np.repeat(self.visitors, self.slate.shape[1])
 
     @property
     def halves(self) -> NDArray[np.intp]:
-        """(R,) the half of the visitors, 0 or 1, to which the row's belongs."""
+        """(R,) the half of the visitors, 0 or 1, to which the row's visitor belongs."""
         return halves(self.visitors)
 
     @property
@@ -219,11 +219,11 @@ class Trajectories:
 
     @property
     def scored_numbers(self) -> int:
-        """Number of values per row for scoring candidates: their features, if not held once."""
+        """Number of values per row for scoring candidates: features, unless all rows share them."""
         return self.candidates.shape[1] if shared(self.candidates) else self.candidate_numbers
 
     def shown_items(self, rows: Rows = slice(None)) -> NDArray[Any]:
-        """Numbers (B, K) of the items in the slates of some rows, which are of a catalogue."""
+        """Catalogue numbers (B, K) of the items in the slates of some rows."""
         return np.take_along_axis(at_rows(self.candidates, rows), self.slate[rows], axis=1)
 
     def shown_features(self, rows: Rows = slice(None)) -> NDArray[np.float32]:

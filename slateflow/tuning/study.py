@@ -23,7 +23,7 @@ from slateflow.trajectories import Dataset
 from slateflow.tuning.trial import Trial
 
 MAX_FAILURES = 3
-"""Times that a trial is restarted if its process dies, perhaps with its machine."""
+"""Number of times that a trial is restarted if its process dies, perhaps with its machine."""
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a heading even at verbosity 0

@@ -29,7 +29,7 @@ MOST_BILINEAR_FEATURES = 5_000
 choosing its prior takes some minutes."""
 
 BILINEAR_NUMBERS = 2**18
-"""Numbers of the largest array that a block of rows becomes."""
+"""Most numbers in an array that a block of rows becomes."""
 
 
 class Squares(NamedTuple):

@@ -33,7 +33,7 @@ UNITS_OF_SLATES = 100
 """Number of random features of a model that has any."""
 
 KNOTS_OF_LINK = 3
-"""Knots of the link besides that at the least log-odds."""
+"""Number of knots of the link besides the one at the least log-odds."""
 
 SPANS_OF_AFFINITY = 8
 """Spans of equal width between knots of the affinity: quantiles would leave out items that policies
@@ -44,16 +44,16 @@ Smoothing with B-splines and Penalties")."""
 def with_bends(
     rows: Trajectories, features: SlateFeatures, own: tuple[int, int], from_the_top: bool = False
 ) -> SlateFeatures:
-    """The features, with a link, and random ones, where choices are likelier by each of them.
+    """The features plus a link, and random features, if each makes choices likelier.
 
     Where users are observed in the features of items, the link alone is tried.
 
     Args:
-        rows: Whole sessions, as regressions see them.
-        features: Features of items without them.
-        own: How many of the user's columns, and of the items', the logs have; hinges, and columns
-            of an item alone, come behind these.
-        from_the_top: Whether users may go on from the top, where that is likelier.
+        rows: Whole sessions, with the columns of the regressions.
+        features: Features of items without bends.
+        own: Numbers of the user's and of the items' logged columns; hinges, and columns of an item
+            alone, follow these.
+        from_the_top: Whether to let users look from the top, if that makes choices likelier.
     """
     if len(rows.starts) < LEAST_SESSIONS:
         return features
@@ -118,13 +118,13 @@ def _likelier(
     others: Callable[[NDArray[np.bool_]], SlateFeatures],
     habit: ChoiceModel | None,
 ) -> bool:
-    """Whether choices of one half of the visitors are likelier, by the other, with other features.
+    """True if other features make one half's choices likelier, fitted to the other half's visitors.
 
     Args:
         rows: Whole sessions.
-        features: The plain ones.
-        others: These, made of the sessions that are told (E,).
-        habit: How users look.
+        features: The plain features.
+        others: Makes the other features from the sessions in a mask (E,).
+        habit: Model of how users look at slates; None: at once.
     """
     half = rows.halves[rows.starts] == 0
     lost = np.zeros((2, len(half)))

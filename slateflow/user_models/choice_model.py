@@ -34,8 +34,8 @@ class Search:
 
 USUAL = Search()
 OF_SINGLE_DECISIONS = Search(-1.0, 2)
-"""A user's only choice contains little information on several classes, so the errors of a single
-class would go unnoticed. So there are two unless other sessions become less likely, beyond
+"""A user's only choice contains little information on several classes, and the errors of a single
+class would remain unnoticed. So there are two unless they make other sessions less likely, beyond
 chance."""
 
 

@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 S = TypeVar("S", bound=Storable)
 
 DAY_ROWS = 100_000
-"""Mean rows per day from which sums of days are kept; fewer rows are read in no time."""
+"""Mean rows per day from which sums of days are kept; reading fewer rows is quick."""
 
 MOST_KEPT_FEATURES = 2_000
 """Most features for which sums are kept: 8 MB a day."""

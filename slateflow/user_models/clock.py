@@ -16,14 +16,14 @@ from slateflow.user_models.polynomial import Polynomial, term_count
 Array = NDArray[np.float64]
 
 CLOCK_ROWS = 100_000
-"""Rows that are asked; fewer of more than `CLOCK_TERMS`."""
+"""Most rows in the test; fewer with more than `CLOCK_TERMS` products."""
 
 SHORT = 20
-"""Steps of a session up to which each may differ from the others; with more, only the last may. In
-long sessions users change, columns may hide that, and rewards drift without a clock."""
+"""Most steps of a session of which each may differ from the others; with more, only the last may.
+In long sessions users change, columns may hide that, and rewards drift without a clock."""
 
 CLOCK_TERMS, MOST_COMPARED = 200, 1_000
-"""Terms above which the products alone are tried, and above which nothing is."""
+"""Most terms of a polynomial of degree 2 or 3, and most products with which anything is tested."""
 
 CLOCK = 3
 """Most features of the clock."""
@@ -41,7 +41,7 @@ def steps_left(rows: Trajectories) -> NDArray[np.intp]:
 
 
 def rewards_by_the_clock(rows: Trajectories) -> bool:
-    """Whether held-out sessions say that rewards depend on the number of steps left.
+    """True if held-out sessions show that rewards depend on the number of steps left.
 
     Args:
         rows: Whole sessions, with the session memory among the user's features.

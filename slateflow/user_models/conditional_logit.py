@@ -13,15 +13,15 @@ from slateflow.user_models.prior import PRIOR_STEPS, WeightGroups, chosen_prior,
 Array = NDArray[np.float64]
 
 Prior = float | Array | WeightGroups
-"""Precision on all weights, or on each, or groups, for each of which the marginal likelihood
-chooses a precision. The weight of no click is the last."""
+"""Precision on all weights, or on each; or groups, for which the marginal likelihood chooses
+precisions. The last weight is that of no click."""
 
 CHOICE_RIDGE = 0.1
 """Precision of the prior on all weights where the marginal likelihood does not choose it: in
 checks, in estimates, and with several classes."""
 
 ITERATIONS, TOLERANCE = 60, 1e-5
-"""Most steps, and the gain in a row's mean log-likelihood below which they end."""
+"""Most steps, and gain in the mean log-likelihood of a row below which they end."""
 
 
 def fit_conditional_logit(choices: Choices, prior: Prior) -> ChoiceModel:

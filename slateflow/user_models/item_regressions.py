@@ -38,17 +38,18 @@ from slateflow.user_models.storable import Storable
 Array = NDArray[np.float64]
 
 ARROW_NUMBERS = 50_000_000
-"""Numbers of the largest array: of items by user's features, squared, and by all items' own."""
+"""Most numbers in an array: of items by user's features, squared, and of items by items' features.
+"""
 
 
 def by_item(spec: EnvironmentSpec, most: int = MOST_BILINEAR_FEATURES) -> bool:
-    """Whether a regression has too many products for a matrix, and few enough for an arrow.
+    """True if a regression has too many products for a matrix, but few enough for an arrow.
 
-    Users have to see one item, and each item has to have a feature of its own.
+    Users have to see one item, and each item has to have an indicator.
 
     Args:
         spec: The world.
-        most: Products that a matrix can have.
+        most: Most products in a matrix.
     """
     products = feature_count(spec, limit=None)
     users, shared = 1 + spec.user_size, 1 + spec.document_size - spec.items
@@ -305,7 +306,7 @@ class ItemPosterior:
 
 
 def indicators(catalogue: Catalogue) -> NDArray[np.intp] | None:
-    """(M,) column that is 1 for the item and 0 for all others; None if an item has no such one."""
+    """(M,) columns that are 1 for the item and 0 for others; None if an item has no such column."""
     features = catalogue.features
     alone = np.flatnonzero((features != 0).sum(axis=0) == 1)
     item = features[:, alone].argmax(axis=0)

@@ -25,15 +25,15 @@ from slateflow.user_models.sums_of_parts import MapParts
 Array = NDArray[np.float64]
 
 ITEMS_RIDGE, COMMON_SHARE = 0.1, 1e-3
-"""Precision of the prior on the weights where the logs choose how far to shrink, and the share of
-it on the weights that all items have in common."""
+"""Precision of the prior on the weights where the logs choose how far to shrink, and its share on
+the weights that all items have in common."""
 
 GROUP_BEYOND_CHANCE = 2.0
 """Root mean square of a group's weights, in standard errors, above which it is beyond chance."""
 
 
 SlatePolicy = Callable[[Sessions, Rows], Slates]
-"""Shows slates (B, K) at some rows (B,) of sessions."""
+"""Function from rows (B,) of sessions to the slates (B, K) that a policy shows there."""
 
 
 @dataclass(frozen=True)

@@ -31,16 +31,17 @@ from slateflow.user_models.prior import WeightGroups
 Array = NDArray[np.float64]
 
 APART = 0.01 * 4.0 ** np.arange(6)
-"""Squared distances of new classes from their origin, in units of a session's information."""
+"""Squared distances of new classes from their origin, scaled by a session's information."""
 
 STEPS, GAIN = 500, 1e-8
 """Most steps of the climb, and the relative gain in likelihood below which it ends."""
 
 LEAST_CLASS_SHARE = 1e-12
-"""Share of a class, at least, so that it has a logarithm."""
+"""Least share of a class, so that its logarithm is finite."""
 
 INFORMATION_ADDED = 1e-9
-"""Share of a feature's information that is added, so that uninformative features do no harm."""
+"""Share by which a feature's information is increased, so that uninformative features do no harm.
+"""
 
 
 def fit_classes(choices: Choices, start: ChoiceModel, classes: int, prior: Prior) -> ChoiceModel:

@@ -44,19 +44,19 @@ from slateflow.user_models.sums_of_parts import sum_over_parts
 Array = NDArray[np.float64]
 
 LEAST_WEIGHT = 1e-6
-"""Least weight of a row, for one whose outcome is certain; its variance would otherwise be 0."""
+"""Least weight of a row: one with a certain outcome would have a variance of 0."""
 
 MOST_WITH_SQUARES = 1_000
-"""Most products of features and squares; squares that would make more are left out."""
+"""Most products of features and squares; squares beyond that are left out."""
 
 TOLERANCE = 1e-8
-"""Mean squared change of the log-odds below which the steps end."""
+"""Mean squared change in the log-odds below which the steps end."""
 
 MOST_PRIORS = 4
-"""Most priors that are chosen at a maximum."""
+"""Largest number of priors that are chosen at a maximum."""
 
 SETTLED = 0.01
-"""Mean squared change of the log-odds, where clicks are likely, below which a prior is settled."""
+"""Mean squared change in the log-odds, where clicks are likely, below which a prior is settled."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class NewtonStatistics(Additive):
 
 @dataclass(frozen=True)
 class Newton:
-    """Settings of a regression.
+    """Logistic regression by Newton's method.
 
     Attributes:
         rewards: Bounds and mean of the rewards.
@@ -223,15 +223,15 @@ class Newton:
     def fit(self, dataset: Dataset, start: Array | None = None, vary: bool = True) -> Fitted:
         """Find the weights of greatest posterior density.
 
-        Priors are chosen during the first steps, and those are not yet at the maximum: where steps
-        swing, a prior may shrink all weights to nothing. So another prior is chosen at the maximum.
-        Where it would move the weights, steps go on with it, and the prior with the greatest
-        marginal likelihood is kept.
+        Priors are chosen during the first steps, before the maximum: where steps oscillate, a prior
+        may shrink all weights to nothing. So another prior is chosen at the maximum. If it would
+        move the weights, steps continue with it, and the prior with the greatest marginal
+        likelihood is kept.
 
         Args:
             dataset: The logs, of which one part is in memory at a time.
             start: (P,) the first weights; None to begin with the mean.
-            vary: Whether the candidates have to vary, which they need not in one day of many.
+            vary: Whether the candidates have to vary; in one day of many they need not.
 
         Raises:
             InputError: The candidates have to vary, but do not.
@@ -310,7 +310,7 @@ class Fitted:
     """Weights, and the regression from which they come.
 
     Attributes:
-        weights: (P,) of greatest posterior density.
+        weights: (P,) weights of greatest posterior density.
         at: (P,) weights before the last step.
         regression: Regression of the last step.
     """
@@ -322,12 +322,12 @@ class Fitted:
 
 @dataclass(frozen=True)
 class _Climb:
-    """The weights where Newton steps ended.
+    """The end of Newton steps.
 
     Attributes:
-        fitted: These weights.
+        fitted: Weights at the end.
         prior: (P, P) precision of the last prior.
-        log_likelihood: At the weights before the last step.
+        log_likelihood: Log-likelihood of the weights before the last step.
     """
 
     fitted: Fitted

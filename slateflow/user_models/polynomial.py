@@ -28,7 +28,7 @@ MOST_BENT = 200
 
 
 DEPENDENT = 1e-8
-"""Share of a feature's squares that earlier features leave if it depends on them, at most."""
+"""Largest share of a dependent feature's squares that earlier features leave unexplained."""
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ ROUNDS = 50
 """Most rounds of the fixed-point iteration, which takes about ten."""
 
 TOLERANCE = 0.1
-"""Change in the number of weights that the logs determine below which the rounds end."""
+"""Change in the effective number of determined weights below which the rounds end."""
 
 MOST_OF_A_STEP = 0.9
-"""Largest ratio of a step to the step before with which steps are extrapolated to their limit."""
+"""Largest ratio of successive steps with which steps are extrapolated to their limit."""
 
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
@@ -198,12 +198,12 @@ def group_means(values: Array, groups: NDArray[np.intp]) -> Array:
 
 
 def shrunk_means(cell: NDArray[np.integer], values: Array, told: NDArray[np.bool_]) -> Array:
-    """Mean (S,) of each value's cell over the values in `told`, shrunk as far as it may be chance.
+    """(S,) mean of each value's cell over the values in `told`, shrunk as far as it may be chance.
 
     Args:
         cell: (S,) numbers from 0.
         values: (S,) values around 0.
-        told: (S,) which values are used for the means.
+        told: (S,) mask of the values that are used for the means.
     """
     count = np.maximum(np.bincount(cell[told], minlength=cell.max() + 1), 1)
     mean = np.bincount(cell[told], values[told], cell.max() + 1) / count

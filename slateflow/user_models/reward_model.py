@@ -39,26 +39,26 @@ from slateflow.user_models.splines import Knots
 Array = NDArray[np.float64]
 
 DEGREES = (1, 2, 3)
-"""Degrees of the mean among which held-out episodes choose."""
+"""Degrees of the mean among which held-out visitors choose."""
 
 NOISE_DEGREES = (0, 1, 2, 3, 4)
-"""Degrees of the logarithm of the variance; 0 is the same variance for all."""
+"""Degrees of the variance's logarithm; 0 is the same variance for all."""
 
 REWARD_MODEL_FOLDS = 5
-"""Parts of the episodes, of which each is held out in turn."""
+"""Parts of the visitors; each is held out in turn."""
 
 REWARD_MODEL_TERMS = 200
-"""Polynomials of more terms than that are not tried, but for the products."""
+"""Most terms of a polynomial beyond the products."""
 
 CHOOSING_ROWS = 40_000
-"""Most rows on which the model is chosen; whole episodes. With more terms than that, fewer rows."""
+"""Most rows on which the model is chosen; with more than `REWARD_MODEL_TERMS` products, fewer."""
 
 LEAST_GAIN = 0.1
 """Gain in a fold's log-likelihood that random features need before the other folds are tried."""
 
 MOST_ALIKE = 0.1
-"""Largest share of identical rewards, such as the 0 of visits without an order, where the noise is
-modelled: weights by a variance that follows the mean would pull the mean down."""
+"""Largest share of identical rewards, such as 0 for visits without an order, with which the noise
+is modelled: weights by a variance that follows the mean would pull the mean down."""
 
 REWEIGHTINGS = 2
 """Rounds of fitting the mean given the variance, and the variance given the mean."""
@@ -216,15 +216,15 @@ class RewardScale:
 
 
 def fitted_model(rows: Trajectories, user_size: int | None = None) -> RewardModel | None:
-    """The model that held-out visitors choose, or episodes where nobody knows visitors.
+    """The model that held-out visitors choose, or held-out episodes if visitors are unknown.
 
-    None where there are too few of them, the rewards are all the same or depend on the number of
-    steps left, which the model does not know, or user and candidate have too many products.
+    None if there are too few of them, if rewards are all the same or depend on the number of steps
+    left, which the model does not know, or if user and candidate have too many products.
 
     Args:
         rows: Whole sessions.
-        user_size: How many of the user's features may bend: those before the session memory. None
-            for all.
+        user_size: Number of the user's features that may bend, those before the session memory;
+            None for all.
     """
     reward, clicked = rows.reward.astype(np.float64), rows.clicked >= 0
     x, y, visitor = _features(rows)[clicked], reward[clicked], rows.visitors[clicked]

@@ -29,24 +29,24 @@ from slateflow.user_models.reward_model import Kind, RewardModel
 Array = NDArray[np.float64]
 
 FITTING_ROWS = 100_000
-"""Rows from which a decay is chosen, or somewhat more; fewer of more than `MEMORY_TERMS`."""
+"""Approximate most rows for choosing a decay; fewer with more than `MEMORY_TERMS` products."""
 
 DEGREES = (3, 2)
-"""Degrees of the polynomials that decide whether there is a memory, so that bends in the user's own
-features are not mistaken for one. The last degree is used to find a decay."""
+"""Degrees of the polynomials that decide whether there is a memory, high enough not to mistake
+bends in the user's own features for one. The last degree is used to find a decay."""
 
 MEMORY_TERMS = 200
-"""Polynomials of more terms than that are not tried, but the products alone."""
+"""Most terms of a polynomial; with more, only the products are used."""
 
 STEPS_APART = 10
-"""Steps with an indicator, beyond which a learner's memory has to predict: sums of shown items
-count the steps, and the probability that a session ends may jump from one step to the next."""
+"""Number of steps with indicators, beyond which a learner's memory has to predict: sums of shown
+items count the steps, and the probability of a session's end may jump between steps."""
 
 MOST_COMPARED = 1_000
 """Most products of user and candidate with which a memory is tried."""
 
 DECIDING = ((0.5,), (0.9,))
-"""Decays of the memories that are tried to decide whether there is one."""
+"""Decays of the memories with which the existence of a memory is tested."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SessionMemory:
 
 
 NOTHING = SessionMemory()
-"""No memory of the earlier steps."""
+"""The memory that remembers nothing."""
 
 
 def faded(events: NDArray[np.floating], rows: Trajectories, decays: tuple[float, ...]) -> Array:
@@ -133,7 +133,7 @@ class SessionState:
 
 
 STATELESS = SessionState()
-"""State of sessions in which nothing predicts more than the user's features."""
+"""State of sessions in which nothing predicts better than the user's features."""
 
 
 def fitting_memory(dataset: Dataset) -> SessionMemory:
@@ -188,13 +188,13 @@ def _with_surprises(rows: Trajectories, decays: tuple[float, ...]) -> Trajectori
 
 
 def session_state(dataset: Dataset) -> SessionState:
-    """The state that best predicts what held-out episodes earn, and where they end.
+    """The state that best predicts the rewards and the ends of held-out episodes.
 
-    Without a memory where sessions have a single step, or no memory predicts better than the user's
-    features alone by more than two standard errors: these may be all there is to know, as
-    satisfaction, or say nothing of the session, as an age. Sums of what was earned count the steps,
-    too, and most sessions end the likelier the more steps they have had, or the fewer. So where
-    sessions differ in length the number of the step is asked first, and a memory has to tell more.
+    It has no memory where sessions have a single step, or no memory predicts better than the user's
+    features alone by more than two standard errors: these may contain everything, such as
+    satisfaction, or nothing about the session, such as an age. Sums of rewards also count the
+    steps, on which the probability of a session's end often depends. So where sessions differ in
+    length the number of the step is tried first, and a memory has to predict better than that.
     """
     users, documents = dataset.spec.user_size, dataset.spec.document_size
     full = term_count(users + SessionMemory((0.0,)).size(documents), documents, 1)

@@ -32,11 +32,11 @@ from slateflow.user_models.splines import Knots
 Array = NDArray[np.float64]
 
 OF_USERS, SLATE_TERMS = 4, 400
-"""Terms that a column of the user has beside its products with the items, and most terms in all."""
+"""Terms of a column of the user beside its products with the items, and most terms in all."""
 
 ASKED_ITEMS, TOLD_APART_ITEMS = 50_000, 100_000
-"""Most shown items in the tests, and in the test whether items differ beyond their columns, which
-uses as many as the check of unexplained clicks."""
+"""Most shown items in the tests, and in the test whether items differ beyond their columns, with as
+many as in the check of unexplained clicks."""
 
 PLACES = SlateFeatures(features_match=False, places=True)
 """Features of the slates in logs; the place determines how likely an item was seen."""
@@ -69,10 +69,10 @@ class SlateColumns:
 def chosen_columns(
     rows: Trajectories, features_match: bool, rows_per_term: int
 ) -> SlateColumns | None:
-    """The columns of logged slates, with hinges where held-out sessions say that clicks bend.
+    """The columns of logged slates, with hinges where held-out sessions show that clicks bend.
 
-    None where users are observed in the features of the candidates: these stay as they are, as it
-    is a power of the affinity that a user is to a candidate.
+    None where users are observed in the features of the candidates: columns stay as they are there,
+    as clicks depend on a power of the affinity between user and candidate.
 
     Args:
         rows: Whole sessions.
@@ -189,11 +189,11 @@ def _items_matter(rows: Trajectories, expected: Array) -> bool:
 
 
 def items_pay_more(rows: Trajectories, standard_errors: float = BEYOND_CHANCE) -> bool:
-    """Whether a click earns more or less, by which item it was, than the columns tell.
+    """True if the identity of the item predicts the reward of a click beyond the columns.
 
     Args:
-        rows: Whole sessions, as regressions see them.
-        standard_errors: By how many of them held-out visitors have to say so.
+        rows: Whole sessions, with the columns of the regressions.
+        standard_errors: Standard errors by which the losses of held-out visitors have to fall.
     """
     few = few_sessions(rows, TOLD_APART_ITEMS)
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS or not (few.clicked >= 0).any():
@@ -213,13 +213,13 @@ def items_pay_more(rows: Trajectories, standard_errors: float = BEYOND_CHANCE) -
 def _tells(
     rows: Trajectories, errors: Array, asked: NDArray[np.bool_], standard_errors: float
 ) -> bool:
-    """Whether the mean error of an item by one half of the visitors explains the other.
+    """True if the mean error of an item in one half of the visitors predicts errors in the other.
 
     Args:
         rows: Whole sessions.
-        errors: (S,) of the items that were shown.
-        asked: (S,) which of them are asked.
-        standard_errors: By how many of them.
+        errors: (S,) errors of the shown items.
+        asked: (S,) mask of the errors in the test.
+        standard_errors: Standard errors by which the losses have to fall.
     """
     item, visitor = rows.shown_items().ravel()[asked], rows.visitors_by_place[asked]
     errors, half = errors[asked], halves(visitor) == 0
@@ -274,11 +274,11 @@ def _expected(rows: Trajectories, features: SlateFeatures = PLACES) -> Array:
 
 
 def _click_losses(rows: Trajectories, expected: Array, features: SlateFeatures = PLACES) -> Array:
-    """(V,) squares that regressions on the other half of the visitors leave.
+    """(V,) squared errors of regressions on the other half of the visitors.
 
-    They are of the clicks beyond what is expected (R, K), by the slope of a probability in its
-    log-odds: these may be linear in a column where probabilities are not. And of the rewards of
-    clicks.
+    These regress clicks beyond the expected ones (R, K) on features × the slope of a probability in
+    its log-odds, which may be linear in a column where probabilities are not; and rewards of
+    clicks on features.
     """
     places = rows.slate.shape[1]
     shown = features.of(rows.user, rows.shown_features())

@@ -26,13 +26,13 @@ TREE_ROWS = 100_000
 """Most logged rows on which the tree is grown; whole episodes."""
 
 HARDLY_SEEN_SHARE = 1 / 200
-"""Share of the times that a random policy would show a candidate; below it is hardly seen."""
+"""Ratio to a random policy's frequency below which a candidate is hardly seen."""
 
 TREE_NUMBERS = 2**26
-"""Features of the rows that are shown, at most: of thousands of items by their ids fewer rows."""
+"""Most features of shown rows: with indicators of thousands of items, fewer rows are used."""
 
 RARE_TIMES = 3.0
-"""Times that a candidate is shown less often than at random, above which its rows count more."""
+"""Factor by which candidates have to be rarer than at random for their rows to count more."""
 
 MOST_WEIGHT = 30.0
 """Largest weight of a row."""
@@ -45,11 +45,11 @@ LEAF_ROWS = 200
 
 
 def logged_support(rows: Trajectories, user_chooses: bool = False) -> Support:
-    """The support of logs in the features of candidates (D).
+    """The support of logs in the D features of candidates.
 
     Args:
         rows: At least one; whole episodes.
-        user_chooses: Whether users see the whole slate, or its first place alone.
+        user_chooses: Whether users see the whole slate; otherwise only the first place.
     """
     most = max(1, min(TREE_ROWS, TREE_NUMBERS // max(rows.shown_features(slice(1)).shape[2], 1)))
     few = rows.some_sessions(most)
@@ -57,12 +57,12 @@ def logged_support(rows: Trajectories, user_chooses: bool = False) -> Support:
 
 
 def grown_support(shown: Array, offered: Array, weight: float = 1.0) -> Support:
-    """Grow the tree.
+    """Grow the tree that distinguishes shown candidates from offered ones.
 
     Args:
-        shown: (R, F) features of what was shown.
-        offered: (R, F) features of what was offered beside it, drawn at random.
-        weight: Logged rows that one of these rows stands for.
+        shown: (R, F) features of shown candidates.
+        offered: (R, F) features of as many offered candidates, drawn at random.
+        weight: Number of logged rows that each of these rows represents.
     """
     from sklearn.tree import DecisionTreeClassifier  # takes a second
 
@@ -109,10 +109,10 @@ def left_out(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
 def rarity_weights(support: Support, x: Array) -> Array:
     """Weights (R,) of at least 1 for shown candidates (R, D): rare ones count more.
 
-    A regression is asked for the best of what is offered, and so it has to be right there, too
+    A regression has to choose the best of all offered candidates, and so be right about all of them
     (Shimodaira 2000, "Improving Predictive Inference under Covariate Shift by Weighting the
     Log-Likelihood Function"). Items shown far less often than at random count as if they had been
-    shown at random. All else keeps its weight: weighting it would cost more than it brings.
+    shown at random. All others keep their weight: weighting them would cost more than it gains.
     """
     rarity = _rarity(support)
     weight = np.where(rarity > RARE_TIMES, np.minimum(rarity, MOST_WEIGHT), 1.0)

@@ -1,7 +1,7 @@
 """MABWiser and Vowpal Wabbit on the benchmark's logs; runs in an environment of its own.
 
-Reads `logs.npz` of a folder, and writes `<name>.npz` there: scores (T, N) of the candidates asked
-for, and the seconds of each pass of learning and of predicting. The times leave out what makes
+Reads `logs.npz` from a folder, and writes `<name>.npz` there: scores (T, N) of the requested
+candidates, and the seconds of each pass of learning and of predicting. The times exclude writing
 lines of text for Vowpal Wabbit.
 """
 
@@ -62,8 +62,8 @@ VOWPAL_WABBIT = {
     "-constant-rate": "--learning_rate 0.1 --power_t 0",
     "-doubly-robust": "--cb_type dr",
 }
-"""Settings beside the defaults, by what they add to the name: the step sizes that adapt by coin
-betting, one that does not fall, and the other estimate of costs."""
+"""Settings beside the defaults, by suffix of the name: step sizes by coin betting, a constant step
+size, and the other estimate of costs."""
 
 
 def vowpal_wabbit(folder: Path, logs: dict[str, np.ndarray], passes: int) -> None:
@@ -99,7 +99,7 @@ def vowpal_wabbit(folder: Path, logs: dict[str, np.ndarray], passes: int) -> Non
         for text in texts:
             vw.learn(text)
 
-    # All the chance to the best action, so that shares rank; by default it explores
+    # All probability on the best action, so that shares rank; by default it explores
     common = "--cb_explore_adf --epsilon 0 --interactions ua --interactions aa --interactions uu"
     for added, setting in VOWPAL_WABBIT.items():
         measure(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """This process on one core only, and those that it starts meanwhile."""
+    """Restrict this process to one core, and processes that it starts meanwhile."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(allowed)})
     try:

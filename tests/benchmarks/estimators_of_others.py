@@ -29,7 +29,7 @@ ESTIMATORS = {
 
 
 def estimated(log: dict[str, np.ndarray]) -> dict[str, float]:
-    """Value of the target by estimator; the model of the rewards is cross-fitted."""
+    """Values of the target by estimator; the model of the rewards is cross-fitted."""
     actions = log["target"].shape[1]
     chosen = {name: log[name] for name in ("context", "action", "reward")}
     model = ope.RegressionModel(n_actions=actions, base_model=LogisticRegression(max_iter=2000))

@@ -1,4 +1,4 @@
-"""How often verdicts on made-up logs are given, and how often their intervals hold."""
+"""How often simulated logs yield verdicts, and how often their intervals cover the truth."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from slateflow.trajectories import Dataset
 
 Found = TypeVar("Found")
 Judged = dict[str, tuple[float, ...]]
-"""By policy the estimate, both ends of its interval, and whether it is refused."""
+"""For each policy its estimate, both ends of the interval, and whether it is refused."""
 
 
 def judged(logs: Callable[[Path], Dataset], targets: Mapping[str, Target]) -> Judged:
-    """The verdicts on policies by logs that are written to a folder."""
+    """The verdicts on policies from logs that are written to a folder."""
     with tempfile.TemporaryDirectory() as folder:
         found = estimate_policies(logs(Path(folder)), targets, held_out_only=False).policies
     return {
@@ -32,13 +32,13 @@ def judged(logs: Callable[[Path], Dataset], targets: Mapping[str, Target]) -> Ju
 
 
 def of_logs(work: Callable[[int], Found], seeds: Iterable[int]) -> list[Found]:
-    """Results for each seed, with all processors."""
+    """Results for each seed, computed with all processors."""
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         return list(pool.map(work, seeds))
 
 
 def print_held(found: Sequence[Judged], truth: Mapping[str, float], digits: int) -> None:
-    """A row for each policy: its true value, and its verdicts in all logs."""
+    """Print a row for each policy: its true value, and its verdicts in all logs."""
     print("policy              true  refused  estimate    held       ±")
     for name, value in truth.items():
         every = np.array([log[name] for log in found])

@@ -1,4 +1,4 @@
-"""Packages of others, in an environment of their own."""
+"""Third-party packages in an isolated environment."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import subprocess
 
 
 def isolated_python(*packages: str) -> list[str]:
-    """How Python is run with these packages, and without ours; empty where uv has them not cached.
+    """The command that runs Python with only these packages; empty if uv does not have them cached.
 
-    Their modules have their names.
+    The packages are importable under the same names.
     """
     command = ["uv", "run", "--isolated", "--offline", "--no-project", "--python", "3.11"]
     for package in packages:

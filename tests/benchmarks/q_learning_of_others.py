@@ -1,8 +1,8 @@
 """d3rlpy's Q-learning on the benchmark's logs; runs in an environment of its own.
 
-Reads `logs.npz` of a folder, and writes `<algorithm>-<setting>-<n>.npz` there, every few seconds of
-training: the seconds so far, the scales of observations, and weights and biases of the
-network, layer by layer. The times leave out what makes d3rlpy's dataset, and the writing.
+Reads `logs.npz` from a folder, and writes `<algorithm>-<setting>-<n>.npz` there, every few seconds
+of training: the seconds so far, the scales of observations, and weights and biases of the
+network, layer by layer. The times exclude making d3rlpy's dataset, and the writing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from d3rlpy.logging import NoopAdapterFactory
 
 WIDTH = 64
 STEPS = 50
-"""Updates between two looks at the clock."""
+"""Updates between two readings of the clock."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -63,7 +63,7 @@ def layers(learner: Any) -> list[np.ndarray]:
 
 
 def measure(folder: Path, dataset: Any, name: str, setting: str, budget: float, every: float):
-    """Train for so many seconds; write the network down at equal distances."""
+    """Train for a number of seconds; write the network to files at equal intervals."""
     d3rlpy.seed(0)
     learner, seconds, written = algorithm(name, setting), 0.0, 0
     start = time.perf_counter()

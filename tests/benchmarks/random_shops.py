@@ -1,23 +1,22 @@
-"""Shops and their logs drawn at random, for verdicts and learners that nobody tuned to them.
+"""Random shops and their logs, for verdicts and learners that were not tuned to them.
 
 Ranges were fixed before any estimator saw one of these shops. Other seeds give other shops of the
 same kind.
 
 Items: 4 to 100 (log-uniform), all on offer or 4 to 20 of them; 0 to 3 columns of numbers and one of
-2 to 8 categories, or their ids alone (at most 40), or both; a quality of their own that no column
-tells in every third shop. Users: 0 to 3 columns of numbers and one of 2 to 6 categories; a mood
-that no column tells in every third shop. Tastes: sums of columns of users, of items, and of
-products of both, and in every third shop bent by a sine. Rewards: clicks of 2 to 30%, by log-odds
-or by probability; clicks that pay a price; ratings with normal noise. Sessions: single decisions;
-one to five steps; ends by chance; 3 to 8 steps each; ends likelier after a click. Logging policies:
-random; a softmax of what is thought to be liked; the best of that and 10 to 50% random. Rows:
-8,000 to 60,000 (log-uniform).
+2 to 8 categories, or their ids alone (at most 40), or both; a hidden quality in every third shop.
+Users: 0 to 3 columns of numbers and one of 2 to 6 categories; a hidden mood in every third shop.
+Tastes: sums of columns of users, of items, and of products of both, and in every third shop bent by
+a sine. Rewards: clicks of 2 to 30%, by log-odds or by probability; clicks that pay a price; ratings
+with normal noise. Sessions: single decisions; one to five steps; random ends; 3 to 8 steps each;
+ends likelier after a click. Logging policies: random; a softmax of presumed tastes; their maximum
+with 10 to 50% random. Rows: 8,000 to 60,000 (log-uniform).
 
 Shops of slates have at least six items, show 2 to 5 of them, and have no ratings. Users click one
-item or none: they look at all at once (a conditional logit); or go on from the top with a
-probability of .5 to .95 at each place, and take the first that they like; or look at each place by
-itself, at the next .4 to .9 times as likely, and take the first that they like. The softmax draws
-place by place.
+item or none: they look at all at once (a conditional logit); or move down from the top with a
+probability of .5 to .95 at each place, and take the first item that they like; or look at each
+place independently, at the next .4 to .9 times as likely, and take the first that they like. The
+softmax draws place by place.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ Array = NDArray[np.float64]
 Rng = np.random.Generator
 
 MOST_STEPS = 12
-"""Of a session."""
+"""Most steps of a session."""
 PLAYED = 200_000
-"""Steps at most that a policy plays for its true value."""
+"""Most steps that a policy plays for its true value."""
 AT_ONCE = 10_000
-"""Sessions that play at once: features of what is on offer are many."""
+"""Sessions that play at once: candidates have many features."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class Columns:
     """Columns that describe users or items: numbers and a category, which may be missing.
 
     Attributes:
-        numbers: (M, C).
-        category: (M,) below `categories`.
-        categories: 0 where there is none.
+        numbers: (M, C) columns of numbers.
+        category: (M,) categories, below `categories`.
+        categories: Number of categories; 0 for none.
     """
 
     numbers: Array
@@ -63,7 +62,7 @@ class Columns:
 
     @classmethod
     def drawn(cls, rows: int, sizes: tuple[int, int], rng: Rng) -> Columns:
-        """Of so many users or items."""
+        """Columns of a number of users or items."""
         numbers, categories = sizes
         return cls(
             rng.normal(size=(rows, numbers)).round(3),
@@ -73,7 +72,7 @@ class Columns:
 
     @property
     def features(self) -> Array:
-        """(M, F) with the category one-hot."""
+        """(M, F) features, with the category one-hot."""
         return (
             np.concatenate([self.numbers, np.eye(self.categories)[self.category]], axis=1)
             if (self.categories)
@@ -81,7 +80,7 @@ class Columns:
         )
 
     def table(self, prefix: str) -> dict[str, Any]:
-        """By the names of the columns."""
+        """The columns by name."""
         found: dict[str, Any] = {
             f"{prefix}_{number}": column for number, column in enumerate(self.numbers.T)
         }
@@ -176,7 +175,7 @@ class RandomShop:
         return known, np.argsort(drawn, axis=2)[:, :, : self.offered]
 
     def _liked(self, user: Array, item: NDArray[np.intp]) -> Array:
-        """(E, N) of users (E, F) and items (E, N), before link and mood."""
+        """(E, N) tastes of users (E, F) for items (E, N), before link and mood."""
         features = self.catalogue.features
         weights = self.of_item + user @ self.of_both
         of_items = weights @ features.T + self.own + (user @ self.of_user)[:, None]
@@ -185,7 +184,7 @@ class RandomShop:
         return np.take_along_axis(of_items, item, axis=1) - self.centre
 
     def expected(self, user: Array, item: NDArray[np.intp], mood: Array) -> tuple[Array, Array]:
-        """Probability of a click and expected reward, (E, N), of users of moods (E,)."""
+        """Probabilities of a click and expected rewards, (E, N), for users with moods (E,)."""
         liked = self._liked(user, item) + mood[:, None]
         if self.reward == "ratings":
             return np.clip(0.5 + liked / 8, 0, 1), liked
@@ -199,7 +198,7 @@ class RandomShop:
     def answered(
         self, user: Array, item: NDArray[np.intp], mood: Array, rng: Rng
     ) -> tuple[NDArray[np.intp], Array]:
-        """Places (E,) that users click of what they see (E, K), −1 for none; expected rewards."""
+        """Places (E,) that users click among items (E, K), −1 for none; and expected rewards."""
         click, worth = self.expected(user, item, mood)
         if self.habit == "all at once":
             odds = click / np.maximum(1 - click, 1e-9)
@@ -219,7 +218,7 @@ class RandomShop:
         return np.where(place == self.places, -1, place), worth.sum(axis=1)
 
     def paid(self, place: NDArray[np.intp], worth: Array, item: NDArray[np.intp], rng: Rng):
-        """(E,) rewards of clicks on (E, K) or none, of such an expectation."""
+        """(E,) rewards with expectation `worth` for clicked places (E,) of items (E, K)."""
         if self.reward == "ratings":
             return np.asarray(worth + rng.normal(0, 1, len(worth)))
         chosen = item[np.arange(len(item)), place]
@@ -233,18 +232,18 @@ class RandomShop:
         return step + 1 >= length
 
     def lengths(self, sessions: int, rng: Rng) -> NDArray[np.intp]:
-        """Steps (E,) that sessions have at most."""
+        """(E,) largest numbers of steps of sessions."""
         if self.ends == "up to five":
             return rng.integers(1, 6, sessions)
         return np.full(sessions, {"single": 1, "fixed": self.length}.get(self.ends, MOST_STEPS))
 
     @property
     def most_steps(self) -> int:
-        """Of a session."""
+        """Largest number of steps of a session."""
         return {"single": 1, "up to five": 5, "fixed": self.length}.get(self.ends, MOST_STEPS)
 
     def _logging(self, user: Array, offered: NDArray[np.intp]) -> Array:
-        """(E, N) probabilities of the logging policy that shows one item."""
+        """(E, N) probabilities of a logging policy that shows one item."""
         uniform = np.full(offered.shape, 1 / offered.shape[1])
         if self.logs_by == "random":
             return uniform
@@ -258,7 +257,7 @@ class RandomShop:
     def _shows(
         self, user: Array, offered: NDArray[np.intp], rng: Rng
     ) -> tuple[NDArray[np.intp], Array]:
-        """Places (E, K) among what is on offer that the logging policy shows, and propensities."""
+        """Places (E, K) of the logging policy's choices among candidates, and propensities."""
         rows = np.arange(len(offered))
         if not self.habit:
             shown = self._logging(user, offered)
@@ -290,7 +289,7 @@ class RandomShop:
 
     @property
     def recipe(self) -> str:
-        """Below the source."""
+        """The recipe's text below the source."""
         users = ", ".join(
             f'"{name}"'
             for name in Columns.drawn(1, self.user_sizes, np.random.default_rng(0)).table("user")
@@ -366,7 +365,7 @@ class RandomShop:
         }
 
     def stage(self, folder: Path, logs: Dataset) -> Stage:
-        """Users and offers that policies play, who learnt from these logs."""
+        """Users and offers for policies that learnt from these logs."""
         steps = self.most_steps
         sessions, rng = PLAYED // steps, np.random.default_rng(1)
         known, offers = self._contexts(sessions, steps, rng)
@@ -396,7 +395,7 @@ class Stage:
     offers: NDArray[np.intp]
 
     def value(self, policy: Policy | None) -> float:
-        """Mean return of a session; None shows what earns most now."""
+        """Mean return of a session; None plays the highest immediate reward."""
         rng, every = np.random.default_rng(2), np.arange(len(self.user))
         mood = rng.normal(0, self.shop.mood, len(every))
         length = self.shop.lengths(len(every), rng)

@@ -1,4 +1,4 @@
-"""Worlds and logs drawn at random, for learners that nobody tuned to them.
+"""Random worlds and logs, for learners that were not tuned to them.
 
 Ranges and seeds were fixed before any learner saw one of these worlds. Other seeds give other
 worlds of the same kind.
@@ -8,8 +8,8 @@ sensitivity .005 to .2, innovation .01 to .3 and both noises .1 to 1.5 (log-unif
 .95, chocolate's mean 3 to 6, kale's mean 0 to 2 less, satisfaction observed in every other world.
 
 Interest evolution: 5 to 20 candidates, slates of 1 to 4, 10, 20 or 30 clusters, sessions of 60 to
-300 minutes, no-click mass .5 to 3, the user's factor 0, 1 or uniform and the quality's what is left
-of 1, minutes given back 0 to .35 a minute.
+300 minutes, no-click mass .5 to 3, the user's factor 0, 1 or uniform and the quality's 1 less that,
+0 to .35 minutes given back per minute.
 
 Interest exploration: 5 to 20 candidates, slates of 1 to 4, 2 to 4 types of users, 2 to 5 topics,
 affinities 0 to 1, qualities 0 to 1, deviations .05 to .3, no-click mass 1 to 8, 50 to 300 steps.
@@ -37,10 +37,10 @@ MIXTURES: tuple[dict[str, Any], ...] = (
     },
     {"softmax": {"share": 0.8, "scorer": "greedy", "temperature": 0.5}, "random": 0.2},
 )
-"""Mixtures that log; each world takes one of these."""
+"""Mixtures of logging policies; each world takes one of these."""
 
 EPISODES = int(os.environ.get("SLATEFLOW_BENCHMARK_EPISODES", "1000"))
-"""Logged in each world."""
+"""Logged episodes in each world."""
 
 
 def _log_uniform(rng: Rng, low: float, high: float) -> float:
@@ -117,11 +117,11 @@ FAMILIES: dict[str, tuple[Callable[[Rng], tuple[str, dict[str, Any]]], int]] = {
     "interest evolution": (interest_evolution, 20),
     "interest exploration": (interest_exploration, 20),
 }
-"""How a world of each family is drawn, and how many of them."""
+"""For each family the function that draws a world, and the number of worlds."""
 
 
 def drawn_recipe(family: str, number: int, seed: int) -> Recipe:
-    """The recipe of a world of that family, by number and seed."""
+    """The recipe of a world of a family, by number and seed."""
     draw, _ = FAMILIES[family]
     place = list(FAMILIES).index(family)
     rng = np.random.Generator(np.random.SFC64([seed, place, number]))

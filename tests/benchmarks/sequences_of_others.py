@@ -23,7 +23,7 @@ WIDTH = 64
 
 
 def value_function(log: dict[str, np.ndarray], updates: int) -> np.ndarray:
-    """Q (R, N) of the target by d3rlpy, of rewards and observations that are standardised."""
+    """Q (R, N) of the target by d3rlpy, from standardised rewards and observations."""
     rewards, actions, steps = log["reward"], int(log["actions"]), int(log["steps"])
     mean, deviation = rewards.mean(), rewards.std()
     seen = log["observations"]

@@ -1,7 +1,7 @@
-"""Shops drawn at random that a benchmark is asked for, and their learners.
+"""Settings of benchmarks on random shops: numbers of the shops, and learners.
 
-`SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` names some by number, as
-in `3,21`, or says how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` names other learners.
+`SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` has numbers of shops, as
+in `3,21`, or how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` has other learners.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ OF_ITEMS, OF_SLATES = "linucb,logistic,fitted-q", "linucb,logistic,slateq"
 
 
 def shop_numbers() -> Sequence[int]:
-    """Of the shops that are asked."""
+    """Numbers of the requested shops."""
     named = [int(one) for one in SHOPS.split(",")]
     return named if len(named) > 1 else range(named[0])
 
 
 def learners_of(slates: bool) -> list[str]:
-    """By name, of slates or of single items."""
+    """Learners by name, of slates or of single items."""
     return (LEARNERS or (OF_SLATES if slates else OF_ITEMS)).split(",")

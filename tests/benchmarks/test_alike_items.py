@@ -1,4 +1,4 @@
-"""Verdicts and learners from slates whose items bear on each other.
+"""Verdicts and learners from slates whose items influence each other.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs, `SLATEFLOW_BENCHMARK_ROWS` is their size.
 """
@@ -30,7 +30,7 @@ def verdicts(shop: AlikeShop, seed: int) -> Judged:
 
 
 def scores(shop: AlikeShop, seed: int) -> dict[str, float]:
-    """Of each learner from a log: 0 is random and 1 the best."""
+    """Scores of learners from a log: 0 is random and 1 the best."""
     with TemporaryDirectory() as folder:
         dataset = shop.slates(Path(folder), ROWS, seed)
         learnt = {one: train(dataset, learner_config(one), seed)[0] for one in LEARNERS}
@@ -41,7 +41,7 @@ def scores(shop: AlikeShop, seed: int) -> dict[str, float]:
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_alike_items(effect, capsys):
-    """Print how often verdicts are given and hold, and what is learnt from the first five logs."""
+    """Print how often there are verdicts that hold, and scores from the first five logs."""
     shop = AlikeShop(effect)
     found = of_logs(partial(verdicts, shop), range(LOGS))
     learnt = of_logs(partial(scores, shop), range(min(LOGS, 5)))

@@ -1,11 +1,11 @@
 """Our bandits against MABWiser's and Vowpal Wabbit's, on the same logs in the same run.
 
-Two made-up worlds, in which the best candidate depends on the user. Everybody's choices for the
-same users are worth what the world expects of them: random is 0, the best choice 1. Ours read
-Parquet within their time, the others find what they take in memory.
+Two artificial worlds, in which the best candidate depends on the user. All choices are made for the
+same users and rated by their expected rewards: random is 0, the best choice 1. Our times include
+reading Parquet; the others have their input in memory.
 
 `uv run --isolated --no-project --python 3.11 --with mabwiser --with vowpalwabbit true` puts the
-others into uv's cache; without them the table has ours alone.
+others into uv's cache; without them the table has only ours.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ OTHERS = Path(__file__).with_name("bandits_of_others.py")
 
 @dataclass(frozen=True)
 class World:
-    """A made-up world of clicks.
+    """An artificial world of clicks.
 
     Attributes:
-        spec: Of its logs.
-        items: Entries of the catalogue; 0 where every candidate is a new one.
-        worth: Probabilities (R, N) of a click, of users (R, U) and candidates (R, N, D).
+        spec: Spec of its logs.
+        items: Entries of the catalogue; 0 where every candidate is new.
+        worth: From users (R, U) and candidates (R, N, D) to probabilities (R, N) of a click.
     """
 
     spec: EnvironmentSpec

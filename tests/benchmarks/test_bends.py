@@ -1,7 +1,7 @@
-"""Learners and verdicts where tastes peak at an age, by how narrowly they do.
+"""Learners and verdicts where tastes peak at an age, by the width of the peaks.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs, `SLATEFLOW_BENCHMARK_SESSIONS` is their size, and
-`SLATEFLOW_BENCHMARK_LEARNERS` names other learners.
+`SLATEFLOW_BENCHMARK_LEARNERS` has other learners.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def verdicts(shop: BentShop, explores: float, seed: int) -> Judged:
 
 
 def test_tastes_that_peak(spread, explores, capsys):
-    """Print how often verdicts are given, and how often those hold."""
+    """Print how often there are verdicts, and how often they hold."""
     shop = BentShop(spread)
     found = of_logs(partial(verdicts, shop, explores), range(LOGS))
     with capsys.disabled():
@@ -50,7 +50,7 @@ def test_tastes_that_peak(spread, explores, capsys):
 
 
 def scores(shop: BentShop, explores: float, seed: int) -> list[float]:
-    """Of each learner from a log."""
+    """Scores of learners from a log."""
     with TemporaryDirectory() as folder:
         dataset = shop.logs(Path(folder), SESSIONS, seed, explores)
         trained = (train(dataset, learner_config(learner), seed)[0] for learner in LEARNERS)
@@ -58,7 +58,7 @@ def scores(shop: BentShop, explores: float, seed: int) -> list[float]:
 
 
 def test_learners_of_tastes_that_peak(spread, explores, capsys):
-    """Print scores, the least and the median of the seeds."""
+    """Print the least and the median score over the seeds."""
     found = of_logs(partial(scores, BentShop(spread), explores), SEEDS)
     with capsys.disabled():
         print(f"\n± {spread:g} years, {explores:.0%} random: {len(SEEDS)} logs of {SESSIONS:,}")

@@ -1,10 +1,10 @@
 """Verdicts from logs against play: do their intervals hold, and how often are they wrong?
 
-`SLATEFLOW_BENCHMARK_LOGS` draws more logs of each recipe, `SLATEFLOW_BENCHMARK_RECIPES` names some
-recipes only, `SLATEFLOW_BENCHMARK_LEARNERS` learners, perhaps none, `SLATEFLOW_BENCHMARK_SESSIONS`
-is the size of the logs, and `SLATEFLOW_BENCHMARK_SEED` the seed from which those of the recipes are
-counted. No two recipes have one in common: of one seed, worlds that differ in a parameter meet the
-same users, and their misses would be counted twice.
+`SLATEFLOW_BENCHMARK_LOGS` draws more logs of each recipe, `SLATEFLOW_BENCHMARK_RECIPES` selects
+recipes, `SLATEFLOW_BENCHMARK_LEARNERS` learners, perhaps none, `SLATEFLOW_BENCHMARK_SESSIONS` is
+the size of the logs, and `SLATEFLOW_BENCHMARK_SEED` the first seed of the recipes. No two recipes
+share a seed: with the same seed, worlds that differ in a parameter have the same users, and their
+misses would be counted twice.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ FIRST_SEED, APART = int(os.environ.get("SLATEFLOW_BENCHMARK_SEED", "19000")), 1_
 ONLY = os.environ.get("SLATEFLOW_BENCHMARK_RECIPES", "")
 PLAYED = 10_000
 EQUAL = "first on offer"
-"""A policy exactly as good as random: candidates come in no order."""
+"""A policy exactly as good as random: candidates have no order."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One policy on one log: uplift over random, its interval, p-value; whether it was refused."""
+    """A policy on a log: uplift over random, its interval and p-value; whether it was refused."""
 
     uplift: float
     low: float
@@ -51,7 +51,7 @@ class Judged:
 
 
 def judged(recipe: Recipe, targets: dict[str, Target], seed: int) -> dict[str, Judged]:
-    """The verdicts on policies by a log that none of them was learnt from."""
+    """The verdicts on policies from a log from which none of them was learnt."""
     with tempfile.TemporaryDirectory() as folder:
         dataset = generate(recipe.varied(SESSIONS, seed), Folder(folder))
         found = estimate_policies(dataset, targets, held_out_only=False).policies
@@ -64,7 +64,7 @@ def judged(recipe: Recipe, targets: dict[str, Target], seed: int) -> dict[str, J
 
 
 def compared(recipe: Recipe) -> tuple[dict[str, Target], dict[str, float], dict[str, float]]:
-    """Policies, their true uplifts, and the deviation of an uplift in one episode of play."""
+    """Policies, their true uplifts, and the standard deviation of an uplift per played episode."""
     spec = recipe.spec
     targets: dict[str, Target] = {
         "random": RandomPolicy(spec.slate_size),

@@ -1,6 +1,6 @@
-"""Steps that a Ray cluster takes over: its processors against as many processes of this machine.
+"""Steps on a Ray cluster: its processors against as many processes of this machine.
 
-The nodes are on this machine, with a processor each; no network adds its time.
+The nodes are on this machine, with a processor each; there is no network time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEARNERS = {
 
 
 def steps(folder: Path, workers: int) -> dict[str, tuple[float, Any]]:
-    """Seconds of every step, and what has to be the same everywhere: digest or weights."""
+    """Seconds of every step, and its result, digest or weights, which has to be the same."""
     store = Folder(str(folder))
     slates = generate(SLATES, store, workers=workers)
     start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""The default run, as a user types it, against that of an earlier commit, in turns.
+"""The default run, as a user types it, against that of an earlier commit, alternately.
 
 Both are clones with their packages installed, and every run starts with an empty HOME and without
-data. `SLATEFLOW_BENCHMARK_COMMIT` names another commit, `SLATEFLOW_BENCHMARK_RUNS` how often.
+data. `SLATEFLOW_BENCHMARK_COMMIT` is another commit, `SLATEFLOW_BENCHMARK_RUNS` the number of runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RUNS = int(os.environ.get("SLATEFLOW_BENCHMARK_RUNS", "3"))
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of a run, and those until it printed something."""
+    """Seconds of a run, and seconds until its first output."""
 
     whole: float
     first: float

@@ -1,9 +1,9 @@
 """Handwritten digits, and smaller data, as bandits: the truth is known exactly.
 
 A picture is a user, a guess is an item, and a right guess pays 1 (Dudík, Langford and Li 2011,
-section 5.1). A logistic regression guesses, with a fifth of its guesses at random, and that is the
-log; the value of a random forest is estimated. The Open Bandit Pipeline's example has the
-same set-up; its published relative errors stand beside ours.
+section 5.1). The log has guesses of a logistic regression, a fifth of them random; the value of a
+random forest is estimated. The Open Bandit Pipeline's example has the same set-up; its published
+relative errors are shown beside ours.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SMALL = {"iris": load_iris, "wine": load_wine, "cancer": load_breast_cancer}
 
 
 class Guesses(ByFirstPlace):
-    """A classifier's guess, and with the rest of the probability any of the kinds."""
+    """A classifier's guess with probability `sure`, otherwise any of the kinds."""
 
     def __init__(self, classifier: Any, sure: float) -> None:
         self.classifier, self.sure = classifier, sure
@@ -68,7 +68,7 @@ def logged(folder: Path, logging: Guesses, pictures: Any, digits: Any, seed: int
 
 
 def right_guesses(dataset: Dataset, kinds: NDArray[Any]) -> dict[str, float]:
-    """How many of the held-out guesses of each learner are right; it has learnt from the others."""
+    """Share of right held-out guesses by learner, trained on the others."""
     rows = dataset.read()
     unseen = kinds[dataset.hold_out.mask(rows)]
     training = training_logs(dataset, dataset.folder / "training")
@@ -83,7 +83,7 @@ def right_guesses(dataset: Dataset, kinds: NDArray[Any]) -> dict[str, float]:
 @pytest.mark.benchmark
 @pytest.mark.timeout(1800)
 def test_digits_as_a_bandit(tmp_path, capsys):
-    """Print relative errors of the estimators, and what policies learnt from the logs earn."""
+    """Print relative errors of the estimators, and rewards of policies learnt from the logs."""
     pictures, digits = load_digits(return_X_y=True)
     pictures = pictures / 16
     halves = train_test_split(pictures, digits, test_size=0.7, random_state=0)
@@ -119,7 +119,7 @@ def test_digits_as_a_bandit(tmp_path, capsys):
 @pytest.mark.parametrize("sure", [0.0, 0.8])
 @pytest.mark.parametrize("name", SMALL)
 def test_a_hundred_decisions(name, sure, tmp_path, capsys):
-    """Print the share that policies learnt from few guesses get right, beside a classifier."""
+    """Print the share of right guesses of policies learnt from few, and of a classifier."""
     measured, kinds = SMALL[name](return_X_y=True)
     measured = (measured - measured.mean(axis=0)) / measured.std(axis=0)
     told, measured, known, kinds = train_test_split(measured, kinds, test_size=0.7, random_state=0)

@@ -1,9 +1,9 @@
 """Our estimators against the Open Bandit Pipeline's and SCOPE-RL's, on the same logs.
 
-Single decisions are handwritten digits as a bandit, whose truth is known; see `test_digits.py`.
-Sessions are those of a random policy in a world of long-term satisfaction, and the target is its
-greedy one. Ours read Parquet within their time, the others find arrays in memory. OBP 0.5.7 asks
-for a Python before 3.11 and for packages of its time; it computes with those of today, too:
+Single decisions are handwritten digits as a bandit with known truth; see `test_digits.py`. Sessions
+are those of a random policy in a world of long-term satisfaction, and the target is its greedy
+policy. Our times include reading Parquet; the others have arrays in memory. OBP 0.5.7 requires a
+Python before 3.11 and packages of its time, but it also works with current ones:
 
     python -m venv obp
     obp/bin/pip install scikit-learn "numpy<2" pandas scipy tqdm pyyaml matplotlib seaborn torch
@@ -11,7 +11,7 @@ for a Python before 3.11 and for packages of its time; it computes with those of
     export SLATEFLOW_BENCHMARK_OBP=obp/bin/python
 
 and likewise SCOPE-RL 0.2.1 with d3rlpy: `pip install scope-rl "numpy<2"` and
-SLATEFLOW_BENCHMARK_SCOPE_RL. Without them the tables have ours alone.
+SLATEFLOW_BENCHMARK_SCOPE_RL. Without them the tables have only ours.
 """
 
 from __future__ import annotations

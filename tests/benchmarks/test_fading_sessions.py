@@ -1,4 +1,4 @@
-"""Verdicts where the number of the step decides how sessions end and how much users click.
+"""Verdicts where the number of the step affects ends of sessions and clicks.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs, `SLATEFLOW_BENCHMARK_SESSIONS` is their size.
 """
@@ -27,7 +27,7 @@ def verdicts(title: str, seed: int) -> Judged:
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("title", SHOPS)
 def test_sessions_that_fade(title, capsys):
-    """Print how often verdicts are given, and how often those hold."""
+    """Print how often there are verdicts, and how often they hold."""
     shop = SHOPS[title]
     truth = {name: shop.value(one) for name, one in shop.policies().items()}
     found = of_logs(partial(verdicts, title), range(LOGS))

@@ -1,11 +1,11 @@
-"""How near the limits of this machine: the least that each step must do, and the share reached.
+"""Distance from the limits of this machine: the necessary work of each step, and the share reached.
 
-A floor is what nobody can do without: the random numbers, by the generator that is used; the bytes,
-read from files that the system has in memory, or written to new ones; the multiplications and
-additions of the formulas, at the rate at which the BLAS of this machine multiplies matrices. All of
-it on one core, in seconds of its time. Where a library in between has a floor of its own, that has
-a line, too; NumPy's is an operation on arrays that stay near the processor, where matrices have
-nothing to multiply. Serving is beside its floor in `test_serving.py`.
+A floor is the necessary work: the random numbers, by the generator that is used; the bytes, read
+from files that the system has in memory, or written to new ones; the multiplications and additions
+of the formulas, at the rate of matrix products by this machine's BLAS. All are measured on one
+core, in seconds of its time. Where a library has a floor of its own, that has a line, too; NumPy's
+is an operation on arrays in the processor's cache, where there are no matrix products. Serving has
+its floor in `test_serving.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def multiplied() -> int:
 
 
 def one_by_one() -> int:
-    """Multiplications of numbers one by one, of as many at a time as learners take."""
+    """Elementwise multiplications, in blocks as large as those of learners."""
     block, other = np.ones((BLOCK_ROWS, 20)), np.full((BLOCK_ROWS, 20), 1.0)
     for _ in range(2_000):
         np.multiply(block, other, out=block)
@@ -56,31 +56,31 @@ def files(dataset: Dataset) -> list[Path]:
 
 
 def bytes_read(dataset: Dataset) -> int:
-    """The files as they are."""
+    """Read the files as bytes."""
     for path in files(dataset):
         path.read_bytes()
     return dataset.rows
 
 
 def tables_read(dataset: Dataset) -> int:
-    """The columns, by pyarrow alone."""
+    """Read the columns with pyarrow alone."""
     return sum(pq.read_table(path, use_threads=False).num_rows for path in files(dataset))
 
 
 def rows_read(dataset: Dataset) -> int:
-    """Rows as learners take them."""
+    """Read rows as learners do."""
     return sum(map(len, dataset.iter_parts()))
 
 
 def bytes_written(dataset: Dataset, folder: Path) -> int:
-    """New files with as many bytes."""
+    """Write new files with as many bytes."""
     for number, path in enumerate(files(dataset)):
         (folder / f"copy-{number}").write_bytes(bytes(path.stat().st_size))
     return dataset.rows
 
 
 def tables_written(dataset: Dataset, folder: Path) -> int:
-    """Columns as in the files, by pyarrow alone."""
+    """Read the columns and write them with pyarrow alone."""
     rows = 0
     for number, path in enumerate(files(dataset)):
         table = pq.read_table(path, use_threads=False)
@@ -90,21 +90,21 @@ def tables_written(dataset: Dataset, folder: Path) -> int:
 
 
 def trained(dataset: Dataset, learner: str) -> int:
-    """With the degree that held-out episodes choose."""
+    """Train with the degree that held-out episodes choose."""
     train(dataset, learner_config(learner))
     return dataset.rows
 
 
 def bandit_operations(scorer: Scorer) -> float:
-    """Of a row: half of a product of the features with themselves, and one with the reward."""
+    """Per row: half of the features' outer product with themselves, and one with the reward."""
     terms = len(scorer.powers)
     return terms * (terms + 1) + 2 * terms
 
 
 def fitted_q_operations(scorer: Scorer, candidates: int) -> float:
-    """Of a row: the polynomial of each candidate by Horner's rule, its coefficients, two moments.
+    """Per row: the polynomial of each candidate by Horner's rule, its coefficients, two moments.
 
-    These at every stage; the monomials and half of their products with themselves once.
+    These count at every stage; the monomials and half of their outer product once.
     """
     terms, stages = len(scorer.powers), len(scorer.head)
     own = len(np.unique(scorer.powers[:, -scorer.document_size :], axis=0))

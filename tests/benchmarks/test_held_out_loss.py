@@ -27,7 +27,7 @@ POINTS = (400, 800, 1_600)
 
 
 class _HoldsOut(BCConfig):
-    """`bc` that leaves out the held-out episodes."""
+    """`bc` without the held-out episodes."""
 
     holds_out = True  # type: ignore[assignment]
 

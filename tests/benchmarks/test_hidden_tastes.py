@@ -1,4 +1,4 @@
-"""Verdicts from logs of slates, where users differ in tastes that no column tells.
+"""Verdicts from logs of slates, where users differ in hidden tastes.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs.
 """
@@ -20,11 +20,11 @@ from tests.evaluation.off_policy.hidden_shop import POLICIES, TASTES, logs, valu
 
 LOGS = int(os.environ.get("SLATEFLOW_BENCHMARK_LOGS", "20"))
 ROWS = {1: 10_000, 3: 5_000, 10: 2_000}
-"""Sessions, by their steps."""
+"""Number of sessions by their number of steps."""
 
 
 def judged(tastes: str, spread: float, steps: int, seed: int) -> list[tuple[float, ...]]:
-    """Of each policy the truth, estimate, interval, and whether it is refused."""
+    """For each policy the truth, estimate, interval, and whether it is refused."""
     with tempfile.TemporaryDirectory() as folder:
         dataset = logs(Path(folder), tastes, spread, steps, ROWS[steps], seed)
         found = estimate_policies(dataset, POLICIES, held_out_only=False).policies
@@ -42,7 +42,7 @@ def judged(tastes: str, spread: float, steps: int, seed: int) -> list[tuple[floa
 @pytest.mark.benchmark
 @pytest.mark.timeout(7_200)
 def test_slates_where_tastes_are_hidden(capsys):
-    """Print how often intervals hold, of the policies that have a verdict."""
+    """Print how often intervals hold for policies with a verdict."""
     with capsys.disabled():
         print(f"\n{LOGS} logs each")
         print("tastes        spread  steps  sessions  refused  verdicts   held      ±")

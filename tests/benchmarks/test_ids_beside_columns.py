@@ -1,7 +1,7 @@
-"""Scores of learners with the ids of items beside their columns, where these tell too little.
+"""Scores of learners with the ids of items beside their columns, where items differ beyond these.
 
-`SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` names some by number, as
-in `3,21`, or says how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` names other learners.
+`SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` has numbers of shops, as
+in `3,21`, or how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` has other learners.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.benchmarks.shop_settings import SEED, learners_of, shop_numbers
 
 
 def _scores(shop: RandomShop, folder: Path) -> tuple[bool, dict[str, float]]:
-    """Whether items earn more, or less, than is known of them; scores of learners."""
+    """Result of the test whether items differ beyond their columns, and scores of learners."""
     dataset = shop.logs(folder / "logs", seed=1)
     stage = shop.stage(folder / "stage", dataset)
     training = training_logs(dataset, Folder(f"{folder}/training/shop"))
@@ -37,7 +37,7 @@ def _scores(shop: RandomShop, folder: Path) -> tuple[bool, dict[str, float]]:
 
 
 def told(slates: bool, number: int) -> tuple[RandomShop, list[dict[str, float]]]:
-    """A shop whose recipe names columns alone; scores by them, and with the ids where there are."""
+    """A shop whose recipe has columns alone; scores with these, and with ids where used."""
     shop, found = RandomShop(number, SEED, slates), []
     if shop.described == "columns":
         with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +53,7 @@ def told(slates: bool, number: int) -> tuple[RandomShop, list[dict[str, float]]]
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("slates", [False, True], ids=["items", "slates"])
 def test_ids_beside_columns(slates, capsys):
-    """Print scores of shops described by columns, and with the ids where these are told apart."""
+    """Print scores of shops described by columns, and with ids where items differ beyond them."""
     found = of_logs(partial(told, slates), shop_numbers())
     apart = [(shop, *scores) for shop, scores in found if len(scores) > 1]
     with capsys.disabled():

@@ -1,4 +1,4 @@
-"""How good each learner's policy is in each world, over seeds of data and training."""
+"""Quality of each learner's policy in each world, over seeds of data and training."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class World:
         evaluated: Episodes that a policy plays.
         fewer: Smaller logs, for the best learner.
         overrides: Parameters of the world that differ from the preset's.
-        published: Figures that others report, as they report it.
+        published: Published figures, as reported.
     """
 
     logged: int = 2000
@@ -90,7 +90,7 @@ WORLDS = {
             Row(f"{PAPER}: the best SlateQ", median="174.6"),
         ),
     ),
-    # RecSim's users never leave; the longer they stay, the more their clicks tell.
+    # RecSim's users never leave; the longer they stay, the more informative their clicks.
     "interest-exploration": World(500, 10_000),
     "interest-exploration, 100 steps": World(1000, 20_000, overrides={"step_limit": 100}),
 }
@@ -98,7 +98,7 @@ WORLDS = {
 
 @pytest.fixture(scope="module")
 def tables(request) -> Iterator[list[str]]:
-    """The tables of all worlds, printed one below the other at the end, as the README has them."""
+    """The tables of all worlds, printed at the end as in the README."""
     lines: list[str] = []
     yield lines
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
@@ -128,7 +128,7 @@ def figure(spec: EnvironmentSpec, returns: np.ndarray, seed: int) -> float:
 def random_and_optimum(
     spec: EnvironmentSpec, episodes: int, seed: int
 ) -> tuple[float, float] | None:
-    """Mean returns of random and the optimal policy on the users that every policy meets."""
+    """Mean returns of random and the optimal policy on the users of all policies."""
     optimum = optimal_returns(spec, episodes, seed)
     if optimum is None:
         return None
@@ -160,7 +160,7 @@ def test_policies_by_learner(title, tmp_path, capsys, tables):
         print("", *head, sep="\n")
 
     def show(name: str, values: list[float], *cost: str) -> None:
-        """At once, as the next learner may take minutes, and again at the end."""
+        """Print now, as the next learner may take minutes, and again at the end."""
         low, median = (f"{value:,.{digits}f}" for value in (min(values), np.median(values)))
         tables.append(str(Row(name, cost[0] if cost else "", low, median, *cost[1:])))
         with capsys.disabled():

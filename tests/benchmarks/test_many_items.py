@@ -1,6 +1,7 @@
-"""Shops of many items of which nothing is known but their ids: learners' scores, and seconds.
+"""Shops of many items with nothing but ids: learners' scores, and seconds.
 
-`SLATEFLOW_BENCHMARK_ROWS` sets the logged decisions, `SLATEFLOW_BENCHMARK_LEARNERS` who learns.
+`SLATEFLOW_BENCHMARK_ROWS` is the number of logged decisions, `SLATEFLOW_BENCHMARK_LEARNERS` has the
+learners.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def test_many_items(items, tmp_path, capsys):
 
 
 def _observation(dataset):
-    """A user of each kind, to whom everything is offered."""
+    """A user of each kind, with all items on offer."""
     features = dataset.catalogue.features
     return {
         "user": np.eye(KINDS, dtype=np.float32),

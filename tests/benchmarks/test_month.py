@@ -1,6 +1,6 @@
-"""A month of nights: the cost of one whose other 29 days are known, and of one afresh.
+"""A month of nights: the cost of a night with 29 known days, and of one without.
 
-`SLATEFLOW_BENCHMARK_ROWS` has the rows of a day, such as 1000000.
+`SLATEFLOW_BENCHMARK_ROWS` is the number of rows per day, such as 1000000.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def night(
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("logs", ["own logs", "simulated"])
 def test_a_month_of_nights(logs, tmp_path, capsys):
-    """Print the nights, and what the known days save."""
+    """Print the nights, and the savings by known days."""
     recipe = OWN_LOGS if logs == "own logs" else SIMULATED
     (tmp_path / "logs").mkdir()
     for day in range(DAYS):

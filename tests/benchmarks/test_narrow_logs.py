@@ -1,4 +1,4 @@
-"""Learners of values from logs that show little: no worse than the best of what logged."""
+"""Learners of values from narrow logs: no worse than the best logging policy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAYED = 5000
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("title", LOGS)
 def test_narrow_logs(title, tmp_path, capsys):
-    """Print the scores of 1,000 logged episodes of modified-lts-20-2, and of who logged them."""
+    """Print the scores from 1,000 logged episodes of modified-lts-20-2, and of the loggers."""
     scores: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
     for seed in SEEDS:

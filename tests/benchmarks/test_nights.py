@@ -1,6 +1,6 @@
-"""Ten nights of recommenders that learn from what they showed: a shop, and worlds of RecSim's.
+"""Ten nights of recommenders that learn from their own logs: a shop, and RecSim's worlds.
 
-`SLATEFLOW_BENCHMARK_NIGHTS` is their number.
+`SLATEFLOW_BENCHMARK_NIGHTS` is the number of nights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NIGHTS = int(os.environ.get("SLATEFLOW_BENCHMARK_NIGHTS", "10"))
     ],
 )
 def test_ten_nights(recipes, customers, learners, capsys):
-    """Print each night's verdict, and what its champion is worth."""
+    """Print each night's verdict, and the value of its champion."""
     open_ = customers()
     with capsys.disabled():
         print(f"\n{open_.name}: random 0 and the best 1; served with epsilon {EPSILON}")

@@ -1,4 +1,4 @@
-"""Scores of the learners with live users, and the steps that users paid."""
+"""Scores of the learners with live users, and the steps with users that they took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading of own logs: time and memory against the rows, and against pandas' own reading."""
+"""Reading of own logs: time and memory by number of rows, and compared with pandas."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write(folder: Path, rows: int) -> None:
 @pytest.mark.benchmark
 @pytest.mark.timeout(3600)
 def test_time_and_memory_of_own_logs(tmp_path, capsys):
-    """Print both for two sizes: memory is to grow by the keys of the rows alone."""
+    """Print both for two sizes: only the keys of the rows may add to memory."""
     measured = []
     for rows in ROWS:
         folder = tmp_path / str(rows)

@@ -1,6 +1,6 @@
-"""Time and memory of the learners that pass over parts, against the rows.
+"""Time and memory of the learners that pass over parts, by number of rows.
 
-From 5 million rows on, all processors of the machine take parts, each in a process beside.
+From 5 million rows on, all processors of the machine take parts, each in its own process.
 
 `SLATEFLOW_BENCHMARK_ROWS` has the sizes, such as 1000000,10000000.
 """

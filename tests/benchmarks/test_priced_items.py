@@ -1,4 +1,4 @@
-"""Verdicts and learners from slates of items with a price, and sometimes more to them than that.
+"""Verdicts and learners from slates of items with a price, and sometimes further differences.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs, `SLATEFLOW_BENCHMARK_ROWS` is their size.
 """
@@ -31,7 +31,7 @@ def verdicts(shop: PricedShop, seed: int) -> Judged:
 
 
 def scores(shop: PricedShop, seed: int) -> dict[str, float]:
-    """Of each learner from a log: 0 is random and 1 the best."""
+    """Scores of learners from a log: 0 is random and 1 the best."""
     random, best, found = shop.value_of_random(), shop.value(shop.policies()["the best"]), {}
     with TemporaryDirectory() as folder:
         dataset = shop.slates(Path(folder), ROWS, seed)

@@ -1,12 +1,12 @@
 """Our learners of values against d3rlpy's, on the same logs in the same run: seconds to a score.
 
-modified-lts-20-2; both have one thread. d3rlpy has a network of our width that reads the user, the
-steps left and all candidates, and rates the candidates by their places; it trains for
-`SLATEFLOW_BENCHMARK_SECONDS`, and what it had learnt every few seconds plays the world. Ours play
-once, when they have ended.
+The world is modified-lts-20-2; both have one thread. d3rlpy has a network of our width that reads
+the user, the steps left and all candidates, and rates the candidates by their places; it trains for
+`SLATEFLOW_BENCHMARK_SECONDS`, and its network plays the world every few seconds. Ours play once, at
+the end.
 
 `uv run --isolated --no-project --python 3.11 --with d3rlpy true` puts it into uv's cache; without
-it the table has ours alone.
+it the table has only ours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Verdicts and learners on logs of shops drawn at random: are they right where nobody tuned?
+"""Verdicts and learners on logs of random shops: are they right without tuning?
 
-`SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` names some by number, as
-in `3,21`, or says how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` names other learners.
+`SLATEFLOW_BENCHMARK_SEED` draws other shops, `SLATEFLOW_BENCHMARK_SHOPS` has numbers of shops, as
+in `3,21`, or how many, as in `60`, and `SLATEFLOW_BENCHMARK_LEARNERS` has other learners.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Judged:
     """A policy's true value and its verdict.
 
     Attributes:
-        true: Mean return of a session, as it is played.
-        score: Of that; 0 is random, 1 shows what earns most at each step.
-        interval: Of the estimate.
-        uplift: True, over random.
-        over: Interval of its estimate.
-        refusal: Why there is no verdict; empty where there is one.
+        true: Mean return of a session in play.
+        score: Score of that return: 0 is random, 1 the highest reward at each step.
+        interval: Interval of the estimate.
+        uplift: True uplift over random.
+        over: Interval of the estimated uplift.
+        refusal: Reason without a verdict; empty with one.
     """
 
     true: float
@@ -47,12 +47,12 @@ class Judged:
 
     @property
     def held(self) -> bool:
-        """Whether the interval has the true value in it."""
+        """True if the interval contains the true value."""
         return self.interval[0] <= self.true <= self.interval[1]
 
     @property
     def uplift_held(self) -> bool:
-        """Whether the interval of the uplift has the true one in it."""
+        """True if the interval of the uplift contains the true uplift."""
         return self.over[0] <= self.uplift <= self.over[1]
 
     @property
@@ -63,7 +63,7 @@ class Judged:
 
 
 def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
-    """Verdicts by a shop's logs, by policy."""
+    """Verdicts from a shop's logs, by policy."""
     shop = RandomShop(number, SEED, slates)
     with tempfile.TemporaryDirectory() as folder:
         dataset = shop.logs(Path(folder) / "logs", seed=1)
@@ -79,7 +79,7 @@ def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
         judged, of_random = {}, found["random"].refusal
         for name, policy in policies.items():
             true, own = stage.value(policy), found[name]
-            # Nobody can be better than what cannot be judged
+            # A comparison with a refused policy is not possible
             refusal = own.refusal or (of_random and f"random: {of_random}")
             judged[name] = Judged(
                 true,
@@ -97,7 +97,7 @@ def outcome(slates: bool, number: int) -> tuple[RandomShop, dict[str, Judged]]:
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("slates", [False, True], ids=["items", "slates"])
 def test_random_shops(slates, capsys):
-    """Print each shop, then by form and policy how often verdicts are given, and hold."""
+    """Print each shop, then by form and policy how often there are verdicts, and hold."""
     numbers = shop_numbers()
     found = of_logs(partial(outcome, slates), numbers)
     with capsys.disabled():

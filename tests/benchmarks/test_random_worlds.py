@@ -1,8 +1,8 @@
-"""The line with its defaults, in worlds drawn at random: does the winner hold there, too?
+"""The pipeline with its defaults in random worlds: is the winner good there, too?
 
-`SLATEFLOW_BENCHMARK_SEED` draws other worlds, `SLATEFLOW_BENCHMARK_WORLDS` names some by number, as
-in `3,21`, `SLATEFLOW_BENCHMARK_LEARNERS` some learners, and `SLATEFLOW_BENCHMARK_EPISODES` is the
-size of the logs.
+`SLATEFLOW_BENCHMARK_SEED` draws other worlds, `SLATEFLOW_BENCHMARK_WORLDS` has numbers of worlds,
+as in `3,21`, `SLATEFLOW_BENCHMARK_LEARNERS` some learners, and `SLATEFLOW_BENCHMARK_EPISODES` is
+the size of the logs.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ WORLDS = os.environ.get("SLATEFLOW_BENCHMARK_WORLDS", "")
 ONLY = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "")
 PROCESSES = int(os.environ.get("SLATEFLOW_BENCHMARK_PROCESSES", str(os.cpu_count())))
 PLAYED = 2000
-"""Episodes by which the line chooses its winner, and those by which it is measured."""
+"""Episodes for choosing the winner, and as many for measuring it."""
 
 
 KNOWN_RULES = {"interest evolution": {"quality": Behaviour(scorer="quality")}}
-"""Rules by facts that no log shows; in interest exploration greedy ranks by quality."""
+"""Rules by hidden facts; in interest exploration greedy ranks by quality."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Outcome:
     """Outcome of one world.
 
     Attributes:
-        number: Of the world.
-        described: Its parameters, in short.
+        number: Number of the world.
+        described: Short description of its parameters.
         winner: The learner that won, or none.
-        figures: Of each learner the score, or the gain over the best fixed rule in percent.
-        lost: The winner's paired difference to the best of the fixed rules and the logging policies
-            in standard errors, and as figures have it, where it is negative.
+        figures: By learner the score, or the gain over the best fixed rule in percent.
+        lost: The winner's paired difference from the best of fixed rules and logging policies, in
+            standard errors and in the unit of `figures`, where it is negative.
         rival: The best of these policies.
-        refused: Learners that do not take these logs, and why.
+        refused: Learners that refuse these logs, with reasons.
     """
 
     number: int
@@ -78,8 +78,8 @@ class Outcome:
 def measured_returns(spec: EnvironmentSpec, policy: Policy, seed: int) -> np.ndarray:
     """Returns (E,) of a policy; in long-term satisfaction with expected rewards.
 
-    Its rewards are log-normal, and their noise would drown what policies differ by. Users,
-    their offers and their doings stay as they were drawn.
+    Its rewards are log-normal, with more noise than policies differ by. Users, their offers and
+    their behaviour remain as drawn.
     """
     if spec.world != "long_term_satisfaction":
         return episode_returns(spec, policy, PLAYED, seed)
@@ -96,7 +96,7 @@ def measured_returns(spec: EnvironmentSpec, policy: Policy, seed: int) -> np.nda
 
 
 def run_world(family: str, number: int, folder: Path) -> Outcome:
-    """Log, train with defaults, let the line choose, and measure what it chose."""
+    """Log, train with defaults, let the pipeline choose, and measure its choice."""
     recipe = drawn_recipe(family, number, SEED)
     dataset, spec = generate(recipe, Folder(str(folder))), recipe.spec
     scorers: dict[str, AnyScorer] = {}
@@ -169,7 +169,7 @@ def _short(value: object) -> str:
 @pytest.mark.timeout(14_400)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_worlds(family, tmp_path, capsys):
-    """Print one line a world and the counts; nothing is asserted but that all worlds ran."""
+    """Print a line per world and the counts; only that all worlds ran is asserted."""
     numbers = [int(one) for one in WORLDS.split(",")] if WORLDS else range(FAMILIES[family][1])
     count = len(numbers)
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:

@@ -1,4 +1,4 @@
-"""Verdicts on sessions whose users click by sums of log-odds, of items that a first stage offers.
+"""Verdicts on sessions whose users click by sums of log-odds, with items from a first stage.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs, `SLATEFLOW_BENCHMARK_SESSIONS` is their size.
 """
@@ -24,7 +24,7 @@ def verdicts(seed: int) -> Judged:
 @pytest.mark.benchmark
 @pytest.mark.timeout(7_200)
 def test_retrieved_sessions(capsys):
-    """Print how often verdicts are given, and how often those hold."""
+    """Print how often there are verdicts, and how often they hold."""
     shop = RetrievedShop()
     truth = {name: shop.value(policy) for name, policy in POLICIES.items()}
     found = of_logs(verdicts, range(LOGS))

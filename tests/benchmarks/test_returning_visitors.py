@@ -1,4 +1,4 @@
-"""Intervals where visitors come back, each with a mood and tastes that no column tells.
+"""Intervals where visitors come back, each with a hidden mood and hidden tastes.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs.
 """
@@ -24,7 +24,7 @@ ROWS = 8_000
 
 
 def verdicts(shop: ReturningVisitors, known: bool, seed: int) -> Judged:
-    """Verdicts of a log of a random policy, in which visitors are known again, or not."""
+    """Verdicts from a log of a random policy, with or without the visitors' names."""
     with TemporaryDirectory() as folder:
         column = 'visitor = "who"' if known else ""
         dataset = shop.logs(Path(folder), ROWS // shop.visits, seed, column)
@@ -68,7 +68,7 @@ VISITS = {
 
 
 def likes(visits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Probabilities (V,) of a click: moods, and the more the oftener somebody comes."""
+    """Probabilities (V,) of a click: moods, which rise with the number of visits."""
     return special.expit(-1.5 + 0.4 * np.log(visits) + 0.8 * rng.normal(size=len(visits)))
 
 
@@ -76,7 +76,7 @@ def likes(visits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("form", VISITS)
 def test_visitors_of_whom_few_have_most_visits(form, capsys):
-    """Print how often intervals of a random policy hold, and Student's with all its degrees."""
+    """Print how often intervals of a random policy hold, and Student's with full degrees."""
     rng = np.random.default_rng(1_000_003)
     visits = np.ceil(VISITS[form](rng, 10_000_000))
     truth, held = float(likes(visits, rng) @ visits / visits.sum()), []

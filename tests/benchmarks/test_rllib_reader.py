@@ -1,8 +1,8 @@
 """Our reader of datasets against RLlib's own, on the same rows in the same run.
 
-RLlib's builds an episode object for every row. Compared is its loop over the rows alone,
-in this process, with rows that have been read and decoded: less than its users wait for. One pass
-as they run it, through Ray Data and its actors, is timed beside it.
+RLlib's builds an episode object for every row. The comparison has only its loop over the rows, in
+this process, with rows that have been read and decoded: less than its users wait for. One pass as
+they run it, through Ray Data and its actors, is timed, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def dataset(tmp_path_factory) -> Dataset:
 
 @pytest.fixture
 def local_ray(monkeypatch):
-    """Ray in this machine's memory, with what RLlib's reader needs and no more."""
+    """Ray in this machine's memory, with no more than RLlib's reader needs."""
     # Ray would start every worker like this process, `uv run` and all.
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     with quiet_rllib(), warnings.catch_warnings():
@@ -53,9 +53,9 @@ def local_ray(monkeypatch):
 
 
 def our_reader(dataset: Dataset, scale) -> int:
-    """From Parquet to an epoch of minibatches; the rows handed out.
+    """Read an epoch of minibatches from Parquet; returns the number of rows.
 
-    With a scale of None the model of the rewards is fitted, too, which RLlib's reader has not.
+    With a scale of None the model of the rewards is fitted, too, which RLlib's reader lacks.
     """
     from slateflow.learners.rllib.input import ColumnIterator, InputOptions, train_columns
 
@@ -89,7 +89,7 @@ def rllib_config(dataset: Dataset, path: str):
             input_=[path],
             # By default two actors, which would leave the files no processor of these two.
             map_batches_kwargs={"concurrency": 1},
-            # Every pass reads the rows; otherwise RLlib's processed ones would stay in memory.
+            # Every pass reads the rows; otherwise processed ones would stay in memory.
             materialize_data=False,
             materialize_mapped_data=False,
             dataset_num_iters_per_learner=1,

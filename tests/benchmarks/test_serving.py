@@ -1,8 +1,8 @@
-"""The cost of a recommendation: in process, over HTTP, in batches; the bare scoring beside it.
+"""The cost of a recommendation: in process, over HTTP, in batches; compared with bare scoring.
 
-The floor is what nobody can do without who takes and gives pandas frames: the frame of the
-request, the scores of the same network in NumPy, the order, the frame of the answer. MLflow's
-`predict` around it is what nobody can do without whose model names its columns.
+The floor is the necessary work with pandas frames: the frame of the request, the scores of the same
+network in NumPy, the order, the frame of the answer. For a model with named columns MLflow's
+`predict` around it is necessary, too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CANDIDATES, ROWS = 20, 10_000
 
 @pytest.fixture(scope="module", autouse=True)
 def alone():
-    """All of it on one core, the model server, too."""
+    """Restrict everything to one core, including the model server."""
     with one_core():
         yield
 
@@ -61,7 +61,7 @@ def requests(rows: int) -> dict[str, list]:
 
 
 def seconds(call: Callable[[], object], times: int) -> np.ndarray:
-    """How long each call took, the first ones left out."""
+    """Seconds of each call, without the first ones."""
     took = []
     for _ in range(times + times // 10 + 1):
         start = time.perf_counter()
@@ -125,7 +125,7 @@ CONNECTIONS, SECONDS = 16, 10.0
 async def ask_without_end(
     address: str, path: str, bodies: list[bytes], took: list[float], until: float
 ) -> None:
-    """Requests over one connection that stays open, the next when the one before is answered."""
+    """Send requests over one open connection, each after the answer to the one before."""
     host, _, port = address.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     for body in itertools.cycle(bodies):
@@ -143,7 +143,7 @@ async def ask_without_end(
 
 
 def rate(address: str, path: str, bodies: list[bytes]) -> tuple[float, np.ndarray]:
-    """Requests a second, and how long each took, from another core than the server's."""
+    """Requests per second, and the time of each, from another core than the server's."""
     took: list[float] = []
 
     async def ask() -> None:

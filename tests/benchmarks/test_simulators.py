@@ -1,8 +1,8 @@
 """The simulators and their datasets: right, fast and small. Every test prints a table.
 
-Speeds are medians of rounds in which all sides run in turn, on one core, in seconds of the
-processor's time of this process; those of the clock stand beside them and include the waiting for
-the disk and for whoever else uses the machine.
+Speeds are medians of rounds in which all sides run in turn, on one core, in seconds of this
+process's processor time; times by the clock are shown, too, and include waiting for the disk and
+for other processes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 HALVES = {"random": 0.5, "greedy": 0.5}
 ROUNDS = 5
 LARGEST = int(os.environ.get("SLATEFLOW_BENCHMARK_STEPS", 10_000_000))
-"""Steps of the largest dataset; the issue's figure is 100,000,000, which needs 10 GB of disk."""
+"""Steps of the largest dataset; the figure of the issue is 100,000,000, which needs 10 GB of disk.
+"""
 
 
 @pytest.fixture
@@ -56,9 +57,9 @@ def show(capsys) -> Callable[..., None]:
 def medians(
     sides: dict[str, Callable[[], int]], tidy_up: Callable[[], None] = lambda: None
 ) -> dict[str, tuple[float, float]]:
-    """Nanoseconds a step of each side, by the processor and by the clock; sides return steps.
+    """Nanoseconds per step of each side, by processor and by clock; sides return their steps.
 
-    After each of them `tidy_up` is called, whose time does not count.
+    After each side `tidy_up` is called, whose time does not count.
     """
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     with one_core():
@@ -77,7 +78,7 @@ def medians(
 
 
 def test_returns(show):
-    """Every preset under every policy, beside the reference."""
+    """Every preset under every policy, compared with the reference."""
     rows = [f"{'preset, policy':<36}{'ours':>18}{'reference':>18}{'sems apart':>12}"]
     for name in presets():
         spec = preset(name)
@@ -94,7 +95,7 @@ def test_returns(show):
 
 
 def test_parity_counts(show):
-    """How many steps the replays compare."""
+    """Number of steps that the replays compare."""
     from tests.environments.interest_evolution import test_parity_evolution as evolution
     from tests.environments.interest_exploration import test_parity_exploration as exploration
     from tests.environments.long_term_satisfaction import test_parity as lts
@@ -111,7 +112,7 @@ def test_parity_counts(show):
 
 
 def recsim_loop(name: str, steps: int = 3_000) -> int:
-    """RecSim's own loop, without Gymnasium around it, on slates that are drawn before."""
+    """RecSim's own loop, without Gymnasium, on slates drawn in advance."""
     env = recsim_environment(preset(name), seed=1)
     spec, world, rng = env.environment_spec, env._world, np.random.RandomState(1)
     slates = np.argsort(rng.random_sample((steps, spec.num_candidates)), axis=1)
@@ -147,7 +148,7 @@ def draws(steps: int = 600_000) -> int:
 
 
 def two_workers(name: str, folder: Path) -> float:
-    """Nanoseconds a step by the clock, without the start of the processes; of three runs."""
+    """Nanoseconds per step by the clock, without the start of the processes; three runs."""
     taken = []
     for number in range(3):
         steps = {"interest-evolution": 60}.get(name, 120)
@@ -276,9 +277,9 @@ found = {"rows": sum(train(dataset, learner_config(one))[1].rows for one in ("li
 
 
 def measured(stage: str, folder: Path, steps: int, workers: int = 1) -> dict:
-    """A stage in a process of its own, on as many cores as there are workers.
+    """Run a stage in its own process, on as many cores as workers.
 
-    Seconds, and the most memory that it or a child had.
+    Returns the seconds, and the peak memory of the process or a child.
     """
     code = f"""
 import json, os, resource, time
@@ -304,7 +305,7 @@ if __name__ == "__main__":
 
 
 def test_memory_and_time_grow_as_they_should(tmp_path, show):
-    """1, 10 and, where the environment variable says so, 100 million steps."""
+    """1, 10 and, if the environment variable is so set, 100 million steps."""
     rows = [f"{'steps':>12}  {'stage':<24}{'seconds':>9}{'cpu s':>8}{'MiB':>7}"]
     for million in (1, 10, 100):
         steps = million * 1_000_000
@@ -323,10 +324,10 @@ def test_memory_and_time_grow_as_they_should(tmp_path, show):
 
 
 def test_two_cores(tmp_path, show):
-    """Two processes on two cores against one on one, start-up included.
+    """Two processes on two cores against one on one, including start-up.
 
-    The ratio by the clock holds only where both cores are free. The ratio by the processor is the
-    one to expect there: the seconds of one process against half of those of two.
+    The ratio by the clock is valid only if both cores are free. The ratio by the processor is to be
+    expected in that case: the seconds of one process against half of those of two.
     """
     steps, found = 20_000_000, {}
     for workers in (1, 2):

@@ -1,4 +1,4 @@
-"""Intervals of single decisions whose rewards are skewed, beside the usual ones by Student's t.
+"""Intervals of single decisions with skewed rewards, compared with the usual ones by Student's t.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs of each size and kind.
 """
@@ -27,11 +27,11 @@ KINDS, ITEMS, FOLDS, WORLDS = 2, 20, 5, 20
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, Array], Array]
-"""Draws rewards (R,) of these means (R,)."""
+"""Draws rewards (R,) with means (R,)."""
 
 
 def log_normal(spread: float, share: float = 1.0) -> Draw:
-    """Only that share of the rewards is not 0."""
+    """Log-normal rewards, of which only a share is not 0."""
 
     def draw(rng: np.random.Generator, mean: Array) -> Array:
         size = np.exp(rng.normal(-(spread**2) / 2, spread, len(mean)))
@@ -41,12 +41,12 @@ def log_normal(spread: float, share: float = 1.0) -> Draw:
 
 
 def pareto(alpha: float) -> Draw:
-    """With that tail index."""
+    """Pareto rewards with tail index `alpha`."""
     return lambda rng, mean: mean * (1 + rng.pareto(alpha, len(mean))) * (alpha - 1) / alpha
 
 
 def clicks(share: float) -> Draw:
-    """All of one size, of about that share of the decisions."""
+    """Rewards of one size, in about a share of the decisions."""
     return lambda rng, mean: (rng.random(len(mean)) < share * mean) / share
 
 
@@ -77,7 +77,7 @@ class World:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> World:
-        """A logging policy that shows some items often and all at times, and three others."""
+        """A logging policy that shows some items often and all sometimes, and three others."""
         mean = rng.gamma(8, 1 / 8, (KINDS, ITEMS))
         logging = 0.9 * rng.dirichlet(np.full(ITEMS, 0.7), KINDS) + 0.1 / ITEMS
         all_alike = np.full((KINDS, ITEMS), 1 / ITEMS)
@@ -90,7 +90,7 @@ class World:
 def judged(
     world: World, draw: Draw, rows: int, rng: np.random.Generator
 ) -> dict[str, tuple[Contributions, bool]]:
-    """Contributions of each policy by a log, and whether the gate refuses it."""
+    """Contributions of each policy from a log, and whether the gate refuses it."""
     kind = rng.integers(0, KINDS, rows)
     below = np.cumsum(world.logging, axis=1)[kind]
     item = np.minimum((rng.random(rows)[:, None] > below).sum(axis=1), ITEMS - 1)
@@ -136,13 +136,13 @@ def means(kind: NDArray[np.intp], item: NDArray[np.intp], reward: Array) -> Arra
 
 
 def sides(difference: Contributions, truth: float) -> int:
-    """0 where the interval holds the truth, 1 where it is above it, −1 below."""
+    """0 if the interval contains the truth, 1 if it is above, −1 below."""
     low, high = difference.interval()
     return int(low > truth) - int(high < truth)
 
 
 def of_kind(name: str, rows: int) -> list[tuple[bool, int, int]]:
-    """Whether it is refused, and the sides of the usual interval and of ours."""
+    """The refusal of a policy, if any, and the sides of the usual interval and of ours."""
     return list(_of_kind(name, rows))
 
 
@@ -169,7 +169,7 @@ def _usual_and_ours(one: Contributions, truth: float) -> tuple[int, int]:
 @pytest.mark.benchmark
 @pytest.mark.timeout(7_200)
 def test_intervals_of_skewed_rewards(capsys):
-    """Print how often intervals hold that the gate lets pass, and on which side they miss."""
+    """Print how often intervals that pass the gate hold, and on which side they miss."""
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         waiting = {
             name: [pool.submit(partial(of_kind, name), rows) for rows in SIZES] for name in REWARDS

@@ -1,4 +1,4 @@
-"""Verdicts from logs of slates, where users choose in ways that the choice model does not know.
+"""Verdicts from logs of slates, where users choose in ways that the choice model lacks.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs, `SLATEFLOW_BENCHMARK_ROWS` is their size.
 """
@@ -44,7 +44,7 @@ def judged(habit: str, seed: int) -> Found:
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("habit", HABITS)
 def test_slates_however_users_choose(habit, capsys):
-    """Print how often intervals hold, and how wide they are beside those of exact slates."""
+    """Print how often intervals hold, and their widths relative to those by exact slates."""
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(partial(judged, habit), range(LOGS)))
     with capsys.disabled():

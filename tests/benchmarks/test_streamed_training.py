@@ -1,8 +1,8 @@
-"""Neural learners whose rows stream through Ray Data, beside those with all rows in memory.
+"""Neural learners with rows streamed through Ray Data, compared with all rows in memory.
 
-Both train on the same dataset, each in a process of its own, in turn. An update takes 512 rows.
-With the default number of them a training sees a part of the rows, but the one in memory has to
-read all; for a whole pass both take every row once.
+Both train on the same dataset, each in its own process, in turn. An update takes 512 rows. With the
+default number of updates a training sees a part of the rows, but in memory all have to be read; for
+a whole pass both take every row once.
 
 `SLATEFLOW_BENCHMARK_ROWS` has the sizes, such as 1000000,10000000.
 """
@@ -26,7 +26,7 @@ SIZES = [int(size) for size in os.environ.get("SLATEFLOW_BENCHMARK_ROWS", "10000
 LEARNERS = os.environ.get("SLATEFLOW_BENCHMARK_LEARNERS", "cql,iql,marwil,bc").split(",")
 TURNS = int(os.environ.get("SLATEFLOW_BENCHMARK_TURNS", "3"))
 IN_MEMORY, STREAMED = 10**9, 1
-"""Rows that memory may hold."""
+"""Most rows in memory."""
 
 TRAIN = """
 import json, logging, os, resource, sys
@@ -48,7 +48,7 @@ print(json.dumps([config.updates * config.batch_size, report.train_seconds, peak
 
 
 def trained(learner: str, path: str, rows: int, passes: int) -> tuple[int, float, float]:
-    """Rows learnt from, seconds, and MiB at the peak of the process that learns."""
+    """Number of rows used, seconds, and peak MiB of the training process."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TRAIN, learner, path, str(rows), str(passes)],
         check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Verdicts and learners where users tire of what they have seen, and no column tells.
+"""Verdicts and learners where users tire of seen items, without a column that shows it.
 
 `SLATEFLOW_BENCHMARK_LOGS` draws more logs, `SLATEFLOW_BENCHMARK_SESSIONS` is their size.
 """
@@ -31,7 +31,7 @@ def verdicts(shop: TiredShop, targets: dict[str, Target], seed: int) -> Judged:
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("tiredness", [0.0, 0.3, 0.7, 1.5])
 def test_users_who_tire(tiredness, tmp_path, capsys):
-    """Print how often verdicts are given, how often those hold, and what learners reach."""
+    """Print how often there are verdicts, how often they hold, and learners' scores."""
     shop = TiredShop(tiredness)
     logged = shop.logs(tmp_path, SESSIONS, 1_000)
     targets: dict[str, Target] = {"all alike": shop.random(), **shop.policies()}

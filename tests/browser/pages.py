@@ -1,4 +1,4 @@
-"""Pages as headless Chromium draws them, which is driven through its DevTools."""
+"""Pages as drawn by headless Chromium, controlled through its DevTools."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Browser:
         self._socket, self._calls = socket, 0
 
     def open(self, address: str, expected: str) -> str:
-        """The page's HTML when `expected` is to be read on it; opened again where it is not."""
+        """Open a page until `expected` is on it, again if necessary; returns its HTML."""
         for _ in range(_TRIES - 1):
             self._call("Page.navigate", url="about:blank")
             self._call("Page.navigate", url=address)
@@ -40,7 +40,7 @@ class Browser:
         return self.wait_for(expected)
 
     def click(self, text: str, expected: str) -> str:
-        """Click the link or button of that name, and wait as `open` does."""
+        """Click the link or button with this name, and wait as `open` does."""
         self._evaluate(
             "[...document.querySelectorAll('a, button, [role=tab], li, span')]"
             f".filter(one => one.innerText.trim() === {json.dumps(text)}).at(-1).click()"
@@ -48,7 +48,7 @@ class Browser:
         return self.wait_for(expected)
 
     def wait_for(self, expected: str, seconds: float = _SECONDS) -> str:
-        """The page's HTML when `expected` is to be read on it."""
+        """Wait until `expected` is on the page; returns its HTML."""
         deadline = time.monotonic() + seconds
         while expected not in self.text:
             assert time.monotonic() < deadline, f"{expected!r} is not on the page: {self.text}"
@@ -57,7 +57,7 @@ class Browser:
 
     @property
     def html(self) -> str:
-        """The page's elements by now."""
+        """The page's current elements as HTML."""
         return str(self._evaluate("document.documentElement.outerHTML"))
 
     @property
@@ -66,7 +66,7 @@ class Browser:
         return str(self._evaluate("document.body?.innerText"))
 
     def shoot(self, file: Path, width: int, height: int) -> None:
-        """A picture of the page in a window of that size."""
+        """A picture of the page in a window of a given size."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=False,
@@ -89,14 +89,14 @@ class Browser:
 
 
 def _pages(tools: str) -> list[dict[str, Any]]:
-    """The tabs that Chromium has by now."""
+    """Chromium's current tabs."""
     with urllib.request.urlopen(tools, timeout=_SECONDS) as answer:
         return [one for one in json.load(answer) if one["type"] == "page"]
 
 
 @contextmanager
 def browsing(profile: Path) -> Iterator[Browser]:
-    """A browser for the block; skips the test where there is no Chromium."""
+    """A browser for the block; skips the test without Chromium."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("the test reads pages with chromium, which is not installed")
@@ -145,7 +145,7 @@ class _Tables(HTMLParser):
 
 
 def table_rows(html: str) -> list[list[str]]:
-    """The cells' text of all tables' rows."""
+    """The texts of the cells in all rows of tables."""
     parser = _Tables()
     parser.feed(html)
     return [[cell.strip() for cell in row] for row in parser.rows]

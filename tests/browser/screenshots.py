@@ -1,10 +1,10 @@
-"""Screenshots of a week of nights under `slateflow up`: those of the docs, and all for the watcher.
+"""Screenshots of a week of nights under `slateflow up`: for the docs, or of all watched pages.
 
     uv run python -m tests.browser.screenshots [FOLDER [--before CHECKOUT]]
 
-With a folder, it gets every page that is looked at in the morning, in both of Prefect's interfaces;
-those of the docs are made anew without one. `--before` adds the pages of an earlier commit, from a
-checkout with its packages synced.
+With a folder, every page that operators open in the morning is saved there, in both of Prefect's
+interfaces; without one, the docs' screenshots are replaced. `--before` adds the pages of an earlier
+commit, from a checkout with its packages synced.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ def ended(client: SyncPrefectClient, deployment: str, **order: Any) -> FlowRun:
 
 
 def night(client: SyncPrefectClient, day: datetime, parameters: dict[str, Any]) -> FlowRun:
-    """Run the nightly deployment to its end, as of that day."""
+    """Run the nightly deployment to its end, as if on a given day."""
     due = Scheduled(scheduled_time=day)
     return ended(client, DEPLOYMENT, parameters=parameters, state=due)
 
 
 def is_promoted(run: FlowRun) -> bool:
-    """Whether it registered a winner, by its tags, or by its state as in earlier commits."""
+    """True if a run registered a winner, by its tags, or by its state as in earlier commits."""
     return "promoted" in run.tags or run.state_name == "Promoted"
 
 
 def pages(client: SyncPrefectClient, runs: list[FlowRun]) -> dict[str, Page]:
-    """Prefect's pages that there are, by name."""
+    """Prefect's pages by name."""
     deployment = client.read_deployment_by_name(DEPLOYMENT).id
     promoted = next(run for run in reversed(runs) if is_promoted(run))
     (task,) = [
@@ -105,7 +105,7 @@ def shoot(
     size: tuple[int, int],
     needed: bool = True,
 ) -> None:
-    """A picture of a page, in 256 colours; also of one that stays blank, unless `needed`."""
+    """A picture of a page in 256 colours, even if it stays blank, unless `needed`."""
     try:
         browser.open(address, expected)
     except AssertionError:
@@ -120,7 +120,7 @@ def shoot(
 
 
 def week(up: Up, client: SyncPrefectClient, given: dict[str, str]) -> list[FlowRun]:
-    """The nights, the last of which is today's; `given` goes to all."""
+    """The nights, the last of which is today's; `given` are parameters of all."""
     today = datetime.now(UTC).replace(hour=3, minute=0)
     days = [today - timedelta(days=len(WEEK) - 1 - number) for number in range(len(WEEK))]
     runs = [night(client, day, given | of) for day, of in zip(days, WEEK, strict=True)]
@@ -134,7 +134,7 @@ def week(up: Up, client: SyncPrefectClient, given: dict[str, str]) -> list[FlowR
 
 
 def plan(client: SyncPrefectClient) -> None:
-    """Let the schedules, which tests pause, plan their runs, and write the overview anew."""
+    """Let the schedules, which tests pause, plan their runs, and rewrite the overview."""
     deployments = client.read_deployments()
     for deployment in deployments:
         client.resume_deployment(deployment.id)
@@ -164,7 +164,7 @@ def watched(programs: Path, **given: str) -> Iterator[tuple[Browser, Up, dict[st
 
 
 def main(folder: Path | None, before: Path | None) -> None:
-    """Run the nights, and open what a person would."""
+    """Run the nights, and open the pages that a person would."""
     with watched(BIN) as (browser, up, found):
         for name in ("deployment", "run", "overview", "report"):
             address, expected, height = found[name]

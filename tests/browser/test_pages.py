@@ -1,4 +1,4 @@
-"""Prefect's pages under a real `slateflow up`, in a real browser, as those who watch open them."""
+"""Prefect's pages under a real `slateflow up`, in a real browser, as operators open them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SMALL = {"episodes": 60, "learners": ["linucb"], "evaluation_episodes": 100}
 
 @pytest.fixture(scope="module")
 def client(up) -> Iterator[SyncPrefectClient]:
-    """A client of its Prefect server, where events of this process go, too."""
+    """A client of its Prefect server, which also receives events of this process."""
     with temporary_settings({PREFECT_API_URL: up.api}), SyncPrefectClient(up.api) as client:
         yield client
 
 
 def ended(client: SyncPrefectClient, **parameters: object) -> FlowRun:
-    """A run of the deployment, when it has come to its end."""
+    """A run of the deployment, after its end."""
     deployment = client.read_deployment_by_name(DEPLOYMENT).id
     run = client.create_flow_run_from_deployment(deployment, parameters={**SMALL, **parameters}).id
     wait_until(lambda: client.read_flow_run(run).state.is_final(), 400, "the run's end")
@@ -46,7 +46,7 @@ def ended(client: SyncPrefectClient, **parameters: object) -> FlowRun:
 
 @pytest.fixture(scope="module")
 def promoted(up, client) -> FlowRun:
-    """The first night, which has a winner."""
+    """The first night with a winner."""
     run = ended(client, data=f"{up.folder}/pages")
     assert "promoted" in run.tags, run.state
     return run
@@ -81,7 +81,7 @@ def test_lists_and_pages_have_the_finished_run_in_both_interfaces(up, client, pr
             browser.wait_for(f"report {RECIPE}")
             browser.open(f"{ui}/{newest(client, 'slateflow')}", "champion since")
             assert "Slateflow" in browser.text
-            # Asked once more, a page that draws itself again may have none for a moment
+            # On a second look a page that is redrawn may have none for a moment
             champions, runs = wait_until(
                 lambda: len(found := rows(browser)) == 2 and found, 60, "the page's tables"
             )
@@ -95,7 +95,7 @@ def test_lists_and_pages_have_the_finished_run_in_both_interfaces(up, client, pr
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """A receiver of what a notification block sends."""
+    """A receiver of a notification block's messages."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -104,12 +104,12 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the test reads what was received."""
+        """Log nothing: the test reads the received messages."""
 
 
 @pytest.fixture
 def received(up, client, monkeypatch) -> Iterator[list[str]]:
-    """Messages that a webhook on this machine got; the automations send to it meanwhile."""
+    """Messages to a webhook on this machine, to which the automations send in the block."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
         server.received = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -127,14 +127,14 @@ def received(up, client, monkeypatch) -> Iterator[list[str]]:
 
 
 def given_verdict(client: SyncPrefectClient) -> dict[str, Any]:
-    """The newest verdict on the recipe, as its event has it."""
+    """The newest verdict on the recipe, from its event."""
     wanted = EventFilter(event=EventNameFilter(name=["slateflow.verdict.given"]))
     found = [one.payload["verdict"] for one in client.read_events(wanted, limit=50).events]
     return next(one for one in found if one["experiment"]["recipe"] == RECIPE)
 
 
 def test_a_champion_that_fell_on_fresh_logs_is_told(up, client, promoted, received):
-    """A verdict without a winner goes the way of fresh logs, with a champion worth far less."""
+    """A verdict without a winner takes the route of fresh logs, with a far worse champion."""
     verdict = given_verdict(client)
     (best,) = verdict["candidates"]
     fallen = {"version": 1, "mean": best["mean"] - 10 * best["sem"], "sem": best["sem"]}
@@ -173,7 +173,7 @@ def test_alerts_reach_a_webhook_and_the_morning_page(up: Up, client, promoted, r
         f"messages, got {received}",
     )
     client.delete_flow_run(waiting.id)
-    # The failure alone has started the page anew
+    # Only the failure has restarted the page
     failure = f"runs/flow-run/{failed.id}"
 
     def page() -> str:

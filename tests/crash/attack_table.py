@@ -1,10 +1,10 @@
-"""Requests of strangers to the servers of `slateflow up`, and the answers.
+"""Requests by strangers to the servers of `slateflow up`, and the answers.
 
     uv run python -m tests.crash.attack_table
 
-prints the table, and ends with 1 if a stranger got in or the owner did not. Each attack is made on
-a request that answers its owner: from a page elsewhere, under a name that leads here, and without
-the password.
+prints the table, and ends with 1 if a stranger was admitted or the owner was not. Each attack uses
+a request that the owner may make: from another site's page, under a host name that resolves to this
+machine, and without the password.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PASSWORDS = {
     "MLFLOW_TRACKING_USERNAME": USER,
     "MLFLOW_TRACKING_PASSWORD": PASSWORD,
 }
-"""Variables with which `up` asks for a password."""
+"""Environment variables with which `up` requires a password."""
 PAGE = "http://pages.example"
 
 WHO: dict[str, dict[str, str | None]] = {
@@ -38,7 +38,7 @@ WHO: dict[str, dict[str, str | None]] = {
     "no password": {"Authorization": None},
     "wrong password": {"Authorization": "owner:another-password"},
 }
-"""Headers in which a request differs from its owner's; None leaves one out."""
+"""Headers in which a request differs from its owner's; None omits one."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Target:
     path: str
     body: str | None = None
     content_type: str | None = "application/json"
-    upgrade: bool = False  # to a websocket, where the password is asked for inside
+    upgrade: bool = False  # to a websocket, in which the password is requested
 
 
 def targets(deployment: str) -> list[Target]:
-    """Reading and writing of both servers; a write as a page can send it without asking."""
+    """Reads and writes on both servers; writes in a form that pages can send without preflight."""
     run = f"/api/deployments/{deployment}/create_flow_run"
     return [
         Target("Prefect", "POST", "/api/flow_runs/count", "{}"),
@@ -71,7 +71,7 @@ def targets(deployment: str) -> list[Target]:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a request: its status, and whether a page of the given origin may read it."""
+    """The answer to a request: its status, and whether a page of the origin may read it."""
 
     target: Target
     who: str
@@ -80,19 +80,19 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The answer in a cell of the table."""
+        """The text of the answer in the table."""
         if "Origin" not in WHO[self.who] or self.status >= 400:
             return str(self.status)
         return f"{self.status}, {'readable' if self.readable else 'unreadable'}"
 
     @property
     def good(self) -> bool:
-        """Whether the owner was let in, and the stranger not."""
+        """True if the owner was admitted, or the stranger was not."""
         let_in, target = self.status in (101, 200, 201), self.target
         if self.who == "owner":
             return let_in
         if "password" in self.who:
-            # The UI is no secret, and the websocket asks for the password inside
+            # The UI is public, and the password is requested inside the websocket
             return let_in if target.upgrade or target.path == "/" else self.status == 401
         if target.server == "MLflow" and self.who == "other local page":
             return True  # MLflow trusts all pages of this machine; they are its owner's programs
@@ -102,7 +102,7 @@ class Answer:
 
 
 def ask(up: Up, target: Target, who: str) -> Answer:
-    """Make the request of somebody."""
+    """Make a request as one of `WHO`."""
     port = up.ports[0 if target.server == "Prefect" else 1]
     headers: dict[str, str | None] = {"Host": f"127.0.0.1:{port}", "Authorization": LOGIN}
     if target.body is not None and target.content_type:
@@ -131,14 +131,14 @@ def ask(up: Up, target: Target, who: str) -> Answer:
 
 
 def answers(up: Up) -> list[Answer]:
-    """All requests of all."""
+    """The answers to all requests of all in `WHO`."""
     nightly = "nightly-modified-lts-20-2"
     (deployment,) = [one for one in up.post("deployments/filter", {}) if one["name"] == nightly]
     return [ask(up, target, who) for target in targets(deployment["id"]) for who in WHO]
 
 
 def table(given: list[Answer]) -> str:
-    """One line a request, one column for each who makes it."""
+    """A line per request, and a column per requester."""
     lines = [f"{'request':<66}" + "".join(f"{who:<22}" for who in WHO).rstrip()]
     for target in dict.fromkeys(one.target for one in given):
         row = [one for one in given if one.target is target]
@@ -150,7 +150,7 @@ def table(given: list[Answer]) -> str:
 
 
 def main() -> int:
-    """Print the table; 0 if all is as it should be."""
+    """Print the table; returns 0 if all answers are right."""
     with tempfile.TemporaryDirectory() as folder, running_up(Path(folder), **PASSWORDS) as up:
         given = answers(up)
     print(table(given))

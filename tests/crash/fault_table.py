@@ -1,9 +1,9 @@
-"""kill -9 of every process of `slateflow up` in the middle of every stage, and what comes of it.
+"""kill -9 of every process of `slateflow up` in the middle of every stage, and the outcome.
 
     uv run python -m tests.crash.fault_table [STAGE] [VICTIM]
 
 prints the table, and ends with 1 if anything was lost, registered twice or left running, or if a
-run ended that should have continued by itself.
+run failed to continue by itself where it should.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from tests.up import Up, command_line, kill, running_up, wait_until
 
 ENVIRONMENT = "modified-lts-10-1"
 ATTEMPTS = 5
-"""Runs that are started for one fault at most: the time between version and alias is short."""
+"""Most runs that are started for one fault: the time between version and alias is short."""
 MODEL = f"slateflow-{ENVIRONMENT}"
 DEPLOYMENT = f"pipeline/nightly-{ENVIRONMENT}"
 
-# Each stage so long that its middle can be hit
+# Each stage is long enough to be hit in its middle
 STAGES: dict[str, dict[str, Any]] = {
     "generate": {"episodes": 40_000, "learners": ["linucb"], "evaluation_episodes": 200},
     "train": {"episodes": 1_000, "learners": ["linucb", "bc"], "evaluation_episodes": 200},
@@ -55,15 +55,15 @@ VICTIMS = (
     *("MLflow", "MLflow, 60 s", "MLflow's parent", "up, in a restart"),
 )
 LOCK = ("register", "holder of the lock")
-"""A kill for which the others' stages have nothing: somebody's who has the lock of the aliases."""
+"""A kill outside of the other stages: that of a process with the lock of the aliases."""
 TRAINING = ("train", "a training's process")
-"""A kill within the run, as where memory is short: the run itself goes on, and fails."""
+"""A kill within the run, as without memory: the run itself continues, and fails."""
 ORDERED_AGAIN = ("flow run", "worker and run", "up, in a restart", TRAINING[1])
-"""Victims after which a run does not continue by itself."""
+"""Killed processes after which a run does not continue by itself."""
 PAIRS = (*itertools.product(STAGES, VICTIMS), LOCK, TRAINING)
 
 FOR_EVER = 45.0
-"""Seconds after which a run still goes on whose process is gone: three sweeps of `up`."""
+"""Seconds within which runs without a process have to end: three sweeps of `up`."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Outcome:
     """One kill.
 
     Attributes:
-        stage: In the middle of which stage.
-        victim: Name of what was killed.
-        state: How the run that was hit ended, with the state's message.
-        again: How the next run ended; empty where none was needed.
-        seconds: From the kill to the last end.
-        faults: All that is wrong now; empty if all is well.
+        stage: Stage in the middle of which the kill happened.
+        victim: Name of the killed process.
+        state: Final state of the affected run, with its message.
+        again: Final state of the next run; empty if none was necessary.
+        seconds: Time from the kill to the end of the last run.
+        faults: Remaining faults; empty if there are none.
     """
 
     stage: str
@@ -88,7 +88,7 @@ class Outcome:
 
 
 class Bench:
-    """An `up` in which things are killed, with clients of both servers."""
+    """An `up` whose processes are killed, with clients of both servers."""
 
     def __init__(self, up: Up) -> None:
         import mlflow
@@ -106,7 +106,7 @@ class Bench:
         return self.prefect.create_flow_run_from_deployment(deployment, parameters=parameters)
 
     def runs(self) -> list[FlowRun]:
-        """All runs that have begun and not ended."""
+        """All runs that have begun but not ended."""
         started = FlowRunFilterStateType(
             any_=[StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
         )
@@ -130,7 +130,7 @@ class Bench:
         return found[0].state
 
     def wait(self, run: FlowRun) -> str:
-        """Wait for the end of a run; its outcome and the state's message."""
+        """Wait for the end of a run; returns its outcome and the state's message."""
         wait_until(lambda: (s := self.state(run)) and s.is_final(), 300, f"end of {run.name}")
         found = self.prefect.read_flow_run(run.id)
         state, outcome = found.state, found.name.partition(": ")[2].capitalize()
@@ -143,14 +143,14 @@ class Bench:
         return list(self.registry.search_model_versions(f"name = '{MODEL}'"))
 
     def champion(self) -> str | None:
-        """Version with the alias."""
+        """The version with the alias."""
         from tasks.store.champion import aliased
 
         version = aliased(self.registry, MODEL, "champion")
         return None if version is None else str(version)
 
     def in_the_middle(self, stage: str, folder: Path, victim: str) -> bool:
-        """Whether the stage has begun and is not over."""
+        """True if the stage has begun and is not over."""
         if stage == "generate":
             return any(folder.rglob("*.parquet")) and not (folder / MANIFEST).exists()
         if stage == "train":
@@ -166,7 +166,7 @@ class Bench:
         return any(run.name.split()[0] == stage for run in self.runs())
 
     def caught(self, run: FlowRun, stage: str, folder: Path, victim: str) -> bool:
-        """Wait for the middle of the stage; False if the run was past it before anybody looked."""
+        """Wait for the middle of the stage; False if the run passed it before the first look."""
         caught = False
 
         def caught_or_over() -> bool:
@@ -178,7 +178,7 @@ class Bench:
         return caught
 
     def strike(self, victim: str, run: FlowRun) -> None:
-        """Kill -9."""
+        """Send SIGKILL to the victim's processes."""
         if victim == "flow run":
             process = self.prefect.read_flow_run(run.id).infrastructure_pid
             assert process is not None
@@ -216,7 +216,7 @@ class Bench:
                 time.sleep(0.5)
 
     def hold_lock(self) -> None:
-        """Take the lock in a process with the database's address; the runs have the server's."""
+        """Take the lock in a process with the database's address; the runs use the server's."""
         code = (
             "import time\nfrom tasks.store.alias_lock import aliases_locked\n"
             "from tasks.store.tracking import mlflow_client\n"
@@ -267,7 +267,7 @@ class Bench:
         return Outcome(stage, victim, state, again, seconds, tuple(faults))
 
     def again(self, victim: str, run: FlowRun, parameters: dict[str, Any]) -> str:
-        """Repeat the order: as a new run, or with the Retry button of the old one."""
+        """Repeat the request: as a new run, or with the Retry button of the old one."""
         if victim in ("worker and run", "up, in a restart"):
             self.prefect.set_flow_run_state(run.id, AwaitingRetry())
             return f"Retry: {self.wait(run)}"
@@ -276,7 +276,7 @@ class Bench:
     def faults(
         self, recipe: Any, learners: list[str], ended: str, well: tuple[str, ...]
     ) -> Iterator[str]:
-        """Differences to a run without the kill, which ends in one of the states of `well`."""
+        """Differences from a run without the kill, which ends in one of the states of `well`."""
         if not any(state in ended for state in well):
             yield f"not promoted: {ended}"
             return
@@ -304,7 +304,7 @@ class Bench:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """One line a kill."""
+    """A line per kill."""
     lines = [f"{'in the middle of':<18}{'kill -9 of':<16}{'seconds':>8}  what came of it"]
     for one in outcomes:
         came = one.state if not one.again else f"{one.state} → {one.again}"
@@ -316,7 +316,7 @@ def table(outcomes: list[Outcome]) -> str:
 
 
 def main(stage: str | None = None, victim: str | None = None) -> int:
-    """Print the table; 0 if all ended well."""
+    """Print the table; returns 0 if all ended well."""
     outcomes = []
     with tempfile.TemporaryDirectory() as folder, running_up(Path(folder)) as up:
         bench = Bench(up)

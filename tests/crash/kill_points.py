@@ -1,10 +1,10 @@
-"""Kills generation at every call that changes the disk, and looks at what is left.
+"""Kills generation at every call that changes the disk, and examines the remains.
 
     uv run python -m tests.crash.kill_points
 
-Each kill point is a process of its own, forked from this one, that gets SIGKILL before the n-th
-call of `os` that makes, writes, flushes, renames or removes a file or folder; at a write also
-when half of it is on the disk. Then the same recipe is generated again, in peace.
+Each kill point is a process forked from this one that receives SIGKILL before the n-th call of `os`
+that makes, writes, flushes, renames or removes a file or folder; at a write also when half of it is
+on the disk. Then the same recipe is generated again, undisturbed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost, doubled or seen half."""
+        """True if nothing was lost, duplicated or visible by half."""
         return self.repaired and self.seen in ("none", "whole")
 
 
@@ -83,7 +83,7 @@ def visited(visit: Visit) -> Iterator[None]:
 
 
 def kill_points(data: Path) -> list[tuple[str, str]]:
-    """(call, moment) of every point of an undisturbed run; a reader looks at each of them."""
+    """(call, moment) of every point of an undisturbed run; a reader examines each of them."""
     points: list[tuple[str, str]] = []
 
     def visit(name: str, half: Callable[[], None]) -> None:
@@ -98,7 +98,7 @@ def kill_points(data: Path) -> list[tuple[str, str]]:
 
 
 def killed_at(data: Path, point: int) -> None:
-    """Generate in a process that dies at that point."""
+    """Generate in a process that dies at a point."""
     child = os.fork()
     if child == 0:
         passed = 0
@@ -135,7 +135,7 @@ def look(data: Path) -> str:
 
 
 def files(data: Path) -> dict[str, bytes]:
-    """Every file of the dataset, hidden ones too."""
+    """All files of the dataset, including hidden ones."""
     folder = data / RECIPE.name
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -145,12 +145,12 @@ def files(data: Path) -> dict[str, bytes]:
 
 
 def hidden(data: Path) -> tuple[str, ...]:
-    """Files that no Parquet reader looks at, less the manifest."""
+    """Files that Parquet readers ignore, except the manifest."""
     return tuple(sorted(name for name in files(data) if Path(name).name.startswith(".")))
 
 
 def episodes(data: Path) -> Counter[int]:
-    """Rows of each episode, by a reader that knows nothing of the manifest."""
+    """Rows of each episode, by a reader without the manifest."""
     table = pads.dataset(str(data / RECIPE.name), format="parquet", partitioning="hive").to_table()
     return Counter(table["episode"].to_pylist())
 
@@ -160,7 +160,7 @@ def from_nothing(data: Path) -> None:
 
 
 def from_damage(data: Path) -> None:
-    """Remains of other accidents: a part cut off, one half written, one of another recipe."""
+    """Remains of other accidents: a truncated part, a half-written one, one of another recipe."""
     generate(RECIPE, Folder(str(data)))
     folder = data / RECIPE.name
     (folder / MANIFEST).unlink()
@@ -226,7 +226,7 @@ def table(results: list[Outcome]) -> str:
 
 
 def main() -> int:
-    """Print the table; 0 if every outcome is good."""
+    """Print the table; returns 0 if every outcome is good."""
     with tempfile.TemporaryDirectory() as folder:
         results = list(outcomes(Path(folder)))
     print(table(results))

@@ -1,8 +1,7 @@
-"""A process that makes datasets, or looks at one, as it is told line by line; for races.
+"""A process that makes datasets, or reads one, by orders line by line; for races.
 
 Every line of standard input is one order, answered with one line: `generate DATA SEED` with the
-digest or the complaint, `watch DATA` with the digests that a reader saw until the dataset was
-there.
+digest or the error, `watch DATA` with the digests that a reader found until the dataset existed.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from slateflow.trajectories import Dataset, Folder, Recipe, generate
 
 
 def recipe(seed: int) -> Recipe:
-    """Four parts of one name, whatever the seed."""
+    """A recipe of four parts, with the same name for all seeds."""
     return Recipe(
         "raced", "modified-lts-20-2", 1_800, seed, {"random": 0.6, "greedy": 0.4},
         {"time_budget": 6},
@@ -23,7 +22,7 @@ def recipe(seed: int) -> Recipe:
 
 
 def watch(data: str) -> list[str]:
-    """Everything that a reader sees who comes again and again, until the dataset is there."""
+    """All results of a reader who tries again and again until the dataset exists."""
     seen: list[str] = []
     while not seen or seen[-1] == "none":
         try:

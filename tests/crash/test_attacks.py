@@ -1,4 +1,4 @@
-"""The servers of `slateflow up` answer their owner alone, who keeps the passwords to himself."""
+"""The servers of `slateflow up` answer only their owner, and the passwords remain secret."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEPLOYMENT = "pipeline/nightly-modified-lts-10-1"
 
 @pytest.fixture(scope="module")
 def protected(tmp_path_factory):
-    """An `up` that asks for passwords."""
+    """An `up` that requires passwords."""
     with running_up(tmp_path_factory.mktemp("protected"), **PASSWORDS) as up:
         yield up
 
@@ -31,7 +31,7 @@ def test_strangers_are_refused(protected):
 
 
 def test_a_night_with_passwords_which_are_nowhere_but_in_the_environment(protected):
-    """The worker's run, its events and its promotion pass; then a shell's rollback does."""
+    """The worker's run, its events and its promotion succeed, and then a shell's rollback."""
     from prefect.client.orchestration import SyncPrefectClient
 
     up = protected
@@ -81,12 +81,12 @@ def test_databases_and_logs_are_their_owners(protected):
     known = {"mlflow.db", "users.db", "users.ini", "prefect.log", "mlflow.log", "worker.log"}
     assert known | {"prefect", "up.lock"} <= set(files)
     open_to_others = {name for name, path in files.items() if path.stat().st_mode & 0o077}
-    assert open_to_others <= {"d", "shell"}  # of the run and the shell in the test before
+    assert open_to_others <= {"d", "shell"}  # of the run and the shell in the previous test
     assert not (files["prefect"] / "prefect.db").stat().st_mode & 0o077
 
 
 def test_the_next_one_ends_what_is_left_and_needs_the_password_of_the_users(tmp_path):
-    """Both `up` and its guard were killed; MLflow keeps its users, whatever a variable says."""
+    """Both `up` and its guard were killed; MLflow keeps its users, whatever the variables."""
     with running_up(tmp_path, **PASSWORDS) as up:
         left = descendants(up.process.pid)
         guards = [pid for pid in left if "flows.services.guard" in command_line(pid)]

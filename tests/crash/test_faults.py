@@ -1,4 +1,4 @@
-"""kill -9 in the middle of every stage: the run or the next one ends well, nothing is doubled."""
+"""kill -9 in the middle of every stage: the run or the next ends well, nothing is duplicated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def bench(up):
-    """Where the kill happens."""
+    """The `up` for the kills."""
     return Bench(up)
 
 

@@ -1,4 +1,4 @@
-"""Real processes, killed at moments that nobody chose."""
+"""Real processes, killed at random moments."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def digest(tmp_path_factory) -> str:
 
 
 def kill_in_the_middle(command: list[str], folder: Path, delay: float) -> None:
-    """Kill -9 some time after the first file appeared; its workers have to follow it."""
+    """Kill -9 some time after the first file appeared; the workers have to end, too."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not any(folder.rglob("part-*")) and process.poll() is None:
         time.sleep(0.002)
@@ -54,7 +54,7 @@ def kill_in_the_middle(command: list[str], folder: Path, delay: float) -> None:
 
 
 def children(process: int) -> list[int]:
-    """Processes that it started, and those that they started."""
+    """All descendants of a process."""
     table = subprocess.run(
         ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""kill -9 at every call that changes the disk: nothing lost, nothing doubled, nothing half."""
+"""kill -9 at every call that changes the disk: nothing is lost, duplicated or partial."""
 
 from __future__ import annotations
 

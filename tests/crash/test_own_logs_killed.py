@@ -1,4 +1,4 @@
-"""kill -9 at each call that changes the disk while logs are read or taken over: nothing is half."""
+"""kill -9 at each call that changes the disk while logs are read or reused: nothing is partial."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def seen(folder) -> str:
 
 
 def killed_at(make, point: int) -> bool:
-    """Run in a process that dies before the point's call; whether it got that far."""
+    """Run in a process that dies before the point's call; returns whether it got that far."""
     child = os.fork()
     if child == 0:
         passed = 0
@@ -53,7 +53,7 @@ def killed_at(make, point: int) -> bool:
 def check_kills_while_it_takes_over(
     data: Path, earlier: Dataset, later: AnyRecipe, links: int
 ) -> None:
-    """Kill the next generation beside an earlier dataset at each of its calls of the disk."""
+    """Kill the next generation, with an earlier dataset, at each of its calls of the disk."""
     beside = data.parent
     whole = generate(later, Folder(str(beside / "whole")))
     calls: list[str] = []

@@ -41,7 +41,7 @@ class Racer:
 
 @pytest.fixture(scope="module")
 def racers() -> Iterator[list[Racer]]:
-    """Three of them."""
+    """Three racers."""
     started = [Racer() for _ in range(3)]
     yield started
     for racer in started:
@@ -52,7 +52,7 @@ def racers() -> Iterator[list[Racer]]:
 
 @pytest.fixture(scope="module")
 def digests(tmp_path_factory) -> list[str]:
-    """The datasets of two seeds, made in peace."""
+    """The digests of two seeds' datasets, made undisturbed."""
     return [
         generate(recipe(seed), Folder(str(tmp_path_factory.mktemp("peace")))).digest
         for seed in range(2)
@@ -60,7 +60,7 @@ def digests(tmp_path_factory) -> list[str]:
 
 
 def names(folder: Path) -> set[str]:
-    """All files of a dataset, hidden ones too."""
+    """All files of a dataset, including hidden ones."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 

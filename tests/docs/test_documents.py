@@ -29,9 +29,9 @@ DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 COMMAND = re.compile(r"(?:^    |`)(?:uv run )?slateflow ([^`\n]+)", re.MULTILINE)
 COMPLETE = ("run", "up", "environments", "learners")
-"""Commands that need no argument; of others a sentence may name the word alone."""
+"""Commands without required arguments; others may appear in a sentence by name only."""
 WRITTEN = ("datasets/shop.toml", "datasets/logs/monday.parquet")
-"""Files that a reader writes."""
+"""Files that readers of the documents create."""
 
 EVIDENCE = (
     f"more than {overlap.MOST_UNSEEN:.0%} of the policy's choices are hardly seen in the logs",
@@ -61,7 +61,7 @@ PLACEHOLDER = re.compile(r"[…\[·|]|\b[A-Z]{2,}\b|  ")
 
 
 def commands() -> list[str]:
-    """Commands that can be typed as they stand; those with placeholders are left out."""
+    """Commands that can be typed unchanged; those with placeholders are left out."""
     texts = (path.read_text(encoding="utf-8") for path in DOCUMENTS)
     found = dict.fromkeys(match.strip() for text in texts for match in COMMAND.findall(text))
     return [
@@ -127,7 +127,7 @@ def test_the_worlds_page_plays():
 
 
 def anchors(path: Path) -> set[str]:
-    """The names under which headings can be linked to: words, small, with hyphens between."""
+    """The anchors of headings: lower-case words with hyphens between them."""
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}

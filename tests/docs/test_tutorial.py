@@ -1,4 +1,4 @@
-"""The tutorial runs from top to bottom, and its outputs in git are what it prints."""
+"""The tutorial runs from top to bottom, and its outputs in git are those that it prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A world from outside the package: two items, a coin each; heads pay 1."""
+"""A world from outside the package: two items with a coin each; heads pay 1."""
 
 from __future__ import annotations
 

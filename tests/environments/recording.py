@@ -1,4 +1,4 @@
-"""RecSim's draws, remembered, and given again to the batched simulators."""
+"""RecSim's draws, recorded and replayed in the batched simulators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EQUAL = {"rtol": 1e-12, "atol": 1e-14}  # NumPy's exp may differ in the last bit
 
 
 def variants(parameters: dict[str, dict]) -> list:
-    """Every set of parameters with slates of 1 to 5, and candidates that move or stay."""
+    """All sets of parameters with slates of 1 to 5, and changing or fixed candidates."""
     return [
         pytest.param(
             {**values, "resample_documents": resample, "slate_size": places},
@@ -25,9 +25,9 @@ def variants(parameters: dict[str, dict]) -> list:
 
 
 class Recorder:
-    """A legacy stream that remembers the elementary draws behind the values that it gives.
+    """A legacy stream that records the elementary draws behind its values.
 
-    A twin of the same seed makes the same calls in their elementary form: the legacy generator
+    A twin with the same seed makes the same calls in their elementary form: the legacy generator
     computes choices and uniforms from `random_sample`, normals from `standard_normal`.
     """
 
@@ -42,7 +42,7 @@ class Recorder:
         return self._values.choice(a, p=p)
 
     def random_sample(self):
-        """Rounded to float32, in which the batched simulator draws uniform documents."""
+        """Uniforms rounded to float32, in which the batched simulator draws documents."""
         self._sample(1)
         self.uniforms[-1] = float(np.float32(self._values.random_sample()))
         return self.uniforms[-1]
@@ -73,7 +73,7 @@ class Recorder:
 
 
 class Recorded:
-    """RecSim's environment, with recorders for streams."""
+    """RecSim's environment with recorders as streams."""
 
     def __init__(self, spec, seed: int) -> None:
         self.spec = spec
@@ -92,15 +92,15 @@ class Recorded:
 
     @property
     def offered(self) -> list:
-        """RecSim's candidates, quality and all."""
+        """RecSim's candidates, including their quality."""
         return self.env._world.candidate_set.get_all_documents()
 
 
 class Player:
-    """Stands in for a generator and gives what is recorded by now.
+    """A substitute for a generator that returns the recorded draws.
 
     Args:
-        uniforms: Called for the numbers that `random` gives.
+        uniforms: Called for the numbers of `random`.
         normals: Likewise for `standard_normal`.
         integers: Likewise for `integers`.
     """

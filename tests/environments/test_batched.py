@@ -36,7 +36,7 @@ def test_mean_return_is_the_published_one(name, policy):
     ("policy", "slope"), [("opposite", 0.00060), ("greedy", -0.00304), ("random", -0.00068)]
 )
 def test_slope_of_reward_over_an_episode_is_the_published_one(policy, slope):
-    # The candidates that RecSim, whose samplers are seeded 0, shows in every environment.
+    # RecSim's candidates in every environment, as its samplers have seed 0.
     scores = np.random.RandomState(0).random_sample(10)
     assert (scores.min().round(4), scores.max().round(4)) == (0.3834, 0.9637)
     spec = preset("modified-lts-10-1", resample_documents=False)

@@ -1,4 +1,4 @@
-"""The worlds of interests: returns measured on RecSim, and what a response and a lane hold."""
+"""The worlds of interests: returns measured on RecSim, and contents of responses and lanes."""
 
 from __future__ import annotations
 

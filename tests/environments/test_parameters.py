@@ -1,4 +1,4 @@
-"""Every parameter of RecSim's users and documents can be set, and arrives in both simulators."""
+"""Every parameter of RecSim's users and documents can be set, and has effect in both simulators."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORLDS = {
     "interest-exploration": [EXPLORATION.IEUserModel, EXPLORATION.IEClusterUserSampler,
                              EXPLORATION.IEUserState, EXPLORATION.IETopicDocumentSampler],
 }  # fmt: skip
-# Classes and streams, which are no numbers of a model.
+# Classes and streams, which are not numbers of a model.
 MACHINERY = {
     "self", "kwargs", "seed", "user_ctor", "user_state_ctor", "doc_ctor", "response_model_ctor",
     "choice_model_ctor",
@@ -68,7 +68,7 @@ def test_what_has_no_field_is_read_by_nobody():
 
 
 def other(value, field=""):
-    """Another value of the same kind, which the spec accepts."""
+    """Another valid value of the same kind."""
     if field == "slate_size":
         return value + 1
     match value:
@@ -99,9 +99,9 @@ def test_a_recipe_sets_every_parameter_and_both_simulators_follow(world, field):
     assert getattr(recipe.spec, field) == value != getattr(preset(world), field)
     before, after = (played(spec) for spec in (preset(world), recipe.spec))
     if (world, field) == ("lts-20-2", "slate_size"):
-        assert before[:2] == after[:2]  # its user clicks the first place whatever follows
+        assert before[:2] == after[:2]  # its user clicks the first place in any case
     elif field == "step_limit" and world == "interest-evolution":
-        assert before[2] != after[2]  # further away than sessions last
+        assert before[2] != after[2]  # beyond the length of sessions
     else:
         assert before[0] != after[0]
         assert before[1] != after[1]
@@ -109,7 +109,7 @@ def test_a_recipe_sets_every_parameter_and_both_simulators_follow(world, field):
 
 @functools.cache
 def played(spec) -> tuple[bytes, bytes, int]:
-    """Results of RecSim and of the batch for a slate that is always the same, and the horizon."""
+    """Results of RecSim and of the batch for a constant slate, and the horizon."""
     env, batched = recsim_environment(spec), batched_environment(spec, 40)
     slate = np.arange(spec.slate_size)
     single, many = [], []

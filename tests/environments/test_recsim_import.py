@@ -1,4 +1,4 @@
-"""RecSim comes in quietly and leaves nothing behind that is not RecSim's."""
+"""Importing RecSim is quiet and leaves no other traces."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from slateflow.errors import InputError
 
 
 def episode(env, seed=None, steps=10):
-    """Everything that an episode with the first slate gives, as one flat list."""
+    """All results of an episode with the first slate, as one flat list."""
     observation, _ = env.reset(seed=seed)
     trace = [observation]
     for _ in range(steps):
@@ -94,12 +94,12 @@ def test_the_seed_of_the_config_starts_the_streams():
     first, again, other = (episode(make_recsim({"seed": seed})) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.9
-    # Unlike in RecSim, where every environment meets the same users and documents.
+    # Unlike in RecSim, where every environment has the same users and documents.
     assert (episode(make_recsim({})) != episode(make_recsim({}))).mean() > 0.9
 
 
 def exposures(env, seed, users=3):
-    """Net positive exposure with which the first users of a seed start."""
+    """Initial net positive exposure of the first users of a seed."""
     started = []
     for user in range(users):
         env.reset(seed=None if user else seed)

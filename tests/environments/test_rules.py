@@ -1,4 +1,4 @@
-"""Scoring rules against the plain loop that each of them stands for."""
+"""Scoring rules against equivalent plain loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several seeds in one batch: each gives its lanes what it gives them alone."""
+"""Several seeds in one batch: the lanes of each are as in a batch of their own."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_every_seed_plays_in_a_batch_as_it_plays_alone(name, common):
 
 @pytest.mark.parametrize("resample", [True, False])
 def test_users_who_leave_change_nothing_for_the_others(resample):
-    """Two policies end different sessions at different steps; all they have in common stays."""
+    """Two policies end different sessions at different steps; common ones remain equal."""
     spec = preset("interest-evolution", time_budget=12, resample_documents=resample)
     random, greedy = (
         list(play(batched_environment(spec, 40), behaviour_policy(one, spec), 3))

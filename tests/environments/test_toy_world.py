@@ -1,4 +1,4 @@
-"""A world that another package adds: one record, and nothing else of ours to edit."""
+"""A world added by another package: one record, without other changes to ours."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_behaviour_policies_earn_what_their_coins_give():
         assert abs(earned[policy].mean - mean) < 4 * earned[policy].sem
     assert earned["greedy"].label == "the first coin"
     assert optimal_return(preset("coins")) == pytest.approx(2.1)
-    # Nobody says how to play it, so every episode is expected to earn it
+    # Without a rule to play it, every episode is expected to earn it
     assert optimal_returns(preset("coins"), 3, seed=1) == pytest.approx([2.1] * 3)
 
 

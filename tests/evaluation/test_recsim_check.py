@@ -1,4 +1,4 @@
-"""RecSim's own returns: of known policies, and beside the batched simulator."""
+"""RecSim's own returns: of known policies, and against the batched simulator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_both_simulators_agree_within_four_standard_errors(policy):
     assert abs(compared.deviation) < 4
     assert compared.episodes == len(recsim) == 100
     assert calls == list(range(1, 9))
-    if policy == "opposite":  # and it can be told that they do not
+    if policy == "opposite":  # and differences would be detected
         other = episode_returns(spec, behaviour_policy("greedy", spec), 2000, seed=3)
         assert abs(agreement(other, recsim).deviation) > 4
 

@@ -1,4 +1,4 @@
-"""Returns on users that every policy meets alike."""
+"""Returns on the same users for every policy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT = preset("modified-lts-20-2", time_budget=3)
 
 @dataclass
 class Recording:
-    """Plays greedily and keeps what it saw."""
+    """Plays greedily and records its observations."""
 
     policy: GreedyPolicy
     seen: list = field(default_factory=list)
@@ -80,7 +80,7 @@ def test_the_seed_decides():
 
 
 def test_evaluation_does_not_replay_the_logs():
-    """A dataset of the same seed holds other users."""
+    """A dataset with the same seed has other users."""
     env = BatchedLongTermSatisfaction(SHORT, 20)
     logged, _ = env.reset(seed=seed_of(np.random.SeedSequence(7, spawn_key=(0,))))
     policy = Recording(GreedyPolicy(2))
@@ -126,7 +126,7 @@ def test_the_optimal_policy_earns_what_dynamic_programming_expects(spec):
 
 
 def test_the_optimal_policy_loses_to_no_rule_on_the_same_users():
-    """By more than noise: the interval of each difference reaches above zero."""
+    """The interval of each difference reaches above zero."""
     spec = preset("modified-lts-20-2", choc_stddev=1.0)
     played = optimal_returns(spec, 2000, seed=9)
     for rule in (first_feature, Opposite(first_feature)):

@@ -16,7 +16,7 @@ EPISODES = 200
 
 
 def returns(mean: float, seed: int = 0, spread: float = 1.0) -> np.ndarray:
-    """Returns that lie around the mean of what `users` would earn."""
+    """Returns around the mean that `users` would earn."""
     users = np.random.default_rng(1).normal(0, 10, EPISODES)  # common to all policies
     return users + np.random.default_rng(seed + 2).normal(mean, spread, EPISODES)
 
@@ -75,7 +75,7 @@ def test_returns_of_other_users_are_refused():
 
 
 def test_holm_by_hand():
-    """Four tests: the least p × 4, the next × 3, then × 2, then × 1, and never falling."""
+    """Four tests: the smallest p × 4, the next × 3, then × 2, then × 1, and never decreasing."""
     assert holm([0.04, 0.005, 0.03, 0.01]) == pytest.approx([0.06, 0.02, 0.06, 0.03])
     assert holm([0.5, 0.6]) == [1.0, 1.0]
     assert holm([0.2]) == [0.2]
@@ -186,7 +186,7 @@ def test_p_values_are_corrected_for_the_number_of_candidates():
     corrected = {c.learner: c.over_baseline.p_value for c in verdict.candidates}
     assert corrected == pytest.approx(expected, rel=1e-9)
     assert len(set(raw.values())) == 3
-    # Against a champion as good as random they are corrected alike
+    # Against a champion as good as random the correction is the same
     against = played_verdict(baseline - 9, candidates, champion=baseline).candidates
     assert {c.learner: c.over_champion.p_value for c in against} == pytest.approx(expected)
 
@@ -206,7 +206,7 @@ def test_the_normalised_score_is_the_way_from_random_to_the_optimum():
 
 
 def test_the_interval_of_a_score_holds_what_its_t_test_does_not_refute():
-    """At both ends the paired t-test of G − s R has p = 0.05: that is how Fieller's is defined."""
+    """At both ends the paired t-test of G − s R has p = 0.05, as Fieller's interval is defined."""
     baseline, learnt, best = returns(0.0, 1), returns(0.4, 2), returns(0.6, 3)
     found = score(learnt, baseline, best)
     assert found.ci[0] < found.value < found.ci[1]
@@ -232,7 +232,7 @@ def test_the_baseline_is_described():
 
 
 def test_the_winner_is_not_worse_than_what_already_runs():
-    """Both candidates beat random; one of them is below the better of two logging policies."""
+    """Both candidates beat random; one is below the better of two logging policies."""
     baseline, candidates = returns(0.0, 1), {"good": returns(3.0, 2), "bad": returns(1.0, 3)}
     logged = {"old": returns(0.5, 4), "now": returns(2.0, 5)}
     verdict = played_verdict(baseline, {"bad": candidates["bad"]}, logged=logged)
@@ -246,13 +246,13 @@ def test_the_winner_is_not_worse_than_what_already_runs():
 
 
 def contender(learner: str, over_random: float, over_champion: float | None) -> Contender:
-    """A made-up one with these p-values, whose differences are positive."""
+    """An artificial contender with these p-values and positive differences."""
     against = None if over_champion is None else Comparison(1.0, (0.5, 1.5), over_champion)
     return Contender(learner, 10.0, 1.0, Comparison(1.0, (0.5, 1.5), over_random), against)
 
 
 def test_what_decides_is_the_larger_p_value_corrected_by_hand():
-    """Larger of each pair: .04, .03, .001; Holm: .001 × 3, .03 × 2, and .04 no less than that."""
+    """Larger of each pair: .04, .03, .001; Holm: .001 × 3, .03 × 2, and .04 at least that."""
     made = [contender("a", 0.001, 0.04), contender("b", 0.03, 0.001), contender("c", 1e-9, 0.001)]
     found = decide(made)
     assert [one.learner for one in found] == ["a", "b", "c"]
@@ -278,7 +278,7 @@ def nights(candidates: int, seed: int) -> np.ndarray:
 
 
 def promotions(played: np.ndarray) -> tuple[float, float]:
-    """Share of nights with a new champion, and where one interval over the champion is above 0.
+    """Shares of nights with a new champion, and with an interval over the champion above 0.
 
     All are far above random, so the champion decides.
     """
@@ -305,9 +305,9 @@ def test_candidates_as_good_as_the_champion_are_rarely_promoted(candidates):
 
 
 def test_a_better_candidate_is_promoted():
-    """Four standard errors above the champion, among six as good as it.
+    """Four standard errors above the champion, among six candidates as good as it.
 
-    The power of Bonferroni's test, which Holm's is at least: p < .05 / 7, two-sided.
+    The power is at least that of Bonferroni's test: p < .05 / 7, two-sided.
     """
     played = nights(7, 12)
     played[:, 1] += 4 * np.sqrt(2 / USERS)
@@ -319,7 +319,7 @@ def test_a_better_candidate_is_promoted():
 
 @pytest.mark.parametrize("skewed", [False, True])
 def test_every_printed_interval_covers_the_truth(skewed):
-    """Over random, over the champion, and score; normal and log-normal returns of 1,000."""
+    """Over random, over the champion, and of scores; for 1,000 normal or log-normal returns."""
     rng, covered, repeats = np.random.default_rng(13), np.zeros(3), 1200
     random, champion, learnt, best = 0.0, 0.3, 0.5, 1.0
     for _ in range(repeats):

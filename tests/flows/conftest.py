@@ -1,4 +1,4 @@
-"""One finished pipeline for all tests of the flows."""
+"""A finished pipeline for all tests of the flows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SEED = 3
 
 @pytest.fixture(scope="session")
 def data(embedded):
-    """Folder of the datasets, as the flows take it."""
+    """Folder of the datasets, as the flows expect it."""
     return str(embedded / "data")
 
 
 @pytest.fixture(scope="session")
 def report(embedded, data):
-    """The first pipeline on an empty registry."""
+    """The report of the first pipeline on an empty registry."""
     from flows.pipeline import pipeline
 
     return pipeline(
@@ -31,7 +31,7 @@ def report(embedded, data):
 
 @pytest.fixture(scope="session")
 def client(report):
-    """An MLflow client on the store in which the report was made."""
+    """An MLflow client on the store of the report."""
     from tasks.store.tracking import mlflow_client
 
     return mlflow_client()

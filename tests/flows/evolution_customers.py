@@ -1,4 +1,4 @@
-"""Customers of RecSim who choose from slates, and stay as long as what they watch is good."""
+"""RecSim's users as customers: they choose from slates, and stay while they watch good videos."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ features = ["cluster"]
 
 @dataclass
 class EvolutionCustomers(WorldCustomers):
-    """Interest evolution of a few clusters, which are the kinds; sessions end when time is up."""
+    """Interest evolution with a few clusters as kinds; sessions end with the time budget."""
 
     parameters: dict[str, Any] = field(default_factory=lambda: {"num_features": 10})
     name: str = "interest-evolution"
@@ -57,7 +57,7 @@ class EvolutionCustomers(WorldCustomers):
         return observation["candidates"].argmax(axis=2)
 
     def users(self, observation: Observation, env: BatchedEnvironment[Any]) -> dict[str, Any]:
-        """Their interests, which are one column, and the minutes that they have left."""
+        """The users' interests, as one column, and their remaining minutes."""
         interests = observation["user"].astype(np.float64)
         return {"interests": interests.tolist(), "minutes": env._budget.tolist()}
 

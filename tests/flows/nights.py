@@ -1,7 +1,7 @@
-"""Nights of a recommender that learns from what it showed.
+"""Nights of a recommender that learns from its own logs.
 
-By day customers are served by the registry's champion, which explores, and what happened is written
-down as a table. By night the recipe reads all days, trains, and decides from the logs alone.
+By day the registry's champion serves customers and explores, and events are written to a table. By
+night the recipe reads all days, trains, and decides from the logs alone.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ EPSILON = 0.1
 
 
 class Customers(Protocol):
-    """Users who come, their doings, and all that only we know of them.
+    """Users, their behaviour, and facts that logs do not have.
 
     Attributes:
-        name: The recipe's.
-        recipe: Its text; its logs are in the folder `logs`.
+        name: Name of the recipe.
+        recipe: Text of the recipe; its logs are in the folder `logs`.
     """
 
     @property
@@ -38,23 +38,23 @@ class Customers(Protocol):
     def recipe(self) -> str: ...
 
     def open(self, folder: Path) -> None:
-        """Write the files that the recipe needs beside the logs."""
+        """Write the files that the recipe needs in addition to the logs."""
 
     def day(self, champion: Any | None, number: int) -> pd.DataFrame:
-        """Rows that the recommender writes; without a champion it shows anything."""
+        """Rows that the recommender logs; without a champion it shows random items."""
 
     def share(self, champion: Any, epsilon: float) -> float:
-        """Worth of the champion with so much exploring: random 0, the best 1."""
+        """Value of the champion with some exploration: random is 0, the best 1."""
 
 
 @dataclass(frozen=True)
 class Night:
-    """A night's verdict, and what the champion after it is worth.
+    """A night's verdict, and the value of the champion after it.
 
     Attributes:
         document: Output of `slateflow run --json`.
-        share: The champion's true worth: random 0, the best 1. No verdict knows it.
-        served: Value of what is served, which explores.
+        share: The champion's true value, which verdicts do not know: random is 0, the best 1.
+        served: Value of the served policy, which explores.
     """
 
     document: dict[str, Any]
@@ -71,7 +71,7 @@ class Night:
 
 @pytest.fixture
 def recipes(embedded, tmp_path, monkeypatch) -> Path:
-    """A folder of recipes with one for logs, and a registry that nobody else writes to."""
+    """A folder of recipes with one for logs, and a separate registry."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     folder = tmp_path / "datasets"
     (folder / "logs").mkdir(parents=True)
@@ -82,14 +82,14 @@ def recipes(embedded, tmp_path, monkeypatch) -> Path:
 def nights(
     folder: Path, customers: Customers, number: int, printed: Callable[[], str], learners: str
 ) -> Iterator[Night]:
-    """Serve for so many days, the first without a champion.
+    """Serve for a number of days, the first without a champion.
 
     Args:
-        folder: The recipe's.
-        customers: Of all days.
-        number: Nights.
-        printed: All that the command line has printed since it was last asked.
-        learners: Names of the learners, with commas.
+        folder: Folder of the recipe.
+        customers: Customers of all days.
+        number: Number of nights.
+        printed: Returns the command line's output since the last call.
+        learners: Names of the learners, separated by commas.
     """
     (folder / f"{customers.name}.toml").write_text(customers.recipe)
     customers.open(folder)

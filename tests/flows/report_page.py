@@ -1,4 +1,4 @@
-"""The page of a report, as tests read it."""
+"""Checks of the page of a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 
 def check_trend(key: str, reports) -> None:
-    """The newest report has a row of every run, the newest first, and a chart of them."""
+    """The newest report has a row for every run, the newest first, and a chart of them."""
     from prefect.artifacts import Artifact
     from prefect.client.orchestration import get_client
 
@@ -39,7 +39,7 @@ def check_trend(key: str, reports) -> None:
 
 
 def check_tables(markdown: str) -> None:
-    """Tables are not cut off in a window of 1280 pixels, and no cell is empty."""
+    """Tables fit into a window of 1280 pixels, and their cells are not empty."""
     rows = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert rows
     for row in rows:
@@ -49,12 +49,12 @@ def check_tables(markdown: str) -> None:
 
 
 def first_chart(markdown: str) -> ElementTree.Element:
-    """A page's first chart."""
+    """The first chart of a page."""
     encoded = re.search(r"data:image/svg\+xml;base64,([^)]+)\)", markdown)
     assert encoded is not None
     return ElementTree.fromstring(base64.b64decode(encoded.group(1)))
 
 
 def texts(chart: ElementTree.Element) -> list[str]:
-    """The texts on it."""
+    """The texts on a chart."""
     return [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text") if text.text]

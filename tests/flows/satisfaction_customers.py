@@ -1,4 +1,4 @@
-"""Customers of RecSim: sessions of many steps, and what is worth most only shows later."""
+"""RecSim's users as customers: sessions of many steps, in which the best choice pays only later."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ class SatisfactionCustomers(WorldCustomers):
         return np.minimum((score * KINDS).astype(np.intp), KINDS - 1)
 
     def users(self, observation: Observation, env: BatchedEnvironment[Any]) -> dict[str, Any]:
-        """Their satisfaction."""
+        """The users' satisfaction."""
         return {"satisfaction": observation["user"][:, 0].tolist()}
 
     def shown(self, step: Step, slates: NDArray[np.intp]) -> dict[str, Any]:
-        """The one item."""
+        """The only shown item."""
         return {"shown": slates[:, 0]}
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
-        """Random, and the optimum."""
+        """Values of random and of the optimum."""
         optimum = optimal_returns(self.spec, PLAYED, PLAYED_SEED)
         assert optimum is not None
         return self.played(RandomPolicy(self.spec.slate_size)), float(optimum.mean())

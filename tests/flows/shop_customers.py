@@ -1,4 +1,4 @@
-"""Customers of the made-up shop, one decision a visit."""
+"""Customers of the artificial shop, with one decision per visit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ reward = "click"
 
 @dataclass
 class ShopCustomers:
-    """So many visits a day; everything in the shop is on offer."""
+    """A number of visits per day; everything in the shop is on offer."""
 
     visits: int
     shop: Shop = field(default_factory=Shop.opened)
@@ -35,10 +35,10 @@ class ShopCustomers:
     recipe: str = RECIPE
 
     def open(self, folder: Path) -> None:
-        """The catalogue is what the logs show."""
+        """Nothing to write: the catalogue comes from the logs."""
 
     def day(self, champion: Any | None, number: int) -> pd.DataFrame:
-        """Users who came, the item shown and how likely it was, and a click."""
+        """Visits with the user, the shown item, its propensity, and the click."""
         rng, visits = np.random.default_rng([0, number]), self.visits
         customers = self.shop.customers(visits, rng)
         if champion is None:
@@ -56,7 +56,7 @@ class ShopCustomers:
         )
 
     def share(self, champion: Any, epsilon: float) -> float:
-        """By the tastes of all kinds of customers: clicks a visit, random 0, the optimum 1."""
+        """Clicks per visit by the tastes of all kinds: random is 0, the optimum 1."""
         kinds = pd.MultiIndex.from_product([COUNTRIES, DEVICES, range(18, 80)], names=USER)
         customers = kinds.to_frame(index=False)
         best: NDArray[np.intp] = champion.predict(requests(customers))["items"].str[0].astype(int)

@@ -1,4 +1,4 @@
-"""Alerts and who gets them: nights without a winner, a champion that fell, runs without an end."""
+"""Alerts and receivers: nights without a winner, a champion that fell, runs without an end."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def test_a_champion_that_fell_is_told_on_the_night_it_fell():
     assert kinds(*usual, night(4, reigning=8.2), night(5, reigning=8.2)) == []
     assert kinds(*usual, night(4, reigning=8.2, evidence="logs")) == []  # of another kind
     assert kinds(night(4, reigning=8.2)) == []  # nothing to compare with
-    unsure = [night(day, NO_VERDICT, reigning=2.0) for day in (4, 5)]  # logs that cannot judge
+    unsure = [night(day, NO_VERDICT, reigning=2.0) for day in (4, 5)]  # logs without a verdict
     assert kinds(*usual, *unsure) == []
     assert kinds(*usual, *unsure, night(6, reigning=8.2)) == ["champion-fell"]
-    assert kinds(*usual, night(4, reigning=8.2), unsure[1]) == []  # told already
+    assert kinds(*usual, night(4, reigning=8.2), unsure[1]) == []  # reported already
     back = PastRun(datetime(2026, 11, 4, tzinfo=UTC), ROLLED_BACK, champion=1)
     assert kinds(*usual, back, night(5, reigning=8.2)) == ["champion-fell"]
     (alert,) = alerts("shop", [night(4, reigning=8.2), *reversed(usual)])
@@ -82,7 +82,7 @@ def test_a_champion_that_fell_is_told_on_the_night_it_fell():
 
 def test_logs_that_stop_arriving_are_told_after_twice_the_usual_time_and_again():
     def told(*written: tuple[int, int]) -> list[int]:
-        """Nights of November on which it is told, of files by day and hour."""
+        """Nights of November with an alert, for files by day and hour."""
         files = [datetime(2026, 11, *file, tzinfo=UTC) for file in written]
         nights = [night(day) for day in range(3, 20)]
         return [
@@ -94,7 +94,7 @@ def test_logs_that_stop_arriving_are_told_after_twice_the_usual_time_and_again()
     # The newest of the 3rd, 1:00; nights are at 3:00
     assert told((1, 1), (2, 1), (3, 1)) == [5, 7, 9, 11, 13, 15, 17, 19]
     assert told((3, 1), (1, 1)) == [7, 11, 15, 19]  # two days apart, in any order
-    assert told((3, 1)) == told() == []  # nobody knows how often they come
+    assert told((3, 1)) == told() == []  # their usual interval is unknown
     files = [datetime(2026, 11, day, tzinfo=UTC) for day in (1, 4)]
     assert alerts("shop", [night(9)], files) == []
     (alert,) = alerts("shop", [night(10)], files)
@@ -126,7 +126,7 @@ def test_automations_are_made_once_follow_the_block_and_stay_paused(embedded, mo
         assert {one.actions[0].type for one in first.values()} == {"do-nothing"}
         client.pause_automation(first["slateflow: a rollback"].id)
         assert ensure_alerts(client) == []
-        # Made anew, they would forget the runs that the server is waiting for
+        # If recreated, they would forget the runs for which the server is waiting
         assert {one.id for one in ours().values()} == {one.id for one in first.values()}
         monkeypatch.setenv(BLOCK, "custom-webhook/ops")
         assert ensure_alerts(client) == []

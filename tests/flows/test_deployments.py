@@ -1,4 +1,4 @@
-"""Deployments that are pruned, runs that are swept, on Prefect's test API."""
+"""Pruned deployments and swept runs, on Prefect's test API."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tasks.server.orphans import sweep_orphans
 
 @pytest.fixture(scope="module")
 def client(embedded):
-    """A client of the test API, with the work pool made."""
+    """A client of the test API, with the work pool."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
@@ -87,7 +87,7 @@ def test_the_deployment_of_own_logs_is_valid_when_it_is_uncommented(client, flow
     assert client.read_deployment(made).parameters == {"recipe": "shop"}
 
 
-# By the flow that they call, not by what prefect.yaml says of them
+# By the flow that they call, not by their descriptions in prefect.yaml
 EMITTED = {
     "generate": {"slateflow.dataset.published"},
     "train": {"slateflow.model.trained", "slateflow.training.finished"},
@@ -98,7 +98,7 @@ EMITTED["pipeline"] = set().union(*EMITTED.values())
 
 
 def test_no_chain_of_events_comes_back_to_where_it_began():
-    """Even if every trigger matched whoever emits its event."""
+    """Even if every trigger matched all emitters of its event."""
     # The overview waits for what no step emits, and it emits nothing
     planned = [one for one in planned_deployments() if one.flow != "overview"]
     known = {event for events in EMITTED.values() for event in events}
@@ -258,7 +258,7 @@ def test_a_run_that_its_worker_took_and_never_began_is_crashed(client, flow_id, 
         return run
 
     old = taken()
-    # A run that is tried again has the process of the try before until the worker has begun
+    # A retried run has the process of its previous attempt until the worker has begun
     client.update_flow_run(old.id, infrastructure_pid=f"{2**22 + 1}")  # no process has it
     assert old.name not in sweep_orphans(client)
     between = time.time()

@@ -1,4 +1,4 @@
-"""The loop of a shop: served by the champion, logged, learnt from; and what ends in no verdict."""
+"""The loop of a shop: serving by the champion, logging, learning; and logs without a verdict."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_three_nights_lead_to_a_champion_by_logs_alone(recipes, capsys):
 
 @pytest.mark.slow
 def test_sessions_of_a_world_lead_to_a_champion_by_logs_alone(recipes, capsys):
-    """The pay of now spoils the mood, as only sessions show: linucb falls for it."""
+    """Immediate rewards spoil the mood, which only sessions show: linucb chooses wrongly."""
     customers = SatisfactionCustomers(650, {"time_budget": 30})
     both = "linucb,fitted-q"
     found = list(nights(recipes, customers, 2, lambda: capsys.readouterr().out, both))

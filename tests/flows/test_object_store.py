@@ -33,6 +33,6 @@ def test_stages_on_a_bucket(embedded, tmp_path, capsys):
         opened = Dataset.open(dataset["path"])
         opened.folder.write(opened.parts[0].path, b"no Parquet")
         assert main(["train", *LOGS, "--data", f"{url}/data", *learners]) == 2
-        errors = capsys.readouterr().err.splitlines()  # the server says something there, too
+        errors = capsys.readouterr().err.splitlines()  # the server has output there, too
         (line,) = (line for line in errors if line.startswith("slateflow: "))
         assert f"{dataset['path']}/{opened.parts[0].path}: expected a Parquet file" in line

@@ -1,4 +1,4 @@
-"""Own logs on the command line: read, described, trained on; and what is refused of them."""
+"""Own logs on the command line: reading, description, training; and refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ item = "shown"
 
 @pytest.fixture
 def shop(embedded, tmp_path, monkeypatch):
-    """A folder of recipes and logs: whoever comes from a country likes its third of the items."""
+    """A folder of recipes and logs: users from a country like its third of the items."""
     rng = np.random.default_rng(0)
     country, shown = rng.integers(0, 3, 3000), rng.integers(0, 6, 3000)
     frame = pd.DataFrame(
@@ -140,10 +140,10 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
     assert winner["verdict"] == "winner"
     assert first["registered"]["version"] == 1
     low, high = winner["ci"]
-    # Who likes a third of six items clicks it in 0.3, otherwise in 0.05 of the visits
+    # Users click liked items, a third of six, in 0.3 of the visits, others in 0.05
     assert low < 0.30 - (2 * 0.30 + 4 * 0.05) / 6 < high
     assert winner["overlap"]["mean_weight"] == pytest.approx(1, abs=0.2)
-    # Of six items the policy shows one, so five of six rows weigh nothing and one weighs 6
+    # The policy shows one of six items, so five of six rows have no weight and one has 6
     counts = winner["overlap"]["weight_counts"]
     assert counts[0] / sum(counts) == pytest.approx(5 / 6, abs=0.03)
     assert counts.index(max(counts[1:])) == 1 + math.floor((math.log10(6) + 2) * 4)
@@ -175,7 +175,7 @@ def test_the_verdict_comes_from_logs_and_a_champion_meets_new_items(shop, capsys
 
 
 def test_items_whose_columns_do_not_tell_have_their_ids_or_a_run_advises_it(shop, capsys):
-    """All that is known of the items is a price, and every third is liked."""
+    """Items have only a price, and every third is liked."""
     rng = np.random.default_rng(2)
     for path in (shop / "logs").glob("*.parquet"):
         rows = pd.read_parquet(path)

@@ -1,4 +1,4 @@
-"""Parameters of the flows: the forms that the Prefect UI draws of them, and seeds of nights."""
+"""Parameters of the flows: their forms in the Prefect UI, and seeds of nights."""
 
 from __future__ import annotations
 

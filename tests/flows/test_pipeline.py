@@ -1,4 +1,4 @@
-"""The whole line on Prefect's test API and a fresh MLflow store."""
+"""The whole pipeline on Prefect's test API and a new MLflow store."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ def test_nobody_better_than_random_registers_nothing(report, client):
     changes = {"experiment": experiment, "candidates": [loser], "registered": None}
     assert register(report.model_copy(update=changes)).registered is None
     assert not client.search_registered_models("name = 'slateflow-no-winner'")
-    # A registration that stands alone, as those that an event starts, is a night of the trend
+    # A separate registration, such as one started by an event, is a night of the trend
     (night,) = past_runs(client, "no-winner")
     assert (night.outcome, night.best.learner) == ("No winner", loser.learner)
 
@@ -348,7 +348,7 @@ def test_a_finished_run_is_found_by_its_state_its_tags_and_its_name(report):
 
 
 def test_pages_of_tasks_can_read_their_inputs(report):
-    """Prefect's default UI knows constants, parameters and task runs, and nothing else."""
+    """Prefect's default UI shows only constants, parameters and task runs."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as prefect:

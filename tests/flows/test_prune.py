@@ -1,4 +1,4 @@
-"""Old datasets and trainings go; those of a champion stay."""
+"""Old datasets and trainings are removed; those of a champion are kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DAY = 86_400
 
 @pytest.fixture
 def nights(tmp_path, monkeypatch):
-    """Six nights, the first 60 days ago; the champion is of the first, `previous` of the second."""
+    """Six nights, the first 60 days ago; `champion` is from the first, `previous` the second."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr(prune, "CHECKPOINTS", tmp_path / "checkpoints")
     data, client = tmp_path / "data", mlflow_client()
@@ -76,7 +76,7 @@ def test_a_dry_run_shows_what_yes_removes(nights, capsys):
     data, datasets = nights
     before = published(data)
     shown = pruned(capsys, "--days", "30", "--data", str(data))
-    # 60 and 50 days are the champion's and the one's before it, 20 and 10 are young
+    # 60 and 50 days are those of `champion` and `previous`; 20 and 10 are young
     assert [one["name"] for one in shown["found"]] == [datasets[2].path, datasets[3].path]
     assert [round(one["days"]) for one in shown["found"]] == [40, 30]
     assert shown["size"] == sum(
@@ -172,7 +172,7 @@ def test_trainings_without_a_version_lose_their_weights(nights, capsys):
 
 
 def test_a_champion_made_by_hand_stops_nothing(nights, capsys):
-    """Its version has no tags."""
+    """Versions of such champions have no tags."""
     data, datasets = nights
     client = mlflow_client()
     client.create_registered_model("slateflow-own")

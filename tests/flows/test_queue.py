@@ -16,12 +16,12 @@ SMALL = {"episodes": 2_000, "learners": ["linucb"], "evaluation_episodes": 100}
 
 @pytest.fixture(scope="module")
 def bench(up):
-    """Clients of both servers, and what can be killed."""
+    """Clients of both servers, and an `up` for kills."""
     return Bench(up)
 
 
 class Pair:
-    """Two runs that are started at once."""
+    """Two runs started at once."""
 
     def __init__(self, bench: Bench, seeds: tuple[int, int]) -> None:
         self.prefect = bench.prefect
@@ -35,7 +35,7 @@ class Pair:
         ]
 
     def one_runs_and_one_waits(self) -> bool:
-        """Whether it is so; the ids are in this order then."""
+        """True if one runs and the other waits; the ids are then in this order."""
         runs = [self.prefect.read_flow_run(run) for run in self.ids]
         runs.sort(key=lambda run: run.state.name == WAITING)
         self.ids = [run.id for run in runs]
@@ -45,7 +45,7 @@ class Pair:
         return all(self.prefect.read_flow_run(run).state.is_final() for run in self.ids)
 
     def held(self) -> int:
-        """Places that are taken of the deployment's one."""
+        """Number of occupied slots of the deployment, which has one."""
         limit = self.prefect.read_deployment(self.deployment).global_concurrency_limit
         taken: int = limit.active_slots
         return taken
@@ -73,7 +73,7 @@ def test_the_second_waits_until_the_first_has_ended(bench):
 
 @pytest.mark.parametrize("victim", ["flow run", "worker and run"])
 def test_a_first_that_is_killed_gives_its_place_to_the_second(bench, victim):
-    """By the worker's word, or by the sweep's where the worker is dead, too."""
+    """Released by the worker, or by the sweep if the worker is dead, too."""
     pair = Pair(bench, (3, 4) if victim == "flow run" else (5, 6))
     wait_until(pair.one_runs_and_one_waits, 120, "one running and one waiting")
     first, second = pair.ids

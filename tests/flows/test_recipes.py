@@ -38,7 +38,7 @@ def recipes(embedded, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """Run a command; gives its JSON document."""
+    """Run a command; returns its JSON document."""
 
     def run(*arguments: str):
         assert main([*arguments, "--json"]) == 0, capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_recipes_of_one_preset_keep_their_own_champions_and_models(recipes, run)
     tags = client.get_model_version_by_alias("slateflow-Sensitive_users", "champion").tags
     assert json.loads(tags["spec"]) == preset(PRESET, sensitivity=0.2).to_dict()
     assert Artifact.get("slateflow-calm") is not None
-    # Again, each meets its own champion, of the very weights that it has itself
+    # Again, each is compared with its own champion, which has the same weights
     for name, document in (("calm", calm), ("Sensitive_users", sensitive)):
         again = run("run", name, *SMALL)
         assert again["registered"] is None
@@ -104,7 +104,7 @@ def test_changed_parameters_under_one_name_are_refused(recipes, run, capsys):
     run("run", "changing", *SMALL)
     recipe.write_text(f"{RECIPE}\n[parameters]\nsensitivity = 0.2\n")
     changed = "got sensitivity 0.2 instead of 0.058; rename the recipe"
-    # Whether it is the champion or the dataset that was made under other settings
+    # Whether the champion or the dataset was made under other settings
     assert changed in refuse(capsys, "run", "changing", *SMALL)
     for command in ("train", "evaluate", "register"):
         assert "under other settings" in refuse(capsys, command, "changing", *SMALL[:2])

@@ -1,4 +1,4 @@
-"""prefect.yaml changes under a real `slateflow up`: renamed, removed, or paused by hand."""
+"""Changes of prefect.yaml under a real `slateflow up`: renamed, removed, or paused deployments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def project(up, tmp_path, monkeypatch):
-    """A project of the same flows whose prefect.yaml can be changed; undone afterwards."""
+    """A project of the same flows with a changeable prefect.yaml, undone afterwards."""
     for room in ("flows", "tasks", "slateflow", "datasets", "mlflow"):
         (tmp_path / room).symlink_to(PROJECT / room)
     with monkeypatch.context() as patch:
@@ -32,7 +32,7 @@ def project(up, tmp_path, monkeypatch):
 
 
 def deploy(up: Up) -> None:
-    """The deployment by `slateflow up` once its servers answer."""
+    """Deploy as `slateflow up` does once its servers answer."""
     from prefect.client.orchestration import SyncPrefectClient
 
     with SyncPrefectClient(up.api) as client:
@@ -41,7 +41,7 @@ def deploy(up: Up) -> None:
 
 
 def write(project: Path, change) -> None:
-    """Give the project a prefect.yaml whose deployments, by flow and name, were changed."""
+    """Write a prefect.yaml with changed deployments, by flow and name."""
     document = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
     entries = {
         (one["entrypoint"].rpartition(":")[2], one["name"]): one for one in document["deployments"]
@@ -52,7 +52,7 @@ def write(project: Path, change) -> None:
 
 
 def deployed(client) -> dict[str, object]:
-    """Its deployments, as `flow/name`."""
+    """The project's deployments, as `flow/name`."""
     flows = {flow.id: flow.name for flow in client.read_flows()}
     return {f"{flows[one.flow_id]}/{one.name}": one for one in client.read_deployments()}
 
@@ -75,7 +75,7 @@ def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
     assert capsys.readouterr().out.count("prefect.yaml no longer has it") == len(gone)
     (schedule,) = after["pipeline/every-night-lts-10-1"].schedules
     assert schedule.schedule.cron == "30 4 * * *"
-    # One trigger for each that is left, and it starts the new deployment
+    # One trigger for each remaining deployment, which starts the new one
     started = {
         automation.name: {action.deployment_id for action in automation.actions}
         for automation in up_client.read_automations()
@@ -87,7 +87,7 @@ def test_what_is_renamed_or_removed_goes_with_its_schedules_and_triggers(
         "train on fresh logs": {after["train/renamed"].id},
         "evaluate fresh models": {after["evaluate/evaluate-fresh"].id},
     }
-    # Nothing is left that would run when the old schedule comes due
+    # Nothing remains that would run on the old schedule
     for run in up_client.read_flow_runs():
         assert run.deployment_id not in {before[name].id for name in gone} or not (
             run.state.is_scheduled()
@@ -109,7 +109,7 @@ def test_what_somebody_paused_stays_paused(up, up_client, project, capsys):
     found = deployed(up_client)
     active = {name for name, one in found.items() for s in one.schedules if s.active}
     assert active == {name for name, one in found.items() if one.schedules} - quiet
-    # All are paused in tests, but for the one that goes on
+    # All are paused in tests, except the one that continues
     assert [name for name, one in found.items() if not one.paused] == [on]
     paused = trigger(up_client, "evaluate fresh models")
     assert not paused.enabled
@@ -124,7 +124,7 @@ def test_what_somebody_paused_stays_paused(up, up_client, project, capsys):
 
 
 def trigger(client, name: str):
-    """The automation of that name."""
+    """The automation with a name."""
     (found,) = [one for one in client.read_automations() if one.name == name]
     return found
 

@@ -1,4 +1,4 @@
-"""Runs while a server is away."""
+"""Runs during an outage of a server."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def half_an_answer() -> Exception:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nothing: a test asks."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Dies) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -57,14 +57,14 @@ def half_an_answer() -> Exception:
 
 
 def half_a_download(listed: bool) -> Exception:
-    """The error where a download fails, as MLflow's client tells it, of a file that is there."""
+    """The error of MLflow's client if the download of an existing file fails."""
     from mlflow.entities import FileInfo
     from mlflow.exceptions import MlflowException
 
     from tasks.store.tracking import SCORER_FILE, run_scorer
 
     class Restarted:
-        """A client whose server died in a download, and is back."""
+        """A client whose server died during a download, and is available again."""
 
         def download_artifacts(self, *_: str) -> str:
             raise MlflowException(f"Failed to download artifacts from path {SCORER_FILE!r}")

@@ -1,4 +1,4 @@
-"""Processes that the steps of a flow share, and that end with the first step that fails."""
+"""Processes shared by the steps of a flow, which end with the first failing step."""
 
 from __future__ import annotations
 

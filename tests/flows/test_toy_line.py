@@ -1,4 +1,4 @@
-"""The whole line on a world and a learner of another package, registration included."""
+"""The whole pipeline with a world and a learner of another package, including registration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.learners.test_toy_learner import TasteConfig
 
 @validated
 class DoomedConfig(TasteConfig):
-    """A learner whose process is killed, as where memory is short."""
+    """A learner whose process is killed, as without memory."""
 
     learner: ClassVar[str] = "doomed"
 
@@ -37,7 +37,7 @@ doomed = tests.flows.test_toy_line:DoomedConfig
 
 @pytest.fixture(scope="module", autouse=True)
 def installed(tmp_path_factory):
-    """The metadata of a package that has them, for these tests and for no others."""
+    """Metadata of a package with both, only for these tests."""
     folder = tmp_path_factory.mktemp("package")
     metadata = folder / "outside-1.0.dist-info"
     metadata.mkdir()

@@ -1,4 +1,4 @@
-"""Addresses of stores and servers, and pages of runs, as others may see them."""
+"""Addresses of stores and servers, and pages of runs, without secrets."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def test_an_experiment_from_before_gets_the_view_of_today(embedded):
     assert experiment_id(client, "viewed") == made
     columns = json.loads(client.get_experiment(made).tags[view])["selectedColumns"]
     assert "tags.`slateflow.verdict`" in columns
-    # Tags stand behind the metrics: with five, the verdict was beyond the edge of a wide window
+    # Tags follow the metrics: with five, the verdict was beyond the edge of a wide window
     assert sum(name.startswith("metrics.") for name in columns) < 4

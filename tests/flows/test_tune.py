@@ -1,4 +1,4 @@
-"""`slateflow tune`: a study in MLflow that remembers what it has done."""
+"""`slateflow tune`: a study in MLflow that can be resumed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ray():
 
 @pytest.fixture(scope="module")
 def logs(embedded, tmp_path_factory) -> list[str]:
-    """The options that name a dataset which is there."""
+    """Options with the name of an existing dataset."""
     options = [*LOGS, "--data", str(tmp_path_factory.mktemp("data"))]
     assert main(["generate", *options]) == 0
     return options

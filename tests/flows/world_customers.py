@@ -1,4 +1,4 @@
-"""Customers of RecSim's worlds, served by the registry's model as consumers ask it."""
+"""Customers in RecSim's worlds, served by the registry's model like consumers."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ PLAYED, PLAYED_SEED = 2_000, 99
 
 @dataclass
 class WorldCustomers(ABC):
-    """Sessions of a world, whose logs know nothing of it.
+    """Sessions of a world, in logs without its hidden state.
 
-    Whoever keeps a catalogue names items by ids: candidates are items of a kind, and of those that
-    a row offers of one kind each is another.
+    Items have ids, as in a catalogue: candidates are items of a kind, and those of one kind in the
+    same row are different items.
 
     Attributes:
-        sessions: A day.
-        parameters: Of the world, where they are not the preset's.
-        name: Of the preset, and of the recipe.
-        recipe: Of the logs.
+        sessions: Number of sessions per day.
+        parameters: Parameters of the world that differ from the preset's.
+        name: Name of the preset, and of the recipe.
+        recipe: Recipe of the logs.
     """
 
     sessions: int
@@ -51,7 +51,7 @@ class WorldCustomers(ABC):
 
     @cached_property
     def spec(self) -> EnvironmentSpec:
-        """The world's."""
+        """Spec of the world."""
         return preset(self.name, **self.parameters)
 
     @abstractmethod
@@ -64,11 +64,11 @@ class WorldCustomers(ABC):
 
     @abstractmethod
     def users(self, observation: Observation, env: BatchedEnvironment[Any]) -> dict[str, Any]:
-        """The users' columns, of a request and of the logs; the environment knows all of them."""
+        """The users' columns, for requests and logs, from the environment."""
 
     @abstractmethod
     def shown(self, step: Step, slates: NDArray[np.intp]) -> dict[str, Any]:
-        """The columns of what was shown, ids (A, K), and of what was clicked."""
+        """The columns of the shown ids (A, K), and of the clicks."""
 
     @property
     @abstractmethod
@@ -82,7 +82,7 @@ class WorldCustomers(ABC):
         return np.asarray(kind * kind.shape[1] + np.tril(same, -1).sum(axis=2))
 
     def day(self, champion: Any | None, number: int) -> pd.DataFrame:
-        """All steps of the sessions of a day."""
+        """All steps of a day's sessions."""
         env = batched_environment(self.spec, self.sessions)
         policy = Served(self, env, champion, EPSILON, number)
         steps = play(env, policy, 1000 + number)
@@ -103,7 +103,7 @@ class WorldCustomers(ABC):
         )
 
     def share(self, champion: Any, epsilon: float) -> float:
-        """By play of users of whom none comes by day: random 0, the best 1."""
+        """Value in play with other users than by day: random is 0, the best 1."""
         random, best = self.bounds
         value = self.played(lambda env: Served(self, env, champion, epsilon, 0))
         return (value - random) / (best - random)
@@ -115,7 +115,7 @@ class WorldCustomers(ABC):
 
 @dataclass
 class Served:
-    """The registry's model as a policy of the simulator; without one it shows anything.
+    """The registry's model as a policy for the simulator; without a model it is random.
 
     Attributes:
         users: The users' columns of the last request.
@@ -130,7 +130,7 @@ class Served:
     users: dict[str, Any] = field(default_factory=dict)
 
     def act(self, observation: Observation, rng: Any) -> tuple[NDArray[np.int32], Any]:
-        """Slates and propensities of the answers."""
+        """Slates and propensities from the answers."""
         self.users = self.customers.users(observation, self.env)
         if self.champion is None:
             return RandomPolicy(self.customers.spec.slate_size).act(observation, rng)

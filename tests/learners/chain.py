@@ -9,7 +9,7 @@ from slateflow.trajectories import Dataset
 
 
 class Chain:
-    """A first bite of 1 earns 1 and spoils the second, a first bite of 0 earns 3 then.
+    """A first bite of 1 earns 1 and spoils the second; after a first bite of 0 the second earns 3.
 
     The logs bite at random. The user is 0.5 at first, then 1 minus the first bite.
     """
@@ -26,7 +26,7 @@ class Chain:
         self._unit = float(reward.std())
 
     def gap(self, scorer: Scorer, user: float, step: int) -> float:
-        """How much more a bite of 1 is worth than one of 0, in units of the reward."""
+        """Value of a bite of 1 less that of 0, in units of the reward."""
         both = np.array([[[0.0], [1.0]]])
         scores = scorer.scores(np.array([[user]]), np.array([step]), both)[0]
         return float(scores[1] - scores[0]) * self._unit

@@ -1,4 +1,4 @@
-"""Logs to learn from: generated ones, and ones that a test makes up step by step."""
+"""Logs to learn from: generated, or made by a test step by step."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def small_logs(tmp_path_factory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def make_logs(tmp_path_factory) -> MakeLogs:
-    """Publish made-up steps of E episodes of T steps as a dataset, in `parts` files.
+    """Publish given steps of E episodes of T steps as a dataset, in `parts` files.
 
     user is (E, T), candidates (E, T, N), action and reward (E, T); all slates hold one document.
     """
@@ -165,6 +165,6 @@ def _write(folder: Folder, path: str, table) -> None:
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """RLlib's own deprecations are not ours to answer for."""
+    """Ignore RLlib's own deprecations."""
     with quiet_rllib():
         yield

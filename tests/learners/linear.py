@@ -1,4 +1,4 @@
-"""Scorers with weights of (1, user, candidate) alone."""
+"""Scorers with weights of (1, user, candidate) only."""
 
 from __future__ import annotations
 

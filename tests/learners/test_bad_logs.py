@@ -1,4 +1,4 @@
-"""Logs that teach nothing are refused by every learner, with the reason."""
+"""Logs without information are refused by every learner, with the reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slateflow.learners import LEARNERS, learner_config, train
 pytestmark = pytest.mark.integration
 
 OFFLINE = [
-    # Of RLlib's learners `bc` stands for the others where time is short
+    # Among RLlib's learners `bc` represents the others where time is short
     pytest.param(name, marks=pytest.mark.slow if name in ("marwil", "cql", "iql") else ())
     for name, config in LEARNERS.items()
     if not config.live
@@ -26,7 +26,7 @@ def short(name: str):
 
 
 def sound(episodes: int = 6, steps: int = 4) -> dict[str, np.ndarray]:
-    """Columns that everyone can learn from."""
+    """Columns from which all learners can learn."""
     rng = np.random.default_rng(0)
     return {
         "user": rng.random((episodes, steps)),

@@ -25,7 +25,7 @@ WEIGHTS = np.array([2.0, 3.0, -1.5, 4.0])  # of 1, candidate, user, user × cand
 
 
 def made_up(make_logs, noise: float = 0.0, seed: int = 0, parts: int = 1, episodes: int = 60):
-    """Logs whose reward is bilinear in user and candidate."""
+    """Logs with rewards that are bilinear in user and candidate."""
     rng = np.random.default_rng(seed)
     user, candidates = rng.random((episodes, 5)), rng.random((episodes, 5, 4))
     action = rng.integers(0, 4, (episodes, 5))
@@ -36,7 +36,7 @@ def made_up(make_logs, noise: float = 0.0, seed: int = 0, parts: int = 1, episod
 
 
 def seen_rows(dataset) -> tuple[list[list[float]], list[float]]:
-    """Features and rewards of the first place, row by row; 0 where it was not clicked."""
+    """Features and rewards of the first place, row by row; 0 without a click there."""
     rows, features, rewards = dataset.read(), [], []
     for i in range(len(rows)):
         user, candidate = float(rows.user[i, 0]), float(rows.candidates[i, rows.slate[i, 0], 0])
@@ -161,7 +161,7 @@ def test_the_scorer_is_the_plain_dot_product(observed):
 
 @pytest.mark.parametrize("learner", ["linucb", "lints"])
 def test_bandits_learn_to_show_the_sweetest(logs, learner):
-    """Bandits weigh the reward of the step only, and chocolate pays at once."""
+    """Bandits consider only the reward of the step, and chocolate pays at once."""
     scorer, report = train(logs, learner_config(learner))
     candidates = np.random.default_rng(0).random((50, 20, 1), dtype=np.float32)
     slates, _ = ScoringPolicy(scorer).act(
@@ -214,7 +214,7 @@ def test_rounding_hides_no_constant(seed):
 
 @pytest.mark.parametrize(("low", "high"), [(1950, 2008), (100, 90_000)])
 def test_columns_of_any_scale_have_the_weights_of_least_squares(tmp_path, low, high):
-    """Of centred columns of size 1, with the penalty that the others have."""
+    """The same as with centred columns of size 1 and the corresponding penalty."""
     rng = np.random.default_rng(0)
     year, item = rng.integers(low, high, 2000), rng.integers(0, 3, 2000)
     mean, deviation = year.mean(), year.std()
@@ -249,7 +249,7 @@ def test_constant_candidates_are_refused_with_any_ridge(make_logs, constant):
 
 
 def test_places_of_a_slate_have_weights_of_their_own():
-    """Three places, of which the first is clicked most: the loop has a column for the others."""
+    """Three places, the first clicked most: the loop has columns for the other two."""
     rng, size = np.random.default_rng(3), 3
     user, shown = rng.random((40, 2)), rng.random((40, size, 2))
     clicked, reward = rng.integers(-1, size, 40), rng.random(40)
@@ -268,7 +268,7 @@ def test_places_of_a_slate_have_weights_of_their_own():
 
 @pytest.mark.parametrize("learner", ["linucb", "lints"])
 def test_the_best_candidate_depends_on_the_user(make_logs, learner):
-    """Users above one half like high candidates, the others low ones."""
+    """Users above one half like high candidates, others low ones."""
     rng = np.random.default_rng(0)
     user, candidates = rng.random((300, 5)), rng.random((300, 5, 4))
     action = rng.integers(0, 4, (300, 5))
@@ -298,7 +298,7 @@ def test_the_best_candidate_depends_on_the_user(make_logs, learner):
 def test_where_users_choose_it_earns_what_the_best_match_earns(
     tmp_path, environment, episodes, loss, learner
 ):
-    """The best match needs to be told what logs have to show: which interest is whose."""
+    """The best match is given what learners have to find: which interest belongs to which topic."""
     recipe = Recipe("r", environment, episodes, 3, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))
     scorer, _ = train(dataset, learner_config(learner))
@@ -324,7 +324,7 @@ def test_items_of_a_catalogue_are_summed_up_as_their_features(tmp_path):
 
 
 def test_users_and_items_that_are_indicators_are_counted():
-    """50 kinds of users and 80 items: the statistics are how often they met, and what it paid."""
+    """50 kinds of users and 80 items: the statistics are their numbers of rows, and rewards."""
     rng = np.random.default_rng(0)
     user, item, reward = rng.integers(0, 50, 4000), rng.integers(0, 80, 4000), rng.random(4000)
     clicked = np.where(rng.random(4000) < 0.3, 0, -1)
@@ -359,7 +359,7 @@ KINDS = {
 @pytest.mark.parametrize("learner", ["linucb", "lints", "logistic"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_logs_of_any_kind_are_learnt_from(make_logs, learner, kind):
-    """High candidates pay more, whatever the rewards look like."""
+    """High candidates pay more, whatever the form of rewards."""
     made = {"steps": 5, "low": 0.0, "scale": 1.0, **KINDS[kind]}
     rng, shape = np.random.default_rng(0), (8000 // made["steps"], made["steps"])
     candidates = rng.random((*shape, 4))
@@ -368,7 +368,7 @@ def test_logs_of_any_kind_are_learnt_from(make_logs, learner, kind):
     clicked = np.where(rng.random(shape) < made["clicks"], 0, -1)
     reward = np.where(clicked == 0, made["low"] + chosen + 0.1 * rng.random(shape), 0.0)
     if made["low"] < 0:
-        clicked[:] = 0  # a click that costs is worse than none
+        clicked[:] = 0  # a click with a cost is worse than none
         reward = made["low"] + chosen
     logs = make_logs(rng.random(shape), made["scale"] * candidates, action, reward, clicked)
     scorer, _ = train(logs, learner_config(learner))

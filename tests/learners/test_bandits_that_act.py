@@ -1,4 +1,4 @@
-"""Online bandits against plain loops, and on a problem whose answer is known."""
+"""Online bandits against plain loops, and on a problem with a known answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def observed(rng: np.random.Generator, users: int) -> dict[str, np.ndarray]:
 
 
 def history(bandit, steps: int, seed: int = 0):
-    """Steps with rewards of no meaning; the clicked features and rewards, row by row."""
+    """Steps with random rewards; the clicked features and rewards, row by row."""
     rng, design, rewards = np.random.default_rng(seed), [], []
     for _ in range(steps):
         observation = observed(rng, 4)
@@ -44,7 +44,7 @@ def history(bandit, steps: int, seed: int = 0):
 
 
 def residual_deviation(design, rewards, weights) -> float:
-    """Of the rewards around the regression, with a prior of a single row with residual 1."""
+    """Standard deviation of rewards around the regression, with a prior row with residual 1."""
     squares = sum((reward - x @ weights) ** 2 for x, reward in zip(design, rewards, strict=True))
     return math.sqrt((squares + 1) / (len(design) + 1))
 
@@ -77,7 +77,7 @@ def test_lints_draws_weights_from_the_posterior():
     precision = design.T @ design + 0.7 * np.eye(4)
     mean = np.linalg.solve(precision, design.T @ rewards)
     factor = 0.5 * residual_deviation(design, rewards, mean)
-    # One candidate a user, whose score is a draw of the weights times its features.
+    # One candidate per user, whose score is a draw of the weights times its features.
     features = np.tile([1.0, 0.9, 0.4, 0.36], (60_000, 1, 1))
     drawn = bandit._scores(features, np.random.default_rng(5))[:, 0]
     x = features[0, 0]
@@ -152,7 +152,7 @@ def test_a_bandit_plays_and_learns_in_a_world():
         bandit.update(observation, slates, infos["clicked"], rewards)
         observation = following
     assert bandit.statistics.rows == 50 * 60
-    # The sweetest is watched most, which is all that a bandit asks for.
+    # The sweetest is watched most, and a bandit considers nothing more.
     sweetest = observation["candidates"][:, :, 0].argmax(axis=1)
     assert (bandit.select(observation, rng)[:, 0] == sweetest).mean() > 0.9
 

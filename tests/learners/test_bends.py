@@ -1,4 +1,4 @@
-"""Learners of values where tastes peak, each item's at an age of its own."""
+"""Learners of values where the taste for each item peaks at a different age."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.evaluation.off_policy.bent_shop import BentShop
 
 @pytest.mark.parametrize("explores", [1.0, 0.3])
 def test_fitted_q_finds_whose_taste_is_what(tmp_path, explores):
-    """By quadrature over the ages: 0 is random and 1 the best. A cubic ends at .95 and .79."""
+    """Score by quadrature over the ages: 0 is random, 1 the best. A cubic reaches .95 and .79."""
     shop = BentShop(10.0)
     dataset = shop.logs(tmp_path, 4_000, 1, explores)
     scorer, _ = train(dataset, learner_config("fitted-q"))

@@ -1,4 +1,4 @@
-"""Which changes of the code make a training another one."""
+"""Changes of the code that make a training a different one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def factor():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of three modules: the learner imports the helper, and nobody the third."""
+    """A package of three modules: the learner imports the helper, and none imports the third."""
     root = tmp_path / "slateflow"
     root.mkdir()
     (root / "learner.py").write_text("def train():\n    from slateflow.helper import factor\n")

@@ -1,4 +1,4 @@
-"""Names and settings of the learners, and what is refused."""
+"""Names and settings of the learners, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitted-Q against a chain that is solved by enumeration, and against plain least squares."""
+"""Fitted-Q against a chain solved by enumeration, and against plain least squares."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from slateflow.user_models.support import logged_support, rarity_weights
 ROOT = Path(__file__).parents[2]
 
 REWARD = {(0, 0): 0.0, (0, 1): 1.0, (1, 0): 2.0, (1, 1): 4.5}
-"""Of (user, candidate): chocolate (1) pays more at once and leaves user 0, kale (0) user 1."""
+"""Rewards of (user, candidate): chocolate (1) pays more at once and leads to user 0, kale to 1."""
 
 
 def chain(make_logs, copies: int = 1):
-    """Every start and every sequence of three choices, both candidates always on offer."""
+    """Every start and every sequence of three choices; both candidates are always on offer."""
     paths = list(product((0, 1), repeat=4)) * copies  # user, then three documents
     user, chosen = np.zeros((len(paths), 3)), np.array([path[1:] for path in paths])
     user[:, 0] = [path[0] for path in paths]
     user[:, 1:] = 1 - chosen[:, :-1]
-    # The places of the candidates change, so that a place means nothing.
+    # The places of the candidates change, so that a place is uninformative.
     candidates = np.zeros((len(paths), 3, 2))
     candidates[::2, :, 1] = 1
     candidates[1::2, :, 0] = 1
@@ -48,7 +48,7 @@ def chain(make_logs, copies: int = 1):
 
 
 def exact_q(steps: int) -> dict[tuple[int, int], float]:
-    """Q with so many steps left, by going through all plans."""
+    """Q with a number of steps left, by enumeration of all plans."""
     best = {}
     for user, first in REWARD:
         plans = []
@@ -63,7 +63,7 @@ def exact_q(steps: int) -> dict[tuple[int, int], float]:
 
 
 def scores_at(scorer, left: int) -> dict[tuple[int, int], float]:
-    """Score of (user, candidate) with so many steps left."""
+    """Scores of (user, candidate) with a number of steps left."""
     scores = scorer.scores(
         np.array([[0.0], [1.0]]), np.full(2, scorer.horizon - left), np.array([[[0.0], [1.0]]] * 2)
     )
@@ -121,7 +121,7 @@ def test_beyond_the_window_the_last_stage_serves(make_logs):
 
 
 def by_least_squares(dataset, window: int, degree: int, ridge: float) -> np.ndarray:
-    """The weights of every stage from `lstsq`, on features made one by one."""
+    """The weights of every stage by `lstsq`, with features computed one by one."""
     rows = dataset.read()
     user, offered = rows.user[:, 0].astype(float), rows.candidates[:, :, 0].astype(float)
     chosen = offered[np.arange(len(rows)), rows.slate[:, 0]]
@@ -163,7 +163,7 @@ def test_every_stage_is_a_least_squares_fit(small_logs, window, degree, ridge):
 
 
 def normalised(scorer, spec) -> float:
-    """The published mean of random and the optimum as 0 and 1."""
+    """Score between the published means of random, 0, and the optimum, 1."""
     returns = episode_returns(spec, ScoringPolicy(scorer), 2000, seed=0)
     return (returns.mean() - 1157.81) / (1195.80 - 1157.81)
 
@@ -237,7 +237,7 @@ def leaving_users(rng, sessions: int):
 
 
 def test_sessions_that_end_by_themselves_are_worth_prolonging(make_sessions):
-    """Taking the mean out of the rewards, as where all are of one length, would favour leaving."""
+    """Centred rewards, as with sessions of one length, would favour leaving."""
     dataset = make_sessions(**leaving_users(np.random.default_rng(0), 400))
     scorer, _ = train(dataset, learner_config("fitted-q"))
     scores = scorer.scores(np.zeros((1, 0)), np.zeros(1, int), np.array([[[0.0], [1.0]]]))
@@ -245,7 +245,7 @@ def test_sessions_that_end_by_themselves_are_worth_prolonging(make_sessions):
 
 
 def test_the_window_grows_until_preferences_settle(make_logs):
-    """In the chain they change up to three steps before the end, and a window of 1 is myopic."""
+    """In the chain they change until three steps before the end; a window of 1 is myopic."""
     scorer, report = train(chain(make_logs, copies=4), learner_config("fitted-q", degree=2))
     assert len(report.curves["residual"]) == 3
     assert scores_at(scorer, 2)[0, 0] > scores_at(scorer, 2)[0, 1]
@@ -270,7 +270,7 @@ def test_held_out_episodes_choose_the_degree(make_sessions, shape, degree):
 
 
 def test_many_features_are_learnt_by_their_products(make_sessions):
-    """20 groups of users, one-hot, who each like one of 20 items, one-hot: 441 products."""
+    """20 one-hot groups of users like one of 20 one-hot items each: 441 products."""
     rng = np.random.default_rng(2)
     group = rng.integers(0, 20, (4000, 1))
     offered = rng.permuted(np.tile(np.arange(20), (4000, 1)), axis=1)[:, None, :5]
@@ -288,7 +288,7 @@ def test_many_features_are_learnt_by_their_products(make_sessions):
 
 @pytest.mark.parametrize("few", ["iris", "wine"])
 def test_some_clicks_tell_users_apart(make_sessions, few):
-    """Flowers or wines are users, and the guess of their kind is right or wrong: 75 guesses."""
+    """Users are flowers or wines, and 75 guesses of their kind are right or wrong."""
     measured, kind = getattr(datasets, f"load_{few}")(return_X_y=True)
     measured = (measured - measured.mean(axis=0)) / measured.std(axis=0)
     rng = np.random.default_rng(0)
@@ -318,7 +318,7 @@ def test_too_many_terms_are_refused(make_sessions):
 
 
 def test_monomials_by_hand():
-    """Of one user feature u and one candidate feature c."""
+    """For one user feature u and one candidate feature c."""
     assert {tuple(row) for row in powers(1, 1, 2).tolist()} == {
         (0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1),
     }  # fmt: skip
@@ -407,7 +407,7 @@ def test_a_kill_costs_a_stage(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_more_rows_take_no_more_memory(tmp_path):
-    """With a sample of 60,000 rows, three times the logs take as much memory, and are as good."""
+    """With a sample of 60,000 rows, three times the logs need no more memory, and are as good."""
     taken = {}
     for episodes in (2_000, 6_000):
         code = f"""

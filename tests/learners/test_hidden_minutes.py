@@ -1,4 +1,4 @@
-"""Own logs of users who stay as long as what they watch is good, which no column tells."""
+"""Own logs of users who stay as long as they watch good videos; no column shows it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from slateflow.user_models.sessions import Sessions
 from tests.flows.evolution_customers import RECIPE, EvolutionCustomers
 
 BEST = 287.5
-"""Minutes a session of `slateq` with the world's own logs (docs/consumers.md)."""
+"""Minutes per session of `slateq` with the world's own logs (docs/consumers.md)."""
 
 
 @pytest.mark.integration
 @pytest.mark.timeout(1_200)
 def test_what_was_clicked_tells_how_long_users_stay(tmp_path):
-    """Good clusters give time back: `slateq` finds them, and no verdict calls that bad."""
+    """Good clusters give time back: `slateq` finds them, and verdicts do not find it worse."""
     customers = EvolutionCustomers(600)
     customers.open(tmp_path)
     day = customers.day(None, 1).drop(columns="minutes")

@@ -1,4 +1,4 @@
-"""Sums of finished days: kept, found again, and without a trace in the weights."""
+"""Sums of finished days: kept, found again, and without effect on the weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ id = "item_id"
 
 @pytest.fixture
 def nights(tmp_path, monkeypatch) -> list[Dataset]:
-    """Three nights with four days each, of some parts."""
+    """Three nights with four days each, in several parts."""
     monkeypatch.setattr(publish, "PART_ROWS", 150)
     (tmp_path / "logs").mkdir()
     (tmp_path / "shop.toml").write_text(f'source = "logs"\n{COLUMNS}')
@@ -77,7 +77,7 @@ def odds(scorer, dataset: Dataset):
 
 
 def test_clicks_of_days_are_near_those_of_the_month(tmp_path, monkeypatch, read):
-    """Four days of 20,000 visits: the mean square of the difference is that of NEAR at most."""
+    """Four days of 20,000 visits: the mean squared difference is at most `NEAR`."""
     (tmp_path / "logs").mkdir()
     columns = COLUMNS.replace('"country", "device", "age"', '"country"')
     (tmp_path / "shop.toml").write_text(f'source = "logs"\n{columns}')
@@ -100,7 +100,7 @@ def test_clicks_of_days_are_near_those_of_the_month(tmp_path, monkeypatch, read)
     again, same = passes(0.1)
     assert again == 0
     np.testing.assert_array_equal(days, same)
-    # Days that are not near are passed over as one, from where they have led
+    # Days that are not near are read as one, starting at the weights so far
     some, whole = passes(1e-4)
     assert 0 < some < first
     np.testing.assert_allclose(whole, month, atol=0.02)  # the prior is chosen on the way

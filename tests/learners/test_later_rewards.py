@@ -1,4 +1,4 @@
-"""Fitted-Q looks ahead where later rewards depend on what is shown, and not where chance ends."""
+"""Fitted-Q looks ahead if later rewards depend on the shown item, not if chance ends sessions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.evaluation.off_policy.tired_shop import KINDS, Learnt, TiredShop
 from tests.trajectories.sources.shop import log, published
 
 CLICKED, STAYS = (0.6, 0.3, 0.1), (0.0, 0.9, 0.9)
-"""By item the probability of a click, and that the session goes on."""
+"""Probabilities of a click, and of the session continuing, by item."""
 
 
 def looks_ahead(dataset: Dataset) -> bool:
-    """Whether held-out visitors say so."""
+    """True if held-out visitors show that later rewards depend on the shown item."""
     return chosen_terms(Parts.of(dataset).sample, 0, 0.0).later
 
 
@@ -35,7 +35,7 @@ def shown_to_kinds(scorer: AnyScorer, dataset: Dataset) -> np.ndarray:
 
 
 def test_chance_that_ends_sessions_is_no_effect_of_items(tmp_path):
-    """Looking ahead took it for one, and was .80 of the way from random to the best."""
+    """Looking ahead mistook chance for an effect, and reached .80 from random to the best."""
     shop, ways = FadingShop(longer=False), []
     for seed in range(6):
         dataset = shop.logs(tmp_path / str(seed), 300, seed)
@@ -49,7 +49,7 @@ def test_chance_that_ends_sessions_is_no_effect_of_items(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_session_that_is_remembered_is_looked_ahead_in(tmp_path, seed):
-    """Users tire of what is shown; chance that ends sessions hides it in next values."""
+    """Users tire of shown items; chance that ends sessions hides it in next values."""
     assert looks_ahead(TiredShop(0.7).logs(tmp_path, 5_000, seed))
 
 
@@ -75,7 +75,7 @@ def leaving_logs(folder: Path, sessions: int, seed: int) -> Dataset:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_item_that_ends_sessions_is_not_shown(tmp_path, seed):
-    """It earns .6, and the second .3 at each of ten steps nearly."""
+    """It earns .6 once, and the second item .3 at each of nearly ten steps."""
     dataset = leaving_logs(tmp_path, 2_000, seed)
     assert looks_ahead(dataset)
     scorer, _ = train(dataset, learner_config("fitted-q"))
@@ -86,7 +86,7 @@ def test_an_item_that_ends_sessions_is_not_shown(tmp_path, seed):
 
 @pytest.mark.slow
 def test_values_are_no_fit_to_the_chance_that_ends_sessions(tmp_path):
-    """Next values without a prior gave 3.14 clicks a session, and rewards alone 3.21."""
+    """Next values without a prior gave 3.14 clicks per session, and rewards alone 3.21."""
     shop, clicks = TiredShop(0.3), []
     for seed in range(2):
         dataset = shop.logs(tmp_path / str(seed), 5_000, seed)

@@ -12,7 +12,7 @@ from tests.trajectories.sources.shop import log, published
 
 
 def logged(make_logs, worth, episodes: int = 60, seed: int = 0, parts: int = 1, paid=None):
-    """Logs of five steps and four candidates; a click has probability worth(user, candidate)."""
+    """Logs of five steps and four candidates; worth(user, candidate) is the click rate."""
     rng = np.random.default_rng(seed)
     user, candidates = rng.random((episodes, 5)), rng.random((episodes, 5, 4))
     action = rng.integers(0, 4, (episodes, 5))
@@ -68,7 +68,7 @@ def test_the_weights_are_those_of_a_general_optimiser(make_logs, ridge, kind):
 @pytest.mark.parametrize("ridge", [0.001, 1.0, 1000.0])
 @pytest.mark.parametrize(("low", "high"), [(1950, 2008), (100, 90_000)])
 def test_columns_of_any_scale_have_the_weights_of_a_general_optimiser(tmp_path, low, high, ridge):
-    """It looks for weights of centred columns of size 1; the penalty is that of the others."""
+    """The optimiser has centred columns of size 1 and the corresponding penalty."""
     rng = np.random.default_rng(0)
     year, item = rng.integers(low, high, 2000), rng.integers(0, 3, 2000)
     mean, deviation = year.mean(), year.std()
@@ -106,7 +106,7 @@ def test_parts_make_no_difference(make_logs):
 
 
 def share_of_the_optimum(scorer, worth) -> float:
-    """Of 4,000 users with four candidates each: 0 is random, 1 the best."""
+    """Score over 4,000 users with four candidates each: 0 is random, 1 the best."""
     rng = np.random.default_rng(9)
     user, offered = rng.random((4000, 1)), rng.random((4000, 4, 1))
     every = worth(user, offered[:, :, 0])
@@ -116,12 +116,12 @@ def share_of_the_optimum(scorer, worth) -> float:
 
 
 def nearest(user, candidate):
-    """Users like what is like them, few click, and the older click more."""
+    """Click rates: users like candidates near to them, and higher users click more."""
     return special.expit(-1 + 2 * user - 12 * np.square(candidate - user))
 
 
 def test_what_lies_near_the_user_is_found(make_logs):
-    """Products of user and candidate order candidates by their height alone."""
+    """Products of user and candidate rank candidates only upwards or downwards."""
     dataset = logged(make_logs, nearest, episodes=2000)
     shares = {
         learner: share_of_the_optimum(train(dataset, learner_config(learner))[0], nearest)
@@ -140,7 +140,7 @@ def test_where_products_are_enough_nothing_is_lost(make_logs, seed):
 
 @pytest.mark.parametrize("seed", [6, 7, 18, 22, 23])
 def test_money_beside_columns_far_from_zero_does_not_shrink_everything_to_nothing(tmp_path, seed):
-    """A prior that was chosen where a step went too far made one item of them all the best."""
+    """With a prior chosen after a step that went too far, one item was the best for all users."""
     rng, rows = np.random.default_rng(seed), 2000
     price = np.exp(rng.normal(7.8, 1.0, rows))
     fits = np.clip(np.round(2 + rng.normal(size=rows)), 0, 4).astype(int)

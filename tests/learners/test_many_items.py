@@ -1,4 +1,4 @@
-"""Which learners take logs whose users or items have many features."""
+"""Learners that accept logs of users or items with many features."""
 
 from __future__ import annotations
 

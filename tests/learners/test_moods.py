@@ -1,6 +1,6 @@
-"""Users who come in a mood that no column tells, and sessions that end with a click.
+"""Users with a hidden mood, and sessions that end with a click.
 
-Items change neither mood nor later rewards, so that nothing is better than to earn most now.
+Items change neither mood nor later rewards, so the highest immediate reward is the best choice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REWARDS = SessionMemory((0.5, 0.9), items=False)
 
 
 def score(shop: RandomShop, folder: Path) -> tuple[float, SessionMemory]:
-    """The score of `fitted-q`, 0 random and 1 what earns most now; and the memory of the logs."""
+    """Score of `fitted-q`, 0 random and 1 the highest immediate reward; and the logs' memory."""
     dataset = shop.logs(folder / "logs", 1)
     stage = shop.stage(folder / "stage", dataset)
     scorer = train(dataset, learner_config("fitted-q"), 0)[0]
@@ -38,7 +38,7 @@ def score(shop: RandomShop, folder: Path) -> tuple[float, SessionMemory]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "least"), [(32, 0.85), (37, 0.88)])
 def test_a_mood_changes_nothing_that_is_preferred(tmp_path, number, least):
-    """Items are not remembered, whose sums change what comes next by chance."""
+    """Items are not remembered: their sums would only add effects of chance."""
     found, memory = score(RandomShop(number, 2031), tmp_path)
     assert memory.decays
     assert not memory.items
@@ -46,7 +46,7 @@ def test_a_mood_changes_nothing_that_is_preferred(tmp_path, number, least):
 
 
 class MoodyShop(TiredShop):
-    """Users who come in a mood, and tire of what they see."""
+    """Users with a mood, who tire of seen items."""
 
     def steps(self, policy: Chooser, sessions: int, seed: int) -> Iterator[dict[str, NDArray[Any]]]:
         rng = np.random.default_rng(seed)
@@ -71,14 +71,14 @@ class MoodyShop(TiredShop):
 
 @pytest.mark.parametrize(("tiredness", "items"), [(0.7, True), (0.0, False)])
 def test_items_are_remembered_where_users_tire_of_them(tmp_path, tiredness, items):
-    """Of a dozen items, whose sums are many for what they tell: how like they are tells it."""
+    """A dozen items have many sums with little information; similarity to the shown item has it."""
     memory = fitting_memory(MoodyShop(tiredness, 12).logs(tmp_path, 1_500, 0))
     assert memory.decays
     assert memory.items == items
 
 
 def test_many_items_are_not_remembered(tmp_path):
-    """Their sums would have 4,000 products with the items; nobody waits for so many."""
+    """Sums of 60 items would have 4,000 products with the items, which would take too long."""
     memory = fitting_memory(MoodyShop(0.7, 60).logs(tmp_path, 600, 0))
     assert memory.decays
     assert not memory.items
@@ -101,7 +101,7 @@ def test_the_end_of_a_session_is_no_effect_of_what_was_shown(tmp_path, shop, end
 
 
 def plain_scorer(layers: int) -> Scorer:
-    """A scorer of `modified-lts-10-1` to which the sums of rewards are given with the user."""
+    """A scorer of `modified-lts-10-1` with the sums of rewards among the user's features."""
     rng, users = np.random.default_rng(layers), preset("modified-lts-10-1").user_size
     features = users + REWARDS.size(1) + 1 + 1
     inputs = [features, 5, 3][: layers + 1]

@@ -1,4 +1,4 @@
-"""Logs that show little, and teach nothing worse than what wrote them."""
+"""Narrow logs, from which learners are no worse than the logging policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learners of values where tastes bend along what no column says by itself."""
+"""Learners of values where tastes bend along sums of columns."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class WavyShop:
     An item is liked by a sine of a sum of the user's two columns, which differs by item.
 
     Attributes:
-        steps: Of a session.
+        steps: Number of steps of a session.
     """
 
     steps: int
 
     def liked(self, user: np.ndarray) -> np.ndarray:
-        """(R, 6) expected rewards of users (R, 2)."""
+        """(R, 6) expected rewards for users (R, 2)."""
         angle = np.pi * np.arange(ITEMS) / ITEMS
         return np.sin(2.0 * (user @ [np.cos(angle), np.sin(angle)]) + np.arange(ITEMS))
 
     def logs(self, folder: Path, sessions: int, seed: int) -> Dataset:
-        """At random."""
+        """Logs of a random policy."""
         rng = np.random.default_rng(seed)
         user = np.repeat(rng.normal(size=(sessions, 2)), self.steps, axis=0)
         item = rng.integers(0, ITEMS, len(user))
@@ -57,7 +57,7 @@ class WavyShop:
         return published(folder, RECIPE)
 
     def slates(self, folder: Path, rows: int, seed: int) -> Dataset:
-        """Three of the items at random, of which users choose one or none."""
+        """Logs of three random items, of which users choose one or none."""
         rng = np.random.default_rng(seed)
         user = rng.normal(size=(rows, 2))
         slates = rng.random((rows, ITEMS)).argsort(axis=1)[:, :3]
@@ -69,7 +69,7 @@ class WavyShop:
         return published(folder, '[columns]\nuser = ["age", "income"]\nclicked = "clicked"\n')
 
     def score(self, scorer: AnyScorer, dataset: Dataset) -> float:
-        """Expected rewards of the policy where random has 0 and the best 1."""
+        """Expected rewards of a scorer, scaled to 0 for random and 1 for the best."""
         rows = dataset.read()
         first = np.flatnonzero(rows.step == 0)
         liked = self.liked(rows.user[first].astype(np.float64))
@@ -92,7 +92,7 @@ def test_fitted_q_follows_tastes_that_bend_along_a_sum(tmp_path, steps):
 
 
 def test_slateq_follows_tastes_that_bend_along_a_sum(tmp_path):
-    """By the item that it shows first."""
+    """Scores are of the item in the first place."""
     shop = WavyShop(1)
     dataset = shop.slates(tmp_path, 12_000, 1)
     scores = {
@@ -104,5 +104,5 @@ def test_slateq_follows_tastes_that_bend_along_a_sum(tmp_path):
 
 
 def test_tastes_that_bend_are_no_memory(tmp_path):
-    """Past rewards tell of them, where nothing but products is asked."""
+    """Past rewards would predict them if only products were compared."""
     assert fitting_memory(WavyShop(6).logs(tmp_path, 2_000, 1)) == NOTHING

@@ -1,4 +1,4 @@
-"""SlateQ on a session that is solved by hand, and on the worlds whose users choose."""
+"""SlateQ on a session solved by hand, and on the worlds in which users choose."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.leaving import CLICK, LEAVE, leaving_sessions
 
 @pytest.fixture(scope="module")
 def sessions() -> Trajectories:
-    """6,000 of them."""
+    """6,000 sessions."""
     return leaving_sessions()
 
 
@@ -50,7 +50,7 @@ def test_values_are_those_of_value_iteration(sessions, monkeypatch):
     scorer, report = train(logged(sessions, monkeypatch), learner_config("slateq"), seed=0)
     documents = np.array([[0.0, 1, 0], [0, 0, 1]])
     clicked = documents @ scorer.item_values[0] + scorer.click_values[0]
-    # At a step in the middle the past tells nothing here, so its weights are near 0
+    # In the middle of a session the past is uninformative here, so its weights are near 0
     np.testing.assert_allclose(
         [*clicked, scorer.no_click_values[0, 0]], values_by_hand(), atol=0.35
     )
@@ -93,7 +93,7 @@ def test_evolution_keeps_the_session_going(construction, tmp_path):
 
 @pytest.mark.slow
 def test_what_users_like_is_what_keeps_them(tmp_path):
-    """Greedy is nearly as good as can be; to be below it is to believe in luck."""
+    """Greedy is nearly optimal; a scorer below it has fitted chance."""
     likes = {"user_quality_factor": 1.0, "document_quality_factor": 0.0}
     recipe = Recipe("liked", "interest-evolution", 300, 7, {"random": 0.5, "greedy": 0.5}, likes)
     dataset = generate(recipe, Folder(str(tmp_path)))
@@ -109,7 +109,7 @@ def test_what_users_like_is_what_keeps_them(tmp_path):
 
 @pytest.mark.integration
 def test_users_click_in_proportion_to_their_interest(tmp_path):
-    """RecSim's odds of an item are (1 + interest) / (1 + no-click mass), whatever the logs show."""
+    """RecSim's odds of an item are (1 + interest) / (1 + no-click mass), with any logs."""
     logged_by = {"random": 0.1, "greedy": 0.45, "opposite": 0.45}
     world = {"num_features": 10, "slate_size": 1, "no_click_mass": 0.5, "time_budget": 100.0}
     recipe = Recipe("proportional", "interest-evolution", 300, 7, logged_by, world)
@@ -177,7 +177,7 @@ def test_sessions_of_one_step_are_learnt_by_what_is_clicked(tmp_path):
     recipe = Recipe("one", "interest-exploration", 4000, 3, {"random": 1.0}, {"step_limit": 1})
     dataset = generate(recipe, Folder(str(tmp_path)))
     scorer, _ = train(dataset, learner_config("slateq"), seed=0)
-    # Nothing comes after a click, so a document is worth its chance: quality decides
+    # Nothing follows a click, so a document is worth its click rate: quality decides
     candidates = np.array([[[1.0, 0, 1], [3.0, 0, 1], [2.0, 0, 1], [0.5, 0, 1]]])
     scores = scorer.scores(np.zeros((1, 0)), np.zeros(1, dtype=int), candidates)
     assert scores[0].argsort()[::-1][:3].tolist() == [1, 2, 0]

@@ -1,4 +1,4 @@
-"""A learner that another package adds: a configuration with `train`, and no edit of ours."""
+"""A learner added by another package: a configuration with `train`, without changes to ours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.learners.linear import linear_scorer
 
 @validated
 class TasteConfig(LearnerConfig):
-    """Scores every candidate by its first feature times a taste that nobody learns."""
+    """Scores every candidate by its first feature times a fixed taste."""
 
     learner: ClassVar[str] = "taste"
     user_chooses: ClassVar[bool | None] = None

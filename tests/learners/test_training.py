@@ -1,4 +1,4 @@
-"""Properties of every learner: seeds, reports, a clean process, and errors that say which."""
+"""Properties of every learner: seeds, reports, a clean process, and precise errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEURAL = ("bc", "marwil", "cql", "iql")
 
 
 def cases(names):
-    """The names; of RLlib's learners `bc` stands for the others where time is short."""
+    """The names; among RLlib's learners `bc` represents the others where time is short."""
     return [
         pytest.param(name, marks=pytest.mark.slow if name in NEURAL[1:] else ()) for name in names
     ]
@@ -80,7 +80,7 @@ def test_training_leaves_the_process_as_it_was(small_logs, name):
     assert torch.equal(torch.get_rng_state(), torch_state)
     for before, after in zip(numpy_state, np.random.get_state(), strict=True):  # noqa: NPY002
         np.testing.assert_array_equal(before, after)
-    for _ in range(3):  # threads of servers that other tests talk with draw from it, too
+    for _ in range(3):  # threads of servers in other tests also draw from it
         if random.getstate() == python_state:
             break
         python_state = random.getstate()

@@ -49,7 +49,7 @@ def shop(folder: Path, places: int, money: float, time: float) -> Dataset:
     [("slateq", 3), ("linucb", 3), ("logistic", 3), ("logistic", 1), ("fitted-q", 1)],
 )
 def test_units_do_not_matter(tmp_path, learner, places):
-    """Users are shown the items whatever the unit; SlateQ once failed on pounds."""
+    """Users see the same items in any unit; SlateQ once failed on pounds."""
     found = {}
     for name, units in UNITS.items():
         folder = tmp_path / name
@@ -59,6 +59,6 @@ def test_units_do_not_matter(tmp_path, learner, places):
         scorer, _ = train(dataset, learner_config(learner))
         found[name] = scorer.scores(rows.user, rows.step, rows.candidate_features())
     first, *others = (scores.argsort(axis=1)[:, -places:] for scores in found.values())
-    assert (first != first[0]).any()  # users are told apart
+    assert (first != first[0]).any()  # choices depend on the user
     for other in others:
         assert (np.sort(other) == np.sort(first)).all(axis=1).mean() > 0.98

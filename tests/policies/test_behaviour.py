@@ -1,4 +1,4 @@
-"""Random is uniform with an exact propensity; greedy is a sort; settings make a policy."""
+"""Random is uniform with an exact propensity; greedy is a sort; settings define a policy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZES = st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(1
 
 
 def observed(candidates: np.ndarray) -> dict[str, np.ndarray]:
-    """The observation of users to whom (B, N) scores are offered."""
+    """The observation of users with candidates of (B, N) scores."""
     batch = len(candidates)
     return {
         "user": np.full((batch, 1), 0.5, dtype=np.float32),
@@ -89,7 +89,7 @@ def test_greedy_and_opposite_are_a_sort(scores, places, name):
     policy = behaviour_policy(name, spec)
     slates, propensities = policy.act(observed(np.array(scores)), np.random.default_rng(0))
     for slate, row in zip(slates.tolist(), scores, strict=True):
-        ascending = name == "opposite"  # Python's sort is stable: of equals the first
+        ascending = name == "opposite"  # Python's sort is stable: the first of equals wins
         best = sorted(range(6), key=lambda i: row[i] if ascending else -row[i])
         assert slate == best[:places]
     assert propensities.tolist() == [1.0] * len(scores)

@@ -1,4 +1,4 @@
-"""Slates whose items bear on each other, against enumeration and plain loops."""
+"""Slates whose items influence each other, against enumeration and plain loops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITEMS, PLACES = 7, 3
 
 
 def likeness_by_hand(documents: list[list[float]]) -> list[list[float]]:
-    """Of the items of a slate."""
+    """Likeness of the items of a slate."""
     found = []
     for place, item in enumerate(documents):
         far = [sum((a - b) ** 2 for a, b in zip(item, other, strict=True)) for other in documents]
@@ -43,7 +43,7 @@ def offer(seed: int, classes: int, users: int = 60) -> Offer:
 
 
 def worth_by_hand(offer: Offer, user: int, slate: tuple[int, ...]) -> float:
-    """Sum over the classes of belief × Σ P(i) Q(i), with what an item is beside the others."""
+    """Sum over the classes of belief × Σ P(i) Q(i), including the items' likeness."""
     assert offer.beside is not None
     beside = likeness_by_hand([offer.beside.documents[user, i].tolist() for i in slate])
     total = 0.0
@@ -118,7 +118,7 @@ def test_belief_knows_what_the_items_are_beside_each_other():
 
 
 def test_scores_are_those_of_the_best_slate_by_its_own_choices():
-    """By the probabilities that `remember` has."""
+    """Expected by the probabilities that `remember` uses."""
     model, rng = scorer(classes=1), np.random.default_rng(6)
     user, offered = rng.normal(size=(1, 1)), rng.normal(size=(1, 5, 2))
 

@@ -31,7 +31,7 @@ def policy(kind: str, places: int, epsilon: float = 0.3, temperature: float = 0.
 
 
 def observed(scores: np.ndarray, batch: int) -> dict[str, np.ndarray]:
-    """`batch` users to whom the same scores are offered."""
+    """Observation of `batch` users with the same scores."""
     return {
         "user": np.zeros((batch, 0)),
         "candidates": np.broadcast_to(scores[None, :, None], (batch, len(scores), 1)),
@@ -132,7 +132,7 @@ def test_the_ends_of_epsilon_are_its_two_policies():
         mixed = EpsilonMixture(greedy, RandomPolicy(2), epsilon)
         slates, propensities = mixed.act(observation, np.random.default_rng(1))
         np.testing.assert_allclose(propensities, other.propensities(observation, slates))
-    # As many draws whatever the coins say, so slates are alike wherever they explore.
+    # The number of draws does not depend on the coins, so slates are equal wherever they explore.
     half, whole = (EpsilonMixture(greedy, RandomPolicy(2), one) for one in (0.5, 1.0))
     some, all_of_them = (one.act(observation, np.random.default_rng(1))[0] for one in (half, whole))
     explored = (some == all_of_them).all(axis=1)
@@ -142,7 +142,7 @@ def test_the_ends_of_epsilon_are_its_two_policies():
 def test_any_scoring_rule_will_do():
     @dataclass(frozen=True)
     class Later:
-        """Prefers the later positions; nothing that this package knows."""
+        """A policy outside of this package, which prefers later positions."""
 
         def __call__(self, observation):
             batch, candidates, _ = observation["candidates"].shape

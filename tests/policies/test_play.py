@@ -1,4 +1,4 @@
-"""Playing a policy: contents of a step, and the stream that it came from."""
+"""Playing a policy: contents of a step, and the random stream behind it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_steps_hold_what_was_seen_before_and_what_came_of_it():
             for row, (place,) in zip(step.observation["candidates"], step.slates, strict=True)
         ]
         assert shown == step.observation["candidates"].max(axis=(1, 2)).tolist()
-        # Between the quietest and the loudest that the log-normal of this world gives.
+        # Between the smallest and the largest values of this world's log-normal.
         assert ((np.log(step.rewards) > 1) & (np.log(step.rewards) < 4)).all()
 
 

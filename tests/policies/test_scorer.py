@@ -1,4 +1,4 @@
-"""The scorer against plain loops, and as the file that a registered version carries."""
+"""The scorer against plain loops, and as the file in a registered version."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def polynomial(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: 
 
 
 def network(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int = 2) -> Scorer:
-    """Two hidden layers on the features as they are."""
+    """Two hidden layers on unchanged features."""
     rng = np.random.default_rng(seed)
     features = user_size + 1 + document_size
     return replace(
@@ -58,7 +58,7 @@ def network(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int
 
 
 def linear(seed: int = 0, rows: int = 1, user_size: int = 1, document_size: int = 2) -> Scorer:
-    """A head on the features as they are."""
+    """A head on unchanged features."""
     features = user_size + 1 + document_size
     return replace(
         polynomial(seed, rows, user_size, document_size),
@@ -78,7 +78,7 @@ def bilinear(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: in
 
 
 def spline(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int = 2) -> Scorer:
-    """Monomials of features and hinges, of which every feature but the time has two."""
+    """Monomials of features and hinges, two for each feature except the time."""
     rng = np.random.default_rng(seed)
     features = user_size + 1 + document_size
     bending = np.repeat(np.delete(np.arange(features), user_size), 2)
@@ -94,7 +94,7 @@ def spline(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int 
 
 
 def both(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int = 2) -> Scorer:
-    """Monomials, and beside them outputs of a network."""
+    """Monomials and outputs of a network."""
     powers = polynomial(seed, rows, user_size, document_size)
     layers = network(seed, rows, user_size, document_size)
     return replace(
@@ -106,7 +106,7 @@ def both(seed: int = 0, rows: int = 5, user_size: int = 1, document_size: int = 
 
 
 def score_by_hand(model: Scorer, user: list[float], step: int, candidate: list[float]) -> float:
-    """The score of one candidate, with nothing but Python's floats."""
+    """The score of one candidate, in plain Python floats."""
     left = max(model.horizon - step, 1)
     x = [*user, min(left, model.window) / model.window, *candidate]
     x += [
@@ -207,7 +207,7 @@ def test_steps_left_stop_counting_at_the_window():
     user, _, candidates = requests(HORIZON, 3)
     user[:], candidates[:] = user[0], candidates[0]
     scores = model.scores(user, np.arange(HORIZON), candidates)
-    # 10 to 4 steps left look alike, 3, 2 and 1 do not.
+    # 10 to 4 steps left are equivalent, 3, 2 and 1 are not.
     assert len(np.unique(scores[:, 0])) == WINDOW
 
 

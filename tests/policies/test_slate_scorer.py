@@ -60,7 +60,7 @@ def test_optimal_is_the_best_of_all_slates(slate_size):
 
 @pytest.mark.parametrize("items", [4, 10])
 def test_with_classes_nothing_worse_is_served_than_where_the_search_begins(items):
-    """Attractions and values far apart make the last linearisation prefer other slates."""
+    """With extreme attractions and values the last linearisation prefers other slates."""
     rng = np.random.default_rng(0)
     shape = (2, 20_000, items)
     belief = rng.dirichlet([1, 1], 20_000).T
@@ -138,7 +138,7 @@ def test_blocks_of_rows_make_no_difference(monkeypatch, numbers):
 
 
 def in_columns() -> SlateScorer:
-    """Scorer of users of one column and items of two, whose first bend at two knots."""
+    """Scorer of users with one column and items with two, whose first columns bend at two knots."""
     rng, hinges = np.random.default_rng(7), 2
     user, item = (
         Columns(
@@ -154,7 +154,7 @@ def in_columns() -> SlateScorer:
 
 
 def seen_by_hand(columns: Columns | None, x: np.ndarray) -> np.ndarray:
-    """With plain floats."""
+    """The scaled columns, in plain floats."""
     assert columns is not None
     found = []
     for row in x.reshape(-1, x.shape[-1]).tolist():
@@ -180,7 +180,7 @@ def test_columns_are_standardised_and_bent_by_hand():
 
 
 def with_link() -> SlateScorer:
-    """Scorer of users of one column and items of two, whose log-odds bend."""
+    """Scorer of users with one column and items with two, and bending log-odds."""
     model, rng = scorer(1, 1, 2), np.random.default_rng(11)
     link = Link(*(rng.normal(size=size) for size in (1 + 4, 2, 2)), scale=np.array([0.5, 2.0]))
     weights = rng.normal(size=(1, 1 + 2 + model.choice_weights.shape[1]))
@@ -188,7 +188,7 @@ def with_link() -> SlateScorer:
 
 
 def with_random() -> SlateScorer:
-    """Scorer of users of one column and items of two, who choose by their own column, too."""
+    """Scorer of users with one column, which affects choices, and items with two."""
     model, rng = scorer(1, 1, 2), np.random.default_rng(9)
     weights = rng.normal(size=(1, 1 + 3 + model.choice_weights.shape[1]))
     random = RandomFeatures(rng.normal(size=(3, 3)), rng.normal(size=3))
@@ -196,7 +196,7 @@ def with_random() -> SlateScorer:
 
 
 def test_users_choose_by_random_features_too():
-    """A slate of two against all others, with plain floats."""
+    """A slate of two against all others, in plain floats."""
     model, rng = with_random(), np.random.default_rng(10)
     user, offered = rng.normal(size=(1, 1)), rng.normal(size=(1, 5, 2))
     assert model.random is not None
@@ -231,7 +231,7 @@ def test_users_choose_by_random_features_too():
 
 
 def test_users_choose_by_a_link_too():
-    """Its hinges are of the log-odds that the user's column, the item's and their products tell."""
+    """Hinges are of log-odds from the user's column, the item's columns and their products."""
     model, rng = with_link(), np.random.default_rng(12)
     link = model.link
     assert link is not None
@@ -267,7 +267,7 @@ def test_users_observed_in_the_documents_space_choose_by_hinges_of_the_affinity(
         (attraction,) = model.choice.attraction(x)
         assert float(attraction[0, 0]) == pytest.approx(math.exp(logit))
     assert features.beside(2) == 2
-    # A prior of their own; columns; the affinity's powers, which have none; products
+    # Hinges, with a prior of their own; columns; the affinity's powers, without prior; products
     assert features.groups(2, 2, 1).numbers.tolist() == [12, 12, 1, 1, 0, 0, 0, 4, 4]
 
 

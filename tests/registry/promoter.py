@@ -1,4 +1,4 @@
-"""A process that takes a verdict on a run and tries to make it champion; for races.
+"""A process that decides on a run and tries to make it champion; for races.
 
 Arguments: learner, run id, training seconds. Every line of standard input is one order:
 `judge NAME` takes the verdict for the model of that name, `register` takes over with it. Each is

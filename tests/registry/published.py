@@ -1,4 +1,4 @@
-"""A small model, trained and registered where `MLFLOW_TRACKING_URI` points."""
+"""A small model, trained and registered at `MLFLOW_TRACKING_URI`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODEL_URI = f"models:/slateflow-{NAME}@champion"
 
 
 def publish_champion(folder: Path) -> AnyScorer:
-    """Train fitted-q on 60 logged episodes and make it champion; gives what was registered."""
+    """Train fitted-q on 60 logged episodes and make it champion; returns the registration."""
     dataset = generate(read_recipe(RECIPES, NAME).varied(60, 1), Folder(str(folder)))
     scorer, report = train(dataset, learner_config("fitted-q"), seed=1)
     model = logged_model(dataset, NAME, scorer, report)
@@ -54,7 +54,7 @@ def register_winner(
     summary: TrainingSummary,
     register: Callable[[Report], Report] = take_over,
 ) -> None:
-    """Register a trained model as the winner of a made-up verdict."""
+    """Register a trained model as the winner of an artificial verdict."""
     winner = CandidateLine(
         **logged_model(dataset, recipe, scorer, summary).model_dump(),
         mean=2.0, sem=0.1, uplift=1.0, ci=(0.5, 1.5), p_value=0.0, score=None, verdict="winner",
@@ -71,7 +71,7 @@ def register_winner(
 
 @cache
 def _few_logs(spec: EnvironmentSpec) -> Dataset:
-    """Ten random episodes in a world, in a folder of this process's own."""
+    """Ten random episodes in a world, in a folder of this process."""
     defaults = preset(spec.name).to_dict()
     other = {key: value for key, value in spec.to_dict().items() if value != defaults[key]}
     folder = tempfile.mkdtemp(prefix="slateflow-few-logs-")

@@ -1,4 +1,4 @@
-"""One champion, and the better one: races of real processes, kills, rollback."""
+"""There is one champion, the better one: races of real processes, kills, rollback."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """An MLflow store of its own."""
+    """A separate MLflow store."""
     folder = tmp_path_factory.mktemp("registry")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -73,7 +73,7 @@ class Promoter:
         )
 
     def order(self, line: str) -> None:
-        """Give an order and do not wait for the answer."""
+        """Send an order without waiting for the answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
@@ -94,7 +94,7 @@ class Promoter:
 
 @pytest.mark.slow
 def test_of_racing_pipelines_the_better_one_is_champion(registry, models):
-    # Two of the weaker and one of the better; all have judged before the first registers.
+    # Two of the weaker and one of the better; all have verdicts before the first registers.
     promoters = [Promoter(models[name]) for name in ("linucb", "fitted-q", "linucb")]
     try:
         assert [promoter.answer() for promoter in promoters] == ["ready"] * 3
@@ -218,7 +218,7 @@ with aliases_locked(mlflow_client(), "slateflow-held"):
 
 
 def holder(seconds: float, **environment: str) -> subprocess.Popen[str]:
-    """A process that takes the lock and keeps it for so long."""
+    """A process that takes the lock and keeps it for some time."""
     return subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(seconds)],
         stdout=subprocess.PIPE,
@@ -230,7 +230,7 @@ def holder(seconds: float, **environment: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_one_lock_for_every_address_of_a_registry_and_none_after_a_kill(tmp_path):
-    """A server by two names, and its database; other homes and folders of temporary files."""
+    """A server by two names, and its database; with other home and temporary folders."""
     with mlflow_server(tmp_path) as address:
         (tmp_path / "tmp").mkdir()
         elsewhere = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
@@ -242,7 +242,7 @@ def test_one_lock_for_every_address_of_a_registry_and_none_after_a_kill(tmp_path
             assert first.stdout.readline() == "held\n"
             waiting = [holder(0, **environment) for environment in others]
             locks = Path("/proc/locks")
-            if locks.exists():  # both stand in the queue of the lock that the first one has
+            if locks.exists():  # both are in the queue for the lock, which the first one has
                 queued = [rf"-> FLOCK +ADVISORY +WRITE {process.pid} " for process in waiting]
                 wait_until(
                     lambda: all(re.search(line, locks.read_text()) for line in queued),
@@ -306,12 +306,12 @@ def test_of_many_who_come_and_go_one_at_a_time_holds_the_lock(registry, tmp_path
 
 
 def waits_for(pid: int, path: Path) -> bool:
-    """Whether the process has opened the file."""
+    """True if the process has opened the file."""
     return str(path) in [file.path for file in psutil.Process(pid).open_files()]
 
 
 def test_a_move_of_another_machine_at_the_same_time_is_noticed(registry, models, monkeypatch):
-    """The other one has compared before, does not see our lock, and sets its version after ours."""
+    """It has compared before, does not see our lock, and sets its version after ours."""
     recipe, aliases = "two-machines", type(registry).set_registered_model_alias
     name = f"slateflow-{recipe}"
     experiment = experiment_on(preset(NAME), recipe, 5)

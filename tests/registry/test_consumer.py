@@ -1,4 +1,4 @@
-"""A program that never heard of us loads the champion: MLflow, NumPy and pandas, nothing else."""
+"""A program without our package loads the champion: only MLflow, NumPy and pandas."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ print(json.dumps(answers["slate"].tolist()))
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A small dataset and a model that was trained on it."""
+    """A small dataset and a model trained on it."""
     folder = tmp_path_factory.mktemp("trained")
     dataset = generate(read_recipe(RECIPES, NAME).varied(40, 1), Folder(str(folder)))
     scorer, report = train(dataset, learner_config("fitted-q"), seed=1)
@@ -77,7 +77,7 @@ def ask_elsewhere(
     folder: Path,
     model: str = f"models:/slateflow-{NAME}@champion",
 ) -> list[list[int]]:
-    """Run the consumer in an environment that has these packages, at the versions we have."""
+    """Run the consumer in an environment with these packages, in our versions."""
     uv = shutil.which("uv")
     assert uv is not None, "the tests are started with uv"
     script = folder / "consumer.py"

@@ -1,4 +1,4 @@
-"""Requests to a version of dsjson logs: actions and situations are asked as they were logged."""
+"""Requests to a version from dsjson logs, with actions and situations in their logged form."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_objects_of_dsjson_are_asked_as_they_were_logged(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("unknown", ["refuse", "zeros"])
 def test_new_actions_of_dsjson_are_what_the_recipe_says(tmp_path, monkeypatch, unknown):
-    """An action is its features: those that the logs know count, the others are zero."""
+    """An action is its features: those known from the logs count, the others are zero."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     contexts, offers, lines = decisions()
     log(tmp_path, "1.dsjson", lines)

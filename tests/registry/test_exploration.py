@@ -1,4 +1,4 @@
-"""Exploration by the recommender, against the enumeration of all slates."""
+"""Exploration by the recommender, against enumeration of all slates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CODE = Path(__file__).parents[2] / "mlflow" / "recommender.py"
 
 
 def recommender(slate_size: int):
-    """One whose scores are the candidates' only feature."""
+    """A recommender whose scores are the candidates' only feature."""
     specification = importlib.util.spec_from_file_location("recommender", CODE)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -34,7 +34,7 @@ def recommender(slate_size: int):
 
 
 def requests(counts: list[int]) -> pd.DataFrame:
-    """Requests with so many candidates; the last is the best, the one before it the next."""
+    """Requests with given numbers of candidates, in ascending order of scores."""
     candidates = [[[float(place)] for place in range(count)] for count in counts]
     return pd.DataFrame({"user": [[]] * len(counts), "candidates": candidates})
 
@@ -67,7 +67,7 @@ def test_without_epsilon_the_best_is_shown_for_certain():
 
 
 def test_a_row_is_drawn_by_the_seed_and_its_place_alone():
-    """Other rows may have other numbers of candidates, or not be there."""
+    """Other rows may have different numbers of candidates, or be missing."""
     params, model = {"epsilon": 0.8, "seed": 3}, recommender(2)
     alike = model.predict(None, requests([5] * 300), params)
     mixed = model.predict(None, requests([5, 4, 2] * 100), params)

@@ -35,7 +35,7 @@ MODEL = model_name(NAME)
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """A server with two versions of a model that answer differently; the second is champion."""
+    """A server with two versions of a model with different answers; the second is champion."""
     folder = tmp_path_factory.mktemp("followed")
     with pytest.MonkeyPatch.context() as patch:
         # The receiver is on this machine, and speaks HTTP
@@ -48,21 +48,21 @@ def registry(tmp_path_factory):
             dataset, client = generate(recipe, Folder(str(folder))), mlflow_client()
             for seed in (1, 2):
                 register_winner(dataset, NAME, *train(dataset, learner_config("lints"), seed))
-                if seed == 1:  # the made-up verdict knows no champion
+                if seed == 1:  # the artificial verdict has no champion
                     client.delete_registered_model_alias(MODEL, CHAMPION)
             yield client
 
 
 @pytest.fixture(autouse=True)
 def second_version_reigns(registry):
-    """The aliases as every test finds them."""
+    """Reset the aliases before each test."""
     registry.set_registered_model_alias(MODEL, CHAMPION, "2")
     registry.set_registered_model_alias(MODEL, PREVIOUS, "1")
 
 
 @pytest.fixture
 def receiver():
-    """An HTTP receiver: its address, and what it was sent."""
+    """An HTTP receiver: its address, and its received requests."""
     received: queue.Queue[dict] = queue.Queue()
 
     class Handler(BaseHTTPRequestHandler):
@@ -73,7 +73,7 @@ def receiver():
             self.end_headers()
 
         def log_message(self, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -86,7 +86,7 @@ def receiver():
 
 @pytest.fixture
 def champion(registry):
-    """The documented consumer, which looks by itself once an hour only."""
+    """The documented consumer, which checks by itself only once an hour."""
     found = importlib.util.spec_from_file_location("consumer", ROOT / "mlflow" / "consumer.py")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
@@ -174,7 +174,7 @@ def test_a_rollback_in_a_shell_is_an_event(registry, tmp_path):
 
 
 def told(prefect: SyncPrefectClient) -> dict | None:
-    """Payload of the newest event of a rollback, as far as the server has it."""
+    """Payload of the newest rollback event on the server, if any."""
     rolled_back = {"event": {"name": ["slateflow.model.rolled-back"]}}
     events = prefect.read_events(EventFilter.model_validate(rolled_back), limit=1).events
     return events[0].payload if events else None

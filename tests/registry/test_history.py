@@ -1,4 +1,4 @@
-"""Requests in the middle of a session: the recommender remembers what the policy remembers."""
+"""Requests in the middle of a session: the recommender has the policy's memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CASES = {
 
 
 def carried(name: str):
-    """The code of that name that versions carry."""
+    """The module of that name in versions."""
     path = Path(__file__).parents[2] / "mlflow" / f"{name}.py"
     found = importlib.util.spec_from_file_location(f"{name}_under_test", path)
     assert found is not None
@@ -49,14 +49,14 @@ def served(request, tmp_path_factory):
     features = dataset.spec.user_size + dataset.spec.document_size
     np.savez(folder / "ranges.npz", low=np.zeros(features), high=np.ones(features))
     artifacts = {"weights": str(folder / "scorer.npz"), "ranges": str(folder / "ranges.npz")}
-    for key, path in scorer_code(scorer).items():  # where nothing else of ours lies
+    for key, path in scorer_code(scorer).items():  # where nothing else of ours is
         artifacts[key] = shutil.copy(path, folder)
     recommender.load_context(SimpleNamespace(artifacts=artifacts))
     return dataset.spec, scorer, recommender
 
 
 def requests_of(steps, users: int) -> pd.DataFrame:
-    """A request for each user at the last of the steps, with the earlier ones as history."""
+    """A request for each user at the last step, with the earlier steps as history."""
     rows = []
     for user in range(users):
         history = []
@@ -142,7 +142,7 @@ def test_a_wrong_history_is_refused_with_a_sentence(served):
 
 @pytest.fixture
 def encoder(tmp_path):
-    """The encoder of logs with two columns of the user and three items of two features."""
+    """The encoder of logs with two columns of the user and three items with two features."""
 
     def made(**changes):
         document = {

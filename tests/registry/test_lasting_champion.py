@@ -1,4 +1,4 @@
-"""A champion of own logs reigns from day to day, whatever users and items come."""
+"""A champion of own logs remains from day to day, with any new users and items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = LoggedSpec(
 
 @pytest.fixture
 def client(tmp_path, monkeypatch):
-    """A store in which `shop` has a champion of that day."""
+    """A store in which `shop` has a champion from a given day."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     client = mlflow_client()
     client.create_registered_model("slateflow-shop")

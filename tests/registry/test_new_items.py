@@ -1,4 +1,4 @@
-"""A champion is judged on other days by its answers, though items have changed since."""
+"""A champion is evaluated on other days by its answers, although items have changed since."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ id,price,brand
 10,0.5,newcomer
 11,4.5,zenith
 """
-"""Item 12 is new, 7 has another price and brand, 9 another price, and 10 a brand that is new."""
+"""Item 12 is new, 7 has another price and brand, 9 another price, and 10 a new brand."""
 
 
 def with_new(frame: pd.DataFrame) -> pd.DataFrame:
-    """Item 12 on offer in every second row, behind the others."""
+    """Add item 12 to the offers of every second row, after the others."""
     offered = [[*one, 12] if row % 2 else one for row, one in enumerate(frame["offered"])]
     counts = np.array([len(one) for one in offered])
     slates = isinstance(frame["shown"].iloc[0], list)
@@ -69,7 +69,7 @@ def test_a_champion_is_judged_by_what_it_answers(tmp_path, monkeypatch, slate, u
 
 
 def test_a_champion_that_refuses_all_items_of_the_logs_is_named(tmp_path, monkeypatch):
-    """It was judged as if it always showed the first one, and reigned without a verdict."""
+    """It used to be evaluated as if it always showed the first, and remained without a verdict."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     recipe = '[columns]\nuser = ["age"]\nitem = "shown"\n'
     frame = table(1)
@@ -84,7 +84,7 @@ def test_a_champion_that_refuses_all_items_of_the_logs_is_named(tmp_path, monkey
 
 @pytest.mark.parametrize("lost", ["scorer.npz", "catalogue.npz"])
 def test_a_store_that_fails_is_not_taken_for_a_version_without_items(tmp_path, monkeypatch, lost):
-    """It would be judged by today's items, or by weights that it does not serve."""
+    """It would be evaluated with today's items, or with weights that it does not serve."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     log(tmp_path, "1.parquet", table(1))
     (tmp_path / "items.csv").write_text(ITEMS.strip() + "\n")

@@ -1,4 +1,4 @@
-"""MLflow's store in a SQLite file is whole from its first moment on."""
+"""MLflow's store in a SQLite file is complete from the first moment."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_servers_find_theirs_made_and_private(tmp_path):
 
 @pytest.mark.parametrize("content", [b"garbage " * 200, None])
 def test_a_file_that_is_no_store_is_refused_at_once(tmp_path, monkeypatch, content):
-    """MLflow tried for two minutes to open one that cannot be opened."""
+    """MLflow used to try for two minutes to open it."""
     path = tmp_path / "mlflow.db"
     path.mkdir() if content is None else path.write_bytes(content)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")

@@ -1,4 +1,4 @@
-"""Requests by item id: a version of own logs answers what the logs' own encoders would ask."""
+"""Requests by item id: a version of own logs answers as with the logs' own encoders."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ features = ["price", "brand"]
 
 
 def table(slate: int, rows: int = 600) -> pd.DataFrame:
-    """Decisions about two to five of the items, of which one or `slate` are shown."""
+    """Decisions among two to five of the items, of which one or `slate` are shown."""
     rng = np.random.default_rng(slate)
     offered = [rng.permutation([7, 8, 9, 10, 11])[:n] for n in rng.integers(slate, 6, rows)]
     shown = [rng.permutation(one)[:slate] for one in offered]
@@ -75,7 +75,7 @@ def table(slate: int, rows: int = 600) -> pd.DataFrame:
 
 
 def publish(name: str, dataset, learner: str):
-    """Train and register; gives the scorer."""
+    """Train and register; returns the scorer."""
     scorer, summary = train(dataset, learner_config(learner), seed=1)
     register_winner(dataset, name, scorer, summary)
     return scorer
@@ -83,7 +83,7 @@ def publish(name: str, dataset, learner: str):
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["single items", "slates"])
 def shop(request, tmp_path_factory):
-    """Dataset, table, scorer and registered model; of slates unknown items are zeros."""
+    """Dataset, table, scorer and registered model; with slates unknown items are zeros."""
     folder = tmp_path_factory.mktemp("shop")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -146,7 +146,7 @@ def test_answers_are_those_of_the_logs_own_encoders(shop, by_name):
 
 
 def test_the_logged_rows_get_the_slates_of_the_policy(shop):
-    """The other way round: from the published rows, through the policy that is evaluated."""
+    """The other direction: from the published rows, by the evaluated policy."""
     rows = shop.dataset.read()
     shown, _ = ScoringPolicy(shop.scorer).act(rows.observation(), np.random.default_rng(0))
     policy = [np.array(rows.catalogue.features)[rows.candidates[r][shown[r]]] for r in range(9)]
@@ -218,7 +218,7 @@ def test_numbers_may_be_decimals(shop):
 
 
 def test_answers_do_not_depend_on_other_requests(shop):
-    """True is as good as 1 to Python, and 1 to NumPy as 1.0."""
+    """For Python True equals 1, and for NumPy 1 equals 1.0."""
     frame = shop.table[:5].assign(vip=[1, True, "true", 0, False], country=[1, True, 1.0, "at", 0])
     whole = shop.model.predict(requests(frame))
     for row in range(5):
@@ -350,7 +350,7 @@ def test_a_parquet_file(shop, tmp_path, capsys):
 
 
 def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypatch):
-    """Sessions of five steps that like all items or hardly any, which only their rewards show."""
+    """Users like all items or hardly any in sessions of five steps; only rewards show which."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     rng = np.random.default_rng(2)
     shown, likes = rng.integers(0, 4, (200, 5)), rng.random((200, 1)) < 0.5

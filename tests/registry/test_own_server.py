@@ -1,4 +1,4 @@
-"""The server to copy, in front of the champion: alike for requests by themselves or together."""
+"""The example server in front of the champion: equal answers to single and joint requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Its address."""
+    """Address of the server."""
     folder = tmp_path_factory.mktemp("own-server")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -30,7 +30,7 @@ def server(tmp_path_factory):
 
 
 def asked(address: str, body: bytes) -> tuple[int, dict]:
-    """Status and answer of a request."""
+    """Status and answer to a request."""
     request = urllib.request.Request(
         f"{address}/recommend", body, {"Content-Type": "application/json"}
     )

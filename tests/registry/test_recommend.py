@@ -18,7 +18,7 @@ ROWS = 57
 
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory):
-    """The scorer behind the champion of a registry of its own."""
+    """The scorer of the champion in a separate registry."""
     folder = tmp_path_factory.mktemp("recommend")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -27,7 +27,7 @@ def scorer(tmp_path_factory):
 
 @pytest.fixture
 def requests(tmp_path):
-    """57 requests in row groups of 20, with an id, and with 5, 6 or 7 candidates."""
+    """57 requests with ids and 5, 6 or 7 candidates, in row groups of 20."""
     rng = np.random.default_rng(4)
     columns = {
         "id": [f"user {row}" for row in range(ROWS)],
@@ -158,12 +158,12 @@ def test_bad_input_is_one_line(scorer, requests, capsys, model, source, out, par
 
 
 def make_wrong_files(good: Path) -> None:
-    """Files that are no requests, beside one with requests."""
+    """Files that are not requests, and one with requests."""
     folder, whole = good.parent, good.read_bytes()
     (folder / "folder").mkdir()
     (folder / "text.parquet").write_text("no Parquet")
     (folder / "empty.parquet").touch()
-    # The end, which says where everything is, is whole; the rows are not
+    # The footer with the offsets is intact, but the rows are not
     (folder / "damaged.parquet").write_bytes(bytes(len(whole) // 2) + whole[len(whole) // 2 :])
     pq.write_table(pa.table({"user": [[0.5]], "id": [1]}), folder / "other.parquet")
     answered = pq.read_table(good).append_column("slate", pa.array([[0]] * ROWS))

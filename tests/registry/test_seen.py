@@ -1,4 +1,4 @@
-"""The part that a registered version has seen of logs that grow day by day."""
+"""The part of daily growing logs that a registered version has seen."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.trajectories.sources.shop import log, published
 
 
 def version(dataset: Dataset):
-    """A version that was trained on the dataset, as far as its tags tell."""
+    """A version whose tags state training on the dataset."""
     tags = {"dataset_digest": dataset.digest, "recipe": json.dumps(dataset.recipe)}
     return SimpleNamespace(tags=tags)
 
 
 def day(first: int, rows: int = 400):
-    """Decisions whose users are numbers of their own."""
+    """Decisions of users with consecutive numbers from `first`."""
     drawn = np.random.default_rng(first).integers(0, 2, rows)
     return {
         "number": np.arange(first, first + rows),

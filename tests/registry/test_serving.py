@@ -1,4 +1,4 @@
-"""`mlflow models serve` over HTTP: right answers, and a sentence for wrong requests."""
+"""`mlflow models serve` over HTTP: right answers, and messages for wrong requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOOD = {"user": [0.5], "candidates": [[0.9], [0.1], [0.4]], "step": 17}
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The registered scorer, and the address of a server that answers for it."""
+    """The registered scorer, and the address of its server."""
     folder = tmp_path_factory.mktemp("served")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")

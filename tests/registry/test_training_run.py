@@ -1,4 +1,4 @@
-"""Trainings as MLflow shows them: when it ran, how it went, and how it ended."""
+"""Trainings in MLflow: their times, progress and ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small datasets that the tests of this room read, and break copies of."""
+"""Small datasets for the tests of this folder, which break only copies."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Dataset:
-    """The dataset of `SMALL`; nobody changes it."""
+    """The dataset of `SMALL`, which tests do not change."""
     return small_dataset(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
 def copied(small, tmp_path) -> Path:
-    """A copy of it that may be broken."""
+    """A copy of `small` that may be broken."""
     return Path(shutil.copytree(small.path, tmp_path / "small"))

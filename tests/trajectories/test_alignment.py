@@ -1,4 +1,4 @@
-"""Rows of one day in the features of another: a champion of yesterday is asked about today."""
+"""Rows of one day in the features of another: yesterday's champion is evaluated today."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_features_are_found_by_their_names_and_new_ones_are_zero(tmp_path):
 
 
 def two_classes() -> SlateScorer:
-    """Slates of two, for users of two columns and items of three, with a memory of the class."""
+    """Slates of two, for users with two columns and items with three; remembers the class."""
     rng = np.random.default_rng(3)
     return SlateScorer(
         user_size=2,
@@ -74,14 +74,14 @@ def two_classes() -> SlateScorer:
 
 
 def two_sums():
-    """A polynomial of the same sizes, whose memory sums up features by two decays."""
+    """A polynomial of the same sizes, whose memory has sums of features by two decays."""
     plain = polynomial(user_size=2 + 2 * 4, document_size=3)
     return replace(plain, user_size=2, decays=np.array([0.9, 0.5]))
 
 
 @pytest.mark.parametrize("scorer", [two_classes(), two_sums()])
 def test_a_session_is_remembered_in_the_features_of_other_days(scorer):
-    """Today has the same features in another order, and two that are new."""
+    """Today has the same features in another order, and two new ones."""
     yesterday = LoggedSpec(
         name="shop",
         num_candidates=6,
@@ -106,7 +106,7 @@ def test_a_session_is_remembered_in_the_features_of_other_days(scorer):
 
 @pytest.mark.integration
 def test_a_champion_of_other_days_is_judged_with_its_memory(tmp_path):
-    """Its own copy does not replace it, though an item has come since."""
+    """An equal challenger does not replace it, although there is a new item."""
     dataset = TiredShop(0.7).logs(tmp_path, 4_000, 0)
     scorer, _ = train(dataset, learner_config("fitted-q"))
     assert scorer.memory_size

@@ -1,4 +1,4 @@
-"""Datasets whose rows name items: the catalogue beside them, and the features that it gives."""
+"""Datasets with item numbers in their rows: the catalogue file, and features from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECIPE = Recipe(
 
 @pytest.fixture
 def dataset(tmp_path) -> Dataset:
-    """20 episodes of up to 5 steps: 4 candidates out of 10 items, slates of 3."""
+    """20 episodes of up to 5 steps: 4 candidates from 10 items, slates of 3."""
     return generate(RECIPE, Folder(str(tmp_path)))
 
 
@@ -167,7 +167,7 @@ def test_a_copy_is_imported_with_its_digest(dataset, tmp_path):
 
 
 def as_features(dataset: Dataset, folder: Path) -> Path:
-    """The rows with features of the candidates, as other recommenders log them."""
+    """The rows with features in place of item numbers, as other recommenders log them."""
     table = pq.read_table(f"{dataset.path}/{dataset.parts[0].path}", partitioning=None)
     one_hot = np.eye(10)[np.array(table["items"].to_pylist())].reshape(len(table), -1)
     index = table.schema.get_field_index("items")

@@ -1,4 +1,4 @@
-"""The episodes that learners are not trained from."""
+"""The episodes that are held out from learners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slateflow.trajectories.held_out import training_logs
 
 
 def logs(folder) -> Dataset:
-    """1,207 episodes of 3 steps in parts whose sizes are no multiple of five."""
+    """1,207 episodes of 3 steps in parts whose sizes are not multiples of five."""
     parameters = {"num_candidates": 3, "time_budget": 3}
     shares = {"random": 0.45, "greedy": 0.55}
     return generate(Recipe("some", "modified-lts-10-1", 1207, 0, shares, parameters), folder)

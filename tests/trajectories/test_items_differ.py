@@ -1,4 +1,4 @@
-"""Items that earn more, or less, than their columns tell are told apart by their ids."""
+"""Items that earn more, or less, than their columns predict have their ids as features."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ TELL_PRICE = '[items]\nfile = "items.csv"\nfeatures = ["price"]\n'
 
 
 def prices(seed: int) -> np.ndarray:
-    """(ITEMS,) prices of the shop of a seed."""
+    """(ITEMS,) prices of the shop with a seed."""
     return np.random.default_rng(seed).random(ITEMS)
 
 
 def write_log(
     folder: Path, own: float, places: int, name: str = "log.parquet", users: int = USERS, **more
 ) -> None:
-    """Logs at random of items with a price, which users like, and as much again that nobody told.
+    """Random logs of items that users like by a price, and with ±`own` beyond it.
 
-    Users see the upper places more often. Further columns are written as they are.
+    Users see the upper places more often. Further columns are written unchanged.
     """
     rng = np.random.default_rng(places)
     price, quality = rng.random(ITEMS), own * np.tile([1.0, -1.0], ITEMS // 2)

@@ -156,7 +156,7 @@ def test_candidates_drawn_beside_the_shown_are_on_offer():
 
 
 def tastes(folder, slate_size: int, steps: int, rows: int = 4000):
-    """Logs of people who like the items of their country; offers of 3 to 7 of 9 items."""
+    """Logs of users who like the items of their country, with 3 to 7 of 9 items on offer."""
     rng = np.random.default_rng(3)
     country = rng.integers(0, 3, rows)
     offered = [rng.permutation(9)[:count] for count in rng.integers(3, 8, rows)]

@@ -11,7 +11,7 @@ from slateflow.trajectories.ranges import feature_ranges
 
 
 def extremes(dataset: Dataset, column: str, size: int) -> list[tuple[float, float]]:
-    """Least and greatest of every feature of a column with `size` of them."""
+    """Least and greatest values of each of the `size` features of a column."""
     files = f"{dataset.path}/*/*.parquet"
     # The place in the list, counted row by row
     query = f"""

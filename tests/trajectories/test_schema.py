@@ -1,4 +1,4 @@
-"""The contract of a logged step, as other programs read it."""
+"""The contract of a logged step for other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs whose rows all offer the whole catalogue, which is held once."""
+"""Logs in which all rows offer the whole catalogue, which is in memory once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ITEMS = 5
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Dataset:
-    """Logs of three days, a part each, in which item 4 is hardly shown."""
+    """Logs of three days with a part each, in which item 4 is hardly shown."""
     folder, rng = tmp_path_factory.mktemp("shop"), np.random.default_rng(3)
     chance = np.array([0.3, 0.3, 0.2, 0.199, 0.001])
     for day in range(3):
@@ -38,7 +38,7 @@ def dataset(tmp_path_factory) -> Dataset:
 
 
 def row_by_row(rows: Trajectories) -> Trajectories:
-    """The rows with offers of their own."""
+    """The rows with separate offers."""
     return dataclasses.replace(rows, candidates=np.array(rows.candidates))
 
 

@@ -1,4 +1,4 @@
-"""The logs that the learners' tests learn from."""
+"""The logs of the learners' tests."""
 
 from __future__ import annotations
 

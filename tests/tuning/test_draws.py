@@ -1,4 +1,4 @@
-"""Settings that trials are drawn from."""
+"""Settings from which trials are drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials on Ray Tune: equal to a training by hand, judged by held-out logs."""
+"""Trials on Ray Tune: equal to a training by hand, evaluated on held-out logs."""
 
 from __future__ import annotations
 

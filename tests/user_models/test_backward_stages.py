@@ -1,4 +1,4 @@
-"""Backward induction, beside regressions that are written out."""
+"""Backward induction, against explicit regressions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS, TERMS, RIDGE = 60, 4, 0.01
 
 @dataclass
 class Steps:
-    """Sessions of two steps, whose features say all, and one candidate that follows."""
+    """Sessions of two steps with complete features, and one candidate that follows."""
 
     transitions: Transitions
     features: np.ndarray  # (T, P)

@@ -17,7 +17,7 @@ PLAIN = SlateFeatures(features_match=False, places=True)
 
 
 def logged(folder, user: np.ndarray, item: np.ndarray, odds: np.ndarray, rng) -> Dataset:
-    """Slates of three, by users (R, 2), of items (M, 2) that they like by log-odds (R, M)."""
+    """Slates of three items (M, 2) for users (R, 2), who like them with log-odds (R, M)."""
     slates = rng.random(odds.shape).argsort(axis=1)[:, :3]
     likes = rng.random(slates.shape) < 1 / (1 + np.exp(-np.take_along_axis(odds, slates, axis=1)))
     table = slates_table(slates, first_liked(likes), len(item))
@@ -33,7 +33,7 @@ def logged(folder, user: np.ndarray, item: np.ndarray, odds: np.ndarray, rng) ->
 
 @pytest.mark.parametrize("bent", [True, False])
 def test_held_out_slates_choose_random_features(tmp_path, bent):
-    """Users like a sine of a sum of two columns of theirs and an item's, or that sum itself."""
+    """Log-odds are a sine of a sum of two users' columns and an item's, or that sum itself."""
     rng = np.random.default_rng(2)
     user, item = rng.normal(size=(6_000, 2)), rng.normal(size=(12, 2)).round(3)
     summed = (user @ [1.0, -1.0])[:, None] + item @ [1.0, 1.0]
@@ -56,7 +56,7 @@ def test_held_out_slates_choose_a_link(tmp_path, proportional):
 
 
 def nearest_and_furthest(user: np.ndarray, item: np.ndarray, log_odds, rng) -> Trajectories:
-    """The nearest of the items (M, D), or the furthest, to users (R, D); one in ten at random."""
+    """Items (M, D) nearest to users (R, D), or furthest from them; one in ten is random."""
     affinity, rows, policy = user @ item.T, len(user), rng.random(len(user))
     shown = np.where(policy < 0.45, affinity.argmax(axis=1), affinity.argmin(axis=1))
     shown = np.where(policy < 0.9, shown, rng.integers(0, len(item), rows))
@@ -78,9 +78,9 @@ def nearest_and_furthest(user: np.ndarray, item: np.ndarray, log_odds, rng) -> T
 
 @pytest.mark.parametrize("proportional", [True, False])
 def test_held_out_slates_choose_hinges_of_the_affinity(proportional):
-    """Odds are 1 + a, a the affinity, which no cubic in the exponent follows, or exp(2 a).
+    """Odds are 1 + a, with the affinity a, which a cubic exponent cannot fit; or exp(2 a).
 
-    Where nothing bends it is chance which of the two is likelier, and the prior leaves no bend.
+    Where nothing bends, chance decides which is likelier, and the prior removes bends.
     """
 
     def log_odds(affinity: np.ndarray) -> np.ndarray:

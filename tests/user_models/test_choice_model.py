@@ -1,4 +1,4 @@
-"""The choice model against SciPy's optimiser, and on clicks whose probabilities are known."""
+"""The choice model against SciPy's optimiser, and on clicks with known probabilities."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def simulate(weights, shares, seed=0, episodes=300, steps=40, places=3) -> Choic
 
 
 def negative_log_likelihood(parameters, choices: Choices, ridge: float) -> float:
-    """Of one class, row by row."""
+    """Negative log-likelihood of one class, row by row."""
     total = 0.5 * ridge * float(parameters @ parameters)
     for shown, clicked in zip(choices.shown, choices.clicked, strict=True):
         logits = [*(shown @ parameters[:-1]).tolist(), float(parameters[-1])]
@@ -54,7 +54,7 @@ def test_one_class_is_the_maximum_that_scipy_finds():
 
 
 def test_some_users_click_more_than_others_whatever_is_shown():
-    """By a column of the user that no product with an item's tells."""
+    """The effect of a user's column itself, not of products with the items'."""
     rng, rows, places = np.random.default_rng(5), 20_000, 3
     user = rng.normal(size=(rows, 1)).astype(np.float32)
     documents = rng.normal(size=(rows, places, 1)).astype(np.float32)
@@ -70,7 +70,7 @@ def test_some_users_click_more_than_others_whatever_is_shown():
 
 
 def test_features_that_do_not_matter_are_shrunk_away():
-    """Of eight features only two of the first group tell; the others have weights of chance."""
+    """Only the two features of the first group matter; weights of the other six are chance."""
     weights = np.array([[2.0, -1.0, 0, 0, 0, 0, 0, 0]])
     choices = simulate(weights, np.ones(1), episodes=30)
     groups = WeightGroups(np.repeat([1, 4], [2, 6]), np.zeros((0, 8)))
@@ -84,7 +84,7 @@ def test_two_classes_are_told_apart():
     choices = simulate(TASTES, SHARES)
     model = fit_choice_model(choices, 2, 0.1)
     order = np.argsort(model.shares)
-    # Some 3,600 and 8,400 choices: standard errors of 0.03 to 0.06; of a share 0.027
+    # About 3,600 and 8,400 choices: standard errors of 0.03 to 0.06; 0.027 for a share
     np.testing.assert_allclose(model.weights[order], TASTES, atol=0.2)
     np.testing.assert_allclose(model.no_click[order], [0.5, 0.5], atol=0.2)
     np.testing.assert_allclose(model.shares[order], SHARES, atol=0.1)

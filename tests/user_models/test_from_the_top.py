@@ -1,4 +1,4 @@
-"""Users who go on from the top, against SciPy's optimiser and a plain loop."""
+"""Users who look from the top, against SciPy's optimiser and a plain loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TASTE, NONE = np.array([1.5, -1.0]), 0.5
 
 
 def taken(shown: np.ndarray) -> list[float]:
-    """Probabilities of each place, and of nothing: place by place."""
+    """Probabilities of each place, and of no click, place by place."""
     found, left = [], 1.0
     for item in shown:
         likes = 1 / (1 + math.exp(NONE - float(TASTE @ item)))
@@ -28,7 +28,7 @@ def taken(shown: np.ndarray) -> list[float]:
 
 
 def sessions(episodes: int = 30, steps: int = 40, places: int = 3) -> Choices:
-    """Of users with the one taste."""
+    """Sessions of users with one taste."""
     rng = np.random.default_rng(1)
     shown = rng.normal(size=(episodes * steps, places, 2))
     clicked = [rng.choice(places + 1, p=taken(slate)) for slate in shown]

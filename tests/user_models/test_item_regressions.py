@@ -77,7 +77,7 @@ def test_sums_of_parts_are_those_of_all_rows(dataset):
 
 
 def test_many_items_are_learnt_by_blocks(tmp_path, monkeypatch):
-    """Learners end in equal weights, whichever way."""
+    """Learners have equal weights with blocks and with a matrix."""
     dataset = logs(tmp_path)
     assert not by_item(dataset.spec)
     expected = bandits.LinUCBConfig().train(dataset, 0, lambda *_: None, None).scorer

@@ -1,4 +1,4 @@
-"""Latent classes against the likelihood in a plain loop, and on choices whose law is known."""
+"""Latent classes against the likelihood in a plain loop, and on choices from a known model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ APART = np.array([[2.0, 0.0], [-2.0, 0.0]])
 
 
 def log_posterior(parameters: np.ndarray, choices: Choices, classes: int) -> float:
-    """Of the weights, no click's among them, and logarithms of shares: session by session."""
+    """Log posterior of weights, including no click's, and log shares, session by session."""
     weights, shares = parameters[:-classes].reshape(classes, -1), np.exp(parameters[-classes:])
     total = -0.5 * PRIOR * float((weights**2).sum())
     ends = [*choices.starts[1:].tolist(), len(choices.clicked)]
@@ -52,14 +52,14 @@ def test_no_other_weights_nearby_are_likelier(classes):
 
 
 def test_opposite_tastes_are_told_apart_by_single_choices():
-    """No session says of whom it is; together they are likelier than by the truth."""
+    """Single sessions do not identify a class; all are likelier than under the true model."""
     choices = simulate(APART, np.full(2, 0.5), episodes=6_000, steps=1)
     model = fit_choice_model(choices, 0, PRIOR)
     assert len(model.shares) >= 2
     truth = np.append(np.column_stack([APART, np.full(2, 0.5)]).ravel(), np.log([0.5, 0.5]))
     found, classes = parameters(model), len(model.shares)
     assert log_posterior(found, choices, classes) > log_posterior(truth, choices, 2)
-    # Two of a kind are little more than one to half of the users, and nothing to the others
+    # Two similar items attract half of the users little more than one, and the others not
     alike = np.array([[[3.0, 0.0], [3.0, 0.0]]])
     none = np.exp(model.log_probabilities(alike)[:, 0, -1]) @ model.shares
     expected = [math.exp(0.5) / (math.exp(0.5) + 2 * math.exp(logit)) for logit in (6, -6)]

@@ -27,7 +27,7 @@ def exact_solution(matrix: list[list[Fraction]], right: list[Fraction]) -> list[
 @pytest.mark.parametrize("ridge", [0.001, 1.0, 1000.0])
 @pytest.mark.parametrize(("low", "high"), [(1950, 2008), (100, 90_000)])
 def test_predictions_are_those_of_exact_arithmetic(low, high, ridge):
-    """Products of (1, year, year²) and (1, item, item), of which the items add up to 1."""
+    """Products of (1, year, year²) and (1, item, item); the indicators of items add up to 1."""
     rng = np.random.default_rng(0)
     year, item, paid = (
         rng.integers(*ends, 300).astype(object) for ends in ((low, high), (0, 2), (0, 2))

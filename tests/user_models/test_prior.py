@@ -14,7 +14,7 @@ from slateflow.user_models.prior import WeightGroups, chosen_prior, group_varian
 
 
 def made_up(seed: int, deviations: tuple[float, ...]):
-    """Features (60, 4) of 1, candidate, user and product, and rewards with that much of each."""
+    """Features (60, 4) of 1, candidate, user and product, and rewards with these weights."""
     rng = np.random.default_rng(seed)
     user, shown = rng.normal(size=(60, 1)), rng.normal(size=(60, 1, 1))
     features = bilinear_features(user, shown)[:, 0]
@@ -24,7 +24,7 @@ def made_up(seed: int, deviations: tuple[float, ...]):
 
 
 def log_evidence(features, reward, precisions) -> float:
-    """Of rewards that are normal once the weights are, at the noise that is likeliest."""
+    """Log evidence for normal weights and rewards, at the likeliest noise."""
     flat = np.array([1e-4, *precisions])
     covariance = np.eye(len(reward)) + features @ np.diag(1 / flat) @ features.T
     noise = reward @ np.linalg.solve(covariance, reward) / len(reward)
@@ -52,14 +52,14 @@ def test_no_other_prior_makes_the_rewards_much_likelier(seed, deviations):
 
 
 def test_weights_that_differ_by_chance_only_are_given_their_mean():
-    """Ten interests of the same worth, where each teaches about all."""
+    """Ten interests of equal worth, each of which is informative about all."""
     rng, spec = np.random.default_rng(0), preset("interest-evolution", num_features=10)
     user = rng.uniform(-1, 1, size=(3000, 10))
     item = rng.integers(0, 10, (3000, 3))
     liked = np.take_along_axis(user, item, axis=1)
     clicked = np.where(rng.random((3000, 3)) < 0.3 + 0.2 * liked, 1.0, 0.0)
     total = LinearStatistics.none(123)
-    for place in range(3):  # each place is a slate of its own that nobody else competes in
+    for place in range(3):  # each place is a separate slate without competition
         shown = np.eye(10)[item]
         total += LinearStatistics.from_block(
             Block.from_shown(
@@ -89,7 +89,7 @@ def test_units_make_no_difference():
 
 
 def test_variances_of_true_weights_are_found_and_chance_has_none():
-    """Two groups of many weights, one of which has errors only."""
+    """Two groups of many weights, one with errors only."""
     rng, groups = np.random.default_rng(0), np.repeat([1, 4], 20_000)
     errors = rng.uniform(0.5, 2.0, 40_000)
     true = np.repeat([2.0, 0.0], 20_000) * rng.normal(size=40_000)

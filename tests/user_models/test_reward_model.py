@@ -1,4 +1,4 @@
-"""Expected rewards against the closed forms of rewards that are made up with known noise."""
+"""Expected rewards against closed forms, for artificial rewards with known noise."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NOISE = 0.5
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory) -> Trajectories:
-    """Users and candidates of a real log; the tests make up the rewards."""
+    """Users and candidates of a real log; tests replace the rewards."""
     recipe = Recipe("r", "modified-lts-10-1", 200, 3, {"random": 1.0})
     return generate(recipe, Folder(str(tmp_path_factory.mktemp("rows")))).read()
 
 
 def with_rewards(rows: Trajectories, kind: str) -> tuple[Trajectories, np.ndarray]:
-    """The rows with noisy rewards, and what is to be expected of each."""
+    """The rows with noisy rewards, and their expectations."""
     user = rows.user[:, 0].astype(float)
     document = rows.candidates[np.arange(len(rows)), rows.slate[:, 0], 0].astype(float)
     noise = NOISE * np.random.default_rng(0).standard_normal(len(rows))
@@ -57,7 +57,7 @@ def test_the_noise_is_taken_out(logs, kind):
 
 @pytest.mark.parametrize("slope", [0.0, 3.0])
 def test_the_variance_is_that_of_the_residuals(slope):
-    """Where it is one for all, the mean square; otherwise its logarithm is found again."""
+    """A common variance is the mean square; a varying one has its true logarithm."""
     rng = np.random.default_rng(2)
     x = rng.random((20_000, 1))
     deviation = np.exp((-1 + slope * x[:, 0]) / 2)
@@ -96,7 +96,7 @@ def test_rewards_stay_as_they_are_where_no_episode_can_be_held_out(logs):
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_a_polynomial_is_that_of_polyfit(degree):
-    """Where the logs tell all of its weights; the prior is small beside them."""
+    """If the logs determine all weights, the prior has hardly any effect."""
     rng = np.random.default_rng(degree)
     x = rng.random((50, 1))
     reward = 5 + np.polyval([*[3, -4, 3][-degree:], 1], x[:, 0]) + 1e-4 * rng.random(50)
@@ -113,7 +113,7 @@ def test_a_polynomial_is_that_of_polyfit(degree):
 def logs_of_features(
     users: int, seed: int = 1, episodes: int = 60
 ) -> tuple[Trajectories, np.ndarray]:
-    """Episodes of 10 steps, and what users expect of the one feature of what is shown."""
+    """Episodes of 10 steps, and expected rewards by users and the shown item's feature."""
     rng, steps = np.random.default_rng(seed), 10
     rows = episodes * steps
     user, candidates = rng.standard_normal((rows, users)), rng.standard_normal((rows, 10, 1))
@@ -135,13 +135,13 @@ def logs_of_features(
 
 
 def bent(x: np.ndarray) -> np.ndarray:
-    """A taste that peaks, more narrowly than a cubic can."""
+    """A taste with a narrower peak than a cubic has."""
     return np.exp(-0.5 * (x / 0.25) ** 2)
 
 
 @pytest.mark.parametrize("user_size", [None, 2, 1])
 def test_rewards_that_peak_are_followed_by_a_spline(user_size):
-    """But not the memory of a session, which comes after the user's own features."""
+    """The memory of a session, after the user's own features, has no spline."""
     logs, _ = logs_of_features(2)
     expected = bent(logs.user[:, 1]) * (1 + logs.candidates[:, 0, 0])
     noise = 0.3 * np.random.default_rng(5).standard_normal(len(logs))
@@ -164,7 +164,7 @@ def test_what_does_not_bend_has_no_knots():
 
 
 def test_rewards_that_bend_along_a_sum_are_followed_by_random_features():
-    """No column by itself says where: neither a cubic nor a spline of one column follows."""
+    """Neither a cubic nor a spline of one column can fit them."""
     logs, _ = logs_of_features(2, episodes=400)
     liked = logs.user.sum(axis=1) + logs.candidates[:, 0, 0]
     expected = np.sin(1.5 * liked)
@@ -181,7 +181,7 @@ def test_rewards_that_bend_along_a_sum_are_followed_by_random_features():
 
 
 def test_many_features_do_not_hide_what_users_differ_by():
-    """Of 322 products one matters, and least squares without a prior learn the noise."""
+    """One of 322 products matters; least squares without a prior fit the noise."""
     logs, expected = logs_of_features(160)
     found = expected_rewards(logs, fitted_model(logs))
     assert np.corrcoef(found, expected)[0, 1] > 0.8
@@ -197,9 +197,9 @@ def test_too_many_features_are_taken_as_they_are():
 
 @pytest.mark.parametrize("prices", [1, 7])
 def test_clicks_have_no_noise_of_their_own(logs, prices):
-    """Where hardly anything is clicked their variance is near 0, and a normal one is sure of it.
+    """With hardly any clicks their variance is near 0, which a normal model would rely on.
 
-    So it is where a click earns one of several prices.
+    The same holds where a click earns one of several prices.
     """
     user = logs.user[:, 0].astype(float)
     rng = np.random.default_rng(3)
@@ -212,7 +212,7 @@ def test_clicks_have_no_noise_of_their_own(logs, prices):
 
 
 def test_what_a_visitor_alone_has_says_nothing_of_others(logs):
-    """A number tells 12 visitors apart; held-out sessions follow their moods, visitors do not."""
+    """A column identifies 12 visitors: their moods predict held-out sessions, not visitors."""
     rng = np.random.default_rng(3)
     who = rng.integers(0, 12, len(logs.starts))[logs.sessions]
     user, reward = logs.user.copy(), rng.normal(size=12)[who] + 0.5 * rng.normal(size=len(who))

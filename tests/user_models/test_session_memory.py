@@ -109,7 +109,7 @@ def test_the_decay_is_that_of_the_hidden_state(tmp_path):
 
 
 def test_the_order_of_the_policies_does_not_decide_the_decay(tmp_path, monkeypatch):
-    """Parts lie by policy, and some of the rows are enough: they come from all of them."""
+    """Parts are ordered by policy; the sample of rows comes from all of them."""
     monkeypatch.setattr("slateflow.user_models.session_memory.FITTING_ROWS", 20_000)
     found = []
     for policies in ({"opposite": 0.5, "random": 0.5}, {"random": 0.5, "opposite": 0.5}):
@@ -127,7 +127,7 @@ def test_an_observed_user_needs_no_memory(tmp_path, episodes):
 
 @pytest.mark.parametrize("hidden", [True, False])
 def test_a_column_that_says_nothing_hides_nothing(tmp_path, monkeypatch, hidden):
-    """An age beside the session, and satisfaction is missed; beside satisfaction it is not."""
+    """With an irrelevant age a memory is found, unless satisfaction is observed."""
     world = "modified-lts-20-2-hidden" if hidden else "modified-lts-20-2"
     dataset = generate(Recipe("aged", world, 300, 1, {"random": 1.0}), Folder(str(tmp_path)))
 
@@ -142,7 +142,7 @@ def test_a_column_that_says_nothing_hides_nothing(tmp_path, monkeypatch, hidden)
 
 
 def test_learners_have_no_memory_that_costs_more_than_it_tells(tmp_path, monkeypatch):
-    """Chance may find one, where several are asked for."""
+    """Chance may find one if several are tried."""
     monkeypatch.setattr(
         "slateflow.user_models.session_memory.session_state",
         lambda dataset: SessionState((0.9,)),
@@ -164,7 +164,7 @@ def test_hidden_satisfaction_is_learnt_from_the_session(tmp_path):
         episode_returns(spec, policy, 1000, seed=1)
         for policy in (RandomPolicy(2), ScoringPolicy(scorer))
     )
-    # The optimum knows the satisfaction; a policy without memory stays at 0.15
+    # The optimum knows the satisfaction; a policy without memory reaches only 0.15
     assert (ours - random).mean() / (optimum - random.mean()) > 0.95
 
 

@@ -1,4 +1,4 @@
-"""Logged sessions: what a scorer would have shown, the past, and blocks."""
+"""Logged sessions: a scorer's slates, the past, and blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of users and items as regressions on slates see them."""
+"""Columns of users and items in regressions on slates."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_users_are_seen_in_the_same_columns_whatever_the_unit(tmp_path):
     minutes = replace(rows, user=(rows.user - 18) * 525_600)
     other = seen_in(chosen_columns(minutes, features_match=False, rows_per_term=100), minutes)
     np.testing.assert_allclose(other.user, seen.user, atol=1e-2)
-    # An item's columns say which it is, and stay
+    # An item's columns identify it, and remain
     np.testing.assert_array_equal(seen.shown_features(), rows.shown_features())
 
 
@@ -74,7 +74,7 @@ def test_clicks_on_everything_say_nothing(tmp_path):
 
 @pytest.mark.parametrize(("quality", "price"), [(0.4, 0.0), (0.0, 0.7), (0.0, 0.0)])
 def test_items_have_columns_of_their_own_where_their_means_differ(tmp_path, quality, price):
-    """Items are clicked, or pay, by more than their size; too little for products with users."""
+    """Clicks or rewards depend on more than the item's size; products with users are too many."""
     rng, items, places, rows = np.random.default_rng(3), 24, 3, 9_000
     size, own = rng.normal(size=items).round(3), rng.normal(size=items)
     slates = rng.random((rows, items)).argsort(axis=1)[:, :places]
@@ -98,7 +98,7 @@ def test_items_have_columns_of_their_own_where_their_means_differ(tmp_path, qual
     assert found.catalogue.features.shape[1] == (1 + items if quality or price else 1)
     assert items_pay_more(dataset.read(), 3.0) == (price > 0)
     assert not items_pay_more(found, 3.0)
-    # Where the products are too many the columns stand alone
+    # With too many products the columns have none
     found, alone = with_columns_of_their_own(dataset.read(), 200, 200)
     assert alone == (items if quality or price else 0)
     assert found.catalogue is not None

@@ -10,7 +10,7 @@ from slateflow.user_models.splines import Knots
 
 
 def features(rows: int = 400) -> np.ndarray:
-    """Two columns of a user, of which one is 0 or 1, and two of a candidate alike."""
+    """Two columns of a user, one of them 0 or 1, and two of a candidate likewise."""
     rng = np.random.default_rng(4)
     two = rng.integers(0, 2, (rows, 2))
     return np.column_stack([rng.uniform(18, 80, rows), two[:, 0], rng.normal(size=rows), two[:, 1]])
@@ -23,7 +23,7 @@ def test_columns_of_two_values_have_no_knots():
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_terms_are_products_with_the_other_side(degree):
-    """Each hinge alone, with each column of the other side, and with each of its hinges."""
+    """Each hinge alone, with each column of the other side, and with each of that side's hinges."""
     x = features()
     knots = Knots.at_quantiles(x, 1)
     polynomial = Polynomial.over(x, degree, 2, knots)

@@ -1,4 +1,4 @@
-"""Parts of large logs, passed over side by side on one machine."""
+"""Parts of large logs, processed in parallel on one machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Support of logs, against shares worked out by hand."""
+"""Support of logs, against shares computed by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_what_is_never_shown_is_a_gap():
 
 @pytest.mark.parametrize(("share", "gap"), [(0.0, True), (0.001, True), (0.02, False)])
 def test_a_little_exploration_closes_the_gap(share, gap):
-    """Most rows show what lies above 0.5, a share of them shows anything."""
+    """Most rows show candidates above 0.5; a share of them shows any."""
     count = 100_000
     shown = 0.5 + uniform(count, 1) / 2
     explored = round(share * count)
@@ -46,7 +46,7 @@ def test_a_little_exploration_closes_the_gap(share, gap):
 
 
 def test_rare_candidates_count_as_if_shown_at_random():
-    """Density 2c shown, 1 offered: the weight of c is 1 / 2c where that is above 3, otherwise 1."""
+    """Shown density 2c, offered 1: the weight of c is 1 / 2c if that is above 3, otherwise 1."""
     shown = np.sqrt(uniform(100_000, 1))
     support = grown_support(shown, uniform(100_000, 2))
     rare, seldom, many = rarity_weights(support, np.array([[0.1], [0.25], [0.8]]))

@@ -13,7 +13,7 @@ from slateflow.validation import validated
 Positive = Annotated[float, Field(gt=0)]
 
 MOST_CLUSTERS = 32_760
-"""Clusters that numbers of 16 bits can tell apart."""
+"""Most clusters that 16-bit numbers distinguish."""
 
 
 @validated

@@ -14,7 +14,7 @@ from slateflow.validation import Names, validated
 
 @validated
 class LoggedSpec(EnvironmentSpec):
-    """Logs of somebody's recommender: sizes and names of the features; nothing is simulated.
+    """Logs of any recommender: sizes and names of the features; nothing is simulated.
 
     The name is the recipe's.
     """

@@ -31,7 +31,7 @@ from slateflow.user_models.sessions import Rows, Sessions
 Array = NDArray[np.float64]
 
 BALANCE_RIDGE = 1.0
-"""Precision of the prior on λ, in rows of usual size: about one more row for each variable."""
+"""Precision of the prior on λ, in average rows: about one more row for each variable."""
 
 
 def calibration_weights(
@@ -42,15 +42,15 @@ def calibration_weights(
     weight: Array,
     member: Array,
 ) -> Array:
-    """Weights (R,) of the logged rows that have as much of all variables as a target's slates.
+    """Weights (R,) with which logged rows have the same totals of all variables as target slates.
 
     Args:
         sessions: The logs, R rows of E sessions.
         slates: (R, K) slates of the target.
         choice: Model of clicks, of one class.
         values: (F,) weights of the values.
-        weight: (R,) how much oftener the target comes to each row.
-        member: (R,) by which the rows count.
+        weight: (R,) how much more often the target reaches each row.
+        member: (R,) weights of the rows in the sums.
     """
     fold = sessions.rows.visitors % DRL_FOLDS
     grams, moments = [], []
@@ -78,7 +78,7 @@ def calibration_weights(
 def _variables(
     sessions: Sessions, block: Rows, slates: Slates, choice: ChoiceModel, values: Array
 ) -> Array:
-    """(B, 1 + 8 K) variables of slates (B, K) at some rows; the first is 1."""
+    """(B, 1 + 8 K) variables of slates (B, K) at a block of rows; the first is 1."""
     shown = sessions.shown(block, slates)
     worth = sessions.worth(block, shown, values)
     clicked = np.exp(choice.log_probabilities(shown)[0])[:, :-1]

@@ -37,7 +37,7 @@ class ClickOdds:
         weights: (2, L) weights of the log-odds, by the half to which they apply.
         products: (P,) mask of the L monomials that have these weights.
         known: (P,) mask of the monomials of the user alone.
-        first: (P,) mask of those of these with degree 1 at most.
+        first: (P,) mask of the `known` monomials with degree 1 at most.
     """
 
     weights: Array
@@ -60,14 +60,14 @@ class ClickOdds:
 def chosen_odds(
     design: Array, click: Array, ends: Array, visitor: NDArray[np.intp], *which: NDArray[np.bool_]
 ) -> ClickOdds | None:
-    """Log-odds, if those of one half of the visitors explain more in the other than monomials do.
+    """Log-odds of clicks, if they predict the other half of the visitors better than monomials do.
 
     Args:
         design: (R, P) monomials of what was shown.
-        click: (R,) 0 or 1.
-        ends: (R,) whether the session has no further step.
+        click: (R,) 1 for a click, otherwise 0.
+        ends: (R,) whether the session ends with this step.
         visitor: (R,) numbers of the visitors.
-        which: Three times (P,), see `ClickOdds`.
+        which: Three masks (P,): `products`, `known` and `first` of `ClickOdds`.
     """
     explained, half = np.column_stack([click, ends]).astype(np.float64), halves(visitor)
     if any(len(np.unique(click[half == own])) < 2 for own in (0, 1)):

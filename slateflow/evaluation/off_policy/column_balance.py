@@ -28,13 +28,13 @@ QUARTERS = 4
 """Groups of users by the values of a column, as equal in size as these values allow."""
 
 PARTS = ((0, 1), (1, 2), (2, 3), (3, 4), (0, 2), (2, 4))
-"""Quarters and halves: the first quarter of each, and the quarter after its last."""
+"""Quarters and halves, each as its first quarter and the quarter after its last."""
 
 MOST_COLUMNS, MOST_CELLS = 100, 2_000_000
-"""Most columns that are checked, those with the largest groups, and most cells of tables."""
+"""Most columns that are checked, those with the most even groups, and most cells of tables."""
 
 MOST_PROBABILITIES = 100_000_000
-"""Probabilities that are looked at for one target, over all columns, at most."""
+"""Most probabilities that are examined for one target, over all columns."""
 
 ADVICE = (
     "check that propensities know all that decided, and that this column is known before the "

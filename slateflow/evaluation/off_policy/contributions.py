@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 Limits = tuple[float, float]
 
 RARE_REWARD_SHARE = 0.1
-"""Share of the sessions with a reward below which rewards count as rare."""
+"""Share of sessions with a reward below which rewards count as rare."""
 
 MOST_UNLIKE = 1.5
 """Largest ratio of the skewness of a sum of rewards that count as events to that of equal events.
@@ -99,9 +99,9 @@ class Contributions:
     """Contributions of E sessions to a return, or to the difference of two.
 
     Attributes:
-        dense: (E,) the part that every session has: a model's predictions.
-        rewarded: (E,) the part that only sessions with a reward have, weight × reward; None where
-            rewards are not rare, and `dense` contains everything.
+        dense: (E,) the part that every session has: all but `rewarded`.
+        rewarded: (E,) sums of weight × (reward − usual reward), 0 without such events; None where
+            `usual` finds none, and `dense` contains everything.
         errors: Errors of all decisions; None where they are unknown.
         within: Contributions of the sessions, if these here are contributions of V visitors.
     """
@@ -262,14 +262,14 @@ class Contributions:
 
 
 def rare(reward: Array, weight: Array | None = None) -> bool:
-    """Whether rewards (E,) are rare, of one sign and of about one size, so that they are events.
+    """True if rewards (E,) are rare, of one sign and of about one size: they count as events.
 
     The gamma interval takes their sum to be as skewed as that of (Σ r)² / Σ r² equal events; its
     skewness is Σ r³ / (Σ r²)^1.5.
 
     Args:
-        reward: Rewards, 0 where there was none.
-        weight: (E,) by which they are counted, not below 0; None where each counts once.
+        reward: (E,) rewards, 0 where there was none.
+        weight: (E,) weights of the rewards, not below 0; None where each counts once.
     """
     events = reward != 0
     share = events.mean() if weight is None else weight[events].sum() / (weight.sum() or 1.0)

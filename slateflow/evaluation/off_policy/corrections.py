@@ -16,21 +16,21 @@ from slateflow.user_models.additive import Additive
 Array = NDArray[np.float64]
 
 CARRIERS_TO_CORRECT = 20
-"""Effective number of weights, (Σ w)² / Σ w², from which propensities correct anything. Down to
-this number intervals of made-up shops are valid; below it those by learnt weights are not."""
+"""Least effective number of weights, (Σ w)² / Σ w², with which propensities correct anything. Down
+to it intervals are valid in simulated shops; below it those by learnt weights are not."""
 
 LEAST_SHARE_OF_STEPS = 0.7
-"""Share of a target's steps that weights by propensities have to add up to, by chance. Where it is
-less, the largest happen not to have been drawn, as those of one slate of thousands."""
+"""Least share of a target's steps to which weights by propensities have to add up. With less, the
+largest weights happen not to have been drawn, such as those of one slate in thousands."""
 
 MOST_SHARE_OF_STEPS = 1.5
-"""Share of them that it may be. Where it is more, states tell which of several logging policies
-decided, and weights against all of them together, which do not know that, are too large."""
+"""Largest such share. With more, states reveal which of several logging policies decided, and
+weights against their mixture, which ignore that, are too large."""
 
 MOST_WIDER = 8.0
 """Ratio of widths up to which the interval by propensities is used. The narrower learnt intervals
-are in comparison, the more often they miss the truth of made-up shops: they do not correct errors
-of the values. Where features contain everything, as in RecSim's worlds, the ratio is some 30."""
+are in comparison, the more often they miss the truth of simulated shops: they do not correct errors
+of the values. Where features contain everything, as in RecSim's worlds, the ratio is about 30."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class Estimated(Additive):
 
     @property
     def kinds(self) -> list[Correction]:
-        """Corrections by learnt weights, and by propensities if enough is left of these.
+        """Corrections by learnt weights, and by propensities if these leave enough evidence.
 
-        Propensities then take the place of learnt weights that leave too little, too.
+        In that case they also replace learnt weights that leave too little.
         """
         if self._carriers < CARRIERS_TO_CORRECT or not self._all_steps:
             return [self.learnt]
@@ -98,15 +98,15 @@ class Estimated(Additive):
 
     @property
     def _all_steps(self) -> bool:
-        """Whether these add up to the target's steps, but for two standard errors."""
+        """True if these weights add up to the target's steps, up to two standard errors."""
         chance: float = 2 / self._carriers**0.5
         return LEAST_SHARE_OF_STEPS - chance <= self.share_of_steps <= MOST_SHARE_OF_STEPS + chance
 
     def refusal(self, one_policy: bool) -> NoVerdict | None:
-        """Whether propensities leave too little for values to be believed.
+        """The refusal if propensities leave too little evidence; otherwise None.
 
         Args:
-            one_policy: Whether each decision is weighted against the policy that made it.
+            one_policy: Whether weights are against the policy that made each decision.
         """
         if self._carriers < CARRIERS_TO_CORRECT:
             return NoVerdict(
@@ -133,8 +133,8 @@ class Estimated(Additive):
 
         Args:
             correction: One of the two.
-            reward: Of the steps, and of those to which no values are fitted, as the last.
-            of_one: Weight by propensities of a step that shows what the target does, on average.
+            reward: Rewards of all steps, including those without fitted values, such as last ones.
+            of_one: Average weight by propensities of a step that shows the target's choice.
         """
         missing = (
             max(1 - self.share_of_steps, 0.0) * of_one if correction is not self.learnt else 0.0

@@ -79,15 +79,15 @@ class DecisionWeights:
         }
 
     def checked(self, probability: Array) -> CheckedWeights | None:
-        """Weights of single decisions, to be checked; None where their mean says nothing.
+        """Weights of single decisions, to be checked; None where their mean proves nothing.
 
-        Those of a visitor, or of a session, are summed up: chance may have decided there but once.
-        Rows of deterministic policies are left out: they say nothing about others. Policies of
-        our own need no check. Where a few rows carry all, as with slates of which thousands could
-        be made, the mean says nothing.
+        Weights are summed by visitor, or by session, for which chance may have decided only once.
+        Rows of deterministic policies are left out, as they contain nothing about others. Policies
+        of our own need no check. Where a few rows carry the whole sum, as with slates chosen from
+        thousands, the mean proves nothing.
 
         Args:
-            probability: (R,) with which the target shows what users saw.
+            probability: (R,) probabilities with which the target shows what users saw.
         """
         mixed = self.rows.propensity < 1
         weight = (probability / self.rows.propensity)[mixed]

@@ -5,18 +5,18 @@ enough of an item, or have bought it, a policy that shows it on every visit earn
 estimated from logs in which it alternated with others. Earlier clicks are not evidence, as visitors
 who like an item click it again. Earlier slates are, as far as chance decided them.
 
-The propensities of the earlier visits tell what chance decided. Of single items, each earlier visit
-counts 1 / propensity if it showed the item, less 1: an inverse propensity weight (Horvitz and
+The propensities of the earlier visits show what chance decided. For single items, each earlier
+visit counts 1 / propensity if it showed the item, less 1: an inverse propensity weight (Horvitz and
 Thompson 1952, "A Generalization of Sampling Without Replacement From a Finite Universe"). Its mean
-is 0 whatever the policy knew then, so that these terms are martingale differences. Today's
+is 0 whatever the policy knew at the time, so these terms are martingale differences. Today's
 propensity would not do: where the policy follows columns that change between visits, such as prices
-or the last purchase, what it showed then reveals tastes. The mean is 0 only where the item could be
-shown, so that only visits count that had it on offer and left the choice to chance.
+or the last purchase, earlier choices reveal tastes. The mean is 0 only where the item could be
+shown, so only visits count that had it on offer and left the choice to chance.
 
 Where propensities do not change between visits, the number of times that an item was seen is
-compared with what today's propensity makes of it, which has slightly more power. Slates are
-compared in this way, too, as their propensities do not tell how likely each item was; there, tastes
-may be mistaken for an effect of earlier visits.
+compared with its expectation by today's propensity, which has slightly more power. Slates are
+compared in this way, too, as their propensities do not reveal how likely each item was; there,
+tastes may be mistaken for an effect of earlier visits.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SAME_CHANCE = 1e-6
 """Relative difference of propensities that is rounding."""
 
 MOST_SHOWN, LEAST_VISITORS = 200_000, 500
-"""Most shown items in the test, and its fewest visitors, if there are that many."""
+"""Most shown items in the test, and fewest visitors, if there are that many."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Visits:
 
     @classmethod
     def of(cls, rows: Trajectories) -> Self | None:
-        """The visits of logs; None where these tell no visitors, or have no catalogue."""
+        """The visits of logs; None where logs have no visitors, or no catalogue."""
         if rows.visitor is None or rows.catalogue is None:
             return None
         return cls(rows.visitor, rows.episode, rows.shown_items(), rows.propensity)
@@ -132,7 +132,7 @@ class Visits:
         return float(scores.sum() / np.sqrt(np.square(scores).sum()))
 
     def _chances_stay(self, some: NDArray[np.intp], visitor: NDArray[np.intp]) -> bool:
-        """Whether an item that a visitor (S,) sees again has the propensity that it had before."""
+        """True if items have the same propensity whenever a visitor (S,) sees them again."""
         chance, item = self.propensity[some], self.item[some, 0]
         rows = np.lexsort((item, visitor))
         again = (np.diff(item[rows]) == 0) & (np.diff(visitor[rows]) == 0)
@@ -159,7 +159,7 @@ class Visits:
             times: (S,) numbers of earlier visits on which the item could be shown.
         """
         chance, weight = self.propensity[some], self._drawn(some)
-        # What happens less than once in so many rows counts as if it happened once: sums stay exact
+        # Events rarer than once in these rows count as if they happened once: sums remain exact
         weight /= np.maximum(chance, 1 / len(some))
         found = _sum_before(weight, self.order[some], visitor, self.item[some, 0])
         return np.asarray((found - times) * chance / (1 + times * chance))
@@ -175,7 +175,7 @@ class Visits:
         Args:
             some: (S,) rows.
             visitor: (S,) their visitors.
-            offered: As those of `refusal`.
+            offered: See `refusal`.
         """
         drawn, order = self._drawn(some), self.order[some]
         if offered is None:
@@ -195,7 +195,7 @@ class Visits:
     def _asked(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
         """(S,) rows in the test, their visitors, and the numbers of earlier visits.
 
-        Of many visitors some are used; of few who come very often their first visits.
+        Of many visitors only some are used; of few frequent visitors only the first visits.
         """
         number = np.unique(self.visitor, return_inverse=True)[1]
         most, visitors = MOST_SHOWN // self.item.shape[1], int(number.max()) + 1
@@ -210,7 +210,7 @@ class Visits:
 
 
 def all_offered(rows: Trajectories) -> bool:
-    """Whether all rows offer the whole catalogue."""
+    """True if all rows offer the whole catalogue."""
     return rows.catalogue is not None and bool((rows.offered == len(rows.catalogue)).all())
 
 

@@ -42,7 +42,7 @@ MOST_ROWS, MOST_SLATES = 300_000, 60_000
 features; of more rows, every second, third … session is taken."""
 
 FIRST_LOOK_ROWS = 1_000_000
-"""Single decisions up to which a first look asks the gate."""
+"""Most single decisions with which a first look asks the gate."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def estimate_policies(
 
 
 def refusal_of_random(dataset: Dataset) -> str | None:
-    """Why held-out logs cannot judge even random; None where they can.
+    """The reason for which held-out logs cannot evaluate even a random policy; None if they can.
 
-    Very many single decisions are not asked: it takes long, and so many are enough.
+    Very many single decisions are not checked: that takes long, and so many are enough.
     """
     if _of_one_step(dataset) and dataset.rows > FIRST_LOOK_ROWS:
         return None
@@ -281,12 +281,12 @@ def prepared_sessions(
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Whole sessions by which targets are estimated.
+    """Whole sessions from which targets are estimated.
 
     Attributes:
-        weights: Of their decisions, by propensities.
-        visitors: Whose they are.
-        unfit: Why they can judge no policy; None where they can judge some.
+        weights: Weights of their decisions, by propensities.
+        visitors: Their visitors.
+        unfit: The refusal if they cannot evaluate any policy; otherwise None.
     """
 
     weights: DecisionWeights
@@ -294,7 +294,7 @@ class _Evidence:
     unfit: NoVerdict | None
 
     def estimate(self, sessions: PreparedSessions, target: Target) -> PolicyEstimate:
-        """Estimate a target's return by all estimators, and ask the gate."""
+        """Estimate a target's return with all estimators, and ask the gate."""
         probability = sessions.probabilities(target)
         ratio = self.weights.of_decisions(probability)
         estimated, reward = sessions.estimate(target, ratio), _rewards(sessions.rows)
@@ -333,7 +333,7 @@ class _Evidence:
     def _contradiction(
         self, sessions: PreparedSessions, estimated: Estimated, drl: Contributions, ratio: Array
     ) -> NoVerdict | None:
-        """Whether propensities, or what is possible at all, speak against an estimate."""
+        """The refusal if propensities, or the range of possible returns, contradict an estimate."""
         return (
             estimated.refusal(one_policy=not self.weights.known)
             or _impossible(drl.value, sessions.rows, _chance(drl))
@@ -349,7 +349,7 @@ def _rewards(rows: Trajectories) -> Array:
 def _guess(
     sessions: PreparedSessions, overlap: Overlap, model: Contributions, drl: Contributions
 ) -> NoVerdict | None:
-    """Why estimates are but guesses; None where they may serve to choose between trainings."""
+    """The refusal if estimates are mere guesses; None if they can choose between trainings."""
     return (
         sessions.unfit
         or _few(sessions.fitted_steps, sessions.least_steps)
@@ -359,12 +359,12 @@ def _guess(
 
 
 def _too_few(sessions: PreparedSessions, overlap: Overlap, learnt: int) -> NoVerdict | None:
-    """Why sessions are too few, or carry too little; None where they are enough for a verdict.
+    """The refusal if sessions are too few for a verdict, or carry too little; otherwise None.
 
     Args:
-        sessions: These.
-        overlap: How far they overlap with the target.
-        learnt: Steps of which the weights are learnt; 0 where they follow from the propensities.
+        sessions: The sessions.
+        overlap: Their overlap with the target.
+        learnt: Number of steps with learnt weights; 0 where these follow from the propensities.
     """
     return (
         sessions.unfit
@@ -374,7 +374,7 @@ def _too_few(sessions: PreparedSessions, overlap: Overlap, learnt: int) -> NoVer
 
 
 def _chance(estimate: Contributions) -> tuple[float, float]:
-    """Where the interval of an estimate ends, off the estimate."""
+    """Ends of an estimate's interval, less the estimate."""
     low, high = estimate.interval()
     return low - estimate.value, high - estimate.value
 

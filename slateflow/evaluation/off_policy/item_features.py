@@ -22,7 +22,7 @@ from slateflow.user_models.polynomial import Polynomial, independent
 Array = NDArray[np.float64]
 
 MOST_LIKED_PRODUCTS = 500
-"""Products of users and items that are told apart, at most."""
+"""Most products of users' columns and indicators of items."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ItemFeatures:
 
 
 def first_items(rows: Trajectories) -> NDArray[np.intp]:
-    """(R,) numbers of the items that were shown first; 0 where nothing tells items apart."""
+    """(R,) numbers of the items that were shown first; 0 without a catalogue."""
     if rows.catalogue is None:
         return np.zeros(len(rows), np.intp)
     return rows.shown_items()[:, 0]
@@ -108,15 +108,15 @@ def first_items(rows: Trajectories) -> NDArray[np.intp]:
 def chosen_features(
     rows: Trajectories, x: Array, polynomial: Polynomial, liked_by: int = 0
 ) -> ItemFeatures:
-    """The polynomial's features, with the items where these tell more of held-out visitors.
+    """The polynomial's features, with indicators of items if they predict held-out visitors better.
 
-    Explained are the rewards and the ends of sessions.
+    The features predict rewards and the ends of sessions.
 
     Args:
         rows: Whole sessions.
-        x: (R, F) columns of the user, which come first, and of what was shown.
-        polynomial: Of these.
-        liked_by: Columns of the user that may have products with each of the items.
+        x: (R, F) columns of the user, which come first, and of the shown item.
+        polynomial: A polynomial of these columns.
+        liked_by: Number of the user's columns that may have products with each indicator.
     """
     plain = ItemFeatures(polynomial, rows.user.shape[1])
     if rows.catalogue is None or len(rows.starts) < LEAST_SESSIONS:

@@ -45,21 +45,21 @@ Rows = NDArray[np.intp]
 
 DEGREE = 3
 DRL_TERMS = 200
-"""Above so many the degree is lowered."""
+"""Number of terms above which the degree is lowered."""
 
 CLICK_ODDS_ROWS = 100_000
-"""Rows from which log-odds of clicks are fitted, or somewhat more."""
+"""Approximate most rows to which log-odds of clicks are fitted."""
 
 MOST_REMEMBERED = 300
-"""Most terms of degree 2 with a session memory: with degree 1 its products with the user and with
-itself were missing, and items of which users had tired counted as new."""
+"""Most terms of degree 2 with a session memory: degree 1 would lack its products with the user and
+with itself, and items of which users had tired would count as new."""
 
 ENOUGH = 200
-"""Rows per feature up to which values and weights are fitted to more than the evidence."""
+"""Rows per feature up to which values and weights are fitted to other sessions, too."""
 
 ROWS_BY_PROPENSITY = 30
-"""Rows per feature for a verdict where propensities correct the values, as those of the decisions
-are known. Intervals of made-up shops were valid as often as from 90 on, but less often below."""
+"""Rows per feature for a verdict where propensities correct the values, as weights of decisions are
+known. Intervals of simulated shops were valid as often as from 90 on, but less often below."""
 
 RIDGE_OF_A_ROW = 1e-9
 """Precision of the prior on weights of the polynomial, per row."""
@@ -142,10 +142,10 @@ class ItemSessions:
     def _chosen_odds(
         self, of_user: NDArray[np.int64], of_item: NDArray[np.int64]
     ) -> ClickOdds | None:
-        """Log-odds of clicks, where rewards are clicks and held-out visitors say so.
+        """Log-odds of clicks, if rewards are clicks and held-out visitors confirm them.
 
-        Nobody asks beside a memory: tiredness bends in other ways, and with values by log-odds the
-        gate let estimates pass that were a quarter too low.
+        They are not tried with a memory: tiredness bends in other ways, and with values by log-odds
+        the gate let estimates pass that were a quarter too low.
         """
         rewards = np.unique(self.logged.reward)
         if len(rewards) != 2 or self.logged.left is not None:

@@ -23,7 +23,7 @@ from slateflow.user_models.additive import Additive
 Array = NDArray[np.float64]
 
 MOST_UNSEEN = 0.1
-"""Largest share of a policy's choices that the logs may hardly show."""
+"""Largest share of a policy's choices that may be hardly shown in the logs."""
 
 LEAST_EFFECTIVE = 10.0
 """Fewest effective rewards on which an estimate may rest."""
@@ -32,38 +32,38 @@ MOST_OF_ONE = 0.2
 """Largest share of an estimate that a single session may carry."""
 
 MOST_OF_ONE_EVENT = 1 / 3
-"""That share where rewards are rare and of about one size."""
+"""The same limit where rewards are rare and of about one size."""
 
 MOST_SKEWED = 0.7
-"""Largest skewness of an estimate. Transformed intervals allow for it as far as it is known; with a
-lower limit logs that lack large rewards would pass, and logs that have them would not."""
+"""Largest skewness of an estimate. Transformed intervals allow for known skewness; with a lower
+limit logs that lack large rewards would pass, and logs that have them would not."""
 
 LEAST_STEPS = 0.05
-"""Smallest share of the effective sample in the logged steps where weights are learnt: below it
-they come from the edge of what the logs show."""
+"""Smallest effective sample, as a share of the logged steps, where weights are learnt: below it
+they come from the edge of the logged choices."""
 
 VERDICT_SESSIONS = 100
-"""Sessions from which weights can be learnt."""
+"""Fewest sessions from which weights can be learnt."""
 
 VERDICT_ROWS_PER_FEATURE = 90
 """Logged steps per feature of values and weights for a verdict on sessions. In interest evolution
-intervals from 52 contained the truth in 86% of the logs, those from 104 in 95%."""
+intervals from 52 contained the truth in 86% of the logs, from 104 in 95%."""
 
 WEIGHT_EDGES = tuple(quarter / 4 for quarter in range(-8, 17))
-"""Exponents of ten that separate the counts of weights: from 0.01 to 10,000 in quarter steps."""
+"""Edges of the histogram of weights, as exponents of ten: from 0.01 to 10,000 in quarter steps."""
 
 GROUPS, MOST_CELLS = 500, 10_000_000
-"""Groups of visitors for the test whether chance decided anew at each row, and most cells of its
-table of groups and items."""
+"""Most groups of visitors in the test whether chance decided anew at each row, and most cells in
+its table of groups and items."""
 
 ONE_DRAW = "name `visitor` if one draw decides for all visits of one"
-"""Advice where weights are impossible: one draw for many rows makes them so, too."""
+"""Advice where weights are impossible, which one draw for many rows can also cause."""
 
 ITEMS_AND_DRAWS = f"log every item with a probability above 0, and {ONE_DRAW}"
 """Advice where an item has impossible weights."""
 
 IMPOSSIBLE = float(special.ndtr(-MOST_DEVIATIONS))
-"""Probability of a mean weight that is no accident."""
+"""Probability below which a mean weight cannot be an accident."""
 
 
 def effective_size(weight: Array) -> float:
@@ -235,12 +235,12 @@ class ItemBalance(Additive):
 
 @dataclass(frozen=True)
 class Unbalanced:
-    """Rows in which weights are impossibly far from probabilities.
+    """A group of rows in which weights are impossibly far from probabilities.
 
     Attributes:
-        where: An item, and perhaps some users.
-        mean_weight: The mean weight there.
-        expected: The mean weight that is expected.
+        where: Description of the rows: an item, some users or both.
+        mean_weight: Their mean weight.
+        expected: The expected mean weight.
         advice: Hints on the cause.
     """
 
@@ -252,11 +252,11 @@ class Unbalanced:
 
 @dataclass(frozen=True)
 class CheckedWeights:
-    """Weights by logged propensities, whose mean is 1 where these are right.
+    """Weights by logged propensities, whose mean is 1 if the propensities are right.
 
     Attributes:
-        by_session: Summed up by session, or by visitor where known.
-        largest: Weight that a row could have by the propensities, though none need have it.
+        by_session: Sums by session, or by visitor where known.
+        largest: Largest weight that a row could have by the propensities; none need have it.
     """
 
     by_session: Contributions
@@ -269,7 +269,7 @@ class CheckedWeights:
 
     @property
     def ci(self) -> tuple[float, float]:
-        """Its 95% interval."""
+        """The 95% interval of the mean weight."""
         reach = 1.96 * self.by_session.sem
         return self.mean - reach, self.mean + reach
 
@@ -286,23 +286,23 @@ class CheckedWeights:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Figures of how far logs know a target policy, by the weights w of its estimate.
+    """Measures of the overlap of logs with a target policy, from the weights w of its estimate.
 
     Attributes:
-        ess: Effective sample size, (Σ w)² / Σ w² (Kish 1965): of decisions, which are the steps of
-            sessions.
+        ess: Effective sample size, (Σ w)² / Σ w² (Kish 1965), of decisions; in sessions these are
+            the steps.
         effective_rewards: (Σ |w r|)² / Σ (w r)², the rewards on which the estimate rests.
-        mean_weight: Mean of the weights by logged propensities; 1 where these are right and the
-            logs show all. None where it is not checked.
-        mean_weight_ci: Its 95% interval.
-        possible_mean: Limits between which its expectation is.
+        mean_weight: Mean of the weights by logged propensities; 1 if these are right and the logs
+            show everything. None where it is not checked.
+        mean_weight_ci: 95% interval of the mean weight.
+        possible_mean: Limits of the expected mean weight.
         largest_weight: The largest w.
-        largest_share: Share of Σ |w r| that a single session carries.
-        unsupported: Share of the target's choices that the logs have hardly seen.
-        unbalanced: Where weights are impossibly far from probabilities; None without any.
-        weight_counts: How many weights are 0 or less, and how many lie between each two of
-            `WEIGHT_EDGES`; those beyond the last edges are counted beside them.
-        skewness: Of the estimate, as far as its interval does not count it as that of events.
+        largest_share: Largest share of Σ |w r| that a single session carries.
+        unsupported: Share of the target's choices that the logs hardly show.
+        unbalanced: Rows where weights are impossibly far from probabilities; None without any.
+        weight_counts: Number of weights of 0 or less, then numbers of weights between successive
+            `WEIGHT_EDGES`; weights beyond the outer edges count in the outer bins.
+        skewness: Skewness of the estimate beyond that for which its interval allows as events.
         events: Whether rewards count as events.
     """
 
@@ -330,16 +330,16 @@ class Overlap:
         skewness: float = 0.0,
         events: bool = False,
     ) -> Overlap:
-        """Sum up.
+        """Compute the measures.
 
         Args:
             weight: (T,) weights of decisions: rows, or steps of sessions.
             weighted: (E,) weight × reward, summed up by session, or by visitor where known.
-            unsupported: Share of the target's choices that the logs have hardly seen.
-            checked: Weights of which the mean is checked; None where it would say nothing.
-            unbalanced: See above.
-            skewness: Of the estimate, see above.
-            events: See above.
+            unsupported: Share of the target's choices that the logs hardly show.
+            checked: Weights whose mean is checked; None where it would prove nothing.
+            unbalanced: See `Overlap`.
+            skewness: See `Overlap`.
+            events: See `Overlap`.
         """
         size = np.abs(weighted)
         powers = np.log10(weight[weight > 0]).clip(WEIGHT_EDGES[0], WEIGHT_EDGES[-1])
@@ -361,9 +361,9 @@ class Overlap:
         )
 
     def learnt_refusal(self, steps: int, sessions: int) -> NoVerdict | None:
-        """The gate where weights of so many logged steps are learnt, from so many sessions.
+        """The gate for weights of `steps` logged steps, learnt from `sessions` sessions.
 
-        Steps are 0 where the weights follow from the propensities.
+        `steps` is 0 where the weights follow from the propensities.
         """
         if sessions < VERDICT_SESSIONS:
             return NoVerdict(
@@ -380,7 +380,7 @@ class Overlap:
         )
 
     def unseen(self) -> NoVerdict | None:
-        """The refusal if the policy shows what the logs hardly do, so that its value is a guess."""
+        """The refusal if the logs hardly show the policy's choices, so its value is a guess."""
         if self.unsupported <= MOST_UNSEEN:
             return None
         return NoVerdict(
@@ -390,7 +390,7 @@ class Overlap:
         )
 
     def refusal(self) -> NoVerdict | None:
-        """The gate: None where it lets pass, or what the logs lack."""
+        """The gate: a refusal with what the logs lack; None if the policy passes."""
         if (refusal := self.unseen() or self._off_one()) is not None:
             return refusal
         if self.unbalanced is not None:
@@ -418,7 +418,7 @@ class Overlap:
         return self.skewed()
 
     def _off_one(self) -> NoVerdict | None:
-        """Whether the mean weight is impossibly far from 1, where it is checked."""
+        """The refusal if the mean weight is impossibly far from 1; None if it is not checked."""
         if self.mean_weight is None or self.possible_mean is None:
             return None
         low, high = self.possible_mean

@@ -27,23 +27,23 @@ from slateflow.evaluation.off_policy.visitors import Visitors
 Array = NDArray[np.float64]
 
 DISAGREEMENT_BEYOND_CHANCE = 3.5
-"""Standard errors at which a difference is no accident: candidates are many, and weights skewed."""
+"""Standard errors beyond which a difference is not chance: candidates are many, weights skewed."""
 
 CARRIERS_TO_CHECK = 100
-"""Effective number of weights, (Σ w)² / Σ w², from which propensities count against values."""
+"""Effective number of weights, (Σ w)² / Σ w², above which propensities can refute values."""
 
 ERRORS_THAT_MATTER = 1.0
-"""Standard errors of the estimate that a difference has to have. An interval of 95% that is off by
-one misses the truth in 17% (Cochran 1977, "Sampling Techniques", section 1.8)."""
+"""Standard errors of the estimate that a difference has to exceed. A 95% interval that is off by
+one misses the truth in 17% of cases (Cochran 1977, "Sampling Techniques", section 1.8)."""
 
 
 def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoVerdict | None:
-    """Whether propensities say something else than the model of values.
+    """The refusal if propensities contradict the model of values; otherwise None.
 
     Args:
-        estimated: With a correction by weights that are learnt, and one by propensities.
-        weight: (R,) of the decisions by their propensities.
-        visitors: Whose the sessions are.
+        estimated: Estimates with a correction by learnt weights and one by propensities.
+        weight: (R,) weights of the decisions by their propensities.
+        visitors: Visitors of the sessions.
     """
     if (
         effective_size(weight) <= CARRIERS_TO_CHECK

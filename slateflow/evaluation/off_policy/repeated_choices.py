@@ -26,8 +26,8 @@ REPEATS_BEYOND_CHANCE = 5.0
 """Standard errors by which repetitions have to exceed the number that propensities imply."""
 
 REPEATS_THAT_MATTER = 0.05
-"""Share of the rows that have to be such repetitions. Where one in twenty is a copy of the row
-before, the variance of a mean is a tenth larger than it looks, and an interval of 95% holds 93.8%.
+"""Share of the rows that such repetitions have to exceed. If one in twenty copies the row before,
+the variance of a mean is a tenth larger than it appears, and a 95% interval covers 93.8%.
 """
 
 
@@ -72,7 +72,7 @@ class RepeatedChoices:
         )
 
     def refusal(self) -> NoVerdict | None:
-        """Why rows cannot count as independent; None where they can."""
+        """The refusal if rows are not independent; otherwise None."""
         total, error = self.excess()
         if total <= max(REPEATS_BEYOND_CHANCE * error, REPEATS_THAT_MATTER * len(self.alike)):
             return None

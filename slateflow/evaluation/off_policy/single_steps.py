@@ -46,17 +46,16 @@ from slateflow.user_models.support import logged_support
 Array = NDArray[np.float64]
 
 DR_FOLDS = 5
-"""Parts of the visitors, or of the rows; the model of each is fitted to the others."""
+"""Folds of the visitors, or of the rows; the model for each is fitted to the others."""
 
 MOST_TIMES = 2
 """Ratio of items to candidates up to which all items are rated and then looked up."""
 
 DECISION_NUMBERS = 2**22
-"""Numbers of the largest array in memory."""
+"""Most numbers of an array in memory."""
 
 SOME_ROWS = 20_000
-"""Approximate number of rows in which the target's choices are looked up in the support, and by
-which users are grouped."""
+"""Approximate number of rows in the sample for the support and for grouping users."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +127,12 @@ class _OfTarget:
 
 
 class _Logged:
-    """Rewards that were logged, and the factors that make probabilities weights, row by row.
+    """Logged rewards, and the factors that turn probabilities into weights, row by row.
 
     Attributes:
-        blocks: (2, B) rewards, and those that were predicted of what was shown.
+        blocks: (2, B) rewards, and rewards predicted for the shown items, by block.
         rarest: Largest factor.
-        powers: Sums of the factors, and of their squares.
+        powers: Sum of the factors, and of their squares.
     """
 
     def __init__(self) -> None:
@@ -147,7 +146,7 @@ class _Logged:
         self.powers += rows.factor.sum(), np.square(rows.factor).sum()
 
     def of_one(self, target: _OfTarget) -> float:
-        """Weight of a row that shows what a target does, on average."""
+        """Average weight of a row that shows the target's choice."""
         return float(target.likeliest * target.balance.kept * self.powers[1] / self.powers[0])
 
 
@@ -202,8 +201,8 @@ class SingleSteps:
         """Weights, predictions and overlap of each target, in one pass over the rows.
 
         Returns:
-            Contributions of the logging policies, which are the rewards; those by target; and why
-            nobody can be judged by these logs, if so.
+            Contributions of the logging policies, which are the rewards; weighted rows and overlap
+            by target; and a refusal if these logs cannot evaluate any policy.
         """
         items = 0 if self.dataset.catalogue is None else len(self.dataset.catalogue)
         groups, empty = self._column_groups(items), ItemBalance.none(items, self.visitors.count)
@@ -226,13 +225,13 @@ class SingleSteps:
     def _overlap(
         self, target: _OfTarget, weighted: WeightedRows, unseen: float, rarest: float
     ) -> Overlap:
-        """How far the logs know a target.
+        """The overlap of the logs with a target.
 
         Args:
-            target: What all rows say of it.
-            weighted: The rows.
-            unseen: Share of its choices that the logs have hardly seen.
-            rarest: Largest factor that makes a probability a weight.
+            target: The target's sums over all rows.
+            weighted: Its weights and predictions.
+            unseen: Share of its choices that the logs hardly show.
+            rarest: Largest factor that turns a probability into a weight.
         """
         weight, kept = weighted.weight, target.balance.kept
         unbalanced = self._named(target.balance.worst(kept))
@@ -250,7 +249,7 @@ class SingleSteps:
         )
 
     def _unfit(self, reward: Array, of_shown: Array) -> NoVerdict | None:
-        """Why nobody can be judged by these rewards (R,), of which a model expected some."""
+        """The refusal if logs with these rewards (R,) and predictions (R,) cannot be used."""
         unfit = self.visitors.refusal() or self.choices.refusal()
         if unfit is None and self.visits is not None:
             offered = None if self.all_offered else self._offered()

@@ -59,20 +59,20 @@ from slateflow.user_models.support import logged_support
 Array = NDArray[np.float64]
 
 VALUES_RIDGE = 1.0
-"""Precision of the prior on weights of the values, in total: about one more click per feature. With
-less, items that were clicked once or never have weights in the thousands."""
+"""Precision of the prior on the values' weights: about one more click per feature. With less, items
+that were clicked once or never have weights in the thousands."""
 
 RANDOM_RIDGE = 1.0
 """Precision of the prior on the weights of random features. With more, bends are flattened, and
 seldom liked slates are overestimated."""
 
 VERDICT_ROWS_PER_TERM = 100
-"""Logged slates for each term from which clicks may bend at more than the fewest knots: with fewer
-there would be no verdict."""
+"""Fewest logged slates per term for more than the least number of knots: with fewer slates there
+would be no verdict."""
 
 ROWS_PER_COLUMN = 30
 """Logged slates per term where columns of single items have no products, and every slate is a
-single decision, for which fewer rows suffice for a verdict."""
+single decision: there fewer rows suffice for a verdict."""
 
 PAYS_BEYOND_CHANCE = 3.0
 """Standard errors by which the identity of the item has to matter for the reward of a click."""
@@ -81,19 +81,19 @@ ROWS_PER_FEATURE = 20
 """Fewest logged steps per feature. With half as many, values were off by half."""
 
 CHOICES_PER_FEATURE = 5
-"""Fewest clicks, and slates without one, per feature, where a verdict on single decisions rests on
-so few steps (Vittinghoff and McCulloch 2007, "Relaxing the Rule of Ten Events per Variable in
-Logistic and Cox Regression"). With less than one, estimates were up to five standard errors off."""
+"""Fewest clicks, and slates without one, per feature, for a verdict on single decisions from so few
+steps (Vittinghoff and McCulloch 2007, "Relaxing the Rule of Ten Events per Variable in Logistic and
+Cox Regression"). With fewer than one, estimates were up to five standard errors off."""
 
 
 @dataclass(frozen=True)
 class _OfClass:
-    """Part of a class of users in an estimate.
+    """The part of an estimate that comes from one class of users.
 
     Attributes:
-        estimate: Of sessions by how likely they are of the class.
-        slope: (P + 1,) of its sum in the weights of the class's choices.
-        worth: (E,) values of the sessions, if they are of it.
+        estimate: Estimate of sessions weighted by their probability of the class.
+        slope: (P + 1,) slope of its sum in the weights of the class's choices.
+        worth: (E,) values of the sessions if they are of the class.
     """
 
     estimate: EstimatedSlates
@@ -136,7 +136,7 @@ class SlateSessions:
         self.rows, self.evidence = rows, len(rows.starts)
         if beside is not None:
             rows = Trajectories.from_parts([rows, beside])
-        self.fitted, rows = rows, rows.without_ids()  # whether these tell more, clicks decide
+        self.fitted, rows = rows, rows.without_ids()  # clicks decide whether ids predict better
         seen = seen_in(chosen_columns(rows, spec.features_match, VERDICT_ROWS_PER_TERM), rows)
         features = bent = SlateFeatures(spec.features_match, places=True)
         self.own_columns: str | None = None
@@ -204,8 +204,8 @@ class SlateSessions:
         found = sum((one.estimate for one in classes[1:]), start=classes[0].estimate)
         slopes, worth = np.stack([one.slope for one in classes]), [one.worth for one in classes]
         moved = self.influences.moves(slopes, np.column_stack(worth))
-        # Sessions that a policy was learnt from praise it; those that are evidence would move the
-        # model by so much, and its errors with it (a one-step estimator)
+        # Sessions from which a policy was learnt favour it; the evidence would move the model, and
+        # its errors, by this much (a one-step estimator)
         moved = (moved - moved.mean())[: self.evidence]
         return replace(found, learnt=replace(found.learnt, errors=found.learnt.errors + moved))
 
@@ -290,7 +290,7 @@ class SlateSessions:
         return _OfClass(EstimatedSlates(start, learnt, by_propensity, error), slope, worth)
 
     def _correction(self, weight: Array, error: Array, reward: Array) -> Correction:
-        """The evidence's correction by weights (T,) of its steps, the first of those (R,) here."""
+        """The evidence's correction, by weights (T,) of its steps, the first T of the R rows."""
         errors, weighted, weights = (
             np.add.reduceat(one, self.rows.starts)
             for one in (weight * error[: len(weight)], weight * reward[: len(weight)], weight)

@@ -25,11 +25,11 @@ LEAVES, LEAF_ROWS = 32, 100
 """Most leaves of the tree, and fewest shown items in each."""
 
 FARTHEST = 1e9
-"""Distance where there is no other item: the tree accepts no infinite numbers."""
+"""Distance without another item: the tree does not accept infinite numbers."""
 
 
 def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
-    """Whether the columns, or which item it was, explain clicks beyond what is expected.
+    """True if the columns, or the identity of the item, explain clicks beyond the expected ones.
 
     Args:
         rows: Whole sessions.
@@ -39,8 +39,8 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
     few = rows.where(some)
     surprise = (few.clicks - expected[some]).ravel()
     visitor = few.visitors_by_place
-    # Some visitors grow the tree, others tell what is in its leaves, and the rest is asked: if each
-    # half were asked about the other, chance would count twice
+    # A third of the visitors grows the tree, a third gives the means of its leaves, and the rest is
+    # predicted: if each half predicted the other, chance would count twice
     grows, tells, asked = (visitor % 3 == turn for turn in range(3))
     x = (_columns(few), _beside(few, expected[some]))
     cells = [(_leaves(one, surprise, grows), tells) for one in x]
@@ -54,10 +54,10 @@ def clicks_are_unexplained(rows: Trajectories, expected: Array) -> bool:
 
 
 def propensities_tell(rows: Trajectories, expected: Array) -> bool:
-    """Whether slates that were the likelier to be shown are clicked more than expected, or less.
+    """True if clicks beyond the expected ones depend on the propensity of the slate.
 
-    The logging policy knows something that the model does not, then: columns that are not logged,
-    or tastes that bend. The model is right on the average of what it shows, and of no other policy.
+    If so, the logging policy knows something that the model does not: columns that are not logged,
+    or tastes that bend. The model is right on average over its slates, but for no other policy.
 
     Args:
         rows: Whole sessions.
@@ -67,7 +67,7 @@ def propensities_tell(rows: Trajectories, expected: Array) -> bool:
     if not (deviation := likely.std()) > 0:
         return False
     surprise = rows.clicks - expected
-    # The slope of a probability in its log-odds, on which what is unknown bears
+    # Slope of a probability in its log-odds, which unknown causes change
     slope, likely = (expected * (1 - expected)).ravel(), (likely - likely.mean()) / deviation
     x = np.column_stack([slope, slope * np.repeat(likely, places)])
     visitor = rows.visitors_by_place

@@ -35,7 +35,7 @@ from slateflow.user_models.sessions import Sessions
 Array = NDArray[np.float64]
 
 MOST_TESTED_FEATURES = 2_000
-"""Features, at most: with more, which never have enough steps for a verdict, nothing is tested."""
+"""Most features with which anything is tested: more never have enough steps for a verdict."""
 
 EXPLAINED = 1e-3
 """Share of the variance of rewards below which errors are attributed to the prior on weights."""

@@ -39,8 +39,8 @@ class CQLConfig(OfflineQConfig):
     updates: Count = 2000
     """Minibatch updates of each training, rounded up to fifties."""
     restarts: Count = 1
-    """Trainings, of which held-out episodes choose; 1 trains once, on all episodes, which has been
-    worth more than a choice among trainings on four fifths of them."""
+    """Number of trainings, among which held-out episodes choose; 1 trains once, on all episodes,
+    which was better than a choice among trainings on four fifths of them."""
     conservatism: NonNegative = 0.001
     """Weight of the penalty on values of actions not taken; with 0 this is double DQN."""
 

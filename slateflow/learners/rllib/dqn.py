@@ -26,15 +26,15 @@ class DQNConfig(LiveConfig):
     acts_by_target: ClassVar[bool] = True
 
     live_steps: Count = 80_000
-    """Steps with live users, at most, those of the survey before the learning included."""
+    """Most steps with live users, including those of the survey before the learning."""
     batch_size: Count = 256
     """Steps in a minibatch, drawn from all so far."""
     steps: Count = 1
-    """Steps that each of them takes between two updates of the network."""
+    """Steps that each user takes between two updates of the network."""
     exploration_steps: Count = 20_000
     """Steps in which the share of random actions falls from 1 to `final_epsilon`."""
     final_epsilon: Share = 0.1
-    """Share of random actions from then on."""
+    """Share of random actions after `exploration_steps`."""
     target_rate: Share = 0.02
     """Share of the network that the target network takes over at each update (Polyak)."""
 

@@ -43,7 +43,7 @@ ROW_WEIGHTS = "row_weights"
 """Column with the weights of the rows."""
 
 RARE_COLUMN = "rare"
-"""Column that says which of the candidates the logs rarely show."""
+"""Column that marks candidates that the logs rarely show."""
 
 NEXT_LEFT_OUT = "next_left_out"
 """Column that marks next candidates that the logs hardly show, if there are others."""
@@ -77,8 +77,8 @@ def train_columns(
 ) -> Tensors:
     """The rows as RLlib's columns, without a loop over them.
 
-    The action is the clicked candidate: it is what the user responded to. Rows without a click
-    are left out.
+    The action is the clicked candidate, to which the user responded. Rows without a click are left
+    out.
 
     Args:
         rows: Whole episodes.
@@ -86,7 +86,7 @@ def train_columns(
         window: See `InputOptions`.
         scale: Scale of the rewards, if it was fitted elsewhere; by default it is fitted to these
             rows, which then have to vary.
-        support: See `InputOptions`; with one the columns say what the logs rarely or hardly show.
+        support: See `InputOptions`; with one, columns mark what the logs rarely or hardly show.
     """
     if scale is None:
         check_variation(rows)

@@ -42,7 +42,7 @@ class IQLConfig(OfflineQConfig):
     updates: Count = 2000
     """Minibatch updates in all, rounded up to fifties."""
     expectile: Share = 0.95
-    """Which expectile of the logged actions' values a state is worth; 0.5 is their mean."""
+    """Expectile of the logged actions' values that is a state's value; 0.5 is their mean."""
     conservatism: NonNegative = 0.03
     """Weight of the penalty on values of candidates that the logs rarely show."""
 

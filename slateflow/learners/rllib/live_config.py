@@ -26,11 +26,11 @@ class LiveConfig(NetworkConfig, ABC):
     width: Count = 64
     """Units in a hidden layer."""
     live_steps: Count = 300_000
-    """Steps with live users, at most, those of the survey before the learning included."""
+    """Most steps with live users, including those of the survey before the learning."""
     users: Count = 64
     """Users in lockstep."""
     steps: Count = 64
-    """Steps that each of them takes between two updates of the network."""
+    """Steps that each user takes between two updates of the network."""
     survey_episodes: Count = 64
     """Random episodes before the learning, for the mean reward and the scale of the features."""
     num_env_runners: CountOrZero = 0

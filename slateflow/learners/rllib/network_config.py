@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from slateflow.trajectories import Dataset
 
 MOST_CANDIDATE_NUMBERS = 20_000
-"""Numbers that the candidates of a row have, at most, in logs from which it learns unasked. A
-network reads all of them for each row."""
+"""Most numbers in a row's candidates, in logs from which a network learns by default. It reads all
+of them for each row."""
 
 MOST_CANDIDATES = 200
-"""Candidates that a row has then, at most: all of them are scored for each row."""
+"""Most candidates of a row in such logs: all of them are scored for each row."""
 
 MOST_ITEM_NUMBERS = 2**20
-"""Features of all items of a catalogue then, at most, which each update reads."""
+"""Most features of all items of a catalogue in such logs, which each update reads."""
 
 UPDATES_PER_ITERATION = 50
 """Minibatch updates between two points of a training curve."""
@@ -87,8 +87,8 @@ class OfflineConfig(NetworkConfig, ABC):
     updates: Count = 600
     """Minibatch updates in all, rounded up to fifties."""
     max_rows_in_ram: CountOrZero = 0
-    """Most rows that are held in memory; more stream through Ray Data. 0 holds what takes at most
-    half of the free memory."""
+    """Most rows in memory; more stream through Ray Data. With 0, rows in memory take at most half
+    of the free memory."""
 
     @classmethod
     def fits(cls, spec: EnvironmentSpec) -> bool:

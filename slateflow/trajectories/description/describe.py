@@ -26,7 +26,7 @@ PROPENSITY_EDGES = np.linspace(-12.0, 0.0, 97)
 
 @dataclass(frozen=True)
 class TargetOverlap:
-    """How well the logs of a policy represent another policy, the target, at a single step.
+    """Overlap of the logs of a policy with another policy, the target, at a single step.
 
     Both figures come from the importance weights w = target's probability / propensity of the shown
     slates. Weights of whole episodes would be products over all steps, nearly all of which are 0;

@@ -18,10 +18,10 @@ from slateflow.trajectories.sources.days import UNREADABLE, Day
 from slateflow.trajectories.sources.passed_by import passed_by_of, told
 
 LEAST_AGREEING_ROWS = 10.0
-"""Agreeing rows below which hardly any policy can be evaluated, as some rows have no reward."""
+"""Number of agreeing rows below which hardly any policy can be evaluated: some have no reward."""
 
 TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
-"""Remark on items that have their ids among their features for that."""
+"""Remark on items that have their ids among their features because they differ."""
 
 ITEMS_DIFFER = (
     "they earn more, or less, than their columns tell; to have learners tell them apart, name "
@@ -117,7 +117,7 @@ class FirstLook:
 
     @property
     def outlook(self) -> str:
-        """Whether a comparison with random can be expected to tell something, and why not."""
+        """Whether to expect a verdict from a comparison with random, and otherwise the reason."""
         away = abs(self.mean_weight - 1)
         if away > max(MOST_DEVIATIONS * self.mean_weight_sem, MOST_APART):
             return (
@@ -151,7 +151,7 @@ class FirstLook:
 
 
 def _spread(dataset: Dataset) -> int:
-    """Number of sessions with rows in several files: some span midnight, or ids start anew."""
+    """Number of sessions with rows in several files: sessions span midnight, or ids restart."""
     hashes = []
     for day in dataset.days:
         try:

@@ -31,7 +31,7 @@ _POLICY = re.compile(r"policy=([^/]+)/")
 
 
 def import_logs(source: Path, name: str, data: Folder, environment: str | None = None) -> Dataset:
-    """Create a dataset from logs that somebody else wrote.
+    """Create a dataset from logs of other programs.
 
     `slateflow import --help` and `docs/datasets.md` list the columns of Parquet files. A column
     `policy` is ignored; partitions `policy=…` name the policy. RLlib's JSON files need `eps_id`,

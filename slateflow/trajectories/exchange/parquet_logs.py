@@ -1,4 +1,4 @@
-"""Parquet files that somebody else wrote in our schema.
+"""Parquet files of other programs in our schema.
 
 Other layouts are accepted: nullable columns without a null, plain lists where ours have a fixed
 length, doubles (which become floats) where ours are floats. Where the world has a catalogue, rows

@@ -1,7 +1,7 @@
 """Files on a local disk that appear whole or not at all, even if the writing process is killed.
 
 The process that writes a temporary file locks it (`flock`). A lock ends with its process, so a file
-that can be locked belongs to nobody any more and may be removed, without trust in clocks or process
+that can be locked has no owner any more and may be removed, without trust in clocks or process
 numbers. All calls go through `os`, one for each step, because `tests/crash` kills the process at
 every one of them.
 """

@@ -31,7 +31,7 @@ from slateflow.trajectories.schema import (
 
 MANIFEST = "_manifest.json"
 MOST_DATASETS = 3
-"""Number of newest datasets that are searched for days; more would rarely have further days."""
+"""Number of newest datasets searched for days; older ones rarely have further days."""
 
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError)
 REMEDY = (

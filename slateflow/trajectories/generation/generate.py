@@ -33,7 +33,7 @@ from slateflow.trajectories.schema import Trajectories, arrow_schema, column_dig
 from slateflow.trajectories.sources.recipe import LoggedRecipe
 
 KEYS_OF_NIGHTS = ("seed", "nights")
-"""Keys of a recipe that decide which nights a dataset has, not what is in them."""
+"""Keys of a recipe that decide which nights a dataset has, not their contents."""
 
 Batch = Sequence[PlannedPart]
 Job = tuple[Recipe, Batch]

@@ -17,7 +17,7 @@ from slateflow.trajectories.generation.plan import BLOCK_EPISODES, PlannedPart
 from slateflow.trajectories.schema import Trajectories, columns_of
 
 MAX_PARTS_AT_ONCE = 4
-"""Parts simulated in one batch, so that they share the cost of a step."""
+"""Most parts simulated in one batch; they share the cost of a step."""
 
 BATCH_BYTES = 200_000_000
 """Most bytes that a batch may hold if all its episodes have the greatest length."""

@@ -24,7 +24,7 @@ from slateflow.trajectories.sources.files import SourceFile
 from slateflow.trajectories.sources.survey import Facts, Keys, Survey
 
 FORM = 3
-"""Version of the way in which a day's rows are read; a change makes all days anew."""
+"""Version of the way in which a day's rows are read; after a change all days are read again."""
 
 NUMBERS = 2**32
 """Number of episode numbers reserved for each day."""

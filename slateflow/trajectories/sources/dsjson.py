@@ -209,7 +209,7 @@ class Delivered:
         self.again = 0
 
     def new(self, lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], NDArray[np.uint64]]:
-        """Those of some decisions that did not come before, and their hashes: 0 without an id."""
+        """The decisions that did not come before, and their hashes, which are 0 without an id."""
         given = [line.get("EventId") for line in lines]
         ids = np.array(["" if one is None else str(one) for one in given], object)
         hashes = np.asarray(pd.util.hash_array(ids, categorize=False), np.uint64)

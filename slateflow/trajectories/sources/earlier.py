@@ -33,7 +33,7 @@ from slateflow.trajectories.sources.files import SourceFile
 from slateflow.trajectories.sources.recipe import LoggedRecipe
 
 KEYS_OF_DAYS = ("files", "days")
-"""Keys of a recipe that decide which days a dataset has, not what is in them."""
+"""Keys of a recipe that decide which days a dataset has, not their contents."""
 
 
 @dataclass(frozen=True, eq=False)

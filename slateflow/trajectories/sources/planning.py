@@ -1,4 +1,4 @@
-"""The plan of a dataset of own logs: days to take over, days to read, and their order."""
+"""The plan of a dataset of own logs: days to take over, days to read, and the order of rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from slateflow.trajectories.sources.survey import Keys, Reader, Survey
 from slateflow.trajectories.sources.table import TableReader
 
 COPIED_ROWS = 100
-"""Rows from which on two equal files are copies; fewer rows may be equal by chance."""
+"""Fewest rows with which two equal files are copies; fewer rows may be equal by chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class PlannedDay:
 
     @classmethod
     def taken(cls, day: Day, earlier: EarlierDay, first: int) -> PlannedDay:
-        """A day that an earlier dataset has; its episodes are numbered from `first`."""
+        """A day taken from an earlier dataset; its episodes are numbered from `first`."""
         entry = dataclasses.replace(earlier.entry, first=first)
         policies = tuple(part.policy for part in earlier.parts)
         return cls(day, entry, earlier.begins, policies, earlier, None)
@@ -71,7 +71,7 @@ class Group:
 
     @classmethod
     def grouped(cls, days: Iterable[int], shared: Sequence[Shared]) -> list[Group]:
-        """Groups of days that have a file in common, and of the files with their rows."""
+        """Groups of days that have a file in common, with all files that contain their rows."""
         groups: list[Group] = []
         for day in days:
             files, members = {day, *shared[day].coming}, [day]
@@ -83,7 +83,7 @@ class Group:
 
 
 class Surveyed:
-    """The days of a recipe, and the keys of the rows of those whose files were surveyed."""
+    """The days of a recipe, and the keys of the rows in surveyed files."""
 
     def __init__(self, recipe: LoggedRecipe) -> None:
         self.recipe = recipe
@@ -93,7 +93,7 @@ class Surveyed:
     def days(self, earlier: Earlier) -> list[Day]:
         """All days, sorted by their first times, then by name.
 
-        Reads the keys of days that no earlier dataset has.
+        Reads the keys of days that are missing from earlier datasets.
 
         Raises:
             InputError: A row does not fit, or two files are copies.
@@ -108,16 +108,16 @@ class Surveyed:
     def planned(
         self, earlier: Earlier, form: Form, size: int, whole: bool
     ) -> tuple[list[PlannedDay], list[Group]]:
-        """The days, those that can be taken from an earlier dataset and those that are read.
+        """Plan which days are taken from an earlier dataset and which are read.
 
         Args:
             earlier: Datasets of the recipe.
-            form: Of the new one.
-            size: Rows at which parts are closed.
-            whole: Whether to read all of the parts that are taken, to find damaged ones.
+            form: Form of the new dataset.
+            size: Number of rows at which parts are closed.
+            whole: Whether to read taken parts completely, to find damaged ones.
 
         Returns:
-            The days in their order, and the groups of those that are read.
+            The days in order, and the groups of those that are read.
 
         Raises:
             InputError: A row does not fit.
@@ -144,7 +144,7 @@ class Surveyed:
         return Day.of(file, survey, dict(+Counter(reader.passed_by)))
 
     def _orders(self, group: Group, shared: Sequence[Shared]) -> Iterator[tuple[int, Order]]:
-        """Each day of a group, and the order of its rows; they count from the first file's."""
+        """Each day of a group, and the order of its rows, numbered from those of the first file."""
         reader = reader_of(self.recipe)
         places, by_time = Places(reader.places.unit), self.recipe.held_out == "last"
         keys: dict[int, Keys] = {}

@@ -118,7 +118,7 @@ def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress
 
 @dataclass(frozen=True)
 class PlannedDataset:
-    """The findings of the first pass, from which parts are made."""
+    """The result of the first pass, from which parts are written."""
 
     recipe: LoggedRecipe
     spec: LoggedSpec
@@ -130,15 +130,15 @@ class PlannedDataset:
 
     @classmethod
     def of(cls, recipe: LoggedRecipe, earlier: Earlier, whole: bool) -> PlannedDataset:
-        """Pass over the keys of all rows that no earlier dataset has.
+        """Pass over the keys of all rows that are missing from earlier datasets.
 
         Args:
-            recipe: With a source.
-            earlier: Datasets of it.
-            whole: Whether to read all of the parts that are taken, to find damaged ones.
+            recipe: A recipe with a source.
+            earlier: Its earlier datasets.
+            whole: Whether to read taken parts completely, to find damaged ones.
 
         Raises:
-            InputError: A row does not fit, or there is too much of something.
+            InputError: A row does not fit, or something exceeds its limit.
         """
         surveyed = Surveyed(recipe)
         facts = _facts(recipe, surveyed.days(earlier))

@@ -83,7 +83,7 @@ class ItemsFile:
 
 @validated
 class LoggedRecipe:
-    """A file `datasets/<name>.toml` with a `source`: logs of somebody's recommender.
+    """A file `datasets/<name>.toml` with a `source`: logs of any recommender.
 
     Its world is known only once the logs have been read. The seed is that of trainings.
     """

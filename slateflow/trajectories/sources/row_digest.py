@@ -18,14 +18,14 @@ from slateflow.trajectories.sources.table import NUMBER, is_list, is_text, lower
 Hashes = NDArray[np.uint64]
 
 DIFFERENT_ROWS = 20
-"""Distinct rows from which on equal digests prove a copy.
+"""Fewest distinct rows with which equal digests prove a copy.
 
 Two files with rows from the same distribution have this many distinct rows, each equally often in
 both, less than once in 100 million times.
 """
 
 UNSEEN = ("row", "event")
-"""Columns of a batch that show a row's origin and nothing of the decision."""
+"""Columns of a batch that contain a row's origin and nothing about the decision."""
 
 MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 """Shifts and factors of SplitMix64's finaliser."""

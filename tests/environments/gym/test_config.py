@@ -21,7 +21,7 @@ SWITCHES = [
 
 
 class OneLane(gym.Env):
-    """A batched environment of one lane as a single one, for checkers that know no vectors."""
+    """A batched environment of one lane as a single environment, for checkers without vectors."""
 
     metadata = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
 
@@ -46,7 +46,7 @@ class OneLane(gym.Env):
 
 
 class Bare(gym.Env):
-    """An environment in its wrappers as one without, which is what the checker asks for."""
+    """A wrapped environment as one without wrappers, which the checker requires."""
 
     metadata = {"render_modes": []}  # noqa: RUF012 - as Gymnasium declares it
 

@@ -9,7 +9,7 @@ from slateflow.environments import BatchedEnvironment, preset
 from slateflow.environments.gym.rllib_environments import register_rllib, rllib_names
 from slateflow.errors import InputError
 
-# Ray's own imports warn, and not about this code.
+# Ray's own imports raise warnings that do not concern this code.
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 
 

@@ -35,7 +35,7 @@ INTERESTS = {"rtol": 1e-12, "atol": 1e-12}  # they pass through 0
 
 
 def documents(world: Recorded) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters and qualities of the candidates by the kernel, which have to be RecSim's."""
+    """Clusters and qualities of the candidates by the kernel, which have to equal RecSim's."""
     count = world.spec.num_candidates
     clusters = np.array(world.documents.integers[-count:])
     quality = evolution.quality(world.spec, clusters, np.array(world.documents.normals[-count:]))
@@ -50,7 +50,7 @@ def test_kernels_replay_recsim(parameters):
 
 
 def replay(parameters: dict) -> int:
-    """Compare the kernels with RecSim on its draws; the steps compared."""
+    """Compare the kernels with RecSim on its draws; returns the number of compared steps."""
     spec = preset("interest-evolution", **parameters)
     world, rng = Recorded(spec, seed=1), np.random.default_rng(2)
     steps = clicks = ends = cuts = 0
@@ -110,7 +110,7 @@ class Lanes:
         self.choices, self.noise = np.zeros(4), np.zeros(4)
 
     def step(self, lane: int, slate: np.ndarray) -> tuple:
-        """A step of one of RecSim's users, whose draws become those of the lane."""
+        """A step of one of RecSim's users, whose draws the lane replays."""
         world = self.worlds[lane]
         before = len(world.responses.uniforms)
         noise = world.documents.normals[-self.spec.num_candidates :]
@@ -121,7 +121,7 @@ class Lanes:
         return played
 
     def reset(self, lane: int) -> tuple:
-        """The next user of RecSim, in the form of a step, as the lane has to show it."""
+        """RecSim's next user, in the form of a step, for comparison with the lane."""
         observation, _ = self.worlds[lane].env.reset()
         blank = dict.fromkeys(self.spec.response_columns, np.float32(0))
         return observation, 0.0, False, False, {**blank, "clicked": -1}
@@ -133,7 +133,7 @@ def test_batched_simulator_replays_recsim_and_resets_lane_by_lane(parameters):
 
 
 def replay_batched(parameters: dict) -> int:
-    """Compare the batched simulator with four of RecSim; the steps of all lanes."""
+    """Compare the batched simulator with four of RecSim; returns the steps of all lanes."""
     spec = preset("interest-evolution", **parameters)
     lanes, rng = Lanes(spec), np.random.default_rng(3)
     expected = [lanes.reset(lane)[0] for lane in range(4)]

@@ -32,7 +32,7 @@ WORLDS = variants(PARAMETERS)
 
 
 def documents(world: Recorded) -> tuple[np.ndarray, np.ndarray]:
-    """Topics and qualities of the candidates by the kernel, which have to be RecSim's."""
+    """Topics and qualities of the candidates by the kernel, which have to equal RecSim's."""
     count = world.spec.num_candidates
     topics, quality = exploration.documents(
         world.spec,
@@ -50,7 +50,7 @@ def test_kernels_replay_recsim(parameters):
 
 
 def replay(parameters: dict) -> int:
-    """Compare the kernels with RecSim on its draws; the steps compared."""
+    """Compare the kernels with RecSim on its draws; returns the number of compared steps."""
     spec = preset("interest-exploration", **parameters)
     world, rng = Recorded(spec, seed=1), np.random.default_rng(2)
     steps = clicks = 0
@@ -90,7 +90,7 @@ def test_batched_simulator_replays_recsim(parameters):
 
 
 def replay_batched(parameters: dict) -> int:
-    """Compare the batched simulator with four of RecSim; the steps of all lanes."""
+    """Compare the batched simulator with four of RecSim; returns the steps of all lanes."""
     steps, spec = 0, preset("interest-exploration", **parameters)
     worlds = [Recorded(spec, seed) for seed in range(4)]
     batched = BatchedInterestExploration(spec, num_envs=len(worlds))
@@ -107,7 +107,7 @@ def replay_batched(parameters: dict) -> int:
         lambda: [world.documents.uniforms[-topics:] for world in worlds],
         lambda: [world.documents.normals[-topics:] for world in worlds],
     )
-    # Autoreset draws a response that nobody sees.
+    # Autoreset draws a response that is never returned.
     batched._responses = Player(lambda: [world.responses.uniforms[-1] for world in worlds])
     for episode in range(3):
         expected = [world.env.reset()[0] for world in worlds]

@@ -1,4 +1,4 @@
-"""The optimum against published numbers, and against integrals that know nothing of a grid."""
+"""The optimum against published numbers, and against integrals without a grid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def satisfied(exposure: float) -> float:
 
 
 def mean_over_users(value) -> float:
-    """Average over the exposures with which users start: ±½ / 0.3, uniformly."""
+    """Average over the initial exposures of users: uniform in ±½ / 0.3."""
     total, _ = integrate.quad(value, -0.5 / 0.3, 0.5 / 0.3)
     return total * 0.3
 
@@ -56,7 +56,7 @@ def test_one_step_is_the_best_of_n_chocolates(candidates):
 
 
 def test_two_steps_without_choice():
-    """One candidate leaves nothing to decide: the value is a plain integral."""
+    """With one candidate there is no choice: the value is a plain integral."""
     spec = preset(
         "modified-lts-10-1", num_candidates=1, slate_size=1, time_budget=2, innovation_stddev=0.0
     )
@@ -74,9 +74,9 @@ def test_two_steps_without_choice():
 
 @pytest.mark.parametrize("sensitivity", [0.058, 1.0])
 def test_two_steps_with_a_choice_of_two_by_enumeration(sensitivity):
-    """All pairs of candidates on a fine lattice, and the better of the two by its whole value.
+    """All pairs of candidates on a fine lattice, and the better of the two by its total value.
 
-    With a sensitivity of 1 kale pays off even with two steps, so the better is not the sweeter.
+    With a sensitivity of 1 kale pays off even in two steps, so the better is not the sweeter.
     """
     spec = preset(
         "modified-lts-10-1",
@@ -108,7 +108,7 @@ def test_two_steps_with_a_choice_of_two_by_enumeration(sensitivity):
 
 
 def test_noise_of_the_user_is_integrated():
-    """Wide noise and two steps: the second step's user is drawn, ten thousand quantiles of it."""
+    """Wide noise and two steps, against 400,000 simulated users."""
     spec = preset(
         "modified-lts-10-1",
         num_candidates=1,

@@ -35,7 +35,7 @@ def world_of(parameters: dict):
 
 
 def scores(world: Recorded) -> list[float]:
-    """Clickbait scores of the candidates on offer, as they were drawn."""
+    """Clickbait scores of the candidates on offer, as drawn."""
     return world.documents.uniforms[-world.spec.num_candidates :]
 
 
@@ -45,7 +45,7 @@ def test_kernels_replay_recsim(parameters):
 
 
 def replay(parameters: dict) -> int:
-    """Compare the kernels with RecSim on its draws; the steps compared."""
+    """Compare the kernels with RecSim on its draws; returns the number of compared steps."""
     spec = world_of(parameters)
     world, rng = Recorded(spec, seed=1), np.random.default_rng(2)
     steps = 0
@@ -82,7 +82,7 @@ def test_batched_simulator_replays_recsim(parameters):
 
 
 def replay_batched(parameters: dict) -> int:
-    """Compare the batched simulator with four of RecSim; the steps of all lanes."""
+    """Compare the batched simulator with four of RecSim; returns the steps of all lanes."""
     spec, steps = world_of(parameters), 0
     worlds = [Recorded(spec, seed) for seed in range(4)]
     batched = BatchedLongTermSatisfaction(spec, num_envs=len(worlds))

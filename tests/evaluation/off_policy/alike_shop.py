@@ -1,4 +1,4 @@
-"""A shop of twelve items of four kinds, whose users have seen enough of a kind once they see one.
+"""A shop of twelve items of four kinds, whose users have enough of a kind after one of its items.
 
 They go through a slate of three from the top, and take the first item that they like.
 """
@@ -34,18 +34,18 @@ LIKES = 1 / (
         1.2 - 1.2 * _RNG.normal(size=(TASTES, 4))[:, KIND] - 0.3 * _RNG.normal(size=(TASTES, ITEMS))
     )
 )
-"""Probabilities with which users of a taste like an item that stands alone."""
+"""Probabilities with which users of a taste like an item by itself."""
 
 LEFT = 0.5
-"""Share of a like that each other of the kind leaves."""
+"""Share of a like that remains with each other item of the kind."""
 
 COLUMNS = (
     '[columns]\nuser = ["taste"]\nclicked = "clicked"\n'
     '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = ["kind", "id"]\n'
 )
 EFFECTS = ("none", "above", "anywhere", "drawn away")
-"""Others of the kind bore nowhere, or where they stand above, or anywhere; or whatever else one
-likes draws away."""
+"""Other items of the kind bore users never, if above, or anywhere; or all other liked items draw
+users away."""
 
 
 def _likes(effect: str, taste: NDArray[Any], slates: Slates) -> Array:
@@ -87,7 +87,7 @@ class AlikeShop:
         return np.asarray(likes * np.column_stack([np.ones(len(likes)), goes_on[:, :-1]]))
 
     def value(self, slates: Callable[[NDArray[Any]], Slates]) -> float:
-        """Items taken from a slate, on average over tastes, of slates (B, K) for tastes (B,)."""
+        """Items taken per slate, on average over tastes (B,), with slates (B, K) for these."""
         taste = np.arange(200_000) % TASTES
         return float(self.clicks(taste, slates(taste)).sum(axis=1).mean())
 

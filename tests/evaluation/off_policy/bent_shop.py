@@ -1,4 +1,4 @@
-"""A shop whose users like what suits their age: tastes peak, each item's at an age of its own."""
+"""A shop whose users like items that suit their age: the taste for each item peaks at some age."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ YOUNGEST, OLDEST = 18.0, 80.0
 PEAKS = 25.0 + 10.0 * np.arange(ITEMS)
 """Ages (M,) at which items are liked best."""
 LEAST, MORE = 0.05, 0.5
-"""Click rate of what is not liked at all, and how much higher that at the peak is."""
+"""Click rate of items that are not liked, and its increase at the peak."""
 LEAVES = 0.25
-"""Probability that a session ends after a step, whatever was shown: it has 4 in the mean."""
+"""Probability that a session ends after any step: the mean length is 4."""
 LOOKS = (1.0, 0.6)
 """Probabilities of looking at the places of a slate; the first item that is liked is clicked."""
 COLUMNS = '[columns]\nepisode = "session"\ntime = "time"\nuser = ["age"]\n'
 
 
 class ByAge(ByFirstPlace):
-    """Shows to each user the item that is the `shift`th after the one that is liked best.
+    """Shows each user the item `shift` places after the best-liked one.
 
-    With `explores` above 0 so large a share of the choices is drawn.
+    The share `explores` of the choices is drawn at random.
     """
 
     def __init__(self, shift: int = 0, explores: float = 0.0) -> None:
@@ -42,14 +42,14 @@ class ByAge(ByFirstPlace):
         return self.probabilities(observation["user"][:, 0].astype(np.float64))
 
     def probabilities(self, age: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(B, M) of showing each item to users of these ages (B,)."""
+        """(B, M) probabilities of showing each item to users of these ages (B,)."""
         best = np.abs(age[:, None] - PEAKS).argmin(axis=1)
         shown = np.eye(ITEMS)[(best + self.shift) % ITEMS]
         return (1 - self.explores) * shown + self.explores / ITEMS
 
 
 class BestSlate(BySlate):
-    """Shows to each user the items that are liked best, the best first."""
+    """Shows each user the items that are liked best, the best first."""
 
     def shown(self, observation: Observation) -> NDArray[np.intp]:
         """Slates (B, K)."""
@@ -57,7 +57,7 @@ class BestSlate(BySlate):
 
 
 def best_slates(age: NDArray[np.float64]) -> NDArray[np.intp]:
-    """(B, K) the items whose peaks are next to these ages (B,)."""
+    """(B, K) the items whose peaks are nearest to these ages (B,)."""
     return np.abs(age[:, None] - PEAKS).argsort(axis=1, kind="stable")[:, : len(LOOKS)]
 
 
@@ -66,8 +66,8 @@ class BentShop:
     """The shop.
 
     Attributes:
-        spread: Years, of a normal density, within which an item is liked about its peak; infinite
-            where age does not matter, and 0 where tastes rise or fall with it in a line.
+        spread: Years, the standard deviation of a taste around its peak; infinite where age does
+            not matter, and 0 where tastes are linear in it.
     """
 
     spread: float
@@ -82,13 +82,13 @@ class BentShop:
         return LEAST + MORE * np.exp(-0.5 * apart**2)
 
     def value(self, policy: ByAge) -> float:
-        """Clicks a session, by quadrature over the ages."""
+        """Clicks per session, by quadrature over the ages."""
         age = np.linspace(YOUNGEST, OLDEST, 100_001)
         clicks = (policy.probabilities(age) * self.rates(age)).sum(axis=1)
         return float(clicks.mean()) / LEAVES
 
     def score(self, scorer: AnyScorer, dataset: Dataset) -> float:
-        """Of a learner's choices, by quadrature over the ages: 0 is random and 1 the best."""
+        """Score of a learner's choices, by quadrature over the ages: 0 is random, 1 the best."""
         age = np.linspace(YOUNGEST, OLDEST, 2_001)
         assert dataset.catalogue is not None
         rates, items = self.rates(age), dataset.catalogue.features
@@ -98,7 +98,7 @@ class BentShop:
         return float((paid - rates.mean()) / (rates.max(axis=1).mean() - rates.mean()))
 
     def logs(self, folder: Path, sessions: int, seed: int, explores: float = 1.0) -> Dataset:
-        """Sessions of the policy that knows the tastes, with so large a share of random choices."""
+        """Sessions of the policy that knows the tastes, with a share of random choices."""
         rng, policy = np.random.default_rng(seed), ByAge(explores=explores)
         lengths = rng.geometric(LEAVES, sessions)
         session = np.repeat(np.arange(sessions), lengths)
@@ -120,7 +120,7 @@ class BentShop:
         return published(folder, COLUMNS)
 
     def value_of_best_slates(self) -> float:
-        """Clicks a slate, by quadrature over the ages."""
+        """Clicks per slate, by quadrature over the ages."""
         age = np.linspace(YOUNGEST, OLDEST, 100_001)
         rates = np.take_along_axis(self.rates(age), best_slates(age), axis=1)
         return float(1 - np.prod(1 - rates * LOOKS, axis=1).mean())

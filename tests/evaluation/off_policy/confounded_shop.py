@@ -1,4 +1,4 @@
-"""A shop whose policy knows what each user likes, which a column tells or does not."""
+"""A shop whose policy knows what each user likes, with or without a column for it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.evaluation.off_policy.shop import ByKind
 from tests.trajectories.sources.shop import first_liked, log, published
 
 ITEMS = 4
-"""As many as kinds of users, each of which likes one."""
+"""Number of items, and of kinds of users, each of which likes one item."""
 LIKED, OTHER = 0.6, 0.1
-"""Click rates."""
+"""Click rates of liked and of other items."""
 EXPLORES = 0.3
-"""Share of the decisions that the policy draws."""
+"""Share of decisions that the policy draws at random."""
 STEPS = 3
 
 VALUE = STEPS * (LIKED + (ITEMS - 1) * OTHER) / ITEMS
-"""Of a session under any policy that knows no kinds: they are equally many."""
+"""Value of a session under any policy without the kinds, which are equally frequent."""
 VALUE_KNOWING = STEPS * LIKED
 
 _ONE_IN_SIGHT, _NONE = 1 - (1 - LIKED) * (1 - OTHER), 1 - (1 - OTHER) ** 2
@@ -30,7 +30,7 @@ VALUE_OF_TWO = (_ONE_IN_SIGHT + _NONE) / 2
 
 
 THE_LIKED = ByKind(np.eye(ITEMS))
-"""Shows to each kind what it likes."""
+"""Shows each kind the item that it likes."""
 
 
 def clicks_on(
@@ -42,16 +42,16 @@ def clicks_on(
     rng: Any,
     recipe: str = "",
 ) -> Dataset:
-    """Sessions of so many steps, at which users who are all alike see these items (R,).
+    """Sessions in which users who are all alike see these items (R,).
 
     Args:
         folder: For the logs.
         item: (R,) numbers of the items.
-        steps: Of a session.
-        propensity: Of each row (R,), or of all.
+        steps: Number of steps in a session.
+        propensity: Propensities of the rows (R,), or one for all.
         clicks: (M,) click rates of the items.
         rng: Draws the clicks.
-        recipe: More of its lines.
+        recipe: Further lines of the recipe.
     """
     table = {
         "session": np.repeat(np.arange(len(item) // steps), steps),
@@ -67,7 +67,7 @@ def clicks_on(
 def sessions(
     folder: Path, count: int, seed: int, column: bool, explores: float = EXPLORES
 ) -> Dataset:
-    """Steps at which users see one item; `column` tells the kind of user."""
+    """Steps at which users see one item; with `column` the logs contain the kind of user."""
     rng = np.random.default_rng(seed)
     kind, rows = np.repeat(rng.integers(0, ITEMS, count), STEPS), count * STEPS
     item = np.where(rng.random(rows) < explores, rng.integers(0, ITEMS, rows), kind)

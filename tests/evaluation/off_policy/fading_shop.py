@@ -1,4 +1,4 @@
-"""A shop in which the number of the step decides: users click less from step to step, and leave."""
+"""A shop in which the number of the step matters: users click less with each step, and leave."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from tests.trajectories.sources.shop import log, published
 
 STEPS = 8
 LOGGED = np.tile([3.0, 3, 3, 1, 1, 1], (KINDS, 1)) / 12
-"""Probabilities by which the logging policy shows the items to each kind."""
+"""Probabilities with which the logging policy shows the items to each kind."""
 
 
 @dataclass(frozen=True)
 class FadingShop:
-    """Sessions of at most eight steps; no column tells which step it is.
+    """Sessions of at most eight steps; no column contains the number of the step.
 
     Attributes:
-        fades: Share of the clicks that is left a step later.
-        keeps: Share by which a click makes it less likely that the session ends.
-        longer: Whether sessions end the likelier the longer they are, or alike until the last step.
+        fades: Share of the clicks that remains a step later.
+        keeps: Share by which a click reduces the probability that the session ends.
+        longer: Whether that probability rises with each step; otherwise it is constant until the
+            last step.
     """
 
     fades: float = 1.0
@@ -39,7 +40,7 @@ class FadingShop:
         return np.random.default_rng(0).uniform(0.05, 0.6, (KINDS, ITEMS))
 
     def played(self, shown: NDArray[np.float64], sessions: int, seed: int) -> dict[str, Any]:
-        """Steps of sessions in which kinds are shown items with these probabilities (3, M)."""
+        """Steps of sessions in which kinds see items with these probabilities (3, M)."""
         rng = np.random.default_rng(seed)
         kinds, going = rng.integers(0, KINDS, sessions), np.arange(sessions)
         steps = []
@@ -56,7 +57,7 @@ class FadingShop:
         return dict(zip(("session", "time", "kind", "item", "click"), columns, strict=True))
 
     def value(self, policy: ByKind, sessions: int = 400_000) -> float:
-        """Clicks a session."""
+        """Clicks per session."""
         return float(self.played(policy.shown, sessions, 1)["click"].sum() / sessions)
 
     def logs(self, folder: Path, sessions: int, seed: int) -> Dataset:
@@ -68,7 +69,7 @@ class FadingShop:
         return published(folder, COLUMNS)
 
     def policies(self) -> dict[str, ByKind]:
-        """Whoever shows all alike, and the best and the worst item of each kind."""
+        """Uniform choices, and the best and the worst item of each kind."""
         best, worst = (np.eye(ITEMS)[one(axis=1)] for one in (self.likes.argmax, self.likes.argmin))
         alike = np.full((KINDS, ITEMS), 1 / ITEMS)
         return {"all alike": ByKind(alike), "the best": ByKind(best), "the worst": ByKind(worst)}

@@ -1,4 +1,4 @@
-"""A policy exactly as good as random, where candidates come in no order."""
+"""A policy exactly as good as random, where candidates have no order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shop of two kinds of items, whose users like one more than the other; no column tells which."""
+"""A shop of two kinds of items, whose users like one kind more; no column contains which."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def logs(folder: Path, tastes: str, spread: float, steps: int, sessions: int, se
 
 
 def value(policy: SlateByKind, tastes: str, spread: float, seed: int) -> float:
-    """Clicks a step, by the formula, of a million users."""
+    """Clicks per step, by the formula, over a million users."""
     taste = _tastes(tastes, spread, 1_000_000, np.random.default_rng(0))
     slates = np.broadcast_to(policy.slates, (len(taste), PLACES))
     likes = _likes(appeal(seed), taste, slates).sum(axis=1)
@@ -55,14 +55,14 @@ def value(policy: SlateByKind, tastes: str, spread: float, seed: int) -> float:
 
 
 def _tastes(tastes: str, spread: float, users: int, rng: np.random.Generator) -> NDArray[Any]:
-    """(U,) log-odds by which a user likes one kind the more, and the other the less."""
+    """(U,) log-odds by which a user likes one kind more, and the other less."""
     if tastes == "normal":
         return rng.normal(0, spread, users)
     return spread * rng.choice([-1.0, 1.0], users)
 
 
 def _likes(odds: NDArray[Any], taste: NDArray[Any], slates: NDArray[Any]) -> NDArray[np.float64]:
-    """(R, 3) how much likelier a click on an item is than none."""
+    """(R, 3) odds of a click on each item relative to no click."""
     return np.exp(odds[slates] + np.where(KIND[slates] == 1, 1.0, -1.0) * taste[:, None])
 
 

@@ -1,6 +1,6 @@
-"""A shop of which the items' prices are known, and what users can spend; slates of three.
+"""A shop with known prices of items and budgets of users; slates of three.
 
-Users go through a slate from the top, look at its places with less and less patience, and buy the
+Users go through a slate from the top, look at its places with decreasing probability, and buy the
 first item that they like.
 """
 
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 ITEMS = 30
 PRICES = np.linspace(5.0, 100.0, ITEMS)
 LEAST, MOST = 10.0, 90.0
-"""Budgets of users, uniformly between them."""
+"""Limits of users' budgets, which are uniform."""
 LOOKS = (1.0, 0.7, 0.5)
 """Probabilities of looking at the places of a slate."""
 OWN = np.random.default_rng(5).normal(size=ITEMS)
@@ -34,7 +34,7 @@ COLUMNS = (
     '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = [{}]\ntell_apart = "never"\n'
 )
 SIDE = 16.0
-"""Of boxes, by price and budget, in which items are liked more or less."""
+"""Side of the boxes, by price and budget, in which items are liked more or less."""
 BUDGETS = np.linspace(LEAST, MOST, 4_001)
 
 
@@ -72,15 +72,15 @@ class PricedShop:
     """The shop, whose users like items by one of the `KINDS`.
 
     Attributes:
-        kind: How.
-        features: Of the items, as the recipe has them.
+        kind: One of the `KINDS`.
+        features: Features of the items, as the recipe has them.
     """
 
     kind: str
     features: str = '"price"'
 
     def value(self, policy: ByPrice) -> float:
-        """Purchases a slate, by quadrature over what users can spend."""
+        """Purchases per slate, by quadrature over budgets."""
         return self.value_of(policy.slates(BUDGETS))
 
     def value_of(self, slates: NDArray[Any]) -> float:
@@ -93,7 +93,7 @@ class PricedShop:
         return _value(_rates(self.kind, budget), _drawn(rng, len(budget)))
 
     def policies(self) -> dict[str, ByPrice]:
-        """Policies that know the tastes, and policies that know prices alone."""
+        """Policies that know the tastes, and policies that know only prices."""
         return {
             "the best": ByPrice(self.kind),
             "the dearest": ByPrice("dear"),
@@ -120,12 +120,12 @@ def _drawn(rng: np.random.Generator, rows: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class ByPrice(BySlate):
-    """Shows the items that users of a kind like best, the dearest or the cheapest."""
+    """Shows the items that users of a kind like best, the most expensive, or the cheapest."""
 
     kind: str
 
     def slates(self, budget: Array) -> NDArray[np.intp]:
-        """(B, K) for users who can spend so much (B,)."""
+        """(B, K) slates for users with these budgets (B,)."""
         if self.kind in KINDS:
             worth = _rates(self.kind, budget)
         else:

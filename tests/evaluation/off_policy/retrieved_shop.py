@@ -15,7 +15,7 @@ from tests.trajectories.sources.shop import log, published
 
 KINDS, ITEMS, OFFERED, MOST_STEPS = 6, 60, 10, 5
 EXPLORES = 0.3
-"""Share of the logged choices that are drawn; the others show the best quality."""
+"""Share of random logged choices; the others show the best quality."""
 RECIPE = """[columns]
 episode = "session"
 time = "time"
@@ -29,7 +29,7 @@ features = ["quality", "topic"]
 
 @dataclass(frozen=True)
 class ByWeights(ByFirstPlace):
-    """Shows the item with the largest sum of quality and, so much weighted, the user's topic."""
+    """Shows the item with the largest weighted sum of quality and match with the user's topic."""
 
     quality: float
     topic: float
@@ -66,18 +66,18 @@ class RetrievedShop:
         return kind, offered
 
     def likes(self, kind: NDArray[np.intp], item: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Probabilities of a click, of kinds (R, 1) and items (R, N)."""
+        """Probabilities of clicks by kinds (R, 1) on items (R, N)."""
         fits = self.topic[item] == kind
         return np.asarray(1 / (1 + np.exp(2.5 - 1.5 * (self.quality[item] + fits))))
 
     def shown(self, policy: ByWeights, kind: NDArray[np.intp], offered: NDArray[np.intp]):
-        """(R, N) probabilities of a policy."""
+        """(R, N) probabilities with which a policy shows the items."""
         topics = np.eye(KINDS)[self.topic[offered]]
         candidates = np.concatenate([self.quality[offered][:, :, None], topics], axis=2)
         return policy.first_place({"user": np.eye(KINDS)[kind], "candidates": candidates})
 
     def value(self, policy: ByWeights, rows: int = 200_000) -> float:
-        """Clicks a session: those of a step, by its mean length."""
+        """Clicks per session: those per step × the mean length."""
         kind, offered = self.contexts(rows, np.random.default_rng(1))
         shown = self.shown(policy, kind, offered) * self.likes(kind[:, None], offered)
         return float(shown.sum(axis=1).mean() * (1 + MOST_STEPS) / 2)

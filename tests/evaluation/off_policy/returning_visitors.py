@@ -1,4 +1,4 @@
-"""Visitors who come back, each with a mood and tastes of their own that no column tells."""
+"""Visitors who come back, each with a mood and tastes that no column contains."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TARGETS = {"random": RandomPolicy(1), "the best": ByKind(np.eye(ITEMS)[BEST])}
 
 @dataclass(frozen=True)
 class ReturningVisitors:
-    """Visitors who click an item as they like it, and after the first click on it by so much less.
+    """Visitors who click items that they like, and an item less often after the first click on it.
 
     Attributes:
-        visits: Of each.
-        left: Share of a like that a click on the item leaves; 1 for those who do not tire.
+        visits: Number of visits of each visitor.
+        left: Share of a like that remains after a click on the item; 1 for those who do not tire.
         keeps: Whether the logging policy draws an item for each visitor, as experiments do, and
             not for each visit.
     """
@@ -43,12 +43,12 @@ class ReturningVisitors:
     def come(
         self, visitors: int, shown: Callable[[np.random.Generator, Items], Items], seed: int
     ) -> dict[str, NDArray[Any]]:
-        """A row for each visit, in their order: `who`, `kind`, `item` and `reward`.
+        """A row for each visit, in order: `who`, `kind`, `item` and `reward`.
 
         Args:
-            visitors: How many there are.
-            shown: Items that a policy shows to visitors of some kinds.
-            seed: Of visitors, policy and clicks.
+            visitors: Number of visitors.
+            shown: Function to the items that a policy shows to visitors of some kinds.
+            seed: Seed of visitors, policy and clicks.
         """
         rng = np.random.default_rng(seed)
         kind, who = rng.integers(0, KINDS, visitors), np.arange(visitors)
@@ -66,7 +66,7 @@ class ReturningVisitors:
         return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
     def logs(self, folder: Path, visitors: int, seed: int, columns: str = "") -> Dataset:
-        """Logs of a random policy, with these lines more in `[columns]`."""
+        """Logs of a random policy, with further lines in `[columns]`."""
         rows = self.come(visitors, _Kept() if self.keeps else _at_random, seed)
         table = rows | {
             "propensity": np.full(len(rows["who"]), 1 / ITEMS),
@@ -77,7 +77,7 @@ class ReturningVisitors:
         return published(folder, f'[columns]\nuser = ["kind"]\n{columns}\n')
 
     def values(self) -> dict[str, float]:
-        """Clicks a visit under each of the `TARGETS`, of 400,000 visits and more."""
+        """Clicks per visit under each of the `TARGETS`, over 400,000 visits or more."""
         visitors = max(400_000 // self.visits, 20_000)
         shown = {
             "random": _at_random,
@@ -94,7 +94,7 @@ def _at_random(rng: np.random.Generator, kind: Items) -> Items:
 
 
 class _Kept:
-    """A random policy that shows visitors what it drew for them first."""
+    """A random policy that always shows visitors the item that it drew for them first."""
 
     drawn: Items | None = None
 
@@ -104,7 +104,7 @@ class _Kept:
 
 
 def _clicked_before(visits: list[dict[str, NDArray[Any]]], item: Items) -> NDArray[np.bool_]:
-    """Whether visitors (V,) have clicked an item each on one of the visits."""
+    """(V,) whether each visitor has clicked the item given for them on one of the visits."""
     found = np.zeros(len(item), np.bool_)
     for one in visits:
         found |= one["reward"] & (one["item"] == item)

@@ -38,7 +38,7 @@ def frame(rows: int, seed: int, rates: NDArray[Any] = LIKED, shown: NDArray[Any]
 
 
 def dataset(folder: Path, logged: pd.DataFrame, policy: str | None = None) -> Dataset:
-    """The decisions as a published dataset; `policy` names the column with the policies."""
+    """The decisions as a published dataset; `policy` is the name of the policies' column."""
     folder.mkdir(parents=True, exist_ok=True)
     log(folder, "log.parquet", {name: logged[name].to_numpy() for name in logged})
     return published(folder, COLUMNS + (f'policy = "{policy}"\n' if policy else ""))
@@ -99,14 +99,14 @@ class BySlate(ABC):
         return slates, np.ones(len(slates))
 
     def propensities(self, observation: Observation, slates: NDArray[Any]) -> NDArray[np.float64]:
-        """1 (B,) where these are the slates."""
+        """(B,) 1 where the slates are those of the policy."""
         return np.asarray((self.shown(observation) == slates).all(axis=1), np.float64)
 
     def first_place(self, observation: Observation) -> NDArray[np.float64]:
-        """1 (B, N) for what is in the first place."""
+        """(B, N) 1 for the item in the first place."""
         return np.eye(observation["candidates"].shape[1])[self.shown(observation)[:, 0]]
 
 
 FAVOURITE = ByKind(np.eye(ITEMS)[[0, 3]])
-"""Shows everybody their favourite: 0.30 clicks."""
+"""Shows all users their favourite: 0.30 clicks."""
 EVENLY = ByKind(np.full((2, ITEMS), 1 / ITEMS))

@@ -24,8 +24,8 @@ def chosen(
 ) -> NDArray[np.int32]:
     """The clicked places (B,) of slates (B, 3), −1 for none.
 
-    Users look at all items at once and take one of them or none (a conditional logit); or they go
-    on from the top with probability 0.7 at each place, and take the first that they like; or
+    Users look at all items at once and take one or none (a conditional logit); or they move down
+    from the top with probability 0.7 at each place, and take the first item that they like; or
     they look at a place with probability 1, 0.5 or 0.25, and take the first that they like.
     """
     odds = TASTE[kind[:, None], slates]
@@ -43,7 +43,7 @@ def chosen(
 
 
 def random_slates(rows: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Slates (R, 3) that are all as likely."""
+    """Equally likely slates (R, 3)."""
     return rng.random((rows, ITEMS)).argsort(axis=1)[:, :PLACES]
 
 
@@ -59,7 +59,7 @@ def logs(folder: Path, habit: str, rows: int, seed: int) -> Dataset:
 
 
 class SlateByKind(BySlate):
-    """Shows each kind of user one slate, of (U, K)."""
+    """Shows each kind of user one slate, from an array (U, K)."""
 
     def __init__(self, slates: NDArray[Any]) -> None:
         self.slates = np.asarray(slates, np.int32)
@@ -69,7 +69,7 @@ class SlateByKind(BySlate):
         return np.asarray(self.slates[observation["user"].argmax(axis=1)])
 
     def value(self, habit: str, rows: int = 1_000_000) -> float:
-        """Clicks a decision."""
+        """Clicks per decision."""
         rng = np.random.default_rng(1)
         kind = rng.integers(0, 2, rows)
         return float((chosen(habit, kind, self.slates[kind], rng) >= 0).mean())

@@ -1,4 +1,4 @@
-"""Slates whose items bear on each other."""
+"""Slates whose items influence each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TARGETS = {"random": RandomPolicy(PLACES), **POLICIES}
 
 @pytest.mark.parametrize("effect", ["none", "above"])
 def test_slates_are_judged_by_what_bores_beside_its_like(tmp_path, effect):
-    """Without likeness "the least" was taken for better than it is."""
+    """Without likeness "the least" was overestimated."""
     shop = AlikeShop(effect)
     dataset = shop.slates(tmp_path, 10_000, 1)
     found = estimate_policies(dataset, TARGETS, held_out_only=False).policies
@@ -45,7 +45,7 @@ def test_held_out_slates_say_whether_likeness_matters(tmp_path, effect):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_clicks_that_likeness_explains_are_found_out(tmp_path, seed):
-    """With likes of items that stand alone they are; with the true likes they are not."""
+    """Likes of single items leave clicks unexplained; the true likes explain them."""
     shop = AlikeShop("above")
     rows = shop.slates(tmp_path, 15_000, 10 + seed).read()
     taste = rows.user.argmax(axis=1)

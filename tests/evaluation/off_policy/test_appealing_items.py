@@ -1,4 +1,4 @@
-"""Slates of many items that are liked for more than their price, and users of many columns."""
+"""Slates of many items that are liked for more than their price, and users with many columns."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.trajectories.sources.shop import first_liked, log, published, slates_
 
 ITEMS, PLACES, COLUMNS, ROWS = 40, 3, 8, 5_000
 USERS = 200_000
-"""Of whom the true values are the mean."""
+"""Number of users over whom true values are averaged."""
 
 
 @pytest.mark.parametrize("seed", [2, pytest.param(range(10, 22), marks=pytest.mark.slow)])
 def test_items_have_a_column_each_where_its_products_are_too_many(tmp_path, seed):
-    """By the price alone, the most liked were taken for little more than half of what they are."""
+    """From the price alone, the most liked items were estimated at little more than half."""
     held = []
     for one in [seed] if isinstance(seed, int) else seed:
         rng = np.random.default_rng(one)
@@ -50,17 +50,17 @@ def test_no_verdict_says_that_columns_for_each_item_are_too_many(tmp_path):
 
 
 def _to_all(by):
-    """The items with the least, in this order, whatever the columns of the user."""
+    """A policy that shows all users the items with the least values, in ascending order."""
     return SlateByKind(np.tile(np.argsort(by)[:PLACES], (COLUMNS, 1)))
 
 
 def _likes(odds, user):
-    """(R, K) probabilities of liking items (R, K): of the user the first column matters."""
+    """(R, K) probabilities of liking items with log-odds (R, K) and the user's first column."""
     return 1 / (1 + np.exp(2.2 - odds - 0.5 * user[:, :1]))
 
 
 def _published(folder, liked, price, rng, apart=False):
-    """Slates of a random policy; where users are apart, half of them like the contrary."""
+    """Slates of a random policy; with `apart` half of the users have opposite tastes."""
     user = rng.normal(size=(ROWS, COLUMNS))
     slates = rng.random((ROWS, ITEMS)).argsort(axis=1)[:, :PLACES]
     odds = liked[slates] * (np.sign(user[:, 1:2]) if apart else 1.0)

@@ -1,4 +1,4 @@
-"""Tastes that bend more than a polynomial of low degree, as those that peak at an age."""
+"""Tastes that bend more than a polynomial of low degree, such as those that peak at an age."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.trajectories.sources.shop import log, published
 
 @pytest.mark.parametrize("explores", [1.0, 0.3])
 def test_peaks_are_followed(tmp_path, explores):
-    """No polynomial of degree 2 has a peak for each item: all but random were refused, or wrong."""
+    """A polynomial of degree 2 cannot peak for each item: all but random were refused, or wrong."""
     shop = BentShop(spread=8.0)
     dataset = shop.logs(tmp_path, 4_000, 0, explores)
     targets = {"random": RandomPolicy(1), "best": ByAge(), "next": ByAge(1)}
@@ -41,7 +41,7 @@ def test_held_out_sessions_choose_the_knots(tmp_path, spread):
 
 
 def test_slates_are_judged_by_what_suits_the_age(tmp_path):
-    """By products with the age alone the best slates were taken for far worse than they are."""
+    """From products with the age alone the best slates were badly underestimated."""
     shop = BentShop(spread=8.0)
     dataset = shop.slates(tmp_path, 10_000, 2)
     targets = {"random": RandomPolicy(len(LOOKS)), "best": BestSlate()}
@@ -53,7 +53,7 @@ def test_slates_are_judged_by_what_suits_the_age(tmp_path):
 
 
 def rated(folder, squares: float):
-    """Logs of 6,600 steps: six numbers of a user rate eight items, their squares, too, or not."""
+    """Logs of 6,600 steps: six numbers of a user, optionally with squares, rate eight items."""
     rng, sessions = np.random.default_rng(3), 2_200
     session = np.repeat(np.arange(sessions), rng.integers(1, 6, sessions))
     user, item = rng.normal(size=(sessions, 6))[session], rng.integers(0, 8, len(session))
@@ -77,7 +77,7 @@ def rated(folder, squares: float):
 
 @pytest.mark.parametrize("squares", [0.0, 0.3])
 def test_few_logs_have_a_lower_degree_where_that_tells_as_much(tmp_path, squares):
-    """Of 120 terms of degree 2 some are sums of others; 28 of the user and 7 × 7 are left."""
+    """Some of the 120 terms of degree 2 are sums of others; 28 of the user and 7 × 7 remain."""
     dataset = rated(tmp_path, squares)
     sessions = prepared_sessions(dataset.read(), dataset.spec)
     assert sessions.features == (28 + 7 * 7 if squares else 7 * 8)
@@ -87,7 +87,7 @@ def test_few_logs_have_a_lower_degree_where_that_tells_as_much(tmp_path, squares
 
 @pytest.mark.parametrize("most", [140, 80])
 def test_the_number_of_the_step_bends_in_a_lower_degree(tmp_path, most):
-    """Without its powers the ends, which bend with it, would ask for degree 2."""
+    """Without its powers the ends, which bend with it, would require degree 2."""
     dataset = rated(tmp_path, 0.0)
     rows = with_step(dataset.read())
     shown = rows.features_at(rows.slate[:, 0])
@@ -100,7 +100,7 @@ def test_the_number_of_the_step_bends_in_a_lower_degree(tmp_path, most):
 
 
 def estimated(of_learnt: float, of_propensity: float) -> Estimated:
-    """With corrections of these deviations."""
+    """Estimates with corrections of these standard deviations."""
     errors = np.tile([-1.0, 1.0], 50)
     nothing, weight = np.zeros(100), np.ones(400)
     learnt, logged = (
@@ -122,11 +122,11 @@ def test_propensities_are_trusted_where_they_cost_little(wider, logged):
     assert Estimated(one.start, one.learnt, some, one.error).trusted is (
         some if logged else one.learnt
     )
-    # Learnt weights that leave too little give way to propensities, however wide
+    # Propensities replace learnt weights that leave too little, even with wide intervals
     edge = Correction(np.repeat([40.0, 0.0], [10, 390]), one.learnt.errors, one.start, one.start)
     assert Estimated(one.start, edge, some, one.error).trusted is some
     assert Estimated(one.start, edge, rare, one.error).trusted is edge
-    # 1 in 40 is as was logged
+    # 1 decision in 40 agrees with the logs
     many = Correction(np.ones(4_000), one.learnt.errors, one.start, one.start)
     few = Correction(
         np.repeat([40.0, 0.0], [100, 3_900]), one.by_propensity.errors, one.start, one.start

@@ -1,4 +1,4 @@
-"""Sessions of one length whose last step brings what the earlier ones deserve."""
+"""Sessions of one length whose last step pays for good items in all steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = '[columns]\nepisode = "session"\ntime = "time"\nuser = ["good"]\n'
 
 
 def ordered(good):
-    """Probability of an order after so many good items."""
+    """Probability of an order after `good` good items."""
     return 0.05 + 0.25 * good
 
 
@@ -49,7 +49,7 @@ def logs(folder: Path, sessions: int, seed: int) -> Dataset:
 
 
 def value(probability) -> float:
-    """Expected return of a policy (STEPS, ITEMS) that does not look, over all sequences."""
+    """Expected return of fixed probabilities (STEPS, ITEMS), over all sequences."""
     total = 0.0
     for items in product(range(ITEMS), repeat=STEPS):
         chance = np.prod([probability[step][item] for step, item in enumerate(items)])
@@ -111,9 +111,9 @@ def test_the_policy_that_was_learnt_is_judged_right(tmp_path):
 
 
 def test_a_memory_of_a_short_session_tells_the_step(tmp_path):
-    """Moods that no column tells: the logging policy's own value is the mean of what it earned.
+    """With hidden moods, the logging policy's value is still the mean of its rewards.
 
-    With values that share the rows of all steps it was 5.5 where 4.5 is true.
+    With values that share the rows of all steps it was 5.5 instead of the true 4.5.
     """
     rng, sessions = np.random.default_rng(8), 20_000
     mood = np.repeat(rng.normal(size=sessions), STEPS)

@@ -55,7 +55,7 @@ def test_the_p_value_is_where_the_interval_ends_at_nothing():
 
 
 def covered(target, logging, rates, rows: int, repeats: int, seed: int):
-    """How often the interval of an uplift over the logging policy holds the truth, and misses."""
+    """Shares of logs whose interval of an uplift covers the truth, lies above, usually covers."""
     rng = np.random.default_rng(seed)
     truth = float((target - logging) @ rates)
     held = above = plain = 0
@@ -85,7 +85,7 @@ def test_intervals_of_rare_clicks_hold_where_the_usual_ones_do_not():
 
 
 def test_clicks_that_happen_to_be_missing_are_allowed_for():
-    """A hundredth of the choices has weights of 50, and 2% of them a click: four in 20,000 rows."""
+    """1% of the choices have weights of 50, and 2% of these a click: four in 20,000 rows."""
     share, held = np.array([0.99, 0.01]), {True: 0, False: 0}
     truth, rng, repeats = 0.02, np.random.default_rng(6), 600
     for _ in range(repeats):
@@ -101,7 +101,7 @@ def test_clicks_that_happen_to_be_missing_are_allowed_for():
 
 
 def hall(t: float, skewness: float, rows: int) -> float:
-    """√n g(t / √n), with g of Hall (1992), a = 1/3 and b = 1/6; of contributions' skewness."""
+    """√n g(t / √n), with Hall's (1992) g, a = 1/3, b = 1/6 and the contributions' skewness."""
     a, b, x = 1 / 3, 1 / 6, t / np.sqrt(rows)
     cubic = x + a * skewness * x**2 + a**2 * skewness**2 * x**3 / 3 + b * skewness / rows
     return float(np.sqrt(rows) * cubic)
@@ -119,7 +119,7 @@ def test_the_transformation_is_halls_and_its_inverse_a_root(t, skewness):
 
 
 def revenue(rows: int, seed: int) -> tuple[Contributions, Contributions]:
-    """Lognormal rewards with a mean of 1; of who shows one item of ten, and of all alike."""
+    """Log-normal rewards with mean 1: a policy that shows one item of ten, and a uniform one."""
     rng = np.random.default_rng(seed)
     reward = np.exp(rng.normal(-0.5, 1.0, rows))
     one = np.ones(rows)
@@ -144,13 +144,13 @@ def test_limits_and_p_value_are_of_one_transformation():
 
 
 def test_the_skewness_adds_up_from_third_cumulants():
-    """An exponential number has a variance of 1, and a third cumulant of 2."""
+    """An exponential variable has variance 1 and third cumulant 2."""
     rows, rng = 1_000_000, np.random.default_rng(5)
     error, rest = rng.exponential(1.0, (2, rows)) - 1
     weight = np.where(rng.random(rows) < 0.1, 10.0, 0.0)
     first = Contributions(2 * rest + weight * error, errors=WeightedErrors(weight, error, error))
     second = Contributions(error, errors=WeightedErrors(np.ones(rows), error, error))
-    # Weights differ by 9 in a tenth of the rows, else by −1
+    # Weights differ by 9 in a tenth of the rows, otherwise by −1
     second_moment, third_moment = 0.1 * 9**2 + 0.9, 0.1 * 9**3 - 0.9
     expected = (2**3 * 2 + third_moment * 2) / (2**2 + second_moment) ** 1.5
     assert (first - second).skewness * np.sqrt(rows) == pytest.approx(expected, rel=0.02)
@@ -173,7 +173,7 @@ def test_intervals_of_revenue_hold_where_the_usual_ones_lie_too_low():
 
 
 def test_rare_rewards_are_events_where_they_are_of_about_one_size():
-    """Of 51, 50 are 1: Σ r Σ r³ / (Σ r²)² is 1.4 where the last is 4, and 1.7 where it is 5."""
+    """50 rewards are 1: Σ r Σ r³ / (Σ r²)² is 1.4 if the 51st is 4, and 1.7 if it is 5."""
     rewards = np.append(np.zeros(949), np.ones(50))
     assert rare(np.append(rewards, 4.0))
     assert not rare(np.append(rewards, 5.0))
@@ -184,7 +184,7 @@ def test_rare_rewards_are_events_where_they_are_of_about_one_size():
 
 @pytest.mark.parametrize("clicks", [True, False])
 def test_decisions_of_a_session_count_as_single_ones(clicks):
-    """Sessions of four: sums are four times as large, and all else is the same by a decision."""
+    """Sessions of four: sums are four times as large, and the rest is the same per decision."""
     rng, rows, steps = np.random.default_rng(8), 8_000, 4
     weight = np.where(rng.random(rows) < 0.05, 20.0, 0.0)
     reward = (rng.random(rows) < 0.03).astype(float) if clicks else rng.lognormal(-1.1, 1.5, rows)
@@ -207,11 +207,11 @@ def test_decisions_of_a_session_count_as_single_ones(clicks):
         assert sessions.skewness == pytest.approx(single.skewness, rel=0.05)
     ours, theirs = (np.subtract(one.interval(), one.value) for one in (sessions, single))
     np.testing.assert_allclose(ours, steps * theirs, rtol=0.05)
-    assert abs(theirs[1]) > 1.1 * abs(theirs[0])  # rewards that are missing would be above
+    assert abs(theirs[1]) > 1.1 * abs(theirs[0])  # missing rewards would raise the estimate
 
 
 def test_errors_of_other_decisions_are_not_compared():
-    """Beside a memory values may be fitted to other steps; the sessions are the same."""
+    """With a memory values may be fitted to other steps; the sessions are the same."""
     first, second = (
         Contributions(
             np.arange(10.0) * each,

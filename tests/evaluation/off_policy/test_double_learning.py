@@ -1,4 +1,4 @@
-"""Values and weights that are learnt: a chain solved by hand, worlds, and the shop."""
+"""Learnt values and weights: a chain solved by hand, worlds, and the shop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_chain_by_hand():
     found = ItemSessions(chain(4000), CHAIN).estimate(
         ScoringPolicy(linear_scorer(np.array([0.0, 0.0, 1.0]), CHAIN))
     )
-    # The greatest of two uniform numbers is 2/3 in the mean: the user is 1, then 1/3, then 1/3
+    # The mean of the larger of two uniform numbers is 2/3: the user is 1, then 1/3, then 1/3
     expected = 2 / 3 + 2 * (1 / 3) * (2 / 3)
     value = Contributions(found.start + found.learnt.errors)
     assert value.value == pytest.approx(expected, abs=4 * value.sem)
@@ -33,9 +33,9 @@ def test_a_chain_by_hand():
 
 
 def test_the_weights_alone_say_it_too():
-    """Σ ω r is the value where the features hold all that matters, whatever Q is."""
+    """Σ ω r is the value if the features contain everything relevant, whatever Q is."""
     found = ItemSessions(chain(20_000), CHAIN).estimate(RandomPolicy(1))
-    # A random click is worth 1/2, and leaves a user of 1/2
+    # A random click is worth 1/2, after which the user is 1/2
     assert found.learnt.weighted.mean() == pytest.approx(0.5 + 2 * 0.25, abs=0.02)
 
 
@@ -52,7 +52,7 @@ def test_of_the_logging_policy_it_is_what_was_logged():
     ("found", "trusted"), [(1.0, True), (0.8, True), (0.12, False), (1.4, True), (1.7, False)]
 )
 def test_propensities_that_find_too_little_or_too_much_are_not_trusted(found, trusted):
-    """Of slates of thousands those that agree may weigh little, and others all the rest."""
+    """With thousands of possible slates the weights of matching rows may add up badly."""
     errors = np.random.default_rng(0).normal(size=1_000)
     learnt = Correction(np.ones(1_000), errors, errors, errors)
     weight = np.repeat([5 * found, 0.0], [200, 800])
@@ -62,7 +62,7 @@ def test_propensities_that_find_too_little_or_too_much_are_not_trusted(found, tr
 
 
 def test_uplifts_have_the_errors_that_they_claim():
-    """Logs of 200 sessions; of a policy as good as random, and of one whose uplift is 1/9."""
+    """Logs of 200 sessions; a policy as good as random, and one whose uplift is 1/9."""
     clicks = ScoringPolicy(linear_scorer(np.array([0.0, 0.0, 1.0]), CHAIN))
     z: dict[str, list[float]] = {"equal": [], "better": []}
     for seed in range(400):
@@ -75,7 +75,7 @@ def test_uplifts_have_the_errors_that_they_claim():
             over = Contributions(sums)
             z[name].append((over.value - truth) / over.sem)
     for found in (np.array(one) for one in z.values()):
-        # Of 400 the shares have standard errors of 0.008 and 0.011, the deviation 0.035
+        # 400 logs: standard errors of 0.008 and 0.011 for the shares, 0.035 for the deviation
         assert (found > 1.97).mean() <= 0.05
         assert (np.abs(found) < 1.97).mean() >= 0.915
         assert found.std() == pytest.approx(1, abs=0.12)
@@ -89,7 +89,7 @@ def test_uplifts_have_the_errors_that_they_claim():
     ],
 )
 def test_intervals_of_uplifts_hold_the_truth(tmp_path, world, sessions, repeats):
-    """Logs drawn anew. With twenty repeats fewer than 16 that hold come once in 3,000 runs."""
+    """New logs each time. With twenty repeats, fewer than 16 cover the truth once in 3,000 runs."""
     held = 0
     spec = preset(world)
     greedy = behaviour_policy("greedy", spec)

@@ -1,4 +1,4 @@
-"""Visitors whose earlier visits matter are found out, and others are not."""
+"""Logs are refused if visitors' earlier visits matter, and only then."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_who_has_clicked_an_item_and_tires_of_it_is_no_verdict(left, tmp_path):
 
 
 def test_tastes_alone_are_no_reason(tmp_path):
-    """Who likes an item clicks it again, whether it was shown before or not."""
+    """Visitors who like an item click it again, whether it was shown before or not."""
     assert refusals(ReturningVisitors(20), tmp_path, 400) == {"None"}
 
 
@@ -45,7 +45,7 @@ def test_who_comes_once_has_no_earlier_visit(tmp_path):
 
 
 def visits(rng: np.random.Generator, visitors: int, count: int, places: int) -> Visits:
-    """Of a policy that shows each what it prefers to show them."""
+    """Visits under a policy with different preferences for each visitor."""
     rows = visitors * count
     who = rng.permutation(np.repeat(np.arange(visitors), count))
     liked = rng.dirichlet(np.full(ITEMS, 0.7), visitors)[who]
@@ -56,7 +56,7 @@ def visits(rng: np.random.Generator, visitors: int, count: int, places: int) -> 
 
 
 def seen_by_hand(made: Visits) -> np.ndarray:
-    """How often an item was shown to its visitor before."""
+    """(R, K) number of earlier times that the item was shown to the same visitor."""
     counts: dict[tuple[int, int], int] = {}
     found = np.zeros(made.item.shape)
     for row, who in enumerate(made.visitor.tolist()):
@@ -69,7 +69,7 @@ def seen_by_hand(made: Visits) -> np.ndarray:
 
 @pytest.mark.parametrize("places", [1, 2])
 def test_what_was_seen_before_is_told_from_chance(places):
-    """In either direction, and however the rows lie."""
+    """For effects of either sign, and any order of rows."""
     rng = np.random.default_rng(1)
     made = visits(rng, 300, 12, places)
     seen = seen_by_hand(made)
@@ -83,7 +83,7 @@ def test_what_was_seen_before_is_told_from_chance(places):
 
 
 def test_chance_is_refused_seldom():
-    """With moods, and surprises that go with what the policy prefers to show a visitor."""
+    """With moods, and surprises correlated with the policy's preferences for a visitor."""
     rng, refused = np.random.default_rng(2), 0
     for _ in range(300):
         made = visits(rng, 60, 10, 1)
@@ -96,11 +96,11 @@ def test_chance_is_refused_seldom():
 def changing(
     rng: np.random.Generator, visitors: int, count: int, left: float = 1.0, on_offer: int = ITEMS
 ) -> tuple[Visits, np.ndarray, np.ndarray, np.ndarray]:
-    """Visits under a policy that shows what its visitor bought last, or what is cheap.
+    """Visits under a policy that prefers the visitor's last purchase and cheap items.
 
     Returns:
-        The visits, (R, 1) surprises and expected rewards, and (R, N) items on offer: those that
-        visitors like, if not all. A purchase leaves the share `left` of a like.
+        The visits, (R, 1) surprises and expected rewards, and (R, N) items on offer: if not all,
+        mostly those that visitors like. After a purchase the share `left` of a like remains.
     """
     who, all_rows = np.arange(visitors), []
     taste, last = rng.normal(0, 1.2, (visitors, ITEMS)), np.zeros(visitors, np.intp)
@@ -125,7 +125,7 @@ def changing(
 
 
 def test_a_policy_that_follows_what_changes_is_no_reason():
-    """What it showed on earlier visits tells tastes, and nothing depends on it."""
+    """Earlier choices of the policy reveal tastes, but nothing depends on them."""
     rng = np.random.default_rng(7)
     for _ in range(20):
         made, surprise, expected, _ = changing(rng, 200, 10)
@@ -176,7 +176,7 @@ def test_propensities_that_are_next_to_nothing_are_no_reason():
 
 
 def test_items_that_could_be_shown_before_are_counted():
-    """As by hand: on earlier visits on which they were on offer, and chance decided."""
+    """Same as by hand: earlier visits on which items were on offer and chance decided."""
     rng = np.random.default_rng(11)
     made, _, _, offered = changing(rng, 30, 8, on_offer=4)
     made.propensity[rng.random(240) < 0.2] = 1.0
@@ -196,7 +196,7 @@ def test_items_that_could_be_shown_before_are_counted():
 
 
 def test_what_nobody_can_tell_apart_is_no_reason():
-    """Everybody sees on the second visit what they saw on the first."""
+    """All visitors see the same item on the second visit as on the first."""
     rng = np.random.default_rng(4)
     for _ in range(50):
         item = rng.integers(0, ITEMS, (200, 1)).astype(np.int32)
@@ -225,7 +225,7 @@ def test_slates_of_visitors_who_have_seen_an_item(left, tmp_path):
 
 
 def test_of_many_some_visitors_are_asked():
-    """Whole ones, who do not care about what others saw."""
+    """The test uses all visits of these visitors."""
     rng = np.random.default_rng(3)
     made = visits(rng, 30_000, 8, 1)
     seen = seen_by_hand(made)

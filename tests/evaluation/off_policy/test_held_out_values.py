@@ -1,4 +1,4 @@
-"""Values by which trainings are chosen: beside worlds, by hand, and refused as guesses."""
+"""Values by which trainings are chosen: against worlds, by hand, and refused as guesses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_it_is_what_the_simulator_returns(mixed):
 
 
 def test_few_short_sessions_with_a_memory_tell_it(tmp_path):
-    """Twelve held-out users: by the clock their values were those of another world."""
+    """Twelve held-out users: with values by the clock the estimates were far off."""
     changes = {"num_candidates": 4, "time_budget": 20}
     world = "modified-lts-20-2-hidden"
     recipe = Recipe("short", world, 60, 3, {"random": 0.5, "greedy": 0.5}, changes)
@@ -61,7 +61,7 @@ def test_few_short_sessions_with_a_memory_tell_it(tmp_path):
 
 
 def test_training_logs_choose_between_trainings_too(mixed, tmp_path):
-    """The 160 sessions held out of the 800 that are not are other users, of the same policies."""
+    """Of the 800 training sessions 160 are held out: other users, but the same policies."""
     training = training_logs(mixed, Folder(str(tmp_path)))
     assert simulated_recipe(training) == simulated_recipe(mixed)
     expected = episode_returns(SPEC, ScoringPolicy(SWEETEST), 4000, seed=1)
@@ -69,7 +69,7 @@ def test_training_logs_choose_between_trainings_too(mixed, tmp_path):
 
 
 def test_a_policy_far_from_the_logs_is_still_ranked(mixed):
-    # Hardly any log has users as satisfied as the kaleiest makes them: 1084 in truth
+    # Hardly any logged user is as satisfied as under the kaleiest, whose true value is 1084
     assert held_out_value(mixed, KALEIEST) < held_out_value(mixed, SWEETEST) - 50
 
 
@@ -110,7 +110,7 @@ def test_a_value_that_no_session_can_return_is_a_guess(value, possible):
     ],
 )
 def test_chance_brings_estimates_beyond_what_is_possible(value, chance, possible):
-    """An interval that is wider than from 0 to 3 excuses nothing."""
+    """An interval wider than the range from 0 to 3 is not an excuse."""
     assert (_impossible(value, chain(500), chance) is None) == possible
 
 
@@ -132,7 +132,7 @@ def test_few_steps_for_many_features_of_slates_are_a_guess(tmp_path):
 
 @pytest.mark.parametrize("shown", [0, 1])
 def test_slates_by_hand(shown):
-    """V = p (1 + (1 − l) V) + (1 − p) (1 − l₀) V of who always shows the same document."""
+    """V = p (1 + (1 − l) V) + (1 − p) (1 − l₀) V if the same document is always shown."""
     spec = preset("interest-exploration", num_candidates=2, slate_size=1)
     weights = np.zeros(4)
     weights[2 + shown] = 1.0  # after the constant and the quality
@@ -140,12 +140,12 @@ def test_slates_by_hand(shown):
     found = SlateSessions(leaving_sessions(), spec).estimate(target)
     click = CLICK[shown]
     stays = click * (1 - LEAVE[shown]) + (1 - click) * (1 - LEAVE[2])
-    expected = click / (1 - stays)  # 1.9 of the one that is clicked more often, 5 of the other
+    expected = click / (1 - stays)  # 1.9 for the document clicked more often, 5 for the other
     assert (found.start + found.learnt.errors).mean() == pytest.approx(expected, rel=0.05)
 
 
 def test_the_error_of_a_value_of_slates_is_that_of_the_clicks():
-    """Nobody leaves before the fifth step, so a document's clicks are all that is uncertain."""
+    """Users stay for five steps, so only the document's clicks are uncertain."""
     spec = preset("interest-exploration", num_candidates=2, slate_size=1)
     target = ScoringPolicy(linear_scorer(np.array([0.0, 0.0, 1.0, 0.0]), spec))
     values, errors = [], []
@@ -168,7 +168,7 @@ def test_slates_as_the_simulator_returns_them(tmp_path):
     dataset = generate(recipe, Folder(str(tmp_path)))
     quality = np.concatenate([np.zeros(21), cluster_means(dataset.spec)])
     best, worst = (linear_scorer(sign * quality, dataset.spec) for sign in (1, -1))
-    # The logs have 160 a session. Over seeds of logs the values deviate by 6 and 1.5
+    # The logs earn 160 per session. Over seeds of logs the values deviate by 6 and 1.5
     for scorer, tolerance in ((best, 20), (worst, 5)):
         expected = episode_returns(dataset.spec, ScoringPolicy(scorer), 300, seed=1).mean()
         assert held_out_value(dataset, scorer) == pytest.approx(expected, abs=tolerance)

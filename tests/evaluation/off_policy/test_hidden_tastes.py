@@ -1,4 +1,4 @@
-"""Users choose from slates by tastes that no column tells."""
+"""Users choose from slates by tastes that no column contains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def judged(folder, tastes: str, spread: float, steps: int, sessions: int, seed: 
 
 @pytest.mark.parametrize("tastes", TASTES)
 def test_sessions_tell_users_of_several_tastes_apart(tmp_path, tastes):
-    """Each had no verdict, as one who chooses seems to have chosen as expected of them."""
+    """None had a verdict, as any user who chooses seemed to have chosen as expected of them."""
     for one, truth in judged(tmp_path, tastes, 1.5, 3, 3_000, seed=1):
         assert one.refusal is None
         low, high = one.contributions.interval(0.999)

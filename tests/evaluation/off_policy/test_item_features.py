@@ -1,4 +1,4 @@
-"""Items with equal columns, one of which is liked: values by columns are those of the logs."""
+"""Items with equal columns, of which one is liked: values by columns are those of the logs."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ LOGGED = np.tile([0.8, 0.2], TOPICS) / TOPICS
 
 
 def rates(likes_differ: bool) -> np.ndarray:
-    """Clicks (M,) of the items."""
+    """(M,) click rates of the items."""
     return np.tile([0.5, 0.1] if likes_differ else [0.3, 0.3], TOPICS)
 
 
 def logs(
     folder: Path, likes_differ: bool, recipe: str = RECIPE, tastes_differ: float = 0.0
 ) -> Dataset:
-    """Sessions of one to four steps; the old like every other item more, by so much."""
+    """Sessions of one to four steps; old users like every other item more."""
     rng = np.random.default_rng(5)
     session = np.repeat(np.arange(SESSIONS), rng.integers(1, MOST_STEPS + 1, SESSIONS))
     item = rng.choice(2 * TOPICS, len(session), p=LOGGED)
@@ -134,7 +134,7 @@ def test_indicators_take_the_place_of_what_items_alone_have():
 
 
 def test_features_that_are_sums_of_others_are_left_out():
-    """A category is 1 in one of its columns: squares are themselves, and products of two are 0."""
+    """Indicators of a category equal their squares, and products of two of them are 0."""
     rng = np.random.default_rng(5)
     kind, topic = np.eye(3)[rng.integers(0, 3, 500)], np.eye(4)[rng.integers(0, 4, 500)]
     x, item = np.concatenate([kind, rng.normal(size=(500, 1)), topic], axis=1), np.zeros(500, int)

@@ -1,4 +1,4 @@
-"""The verdict from logs alone, on a shop whose truth is known."""
+"""The verdict from logs alone, on a shop with known truth."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_judged_stands_last_and_does_not_win(tmp_path):
 
 
 def test_sessions_are_compared_with_what_was_logged(tmp_path):
-    """No values are fitted to the last step of a session, whose rewards were logged, too."""
+    """The last step of a session has no fitted values, but it has a logged reward."""
     mixture = {"random": 0.5, "greedy": 0.5}
     logs = generate(Recipe("r", "lts-10-1", 500, 1, mixture), Folder(str(tmp_path)))
     scorer, _ = train(

@@ -32,7 +32,7 @@ def test_one_in_forty_rows_is_enough_if_they_are_many(tmp_path):
 
 @pytest.mark.parametrize(("sessions", "refused"), [(300, True), (1_500, False)])
 def test_learnt_weights_alone_are_not_enough(tmp_path, sessions, refused):
-    """By its price an item is much like others, so that weights are small, and its own rows few."""
+    """An item's price is like that of others, so weights are small, and its own rows are few."""
     rng = np.random.default_rng(5)
     item = rng.integers(0, ITEMS, sessions * STEPS)
     clicks = np.full(ITEMS, 0.4)

@@ -1,7 +1,7 @@
-"""The Open Bandit Dataset, men's campaign: figures of others on these logs.
+"""The Open Bandit Dataset, men's campaign: published figures on these logs.
 
-Saito et al. 2021, "Open Bandit Dataset and Pipeline". The files come with the package `obp`, of
-which no code runs here. Rows of three positions are pooled, each a session of its own.
+Saito et al. 2021, "Open Bandit Dataset and Pipeline". The files come with the package `obp`, whose
+code does not run here. Rows of three positions are pooled, each as a session.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def test_random_from_the_logs_of_thompson_sampling(tmp_path):
 
 
 def test_thompson_sampling_from_the_logs_of_random(tmp_path):
-    """By the chances of its fixed prior: the best three of draws for each item."""
+    """By the probabilities of its fixed prior: the best three of one draw per item."""
     columns = COLUMNS.replace('"user_feature_3"', '"user_feature_3", "position"')
     prior = yaml.safe_load(packaged("policy/conf/prior_bts.yaml").read_text())["men"]
     draws = np.random.default_rng(0).beta(prior["alpha"], prior["beta"], (200_000, 34))

@@ -33,7 +33,7 @@ def test_weights_are_counted_by_quarters_of_a_power_of_ten():
 
 @pytest.mark.parametrize("shown", [0, 1, 30])
 def test_the_mean_weight_that_is_possible_is_that_of_poisson(shown):
-    """Rows of one weight are counted events, whose limits Garwood (1936) gives exactly."""
+    """Rows of one weight are counted events, with exact limits by Garwood (1936)."""
     rows, weight, tail = 200_000, 50.0, stats.norm.cdf(-5)
     weights = np.where(np.arange(rows) < shown, weight, 0.0)
     low, high = CheckedWeights(Contributions(weights), weight).possible_mean
@@ -44,7 +44,7 @@ def test_the_mean_weight_that_is_possible_is_that_of_poisson(shown):
 
 
 def test_an_item_that_chance_has_left_out():
-    """None of k expected rows has probability exp(−k), which is that of 5 deviations at 15."""
+    """No row where k are expected has probability exp(−k): at k = 15 that of 5 deviations."""
     unseen = ItemBalance.of(
         np.tile(np.arange(2), (100, 1)),
         np.ones((100, 1), np.int64),

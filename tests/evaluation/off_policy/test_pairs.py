@@ -11,9 +11,9 @@ LOGS = Recipe("sweets", "lts-10-1", 200, 20_000, {"random": 0.5, "greedy": 0.5})
 
 
 def test_policies_that_are_alike_differ_by_little(tmp_path):
-    """Candidates come in no order, so the first is as good as any; learnt weights know that.
+    """Candidates have no order, so the first is as good as any; learnt weights reflect that.
 
-    By propensities it has the few sessions in which the first was drawn, and random has all.
+    By propensities it has only the few sessions in which the first was drawn; random has all.
     """
     targets = {"random": RandomPolicy(1), "first": FirstOnOffer(1)}
     found = estimate_policies(generate(LOGS, Folder(str(tmp_path))), targets, held_out_only=False)

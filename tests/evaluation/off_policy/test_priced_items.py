@@ -18,7 +18,7 @@ ROWS = 15_000
     "kind", ["in a line", "what they can spend", "items of their own", "a step"]
 )
 def test_slates_are_judged_by_what_items_have_to_them(tmp_path, kind):
-    """By price and budget alone the dearest were taken for twice as good as they are."""
+    """From price and budget alone the most expensive items were estimated twice too high."""
     shop = PricedShop(kind)
     targets = {"random": RandomPolicy(len(LOOKS)), **shop.policies()}
     truth = {name: shop.value(policy) for name, policy in shop.policies().items()}
@@ -55,7 +55,7 @@ def _logs(folder, kind: str, seed: int):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_clicks_that_are_expected_are_explained(tmp_path, seed):
-    """By their true probabilities; and not where these know nothing of the items."""
+    """True probabilities explain clicks; probabilities that ignore the items do not."""
     rows, _ = _logs(tmp_path, "in a line", 10 + seed)
     rng = np.random.default_rng(seed)
     expected = rng.uniform(0.05, 0.3, rows.slate.shape)

@@ -1,4 +1,4 @@
-"""Whether propensities speak against a model that does not know what the logging policy knew."""
+"""Propensities refute a model that does not know what the logging policy knew."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_sessions_are_judged_where_a_column_tells_what_it_knew(tmp_path, explore
 
 
 def test_sessions_of_a_random_policy_are_judged_though_nobody_knows_the_kinds(tmp_path):
-    """One item at all three steps is what one session in sixteen has before the last."""
+    """One session in sixteen shows the policy's item at both steps before the last."""
     dataset = confounded_shop.sessions(tmp_path, 6_000, 2, column=False, explores=1.0)
     targets = {"random": RandomPolicy(1), "one": OneItem(1)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
@@ -55,7 +55,7 @@ def test_sessions_of_a_random_policy_are_judged_though_nobody_knows_the_kinds(tm
 
 @pytest.mark.parametrize("column", [False, True])
 def test_slates_are_judged_where_a_column_tells_what_the_policy_knew(tmp_path, column):
-    """Where slates are seldom logged, the propensities of a policy's own say little."""
+    """Where slates are seldom logged, weights by propensities carry little information."""
     dataset = confounded_shop.slates(tmp_path, 8_000, 3, column)
     targets = {"random": RandomPolicy(2), "first": FirstOnOffer(2)}
     one, first = estimate_policies(dataset, targets, held_out_only=False).policies.values()

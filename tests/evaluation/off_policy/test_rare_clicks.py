@@ -1,4 +1,4 @@
-"""Intervals of sessions with rare clicks, of what the logs show seldom."""
+"""Intervals for sessions with rare clicks, and for items that the logs seldom show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLICKS = np.linspace(0.01, 0.06, ITEMS)
 
 
 def logs(folder, seed):
-    """Item 0 is shown mostly, and each of the others in 2.5% of the steps."""
+    """Logs that show item 0 mostly, and each of the others in 2.5% of the steps."""
     rng, rows = np.random.default_rng(seed), SESSIONS * STEPS
     item = np.where(rng.random(rows) < EXPLORES, rng.integers(0, ITEMS, rows), 0)
     propensity = EXPLORES / ITEMS + (1 - EXPLORES) * (item == 0)
@@ -25,7 +25,7 @@ def logs(folder, seed):
 
 @pytest.mark.slow
 def test_they_hold_where_the_usual_ones_lie_too_low(tmp_path):
-    """A policy that shows what earns half has about eight clicks in a log."""
+    """A policy that shows the item in the middle has about eight clicks in a log."""
     targets = {"random": RandomPolicy(1), "half": OneItem(ITEMS // 2)}
     truth = STEPS * np.array([CLICKS.mean(), CLICKS[ITEMS // 2]])
     truth = np.append(truth, truth[1] - truth[0])

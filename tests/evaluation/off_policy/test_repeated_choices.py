@@ -1,4 +1,4 @@
-"""Rows that are copies, or choices that are kept, against plain loops and logs with known draws."""
+"""Copied rows and repeated choices, against plain loops and logs with known draws."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def estimated(logs, targets):
 
 
 def kept_for_an_hour(seed: int, hours: int = 200, visits: int = 40) -> pd.DataFrame:
-    """Decisions of a policy that draws an item for each kind of users, and keeps it for an hour."""
+    """Decisions of a policy that draws an item per kind of users, and keeps it for an hour."""
     rng = np.random.default_rng(seed)
     drawn = (rng.random((hours, 2, 1)) > np.cumsum(SHOWN, axis=1)).sum(axis=2)
     hour, kind = np.repeat(np.arange(hours), visits), rng.integers(0, 2, hours * visits)
@@ -46,7 +46,7 @@ def kept_for_an_hour(seed: int, hours: int = 200, visits: int = 40) -> pd.DataFr
 
 
 def test_repetitions_are_counted_as_in_a_plain_loop(tmp_path):
-    """Chance alone: neither is there a verdict against it, nor more of them than that."""
+    """Independent rows are not refused, and repetitions are as many as chance implies."""
     logged = frame(3000, seed=0)
     before, more = {}, []
     for row in logged.itertuples():
@@ -84,7 +84,7 @@ def test_copies_that_list_their_candidates_in_another_order(tmp_path):
 
 
 def test_a_choice_that_is_kept_for_an_hour(tmp_path):
-    """Its rows are no evidence one by one; its hours are."""
+    """Single rows are not evidence; hours are."""
     logged = kept_for_an_hour(seed=3)
     assert estimated(dataset(tmp_path / "rows", logged), {"it": EVENLY})["it"].refusal is not None
     assert RepeatedChoices.of(dataset(tmp_path / "rows", logged).read()).refusal() is not None
@@ -98,7 +98,7 @@ def test_a_choice_that_is_kept_for_an_hour(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_experiment_draws_once_for_each_visitor(tmp_path, seed):
-    """By rows its weights are impossible; by visitors they are as chance has them."""
+    """Weights are impossible by rows, and as expected by visitors."""
     shop = ReturningVisitors(visits=20, keeps=True)
     known = shop.logs(tmp_path / "known", 800, seed, 'visitor = "who"')
     for found in estimated(known, TARGETS).values():

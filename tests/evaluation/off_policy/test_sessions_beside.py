@@ -1,4 +1,4 @@
-"""Values and weights are fitted to sessions, too, that are no evidence."""
+"""Values and weights are also fitted to sessions that are not evidence."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_held_out_sessions_get_a_verdict_with_the_others_beside_them(logs, monke
 
 @pytest.mark.parametrize("every", [1, 2, 5, 10])
 def test_some_of_the_held_out_are_evidence_however_many_there_are(tmp_path, monkeypatch, every):
-    """Of places 4, 9, 14 … every fifth is one fifth, not those whose place is a multiple of 5."""
+    """Every fifth of the places 4, 9, 14 … is used, not the multiples of 5 among them."""
     logs = generate(Recipe("r", "lts-10-1", 500, 1, {"random": 1.0}), Folder(str(tmp_path)))
     monkeypatch.setattr(estimates, "MOST_ROWS", logs.rows // (HELD_OUT * every))
     rows, _ = estimates._rows(logs, held_out_only=True)
@@ -61,7 +61,7 @@ def test_some_of_the_held_out_are_evidence_however_many_there_are(tmp_path, monk
 
 
 def test_what_is_estimated_is_the_evidence_alone(logs, monkeypatch):
-    """Each session is judged by models that other sessions have fitted, be it evidence or not."""
+    """The values of a session come from models fitted to other sessions, evidence or not."""
     monkeypatch.setattr("slateflow.evaluation.off_policy.item_sessions.ENOUGH", SESSIONS)
     held_out, others = halves(logs)
     ours = ItemSessions(held_out, logs.spec, beside=others)
@@ -80,7 +80,7 @@ def test_what_is_estimated_is_the_evidence_alone(logs, monkeypatch):
 
 
 def test_a_choice_between_trainings_rests_on_held_out_sessions_alone(logs):
-    """Policies prefer what the sessions that they were learnt from happen to praise."""
+    """Policies prefer what the sessions from which they were learnt happen to favour."""
     training = training_logs(logs, Folder(f"{logs.path}-training"))
     scorer, _ = train(training, learner_config("linucb"))
     held_out, _ = halves(logs)

@@ -1,4 +1,4 @@
-"""Estimates from single decisions, against loops by hand and a shop whose truth is known."""
+"""Estimates from single decisions, against loops by hand and a shop with known truth."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_rewards_of_one_size_are_not_skewed_and_those_of_two_are():
     clicks = np.where(np.arange(1000) < 40, 1.0, 0.0)
     assert WeightedRows(weight, clicks, shown, shown).skewness == pytest.approx(0.0, abs=1e-12)
     sizes = np.where(np.arange(1000) < 4, 3.0, clicks)
-    # Σ r³ / (Σ r²)^1.5 is the skewness of a sum of events, and (Σ r²)^0.5 / Σ r that of equal ones
+    # Skewness of a sum of events is Σ r³ / (Σ r²)^1.5, and of equal events (Σ r²)^0.5 / Σ r
     three, two, one = 4 * 27 + 36, 4 * 9 + 36, 4 * 3 + 36
     one_more = np.sqrt(1000 / 1001)  # row
     expected = (three / two**1.5 - two**0.5 / one) * one_more
@@ -103,7 +103,7 @@ def test_rewards_of_one_size_are_not_skewed_and_those_of_two_are():
 
 
 def test_choices_that_happen_to_be_missing_make_an_estimate_less_sure():
-    """Three logs in four lack what the target shows to half of the users, who like it."""
+    """Three logs in four lack the target's item for half of the users, who like it."""
     rng, rows, seldom = np.random.default_rng(3), 500, 0.0005
     held = []
     for _ in range(400):
@@ -113,7 +113,7 @@ def test_choices_that_happen_to_be_missing_make_an_estimate_less_sure():
         reward = rng.normal(np.where(matched, half, 0.0), 1.0)
         nothing = np.zeros(rows)  # the model knows nothing
         weight, factor = matched / propensity, 1 / np.where(matched, propensity, 1 - propensity)
-        beside = np.append(factor, 1 / seldom)  # of another item, that was shown as seldom
+        beside = np.append(factor, 1 / seldom)  # of another item, shown as seldom
         if weight.mean() > 0.9:
             continue
         found = [
@@ -129,7 +129,7 @@ def test_choices_that_happen_to_be_missing_make_an_estimate_less_sure():
 
 
 def test_the_model_of_a_row_has_not_seen_it(shop, logged):
-    """Another reward of a row changes predictions of other folds alone."""
+    """A changed reward of a row changes predictions for other folds only."""
     steps = SingleSteps(shop, held_out_only=False)
     fold = 7 % len(steps.weights)
     changed = logged.copy()
@@ -165,7 +165,7 @@ def test_fewer_than_two_rows_are_no_evidence(tmp_path, rows, held_out_only):
 
 @pytest.mark.integration
 def test_coverage_of_the_trusted_estimate_and_its_uplift(tmp_path):
-    """Logs drawn anew: the intervals of value and uplift hold what they promise."""
+    """New logs each time: intervals of value and uplift have their nominal coverage."""
     target = ByKind(0.5 * FAVOURITE.shown + 0.5 * SHOWN)
     value = float((target.shown * LIKED).sum() / 2)
     truth = value - float(LIKED.mean())

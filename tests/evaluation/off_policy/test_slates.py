@@ -1,4 +1,4 @@
-"""Slates from which users choose in ways that the choice model does not know."""
+"""Slates from which users choose in ways that the choice model lacks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.evaluation.off_policy.slate_shop import HABITS, ITEMS, PLACES, POLICI
 
 
 def test_weighted_logs_are_clicked_as_the_slates_of_the_target(tmp_path):
-    """Sums over the rows, of what a model that is made up here expects of each place.
+    """Sums over the rows of the expectations for each place by an artificial model.
 
-    The model: log-odds of 0.1, 0.2 … of the items, less one of no click; a click is worth 1.
+    The model: log-odds of 0.1, 0.2 … for the items, less 1 for no click; a click is worth 1.
     """
     rows = 4_000
     dataset = logs(tmp_path, "all at once", rows, 0)
@@ -53,7 +53,7 @@ def test_weighted_logs_are_clicked_as_the_slates_of_the_target(tmp_path):
 
 @pytest.mark.parametrize("habit", HABITS)
 def test_estimates_are_right_however_users_choose(tmp_path, habit):
-    """Of three logs; who likes what comes last, or first, is told from the place."""
+    """For three logs; effects of the place are distinguished from tastes."""
     names = ("what each likes best", "the same upside down")
     targets = {name: POLICIES[name] for name in names}
     found = []
@@ -80,7 +80,7 @@ def test_few_single_decisions_have_a_verdict_where_choices_are_enough(tmp_path, 
 
 
 def test_few_single_decisions_that_are_rarely_clicked_have_no_verdict(tmp_path, monkeypatch):
-    """Of 1,500 slates less than one is clicked for each feature."""
+    """1,500 slates have less than one click per feature."""
     monkeypatch.setattr(slate_shop, "TASTE", slate_shop.TASTE - 2.5)
     dataset = logs(tmp_path, "from the top", 1_500, 3)
     found = estimate_policies(dataset, POLICIES, held_out_only=False).policies
@@ -88,7 +88,7 @@ def test_few_single_decisions_that_are_rarely_clicked_have_no_verdict(tmp_path, 
 
 
 def test_what_is_rarely_clicked_has_a_verdict(tmp_path, monkeypatch):
-    """Of 10,000 decisions 230 are clicked; two of the items once each by a kind of user."""
+    """10,000 decisions have 230 clicks; two of the items have one each by a kind of user."""
     monkeypatch.setattr(slate_shop, "TASTE", slate_shop.TASTE - 2.5)
     habit = "the first place most"
     dataset = logs(tmp_path, habit, 10_000, 1)

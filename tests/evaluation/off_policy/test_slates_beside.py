@@ -1,4 +1,4 @@
-"""Models of choices from slates are fitted to sessions, too, that are no evidence."""
+"""Models of choices from slates are also fitted to sessions that are not evidence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_held_out_slates_alone_may_be_too_few(tmp_path):
 
 
 def test_the_estimate_is_of_the_evidence_alone(tmp_path):
-    """Each session is judged by models that other sessions have fitted, be it evidence or not."""
+    """The values of a session come from models fitted to other sessions, evidence or not."""
     dataset = logs(tmp_path, "from the top", ROWS, 1)
     held_out, others = _rows(dataset, held_out_only=True)
     assert others is not None

@@ -1,4 +1,4 @@
-"""Slates that earn by more than the item that is clicked, or by which it is clicked."""
+"""Slates that earn by more than the clicked item, or where its identity matters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.trajectories.sources.shop import first_liked, log, published, slates_
 ITEMS, PLACES, ROWS = 6, 3, 4_000
 LIKED = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.6])
 ORDERED = np.array([0.2, 0.15, 0.1, 0.05, 0.0, 0.0])
-"""Probabilities of a click on an item, and of an order of what was seen, whatever is clicked."""
+"""Probabilities of a click on an item, and of an order of a seen item, whatever is clicked."""
 SLATES = {"the best": [5, 4, 3], "the worst": [0, 1, 2], "both": [0, 5, 2]}
 POLICIES = {name: SlateByKind([shown, shown]) for name, shown in SLATES.items()}
 PAID = ("a click", "every click", "a click and orders")

@@ -1,4 +1,4 @@
-"""Sessions that differ in length, as all do: the number of the step is no memory."""
+"""Sessions of different lengths: the number of the step is not a memory."""
 
 from __future__ import annotations
 

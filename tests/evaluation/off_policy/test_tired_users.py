@@ -1,4 +1,4 @@
-"""Users who change in the course of a session, which no column tells."""
+"""Users who change in the course of a session, without a column that shows it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.evaluation.off_policy.tired_shop import (
 
 @pytest.mark.parametrize("tiredness", [0.0, 0.7])
 def test_verdicts_are_right_or_none(tmp_path, tiredness):
-    """Where users do not tire there is a verdict; where they do, none that is wrong."""
+    """If users do not tire there is a verdict; if they do, verdicts are right or refused."""
     shop = TiredShop(tiredness)
     dataset = shop.logs(tmp_path, 4_000, 0)
     memory = fitting_memory(dataset)
@@ -60,7 +60,7 @@ def test_slates_are_judged_only_where_nobody_tires(tmp_path, tiredness):
 
 
 class TheBestTwo:
-    """Shows each kind of user what it likes best, however tired it is of that."""
+    """Shows each kind of user what it likes best, even when it is tired of that."""
 
     def __init__(self) -> None:
         best = np.argsort(-TiredShop(0.0).taste, axis=1)[:, :2]
@@ -79,7 +79,7 @@ class TheBestTwo:
 
 
 def test_users_who_are_moved_by_sight_are_not_judged_where_no_log_has_been(tmp_path):
-    """A column tells how tired they are of what was shown, which random slates keep low."""
+    """A column contains their tiredness of shown items, which random slates keep low."""
     dataset = slates_seen(0.7, tmp_path, 2_000, 0, column=True)
     targets = {"random": RandomPolicy(2), "the best two": TheBestTwo()}
     found = estimate_policies(dataset, targets, held_out_only=False)
@@ -92,9 +92,9 @@ def test_users_who_are_moved_by_sight_are_not_judged_where_no_log_has_been(tmp_p
 
 @pytest.mark.parametrize("world", ["interest-evolution", "interest-exploration"])
 def test_users_of_recsim_choose_by_what_they_see(tmp_path, world):
-    """Though kinds of users are hidden, and interests change, the model of choices knows both.
+    """Although kinds of users are hidden and interests change, the choice model knows both.
 
-    And only what is clicked moves them.
+    And only clicked items move users.
     """
     recipe = Recipe("r", world, 100, 3, {"random": 0.5, "greedy": 0.5})
     dataset = generate(recipe, Folder(str(tmp_path)))

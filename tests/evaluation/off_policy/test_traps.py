@@ -1,4 +1,4 @@
-"""Logs that cannot tell: each ends without a verdict, and with the sentence that says why."""
+"""Logs that cannot decide: none has a verdict, and each has a message with the reason."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_propensities_that_are_all_1(tmp_path, logged):
 
 
 def test_propensities_that_ignore_the_user(tmp_path, logged):
-    """Shares of the items: their weights have the right mean, item by item."""
+    """Propensities are the items' shares: weights have the right mean, item by item."""
     shares = logged.item.map(logged.item.value_counts(normalize=True))
     found = refusal(tmp_path, logged.assign(propensity=shares))
     assert "where kind=" in found.reason
@@ -93,7 +93,7 @@ def test_columns_that_are_known_after_the_decision(tmp_path, logged, known):
 
 
 def test_weights_of_groups_are_those_of_a_table(logged):
-    """The cells by pandas, over the quarters of a column and over the two kinds of another."""
+    """The cells by pandas, over the quarters of one column and the two kinds of another."""
     rng = np.random.default_rng(3)
     user = np.stack([rng.normal(size=len(logged)), logged.kind == "b"], axis=1)
     offered = np.broadcast_to(np.arange(5), (len(logged), 5))
@@ -146,7 +146,7 @@ def test_hardly_any_reward(tmp_path, logged):
 
 @pytest.mark.parametrize(("share", "sigma"), [(1.0, 2.0), (0.05, 1.4)])
 def test_few_large_rewards(tmp_path, logged, share, sigma):
-    """Log-normal sizes, which differ by factors of hundreds."""
+    """Log-normal rewards, which differ by factors of hundreds."""
     rng = np.random.default_rng(4)
     paid = rng.random(len(logged)) < share
     sizes = np.where(paid, np.exp(sigma * rng.normal(size=len(logged))), 0.0)
@@ -173,7 +173,7 @@ KINDS, CHOICES, EPSILON = 50, 30, 0.2
 
 
 def tastes(rows, seed, favourites=CHOICES):
-    """Decisions of a policy that shows what each kind of users likes best, or one at random.
+    """Decisions of a policy that shows each kind of users its favourite, or an item at random.
 
     Kind k likes item k modulo `favourites`.
     """
@@ -192,7 +192,7 @@ def tastes(rows, seed, favourites=CHOICES):
 
 
 class Differs(ByFirstPlace):
-    """Shows the item that each kind likes best, but the first five kinds another."""
+    """Shows each kind the item that it likes best, but the first five kinds another."""
 
     def first_place(self, observation):
         """Probabilities (B, N)."""
@@ -202,7 +202,7 @@ class Differs(ByFirstPlace):
 
 @pytest.mark.parametrize(("rows", "seed"), [(4000, 0), (4000, 1), (4000, 2), (20_000, 3)])
 def test_items_that_are_rarely_drawn_are_no_wrong_propensities(tmp_path, rows, seed):
-    """Of 80 users whom the policy shows another item, the logs show it to one or none."""
+    """The policy shows 80 users another item, which the logs show to at most one of them."""
     found = refusal(tmp_path, tastes(rows, seed), Differs())
     assert found is None or "propensity" not in found.advice
 
@@ -237,7 +237,7 @@ def test_a_bucket_that_explores_judges_beside_one_that_does_not(tmp_path):
 
 
 def test_a_row_without_a_choice_makes_no_explorer(tmp_path):
-    """Of a bucket that always shows item 1 a row offers nothing else."""
+    """In a bucket that always shows item 1, one row offers only that item."""
     columns = ["kind", "item", "propensity", "reward", "bucket", "offered"]
     explored = frame(1000, seed=8).assign(bucket="explores")
     fixed = frame(3000, seed=9, shown=np.eye(5)[[1, 1]]).assign(bucket="fixed")

@@ -1,4 +1,4 @@
-"""Rewards that nearly all decisions bring, and rare ones off them, which count as clicks do."""
+"""Rewards that nearly all decisions earn, and rare exceptions, which count as clicks do."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.evaluation.off_policy.confounded_shop import clicks_on
 from tests.evaluation.off_policy.shop import OneItem
 
 SHOWN = 0.025
-"""Share of the logged rows that show the item which the target always shows."""
+"""Share of the logged rows that show the target's only item."""
 
 
 def logged(rate, rng, rows=3_000, others=0.15):
-    """Weights of the target, and rare events (E,) of which its item has this rate."""
+    """Weights (E,) of the target, and rare events (E,), with this rate for its item."""
     own = rng.random(rows) < SHOWN
     return own / SHOWN, (rng.random(rows) < np.where(own, rate, others)).astype(float)
 
@@ -37,7 +37,7 @@ def test_the_interval_is_that_of_clicks_turned_over_or_moved(others, estimator, 
 
 
 def test_intervals_hold_of_an_item_whose_users_hardly_ever_leave():
-    """Of 75 users half a one leaves: six logs in ten show none who does."""
+    """Half a user in 75 leaves on average: in six logs of ten nobody does."""
     rng, rate, held = np.random.default_rng(6), 0.007, []
     for _ in range(400):
         weight, leaves = logged(rate, rng)
@@ -48,7 +48,7 @@ def test_intervals_hold_of_an_item_whose_users_hardly_ever_leave():
 
 
 def test_differences_count_the_same_events_or_none():
-    """Of one policy the clicks are rare, of the other those who do not click."""
+    """Under one policy clicks are rare, under the other users who do not click."""
     rng = np.random.default_rng(7)
     first = np.arange(2_000) % 2 == 0
     clicks = (rng.random(2_000) < np.where(first, 0.02, 0.98)).astype(float)
@@ -73,7 +73,7 @@ def test_what_is_usual_is_so_in_the_logs_or_under_the_policy():
 
 
 def test_sessions_whose_users_like_nearly_everything_are_judged(tmp_path):
-    """They like 99.95% at each of three steps, and estimates are above 3 clicks at times."""
+    """Users click 99.95% at each of three steps; estimates sometimes exceed 3 clicks."""
     steps, rates, beyond = 3, np.array([0.9, 0.92, 0.94, 0.9995]), 0
     for seed in range(4):
         rng = np.random.default_rng([seed, 8])

@@ -1,4 +1,4 @@
-"""Sessions of visitors who come back, against plain loops and logs that are repeated."""
+"""Sessions of visitors who come back, against plain loops and repeated logs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.trajectories.sources.shop import log, published
 
 
 def error_by_hand(values: np.ndarray, visitor: np.ndarray) -> float:
-    """Of a mean, by sums over visitors, with V / (V − 1) for what they have in common."""
+    """Standard error of a mean, by sums over visitors, with the factor V / (V − 1)."""
     mean, names = values.mean(), sorted(set(visitor.tolist()))
     squares = sum(float(sum(values[visitor == one] - mean)) ** 2 for one in names)
     return (squares * len(names) / (len(names) - 1)) ** 0.5 / len(values)
@@ -65,7 +65,7 @@ def test_a_log_that_is_there_twice_says_no_more(rare):
     twice = Contributions(np.tile(one.dense, 2), paid, errors)
     assert twice.of_visitors(again).interval() == pytest.approx(one.interval(), rel=0.02)
     shorter = np.ptp(twice.interval()) / np.ptp(one.interval())
-    assert shorter == pytest.approx(0.5**0.5, rel=0.1)  # where nobody knows them
+    assert shorter == pytest.approx(0.5**0.5, rel=0.1)  # where visitors are unknown
 
 
 def test_the_skewness_of_a_log_that_is_there_twice_is_the_same():
@@ -94,7 +94,7 @@ def test_differences_are_those_of_the_sessions(rare):
 
 
 def test_the_interval_of_a_mood_holds():
-    """Visits of a visitor who is happier than others, as often as intervals say."""
+    """Intervals cover as often as they should if some visitors are happier than others."""
     rng, held, alone = np.random.default_rng(10), 0, 0
     visitor = np.repeat(np.arange(100), 10)
     for _ in range(400):
@@ -106,7 +106,7 @@ def test_the_interval_of_a_mood_holds():
 
 
 def single_decisions(folder, visitors: int, column: str):
-    """1,200 of three items, most of which earn by a visitor's mood."""
+    """1,200 decisions among three items, whose rewards mostly depend on a visitor's mood."""
     rng = np.random.default_rng(11)
     who, item = rng.integers(0, visitors, 1200), rng.integers(0, 3, 1200)
     mood = rng.random(visitors)[who]
@@ -146,7 +146,7 @@ def test_a_single_visitor_is_no_evidence(tmp_path):
 
 
 def test_slates_are_by_visitors(tmp_path):
-    """Each is logged twice, of one visitor."""
+    """Each slate is logged twice, for the same visitor."""
     AlikeShop("none").slates(tmp_path, 6_000, 1)
     table = pd.read_parquet(tmp_path / "logs/log.parquet").assign(who=np.arange(6_000))
     found = []
@@ -166,7 +166,7 @@ def test_slates_are_by_visitors(tmp_path):
 
 
 def test_the_interval_holds_where_few_visitors_come_far_oftener_than_others():
-    """Visits are Pareto: the standard error of 500 visitors rests on ten of them, or fewer."""
+    """Numbers of visits are Pareto: the standard error of 500 visitors rests on at most ten."""
     rng = np.random.default_rng(9)
     logs, visitors, held, usual = 400, 500, 0, 0
     for _ in range(logs):
@@ -182,7 +182,7 @@ def test_the_interval_holds_where_few_visitors_come_far_oftener_than_others():
 
 
 def test_of_visitors_who_come_as_often_nobody_counts_less():
-    """The interval is Student's, with as many degrees as there are visitors, less one."""
+    """The interval is Student's, with one degree of freedom fewer than visitors."""
     rng = np.random.default_rng(10)
     values = rng.normal(size=1_000) + np.repeat(rng.normal(size=50), 20)
     found = Contributions(values).of_visitors(np.repeat(np.arange(50), 20))

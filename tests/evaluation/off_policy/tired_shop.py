@@ -1,4 +1,4 @@
-"""A shop whose users tire of what they have just seen: sessions, and no column tells how tired."""
+"""Sessions in a shop whose users tire of items they have just seen; no column shows how tired."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.trajectories.sources.shop import log, published
 
 KINDS, ITEMS = 3, 6
 FADES = 0.8
-"""Share of the tiredness that is left a step later."""
+"""Share of the tiredness that remains a step later."""
 LEAVES = (0.12, 0.03)
-"""Probability that a session ends after a step without a click, and after one with."""
+"""Probability that a session ends after a step without a click, and after one with a click."""
 COLUMNS = '[columns]\nepisode = "session"\ntime = "time"\nuser = ["kind"]\n'
 
 
@@ -27,17 +27,17 @@ class Chooser(Protocol):
     """Chooses items in the middle of sessions."""
 
     def probabilities(self, kind: NDArray[Any], lanes: NDArray[Any]) -> NDArray[np.float64]:
-        """(A, M) of showing each item to users of these kinds, in these sessions."""
+        """(A, M) probabilities of showing each item to users of these kinds, in these sessions."""
 
     def remember(self, lanes: NDArray[Any], item: NDArray[Any], click: NDArray[Any]) -> None:
         """Note the items shown in these sessions, and those clicked."""
 
 
 class WithoutMemory(ByKind):
-    """Shows items by the kind of user, whatever a session has seen."""
+    """Shows items by the kind of user, ignoring the session so far."""
 
     def probabilities(self, kind: NDArray[Any], lanes: NDArray[Any]) -> NDArray[np.float64]:
-        """Of the kind."""
+        """Probabilities by kind."""
         del lanes
         return np.asarray(self.shown[kind])
 
@@ -47,7 +47,7 @@ class WithoutMemory(ByKind):
 
 @dataclass
 class Learnt:
-    """A scorer with its memory of so many sessions."""
+    """A scorer with its memory of a number of sessions."""
 
     scorer: Scorer
     sessions: int
@@ -75,7 +75,7 @@ class Learnt:
 
 @dataclass(frozen=True)
 class TiredShop:
-    """Users who like an item less by `tiredness`, in log-odds, for each time they have seen it."""
+    """Users who like an item less by `tiredness`, in log-odds, each time they have seen it."""
 
     tiredness: float
     items: int = ITEMS
@@ -96,11 +96,11 @@ class TiredShop:
         }
 
     def random(self) -> WithoutMemory:
-        """The policy that shows all alike."""
+        """The uniform policy."""
         return WithoutMemory(np.full((KINDS, self.items), 1 / self.items))
 
     def steps(self, policy: Chooser, sessions: int, seed: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """The steps of all sessions that go on, one after the other."""
+        """The steps of all continuing sessions, one after the other."""
         rng = np.random.default_rng(seed)
         kinds, lanes = rng.integers(0, KINDS, sessions), np.arange(sessions)
         tired, time = np.zeros((sessions, self.items)), 0
@@ -135,7 +135,7 @@ class TiredShop:
         return published(folder, COLUMNS)
 
     def value(self, policy: Chooser, sessions: int = 50_000) -> float:
-        """Clicks a session."""
+        """Clicks per session."""
         return sum(step["reward"].sum() for step in self.steps(policy, sessions, 99)) / sessions
 
 
@@ -144,7 +144,7 @@ def slates_seen(
 ) -> Dataset:
     """Sessions of random slates of two: users choose one item or none, and tire of both.
 
-    A column tells how tired they are, if so wanted.
+    Optionally, a column shows how tired they are.
     """
     rng, shop = np.random.default_rng(seed), TiredShop(tiredness)
     kinds, lanes = rng.integers(0, KINDS, sessions), np.arange(sessions)

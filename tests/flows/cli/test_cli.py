@@ -1,4 +1,4 @@
-"""The command line: contracts of output, exit status and one-line errors."""
+"""The command line: output, exit status and one-line errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFERENCE = {"random": 1157.81, "greedy": 1163.66, "opposite": 1084.12}  # exact
 
 
 def complain(capsys, *arguments: str) -> str:
-    """The one line on standard error of a command that is refused."""
+    """The one line on standard error of a refused command."""
     assert main(list(arguments)) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -1,4 +1,4 @@
-"""The tables on standard output, of reports that are made up."""
+"""The tables on standard output, for artificial reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.reports.study import StudyReport, TrialSummary
 
 @pytest.fixture
 def lines(capsys, monkeypatch):
-    """The lines that a function of the console prints, on a terminal of 80 columns if not wider."""
+    """The lines that a function of the console prints on a terminal, by default of 80 columns."""
     from flows.cli import console
     from flows.cli.options import plain_console
 
@@ -199,7 +199,7 @@ def test_a_study_ends_with_the_command_to_type(lines):
 
 
 def test_what_logs_cannot_judge_has_no_figures(lines, against_a_champion):
-    """An estimate beside its refusal would be read, however absurd it is."""
+    """An estimate beside its refusal would be believed, even if absurd."""
     from flows.cli.console import show_verdict
     from tasks.reports.page import fill_in, return_chart
 

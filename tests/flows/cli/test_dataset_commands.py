@@ -1,4 +1,4 @@
-"""Export, import and describe from the command line, and what can be done with an import."""
+"""Export, import and describe on the command line, and uses of an import."""
 
 from __future__ import annotations
 

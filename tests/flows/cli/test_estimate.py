@@ -1,4 +1,4 @@
-"""`slateflow estimate`: the contract of its JSON, and what it refuses."""
+"""`slateflow estimate`: its JSON, and refusals."""
 
 from __future__ import annotations
 

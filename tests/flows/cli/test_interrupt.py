@@ -1,4 +1,4 @@
-"""A command that is told to end while its flow runs."""
+"""A command that is interrupted while its flow runs."""
 
 from __future__ import annotations
 

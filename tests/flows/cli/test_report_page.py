@@ -1,4 +1,4 @@
-"""The page of a report and its chart of the nights, of reports that are made up."""
+"""The page of a report and its chart of the nights, for artificial reports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def page(
     judged: bool = True,
     overlap: OverlapFigures | None = None,
 ) -> str:
-    """The page of a verdict on one candidate, of one night twice; by logs if they overlap."""
+    """The page of a verdict on one candidate, with a night twice; from logs given an overlap."""
     score, over = 0.9 if scored else None, OVER if reigned else None
     one = CandidateLine(
         learner="fitted-q", run_id="run", train_seconds=2.0, mean=1195.8, sem=0.4, uplift=37.65,

@@ -1,4 +1,4 @@
-"""Deployments whose runs clone their code, on a machine that knows nothing of the deployer's."""
+"""Deployments whose runs clone their code, on a machine without the deployer's files."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def git(folder: Path, *command: str) -> str:
 
 
 def repository(folder: Path) -> Path:
-    """A bare repository with a clone of it to work in: this project as it is, as tag v1."""
+    """A bare repository and a working clone of it: the current project as tag v1."""
     work = folder / "work"
     listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in listed:
@@ -147,7 +147,7 @@ def repository(folder: Path) -> Path:
 
 
 def machine(home: Path, **environment: str) -> dict[str, str]:
-    """Variables of a shell on another machine; packages come from this one's cache."""
+    """Environment of a shell on another machine; packages come from this one's cache."""
     home.mkdir()
     cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
     kept = {"PATH": os.environ["PATH"].replace(f"{BIN}:", ""), "HOME": str(home)}
@@ -157,7 +157,7 @@ def machine(home: Path, **environment: str) -> dict[str, str]:
 
 @contextmanager
 def worker(checkout: Path, environment: dict[str, str]) -> Iterator[Path]:
-    """A worker as a team starts it; gives its log."""
+    """A worker as a team starts it; returns its log."""
     log = checkout.parent / "worker.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -186,7 +186,7 @@ def test_a_worker_elsewhere_runs_a_tag_and_then_a_branch_without_the_deployers_f
         addresses = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": store}
 
         def deploy(branch: str) -> None:
-            """Deploy from a folder that is gone afterwards."""
+            """Deploy from a temporary folder."""
             git(tmp_path, "clone", "--quiet", str(bare), "deployer")
             command = ["-m", "flows.cli.main", "deploy", "--repository", str(bare)]
             done = subprocess.run(
@@ -202,7 +202,7 @@ def test_a_worker_elsewhere_runs_a_tag_and_then_a_branch_without_the_deployers_f
             shutil.rmtree(tmp_path / "deployer")
 
         def night(seed: int) -> str:
-            """A run's commit, as its champion's version has it."""
+            """A run's commit, from its champion's version."""
             parameters = {**SMALL, "seed": seed}
             with SyncPrefectClient(api) as client:
                 found = client.read_deployment_by_name(f"pipeline/{NAME}")
@@ -268,7 +268,7 @@ mount --rbind /dev $BOX/root/dev
 
 
 def in_namespace(script: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A script's end and output; its mounts vanish with it."""
+    """Run a script whose mounts vanish with it; returns its end and output."""
     return subprocess.run(
         ["env", "unshare", "--mount", "sh", "-euc", script],  # fails where no unshare is
         cwd=ROOT,
@@ -282,7 +282,7 @@ def in_namespace(script: str, variables: dict[str, str]) -> subprocess.Completed
 @pytest.mark.long  # copies gigabytes
 @pytest.mark.timeout(900)
 def test_the_commands_of_the_dockerfile_make_an_environment_in_which_a_clone_runs(tmp_path):
-    """All but apt's and pip's, each where and as whom the file has it, in a chroot."""
+    """All except apt's and pip's, in a chroot, in the folder and as the user of the file."""
     box, disk = tmp_path / "box", tmp_path / "disk"
     box.mkdir()
     disk.mkdir()
@@ -307,7 +307,7 @@ def test_the_commands_of_the_dockerfile_make_an_environment_in_which_a_clone_run
     del environment["HOME"]  # the user's own, as Docker sets it
 
     def inside(command: str) -> str:
-        """The line of shell that runs a command where the file has come to."""
+        """The shell line that runs a command in the file's current folder."""
         settings = [f"{name}={value}" for name, value in environment.items()]
         home = 'export HOME="$(getent passwd "$(id -u)" | cut -d: -f6)"'
         shell = ["env", "-i", *settings, "sh", "-euc", f"{home}; cd {folder}; {command}"]

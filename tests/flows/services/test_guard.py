@@ -1,4 +1,4 @@
-"""Services and their guard, with processes that are quickly started."""
+"""Services and their guard, with processes that start quickly."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def parent(folder: Path, **options: object) -> Service:
 
 
 def children(service: Service, number: int) -> list[int]:
-    """The children that its log names, when there are so many."""
+    """The children named in the log, once there are enough."""
     wait_until(lambda: len(service.log.read_text().splitlines()) == number, 20, "a child")
     return [int(line) for line in service.log.read_text().splitlines()]
 
@@ -100,15 +100,15 @@ def test_what_a_killed_server_left_ends_before_it_starts_again(tmp_path, survive
 
 
 class Stranger(BaseHTTPRequestHandler):
-    """A server that is well."""
+    """A healthy server."""
 
     def do_GET(self) -> None:
-        """Answer anything."""
+        """Answer any request."""
         self.send_response(200 if self.headers["Authorization"] in (None, "Basic YTpi") else 401)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_a_stranger_on_the_port_is_not_the_service(tmp_path):

@@ -1,4 +1,4 @@
-"""Prefect's server as commands and `slateflow up` run it: busy databases, and the temporary one."""
+"""Prefect's server in commands and `slateflow up`: busy databases, and the temporary one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SCOPE = {"type": "http", "path": "/runs"}
 
 
 class Busy:
-    """An application whose database is busy so many times; it answers with what it was sent.
+    """An application with a busy database for some requests; it answers with their bodies.
 
-    Like Starlette's, it raises what it has answered.
+    Like Starlette's, it raises the errors with which it answered.
     """
 
     def __init__(self, times: int) -> None:
@@ -73,7 +73,7 @@ def test_one_that_stays_busy_is_told(monkeypatch):
 
 
 def environment(folder):
-    """Of a command that has no server."""
+    """Environment of a command without a server."""
     known = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
     return known | {"HOME": str(folder), "PREFECT_HOME": str(folder / "prefect")}
 

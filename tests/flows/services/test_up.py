@@ -1,4 +1,4 @@
-"""`slateflow up` with its real servers and worker, as operators and their users meet it."""
+"""`slateflow up` with its real servers and worker, for operators and their users."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL = {"episodes": 60, "learners": ["linucb", "fitted-q"], "evaluation_episode
 
 @pytest.fixture(scope="module")
 def promoted(up, up_client):
-    """A pipeline's run by the worker, as every night, but smaller."""
+    """A run of the pipeline by the worker, smaller than every night's."""
     run = start(
         up_client, "pipeline/nightly-modified-lts-10-1", {**SMALL, "data": f"{up.folder}/d"}
     )
@@ -39,7 +39,7 @@ def start(client, deployment: str, parameters):
 
 
 def ended(client, run_id):
-    """The run, when it has come to its end."""
+    """The run after its end."""
     wait_until(lambda: client.read_flow_run(run_id).state.is_final(), 400, "the run's end")
     return client.read_flow_run(run_id)
 
@@ -99,7 +99,7 @@ def test_a_night_of_a_worker_ends_in_the_registry(up, promoted):
 
 
 def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up, up_client):
-    """Nobody starts the last three: each follows the event of the one before."""
+    """The last three start by themselves: each follows the event of the one before."""
     began = start(
         up_client,
         "generate/fresh-modified-lts-20-2",
@@ -123,7 +123,7 @@ def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up
     assert set(runs) == {"train", "evaluate", "register"}  # once each
     starts = [generated.start_time, *(runs[name].start_time for name in ("train", "evaluate"))]
     assert starts == sorted(starts)
-    # By the hour for which it was scheduled; the others have what the events say
+    # From the hour for which it was scheduled; the others have the events' parameters
     hour = int(f"{generated.expected_start_time:%Y%m%d%H}")
     (folder,) = (up.folder / "fresh").iterdir()
     assert folder.name.endswith(f".seed-{hour}")
@@ -143,7 +143,7 @@ def test_fresh_logs_are_trained_on_judged_and_the_winner_registered_by_events(up
 
 
 def test_what_a_pipeline_publishes_starts_nothing(up, up_client, promoted):
-    """It trains by itself; a train-fresh beside it would do all twice."""
+    """The pipeline trains by itself; a train-fresh would repeat all of it."""
     names = {one.id: one.name for one in up_client.read_deployments()}
     for run in up_client.read_flow_runs():
         if str(names.get(run.deployment_id)).endswith("-fresh"):
@@ -151,7 +151,7 @@ def test_what_a_pipeline_publishes_starts_nothing(up, up_client, promoted):
 
 
 def environment(up: Up) -> dict[str, str]:
-    """Variables of a shell that uses its servers."""
+    """Environment of a shell that uses its servers."""
     inherited = {key: value for key, value in os.environ.items() if "PREFECT" not in key}
     return {
         **inherited,
@@ -218,7 +218,7 @@ def test_the_browser_shows_the_run_and_the_figures_of_its_report(up, up_client, 
     page = open_page(address, "Intervals are pointwise", up.folder / "browser")
     assert "registered as version" in page
     rows = table_rows(page)
-    # With a champion, which another test may have made, random stands in the second table
+    # With a champion, perhaps of another test, random is in the second table
     tables = [row for row in rows if row[0] == "learner"]
     figures = {}
     for names, row in zip(tables, [row for row in rows if row[0] == "fitted-q"], strict=True):
@@ -243,7 +243,7 @@ def test_the_browser_shows_a_form_that_explains_itself(up, up_client):
 
 
 def test_killed_it_leaves_no_process_and_the_next_one_takes_its_place(tmp_path):
-    """The next one has its stores in PostgreSQL, and keeps its passwords to itself."""
+    """The next one has its stores in PostgreSQL, and its passwords remain secret."""
     with running_up(tmp_path) as up, postgres() as cluster:
         family = descendants(up.process.pid)
         assert len(family) >= 4
@@ -266,7 +266,7 @@ def test_killed_it_leaves_no_process_and_the_next_one_takes_its_place(tmp_path):
 
 
 def check_postgres(up: Up, cluster) -> None:
-    """A pipeline's run is in both databases, and the password nowhere else."""
+    """A run of the pipeline is in both databases, and the password nowhere else."""
     from prefect.client.orchestration import SyncPrefectClient
 
     with SyncPrefectClient(up.api) as client:

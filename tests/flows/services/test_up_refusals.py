@@ -1,4 +1,4 @@
-"""Refusals of `slateflow up` before it starts anything: one line, and no process left."""
+"""Refusals of `slateflow up` before it starts anything: one line, and no remaining process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.up import refused
 
 
 def refused_up(folder: str | Path, *options: str, **environment: str) -> str:
-    """The one line of a `slateflow up` that is refused."""
+    """The one line of a refused `slateflow up`."""
     return refused([str(BIN / "slateflow"), "up", "--folder", str(folder), *options], **environment)
 
 
 def ports(prefect: int | None = None, mlflow: int | None = None) -> list[str]:
-    """Options of ports that are free, where none are given."""
+    """Options with free ports, unless ports are given."""
     chosen = [free_port() if port is None else port for port in (prefect, mlflow)]
     return ["--prefect-port", str(chosen[0]), "--mlflow-port", str(chosen[1])]
 
@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_made_or_written(tmp_path):
     (tmp_path / "file").write_text("no folder")
     line = refused_up(tmp_path / "file" / "folder")
     assert line.startswith(f"--folder: expected a folder to write in, got {tmp_path}/file/folder: ")
-    if Path("/proc/self").is_dir():  # there, but nobody can make a file in it
+    if Path("/proc/self").is_dir():  # exists, but is not writable
         assert refused_up("/proc/self").startswith(
             "--folder: expected a folder to write in, got /proc/"
         )

@@ -10,5 +10,5 @@ from tests.small import small_dataset
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Dataset:
-    """The dataset of `SMALL`; nobody changes it."""
+    """The dataset of `SMALL`, which tests do not change."""
     return small_dataset(tmp_path_factory.mktemp("small"))

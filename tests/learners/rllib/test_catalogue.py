@@ -1,4 +1,4 @@
-"""Networks over items of a catalogue, of which rows may offer some and any number."""
+"""Networks over items of a catalogue, of which rows may offer any number."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SPEC = LoggedSpec(
 
 
 def logged(rows: int = 40, counts: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Trajectories:
-    """Sessions of four steps; rows offer so many of the items in turn, in any order."""
+    """Sessions of four steps; rows offer varying numbers of items, in random order."""
     rng = np.random.default_rng(0)
     candidates = np.argsort(rng.random((rows, ITEMS)), axis=1)[:, :OFFERED].astype(np.int32)
     offered = np.resize(counts, rows)
@@ -65,7 +65,7 @@ def observed(rows: Trajectories) -> torch.Tensor:
 
 
 def modules(rows: Trajectories) -> tuple[OfflineQModule, OfflineQModule]:
-    """A network that looks its items up, and one of equal weights that is given their features."""
+    """A network that looks up its items, and one with equal weights that receives features."""
     rng = np.random.default_rng(1)
     sizes = {
         "user_size": 2,

@@ -1,4 +1,4 @@
-"""A training that is killed goes on, and ends as if nothing had been."""
+"""A training continues after a kill, and ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ train(Dataset.open(path), learner_config(learner, **settings), {seed}, die, Path
 
 
 def settings_of(learner: str) -> dict[str, float]:
-    """Several epochs of 9 minibatches, so that the place in the data is none at its start."""
+    """Several epochs of 9 minibatches, so that a checkpoint is not at the start of an epoch."""
     shape = {"updates": 400, "batch_size": 64, "width": 8}
     own = {"marwil": {"beta": 1.0}}
     return {**shape, **own.get(learner, {})}
@@ -51,7 +51,7 @@ def arrays(scorer: Scorer) -> list[np.ndarray]:
 
 
 def kill(dataset: Dataset, learner: str, folder: Path, iteration: int) -> None:
-    """Train in a process that dies in its middle."""
+    """Train in a process that dies midway."""
     request = json.dumps([learner, settings_of(learner), dataset.path, str(folder)])
     code = KILLED.format(iteration=iteration, seed=SEED)
     done = subprocess.run(
@@ -126,7 +126,7 @@ def test_another_training_does_not_go_on_there(small_logs, logs, tmp_path, monke
         lambda done, _: calls.append(done), tmp_path,
     )  # fmt: skip
     assert calls[0] == 1
-    assert len(list(tmp_path.iterdir())) == 1  # the first one's files are still there for it
+    assert len(list(tmp_path.iterdir())) == 1  # the first one's files still exist for it
 
 
 def test_seconds_of_the_killed_run_count(small_logs, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Conservative Q-learning: the loss from a plain loop, a chain that is solved, the default logs."""
+"""Conservative Q-learning: the loss by a plain loop, a solved chain, the default logs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = 7
 
 @pytest.fixture(params=[0.0, 0.3], ids=["double DQN", "conservative"])
 def algorithm(request, small_logs, quiet):
-    """Built, with a target network that has fallen behind."""
+    """A learner with a target network that differs from the main one."""
     config = learner_config("cql", conservatism=request.param, target_rate=0.25, width=4)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -71,7 +71,7 @@ def test_the_loss_is_that_of_a_plain_loop(algorithm):
         values = q_by_hand(module.scorer, module, batch["obs"][row].tolist())
         following = q_by_hand(module.scorer, module, batch["new_obs"][row].tolist())
         slow = q_by_hand(module.target_scorer, module, batch["new_obs"][row].tolist())
-        # Double DQN: the network chooses of what the logs show, the slow network rates.
+        # Double DQN: the network chooses among supported candidates, the slow network rates.
         shown = [place for place in range(4) if not batch["next_left_out"][row][place]]
         narrowed += max(following) > max(following[place] for place in shown)
         choice = max(shown, key=following.__getitem__)
@@ -84,7 +84,7 @@ def test_the_loss_is_that_of_a_plain_loop(algorithm):
         squares += weight * (taken - target) ** 2
         penalties += weight * (math.log(sum(math.exp(v) for v in values)) - taken)
     assert narrowed > 0
-    assert disagreements > 0  # else this could not tell double DQN from DQN
+    assert disagreements > 0  # otherwise double DQN and DQN would agree
     loss = learner.compute_loss_for_module(
         module_id="default_policy", config=algorithm.config, batch=batch, fwd_out={}
     )
@@ -161,7 +161,7 @@ def test_kale_now_pays_off_later(make_logs):
 
 @pytest.mark.slow
 def test_conservatism_holds_to_what_was_logged(make_logs):
-    """Rewards say nothing; the logs show the sweet one four times of five.
+    """Rewards are uninformative; the logs show the sweet one four times out of five.
 
     With shares p of the log and the softmax π of Q, the loss is least where
     2 p (Q − 0) + conservatism × (π − p) = 0 for each of the two.

@@ -1,4 +1,4 @@
-"""Behaviour cloning and MARWIL: losses from plain loops, and choices that can be told by hand."""
+"""Behaviour cloning and MARWIL: losses by plain loops, and choices solved by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = 9
 
 @pytest.fixture
 def build(small_logs, quiet):
-    """Build a learner on the small logs; all with the same first weights."""
+    """Build a learner on the small logs, always with the same initial weights."""
     built = []
 
     def make(name: str, **settings):

@@ -43,13 +43,13 @@ with quiet_rllib():
 WINDOW = 3
 
 SPLIT = 0.4
-"""Candidates up to it are rare where a test has a support."""
+"""Candidates up to this value are rare where a test has a support."""
 
 
 def made_up(
     lengths: list[int], seed: int = 0, candidates: int = 4, user_size: int = 1
 ) -> Trajectories:
-    """Episodes of these lengths, numbers drawn at random; some end, some are cut off."""
+    """Random episodes of these lengths; some terminate, some are truncated."""
     rng = np.random.default_rng(seed)
     episode = np.repeat(np.arange(len(lengths)), lengths)
     step = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
@@ -88,7 +88,7 @@ def rllib_rows(rows: Trajectories, horizon: int) -> dict[str, np.ndarray]:
         if rows.clicked[row] < 0:
             continue
         ends = bool(rows.terminated[row] or rows.truncated[row])
-        following = row if ends else row + 1  # nobody looks at what follows the end
+        following = row if ends else row + 1  # rows after the end are not used
         columns["obs"].append(observation_by_hand(rows, row, horizon))
         columns["new_obs"].append(observation_by_hand(rows, following, horizon))
         columns["actions"].append(int(rows.slate[row][rows.clicked[row]]))
@@ -122,7 +122,7 @@ def read_row_by_row(columns: dict[str, np.ndarray], spec) -> dict[str, np.ndarra
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_columns_are_those_of_rllibs_own_reader(small):
     rows = dataclasses.replace(small.read(), responses={})
-    # The generated users click always; here some do not.
+    # Generated users always click; here some do not.
     clicked = np.where(np.random.default_rng(0).random(len(rows)) < 0.2, -1, 0).astype(np.int32)
     rows = dataclasses.replace(rows, clicked=clicked)
     ours = train_columns(rows, small.spec, WINDOW)
@@ -177,7 +177,7 @@ def test_with_a_support_rows_have_weights_and_rare_candidates_are_left_out():
 
 
 def halves(rows: tuple[int, int], offered: tuple[int, int]) -> Support:
-    """Candidates up to a number and those above it, shown and offered so often."""
+    """Support of candidates up to `SPLIT` and above it, by numbers of shown and offered rows."""
     return Support(
         feature=np.zeros(3, np.int64), threshold=np.array([SPLIT, 0, 0]),
         children=np.array([[1, 2], [1, 1], [2, 2]]), rows=np.array([0.0, *rows]),
@@ -229,7 +229,7 @@ def test_constant_rewards_are_centred_only(episodes):
 
 
 def test_episodes_of_different_lengths_keep_the_mean_of_their_rewards():
-    """Without it, a session that ends early would be worth as much as one that goes on."""
+    """Without it, a session that ends early would be worth as much as one that continues."""
     rows = made_up([3, 2, 5])
     rewards = scaled_rewards(rows)
     np.testing.assert_allclose(rewards, rows.reward / rows.reward.std(), rtol=1e-6)
@@ -238,7 +238,7 @@ def test_episodes_of_different_lengths_keep_the_mean_of_their_rewards():
 
 
 def test_a_part_is_scaled_as_all_are():
-    """By itself a part whose sessions have one length would lose the mean of its rewards."""
+    """Scaled separately, a part with sessions of one length would lose its mean reward."""
     rows = made_up([3, 2, 5])
     scale = RewardScale.from_rows(rows)
     part = scaled_rewards(rows.where(slice(3)), scale)
@@ -255,7 +255,7 @@ def test_rewards_that_are_no_numbers_are_refused(bad):
 
 @pytest.mark.parametrize(("row", "flag"), [(2, False), (5, False), (1, True)])
 def test_episodes_end_where_their_flags_say(row, flag):
-    """Else a value would flow from the next user into the end of this one."""
+    """Otherwise the value of the next user would be added to the end of this one's episode."""
     rows = made_up([3, 3])
     rows.terminated[row] = flag
     rows.truncated[row] = False
@@ -304,7 +304,7 @@ def test_an_epoch_covers_every_row_once(rows, size):
 
 
 def test_every_row_comes_in_time():
-    """Rows that an epoch leaves out for want of a full batch come in a later epoch."""
+    """Rows that do not fill the last batch of an epoch come in a later epoch."""
     source = ColumnIterator(columns_of(10), InputOptions(1, seed=0))
     assert {row for _ in range(20) for batch in epoch(source, 4) for row in batch} == set(range(10))
 

@@ -1,4 +1,4 @@
-"""Implicit Q-learning: the loss from a plain loop, expectiles by SciPy, a chain that is solved."""
+"""Implicit Q-learning: the loss by a plain loop, expectiles by SciPy, a solved chain."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def conservatism(request) -> float:
 
 @pytest.fixture
 def learner(small_logs, quiet, conservatism):
-    """Built, with three networks that have nothing in common."""
+    """A learner with three different networks."""
     config = learner_config(
         "iql", expectile=EXPECTILE, conservatism=conservatism, target_rate=0.25, width=4
     )
@@ -67,7 +67,7 @@ def test_the_loss_is_that_of_a_plain_loop(learner, conservatism):
     below = 0
     for row in range(ROWS):
         action, ends = int(batch["actions"][row]), bool(batch["terminateds"][row])
-        advantage = slow[row][action] - value[row]  # the slow network rates what was logged
+        advantage = slow[row][action] - value[row]  # the slow network rates the logged actions
         below += advantage < 0
         value_loss += (1 - EXPECTILE if advantage < 0 else EXPECTILE) * advantage**2
         target = float(batch["rewards"][row]) + (0.0 if ends else following[row])
@@ -112,7 +112,7 @@ def test_the_loss_is_least_at_the_expectile(expectile):
 
 @pytest.mark.parametrize("expectile", [0.5, pytest.param(0.9, marks=pytest.mark.slow)])
 def test_a_chain_solved_by_hand(make_logs, expectile):
-    """Of two equally frequent rewards 0 and r the value is expectile × r."""
+    """With two equally frequent rewards 0 and r the value is expectile × r."""
     chain = Chain(make_logs)
     config = learner_config(
         "iql", expectile=expectile, window=2, batch_size=64, updates=800, target_rate=0.05,

@@ -98,7 +98,7 @@ def test_every_live_step_is_counted_and_the_process_left_as_it_was(name, monkeyp
     step = LiveWorld.step
 
     def counted(self, actions):
-        taken.append(int((~self.world._over).sum()))  # a reset is no step
+        taken.append(int((~self.world._over).sum()))  # a reset is not a step
         return step(self, actions)
 
     monkeypatch.setattr(LiveWorld, "step", counted)

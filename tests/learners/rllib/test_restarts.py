@@ -1,4 +1,4 @@
-"""Of several trainings the one that held-out logs rate best is kept."""
+"""Among several trainings the one with the best held-out value is kept."""
 
 from __future__ import annotations
 

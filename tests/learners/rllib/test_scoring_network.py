@@ -1,4 +1,4 @@
-"""Exported weights score like the torch module that they came from."""
+"""Exported weights score like the torch module from which they come."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WINDOW = 5
 
 
 def observations(spec, count: int = 40):
-    """Users, steps and candidates; and the same as RLlib's flat observations."""
+    """Users, steps and candidates; also as RLlib's flat observations."""
     rng = np.random.default_rng(0)
     user = rng.random((count, spec.user_size), dtype=np.float32)
     step = rng.integers(0, spec.horizon, count, dtype=np.int32)
@@ -30,7 +30,7 @@ def observations(spec, count: int = 40):
 
 
 def build(module_class, spec, **shape):
-    """A module with features that are shifted and scaled."""
+    """A module with shifted and scaled features."""
     rng = np.random.default_rng(1)
     size = spec.user_size + 2
     config = {

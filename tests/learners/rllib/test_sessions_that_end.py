@@ -1,4 +1,4 @@
-"""Sessions that the user may leave at each step: keeping users earns more than the best step."""
+"""Sessions that users may leave at each step: keeping users pays more than the best step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = '[columns]\nuser = ["mood"]\nepisode = "session"\ntime = "t"\nitem = "
 
 @pytest.fixture(scope="module")
 def sessions(tmp_path_factory) -> Dataset:
-    """Own logs of 1,000 sessions; grabbing pays 1 and nine in ten leave, staying .4 and one."""
+    """Own logs of 1,000 sessions: grabbing pays 1 and 9 in 10 leave; staying pays .4 and 1 does."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("leaving")
     item = np.where(rng.random((1000, STEPS)) < 0.3, GRAB, STAY)
     left = rng.random(item.shape) < np.array(LEAVES)[item]
@@ -40,7 +40,7 @@ def sessions(tmp_path_factory) -> Dataset:
 
 
 def worth_of_staying(step: int) -> float:
-    """How much more staying is worth than grabbing, when all later steps stay."""
+    """Value of staying less that of grabbing, if all later steps stay."""
     later = 0.0
     for _ in range(STEPS - 1 - step):
         later = PAYS[STAY] + (1 - LEAVES[STAY]) * later

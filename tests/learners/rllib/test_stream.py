@@ -1,4 +1,4 @@
-"""Rows that stream through Ray Data are those of the reader in memory."""
+"""Rows streamed through Ray Data equal those of the in-memory reader."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def drawn(iterator: StreamIterator, batch_size: int, epochs: int = 1) -> list[di
 def in_order(batches: list) -> np.ndarray:
     """All columns of all rows as one array, sorted: (R, columns).
 
-    But what comes after an episode's end: no learner looks at it.
+    Without next observations after an episode's end, which learners ignore.
     """
     columns = sorted(batches[0])
     for batch in batches:
@@ -127,7 +127,7 @@ def test_learners_share_the_parts(dataset):
 
 
 def own_memory() -> int:
-    """Bytes that this process has for itself."""
+    """Private memory of this process in bytes."""
     return psutil.Process().memory_full_info().uss
 
 
@@ -135,7 +135,7 @@ def own_memory() -> int:
 @ray_leaves_sockets
 @pytest.mark.usefixtures("ray")
 def test_a_stream_takes_little_memory(tmp_path):
-    """1.2 million rows; beside them a pass takes its buffers, however many they are."""
+    """1.2 million rows: a pass needs memory for its buffers, whatever the number of rows."""
     recipe = Recipe("many", "modified-lts-20-2", 10_000, 0, {"random": 1.0})
     dataset = generate(recipe, Folder(str(tmp_path)))
     options = InputOptions(12, 0)

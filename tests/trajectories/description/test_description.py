@@ -1,4 +1,4 @@
-"""The figures of a description are those that pandas and SciPy find in the same files."""
+"""The figures of a description equal those by pandas and SciPy from the same files."""
 
 from __future__ import annotations
 

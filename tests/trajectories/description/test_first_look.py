@@ -1,4 +1,4 @@
-"""The first look at own logs: figures by hand, and what is said of logs that tell nothing."""
+"""The first look at own logs: figures by hand, and remarks on uninformative logs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_outlook(tmp_path, frame, outlook):
 
 
 def test_ratings_of_both_signs_are_rewards(tmp_path):
-    """Their sum is hardly anything, and says nothing of how many there are."""
+    """The sum of such rewards is near 0, whatever their number."""
     frame = shop(0.5)
     frame["reward"] = np.where(frame["reward"] > 0, 1.0, -1.0)
     found = look(tmp_path, frame.to_dict("list"))
@@ -79,7 +79,7 @@ def test_ratings_of_both_signs_are_rewards(tmp_path):
 
 @pytest.mark.parametrize("rows", [4_000, 6_000])
 def test_rows_that_agree_with_another_policy_are_counted(tmp_path, rows):
-    """Of 100 items that are shown alike: one in a hundred of a fifth of the rows."""
+    """With 100 equally frequent items: one in a hundred of a fifth of the rows."""
     rng = np.random.default_rng(rows)
     item, reward = rng.integers(0, 100, rows), (rng.random(rows) < 0.25).astype(float)
     frame = {"item": item, "propensity": np.full(rows, 0.01), "reward": reward}
@@ -95,7 +95,7 @@ def test_rows_that_agree_with_another_policy_are_counted(tmp_path, rows):
 
 @pytest.mark.parametrize(("sessions", "possible"), [(100, False), (3_000, True)])
 def test_the_gate_is_asked_about_random(tmp_path, sessions, possible):
-    """A verdict on sessions takes many steps for each feature of a model, which weights do not."""
+    """A verdict on sessions needs many steps per feature of a model; weights alone do not."""
     dataset = TiredShop(0.0).logs(tmp_path, sessions, 0)
     outlook = describe(dataset, refusal_of_random).first_look.outlook
     assert describe(dataset).first_look.outlook.startswith("a verdict against random is possible")

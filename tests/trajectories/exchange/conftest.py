@@ -1,4 +1,4 @@
-"""Logs that go out and come back."""
+"""Logs that are exported and imported again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other libraries' own readers give back the logged rows."""
+"""Other libraries' readers return the logged rows."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ print("ANSWER", json.dumps(answer))
 
 @pytest.mark.slow
 def test_d3rlpy_itself_reads_and_trains_on_it(tmp_path):
-    """In an environment of its own, which needs the old gym; only where uv has it in its cache."""
+    """In an isolated environment with the old gym; only if uv has it in its cache."""
     command = ["uv", "run", "--isolated", "--offline", "--no-project", "--python", "3.11"]
     command += ["--with", "d3rlpy", "python"]
     if (
@@ -201,7 +201,7 @@ def rllib_config(dataset: Dataset, out: Path):
 
 
 def check_batches(dataset: Dataset, batches, columns: list[str]) -> None:
-    """RLlib samples steps of whole episodes, with replacement: all were logged, most are there."""
+    """RLlib samples steps of whole episodes with replacement: all were logged, most are drawn."""
     (flat,) = flat_rows(dataset)
     logged = {
         "obs": flat.observations,

@@ -1,4 +1,4 @@
-"""Logs from elsewhere: taken as they are, or refused with file, episode and step."""
+"""Logs of other programs: imported unchanged, or refused with file, episode and step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORLD = "modified-lts-10-1"
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
-    """Two episodes of 2 and 3 steps, as pandas holds them: lists, doubles, nothing fixed."""
+    """Two episodes of 2 and 3 steps in pandas' types: lists and doubles, without fixed sizes."""
     rng = np.random.default_rng(0)
     last = [False, True, False, False, True]
     return pd.DataFrame(

@@ -1,4 +1,4 @@
-"""RLlib's JSON from elsewhere: taken as it is, or refused with file, line and column."""
+"""RLlib's JSON of other programs: imported unchanged, or refused with file, line and column."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAN = float("nan")
 
 
 def batches(logged: Dataset, layout: str, slates: bool) -> list[dict]:
-    """The logs as RLlib's JSON writer has them: fragments of 7 steps, by a plain loop."""
+    """The logs in the form of RLlib's JSON writer: fragments of 7 steps, by a plain loop."""
     rows, spec = logged.read(), logged.spec
     lines = []
     for start in range(0, len(rows), 7):

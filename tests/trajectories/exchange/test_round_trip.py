@@ -1,4 +1,4 @@
-"""Rows that were written are read again, whatever the world, the values and the file's layout."""
+"""Written rows are read unchanged, for any world, values and layout of the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from slateflow.trajectories.schema import arrow_schema, column_digest, from_tabl
 
 @dataclass(frozen=True)
 class AnyWorld(EnvironmentSpec):
-    """A world of any shape; none of ours has users and no responses."""
+    """A world of any shape; ours do not have users without responses."""
 
     world = "any"
     response_columns = ()
@@ -52,7 +52,7 @@ def arrays(dtype, shape) -> st.SearchStrategy:
 
 @st.composite
 def logs(draw) -> tuple[EnvironmentSpec, Trajectories]:
-    """A world and episodes of one to three steps in it; perhaps none."""
+    """A world and episodes of one to three steps in it, perhaps without any."""
     candidates = draw(st.integers(1, 5))
     size = draw(st.integers(1, candidates))
     users, features = draw(st.integers(0, 3)), draw(st.integers(1, 3))
@@ -82,7 +82,7 @@ def logs(draw) -> tuple[EnvironmentSpec, Trajectories]:
 
 
 def assert_same(read: Trajectories, written: Trajectories) -> None:
-    """Bit by bit: −0.0 is not 0.0."""
+    """Compare bit by bit: −0.0 is not 0.0."""
     columns = read.columns()
     assert list(columns) == list(written.columns())
     for name, values in written.columns().items():

@@ -1,4 +1,4 @@
-"""Accidents of disks and people: every one is an error that names the file and the way out."""
+"""Accidents of disks and people: each is an error with the file and the remedy."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def folder(tmp_path) -> Path:
 
 
 def equal(one: Trajectories, other: Trajectories) -> bool:
-    """Whether all columns are."""
+    """True if all columns are equal."""
     columns = other.columns()
     return all(np.array_equal(values, columns[name]) for name, values in one.columns().items())
 
 
 def or_complaint(call: Callable[[], Any]) -> Any:
-    """The result of the call, or its complaint about the input."""
+    """The result of the call, or its error about the input."""
     try:
         return call()
     except InputError as error:
@@ -52,7 +52,7 @@ def or_complaint(call: Callable[[], Any]) -> Any:
 
 
 def flips(content: bytes) -> Iterator[bytes]:
-    """The content with one bit of each byte in turn the other way."""
+    """The content with one bit flipped, for each byte in turn."""
     for place in range(len(content)):
         flipped = bytearray(content)
         flipped[place] ^= 1 << (place % 7)
@@ -156,14 +156,14 @@ def test_a_manifest_with_a_changed_field_is_refused(folder, field):
     (folder / MANIFEST).write_text(json.dumps(document))
     with pytest.raises(InputError, match=f"{MANIFEST}: expected checksum"):
         Dataset.open(str(folder))
-    del document["checksum"]  # a manifest that somebody else wrote by the contract
+    del document["checksum"]  # a manifest by another program that follows the contract
     (folder / MANIFEST).write_text(json.dumps(document))
     assert Dataset.open(str(folder)).verify().rows == 6
 
 
 @contextmanager
 def disk(size: str) -> Iterator[Path]:
-    """A disk of that size."""
+    """A disk of a given size."""
     with tempfile.TemporaryDirectory() as place:
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]
         if subprocess.run(command, capture_output=True, check=False).returncode:
@@ -219,7 +219,7 @@ def test_a_limit_of_the_size_of_files_is_named(recipe, tmp_path):
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may do anything; nobody may not."""
+    """Run as the user `nobody`: root may do anything."""
     if os.geteuid() != 0:
         yield
         return

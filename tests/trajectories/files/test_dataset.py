@@ -1,4 +1,4 @@
-"""Reading: a dataset is what its manifest says, or the error names the file."""
+"""Reading: a dataset agrees with its manifest, or the error names the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files by URL, whole or not at all."""
+"""Files by URL, either whole or missing."""
 
 from __future__ import annotations
 

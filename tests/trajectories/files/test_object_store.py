@@ -1,4 +1,4 @@
-"""Datasets in an object store: as on a disk, and never half there."""
+"""Datasets in an object store: as on a disk, and never partial."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_damaged_part_is_named_and_made_again(store, local):
         dataset.folder.write(name, damaged)
         with pytest.raises(InputError, match=f"s3://logs/damaged/logs/{name}: .*delete its"):
             Dataset.open(dataset.path).verify()
-    # As the message says; pyarrow deletes what our folders have no word for.
+    # As in the message; pyarrow deletes what our folders cannot.
     dataset.folder._located[0].delete_file(f"logs/damaged/logs/{MANIFEST}")
     again = generate(LOGS, data)
     assert again.digest == local.digest

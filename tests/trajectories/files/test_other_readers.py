@@ -1,4 +1,4 @@
-"""The folder is plain Parquet: other people's readers see what ours does, partitions included."""
+"""The folder is plain Parquet: other readers see the same as ours, including partitions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slateflow.trajectories import Dataset, Folder, Recipe, generate
     params=["modified-lts-20-2", "lts-10-1", "interest-evolution", "interest-exploration"],
 )
 def dataset(request, tmp_path_factory) -> Dataset:
-    """Three policies in five parts, one of them with settings of its own."""
+    """Three policies in five parts, one with its own settings."""
     policies = {
         "random": 0.5,
         "greedy": 0.25,

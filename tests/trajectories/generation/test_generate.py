@@ -17,7 +17,7 @@ from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
 
 
 def stamps(folder: str | Path) -> dict[str, int]:
-    """When each file was written, in nanoseconds."""
+    """Times at which files were written, in nanoseconds."""
     return {
         str(path.relative_to(folder)): path.stat().st_mtime_ns
         for path in Path(folder).rglob("*")

@@ -1,4 +1,4 @@
-"""Simulated recipes of several nights: a union of single ones, of which old ones are taken over."""
+"""Simulated recipes of several nights: unions of single nights, of which old ones are reused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MONTH = Recipe(
 
 @pytest.fixture
 def simulated(monkeypatch) -> list[int]:
-    """The seed of each part that is simulated."""
+    """The seeds of the simulated parts."""
     seeds: list[int] = []
     real = generation.simulate
 

@@ -1,4 +1,4 @@
-"""Recipes: their keys, how they are shared out, and refusals."""
+"""Recipes: their keys, the shares of policies, and refusals."""
 
 from __future__ import annotations
 

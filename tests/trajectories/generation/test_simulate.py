@@ -1,4 +1,4 @@
-"""Simulated parts: rows by episode, then step, whatever else is simulated beside them."""
+"""Simulated parts: rows by episode, then step, whatever other parts are in the batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORLDS = {
 
 
 def recipe(name: str) -> Recipe:
-    """Three parts of random episodes, the last of them shorter, and one of greedy ones."""
+    """Three parts of random episodes, the last one shorter, and one of greedy episodes."""
     return Recipe("r", name, 2_300, 5, {"random": 0.5, "greedy": 0.5}, WORLDS[name])
 
 

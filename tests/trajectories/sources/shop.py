@@ -14,7 +14,7 @@ from slateflow.trajectories import Dataset, Folder, LoggedRecipe, generate, read
 
 
 def recipe(folder: Path, text: str = "", source: str = "logs") -> LoggedRecipe:
-    """The recipe `shop` with these lines below its source."""
+    """The recipe `shop` with further lines below its source."""
     (folder / "shop.toml").write_text(f'source = "{source}"\n{text}', encoding="utf-8")
     found = read_recipe(folder, "shop")
     assert isinstance(found, LoggedRecipe)
@@ -34,14 +34,14 @@ def log(folder: Path, name: str, text: str | dict[str, Any]) -> Path:
 
 
 def first_liked(likes: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(B,) places of the first item that is liked, of (B, K); −1 for none."""
+    """(B,) places of the first liked item, by likes (B, K); −1 for none."""
     return np.where(likes.any(axis=1), likes.argmax(axis=1), -1)
 
 
 def slates_table(
     shown: NDArray[np.integer], clicked: NDArray[np.integer], items: int
 ) -> dict[str, Any]:
-    """Columns of slates (B, K) that a random policy made of so many items; a click earns 1."""
+    """Columns of slates (B, K) of a random policy over `items` items; a click earns 1."""
     rows, places = shown.shape
     return {
         "item": shown.tolist(),

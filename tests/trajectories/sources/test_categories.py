@@ -1,4 +1,4 @@
-"""Codes that are written as numbers are categories where the recipe says so."""
+"""Codes written as numbers are categories if the recipe declares them."""
 
 from __future__ import annotations
 

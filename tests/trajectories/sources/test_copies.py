@@ -1,4 +1,4 @@
-"""Copies of a file in another form, and honest days that are much alike."""
+"""Copies of a file in another form, and genuine days that are similar."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def decisions(seed: int = 0) -> pd.DataFrame:
 
 
 def as_csv(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with lists as CSV has them."""
+    """The rows with lists in CSV's form."""
     joined = rows.offered.map(lambda ids: "|".join(map(str, ids)))
     return rows.assign(offered=joined)
 
@@ -146,7 +146,7 @@ def test_rows_that_differ_in_one_way(tmp_path):
 
 
 def test_two_days_of_a_little_shop(tmp_path):
-    """All kinds of rows come equally often on both days, in another order."""
+    """All kinds of rows are equally frequent on both days, in a different order."""
     kinds = [(seg, item, reward) for seg in "uv" for item in "ab" for reward in (0, 1)]
     day = pd.DataFrame(kinds * 13, columns=["seg", "item", "reward"]).assign(propensity=0.5)
     for name, rows in (("monday", day), ("tuesday", shuffled(day))):
@@ -174,7 +174,7 @@ def test_so_many_different_rows_are_no_chance(tmp_path, kinds, refused):
 
 
 def line(number: int, event: object = None) -> str:
-    """A decision of two actions as dsjson; its number is told by the user."""
+    """A decision between two actions as dsjson, with its number among the user's features."""
     document = {
         "_label_cost": -(number % 2), "_label_probability": 0.5, "_label_Action": 1,
         "Timestamp": f"2026-11-30T00:00:{number:02d}Z", "EventId": event, "a": [1, 2],
@@ -210,7 +210,7 @@ def test_decisions_without_an_id_are_all_taken(tmp_path):
 @pytest.mark.parametrize("days", ["", "days = 9\n"])
 @pytest.mark.parametrize("come", ["abc", "cba", "bac"])
 def test_decisions_that_were_delivered_in_two_files(tmp_path, held_out, days, come):
-    """The first file has them, in whatever order the files come, and old days are taken over."""
+    """Such decisions count in the first file in any order of arrival; old days are reused."""
     files = {"a": [0, 1, 2, 3, 3], "b": [2, 3], "c": [1, 4, 3, 5]}
     text = DSJSON + held_out + days
     for name in come:

@@ -1,4 +1,4 @@
-"""Nights of a source: a day that an earlier dataset has is not read again, and changes nothing."""
+"""Nights of a source: days of an earlier dataset are not read again, with the same result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ START = 1_790_000_000
 
 
 def decisions(rows: int, seed: int, news: bool = True) -> pd.DataFrame:
-    """Decisions in the order of time; sessions last some rows, items and countries come and go."""
+    """Decisions by time; sessions have several rows, and items and countries change."""
     rng = np.random.default_rng(seed)
     moment = np.arange(rows) / rows if news else np.zeros(rows)
     low, high = (10 * moment).astype(int), (10 * moment).astype(int) + 6
@@ -56,7 +56,7 @@ def decisions(rows: int, seed: int, news: bool = True) -> pd.DataFrame:
 
 @contextmanager
 def reading() -> Iterator[set[str]]:
-    """The names of the files that are read meanwhile."""
+    """The names of the files that are read in the block."""
     names: set[str] = set()
     real = table.read_columns
 
@@ -76,7 +76,7 @@ def arrive(folder: Path, number: int, rows: pd.DataFrame) -> None:
 
 
 def night(folder: Path, text: str, data: str) -> tuple[Dataset, set[str]]:
-    """The dataset of the files as they are, and the names of those that were read."""
+    """The dataset of the current files, and the names of those that were read."""
     with reading() as names:
         dataset = generate(recipe(folder, text), Folder(str(folder / data)))
     return Dataset.open(dataset.path).verify(), names
@@ -214,7 +214,7 @@ def test_damage_that_two_datasets_share_is_repaired_by_the_documented_way(tmp_pa
     file = Path(second.path, second.parts[0].path)
     assert file.samefile(Path(first.path, first.parts[0].path))
     whole = file.read_bytes()
-    for place in range(20, len(whole)):  # some bytes, of statistics, nobody asks for
+    for place in range(20, len(whole)):  # some bytes, of statistics, are not read
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         try:
             first.verify()
@@ -251,7 +251,7 @@ def test_a_copy_of_a_day_that_an_earlier_dataset_knows(tmp_path):
 
 
 def line(number: int, **more: str) -> str:
-    """A decision of two actions as dsjson."""
+    """A decision between two actions as dsjson."""
     document = {
         "_label_cost": -(number % 2), "_label_probability": 0.5, "_label_Action": 1 + number % 2,
         "_labelIndex": number % 2, "a": [1, 2], "p": [0.5, 0.5],
@@ -328,7 +328,7 @@ def test_training_logs_take_the_days_of_earlier_ones(tmp_path, held_out, monkeyp
         )
         links.append([Path(kept.path, part.path).stat().st_nlink for part in kept.parts])
     taken = np.array([link > 1 for link in links[-1]])
-    # By a hash all but the last day; the last fifth of 350 rows begins in the sixth
+    # By a hash all days except the last; the last fifth of 350 rows begins in the sixth
     days = np.array([[day.key for day in dataset.days].index(part.day) for part in kept.parts])
     assert taken[days < (5 if held_out else 6)].all()
     assert not taken[days == 6].any()

@@ -1,4 +1,4 @@
-"""Decisions as VW writes them: the expected rows are written by hand."""
+"""Decisions in VW's form: the expected rows are written by hand."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_timestamp_that_is_not_a_text(tmp_path, time):
         published(tmp_path, DSJSON + 'held_out = "last"')
     expected = f"decision 2: Timestamp: expected a point in time, as text, got {time}"
     assert f"logs/a.dsjson: {expected}" in str(caught.value)
-    assert published(tmp_path, DSJSON).rows == 2  # nobody asks for it
+    assert published(tmp_path, DSJSON).rows == 2  # it is not used
 
 
 WAITING = line(DeferredAction=True, _skipLearn=True)

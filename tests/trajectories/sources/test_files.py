@@ -1,4 +1,4 @@
-"""Files of a source that are no files, or that somebody writes while they are read."""
+"""Sources whose files are not files, or are written to while they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets of own logs: equal for any files, whole after a kill, found again."""
+"""Datasets of own logs: equal for any division into files, whole after a kill, found again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ policy = "bucket"
 
 
 def table(rows: int, seed: int = 0) -> pd.DataFrame:
-    """Decisions of sessions of some steps, in any order."""
+    """Decisions of sessions of several steps, in random order."""
     rng = np.random.default_rng(seed)
     offered = [rng.permutation(9)[:count].tolist() for count in rng.integers(2, 7, rows)]
     session = rng.integers(0, rows // 3 + 1, rows)
@@ -78,7 +78,7 @@ def test_rows_are_those_of_a_plain_loop_over_the_table(whole):
 
 
 def sessions(dataset: Dataset) -> list[tuple]:
-    """The sessions, each with its policy and all values of its rows but the number, sorted."""
+    """The sorted sessions, each with its policy and all values of its rows but the number."""
     found = []
     for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
         columns = [v.tolist() for name, v in rows.columns().items() if name != "episode"]
@@ -106,7 +106,7 @@ def test_any_split_into_files_gives_the_same_sessions(whole, cuts, size, tmp_pat
 
 @pytest.mark.parametrize("days", [None, 2])
 def test_sessions_keep_their_numbers_whatever_other_files_come(tmp_path, days):
-    """A file that sorts before the others, one that goes, and one behind."""
+    """Later files, even those that sort before the first, leave its numbers unchanged."""
     keys = COLUMNS if days is None else f"days = {days}\n{COLUMNS}"
 
     def kept(*names):

@@ -27,7 +27,7 @@ def csv(*rows: str) -> str:
 
 
 def refusal(folder, text: str) -> str:
-    """The error of generating, after which nothing is left of the dataset."""
+    """The error of generation, after which nothing of the dataset remains."""
     data = folder / "data"
     with pytest.raises(InputError) as caught:
         generate(recipe(folder, text), Folder(str(data)))
@@ -238,7 +238,7 @@ def test_a_file_that_was_copied(tmp_path):
     message = refusal(tmp_path, "")
     assert "tuesday.parquet: expected logs of their own, got the bytes of monday.par" in message
     few = {name: values if name == "propensity" else values[:9] for name, values in frame.items()}
-    for name in ("monday", "tuesday"):  # nine rows may be alike by chance
+    for name in ("monday", "tuesday"):  # nine rows may be equal by chance
         log(tmp_path, f"{name}.parquet", few)
     assert generate(recipe(tmp_path, ""), Folder(str(tmp_path / "data"))).rows == 18
 

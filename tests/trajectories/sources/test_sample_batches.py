@@ -17,7 +17,7 @@ FORMAT = 'format = "rllib"\n'
 
 
 def batch(**changes) -> dict:
-    """Two episodes, of two steps and of one, in which three actions were possible."""
+    """Two episodes, with two steps and one, and three possible actions."""
     columns = {
         "obs": [[0.5, 1], [0.25, 0], [1.0, 2]],
         "actions": [2, 0, 1],
@@ -103,7 +103,7 @@ def test_what_is_no_such_log_is_one_line(tmp_path, changes, message):
 
 @pytest.mark.integration
 def test_what_rllibs_own_writer_writes_is_learnt_from(tmp_path):
-    """Whoever is on the left is paid for action 0, whoever is on the right for action 1."""
+    """On the left action 0 pays, on the right action 1."""
     from slateflow.learners.rllib.quiet import quiet_rllib
 
     rng = np.random.default_rng(0)

@@ -30,7 +30,7 @@ def columns(dataset) -> dict[str, list]:
 
 
 def numbered(episodes):
-    """Numbers of the episodes in the order of the rows; those of a file go by its name."""
+    """Numbers of the episodes in the order of the rows; files are ordered by name."""
     return pd.factorize(episodes)[0].tolist()
 
 
@@ -142,7 +142,7 @@ def test_slates_and_what_was_clicked_in_them(tmp_path):
 
 
 def test_booleans_of_csv_are_those_of_parquet(tmp_path):
-    """Pandas writes True and False; a request has booleans, which are `true` and `false`."""
+    """Pandas writes True and False; requests have booleans, which become `true` and `false`."""
     frame = {
         "member": [True, False],
         "item": ["a", "b"],
@@ -253,7 +253,7 @@ def test_a_gap_among_numbers_of_another_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("files", [["01067", "1067", "80331"], ["80331", "01067"]])
 def test_digits_that_begin_with_zero_are_a_code(tmp_path, files):
-    """As a number 01067 would be 1067, which is another place."""
+    """As a number 01067 would be 1067, which is a different place."""
     for number, code in enumerate(files):
         log(
             tmp_path,
@@ -288,7 +288,7 @@ def test_whole_numbers_beyond_those_that_floats_tell_apart(tmp_path, name):
             "propensity": 0.5,
             "reward": [2**60 + 1, 2**53 + 1],
             "member": np.array([2**63 + 5, 2**59 - 1], np.uint64),
-            "t": [2**62 + 1, 2**62],  # times are told apart
+            "t": [2**62 + 1, 2**62],  # times are distinguished
         }
     )
     log(tmp_path, name, frame.to_csv(index=False) if name == "a.csv" else frame.to_dict("list"))

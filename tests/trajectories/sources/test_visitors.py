@@ -1,4 +1,4 @@
-"""The visitor of a session: how logs name them, and how datasets tell them apart."""
+"""The visitor of a session: names in logs, and hashes in datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = '[columns]\nepisode = "visit"\nvisitor = "who"\n'
 
 
 def visits(names: list[str], first: int = 0) -> dict[str, list]:
-    """A session of two decisions of each."""
+    """A session of two decisions for each visitor."""
     count = 2 * len(names)
     return {
         "visit": [f"v{first + n // 2}" for n in range(count)],
@@ -73,7 +73,7 @@ def test_visits_of_one_are_held_out_together(tmp_path):
 
 
 def test_they_are_known_again_the_next_day(tmp_path):
-    """The day of an earlier dataset is taken from there, and all is as if both were new."""
+    """The day of an earlier dataset is reused, with the same result as if both were new."""
     first = [f"u{n}" for n in range(30)]
     log(tmp_path, "1.parquet", visits(first))
     published(tmp_path, COLUMNS)
@@ -103,7 +103,7 @@ def test_what_cannot_be_is_named(tmp_path, who, expected):
 
 
 def test_numbers_and_texts_are_names(tmp_path):
-    """1.0, as pandas has whole numbers with gaps, is 1."""
+    """1.0, as pandas writes whole numbers in columns with gaps, is 1."""
     made = visits(["ada", "cem"])
     log(tmp_path, "1.parquet", made | {"who": [1, 1, 2, 2]})
     log(tmp_path, "2.parquet", visits(["a", "b"], first=2) | {"who": [1.0, 1.0, 2.0, 2.0]})
