@@ -17,7 +17,7 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from typing import Self
 
 import numpy as np
@@ -244,7 +244,7 @@ class Newton:
             weights = start
         best = found = self._climb(dataset, weights, None, vary)
         for _ in range(0 if self.ridge else MOST_PRIORS):
-            prior = self.prior(found.fitted.regression.expanded(), spec)
+            prior = self.prior(found.regression, spec)
             if found.is_settled(prior):
                 break
             found = self._climb(dataset, found.fitted.weights, prior, vary)
@@ -264,7 +264,7 @@ class Newton:
             given: (P, P) precision of the prior; None to choose it during the first steps.
             vary: Whether the candidates have to vary.
         """
-        spec, rewards, log_likelihood = dataset.spec, self.rewards, -math.inf
+        spec, rewards = dataset.spec, self.rewards
         prior = self.ridge * np.eye(len(weights)) if given is None else given
         fitted, reached = Fitted(weights, weights, Sums.none(spec, self.squares)), -math.inf
         for step in range(self.iterations):
@@ -287,15 +287,14 @@ class Newton:
                 regression.check_candidates(spec)
             if given is None and not self.ridge and step < PRIOR_STEPS:
                 prior = self.prior(regression, spec)
-            log_likelihood = found.log_likelihood
-            reached = log_likelihood - _penalty(weights, prior)
+            reached = found.log_likelihood - _penalty(weights, prior)
             precision = regression.gram + prior
             moved = NormalEquations.of(precision).solved(regression.moment - precision @ weights)
             fitted = Fitted(weights + moved, weights, found.regression)
             weights = fitted.weights
             if moved @ regression.gram @ moved < TOLERANCE * regression.rows:
                 break
-        return _Climb(fitted, prior, log_likelihood)
+        return _Climb(fitted, prior, reached)
 
     def prior(self, regression: LinearStatistics, spec: EnvironmentSpec) -> Array:
         """(P, P) precision of the prior on the weights."""
@@ -327,23 +326,28 @@ class _Climb:
     Attributes:
         fitted: Weights at the end.
         prior: (P, P) precision of the last prior.
-        log_likelihood: Log-likelihood of the weights before the last step.
+        density: Log posterior density at the weights before the last step, less a constant.
     """
 
     fitted: Fitted
     prior: Array
-    log_likelihood: float
+    density: float
+
+    @cached_property
+    def regression(self) -> LinearStatistics:
+        """The regression of the last step."""
+        return self.fitted.regression.expanded()
 
     def is_settled(self, prior: Array) -> bool:
         """True if another prior (P, P) would hardly change the log-odds."""
-        regression, weights = self.fitted.regression.expanded(), self.fitted.weights
+        regression, weights = self.regression, self.fitted.weights
         moved = NormalEquations.of(regression.gram + prior).solved(regression.moment) - weights
         return bool(moved @ regression.gram @ moved < SETTLED * regression.gram[0, 0])
 
     @property
     def noise(self) -> float:
         """Variance of the rewards around the regression, in units of that of clicks."""
-        regression, at = self.fitted.regression.expanded(), self.fitted.at
+        regression, at = self.regression, self.fitted.at
         residual = regression.reward_squares - at @ (2 * regression.moment - regression.gram @ at)
         return max(float(residual), TOLERANCE) / regression.rows
 
@@ -353,10 +357,9 @@ class _Climb:
         Args:
             noise: Variance of the rewards around the regression, in units of that of clicks.
         """
-        precision = self.fitted.regression.expanded().gram + self.prior
+        precision = self.regression.gram + self.prior
         before, after = (np.linalg.slogdet(one)[1] for one in (self.prior, precision))
-        density = self.log_likelihood - _penalty(self.fitted.at, self.prior)
-        return float(density / noise + (before - after) / 2)
+        return float(self.density / noise + (before - after) / 2)
 
 
 def _penalty(weights: Array, prior: Array) -> float:

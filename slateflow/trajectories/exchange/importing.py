@@ -14,11 +14,10 @@ import numpy as np
 
 from slateflow.environments import EnvironmentSpec, preset
 from slateflow.errors import InputError
-from slateflow.trajectories.catalogue import CATALOGUE
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.exchange.parquet_logs import check_world, read_parquet, spec_of_parquet
 from slateflow.trajectories.exchange.rllib_json import read_json
-from slateflow.trajectories.files.dataset import MANIFEST, Dataset
+from slateflow.trajectories.files.dataset import MANIFEST, Dataset, remove_unpublished
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.part_files import PART_ROWS, PartFile, part_path, write_part
 from slateflow.trajectories.generation.recipe import NAME
@@ -75,8 +74,7 @@ def import_logs(source: Path, name: str, data: Folder, environment: str | None =
                 parts.append(PartFile(path, policy, len(parts), episodes, len(rows), digest))
             return Dataset(folder, spec, recipe, tuple(parts)).publish()
         except InputError:
-            if not folder.exists(MANIFEST):  # another process may have published it meanwhile
-                folder.remove([CATALOGUE, *(part.path for part in parts)])
+            remove_unpublished(folder, (part.path for part in parts))
             raise
 
 

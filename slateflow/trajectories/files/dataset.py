@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -274,6 +274,15 @@ class Dataset:
 def differing_keys(given: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Keys in which two recipes differ, or which only one of them has."""
     return [key for key in wanted | given if given.get(key) != wanted.get(key)]
+
+
+def remove_unpublished(folder: Folder, parts: Iterable[str]) -> None:
+    """Remove the parts, by their paths, and the catalogue of a dataset that could not be made.
+
+    Another process may have published it meanwhile; then they stay.
+    """
+    if not folder.exists(MANIFEST):
+        folder.remove([CATALOGUE, *parts])
 
 
 def of_recipe(dataset: Dataset, recipe: dict[str, Any], spec: EnvironmentSpec | None) -> Dataset:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from slateflow.environments.logged import LoggedSpec
 from slateflow.errors import InputError
 from slateflow.progress import Progress
-from slateflow.trajectories.catalogue import CATALOGUE, Catalogue
+from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.encoding import Encoding, encode
-from slateflow.trajectories.files.dataset import MANIFEST, REMEDY, Dataset, of_recipe
+from slateflow.trajectories.files.dataset import REMEDY, Dataset, of_recipe, remove_unpublished
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.hold_out import HoldOut
 from slateflow.trajectories.files.part_files import PART_ROWS, PartFile, kept_part, write_part
@@ -84,8 +84,7 @@ def _make(recipe: LoggedRecipe, data: Folder, folder: Folder, progress: Progress
                 progress(len(made), total)
         recipe.check_items()
     except InputError:
-        if not folder.exists(MANIFEST):  # another process may have published it meanwhile
-            folder.remove([CATALOGUE, *(path for day in plan.days for path in day.paths)])
+        remove_unpublished(folder, (path for day in plan.days for path in day.paths))
         raise
     made.sort(key=lambda part: (part.policy, part.path))
     made = [dataclasses.replace(part, seed_block=place) for place, part in enumerate(made)]
