@@ -34,15 +34,16 @@ from slateflow.user_models.bilinear import (
     dataset_statistics,
     feature_count,
 )
+from slateflow.user_models.centring import bilinear_prior
 from slateflow.user_models.item_regressions import (
     ItemPosterior,
     ItemRegression,
     ItemSums,
     by_item,
+    item_centring,
 )
 from slateflow.user_models.kept_sums import KeptDays
 from slateflow.user_models.normal_equations import NormalEquations
-from slateflow.user_models.prior import WeightGroups, chosen_prior
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import sum_over_parts
 from slateflow.validation import validated
@@ -125,11 +126,14 @@ def _posterior(
     if by_item(dataset.spec) and dataset.catalogue is not None:
         sums = sum_over_parts(dataset, ItemSums.from_rows, kept(ItemSums))
         sums.check()
-        regression = ItemRegression.of(sums, dataset.catalogue)
-        return regression.with_prior(*(ridge, ridge) if ridge else regression.chosen_prior())
+        if ridge:
+            return ItemRegression.of(sums, dataset.catalogue).with_prior(ridge, ridge)
+        centring = item_centring(sums, dataset.catalogue)
+        regression = ItemRegression.of(sums, dataset.catalogue, centring)
+        return regression.with_prior(*regression.chosen_prior())
     statistics = dataset_statistics(dataset, kept(Sums))
     statistics.check_candidates(dataset.spec)
-    prior = ridge or chosen_prior(statistics, WeightGroups.of(dataset.spec))
+    prior = ridge or bilinear_prior(statistics, dataset.spec)
     return LinearPosterior.from_statistics(statistics, prior)
 
 

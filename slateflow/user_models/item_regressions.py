@@ -32,7 +32,8 @@ from slateflow.user_models.bilinear import (
     pair_products,
     places_seen,
 )
-from slateflow.user_models.prior import ITEM, PRODUCT, USER, fixed_point, usual_sizes
+from slateflow.user_models.centring import Centred
+from slateflow.user_models.prior import ITEM, PRODUCT, USER, fixed_point
 from slateflow.user_models.storable import Storable
 
 Array = NDArray[np.float64]
@@ -122,7 +123,7 @@ class ItemSums(Additive, Storable):
 
 @dataclass(frozen=True)
 class ItemRegression:
-    """Normal equations in arrow form, with features in units of their usual sizes.
+    """Normal equations in arrow form, with features centred and in units of their usual sizes.
 
     M items have n = 1 + U weights each, and share s = n (1 + F) weights, where F features of items
     are not indicators.
@@ -134,7 +135,7 @@ class ItemRegression:
         cross: (M, s, n) blocks of the shared weights with each item's.
         top: (s, s) block of the shared weights.
         moment: (M, n) moments of the items, and `top_moment` (s,).
-        size: (M, n) usual sizes of the items' features, and `top_size` (s,).
+        of_user: How the user's n features are centred, and `of_item` those that items share.
         group: (n,) groups of an item's weights, and `top_group` (s,).
     """
 
@@ -145,16 +146,23 @@ class ItemRegression:
     top: Array
     moment: Array
     top_moment: Array
-    size: Array
-    top_size: Array
+    of_user: Centred
+    of_item: Centred
     group: NDArray[np.intp]
     top_group: NDArray[np.intp]
     reward_squares: float
     rows: int
 
     @classmethod
-    def of(cls, sums: ItemSums, catalogue: Catalogue) -> Self:
+    def of(
+        cls, sums: ItemSums, catalogue: Catalogue, centring: tuple[Centred, Centred] | None = None
+    ) -> Self:
         """The equations of sums.
+
+        Args:
+            sums: Of all rows.
+            catalogue: The items.
+            centring: Of the user's features and of those that items share; None for none.
 
         Raises:
             InputError: Items have no indicators.
@@ -166,30 +174,28 @@ class ItemRegression:
                 "(1, user) and (1, candidate), or items that are told apart by their ids; describe "
                 "them by fewer features"
             )
-        shared = np.setdiff1d(np.arange(catalogue.features.shape[1]), own)
-        features = catalogue.features[:, shared].astype(np.float64)
-        features = np.concatenate([np.ones((len(own), 1)), features], axis=1)  # (M, 1 + F)
+        shared, features = _shared(catalogue, own)
         users, wide = sums.moment.shape[1], features.shape[1]
-        gram = sums.pairs[:, pair_index(users)]
+        of_user, of_item = centring or (Centred.none(users), Centred.none(wide))
+        features = features @ of_item.scaled.T
+        gram = of_user.centred(sums.pairs[:, pair_index(users)])
+        gram /= np.outer(of_user.size, of_user.size)
+        moment = sums.moment @ of_user.scaled.T
         cross = (gram[:, :, None] * features[:, None, :, None]).reshape(len(own), -1, users)
         top = np.einsum("isb,ic->sbc", cross, features).reshape(users * wide, -1)
-        top_moment = np.einsum("ia,ic->ac", sums.moment, features).ravel()
-        magnitude = np.einsum("ia,ic->ac", sums.magnitude, np.abs(features)).ravel()
-        size = usual_sizes(np.diagonal(gram, axis1=1, axis2=2), sums.magnitude)
-        top_size = usual_sizes(np.diag(top), magnitude)
-        of_user, of_item = np.minimum(np.arange(users), 1), np.minimum(np.arange(wide), 1)
+        user_kind, item_kind = np.minimum(np.arange(users), 1), np.minimum(np.arange(wide), 1)
         return cls(
             own,
             np.append(-1, shared),
-            gram / size[:, :, None] / size[:, None],
-            cross / top_size[:, None] / size[:, None],
-            top / np.outer(top_size, top_size),
-            sums.moment / size,
-            top_moment / top_size,
-            size,
-            top_size,
-            USER * of_user + ITEM,
-            (USER * of_user[:, None] + ITEM * of_item).ravel(),
+            gram,
+            cross,
+            top,
+            moment,
+            np.einsum("ia,ic->ac", moment, features).ravel(),
+            of_user,
+            of_item,
+            USER * user_kind + ITEM,
+            (USER * user_kind[:, None] + ITEM * item_kind).ravel(),
             sums.reward_squares,
             sums.rows,
         )
@@ -204,7 +210,7 @@ class ItemRegression:
     def unit(self) -> float:
         """The mean information on a weight."""
         total = np.trace(self.top) + np.trace(self.gram, axis1=1, axis2=2).sum()
-        return float(total) / (self.size.size + self.top_size.size)
+        return float(total) / (self.moment.size + self.top_moment.size)
 
     def at(self, precision: Array) -> tuple[Array, Array, float]:
         """Sums (G,) of the posterior's variances and of squared means by group; the residual.
@@ -222,16 +228,15 @@ class ItemRegression:
         return variance, summed(found.top_mean**2, found.own_mean**2), found.residual
 
     def chosen_prior(self) -> tuple[Array, Array]:
-        """Precisions (s,) and (M, n) of the prior by the marginal likelihood, in ridge units."""
+        """Precisions (s,) and (n,) of the prior by the marginal likelihood."""
         precision = fixed_point(self, None)
-        top, own = precision[self.top_group], precision[self.group]
-        return top * np.square(self.top_size), own * np.square(self.size)
+        return precision[self.top_group], precision[self.group]
 
     def with_prior(self, top: Array | float, own: Array | float) -> ItemPosterior:
-        """The posterior with prior precisions (s,) and (M, n), or with a ridge."""
-        return self._posterior(top / np.square(self.top_size), own / np.square(self.size))
+        """The posterior with prior precisions (s,) and (n,) of these features' weights."""
+        return self._posterior(np.broadcast_to(top, self.top_moment.shape), own)
 
-    def _posterior(self, top_precision: Array, precision: Array) -> ItemPosterior:
+    def _posterior(self, top_precision: Array, precision: Array | float) -> ItemPosterior:
         users = np.arange(self.gram.shape[1])
         gram = self.gram.copy()
         gram[:, users, users] += precision
@@ -248,7 +253,7 @@ class ItemRegression:
 
 @dataclass(frozen=True)
 class ItemPosterior:
-    """Gaussian posterior of an arrow's weights, with features in units of their usual sizes.
+    """Gaussian posterior of the weights of an arrow's features.
 
     Attributes:
         regression: The normal equations.
@@ -300,9 +305,30 @@ class ItemPosterior:
         one = self.regression
         users, columns = own.shape[1], len(one.own) + len(one.shared)
         found = np.zeros((users, columns))
-        found[:, 1 + one.shared] = (top / one.top_size).reshape(users, -1)
-        found[:, 1 + one.own] = (own / one.size).T
+        to_user = one.of_user.scaled.T
+        found[:, 1 + one.shared] = to_user @ top.reshape(users, -1) @ one.of_item.scaled
+        found[:, 1 + one.own] = to_user @ own.T
         return found.ravel()
+
+
+def item_centring(sums: ItemSums, catalogue: Catalogue) -> tuple[Centred, Centred]:
+    """Centre the user's features, and those that items share, over the rows of sums."""
+    own = indicators(catalogue)
+    known = np.arange(0) if own is None else own
+    _, features = _shared(catalogue, known)
+    seen = sums.pairs[:, :1]  # (M, 1) rows that show an item
+    of_user = sums.pairs.sum(axis=0)[pair_index(sums.moment.shape[1])]
+    return (
+        Centred.of(of_user, sums.magnitude.sum(axis=0)),
+        Centred.of(features.T @ (seen * features), (seen * np.abs(features)).sum(axis=0)),
+    )
+
+
+def _shared(catalogue: Catalogue, own: NDArray[np.intp]) -> tuple[NDArray[np.intp], Array]:
+    """(F,) columns that are not indicators, and (M, 1 + F) a constant and these."""
+    shared = np.setdiff1d(np.arange(catalogue.features.shape[1]), own)
+    features = catalogue.features[:, shared].astype(np.float64)
+    return shared, np.concatenate([np.ones((len(features), 1)), features], axis=1)
 
 
 def indicators(catalogue: Catalogue) -> NDArray[np.intp] | None:

@@ -36,8 +36,9 @@ from slateflow.user_models.bilinear import (
     feature_count,
     seen_blocks,
 )
+from slateflow.user_models.centring import bilinear_prior
 from slateflow.user_models.normal_equations import NormalEquations
-from slateflow.user_models.prior import PRIOR_STEPS, WeightGroups, chosen_prior
+from slateflow.user_models.prior import PRIOR_STEPS
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import sum_over_parts
 
@@ -300,8 +301,8 @@ class Newton:
         """(P, P) precision of the prior on the weights."""
         if self.ridge:
             return self.ridge * np.eye(len(regression.moment))
-        groups = WeightGroups.of(spec, self.squares)
-        return chosen_prior(regression, groups, 1.0 if self.rewards.binary else None)
+        noise = 1.0 if self.rewards.binary else None
+        return bilinear_prior(regression, spec, self.squares, noise)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Columns in any unit: pounds or pence, years or days."""
+"""Columns in any unit and of any origin: pounds or pence, ages or years of birth."""
 
 from __future__ import annotations
 
@@ -21,15 +21,21 @@ UNITS = {
 }
 
 
-def shop(folder: Path, places: int, money: float, time: float) -> Dataset:
-    """Purchases depend on income times price, and on age."""
+def shop(
+    folder: Path, places: int, money: float, time: float, origin: tuple[float, float] = (0, 0)
+) -> Dataset:
+    """Purchases depend on income times price, and on age.
+
+    Columns are in units of money and time; `origin` is added to incomes and ages, and to prices.
+    """
     rng = np.random.default_rng(3)
     price, income, age = rng.uniform(5, 100, ITEMS), *rng.uniform((2e4, 18), (8e4, 80), (ROWS, 2)).T
     taste = (income[:, None] / 5e4 - 1) * (price / 50 - 1) - (age[:, None] / 49 - 1) * (price / 50)
     shown = rng.random((ROWS, ITEMS)).argsort(axis=1)[:, :places]
     likes = rng.random(shown.shape) < 1 / (1 + np.exp(1 - 2 * np.take_along_axis(taste, shown, 1)))
     bought = likes.any(axis=1)
-    table: dict[str, Any] = {"income": income * money, "age": age * time}
+    of_user, of_item = origin
+    table: dict[str, Any] = {"income": income * money + of_user, "age": age * time + of_user}
     text = '[columns]\nuser = ["income", "age"]\n'
     if places == 1:
         table |= {"item": shown[:, 0], "propensity": np.full(ROWS, 1 / ITEMS)}
@@ -38,27 +44,40 @@ def shop(folder: Path, places: int, money: float, time: float) -> Dataset:
         table |= {"item": shown.tolist(), "clicked": np.where(bought, likes.argmax(axis=1), -1)}
         table["propensity"] = np.full(ROWS, 1 / (ITEMS * (ITEMS - 1) * (ITEMS - 2)))
     log(folder, "log.parquet", table | {"reward": bought.astype(np.int64)})
-    items = pd.DataFrame({"id": np.arange(ITEMS), "price": price * money})
+    items = pd.DataFrame({"id": np.arange(ITEMS), "price": price * money + of_item})
     items.to_parquet(folder / "items.parquet")
     text += '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = ["price"]\n'
     return published(folder, text)
 
 
-@pytest.mark.parametrize(
-    ("learner", "places"),
-    [("slateq", 3), ("linucb", 3), ("logistic", 3), ("logistic", 1), ("fitted-q", 1)],
-)
+LEARNERS = [("slateq", 3), ("linucb", 3), ("logistic", 3), ("logistic", 1), ("fitted-q", 1)]
+
+
+def chosen(folder: Path, learner: str, places: int, *world: Any) -> np.ndarray:
+    """(500, places) items that users see, in the order of their numbers."""
+    folder.mkdir()
+    dataset = shop(folder, places, *world)
+    rows = dataset.read().where(slice(500))
+    scorer, _ = train(dataset, learner_config(learner))
+    scores = scorer.scores(rows.user, rows.step, rows.candidate_features())
+    return np.sort(scores.argsort(axis=1)[:, -places:])
+
+
+@pytest.mark.parametrize(("learner", "places"), LEARNERS)
 def test_units_do_not_matter(tmp_path, learner, places):
     """Users see the same items in any unit; SlateQ once failed on pounds."""
-    found = {}
-    for name, units in UNITS.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        dataset = shop(folder, places, *units)
-        rows = dataset.read().where(slice(500))
-        scorer, _ = train(dataset, learner_config(learner))
-        found[name] = scorer.scores(rows.user, rows.step, rows.candidate_features())
-    first, *others = (scores.argsort(axis=1)[:, -places:] for scores in found.values())
+    first, *others = (
+        chosen(tmp_path / name, learner, places, *units) for name, units in UNITS.items()
+    )
     assert (first != first[0]).any()  # choices depend on the user
     for other in others:
-        assert (np.sort(other) == np.sort(first)).all(axis=1).mean() > 0.98
+        assert (other == first).all(axis=1).mean() > 0.98
+
+
+@pytest.mark.parametrize(("learner", "places"), [*LEARNERS, ("linucb", 1)])
+def test_origins_do_not_matter(tmp_path, learner, places):
+    """Users see the same items where columns are far from zero; LinUCB once ignored the user."""
+    first = chosen(tmp_path / "near", learner, places, 1e-3, 1.0)
+    far = chosen(tmp_path / "far", learner, places, 1e-3, 1.0, (700.0, 2.0))
+    assert (first != first[0]).any()
+    assert (far == first).all(axis=1).mean() > 0.9

@@ -15,13 +15,14 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.user_models.bilinear import LinearStatistics, feature_count
+from slateflow.user_models.centring import bilinear_prior
 from slateflow.user_models.item_regressions import (
     ItemRegression,
     ItemSums,
     by_item,
     indicators,
+    item_centring,
 )
-from slateflow.user_models.prior import WeightGroups, chosen_prior
 
 Array = NDArray[np.float64]
 
@@ -74,7 +75,7 @@ class DecisionModel:
         else:
             prior: Array | float = 1.0
             if every.reward_squares:
-                prior = chosen_prior(every, WeightGroups.of(self))
+                prior = bilinear_prior(every, self)
             found = [_solved(every, without, prior) for without in folds]
         return np.stack(found).reshape(len(folds), 1 + self.user_size, 1 + self.document_size)
 
@@ -90,13 +91,15 @@ class DecisionModel:
 
 
 def _by_items(folds: Sequence[ItemSums], every: ItemSums, catalogue: Catalogue) -> list[Array]:
-    top, own = np.ones(1), np.ones(1)
+    centring = item_centring(every, catalogue)
+    top: Array | float = 1.0
+    own: Array | float = 1.0
     if every.reward_squares:
-        top, own = ItemRegression.of(every, catalogue).chosen_prior()
+        top, own = ItemRegression.of(every, catalogue, centring).chosen_prior()
     found = []
     for number in range(len(folds)):
         others = reduce(operator.add, [*folds[:number], *folds[number + 1 :]])
-        found.append(ItemRegression.of(others, catalogue).with_prior(top, own).mean)
+        found.append(ItemRegression.of(others, catalogue, centring).with_prior(top, own).mean)
     return found
 
 
