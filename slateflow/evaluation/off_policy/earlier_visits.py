@@ -14,21 +14,29 @@ or the last purchase, earlier choices reveal tastes. The mean is 0 only where th
 shown, so only visits count that had it on offer and left the choice to chance.
 
 Where propensities do not change between visits, the number of times that an item was seen is
-compared with its expectation by today's propensity, which has slightly more power. Slates are
-compared in this way, too, as their propensities do not reveal how likely each item was; there,
-tastes may be mistaken for an effect of earlier visits.
+compared with its expectation by today's propensity, which has slightly more power.
+
+The propensities of slates do not reveal how likely each item was. Where the user's columns change
+between visits, or what is on offer, regressions estimate it (`slate_inclusion`): each earlier visit
+counts 1 if its slate included the item, less this probability.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.evaluation.off_policy.overlap import NoVerdict
+from slateflow.evaluation.off_policy.slate_inclusion import (
+    common_items,
+    inclusion,
+    items_on_offer,
+)
+from slateflow.evaluation.off_policy.visit_order import count_before, sum_before
 from slateflow.shared_rows import at_rows
 from slateflow.trajectories import Trajectories
 
@@ -56,25 +64,30 @@ class Visits:
         order: (R,) numbers that rise with the visits.
         item: (R, K) numbers of the shown items.
         propensity: (R,) probabilities of the shown items.
+        columns: (R, U) columns of the user that policies for slates may follow; None where these
+            are not known.
     """
 
     visitor: NDArray[np.int64]
     order: NDArray[np.int64]
     item: NDArray[np.int32]
     propensity: Array
+    columns: NDArray[np.floating] | None = None
 
     @classmethod
     def of(cls, rows: Trajectories) -> Self | None:
         """The visits of logs; None where logs have no visitors, or no catalogue."""
         if rows.visitor is None or rows.catalogue is None:
             return None
-        return cls(rows.visitor, rows.episode, rows.shown_items(), rows.propensity)
+        item = rows.shown_items()
+        columns = rows.user if item.shape[1] > 1 else None
+        return cls(rows.visitor, rows.episode, item, rows.propensity, columns)
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:
         """The visits of several parts, one after the other."""
-        columns = ("visitor", "order", "item", "propensity")
-        return cls(*(np.concatenate([getattr(one, name) for one in several]) for name in columns))
+        names = ("visitor", "order", "item", "propensity")
+        return cls(*(np.concatenate([getattr(one, name) for one in several]) for name in names))
 
     def refusal(
         self,
@@ -112,15 +125,21 @@ class Visits:
         some, visitor, visits = self._asked()
         places = self.item.shape[1]
         likely, left = expected[some].ravel(), surprise[some].ravel()
-        chance = np.repeat(self.propensity[some], places)
-        if places > 1 or (offered is None and self._chances_stay(some, visitor)):
-            times = np.repeat(visits.astype(np.float64), places)
-            seen = self._seen(some, visitor)
+        if places > 1 and self._slates_change(some, visitor, offered):
+            of_row, before = self._included_before(some, visitor, offered)
+            seen, times, chance, by_chance = before.T
+            likely, left = likely[of_row], left[of_row]
         else:
-            times = self._could_be_shown(some, visitor, offered)
-            seen = self._seen_beyond_chance(some, visitor, times)
-        visitor = np.repeat(visitor, places)
-        by_chance = times * chance  # as often as today's propensity would have shown the item
+            of_row = np.arange(len(likely))
+            chance = np.repeat(self.propensity[some], places)
+            if places > 1 or (offered is None and self._chances_stay(some, visitor)):
+                times = np.repeat(visits.astype(np.float64), places)
+                seen = self._seen(some, visitor)
+            else:
+                times = self._could_be_shown(some, visitor, offered)
+                seen = self._seen_beyond_chance(some, visitor, times)
+            by_chance = times * chance  # as often as today's propensity would have shown the item
+        visitor = np.repeat(visitor, places)[of_row]
         known = [np.ones(len(seen)), np.log1p(times), chance, by_chance, np.log1p(by_chance)]
         known += [by_chance / (1 + by_chance), 1 - (1 - chance) ** times]
         plain = np.column_stack([*known, *(one * likely for one in known)])
@@ -139,11 +158,53 @@ class Visits:
         chance = chance[rows]
         return bool(np.isclose(chance[1:], chance[:-1], SAME_CHANCE, 0)[again].all())
 
+    def _slates_change(
+        self,
+        some: NDArray[np.intp],
+        visitor: NDArray[np.intp],
+        offered: Iterable[NDArray[np.integer]] | None,
+    ) -> bool:
+        """True if what policies for slates follow changes between the visits of a visitor (S,)."""
+        if self.columns is None or offered is not None:
+            return self.columns is not None
+        rows = np.argsort(visitor, kind="stable")
+        known = self.columns[some][rows]
+        return bool((known[1:] != known[:-1])[np.diff(visitor[rows]) == 0].any())
+
+    def _included_before(
+        self,
+        some: NDArray[np.intp],
+        visitor: NDArray[np.intp],
+        offered: Iterable[NDArray[np.integer]] | None,
+    ) -> tuple[NDArray[np.intp], Array]:
+        """Shown items (A,) among S·K, and figures (A, 4) of the earlier visits.
+
+        These are how often slates included the item beyond expectation, on approximately the scale
+        of a logarithm; on how many visits they could; today's probability; and the sum of those of
+        earlier visits.
+        """
+        assert self.columns is not None
+        item, order = self.item[some], self.order[some]
+        items = common_items(item)
+        at = np.minimum(np.searchsorted(items, item), len(items) - 1)
+        row, place = np.nonzero(items[at] == item)
+        included = np.zeros((len(some), len(items)), np.bool_)
+        included[row, at[row, place]] = True
+        on_offer = items_on_offer(offered, some, items) | included
+        likely = inclusion(included, on_offer, self.columns[some].astype(np.float64))
+        drawn = self._drawn(some)[:, None]
+        beyond, times, sums = (
+            sum_before(one * drawn, order, visitor)[row, at[row, place]]
+            for one in (included - likely, on_offer, likely)
+        )
+        figures = [beyond / (1 + sums), times, likely[row, at[row, place]], sums]
+        return row * item.shape[1] + place, np.column_stack(figures)
+
     def _seen(self, some: NDArray[np.intp], visitor: NDArray[np.intp]) -> Array:
         """(S·K,) logarithms of how often the items of some rows were seen before."""
         places = self.item.shape[1]
         order, whose = np.repeat(self.order[some], places), np.repeat(visitor, places)
-        return np.asarray(np.log1p(_before(order, whose, self.item[some].ravel())))
+        return np.asarray(np.log1p(count_before(order, whose, self.item[some].ravel())))
 
     def _seen_beyond_chance(
         self, some: NDArray[np.intp], visitor: NDArray[np.intp], times: Array
@@ -161,7 +222,7 @@ class Visits:
         chance, weight = self.propensity[some], self._drawn(some)
         # Events rarer than once in these rows count as if they happened once: sums remain exact
         weight /= np.maximum(chance, 1 / len(some))
-        found = _sum_before(weight, self.order[some], visitor, self.item[some, 0])
+        found = sum_before(weight, self.order[some], visitor, self.item[some, 0])
         return np.asarray((found - times) * chance / (1 + times * chance))
 
     def _could_be_shown(
@@ -179,11 +240,11 @@ class Visits:
         """
         drawn, order = self._drawn(some), self.order[some]
         if offered is None:
-            return _sum_before(drawn, order, visitor)
+            return sum_before(drawn, order, visitor)
         items = int(self.item.max()) + 1
         pairs, pair = np.unique(visitor * items + self.item[some, 0], return_inverse=True)
         row, offer = _offers(offered, _positions(some, len(self.order)), visitor, items, pairs)
-        before = _sum_before(drawn[row], order[row], offer)
+        before = sum_before(drawn[row], order[row], offer)
         found, own = np.zeros(len(some)), offer == pair[row]
         found[row[own]] = before[own]
         return found
@@ -202,7 +263,7 @@ class Visits:
         every = min(-(-len(number) // most), max(visitors // LEAST_VISITORS, 1))
         some = np.flatnonzero(number % every == 0)
         visitor = number[some] // every
-        visits = _before(self.order[some], visitor)
+        visits = count_before(self.order[some], visitor)
         if len(some) > most:
             first = visits < most // (int(visitor.max()) + 1)
             some, visitor, visits = some[first], visitor[first], visits[first]
@@ -249,21 +310,3 @@ def _offers(
         found.append(at[hit])
     once = np.unique(np.concatenate(rows) * len(pairs) + np.concatenate(found))
     return once // len(pairs), once % len(pairs)
-
-
-def _before(order: NDArray[np.int64], *keys: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(R,) number of rows with the same keys before each row."""
-    return _sum_before(np.ones(len(order), np.int64), order, *keys)
-
-
-def _sum_before(
-    values: NDArray[Any], order: NDArray[np.int64], *keys: NDArray[np.integer]
-) -> NDArray[Any]:
-    """(R,) sum of values (R,) in the rows with the same keys before each row."""
-    rows = np.lexsort((order, *keys))
-    first = np.ones(len(rows), np.bool_)
-    first[1:] = np.any([key[rows][1:] != key[rows][:-1] for key in keys], axis=0)
-    sums = np.cumsum(values[rows]) - values[rows]
-    found = np.empty_like(values)
-    found[rows] = sums - sums[first][np.cumsum(first) - 1]
-    return found

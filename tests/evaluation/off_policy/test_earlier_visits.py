@@ -78,7 +78,8 @@ def test_what_was_seen_before_is_told_from_chance(places):
         assert SAYS in str(made.refusal(noise + sign * 0.3 * (seen > 0), likely))
         assert SAYS in str(made.refusal(noise + sign * 0.3 * likely * seen, likely))
     mixed = rng.permutation(len(seen))
-    moved = Visits(*(column[mixed] for column in vars(made).values()))
+    columns = made.visitor, made.order, made.item, made.propensity
+    moved = Visits(*(column[mixed] for column in columns))
     assert SAYS in str(moved.refusal((noise - 0.3 * (seen > 0))[mixed], likely[mixed]))
 
 
