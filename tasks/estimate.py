@@ -17,7 +17,7 @@ from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment
 from tasks.reports.report import OverlapFigures
 from tasks.store.champion import version_policy
-from tasks.store.seen import seen_by
+from tasks.store.logs_seen import seen_by
 from tasks.store.tracking import mlflow_client
 
 LOGGED = "logged"

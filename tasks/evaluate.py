@@ -29,7 +29,7 @@ from slateflow.policies import (
 from slateflow.progress import Progress
 from slateflow.side_by_side import PROCESSORS, map_calls
 from slateflow.trajectories import Dataset
-from slateflow.trajectories.items_differ import items_differ
+from slateflow.trajectories.item_effects import items_differ
 from tasks.experiment import Experiment, ModelRef
 from tasks.reports.report import CandidateLine, OverlapFigures, RecSimCheck, Report
 from tasks.server.retries import RETRIES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 
 from slateflow.trajectories import AnyRecipe, generate
-from slateflow.trajectories.sources.passed_by import passed_by_of, told
+from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
 from tasks.experiment import Experiment, data_folder
 from tasks.server.lineage import dataset_published
 from tasks.server.progress import stage_with_artifact

@@ -15,7 +15,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, Dataset, Folder, LoggedRecipe, read_recipe
 from slateflow.trajectories.files.dataset import differing_keys
 from slateflow.trajectories.generation.recipe import recipe_names
-from slateflow.trajectories.sources.earlier import KEYS_OF_DAYS
+from slateflow.trajectories.sources.earlier_days import KEYS_OF_DAYS
 from slateflow.user_models.kept_sums import SUMS
 from tasks.experiment import data_folder
 from tasks.project import RECIPES

@@ -129,7 +129,7 @@ def generate_command(
         from flows.generate import generate
 
         experiment = generate(chosen, data=logs.data, workers=workers)
-        from slateflow.trajectories.sources.passed_by import passed_by_of, told
+        from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
 
         made = experiment.open_dataset()
         passed_by = told(passed_by_of(made), made.rows)

@@ -67,7 +67,7 @@ FITTED_Q_FOLDS = 5
 SETTLED = 0.01
 """Relative change of the preferences by a stage below which no further stage is added."""
 
-SELDOM = 0.01
+MOST_FALLING = 0.01
 """Largest share of steps at which the sum of reward and next value may fall as the reward rises."""
 
 PATIENCE = 5
@@ -362,7 +362,7 @@ def _falls_with_reward(steps: LoggedSteps, ahead: Array, of_users: _Tried) -> bo
         np.count_nonzero(1 + steps.design(basis, block) @ slopes <= 0)
         for block in blocks(len(ahead), size)
     )
-    return bool(falls > SELDOM * len(ahead))
+    return bool(falls > MOST_FALLING * len(ahead))
 
 
 def _check_terms(users: int, documents: int, degree: int) -> None:

@@ -40,10 +40,10 @@ from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.trajectories.variation import check_variation
 from slateflow.user_models.bilinear import MOST_BILINEAR_FEATURES, feature_count, places_seen
-from slateflow.user_models.choice_bends import with_bends
 from slateflow.user_models.choice_model import fit_choice_model
 from slateflow.user_models.choices import Choices, SlateFeatures
 from slateflow.user_models.item_values import ITEMS_RIDGE, ItemValues, Members
+from slateflow.user_models.nonlinear_choices import with_bends
 from slateflow.user_models.sessions import Rows, Sessions
 from slateflow.user_models.slate_columns import (
     SlateColumns,

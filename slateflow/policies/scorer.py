@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 CACHED_NUMBERS = 2**16
 """Numbers of a layer in memory at once: as many as fit into the processor's cache."""
 
-SPARSE = 64
+SPARSE_FROM = 64
 """Fewest features per nonzero feature of an item with which zeros are left out: looking up a weight
 takes as long as some fifty multiplications."""
 
@@ -299,7 +299,7 @@ def products_with(features: NDArray[np.floating]) -> Callable[[Array], Array]:
     item, column = np.nonzero(features != 0)
     count = np.bincount(item, minlength=len(features))
     most = int(count.max(initial=0))
-    if most * SPARSE > features.shape[1]:
+    if most * SPARSE_FROM > features.shape[1]:
         return lambda weights: np.asarray(weights @ features.T)
     rank = np.arange(len(item)) - (np.cumsum(count) - count)[item]
     columns = np.zeros((most, len(features)), np.int64)

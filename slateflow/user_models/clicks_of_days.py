@@ -35,7 +35,7 @@ DAY_ROWS = 100_000
 MOST_KEPT_FEATURES = 2_000
 """Most features for which sums are kept: 8 MB a day."""
 
-NEAR = 0.01
+MOST_CHANGE = 0.01
 """Largest mean squared difference in log-odds between month and day, where clicks are likely."""
 
 
@@ -61,7 +61,7 @@ class DayFit(Storable):
     def is_near(self, weights: Array) -> bool:
         """True if the regression is valid at other weights (P,), too."""
         gram, moved = self.regression.expanded().gram, weights - self.at
-        return bool(moved @ gram @ moved <= NEAR * gram[0, 0])
+        return bool(moved @ gram @ moved <= MOST_CHANGE * gram[0, 0])
 
 
 def weights_of_clicks(

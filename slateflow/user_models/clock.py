@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 CLOCK_ROWS = 100_000
 """Most rows in the test; fewer with more than `CLOCK_TERMS` products."""
 
-SHORT = 20
+MOST_STEPS_APART = 20
 """Most steps of a session of which each may differ from the others; with more, only the last may.
 In long sessions users change, columns may hide that, and rewards drift without a clock."""
 
@@ -58,7 +58,7 @@ def rewards_by_the_clock(rows: Trajectories) -> bool:
     most = CLOCK_ROWS * CLOCK_TERMS // max(terms, CLOCK_TERMS)
     rows = rows.some_sessions(most)
     left, steps = steps_left(rows), int(rows.lengths[0])
-    clock = [left == 1, left == steps, left / steps] if steps <= SHORT else [left == 1]
+    clock = [left == 1, left == steps, left / steps] if steps <= MOST_STEPS_APART else [left == 1]
     user = rows.user.astype(np.float64)
     timed = np.column_stack([user, *clock])
     item = rows.features_at(rows.slate[:, 0]).astype(np.float64)

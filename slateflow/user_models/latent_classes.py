@@ -30,7 +30,7 @@ from slateflow.user_models.prior import WeightGroups
 
 Array = NDArray[np.float64]
 
-APART = 0.01 * 4.0 ** np.arange(6)
+CLASS_DISTANCES = 0.01 * 4.0 ** np.arange(6)
 """Squared distances of new classes from their origin, scaled by a session's information."""
 
 STEPS, GAIN = 500, 1e-8
@@ -107,7 +107,7 @@ class _Class:
 
     def two(self) -> list[Array]:
         """Weights of two classes, at the likeliest of some distances from those of one."""
-        steps = [distance * self.apart for distance in np.sqrt(APART)]
+        steps = [distance * self.apart for distance in np.sqrt(CLASS_DISTANCES)]
         found = [np.stack([self.weights + step, self.weights - step]) for step in steps]
         models = [as_model(two, np.full(2, 0.5)) for two in found]
         likely = [self.member @ self.choices.session_log_likelihoods(one) for one in models]

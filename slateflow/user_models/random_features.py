@@ -15,7 +15,7 @@ from slateflow.policies.slate_choice import RandomFeatures
 
 Array = NDArray[np.float64]
 
-UNITS = 300
+RANDOM_UNITS = 300
 """Number of random features of a model that has any."""
 
 MOST_BESIDE = 300
@@ -30,7 +30,7 @@ def none(features: int) -> RandomFeatures:
     return RandomFeatures(np.zeros((features, 0)), np.zeros(0))
 
 
-def drawn(counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
+def drawn(counted: NDArray[np.bool_], units: int = RANDOM_UNITS) -> RandomFeatures:
     """Random features along unit vectors in the space of the standardised features that count (F,).
 
     Example:
@@ -43,7 +43,7 @@ def drawn(counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
     return RandomFeatures(weights / np.linalg.norm(weights, axis=0), rng.standard_normal(units))
 
 
-def drawn_of(x: Array, counted: NDArray[np.bool_], units: int = UNITS) -> RandomFeatures:
+def drawn_of(x: Array, counted: NDArray[np.bool_], units: int = RANDOM_UNITS) -> RandomFeatures:
     """Random features of features (R, F), drawn as if these were standardised.
 
     There are none where no feature that counts varies.

@@ -45,7 +45,7 @@ items count the steps, and the probability of a session's end may jump between s
 MOST_COMPARED = 1_000
 """Most products of user and candidate with which a memory is tried."""
 
-DECIDING = ((0.5,), (0.9,))
+TESTED_DECAYS = ((0.5,), (0.9,))
 """Decays of the memories with which the existence of a memory is tested."""
 
 
@@ -212,7 +212,7 @@ def session_state(dataset: Dataset) -> SessionState:
         losses = _held_out_losses(timed, NOTHING, DEGREES, condensed)
         if by_step := better(plain, losses, BEYOND_CHANCE):
             plain, asked = losses, timed
-    memories = product(DECIDING, [True] if condensed else [False, True])
+    memories = product(TESTED_DECAYS, [True] if condensed else [False, True])
     found = (
         _held_out_losses(asked, SessionMemory(decays), DEGREES, few) for decays, few in memories
     )

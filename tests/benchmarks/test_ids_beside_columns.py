@@ -17,7 +17,7 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Folder
 from slateflow.trajectories.held_out import training_logs
-from slateflow.trajectories.items_differ import items_differ
+from slateflow.trajectories.item_effects import items_differ
 from tests.benchmarks.held_intervals import of_logs
 from tests.benchmarks.random_shops import RandomShop
 from tests.benchmarks.shop_settings import SEED, learners_of, shop_numbers

@@ -54,7 +54,7 @@ EVIDENCE = (
     f"the effective number of their weights is {propensity_check.CARRIERS_TO_CHECK}",
     f"or fewer than {slate_sessions.ROWS_PER_FEATURE} where "
     f"{slate_sessions.CHOICES_PER_FEATURE} of them are clicked",
-    f"the sessions are of fewer than {visitors.FEWEST} visitors",
+    f"the sessions are of fewer than {visitors.LEAST_VISITORS} visitors",
     f"at most {estimates.MOST_ROWS:,} rows are in memory, and {estimates.MOST_SLATES:,} of slates",
 )
 PLACEHOLDER = re.compile(r"[…\[·|]|\b[A-Z]{2,}\b|  ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from slateflow.evaluation.off_policy.what_moves import with_what_moves
+from slateflow.evaluation.off_policy.slate_feature_selection import with_selected_features
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Folder, generate, read_recipe
@@ -34,7 +34,9 @@ def test_what_was_clicked_tells_how_long_users_stay(tmp_path):
     random, learnt = (customers.played(one) for one in (RandomPolicy(3), ScoringPolicy(scorer)))
     assert learnt > random + 0.8 * (BEST - random)
     features = SlateFeatures(dataset.spec.features_match, places=True)
-    assert with_what_moves(Sessions.from_rows(dataset.read(), dataset.spec, features)).by_clicks
+    assert with_selected_features(
+        Sessions.from_rows(dataset.read(), dataset.spec, features)
+    ).by_clicks
     targets = {"random": RandomPolicy(3), "slateq": ScoringPolicy(scorer)}
     found = estimate_policies(dataset, targets, held_out_only=False).policies
     low, high = found["random"].contributions.interval()

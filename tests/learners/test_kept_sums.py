@@ -53,7 +53,7 @@ def test_only_new_days_are_read_and_the_weights_are_the_same_to_the_last_bit(
     nights, read, tmp_path, monkeypatch, learner, settings
 ):
     monkeypatch.setattr(clicks_of_days, "DAY_ROWS", 0)
-    monkeypatch.setattr(clicks_of_days, "NEAR", np.inf)  # days of 400 rows are too few
+    monkeypatch.setattr(clicks_of_days, "MOST_CHANGE", np.inf)  # days of 400 rows are too few
     config = learner_config(learner, **settings)
     for number, dataset in enumerate(nights):
         read.clear()
@@ -77,7 +77,7 @@ def odds(scorer, dataset: Dataset):
 
 
 def test_clicks_of_days_are_near_those_of_the_month(tmp_path, monkeypatch, read):
-    """Four days of 20,000 visits: the mean squared difference is at most `NEAR`."""
+    """Four days of 20,000 visits: the mean squared difference is at most `MOST_CHANGE`."""
     (tmp_path / "logs").mkdir()
     columns = COLUMNS.replace('"country", "device", "age"', '"country"')
     (tmp_path / "shop.toml").write_text(f'source = "logs"\n{columns}')
@@ -89,7 +89,7 @@ def test_clicks_of_days_are_near_those_of_the_month(tmp_path, monkeypatch, read)
     monkeypatch.setattr(clicks_of_days, "DAY_ROWS", 0)
 
     def passes(near: float):
-        monkeypatch.setattr(clicks_of_days, "NEAR", near)
+        monkeypatch.setattr(clicks_of_days, "MOST_CHANGE", near)
         read.clear()
         scorer, _ = train(dataset, learner_config("logistic"), checkpoints=tmp_path / "kept")
         return len(read), odds(scorer, dataset)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.bends import ASKED_ROWS
-from slateflow.evaluation.off_policy.what_moves import standardised
+from slateflow.evaluation.off_policy.slate_feature_selection import standardised
+from slateflow.evaluation.off_policy.value_basis import ASKED_ROWS
 from slateflow.held_out_choice import LEAST_SESSIONS, least_lost, other_half_losses
 from slateflow.trajectories import Trajectories
-from slateflow.trajectories.items_differ import MOST_ITEMS
+from slateflow.trajectories.item_effects import MOST_ITEMS
 from slateflow.user_models.polynomial import Polynomial, independent
 
 Array = NDArray[np.float64]

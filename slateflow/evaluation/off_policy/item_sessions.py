@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
-from slateflow.evaluation.off_policy.bends import ASKED_ROWS, chosen_polynomial
 from slateflow.evaluation.off_policy.click_odds import ClickOdds, chosen_odds
 from slateflow.evaluation.off_policy.corrections import Estimated
 from slateflow.evaluation.off_policy.double_learning import (
@@ -24,13 +23,14 @@ from slateflow.evaluation.off_policy.double_learning import (
 )
 from slateflow.evaluation.off_policy.item_features import chosen_features, first_items
 from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE, NoVerdict
+from slateflow.evaluation.off_policy.value_basis import ASKED_ROWS, chosen_polynomial
 from slateflow.policies import top_slates
 from slateflow.policies.base import certain
 from slateflow.policies.learned import ScoringPolicy, observed_scores
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.backward_stages import Transitions
-from slateflow.user_models.clock import SHORT, rewards_by_the_clock, same_length
+from slateflow.user_models.clock import MOST_STEPS_APART, rewards_by_the_clock, same_length
 from slateflow.user_models.polynomial import term_count
 from slateflow.user_models.session_memory import (
     STATELESS,
@@ -54,7 +54,7 @@ MOST_REMEMBERED = 300
 """Most terms of degree 2 with a session memory: degree 1 would lack its products with the user and
 with itself, and items of which users had tired would count as new."""
 
-ENOUGH = 200
+FITTED_ROWS = 200
 """Rows per feature up to which values and weights are fitted to other sessions, too."""
 
 ROWS_BY_PROPENSITY = 30
@@ -163,7 +163,10 @@ class ItemSessions:
 
     def _enough(self, rows: Trajectories) -> Trajectories:
         """Keep the evidence, and as many of the sessions after it as necessary, evenly."""
-        most, others = ENOUGH * self.features - len(self.rows), len(rows) - len(self.rows)
+        most, others = (
+            FITTED_ROWS * self.features - len(self.rows),
+            len(rows) - len(self.rows),
+        )
         if others <= most or not others:
             return rows
         every, number = -(-others // max(most, 1)), rows.sessions - self.sessions
@@ -307,7 +310,7 @@ def _short_memory(rows: Trajectories, decays: tuple[float, ...]) -> bool:
     have.
     """
     length = int(rows.lengths[0])
-    return bool(decays) and same_length(rows.lengths) and 1 < length <= SHORT
+    return bool(decays) and same_length(rows.lengths) and 1 < length <= MOST_STEPS_APART
 
 
 def _chosen(rows: Trajectories) -> Array:

@@ -54,7 +54,7 @@ MOST_TIMES = 2
 DECISION_NUMBERS = 2**22
 """Most numbers of an array in memory."""
 
-SOME_ROWS = 20_000
+SAMPLE_ROWS = 20_000
 """Approximate number of rows in the sample for the support and for grouping users."""
 
 
@@ -304,8 +304,8 @@ class SingleSteps:
 
     @cached_property
     def _some_rows(self) -> Trajectories:
-        """Every n-th row, about `SOME_ROWS` rows."""
-        every, kept = max(self.rows // SOME_ROWS, 1), []
+        """Every n-th row, about `SAMPLE_ROWS` rows."""
+        every, kept = max(self.rows // SAMPLE_ROWS, 1), []
         for _, start, rows in self._parts():
             kept.append(rows.where((start + np.arange(len(rows))) % every == 0))
         return Trajectories.from_parts(kept)

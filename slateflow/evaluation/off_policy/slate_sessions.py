@@ -27,24 +27,24 @@ from slateflow.evaluation.off_policy.double_learning import (
 from slateflow.evaluation.off_policy.earlier_steps import earlier_steps_matter
 from slateflow.evaluation.off_policy.earlier_visits import Visits, all_offered
 from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE, NoVerdict
+from slateflow.evaluation.off_policy.slate_feature_selection import with_selected_features
 from slateflow.evaluation.off_policy.unexplained_clicks import (
     clicks_are_unexplained,
     propensities_tell,
 )
-from slateflow.evaluation.off_policy.what_moves import with_what_moves
 from slateflow.held_out_choice import better
 from slateflow.policies import Slates
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.choice_bends import with_bends
+from slateflow.user_models.cascade import (
+    Habit,
+)
 from slateflow.user_models.choice_model import OF_SINGLE_DECISIONS, USUAL
 from slateflow.user_models.choices import Choices, SlateFeatures
 from slateflow.user_models.conditional_logit import CHOICE_RIDGE
-from slateflow.user_models.from_the_top import (
-    Habit,
-)
 from slateflow.user_models.influences import Influences
+from slateflow.user_models.nonlinear_choices import with_bends
 from slateflow.user_models.sessions import Sessions
 from slateflow.user_models.slate_columns import (
     chosen_columns,
@@ -146,10 +146,10 @@ class SlateSessions:
             seen, alone = with_columns_of_their_own(seen, VERDICT_ROWS_PER_TERM, alone_per_term)
             features = replace(features, alone=alone)
             own = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
-            bent = with_bends(seen, features, own, from_the_top=True)
+            bent = with_bends(seen, features, own, cascade=True)
         self.single = spec.horizon == 1
         features, habit = _habit(seen, features, bent, self.single)
-        self.sessions = with_what_moves(Sessions.from_rows(seen, spec, features))
+        self.sessions = with_selected_features(Sessions.from_rows(seen, spec, features))
         self.one, self.choice = habit.one, habit.model
         self.likelihoods = habit.choices.log_likelihoods(self.choice)  # (R, G)
         self.influences = Influences.of(habit.made, self.choice, habit.prior)

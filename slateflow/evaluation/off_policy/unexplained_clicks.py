@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 LEAVES, LEAF_ROWS = 32, 100
 """Most leaves of the tree, and fewest shown items in each."""
 
-FARTHEST = 1e9
+MOST_DISTANCE = 1e9
 """Distance without another item: the tree does not accept infinite numbers."""
 
 
@@ -91,7 +91,7 @@ def _beside(rows: Trajectories, expected: Array) -> Array:
     """(S, 7) expected clicks on an item, and properties of its slate before and after it.
 
     These are the mean and the least distance to the items there, in standard deviations, and the
-    clicks expected there. Without other items distances are `FARTHEST`.
+    clicks expected there. Without other items distances are `MOST_DISTANCE`.
     """
     shown = rows.shown_features().astype(np.float64)
     shown /= np.maximum(shown.std(axis=(0, 1)), np.finfo(np.float32).tiny)
@@ -103,8 +103,8 @@ def _beside(rows: Trajectories, expected: Array) -> Array:
     for others in (np.tri(places, k=-1, dtype=bool), ~np.tri(places, dtype=bool)):
         far = np.where(others, unlike, np.inf).min(axis=2)
         count = np.maximum(others.sum(axis=1), 1)
-        mean = np.where(np.isinf(far), FARTHEST, (unlike * others).sum(axis=2) / count)
-        found += [mean, np.minimum(far, FARTHEST), expected @ others.T]
+        mean = np.where(np.isinf(far), MOST_DISTANCE, (unlike * others).sum(axis=2) / count)
+        found += [mean, np.minimum(far, MOST_DISTANCE), expected @ others.T]
     return np.stack(found, axis=2).reshape(rows.slate.size, -1)
 
 

@@ -13,7 +13,7 @@ from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 
-FEWEST = 40
+LEAST_VISITORS = 40
 """Fewest visitors for a verdict."""
 
 
@@ -65,10 +65,10 @@ class Visitors:
 
     def refusal(self) -> NoVerdict | None:
         """The refusal if there are too few visitors; None if there are enough."""
-        if self.count is None or self.count >= FEWEST:
+        if self.count is None or self.count >= LEAST_VISITORS:
             return None
         return NoVerdict(
-            f"the sessions are of {self.count} visitors, at least {FEWEST} are needed",
+            f"the sessions are of {self.count} visitors, at least {LEAST_VISITORS} are needed",
             "log more visitors",
         )
 

@@ -16,7 +16,7 @@ from slateflow.policies import behaviour_policy
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.description.first_look import FirstLook, uniform_weights
 from slateflow.trajectories.files.dataset import Dataset
-from slateflow.trajectories.items_differ import items_differ, told_apart
+from slateflow.trajectories.item_effects import items_differ, told_apart
 from slateflow.trajectories.schema import Trajectories, blocks
 
 TARGETS = ("random", "greedy")

@@ -15,7 +15,7 @@ from slateflow.trajectories.files.dataset import Dataset
 from slateflow.trajectories.files.hold_out import HELD_OUT
 from slateflow.trajectories.schema import Trajectories
 from slateflow.trajectories.sources.days import UNREADABLE, Day
-from slateflow.trajectories.sources.passed_by import passed_by_of, told
+from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
 
 LEAST_AGREEING_ROWS = 10.0
 """Number of agreeing rows below which hardly any policy can be evaluated: some have no reward."""

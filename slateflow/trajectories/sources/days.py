@@ -23,7 +23,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories.sources.files import SourceFile
 from slateflow.trajectories.sources.survey import Facts, Keys, Survey
 
-FORM = 3
+DAY_VERSION = 3
 """Version of the way in which a day's rows are read; after a change all days are read again."""
 
 NUMBERS = 2**32
@@ -63,7 +63,7 @@ class Day:
 
         `ordered` has the times (E,) at which the day's sessions begin, by number.
         """
-        facts = {"form": FORM, "file": vars(self.file), "facts": self.facts.to_dict()}
+        facts = {"form": DAY_VERSION, "file": vars(self.file), "facts": self.facts.to_dict()}
         facts |= {"passed_by": self.passed_by} if self.passed_by else {}
         document = json.dumps(facts).encode()
         arrays: dict[str, Any] = {
@@ -88,7 +88,7 @@ class Day:
             document = json.loads(zlib.decompress(stored["facts"].tobytes()))
             named = ("sessions", "begins", "events", "ordered")
             sessions, begins, events, ordered = (stored.get(name) for name in named)
-        if document.get("form") != FORM:
+        if document.get("form") != DAY_VERSION:
             raise ValueError("facts of another version")
         file, facts = SourceFile(**document["file"]), Facts.from_dict(document["facts"])
         passed_by = document.get("passed_by", {})
@@ -156,7 +156,12 @@ def day_keys(days: Sequence[Day], shared: Sequence[Shared]) -> list[str]:
     keys = []
     for file, one in zip(files, shared, strict=True):
         coming = [[files[other], _digest(hashes)] for other, hashes in sorted(one.coming.items())]
-        document = {"form": FORM, "file": file, "coming": coming, "leaving": _digest(one.leaving)}
+        document = {
+            "form": DAY_VERSION,
+            "file": file,
+            "coming": coming,
+            "leaving": _digest(one.leaving),
+        }
         keys.append(hashlib.sha256(json.dumps(document).encode()).hexdigest()[:16])
     return keys
 

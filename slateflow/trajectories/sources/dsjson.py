@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.contract import LEAST_PROPENSITY, WEIGHABLE
 from slateflow.trajectories.sources.files import SourceFiles
-from slateflow.trajectories.sources.passed_by import reason_of
+from slateflow.trajectories.sources.lines_passed_by import reason_of
 from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.table import USER, Cells, as_time
 
@@ -50,7 +50,7 @@ class DsjsonReader:
         by_time: Whether to read the time.
 
     Attributes:
-        passed_by: Number of lines skipped so far, by reason; see `sources.passed_by`.
+        passed_by: Number of lines skipped so far, by reason; see `sources.lines_passed_by`.
     """
 
     def __init__(self, files: SourceFiles, by_time: bool) -> None:

@@ -20,7 +20,7 @@ from slateflow.trajectories.sources.days import (
     shared_sessions,
 )
 from slateflow.trajectories.sources.dsjson import DsjsonReader
-from slateflow.trajectories.sources.earlier import Earlier, EarlierDay, Form
+from slateflow.trajectories.sources.earlier_days import Earlier, EarlierDay, Form
 from slateflow.trajectories.sources.files import SourceFile, SourceFiles
 from slateflow.trajectories.sources.order import Order, PlannedRows
 from slateflow.trajectories.sources.places import Places

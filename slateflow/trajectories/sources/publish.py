@@ -24,13 +24,13 @@ from slateflow.trajectories.files.dataset import REMEDY, Dataset, of_recipe, rem
 from slateflow.trajectories.files.folder import Folder
 from slateflow.trajectories.files.hold_out import HoldOut
 from slateflow.trajectories.files.part_files import PART_ROWS, PartFile, kept_part, write_part
-from slateflow.trajectories.items_differ import ids_fit, items_differ
+from slateflow.trajectories.item_effects import ids_fit, items_differ
 from slateflow.trajectories.schema import Trajectories, column_digest
 from slateflow.trajectories.sources.days import Day
-from slateflow.trajectories.sources.earlier import KEYS_OF_DAYS, Earlier, EarlierDay, Form
+from slateflow.trajectories.sources.earlier_days import KEYS_OF_DAYS, Earlier, EarlierDay, Form
 from slateflow.trajectories.sources.items import Items, read_items
+from slateflow.trajectories.sources.lines_passed_by import passed_by, told
 from slateflow.trajectories.sources.order import PlannedRows, in_order
-from slateflow.trajectories.sources.passed_by import passed_by, told
 from slateflow.trajectories.sources.planning import (
     Group,
     PlannedDay,

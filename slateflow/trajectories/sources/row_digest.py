@@ -24,10 +24,10 @@ Two files with rows from the same distribution have this many distinct rows, eac
 both, less than once in 100 million times.
 """
 
-UNSEEN = ("row", "event")
+ORIGIN_COLUMNS = ("row", "event")
 """Columns of a batch that contain a row's origin and nothing about the decision."""
 
-MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+SPLITMIX64 = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 """Shifts and factors of SplitMix64's finaliser."""
 
 
@@ -51,12 +51,12 @@ class RowDigest:
             factor = _factor(name)
             if name in known:
                 hashes += _spread(known[name], factor)
-            elif name not in UNSEEN:
+            elif name not in ORIGIN_COLUMNS:
                 values = table[name].combine_chunks()
                 flat = values.flatten() if is_list(values.type) else values
                 each = _value_hashes(coded.get(name, flat), factor)
                 hashes += each if flat is values else _list_hashes(values, each, name)
-        for shift, number in MIX:
+        for shift, number in SPLITMIX64:
             hashes ^= hashes >> np.uint64(shift)
             hashes *= np.uint64(number)
         self._rows += len(hashes)

@@ -11,7 +11,7 @@ from slateflow.evaluation.off_policy.estimates import (
     held_out_values,
     prepared_sessions,
 )
-from slateflow.evaluation.off_policy.item_sessions import ENOUGH, ItemSessions
+from slateflow.evaluation.off_policy.item_sessions import FITTED_ROWS, ItemSessions
 from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
@@ -62,7 +62,7 @@ def test_some_of_the_held_out_are_evidence_however_many_there_are(tmp_path, monk
 
 def test_what_is_estimated_is_the_evidence_alone(logs, monkeypatch):
     """The values of a session come from models fitted to other sessions, evidence or not."""
-    monkeypatch.setattr("slateflow.evaluation.off_policy.item_sessions.ENOUGH", SESSIONS)
+    monkeypatch.setattr("slateflow.evaluation.off_policy.item_sessions.FITTED_ROWS", SESSIONS)
     held_out, others = halves(logs)
     ours = ItemSessions(held_out, logs.spec, beside=others)
     found = ours.estimate(RandomPolicy(1), np.ones(len(held_out)))
@@ -94,8 +94,11 @@ def test_no_more_of_them_are_read_than_it_takes(logs, monkeypatch):
     held_out, others = halves(logs)
     many = ItemSessions(held_out, logs.spec, beside=others)
     assert len(held_out) < many.fitted_steps <= len(held_out) + len(others)
-    monkeypatch.setattr("slateflow.evaluation.off_policy.item_sessions.ENOUGH", ENOUGH // 2)
+    monkeypatch.setattr(
+        "slateflow.evaluation.off_policy.item_sessions.FITTED_ROWS",
+        FITTED_ROWS // 2,
+    )
     few = ItemSessions(held_out, logs.spec, beside=others)
-    assert len(held_out) < few.fitted_steps <= ENOUGH // 2 * few.features * 1.1
+    assert len(held_out) < few.fitted_steps <= FITTED_ROWS // 2 * few.features * 1.1
     assert (few.fitted.episode[: len(held_out)] == held_out.episode).all()
     assert len(few.rows) == len(many.rows) == len(held_out)

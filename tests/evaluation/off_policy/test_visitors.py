@@ -9,7 +9,7 @@ import pytest
 from slateflow.errors import InputError
 from slateflow.evaluation.off_policy.contributions import Contributions, WeightedErrors
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from slateflow.evaluation.off_policy.visitors import FEWEST, Visitors
+from slateflow.evaluation.off_policy.visitors import LEAST_VISITORS, Visitors
 from slateflow.policies import RandomPolicy
 from tests.evaluation.off_policy.alike_shop import POLICIES, AlikeShop
 from tests.trajectories.sources.shop import log, published
@@ -132,10 +132,12 @@ def test_estimates_of_single_decisions_are_by_visitors(tmp_path):
 
 
 def test_too_few_visitors_are_no_verdict(tmp_path):
-    dataset, *_ = single_decisions(tmp_path, FEWEST - 1, 'visitor = "who"')
+    dataset, *_ = single_decisions(tmp_path, LEAST_VISITORS - 1, 'visitor = "who"')
     random = {"random": RandomPolicy(1)}
     found = estimate_policies(dataset, random, held_out_only=False).policies["random"]
-    assert f"of {FEWEST - 1} visitors, at least {FEWEST} are needed" in str(found.refusal)
+    assert f"of {LEAST_VISITORS - 1} visitors, at least {LEAST_VISITORS} are needed" in str(
+        found.refusal
+    )
     assert Visitors.of(None).refusal() is None
 
 

@@ -16,7 +16,7 @@ from slateflow.trajectories import Folder, generate
 from slateflow.trajectories.contract import check_rows
 from slateflow.trajectories.description.describe import describe
 from slateflow.trajectories.sources.dsjson import item_id
-from slateflow.trajectories.sources.passed_by import passed_by_of
+from slateflow.trajectories.sources.lines_passed_by import passed_by_of
 from tests.trajectories.sources.shop import log, published, recipe
 
 DSJSON = 'format = "dsjson"\n'

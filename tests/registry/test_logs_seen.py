@@ -14,7 +14,7 @@ import pytest
 from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
 from slateflow.trajectories.exchange.importing import import_logs
 from tasks.experiment import held_in
-from tasks.store.seen import seen_by
+from tasks.store.logs_seen import seen_by
 from tests.trajectories.sources.shop import log, published
 
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from slateflow.held_out_choice import BEYOND_CHANCE, LEAST_SESSIONS, better
 from slateflow.policies.slate_choice import ChoiceModel, Link
 from slateflow.trajectories.schema import Trajectories
+from slateflow.user_models.cascade import fit_alike, likelier_habit
 from slateflow.user_models.choices import Choices, SlateFeatures
-from slateflow.user_models.from_the_top import fit_alike, likelier_habit
 from slateflow.user_models.prior import WeightGroups
 from slateflow.user_models.random_features import MOST_BESIDE, drawn_of
 from slateflow.user_models.slate_columns import few_sessions
@@ -42,7 +42,7 @@ Smoothing with B-splines and Penalties")."""
 
 
 def with_bends(
-    rows: Trajectories, features: SlateFeatures, own: tuple[int, int], from_the_top: bool = False
+    rows: Trajectories, features: SlateFeatures, own: tuple[int, int], cascade: bool = False
 ) -> SlateFeatures:
     """The features plus a link, and random features, if each makes choices likelier.
 
@@ -53,7 +53,7 @@ def with_bends(
         features: Features of items without bends.
         own: Numbers of the user's and of the items' logged columns; hinges, and columns of an item
             alone, follow these.
-        from_the_top: Whether to let users look from the top, if that makes choices likelier.
+        cascade: Whether to let users look from the top, if that makes choices likelier.
     """
     if len(rows.starts) < LEAST_SESSIONS:
         return features
@@ -66,7 +66,7 @@ def with_bends(
         bent = replace(features, link=_of_affinity(few, features))
         likelier = bent.link is not None and _likelier(few, features, lambda _: bent, None)
         return bent if likelier else features
-    habit = likelier_habit(plain, _prior(few, features)) if from_the_top else None
+    habit = likelier_habit(plain, _prior(few, features)) if cascade else None
     with_link = partial(_with_link, few, features, habit)
     if _likelier(few, features, with_link, habit):
         features = with_link(np.ones(len(half), np.bool_))

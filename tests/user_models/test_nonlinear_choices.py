@@ -8,9 +8,9 @@ import pytest
 
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.schema import Trajectories
-from slateflow.user_models.choice_bends import with_bends
 from slateflow.user_models.choices import Choices, SlateFeatures
 from slateflow.user_models.conditional_logit import fit_conditional_logit
+from slateflow.user_models.nonlinear_choices import with_bends
 from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 PLAIN = SlateFeatures(features_match=False, places=True)
@@ -39,7 +39,7 @@ def test_held_out_slates_choose_random_features(tmp_path, bent):
     summed = (user @ [1.0, -1.0])[:, None] + item @ [1.0, 1.0]
     odds = 2 * np.sin(2 * summed) if bent else summed
     dataset = logged(tmp_path, user, item, odds - 1.0, rng)
-    found = with_bends(dataset.read(), PLAIN, (2, 2), from_the_top=True)
+    found = with_bends(dataset.read(), PLAIN, (2, 2), cascade=True)
     assert (found.random is not None) == bent
 
 
@@ -51,7 +51,7 @@ def test_held_out_slates_choose_a_link(tmp_path, proportional):
     liked = user @ item.T / 2  # within (−1, 1)
     odds = 3 * np.log(1.0 + liked) if proportional else 3 * liked - 1.0
     dataset = logged(tmp_path, user, item, odds, rng)
-    found = with_bends(dataset.read(), PLAIN, (2, 2), from_the_top=True)
+    found = with_bends(dataset.read(), PLAIN, (2, 2), cascade=True)
     assert (found.link is not None) == proportional
 
 

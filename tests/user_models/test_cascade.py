@@ -9,9 +9,9 @@ import pytest
 from scipy import optimize
 
 from slateflow.policies.slate_choice import ChoiceModel
+from slateflow.user_models.cascade import CascadeModel, Habit
 from slateflow.user_models.choice_model import USUAL
 from slateflow.user_models.choices import Choices
-from slateflow.user_models.from_the_top import FromTheTop, Habit
 from tests.user_models.test_choice_model import TASTES, simulate
 
 TASTE, NONE = np.array([1.5, -1.0]), 0.5
@@ -38,12 +38,12 @@ def sessions(episodes: int = 30, steps: int = 40, places: int = 3) -> Choices:
 
 def test_probabilities_are_those_of_going_on():
     shown = np.random.default_rng(0).normal(size=(20, 4, 2))
-    model = FromTheTop(TASTE[None], np.array([NONE]), np.ones(1))
+    model = CascadeModel(TASTE[None], np.array([NONE]), np.ones(1))
     found = np.exp(model.log_probabilities(shown)[0])
     np.testing.assert_allclose(found, [taken(slate) for slate in shown], atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [ChoiceModel, FromTheTop])
+@pytest.mark.parametrize("kind", [ChoiceModel, CascadeModel])
 def test_slopes_are_those_of_differences(kind):
     rng = np.random.default_rng(2)
     shown, worth = rng.normal(size=(5, 3, 2)), rng.normal(size=(5, 4))
@@ -80,7 +80,7 @@ def test_the_habit_is_told_and_fitted_as_scipy_fits_it():
         return total
 
     model = Habit.of(choices, 0.1, USUAL).model
-    assert isinstance(model, FromTheTop)
+    assert isinstance(model, CascadeModel)
     best = optimize.minimize(negative, np.zeros(3))
     np.testing.assert_allclose(np.append(model.weights[0], model.no_click), best.x, atol=1e-3)
 

@@ -41,7 +41,7 @@ EXPLAINED = 1e-3
 """Share of the variance of rewards below which errors are attributed to the prior on weights."""
 
 
-def with_what_moves(sessions: Sessions) -> Sessions:
+def with_selected_features(sessions: Sessions) -> Sessions:
     """The sessions with such features as explain how users change and leave, and what pays."""
     everything = replace(sessions, by_sight=True, by_clicks=True, sight_pays=True)
     moves = _moves(sessions)

@@ -26,7 +26,7 @@ from slateflow.user_models.conditional_logit import Prior
 Array = NDArray[np.float64]
 
 
-class FromTheTop(ChoiceModel):
+class CascadeModel(ChoiceModel):
     """A user of class g takes the item i with probability 1 / (1 + exp(c_g − w_g · x_i)).
 
     Otherwise the user moves on to the next place, and after the last place takes nothing.
@@ -100,11 +100,11 @@ class Habit:
     def model(self) -> ChoiceModel:
         """The model of all classes."""
         found = fit_choice_model(self.made, self.classes, self.prior)
-        return _from_the_top(found) if isinstance(self.one, FromTheTop) else found
+        return _cascade(found) if isinstance(self.one, CascadeModel) else found
 
 
 def _made(model: ChoiceModel, choices: Choices) -> Choices:
-    return place_by_place(choices) if isinstance(model, FromTheTop) else choices
+    return place_by_place(choices) if isinstance(model, CascadeModel) else choices
 
 
 def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:
@@ -116,17 +116,17 @@ def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:
         InputError: There are no clicks, or features are not finite.
     """
     at_once = fit_choice_model(choices, 1, prior)
-    from_the_top = _from_the_top(fit_choice_model(place_by_place(choices), 1, prior))
-    both = (at_once, from_the_top)
+    cascade = _cascade(fit_choice_model(place_by_place(choices), 1, prior))
+    both = (at_once, cascade)
     return max(both, key=lambda model: float(choices.session_log_likelihoods(model).sum()))
 
 
 def fit_alike(model: ChoiceModel | None, choices: Choices, prior: Prior) -> ChoiceModel:
     """Fit one class of users with the habit of a model's; without one, they look at all at once."""
-    if isinstance(model, FromTheTop):
-        return _from_the_top(fit_choice_model(place_by_place(choices), 1, prior))
+    if isinstance(model, CascadeModel):
+        return _cascade(fit_choice_model(place_by_place(choices), 1, prior))
     return fit_choice_model(choices, 1, prior)
 
 
-def _from_the_top(model: ChoiceModel) -> FromTheTop:
-    return FromTheTop(model.weights, model.no_click, model.shares)
+def _cascade(model: ChoiceModel) -> CascadeModel:
+    return CascadeModel(model.weights, model.no_click, model.shares)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slateflow.evaluation.off_policy.bends import chosen_polynomial
 from slateflow.evaluation.off_policy.corrections import MOST_WIDER, Correction, Estimated
 from slateflow.evaluation.off_policy.estimates import estimate_policies, prepared_sessions
+from slateflow.evaluation.off_policy.value_basis import chosen_polynomial
 from slateflow.evaluation.returns import standard_error
 from slateflow.policies import RandomPolicy
 from slateflow.user_models.backward_stages import Transitions

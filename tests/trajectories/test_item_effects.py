@@ -10,7 +10,7 @@ import pytest
 from flows.cli.main import main
 from slateflow.learners import learner_config, train
 from slateflow.trajectories import Dataset, Folder, generate
-from slateflow.trajectories.items_differ import items_differ, told_apart
+from slateflow.trajectories.item_effects import items_differ, told_apart
 from tests.trajectories.sources.shop import log, published, recipe, slates_table
 
 TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
