@@ -84,7 +84,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
             if not (whole := np.isfinite(scores).all(axis=1)).all():
                 row = np.arange(len(model_input))[rows][whole.argmin()]
                 expected = "numbers that can be scored"
-                raise _invalid(f"row {row}: expected {expected}, got too large ones")
+                raise _invalid(f"row {row}: expected {expected}, got numbers too large for that")
             slates, propensities[rows] = _explore(best, candidates.shape[1], epsilon, draws[rows])
             outside[rows] = self._outside(users[rows], candidates)
             _put(answers["slate"], rows, slates.tolist())
@@ -99,7 +99,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
         """Features of the users (B, U), and groups of rows with as many candidates."""
         for name in ("user", "candidates"):
             if name not in model_input:
-                raise _invalid(f"column {name}: expected it, got {list(model_input)}")
+                raise _invalid(f"expected a column {name}, got {list(model_input)}")
         size = self.scorer.user_size
         users = np.array(self._numbers(model_input["user"], "user", (size,)))
         users = users.reshape(len(model_input), size)  # also where there are no rows

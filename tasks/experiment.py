@@ -107,7 +107,7 @@ class Experiment(BaseModel):
         if dataset.digest != digest:
             raise InputError(
                 f"{path}: expected the dataset {digest}, got {dataset.digest}; "
-                "it was replaced since it was published, start again with its recipe"
+                "another was published in its place; start again with its recipe"
             )
         return dataset
 
@@ -133,8 +133,8 @@ def find_recipe(
     if isinstance(recipe, str):
         if _find_imported(recipe, data):
             raise InputError(
-                f"{recipe}: expected a recipe, got an imported dataset, whose logs are there; give "
-                "it to `slateflow train`, then to `slateflow register`, which evaluates it, too"
+                f"{recipe}: expected a recipe, got an imported dataset, which is not generated; "
+                "use `slateflow train`, then `slateflow register`, which evaluates, too"
             )
         recipe = read_recipe(RECIPES, recipe)
     return recipe.varied(episodes, seed)
@@ -166,7 +166,7 @@ def find_experiment(
     if dataset.recipe != recipe.to_dict() or recipe.spec not in (None, dataset.spec):
         raise InputError(
             f"{dataset.path}: expected the dataset of {name} as it is now, got one that was made "
-            "under other settings; rename the recipe, or delete the dataset and generate it again"
+            "with other settings; rename the recipe, or delete the dataset and generate it again"
         )
     return Experiment.on(dataset, recipe.name, recipe.seed)
 

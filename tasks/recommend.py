@@ -103,7 +103,7 @@ class RegisteredModel:
             model = mlflow.pyfunc.load_model(uri)
         signature = model.metadata.signature
         if signature is None or "slate" not in signature.outputs.input_names():
-            raise InputError(f"{expected}, got one that answers no slates")
+            raise InputError(f"{expected}, got one whose answers contain no slates")
         return cls(uri, model)
 
     @property
@@ -132,7 +132,7 @@ class RegisteredModel:
             if name not in names:
                 raise InputError(f"{source}: expected a column {name}, got {', '.join(names)}")
         for name in set(self.schema.names).difference(self.asked).intersection(names):
-            raise InputError(f"{source}: expected no column {name}, which an answer has; rename it")
+            raise InputError(f"{source}: expected no column {name}, which answers have; rename it")
 
     def answer(self, frame: pd.DataFrame, params: dict[str, Any]) -> pa.Table:
         """Answers in the order of the requests.

@@ -91,12 +91,12 @@ def newest_models(experiment: Experiment, learners: list[str], required: bool) -
             models.append(model)
         elif required:
             raise InputError(
-                f"{learner}: expected a training on {path}, found none; make it with "
+                f"{learner}: expected a trained model of {path}, found none; train it with "
                 f"`slateflow train {experiment.recipe}{how}`"
             )
     if not models:
         raise InputError(
-            f"{path}: expected trainings on it, found none; make them with "
+            f"{path}: expected trained models of it, found none; train them with "
             f"`slateflow train {experiment.recipe}{how}`"
         )
     return models

@@ -68,8 +68,8 @@ def measure_baselines(
             errors = standard_error(returns), standard_error(slopes)
         if not np.isfinite([returns.mean(), slopes.mean(), *errors]).all():
             raise InputError(
-                f"{spec.name}: expected parameters by which returns are finite numbers, got others "
-                f"by {name}; change [parameters] of the recipe"
+                f"{spec.name}: expected parameters that keep returns finite, got returns of {name} "
+                "that are not; change [parameters] in the recipe"
             )
         baselines.append(
             PolicyBaseline(

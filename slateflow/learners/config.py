@@ -127,7 +127,10 @@ class LearnerConfig:
 
     def train_live(self, spec: EnvironmentSpec, seed: int, progress: Progress) -> Trained:
         """Train with live users; see `slateflow.learners.train_live`."""
-        raise InputError(f"{self.learner}: expected a learner with live users, got one for logs")
+        raise InputError(
+            f"{self.learner}: expected a learner that needs live users, got one that learns from "
+            "logs; call train"
+        )
 
 
 LEARNERS: Records[type[LearnerConfig]] = Records(
@@ -163,7 +166,7 @@ def learners_for(spec: EnvironmentSpec) -> list[str]:
     found = [name for name, config in LEARNERS.items() if config.fits(spec) and not config.live]
     if not found:
         raise InputError(
-            f"{spec.name}: expected features that a learner can take, got {spec.user_size:,} of "
+            f"{spec.name}: expected few enough features for a learner, got {spec.user_size:,} of "
             f"the user and {spec.document_size:,} of an item; describe them by fewer"
         )
     return found

@@ -45,5 +45,5 @@ def run_trial(parameters: dict[str, Any]) -> dict[str, Any]:
         reason = f"{settings}: {type(error).__name__}: {error}"
         return {"trial": asdict(Trial(number, settings, None, 0.0, reason))}
     (found,) = held_out_values(Dataset.open(parameters["dataset"]), {"trial": scorer}).values()
-    reason = found.reason and f"{settings}: cannot be told from these logs: {found.reason}"
+    reason = found.reason and f"{settings}: cannot be estimated from these logs: {found.reason}"
     return {"trial": asdict(Trial(number, settings, found.value, summary.train_seconds, reason))}

@@ -35,7 +35,7 @@ def draw_settings(learner: str, number: int, seed: int) -> Settings:
     if not space:
         raise InputError(
             f"tune: expected a learner that held-out logs can judge, got {learner}; "
-            f"they judge {', '.join(tunable_learners())}"
+            f"choose one of {', '.join(tunable_learners())}"
         )
     if not number:
         return {}

@@ -171,8 +171,8 @@ class ItemRegression:
         if own is None:
             raise InputError(
                 f"user, candidates: expected at most {MOST_BILINEAR_FEATURES:,} products of "
-                "(1, user) and (1, candidate), or items that are told apart by their ids; describe "
-                "them by fewer features"
+                "(1, user) and (1, candidate), or items that are distinguished by their ids; "
+                "describe them by fewer features"
             )
         shared, features = _shared(catalogue, own)
         users, wide = sums.moment.shape[1], features.shape[1]

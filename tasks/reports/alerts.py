@@ -51,7 +51,9 @@ def winnerless_nights() -> int:
     """
     given = os.environ.get("SLATEFLOW_ALERT_NIGHTS", "14")
     if not given.isdecimal() or int(given) < 1:
-        raise InputError(f"SLATEFLOW_ALERT_NIGHTS: expected nights, such as 14, got {given!r}")
+        raise InputError(
+            f"SLATEFLOW_ALERT_NIGHTS: expected a number of nights, such as 14, got {given!r}"
+        )
     return int(given)
 
 
@@ -81,7 +83,7 @@ def _logs_stopped(
     if missed[0] < 1 or missed[0] <= max(missed[1:], default=0):
         return []
     text = f"{recipe}: no new logs since {written[-1]:%Y-%m-%d %H:%M}; "
-    return [Alert("logs-stopped", text + f"a file came at least every {_days(usual)} before")]
+    return [Alert("logs-stopped", text + f"until then a file came at least every {_days(usual)}")]
 
 
 def _days(time: timedelta) -> str:
@@ -123,8 +125,8 @@ def _fall(nights: Sequence[PastRun]) -> str:
         return ""
     return (
         f"champion version {now.version} is worth {now.mean:.6g} ± {now.sem:.2g} "
-        f"{'on fresh logs' if nights[0].evidence == 'logs' else 'in play'}, "
-        f"before {before:.6g}, {-distance:.1f} standard errors more"
+        f"{'on fresh logs' if nights[0].evidence == 'logs' else 'in play'}; "
+        f"before, it was worth {before:.6g}, {-distance:.1f} standard errors more"
     )
 
 

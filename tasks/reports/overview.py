@@ -147,7 +147,7 @@ def _since(nights: list[PastRun], version: int, created: int) -> str:
 def _overdue() -> list[str]:
     """Runs that did not finish by their hour."""
     return [
-        f"{run_link(run.name, str(run.id))} is {str(run.state_name).lower()} since "
+        f"{run_link(run.name, str(run.id))} has been {str(run.state_name).lower()} since "
         f"{moment_text(run.expected_start_time)}"
         for run in overdue_runs()
         if run.expected_start_time is not None and str(run.id) != flow_run.id  # its end is near

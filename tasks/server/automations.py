@@ -60,7 +60,7 @@ def ensure_alerts(client: SyncPrefectClient) -> list[str]:
     try:
         block = _block(client)
     except InputError as error:
-        missing = [f"{error}; until then alerts are in the event feed alone"]
+        missing = [f"{error}; until then alerts are only in the event feed"]
     made = {automation.name: automation for automation in client.read_automations()}
     planned = _alerts(finishing_hours())
     for name, (description, trigger, body) in planned.items():
@@ -110,7 +110,7 @@ def _alerts(hours: float) -> dict[str, tuple[str, EventTrigger, str]]:
             f"{{{{ flow_run.name }}}} has not finished {hours:g} hours after it should have begun.",
         ),
         "slateflow: a verdict to look at": (
-            "No winner for many nights, or a champion that is worth less on fresh logs.",
+            "No winner for many nights, a champion that is worth less than before, or no new logs.",
             EventTrigger(expect={"slateflow.alert.*"}),
             "{{ event.payload.message }}",
         ),

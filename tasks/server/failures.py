@@ -42,7 +42,9 @@ def finishing_hours() -> float:
     except ValueError:
         hours = 0.0
     if not 0 < hours < 10_000:
-        raise InputError(f"SLATEFLOW_ALERT_HOURS: expected hours, such as 3, got {given!r}")
+        raise InputError(
+            f"SLATEFLOW_ALERT_HOURS: expected a number of hours, such as 3, got {given!r}"
+        )
     return hours
 
 

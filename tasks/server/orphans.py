@@ -54,7 +54,7 @@ def sweep_orphans(client: SyncPrefectClient) -> list[str]:
         swept |= {child.id: child for child in children.get(parent, [])}
     for run in swept.values():
         process = run.infrastructure_pid
-        cause = f"Process {process} is gone" if process else "A worker took it and is gone"
+        cause = f"Process {process} is gone" if process else "The worker that took it is gone"
         message = f"{cause}; found by the sweep"
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
     _end_tasks(client)

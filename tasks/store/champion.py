@@ -135,9 +135,9 @@ def version_policy(
             if carried.refused.all():
                 raise InputError(
                     f"models:/{version.name}/{version.version}: expected items that it knows, got "
-                    f"{len(carried.refused):,} others, for which it refuses all requests; rename "
-                    "the recipe, roll back to a version that knows them, or delete the registered "
-                    "model"
+                    f"{len(carried.refused):,} that it does not know, so that it would refuse all "
+                    "requests; rename the recipe, roll back to a version that knows them, or "
+                    "delete the registered model"
                 )
         return ScoringPolicy(AlignedScorer(scorer, spec, learnt, carried))
     return scoring_policy(scorer, spec)
@@ -190,7 +190,7 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
             raise
         known = ", ".join(sorted(model.name for model in client.search_registered_models()))
         raise InputError(
-            f"model: expected a model of the registry ({known or 'it is empty'}), got {name!r}"
+            f"model: expected one in the registry ({known or 'it is empty'}), got {name!r}"
         ) from error
     with aliases_locked(client, name):
         champion, previous = (aliased(client, name, alias) for alias in (CHAMPION, PREVIOUS))
@@ -204,6 +204,6 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
     if settled != previous:
         raise InputError(
             f"{name}: expected version {previous} to be the champion again, got {settled}; "
-            "another machine moved the alias at the same time, look at it and roll back again"
+            "another machine moved the alias at the same time; check it and roll back again"
         )
     return previous, champion

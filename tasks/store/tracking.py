@@ -95,7 +95,8 @@ def mlflow_client() -> MlflowClient:
         if getattr(error, "error_code", None) == "UNAUTHENTICATED":
             raise InputError(
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: expected a user of "
-                f"{redact_passwords(uri)} and the user's password, got others or none; set both"
+                f"{redact_passwords(uri)} and the user's password, got a wrong pair or none; set "
+                "both"
             ) from error
         reason = str(error).splitlines()[0]
         raise UnreachableError(
@@ -127,8 +128,8 @@ def _check_folder(uri: str) -> None:
     database = database_file(uri)
     if database is not None and unquote(str(database.parent)) != str(database.parent):
         raise InputError(
-            "MLFLOW_TRACKING_URI: expected a folder without signs like %41, from which MLflow "
-            f"loads no version, got {database.parent}; rename it, or name another store"
+            "MLFLOW_TRACKING_URI: expected a folder without escapes such as %41, from which MLflow "
+            f"cannot load versions, got {database.parent}; rename it, or name another store"
         )
 
 

@@ -85,7 +85,7 @@ def pages(client: SyncPrefectClient, runs: list[FlowRun]) -> dict[str, Page]:
         "deployment": (f"deployments/deployment/{deployment}", promoted.name, 720),
         "run": (f"runs/flow-run/{promoted.id}", "Task Runs", 800),
         "task": (f"runs/task-run/{task.id}", "Run Count", 700),
-        "report": (newest[f"slateflow-{RECIPE}"], "those before", 1900),
+        "report": (newest[f"slateflow-{RECIPE}"], "earlier ones", 1900),
         "artifacts": ("artifacts", f"slateflow-{RECIPE}", 500),
         "feed": ("events", "pipeline", 700),
     }

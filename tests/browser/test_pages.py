@@ -182,7 +182,7 @@ def test_alerts_reach_a_webhook_and_the_morning_page(up: Up, client, promoted, r
 
     wait_until(lambda: failure in page() and "no winner for 14 nights" in page(), 120, "the page")
     with browsing(up.folder / "browser") as browser:
-        browser.open(f"{up.ui}/{newest(client, 'slateflow')}", "Look at these")
+        browser.open(f"{up.ui}/{newest(client, 'slateflow')}", "Needs attention")
         assert f"{RECIPE}: no winner for 14 nights" in browser.text
         events = f"{up.ui}/events?events=slateflow.alert.no-winner"
         browser.open(events, RECIPE)

@@ -16,7 +16,7 @@ def check_trend(key: str, reports) -> None:
         runs = {str(run.id): run for run in prefect.read_flow_runs()}
     whole = str(Artifact.get(key).data)
     check_tables(whole)
-    page = whole.partition("## This run and those before")[2]
+    page = whole.partition("## This run and earlier ones")[2]
     page = page.partition("\n## ")[0]
     lines = [line for line in page.splitlines() if "](/runs/" in line]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]

@@ -56,7 +56,9 @@ def test_nights_without_a_winner_are_told_at_the_number_and_each_time_it_is_full
     (alert,) = alerts("shop", nights[4::-1])
     assert alert.message == "shop: no winner for 3 nights"
     monkeypatch.setenv("SLATEFLOW_ALERT_NIGHTS", "none")
-    with pytest.raises(InputError, match="SLATEFLOW_ALERT_NIGHTS: expected nights, such as 14, g"):
+    with pytest.raises(
+        InputError, match="SLATEFLOW_ALERT_NIGHTS: expected a number of nights, such as 14, g"
+    ):
         kinds(*nights)
 
 
@@ -76,7 +78,7 @@ def test_a_champion_that_fell_is_told_on_the_night_it_fell():
     back = PastRun(datetime(2026, 11, 4, tzinfo=UTC), ROLLED_BACK, champion=1)
     assert kinds(*usual, back, night(5, reigning=8.2)) == ["champion-fell"]
     (alert,) = alerts("shop", [night(4, reigning=8.2), *reversed(usual)])
-    expected = "shop: champion version 1 is worth 8.2 ± 0.5 in play, before 10,"
+    expected = "shop: champion version 1 is worth 8.2 ± 0.5 in play; before, it was worth 10,"
     assert alert.message == f"{expected} 3.1 standard errors more"
 
 
@@ -98,15 +100,17 @@ def test_logs_that_stop_arriving_are_told_after_twice_the_usual_time_and_again()
     files = [datetime(2026, 11, day, tzinfo=UTC) for day in (1, 4)]
     assert alerts("shop", [night(9)], files) == []
     (alert,) = alerts("shop", [night(10)], files)
-    told_so = "shop: no new logs since 2026-11-04 00:00; a file came at least every 3 days before"
-    assert alert.message == told_so
+    expected = "shop: no new logs since 2026-11-04 00:00; until then a file came at least every "
+    assert alert.message == expected + "3 days"
 
 
 def test_hours_that_are_none_are_refused(monkeypatch):
     assert finishing_hours() == 3
     for wrong in ("soon", "0", "-1", "nan"):
         monkeypatch.setenv("SLATEFLOW_ALERT_HOURS", wrong)
-        with pytest.raises(InputError, match=f"expected hours, such as 3, got '{wrong}'"):
+        with pytest.raises(
+            InputError, match=f"expected a number of hours, such as 3, got '{wrong}'"
+        ):
             finishing_hours()
 
 
@@ -143,7 +147,7 @@ def test_automations_are_made_once_follow_the_block_and_stay_paused(embedded, mo
             (line,) = ensure_alerts(client)
             assert line.startswith("SLATEFLOW_ALERT_BLOCK: expected a notification block, such as ")
             assert reason in line
-            assert "until then alerts are in the event feed alone" in line
+            assert "until then alerts are only in the event feed" in line
         assert {one.actions[0].type for one in ours().values()} == {"do-nothing"}
         for one in ours().values():  # the events of other tests are not for them
             client.delete_automation(one.id)
@@ -200,7 +204,7 @@ def test_the_overview_has_what_failed_what_is_late_and_who_reigns(embedded, tmp_
         page = str(max(written, key=lambda one: one.created).data)
         prefect.delete_flow_run(overdue.id)
     assert page.startswith("# Slateflow\n")
-    assert f"- [waits](/runs/flow-run/{overdue.id}) is scheduled since " in page
+    assert f"- [waits](/runs/flow-run/{overdue.id}) has been scheduled since " in page
     assert f"(/runs/flow-run/{crashed.id}): Process 1 is gone\n" in page
     rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
     (champions, runs) = [row for row in rows if len(row) > 3 and row[1] == "overlooked"]

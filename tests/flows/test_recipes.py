@@ -107,7 +107,7 @@ def test_changed_parameters_under_one_name_are_refused(recipes, run, capsys):
     # Whether the champion or the dataset was made under other settings
     assert changed in refuse(capsys, "run", "changing", *SMALL)
     for command in ("train", "evaluate", "register"):
-        assert "under other settings" in refuse(capsys, command, "changing", *SMALL[:2])
+        assert "with other settings" in refuse(capsys, command, "changing", *SMALL[:2])
     assert "other parameters" in refuse(capsys, "generate", "changing")
     shutil.rmtree(recipes / "changing")
     assert changed in refuse(capsys, "run", "changing", *SMALL)

@@ -54,7 +54,7 @@ def test_artifacts_lie_beside_the_database_wherever_that_is(tmp_path, monkeypatc
 
 def test_a_folder_from_which_mlflow_loads_no_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/50%2541/mlflow.db")
-    with pytest.raises(InputError, match="without signs like %41"):
+    with pytest.raises(InputError, match="without escapes such as %41"):
         mlflow_client()
     assert not (tmp_path / "50%41").exists()
 

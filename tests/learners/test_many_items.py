@@ -56,5 +56,5 @@ def test_learners_that_can_take_them(found, expected):
     ids=str,
 )
 def test_logs_that_nobody_can_take(found):
-    with pytest.raises(InputError, match=r"expected features that a learner can take, got"):
+    with pytest.raises(InputError, match=r"expected few enough features for a learner, got"):
         learners_for(found)

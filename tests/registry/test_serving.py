@@ -143,7 +143,10 @@ LISTS = "expected one or more lists of 1 number each"
         ({"candidates": [[None]]}, f"{LISTS}, got a list in which a number is missing"),
         ({"candidates": [[[0.9]]]}, f"candidates, row 1: {LISTS}, got [[[0.9]]]"),
         ({"candidates": None}, f"candidates, row 1: {LISTS}, got nothing"),
-        ({"user": [1e300]}, "row 1: expected numbers that can be scored, got too large ones"),
+        (
+            {"user": [1e300]},
+            "row 1: expected numbers that can be scored, got numbers too large for that",
+        ),
         ({"step": 1.5}, "step, row 1: expected a whole number from 0 to 2147483647, got 1.5"),
         ({"step": -1}, "step, row 1: expected a whole number from 0 to 2147483647, got -1"),
         ({"step": "soon"}, "step, row 1: expected a whole number from 0 to 2147483647, got soon"),

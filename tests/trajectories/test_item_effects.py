@@ -13,8 +13,8 @@ from slateflow.trajectories import Dataset, Folder, generate
 from slateflow.trajectories.item_effects import items_differ, told_apart
 from tests.trajectories.sources.shop import log, published, recipe, slates_table
 
-TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
-ADVICE = "they earn more, or less, than their columns tell; to have learners tell them apart"
+TOLD_APART = "distinguished by their ids, too, because they earn more, or less, than their columns"
+ADVICE = "they earn more, or less, than their columns predict; for learners to distinguish them"
 ITEMS, USERS = 12, 4_000
 IDS = tuple(f"item={item}" for item in range(ITEMS))
 TELL_PRICE = '[items]\nfile = "items.csv"\nfeatures = ["price"]\n'

@@ -51,7 +51,7 @@ def test_a_drawn_number_can_be_typed_again():
 
 @pytest.mark.parametrize("learner", sorted(set(LEARNERS) - set(tunable_learners())))
 def test_what_held_out_logs_cannot_judge_is_refused(learner):
-    with pytest.raises(InputError, match=f"held-out logs can judge, got {learner}; they judge"):
+    with pytest.raises(InputError, match=f"held-out logs can judge, got {learner}; choose one of"):
         draw_settings(learner, 0, seed=0)
 
 

@@ -103,5 +103,5 @@ def test_many_items_are_learnt_by_blocks(tmp_path, monkeypatch):
 def test_items_without_indicators_are_refused(dataset):
     sums = ItemSums.from_rows(dataset.read(), dataset.spec)
     alike = Catalogue(np.ones((ITEMS, 3), np.float32))
-    with pytest.raises(InputError, match="or items that are told apart by their ids"):
+    with pytest.raises(InputError, match="or items that are distinguished by their ids"):
         ItemRegression.of(sums, alike)

@@ -84,9 +84,8 @@ def no_simulator(spec: EnvironmentSpec, *args: Any) -> NoReturn:
     """
     del args
     raise InputError(
-        f"{spec.name}: expected a world with a simulator, got own logs; train learners that "
-        "play nothing on them, as all but ppo and dqn, and judge by them with `slateflow evaluate "
-        "--evidence logs`"
+        f"{spec.name}: expected a world with a simulator, got own logs; train any learner but ppo "
+        "and dqn, which need live users, and evaluate with `slateflow evaluate --evidence logs`"
     )
 
 

@@ -37,8 +37,8 @@ MOST_PROBABILITIES = 100_000_000
 """Most probabilities that are examined for one target, over all columns."""
 
 ADVICE = (
-    "check that propensities know all that decided, and that this column is known before the "
-    "decision"
+    "check that the propensities allow for all that decided, and that this column is known before "
+    "the decision"
 )
 """Advice where a column has impossible weights."""
 

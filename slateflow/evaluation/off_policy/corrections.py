@@ -110,16 +110,16 @@ class Estimated(Additive):
         """
         if self._carriers < CARRIERS_TO_CORRECT:
             return NoVerdict(
-                f"the propensities leave {self._carriers:.1f} effective decisions like this "
-                f"policy's, at least {CARRIERS_TO_CORRECT} are needed",
+                f"by the propensities, {self._carriers:.1f} effective decisions are like this "
+                f"policy's, but at least {CARRIERS_TO_CORRECT} are needed",
                 "log more sessions, or more of what this policy shows",
             )
         if self._all_steps or not one_policy:
             return None
         return NoVerdict(
             f"weights by the propensities find {self.share_of_steps:.3g} times the steps of this "
-            "policy, and 1 is expected",
-            "log more sessions, or what the logging policy knew as columns of the user",
+            "policy, but about 1 is expected",
+            "log more sessions, or log what the logging policy knew as columns of the user",
         )
 
     @property

@@ -108,7 +108,7 @@ class Visits:
             return None
         return NoVerdict(
             "what visitors do depends on what they saw on earlier visits",
-            "compare in an experiment in which a visitor stays with one policy",
+            "compare the policies in an experiment in which each visitor stays with one",
         )
 
     def _statistic(

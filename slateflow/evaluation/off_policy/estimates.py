@@ -384,8 +384,8 @@ def _few(steps: int, least: int) -> NoVerdict | None:
     if steps >= least:
         return None
     return NoVerdict(
-        f"the logs have {steps:,} steps for values and weights to be learnt from, at least "
-        f"{least:,} are needed",
+        f"values and weights are learnt from {steps:,} logged steps, but at least {least:,} are "
+        "needed",
         "log more sessions",
     )
 
@@ -412,6 +412,6 @@ def _impossible(
     if low - rounding <= value + above and value + below <= high + rounding:
         return None
     return NoVerdict(
-        f"the estimate is {value:.4g}, and a session can return {low:.4g} to {high:.4g}",
+        f"the estimate is {value:.4g}, but a session can return only {low:.4g} to {high:.4g}",
         "log more of what this policy shows",
     )

@@ -322,9 +322,9 @@ def _chosen(rows: Trajectories) -> Array:
 def _too_wide(terms: int) -> NoVerdict:
     """The refusal for a memory with `terms` terms."""
     return NoVerdict(
-        f"what users do depends on the earlier steps of the session, and to follow that takes "
-        f"{terms:,} features of a model, at most {MOST_REMEMBERED} can be fitted",
+        "what users do depends on the earlier steps of the session, and a model of that needs "
+        f"{terms:,} features, but at most {MOST_REMEMBERED} can be fitted",
         "describe items by fewer features, or log what changes in a user as columns of the user; "
-        "or give single items, where no step changes a later one, as sessions of one step, and "
-        "name the session as `visitor`",
+        "or, if no step changes a later one, give each step as a session of its own, and name the "
+        "session as `visitor`",
     )

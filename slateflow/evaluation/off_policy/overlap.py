@@ -367,14 +367,14 @@ class Overlap:
         """
         if sessions < VERDICT_SESSIONS:
             return NoVerdict(
-                f"the logs have {sessions} sessions as evidence, at least {VERDICT_SESSIONS} are "
-                "needed",
+                f"the logs have {sessions} sessions as evidence, but at least {VERDICT_SESSIONS} "
+                "are needed",
                 "log more sessions",
             )
         if (refusal := self.refusal()) is not None or self.ess >= LEAST_STEPS * steps:
             return refusal
         return NoVerdict(
-            f"the estimate rests on {self.ess / steps:.1%} of the logged steps, at least "
+            f"the estimate rests on {self.ess / steps:.1%} of the logged steps, but at least "
             f"{LEAST_STEPS:.0%} are needed",
             "log sessions in which this policy, or one like it, decides",
         )
@@ -384,9 +384,9 @@ class Overlap:
         if self.unsupported <= MOST_UNSEEN:
             return None
         return NoVerdict(
-            f"the logs have hardly seen {self.unsupported:.0%} of what this policy shows, at "
-            f"most {MOST_UNSEEN:.0%} is allowed",
-            "log a random policy, too, at least in 5% of the sessions",
+            f"{self.unsupported:.0%} of this policy's choices are hardly seen in the logs, but at "
+            f"most {MOST_UNSEEN:.0%} may be",
+            "log a random policy, too, in at least 5% of the sessions",
         )
 
     def refusal(self) -> NoVerdict | None:
@@ -396,7 +396,7 @@ class Overlap:
         if self.unbalanced is not None:
             there = self.unbalanced
             return NoVerdict(
-                f"{there.where} has a mean weight of {there.mean_weight:.3g}, and "
+                f"{there.where} has a mean weight of {there.mean_weight:.3g}, but "
                 f"{there.expected:.3g} is expected",
                 there.advice,
             )
@@ -405,13 +405,13 @@ class Overlap:
         )
         if self.effective_rewards < least:
             return NoVerdict(
-                f"the estimate rests on {self.effective_rewards:.1f} effective rewards, at least "
-                f"{least:.0f} are needed",
+                f"the estimate rests on {self.effective_rewards:.1f} effective rewards, but at "
+                f"least {least:.0f} are needed",
                 "log more sessions, or more of what this policy shows",
             )
         if self.largest_share > most:
             return NoVerdict(
-                f"a single session carries {self.largest_share:.0%} of the estimate, at most "
+                f"a single session carries {self.largest_share:.0%} of the estimate, but at most "
                 f"{most:.0%} is allowed",
                 "log more sessions, or explore with larger propensities",
             )
@@ -425,7 +425,7 @@ class Overlap:
         if abs(self.mean_weight - 1) <= MOST_APART or low <= 1 <= high:
             return None
         return NoVerdict(
-            f"the mean weight of this policy is {self.mean_weight:.3g}, and 1 is expected",
+            f"the mean weight of this policy is {self.mean_weight:.3g}, but 1 is expected",
             "check that each propensity is the probability of what its row shows, log every "
             f"choice with a probability above 0, and {ONE_DRAW}",
         )
@@ -437,6 +437,6 @@ class Overlap:
         more = math.ceil((self.skewness / MOST_SKEWED) ** 2)  # it falls by the root of the rows
         return NoVerdict(
             f"the estimate rests on few large rewards or weights: its skewness is "
-            f"{self.skewness:.2f}, at most {MOST_SKEWED} is allowed",
+            f"{self.skewness:.2f}, but at most {MOST_SKEWED} is allowed",
             f"log about {more} times as many rows, or explore with larger propensities",
         )

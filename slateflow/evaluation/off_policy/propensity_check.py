@@ -63,8 +63,8 @@ def disagreement(estimated: Estimated, weight: Array, visitors: Visitors) -> NoV
     ):
         return None
     return NoVerdict(
-        f"the model of values and the propensities disagree: {value:.4g}, and "
-        f"{value + off:.4g} ± {1.96 * change.sem:.2g} if its errors are weighted by these",
-        "log what the logging policy knew as columns of the user; or give single items, where no "
-        "step changes a later one, as sessions of one step",
+        f"the model of values and the propensities disagree: the estimate is {value:.4g}, and "
+        f"{value + off:.4g} ± {1.96 * change.sem:.2g} if propensities correct the model",
+        "log what the logging policy knew as columns of the user; or, if users see single items "
+        "and no step changes a later one, give each step as a session of its own",
     )

@@ -79,10 +79,10 @@ class RepeatedChoices:
         before, after = self._pairs
         same = float((self.shown[before] == self.shown[after]).mean())
         return NoVerdict(
-            f"of rows alike in users' columns and candidates {same:.0%} show what the one before "
-            f"showed, and by propensities it is {self._by_chance.mean():.0%}",
-            "log each decision once, and draw anew for each; or name as `visitor` for whom, or for "
-            "what time, a choice is kept",
+            f"among rows with the same user's columns and candidates, {same:.0%} repeat the row "
+            f"before, but {self._by_chance.mean():.0%} are expected by the propensities",
+            "log each decision once, and draw anew for each; or name as `visitor` the column by "
+            "which choices are kept, such as a user or a day",
         )
 
     def excess(self) -> tuple[float, float]:

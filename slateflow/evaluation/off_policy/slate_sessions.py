@@ -173,7 +173,7 @@ class SlateSessions:
         if earlier_steps_matter(rows, of_shown):
             return NoVerdict(
                 "what users choose depends on what they saw earlier in the session",
-                "compare such policies in an experiment",
+                "compare the policies in an experiment",
             )
         visits = Visits.of(rows)
         offered = None if all_offered(rows) else (rows.candidates[block] for block in rows.blocks())
@@ -181,19 +181,20 @@ class SlateSessions:
             return refusal
         if clicks_are_unexplained(rows, of_shown):
             unknown = "the columns of users and items do not explain what users choose"
-            help_ = "log more of what they differ in, amounts by their logarithm, or single items"
+            help_ = "log more of what they differ in, amounts as logarithms, or log single items"
             if self.own_columns is not None:
                 unknown, help_ = f"{unknown}; {self.own_columns}", f"name fewer columns, {help_}"
             return NoVerdict(unknown, help_)
         if propensities_tell(rows, of_shown):
             return NoVerdict(
-                "the logging policy knows more of what users choose than the columns tell",
-                "log what it knows as columns of users and items, or single items",
+                "the logging policy knows more about what users choose than the columns do",
+                "log what it knows as columns of users and items, or log single items",
             )
         if items_pay_more(self.sessions.rows, PAYS_BEYOND_CHANCE):
             return NoVerdict(
                 "the columns of items do not explain what a click earns",
-                "log more of what they differ in, as a price, or their id among the `features`",
+                "log more of what items differ in, such as a price, or name their id among the "
+                "`features`",
             )
         return None
 

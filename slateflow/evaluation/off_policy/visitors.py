@@ -68,7 +68,8 @@ class Visitors:
         if self.count is None or self.count >= LEAST_VISITORS:
             return None
         return NoVerdict(
-            f"the sessions are of {self.count} visitors, at least {LEAST_VISITORS} are needed",
+            f"the sessions come from {self.count} visitors, but at least {LEAST_VISITORS} are "
+            "needed",
             "log more visitors",
         )
 

@@ -47,8 +47,8 @@ def train_with_restarts(
     values = [math.nan if one.value is None else one.value for one in found.values()]
     if np.isnan(values).all():
         raise InputError(
-            f"{config.learner}: expected logs that can tell which of {restarts} trainings is best, "
-            f"got ones that cannot: {found['0'].reason}; or set restarts to 1"
+            f"{config.learner}: expected logs that show which of {restarts} trainings is best, "
+            f"got logs that do not: {found['0'].reason}; set restarts to 1 otherwise"
         )
     best = tried[int(np.nanargmax(values))]
     for value in values:

@@ -139,8 +139,8 @@ class StreamIterator:
         parts = self.parts()[self.shard :: self.shards]
         if not parts:
             raise InputError(
-                f"{self.path}: expected a part for each of {self.shards} learners, got fewer; set "
-                "num_learners to less"
+                f"{self.path}: expected a part for each of {self.shards} learners, got fewer; "
+                "lower num_learners"
             )
         return _StreamedEpochs(self, parts, batch_size)
 

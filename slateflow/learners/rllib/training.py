@@ -92,7 +92,9 @@ def _train(
     if checkpoint is not None:
         checkpoint.remove()
     if not all(math.isfinite(value) for value in scorer.head.ravel()):
-        raise InputError(f"{config.learner}: expected finite weights, got NaN; is the data finite?")
+        raise InputError(
+            f"{config.learner}: expected finite weights, got NaN; check that the data is finite"
+        )
     return Trained(scorer, done.curves, earlier)
 
 

@@ -20,12 +20,14 @@ from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
 LEAST_AGREEING_ROWS = 10.0
 """Number of agreeing rows below which hardly any policy can be evaluated: some have no reward."""
 
-TOLD_APART = "told apart by their ids, too, as they earn more, or less, than their columns tell"
+TOLD_APART = (
+    "distinguished by their ids, too, because they earn more, or less, than their columns predict"
+)
 """Remark on items that have their ids among their features because they differ."""
 
 ITEMS_DIFFER = (
-    "they earn more, or less, than their columns tell; to have learners tell them apart, name "
-    "their id among the `features` of [items], too, delete this dataset and generate it anew"
+    "they earn more, or less, than their columns predict; for learners to distinguish them, name "
+    "their id among the `features` of [items], too, delete this dataset and generate it again"
 )
 """Advice where items differ, but do not have their ids among their features."""
 

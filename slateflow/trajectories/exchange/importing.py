@@ -129,8 +129,8 @@ def _checked(
             again = np.intersect1d(known, episodes)
             if len(again):
                 raise InputError(
-                    f"{path}: episode {again[0]}, step 0: episode: expected a number that no "
-                    "other part of the logs has, got it again; number the episodes anew"
+                    f"{path}: episode {again[0]}, step 0: episode: expected a number that comes "
+                    "only once in the logs, got it again; renumber the episodes"
                 )
             known = np.append(known, episodes)
             yield path, policy, rows

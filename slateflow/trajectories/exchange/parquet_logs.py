@@ -54,7 +54,7 @@ def check_world(path: Path, spec: EnvironmentSpec, first: str) -> None:
     found = _named_world(path)
     if found is not None and (other := other_keys(spec, found.to_dict())):
         raise InputError(
-            f"{path}: expected logs of the world of {first}, got those of one with other "
+            f"{path}: expected logs of the same world as {first}, got a world with other "
             f"{', '.join(other)}; import them under another name"
         )
 

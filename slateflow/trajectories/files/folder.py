@@ -219,9 +219,9 @@ class Folder:
                 held.enter_context(claim(Path(path), content))
             except ClaimedError as error:
                 raise InputError(
-                    f"{path}: expected to be the only recipe of this name, got another process "
-                    "that makes a dataset of another recipe there; wait for it, or choose "
-                    "another name or --data"
+                    f"{path}: expected one recipe of this name, found another process that makes "
+                    "the dataset of another recipe there; wait for it, or choose another name or "
+                    "--data"
                 ) from error
             except OSError as error:
                 raise _unwritable(path, error) from error

@@ -47,7 +47,7 @@ class HoldOut:
         hashed = rows.visitor if self.by == "visitor" else rows.episode
         if hashed is None:
             raise InputError(
-                "held_out: expected logs that tell their visitors, got some that do not; generate "
+                "held_out: expected logs that name their visitors, got some that do not; generate "
                 "them again"
             )
         return np.asarray(mixed(hashed) % HELD_OUT == HELD_OUT - 1)

@@ -161,8 +161,8 @@ def _make_on_cluster(
                 if not folder.exists(part.path):
                     raise InputError(
                         f"{folder.url}/{part.path}: expected a folder that the Ray cluster at "
-                        f"{address} shares with this machine, got one that it does not; choose "
-                        "another with --data"
+                        f"{address} shares with this machine, got one that it does not share; "
+                        "choose another with --data"
                     )
                 yield part
 

@@ -180,8 +180,8 @@ def first_numbers(days: Sequence[Day]) -> list[int]:
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") // 2 * NUMBERS
         if number in numbers:
             raise InputError(
-                f"{name}: expected another number for its day than {numbers[number]}, got the "
-                "same; rename one of the two"
+                f"{name}: expected a name with a hash of its own, got the hash of "
+                f"{numbers[number]}; rename one of the two"
             )
         numbers[number] = name
     return list(numbers)

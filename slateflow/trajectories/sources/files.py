@@ -69,7 +69,7 @@ class SourceFiles:
             if same is not file:
                 alike = "rows" if content else "bytes"
                 raise InputError(
-                    f"{self.path(file)}: expected logs of their own, got the {alike} of "
+                    f"{self.path(file)}: expected each file's logs once, got the {alike} of "
                     f"{same.name}; move one of the two away"
                 )
 
@@ -154,7 +154,7 @@ def find_files(
     for name in (name for name, _ in listed if not pattern.fullmatch(name)):
         for above in map(str, PurePosixPath(name).parents):
             if above.endswith(endings) and pattern.fullmatch(above):  # as Spark writes it
-                remedy = "name the files in folders by **/*, or in one by its name"
+                remedy = "name the files in all folders by **/*, or one folder by its name"
                 raise InputError(f"{expected}, got the folder {above}; {remedy}")
     if not found:
         raise InputError(
@@ -181,9 +181,9 @@ def _check_times(folder: Folder, files: list[SourceFile]) -> None:
     for file in files:
         if file.modified / 1e9 > (now + _AHEAD).timestamp():
             raise InputError(
-                f"{folder.url}/{file.name}: expected a time of writing that has come, as `days` "
-                f"goes by it, got one after {now:%Y-%m-%d %H:%M} UTC; `touch` the file, or set "
-                "the clock"
+                f"{folder.url}/{file.name}: expected a time of writing in the past, because `days` "
+                f"counts by it, got one after {now:%Y-%m-%d %H:%M} UTC; `touch` the file, or "
+                "correct the clock"
             )
 
 

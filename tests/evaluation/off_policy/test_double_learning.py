@@ -119,4 +119,4 @@ def test_few_sessions_have_no_verdict(tmp_path):
     recipe = Recipe("logs", "modified-lts-20-2", 60, 7, {"random": 1.0})
     logs = generate(recipe, Folder(str(tmp_path)))
     found = estimate_policies(logs, {"random": RandomPolicy(2)}, held_out_only=False)
-    assert "60 sessions as evidence, at least 100" in found.policies["random"].refusal.reason
+    assert "60 sessions as evidence, but at least 100" in found.policies["random"].refusal.reason

@@ -43,7 +43,7 @@ def test_learnt_weights_alone_are_not_enough(tmp_path, sessions, refused):
     target = {"one": OneItem(ITEMS // 2)}
     refusal = estimate_policies(dataset, target, held_out_only=False).policies["one"].refusal
     if refused:
-        assert "effective decisions like this policy's, at least 20" in refusal.reason
+        assert "effective decisions are like this policy's, but at least 20" in refusal.reason
         assert 0 < (item == ITEMS // 2).sum() < 20
     else:
         assert refusal is None

@@ -66,7 +66,7 @@ def test_slates_are_judged_where_a_column_tells_what_the_policy_knew(tmp_path, c
         assert value.value == pytest.approx(confounded_shop.VALUE_OF_TWO, abs=3 * value.sem)
     else:
         assert one.kinds[0].interval()[0] > 1.1 * confounded_shop.VALUE_OF_TWO
-        assert "the logging policy knows more of what users choose" in one.refusal.reason
+        assert "the logging policy knows more about what users choose" in one.refusal.reason
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_what_is_said_to_disagree(off, error, weight, refused):
     found = disagreement(Estimated(value, learnt, logged, nothing), weight, Visitors(None))
     assert (found is not None) == refused
     if found is not None:
-        assert "disagree: 2, and 2.5 ± 0.2 if its errors" in found.reason
+        assert "disagree: the estimate is 2, and 2.5 ± 0.2 if propensities" in found.reason

@@ -68,7 +68,7 @@ def test_rows_that_stand_there_twice(tmp_path, share):
     copies = np.random.default_rng(0).random(len(logged)) < share
     twice = pd.concat([logged, logged[copies]]).sort_index()
     found = estimated(dataset(tmp_path, twice), {"it": EVENLY})["it"].refusal
-    assert "show what the one before showed, and by propensities it is 23%" in found.reason
+    assert "repeat the row before, but 23% are expected by the propensities" in found.reason
     assert found.advice.startswith("log each decision once")
 
 
@@ -80,7 +80,7 @@ def test_copies_that_list_their_candidates_in_another_order(tmp_path):
     log(tmp_path, "log.parquet", table)
     logs = published(tmp_path, COLUMNS + 'candidates = "candidates"\n')
     found = estimated(logs, {"random": RandomPolicy(1)})["random"].refusal
-    assert "show what the one before showed" in found.reason
+    assert "repeat the row before" in found.reason
 
 
 def test_a_choice_that_is_kept_for_an_hour(tmp_path):

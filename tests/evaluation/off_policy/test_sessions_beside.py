@@ -46,7 +46,9 @@ def test_held_out_sessions_get_a_verdict_with_the_others_beside_them(logs, monke
     monkeypatch.setattr(estimates, "_rows", lambda *_: (held_out, None))
     monkeypatch.setattr(item_sessions, "ROWS_BY_PROPENSITY", VERDICT_ROWS_PER_FEATURE)
     alone = estimate_policies(logs, POLICIES, held_out_only=True).policies["random"]
-    assert f"{len(held_out):,} steps for values and weights to be learnt from" in str(alone.refusal)
+    assert f"values and weights are learnt from {len(held_out):,} logged steps" in str(
+        alone.refusal
+    )
 
 
 @pytest.mark.parametrize("every", [1, 2, 5, 10])

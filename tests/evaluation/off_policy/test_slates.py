@@ -84,7 +84,7 @@ def test_few_single_decisions_that_are_rarely_clicked_have_no_verdict(tmp_path, 
     monkeypatch.setattr(slate_shop, "TASTE", slate_shop.TASTE - 2.5)
     dataset = logs(tmp_path, "from the top", 1_500, 3)
     found = estimate_policies(dataset, POLICIES, held_out_only=False).policies
-    assert all("1,500 steps for values" in str(one.refusal) for one in found.values())
+    assert all("from 1,500 logged steps" in str(one.refusal) for one in found.values())
 
 
 def test_what_is_rarely_clicked_has_a_verdict(tmp_path, monkeypatch):

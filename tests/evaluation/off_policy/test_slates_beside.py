@@ -32,7 +32,7 @@ def test_held_out_slates_alone_may_be_too_few(tmp_path):
         for beside in (False, True)
     )
     refusal = str(alone.policies["one list for all"].refusal)
-    assert f"{alone.sessions:,} steps for values and weights to be learnt from" in refusal
+    assert f"values and weights are learnt from {alone.sessions:,} logged steps" in refusal
     assert with_others.policies["one list for all"].refusal is None
 
 

@@ -47,7 +47,7 @@ def test_propensities_of_other_rows(tmp_path, logged):
 def test_propensities_twice_too_large(tmp_path, logged):
     found = refusal(tmp_path, logged.assign(propensity=2 * logged.propensity))
     assert found.reason.startswith("the mean weight of this policy is 0.497")
-    assert "and 1 is expected" in found.reason
+    assert "but 1 is expected" in found.reason
 
 
 def test_propensities_that_are_all_1(tmp_path, logged):
@@ -60,7 +60,7 @@ def test_propensities_that_ignore_the_user(tmp_path, logged):
     shares = logged.item.map(logged.item.value_counts(normalize=True))
     found = refusal(tmp_path, logged.assign(propensity=shares))
     assert "where kind=" in found.reason
-    assert "propensities know all that decided" in found.advice
+    assert "propensities allow for all that decided" in found.advice
 
 
 def test_propensities_of_other_rows_with_the_same_item(tmp_path, logged):
@@ -141,7 +141,7 @@ def test_hardly_any_reward(tmp_path, logged):
     rare = logged.assign(reward=0)
     rare.loc[[3, 50, 700, 5000], "reward"] = 1
     found = refusal(tmp_path, rare)
-    assert "effective rewards, at least 5 are needed" in found.reason
+    assert "effective rewards, but at least 5 are needed" in found.reason
 
 
 @pytest.mark.parametrize(("share", "sigma"), [(1.0, 2.0), (0.05, 1.4)])

@@ -135,7 +135,7 @@ def test_too_few_visitors_are_no_verdict(tmp_path):
     dataset, *_ = single_decisions(tmp_path, LEAST_VISITORS - 1, 'visitor = "who"')
     random = {"random": RandomPolicy(1)}
     found = estimate_policies(dataset, random, held_out_only=False).policies["random"]
-    assert f"of {LEAST_VISITORS - 1} visitors, at least {LEAST_VISITORS} are needed" in str(
+    assert f"from {LEAST_VISITORS - 1} visitors, but at least {LEAST_VISITORS} are needed" in str(
         found.refusal
     )
     assert Visitors.of(None).refusal() is None

@@ -225,7 +225,7 @@ def test_baseline_of_rewards_without_bounds_is_one_line(capsys, recipe_with):
     found = capsys.readouterr()
     assert found.out == ""
     (line,) = found.err.splitlines()
-    assert "lts-10-1: expected parameters by which returns are finite numbers" in line
+    assert "lts-10-1: expected parameters that keep returns finite" in line
 
 
 def test_environments_lists_presets_and_parameters(capsys):
@@ -275,7 +275,7 @@ def test_stages_one_by_one(embedded, tmp_path, capsys):
     assert "score: 0" not in captured.err
     assert "in RecSim's own code" in captured.out
     assert main(["register", *common, *short, "--learners", "bc"]) == 2
-    assert "bc: expected a training on" in capsys.readouterr().err
+    assert "bc: expected a trained model of" in capsys.readouterr().err
 
 
 def test_run_prints_one_json_document(embedded, tmp_path, capsys):

@@ -178,7 +178,7 @@ def test_a_study_ends_with_the_command_to_type(lines):
         trials=[
             TrialSummary(number=0, settings={}, value=1190.123, train_seconds=4.0, run_id="a"),
             TrialSummary(number=1, settings={"window": 3}, value=None, train_seconds=1, run_id="b",
-                        error="cannot be told from these logs"),
+                        error="cannot be estimated from these logs"),
             TrialSummary(number=2, settings={"expectile": 0.8, "window": 2}, value=1194.5,
                         train_seconds=5.25, run_id="c"),
         ],
@@ -191,7 +191,7 @@ def test_a_study_ends_with_the_command_to_type(lines):
         ["0", "1190.12", "4.0", "the defaults"],
         ["1", "none", "1.0", "window 3"],
     ]
-    assert failed == "trial 1: cannot be told from these logs"
+    assert failed == "trial 1: cannot be estimated from these logs"
     assert best == "trial 2 is best"
     assert command == (
         "Train with it   slateflow train logs --learner iql --set expectile=0.8 --set window=2"

@@ -37,7 +37,7 @@ def test_export_by_name_and_by_path(dataset, data, kind, tmp_path, capsys):
     assert main(["export", "--format", kind, dataset.path, str(tmp_path / "b")]) == 0
     assert "60 episodes, 7,200 steps" in capsys.readouterr().out
     assert main(by_name) == 2
-    assert "expected a folder that is not there yet" in capsys.readouterr().err
+    assert "expected a folder that does not exist yet" in capsys.readouterr().err
 
 
 def test_bad_input_of_the_commands_is_one_line(dataset, data, tmp_path, capsys):

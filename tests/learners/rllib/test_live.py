@@ -141,5 +141,5 @@ def test_too_few_steps_are_refused():
 def test_logs_and_live_users_are_not_mistaken_for_each_other(small_logs):
     with pytest.raises(InputError, match="dqn: expected a learner that learns from logs"):
         train(small_logs, learner_config("dqn"))
-    with pytest.raises(InputError, match="cql: expected a learner with live users"):
+    with pytest.raises(InputError, match="cql: expected a learner that needs live users"):
         train_live(ONE_STEP, learner_config("cql"))

@@ -303,7 +303,7 @@ def test_numbers_of_slates_are_places_among_the_permutations(candidates, size):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_folder_that_is_there_is_not_touched(small, kind, tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(InputError, match=r"out: expected a folder that is not there yet"):
+    with pytest.raises(InputError, match=r"out: expected a folder that does not exist yet"):
         export(small, kind, tmp_path / "out")
     assert [path.name for path in tmp_path.rglob("*")] == ["out"]
 

@@ -97,7 +97,7 @@ def test_a_copy_in_another_form(tmp_path, form, first):
     with pytest.raises(InputError) as caught:
         generate(recipe(tmp_path, COLUMNS), Folder(str(tmp_path / "data")))
     assert str(caught.value) == (
-        f"{logs}/{name}: expected logs of their own, got the rows of {first}; "
+        f"{logs}/{name}: expected each file's logs once, got the rows of {first}; "
         "move one of the two away"
     )
     assert not list((tmp_path / "data").glob("*"))

@@ -246,7 +246,7 @@ def test_a_copy_of_a_day_that_an_earlier_dataset_knows(tmp_path):
     arrive(tmp_path, 1, shuffled)
     with reading() as names, pytest.raises(InputError) as caught:
         generate(recipe(tmp_path, COLUMNS), Folder(str(tmp_path / "data")))
-    assert "01.parquet: expected logs of their own, got the rows of 00.par" in str(caught.value)
+    assert "01.parquet: expected each file's logs once, got the rows of 00.par" in str(caught.value)
     assert names == {"01.parquet"}
 
 

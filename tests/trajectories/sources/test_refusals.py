@@ -236,7 +236,7 @@ def test_a_file_that_was_copied(tmp_path):
     log(tmp_path, "monday.parquet", frame)
     log(tmp_path, "tuesday.parquet", frame)
     message = refusal(tmp_path, "")
-    assert "tuesday.parquet: expected logs of their own, got the bytes of monday.par" in message
+    assert "tuesday.parquet: expected each file's logs once, got the bytes of monday.par" in message
     few = {name: values if name == "propensity" else values[:9] for name, values in frame.items()}
     for name in ("monday", "tuesday"):  # nine rows may be equal by chance
         log(tmp_path, f"{name}.parquet", few)
