@@ -47,12 +47,12 @@ from tasks.store.tracking import mlflow_client, model_name, run_scorer
 
 @task(task_run_name="evaluate {experiment.recipe}", **RETRIES)
 def evaluate_models(experiment: Experiment, models: list[ModelRef], episodes: int) -> Report:
-    """Judge every candidate beside random and the champion, and decide the winner."""
+    """Compare every candidate with random and the champion, and decide the winner."""
     return take_verdict(experiment, models, episodes)
 
 
 def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: int) -> Report:
-    """`evaluate_models` for callers outside a flow."""
+    """Decide the winner; `evaluate_models` is the task for flows."""
     if not models:
         raise InputError("models: expected at least one to evaluate, got none")
     client, spec = mlflow_client(), experiment.spec
@@ -75,7 +75,7 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
 
 @dataclass(frozen=True)
 class _Contest:
-    """The candidates of an experiment, and whom they have to beat."""
+    """The candidates of an experiment, and the champion that they have to beat."""
 
     experiment: Experiment
     models: Sequence[ModelRef]
@@ -129,7 +129,7 @@ def _play_all(
 ) -> dict[tuple[str, str], Any]:
     """Returns (episodes,) of each, played side by side.
 
-    More than a block of episodes is worth it to start a process for each processor.
+    With more than one block of episodes, a process is started for each processor.
     """
     jobs = [(name, spec, policy, episodes, seed) for (_, name), policy in policies.items()]
     workers, long = workers_at_hand(), episodes > BLOCK_EPISODES
@@ -176,7 +176,7 @@ def check_against_recsim(
 
 
 def hardly_seen_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -> dict[str, float]:
-    """The share of each policy's choices that the logs have hardly seen.
+    """The share of each policy's choices that are hardly seen in the logs.
 
     Empty where the logs are too few.
     """

@@ -74,7 +74,7 @@ class Experiment(BaseModel):
         )
 
     def judged_by(self, evidence: Evidence | None) -> Experiment:
-        """The experiment with that evidence; None for what there is.
+        """The experiment judged by other evidence; unchanged for None.
 
         Raises:
             InputError: Its world cannot be played.
@@ -125,7 +125,7 @@ def find_recipe(
     seed: int | None = None,
     data: str | None = None,
 ) -> AnyRecipe:
-    """A recipe, given or named in the project's `datasets` folder, in another size or seed.
+    """A recipe, given or named in the project's `datasets` folder, with this size and seed, if any.
 
     Raises:
         InputError: There is no such recipe; the name may be that of an imported dataset.

@@ -8,4 +8,4 @@ PROJECT = Path(__file__).resolve().parents[1]
 RECIPES = PROJECT / "datasets"
 
 DEFAULT_RECIPE = "modified-lts-20-2"
-"""Recipe of commands and flows which are told none."""
+"""Recipe of commands and flows that name none."""

@@ -1,4 +1,4 @@
-"""Leftovers of nights that nobody needs any more: found, and removed on request."""
+"""Find leftovers of nights that nobody needs any more, and remove them on request."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Disposable(BaseModel):
 
 
 class Pruning(BaseModel):
-    """The things that can go, and whether they went."""
+    """The things that can be removed, and whether they were."""
 
     removed: bool
     found: list[Disposable]
@@ -69,11 +69,11 @@ def prune(days: int, data: str | None, remove: bool) -> Pruning:
 
     Always kept: the datasets of each champion, its predecessor and running trainings, the newest
     dataset of each recipe, imported datasets, own logs whose files are not all there any more or
-    whose recipe has changed, registered versions and the trainings behind them. Anything that a
-    kill leaves half removed is not a dataset or a model any more, and goes with the next call.
+    whose recipe has changed, registered versions and the trainings behind them. If a removal is
+    killed halfway, what is left is no longer a dataset or a model, and the next call removes it.
 
     Args:
-        days: Age from which on things are old, 1 or more.
+        days: Age from which things are old, at least 1.
         data: Folder of the datasets, or a URL of pyarrow.fs; None for the project's.
         remove: Whether to remove.
     """
@@ -91,7 +91,7 @@ def prune(days: int, data: str | None, remove: bool) -> Pruning:
 
 
 def _remove(client: MlflowClient, one: Disposable) -> None:
-    """Remove it, beginning with what makes it a dataset or a model."""
+    """Remove one thing, beginning with the file or state that makes it a dataset or a model."""
     if one.kind == "sums of a day":
         folder, _, name = one.name.rpartition("/")
         Folder(folder).remove([name])
@@ -169,7 +169,7 @@ def _registered(client: MlflowClient) -> list[Any]:
 
 
 def _every(search: Callable[[str | None], Any]) -> list[Any]:
-    """All that MLflow gives in pages, gathered before any is removed, which would move them."""
+    """All pages of a search in MLflow, gathered first because removals would shift them."""
     found, token = [], None
     while True:
         page = search(token)
@@ -184,7 +184,7 @@ def _derived(dataset: Dataset) -> bool:
 
 
 def _can_be_made_again(dataset: Dataset, recipe: str) -> bool:
-    """Whether its rows can be had once more: the manifest has all of a simulated recipe."""
+    """Whether a dataset's rows can be made again; a simulated recipe is wholly in the manifest."""
     if dataset.spec.simulated:
         return "imported" not in dataset.recipe
     if recipe not in recipe_names(RECIPES):
@@ -268,5 +268,5 @@ def _disposable(
 
 
 def _age(moment: float) -> float:
-    """Days since then."""
+    """Days since a moment."""
     return (time.time() - moment) / DAY

@@ -65,10 +65,10 @@ def register_winner(report: Report) -> Report:
 
 
 def take_over(report: Report) -> Report:
-    """Register the winner of a verdict that is taken against the reigning champion.
+    """Register the winner, after a new verdict if the champion has changed since.
 
-    If there is another champion since the verdict, the verdict is taken again on the same users.
-    Every round of that has a new champion, better than the one before.
+    A changed champion means that the verdict is taken again, on the same users. This ends, because
+    the champion of every round is better than the one before.
     """
     client, experiment = mlflow_client(), report.experiment
     name = model_name(experiment.recipe)
@@ -100,7 +100,7 @@ def _registered(report: Report, name: str, version: int) -> Report:
 def _tested_version(client: MlflowClient, report: Report, winner: CandidateLine) -> int:
     """The winner's version in the registry, loaded from there and tested with one request.
 
-    A version that an earlier try left, killed before the alias moved, is used again.
+    A version left by an earlier try that was killed before the alias moved is used again.
     """
     name = model_name(report.experiment.recipe)
     weights, run = run_scorer(client, winner.run_id), client.get_run(winner.run_id)

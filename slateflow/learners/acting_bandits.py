@@ -1,4 +1,4 @@
-"""Contextual linear bandits that learn while they act, from nothing or continuing from logs.
+"""Contextual linear bandits that learn while they act, from scratch or from logs.
 
 Their regression is that of bandits trained on logs (`bandits.py`), and they explore according to
 the uncertainty of its posterior.
@@ -60,7 +60,7 @@ class LinearBandit(ABC):
             )
 
     def select(self, observation: Observation, rng: np.random.Generator) -> Slates:
-        """Slates (B, K) that pay, or about which little is known."""
+        """Slates (B, K) of candidates that pay, or of which too little is known."""
         return top_slates(self._scores(self._features(observation), rng), self.spec.slate_size)
 
     def update(

@@ -76,8 +76,8 @@ def episode_ends(rows: Trajectories) -> NDArray[np.bool_]:
     """(R,) True for the last row of each episode.
 
     Raises:
-        InputError: The flags contradict the rows' episodes: values would flow from one user to the
-            next.
+        InputError: The flags contradict the rows' episodes, so that values would flow from one user
+            to the next.
     """
     ends = rows.terminated | rows.truncated
     wrong = np.flatnonzero(ends != rows.last)

@@ -179,7 +179,7 @@ def fitted_stages(
     prior of their own.
 
     Returns:
-        The stages; None where values do not settle but grow, because the polynomial extrapolates.
+        The stages; None where values grow without settling, because the polynomial extrapolates.
     """
     steps, size = parts.sample, len(basis)
     most = steps.transitions.most_stages(window or steps.spec.horizon)
@@ -236,8 +236,9 @@ class Chosen:
     def prior(self, basis: Basis) -> Array | None:
         """(P, P) prior on weights of next values, where held-out visitors lose less with it.
 
-        The noise of rewards is removed before; next values keep the noise of the random ends of
-        sessions. So the marginal likelihood chooses how far to shrink terms of the same degree.
+        The noise of rewards has been removed by then, but next values keep the noise of the random
+        ends of sessions. So the marginal likelihood chooses how far to shrink terms of the same
+        degree.
         """
         if self.ahead is None:
             return None
@@ -310,9 +311,9 @@ def _depends_on_shown(
     They also depend on the user, and on whether chance ends the session. A regression turns that
     chance into preferences, which outweigh those of rewards where sessions are long.
 
-    A higher reward may show a better mood, or end a session. Where next values depend on nothing
-    but the user and the reward, and the sum of reward and next value rises with the reward, the
-    candidate that earns most now is preferred anyway.
+    A higher reward may also reveal a better mood, or end a session. If next values depend only on
+    the user and the reward, and reward plus next value rises with the reward, then the candidate
+    that earns most now is the best anyway, and next values are not needed.
     """
     bases = [steps.basis(one) for one in degrees]
     of_users = [basis.without_candidate(steps.rows.user.shape[1]) for basis in bases]

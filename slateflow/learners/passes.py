@@ -20,7 +20,7 @@ def sampled(dataset: Dataset, most: int, look: Callable[[Trajectories], None]) -
     Args:
         dataset: A dataset whose parts have whole sessions.
         most: Number of rows.
-        look: Called with each part on its way; may refuse it.
+        look: Called with each part as it is read; may raise an error to refuse it.
     """
     every, earlier = -(-dataset.rows // most), 0
     some: list[Trajectories] = []

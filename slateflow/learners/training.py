@@ -55,7 +55,7 @@ def train(
         dataset: A published dataset.
         config: The learner and its settings.
         seed: Equal datasets, settings and seeds give the same weights.
-        progress: Called with the number of finished iterations and of all iterations.
+        progress: Called with the number of finished iterations and the number of all iterations.
         checkpoints: Folder from which a killed training resumes: the next call with the same
             dataset, settings and seed ends in the same weights.
 
@@ -82,7 +82,7 @@ def train_live(
         spec: The world.
         config: The learner and its settings.
         seed: Equal worlds, settings and seeds give the same weights.
-        progress: Called with the number of steps taken and of all steps.
+        progress: Called with the number of steps taken and the number of all steps.
 
     Raises:
         InputError: The learner does not learn live, or not in this world.

@@ -33,7 +33,7 @@ BILINEAR_NUMBERS = 2**18
 
 
 class Squares(NamedTuple):
-    """Numbers of the features whose squares are added."""
+    """Features whose squares are added: how many of the user and of the candidate."""
 
     user: tuple[int, ...] = ()
     candidate: tuple[int, ...] = ()
@@ -74,15 +74,15 @@ class Sizes(Protocol):
 def feature_count(
     spec: Sizes, squares: Squares = NO_SQUARES, limit: int | None = MOST_BILINEAR_FEATURES
 ) -> int:
-    """P: the products, and the places but the first.
+    """P, the number of features: the products, and all places but the first.
 
     Args:
         spec: The world.
-        squares: Beside the features.
-        limit: Most of them; None for any number.
+        squares: Squares beside the features.
+        limit: Most features; None for any number.
 
     Raises:
-        InputError: They are more than the limit.
+        InputError: There are more features than the limit.
     """
     users = spec.user_size + len(squares.user)
     documents = spec.document_size + len(squares.candidate)
@@ -206,7 +206,7 @@ def _pairs(features: int) -> int:
 
 @dataclass(frozen=True)
 class Sums(Additive, Storable):
-    """Sums of `LinearStatistics` without their repetitions.
+    """The sums of `LinearStatistics` without the repetitions in its matrix.
 
     A product of two features is the product of a pair of the user's and a pair of the candidate's,
     and the user's pairs are the same for all places of a slate. So a row costs a quarter of P² for
@@ -394,7 +394,7 @@ class LinearStatistics(Additive, Storable):
 
 
 def dataset_statistics(dataset: Dataset, kept: KeptSums[Sums] | None = None) -> LinearStatistics:
-    """Statistics of all seen candidates of a dataset; `kept` may have those of days."""
+    """Statistics of all seen candidates of a dataset; `kept` may hold the sums of finished days."""
     return sum_over_parts(dataset, Sums.from_rows, kept).expanded()
 
 

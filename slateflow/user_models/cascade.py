@@ -122,7 +122,7 @@ def likelier_habit(choices: Choices, prior: Prior) -> ChoiceModel:
 
 
 def fit_alike(model: ChoiceModel | None, choices: Choices, prior: Prior) -> ChoiceModel:
-    """Fit one class of users with the habit of a model's; without one, they look at all at once."""
+    """Fit one class of users with a model's way to look; without a model, at all items at once."""
     if isinstance(model, CascadeModel):
         return _cascade(fit_choice_model(place_by_place(choices), 1, prior))
     return fit_choice_model(choices, 1, prior)

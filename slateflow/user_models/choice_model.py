@@ -40,7 +40,7 @@ chance."""
 
 
 def fit_choice_model(choices: Choices, classes: int, prior: Prior) -> ChoiceModel:
-    """The model of `classes` classes of users; with 0 the number that makes others likeliest.
+    """The model of `classes` classes of users; 0 for the number that fits held-out sessions best.
 
     Args:
         choices: The logged choices.

@@ -45,7 +45,7 @@ class Influences:
 
     @classmethod
     def of(cls, choices: Choices, model: ChoiceModel, prior: float | Array) -> Influences:
-        """Influences on a model of the choices to which it was fitted, with a prior's precision."""
+        """The influences of choices on the model fitted to them, with the prior's precision."""
         member = choices.members(model)[choices.starts]
         scores, complete = [], []
         for own, probabilities in zip(
@@ -77,7 +77,7 @@ class Influences:
         return cls(member, weighted, information)
 
     def moves(self, slopes: Array, worth: Array) -> Array:
-        """(E,) change of a policy's mean worth by each session, times the number of sessions.
+        """(E,) change in a policy's mean worth due to each session, times the number of sessions.
 
         Args:
             slopes: (G, P + 1) slopes of the sum over sessions in the weights of each class.

@@ -325,7 +325,7 @@ def item_centring(sums: ItemSums, catalogue: Catalogue) -> tuple[Centred, Centre
 
 
 def _shared(catalogue: Catalogue, own: NDArray[np.intp]) -> tuple[NDArray[np.intp], Array]:
-    """(F,) columns that are not indicators, and (M, 1 + F) a constant and these."""
+    """(F,) columns that are not indicators, and (M, 1 + F) their values after a constant."""
     shared = np.setdiff1d(np.arange(catalogue.features.shape[1]), own)
     features = catalogue.features[:, shared].astype(np.float64)
     return shared, np.concatenate([np.ones((len(features), 1)), features], axis=1)

@@ -109,8 +109,8 @@ class ItemValues:
     parts.
 
     The items' weights can be shrunk according to how far those of a group differ beyond their
-    errors. A slate is the best of many, and by values that differ by chance it would be the
-    luckiest. Items whose effects on later rewards are equal are ranked as by a bandit.
+    errors. A slate is chosen as the best of many, so with values that differ by chance it would be
+    the luckiest. Items whose effects on later rewards are equal are ranked as by a bandit.
 
     Args:
         map_parts: Map over all sessions; it is called once now, and once per policy.

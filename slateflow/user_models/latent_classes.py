@@ -82,7 +82,7 @@ class _Class:
 
     @cached_property
     def told(self) -> tuple[Array, Array]:
-        """Information and score of the weights."""
+        """The information on the weights, and their score."""
         of_rows = np.repeat(self.member, self.choices.lengths)
         return information_and_score(self.choices, self.probabilities, of_rows)
 

@@ -118,7 +118,7 @@ def _likelier(
     others: Callable[[NDArray[np.bool_]], SlateFeatures],
     habit: ChoiceModel | None,
 ) -> bool:
-    """True if other features make one half's choices likelier, fitted to the other half's visitors.
+    """True if other features, fitted to half of the visitors, make the others' choices likelier.
 
     Args:
         rows: Whole sessions.

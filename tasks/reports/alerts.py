@@ -1,4 +1,4 @@
-"""Reasons in the verdicts of a recipe's nights for an alert."""
+"""Alerts, by the verdicts of a recipe's nights and the times of its logs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from slateflow.errors import InputError
 from tasks.reports.past_runs import PastRun
 
 _STANDARD_ERRORS = 3.0
-"""Distance of two means at which one is called lower: by chance once in two years of nights."""
+"""Distance of two means, in standard errors, from which one is called lower: by chance this happens
+once in two years of nights."""
 
 _USUAL_GAPS = 2
-"""Longest gaps between files of own logs, a day at least, after which the next one is missed."""
+"""Number of longest gaps between files of own logs, each at least a day, after which the next file
+is missed."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def winnerless_nights() -> int:
 
 
 def _no_winner(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
-    """The alert after so many nights without a winner, and after as many again."""
+    """The alert after `winnerless_nights` nights without a winner, and after each as many more."""
     days = [n.moment.date() for n in takewhile(lambda night: night.outcome != "Promoted", nights)]
     count = len(set(days))
     first_of_its_day = len(days) == 1 or days[:1] != days[1:2]
@@ -105,7 +107,7 @@ def _champion_fell(recipe: str, nights: Sequence[PastRun]) -> list[Alert]:
 def _fall(nights: Sequence[PastRun]) -> str:
     """How far the champion of the newest verdict is below its mean before; empty where it is not.
 
-    Before is its reign so far, and the verdict that made it the champion.
+    "Before" is its reign so far, and the verdict that made it the champion.
     """
     if not nights or (now := nights[0].reigning) is None:
         return ""

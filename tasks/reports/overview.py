@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 KEY = "slateflow"
 _DAYS = 7
-"""Alerts and failures of so many days are on the page."""
+"""Number of days whose alerts and failures are on the page."""
 _PREFIX = model_name("")
 
 
@@ -155,7 +155,7 @@ def _overdue() -> list[str]:
 
 
 def _unresolved(recipes: list[RecipeLine], now: datetime) -> list[str]:
-    """Failures of these days after which the recipe had no verdict yet."""
+    """Failures in the last `_DAYS` days after which the recipe has had no verdict yet."""
     found = []
     for one in recipes:
         failure, verdict = one.failure, one.verdict
@@ -167,7 +167,7 @@ def _unresolved(recipes: list[RecipeLine], now: datetime) -> list[str]:
 
 
 def _others(failed: list[FlowRun], now: datetime) -> list[str]:
-    """Failures of these days of runs that are of no recipe."""
+    """Failures in the last `_DAYS` days of runs without a recipe."""
     nights = {run.name: failed_night(run) for run in failed if recipe_of(run) is None}
     recent = now - timedelta(days=_DAYS)
     return [_failure(name, night) for name, night in nights.items() if night.moment > recent]
@@ -180,7 +180,7 @@ def _failure(name: str, night: PastRun) -> str:
 
 
 def _told(now: datetime) -> list[str]:
-    """Alerts and rollbacks of these days, the newest first."""
+    """Alerts and rollbacks of the last `_DAYS` days, the newest first."""
     chosen = EventFilter.model_validate(
         {
             "occurred": {"since": now - timedelta(days=_DAYS)},

@@ -1,8 +1,8 @@
 """A recipe's nights: verdicts and rollbacks, which are runs in MLflow, and runs that failed.
 
 A verdict is logged by every path that may move the champion: a pipeline, a registration by an event
-or from a shell. A failed run has left nothing in MLflow, least of all after `kill -9`; Prefect
-knows it.
+or from a shell. A failed run leaves nothing in MLflow, so it comes from Prefect, which knows it
+even after `kill -9`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class PastRun:
 
     @property
     def failed(self) -> bool:
-        """Whether it came to no end."""
+        """Whether it ended without a verdict or a rollback."""
         return self.best is None and self.champion is None
 
 

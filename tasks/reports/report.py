@@ -73,9 +73,10 @@ class Champion(BaseModel):
 class OverlapFigures(BaseModel):
     """Figures of `Overlap`, of the logs with a policy, as they are published.
 
-    Beside play there is only `unsupported`, the share of choices that the logs have hardly seen.
-    By logs `mean_weight` and its interval are None, null in JSON, where the mean weight was not
-    checked: the logging policies are known, or a few rows carry all.
+    With evidence by play there is only `unsupported`, the share of choices that are hardly seen in
+    the logs. With evidence by logs, `mean_weight` and its interval are None (null in JSON) where
+    the mean weight was not checked, because the logging policies are known, or a few rows carry the
+    whole sum.
     """
 
     ess: float | None = None
@@ -248,7 +249,7 @@ class Report(BaseModel):
 
     @property
     def refusals(self) -> dict[str, list[str]]:
-        """Learners by why they cannot be judged, where that is not why nobody can."""
+        """Learners by the reason that they cannot be judged, unless nobody can for that reason."""
         found: dict[str, list[str]] = {}
         for one in self.candidates:
             reason = one.no_verdict and one.no_verdict.reason

@@ -49,7 +49,7 @@ def raise_alert(recipe: str, alert: Alert, run: str) -> None:
 
 
 def ensure_alerts(client: SyncPrefectClient) -> list[str]:
-    """Make the automations of alerts what they are here; returns what they lack, in a line.
+    """Make the server's alert automations equal to those here; returns what they lack, in lines.
 
     One that somebody paused stays paused. Without its block, which cannot be made before the
     server runs, an alert is an event in the feed.

@@ -1,4 +1,4 @@
-"""Runs that came to no end: failed, crashed, or not finished by their hour."""
+"""Runs that did not succeed: failed, crashed, or not finished by their hour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from slateflow.errors import InputError
 
 FLOWS = ("pipeline", "generate", "train", "evaluate", "register", "prune")
-"""Flows that somebody has to know of when they fail; all but the last have a recipe."""
+"""Flows whose failures somebody has to know of; all but the last have a recipe."""
 _MOST = 200
 _UNFINISHED = ["SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 

@@ -6,8 +6,8 @@ the decision, such as how long the user looked at the item: a model of rewards t
 before. In both cases weights and probabilities differ where such a column is high, or low.
 
 Weights may also be too small because the rarest items have not been shown yet, and the logs do not
-show how rare these are for some users. So only weights that are too large count; where some are too
-small, others are too large.
+show how rare these are for some users. So only weights that are too large count. Nothing is lost by
+that: where propensities are wrong, some weights are too small and others too large.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ColumnGroups:
     def of(
         cls, names: Sequence[str], user: NDArray[np.floating], items: int, rows: int, offered: int
     ) -> Self:
-        """Cut the columns of some users (S, U), one of many `rows` with as many `offered` items."""
+        """Cut the columns of sampled users (S, U); `rows` rows have `offered` items each."""
         if not items or not user.size:
             return cls((), np.zeros(0, np.intp), np.zeros((3, 0)), items, 1)
         edges = np.quantile(user, (0.25, 0.5, 0.75), axis=0)
@@ -116,7 +116,7 @@ class ColumnGroups:
     def worst(
         self, balances: tuple[ItemBalance, ...], kept: float, items: Sequence[str] | None
     ) -> Unbalanced | None:
-        """The item, or all items, whose weights are impossibly far off at some values of a column.
+        """The largest impossible excess of weights, of an item or all items, in a column's part.
 
         Args:
             balances: Balances of the columns.

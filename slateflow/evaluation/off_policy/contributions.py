@@ -103,7 +103,7 @@ class Contributions:
         rewarded: (E,) sums of weight × (reward − usual reward), 0 without such events; None where
             `usual` finds none, and `dense` contains everything.
         errors: Errors of all decisions; None where they are unknown.
-        within: Contributions of the sessions, if these here are contributions of V visitors.
+        within: Contributions of the sessions, where `dense` and `rewarded` are those of V visitors.
     """
 
     dense: Array
@@ -121,7 +121,7 @@ class Contributions:
         return cls(model + weighted, errors=errors)
 
     def of_visitors(self, visitor: NDArray[np.integer]) -> Contributions:
-        """Contributions of visitors, each the amount by which their sessions move the mean of all.
+        """Contributions by visitor: how far the sessions of each visitor move the mean of all.
 
         Args:
             visitor: (E,) number of the visitor of each session, from 0.
@@ -297,7 +297,7 @@ def usual(reward: Array, weight: Array | None) -> float | None:
 def weighted_events(events: Array, confidence: float = CONFIDENCE, one_more: float = 0.0) -> Limits:
     """Gamma interval of the expected sum of independent events of different weights.
 
-    The upper limit allows for one more event than were observed. Fay and Feuer give it the largest
+    The upper limit allows for one event more than were observed. Fay and Feuer give it the largest
     weight, which always covers but is wide; here it has the weighted mean of the observed events'
     weights, or `one_more` if that is larger.
 

@@ -51,7 +51,7 @@ class Correction(Additive):
     weights: Array
 
     def first(self, sessions: int, steps: int) -> Correction:
-        """The correction of the first sessions, which have so many steps."""
+        """The correction of the first `sessions` sessions, which have `steps` steps."""
         by_session = (self.errors, self.weighted, self.weights)
         return Correction(self.weight[:steps], *(sums[:sessions] for sums in by_session))
 
@@ -153,7 +153,8 @@ class Estimated(Additive):
 class EstimatedSlates(Estimated):
     """Values where users choose from slates, corrected by learnt weights of choices.
 
-    Propensities of whole slates are only a check, as weights of steps do not give those of choices.
+    Propensities of whole slates serve only as a check: weights of steps do not determine weights of
+    choices.
     """
 
     @property
@@ -175,8 +176,8 @@ def trusted_kind(errors: Sequence[float]) -> int:
 
     With propensities values need not be right if the weights of the states are (Kallus and Uehara
     2020, theorem 4), and logged propensities need not be learnt. Where many candidates are nearly
-    alike, however, weights of 0 and of the candidates' number are a poor substitute for learnt
-    weights of about 1.
+    alike, however, the weights by propensities are 0 or as large as the number of candidates, and
+    learnt weights of about 1 are better.
 
     Args:
         errors: Standard errors of the estimate, by kind.

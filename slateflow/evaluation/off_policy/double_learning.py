@@ -118,7 +118,7 @@ def estimated(
     values: tuple[Logged, Followed] | None = None,
     judged: int | None = None,
 ) -> Estimated:
-    """Fit on all folds of the sessions but one, apply to that one, in turn.
+    """Estimate each fold of the sessions with models fitted to the other folds (cross-fitting).
 
     Sessions of one visitor are in one fold. The result covers the sessions and steps that are
     evidence.
@@ -171,7 +171,7 @@ class _Fitted:
 def _folds(
     both: list[tuple[Logged, Followed]],
 ) -> Iterator[tuple[NDArray[np.bool_], _Fitted]]:
-    """Each fold of the sessions, by a mask (E,), and the models fitted to all others.
+    """Each fold of the sessions, as a mask (E,), with the models fitted to the other folds.
 
     Args:
         both: Choices and what follows, in the features of the weights, and in those of the values
@@ -192,7 +192,7 @@ def _folds(
 
 
 def _of_own_stage(error: Array, logged: Logged, rows: Rows) -> Array:
-    """(B,) errors of rows, from (B, H) by steps left: that of the row's number, or the average."""
+    """(B,) errors of rows, from (B, H) by steps left: at its own number, or the average."""
     if logged.left is None:
         return np.asarray(error.mean(axis=1))
     return np.asarray(error[np.arange(len(rows)), logged.left[rows] - 1])

@@ -1,4 +1,4 @@
-"""A test whether the earlier steps of a session influence users' choices from slates.
+"""A test of whether the earlier steps of a session influence users' choices from slates.
 
 A choice model knows the user's columns and the items. Its expectation is wrong where users tire of
 what they have seen, or come to like it. No correction by weights can detect that: weights express

@@ -1,4 +1,4 @@
-"""A test whether rewards depend on items that visitors saw on earlier visits.
+"""A test of whether rewards depend on items that visitors saw on earlier visits.
 
 Estimates treat each decision as if its visitor came for the first time. Where visitors have seen
 enough of an item, or have bought it, a policy that shows it on every visit earns less than
@@ -117,7 +117,7 @@ class Visits:
         expected: Array,
         offered: Iterable[NDArray[np.integer]] | None,
     ) -> float:
-        """Score of surprises against what was seen before, in standard errors.
+        """Score statistic of surprises against what was seen before, in standard errors.
 
         The variance is that of independent visitors (White 1982, "Maximum Likelihood Estimation of
         Misspecified Models", equation 4.4).
@@ -179,9 +179,9 @@ class Visits:
     ) -> tuple[NDArray[np.intp], Array]:
         """Shown items (A,) among S·K, and figures (A, 4) of the earlier visits.
 
-        These are how often slates included the item beyond expectation, on approximately the scale
-        of a logarithm; on how many visits they could; today's probability; and the sum of those of
-        earlier visits.
+        The figures are: how often slates included the item beyond expectation, on approximately a
+        logarithmic scale; on how many visits they could have included it; the probability that
+        today's slate includes it; and the sum of these probabilities on earlier visits.
         """
         assert self.columns is not None
         item, order = self.item[some], self.order[some]

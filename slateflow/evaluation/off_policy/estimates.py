@@ -51,7 +51,7 @@ class PolicyEstimate:
 
     Attributes:
         estimates: Contributions of the sessions by estimator; those of single decisions are
-            computed on demand, as they are as many as the rows.
+            computed on demand, because there is one for each row.
         kinds: Contributions of sessions by each kind of correction, `Estimated.kinds`.
         trusted: The estimator that decides.
         overlap: Overlap of the logs with the policy.
@@ -132,7 +132,8 @@ def estimate_policies(
 def refusal_of_random(dataset: Dataset) -> str | None:
     """The reason for which held-out logs cannot evaluate even a random policy; None if they can.
 
-    Very many single decisions are not checked: that takes long, and so many are enough.
+    More than `FIRST_LOOK_ROWS` single decisions are not checked: the check would take long, and so
+    many decisions suffice for random.
     """
     if _of_one_step(dataset) and dataset.rows > FIRST_LOOK_ROWS:
         return None
@@ -155,7 +156,7 @@ class HeldOutValue:
 def held_out_values(
     dataset: Dataset, scorers: Mapping[str, SessionScorer]
 ) -> dict[str, HeldOutValue]:
-    """The values by which settings and trainings are chosen.
+    """Returns on held-out sessions, by which settings and trainings are chosen.
 
     They have weaker requirements than a verdict, as a wrong choice between one's own trainings
     costs little. For sessions they come from the model of values alone; where policies are far from
@@ -207,7 +208,7 @@ def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEs
 
 
 def _rows(dataset: Dataset, held_out_only: bool) -> tuple[Trajectories, Trajectories | None]:
-    """Whole sessions that are evidence, evenly from all of the dataset, and others beside them.
+    """Whole sessions that are evidence, spread evenly over the dataset, and others beside them.
 
     A policy learnt from the others is fixed when values and weights are fitted to these: the
     evidence corrects errors of both, which the policy's choices may have made larger.
@@ -359,7 +360,7 @@ def _guess(
 
 
 def _too_few(sessions: PreparedSessions, overlap: Overlap, learnt: int) -> NoVerdict | None:
-    """The refusal if sessions are too few for a verdict, or carry too little; otherwise None.
+    """The refusal if sessions are too few for a verdict, or overlap too little; otherwise None.
 
     Args:
         sessions: The sessions.
@@ -401,7 +402,7 @@ def _impossible(
         value: The estimate.
         rows: Whole sessions.
         chance: Ends of the trusted estimate's interval, less this estimate. An interval wider than
-            the possible range is no excuse.
+            the possible range is not allowed for.
     """
     steps, rewards = int(rows.lengths.max()), rows.reward
     low, high = steps * float(rewards.min()), steps * float(rewards.max())

@@ -1,8 +1,9 @@
 """Features of shown items: a polynomial, and indicators of items that differ beyond their columns.
 
-Two items with the same columns may be liked differently, and the logging policy may have known it.
-Values by columns alone are then those of the logged items, not of those that a policy shows, and
-weights by columns alone do not correct the difference.
+Users may like one of two items with the same columns more than the other, and the logging policy
+may have known it. A model that sees only columns then gives both items the value of those that the
+logs show, not of those that another policy shows, and weights that see only columns do not correct
+the difference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sessions in which users see one item at a step, as input of regressions.
+"""Sessions in which users see one item per step, as input of regressions.
 
 The features are powers and products of the user, including the session memory, and the candidate,
 up to the third degree.
@@ -294,7 +294,7 @@ def _with_state(rows: Trajectories, state: SessionState) -> Trajectories:
 
 
 def _degrees(users: int, documents: int, remembers: bool) -> tuple[range, NoVerdict | None]:
-    """Degrees of polynomials to choose from, and why none follows a memory, if so."""
+    """Degrees of polynomials to choose from, and the refusal if none can follow a memory."""
     degree, least = DEGREE, 2 if remembers else 1
     while degree > least and term_count(users, documents, degree) > DRL_TERMS:
         degree -= 1

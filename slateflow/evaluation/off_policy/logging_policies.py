@@ -51,7 +51,7 @@ def simulated_recipe(dataset: Dataset) -> Recipe | None:
 
 
 def logged_behaviours(dataset: Dataset) -> dict[str, str | Behaviour]:
-    """The policies of a dataset's recipe that wrote rows; a small share may round to no episode.
+    """The policies that wrote rows, by the dataset's recipe; a small share may have no episode.
 
     Empty for imported and own logs.
     """

@@ -53,11 +53,12 @@ WEIGHT_EDGES = tuple(quarter / 4 for quarter in range(-8, 17))
 """Edges of the histogram of weights, as exponents of ten: from 0.01 to 10,000 in quarter steps."""
 
 GROUPS, MOST_CELLS = 500, 10_000_000
-"""Most groups of visitors in the test whether chance decided anew at each row, and most cells in
-its table of groups and items."""
+"""Most groups of visitors in the test of whether each row was drawn independently, and most cells
+in its table of groups and items."""
 
 ONE_DRAW = "name `visitor` if one draw decides for all visits of one"
-"""Advice where weights are impossible, which one draw for many rows can also cause."""
+"""Advice where weights are impossible: a single draw that decided many rows can also be the
+cause."""
 
 ITEMS_AND_DRAWS = f"log every item with a probability above 0, and {ONE_DRAW}"
 """Advice where an item has impossible weights."""
@@ -91,7 +92,7 @@ class NoVerdict:
 def possible_sums(
     total: Array, variance: Array, largest: Array, tables: int = 1
 ) -> tuple[Array, Array]:
-    """Limits between which the expected sums of weights are.
+    """Limits within which the expected sums of weights lie.
 
     The variance is that of the observed rows, and ignores choices that the logs show too seldom to
     contain them. So the upper limits allow for one more row with the largest possible weight, as
@@ -256,7 +257,8 @@ class CheckedWeights:
 
     Attributes:
         by_session: Sums by session, or by visitor where known.
-        largest: Largest weight that a row could have by the propensities; none need have it.
+        largest: Largest weight that a row could have by the propensities, whether or not a row has
+            it.
     """
 
     by_session: Contributions
@@ -275,7 +277,7 @@ class CheckedWeights:
 
     @property
     def possible_mean(self) -> tuple[float, float]:
-        """Limits between which the expectation of the mean weight is."""
+        """Limits within which the expectation of the mean weight lies."""
         low, high = possible_sums(
             np.array(self.mean),
             np.array(self.by_session.sem**2),

@@ -1,4 +1,4 @@
-"""A test whether chance decided anew at each row.
+"""A test of whether each row's choice was drawn independently.
 
 Estimates treat rows as independent. They are not where a log has duplicate rows, as after retries
 and overlapping exports, or where a policy keeps a draw for an hour or for a visitor: propensities

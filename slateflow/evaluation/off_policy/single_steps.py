@@ -376,8 +376,8 @@ def _folds(rows: Trajectories, start: int) -> NDArray[np.integer]:
 def _explorers(by_policy: Mapping[str, int], explored: set[str]) -> dict[str, float]:
     """Factors of the weights by policy, where some policies explore and others never do.
 
-    Rows of a policy that always shows the same contain nothing about other policies: they have no
-    weight, and rows of the exploring policies replace them. That is right where chance decides
+    Rows of a policy that always shows the same item contain nothing about other policies. They get
+    no weight, and rows of the exploring policies represent them. That is right where chance decides
     which policy a user meets.
     """
     if not explored:

@@ -1,4 +1,4 @@
-"""Features beyond the clicked item that move users, or pay: held-out sessions choose them.
+"""Features beyond the clicked item that change users or rewards, by held-out sessions.
 
 SlateQ's decomposition assumes that only the clicked item influences rewards and the next state (Ie
 et al. 2019, "SlateQ", section 4.2, SC and RTDS). Three kinds of logs violate this:
@@ -42,7 +42,7 @@ EXPLAINED = 1e-3
 
 
 def with_selected_features(sessions: Sessions) -> Sessions:
-    """The sessions with such features as explain how users change and leave, and what pays."""
+    """The sessions with the features that explain how users change and leave, and rewards."""
     everything = replace(sessions, by_sight=True, by_clicks=True, sight_pays=True)
     moves = _moves(sessions)
     halves = sessions.rows.halves

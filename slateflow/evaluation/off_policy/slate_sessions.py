@@ -168,7 +168,7 @@ class SlateSessions:
 
     @cached_property
     def unfit(self) -> NoVerdict | None:
-        """The refusal if users choose by more than the choice model knows; otherwise None."""
+        """The refusal if clicks or rewards depend on more than the model knows; otherwise None."""
         rows, of_shown = self.fitted, self._expected_clicks
         if earlier_steps_matter(rows, of_shown):
             return NoVerdict(

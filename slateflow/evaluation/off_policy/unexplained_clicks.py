@@ -1,8 +1,9 @@
-"""Tests whether users or items differ in more than a choice model knows.
+"""Tests of whether users or items differ in more than a choice model knows.
 
-Hardly any logged slate is also a target's, so the verdict rests on a choice model, and weights
-correct that only in terms of the features that it has of users and items. With a taste that it
-cannot fit, or items that differ beyond their columns, the verdict would be confident and wrong.
+A target shows hardly any slate that was logged, so the verdict rests on a choice model, and weights
+can correct that model only in terms of the features that it has of users and items. With a taste
+that it cannot fit, or items that differ beyond their columns, the verdict would be confident and
+wrong.
 
 So clicks beyond the model's expectation are regressed on the leaves of a decision tree over the
 columns, and on the identity of the item. If that predicts held-out sessions better, the model is

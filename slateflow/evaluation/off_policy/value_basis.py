@@ -1,4 +1,4 @@
-"""The choice between a polynomial and splines for values: held-out sessions choose the knots.
+"""The choice between a polynomial and splines for values, by held-out sessions.
 
 If values bend more than their model, they are wrong in some places, and weights learnt from the
 same features do not correct them.
