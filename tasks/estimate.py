@@ -80,7 +80,7 @@ def estimate(
             f"--policy: expected {', '.join(BEHAVIOURS)}, {LOGGED} or a version such as "
             f"models:/slateflow-{experiment.recipe}@champion, got {policy}"
         )
-    found = estimate_policies(dataset, targets, held_out_only)
+    found = estimate_policies(dataset, targets, held_out_only=held_out_only)
     known = {"mean": found.logged} if policy == LOGGED else found.policies[policy].estimates
     for name in estimators or ():
         if name not in known:

@@ -64,7 +64,7 @@ def prune_old(days: int, data: str | None = None) -> Pruning:
     return pruning
 
 
-def prune(days: int, data: str | None, remove: bool) -> Pruning:
+def prune(days: int, data: str | None, *, remove: bool) -> Pruning:
     """Find disposable things older than so many days; remove them, if so wanted.
 
     Always kept: the datasets of each champion, its predecessor and running trainings, the newest

@@ -112,7 +112,9 @@ def _tested_version(client: MlflowClient, report: Report, winner: CandidateLine)
     verdict, links = verdict_tag(winner, report), run_links(report.candidates)
     client.set_model_version_tag(name, str(version), "verdict", json.dumps(verdict))
     remembers = weights.memory_size > 0
-    description = version_description(winner, report, links, run, examples.frame, remembers)
+    description = version_description(
+        winner, report, links, run, examples.frame, remembers=remembers
+    )
     client.update_model_version(name, str(version), description)
     _ask_once(f"models:/{name}/{version}", examples, weights)
     return version

@@ -76,7 +76,7 @@ def train_learner(
     return model
 
 
-def newest_models(experiment: Experiment, learners: list[str], required: bool) -> list[ModelRef]:
+def newest_models(experiment: Experiment, learners: list[str], *, required: bool) -> list[ModelRef]:
     """The newest finished run of each learner on the dataset, which its digest picks.
 
     A learner without a run is left out, or an error where all are required.

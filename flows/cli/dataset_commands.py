@@ -281,7 +281,7 @@ def prune_command(
     """
     from tasks.prune import prune
 
-    pruning = prune(days, data, remove)
+    pruning = prune(days, data, remove=remove)
     if as_json:
         print_json({**pruning.model_dump(), "size": pruning.size})
         return

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 
 def flat_observation_space(
-    spec: EnvironmentSpec, memory: int = 0, catalogue: bool = False
+    spec: EnvironmentSpec, memory: int = 0, *, catalogue: bool = False
 ) -> gym.spaces.Box:
     """(user, memory, steps left / window, candidates row by row) as one vector.
 

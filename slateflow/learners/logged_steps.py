@@ -123,7 +123,7 @@ class LoggedSteps:
         """Some of the episodes, by a mask (R,) of their rows."""
         return replace(self, rows=self.rows.where(chosen), rewards=self.rewards[chosen])
 
-    def basis(self, degree: int, knots: Knots | None = None, random: bool = False) -> Basis:
+    def basis(self, degree: int, knots: Knots | None = None, *, random: bool = False) -> Basis:
         """The polynomial of a degree, with hinges on (user, candidate) at the knots.
 
         Random features combine the user's own columns and the candidate's.
@@ -307,5 +307,8 @@ class Parts:
         )
         kept = dataset.rows <= SAMPLE_ROWS
         return cls(
-            over_parts(dataset, view.steps, kept), view.remembered_steps(sample), memory, kept=kept
+            over_parts(dataset, view.steps, keep=kept),
+            view.remembered_steps(sample),
+            memory,
+            kept=kept,
         )

@@ -32,7 +32,7 @@ def sampled(dataset: Dataset, most: int, look: Callable[[Trajectories], None]) -
 
 
 def over_parts(
-    dataset: Dataset, view: Callable[[Trajectories], Part], keep: bool
+    dataset: Dataset, view: Callable[[Trajectories], Part], *, keep: bool
 ) -> MapParts[Part]:
     """A map of functions over the parts of a dataset, each converted by `view`.
 

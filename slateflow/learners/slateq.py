@@ -158,7 +158,7 @@ class SlateQConfig(LearnerConfig):
 
     def _values(self, dataset: Dataset, view: _View) -> list[ItemValues]:
         """The values for each class of users, initially by the logged returns."""
-        map_parts = over_parts(dataset, view.sessions, dataset.rows <= SAMPLE_ROWS)
+        map_parts = over_parts(dataset, view.sessions, keep=dataset.rows <= SAMPLE_ROWS)
         ridge = self.ridge or ITEMS_RIDGE
 
         def of_class(group: int) -> ItemValues:

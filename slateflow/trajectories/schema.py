@@ -263,7 +263,7 @@ class Trajectories:
         """The rows of arrays (R, …) under the names of the columns; with a catalogue, of items."""
         rows = len(values["episode"])
         arrays: dict[str, Any] = {"user": np.zeros((rows, 0), np.float32)}
-        for name, (dtype, shape) in columns_of(spec, catalogue is not None).items():
+        for name, (dtype, shape) in columns_of(spec, items=catalogue is not None).items():
             numbers = np.asarray(values[name], dtype.to_pandas_dtype())
             arrays["candidates" if name == "items" else name] = numbers.reshape(rows, *shape)
         responses = {name: arrays.pop(name) for name in spec.response_columns}
@@ -300,7 +300,7 @@ def _filled(candidates: NDArray[Any]) -> NDArray[Any]:
 _ARRAYS = [one.name for one in fields(Trajectories) if one.metadata]
 
 
-def columns_of(spec: EnvironmentSpec, items: bool | None = None) -> dict[str, Column]:
+def columns_of(spec: EnvironmentSpec, *, items: bool | None = None) -> dict[str, Column]:
     """The columns of the logs of a world by name, in the order of the files.
 
     Args:
@@ -319,7 +319,7 @@ def columns_of(spec: EnvironmentSpec, items: bool | None = None) -> dict[str, Co
     return {name: column for name, column in columns.items() if 0 not in column[1]}
 
 
-def arrow_schema(spec: EnvironmentSpec, items: bool | None = None) -> pa.Schema:
+def arrow_schema(spec: EnvironmentSpec, *, items: bool | None = None) -> pa.Schema:
     """The Arrow schema of `columns_of`, without metadata.
 
     Lists have a fixed size, except for items where steps differ in their number.
@@ -331,7 +331,7 @@ def arrow_schema(spec: EnvironmentSpec, items: bool | None = None) -> pa.Schema:
             return pa.list_(one)
         return pa.list_(one, math.prod(shape)) if shape else dtype
 
-    columns = columns_of(spec, items)
+    columns = columns_of(spec, items=items)
     return pa.schema(
         [pa.field(name, stored(name, *columns[name]), nullable=False) for name in columns]
     )

@@ -21,6 +21,7 @@ def version_description(
     links: dict[str, str | None],  # addresses of the candidates' runs
     run: Run,  # the winner's training, which has the dataset as its input
     example: pd.DataFrame,  # requests, of which the first is shown
+    *,
     remembers: bool,  # whether the model asks for the session's earlier steps
 ) -> str:
     """A version's page: the verdict as a table, the dataset, a request."""

@@ -215,8 +215,8 @@ def return_chart(report: Report) -> str:
         _row(
             one.learner,
             one,
-            one.verdict == "winner",
-            uplift_text(one if reigning is None else one.over_champion or one, digits),
+            highlighted=one.verdict == "winner",
+            note=uplift_text(one if reigning is None else one.over_champion or one, digits),
         )
         for one in report.candidates
         if one.judged
@@ -234,6 +234,7 @@ def return_chart(report: Report) -> str:
 def _row(
     name: str,
     played: CandidateLine | PolicyLine | Champion,
+    *,
     highlighted: bool = False,
     note: str = "",
 ) -> ValueInterval:

@@ -96,7 +96,7 @@ def test_digits_as_a_bandit(tmp_path, capsys):
     earned: dict[str, list[float]] = {}
     for seed in range(LOGS):
         dataset = logged(tmp_path / str(seed), logging, pictures, digits, seed)
-        one = estimate_policies(dataset, {"forest": target}, False).policies["forest"]
+        one = estimate_policies(dataset, {"forest": target}, held_out_only=False).policies["forest"]
         for name, estimate in one.estimates.items():
             errors.setdefault(name, []).append(abs(estimate.value - truth) / truth)
         low, high = one.contributions.interval()

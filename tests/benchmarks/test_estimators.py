@@ -58,7 +58,9 @@ def test_estimators_against_those_of_obp(tmp_path, capsys):
     for seed in range(LOGS):
         dataset = logged(tmp_path / str(seed), logging, pictures, digits, seed)
         start = time.perf_counter()
-        found = estimate_policies(dataset, {"forest": target}, False).policies["forest"]
+        found = estimate_policies(dataset, {"forest": target}, held_out_only=False).policies[
+            "forest"
+        ]
         ours.append({name: found.estimates[name].value for name in NAMES})
         seconds.append(time.perf_counter() - start)
         rows = dataset.read()
@@ -105,7 +107,7 @@ def test_estimators_against_those_of_scope_rl(tmp_path, capsys):
     truth = float(episode_returns(spec, greedy, 20_000, seed=1).mean())
     random = float(episode_returns(spec, RandomPolicy(spec.slate_size), 20_000, seed=1).mean())
     start = time.perf_counter()
-    found = estimate_policies(dataset, {"greedy": greedy}, False).policies["greedy"]
+    found = estimate_policies(dataset, {"greedy": greedy}, held_out_only=False).policies["greedy"]
     ours = {name: found.estimates[name].value for name in ("ips", "snips", "dm", "drl")}
     seconds = time.perf_counter() - start
     candidates = rows.candidate_features()[:, :, 0]

@@ -395,7 +395,9 @@ def test_a_kill_costs_a_stage(tmp_path, monkeypatch):
     assert killed.returncode == -signal.SIGKILL
     reads = []
     read = Dataset.part
-    monkeypatch.setattr(Dataset, "part", lambda *given: reads.append(1) or read(*given))
+    monkeypatch.setattr(
+        Dataset, "part", lambda *given, **how: reads.append(1) or read(*given, **how)
+    )
     again, report = train(dataset, config, checkpoints=tmp_path / "kept")
     np.testing.assert_array_equal(again.head, whole.head)
     assert len(report.curves["residual"]) == 5

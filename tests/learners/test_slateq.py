@@ -190,7 +190,9 @@ def test_parts_that_are_read_at_every_iteration_give_the_same_values(tmp_path, m
     kept, _ = train(dataset, config)
     reads = []
     read = Dataset.part
-    monkeypatch.setattr(Dataset, "part", lambda *given: reads.append(1) or read(*given))
+    monkeypatch.setattr(
+        Dataset, "part", lambda *given, **how: reads.append(1) or read(*given, **how)
+    )
     monkeypatch.setattr("slateflow.learners.slateq.SAMPLE_ROWS", dataset.rows // 2)
     monkeypatch.setattr("slateflow.learners.slateq.sampled", lambda one, most, look: one.read())
     again, _ = train(dataset, config)

@@ -97,7 +97,7 @@ def test_support_and_estimates_are_those_of_rows_with_their_own(dataset, monkeyp
 
     (*figures, overlap), refusal = judged()
     read = Dataset.part
-    monkeypatch.setattr(Dataset, "part", lambda *args: row_by_row(read(*args)))
+    monkeypatch.setattr(Dataset, "part", lambda *args, **how: row_by_row(read(*args, **how)))
     (*expected, of_own), other = judged()
     for one, another in zip(figures, expected, strict=True):
         np.testing.assert_allclose(one, another, rtol=1e-12)

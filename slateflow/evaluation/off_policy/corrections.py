@@ -102,7 +102,7 @@ class Estimated(Additive):
         chance: float = 2 / self._carriers**0.5
         return LEAST_SHARE_OF_STEPS - chance <= self.share_of_steps <= MOST_SHARE_OF_STEPS + chance
 
-    def refusal(self, one_policy: bool) -> NoVerdict | None:
+    def refusal(self, *, one_policy: bool) -> NoVerdict | None:
         """The refusal if propensities leave too little evidence; otherwise None.
 
         Args:
@@ -162,7 +162,7 @@ class EstimatedSlates(Estimated):
         """Only the correction by learnt weights."""
         return [self.learnt]
 
-    def refusal(self, one_policy: bool) -> NoVerdict | None:
+    def refusal(self, *, one_policy: bool) -> NoVerdict | None:
         """None: propensities correct no values."""
         return None
 

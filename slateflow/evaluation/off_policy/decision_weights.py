@@ -39,7 +39,7 @@ class DecisionWeights:
         if not policies.policies:
             return cls(rows, np.ones(1), rows.propensity[:, None], known=False)
         chooses = dataset.spec.user_chooses
-        found = [policies.each(rows, block, chooses) for block in rows.blocks()]
+        found = [policies.each(rows, block, slates=chooses) for block in rows.blocks()]
         shares = np.array([share for share, _ in policies.policies])
         return cls(rows, shares, np.concatenate(found), known=True)
 

@@ -362,7 +362,7 @@ class PreparedSessions(Protocol):
     fitted_steps: int  # steps to which values and weights are fitted
     least_steps: int  # fewest steps for an estimate
 
-    def verdict_steps(self, by_propensity: bool) -> int:
+    def verdict_steps(self, *, by_propensity: bool) -> int:
         """Fewest steps for a verdict.
 
         Args:

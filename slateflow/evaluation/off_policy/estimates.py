@@ -109,7 +109,7 @@ class LogEstimates:
 
 
 def estimate_policies(
-    dataset: Dataset, targets: Mapping[str, Target], held_out_only: bool, beside: bool = True
+    dataset: Dataset, targets: Mapping[str, Target], *, held_out_only: bool, beside: bool = True
 ) -> LogEstimates:
     """Estimate the return of a session under each target.
 
@@ -124,8 +124,8 @@ def estimate_policies(
         InputError: There are too few sessions.
     """
     if _of_one_step(dataset):
-        return _of_single_steps(SingleSteps(dataset, held_out_only), targets)
-    rows, others = _rows(dataset, held_out_only)
+        return _of_single_steps(SingleSteps(dataset, held_out_only=held_out_only), targets)
+    rows, others = _rows(dataset, held_out_only=held_out_only)
     return _of_sessions(dataset, rows, others if beside else None, targets)
 
 
@@ -207,7 +207,7 @@ def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEs
     return LogEstimates(visitors.sums(logged), found, steps.rows, visitors.count)
 
 
-def _rows(dataset: Dataset, held_out_only: bool) -> tuple[Trajectories, Trajectories | None]:
+def _rows(dataset: Dataset, *, held_out_only: bool) -> tuple[Trajectories, Trajectories | None]:
     """Whole sessions that are evidence, spread evenly over the dataset, and others beside them.
 
     A policy learnt from the others is fixed when values and weights are fitted to these: the
@@ -227,7 +227,7 @@ def _rows(dataset: Dataset, held_out_only: bool) -> tuple[Trajectories, Trajecto
             beside.append(rows.where(~held_out & (number % of_beside == 0)))
         earlier += len(rows.starts)
     rows = Trajectories.from_parts(kept) if kept else dataset.read()
-    require_two(len(rows.starts), dataset, held_out_only)
+    require_two(len(rows.starts), dataset, held_out_only=held_out_only)
     return rows, Trajectories.from_parts(beside) if beside else None
 
 

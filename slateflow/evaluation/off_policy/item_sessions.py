@@ -91,7 +91,7 @@ class ItemSessions:
         timed, short = rewards_by_the_clock(seen), _short_memory(seen, state.decays)
         by_the_clock = timed or short
         x, users = _chosen(seen), seen.user.shape[1]
-        degrees, self.unfit = _degrees(users, x.shape[1] - users, bool(state.decays))
+        degrees, self.unfit = _degrees(users, x.shape[1] - users, remembers=bool(state.decays))
         self.polynomial = chosen_polynomial(
             seen,
             x,
@@ -135,7 +135,7 @@ class ItemSessions:
             of_state=self.of_choices.degrees[1] == 0,
         )
 
-    def verdict_steps(self, by_propensity: bool) -> int:
+    def verdict_steps(self, *, by_propensity: bool) -> int:
         """Fewest steps for a verdict, with weights of this kind."""
         return (ROWS_BY_PROPENSITY if by_propensity else VERDICT_ROWS_PER_FEATURE) * self.features
 
@@ -293,7 +293,7 @@ def _with_state(rows: Trajectories, state: SessionState) -> Trajectories:
     return with_step(remembered) if state.by_step else remembered
 
 
-def _degrees(users: int, documents: int, remembers: bool) -> tuple[range, NoVerdict | None]:
+def _degrees(users: int, documents: int, *, remembers: bool) -> tuple[range, NoVerdict | None]:
     """Degrees of polynomials to choose from, and the refusal if none can follow a memory."""
     degree, least = DEGREE, 2 if remembers else 1
     while degree > least and term_count(users, documents, degree) > DRL_TERMS:

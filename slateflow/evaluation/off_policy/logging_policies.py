@@ -18,7 +18,7 @@ from slateflow.trajectories.held_out import parts_and_held_out
 Array = NDArray[np.float64]
 
 
-def evidence_parts(dataset: Dataset, held_out_only: bool) -> Iterator[tuple[str, Trajectories]]:
+def evidence_parts(dataset: Dataset, *, held_out_only: bool) -> Iterator[tuple[str, Trajectories]]:
     """The rows of held-out sessions or of all, part by part, and the policy that wrote them.
 
     A policy that was learnt from a dataset is evaluated on the sessions that it has not seen.
@@ -27,7 +27,7 @@ def evidence_parts(dataset: Dataset, held_out_only: bool) -> Iterator[tuple[str,
         yield part.policy, rows.where(held_out) if held_out_only else rows
 
 
-def require_two(sessions: int, dataset: Dataset, held_out_only: bool) -> None:
+def require_two(sessions: int, dataset: Dataset, *, held_out_only: bool) -> None:
     """Refuse evidence without a standard error, of fewer than two sessions.
 
     Raises:
@@ -81,7 +81,7 @@ class LoggingPolicies:
             tuple((one.share, behaviour_policy(one.behaviour, dataset.spec)) for one in known)
         )
 
-    def each(self, rows: Trajectories, block: slice, slates: bool) -> Array:
+    def each(self, rows: Trajectories, block: slice, *, slates: bool) -> Array:
         """Probabilities (B, L) with which each policy shows what users saw.
 
         Args:

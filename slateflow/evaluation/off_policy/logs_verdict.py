@@ -54,7 +54,7 @@ def logs_verdict(
     found = estimate_policies(dataset, {**reference, **reigning, **targets}, held_out_only=True)
     estimates = {name: found.policies[f"learner {name}"] for name in candidates}
     refusals = {name: one.refusal for name, one in estimates.items() if one.refusal is not None}
-    missing = _missing_reference(found, champion is not None)
+    missing = _missing_reference(found, champion=champion is not None)
     judged = [_contender(name, found) for name in candidates]
     sure = [one for one in judged if missing is None and one.learner not in refusals]
     unsure = [
@@ -82,7 +82,7 @@ def logs_verdict(
     )
 
 
-def _missing_reference(found: LogEstimates, champion: bool) -> NoVerdict | None:
+def _missing_reference(found: LogEstimates, *, champion: bool) -> NoVerdict | None:
     """The reason for which the logs cannot evaluate random or the champion; None if they can."""
     for name in [RANDOM, CHAMPION] if champion else [RANDOM]:
         if (refusal := found.policies[name].refusal) is not None:

@@ -210,7 +210,7 @@ class ItemBalance(Additive):
         return max(1.0, float(np.square(self.apart).sum()) / self.square * groups / (groups - 1))
 
     def worst(
-        self, kept: float, tables: int = 1, above: bool = False
+        self, kept: float, tables: int = 1, *, above: bool = False
     ) -> tuple[int, float, float] | None:
         """The item whose weights are impossibly far off, with their mean and its expectation.
 
@@ -330,6 +330,7 @@ class Overlap:
         checked: CheckedWeights | None,
         unbalanced: Unbalanced | None = None,
         skewness: float = 0.0,
+        *,
         events: bool = False,
     ) -> Overlap:
         """Compute the measures.

@@ -161,7 +161,7 @@ class SingleSteps:
         InputError: There are fewer than two sessions.
     """
 
-    def __init__(self, dataset: Dataset, held_out_only: bool) -> None:
+    def __init__(self, dataset: Dataset, *, held_out_only: bool) -> None:
         self.dataset, self.held_out_only = dataset, held_out_only
         self.modelled = DecisionModel.of(dataset.spec, dataset.catalogue)
         self.logging = LoggingPolicies.of(dataset)
@@ -187,7 +187,7 @@ class SingleSteps:
                 some = known.where(_folds(rows, start) == fold)
                 folds[fold] += folds[fold].from_rows(some, self.modelled)
         self.rows = sum(fold.rows for fold in folds)
-        require_two(self.rows, dataset, held_out_only)
+        require_two(self.rows, dataset, held_out_only=held_out_only)
         self.choices = RepeatedChoices.joined(choices)
         self.visits = Visits.joined(visits) if visits else None
         self.visitors = Visitors.of(None if self.visits is None else self.visits.visitor)
@@ -313,7 +313,7 @@ class SingleSteps:
     def _parts(self) -> Iterator[tuple[str, int, Trajectories]]:
         """Policy, number of the first row, and rows of each part."""
         start = 0
-        for policy, rows in evidence_parts(self.dataset, self.held_out_only):
+        for policy, rows in evidence_parts(self.dataset, held_out_only=self.held_out_only):
             yield policy, start, rows
             start += len(rows)
 

@@ -102,7 +102,7 @@ class _OfClass:
 
 
 def _habit(
-    rows: Trajectories, plain: SlateFeatures, bent: SlateFeatures, single: bool
+    rows: Trajectories, plain: SlateFeatures, bent: SlateFeatures, *, single: bool
 ) -> tuple[SlateFeatures, Habit]:
     """Features and habit by which users choose: with bends if these make sessions likelier.
 
@@ -148,7 +148,7 @@ class SlateSessions:
             own = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
             bent = with_bends(seen, features, own, cascade=True)
         self.single = spec.horizon == 1
-        features, habit = _habit(seen, features, bent, self.single)
+        features, habit = _habit(seen, features, bent, single=self.single)
         self.sessions = with_selected_features(Sessions.from_rows(seen, spec, features))
         self.one, self.choice = habit.one, habit.model
         self.likelihoods = habit.choices.log_likelihoods(self.choice)  # (R, G)
@@ -158,7 +158,7 @@ class SlateSessions:
         self.least_steps: int = ROWS_PER_FEATURE * self.features
         self.fitted_steps, self.horizon = len(rows), spec.horizon
 
-    def verdict_steps(self, by_propensity: bool) -> int:
+    def verdict_steps(self, *, by_propensity: bool) -> int:
         """Fewest steps for a verdict: fewer where only choices are learnt, from enough clicks."""
         clicks = int(np.count_nonzero(self.fitted.clicked >= 0))
         fewer = min(clicks, len(self.fitted) - clicks)

@@ -171,12 +171,12 @@ def flat(columns: Tensors) -> Tensors:
 def read_tensors(path: str, options: InputOptions) -> Tensors:
     """The rows of the dataset at `path` as tensors."""
     dataset, memory, hold_out = Dataset.open(path), options.memory, options.hold_out
-    scale = _reward_scale(path, dataset.digest, memory, hold_out)
-    rows = _read(dataset, memory, hold_out)
+    scale = _reward_scale(path, dataset.digest, memory, hold_out=hold_out)
+    rows = _read(dataset, memory, hold_out=hold_out)
     return train_columns(rows, dataset.spec, options.window, scale, options.support)
 
 
-def _read(dataset: Dataset, memory: SessionMemory, hold_out: bool) -> Trajectories:
+def _read(dataset: Dataset, memory: SessionMemory, *, hold_out: bool) -> Trajectories:
     rows = dataset.read()
     if hold_out:
         rows = rows.where(~dataset.hold_out.mask(rows))
@@ -184,10 +184,10 @@ def _read(dataset: Dataset, memory: SessionMemory, hold_out: bool) -> Trajectori
 
 
 @lru_cache(maxsize=1)
-def _reward_scale(path: str, digest: str, memory: SessionMemory, hold_out: bool) -> RewardScale:
+def _reward_scale(path: str, digest: str, memory: SessionMemory, *, hold_out: bool) -> RewardScale:
     """The scale of a dataset's rewards, cached for other learners that train in this process."""
     dataset = Dataset.open(path)
-    rows = _read(dataset, memory, hold_out)
+    rows = _read(dataset, memory, hold_out=hold_out)
     check_variation(rows)
     check_rewards(rows)
     return RewardScale.from_rows(rows, dataset.spec.user_size)

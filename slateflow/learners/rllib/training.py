@@ -131,7 +131,7 @@ def algorithm_config(dataset: Dataset, config: OfflineConfig, seed: int) -> Algo
         config.algorithm(training)
         .environment(
             observation_space=flat_observation_space(
-                spec, memory.size(spec.document_size), dataset.catalogue is not None
+                spec, memory.size(spec.document_size), catalogue=dataset.catalogue is not None
             ),
             action_space=gym.spaces.Discrete(spec.num_candidates),
         )

@@ -99,7 +99,7 @@ def read_parquet(path: Path, spec: EnvironmentSpec, at_once: int) -> Iterator[Tr
     with _reading(path):
         names = pq.read_schema(path).names
         by_item = catalogue is not None and "candidates" not in names
-        wanted = arrow_schema(spec, by_item)
+        wanted = arrow_schema(spec, items=by_item)
         _check_names(names, wanted.names, path)
         if catalogue is not None:
             _check_catalogue(path, catalogue)

@@ -217,7 +217,7 @@ class Dataset:
         self.folder.write(MANIFEST, json.dumps(document, indent=2).encode() + b"\n")
         return self
 
-    def iter_parts(self, verify: bool = False) -> Iterator[Trajectories]:
+    def iter_parts(self, *, verify: bool = False) -> Iterator[Trajectories]:
         """The rows, one part in memory at a time.
 
         Args:
@@ -227,9 +227,9 @@ class Dataset:
             InputError: A part is missing or unreadable, or differs from the manifest.
         """
         for part in self.parts:
-            yield self.part(part, verify)
+            yield self.part(part, verify=verify)
 
-    def part(self, part: PartFile, verify: bool = False) -> Trajectories:
+    def part(self, part: PartFile, *, verify: bool = False) -> Trajectories:
         """The rows of a part; see `iter_parts`."""
         rows = read_part(self.folder, part.path, self.spec, self.remedy, self.catalogue)
         if verify and column_digest(rows) != part.sha256:

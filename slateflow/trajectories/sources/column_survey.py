@@ -92,7 +92,7 @@ class ColumnSurvey:
         code: Whether the recipe lists the column under `categories`, even if it holds numbers.
     """
 
-    def __init__(self, name: str, refuse: Callable[..., None], code: bool = False) -> None:
+    def __init__(self, name: str, refuse: Callable[..., None], *, code: bool = False) -> None:
         self.name, self.refuse, self.code = name, refuse, code
         self.kind = ""
         self.size = 1
@@ -105,7 +105,7 @@ class ColumnSurvey:
         self.vocabulary: set[str] = set()
 
     def add(
-        self, values: pa.Array, rows: NDArray[np.int64], typed: bool, coded: Any = None
+        self, values: pa.Array, rows: NDArray[np.int64], *, typed: bool, coded: Any = None
     ) -> None:
         """Add the values of some rows (R,), with their dictionary in `coded` if they have one.
 

@@ -102,7 +102,7 @@ class Shared:
     leaving: NDArray[np.uint64]  # in the day's file, but of another day
     coming: dict[int, NDArray[np.uint64]]  # of the day, but in another file, by its number
 
-    def chosen(self, keys: Keys, own: bool, file: int) -> NDArray[np.bool_]:
+    def chosen(self, keys: Keys, *, own: bool, file: int) -> NDArray[np.bool_]:
         """(R,) True for rows of a file that belong to the day; `own` if the file is the day's."""
         if keys.episode is None:
             chosen = np.full(len(keys.rows), own)

@@ -46,7 +46,7 @@ class Form:
     offers_all: bool  # whether every row offers all items
 
     @classmethod
-    def of(cls, dataset: Dataset, offers_all: bool) -> Form:
+    def of(cls, dataset: Dataset, *, offers_all: bool) -> Form:
         """The form of a dataset's parts."""
         spec, encoding, catalogue = dataset.spec, dataset.encoding, dataset.catalogue
         if not isinstance(spec, LoggedSpec) or encoding is None or catalogue is None:
@@ -131,7 +131,7 @@ class EarlierDay:
     parts: tuple[PartFile, ...]  # by policy, then number
     begins: NDArray[Any] | None  # (E,) time at which each session begins, if ordered by time
 
-    def can_be_taken(self, form: Form, day: Day, first: int, whole: bool) -> bool:
+    def can_be_taken(self, form: Form, day: Day, first: int, *, whole: bool) -> bool:
         """True if the day can be taken over in a form.
 
         Args:
@@ -140,16 +140,16 @@ class EarlierDay:
             first: Number of its first episode there.
             whole: Whether to read all of the parts, even where they are linked.
         """
-        theirs, ids = Form.of(self.dataset, form.offers_all), day.facts.ids
+        theirs, ids = Form.of(self.dataset, offers_all=form.offers_all), day.facts.ids
         if first == self.entry.first and form.same(theirs, ids):
-            return self.intact(form, whole)
+            return self.intact(form, whole=whole)
         return form.takes(theirs, ids) and self.intact(theirs, whole=True)
 
-    def intact(self, form: Form, whole: bool) -> bool:
+    def intact(self, form: Form, *, whole: bool) -> bool:
         """True if all parts exist; `whole` reads them, otherwise only their footers."""
-        return all(self._intact(part, form, whole) for part in self.parts)
+        return all(self._intact(part, form, whole=whole) for part in self.parts)
 
-    def _intact(self, part: PartFile, form: Form, whole: bool) -> bool:
+    def _intact(self, part: PartFile, form: Form, *, whole: bool) -> bool:
         if not whole:
             return self.dataset.has(part, form.schema)
         try:

@@ -111,7 +111,7 @@ def _described(ids: tuple[str, ...]) -> Items:
     for name, given in feature_columns([flat_features(json.loads(one)) for one in ids]).items():
         values[name] = feature_array(given, rows, name, places)
         survey = ColumnSurvey(name, places.refuse)
-        survey.add(values[name], rows, True)
+        survey.add(values[name], rows, typed=True)
         columns.append(survey.column())
     return Items(ids, names_of(columns), encode(columns, values, len(ids)), tuple(columns))
 
@@ -160,14 +160,16 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
     named = TableColumns(user=features, item=id_column, categories=file.categories)
     reader = TableReader(recipe.items_file, named)
     surveys = {
-        name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what), name in file.categories)
+        name: ColumnSurvey(
+            name, lambda *what: reader.places.refuse(*what), code=name in file.categories
+        )
         for name in features
     }
     tables = []
     for table in reader.described():
         rows = table["row"].to_numpy()
         for name, survey in surveys.items():
-            survey.add(table[USER + name].combine_chunks(), rows, path.endswith(".parquet"))
+            survey.add(table[USER + name].combine_chunks(), rows, typed=path.endswith(".parquet"))
         lists = table["item"].combine_chunks()
         several = pc.list_value_length(lists).to_numpy(zero_copy_only=False) != 1
         reader.places.refuse(several, rows, named.item, "one id", lists)

@@ -50,14 +50,14 @@ class Order:
     begins: NDArray[Any] | None  # (E,) time at which each session begins, if ordered by time
 
     @classmethod
-    def of(cls, keys: Keys, by_time: bool, places: Places, names: dict[str, str]) -> Order:
+    def of(cls, keys: Keys, places: Places, names: dict[str, str], *, by_time: bool) -> Order:
         """Order rows.
 
         Args:
             keys: Keys of the rows.
-            by_time: Whether sessions of one row are numbered by time, too.
             places: Places of the rows, for messages.
             names: The files' names of the columns.
+            by_time: Whether sessions of one row are numbered by time, too.
 
         Raises:
             InputError: Two rows of a session have the same time, or different policies.

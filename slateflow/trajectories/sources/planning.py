@@ -106,7 +106,7 @@ class Surveyed:
         return self._days
 
     def planned(
-        self, earlier: Earlier, form: Form, size: int, whole: bool
+        self, earlier: Earlier, form: Form, size: int, *, whole: bool
     ) -> tuple[list[PlannedDay], list[Group]]:
         """Plan which days are taken from an earlier dataset and which are read.
 
@@ -127,7 +127,7 @@ class Surveyed:
         planned: dict[int, PlannedDay] = {}
         for number, (day, key, first) in enumerate(zip(days, keys, firsts, strict=True)):
             found = earlier.day(key, size)
-            if found is not None and found.can_be_taken(form, day, first, whole):
+            if found is not None and found.can_be_taken(form, day, first, whole=whole):
                 planned[number] = PlannedDay.taken(day, found, first)
         missing = [number for number in range(len(days)) if number not in planned]
         groups = Group.grouped(missing, shared)
@@ -159,10 +159,10 @@ class Surveyed:
             count += len(found.rows)
         for day in group.days:
             of_day = [
-                keys[file].where(shared[day].chosen(keys[file], file == day, file))
+                keys[file].where(shared[day].chosen(keys[file], own=file == day, file=file))
                 for file in sorted({day, *shared[day].coming})
             ]
-            yield day, Order.of(Keys.joined(of_day), by_time, places, reader.names())
+            yield day, Order.of(Keys.joined(of_day), places, reader.names(), by_time=by_time)
 
 
 def reader_of(recipe: LoggedRecipe, files: Sequence[SourceFile] | None = None) -> Reader:

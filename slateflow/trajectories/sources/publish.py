@@ -128,7 +128,7 @@ class PlannedDataset:
     groups: list[Group]
 
     @classmethod
-    def of(cls, recipe: LoggedRecipe, earlier: Earlier, whole: bool) -> PlannedDataset:
+    def of(cls, recipe: LoggedRecipe, earlier: Earlier, *, whole: bool) -> PlannedDataset:
         """Pass over the keys of all rows that are missing from earlier datasets.
 
         Args:
@@ -144,7 +144,7 @@ class PlannedDataset:
         items, names = read_items(recipe, set(facts.ids)), reader_of(recipe).names()
         form = _form(recipe, facts, items, names)
         size = part_size(max(form.spec.num_candidates, form.spec.user_size))
-        planned, groups = surveyed.planned(earlier, form, size, whole)
+        planned, groups = surveyed.planned(earlier, form, size, whole=whole)
         _check_sizes(facts, form.spec.num_candidates, names)
         days = with_paths(planned)
         longest = max(day.entry.most_steps for day in days)
@@ -165,7 +165,7 @@ class PlannedDataset:
             yield from self._read(folder, group)
 
     def _taken(self, folder: Folder, day: PlannedDay, earlier: EarlierDay) -> Iterator[PartFile]:
-        theirs = Form.of(earlier.dataset, self.form.offers_all)
+        theirs = Form.of(earlier.dataset, offers_all=self.form.offers_all)
         shift = day.entry.first - earlier.entry.first
         same = not shift and self.form.same(theirs, day.day.facts.ids)
         for place, (part, path) in enumerate(zip(earlier.parts, day.paths, strict=True)):

@@ -154,7 +154,7 @@ class Survey:
     keys: Keys
 
     @classmethod
-    def of(cls, reader: Reader, whole: bool = False) -> Survey:
+    def of(cls, reader: Reader, *, whole: bool = False) -> Survey:
         """Read the keys of all rows.
 
         Args:
@@ -217,11 +217,11 @@ class _Found:
             values, name = table[key].combine_chunks(), key.removeprefix(USER)
             if name not in self.columns:
                 self.columns[name] = ColumnSurvey(
-                    name, self._refuse, name in self.reader.categories
+                    name, self._refuse, code=name in self.reader.categories
                 )
             if (texts := coded_texts(values)) is not None:
                 coded[key] = texts
-            self.columns[name].add(values, rows, typed, texts)
+            self.columns[name].add(values, rows, typed=typed, coded=texts)
         return coded
 
     def add_ids(self, table: pa.Table, rows: NDArray[np.int64]) -> dict[str, pa.DictionaryArray]:

@@ -131,7 +131,7 @@ class TableReader:
             typed = not file.name.endswith((".csv", ".csv.gz"))
             for table in self._tables(file.name, path, given):
                 if table.num_rows:
-                    yield self._standard(table, names, count, typed)
+                    yield self._standard(table, names, count, typed=typed)
                 count += table.num_rows
 
     def _tables(self, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
@@ -139,7 +139,7 @@ class TableReader:
         return read_columns(self.files.folder, name, path, columns)
 
     def _standard(
-        self, table: pa.Table, names: dict[str, str], first: int, typed: bool
+        self, table: pa.Table, names: dict[str, str], first: int, *, typed: bool
     ) -> pa.Table:
         rows = np.arange(first, first + table.num_rows)
         columns: dict[str, Any] = {"row": pa.array(rows)}

@@ -221,7 +221,9 @@ def test_slates_of_visitors_who_have_seen_an_item(left, tmp_path):
     log(tmp_path, "log.parquet", pd.concat(tables).to_dict("list"))
     columns = f'[columns]\nuser = ["taste"]\nclicked = "clicked"\n{KNOWN}\n'
     target = {"the best": POLICIES["the best"]}
-    found = estimate_policies(published(tmp_path, columns), target, False).policies["the best"]
+    found = estimate_policies(published(tmp_path, columns), target, held_out_only=False).policies[
+        "the best"
+    ]
     assert (SAYS in str(found.refusal)) == (left < 1)
 
 

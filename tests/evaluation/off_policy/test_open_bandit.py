@@ -45,7 +45,7 @@ def logs(folder: Path, policy: str, columns: str = COLUMNS) -> Dataset:
 
 
 def test_random_from_the_logs_of_thompson_sampling(tmp_path):
-    found = estimate_policies(logs(tmp_path, "bts"), {"it": RandomPolicy(1)}, False)
+    found = estimate_policies(logs(tmp_path, "bts"), {"it": RandomPolicy(1)}, held_out_only=False)
     one = found.policies["it"]
     value = {name: estimate.value for name, estimate in one.estimates.items()}
     assert round(value["ips"], 6) == 0.003009
@@ -76,7 +76,7 @@ def test_thompson_sampling_from_the_logs_of_random(tmp_path):
             return self.shown[observation["user"][:, -1].astype(int) - 1]
 
     dataset = logs(tmp_path, "random", columns)
-    found = estimate_policies(dataset, {"bts": ByPosition(chances / 200_000)}, False)
+    found = estimate_policies(dataset, {"bts": ByPosition(chances / 200_000)}, held_out_only=False)
     one = found.policies["bts"]
     value = {name: estimate.value for name, estimate in one.estimates.items()}
     # The chances are simulated here and there

@@ -43,7 +43,7 @@ def test_held_out_sessions_get_a_verdict_with_the_others_beside_them(logs, monke
         truth = RetrievedShop().value(POLICIES[name])
         assert one.contributions.value == pytest.approx(truth, abs=3.5 * one.contributions.sem)
     held_out, _ = halves(logs)
-    monkeypatch.setattr(estimates, "_rows", lambda *_: (held_out, None))
+    monkeypatch.setattr(estimates, "_rows", lambda *_, **__: (held_out, None))
     monkeypatch.setattr(item_sessions, "ROWS_BY_PROPENSITY", VERDICT_ROWS_PER_FEATURE)
     alone = estimate_policies(logs, POLICIES, held_out_only=True).policies["random"]
     assert f"values and weights are learnt from {len(held_out):,} logged steps" in str(

@@ -160,7 +160,7 @@ def test_fewer_than_two_rows_are_no_evidence(tmp_path, rows, held_out_only):
     few = dataset(tmp_path, frame(rows, seed=0))
     assert np.count_nonzero(few.hold_out.mask(few.read())) < 2
     with pytest.raises(InputError, match=rf"at least 2 .*sessions as evidence, got .* of {rows}"):
-        estimate_policies(few, {"evenly": EVENLY}, held_out_only)
+        estimate_policies(few, {"evenly": EVENLY}, held_out_only=held_out_only)
 
 
 @pytest.mark.integration
@@ -172,7 +172,9 @@ def test_coverage_of_the_trusted_estimate_and_its_uplift(tmp_path):
     held, repeats = np.zeros(2), 60
     for seed in range(repeats):
         logs = dataset(tmp_path / str(seed), frame(1500, 100 + seed))
-        found = estimate_policies(logs, {"new": target, "random": EVENLY}, False).policies
+        found = estimate_policies(
+            logs, {"new": target, "random": EVENLY}, held_out_only=False
+        ).policies
         contributions = found["new"].contributions
         uplift = contributions - found["random"].contributions
         for place, (one, true) in enumerate(((contributions, value), (uplift, truth))):

@@ -159,7 +159,9 @@ def test_slates_are_by_visitors(tmp_path):
         columns = f'[columns]\nuser = ["taste"]\nclicked = "clicked"\n{visitor}'
         items = f'[items]\nfile = "{tmp_path}/items.parquet"\nid = "id"\nfeatures = ["id"]\n'
         targets = {"the best": POLICIES["the best"]}
-        found.append(estimate_policies(published(folder, columns + items), targets, False))
+        found.append(
+            estimate_policies(published(folder, columns + items), targets, held_out_only=False)
+        )
     known, unknown = found
     assert (known.sessions, known.visitors, unknown.visitors) == (12_000, 6_000, None)
     one, other = (each.policies["the best"].contributions for each in found)
