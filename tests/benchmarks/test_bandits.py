@@ -35,6 +35,9 @@ ROWS, ASKED, OFFERED, PASSES, SEEDS = 20_000, 5_000, 10, 3, range(3)
 OURS = ("linucb", "lints", "logistic")
 OTHERS = Path(__file__).with_name("bandits_of_others.py")
 
+Seconds = list[tuple[float, float]]
+"""Seconds of each pass for learning, and for predicting."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -102,51 +105,28 @@ def published(world: World, folder: Folder, columns: dict[str, np.ndarray]) -> D
     return Dataset(folder, spec, {}, (part,)).publish()
 
 
-@pytest.mark.benchmark
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("title", WORLDS)
-def test_bandits_beside_others(title, tmp_path, capsys):
-    world, command = WORLDS[title], isolated_python("mabwiser", "vowpalwabbit")
-    reached: dict[str, list[float]] = {}
-    seconds: dict[str, list[tuple[float, float]]] = {}
-    for seed in SEEDS:
-        rng = np.random.Generator(np.random.SFC64(seed))
-        user, candidates, offered = draw(world, ROWS, rng)
-        asked_user, asked, asked_item = draw(world, ASKED, rng)
-        action, row = rng.integers(0, OFFERED, ROWS), np.arange(ROWS)
-        reward = (rng.random(ROWS) < world.worth(user, candidates)[row, action]).astype(float)
-        columns = {
-            "user": user, "candidates": candidates, "offered": offered, "action": action,
-            "item": offered[row, action], "reward": reward, "items": np.array(world.items),
-            "propensity": np.full(ROWS, 1 / OFFERED), "asked_user": asked_user,
-            "asked_candidates": asked, "asked_item": asked_item,
-        }  # fmt: skip
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        np.savez(folder / "logs.npz", **columns)
-        expected = world.worth(asked_user, asked)
+def logged_columns(world: World, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Logs of random choices, and further users and candidates to ask for."""
+    user, candidates, offered = draw(world, ROWS, rng)
+    asked_user, asked, asked_item = draw(world, ASKED, rng)
+    action, row = rng.integers(0, OFFERED, ROWS), np.arange(ROWS)
+    reward = (rng.random(ROWS) < world.worth(user, candidates)[row, action]).astype(float)
+    return {
+        "user": user, "candidates": candidates, "offered": offered, "action": action,
+        "item": offered[row, action], "reward": reward, "items": np.array(world.items),
+        "propensity": np.full(ROWS, 1 / OFFERED), "asked_user": asked_user,
+        "asked_candidates": asked, "asked_item": asked_item,
+    }  # fmt: skip
 
-        def share(scores: np.ndarray, expected: np.ndarray = expected) -> float:
-            earned = expected[np.arange(ASKED), scores.argmax(axis=1)].mean()
-            return float(
-                (earned - expected.mean()) / (expected.max(axis=1) - expected.mean()).mean()
-            )
 
-        dataset = published(world, Folder(str(folder / "logs")), columns)
-        for learner in OURS:
-            for _ in range(PASSES):
-                scorer, report = train(dataset, learner_config(learner), seed)
-                start = time.perf_counter()
-                scores = scorer.scores(asked_user, np.zeros(ASKED, int), asked)
-                took = (report.train_seconds, time.perf_counter() - start)
-                seconds.setdefault(learner, []).append(took)
-            reached.setdefault(learner, []).append(share(scores))
-        if command:
-            subprocess.run([*command, str(OTHERS), str(folder), str(PASSES)], check=True)
-        for path in sorted(folder.glob("[mv]*.npz")):
-            with np.load(path) as found:
-                seconds.setdefault(path.stem, []).extend(map(tuple, found["seconds"]))
-                reached.setdefault(path.stem, []).append(share(found["scores"]))
+def share(scores: np.ndarray, expected: np.ndarray) -> float:
+    """Share of the way from random to the best choices that these scores (R, N) reach."""
+    earned = expected[np.arange(len(scores)), scores.argmax(axis=1)].mean()
+    return float((earned - expected.mean()) / (expected.max(axis=1) - expected.mean()).mean())
+
+
+def table(title: str, reached: dict[str, list[float]], seconds: dict[str, Seconds]) -> list[str]:
+    """The lines to print: shares that were reached, and speeds beside those of linucb."""
     medians = {name: np.median(pairs, axis=0) for name, pairs in seconds.items()}
     ours = medians["linucb"]
     lines = [
@@ -164,6 +144,39 @@ def test_bandits_beside_others(title, tmp_path, capsys):
             f"| {ROWS / learning:,.0f} | {ours[0] / learning:.3g} "
             f"| {ASKED / predicting:,.0f} | {ours[1] / predicting:.3g} |"
         )
+    return lines
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("title", WORLDS)
+def test_bandits_beside_others(title, tmp_path, capsys):
+    world, command = WORLDS[title], isolated_python("mabwiser", "vowpalwabbit")
+    reached: dict[str, list[float]] = {}
+    seconds: dict[str, Seconds] = {}
+    for seed in SEEDS:
+        columns = logged_columns(world, np.random.Generator(np.random.SFC64(seed)))
+        asked_user, asked = columns["asked_user"], columns["asked_candidates"]
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        np.savez(folder / "logs.npz", **columns)
+        expected = world.worth(asked_user, asked)
+        dataset = published(world, Folder(str(folder / "logs")), columns)
+        for learner in OURS:
+            for _ in range(PASSES):
+                scorer, report = train(dataset, learner_config(learner), seed)
+                start = time.perf_counter()
+                scores = scorer.scores(asked_user, np.zeros(ASKED, int), asked)
+                took = (report.train_seconds, time.perf_counter() - start)
+                seconds.setdefault(learner, []).append(took)
+            reached.setdefault(learner, []).append(share(scores, expected))
+        if command:
+            subprocess.run([*command, str(OTHERS), str(folder), str(PASSES)], check=True)
+        for path in sorted(folder.glob("[mv]*.npz")):
+            with np.load(path) as found:
+                seconds.setdefault(path.stem, []).extend(map(tuple, found["seconds"]))
+                reached.setdefault(path.stem, []).append(share(found["scores"], expected))
+    lines = table(title, reached, seconds)
     if not command:
         lines.append("MABWiser and Vowpal Wabbit are not in uv's cache; see this file's beginning")
     with capsys.disabled():

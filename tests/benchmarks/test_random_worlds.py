@@ -31,7 +31,7 @@ from slateflow.policies import (
     behaviour_policy,
 )
 from slateflow.policies.play import play
-from slateflow.trajectories import Folder, generate
+from slateflow.trajectories import Dataset, Folder, Recipe, generate
 from tests.benchmarks.random_worlds import FAMILIES, drawn_recipe
 
 SEED = int(os.environ.get("SLATEFLOW_BENCHMARK_SEED", "2026"))
@@ -95,20 +95,40 @@ def measured_returns(spec: EnvironmentSpec, policy: Policy, seed: int) -> np.nda
     return total
 
 
+def trained(dataset: Dataset, seed: int) -> tuple[dict[str, AnyScorer], dict[str, str]]:
+    """Scorers of the learners that learn with defaults, and the reasons of those that refuse."""
+    scorers: dict[str, AnyScorer] = {}
+    refused: dict[str, str] = {}
+    for learner in learners_for(dataset.spec):
+        if ONLY and learner not in ONLY.split(","):
+            continue
+        try:
+            scorers[learner], _ = train(dataset, learner_config(learner), seed)
+        except InputError as error:
+            refused[learner] = str(error)
+    return scorers, refused
+
+
+def chosen(recipe: Recipe, scorers: dict[str, AnyScorer], rules: dict[str, Policy]) -> str:
+    """The winner that the pipeline would choose; "none" without one."""
+    spec = recipe.spec
+
+    def played(policy: Policy) -> np.ndarray:
+        return episode_returns(spec, policy, PLAYED, recipe.seed)
+
+    verdict = played_verdict(
+        played(RandomPolicy(spec.slate_size)),
+        {learner: played(ScoringPolicy(scorer)) for learner, scorer in scorers.items()},
+        logged={name: played(rules[name]) for name in recipe.behaviours},
+    )
+    return verdict.winner.learner if verdict.winner else "none"
+
+
 def run_world(family: str, number: int, folder: Path) -> Outcome:
     """Log, train with defaults, let the pipeline choose, and measure its choice."""
     recipe = drawn_recipe(family, number, SEED)
     dataset, spec = generate(recipe, Folder(str(folder))), recipe.spec
-    scorers: dict[str, AnyScorer] = {}
-    refused: dict[str, str] = {}
-    for learner in learners_for(spec):
-        if ONLY and learner not in ONLY.split(","):
-            continue
-        try:
-            scorers[learner], _ = train(dataset, learner_config(learner), recipe.seed)
-        except InputError as error:
-            refused[learner] = str(error)
-    random = RandomPolicy(spec.slate_size)
+    scorers, refused = trained(dataset, recipe.seed)
     rules: dict[str, Policy] = {
         name: behaviour_policy(behaviour, spec)
         for name, behaviour in {
@@ -117,18 +137,7 @@ def run_world(family: str, number: int, folder: Path) -> Outcome:
             **recipe.behaviours,
         }.items()
     }
-    verdict = played_verdict(
-        episode_returns(spec, random, PLAYED, recipe.seed),
-        {
-            learner: episode_returns(spec, ScoringPolicy(scorer), PLAYED, recipe.seed)
-            for learner, scorer in scorers.items()
-        },
-        logged={
-            name: episode_returns(spec, rules[name], PLAYED, recipe.seed)
-            for name in recipe.behaviours
-        },
-    )
-    winner = verdict.winner.learner if verdict.winner else "none"
+    winner = chosen(recipe, scorers, rules)
     ruled = {name: measured_returns(spec, policy, SEED + 1) for name, policy in rules.items()}
     learnt = {
         name: measured_returns(spec, ScoringPolicy(scorer), SEED + 1)
