@@ -18,8 +18,8 @@ def side_by_side(learners: Sequence[str]) -> Iterator[None]:
     """Train these learners in processes within the block, at most one for each processor.
 
     The processes begin to import at once. With `RAY_ADDRESS` they are tasks of that cluster. A
-    block within such a block shares its processes. When the inner block fails, it ends them, too:
-    the threads of a flow that has failed wait for their calls.
+    block within such a block shares its processes. When an inner block fails, it also ends the
+    processes, because the threads of a failed flow wait for their calls.
     """
     if (shared := _SHARED.get()) is not None:
         try:

@@ -59,7 +59,7 @@ class DayFit(Storable):
             return cls(stored["at"], Sums.from_bytes(stored["regression"].tobytes()))
 
     def is_near(self, weights: Array) -> bool:
-        """True if the regression is valid at other weights (P,), too."""
+        """True if the regression is also valid at other weights (P,), which are near its own."""
         gram, moved = self.regression.expanded().gram, weights - self.at
         return bool(moved @ gram @ moved <= MOST_CHANGE * gram[0, 0])
 

@@ -1,4 +1,4 @@
-"""A test whether rewards depend on the clock: on the number of steps left of a session.
+"""A test of whether rewards depend on the clock, the number of steps left of a session.
 
 Where all sessions have equally many steps, the values for each number of steps left can be fitted
 to all logged steps, unless some steps differ from others. An order at the end is such a difference.
@@ -19,8 +19,9 @@ CLOCK_ROWS = 100_000
 """Most rows in the test; fewer with more than `CLOCK_TERMS` products."""
 
 MOST_STEPS_APART = 20
-"""Most steps of a session of which each may differ from the others; with more, only the last may.
-In long sessions users change, columns may hide that, and rewards drift without a clock."""
+"""Most steps of a session for a test of each step; in longer sessions only the last step is tested.
+In long sessions users change, possibly without a column that shows it, and rewards drift without a
+clock."""
 
 CLOCK_TERMS, MOST_COMPARED = 200, 1_000
 """Most terms of a polynomial of degree 2 or 3, and most products with which anything is tested."""

@@ -5,7 +5,8 @@ step. So rewards are replaced by their expectation, regressed on a polynomial of
 clicked candidate. Watch times are positive and skewed, and their logarithm is nearly linear in what
 drives them: where all rewards are positive the logarithm may be regressed instead.
 
-The noise may differ from candidate to candidate, and then so does the way back from the logarithm.
+The noise may differ from candidate to candidate, and then so does the factor between the
+exponential of an expected logarithm and the expected reward.
 So the variance has a polynomial of its own, fitted to the squared residuals (Harvey 1976,
 "Estimating Regression Models with Multiplicative Heteroscedasticity", section 4). A prediction μ
 with variance v has the expected reward exp(μ + v / 2), times the mean of exp(residual − v / 2):
@@ -265,7 +266,7 @@ def expected_rewards(rows: Trajectories, model: RewardModel | None) -> Array:
 
 
 def _best_kind(x: Array, reward: Array, visitor: NDArray[np.intp], sizes: tuple[int, int]) -> Kind:
-    """Choose the mean, then the noise beside it, then the mean once more if the noise varies."""
+    """Choose the mean, then the noise, then the mean again if the noise varies."""
 
     def fits(degree: int) -> bool:
         return degree <= 1 or term_count(*sizes, degree) <= REWARD_MODEL_TERMS

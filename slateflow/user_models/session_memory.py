@@ -39,8 +39,9 @@ MEMORY_TERMS = 200
 """Most terms of a polynomial; with more, only the products are used."""
 
 STEPS_APART = 10
-"""Number of steps with indicators, beyond which a learner's memory has to predict: sums of shown
-items count the steps, and the probability of a session's end may jump between steps."""
+"""Number of steps with indicators, in comparison with which a learner's memory has to predict
+better: sums of shown items count the steps, and the probability of a session's end may jump between
+steps."""
 
 MOST_COMPARED = 1_000
 """Most products of user and candidate with which a memory is tried."""
@@ -139,14 +140,15 @@ STATELESS = SessionState()
 def fitting_memory(dataset: Dataset) -> SessionMemory:
     """The memory with the decays of `session_state`, if it helps a learner.
 
-    A learner has weights for the whole memory and its products with the candidate. So held-out
-    episodes have to lose less with all of it, not only with its part on the candidate. Past rewards
-    also reflect tastes that bend, which are not a memory: random features of the known columns have
-    to predict worse. Nor is the number of the step a memory, though sums count it.
+    A learner needs weights for the whole memory and for its products with the candidate. So
+    held-out episodes have to lose less with the whole memory, not only with the part that concerns
+    the clicked item. Past rewards also reflect tastes that bend, which are not a memory, so random
+    features of the known columns have to predict worse than the memory. The number of the step is
+    not a memory either, although sums count the steps.
 
-    A mood shows in the rewards, and beyond them the clicked items only show how much reward was to
-    be expected. A learner with features of these items would find, by chance, items to show for the
-    sake of later moods. So items are remembered only where held-out episodes lose less with them,
+    A mood shows in the rewards; beyond that, the clicked items only show how much reward was to be
+    expected. With features of these items a learner would find, by chance, items that seem to
+    improve later moods. So items are remembered only where held-out episodes lose less with them,
     by all sums or by their similarity to the shown item, than with rewards and surprises. A memory
     with too many products with the candidate is not used.
     """
@@ -190,11 +192,12 @@ def _with_surprises(rows: Trajectories, decays: tuple[float, ...]) -> Trajectori
 def session_state(dataset: Dataset) -> SessionState:
     """The state that best predicts the rewards and the ends of held-out episodes.
 
-    It has no memory where sessions have a single step, or no memory predicts better than the user's
-    features alone by more than two standard errors: these may contain everything, such as
-    satisfaction, or nothing about the session, such as an age. Sums of rewards also count the
-    steps, on which the probability of a session's end often depends. So where sessions differ in
-    length the number of the step is tried first, and a memory has to predict better than that.
+    The state has no memory where sessions have a single step, or where no memory predicts better
+    than the user's features alone by more than two standard errors. These features may contain
+    everything, such as satisfaction, or nothing about the session, such as an age. Sums of rewards
+    also count the steps, on which the probability of a session's end often depends. So where
+    sessions differ in length the number of the step is tried first, and a memory has to predict
+    better than that.
     """
     users, documents = dataset.spec.user_size, dataset.spec.document_size
     full = term_count(users + SessionMemory((0.0,)).size(documents), documents, 1)
@@ -240,9 +243,9 @@ def _held_out_losses(
 ) -> Array:
     """(V,) squared errors, over their variance, of regressions on the other half of the visitors.
 
-    They are of the reward of what was clicked, its logarithm where all rewards are positive, as
-    watch times are skewed; and, where sessions differ in length, of whether a step is the last. The
-    polynomial has the first degree that makes few enough terms.
+    The regressions are of the reward of what was clicked, or of its logarithm where all rewards are
+    positive, because watch times are skewed; and, where sessions differ in length, of whether a
+    step is the last. The polynomial has the first degree that makes few enough terms.
     """
     clicked, reward = rows.clicked >= 0, rows.reward.astype(np.float64)
     if (reward[clicked] > 0).all():

@@ -97,9 +97,9 @@ def days_of(dataset: Dataset) -> list[list[PartFile]]:
 
 @contextmanager
 def parts_side_by_side(dataset: Dataset) -> Iterator[None]:
-    """Context in which all processors of this machine take parts, where that is worth it.
+    """Context in which all processors of this machine take parts, if that saves time.
 
-    It is not worth it for few rows, where other work shares the machine, or with a cluster.
+    They do not for few rows, while other work shares the machine, or with a cluster.
     """
     few = dataset.rows < SIDE_BY_SIDE_ROWS or len(dataset.parts) < 2 * PROCESSORS
     if few or PROCESSORS < 2 or share_of_machine() < 1 or cluster_address() is not None:

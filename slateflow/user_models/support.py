@@ -109,10 +109,11 @@ def left_out(support: Support, rows: Trajectories) -> NDArray[np.bool_]:
 def rarity_weights(support: Support, x: Array) -> Array:
     """Weights (R,) of at least 1 for shown candidates (R, D): rare ones count more.
 
-    A regression has to choose the best of all offered candidates, and so be right about all of them
-    (Shimodaira 2000, "Improving Predictive Inference under Covariate Shift by Weighting the
-    Log-Likelihood Function"). Items shown far less often than at random count as if they had been
-    shown at random. All others keep their weight: weighting them would cost more than it gains.
+    A regression is used to choose the best of all offered candidates, so it has to be right about
+    all of them (Shimodaira 2000, "Improving Predictive Inference under Covariate Shift by Weighting
+    the Log-Likelihood Function"). Items shown far less often than at random count as if they had
+    been shown at random. All others keep their weight: weighting them would cost more than it
+    gains.
     """
     rarity = _rarity(support)
     weight = np.where(rarity > RARE_TIMES, np.minimum(rarity, MOST_WEIGHT), 1.0)

@@ -123,7 +123,7 @@ def request_overview(client: SyncPrefectClient) -> None:
 def _pausable(
     client: SyncPrefectClient,
 ) -> Iterator[tuple[Hashable, str, bool, Callable[[], object]]]:
-    """All that can be paused: a key that outlives a deployment, name, whether it is, and how."""
+    """Key (the same after a deployment), name, state and pausing function of what can be paused."""
     for deployment in client.read_deployments():
         pause = partial(client.pause_deployment, deployment.id)
         yield deployment.id, deployment.name, deployment.paused, pause
@@ -137,7 +137,7 @@ def _pausable(
 
 
 def read_paused(client: SyncPrefectClient) -> set[Hashable]:
-    """Keys of paused deployments, perhaps by hand; `prefect deploy` would resume it."""
+    """Keys of paused deployments, which `prefect deploy` would resume."""
     return {key for key, _, paused, _ in _pausable(client) if paused}
 
 

@@ -1,7 +1,8 @@
 """Events that connect datasets, models and verdicts; deployments are triggered by them.
 
-Prefect's assets carry the same facts, but its open-source UI does not show them, and their keys
-are in the code, not in the run. Every event carries the flow run, and so the deployment.
+Prefect's assets carry the same facts, but its open-source UI does not show assets, and their keys
+are fixed in the code instead of set by a run. Every event carries the flow run, and so the
+deployment.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def model_promoted(report: Report) -> None:
 
 
 def model_rolled_back(recipe: str, name: str, champion: int, former: int | None) -> bool:
-    """Send the server the version that is the champion again and the former; whether it answered.
+    """Send the server the new and the former champion of a rollback; returns whether it answered.
 
     A rollback is not a flow, and its process ends at once, so it waits for the answer.
     """

@@ -29,8 +29,8 @@ def tag_of(outcome: str) -> str:
 def label_run(outcome: str) -> None:
     """Add the outcome to the name and the tags of the running flow run.
 
-    A run that is tried again has the outcome of the last try alone. Without a server, which has
-    just died, the run goes on without it.
+    A run that is tried again has only the outcome of its last try. If the server has just died, the
+    run continues without a label.
     """
     name = str(flow_run.name).partition(": ")[0]
     tags = _with_outcome(flow_run.tags, outcome)

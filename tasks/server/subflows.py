@@ -21,7 +21,7 @@ def within_pipeline() -> bool:
 
 
 def plain(result: T) -> T:
-    """The result of a subflow, without what marks it as such for Prefect.
+    """The result of a subflow, without the marks by which Prefect links it to that flow run.
 
     Otherwise the runs that take it, or any part of it, have an input of the kind `flow_run`, which
     Prefect's default pages cannot read: a run's list of tasks and the tasks' pages stay blank. A

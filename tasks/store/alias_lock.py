@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def lock_folder() -> Path:
     """Folder of the locks: `SLATEFLOW_LOCKS`, or one for all users of the machine.
 
-    It is a fixed folder: that of temporary files may differ from shell to shell, as homes do.
+    The folder is fixed, because folders of temporary files and homes may differ from shell to
+    shell.
     """
     return Path(os.environ.get("SLATEFLOW_LOCKS") or "/tmp/slateflow-locks")
 
@@ -34,7 +35,8 @@ def aliases_locked(client: MlflowClient, name: str) -> Iterator[None]:
     """Hold the lock of a model's aliases.
 
     Machines and containers have locks of their own, unless `SLATEFLOW_LOCKS` is on a file system
-    that they share and that passes `flock` on, as NFSv4 does. `promote` describes what remains.
+    that they share and that supports `flock`, as NFSv4 does. `promote` describes what can happen
+    without a shared lock.
     """
     path = lock_folder() / _lock_name(client, name)
     while True:
@@ -52,8 +54,8 @@ def aliases_locked(client: MlflowClient, name: str) -> Iterator[None]:
 def _lock_name(client: MlflowClient, name: str) -> str:
     """Name of the lock: the model's, with the identity of its registry.
 
-    That is number and creation time of the model's experiment. Every client reads them alike,
-    through a server, whatever its address, and in the database.
+    The identity is the number and creation time of the model's experiment. Every client reads the
+    same values, through a server by any address, or in the database.
     """
     recipe = name.removeprefix(model_name(""))
     experiment = client.get_experiment(experiment_id(client, recipe))

@@ -144,14 +144,14 @@ def version_policy(
 
 
 def promote(client: MlflowClient, name: str, version: int, reigning: int | None) -> bool:
-    """Make the version the champion if `reigning` still is; whether it is the champion then.
+    """Make the version the champion if `reigning` still is; returns whether it is the champion.
 
     Call it with the lock held. Setting `champion` is the commit point and comes last.
 
-    Of two machines, which do not see each other's locks, the later move wins. The machine of the
+    Two machines do not see each other's locks, so the later of their moves wins. The machine of the
     earlier move notices, and takes its verdict again. It does not notice a move that was decided
-    before its own and comes more than a second after. The champion was then judged against the
-    earlier champion, and the next verdict compares with it.
+    before its own move but comes more than a second after it. Then the champion was judged against
+    the earlier champion, and the next verdict compares with the new one.
     """
     current = aliased(client, name, CHAMPION)
     if current != reigning:

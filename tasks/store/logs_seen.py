@@ -20,7 +20,7 @@ VARIED = ("seed", "nights", "episodes")
 
 
 def seen_by(version: ModelVersion, dataset: Dataset) -> Seen:
-    """Tell the part of the logs that a version was trained on; where that is unknown, all.
+    """The part of the logs that a version was trained on; all where that is unknown.
 
     Logs grow day by day. A session that is held out stays so in all datasets of the same days.
     """
@@ -38,7 +38,7 @@ def seen_by(version: ModelVersion, dataset: Dataset) -> Seen:
 
 
 def _rule(recipe: dict[str, Any]) -> tuple[Any, Any]:
-    """By what a recipe of own logs holds sessions out; of other recipes the same."""
+    """How a recipe of own logs holds sessions out; the same for all other recipes."""
     return recipe.get("held_out"), recipe.get("columns", {}).get("visitor")
 
 
@@ -55,7 +55,7 @@ def _in_common(trained: dict[str, Any], recipe: dict[str, Any]) -> bool:
 
 
 def _path(source: str) -> str:
-    """A source, however it is written."""
+    """A source in one form for all ways in which its path can be written."""
     return source if "://" in source else normpath(source)
 
 

@@ -16,7 +16,7 @@ from slateflow.errors import refused
 from slateflow.trajectories.files.atomic_files import make_folder, write_whole
 
 _SECONDS_LOCKED = 60.0
-"""For which a process that writes may keep others from reading."""
+"""Seconds for which a process that writes may keep others from reading."""
 
 
 def make_store(uri: str) -> None:

@@ -209,9 +209,9 @@ def run_scorer(client: MlflowClient, run_id: str) -> AnyScorer:
 
 
 def version_scorer(client: MlflowClient, version: ModelVersion) -> AnyScorer:
-    """The weights that a version carries; of a version made by hand, those of its run.
+    """The weights that a version carries; for a version made by hand, those of its run.
 
-    The run behind a version may be deleted. The version serves on, and so it is played.
+    The run behind a version may be deleted. The version still serves then, so it can be played.
     """
     from mlflow.exceptions import MlflowException
 
@@ -245,8 +245,8 @@ def version_items(version: ModelVersion) -> tuple[Encoding, Catalogue] | None:
 def _carried(version: ModelVersion, names: Sequence[str], folder: str) -> list[Path] | None:
     """Files of a version, loaded into a folder; None where the version does not carry them.
 
-    A file that is listed but does not come is an error: a champion would be judged by something
-    other than it serves.
+    A file that is listed but cannot be loaded is an error: otherwise a champion would be judged by
+    something other than what it serves.
     """
     from mlflow.artifacts import download_artifacts, list_artifacts
 
@@ -278,7 +278,7 @@ def run_page(client: MlflowClient, run_id: str) -> str | None:
 
 
 def _without_user(address: str) -> str:
-    """A link for others: without the name and the password with which we go there."""
+    """A link for others, without our user name and password."""
     return re.sub(r"(?<=://)[^/@]*@", "", address)
 
 

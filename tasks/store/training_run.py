@@ -1,4 +1,4 @@
-"""A training as a run in MLflow, from its first second to its weights or its error."""
+"""A training as a run in MLflow, from its start to its weights or its error."""
 
 from __future__ import annotations
 
