@@ -8,13 +8,17 @@ page could start runs.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import socket
 import sys
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flows.services.processes import HOST
+from slateflow.trajectories.files.atomic_files import make_folder
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -117,6 +121,36 @@ class AskedAgain:
         return not busy
 
 
+class StartedAlone:
+    """The application; starts while no other server with the same home does.
+
+    Prefect makes the tables as it starts, and alters those of an earlier version, one by one. Of
+    two servers that do so at the same time one fails, or both.
+    """
+
+    def __init__(self, app: ASGIApp, home: Path) -> None:
+        self.app = app
+        self.home = home
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lock the home until the application has started, or failed to."""
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+        make_folder(self.home)
+        folder = os.open(self.home, os.O_RDONLY)
+
+        async def unlock_and_send(message: Message) -> None:
+            fcntl.flock(folder, fcntl.LOCK_UN)
+            await send(message)
+
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            await self.app(scope, receive, unlock_and_send)
+        finally:
+            os.close(folder)
+
+
 def _replayed(request: list[Message], receive: Receive) -> Receive:
     """The messages of a request once more, and those that follow."""
     messages = iter(request)
@@ -140,8 +174,8 @@ def serve(listening: socket.socket, temporary: bool = False) -> None:
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
 
-    settings = get_current_settings().server
-    app = create_app(final=True, ephemeral=temporary)
+    home, settings = get_current_settings().home, get_current_settings().server
+    app = StartedAlone(create_app(final=True, ephemeral=temporary), home)
     server = uvicorn.Server(
         uvicorn.Config(
             OwnPagesOnly(AskedAgain(app), listening.getsockname()[1]),

@@ -6,11 +6,12 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 
 import psutil
 
-from flows.services.prefect_server import ATTEMPTS, AskedAgain
+from flows.services.prefect_server import ATTEMPTS, AskedAgain, StartedAlone
 from tests.servers import BIN
 from tests.up import wait_until
 
@@ -70,6 +71,32 @@ def test_one_that_stays_busy_is_told(monkeypatch):
     app = Busy(ATTEMPTS)
     assert answer(app) == (503, b"a run begins")
     assert app.asked == ATTEMPTS
+
+
+def test_servers_of_one_home_start_one_after_the_other(tmp_path):
+    """Each makes or alters the tables; then all run at once."""
+    events, all_run = [], threading.Barrier(3)
+
+    async def app(scope, receive, send):
+        events.append("starts")
+        await asyncio.sleep(0.1)
+        events.append("started")
+        await send({"type": "lifespan.startup.complete"})
+        await asyncio.to_thread(all_run.wait, 60)
+
+    async def send(message):
+        pass
+
+    def serve():
+        asyncio.run(StartedAlone(app, tmp_path / "home")({"type": "lifespan"}, None, send))
+
+    servers = [threading.Thread(target=serve) for _ in range(3)]
+    for server in servers:
+        server.start()
+    for server in servers:
+        server.join()
+    assert events == ["starts", "started"] * 3
+    assert not all_run.broken
 
 
 def environment(folder):
