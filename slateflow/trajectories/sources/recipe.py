@@ -25,8 +25,18 @@ ENDINGS = {
 """Allowed endings of the files, by format."""
 
 
-def _check_categories(categories: Names, key: str, columns: Names) -> None:
-    """Refuse categories that are not among the columns of a key."""
+DECISION = ("item", "propensity", "reward", "clicked")
+"""Roles of columns that are known only once the decision was made, each a column of its own."""
+
+
+def _check_features(key: str, columns: Names, categories: Names) -> None:
+    """Refuse a column that is named twice, and categories that are not among a key's columns."""
+    for listed, names in ((key, columns), ("categories", categories)):
+        twice = [name for place, name in enumerate(names) if name in names[:place]]
+        if twice:
+            raise InputError(
+                f"{listed}: expected each column once, got {twice[0]} twice; name it once"
+            )
     for name in categories:
         if name not in columns:
             named = ", ".join(columns) or "none"
@@ -50,9 +60,25 @@ class TableColumns:
     visitor: str | None = None  # the person, once or again; None: each session is of another
 
     def __post_init__(self) -> None:
-        if len(set(self.user)) < len(self.user):
-            raise InputError(f"user: expected each column once, got {', '.join(self.user)}")
-        _check_categories(self.categories, "user", self.user)
+        _check_features("user", self.user, self.categories)
+        named = {role: name for role, name in vars(self).items() if isinstance(name, str)}
+        for role in DECISION:
+            if (name := named.pop(role, None)) in self.user:
+                raise InputError(
+                    "user: expected what is known before the decision, "
+                    f"got {name}, the {role}; leave it out"
+                )
+            # A slate may show all that was offered
+            others = [
+                other
+                for other, same in named.items()
+                if same == name and (role, other) != ("item", "candidates")
+            ]
+            if others:
+                raise InputError(
+                    f"{others[0]}: expected a column of its own, got {name}, which is the {role}, "
+                    "too; name another"
+                )
 
 
 SAMPLE_BATCHES = TableColumns(
@@ -78,7 +104,7 @@ class ItemsFile:
     tell_apart: Literal["auto", "never"] = "auto"
 
     def __post_init__(self) -> None:
-        _check_categories(self.categories, "features", self.features)
+        _check_features("features", self.features, self.categories)
 
 
 @validated
@@ -116,12 +142,6 @@ class LoggedRecipe:
                     "held_out: expected 'sessions' for rllib, which tells no time, got 'last'"
                 )
             object.__setattr__(self, "columns", SAMPLE_BATCHES)  # the dataclass is frozen
-        for role in ("item", "propensity", "reward", "clicked"):
-            if (name := getattr(self.columns, role)) in self.columns.user:
-                raise InputError(
-                    "columns.user: expected what is known before the decision, "
-                    f"got {name}, the {role}; leave it out"
-                )
         if self.held_out == "last" and not self.columns.time and self.format == "table":
             raise InputError(
                 "held_out: expected [columns] time for 'last', got none; name it or hold out "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -37,7 +38,15 @@ def test_defaults_are_left_out_of_what_is_kept(tmp_path):
         ("[columns]\nusers = []\n", "unknown field 'columns.users': expected one of columns.ep"),
         ("columns = 3\n", "columns: expected a table, got 3"),
         ("[columns]\nitem = 3\n", "columns.item: expected a text, got 3"),
-        ('[columns]\nuser = ["a", "a"]\n', "columns.user: expected each column once, got a, a"),
+        ('[columns]\nuser = ["a", "a"]\n', "columns.user: expected each column once, got a twice"),
+        (
+            "[columns]\nuser = ['tab']\ncategories = ['tab', 'tab']\n",
+            "columns.categories: expected each column once, got tab twice; name it once",
+        ),
+        (
+            "[items]\nfile = 'items.csv'\nfeatures = ['price', 'brand', 'price']\n",
+            "items.features: expected each column once, got price twice; name it once",
+        ),
         ("[columns]\nuser = 'age'\n", "columns.user: expected a list, got 'age'"),
         (
             "[columns]\nuser = ['age', 'click']\nreward = 'click'\n",
@@ -75,6 +84,40 @@ def test_a_recipe_with_columns_is_one_of_own_logs(tmp_path, text, message):
     with pytest.raises(InputError) as caught:
         read_recipe(tmp_path, "shop")
     assert str(caught.value).startswith(f"shop.toml: {message}")
+
+
+ROLES = ("episode", "time", "item", "propensity", "reward", "clicked", "policy", "visitor")
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(ROLES, 2)))
+def test_a_column_of_the_decision_has_no_second_role(tmp_path, one, other):
+    """An hour may be a time and a visitor; a reward is nothing else, nor is what was shown."""
+    text = f"[columns]\n{one} = 'x'\n{other} = 'x'\n"
+    if not {one, other} & {"item", "propensity", "reward", "clicked"}:
+        assert recipe(tmp_path, text).columns.episode in (None, "x")
+        return
+    with pytest.raises(InputError) as caught:
+        recipe(tmp_path, text)
+    message = str(caught.value)
+    assert ": expected a column of its own, got x, which is the " in message
+    assert message.endswith(", too; name another")
+    assert one in message
+    assert other in message
+    assert [path.name for path in tmp_path.iterdir()] == ["shop.toml"]
+
+
+def test_a_column_that_has_a_role_by_default_is_named(tmp_path):
+    with pytest.raises(InputError) as caught:
+        recipe(tmp_path, "[columns]\nvisitor = 'reward'\n")
+    assert str(caught.value) == (
+        "shop.toml: columns.visitor: expected a column of its own, got reward, which is the "
+        "reward, too; name another"
+    )
+
+
+def test_slates_may_show_all_that_was_offered(tmp_path):
+    text = "[columns]\nitem = 'ranking'\ncandidates = 'ranking'\n"
+    assert recipe(tmp_path, text).columns.candidates == "ranking"
 
 
 def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path):
