@@ -19,6 +19,9 @@ LEAST_PROPENSITY = 1e-100
 WEIGHABLE = f"a probability of {LEAST_PROPENSITY:g} or more"
 """Description of valid propensities above 0, for messages."""
 
+FITS_FLOAT32 = "a number within ±3.4e38, the range of float32"
+"""Description of valid rewards and features, for messages."""
+
 Rule = tuple[str, Any, str, NDArray[Any]]  # column, wrong rows, expected, values
 
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError, refused
-from slateflow.trajectories.contract import LEAST_PROPENSITY, WEIGHABLE
+from slateflow.trajectories.contract import FITS_FLOAT32, LEAST_PROPENSITY, WEIGHABLE
 from slateflow.trajectories.sources.files import SourceFiles
 from slateflow.trajectories.sources.lines_passed_by import reason_of
 from slateflow.trajectories.sources.places import Places
@@ -133,18 +133,21 @@ class DsjsonReader:
             reward.append(-self._number(line["_label_cost"], "_label_cost", row))
             context = {key: value for key, value in line["c"].items() if key[:1] != "_"}
             situation.append(flat_features(context))
+        rewards = pa.array(reward, pa.float64()).cast(pa.float32(), safe=False)
+        wrong, costs = ~np.isfinite(rewards.to_numpy()), [line["_label_cost"] for line in lines]
+        self.places.refuse(wrong, rows, "_label_cost", FITS_FLOAT32, costs)
         columns: dict[str, Any] = {
             "row": pa.array(rows),
             "item": pa.array(chosen, pa.list_(pa.string())),
             "candidates": pa.array(offered, pa.list_(pa.string())),
             "propensity": pa.array(propensity, pa.float64()),
-            "reward": pa.array(reward, pa.float32()),
+            "reward": rewards,
         }
         if self.by_time:
             name = "Timestamp"
             times = [line.get(name) for line in lines]
-            wrong = [not isinstance(one, str | None) for one in times]
-            self.places.refuse(wrong, rows, name, "a point in time, as text", times)
+            untimely = [not isinstance(one, str | None) for one in times]
+            self.places.refuse(untimely, rows, name, "a point in time, as text", times)
             columns["time"] = as_time(Cells(pa.array(times, pa.string()), rows, name, self.places))
         for name, values in feature_columns(situation).items():
             columns[USER + name] = feature_array(values, rows, name, self.places)

@@ -18,7 +18,7 @@ from slateflow.environments.logged import LoggedSpec
 from slateflow.errors import InputError
 from slateflow.progress import Progress
 from slateflow.trajectories.catalogue import Catalogue
-from slateflow.trajectories.contract import check_rows
+from slateflow.trajectories.contract import FITS_FLOAT32, check_rows
 from slateflow.trajectories.encoding import Encoding, encode
 from slateflow.trajectories.files.dataset import REMEDY, Dataset, of_recipe, remove_unpublished
 from slateflow.trajectories.files.folder import Folder
@@ -249,15 +249,15 @@ class PlannedDataset:
         assert order is not None
         chosen, count = slice(part.start, part.stop), table.num_rows
         check = Checks(table["row"].to_numpy(), self.names, reader)
-        user = encode(
-            encoding.user,
-            {one.name: table[USER + one.name] for one in encoding.user},
-            count,
-        )
-        check.refuse(~np.isfinite(user).all(axis=1), "user", "finite numbers", user)
+        given = {one.name: table[USER + one.name] for one in encoding.user}
+        user = encode(encoding.user, given, count)
+        ends = np.cumsum([len(one.features) for one in encoding.user])[:-1]
+        for one, features in zip(encoding.user, np.split(user, ends, axis=1), strict=False):
+            wrong = ~np.isfinite(features).all(axis=1)
+            check.refuse(wrong, USER + one.name, FITS_FLOAT32, given[one.name])
         candidates, slate = self._offers(table, check)
         reward = table["reward"].to_numpy()
-        ends = order.last(chosen)
+        last = order.last(chosen)
         rows = Trajectories(
             episode=day.entry.first + order.episode[chosen],
             step=order.step[chosen],
@@ -268,7 +268,7 @@ class PlannedDataset:
             clicked=self._clicked(table, check),
             reward=np.asarray(reward, np.float32),
             responses={},
-            terminated=ends,
+            terminated=last,
             truncated=np.zeros(count, np.bool_),
             visitor=text_hashes(table["visitor"]).view(np.int64) if self.spec.visitors else None,
             catalogue=self.form.catalogue,
@@ -418,5 +418,5 @@ class Checks:
 
     def refuse(self, wrong: Any, key: str, expected: str, values: Any) -> None:
         """Raise for the first row that is wrong (R,)."""
-        name = self.names.get(key, key)
+        name = self.names.get(key, key.removeprefix(USER))
         self.reader.places.refuse(wrong, self.numbers, name, expected, values)

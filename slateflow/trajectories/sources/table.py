@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from slateflow.errors import InputError
-from slateflow.trajectories.contract import LEAST_PROPENSITY, WEIGHABLE
+from slateflow.trajectories.contract import FITS_FLOAT32, LEAST_PROPENSITY, WEIGHABLE
 from slateflow.trajectories.encoding import as_text, nan_as_null
 from slateflow.trajectories.sources.column_files import read_columns
 from slateflow.trajectories.sources.files import SourceFiles
@@ -295,8 +295,10 @@ def _reward(cells: Cells) -> Any:
         with suppress(pa.ArrowException):
             values = pc.cast(pc.cast(pc.utf8_lower(cells.values), pa.bool_()), pa.float32())
             return values
-    values = cells.cast(pa.float64(), "a number").cast(pa.float32(), safe=False)
-    cells.refuse(~np.isfinite(values.to_numpy(zero_copy_only=False)), "a finite number")
+    numbers = cells.cast(pa.float64(), "a number")
+    cells.refuse(~np.isfinite(numbers.to_numpy(zero_copy_only=False)), "a finite number")
+    values = numbers.cast(pa.float32(), safe=False)
+    cells.refuse(~np.isfinite(values.to_numpy(zero_copy_only=False)), FITS_FLOAT32)
     return values
 
 

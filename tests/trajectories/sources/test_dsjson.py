@@ -96,6 +96,16 @@ def test_packed_files_in_the_order_of_time(tmp_path):
             "decision 2: _label_cost: expected a finite number, got the text 'free'",
         ),
         (line(cost="0.0"), "decision 2: _label_cost: expected a finite number, got the text '0.0'"),
+        (
+            line(cost=1e39),
+            "decision 2: _label_cost: expected a number within ±3.4e38, the range of float32, got "
+            "1e+39; correct the log and try again",
+        ),
+        (line(cost=-1e39), "decision 2: _label_cost: expected a number within ±3.4e38, the range"),
+        (
+            line(c={"From": {"age": 1e39}, "_multi": [TEA, RUM]}),
+            "decision 2: From.age: expected a number within ±3.4e38, the range of float32, got 1e",
+        ),
         (line(c={}), "decision 2: c._multi: expected a list of actions, got None"),
         (line(c={"_multi": [TEA, TEA]}), "decision 2: c._multi: expected each id once in a row"),
         (
@@ -120,6 +130,12 @@ def test_what_does_not_fit_is_named_and_leaves_nothing(tmp_path, text, message):
     assert f"logs/a.dsjson: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "data").glob("*"))
+
+
+def test_the_largest_cost_that_float32_holds_is_kept(tmp_path):
+    largest = float.fromhex("0x1.fffffep+127")  # (2 - 2^-23) 2^127, by IEEE 754
+    log(tmp_path, "a.dsjson", "\n".join([line(), line(cost=-largest), line(cost=largest)]))
+    assert sorted(published(tmp_path, DSJSON).read().reward.tolist()) == [-largest, 1, largest]
 
 
 @pytest.mark.parametrize("time", [1700000000, [1], True])

@@ -48,7 +48,11 @@ TRAPS = {
     "a text for a propensity": ("3.5,a,a|b|c,often,0,,r,3", "(0, 1], got often"),
     "not a number": ("3.5,a,a|b|c,nan,0,,r,3", "(0, 1], got nan"),
     "no reward": ("3.5,a,a|b|c,0.25,,,r,3", "reward: expected a number, got none"),
-    "an infinite reward": ("3.5,a,a|b|c,0.25,1e60,,r,3", "reward: expected a finite number"),
+    "an infinite reward": ("3.5,a,a|b|c,0.25,1e999,,r,3", "reward: expected a finite number"),
+    "a reward beyond float32": ("3.5,a,a|b|c,0.25,1e60,,r,3", "reward: expected a number within "
+    "±3.4e38, the range of float32, got 1e60"),
+    "a user beyond float32": ("-1e60,a,a|b|c,0.25,0,,r,3", "user: expected a number within "
+    "±3.4e38, the range of float32, got -1e+60"),
     "shown but not offered": ("3.5,d,a|b|c,0.25,0,,r,3", "item: expected an item among the "
     "candidates"),
     "offered twice": ("3.5,a,a|b|a,0.25,0,,r,3", "offered: expected each id once in a row"),
