@@ -1,6 +1,7 @@
 """Logs of RLlib's JSON writer: lines of `SampleBatch`, of its old API stack, read as tables.
 
-The observation is the user; the action's number is the item, or the actions' numbers the slate.
+The observation is the user, the action's number the item. Slates are refused: RLlib has no column
+for the click.
 `action_prob` or `action_logp` is required, because a propensity cannot be made up. `t` counts the
 steps of an episode.
 """
@@ -55,20 +56,32 @@ def _table(batch: dict[str, Any], columns: list[str], where: str) -> pa.Table:
 
 def _array(values: Any, name: str, where: str) -> pa.Array:
     """The values as lists or numbers; ids, which are whole numbers or texts, as texts."""
-    expected = f"{where}: {name}: expected numbers, or lists of numbers of one length"
+    item = name == SAMPLE_BATCHES.item
+    kinds = "a whole number a step" if item else "numbers, or lists of numbers of one length"
+    expected, remedy = f"{where}: {name}: expected {kinds}", _SLATES if item else _VECTORS
     try:
         array = np.asarray(values)
     except ValueError:
-        raise InputError(f"{expected}, got lists of several lengths") from None
-    if array.ndim not in (1, 2):
-        raise InputError(f"{expected}, got shape {array.shape}; flatten what was observed")
-    if name in (SAMPLE_BATCHES.item, SAMPLE_BATCHES.episode):
+        raise InputError(f"{expected}, got lists of several lengths; {remedy}") from None
+    if array.ndim == 0:
+        raise InputError(f"{expected}, got {_shown(values)}; write a list with a value a step")
+    if array.ndim > 2 or (item and array.ndim == 2 and array.shape[1] != 1):
+        raise InputError(f"{expected}, got {_shown(array[0].tolist())} at the first; {remedy}")
+    if item or name == SAMPLE_BATCHES.episode:
         if array.dtype.kind not in "iuU":
-            raise InputError(f"{where}: {name}: expected whole numbers, got {array.dtype}")
+            raise InputError(f"{where}: {name}: expected whole numbers, got {_shown(values)}")
         return _lists(array.astype(str), pa.string())
     if array.dtype.kind not in "iufb":
-        raise InputError(f"{expected}, got {shorten(str(array[0]), 40, placeholder='...')}")
+        raise InputError(f"{expected}, got {_shown(array[0])}")
     return _lists(array.astype(np.float64), pa.float64())
+
+
+_SLATES = "write slates as a table, which has a column for the click"
+_VECTORS = "flatten what was observed"
+
+
+def _shown(value: Any) -> str:
+    return shorten(str(value), 40, placeholder="...")
 
 
 def _lists(array: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:

@@ -72,6 +72,11 @@ def test_logarithms_batches_of_agents_and_any_cut_into_lines_say_the_same(tmp_pa
         np.testing.assert_allclose(two.read().columns()[name], values, rtol=1e-15)
 
 
+def test_an_action_in_a_list_of_its_own_is_a_number(tmp_path):
+    log(tmp_path, "a.json", json.dumps(batch(actions=[[2], [0], [1]])))
+    assert published(tmp_path, FORMAT).encoding.items == ("0", "1", "2")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -81,8 +86,22 @@ def test_logarithms_batches_of_agents_and_any_cut_into_lines_say_the_same(tmp_pa
         ({"obs": [[1], [1, 2], [3]]}, "line 1: obs: expected numbers, or lists of numbers of one"),
         ({"obs": [["a"]] * 3}, "of one length, got ['a']"),
         ({"rewards": [1, None, 3]}, "line 1: rewards: expected numbers, or lists of numbers of"),
-        ({"obs": [[["a"]]] * 3}, "line 1: obs: expected numbers, or lists of numbers of one le"),
-        ({"actions": [0.5, 1, 2]}, "line 1: actions: expected whole numbers, got float64"),
+        ({"obs": [[["a"]]] * 3}, "numbers of one length, got [['a']] at the first; fl"),
+        ({"actions": [0.5, 1, 2]}, "line 1: actions: expected whole numbers, got [0.5, 1, 2]"),
+        ({"actions": [None, 1, 2]}, "line 1: actions: expected whole numbers, got [None, 1, 2]"),
+        (
+            {"actions": [[2, 0], [0, 1], [1, 2]]},
+            "line 1: actions: expected a whole number a step, got [2, 0] at the first; write "
+            "slates as a table, which has a column for the click",
+        ),
+        (
+            {"actions": [[2, 0], [1], [1, 2]]},
+            "line 1: actions: expected a whole number a step, got lists of several lengths; write",
+        ),
+        ({"actions": [[[2], [0]]] * 3}, "line 1: actions: expected a whole number a step, got [["),
+        ({"actions": [[]] * 3}, "line 1: actions: expected a whole number a step, got [] at"),
+        ({"actions": {"first": [2, 0, 1]}}, "a step, got {'first': [2, 0, 1]}; write a list with"),
+        ({"rewards": 3}, "numbers of one length, got 3; write a list with a value a step"),
         ({"rewards": [1.0, 2.0]}, "line 1: expected columns of one length, got"),
         ({"rewards": [1.0, float("nan"), 0]}, "row 2: rewards: expected a finite number, got nan"),
         ({"action_prob": [0.5, 0.0, 1]}, "row 2: action_prob: expected a probability in (0, 1]"),
