@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, InstanceOf, PlainSerializer, WithJsonSchema
@@ -182,5 +183,16 @@ def dataset_folder(name: str, data: str | None) -> Folder:
 
 
 def data_folder(url: str | None) -> Folder:
-    """Folder of the datasets: the given path or URL, or the project's `datasets`."""
-    return Folder(url or str(RECIPES))
+    """Folder of the datasets: the given path or URL, or the project's `datasets`.
+
+    A path becomes absolute, as runs, reports and events keep it for readers elsewhere.
+    """
+    return absolute(url or str(RECIPES))
+
+
+def absolute(url: str) -> Folder:
+    """A folder by its path or URL, from whatever working directory."""
+    folder = Folder(url).absolute()
+    steps_up = "://" not in url and ".." in Path(url).parts
+    # Only then, as a link may lead to another place tomorrow
+    return Folder(str(Path(url).resolve())) if steps_up else folder

@@ -10,7 +10,14 @@ from dataclasses import asdict
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.options import new_table, plain_console, print_json, show_table, table_width
+from flows.cli.options import (
+    new_table,
+    plain_console,
+    print_json,
+    short_path,
+    show_table,
+    table_width,
+)
 from slateflow.evaluation import PolicyBaseline
 from tasks.estimate import EstimateReport
 from tasks.experiment import DatasetRef, ModelRef
@@ -47,11 +54,6 @@ def show_report(report: Report, as_json: bool = False) -> None:
         uri = f"models:/{registered.name}@{registered.alias}"
         output.print(f"Load it   mlflow.pyfunc.load_model({uri!r})", soft_wrap=True)
     output.print(f"Open it   {open_hint()}", soft_wrap=True)
-
-
-def short_path(path: str) -> str:
-    """A path relative to the working directory, where it lies below it."""
-    return path.removeprefix(f"{os.getcwd()}/")
 
 
 def open_hint() -> str:

@@ -19,6 +19,7 @@ from flows.cli.options import (
     new_table,
     plain_console,
     print_json,
+    short_path,
     show_table,
 )
 from slateflow.errors import InputError
@@ -39,10 +40,10 @@ def _open(name: str, data: str | None) -> Dataset:
     from slateflow.errors import InputError, unknown
     from slateflow.trajectories import MANIFEST, Dataset
     from slateflow.trajectories.generation.recipe import recipe_names
-    from tasks.experiment import dataset_folder
+    from tasks.experiment import absolute, dataset_folder
 
     if "/" in name:
-        return Dataset.open(name)
+        return Dataset.open(absolute(name).url)
     folder, recipes = dataset_folder(name, data), recipe_names(RECIPES)
     if name not in recipes and not folder.exists(MANIFEST):
         found = unknown("recipe or dataset", name, recipes)
@@ -107,7 +108,7 @@ def export_command(
 
     opened = _open(dataset, data)
     written = export(opened, to, out)
-    document = {"path": str(written), "format": to, "digest": opened.digest}
+    document = {"path": str(written.absolute()), "format": to, "digest": opened.digest}
     text = f"{written}: {opened.episodes:,} episodes, {opened.rows:,} steps for {to}"
     answer(as_json, document, text)
 
@@ -150,7 +151,7 @@ def import_command(
         raise InputError(f"name: expected a name without a recipe, got {name}; choose another")
     dataset = import_logs(source, name, data_folder(data), environment)
     document = {"path": dataset.path, "digest": dataset.digest, "rows": dataset.rows}
-    text = f"{dataset.path}: {dataset.episodes:,} episodes, {dataset.rows:,} rows"
+    text = f"{short_path(dataset.path)}: {dataset.episodes:,} episodes, {dataset.rows:,} rows"
     answer(as_json, document, f"{text}\n{dataset.digest}")
 
 
@@ -195,7 +196,7 @@ def _show(description: Description) -> None:
     from slateflow.digits import with_error
 
     output = plain_console()
-    output.print(f"{description.path}: {description.environment}", soft_wrap=True)
+    output.print(f"{short_path(description.path)}: {description.environment}", soft_wrap=True)
     output.print(f"{description.episodes:,} episodes, {description.steps:,} steps")
     output.print(description.digest, soft_wrap=True)
     if not description.policies:

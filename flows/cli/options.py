@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -66,6 +67,13 @@ class Logs:
     seed: Annotated[int | None, number(bounds.Seed, "Seed, instead of the recipe's.")] = None
     data: Data = None
 
+    @property
+    def kept_data(self) -> str | None:
+        """`data` as the parameter of a flow run, which Prefect keeps for who runs it again."""
+        from tasks.experiment import absolute
+
+        return self.data and absolute(self.data).url
+
 
 AS_IN_RECIPE = Logs()
 
@@ -92,6 +100,11 @@ def print_json(document: Any) -> None:
 def answer(as_json: bool, document: Any, text: str) -> None:
     """Print the document, or the text for people."""
     print(json.dumps(document) if as_json else text)
+
+
+def short_path(path: str) -> str:
+    """A path relative to the working directory, where it lies below it, for people."""
+    return path.removeprefix(f"{os.getcwd()}/")
 
 
 def plain_console(width: int | None = None) -> Console:

@@ -101,7 +101,7 @@ def run_command(
                 recipe=chosen,
                 learners=names,
                 evaluation_episodes=evaluation_episodes,
-                data=logs.data,
+                data=logs.kept_data,
                 workers=workers,
                 evidence=evidence,
             )
@@ -128,7 +128,7 @@ def generate_command(
         chosen = find_recipe(recipe, logs.episodes, logs.seed, logs.data)
         from flows.generate import generate
 
-        experiment = generate(chosen, data=logs.data, workers=workers)
+        experiment = generate(chosen, data=logs.kept_data, workers=workers)
         from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
 
         made = experiment.open_dataset()

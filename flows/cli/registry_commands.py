@@ -78,5 +78,5 @@ def recommend_command(
     with progress("load the model"):
         rows = recommend(model, source, out, epsilon, seed)
     seconds = time.monotonic() - started
-    document = {"path": str(out), "rows": rows, "seconds": seconds}
+    document = {"path": str(out.absolute()), "rows": rows, "seconds": seconds}
     answer(as_json, document, f"{out}: {rows:,} rows in {seconds:.1f} s")
