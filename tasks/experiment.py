@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories import MANIFEST, AnyRecipe, Dataset, Folder, read_recipe
 from slateflow.trajectories.generation.recipe import recipe_names
 from slateflow.trajectories.held_out import training_logs
+from tasks.next_command import typed
 from tasks.project import RECIPES
 
 Spec = Annotated[
@@ -73,6 +75,14 @@ class Experiment(BaseModel):
         return cls(
             recipe=recipe, spec=dataset.spec, seed=seed, dataset=reference, evidence=evidence
         )
+
+    @property
+    def named(self) -> list[str]:
+        """The words that name it behind a command: the recipe, and options that differ from it."""
+        data, name = self.dataset.path.rstrip("/").rsplit("/", 1)
+        varied = re.findall(r"\.(episodes|seed)-(\d+)", name.removeprefix(self.recipe))
+        options = {option: int(value) for option, value in varied}
+        return named(self.recipe, data=None if data == str(RECIPES) else data, **options)
 
     def judged_by(self, evidence: Evidence | None) -> Experiment:
         """The experiment judged by other evidence; unchanged for None.
@@ -163,13 +173,42 @@ def find_experiment(
             raise InputError(f"--episodes: expected none for imported {name}, got {episodes}")
         return Experiment.on(imported, name, seed or 0)
     recipe = find_recipe(name, episodes, seed, data)
-    dataset = Dataset.open((data_folder(data) / recipe.dataset_name).url)
+    made_by = named(name, episodes, seed, data)
+    dataset = open_made(data_folder(data) / recipe.dataset_name, made_by)
     if dataset.recipe != recipe.to_dict() or recipe.spec not in (None, dataset.spec):
         raise InputError(
             f"{dataset.path}: expected the dataset of {name} as it is now, got one that was made "
             "with other settings; rename the recipe, or delete the dataset and generate it again"
         )
     return Experiment.on(dataset, recipe.name, recipe.seed)
+
+
+def named(
+    recipe: str, episodes: int | None = None, seed: int | None = None, data: str | None = None
+) -> list[str]:
+    """The words that name a dataset behind a command.
+
+    Example:
+        >>> named("lts-10-1", seed=3, data="my data")
+        ['lts-10-1', '--seed', '3', '--data', 'my data']
+    """
+    options = {"--episodes": episodes, "--seed": seed, "--data": data}
+    given = [(option, str(value)) for option, value in options.items() if value is not None]
+    return [recipe, *(word for pair in given for word in pair)]
+
+
+def open_made(folder: Folder, made_by: list[str]) -> Dataset:
+    """Open a dataset of a recipe.
+
+    Raises:
+        InputError: It is not there yet; the message names the command that makes it.
+    """
+    if not folder.exists(MANIFEST):
+        raise InputError(
+            f"{folder.url}: expected a dataset with {MANIFEST}, found none; make it with "
+            f"`{typed('slateflow', 'generate', *made_by)}`"
+        )
+    return Dataset.open(folder.url)
 
 
 def dataset_folder(name: str, data: str | None) -> Folder:

@@ -11,6 +11,7 @@ from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
 from slateflow.side_by_side import WorkerDiedError
 from tasks.experiment import Experiment, ModelRef
+from tasks.next_command import typed
 from tasks.project import PROJECT
 from tasks.server.lineage import model_trained
 from tasks.server.progress import stage_with_artifact
@@ -83,7 +84,8 @@ def newest_models(experiment: Experiment, learners: list[str], *, required: bool
     """
     client, dataset = mlflow_client(), experiment.training_dataset()
     path, models = experiment.dataset.path, []
-    how = " --evidence logs" if experiment.evidence == "logs" else ""
+    by_logs = experiment.evidence == "logs" and experiment.spec.simulated
+    again = ["train", *experiment.named, *(["--evidence", "logs"] if by_logs else [])]
     for learner in learners:
         on_dataset = f"tags.`slateflow.dataset_digest` = '{dataset.digest}'"
         model = _newest_model(client, experiment, learner, on_dataset)
@@ -92,12 +94,12 @@ def newest_models(experiment: Experiment, learners: list[str], *, required: bool
         elif required:
             raise InputError(
                 f"{learner}: expected a trained model of {path}, found none; train it with "
-                f"`slateflow train {experiment.recipe}{how}`"
+                f"`{typed('slateflow', *again, '--learner', learner)}`"
             )
     if not models:
         raise InputError(
             f"{path}: expected trained models of it, found none; train them with "
-            f"`slateflow train {experiment.recipe}{how}`"
+            f"`{typed('slateflow', *again)}`"
         )
     return models
 

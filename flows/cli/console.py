@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 
 from rich.table import Table
@@ -21,10 +22,17 @@ from flows.cli.options import (
 from slateflow.evaluation import PolicyBaseline
 from tasks.estimate import EstimateReport
 from tasks.experiment import DatasetRef, ModelRef
+from tasks.next_command import typed
 from tasks.reports.page import mean_text, p_value_text, score_text, uplift_text
 from tasks.reports.report import CandidateLine, Champion, Optimum, PolicyLine, Report
 from tasks.reports.study import StudyReport
-from tasks.store.tracking import embedded_store, redact_passwords, tracking_uri
+from tasks.store.tracking import (
+    embedded_store,
+    redact_passwords,
+    store_to_type,
+    tracking_uri,
+    without_user,
+)
 
 LAYOUTS = (
     ("p", "score", "over", "score_ci", "sec", "p_over"),
@@ -52,7 +60,11 @@ def show_report(report: Report, as_json: bool = False) -> None:
     output.print(f"\n{report.summary}", style="bold")
     if (registered := report.registered) is not None:
         uri = f"models:/{registered.name}@{registered.alias}"
-        output.print(f"Load it   mlflow.pyfunc.load_model({uri!r})", soft_wrap=True)
+        lines = [f"mlflow.pyfunc.load_model({uri!r})"]
+        if tracking_uri() == embedded_store():  # another is in the shell's variable
+            lines.insert(0, f"mlflow.set_tracking_uri({store_to_type()!r})")
+        for label, line in zip(("Load it", ""), lines, strict=False):
+            output.print(f"{label:10}{line}", soft_wrap=True)
     output.print(f"Open it   {open_hint()}", soft_wrap=True)
 
 
@@ -60,10 +72,11 @@ def open_hint() -> str:
     """How to look at the runs and the registry."""
     uri = tracking_uri()
     if uri.startswith("http"):
-        return uri
-    if uri == embedded_store():
-        uri = "sqlite:///mlflow/mlflow.db"
-    return f"uv run mlflow ui --backend-store-uri {redact_passwords(uri)}"
+        return without_user(uri)
+    address = shlex.quote(store_to_type())
+    if redact_passwords(uri) != uri:  # the shell knows the password
+        address = '"$MLFLOW_TRACKING_URI"'
+    return f"{typed('mlflow', 'ui', '--backend-store-uri')} {address}"
 
 
 def show_verdict(report: Report, as_json: bool = False) -> None:
@@ -250,7 +263,7 @@ def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
         output.print(Text.assemble(("\nno verdict", "bold"), f": {report.no_verdict}"))
 
 
-def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
+def show_study(study: StudyReport, logs: Sequence[str], as_json: bool = False) -> None:
     """The trials, the best of them, and the command that trains with its settings."""
     if as_json:
         return print_json(study.model_dump(mode="json"))
@@ -269,12 +282,11 @@ def show_study(study: StudyReport, logs: str, as_json: bool = False) -> None:
     for trial in study.trials:
         if trial.error:
             output.print(f"trial {trial.number}: {trial.error}", style="dim")
-    chosen = "".join(f" --set {name}={v}" for name, v in study.best_trial.settings.items())
+    settings = study.best_trial.settings.items()
+    chosen = [word for name, value in settings for word in ("--set", f"{name}={value}")]
+    train = typed("slateflow", "train", *logs, "--learner", study.learner, *chosen)
     output.print(f"\ntrial {study.best} is best", style="bold")
-    output.print(
-        f"Train with it   slateflow train {logs} --learner {study.learner}{chosen}",
-        soft_wrap=True,
-    )
+    output.print(f"Train with it   {train}", soft_wrap=True)
 
 
 def show_baselines(name: str, baselines: list[PolicyBaseline], as_json: bool = False) -> None:

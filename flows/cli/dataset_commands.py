@@ -40,7 +40,7 @@ def _open(name: str, data: str | None) -> Dataset:
     from slateflow.errors import InputError, unknown
     from slateflow.trajectories import MANIFEST, Dataset
     from slateflow.trajectories.generation.recipe import recipe_names
-    from tasks.experiment import absolute, dataset_folder
+    from tasks.experiment import absolute, dataset_folder, named, open_made
 
     if "/" in name:
         return Dataset.open(absolute(name).url)
@@ -48,7 +48,7 @@ def _open(name: str, data: str | None) -> Dataset:
     if name not in recipes and not folder.exists(MANIFEST):
         found = unknown("recipe or dataset", name, recipes)
         raise InputError(f"{found}; recipes are in {RECIPES}")
-    return Dataset.open(folder.url)
+    return open_made(folder, named(name, data=data))
 
 
 def estimate_command(

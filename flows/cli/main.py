@@ -178,7 +178,8 @@ def _nobody_reads() -> bool:
 
 
 def _complain(message: str, status: int) -> int:
-    line = " ".join(message.split())
+    # Blanks within a line stay: a path or a command to type may have two
+    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
     print(f"slateflow: {line}", file=sys.stderr)
     return status
 

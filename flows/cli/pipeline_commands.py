@@ -227,9 +227,9 @@ def tune_command(
 
         study = tune(experiment, learner, trials, workers)
     from flows.cli.console import show_study
+    from tasks.experiment import named
 
-    same = [f"--{name} {value}" for name, value in vars(logs).items() if value is not None]
-    show_study(study, " ".join([recipe, *same]), as_json)
+    show_study(study, named(recipe, logs.episodes, logs.seed, logs.data), as_json)
 
 
 def evaluate_command(

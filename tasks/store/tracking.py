@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import tempfile
 import urllib.error
@@ -20,6 +21,7 @@ from slateflow.errors import InputError
 from slateflow.policies import AnyScorer, load_scorer
 from slateflow.trajectories import Dataset, Encoding
 from slateflow.trajectories.catalogue import Catalogue
+from tasks.next_command import typed
 from tasks.project import PROJECT
 from tasks.store.new_store import check_store, database_file, make_store, sqlite_url
 
@@ -69,6 +71,17 @@ def embedded_store() -> str:
     return sqlite_url(PROJECT / "mlflow" / "mlflow.db")
 
 
+def store_to_type() -> str:
+    """Address of the store for commands that are typed here; the embedded one's is short at home.
+
+    It has no password.
+    """
+    uri = tracking_uri()
+    if uri == embedded_store() and Path.cwd() == PROJECT:
+        return sqlite_url(Path("mlflow") / "mlflow.db")
+    return redact_passwords(uri)
+
+
 def mlflow_client() -> MlflowClient:
     """A client of the tracking server and registry.
 
@@ -114,7 +127,7 @@ def redact_passwords(text: str) -> str:
 def _check_server(uri: str) -> None:
     """Ask once; MLflow's own client would try for minutes."""
     try:
-        with urllib.request.urlopen(f"{_without_user(uri).rstrip('/')}/health", timeout=10):
+        with urllib.request.urlopen(f"{without_user(uri).rstrip('/')}/health", timeout=10):
             pass
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise UnreachableError(
@@ -159,9 +172,13 @@ def require_experiment(client: MlflowClient, recipe: str) -> None:
     name = model_name(recipe)
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
+        number, where = str(found.experiment_id), ""
+        if tracking_uri() == embedded_store():  # another is in the shell's variable
+            where = f"MLFLOW_TRACKING_URI={shlex.quote(store_to_type())} "
         raise InputError(
-            f"{name}: expected an experiment of MLflow, got a deleted one; restore it with `mlflow "
-            f"experiments restore -x {found.experiment_id}`, or remove it for good by `mlflow gc`"
+            f"{name}: expected an experiment of MLflow, got a deleted one; restore it with "
+            f"`{where}{typed('mlflow', 'experiments', 'restore', '-x', number)}`, or remove it for "
+            "good by `mlflow gc`"
         )
 
 
@@ -262,7 +279,7 @@ def page_url(store: str, path: str) -> str | None:
     if not store.startswith("http"):
         return None
     # Without the workflow type MLflow opens its pages for language models
-    return f"{_without_user(store).rstrip('/')}/#/{path}?workflowType=machine_learning"
+    return f"{without_user(store).rstrip('/')}/#/{path}?workflowType=machine_learning"
 
 
 def experiment_page(client: MlflowClient, recipe: str) -> str | None:
@@ -277,7 +294,7 @@ def run_page(client: MlflowClient, run_id: str) -> str | None:
     return page_url(tracking_uri(), f"experiments/{experiment}/runs/{run_id}")
 
 
-def _without_user(address: str) -> str:
+def without_user(address: str) -> str:
     """A link for others, without our user name and password."""
     return re.sub(r"(?<=://)[^/@]*@", "", address)
 

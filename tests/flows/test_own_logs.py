@@ -91,7 +91,7 @@ def test_generate_says_how_many_lines_were_passed_by(shop, capsys, monkeypatch):
 def test_what_own_logs_do_not_have_is_one_line(shop, capsys):
     for arguments, message in [
         (["generate", "shop", "--episodes", "9"], "expected no number of episodes for own logs"),
-        (["train", "shop", "--learner", "linucb"], "make it with `slateflow generate`"),
+        (["train", "shop", "--learner", "linucb"], "slateflow generate shop`"),
         (["baseline", "shop"], "expected a recipe with an environment, got own logs"),
     ]:
         assert main(arguments) == 2, arguments

@@ -14,6 +14,7 @@ from tasks.reports.report import (
     Optimum,
     PolicyLine,
     RecSimCheck,
+    RegisteredVersion,
     Report,
 )
 from tasks.reports.study import StudyReport, TrialSummary
@@ -168,6 +169,26 @@ def test_where_nobody_knows_the_optimum_there_is_no_score(lines):
     assert " ".join(note).endswith("no score: optimum unknown")
 
 
+@pytest.mark.parametrize("store", ["", "sqlite:////elsewhere/mlflow.db"])
+def test_the_champion_is_loaded_by_the_lines_that_are_shown(
+    lines, against_a_champion, monkeypatch, tmp_path, store
+):
+    """MLflow finds its store by itself only where the shell's variable names it."""
+    from flows.cli.console import show_report
+    from tasks.project import PROJECT
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.chdir(tmp_path)
+    registered = RegisteredVersion(name="slateflow-x", version=2, alias="champion")
+    report = against_a_champion.model_copy(update={"registered": registered})
+    printed = lines(show_report, report)
+    place = next(n for n, line in enumerate(printed) if line.startswith("Load it"))
+    code = [line[10:] for line in printed[place:-1]]
+    load = "mlflow.pyfunc.load_model('models:/slateflow-x@champion')"
+    known = f"mlflow.set_tracking_uri('sqlite:///{PROJECT}/mlflow/mlflow.db')"
+    assert code == ([load] if store else [known, load])
+
+
 def test_a_study_ends_with_the_command_to_type(lines):
     from flows.cli.console import show_study
 
@@ -185,7 +206,7 @@ def test_a_study_ends_with_the_command_to_type(lines):
         best=2,
         run_id="parent",
     )  # fmt: skip
-    _, _, _, *rows, _, failed, best, command = lines(show_study, study, "logs")
+    _, _, _, *rows, _, failed, best, command = lines(show_study, study, ["logs"])
     assert [row.split(maxsplit=3) for row in rows] == [
         ["2", "1194.50", "5.2", "expectile 0.8, window 2"],
         ["0", "1190.12", "4.0", "the defaults"],
@@ -193,9 +214,8 @@ def test_a_study_ends_with_the_command_to_type(lines):
     ]
     assert failed == "trial 1: cannot be estimated from these logs"
     assert best == "trial 2 is best"
-    assert command == (
-        "Train with it   slateflow train logs --learner iql --set expectile=0.8 --set window=2"
-    )
+    assert command.startswith("Train with it ")
+    assert command.endswith("slateflow train logs --learner iql --set expectile=0.8 --set window=2")
 
 
 def test_what_logs_cannot_judge_has_no_figures(lines, against_a_champion):
