@@ -91,6 +91,7 @@ def mlflow_client() -> MlflowClient:
     uri = tracking_uri()
     if uri.startswith("http"):
         _check_server(uri)
+    _check_database(uri)
     _check_folder(uri)
     check_store(uri)
     import mlflow  # takes two seconds
@@ -133,6 +134,22 @@ def _check_server(uri: str) -> None:
         raise UnreachableError(
             f"MLFLOW_TRACKING_URI: expected an MLflow server at {redact_passwords(uri)}, got "
             f"{getattr(error, 'reason', error)}; start it or unset the variable"
+        ) from error
+
+
+def _check_database(uri: str) -> None:
+    """Ask a database once; MLflow would try for minutes, and end in a traceback."""
+    if not uri.startswith(("postgresql", "mysql", "mssql")):
+        return
+    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        create_engine(uri, poolclass=NullPool).connect().close()
+    except (SQLAlchemyError, ImportError) as error:
+        raise UnreachableError(
+            f"MLFLOW_TRACKING_URI: expected a database at {redact_passwords(uri)}, got "
+            f"{redact_passwords(str(error).splitlines()[0])}; start it or unset the variable"
         ) from error
 
 

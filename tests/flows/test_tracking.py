@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -10,7 +11,13 @@ import pytest
 
 from slateflow.errors import InputError
 from tasks.store import tracking
-from tasks.store.tracking import experiment_id, mlflow_client, page_url, redact_passwords
+from tasks.store.tracking import (
+    UnreachableError,
+    experiment_id,
+    mlflow_client,
+    page_url,
+    redact_passwords,
+)
 
 
 def test_no_password_of_an_address_is_shown():
@@ -29,6 +36,22 @@ def test_no_password_of_an_address_is_shown():
 def test_links_carry_neither_name_nor_password():
     link = page_url("https://me:s3cret@mlflow.example/", "models/m/versions/3")
     assert link == "https://mlflow.example/#/models/m/versions/3?workflowType=machine_learning"
+
+
+def test_a_database_that_is_away_is_found_at_once(monkeypatch):
+    """MLflow would wait for minutes; port 9 is that of discard, which nobody serves."""
+    uri = "postgresql+psycopg://me:s3cret@127.0.0.1:9/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    begun = time.monotonic()
+    with pytest.raises(UnreachableError) as caught:
+        mlflow_client()
+    assert time.monotonic() - begun < 30  # no measurement: MLflow's own attempts take minutes
+    message = str(caught.value)
+    known = "expected a database at postgresql+psycopg://me:***@127.0.0.1:9/mlflow, got "
+    assert message.startswith(f"MLFLOW_TRACKING_URI: {known}")
+    assert message.endswith("; start it or unset the variable")
+    assert "refused" in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "file:///mlruns", "ftp://example.org"])

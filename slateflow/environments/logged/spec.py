@@ -85,7 +85,7 @@ def no_simulator(spec: EnvironmentSpec, *args: Any) -> NoReturn:
     del args
     raise InputError(
         f"{spec.name}: expected a world with a simulator, got own logs; train any learner but ppo "
-        "and dqn, which need live users, and evaluate with `slateflow evaluate --evidence logs`"
+        "and dqn, which need live users; `slateflow evaluate` judges by the logs then"
     )
 
 

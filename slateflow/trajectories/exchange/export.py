@@ -55,7 +55,9 @@ def export(dataset: Dataset, kind: str, out: Path) -> Path:
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
     if out.exists():
-        raise InputError(f"{out}: expected a folder that does not exist yet, found one")
+        raise InputError(
+            f"{out}: expected a folder that does not exist yet, found one; name another"
+        )
     temporary = out.absolute().with_name(f".{out.name}.{uuid4().hex}.tmp")
     try:
         temporary.mkdir(parents=True)
