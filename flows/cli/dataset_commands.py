@@ -21,6 +21,7 @@ from flows.cli.options import (
     print_json,
     short_path,
     show_table,
+    split_names,
 )
 from slateflow.errors import InputError
 from tasks.project import RECIPES
@@ -85,7 +86,7 @@ def estimate_command(
         from tasks.experiment import find_experiment
 
         experiment = find_experiment(recipe, logs.episodes, logs.seed, logs.data)
-        report = estimate(experiment, policy, estimator and estimator.split(","))
+        report = estimate(experiment, policy, split_names(estimator, "--estimator"))
     show_estimate(report, as_json)
 
 

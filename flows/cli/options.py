@@ -23,6 +23,13 @@ def _recipes() -> str:
     return ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
 
 
+def _not_empty(kind: object, value: str | None) -> None:
+    """Refuse an option whose variable of the shell is empty."""
+    del kind
+    if value is not None and not value.strip():
+        raise ValueError("expected a folder or a URL, got an empty text; leave the option out")
+
+
 Recipe = Annotated[str, Parameter(help=f"Recipe in datasets/: {_recipes()}.")]
 Published = Annotated[
     str, Parameter(help=f"Recipe in datasets/ ({_recipes()}), or an imported dataset.")
@@ -33,7 +40,9 @@ JSON = Annotated[
 Data = Annotated[
     str | None,
     Parameter(
-        name="--data", help="Folder of the datasets, or a pyarrow.fs URL. [default: datasets]"
+        name="--data",
+        validator=_not_empty,
+        help="Folder of the datasets, or a pyarrow.fs URL. [default: datasets]",
     ),
 ]
 Learners = Annotated[
@@ -82,13 +91,19 @@ def split_learners(names: str | None) -> list[str] | None:
     """The learners of the option; None for those that are made for the world."""
     from slateflow.learners import learner_config
 
+    chosen = split_names(names, "learners")
+    for name in chosen or ():
+        learner_config(name)  # an unknown learner is refused before anything runs
+    return chosen
+
+
+def split_names(names: str | None, option: str) -> list[str] | None:
+    """The names of an option, each once; blanks after commas do not count."""
     if names is None:
         return None
-    chosen = names.split(",")
-    for name in chosen:
-        learner_config(name)  # an unknown learner is refused before anything runs
+    chosen = [name.strip() for name in names.split(",")]
     if len(set(chosen)) < len(chosen):
-        raise InputError(f"learners: expected each once, got {', '.join(chosen)}")
+        raise InputError(f"{option}: expected each once, got {', '.join(chosen)}")
     return chosen
 
 

@@ -190,7 +190,11 @@ def _settings(assignments: list[str], learners: list[str] | None) -> Any:
         )
     settings: dict[str, Any] = {}
     for assignment in assignments:
-        name, _, text = assignment.partition("=")
+        name, given, text = assignment.partition("=")
+        if not (name and given):
+            raise InputError(f"--set: expected NAME=VALUE, got {assignment}")
+        if name in settings:
+            raise InputError(f"--set: expected each setting once, got {name} twice; leave one out")
         try:
             settings[name] = json.loads(text)
         except ValueError:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.main import main
+from slateflow.errors import InputError
 from slateflow.trajectories import Folder, generate, read_recipe
 from tests.servers import BIN
 
@@ -93,6 +94,15 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out.strip() == version("slateflow")
 
 
+def test_blanks_after_the_commas_of_a_list_do_not_count():
+    from flows.cli.options import split_learners, split_names
+
+    assert split_learners("linucb, lints ,bc") == ["linucb", "lints", "bc"]
+    assert split_names(None, "--estimator") is None
+    with pytest.raises(InputError, match=r"--estimator: expected each once, got dr, dr"):
+        split_names("dr, dr", "--estimator")
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -118,6 +128,23 @@ def test_the_version_is_that_of_the_package(capsys):
             ["train", "lts-10-1", "--learners", "cql", "--set", "learner=3"],
             ["unknown setting of cql 'learner': expected one of "],
         ),
+        (
+            ["train", "lts-10-1", "--learner", "cql", "--set", "width"],
+            ["--set: expected NAME=VALUE"],
+        ),
+        (
+            ["train", "lts-10-1", "--learner", "cql", "--set", "=3"],
+            ["--set: expected NAME=VALUE, got =3"],
+        ),
+        (
+            ["train", "lts-10-1", "--learner", "cql", "--set", "width=64", "--set", "width=32"],
+            ["--set: expected each setting once, got width twice; leave one out"],
+        ),
+        (
+            ["describe", "lts-10-1", "--data", ""],
+            ["--data: expected a folder or a URL, got an empty text; leave the option out"],
+        ),
+        (["prune", "--data", " "], ["--data: expected a folder or a URL, got an empty text"]),
         (["generate", "../secret"], ["recipe '../secret'", "modified-lts-20-2"]),
         (["baseline", "mars"], ["recipe 'mars'", "modified-lts-20-2-mixed"]),
         (["baseline", "--episodes", "1"], ["--episodes: expected at least 2, got 1"]),
