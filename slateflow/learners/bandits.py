@@ -44,6 +44,7 @@ from slateflow.user_models.item_regressions import (
 )
 from slateflow.user_models.kept_sums import KeptDays
 from slateflow.user_models.normal_equations import NormalEquations
+from slateflow.user_models.prior import noise_deviation
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import sum_over_parts
 from slateflow.validation import validated
@@ -149,8 +150,6 @@ class LinearPosterior:
     def from_statistics(cls, statistics: LinearStatistics, ridge: float | Array) -> LinearPosterior:
         """Solve the ridge regression (gram + ridge · I) mean = moment.
 
-        The noise has a prior of a single row with residual 1, for a bandit without any data.
-
         Args:
             statistics: Statistics of all rows.
             ridge: Precision of the prior in units of the noise's precision: a number for all
@@ -165,9 +164,9 @@ class LinearPosterior:
         mean = equations.solved(statistics.moment)
         explained = float(2 * mean @ statistics.moment - mean @ statistics.gram @ mean)
         residual = max(statistics.reward_squares - explained, 0.0)
-        return cls(
-            mean, equations.unscaled_factor, float(np.sqrt((residual + 1) / (statistics.rows + 1)))
-        )
+        rows, total, squares = statistics.rows, statistics.moment[0], statistics.reward_squares
+        noise = noise_deviation(residual, rows, float(total), squares)
+        return cls(mean, equations.unscaled_factor, noise)
 
     def draw(self, rng: np.random.Generator, exploration: float, count: int | None = None) -> Array:
         """Draw weights (P,) or (count, P), with `exploration` times the posterior's deviation."""

@@ -33,7 +33,7 @@ from slateflow.user_models.bilinear import (
     places_seen,
 )
 from slateflow.user_models.centring import Centred
-from slateflow.user_models.prior import ITEM, PRODUCT, USER, fixed_point
+from slateflow.user_models.prior import ITEM, PRODUCT, USER, fixed_point, noise_deviation
 from slateflow.user_models.storable import Storable
 
 Array = NDArray[np.float64]
@@ -288,13 +288,20 @@ class ItemPosterior:
         return max(one.reward_squares - float(explained), 0.0)
 
     @property
+    def noise(self) -> float:
+        """Standard deviation of the rewards around the regression."""
+        one = self.regression
+        total = float(one.moment[:, 0].sum())  # of the constant
+        return noise_deviation(self.residual, one.rows, total, one.reward_squares)
+
+    @property
     def mean(self) -> Array:
         """(P,) means of the weights of the products of (1, user) and (1, candidate)."""
         return self._products(self.top_mean, self.own_mean)
 
     def draw(self, rng: np.random.Generator, exploration: float) -> Array:
         """Draw weights (P,), with `exploration` times the posterior's deviation."""
-        noise = exploration * ((self.residual + 1) / (self.regression.rows + 1)) ** 0.5
+        noise = exploration * self.noise
         normal = rng.standard_normal(len(self.factor))
         top = noise * linalg.solve_triangular(self.factor, normal, lower=True, trans="T")
         normals = rng.standard_normal(self.own_mean.shape)

@@ -37,6 +37,9 @@ MOST_OF_A_STEP = 0.9
 LEAST, MOST = 1e-8, 1e8
 """Smallest and largest precision of a prior, in units of the mean information on a weight."""
 
+SAME = 1e-12
+"""Share of rewards' mean square that, as a variance, is rounding."""
+
 PRIOR_STEPS = 4
 """Newton steps at which a prior is chosen; after them the regression hardly changes."""
 
@@ -210,6 +213,28 @@ def shrunk_means(cell: NDArray[np.integer], values: Array, told: NDArray[np.bool
     error = values.var() / count
     true = group_variances(mean, error, np.zeros(len(mean), np.intp))
     return np.asarray((mean * true / (true + error))[cell])
+
+
+def noise_deviation(residual: float, rows: int, total: float, squares: float) -> float:
+    """Standard deviation of the rewards around a regression, in the rewards' unit.
+
+    It has a prior of a single row, which errs as much as rewards differ from their mean; or from 0,
+    if all were the same. Before the first reward, that unit is 1.
+
+    Args:
+        residual: Sum of the squared residuals.
+        rows: Number of rows.
+        total: Sum of the rewards.
+        squares: Sum of their squares.
+
+    Example:
+        >>> noise_deviation(0.0, 0, 0.0, 0.0), noise_deviation(12.0, 3, 0.0, 12.0)
+        (1.0, 2.0)
+    """
+    power = squares / max(rows, 1)
+    spread = power - (total / max(rows, 1)) ** 2
+    own = spread if spread > SAME * power else power
+    return float(np.sqrt((residual + (own or 1.0)) / (rows + 1)))
 
 
 class Problem(Protocol):

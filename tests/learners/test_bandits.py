@@ -114,7 +114,8 @@ def test_the_noise_is_that_of_the_residuals(make_logs):
         reward - sum(w * v for w, v in zip(posterior.mean, x, strict=True))
         for x, reward in zip(features, rewards, strict=True)
     ]
-    expected = ((sum(r * r for r in residuals) + 1) / (len(residuals) + 1)) ** 0.5  # the prior
+    residuals.append(float(np.std(rewards)))  # the prior
+    expected = (sum(r * r for r in residuals) / len(residuals)) ** 0.5
     assert posterior.noise == pytest.approx(expected, rel=1e-6)
     assert posterior.noise == pytest.approx(0.5, abs=0.06)
 
@@ -125,7 +126,7 @@ def test_draws_have_the_mean_and_covariance_of_the_posterior(make_logs, explorat
     features, rewards = (np.array(values) for values in seen_rows(dataset))
     precision = features.T @ features + 1.5 * np.eye(4)
     mean = np.linalg.solve(precision, features.T @ rewards)
-    noise = (np.sum((rewards - features @ mean) ** 2) + 1) / (len(rewards) + 1)
+    noise = (np.sum((rewards - features @ mean) ** 2) + np.var(rewards)) / (len(rewards) + 1)
     covariance = exploration**2 * noise * np.linalg.inv(precision)
     posterior = LinearPosterior.from_statistics(dataset_statistics(dataset), ridge=1.5)
     rng = np.random.default_rng(0)

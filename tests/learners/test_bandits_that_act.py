@@ -26,14 +26,14 @@ def observed(rng: np.random.Generator, users: int) -> dict[str, np.ndarray]:
     }
 
 
-def history(bandit, steps: int, seed: int = 0):
+def history(bandit, steps: int, seed: int = 0, unit: float = 1.0):
     """Steps with random rewards; the clicked features and rewards, row by row."""
     rng, design, rewards = np.random.default_rng(seed), [], []
     for _ in range(steps):
         observation = observed(rng, 4)
         slates = RandomPolicy(2).act(observation, rng)[0]
         clicked = rng.integers(-1, 1, 4).astype(np.int32)
-        reward = rng.normal(size=4)
+        reward = unit * rng.normal(size=4)
         bandit.update(observation, slates, clicked, reward)
         for user in range(4):  # they click the first place or nothing
             known = observation["user"][user, 0]
@@ -44,9 +44,9 @@ def history(bandit, steps: int, seed: int = 0):
 
 
 def residual_deviation(design, rewards, weights) -> float:
-    """Standard deviation of rewards around the regression, with a prior row with residual 1."""
+    """Standard deviation around the regression, with a prior row that errs as rewards differ."""
     squares = sum((reward - x @ weights) ** 2 for x, reward in zip(design, rewards, strict=True))
-    return math.sqrt((squares + 1) / (len(design) + 1))
+    return math.sqrt((squares + np.var(rewards)) / (len(design) + 1))
 
 
 @pytest.mark.parametrize("exploration", [0.0, 0.5, 3.0])
@@ -89,6 +89,26 @@ def test_lints_draws_weights_from_the_posterior():
     normal = np.random.default_rng(6).standard_normal((4, 5))
     root = np.linalg.inv(np.linalg.cholesky(precision)).T
     np.testing.assert_allclose(pair, (mean[:, None] + factor * root @ normal).T, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [LinUCB, LinTS])
+@pytest.mark.parametrize("steps", [1, 40])
+def test_slates_do_not_depend_on_the_unit_of_rewards(kind, steps):
+    observation, found = observed(np.random.default_rng(1), 300), []
+    for unit in (1.0, 2.0**-30, 2.0**30):
+        bandit = kind(SPEC)
+        history(bandit, steps, unit=unit)
+        found.append(bandit.select(observation, np.random.default_rng(2)))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize("steps", [0, 40])
+def test_a_bandit_that_never_earned_explores(steps):
+    bandit = LinTS(SPEC)
+    history(bandit, steps, unit=0.0)
+    slates = bandit.select(observed(np.random.default_rng(1), 300), np.random.default_rng(2))
+    assert len(np.unique(slates[:, 0])) == 6
 
 
 def test_what_is_learnt_later_adds_to_what_was_learnt_before(tmp_path):

@@ -22,11 +22,17 @@ UNITS = {
 
 
 def shop(
-    folder: Path, places: int, money: float, time: float, origin: tuple[float, float] = (0, 0)
+    folder: Path,
+    places: int,
+    money: float,
+    time: float,
+    origin: tuple[float, float] = (0, 0),
+    pay: float = 1.0,
 ) -> Dataset:
     """Purchases depend on income times price, and on age.
 
-    Columns are in units of money and time; `origin` is added to incomes and ages, and to prices.
+    Columns are in units of money and time; `origin` is added to incomes and ages, and to prices. A
+    purchase earns `pay`.
     """
     rng = np.random.default_rng(3)
     price, income, age = rng.uniform(5, 100, ITEMS), *rng.uniform((2e4, 18), (8e4, 80), (ROWS, 2)).T
@@ -43,7 +49,7 @@ def shop(
         text += 'clicked = "clicked"\n'
         table |= {"item": shown.tolist(), "clicked": np.where(bought, likes.argmax(axis=1), -1)}
         table["propensity"] = np.full(ROWS, 1 / (ITEMS * (ITEMS - 1) * (ITEMS - 2)))
-    log(folder, "log.parquet", table | {"reward": bought.astype(np.int64)})
+    log(folder, "log.parquet", table | {"reward": bought * pay})
     items = pd.DataFrame({"id": np.arange(ITEMS), "price": price * money + of_item})
     items.to_parquet(folder / "items.parquet")
     text += '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = ["price"]\n'
@@ -81,3 +87,15 @@ def test_origins_do_not_matter(tmp_path, learner, places):
     far = chosen(tmp_path / "far", learner, places, 1e-3, 1.0, (700.0, 2.0))
     assert (first != first[0]).any()
     assert (far == first).all(axis=1).mean() > 0.9
+
+
+@pytest.mark.parametrize(("learner", "places"), [*LEARNERS, ("lints", 1), ("lints", 3)])
+def test_the_unit_of_rewards_does_not_matter(tmp_path, learner, places):
+    """Users see the same items in any currency; the noise of LinTS once was in an absolute unit."""
+    first, *others = (
+        chosen(tmp_path / str(pay), learner, places, 1.0, 1.0, (0, 0), pay)
+        for pay in (1.0, 2.0**-30, 2.0**30)
+    )
+    assert (first != first[0]).any()
+    for other in others:
+        assert (other == first).all(axis=1).mean() > 0.98

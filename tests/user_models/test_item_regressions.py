@@ -60,8 +60,7 @@ def both(dataset, ridge: float = 0.0):
 def test_it_is_the_regression_of_a_matrix(dataset, ridge):
     by_blocks, expected = both(dataset, ridge)
     np.testing.assert_allclose(by_blocks.mean, expected.mean, rtol=1e-5, atol=1e-7)
-    noise = ((by_blocks.residual + 1) / (dataset.rows + 1)) ** 0.5
-    assert noise == pytest.approx(expected.noise, rel=1e-9)
+    assert by_blocks.noise == pytest.approx(expected.noise, rel=1e-9)
 
 
 def test_draws_have_the_covariance_of_a_matrix(dataset):
