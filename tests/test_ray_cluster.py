@@ -13,13 +13,13 @@ import pytest
 from slateflow.environments import preset
 from slateflow.errors import InputError
 from slateflow.learners import learner_config, train, train_live
-from slateflow.learners.bandits import dataset_statistics
 from slateflow.ray_cluster import ClusterCalls, cluster_calls, connected, map_tasks, processors
 from slateflow.side_by_side import CallEndedError
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
 from slateflow.tuning.study import StudyDesign, run_trials
 from slateflow.tuning.trial import Trial
+from slateflow.user_models.bilinear import dataset_statistics
 from tasks.side_by_side import shared_workers, side_by_side, workers_at_hand
 from tests import errands
 from tests.evaluation.held_out import held_out_value

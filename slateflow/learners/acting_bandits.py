@@ -21,10 +21,10 @@ from slateflow.user_models.bilinear import (
     Block,
     LinearStatistics,
     bilinear_features,
-    bilinear_scorer,
     feature_count,
     places_seen,
 )
+from slateflow.user_models.bilinear_scorer import bilinear_scorer
 
 Array = NDArray[np.float64]
 

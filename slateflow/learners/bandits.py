@@ -30,10 +30,10 @@ from slateflow.user_models.bilinear import (
     MOST_BILINEAR_FEATURES,
     LinearStatistics,
     Sums,
-    bilinear_scorer,
-    dataset_statistics,
+    dataset_sums,
     feature_count,
 )
+from slateflow.user_models.bilinear_scorer import bilinear_scorer
 from slateflow.user_models.centring import bilinear_prior
 from slateflow.user_models.item_regressions import (
     ItemPosterior,
@@ -44,6 +44,7 @@ from slateflow.user_models.item_regressions import (
 )
 from slateflow.user_models.kept_sums import KeptDays
 from slateflow.user_models.normal_equations import NormalEquations
+from slateflow.user_models.origin import Origin
 from slateflow.user_models.prior import noise_deviation
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import sum_over_parts
@@ -78,9 +79,9 @@ class LinUCBConfig(LearnerConfig):
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
         """Serve the mean of the posterior."""
-        weights = _posterior(dataset, self.ridge, checkpoints).mean
+        posterior, origin = _posterior(dataset, self.ridge, checkpoints)
         progress(1, 1)
-        return Trained(bilinear_scorer(weights, dataset.spec))
+        return Trained(bilinear_scorer(posterior.mean, dataset.spec, origin=origin))
 
 
 @validated
@@ -106,9 +107,10 @@ class LinTSConfig(LearnerConfig):
     ) -> Trained:
         """Serve weights drawn once from the posterior."""
         rng = np.random.Generator(np.random.SFC64(seed))
-        weights = _posterior(dataset, self.ridge, checkpoints).draw(rng, self.exploration)
+        posterior, origin = _posterior(dataset, self.ridge, checkpoints)
+        weights = posterior.draw(rng, self.exploration)
         progress(1, 1)
-        return Trained(bilinear_scorer(weights, dataset.spec))
+        return Trained(bilinear_scorer(weights, dataset.spec, origin=origin))
 
 
 def _takes(spec: EnvironmentSpec) -> bool:
@@ -118,24 +120,35 @@ def _takes(spec: EnvironmentSpec) -> bool:
 
 def _posterior(
     dataset: Dataset, ridge: float, checkpoints: Path | None
-) -> LinearPosterior | ItemPosterior:
+) -> tuple[LinearPosterior | ItemPosterior, Origin]:
+    """The posterior of the weights of columns less an origin."""
+
     def kept(kind: type[S]) -> KeptDays[S] | None:
         if checkpoints is None:
             return None
         return KeptDays.of(kind, dataset, checkpoints, code_digest(kind.__module__))
 
     if by_item(dataset.spec) and dataset.catalogue is not None:
-        sums = sum_over_parts(dataset, ItemSums.from_rows, kept(ItemSums))
-        sums.check()
-        if ridge:
-            return ItemRegression.of(sums, dataset.catalogue).with_prior(ridge, ridge)
-        centring = item_centring(sums, dataset.catalogue)
-        regression = ItemRegression.of(sums, dataset.catalogue, centring)
-        return regression.with_prior(*regression.chosen_prior())
-    statistics = dataset_statistics(dataset, kept(Sums))
+        return _by_item(sum_over_parts(dataset, ItemSums.from_rows, kept(ItemSums)), dataset, ridge)
+    sums = dataset_sums(dataset, kept(Sums))
+    if ridge:  # of the columns as they are
+        sums = sums.less(Origin.none(dataset.spec.user_size, dataset.spec.document_size))
+    statistics = sums.expanded()
     statistics.check_candidates(dataset.spec)
     prior = ridge or bilinear_prior(statistics, dataset.spec)
-    return LinearPosterior.from_statistics(statistics, prior)
+    return LinearPosterior.from_statistics(statistics, prior), sums.origin
+
+
+def _by_item(sums: ItemSums, dataset: Dataset, ridge: float) -> tuple[ItemPosterior, Origin]:
+    sums.check()
+    assert dataset.catalogue is not None
+    if ridge:  # of the columns as they are
+        none = Origin.none(dataset.spec.user_size, dataset.spec.document_size)
+        regression = ItemRegression.of(sums.less(none.user), dataset.catalogue)
+        return regression.with_prior(ridge, ridge), none
+    origin, items = sums.near(dataset.catalogue)
+    regression = ItemRegression.of(sums, items, item_centring(sums, items))
+    return regression.with_prior(*regression.chosen_prior()), origin
 
 
 @dataclass(frozen=True)

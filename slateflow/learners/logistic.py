@@ -12,7 +12,8 @@ from slateflow.learners.search_space import Range, Space
 from slateflow.progress import Progress
 from slateflow.trajectories import Dataset
 from slateflow.user_models import clicks_of_days
-from slateflow.user_models.bilinear import MOST_BILINEAR_FEATURES, bilinear_scorer, feature_count
+from slateflow.user_models.bilinear import MOST_BILINEAR_FEATURES, feature_count
+from slateflow.user_models.bilinear_scorer import bilinear_scorer
 from slateflow.validation import validated
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from slateflow.environments import EnvironmentSpec
 from slateflow.errors import InputError
-from slateflow.policies import Scorer
 from slateflow.trajectories import Dataset, Trajectories
 from slateflow.trajectories.variation import no_variation_message
 from slateflow.user_models.additive import Additive
+from slateflow.user_models.origin import Origin, moved_pairs
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import KeptSums, sum_over_parts
 
@@ -221,6 +221,8 @@ class Sums(Additive, Storable):
         magnitude: (1 + U, 1 + D) sums of the products' absolute values.
         target_squares: Sum of the squared targets.
         rows: Number of rows.
+        user_origin: (U,) numbers that were subtracted from the user's columns.
+        candidate_origin: (D,) numbers that were subtracted from the candidates'.
     """
 
     pairs: Array
@@ -231,6 +233,8 @@ class Sums(Additive, Storable):
     magnitude: Array
     target_squares: float
     rows: int
+    user_origin: Array
+    candidate_origin: Array
 
     @classmethod
     def none(cls, spec: Sizes, squares: Squares = NO_SQUARES) -> Self:
@@ -246,15 +250,48 @@ class Sums(Additive, Storable):
             magnitude=np.zeros((users, seen)),
             target_squares=0.0,
             rows=0,
+            user_origin=np.zeros(users - 1),
+            candidate_origin=np.zeros(seen - 1),
         )
 
     @classmethod
     def from_rows(cls, rows: Trajectories, spec: Sizes) -> Self:
-        """Sum up the candidates that were seen, a block of rows in memory at a time."""
+        """Sum up the candidates that were seen, a block of rows in memory at a time.
+
+        Columns that are far from zero are taken less an origin near them.
+        """
         feature_count(spec)
-        blocks = seen_blocks(rows, spec)
-        return cls.of_blocks(
+        origin = Origin.of(rows, spec.features_match)
+        blocks = seen_blocks(origin.less(rows), spec)
+        found = cls.of_blocks(
             ((block, np.ones_like(block.paid), block.paid) for block in blocks), cls.none(spec)
+        )
+        return replace(found, user_origin=origin.user, candidate_origin=origin.candidate)
+
+    def __add__(self, other: Self) -> Self:
+        if not self.rows:
+            return other
+        origin, total = self.origin, super().__add__(other.less(self.origin))
+        return replace(total, user_origin=origin.user, candidate_origin=origin.candidate)
+
+    @property
+    def origin(self) -> Origin:
+        """The numbers that were subtracted from columns."""
+        return Origin(self.user_origin, self.candidate_origin)
+
+    def less(self, origin: Origin) -> Self:
+        """The sums of columns less another origin; magnitudes, for indicators only, stay."""
+        if origin == self.origin:
+            return self
+        of_user, of_seen = self.origin.changes(origin)
+        pairs = moved_pairs(self.pairs, of_user, pair_index(len(of_user)))
+        return replace(
+            self,
+            pairs=moved_pairs(pairs.T, of_seen, pair_index(len(of_seen))).T,
+            place_products=of_user @ self.place_products @ of_seen.T,
+            moment=of_user @ self.moment @ of_seen.T,
+            user_origin=origin.user,
+            candidate_origin=origin.candidate,
         )
 
     @classmethod
@@ -302,6 +339,8 @@ class Sums(Additive, Storable):
             magnitude=np.abs(user).T @ size.sum(axis=1),
             target_squares=float((paid * target).sum()),
             rows=weight.size,
+            user_origin=np.zeros(user.shape[1] - 1),
+            candidate_origin=np.zeros(seen.shape[2] - 1),
         )
 
     def expanded(self) -> LinearStatistics:
@@ -385,7 +424,7 @@ class LinearStatistics(Additive, Storable):
     @classmethod
     def from_rows(cls, rows: Trajectories, spec: Sizes) -> LinearStatistics:
         """Sum up the candidates that were seen, a block of rows in memory at a time."""
-        return Sums.from_rows(rows, spec).expanded()
+        return as_they_are(Sums.from_rows(rows, spec))
 
     @classmethod
     def from_block(cls, block: Block) -> LinearStatistics:
@@ -393,37 +432,17 @@ class LinearStatistics(Additive, Storable):
         return Sums.from_block(block, np.ones_like(block.paid), block.paid).expanded()
 
 
+def dataset_sums(dataset: Dataset, kept: KeptSums[Sums] | None = None) -> Sums:
+    """Sums of all seen candidates of a dataset; `kept` may hold the sums of finished days."""
+    return sum_over_parts(dataset, Sums.from_rows, kept)
+
+
 def dataset_statistics(dataset: Dataset, kept: KeptSums[Sums] | None = None) -> LinearStatistics:
-    """Statistics of all seen candidates of a dataset; `kept` may hold the sums of finished days."""
-    return sum_over_parts(dataset, Sums.from_rows, kept).expanded()
+    """Statistics of all seen candidates of a dataset, with all columns as they are."""
+    return as_they_are(dataset_sums(dataset, kept))
 
 
-def bilinear_scorer(weights: Array, spec: EnvironmentSpec, squares: Squares = NO_SQUARES) -> Scorer:
-    """The weights (P,) of the products as a scorer, which ignores time and place."""
-    users, documents = spec.user_size, spec.document_size
-    powers = np.zeros((0, users + 1 + documents), np.int64)
-    if squares.user or squares.candidate:
-        powers = _powers(users, documents, squares)
-    return Scorer(
-        user_size=users,
-        slate_size=spec.slate_size,
-        horizon=spec.horizon,
-        window=1,
-        offset=np.zeros(users + 1 + documents),
-        scale=np.ones(users + 1 + documents),
-        powers=powers,
-        head=weights[None, : len(powers) or (1 + users) * (1 + documents)],
-        head_bias=np.zeros(1),
-    )
-
-
-def _powers(users: int, documents: int, squares: Squares) -> NDArray[np.int64]:
-    """(P, U + 1 + D) exponents of the products, including squares."""
-    exponents = np.eye(1 + users + 1 + documents, dtype=np.int64)
-    of_user, of_candidate = exponents[: 1 + users], exponents[1 + users :]
-    of_user = np.concatenate([of_user, 2 * of_user[1:][list(squares.user)]])
-    of_candidate = np.concatenate([of_candidate, 2 * of_candidate[1:][list(squares.candidate)]])
-    powers = (of_user[:, None] + of_candidate[None]).reshape(-1, exponents.shape[1])
-    powers = np.delete(powers, 0, axis=1)  # the constant of the user
-    powers[:, users] = 0  # the candidate's constant, in the column of the time
-    return powers
+def as_they_are(sums: Sums) -> LinearStatistics:
+    """The statistics of columns from which nothing is subtracted."""
+    sizes = len(sums.user_origin), len(sums.candidate_origin)
+    return sums.less(Origin.none(*sizes)).expanded()

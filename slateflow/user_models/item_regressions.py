@@ -9,7 +9,7 @@ The regression is that of `bilinear`; the marginal likelihood chooses its prior,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -33,6 +33,7 @@ from slateflow.user_models.bilinear import (
     places_seen,
 )
 from slateflow.user_models.centring import Centred
+from slateflow.user_models.origin import Origin, Ranges, moved_pairs
 from slateflow.user_models.prior import ITEM, PRODUCT, USER, fixed_point, noise_deviation
 from slateflow.user_models.storable import Storable
 
@@ -74,6 +75,7 @@ class ItemSums(Additive, Storable):
         magnitude: (M, 1 + U) sums of absolute values of (1, user).
         reward_squares: Sum of the squared rewards.
         rows: Number of rows.
+        user_origin: (U,) numbers that were subtracted from the user's columns.
     """
 
     pairs: Array
@@ -81,21 +83,27 @@ class ItemSums(Additive, Storable):
     magnitude: Array
     reward_squares: float
     rows: int
+    user_origin: Array
 
     @classmethod
     def none(cls, items: int, users: int) -> Self:
         """Make the sums of no rows, for these numbers of items and of the user's features."""
         known = np.zeros((items, 1 + users))
-        return cls(np.zeros((items, pair_products(known).shape[1])), known, known, 0.0, 0)
+        pairs = np.zeros((items, pair_products(known).shape[1]))
+        return cls(pairs, known, known, 0.0, 0, np.zeros(users))
 
     @classmethod
     def from_rows(cls, rows: Trajectories, spec: Sizes) -> Self:
-        """Sum up the items that were seen, a block of rows in memory at a time."""
+        """Sum up the items that were seen, a block of rows in memory at a time.
+
+        Columns that are far from zero are taken less an origin near them.
+        """
         if rows.catalogue is None:
             raise InputError("items: expected logs that name items by number, got features")
         sums = cls.none(len(rows.catalogue), spec.user_size)
+        origin = Ranges.of(rows.user).origin_of_some
         for block in blocks(len(rows), pair_products(np.ones(1 + spec.user_size)).size):
-            user, reward = rows.user[block], rows.reward[block].astype(np.float64)
+            user, reward = rows.user[block] - origin, rows.reward[block].astype(np.float64)
             for name, values in (("user", user), ("reward", reward)):
                 if not np.isfinite(values).all():
                     raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
@@ -110,8 +118,29 @@ class ItemSums(Additive, Storable):
                 magnitude=to_items @ np.abs(known),
                 reward_squares=float(paid @ paid),
                 rows=len(item),
+                user_origin=sums.user_origin,
             )
-        return sums
+        return replace(sums, user_origin=origin)
+
+    def __add__(self, other: Self) -> Self:
+        if not self.rows:
+            return other
+        total = super().__add__(other.less(self.user_origin))
+        return replace(total, user_origin=self.user_origin)
+
+    def less(self, origin: Array) -> Self:
+        """The sums of columns less another origin (U,)."""
+        if (origin == self.user_origin).all():
+            return self
+        none = np.zeros(0)
+        change, _ = Origin(self.user_origin, none).changes(Origin(origin, none))
+        pairs = moved_pairs(self.pairs.T, change, pair_index(len(change))).T
+        return replace(self, pairs=pairs, moment=self.moment @ change.T, user_origin=origin)
+
+    def near(self, catalogue: Catalogue) -> tuple[Origin, Catalogue]:
+        """The origin of the user's and the items' columns, and the items less theirs."""
+        origin = Origin(self.user_origin, Ranges.of(catalogue.features).origin)
+        return origin, origin.less_of_items(catalogue)
 
     def check(self) -> None:
         """Raise if nothing was ever clicked, or only one item was shown."""

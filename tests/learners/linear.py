@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from slateflow.learners.bandits import bilinear_scorer
 from slateflow.policies import Scorer
+from slateflow.user_models.bilinear_scorer import bilinear_scorer
 
 
 def linear_scorer(weights, spec) -> Scorer:

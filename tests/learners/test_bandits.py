@@ -13,11 +13,10 @@ from slateflow.learners.acting_bandits import LinUCB
 from slateflow.learners.bandits import (
     LinearPosterior,
     LinearStatistics,
-    dataset_statistics,
 )
 from slateflow.policies import ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, Recipe, generate
-from slateflow.user_models.bilinear import Block, feature_count
+from slateflow.user_models.bilinear import Block, dataset_statistics, feature_count
 from tests.learners.linear import linear_scorer
 from tests.trajectories.sources.shop import log, published
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slateflow.learners import bandits, learner_config, train
+from slateflow.learners import learner_config, train
 from slateflow.trajectories import Dataset, Folder, generate, read_recipe
 from slateflow.trajectories.catalogue import Catalogue
 from slateflow.trajectories.sources import publish
 from slateflow.trajectories.sources.example import Shop
 from slateflow.user_models import clicks_of_days
-from slateflow.user_models.bilinear import LinearStatistics, Sums
+from slateflow.user_models.bilinear import LinearStatistics, Sums, dataset_statistics
 from slateflow.user_models.kept_sums import SUMS, KeptDays
 
 COLUMNS = """
@@ -109,7 +109,7 @@ def test_clicks_of_days_are_near_those_of_the_month(tmp_path, monkeypatch, read)
 def test_the_sums_are_those_of_all_rows(nights, tmp_path):
     for dataset in nights:
         kept = KeptDays.of(Sums, dataset, tmp_path, "code")
-        found = bandits.dataset_statistics(dataset, kept)
+        found = dataset_statistics(dataset, kept)
         whole = LinearStatistics.from_rows(dataset.read(), dataset.spec)
         np.testing.assert_allclose(found.gram, whole.gram, rtol=1e-12)
         np.testing.assert_allclose(found.moment, whole.moment, rtol=1e-12)
@@ -118,13 +118,13 @@ def test_the_sums_are_those_of_all_rows(nights, tmp_path):
 
 def test_other_code_items_or_sizes_know_no_sums(nights, read, tmp_path):
     first, second = nights[:2]
-    bandits.dataset_statistics(first, KeptDays.of(Sums, first, tmp_path, "code"))
+    dataset_statistics(first, KeptDays.of(Sums, first, tmp_path, "code"))
     read.clear()
-    bandits.dataset_statistics(first, KeptDays.of(Sums, first, tmp_path, "other"))
+    dataset_statistics(first, KeptDays.of(Sums, first, tmp_path, "other"))
     assert len(read) == len(first.parts)
     read.clear()
     other = replace(second, catalogue=Catalogue(second.catalogue.features + 1))
-    bandits.dataset_statistics(other, KeptDays.of(Sums, other, tmp_path, "code"))
+    dataset_statistics(other, KeptDays.of(Sums, other, tmp_path, "code"))
     assert len(read) == len(second.parts)
 
 
@@ -132,14 +132,14 @@ def test_other_code_items_or_sizes_know_no_sums(nights, read, tmp_path):
 def test_damaged_sums_are_made_again(nights, read, tmp_path, damage):
     dataset = nights[0]
     kept = KeptDays.of(Sums, dataset, tmp_path, "code")
-    found = bandits.dataset_statistics(dataset, kept)
+    found = dataset_statistics(dataset, kept)
     path = min((tmp_path / SUMS).iterdir())
     whole = path.read_bytes()
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     path.write_bytes(flipped if damage is None else damage)
     read.clear()
-    again = bandits.dataset_statistics(dataset, kept)
+    again = dataset_statistics(dataset, kept)
     np.testing.assert_array_equal(again.gram, found.gram)
     assert 0 < len(read) < len(dataset.parts)
     assert Path(path).read_bytes() == whole

@@ -80,11 +80,18 @@ def test_units_do_not_matter(tmp_path, learner, places):
         assert (other == first).all(axis=1).mean() > 0.98
 
 
-@pytest.mark.parametrize(("learner", "places"), [*LEARNERS, ("linucb", 1)])
-def test_origins_do_not_matter(tmp_path, learner, places):
-    """Users see the same items where columns are far from zero; LinUCB once ignored the user."""
+@pytest.mark.parametrize(
+    ("learner", "places", "origin"),
+    [(*one, (700.0, 2.0)) for one in [*LEARNERS, ("linucb", 1)]]
+    + [(one, 3, (1e5, 300.0)) for one in ("linucb", "lints")],
+)
+def test_origins_do_not_matter(tmp_path, learner, places, origin):
+    """Users see the same items where columns are far from zero; LinUCB once ignored the user.
+
+    The second origin is 5,000 standard deviations from ages, and 10,000 from prices.
+    """
     first = chosen(tmp_path / "near", learner, places, 1e-3, 1.0)
-    far = chosen(tmp_path / "far", learner, places, 1e-3, 1.0, (700.0, 2.0))
+    far = chosen(tmp_path / "far", learner, places, 1e-3, 1.0, origin)
     assert (first != first[0]).any()
     assert (far == first).all(axis=1).mean() > 0.9
 

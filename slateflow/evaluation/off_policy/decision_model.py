@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from slateflow.environments import EnvironmentSpec
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.catalogue import Catalogue
-from slateflow.user_models.bilinear import LinearStatistics, feature_count
+from slateflow.user_models.bilinear import LinearStatistics, Sums, feature_count
 from slateflow.user_models.centring import bilinear_prior
 from slateflow.user_models.item_regressions import (
     ItemRegression,
@@ -65,7 +65,7 @@ class DecisionModel:
         """The statistics of no rows."""
         if self.by_item and catalogue is not None:
             return ItemSums.none(len(catalogue), self.user_size)
-        return LinearStatistics.none(feature_count(self))
+        return Sums.none(self)
 
     def weights(self, folds: Sequence[Any], catalogue: Catalogue | None) -> Array:
         """(DR_FOLDS, 1 + U, 1 + D) weights, for each fold of sums those that the others give."""
@@ -73,11 +73,16 @@ class DecisionModel:
         if self.by_item and catalogue is not None:
             found = _by_items(folds, every, catalogue)
         else:
-            prior: Array | float = 1.0
-            if every.reward_squares:
-                prior = bilinear_prior(every, self)
-            found = [_solved(every, without, prior) for without in folds]
+            found = self._by_matrix(folds, every)
         return np.stack(found).reshape(len(folds), 1 + self.user_size, 1 + self.document_size)
+
+    def _by_matrix(self, folds: Sequence[Sums], every: Sums) -> list[Array]:
+        total = every.expanded()
+        prior: Array | float = 1.0
+        if total.reward_squares:
+            prior = bilinear_prior(total, self)
+        others = (fold.less(every.origin).expanded() for fold in folds)
+        return [every.origin.taken_back(_solved(total, without, prior)) for without in others]
 
     def known(self, rows: Trajectories) -> Trajectories:
         """The rows with these features."""
@@ -91,6 +96,7 @@ class DecisionModel:
 
 
 def _by_items(folds: Sequence[ItemSums], every: ItemSums, catalogue: Catalogue) -> list[Array]:
+    origin, catalogue = every.near(catalogue)
     centring = item_centring(every, catalogue)
     top: Array | float = 1.0
     own: Array | float = 1.0
@@ -98,8 +104,9 @@ def _by_items(folds: Sequence[ItemSums], every: ItemSums, catalogue: Catalogue) 
         top, own = ItemRegression.of(every, catalogue, centring).chosen_prior()
     found = []
     for number in range(len(folds)):
-        others = reduce(operator.add, [*folds[:number], *folds[number + 1 :]])
-        found.append(ItemRegression.of(others, catalogue, centring).with_prior(top, own).mean)
+        others = reduce(operator.add, [*folds[:number], *folds[number + 1 :]]).less(origin.user)
+        solved = ItemRegression.of(others, catalogue, centring).with_prior(top, own)
+        found.append(origin.taken_back(solved.mean))
     return found
 
 

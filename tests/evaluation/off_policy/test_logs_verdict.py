@@ -10,7 +10,7 @@ from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
 from slateflow.trajectories.held_out import training_logs
-from slateflow.user_models.bilinear import bilinear_scorer
+from slateflow.user_models.bilinear_scorer import bilinear_scorer
 from tests.evaluation.off_policy.shop import ITEMS, LIKED, dataset, frame
 
 
