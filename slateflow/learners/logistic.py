@@ -40,8 +40,8 @@ class LogisticConfig(LearnerConfig):
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
     ) -> Trained:
         """Serve the weights of greatest posterior density."""
-        weights, squares = clicks_of_days.weights_of_clicks(
+        weights, squares, origin = clicks_of_days.weights_of_clicks(
             dataset, self.ridge, self.iterations, checkpoints, code_digest(clicks_of_days.__name__)
         )
         progress(1, 1)
-        return Trained(bilinear_scorer(weights, dataset.spec, squares))
+        return Trained(bilinear_scorer(weights, dataset.spec, squares, origin))

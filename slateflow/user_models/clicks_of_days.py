@@ -23,6 +23,7 @@ from slateflow.user_models.bilinear import Squares, Sums, feature_count
 from slateflow.user_models.kept_sums import KeptDays
 from slateflow.user_models.logistic_regression import Newton, SeenRewards
 from slateflow.user_models.normal_equations import NormalEquations
+from slateflow.user_models.origin import Origin
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import days_of, sum_over_parts
 
@@ -66,8 +67,8 @@ class DayFit(Storable):
 
 def weights_of_clicks(
     dataset: Dataset, ridge: float, iterations: int, checkpoints: Path | None, code: str
-) -> tuple[Array, Squares]:
-    """Weights (P,) of greatest posterior density, and the features that have squares.
+) -> tuple[Array, Squares, Origin]:
+    """Weights (P,) of greatest posterior density, the features that have squares, and the origin.
 
     Args:
         dataset: The logs.
@@ -88,8 +89,10 @@ def weights_of_clicks(
     spec, days, known = dataset.spec, days_of(dataset), kept(SeenRewards)
     rewards = sum_over_parts(dataset, SeenRewards.from_rows, known)
     rewards.check()
-    squares = rewards.squares(spec)
-    newton = Newton(rewards, squares, ridge, iterations)
+    squares, origin = rewards.squares(spec), rewards.origin(spec)
+    if ridge:  # of the features as they are
+        origin = Origin.none(spec.user_size, spec.document_size)
+    newton = Newton(rewards, squares, ridge, iterations, origin)
     start = None
     if (
         all(part.day for part in dataset.parts)
@@ -98,15 +101,16 @@ def weights_of_clicks(
         and feature_count(spec, squares) <= MOST_KEPT_FEATURES
     ):
         scale = [*rewards.values[[0, -1]].tolist(), rewards.binary]
-        fits = kept(DayFit, *scale, *squares, ridge, iterations)
+        places = origin.user.tolist(), origin.candidate.tolist()
+        fits = kept(DayFit, *scale, *squares, *places, ridge, iterations)
         found = [_fit_of_day(dataset, parts, newton, known, fits) for parts in days]
         regression = reduce(operator.add, (day.regression for day in found)).expanded()
         regression.check_candidates(spec)
         precision = regression.gram + newton.prior(regression, spec)
         start = NormalEquations.of(precision).solved(regression.moment)
         if all(day.is_near(start) for day in found):
-            return start, squares
-    return newton.fit(dataset, start).weights, squares
+            return start, squares, origin
+    return newton.fit(dataset, start).weights, squares, origin
 
 
 def _fit_of_day(

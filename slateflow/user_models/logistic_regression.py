@@ -4,7 +4,7 @@ The reward is scaled to [0, 1], and its expectation is a logistic function of pr
 candidate. Rewards of 0 and 1 are clicks; for other rewards the regression is the fractional logit
 of Papke and Wooldridge (1996, "Econometric Methods for Fractional Response Variables"), whose
 likelihood needs only the right expectation. Features come with their squares, so a user may like
-the middle of a range best.
+the middle of a range best. Those that are far from zero are squared less an origin near them.
 
 Each Newton step is a weighted regression, whose statistics add up over parts and workers. The
 marginal likelihood of that regression chooses the prior (Breslow and Clayton 1993, "Approximate
@@ -31,6 +31,7 @@ from slateflow.user_models.additive import Additive
 from slateflow.user_models.bilinear import (
     Block,
     LinearStatistics,
+    Sizes,
     Squares,
     Sums,
     feature_count,
@@ -38,6 +39,7 @@ from slateflow.user_models.bilinear import (
 )
 from slateflow.user_models.centring import bilinear_prior
 from slateflow.user_models.normal_equations import NormalEquations
+from slateflow.user_models.origin import Origin, Ranges
 from slateflow.user_models.prior import PRIOR_STEPS
 from slateflow.user_models.storable import Storable
 from slateflow.user_models.sums_of_parts import sum_over_parts
@@ -71,6 +73,8 @@ class SeenRewards(Storable):
         rows: Number of candidates.
         graded_user: (U,) whether a user's feature has values other than 0 and 1.
         graded_candidate: (D,) whether a candidate's feature has such values.
+        least: (U + D,) least values of the features.
+        greatest: (U + D,) greatest values of the features.
     """
 
     values: Array
@@ -78,6 +82,8 @@ class SeenRewards(Storable):
     rows: int
     graded_user: NDArray[np.bool_]
     graded_candidate: NDArray[np.bool_]
+    least: Array
+    greatest: Array
 
     @classmethod
     def from_rows(cls, rows: Trajectories, spec: EnvironmentSpec) -> Self:
@@ -86,12 +92,15 @@ class SeenRewards(Storable):
 
     @classmethod
     def _from_block(cls, block: Block) -> Self:
+        ranges = [Ranges.of(block.user[:, 1:]), Ranges.of(block.seen[:, :, 1:])]
         return cls(
             values=_ends(block.paid),
             total=float(block.paid.sum()),
             rows=block.paid.size,
             graded_user=_graded(block.user[:, 1:]),
             graded_candidate=_graded(block.seen[:, :, 1:]),
+            least=np.concatenate([one.low for one in ranges]),
+            greatest=np.concatenate([one.high for one in ranges]),
         )
 
     def __add__(self, other: Self) -> Self:
@@ -102,6 +111,8 @@ class SeenRewards(Storable):
             rows=self.rows + other.rows,
             graded_user=self.graded_user | other.graded_user,
             graded_candidate=self.graded_candidate | other.graded_candidate,
+            least=np.minimum(self.least, other.least),
+            greatest=np.maximum(self.greatest, other.greatest),
         )
 
     def check(self) -> None:
@@ -132,6 +143,13 @@ class SeenRewards(Storable):
             if users * (1 + spec.document_size + len(squares.candidate)) <= MOST_WITH_SQUARES:
                 return squares
         return Squares()
+
+    def origin(self, spec: Sizes) -> Origin:
+        """Numbers near those features that are far from zero."""
+        if spec.features_match:
+            return Origin.none(spec.user_size, spec.document_size)
+        found = Ranges(self.least, self.greatest).origin
+        return Origin(*np.split(found, [spec.user_size]))
 
     @property
     def binary(self) -> bool:
@@ -181,6 +199,7 @@ class NewtonStatistics(Additive):
         weights: Array,
         rewards: SeenRewards,
         squares: Squares,
+        origin: Origin,
     ) -> Self:
         """Sum up the candidates that were seen, one block of rows in memory at a time.
 
@@ -190,11 +209,12 @@ class NewtonStatistics(Additive):
             weights: (P,) at which the step is taken.
             rewards: Bounds of the rewards.
             squares: Features whose squares are added.
+            origin: Subtracted from features.
         """
         likelihoods = []
 
         def working() -> Iterator[tuple[Block, Array, Array]]:
-            for block in seen_blocks(rows, spec, squares):
+            for block in seen_blocks(origin.less(rows), spec, squares):
                 target, odds = rewards.scaled(block.paid), block.predicted(weights)
                 expected = special.expit(odds)
                 weight = np.maximum(expected * (1 - expected), LEAST_WEIGHT)
@@ -214,12 +234,14 @@ class Newton:
         squares: Features whose squares are added.
         ridge: Precision of the prior on the weights; with 0 the marginal likelihood chooses it.
         iterations: Most passes over the logs.
+        origin: Subtracted from features before they are squared.
     """
 
     rewards: SeenRewards
     squares: Squares
     ridge: float
     iterations: int
+    origin: Origin
 
     def fit(self, dataset: Dataset, start: Array | None = None, vary: bool = True) -> Fitted:
         """Find the weights of greatest posterior density.
@@ -276,6 +298,7 @@ class Newton:
                     weights=weights,
                     rewards=rewards,
                     squares=self.squares,
+                    origin=self.origin,
                 ),
             )
             density = found.log_likelihood - _penalty(weights, prior)

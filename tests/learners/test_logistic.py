@@ -173,3 +173,22 @@ def test_rewards_that_are_all_the_same_are_refused(make_logs):
     dataset = logged(make_logs, lambda user, candidate: np.ones_like(user))
     with pytest.raises(InputError, match="expected rewards that vary, got 1 every time"):
         train(dataset, learner_config("logistic"))
+
+
+@pytest.mark.parametrize("first", [0, 2019, 719_000])
+def test_years_are_squared_less_an_origin(tmp_path, first):
+    """Each user likes items of one's own year; squares of years once hid which year that is."""
+    rng, rows, years = np.random.default_rng(0), 4000, np.arange(6)
+    born, item = rng.integers(0, 6, rows), rng.integers(0, 6, rows)
+    likely = special.expit(0.5 - np.square(born[:, None] - years))
+    clicked = rng.random(rows) < likely[np.arange(rows), item]
+    columns = {"year": first + born, "item": item, "propensity": 1 / 6, "reward": clicked * 1}
+    log(tmp_path, "log.parquet", {name: np.broadcast_to(of, rows) for name, of in columns.items()})
+    lines = [f"{year},{first + year}" for year in years]
+    (tmp_path / "items.csv").write_text("\n".join(["item,made", *lines]) + "\n")
+    items = '[items]\nfile = "items.csv"\nfeatures = ["made"]\ntell_apart = "never"\n'
+    dataset = published(tmp_path, f'[columns]\nuser = ["year"]\n{items}')
+    scorer, _ = train(dataset, learner_config("logistic"))
+    known = dataset.read()
+    found = scorer.scores(known.user, known.step, known.candidate_features()).argmax(axis=1)
+    assert (found == born).mean() > 0.95
