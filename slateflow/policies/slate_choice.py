@@ -104,8 +104,8 @@ class Columns:
     """Standardisation of the columns of users, or of items, for regressions on slates.
 
     Columns are centred and in units of their standard deviation, so that a prior does not depend on
-    their unit; indicators are left unchanged. Where clicks bend with a column, hinges (x − knot)₊²
-    follow the columns.
+    their unit; those of two values become indicators. Where clicks bend with a column, hinges
+    (x − knot)₊² follow the columns.
     """
 
     knot_feature: NDArray[np.int64]  # (H,) numbers of the columns that bend, ascending

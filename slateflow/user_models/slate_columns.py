@@ -252,10 +252,17 @@ def likeness_matters(
 
 
 def _columns(x: Array, knots: Knots) -> Columns:
-    """Moments of columns (R, F); columns with at most two values have offset 0 and scale 1."""
+    """Moments of columns (R, F); those of two values become indicators of the larger one.
+
+    So it does not matter how they are coded: 0 and 1, 1 and 2, or 10 and 20. A single value may be
+    that of an indicator.
+    """
     x = np.concatenate([x, knots.hinges(x)], axis=1)
-    few = ((x == x.min(axis=0)) | (x == x.max(axis=0))).all(axis=0)
-    offset, scale = np.where(few, 0.0, x.mean(axis=0)), np.where(few, 1.0, x.std(axis=0))
+    low, high = x.min(axis=0), x.max(axis=0)
+    few = ((x == low) | (x == high)).all(axis=0)
+    indicator = few & (low == high) & ((low == 0) | (low == 1))
+    offset = np.where(few, np.where(indicator, 0.0, low), x.mean(axis=0))
+    scale = np.where(few, np.where(low == high, 1.0, high - low), x.std(axis=0))
     return Columns(knots.feature.astype(np.int64), knots.value, offset, scale)
 
 

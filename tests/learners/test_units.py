@@ -11,7 +11,7 @@ import pytest
 
 from slateflow.learners import learner_config, train
 from slateflow.trajectories import Dataset
-from tests.trajectories.sources.shop import log, published
+from tests.trajectories.sources.shop import first_liked, log, published, slates_table
 
 ITEMS, ROWS = 12, 3_000
 UNITS = {
@@ -103,3 +103,30 @@ def test_the_unit_of_rewards_does_not_matter(tmp_path, learner, places):
     assert (first != first[0]).any()
     for other in others:
         assert (other == first).all(axis=1).mean() > 0.98
+
+
+def test_codes_do_not_matter(tmp_path):
+    """Users of two kinds, and new items: SlateQ shows the same, whatever their codes."""
+    rng, rows, items = np.random.default_rng(0), 300, 8
+    kind, new, age = rng.integers(0, 2, rows), np.arange(items) % 2, rng.normal(size=rows)
+    price = rng.normal(size=items)
+    odds = np.where(kind[:, None] == new, 1, -1) + 0.6 * age[:, None] * price - 1.2
+    shown = rng.random((rows, items)).argsort(axis=1)[:, :3]
+    likes = rng.random(shown.shape) < 1 / (1 + np.exp(-np.take_along_axis(odds, shown, axis=1)))
+    table = slates_table(shown, first_liked(likes), items) | {"age": age}
+    text = '[columns]\nuser = ["kind", "age"]\nclicked = "clicked"\n'
+    text += '[items]\nfile = "items.parquet"\nid = "id"\nfeatures = ["new", "price"]\n'
+    found = []
+    for low, high in ((0, 1), (1, 2), (10, 20), (-1, 1)):
+        folder = tmp_path / f"{low}, {high}"
+        log(folder, "log.parquet", table | {"kind": np.where(kind, high, low)})
+        columns = {"id": np.arange(items), "new": np.where(new, high, low), "price": price}
+        pd.DataFrame(columns).to_parquet(folder / "items.parquet")
+        dataset = published(folder, text)
+        known = dataset.read()
+        scorer, _ = train(dataset, learner_config("slateq"))
+        found.append(scorer.scores(known.user, known.step, known.candidate_features()))
+    best = [np.sort(scores.argsort(axis=1)[:, -3:]) for scores in found]
+    assert (best[0] != best[0][0]).any()
+    for other in best[1:]:
+        np.testing.assert_array_equal(other, best[0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from slateflow.trajectories import Folder, Recipe, generate
+from slateflow.trajectories.catalogue import Catalogue
 from slateflow.user_models.slate_columns import (
     chosen_columns,
     items_pay_more,
@@ -106,3 +107,21 @@ def test_items_have_columns_of_their_own_where_their_means_differ(tmp_path, qual
     unclicked = replace(dataset.read(), clicked=np.full(rows, -1, np.int32))
     assert with_columns_of_their_own(unclicked, 100, 100)[0] is unclicked
     assert not items_pay_more(unclicked)
+
+
+@pytest.mark.parametrize("codes", [(0, 1), (1, 2), (10, 20), (-1, 1), (2019, 2024)])
+def test_columns_of_two_values_are_indicators_however_they_are_coded(tmp_path, codes):
+    rows = BentShop(8.0).slates(tmp_path, 400, 3).read()
+    rng, (low, high) = np.random.default_rng(0), codes
+    men, new = rng.integers(0, 2, (len(rows), 1)), rng.integers(0, 2, (ITEMS, 1))
+    one = np.ones_like(men)
+    user = np.concatenate([rows.user, low + (high - low) * men, high * one, one], axis=1)
+    catalogue = Catalogue((low + (high - low) * new).astype(np.float32))
+    coded = replace(rows, user=user.astype(np.float32), catalogue=catalogue)
+    seen = seen_in(chosen_columns(coded, features_match=False, rows_per_term=10**6), coded)
+    known = seen.user[:, -4:] if seen.user.shape[1] > 4 else seen.user
+    np.testing.assert_array_equal(known[:, 1:2], men)
+    np.testing.assert_array_equal(known[:, 2:3], one * (high == 1))
+    np.testing.assert_array_equal(known[:, 3:4], one)
+    assert seen.catalogue is not None
+    np.testing.assert_array_equal(seen.catalogue.features, new)
