@@ -19,6 +19,9 @@ from slateflow.user_models.session_memory import NOTHING, SessionMemory
 
 Array = NDArray[np.float64]
 
+SAME = 1e-7
+"""Standard deviation of a feature, in units of its size, that is rounding in single precision."""
+
 
 def flat_observation_space(
     spec: EnvironmentSpec, memory: int = 0, *, catalogue: bool = False
@@ -166,9 +169,9 @@ class FeatureMoments:
             )
         if not count:
             raise InputError("dataset: expected rows to train from, got none")
-        mean = total / count
+        mean, size = total / count, np.sqrt(squares / count)
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
-        deviation[deviation < 1e-9] = 1.0  # a constant feature
+        deviation[deviation <= SAME * size] = 1.0  # a constant feature
         return cls(np.insert(mean, user_size, 0.0), np.insert(deviation, user_size, 1.0))
 
 

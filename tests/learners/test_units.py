@@ -18,6 +18,7 @@ UNITS = {
     "pounds and years": (1.0, 1.0),
     "pence and days": (100.0, 365.25),
     "millions": (1e-6, 1e-2),
+    "as small as can be": (1e-15, 1e-15),
 }
 
 

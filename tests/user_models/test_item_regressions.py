@@ -22,14 +22,17 @@ from tests.trajectories.sources.shop import log, published
 ITEMS, KINDS = 8, 3
 
 
-def logs(folder, rows: int = 3000, features: str = ""):
-    """Clicks of users of three kinds on eight items, one of which is never shown."""
+def logs(folder, rows: int = 3000, features: str = "", origin: int = 0):
+    """Clicks of users of three kinds on eight items, one of which is never shown.
+
+    The origin is added to ages.
+    """
     rng = np.random.default_rng(0)
     kind, age = rng.integers(0, KINDS, rows), rng.integers(18, 80, rows)
     item = rng.integers(0, ITEMS - 1, rows)
     likes = np.random.default_rng(1).uniform(0.05, 0.5, (KINDS, ITEMS))
     log(folder, "log.parquet", {
-        "kind": np.array(list("abc"))[kind], "age": age, "item": item,
+        "kind": np.array(list("abc"))[kind], "age": age + origin, "item": item,
         "propensity": np.full(rows, 1 / ITEMS),
         "reward": (rng.random(rows) < likes[kind, item]).astype(np.int64),
     })  # fmt: skip
@@ -97,6 +100,20 @@ def test_many_items_are_learnt_by_blocks(tmp_path, monkeypatch):
     first, again, other = (one.scorer.head for one in drawn)
     assert (first == again).all()
     assert (first != other).any()
+
+
+def test_origins_do_not_matter(tmp_path, monkeypatch):
+    """Ages 500,000 deviations from zero give the scores of ages."""
+    monkeypatch.setattr(bandits, "by_item", lambda spec: by_item(spec, 10))
+    found = []
+    for origin in (0, 10_000_000):
+        (folder := tmp_path / str(origin)).mkdir()
+        dataset = logs(folder, origin=origin)
+        assert bandits.by_item(dataset.spec)
+        scorer = bandits.LinUCBConfig().train(dataset, 0, lambda *_: None, None).scorer
+        rows = dataset.read().where(slice(500))
+        found.append(scorer.scores(rows.user, rows.step, rows.candidate_features()))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-3 * found[0].std())
 
 
 def test_items_without_indicators_are_refused(dataset):
