@@ -43,9 +43,6 @@ class Ranges:
         low, high = x.min(axis=rows, initial=np.inf), x.max(axis=rows, initial=-np.inf)
         return cls(low.astype(np.float64), high.astype(np.float64))
 
-    def __add__(self, other: Self) -> Self:
-        return type(self)(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
-
     @property
     def origin(self) -> Array:
         """(F,) a number near each column, or 0 for columns that are not far from zero.
