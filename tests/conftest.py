@@ -108,9 +108,9 @@ def read(monkeypatch):
     parts = []
     real = Dataset.part
 
-    def part(self, part, verify=False):
+    def part(self, part, **settings):
         parts.append(part)
-        return real(self, part, verify)
+        return real(self, part, **settings)
 
     monkeypatch.setattr(Dataset, "part", part)
     return parts

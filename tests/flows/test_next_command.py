@@ -103,7 +103,7 @@ def test_a_missing_training_is_made_by_the_command_that_the_error_names(
     command += ["--evidence", "logs"] if evidence == "logs" else []
     for required, words in ((True, [*command, "--learner", "bc"]), (False, command)):
         with pytest.raises(InputError) as caught:
-            newest_models(experiment, ["bc"], required)
+            newest_models(experiment, ["bc"], required=required)
         assert hint_of(str(caught.value)) == words
 
 
