@@ -6,7 +6,7 @@ one on the values of the policy before it. Where users click less, or more, on i
 the rest of the slate, according to held-out sessions, the choice model and the slates take it into
 account.
 The choice model also bends where tastes bend with the log-odds or the affinity, or along sums of
-columns.
+columns. Values that would grow from step to step are discounted.
 """
 
 from __future__ import annotations

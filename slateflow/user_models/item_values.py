@@ -15,6 +15,7 @@ from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.linalg import eigs
 
 from slateflow.policies import Slates
 from slateflow.policies.slate_choice import ChoiceModel, user_features
@@ -27,6 +28,9 @@ Array = NDArray[np.float64]
 ITEMS_RIDGE, COMMON_SHARE = 0.1, 1e-3
 """Precision of the prior on the weights where the logs choose how far to shrink, and its share on
 the weights that all items have in common."""
+
+DENSE_FEATURES = 500
+"""Fewest features of which only the greatest eigenvalue is computed."""
 
 GROUP_BEYOND_CHANCE = 2.0
 """Root mean square of a group's weights, in standard errors, above which it is beyond chance."""
@@ -47,7 +51,8 @@ class Members:
         """Sums of products over the rows.
 
         They are those of the weighted design with itself (F, F), with the rewards (F,) and with the
-        returns (F,), those of the design with itself (F, F) and alone (F,), and the number of rows.
+        returns (F,), those of the design with itself (F, F) and alone (F,), and the numbers of rows
+        and of sessions.
         """
         rewards, returns = self.sessions.rows.reward, self.sessions.returns_to_go()
         found = (
@@ -66,6 +71,7 @@ class Members:
             design.T @ design,
             design.sum(axis=0),
             np.array(len(design)),
+            np.array(np.count_nonzero(self.sessions.rows.first[block])),
         ]
 
     def following(
@@ -131,8 +137,9 @@ class ItemValues:
         self.map_parts, self.choice, self.items = map_parts, choice, len(groups)
         self.users = user_features(np.zeros((1, user_size), np.float32)).shape[1]
         sums = reduce(_added, map_parts(Members.sums))
-        self.gram, self.reward, returns, plain, total, rows = sums
+        self.gram, self.reward, returns, plain, total, rows, sessions = sums
         self.mean, self.second = total / rows, plain / rows
+        self.session_steps = float(rows / sessions)
         self.shrunk = self.users + np.flatnonzero(groups)
         self.groups = groups[groups > 0]
         precision = np.full(len(self.gram), ridge)
@@ -154,7 +161,9 @@ class ItemValues:
         before = self.weights
         step = partial(_following, policy, self.choice, before)
         following, missed = reduce(_added, map(list, self.map_parts(step)))
-        left = self.gram - following
+        ahead = np.asarray(np.linalg.solve(self.gram, following), np.float64)
+        discount = settling_discount(ahead, self.session_steps)
+        left = self.gram - discount * following
         self.weights = np.asarray(np.linalg.solve(left, self.reward), np.float64)
         half = np.linalg.solve(left, missed)
         errors = np.diag(np.linalg.solve(left, half.T))[self.shrunk]
@@ -188,6 +197,33 @@ class ItemValues:
         cuts = np.cumsum([self.users, self.items, self.users])
         click, item, none, _ = np.split(self.weights, cuts)
         return click, item, none
+
+
+def settling_discount(step: Array, length: float) -> float:
+    """The discount with which values settle.
+
+    The values of a policy that the logs did not follow may grow from step to step (Tsitsiklis and
+    Van Roy 1997, "An Analysis of Temporal-Difference Learning with Function Approximation", section
+    9). The equation has a solution then, but it is not the sum of later rewards: its sign may even
+    be the opposite. The discount makes the slowest values fade as the logged sessions end.
+
+    Args:
+        step: (F, F) weights of the expected next values in terms of the weights of the values.
+        length: Mean number of steps of a session.
+
+    Returns:
+        1 where values settle without a discount.
+
+    Example:
+        >>> settling_discount(np.array([[0.9]]), 10.0), settling_discount(np.array([[2.0]]), 10.0)
+        (1.0, 0.45)
+    """
+    if len(step) < DENSE_FEATURES:
+        growth = float(np.abs(np.linalg.eigvals(step)).max())
+    else:
+        first = np.ones(len(step))  # not random
+        growth = float(abs(eigs(step, 1, v0=first, tol=1e-6, return_eigenvectors=False)[0]))
+    return 1.0 if growth < 1 else (1 - 1 / length) / growth
 
 
 def _following(
