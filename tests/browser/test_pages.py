@@ -148,7 +148,7 @@ def test_a_champion_that_fell_on_fresh_logs_is_told(up, client, promoted, receiv
     wait_until(lambda: client.read_flow_run(run).state.is_final(), 60, "the run's end")
     assert client.read_flow_run(run).name == f"register {RECIPE}: kept champion"
     with browsing(up.folder / "browser") as browser:
-        browser.open(f"{up.ui}/{newest(client, f'slateflow-{RECIPE}')}", "in play, before")
+        browser.open(f"{up.ui}/{newest(client, f'slateflow-{RECIPE}')}", "in play; before")
         browser.open(f"{up.ui}/events?events=slateflow.alert.champion-fell", RECIPE)
 
 
