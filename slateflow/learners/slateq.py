@@ -2,11 +2,11 @@
 
 `user_models.item_values` solves for the values (Ie et al. 2019, "SlateQ"; Lagoudakis and Parr 2003,
 "Least-Squares Policy Iteration"). The first policy is greedy on the logged returns, and each later
-one on the values of the policy before it. Where users click less, or more, on items that are like
-the rest of the slate, according to held-out sessions, the choice model and the slates take it into
-account.
-The choice model also bends where tastes bend with the log-odds or the affinity, or along sums of
-columns. Values that would grow from step to step are discounted.
+one on the values of the policy before it. Values that would grow from step to step are discounted.
+
+Where users click less, or more, on items that are like the rest of the slate, according to held-out
+sessions, the choice model and the slates take it into account. The choice model also bends where
+tastes bend with the log-odds or the affinity, or along sums of columns.
 """
 
 from __future__ import annotations

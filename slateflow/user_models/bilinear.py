@@ -33,7 +33,7 @@ BILINEAR_NUMBERS = 2**18
 
 
 class Squares(NamedTuple):
-    """Features whose squares are added: how many of the user and of the candidate."""
+    """Column numbers of the features whose squares are added, of the user and of the candidate."""
 
     user: tuple[int, ...] = ()
     candidate: tuple[int, ...] = ()
