@@ -15,11 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slateflow.policies.slate_choice import ChoiceModel
-from slateflow.user_models.choice_model import (
-    Search,
-    fit_choice_model,
-    number_of_classes,
-)
+from slateflow.user_models.choice_model import Search, fit_choice_model, number_of_classes
 from slateflow.user_models.choices import Choices
 from slateflow.user_models.conditional_logit import Prior
 

@@ -37,9 +37,7 @@ from slateflow.policies import Slates
 from slateflow.policies.learned import ScoringPolicy
 from slateflow.policies.scorer import Support
 from slateflow.trajectories import Trajectories
-from slateflow.user_models.cascade import (
-    Habit,
-)
+from slateflow.user_models.cascade import Habit
 from slateflow.user_models.choice_model import OF_SINGLE_DECISIONS, USUAL
 from slateflow.user_models.choices import Choices, SlateFeatures
 from slateflow.user_models.conditional_logit import CHOICE_RIDGE
