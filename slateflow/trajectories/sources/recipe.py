@@ -24,9 +24,13 @@ ENDINGS = {
 }
 """Allowed endings of the files, by format."""
 
-
 DECISION = ("item", "propensity", "reward", "clicked")
 """Roles of columns that are known only once the decision was made, each a column of its own."""
+
+
+def names_logs(name: str) -> bool:
+    """True for names of files that may have logs, in any format."""
+    return name.endswith(tuple(ending for endings in ENDINGS.values() for ending in endings))
 
 
 def _check_features(key: str, columns: Names, categories: Names) -> None:
@@ -41,6 +45,14 @@ def _check_features(key: str, columns: Names, categories: Names) -> None:
         if name not in columns:
             named = ", ".join(columns) or "none"
             raise InputError(f"categories: expected columns of `{key}` ({named}), got {name}")
+
+
+def _check_named(key: str, path: str, expected: str) -> None:
+    """Refuse an empty path, which would mean the recipe's own folder."""
+    if not path.strip():
+        raise InputError(
+            f"{key}: expected {expected}, got {path!r}; name it, relative to the recipe"
+        )
 
 
 @validated
@@ -104,6 +116,7 @@ class ItemsFile:
     tell_apart: Literal["auto", "never"] = "auto"
 
     def __post_init__(self) -> None:
+        _check_named("file", self.file, "the file of the catalogue")
         _check_features("features", self.features, self.categories)
 
 
@@ -126,6 +139,7 @@ class LoggedRecipe:
     beside: str = field(default=".", repr=False)  # folder of the recipe
 
     def __post_init__(self) -> None:
+        _check_named("source", self.source, "a file, a folder, files by *, ? and **, or a URL")
         if self.format == "dsjson" and (self.items or self.columns != TableColumns()):
             raise InputError(
                 "columns, items: expected none for dsjson, which names its own, got some; leave "

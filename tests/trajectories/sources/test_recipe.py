@@ -54,6 +54,7 @@ def test_defaults_are_left_out_of_what_is_kept(tmp_path):
         ),
         ("[columns]\nuser = ['item']\n", "columns.user: expected what is known before the"),
         ("[items]\nid = 'x'\n", "items.file: expected a value, got none"),
+        ("[items]\nfile = ''\n", "items.file: expected the file of the catalogue, got ''; name"),
         ("days = 0\n", "days: expected at least 1, got 0"),
         ("held_out = 'some'\n", "held_out: expected 'sessions' or 'last', got 'some'"),
         ("held_out = 'last'\n", "held_out: expected [columns] time for 'last', got none"),
@@ -73,6 +74,10 @@ def test_what_does_not_fit_is_one_line_with_the_file(tmp_path, text, message):
     ("text", "message"),
     [
         ("[columns]\nitem = 'x'\n", "source: expected a value, got none"),
+        (
+            "source = ' '\n",
+            "source: expected a file, a folder, files by *, ? and **, or a URL, got ' '; name it",
+        ),
         (
             "sources = 'logs'\n[columns]\n",
             "unknown field 'sources': expected one of source, format",
