@@ -38,18 +38,20 @@ DatasetName = Annotated[
 
 def _open(name: str, data: str | None) -> Dataset:
     """Open a dataset by its name or its recipe's, or by its path where it has a slash."""
-    from slateflow.errors import InputError, unknown
-    from slateflow.trajectories import MANIFEST, Dataset
-    from slateflow.trajectories.generation.recipe import recipe_names
+    from slateflow.trajectories import MANIFEST
+    from slateflow.trajectories.generation.recipe import recipe_names, unknown_recipe
+    from slateflow.trajectories.sources.recipe import names_logs
     from tasks.experiment import absolute, dataset_folder, named, open_made
 
-    if "/" in name:
-        return Dataset.open(absolute(name).url)
-    folder, recipes = dataset_folder(name, data), recipe_names(RECIPES)
-    if name not in recipes and not folder.exists(MANIFEST):
-        found = unknown("recipe or dataset", name, recipes)
-        raise InputError(f"{found}; recipes are in {RECIPES}")
-    return open_made(folder, named(name, data=data))
+    folder = absolute(name) if "/" in name else dataset_folder(name, data)
+    if name in recipe_names(RECIPES) or folder.exists(MANIFEST):
+        return open_made(folder, named(name, data=data))
+    if "/" in name and not names_logs(name):
+        raise InputError(
+            f"{folder.url}: expected the folder of a dataset, found no {MANIFEST} in it; give the "
+            "path that `slateflow generate` printed, or a name"
+        )
+    raise unknown_recipe(RECIPES, name, "recipe or dataset")
 
 
 def estimate_command(

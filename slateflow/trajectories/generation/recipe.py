@@ -16,7 +16,7 @@ from slateflow.environments import EnvironmentSpec, preset
 from slateflow.errors import InputError, refused, unknown
 from slateflow.policies import BEHAVIOURS, Behaviour, behaviour_policy
 from slateflow.trajectories.sources.recipe import NAME as NAME
-from slateflow.trajectories.sources.recipe import LoggedRecipe, logged_recipe
+from slateflow.trajectories.sources.recipe import LoggedRecipe, logged_recipe, names_logs
 from slateflow.validation import MOST_EPISODES, Episodes, Seed, validated
 
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -166,6 +166,18 @@ def recipe_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.toml") if NAME.fullmatch(path.stem))
 
 
+def unknown_recipe(folder: Path, name: str, kind: str = "recipe") -> InputError:
+    """An error for a name that no recipe in a folder has; of logs it says how to make one."""
+    if names_logs(name):
+        source = name if "://" in name else Path(name).absolute()
+        return InputError(
+            f"{name}: expected the name of a {kind}, got that of a file; of logs, save "
+            f'`source = "{source}"`, and their [columns] or format, as {folder}/NAME.toml, and '
+            "give NAME"
+        )
+    return InputError(f"{unknown(kind, name, recipe_names(folder))}; recipes are in {folder}")
+
+
 AnyRecipe: TypeAlias = Recipe | LoggedRecipe
 """A recipe with an environment, or one with a source."""
 
@@ -188,7 +200,7 @@ def read_recipe(folder: Path, name: str) -> AnyRecipe:
             f"{folder}: expected recipes (*.toml), found none; use a checkout of the project"
         )
     if name not in known:
-        raise InputError(f"{unknown('recipe', name, known)}; recipes are in {folder}")
+        raise unknown_recipe(folder, name)
     with refused(f"{path.name}: expected TOML", tomllib.TOMLDecodeError, UnicodeError, OSError):
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     try:
