@@ -283,8 +283,15 @@ def prune_command(
 
     Example: slateflow prune --days 30
     """
+    from tasks.experiment import data_folder
     from tasks.prune import prune
 
+    folder = data_folder(data)
+    if not folder.is_there():  # the flow takes it: its folder may come with the first night
+        raise InputError(
+            f"--data: expected a folder of datasets, found none at {folder.url}; correct it, or "
+            "leave it out"
+        )
     pruning = prune(days, data, remove=remove)
     if as_json:
         print_json({**pruning.model_dump(), "size": pruning.size})

@@ -94,6 +94,15 @@ def test_a_dry_run_shows_what_yes_removes(nights, capsys):
     assert pruned(capsys, "--days", "30", "--data", str(data))["found"] == []
 
 
+@pytest.mark.parametrize("name", ["none", "file", "none/"])
+def test_a_folder_that_is_not_there_is_refused(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert main(["prune", "--data", name, "--yes"]) == 2
+    found = f"found none at {tmp_path}/{name.rstrip('/')}; correct it, or leave it out\n"
+    assert capsys.readouterr().err == f"slateflow: --data: expected a folder of datasets, {found}"
+
+
 def test_what_a_training_reads_stays(nights, capsys):
     data, datasets = nights
     logs = held_in(datasets[2])

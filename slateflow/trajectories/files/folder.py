@@ -61,6 +61,13 @@ class Folder:
             kind = filesystem.get_file_info(f"{path}/{name}").type
         return bool(kind == pafs.FileType.File)
 
+    def is_there(self) -> bool:
+        """True if the folder exists; in an object store, if anything is in it."""
+        filesystem, path = self._located
+        with self._readable(""):
+            kind = filesystem.get_file_info(path).type
+        return bool(kind == pafs.FileType.Directory)
+
     def files(self) -> list[str]:
         """Names of all files that are not hidden, those in subfolders included."""
         return [name for name, _ in self.listing()]
