@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.slate_feature_selection import standardised
+from slateflow.evaluation.off_policy.standardised import standardised
 from slateflow.evaluation.off_policy.value_basis import ASKED_ROWS
 from slateflow.held_out_choice import LEAST_SESSIONS, least_lost, other_half_losses
 from slateflow.trajectories import Trajectories

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.evaluation.off_policy.standardised import standardised
 from slateflow.held_out_choice import BEYOND_DOUBT, better, ridge_weights
 from slateflow.trajectories import Trajectories
 from slateflow.user_models.clock import steps_left
@@ -113,10 +113,3 @@ def changes(rows: Trajectories) -> Array:
     change = np.zeros_like(user)
     change[goes_on] = user[np.flatnonzero(goes_on) + 1] - user[goes_on]
     return change
-
-
-def standardised(columns: NDArray[Any]) -> Array:
-    """(R, …) columns with a mean of 0 and a standard deviation of 1, where they vary."""
-    deviation = columns.std(axis=0)
-    found = (columns - columns.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-    return np.asarray(found, np.float64)

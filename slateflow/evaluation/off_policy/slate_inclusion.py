@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from slateflow.evaluation.off_policy.standardised import standardised
 from slateflow.shared_rows import at_rows
 
 Array = NDArray[np.float64]
@@ -79,22 +80,15 @@ def inclusion(included: NDArray[np.bool_], on_offer: NDArray[np.bool_], columns:
 
 
 def _terms(columns: Array, included: NDArray[np.bool_], on_offer: NDArray[np.bool_]) -> Array:
-    """(S, P) standardised columns and the appeal of the offer, with squares and products."""
+    """(S, P) columns and the appeal of the offer, if they vary, with squares and products."""
     appeal = included.sum(axis=0) / np.maximum(on_offer.sum(axis=0), 1)
     x = np.column_stack([columns, np.log(on_offer @ appeal + np.finfo(float).tiny)])
-    x = _standardised(x)
+    x = standardised(x)
+    x = x[:, x.any(axis=0)]
     one, other = np.triu_indices(x.shape[1])
     if x.shape[1] + len(one) > MOST_TERMS:
         return x
-    return np.concatenate([x, _standardised(x[:, one] * x[:, other])], axis=1)
-
-
-def _standardised(x: Array) -> Array:
-    """The columns that vary, with mean 0 and standard deviation 1."""
-    x = x - x.mean(axis=0)
-    deviation = x.std(axis=0)
-    varies = deviation > np.finfo(np.float32).eps * np.abs(x).max(axis=0, initial=0)
-    return np.asarray(x[:, varies] / deviation[varies], np.float64)
+    return np.concatenate([x, standardised(x[:, one] * x[:, other])], axis=1)
 
 
 def _fitted(x: Array, included: NDArray[np.bool_]) -> Array:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from slateflow.evaluation.off_policy.slate_feature_selection import changes, standardised
+from slateflow.evaluation.off_policy.slate_feature_selection import changes
+from slateflow.evaluation.off_policy.standardised import standardised
 from slateflow.held_out_choice import (
     LEAST_ERROR,
     LEAST_SESSIONS,

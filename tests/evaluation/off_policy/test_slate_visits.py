@@ -113,6 +113,16 @@ def test_inclusion_is_as_likely_as_the_policy_makes_it():
     assert np.abs(found - expected).mean() < 0.01
 
 
+def test_a_column_that_does_not_vary_changes_no_probability():
+    """Up to rounding, by which its mean differs from 0.1."""
+    rng = np.random.default_rng(4)
+    columns, constant = rng.normal(size=(1_000, 2)), np.full((1_000, 1), 0.1)
+    included = rng.random((1_000, 3)) < 1 / (1 + np.exp(-columns[:, :1]))
+    expected = inclusion(included, np.ones_like(included), columns)
+    found = inclusion(included, np.ones_like(included), np.hstack([columns, constant]))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_what_is_on_offer_is_looked_up_by_row():
     rng = np.random.default_rng(5)
     offered = np.argsort(rng.random((50, 9)), axis=1)[:, :4]
