@@ -31,9 +31,10 @@ ROUNDING = 1e-9
 EPSILONS = 10
 """Rounding error of a sum, in units of the machine's precision."""
 
-FAR, FAR_OF_SQUARES = 1e5, 500.0
-"""Standard deviations from zero within which columns, and columns with squares, are centred. Beyond
-it sums of squares have no digits left for what deviates from the mean."""
+FAR = 1e5
+"""Standard deviations from zero within which columns are centred. Sums of squares have no digits
+left for what deviates from a mean beyond it, such as that of a column that hardly varies; where a
+column varies, an `Origin` has been taken out."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ class Centred:
         mean = sums / max(rows, 1.0)
         spread = np.sqrt(np.maximum(squares / max(rows, 1.0) - mean**2, 0.0))
         of_squares = 1 + np.asarray(squared, np.intp)
-        far = np.full(len(gram), FAR)
-        far[of_squares] = FAR_OF_SQUARES
-        taken = np.where(indicators | (np.abs(mean) >= far * spread), 0.0, mean)
+        taken = np.where(indicators | (np.abs(mean) >= FAR * spread), 0.0, mean)
         change = np.eye(len(gram))
         change[1:, 0] = -taken[1:]
         for place, column in enumerate(of_squares, len(gram) - len(squared)):

@@ -104,9 +104,18 @@ def test_indicators_are_left_as_they_are():
     np.testing.assert_array_equal(found, chosen_prior(statistics, WeightGroups.of(World())))
 
 
-def test_columns_that_are_too_far_away_are_left_as_they_are():
-    """Sums of squares have no digits for a deviation of 1 around 10⁹."""
+@pytest.mark.parametrize("squares", [NO_SQUARES, Squares((0,), ())])
+def test_columns_that_are_too_far_away_are_left_as_they_are(squares):
+    """Sums of squares have no digits for a deviation of 1 around 10⁹, but have some at 10³."""
     user, shown, clicked = table()
-    centring = Centring.of(statistics_of(user + np.array([1e9, 0]), shown, clicked), World())
-    np.testing.assert_array_equal(centring.user.change, np.eye(3))
-    assert centring.candidate.change[1, 0] != 0
+
+    def changes(far: float):
+        statistics = statistics_of(user + np.array([far, 0]), shown, clicked, squares)
+        centring = Centring.of(statistics, World(), squares)
+        return centring.user.change, centring.candidate.change
+
+    of_user, of_candidate = changes(1e9)
+    np.testing.assert_array_equal(of_user, np.eye(len(of_user)))
+    assert of_candidate[1, 0] != 0
+    near, _ = changes(1e3)
+    np.testing.assert_allclose(near[1, 0], -1e3 - user[:, 0].mean(), rtol=1e-9)
