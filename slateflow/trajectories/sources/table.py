@@ -50,11 +50,18 @@ BOOLEAN = r"^(True|TRUE|False|FALSE)$"
 ID = "a text or a whole number"
 """Expected value of ids and categories, for messages."""
 
+DISTINCT = "a text, or a whole number of a type that has all its digits, such as int64"
+"""Expected value of ids that may have been rounded, for messages."""
+
 WITHIN = "a number from −2^63 to below 2^63"
 """Expected value of times that are whole numbers, for messages."""
 
 GIVEN = "a number in every row; a column of its own may say where there was none"
 """Expected value of numbers, for messages: no number means a missing value."""
+
+FEATURE = "numbers, texts or lists of numbers"
+DATED = f"{FEATURE}; a date as a number, such as days, or as a text named in `categories`"
+"""Expected values of the user's columns, for messages."""
 
 BEYOND_MICROSECONDS = r"(:\d\d\.\d{6})\d+"
 """A second with further digits, as .NET writes seven and Go nine; the first six are a group."""
@@ -245,9 +252,17 @@ def is_list(kind: pa.DataType) -> bool:
 
 def _text(cells: Cells) -> Any:
     cells.present()
-    if pa.types.is_floating(cells.values.type):
-        cells.refuse(_unfit(cells.values, pa.int64()), ID)
+    _check_whole(cells)
     return _as_text(cells)
+
+
+def _check_whole(cells: Cells) -> None:
+    """Refuse floating-point numbers that are not whole, or so large that digits are lost."""
+    if pa.types.is_floating(cells.values.type):
+        values = pc.fill_null(cells.values, 0.0)
+        cells.refuse(_unfit(values, pa.int64()), ID)
+        numbers = values.to_numpy(zero_copy_only=False)
+        cells.refuse(np.abs(numbers) >= 2.0 ** (np.finfo(numbers.dtype).nmant + 1), DISTINCT)
 
 
 def _as_text(cells: Cells) -> Any:
@@ -358,25 +373,37 @@ def _as_user(cells: Cells) -> Any:
     kind = cells.values.type
     if cells.values.null_count == len(cells.values):
         return pa.nulls(len(cells.values), pa.string())
+    every = np.ones(len(cells.rows), np.bool_)
+    if pa.types.is_temporal(kind) or _is_dated(cells.values):
+        cells.refuse(cells.values.is_valid(), DATED)
     if pa.types.is_boolean(kind) or is_text(kind):
         return as_text(cells.values)
     cells.present(GIVEN)
     if is_list(kind):
         if not _is_number(kind.value_type):
-            cells.refuse(np.ones(len(cells.rows), np.bool_), "numbers, texts or lists of numbers")
+            cells.refuse(every, FEATURE)
         return cells.values.cast(pa.list_(pa.float64()), safe=False)
     if _is_number(kind):
         values = cells.cast(pa.float64(), "finite numbers")
         cells.refuse(~np.isfinite(values.to_numpy(zero_copy_only=False)), "finite numbers")
         return values
-    return cells.refuse(np.ones(len(cells.rows), np.bool_), "numbers, texts or lists of numbers")
+    return cells.refuse(every, FEATURE)
+
+
+def _is_dated(values: Any) -> bool:
+    """True for texts that are points in time; in CSV all dates are texts."""
+    given = values.drop_null()
+    return (
+        is_text(values.type)
+        and _points_in_time(given[:1]) is not None
+        and (_points_in_time(given) is not None)
+    )
 
 
 def _as_code(cells: Cells) -> Any:
     """Categories as texts, whole numbers by their digits; they may be missing."""
     cells = Cells(nan_as_null(cells.values), cells.rows, cells.name, cells.places)
-    if pa.types.is_floating(cells.values.type):
-        cells.refuse(_unfit(pc.fill_null(cells.values, 0.0), pa.int64()), ID)
+    _check_whole(cells)
     return _as_text(cells)
 
 

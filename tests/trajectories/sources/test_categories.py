@@ -97,6 +97,14 @@ def test_a_code_is_among_the_columns(tmp_path, text, message):
         recipe(tmp_path, text)
 
 
+def test_a_date_may_be_a_code(tmp_path):
+    """A few dates may stand for groups, such as that of a customer's first order."""
+    days = ["2026-11-28", None, "2026-11-29", "2026-11-28"]
+    log(tmp_path, "a.parquet", FRAME | {"tab": days})
+    _, column = published(tmp_path, CODES).encoding.user
+    assert (column.kind, column.vocabulary) == ("categories", ("2026-11-28", "2026-11-29"))
+
+
 def test_a_code_is_a_whole_number(tmp_path):
     log(tmp_path, "a.parquet", FRAME | {"tab": [4, 10, 2.5, 4]})
     with pytest.raises(InputError, match=r"row 3: tab: expected a text or a whole number, got 2.5"):

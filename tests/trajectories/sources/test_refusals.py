@@ -37,6 +37,11 @@ def refusal(folder, text: str) -> str:
     return message
 
 
+DISTINCT = "a text, or a whole number of a type that has all its digits, such as int64"
+DATED = (
+    "numbers, texts or lists of numbers; a date as a number, such as days, or as a text named in "
+    "`categories`"
+)
 TRAPS = {
     "propensity above one": ("3.5,a,a|b|c,1.5,0,,r,3", "propensity: expected a probability"),
     "propensity of zero": ("3.5,a,a|b|c,0,0,,r,3", "propensity: expected a probability in (0, 1]"),
@@ -174,6 +179,10 @@ def test_parquet_that_does_not_fit(tmp_path):
         ({"item": [[1.0], [2.5]]}, "row 2: item: expected a text or a whole number, got 2.5"),
         ({"item": [b"a", b"b"]}, "row 1: item: expected a text or a whole number, got"),
         ({"item": pd.to_datetime([1, 2])}, "row 1: item: expected a text or a whole number, got"),
+        ({"item": [1.0, 2.0**53]}, f"row 2: item: expected {DISTINCT}, got 9007199254740992.0"),
+        ({"item": np.float32([3, 2**24])}, f"row 2: item: expected {DISTINCT}, got 16777216.0"),
+        ({"age": pd.to_datetime([1, 2])}, f"row 1: age: expected {DATED}, got 1970-01-01"),
+        ({"age": [None, "2026-11-28"]}, f"row 2: age: expected {DATED}, got 2026-11-28"),
         ({"item": [["a"], [None]]}, "row 2: item: expected ids without a gap, got none"),
         ({"age": [np.zeros(0)] * 2}, "row 1: age: expected lists of one or more numbers, got []"),
         ({"age": [[1.0], []]}, "row 2: age: expected lists of one or more numbers, got []"),
