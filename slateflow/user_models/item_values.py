@@ -218,6 +218,8 @@ def settling_discount(step: Array, length: float) -> float:
         >>> settling_discount(np.array([[0.9]]), 10.0), settling_discount(np.array([[2.0]]), 10.0)
         (1.0, 0.45)
     """
+    if not step.any():  # sessions of one step, whose eigenvalues cannot be searched for
+        return 1.0
     if len(step) < DENSE_FEATURES:
         growth = float(np.abs(np.linalg.eigvals(step)).max())
     else:

@@ -18,6 +18,7 @@ from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.trajectories import Dataset, Folder, PartFile, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choices import SlateFeatures
+from slateflow.user_models.item_values import DENSE_FEATURES, settling_discount
 from slateflow.user_models.sessions import Sessions
 from tests.benchmarks.random_worlds import drawn_recipe
 from tests.leaving import CLICK, LEAVE, leaving_sessions
@@ -214,6 +215,21 @@ def test_a_sample_is_of_whole_sessions_of_all_parts(tmp_path):
     expected = [episode for episode in rows.episode.tolist() if episode in set(sessions[::2])]
     assert sample.episode.tolist() == expected
     assert sampled(dataset, dataset.rows, passed.append).episode.tolist() == rows.episode.tolist()
+
+
+def test_the_discount_is_that_of_all_eigenvalues():
+    """Those of a product of thin matrices are those of the small product."""
+    rng, many = np.random.default_rng(5), DENSE_FEATURES + 1
+    one, other = rng.normal(size=(2, many, 3))
+    growth = np.abs(np.linalg.eigvals(other.T @ one)).max()
+    found = settling_discount(one @ other.T, 10.0)
+    assert found == pytest.approx(0.9 / growth, rel=1e-5)
+    assert settling_discount(one @ other.T * (0.99 / growth), 10.0) == 1.0
+
+
+def test_sessions_of_one_step_have_no_discount():
+    for features in (3, DENSE_FEATURES + 1):
+        assert settling_discount(np.zeros((features, features)), 1.0) == 1.0
 
 
 @pytest.mark.slow
