@@ -130,7 +130,10 @@ class RegisteredModel:
         """Refuse a file that lacks a column of requests, or has a column of answers."""
         for name in self.model.metadata.get_input_schema().required_input_names():
             if name not in names:
-                raise InputError(f"{source}: expected a column {name}, got {', '.join(names)}")
+                raise InputError(
+                    f"{source}: expected a column {name}, got {', '.join(names)}; requests have "
+                    f"the columns {', '.join(self.asked)}"
+                )
         for name in set(self.schema.names).difference(self.asked).intersection(names):
             raise InputError(f"{source}: expected no column {name}, which answers have; rename it")
 

@@ -131,6 +131,7 @@ def test_a_wrong_row_leaves_the_old_answers(scorer, requests, capsys):
         (MODEL_URI, "none.parquet", "out.parquet", "none.parquet, found none"),
         (MODEL_URI, "text.parquet", "out.parquet", "expected a Parquet file"),
         (MODEL_URI, "other.parquet", "out.parquet", "expected a column candidates, got user, id"),
+        (MODEL_URI, "other.parquet", "out.parquet", "; requests have the columns user, candidates"),
         (MODEL_URI, "in.parquet", "none/out.parquet", "found none; make it"),
         (MODEL_URI, "empty.parquet", "out.parquet", "expected a Parquet file"),
         (MODEL_URI, "answered.parquet", "out.parquet", "expected no column slate"),
