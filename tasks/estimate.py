@@ -76,8 +76,9 @@ def estimate(
     elif policy in BEHAVIOURS:
         targets[policy] = behaviour_policy(policy, dataset.spec)
     elif policy != LOGGED:
+        rules = BEHAVIOURS if dataset.spec.simulated else ("random",)
         raise InputError(
-            f"--policy: expected {', '.join(BEHAVIOURS)}, {LOGGED} or a version such as "
+            f"--policy: expected {', '.join(rules)}, {LOGGED} or a version such as "
             f"models:/slateflow-{experiment.recipe}@champion, got {policy}"
         )
     found = estimate_policies(dataset, targets, held_out_only=held_out_only)

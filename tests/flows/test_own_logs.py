@@ -102,6 +102,9 @@ def test_what_own_logs_do_not_have_is_one_line(shop, capsys):
     assert main(["train", "shop", "--learner", "ppo"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "got own logs; train any learner but ppo" in line
+    assert main(["estimate", "shop", "--policy", "best"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--policy: expected random, logged or a version such as models:/slateflow-shop@" in line
     assert main(["train", "shop", "--learner", "linucb"]) == 0
     capsys.readouterr()
     assert main(["evaluate", "shop", "--reference"]) == 2
