@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from slateflow.policies.slate_choice import ChoiceModel, likeness, user_features
 from slateflow.trajectories import Trajectories
 from slateflow.trajectories.schema import blocks
 from slateflow.user_models.choices import SlateFeatures, of_places
+from slateflow.user_models.polynomial import independent
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -40,6 +41,7 @@ class Sessions:
         by_clicks: Whether the past includes sums of the features of items clicked before.
         by_sight: Whether the design has features of the shown items, clicked or not.
         sight_pays: Whether it has them a second time for steps with a click.
+        past_bends: Whether it has the squares and products of the past.
     """
 
     rows: Trajectories
@@ -48,6 +50,7 @@ class Sessions:
     by_clicks: bool = False
     by_sight: bool = False
     sight_pays: bool = False
+    past_bends: bool = False
 
     @classmethod
     def from_rows(
@@ -80,6 +83,16 @@ class Sessions:
         past = _sums_before(events, rows.starts)[:, : 0 if spec.horizon == 1 else None]
         return cls(rows, past, features, by_clicks)
 
+    def with_past_bends(self) -> Sessions:
+        """The sessions with squares and products of the past, whose columns are independent then.
+
+        How much is left of a session does not fall in a straight line: those who have stayed for
+        long are others than those who began. The columns have a mean square of 1.
+        """
+        scale = np.sqrt(np.square(self.past).mean(axis=0))
+        past = self.past / np.where(scale > 0, scale, 1.0)
+        return replace(self, past=past[:, independent(past)], past_bends=True)
+
     def returns_to_go(self) -> Array:
         """(R,) sums of the rewards from each step to the episode's end."""
         rewards = self.rows.reward.astype(np.float64)
@@ -96,11 +109,11 @@ class Sessions:
 
     @cached_property
     def design(self) -> Array:
-        """(R, 2 S + P + H (1 + U) + D + W) features of the chosen items.
+        """(R, 2 S + P + H (1 + U) + C + D + W) features of the chosen items.
 
         They are (user's features, item's features) where an item was clicked, the user's features
         where none was, and the past, by itself and multiplied by the user (U), because the rest of
-        a session is worth more with one user than with another.
+        a session is worth more with one user than with another, and perhaps by itself (C).
         """
         return np.concatenate([self.chosen(block) for block in self.blocks()])
 
@@ -180,10 +193,13 @@ class Sessions:
         return shown[:, :, self.features.beside(self.rows.user.shape[1]) :]
 
     def _past(self, block: Rows) -> Array:
-        """(B, H (1 + U) + D) past, its products with the user, and sums of items clicked before."""
+        """(B, H (1 + U) + C + D) features of the past, and sums of items clicked before."""
         past, user = self.past[block], self.rows.user[block].astype(np.float64)
         products = past[:, :, None] * user[:, None, :]
         parts = [past, products.reshape(len(past), -1)]
+        if self.past_bends:
+            one, other = np.triu_indices(past.shape[1])
+            parts.append(past[:, one] * past[:, other])
         return np.concatenate([*parts, self._clicked_before[block]], axis=1)
 
     @cached_property

@@ -77,3 +77,24 @@ def test_blocks_hold_whole_sessions(monkeypatch, tmp_path):
     assert np.concatenate(blocks).tolist() == list(range(dataset.rows))
     assert len(blocks) > 5
     assert all(block[0] in sessions.rows.starts for block in blocks)
+
+
+def test_the_past_bends_in_columns_that_differ(tmp_path):
+    recipe = Recipe("r", "interest-evolution", 6, 3, {"random": 1.0})
+    dataset = generate(recipe, Folder(str(tmp_path)))
+    rows = dataset.read()
+    plain = Sessions.from_rows(rows, dataset.spec, of_slates(dataset))
+    bent = plain.with_past_bends()
+    assert not plain.past[:, 3].any()  # nobody likes anything
+    assert (plain.past[:, 2] == plain.past[:, 5]).all()  # rewards are minutes watched
+    kept = plain.past[:, [0, 1, 2, 4]]
+    size = np.sqrt((kept**2).sum(axis=0) / len(rows))
+    assert bent.past == pytest.approx(kept / size)
+    added = bent.design.shape[1] - plain.design.shape[1]
+    assert added == 10 - 2 * (1 + rows.user.shape[1])
+    row, last = 40, bent.design[40, -10:]
+    steps, clicks, rewards, quality = kept[row] / size
+    of_steps = [steps * one for one in (steps, clicks, rewards, quality)]
+    of_clicks = [clicks * one for one in (clicks, rewards, quality)]
+    of_rewards = [rewards * rewards, rewards * quality]
+    assert last.tolist() == pytest.approx([*of_steps, *of_clicks, *of_rewards, quality**2])

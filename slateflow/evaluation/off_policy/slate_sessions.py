@@ -1,7 +1,7 @@
 """Sessions in which users choose from slates, as input of regressions.
 
 The features are those of SlateQ's decomposition (`item_values`), with an item's place among its
-features. Expected choices come from a choice model, fitted to the same sessions, of users who look
+features, and products of the past. Expected choices come from a choice model, fitted to the same sessions, of users who look
 at all items at once or from the top. The model's errors on logged slates are weighted by the
 similarity of these to the target's slates (`calibration_weights`).
 """
@@ -147,7 +147,8 @@ class SlateSessions:
             bent = with_bends(seen, features, own, cascade=True)
         self.single = spec.horizon == 1
         features, habit = _habit(seen, features, bent, single=self.single)
-        self.sessions = with_selected_features(Sessions.from_rows(seen, spec, features))
+        sessions = Sessions.from_rows(seen, spec, features).with_past_bends()
+        self.sessions = with_selected_features(sessions)
         self.one, self.choice = habit.one, habit.model
         self.likelihoods = habit.choices.log_likelihoods(self.choice)  # (R, G)
         self.influences = Influences.of(habit.made, self.choice, habit.prior)

@@ -125,7 +125,7 @@ def test_few_steps_for_many_features_of_slates_are_a_guess(tmp_path):
     scorer = linear_scorer(np.zeros(41), dataset.spec)
     found = held_out_values(dataset, {"it": scorer})["it"]
     assert found.value is None
-    assert "logged steps, but at least 5,060 are needed" in found.reason  # 20 × 253
+    assert "logged steps, but at least 4,420 are needed" in found.reason  # 20 × 221
 
 
 @pytest.mark.parametrize("shown", [0, 1])
