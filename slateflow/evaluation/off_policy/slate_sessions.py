@@ -1,9 +1,9 @@
 """Sessions in which users choose from slates, as input of regressions.
 
 The features are those of SlateQ's decomposition (`item_values`), with an item's place among its
-features, and products of the past. Expected choices come from a choice model, fitted to the same sessions, of users who look
-at all items at once or from the top. The model's errors on logged slates are weighted by the
-similarity of these to the target's slates (`calibration_weights`).
+features, and products of the past. Expected choices come from a choice model, fitted to the same
+sessions, of users who look at all items at once or from the top. The model's errors on logged
+slates are weighted by the similarity of these to the target's slates (`calibration_weights`).
 """
 
 from __future__ import annotations
