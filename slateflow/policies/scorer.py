@@ -72,7 +72,8 @@ class Scorer:
 
     The session memory replaces a hidden user state: for each of the `decays`, a sum of the clicked
     candidates' features and of the rewards, D + 1 numbers, in which a step weighs less than the
-    step after it by that factor.
+    step after it by that factor. If the memory is `counted`, the steps are summed up, too, in H
+    numbers behind all these sums.
     """
 
     user_size: int  # U, features of the user
@@ -88,6 +89,7 @@ class Scorer:
     biases: tuple[Array, ...] = field(default=())  # one (outputs,) vector for each layer
     # (H,) decay factors of the session memory; empty without one
     decays: Array = field(default_factory=lambda: np.zeros(0))
+    counted: bool = False
     # Ranks candidates last that the logs hardly show; None where the logs show all
     support: Support | None = None
     # (H,) numbers of the features that bend, ascending, and their knots
@@ -98,12 +100,12 @@ class Scorer:
     def document_size(self) -> int:
         """D, features of a candidate."""
         decays, features = len(self.decays), len(self.offset) - len(self.knot_feature)
-        return (features - self.user_size - 1 - decays) // (decays + 1)
+        return (features - self.user_size - 1 - decays * (1 + self.counted)) // (decays + 1)
 
     @property
     def memory_size(self) -> int:
         """M, numbers in the session memory."""
-        return len(self.decays) * (self.document_size + 1)
+        return len(self.decays) * (self.document_size + 1 + self.counted)
 
     def scores(
         self,
@@ -243,9 +245,11 @@ class Scorer:
         place = np.maximum(clicked, 0)[:, None, None]
         chosen = np.take_along_axis(shown, place, axis=1)[:, 0] * (clicked >= 0)[:, None]
         event = np.concatenate([chosen, np.arcsinh(reward)[:, None]], axis=1)  # (B, D + 1)
-        past = memory.reshape(len(memory), len(self.decays), -1)
-        kept: Array = past * self.decays[:, None] + event[:, None]
-        return kept.reshape(memory.shape)
+        sums, counts = np.split(memory, [len(self.decays) * event.shape[1]], axis=1)
+        past = sums.reshape(len(sums), len(self.decays), -1)
+        kept = past * self.decays[:, None] + event[:, None]
+        counts = counts * self.decays[: counts.shape[1]] + 1.0
+        return np.concatenate([kept.reshape(sums.shape), counts], axis=1)
 
     def save(self, path: str | Path) -> None:
         """Write the weights as an `.npz` that loads without pickle."""
@@ -267,6 +271,7 @@ class Scorer:
             arrays[name] = tuple(arrays.pop(f"{name}_{layer}") for layer in range(layers))
         for name in ("user_size", "slate_size", "horizon", "window"):
             arrays[name] = int(arrays[name])
+        arrays["counted"] = bool(arrays.get("counted", False))  # older files do not have it
         support = {
             f.name: arrays.pop(f"support_{f.name}")
             for f in fields(Support)

@@ -118,8 +118,8 @@ class AlignedScorer:
     @property
     def memory_size(self) -> int:
         """M, numbers in the session memory."""
-        summed = len(self.decays) * (self.spec.document_size + 1)
-        return summed or self.scorer.memory_size
+        own, other = self.spec.document_size, self.other.document_size
+        return self.scorer.memory_size + len(self.decays) * (own - other)
 
     def scores(
         self,
@@ -130,9 +130,11 @@ class AlignedScorer:
     ) -> Array:
         """Scores (B, N), as of `Scorer.scores`."""
         if memory is not None and len(self.decays):
-            sums = memory.reshape(len(memory), len(self.decays), -1)
+            summed = len(self.decays) * (self.spec.document_size + 1)
+            sums, counts = np.split(memory, [summed], axis=1)
+            sums = sums.reshape(len(memory), len(self.decays), -1)
             sums = np.concatenate([self._items(sums[:, :, :-1]), sums[:, :, -1:]], axis=2)
-            memory = sums.reshape(len(memory), -1)
+            memory = np.concatenate([sums.reshape(len(memory), -1), counts], axis=1)
         known = for_rows(self._items(distinct(candidates), self.carried), len(candidates))
         found = self.scorer.scores(self._users(user), step, known, memory)
         if self.carried is not None and self.carried.refused.any():

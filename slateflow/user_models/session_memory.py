@@ -7,6 +7,10 @@ satisfaction does. The reward enters through its inverse hyperbolic sine, which 
 large values and accepts both signs (Burbidge, Magee and Robb 1988, "Alternative Transformations to
 Handle Extreme Values of the Dependent Variable"): otherwise a single long watch time would outweigh
 a session.
+
+The memory also counts the steps, in a sum of ones that fades alike. At the beginning of a session
+all sums are 0, whatever the origin of the columns, but the hidden state is not that of a session
+whose clicked items had zeros in them. With the count, sums of x tell as much as those of x − m.
 """
 
 from __future__ import annotations
@@ -64,14 +68,18 @@ class SessionMemory:
 
     def size(self, document_size: int) -> int:
         """M, the number of remembered values."""
-        return len(self.decays) * (document_size * self.items + 1)
+        return len(self.decays) * (document_size * self.items + 2)
 
     def before(self, rows: Trajectories) -> Array:
-        """(R, M) the memory before each step."""
+        """(R, M) the memory before each step: the sums by decay, then the counts by decay."""
         events = np.arcsinh(rows.reward)[:, None]
         if self.items:
             events = np.column_stack([rows.clicked_features(), events])
-        return faded(events, rows, self.decays)
+        return np.column_stack([faded(events, rows, self.decays), self.counts(rows)])
+
+    def counts(self, rows: Trajectories) -> Array:
+        """(R, H) fading counts of the earlier steps, by decay."""
+        return faded(np.ones((len(rows), 1)), rows, self.decays)
 
     def beside_users(self, rows: Trajectories) -> Trajectories:
         """The rows with the memory as further features of the user, (R, U + M)."""
@@ -149,8 +157,10 @@ def fitting_memory(dataset: Dataset) -> SessionMemory:
     A mood shows in the rewards; beyond that, the clicked items only show how much reward was to be
     expected. With features of these items a learner would find, by chance, items that seem to
     improve later moods. So items are remembered only where held-out episodes lose less with them,
-    by all sums or by their similarity to the shown item, than with rewards and surprises. A memory
-    with too many products with the candidate is not used.
+    by all sums or by their similarity to the shown item, than with rewards, and also than with
+    surprises. (The rewards less the surprises are the rewards expected of the items: if items have
+    one column, these are sums of it.) A memory with too many products with the candidate is not
+    used.
     """
     decays = session_state(dataset).decays
     every, rewards = SessionMemory(decays), SessionMemory(decays, items=False)
@@ -166,12 +176,8 @@ def fitting_memory(dataset: Dataset) -> SessionMemory:
     rows = some_sessions(dataset, FITTING_ROWS * MOST_COMPARED // max(terms, MOST_COMPARED))
     if len(np.unique(rows.lengths)) > 1:
         rows = with_step(rows, ends=True, apart=STEPS_APART)
-    surprised = _with_surprises(rows, decays)
-    plain = _held_out_losses(surprised, rewards, DEGREES, False)
-    items = few_enough and any(
-        better(plain, _held_out_losses(surprised, every, DEGREES, condensed), BEYOND_CHANCE)
-        for condensed in (False, True)
-    )
+    pairs = [(_with_surprises(rows, every), NOTHING), (rows, rewards)]
+    items = few_enough and all(_items_tell(known, every, plain) for known, plain in pairs)
     memory = every if items else rewards
     ours = _held_out_losses(rows, memory, DEGREES, False)
     kinds = [False, True] if term_count(users, documents, 1) <= MOST_BESIDE else [False]
@@ -179,14 +185,27 @@ def fitting_memory(dataset: Dataset) -> SessionMemory:
     return memory if all(better(one, ours, BEYOND_CHANCE) for one in without) else NOTHING
 
 
-def _with_surprises(rows: Trajectories, decays: tuple[float, ...]) -> Trajectories:
-    """The rows with fading sums of the rewards beyond those expected from the clicked items."""
+def _items_tell(rows: Trajectories, every: SessionMemory, plain: SessionMemory) -> bool:
+    """True if held-out episodes lose less with all sums, or their similarity, than with `plain`."""
+    without = _held_out_losses(rows, plain, DEGREES, False)
+    return any(
+        better(without, _held_out_losses(rows, every, DEGREES, condensed), BEYOND_CHANCE)
+        for condensed in (False, True)
+    )
+
+
+def _with_surprises(rows: Trajectories, memory: SessionMemory) -> Trajectories:
+    """The rows with fading sums of the rewards beyond those expected from the clicked items.
+
+    They also have the memory's counts.
+    """
     clicked, reward = rows.clicked >= 0, np.arcsinh(rows.reward, dtype=np.float64)
     x = np.concatenate([rows.user, rows.clicked_features()], axis=1)[clicked].astype(np.float64)
     model = RewardModel.fit(Kind(1, logarithmic=False), x, reward[clicked], rows.user.shape[1])
     reward[clicked] -= model.expected(x)
-    sums = faded(reward[:, None], rows, decays).astype(np.float32)
-    return dataclasses.replace(rows, user=np.concatenate([rows.user, sums], axis=1))
+    sums = faded(reward[:, None], rows, memory.decays)
+    user = np.concatenate([rows.user, sums, memory.counts(rows)], axis=1, dtype=np.float32)
+    return dataclasses.replace(rows, user=user)
 
 
 def session_state(dataset: Dataset) -> SessionState:
@@ -281,7 +300,8 @@ def _known(rows: Trajectories, memory: SessionMemory, condensed: bool) -> tuple[
     item = rows.clicked_features().astype(np.float64)
     if not memory.decays or not condensed:
         return user, item
-    own = rows.user.shape[1]
-    sums = user[:, own:].reshape(len(rows), len(memory.decays), -1)
+    own, decays = rows.user.shape[1], len(memory.decays)
+    known, sums, counts = np.split(user, [own, own + decays * (item.shape[1] + 1)], axis=1)
+    sums = sums.reshape(len(rows), decays, -1)
     alike = np.einsum("rhd,rd->rh", sums[:, :, :-1], item)
-    return np.concatenate([user[:, :own], sums[:, :, -1]], axis=1), np.column_stack([item, alike])
+    return np.concatenate([known, sums[:, :, -1], counts], axis=1), np.column_stack([item, alike])

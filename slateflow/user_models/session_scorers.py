@@ -38,4 +38,6 @@ def with_session_memory(scorer: Scorer, spec: EnvironmentSpec, memory: SessionMe
             knot_feature=scorer.knot_feature
             + len(items) * (scorer.knot_feature >= spec.user_size + decays),
         )
-    return replace(scorer, user_size=spec.user_size, decays=np.array(memory.decays))
+    return replace(
+        scorer, user_size=spec.user_size, decays=np.array(memory.decays), counted=decays > 0
+    )

@@ -124,12 +124,14 @@ def test_a_scorer_of_rewards_alone_makes_nothing_of_items(layers):
     ours = with_session_memory(plain, spec, REWARDS)
     assert (ours.user_size, ours.document_size) == (spec.user_size, 1)
     user, candidates = rng.random((6, spec.user_size)), rng.random((6, 4, 1))
-    kept, rewards = np.zeros((6, ours.memory_size)), np.zeros((6, 2))
+    kept, rewards, counts = np.zeros((6, ours.memory_size)), np.zeros((6, 2)), np.zeros((6, 2))
     for step in range(5):
         steps = np.full(6, step)
-        expected = plain.scores(np.concatenate([user, rewards], axis=1), steps, candidates)
+        known = np.concatenate([user, rewards, counts], axis=1)
+        expected = plain.scores(known, steps, candidates)
         found = ours.scores(user, steps, candidates, kept)
         np.testing.assert_allclose(found, expected, rtol=1e-9)
         reward = rng.normal(size=6)
         kept = ours.remember(kept, user, candidates[:, :1], np.zeros(6, int), reward)
         rewards = rewards * REWARDS.decays + np.arcsinh(reward)[:, None]
+        counts = counts * REWARDS.decays + 1

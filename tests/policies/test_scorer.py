@@ -251,7 +251,7 @@ def test_save_and_load_keep_every_bit_without_pickle(make, tmp_path):
             with archive.open(name) as stream:
                 assert np.lib.format.read_magic(stream) == (1, 0)
                 _, _, dtype = np.lib.format.read_array_header_1_0(stream)
-                assert dtype.kind in "if"  # objects would be pickled
+                assert dtype.kind in "bif"  # objects would be pickled
 
 
 def test_more_than_ten_layers_keep_their_order(tmp_path):
@@ -260,6 +260,17 @@ def test_more_than_ten_layers_keep_their_order(tmp_path):
     model = replace(network(), weights=layers, biases=biases)
     model.save(tmp_path / "scorer.npz")
     assert [w.item() for w in Scorer.load(tmp_path / "scorer.npz").weights] == list(range(12))
+
+
+def test_a_memory_of_older_files_has_no_counts(tmp_path):
+    path = tmp_path / "scorer.npz"
+    replace(
+        polynomial(user_size=5, document_size=1), user_size=1, decays=np.array([0.9, 0.5])
+    ).save(path)
+    with np.load(path) as file:
+        np.savez(path, **{name: file[name] for name in file.files if name != "counted"})
+    older = Scorer.load(path)
+    assert (older.counted, older.document_size, older.memory_size) == (False, 1, 4)
 
 
 def test_a_pickle_is_not_loaded(tmp_path):

@@ -73,13 +73,13 @@ def two_classes() -> SlateScorer:
     )
 
 
-def two_sums():
+def two_sums(counted):
     """A polynomial of the same sizes, whose memory has sums of features by two decays."""
-    plain = polynomial(user_size=2 + 2 * 4, document_size=3)
-    return replace(plain, user_size=2, decays=np.array([0.9, 0.5]))
+    plain = polynomial(user_size=2 + 2 * (4 + counted), document_size=3)
+    return replace(plain, user_size=2, decays=np.array([0.9, 0.5]), counted=counted)
 
 
-@pytest.mark.parametrize("scorer", [two_classes(), two_sums()])
+@pytest.mark.parametrize("scorer", [two_classes(), two_sums(False), two_sums(True)])
 def test_a_session_is_remembered_in_the_features_of_other_days(scorer):
     """Today has the same features in another order, and two new ones."""
     yesterday = LoggedSpec(

@@ -37,7 +37,9 @@ def test_it_fades_as_a_plain_loop_says(rows):
     for row in range(len(rows)):
         if rows.step[row] == 0:
             sums = [[0.0] * size for _ in DECAYS]
-        np.testing.assert_allclose(memory[row], np.concatenate(sums), rtol=1e-12, atol=1e-12)
+        counts = [sum(decay**ago for ago in range(rows.step[row])) for decay in DECAYS]
+        expected = np.concatenate([*sums, counts])
+        np.testing.assert_allclose(memory[row], expected, rtol=1e-12, atol=1e-12)
         event = [0.0] * (size - 1)
         if rows.clicked[row] >= 0:
             event = rows.clicked_features(np.array([row]))[0].tolist()
@@ -61,14 +63,15 @@ def test_sessions_of_all_lengths_fade_alike(rows):
 
 def test_the_scorer_remembers_the_same(rows):
     user_size, document_size = rows.user.shape[1], rows.candidate_features(slice(1)).shape[2]
-    features = user_size + len(DECAYS) * (document_size + 1) + 1 + document_size
+    features = user_size + len(DECAYS) * (document_size + 2) + 1 + document_size
     scorer = Scorer(
         user_size=user_size, slate_size=rows.slate.shape[1], horizon=400, window=1,
         offset=np.zeros(features), scale=np.ones(features),
         powers=np.zeros((0, features), dtype=np.int64),
         head=np.zeros((1, features)), head_bias=np.zeros(1), decays=np.array(DECAYS),
+        counted=True,
     )  # fmt: skip
-    assert (scorer.document_size, scorer.memory_size) == (document_size, 2 * (document_size + 1))
+    assert (scorer.document_size, scorer.memory_size) == (document_size, 2 * (document_size + 2))
     expected = SessionMemory(DECAYS).before(rows)
     memory = np.zeros((1, scorer.memory_size))
     for row in range(min(len(rows), 150)):
@@ -84,17 +87,20 @@ def test_the_scorer_remembers_the_same(rows):
 def test_nothing_is_added_without_decays(rows):
     assert NOTHING.beside_users(rows) is rows
     assert SessionMemory((0.5,)).beside_users(rows).user.shape[1] == (
-        rows.user.shape[1] + rows.candidate_features(slice(1)).shape[2] + 1
+        rows.user.shape[1] + rows.candidate_features(slice(1)).shape[2] + 2
     )
 
 
 def test_rewards_alone_are_a_part_of_all_that_is_remembered(rows):
-    every, rewards = SessionMemory(DECAYS).before(rows), SessionMemory(DECAYS, items=False)
-    size = rows.candidate_features(slice(1)).shape[2] + 1
-    np.testing.assert_array_equal(rewards.before(rows), every[:, size - 1 :: size])
-    assert rewards.size(size - 1) == len(DECAYS)
+    every = SessionMemory(DECAYS).before(rows)
+    rewards = SessionMemory(DECAYS, items=False)
+    size, decays = rows.candidate_features(slice(1)).shape[2] + 1, len(DECAYS)
+    sums, counts = every[:, : decays * size], every[:, decays * size :]
+    expected = np.concatenate([sums[:, size - 1 :: size], counts], axis=1)
+    np.testing.assert_array_equal(rewards.before(rows), expected)
+    assert rewards.size(size - 1) == 2 * decays
     beside = rewards.beside_users(rows).user
-    assert beside.shape[1] == rows.user.shape[1] + len(DECAYS)
+    assert beside.shape[1] == rows.user.shape[1] + 2 * decays
 
 
 def test_the_decay_is_that_of_the_hidden_state(tmp_path):
@@ -106,6 +112,18 @@ def test_the_decay_is_that_of_the_hidden_state(tmp_path):
         memory = fitting_memory(generate(recipe, Folder(str(tmp_path))))
         assert memory.decays == (pytest.approx(discount, abs=0.12),)
         assert memory.items  # rewards are noisier than what was shown
+
+
+@pytest.mark.parametrize("policies", [{"random": 1.0}, {"random": 0.5, "greedy": 0.5}])
+def test_the_beginning_of_sessions_does_not_bias_the_decay(tmp_path, policies):
+    """Sums of few steps are small whatever was clicked; without counts the decay is below 0.84."""
+    recipe = Recipe(
+        "slow", "modified-lts-20-2-hidden", 1_000, 1, policies,
+        {"memory_discount": 0.86, "sensitivity": 0.06, "choc_stddev": 0.5, "kale_stddev": 0.5},
+    )  # fmt: skip
+    memory = fitting_memory(generate(recipe, Folder(str(tmp_path))))
+    assert memory.items
+    assert memory.decays == (pytest.approx(0.86, abs=0.01),)
 
 
 def test_the_order_of_the_policies_does_not_decide_the_decay(tmp_path, monkeypatch):

@@ -171,7 +171,7 @@ def test_what_takes_more_than_half_of_the_free_memory_streams(dataset, monkeypat
     rows = dataset.rows
     assert not exceeds_memory(dataset, rows)
     assert exceeds_memory(dataset, rows - 1)
-    observation = 4 * (1 + 2 + 1 + 3)  # bytes: user, memory, steps left, candidates
+    observation = 4 * (1 + 3 + 1 + 3)  # bytes: user, memory, steps left, candidates
     for free, streamed in ((8 * rows * observation + 8, False), (8 * rows * observation - 8, True)):
         found = SimpleNamespace(available=free)
         monkeypatch.setattr("psutil.virtual_memory", lambda found=found: found)
