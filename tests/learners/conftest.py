@@ -39,7 +39,7 @@ def small_logs(tmp_path_factory) -> Dataset:
         "small",
         "modified-lts-10-1",
         60,
-        3,
+        4,
         {"random": 0.5, "greedy": 0.5},
         {"num_candidates": 4, "time_budget": 10},
     )

@@ -36,7 +36,7 @@ def main() -> None:
             print(json.dumps(verdict.winner is not None), flush=True)
         elif order == "die":
             assert hasattr(register, name[0]), name[0]
-            setattr(register, name[0], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            setattr(register, name[0], lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
             take_over(verdict)
         else:
             registered = take_over(verdict).registered

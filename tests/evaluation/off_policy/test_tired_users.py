@@ -45,7 +45,7 @@ def test_a_memory_of_many_items_is_refused(tmp_path):
     found = estimate_policies(shop.logs(tmp_path, 1_500, 0), shop.policies(), held_out_only=False)
     for one in found.policies.values():
         assert "depends on the earlier steps of the session" in one.refusal.reason
-        assert "435 features" in one.refusal.reason  # of 28: (28 + 1) (28 + 2) / 2
+        assert "465 features" in one.refusal.reason  # of 29: (29 + 1) (29 + 2) / 2
 
 
 @pytest.mark.parametrize("tiredness", [0.0, 0.3])
