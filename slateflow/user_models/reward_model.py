@@ -13,6 +13,10 @@ with variance v has the expected reward exp(μ + v / 2), times the mean of exp(r
 with the same variance for all, this is Duan's factor (Duan 1983, "Smearing Estimate: A
 Nonparametric Retransformation Method").
 
+The variance depends on the user only where held-out episodes are likelier so by a standard error.
+Otherwise the chance in a user's variance would become a preference: a learner of values would lead
+users to where the logs were noisy.
+
 The likelihood of held-out episodes chooses the degrees, and between reward and logarithm. At degree
 1 the mean has the products of user and candidate: users may differ in what pays, however few the
 logs are. A chosen prior (`prior`) keeps effects without evidence small. Where rewards bend more
@@ -72,6 +76,7 @@ class Kind:
     degree: int
     logarithmic: bool
     noise_degree: int = 0
+    noise_of_users: bool = False  # whether the noise depends on the user, not on items alone
     knots: Knots | None = None
     random: RandomFeatures | None = None
 
@@ -84,7 +89,7 @@ class RewardModel:
         polynomial: The terms of the mean.
         weights: (P,) weights of the mean's terms.
         logarithmic: Whether the logarithm of the reward is regressed.
-        noise: The terms of the logarithm of the variance.
+        noise: The terms of the logarithm of the variance, in the last of the features.
         noise_weights: (Q,) weights of the noise's terms.
         smearing: Factor that scales exponentiated predictions to the mean; 1 without logarithm.
     """
@@ -104,8 +109,9 @@ class RewardModel:
         """
         target = np.log(reward) if kind.logarithmic else reward
         polynomial = Polynomial.over(x, kind.degree, users, kind.knots, kind.random)
-        noise = Polynomial.over(x, kind.noise_degree)
-        noise_design = noise.design(x)
+        noise_x = x[:, 0 if kind.noise_of_users else users :]
+        noise = Polynomial.over(noise_x, kind.noise_degree)
+        noise_design = noise.design(noise_x)
         groups = WeightGroups.of_degrees(*polynomial.degrees(users), len(polynomial.random))
         # A thousandth of the deviation: noise below it does not matter, and without a lower limit
         # an error near 0 would have such a density that a single episode decided between models
@@ -139,7 +145,8 @@ class RewardModel:
         return _times(self.polynomial, x, self.weights)
 
     def _variance(self, x: Array) -> Array:
-        return np.asarray(np.exp(self.noise.design(x) @ self.noise_weights))
+        features = x[:, x.shape[1] - len(self.noise.offset) :]
+        return np.asarray(np.exp(self.noise.design(features) @ self.noise_weights))
 
 
 def _shrunk_weights(
@@ -282,11 +289,17 @@ def _best_kind(x: Array, reward: Array, visitor: NDArray[np.intp], sizes: tuple[
     best = _likeliest(means, x, reward, visitor, users)
     if np.unique(reward, return_counts=True)[1].max() > MOST_ALIKE * len(reward):
         return best  # clicks, orders: their noise is that of their mean, and no normal one
-    noises = [replace(best, noise_degree=degree) for degree in NOISE_DEGREES if fits(degree)]
-    best = _likeliest(noises, x, reward, visitor, users)
-    if not best.noise_degree:
+    noises = [
+        replace(best, noise_degree=degree, noise_of_users=True)
+        for degree in NOISE_DEGREES
+        if fits(degree)
+    ]
+    noise = _likeliest(noises, x, reward, visitor, users)
+    if not noise.noise_degree:
         return best
-    means = [replace(mean, noise_degree=best.noise_degree) for mean in means]
+    noises = [replace(noise, noise_of_users=of_users) for of_users in (False, True)]
+    noise = _likeliest(noises, x, reward, visitor, users)
+    means = [replace(noise, degree=mean.degree, logarithmic=mean.logarithmic) for mean in means]
     return _likeliest(means, x, reward, visitor, users)
 
 

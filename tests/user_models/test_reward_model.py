@@ -36,6 +36,10 @@ def with_rewards(rows: Trajectories, kind: str) -> tuple[Trajectories, np.ndarra
         deviation = 0.1 + 0.9 * (1 - document)
         log, noise = 2.0 + 0.3 * document, deviation * noise / NOISE
         reward, expected = np.exp(log + noise), np.exp(log + deviation**2 / 2)
+    elif kind == "noise of users":
+        deviation = NOISE * np.exp(0.3 * (user - user.mean()) / user.std())
+        log, noise = 2.0 + 0.3 * document, deviation * noise / NOISE
+        reward, expected = np.exp(log + noise), np.exp(log + deviation**2 / 2)
     elif kind == "log-normal":
         log = 1.0 + 0.3 * user + 0.2 * document - 0.4 * user * document
         reward, expected = np.exp(log + noise), np.exp(log + NOISE**2 / 2)
@@ -45,7 +49,7 @@ def with_rewards(rows: Trajectories, kind: str) -> tuple[Trajectories, np.ndarra
     return dataclasses.replace(rows, reward=reward.astype(np.float32)), expected
 
 
-@pytest.mark.parametrize("kind", ["log-normal", "unequal noise", "cubic"])
+@pytest.mark.parametrize("kind", ["log-normal", "unequal noise", "noise of users", "cubic"])
 def test_the_noise_is_taken_out(logs, kind):
     rows, expected = with_rewards(logs, kind)
     noise = np.std(rows.reward - expected)
@@ -53,6 +57,13 @@ def test_the_noise_is_taken_out(logs, kind):
         np.sqrt(np.mean((expected_rewards(rows, fitted_model(rows)) - expected) ** 2))
         < 0.05 * noise
     )
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("unequal noise", 1), ("noise of users", 2)])
+def test_users_are_in_the_noise_only_where_it_depends_on_them(logs, kind, columns):
+    """Chance in the noise of users would be a preference, multiplied by all later steps."""
+    rows, _ = with_rewards(logs, kind)
+    assert len(fitted_model(rows).noise.offset) == columns
 
 
 @pytest.mark.parametrize("slope", [0.0, 3.0])
