@@ -11,7 +11,7 @@ from flows.cli.main import main
 from slateflow.learners.rllib.cluster import cluster
 from slateflow.learners.rllib.quiet import quiet_rllib
 
-LOGS = ["modified-lts-10-1", "--episodes", "40", "--seed", "13"]
+LOGS = ["modified-lts-10-1", "--episodes", "40", "--seed", "14"]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # sockets and files that Ray leaves open
 

@@ -25,6 +25,17 @@ def logs(tmp_path_factory) -> Dataset:
     return generate(recipe, Folder(str(tmp_path_factory.mktemp("logs"))))
 
 
+SMALL = Recipe(
+    "small",
+    "modified-lts-10-1",
+    60,
+    3,
+    {"random": 0.5, "greedy": 0.5},
+    {"num_candidates": 4, "time_budget": 10},
+)
+"""Few candidates and short episodes, in two parts."""
+
+
 @pytest.fixture(scope="session")
 def default_logs(tmp_path_factory) -> Dataset:
     """The default recipe, all 2,000 episodes."""
@@ -34,16 +45,8 @@ def default_logs(tmp_path_factory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def small_logs(tmp_path_factory) -> Dataset:
-    """Few candidates and short episodes, in two parts."""
-    recipe = Recipe(
-        "small",
-        "modified-lts-10-1",
-        60,
-        4,
-        {"random": 0.5, "greedy": 0.5},
-        {"num_candidates": 4, "time_budget": 10},
-    )
-    return generate(recipe, Folder(str(tmp_path_factory.mktemp("small"))))
+    """The dataset of `SMALL`, which tests do not change."""
+    return generate(SMALL, Folder(str(tmp_path_factory.mktemp("small"))))
 
 
 @pytest.fixture(scope="session")
