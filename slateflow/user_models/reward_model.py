@@ -6,12 +6,11 @@ clicked candidate. Watch times are positive and skewed, and their logarithm is n
 drives them: where all rewards are positive the logarithm may be regressed instead.
 
 The noise may differ from candidate to candidate, and then so does the factor between the
-exponential of an expected logarithm and the expected reward.
-So the variance has a polynomial of its own, fitted to the squared residuals (Harvey 1976,
-"Estimating Regression Models with Multiplicative Heteroscedasticity", section 4). A prediction μ
-with variance v has the expected reward exp(μ + v / 2), times the mean of exp(residual − v / 2):
-with the same variance for all, this is Duan's factor (Duan 1983, "Smearing Estimate: A
-Nonparametric Retransformation Method").
+exponential of an expected logarithm and the expected reward. So the variance has a polynomial of
+its own, fitted to the squared residuals (Harvey 1976, "Estimating Regression Models with
+Multiplicative Heteroscedasticity", section 4). A prediction μ with variance v has the expected
+reward exp(μ + v / 2), times the mean of exp(residual − v / 2): with the same variance for all, this
+is Duan's factor (Duan 1983, "Smearing Estimate: A Nonparametric Retransformation Method").
 
 The variance depends on the user only where held-out episodes are likelier so by a standard error.
 Otherwise the chance in a user's variance would become a preference: a learner of values would lead
@@ -25,7 +24,9 @@ than a cubic, the likelihood chooses a spline; finer bends are lost with the noi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -278,7 +279,7 @@ def _best_kind(x: Array, reward: Array, visitor: NDArray[np.intp], sizes: tuple[
     def fits(degree: int) -> bool:
         return degree <= 1 or term_count(*sizes, degree) <= REWARD_MODEL_TERMS
 
-    users = sizes[0]
+    losses = cache(lambda kind: _losses(kind, x, reward, visitor, sizes[0]))
     means = [
         Kind(degree, logarithmic)
         for degree in DEGREES
@@ -286,7 +287,7 @@ def _best_kind(x: Array, reward: Array, visitor: NDArray[np.intp], sizes: tuple[
         for logarithmic in (False, True)
         if not logarithmic or (reward > 0).all()
     ]
-    best = _likeliest(means, x, reward, visitor, users)
+    best = _likeliest(means, losses)
     if np.unique(reward, return_counts=True)[1].max() > MOST_ALIKE * len(reward):
         return best  # clicks, orders: their noise is that of their mean, and no normal one
     noises = [
@@ -294,22 +295,20 @@ def _best_kind(x: Array, reward: Array, visitor: NDArray[np.intp], sizes: tuple[
         for degree in NOISE_DEGREES
         if fits(degree)
     ]
-    noise = _likeliest(noises, x, reward, visitor, users)
+    noise = _likeliest(noises, losses)
     if not noise.noise_degree:
         return best
     noises = [replace(noise, noise_of_users=of_users) for of_users in (False, True)]
-    noise = _likeliest(noises, x, reward, visitor, users)
+    noise = _likeliest(noises, losses)
     means = [replace(noise, degree=mean.degree, logarithmic=mean.logarithmic) for mean in means]
-    return _likeliest(means, x, reward, visitor, users)
+    return _likeliest(means, losses)
 
 
-def _likeliest(
-    kinds: list[Kind], x: Array, reward: Array, visitor: NDArray[np.intp], users: int
-) -> Kind:
+def _likeliest(kinds: list[Kind], losses: Callable[[Kind], Array]) -> Kind:
     """The first kind whose held-out log-likelihood is within a standard error of the best."""
     if len(kinds) == 1:
         return kinds[0]
-    return simplest({kind: _losses(kind, x, reward, visitor, users) for kind in kinds})
+    return simplest({kind: losses(kind) for kind in kinds})
 
 
 def _losses(
