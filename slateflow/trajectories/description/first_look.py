@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -67,6 +68,7 @@ class FirstLook:
     items_differ: bool = False  # by more than their columns predict
     told_apart: bool = False  # therefore by their ids, too
     passed_by: dict[str, int] = field(default_factory=dict)  # lines of the source, by reason
+    propensities_of: str = ""  # what they would be right for, if not for whole slates
 
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
@@ -74,7 +76,7 @@ class FirstLook:
         tally = _Tally()
         for rows in dataset.iter_parts():
             tally.add(rows)
-        total, rewarded, weight, squares, paid, paid_squares, *agreeing = tally.sums.tolist()
+        total, rewarded, weight, squares, paid, paid_squares, place, *agreeing = tally.sums.tolist()
         known = () if dataset.encoding is None else dataset.encoding.user
         single = dataset.spec.slate_size == dataset.spec.horizon == 1
         agree, agree_paid = (one / HELD_OUT if single else None for one in agreeing)
@@ -85,6 +87,13 @@ class FirstLook:
             each = _Visits.of(*(np.concatenate(one) for one in zip(*tally.visits, strict=True)))
             visitors = len(each.visitor)
             apart = float(np.square(each.weight - mean * each.rows).sum())
+        sem = apart**0.5 / count
+        meanings = {  # with the mean weight of random that each would give
+            "of the first place alone": place / count,
+            "of the slate in any order": mean * math.factorial(dataset.spec.slate_size),
+        }
+        slates = dataset.spec.slate_size > 1 and _off_one(mean, sem)
+        meant = [m for m, one in meanings.items() if slates and not _off_one(one, sem * one / mean)]
         return cls(
             rows=count,
             sessions=dataset.episodes,
@@ -98,13 +107,14 @@ class FirstLook:
             rewards=tally.rewards,
             propensity=tally.propensity,
             mean_weight=mean,
-            mean_weight_sem=apart**0.5 / count,
+            mean_weight_sem=sem,
             largest_share=tally.heaviest / weight,
             effective_rows=weight**2 / squares,
             effective_rewards=paid**2 / paid_squares if paid_squares else 0.0,
             agreeing_rows=agree,
             agreeing_rewards=agree_paid,
             passed_by=passed_by_of(dataset),
+            propensities_of=meant[0] if len(meant) == 1 else "",
         )
 
     @property
@@ -120,12 +130,16 @@ class FirstLook:
     @property
     def outlook(self) -> str:
         """Whether to expect a verdict from a comparison with random, and otherwise the reason."""
-        away = abs(self.mean_weight - 1)
-        if away > max(MOST_DEVIATIONS * self.mean_weight_sem, MOST_APART):
+        if _off_one(self.mean_weight, self.mean_weight_sem):
+            advice = (
+                f"they look like those {self.propensities_of}, and have to be those of the whole "
+                "slate in its order"
+                if self.propensities_of
+                else "check them, and whether everything that was offered is shown at times"
+            )
             return (
-                f"no verdict to expect: the mean weight of random is {self.mean_weight:.3f} ± "
-                f"{self.mean_weight_sem:.3f}, where right propensities give 1; check them, and "
-                "whether everything that was offered is shown at times"
+                f"no verdict to expect: the mean weight of random is {self.mean_weight:#.3g} ± "
+                f"{self.mean_weight_sem:.2g}, where right propensities give 1; {advice}"
             )
         if self.candidates[1] == 1:
             return "no verdict to expect: no row offers more than one item; nothing can be chosen"
@@ -150,6 +164,11 @@ class FirstLook:
         if self.refusal is not None:
             return f"no verdict to expect: random: {self.refusal}"
         return "a verdict against random is possible; the held-out sessions decide"
+
+
+def _off_one(mean_weight: float, sem: float) -> bool:
+    """True if a mean weight is further from 1 than chance leads it."""
+    return abs(mean_weight - 1) > max(MOST_DEVIATIONS * sem, MOST_APART)
 
 
 def _spread(dataset: Dataset) -> int:
@@ -177,8 +196,9 @@ class _Tally:
     """Sums and extremes over the rows so far."""
 
     def __init__(self) -> None:
-        # Of rewards r, those that are not 0, w, w², |w r|, |w r|², p, and p where r is not 0
-        self.sums = np.zeros(8)
+        # Of rewards r, those that are not 0, w, w², |w r|, |w r|², 1 / (number of candidates × p),
+        # p, and p where r is not 0
+        self.sums = np.zeros(9)
         self.offered = self.rewards = self.propensity = (np.inf, -np.inf)  # smallest and largest
         self.heaviest = 0.0
         self.visits: list[_Visits] = []
@@ -188,7 +208,7 @@ class _Tally:
         paid = np.abs(weights * reward)
         self.sums += [
             reward.sum(), np.count_nonzero(reward), weights.sum(), weights @ weights,
-            paid.sum(), paid @ paid,
+            paid.sum(), paid @ paid, (1 / (rows.offered * rows.propensity)).sum(),
             rows.propensity.sum(), rows.propensity @ (reward != 0),
         ]  # fmt: skip
         self.offered = _widened(self.offered, rows.offered)

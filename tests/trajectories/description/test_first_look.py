@@ -12,7 +12,7 @@ from slateflow.evaluation.off_policy.estimates import refusal_of_random
 from slateflow.trajectories.description.describe import describe
 from slateflow.trajectories.description.page import page
 from tests.evaluation.off_policy.tired_shop import TiredShop
-from tests.trajectories.sources.shop import log, published
+from tests.trajectories.sources.shop import log, published, slates_table
 
 
 def look(folder, frame, text=""):
@@ -66,6 +66,28 @@ def shop(rewards: float, wrong: float = 1.0) -> pd.DataFrame:
 )
 def test_the_outlook(tmp_path, frame, outlook):
     assert look(tmp_path, frame.to_dict("list")).outlook.startswith(outlook)
+
+
+@pytest.mark.parametrize(
+    ("probability", "meaning"),
+    [
+        (1 / 6, "they look like those of the first place alone, and have to be those of the whole"),
+        (1 / 20, "they look like those of the slate in any order, and have to be those of the"),
+        (1 / 2, "check them, and whether everything that was offered is shown at times"),
+    ],
+)
+def test_what_propensities_of_slates_were_taken_for(tmp_path, probability, meaning):
+    """Slates of three of six items: 120 in order, 20 in any, and six items in the first place."""
+    rng = np.random.default_rng(0)
+    shown = rng.permuted(np.tile(np.arange(6), (2_000, 1)), axis=1)[:, :3]
+    frame = slates_table(shown, rng.integers(-1, 3, 2_000), items=6)
+    text = '[columns]\nclicked = "clicked"'
+    assert look(tmp_path, frame, text).propensities_of == ""
+    frame["propensity"] = np.full(2_000, probability)
+    (tmp_path / "wrong").mkdir()
+    outlook = look(tmp_path / "wrong", frame, text).outlook
+    assert outlook.startswith("no verdict to expect: the mean weight of random is 0.")
+    assert meaning in outlook
 
 
 def test_ratings_of_both_signs_are_rewards(tmp_path):
