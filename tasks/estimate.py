@@ -123,6 +123,8 @@ def _registered(uri: str, dataset: Dataset) -> tuple[Target, bool]:
             found = client.get_model_version_by_alias(name, version)
         else:
             name, _, version = name.rpartition("/")
+            if not (name and version):
+                raise ValueError("none")
             found = client.get_model_version(name, version)
     seen = seen_by(found, dataset)
     if seen == "all":

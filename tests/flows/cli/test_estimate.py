@@ -77,3 +77,6 @@ def test_what_cannot_be_estimated_is_one_line(data, capsys):
     assert "expected a model that has not seen all of these logs" in line
     line = complain(capsys, *asked, "--policy", "models:/nothing@champion")
     assert "--policy: expected a version such as models:/NAME@champion" in line
+    for uri in ("models:/slateflow-modified-lts-10-1", "models:/slateflow-modified-lts-10-1@"):
+        line = complain(capsys, *asked, "--policy", uri)
+        assert f"expected a version such as models:/NAME@champion at {uri}, got none" in line
