@@ -125,8 +125,8 @@ def estimate_policies(
     """
     if _of_one_step(dataset):
         return _of_single_steps(SingleSteps(dataset, held_out_only=held_out_only), targets)
-    rows, others = _rows(dataset, held_out_only=held_out_only)
-    return _of_sessions(dataset, rows, others if beside else None, targets)
+    rows, others, choices = _rows(dataset, held_out_only=held_out_only)
+    return _of_sessions(dataset, rows, others if beside else None, choices, targets)
 
 
 def refusal_of_random(dataset: Dataset) -> str | None:
@@ -182,7 +182,8 @@ def unsupported_shares(dataset: Dataset, scorers: Mapping[str, SessionScorer]) -
     targets = {name: ScoringPolicy(scorer) for name, scorer in scorers.items()}
     if _of_one_step(dataset):
         return SingleSteps(dataset, held_out_only=True).unsupported(targets)
-    sessions = _SessionsByState(dataset, *_rows(dataset, held_out_only=True))
+    rows, others, _ = _rows(dataset, held_out_only=True)
+    sessions = _SessionsByState(dataset, rows, others)
     return {name: sessions.of(target).unsupported(target) for name, target in targets.items()}
 
 
@@ -207,8 +208,10 @@ def _of_single_steps(steps: SingleSteps, targets: Mapping[str, Target]) -> LogEs
     return LogEstimates(visitors.sums(logged), found, steps.rows, visitors.count)
 
 
-def _rows(dataset: Dataset, *, held_out_only: bool) -> tuple[Trajectories, Trajectories | None]:
-    """Whole sessions that are evidence, spread evenly over the dataset, and others beside them.
+def _rows(
+    dataset: Dataset, *, held_out_only: bool
+) -> tuple[Trajectories, Trajectories | None, RepeatedChoices]:
+    """Whole sessions that are evidence, spread evenly over the dataset, others, and first choices.
 
     A policy learnt from the others is fixed when values and weights are fitted to these: the
     evidence corrects errors of both, which the policy's choices may have made larger.
@@ -217,29 +220,33 @@ def _rows(dataset: Dataset, *, held_out_only: bool) -> tuple[Trajectories, Traje
     every = max(-(-dataset.rows // (most * (HELD_OUT if held_out_only else 1))), 1)
     room = most - dataset.rows // HELD_OUT
     of_beside = -(-dataset.rows // room) if held_out_only and room > 0 else 0
-    kept, beside, earlier = [], [], 0
+    kept, beside, choices, earlier = [], [], [], 0
     for _, rows, held_out in parts_and_held_out(dataset):
         number = earlier + rows.sessions
         evidence = held_out if held_out_only else np.ones(len(rows), np.bool_)
         among = number // HELD_OUT if held_out_only else number  # every fifth may be held out
-        kept.append(rows.where(evidence & (among % every == 0)))
+        evidence = evidence & (among % every == 0)
+        kept.append(rows.where(evidence))
+        choices.append(RepeatedChoices.of(rows, evidence))
         if of_beside:
             beside.append(rows.where(~held_out & (number % of_beside == 0)))
         earlier += len(rows.starts)
     rows = Trajectories.from_parts(kept) if kept else dataset.read()
     require_two(len(rows.starts), dataset, held_out_only=held_out_only)
-    return rows, Trajectories.from_parts(beside) if beside else None
+    others = Trajectories.from_parts(beside) if beside else None
+    return rows, others, RepeatedChoices.joined(choices)
 
 
 def _of_sessions(
     dataset: Dataset,
     rows: Trajectories,
     beside: Trajectories | None,
+    choices: RepeatedChoices,
     targets: Mapping[str, Target],
 ) -> LogEstimates:
     weights, sessions = DecisionWeights.of(dataset, rows), _SessionsByState(dataset, rows, beside)
     visitors = Visitors.of(None if rows.visitor is None else rows.visitor[rows.starts])
-    unfit = weights.refusal() or RepeatedChoices.of(rows).refusal() or visitors.refusal()
+    unfit = weights.refusal() or choices.refusal() or visitors.refusal()
     evidence = _Evidence(weights, visitors, unfit)
     found = {
         name: evidence.estimate(sessions.of(target), target) for name, target in targets.items()

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from slateflow.evaluation.off_policy.overlap import NoVerdict
 from slateflow.shared_rows import at_rows, distinct
 from slateflow.trajectories import Trajectories
+from slateflow.trajectories.files.hold_out import HELD_OUT
 from slateflow.trajectories.hashes import mixed
 
 REPEATS_BEYOND_CHANCE = 5.0
 """Standard errors by which repetitions have to exceed the number that propensities imply."""
 
 REPEATS_THAT_MATTER = 0.05
-"""Share of the rows that such repetitions have to exceed. If one in twenty copies the row before,
-the variance of a mean is a tenth larger than it appears, and a 95% interval covers 93.8%.
+"""Share of the rows that copies of the row before have to exceed. If one in twenty is a copy, the
+variance of a mean is a tenth larger than it appears, and a 95% interval covers 93.8%.
 """
 
 
@@ -48,14 +49,23 @@ class RepeatedChoices:
     visitor: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, rows: Trajectories) -> Self:
-        """The choices of logs; none without a catalogue, for then no offers are alike."""
+    def of(cls, rows: Trajectories, evidence: NDArray[np.bool_] | None = None) -> Self:
+        """The choices of logs; none without a catalogue, for then no offers are alike.
+
+        Args:
+            rows: Whole sessions.
+            evidence: (R,) which of them are evidence; None for all. Of the others a fifth is looked
+                at, by users and offers, because a copy of a held-out row is seldom held out.
+        """
         if rows.catalogue is None:
             none = np.zeros(0, np.uint64)
             return cls(none, none, none.astype(np.float64), None)
         first = rows.starts
         user = np.ascontiguousarray(rows.user[first], np.float32).view(np.uint32)
         alike = mixed(_in_order(user) + _in_any_order(distinct(at_rows(rows.candidates, first))))
+        if evidence is not None:
+            looked_at = evidence[first] | (alike % np.uint64(HELD_OUT) == 0)
+            first, alike = first[looked_at], alike[looked_at]
         shown = _in_order(rows.shown_items(first))
         visitor = None if rows.visitor is None else rows.visitor[first]
         return cls(alike, shown, rows.propensity[first], visitor)
@@ -74,7 +84,10 @@ class RepeatedChoices:
     def refusal(self) -> NoVerdict | None:
         """The refusal if rows are not independent; otherwise None."""
         total, error = self.excess()
-        if total <= max(REPEATS_BEYOND_CHANCE * error, REPEATS_THAT_MATTER * len(self.alike)):
+        if total <= REPEATS_BEYOND_CHANCE * error:
+            return None
+        copied = total / (1 - self._by_chance.mean())  # others repeat the row before by chance
+        if copied <= REPEATS_THAT_MATTER * len(self.alike):
             return None
         before, after = self._pairs
         same = float((self.shown[before] == self.shown[after]).mean())

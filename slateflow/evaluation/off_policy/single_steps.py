@@ -41,6 +41,7 @@ from slateflow.policies.base import SlateDistribution
 from slateflow.policies.scorer import products_with
 from slateflow.shared_rows import at_rows, distinct
 from slateflow.trajectories import Dataset, Trajectories
+from slateflow.trajectories.held_out import parts_and_held_out
 from slateflow.user_models.support import logged_support
 
 Array = NDArray[np.float64]
@@ -172,12 +173,14 @@ class SingleSteps:
         visits: list[Visits] = []
         self.all_offered = True
         choices: list[RepeatedChoices] = []
-        for policy, start, rows in self._parts():
+        start = 0
+        for part, every, held_out in parts_and_held_out(dataset):
+            choices.append(RepeatedChoices.of(every, held_out if held_out_only else None))
+            policy, rows = part.policy, every.where(held_out) if held_out_only else every
             by_policy[policy] += len(rows)
             visited = Visits.of(rows)
             visits += [] if visited is None else [visited]
             self.all_offered &= all_offered(rows)
-            choices.append(RepeatedChoices.of(rows))
             if (rows.propensity < 1).any():
                 explored.add(policy)
             if (rows.offered > 1).any():
@@ -186,6 +189,7 @@ class SingleSteps:
             for fold in range(DR_FOLDS):
                 some = known.where(_folds(rows, start) == fold)
                 folds[fold] += folds[fold].from_rows(some, self.modelled)
+            start += len(rows)
         self.rows = sum(fold.rows for fold in folds)
         require_two(self.rows, dataset, held_out_only=held_out_only)
         self.choices = RepeatedChoices.joined(choices)

@@ -21,7 +21,7 @@ from tests.evaluation.off_policy.shop import (
     dataset,
     frame,
 )
-from tests.trajectories.sources.shop import log, published
+from tests.trajectories.sources.shop import log, published, slates_table
 
 
 def estimated(logs, targets):
@@ -70,6 +70,25 @@ def test_rows_that_stand_there_twice(tmp_path, share):
     found = estimated(dataset(tmp_path, twice), {"it": EVENLY})["it"].refusal
     assert "repeat the row before, but 23% are expected by the propensities" in found.reason
     assert found.advice.startswith("log each decision once")
+
+
+@pytest.mark.parametrize("twice", [True, False])
+@pytest.mark.parametrize("places", [1, 2])
+def test_copies_of_held_out_rows_that_are_not_held_out(tmp_path, places, twice):
+    """No two users are alike, each row is held out by itself, and most show the same slate."""
+    rng, rows = np.random.default_rng(4), 6000
+    shown = rng.permuted(np.tile(np.arange(5), (rows, 1)), axis=1)[:, :places]
+    shown[rng.random(rows) < 0.8] = np.arange(places)
+    table = slates_table(shown, rng.integers(-1, places, rows), items=5)
+    table["propensity"] *= 0.2
+    table["propensity"][(shown == np.arange(places)).all(axis=1)] += 0.8
+    table = {name: list(column) for name, column in table.items()} | {"age": rng.random(rows)}
+    table["item"] = shown.tolist() if places > 1 else shown[:, 0].tolist()
+    log(tmp_path, "log.parquet", {name: list(one) * (1 + twice) for name, one in table.items()})
+    logs = published(tmp_path, '[columns]\nuser = ["age"]\nclicked = "clicked"\n')
+    targets = {"random": RandomPolicy(places)}
+    found = estimate_policies(logs, targets, held_out_only=True).policies["random"].refusal
+    assert ("repeat the row before" in str(found)) == twice
 
 
 def test_copies_that_list_their_candidates_in_another_order(tmp_path):

@@ -13,6 +13,7 @@ from slateflow.evaluation.off_policy.estimates import (
 )
 from slateflow.evaluation.off_policy.item_sessions import FITTED_ROWS, ItemSessions
 from slateflow.evaluation.off_policy.overlap import VERDICT_ROWS_PER_FEATURE
+from slateflow.evaluation.off_policy.repeated_choices import RepeatedChoices
 from slateflow.learners import learner_config, train
 from slateflow.policies import RandomPolicy, ScoringPolicy
 from slateflow.trajectories import Folder, Recipe, generate
@@ -43,7 +44,8 @@ def test_held_out_sessions_get_a_verdict_with_the_others_beside_them(logs, monke
         truth = RetrievedShop().value(POLICIES[name])
         assert one.contributions.value == pytest.approx(truth, abs=3.5 * one.contributions.sem)
     held_out, _ = halves(logs)
-    monkeypatch.setattr(estimates, "_rows", lambda *_, **__: (held_out, None))
+    choices = RepeatedChoices.of(held_out)
+    monkeypatch.setattr(estimates, "_rows", lambda *_, **__: (held_out, None, choices))
     monkeypatch.setattr(item_sessions, "ROWS_BY_PROPENSITY", VERDICT_ROWS_PER_FEATURE)
     alone = estimate_policies(logs, POLICIES, held_out_only=True).policies["random"]
     assert f"values and weights are learnt from {len(held_out):,} logged steps" in str(
@@ -56,7 +58,7 @@ def test_some_of_the_held_out_are_evidence_however_many_there_are(tmp_path, monk
     """Every fifth of the places 4, 9, 14 … is used, not the multiples of 5 among them."""
     logs = generate(Recipe("r", "lts-10-1", 500, 1, {"random": 1.0}), Folder(str(tmp_path)))
     monkeypatch.setattr(estimates, "MOST_ROWS", logs.rows // (HELD_OUT * every))
-    rows, _ = estimates._rows(logs, held_out_only=True)
+    rows, *_ = estimates._rows(logs, held_out_only=True)
     numbers = rows.episode[rows.starts]
     assert len(numbers) == 100 // every
     assert (numbers % 5 == 4).all()

@@ -39,7 +39,7 @@ def test_held_out_slates_alone_may_be_too_few(tmp_path):
 def test_the_estimate_is_of_the_evidence_alone(tmp_path):
     """The values of a session come from models fitted to other sessions, evidence or not."""
     dataset = logs(tmp_path, "from the top", ROWS, 1)
-    held_out, others = _rows(dataset, held_out_only=True)
+    held_out, others, _ = _rows(dataset, held_out_only=True)
     assert others is not None
     ours = SlateSessions(held_out, dataset.spec, others)
     sessions, target = len(held_out.starts), POLICIES["what each likes best"]
