@@ -28,18 +28,12 @@ from slateflow.learners.config import (
     NonNegative,
     Trained,
 )
+from slateflow.learners.fitted_stages import PATIENCE, fitted_stages
 from slateflow.learners.logged_steps import Basis, LoggedSteps, Parts
 from slateflow.learners.search_space import Range, Space
 from slateflow.progress import Progress, unwatched
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.schema import blocks
-from slateflow.user_models.backward_stages import (
-    Stage,
-    StageSums,
-    StepsPart,
-    Transitions,
-    backward_stages,
-)
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.polynomial import MOST_PRODUCTS, bends, term_count
 from slateflow.user_models.prior import WeightGroups, chosen_prior
@@ -51,6 +45,13 @@ Terms = Callable[[slice], Array]  # (B, P) of a slice of the steps
 
 DEGREES = (1, 2, 3, 4, 5)
 """Degrees of the polynomial among which held-out visitors choose."""
+
+MOST_DEGREE_WITH_MEMORY = 3
+"""Largest of these degrees where users have a memory of their session.
+
+The learnt policy takes the memory to sums that the logged sessions hardly reach, and there
+polynomials of higher degrees bend away.
+"""
 
 FITTED_Q_TERMS = 150
 """Most terms of a polynomial beyond the products of user and candidate alone."""
@@ -64,15 +65,8 @@ CHOOSING_ROWS = 30_000
 FITTED_Q_FOLDS = 5
 """Parts of the visitors; each is held out in turn."""
 
-SETTLED = 0.01
-"""Relative change of the preferences by a stage below which no further stage is added."""
-
 MOST_FALLING = 0.01
 """Largest share of steps at which the sum of reward and next value may fall as the reward rises."""
-
-PATIENCE = 5
-"""Number of stages in which preferences have to change less; otherwise values grow without bound.
-"""
 
 
 @validated
@@ -138,82 +132,6 @@ class FittedQConfig(LearnerConfig):
         return Trained(with_session_memory(fitted, dataset.spec, parts.memory), curves)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Logged steps with a polynomial basis, as input of the stages."""
-
-    steps: LoggedSteps
-    basis: Basis
-
-    @property
-    def transitions(self) -> Transitions:
-        return self.steps.transitions
-
-    @property
-    def reward(self) -> Array:
-        return self.steps.reward
-
-    @property
-    def weights(self) -> Array:
-        return self.steps.weights
-
-    def design(self, block: slice) -> Array:
-        return self.steps.design(self.basis, block)
-
-    def best_next(self, weights: Array) -> Array:
-        return self.steps.best_next(self.steps.scorer(self.basis, weights))
-
-
-def fitted_stages(
-    parts: Parts,
-    basis: Basis,
-    ridge: float,
-    window: int,
-    progress: Progress,
-    curves: Curves,
-    prior: Array | None = None,
-) -> list[Stage] | None:
-    """Go back from the end by `window` stages, or with 0 until preferences settle.
-
-    The residual of each stage is added to the curves. With `prior`, weights of next values have a
-    prior of their own.
-
-    Returns:
-        The stages; None where values grow without settling, because the polynomial extrapolates.
-    """
-    steps, size = parts.sample, len(basis)
-    most = steps.transitions.most_stages(window or steps.spec.horizon)
-    spread = steps.spread(basis)
-    stages: list[Stage] = []
-
-    def map_steps(function: Callable[[StepsPart], StageSums]) -> Iterable[StageSums]:
-        return parts.map(partial(_of_basis, function, basis))
-
-    changes: list[float] = []
-    file = parts.stage_file(basis, window)
-    for stage in backward_stages(map_steps, size, most, steps.timed, ridge, file, prior):
-        stages.append(stage)
-        if len(stages) < most:
-            progress(len(stages), most)
-        curves.add("residual", stage.residual)
-        if window or steps.by_the_clock or len(stages) < 2:
-            continue
-        change = stage.weights - stages[-2].weights
-        changes.append(float(change @ spread @ change))
-        if changes[-1] <= SETTLED**2 * float(stage.weights @ spread @ stage.weights):
-            break
-        if len(changes) > PATIENCE and changes[-1] > changes[-1 - PATIENCE]:
-            return None
-    progress(most, most)
-    return stages
-
-
-def _of_basis(
-    function: Callable[[StepsPart], StageSums], basis: Basis, steps: LoggedSteps
-) -> StageSums:
-    return function(_Part(steps, basis))
-
-
 @dataclass(frozen=True, eq=False)
 class Chosen:
     """The terms of values, and priors of their weights.
@@ -268,7 +186,9 @@ def chosen_terms(steps: LoggedSteps, degree: int, ridge: float) -> Chosen:
     """
     sizes = steps.rows.user.shape[1], steps.spec.document_size
     _check_terms(*sizes, degree)
-    small = [d for d in DEGREES if term_count(*sizes, d) <= FITTED_Q_TERMS]
+    remembers = sizes[0] > steps.spec.user_size
+    most = MOST_DEGREE_WITH_MEMORY if remembers else DEGREES[-1]
+    small = [d for d in DEGREES if d <= most and term_count(*sizes, d) <= FITTED_Q_TERMS]
     degrees = [degree] if degree else small or [1]
     ridges = [ridge] if ridge else list(RIDGES)
     few = steps.only(steps.rows.in_some_sessions(CHOOSING_ROWS))

@@ -17,7 +17,7 @@ from slateflow.errors import InputError
 from slateflow.evaluation import episode_returns, optimal_returns
 from slateflow.learners import learner_config, train
 from slateflow.learners.config import Curves
-from slateflow.learners.fitted_q import fitted_stages
+from slateflow.learners.fitted_stages import fitted_stages
 from slateflow.learners.logged_steps import Parts
 from slateflow.policies import RandomPolicy, ScoringPolicy, load_scorer
 from slateflow.trajectories import Dataset, Folder, Recipe, generate
