@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slateflow.environments import EnvironmentSpec, optimal_return
+from slateflow.environments import EnvironmentSpec, batched_environment, optimal_return
 from slateflow.environments.interest_exploration.spec import InterestExplorationSpec
+from slateflow.environments.long_term_satisfaction.optimum import OptimalRule
 from slateflow.evaluation import episode_returns, optimal_returns
 from slateflow.learners import learner_config, learners_for, train
-from slateflow.policies import RandomPolicy, ScoringPolicy, behaviour_policy
+from slateflow.policies import GreedyPolicy, RandomPolicy, ScoringPolicy, behaviour_policy
+from slateflow.policies.play import play
 from slateflow.trajectories import Folder, Recipe, generate
 
 SEEDS = range(int(os.environ.get("SLATEFLOW_BENCHMARK_SEEDS", "5")))
@@ -187,3 +189,18 @@ def test_policies_by_learner(title, tmp_path, capsys, tables):
         took = float(np.median(seconds))
         show(learner, values, f"{episodes:,}", f"{took:.1f}", f"{rows / took:,.0f}")
     tables += [*map(str, world.published), ""]
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("sensitivity", [0.01, 0.1])
+def test_logged_states_of_the_optimum(sensitivity, tmp_path, capsys):
+    """Print how rarely logged users are as satisfied as in half the steps of the best policy."""
+    overrides, shares = {"sensitivity": sensitivity}, {"random": 0.5, "greedy": 0.5}
+    recipe = Recipe("logs", "modified-lts-20-2", 1000, 0, shares, overrides)
+    logged = generate(recipe, Folder(str(tmp_path))).read().user[:, 0]
+    env = batched_environment(recipe.spec, 1000)
+    best = GreedyPolicy(recipe.spec.slate_size, OptimalRule(env))
+    seen = [step.observation["user"][:, 0].copy() for step in play(env, best, 1)]
+    share = (logged >= np.median(seen)).mean()
+    with capsys.disabled():
+        print(f"sensitivity {sensitivity}: {100 * share:.1f}% of logged steps")
