@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -19,6 +20,10 @@ from tasks.reports.report import OverlapFigures
 from tasks.store.champion import version_policy
 from tasks.store.logs_seen import seen_by
 from tasks.store.tracking import mlflow_client
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 LOGGED = "logged"
 """Name of the policy that wrote the logs."""
@@ -113,19 +118,9 @@ def _registered(uri: str, dataset: Dataset) -> tuple[Target, bool]:
     from mlflow.exceptions import MlflowException
 
     client = mlflow_client()
-    name, _, version = uri.removeprefix("models:/").partition("@")
-    with refused(
-        f"--policy: expected a version such as models:/NAME@champion at {uri}",
-        MlflowException,
-        ValueError,
-    ):
-        if version:
-            found = client.get_model_version_by_alias(name, version)
-        else:
-            name, _, version = name.rpartition("/")
-            if not (name and version):
-                raise ValueError("none")
-            found = client.get_model_version(name, version)
+    expected = f"--policy: expected a version such as models:/NAME@champion at {uri}"
+    with refused(expected, MlflowException, ValueError):
+        found = _version_at(client, uri)
     seen = seen_by(found, dataset)
     if seen == "all":
         raise InputError(
@@ -133,3 +128,23 @@ def _registered(uri: str, dataset: Dataset) -> tuple[Target, bool]:
             "has; train and register it with --evidence logs"
         )
     return version_policy(client, found, dataset.spec, dataset), seen != "nothing"
+
+
+def _version_at(client: MlflowClient, uri: str) -> ModelVersion:
+    """The version at `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `models:/NAME/latest`.
+
+    Raises:
+        ValueError: The URI has no version, or the model has none.
+        MlflowException: There is no such model or version.
+    """
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    if alias:
+        return client.get_model_version_by_alias(name, alias)
+    name, _, version = name.rpartition("/")
+    if version == "latest":
+        query, last = f"name = '{name}'", ["version_number DESC"]
+        for found in client.search_model_versions(query, max_results=1, order_by=last):
+            return found
+    elif name and version:
+        return client.get_model_version(name, version)
+    raise ValueError("none")

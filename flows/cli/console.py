@@ -116,7 +116,7 @@ def _remarks(report: Report, shown: Collection[str]) -> Iterator[str]:
             f"{check.learner} in RecSim's own code {check.recsim:.2f} ± {check.recsim_sem:.2f} "
             f"({check.episodes:,} episodes),\nbatched {check.batched:.2f} ± "
             f"{check.batched_sem:.2f} ({report.baseline.episodes:,} episodes): "
-            f"{check.deviation:+.1f} s.e.m. apart"
+            f"{check.deviation:+.1f} s.e. apart"
         )
 
 
@@ -164,7 +164,7 @@ def _columns(report: Report, shown: Collection[str]) -> dict[str, str]:
     score = ">score, 95%" if _score_has_interval(report, shown) else ">score"
     return {
         "policy": "policy",
-        "mean": ">return",
+        "mean": ">return ± s.e.",
         **({"uplift": ">uplift, 95%"} if judged else {}),
         **({"p": ">p"} if judged and "p" in shown else {}),
         **({"over": ">over champion, 95%"} if reigned and "over" in shown else {}),
@@ -294,7 +294,7 @@ def show_baselines(name: str, baselines: list[PolicyBaseline], as_json: bool = F
     if as_json:
         return print_json([asdict(baseline) for baseline in baselines])
     title = f"{name}, {baselines[0].episodes:,} episodes each"
-    table = new_table("policy", ">return", ">slope of the reward a step", title=title)
+    table = new_table("policy", ">return ± s.e.", ">slope ± s.e. of the reward a step", title=title)
     for baseline in baselines:
         label = f" ({baseline.label})" if baseline.label != baseline.policy else ""
         table.add_row(

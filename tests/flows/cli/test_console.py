@@ -104,7 +104,9 @@ def test_a_verdict_is_a_row_a_policy(lines, against_a_champion):
     printed = lines(show_verdict, against_a_champion)
     title, head, _, *rows, over, reference, compared, _, note = printed
     assert title.strip() == "some-recipe, 1,000 episodes each"
-    assert head.split() == ["policy", "return", "uplift,", "95%", "p", "score", "sec", "verdict"]
+    assert head.split() == [
+        "policy", "return", "±", "s.e.", "uplift,", "95%", "p", "score", "sec", "verdict",
+    ]  # fmt: skip
     assert [row.split() for row in rows] == [
         ["optimum", "1195.80", "±", "0.40", "1.000"],
         ["fitted-q", "1195.80", "±", "0.37", "+37.6", "[37.4,", "37.9]", "<1e-99", "1.000", "2.0",
@@ -116,7 +118,7 @@ def test_a_verdict_is_a_row_a_policy(lines, against_a_champion):
     ]  # fmt: skip
     assert over == "fitted-q over the champion: +5.30 [5.10, 5.50], p 3e-17"
     assert reference == "fitted-q in RecSim's own code 1195.21 ± 0.50 (500 episodes),"
-    assert compared == "batched 1195.80 ± 0.37 (1,000 episodes): -0.9 s.e.m. apart"
+    assert compared == "batched 1195.80 ± 0.37 (1,000 episodes): -0.9 s.e. apart"
     assert note.endswith("score: random 0, optimum 1")
 
 
@@ -147,7 +149,7 @@ def test_a_narrow_terminal_cuts_no_figure_and_no_verdict(lines, against_a_champi
     from flows.cli.console import show_verdict
 
     _, head, _, _, fitted_q, bc, *_ = lines(show_verdict, against_a_champion, width=width)
-    assert head.split() == ["policy", "return", "uplift,", "95%", "verdict"]
+    assert head.split() == ["policy", "return", "±", "s.e.", "uplift,", "95%", "verdict"]
     assert fitted_q.split()[4:] == ["+37.6", "[37.4,", "37.9]", "winner"]
     assert bc.split()[-1] == "undecided"
 

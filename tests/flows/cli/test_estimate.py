@@ -73,10 +73,13 @@ def test_what_cannot_be_estimated_is_one_line(data, capsys):
     assert "--policy: expected random, greedy, opposite, logged or a version" in line
     line = complain(capsys, *asked, "--policy", "random", "--estimator", "dr,drl")
     assert "--estimator: expected some of ips, snips, dm, drl for these logs, got dr" in line
-    line = complain(capsys, *asked, "--policy", "models:/slateflow-modified-lts-10-1@champion")
-    assert "expected a model that has not seen all of these logs" in line
-    line = complain(capsys, *asked, "--policy", "models:/nothing@champion")
-    assert "--policy: expected a version such as models:/NAME@champion" in line
+    for version in ("@champion", "/1", "/latest"):
+        uri = f"models:/slateflow-modified-lts-10-1{version}"
+        line = complain(capsys, *asked, "--policy", uri)
+        assert f"expected a model that has not seen all of these logs, got {uri}" in line
+    for uri in ("models:/nothing@champion", "models:/nothing/1", "models:/nothing/latest"):
+        line = complain(capsys, *asked, "--policy", uri)
+        assert f"--policy: expected a version such as models:/NAME@champion at {uri}" in line
     for uri in ("models:/slateflow-modified-lts-10-1", "models:/slateflow-modified-lts-10-1@"):
         line = complain(capsys, *asked, "--policy", uri)
         assert f"expected a version such as models:/NAME@champion at {uri}, got none" in line
