@@ -30,6 +30,7 @@ from tasks.store.champion import (
     aliased,
     promote,
     require_same_world,
+    was_rolled_back,
 )
 from tasks.store.requests import Examples, example_requests
 from tasks.store.tracking import SCORER_FILE, mlflow_client, model_name, run_scorer
@@ -56,7 +57,7 @@ def register_winner(report: Report) -> Report:
     done = take_over(report)
     progress(1, 1)
     if done.registered is None:
-        get_run_logger().info("No winner: nothing is registered")
+        get_run_logger().info(done.summary)
     else:
         made = done.registered
         get_run_logger().info("%s version %d is the champion", made.name, made.version)
@@ -68,7 +69,8 @@ def take_over(report: Report) -> Report:
     """Register the winner, after a new verdict if the champion has changed since.
 
     A changed champion means that the verdict is taken again, on the same users. This ends, because
-    the champion of every round is better than the one before.
+    the champion of every round is better than the one before. A version that was rolled back is not
+    registered again: somebody saw what no verdict shows.
     """
     client, experiment = mlflow_client(), report.experiment
     name = model_name(experiment.recipe)
@@ -79,6 +81,8 @@ def take_over(report: Report) -> Report:
                 return _registered(report, name, reigning)  # an earlier try moved the alias
             if reigning == (report.champion and report.champion.version):
                 version = _tested_version(client, report, winner)
+                if was_rolled_back(client, name, version):
+                    return report.model_copy(update={"rolled_back": version})
                 # Another machine does not see the lock
                 if promote(client, name, version, reigning):
                     return _registered(report, name, version)

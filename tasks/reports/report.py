@@ -168,7 +168,8 @@ class Report(BaseModel):
 
     `logged` is the best of the `logging_policies`, which are sorted best first; None and an empty
     list where nobody knows them, as in imported logs. `items_differ` is whether items earn more, or
-    less, than their columns predict; None where it was not tested.
+    less, than their columns predict; None where it was not tested. `rolled_back` is the winner's
+    version where somebody has rolled it back, so that it is not registered again.
     """
 
     experiment: Experiment
@@ -181,6 +182,7 @@ class Report(BaseModel):
     no_verdict: NoVerdict | None = None
     items_differ: bool | None = None
     registered: RegisteredVersion | None = None
+    rolled_back: int | None = None
     recsim_check: RecSimCheck | None = None
 
     @classmethod
@@ -271,6 +273,8 @@ class Report(BaseModel):
             if champion is not None:
                 stays = f"version {champion.version} stays champion"
             return f"{self.headline}, {stays}"
+        if self.rolled_back is not None:
+            return f"{self.headline}, not registered: version {self.rolled_back} was rolled back"
         if registered is None:
             return f"{self.headline}, not registered"
         return f"{self.headline}, registered as version {registered.version}"
@@ -288,7 +292,7 @@ class Report(BaseModel):
         """The report as the command line prints it."""
         fields = self.model_dump(mode="json")
         experiment = fields.pop("experiment")
-        for asked in ("items_differ", "recsim_check"):
+        for asked in ("items_differ", "rolled_back", "recsim_check"):
             if fields[asked] is None:
                 del fields[asked]
         return {

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CHAMPION, PREVIOUS = "champion", "previous"
+ROLLED_BACK = "rolled_back"
+"""Tag of a version that a rollback replaced: the version that took its place."""
 SPEC = "spec"
 """Tag of a version: the world in which its verdict was taken."""
 _SECONDS_UNTIL_SETTLED = 1.0
@@ -175,7 +177,8 @@ def _settled_champion(client: MlflowClient, name: str) -> int | None:
 def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
     """Put `previous` back; returns the new champion and the former.
 
-    The champion becomes `previous`, so a second call undoes the first.
+    The champion becomes `previous`, so a second call undoes the first. It is tagged, so that the
+    training it comes from does not make it the champion again.
 
     Raises:
         InputError: There is no such model, or no version before the champion; or another machine
@@ -194,12 +197,18 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
         ) from error
     with aliases_locked(client, name):
         champion, previous = (aliased(client, name, alias) for alias in (CHAMPION, PREVIOUS))
+        if previous == champion is not None:  # unless a rollback was killed half-way
+            champion = _rolled_back_to(client, name, champion) or champion
         if previous is None or previous == champion:
             reign = "has no champion" if champion is None else f"version {champion} reigns"
             raise InputError(f"{name}: expected a version before the champion, found none; {reign}")
+        if champion is not None:
+            client.set_model_version_tag(name, str(champion), ROLLED_BACK, str(previous))
         client.set_registered_model_alias(name, CHAMPION, str(previous))
         if champion is not None:
             client.set_registered_model_alias(name, PREVIOUS, str(champion))
+        if was_rolled_back(client, name, previous):
+            client.delete_model_version_tag(name, str(previous), ROLLED_BACK)
         settled = _settled_champion(client, name)
     if settled != previous:
         raise InputError(
@@ -207,3 +216,15 @@ def rollback(client: MlflowClient, name: str) -> tuple[int, int | None]:
             "another machine moved the alias at the same time; check it and roll back again"
         )
     return previous, champion
+
+
+def was_rolled_back(client: MlflowClient, name: str, version: int) -> bool:
+    """Whether a rollback put another version in the place of this one."""
+    return ROLLED_BACK in client.get_model_version(name, str(version)).tags
+
+
+def _rolled_back_to(client: MlflowClient, name: str, version: int) -> int | None:
+    """The last version that a rollback replaced by this one."""
+    found = client.search_model_versions(f"name = '{name}'")
+    of_this = (int(one.version) for one in found if one.tags.get(ROLLED_BACK) == str(version))
+    return max(of_this, default=None)

@@ -359,6 +359,58 @@ def test_rollback_puts_previous_back(registry, models, capsys):
     assert name in line
 
 
+def two_versions(registry, models, recipe: str) -> None:
+    """Make the better of two learners the champion after the weaker."""
+    experiment = experiment_on(preset(NAME), recipe, 5)
+    for number, learner in enumerate(("linucb", "fitted-q"), 1):
+        verdict = take_verdict(experiment, [models[learner]], 200)
+        assert register.take_over(verdict).registered.version == number
+
+
+def aliases(registry, name: str) -> tuple[int | None, int | None]:
+    """The champion, and the version before it."""
+    return aliased(registry, name, "champion"), aliased(registry, name, "previous")
+
+
+def test_a_version_that_was_rolled_back_is_not_registered_again(registry, models):
+    name = "slateflow-back"
+    two_versions(registry, models, "back")
+    assert rollback(registry, name) == (1, 2)
+    experiment = experiment_on(preset(NAME), "back", 5)
+    again = register.take_over(take_verdict(experiment, [models["fitted-q"]], 200))
+    assert (again.registered, again.rolled_back) == (None, 2)
+    assert again.summary == "fitted-q wins, not registered: version 2 was rolled back"
+    assert again.document()["rolled_back"] == 2
+    assert aliases(registry, name) == (1, 2)
+    assert rollback(registry, name) == (2, 1)  # undone
+    assert aliases(registry, name) == (2, 1)
+    again = register.take_over(take_verdict(experiment, [models["fitted-q"]], 200))
+    assert again.rolled_back is None
+    assert "rolled_back" not in registry.get_model_version(name, "2").tags
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_rollback_that_was_killed_is_finished_by_the_next(registry, models, monkeypatch, done):
+    name, moved = f"slateflow-killed-{done}", []
+    two_versions(registry, models, f"killed-{done}")
+    move = type(registry).set_registered_model_alias
+
+    def killed(client, *alias: str) -> None:
+        if len(moved) == done:
+            raise KeyboardInterrupt
+        moved.append(alias)
+        move(client, *alias)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(registry), "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rollback(registry, name)
+    assert aliases(registry, name) == ((2, 1), (1, 1))[done]
+    assert rollback(registry, name) == (1, 2)
+    assert aliases(registry, name) == (1, 2)
+    assert rollback(registry, name) == (2, 1)
+
+
 def test_rollback_of_an_unknown_model_of_an_empty_registry(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(InputError, match="it is empty"):
