@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from slateflow.errors import InputError
 from slateflow.trajectories.files.folder import Folder
+from slateflow.trajectories.sources.row_sample import RowSample, overlapping
 
 _AHEAD = timedelta(hours=24)
 """Time by which the clock of a file's writer may be ahead of ours."""
@@ -72,6 +73,24 @@ class SourceFiles:
                     f"{self.path(file)}: expected each file's logs once, got the {alike} of "
                     f"{same.name}; move one of the two away"
                 )
+
+    def check_overlaps(self, samples: Mapping[SourceFile, RowSample], timed: bool) -> None:
+        """Refuse files that have rows in common, as exports of "everything so far" do.
+
+        Args:
+            samples: Samples of the files' rows.
+            timed: Whether rows have a time.
+
+        Raises:
+            InputError: Two files overlap.
+        """
+        files = list(samples)
+        for first, second, share in overlapping(list(samples.values()), timed):
+            raise InputError(
+                f"{self.path(files[second])}: expected each decision once, got about {share:.0%} "
+                f"of its rows, or of those of {files[first].name}, in both; give each night's "
+                "file only that night's decisions, or keep only the last of these files"
+            )
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:

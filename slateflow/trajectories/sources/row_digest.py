@@ -11,11 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from slateflow.trajectories.sources.row_sample import Hashes, RowSampling
 from slateflow.trajectories.sources.table import NUMBER, is_list, is_text, lower_booleans
-
-Hashes = NDArray[np.uint64]
 
 DIFFERENT_ROWS = 20
 """Fewest distinct rows with which equal digests prove a copy.
@@ -32,9 +30,10 @@ SPLITMIX64 = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 
 
 class RowDigest:
-    """The number of rows, and sums of their hashes and of the hashes' squares."""
+    """The number of rows, sums of their hashes and of the hashes' squares, and a sample."""
 
     def __init__(self) -> None:
+        self.sampling = RowSampling()
         self._rows = self._sum = self._squares = 0
         self._different: set[int] = set()
 
@@ -59,6 +58,7 @@ class RowDigest:
         for shift, number in SPLITMIX64:
             hashes ^= hashes >> np.uint64(shift)
             hashes *= np.uint64(number)
+        self.sampling.add(hashes)
         self._rows += len(hashes)
         self._sum += int(hashes.sum())
         self._squares += int(np.dot(hashes, hashes))

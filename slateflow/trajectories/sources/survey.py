@@ -17,6 +17,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories.sources.column_survey import ColumnFacts, ColumnSurvey
 from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.row_digest import RowDigest, coded_texts
+from slateflow.trajectories.sources.row_sample import NO_SAMPLE, RowSample
 from slateflow.trajectories.sources.table import TYPED, USER
 
 
@@ -62,6 +63,7 @@ class Facts:
     policies: tuple[str, ...] = ("logged",)  # sorted
     dropped: float | None = None  # share of the decisions that were not logged
     content: str = ""  # digest of a file's rows in any order; empty if they are too few
+    sample: RowSample = NO_SAMPLE  # of one file's rows; empty where it was not taken
 
     @classmethod
     def joined(cls, several: Sequence[Facts]) -> Facts | None:
@@ -92,8 +94,9 @@ class Facts:
     def to_dict(self) -> dict[str, Any]:
         """The facts, ready for JSON."""
         columns = [dataclasses.asdict(one) for one in self.columns]
+        sample = dataclasses.asdict(self.sample)
         plain = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        return {**plain, "columns": columns, "ids": sorted(self.ids)}
+        return {**plain, "columns": columns, "ids": sorted(self.ids), "sample": sample}
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Facts:
@@ -103,7 +106,11 @@ class Facts:
             for one in document["columns"]
         )
         ids, policies = frozenset(document["ids"]), tuple(document["policies"])
-        return cls(**{**document, "columns": columns, "ids": ids, "policies": policies})
+        sample = RowSample(
+            **{name: tuple(some) for name, some in document.get("sample", {}).items()}
+        )
+        made = {"columns": columns, "ids": ids, "policies": policies, "sample": sample}
+        return cls(**{**document, **made})
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,7 @@ class Survey:
             policies=keys.policies,
             dropped=reader.dropped,
             content=content.text,
+            sample=content.sampling.sample,
         )
         return cls(facts, keys)
 

@@ -224,3 +224,75 @@ def test_decisions_that_were_delivered_in_two_files(tmp_path, held_out, days, co
     )
     fresh = generate(recipe(tmp_path, text), Folder(str(tmp_path / "fresh")))
     assert (fresh.digest, fresh.parts) == (kept.digest, kept.parts)
+
+
+def visits(rows: int, first: int = 0, *, minutes: float = 1.0) -> pd.DataFrame:
+    """Single decisions on few items, of users with one coarse column."""
+    rng = np.random.default_rng([first, rows])
+    return pd.DataFrame(
+        {
+            "country": rng.choice(["at", "de", "fr"], rows),
+            "at": pd.Timestamp("2026-11-30")
+            + pd.to_timedelta((first + np.arange(rows)) * minutes // 1, "min"),
+            "item": rng.integers(0, 3, rows),
+            "propensity": 1 / 3,
+            "reward": (rng.random(rows) < 0.2).astype(int),
+        }
+    )
+
+
+VISITS = '[columns]\nuser = ["country"]\ntime = "at"\n'
+EXPORTS = {"cumulative": [(0, 400), (0, 800), (0, 1200)], "last three": [(0, 600), (200, 800)]}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_that_overlap_are_refused(tmp_path, name):
+    """Counted twice, rows would be held out and trained on."""
+    rows = visits(1200)
+    for number, (begin, end) in enumerate(EXPORTS[name]):
+        log(tmp_path, f"day-{number}.parquet", rows[begin:end])
+    share = {"cumulative": "100%", "last three": "[67][0-9]%"}[name]
+    with pytest.raises(
+        InputError,
+        match=rf"day-1.parquet: expected each decision once, got about {share} of its rows, or of "
+        r"those of day-0.parquet, in both; give each night's file only that night's decisions",
+    ):
+        published(tmp_path, VISITS)
+
+
+def test_a_night_that_overlaps_with_an_earlier_one_is_refused(tmp_path):
+    """The facts of the first day come from the earlier dataset."""
+    rows = visits(800)
+    log(tmp_path, "day-0.parquet", rows[:400])
+    assert published(tmp_path, VISITS).rows == 400
+    log(tmp_path, "day-1.parquet", rows)
+    with pytest.raises(InputError, match=r"about 100% of its rows, or of those of day-0.parquet"):
+        published(tmp_path, VISITS)
+
+
+@pytest.mark.parametrize("minutes", [1.0, 0.005], ids=["other times", "coarse times"])
+def test_files_of_other_rows_do_not_overlap(tmp_path, minutes):
+    """With 200 decisions a minute many rows of one file are the same, and of two as well."""
+    for number in range(3):
+        first = number * 800 if minutes == 1.0 else 0
+        rows = visits(800 + number, first, minutes=minutes)
+        log(tmp_path, f"part-{number}.parquet", rows)
+    assert published(tmp_path, VISITS).rows == 2403
+
+
+def test_customers_who_come_every_day_are_no_overlap(tmp_path):
+    """Without a time, a customer's rows of two days may be the same."""
+    for number in range(3):
+        rows = visits(600, number).drop(columns="at")
+        log(tmp_path, f"day-{number}.parquet", rows.assign(country=np.arange(600)))
+    assert published(tmp_path, '[columns]\nuser = ["country"]\n').rows == 1800
+
+
+def test_sessions_without_times_that_are_exported_again_are_refused(tmp_path):
+    """Each session would be followed by its copy, as if it had twice as many steps."""
+    rows = visits(1200).drop(columns="at").assign(session=np.arange(1200) // 4)
+    rows["country"] = np.random.default_rng(1).integers(0, 50, 1200)
+    log(tmp_path, "day-0.parquet", rows[:800])
+    log(tmp_path, "day-1.parquet", rows)
+    with pytest.raises(InputError, match=r"day-1.parquet: expected .* once, got about 100%"):
+        published(tmp_path, '[columns]\nuser = ["country"]\nepisode = "session"\n')
