@@ -192,7 +192,7 @@ def test_policies_by_learner(title, tmp_path, capsys, tables):
 
 
 @pytest.mark.benchmark
-@pytest.mark.parametrize("sensitivity", [0.01, 0.1])
+@pytest.mark.parametrize("sensitivity", [0.058, 0.1])
 def test_logged_states_of_the_optimum(sensitivity, tmp_path, capsys):
     """Print how rarely logged users are as satisfied as in half the steps of the best policy."""
     overrides, shares = {"sensitivity": sensitivity}, {"random": 0.5, "greedy": 0.5}
