@@ -18,7 +18,7 @@ from slateflow.evaluation.off_policy.estimates import unsupported_shares
 from slateflow.evaluation.off_policy.logging_policies import logged_behaviours
 from slateflow.evaluation.off_policy.logs_verdict import logs_verdict
 from slateflow.evaluation.recsim_check import agreement, recsim_returns
-from slateflow.evaluation.returns import BLOCK_EPISODES, returns_of
+from slateflow.evaluation.returns import BLOCK_EPISODES, returns_of, standard_error
 from slateflow.policies import (
     Policy,
     RandomPolicy,
@@ -31,7 +31,13 @@ from slateflow.side_by_side import PROCESSORS, map_calls
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.item_effects import items_differ
 from tasks.experiment import Experiment, ModelRef
-from tasks.reports.report import CandidateLine, OverlapFigures, RecSimCheck, Report
+from tasks.reports.report import (
+    CandidateLine,
+    OverlapFigures,
+    PolicyLine,
+    RecSimCheck,
+    Report,
+)
 from tasks.server.retries import RETRIES
 from tasks.server.stages import stage
 from tasks.side_by_side import workers_at_hand
@@ -68,7 +74,7 @@ def take_verdict(experiment: Experiment, models: Sequence[ModelRef], episodes: i
         champion = version_policy(client, found, spec, logs)
     contest = _Contest(experiment, models, policies, champion, version)
     played = experiment.evidence == "played"
-    report = _by_play(contest, episodes) if played else _by_logs(contest)
+    report = _by_play(contest, episodes) if played else _by_logs(contest, episodes)
     _log_evaluation(report)
     return report
 
@@ -83,6 +89,26 @@ class _Contest:
     champion: ScoringPolicy | None
     version: int | None  # of the champion
 
+    @property
+    def scorers(self) -> dict[str, SessionScorer]:
+        """The candidates' scorers, by learner."""
+        return {name: policy.scorer for name, policy in self.policies.items()}
+
+    def to_play(self, dataset: Dataset) -> _Policies:
+        """Random, the candidates, the champion, the logging policies and the best that there is."""
+        spec, champion = dataset.spec, self.champion
+        return {
+            ("baseline", "random"): RandomPolicy(spec.slate_size),
+            **{("candidate", name): policy for name, policy in self.policies.items()},
+            **({} if champion is None else {("champion", "champion"): champion}),
+            **{
+                ("logged", name): behaviour_policy(behaviour, spec)
+                for name, behaviour in logged_behaviours(dataset).items()
+                if behaviour != "random"
+            },
+            ("optimum", "optimum"): None,
+        }
+
     def report(self, verdict: Verdict, overlaps: dict[str, OverlapFigures]) -> Report:
         """The verdict as it is published."""
         return Report.on(self.experiment, verdict, self.models, self.version, overlaps)
@@ -90,21 +116,9 @@ class _Contest:
 
 def _by_play(contest: _Contest, episodes: int) -> Report:
     """Play all policies on common users."""
-    experiment, champion = contest.experiment, contest.champion
+    experiment = contest.experiment
     dataset, spec = experiment.open_dataset(), experiment.spec
-    logging = logged_behaviours(dataset)
-    policies: _Policies = {
-        ("baseline", "random"): RandomPolicy(spec.slate_size),
-        **{("candidate", name): policy for name, policy in contest.policies.items()},
-        **({} if champion is None else {("champion", "champion"): champion}),
-        **{
-            ("logged", name): behaviour_policy(behaviour, spec)
-            for name, behaviour in logging.items()
-            if behaviour != "random"
-        },
-        ("optimum", "optimum"): None,
-    }
-    scorers = {name: policy.scorer for name, policy in contest.policies.items()}
+    policies, scorers = contest.to_play(dataset), contest.scorers
     with ThreadPoolExecutor(1) as beside:
         unseen = beside.submit(copy_context().run, hardly_seen_shares, dataset, scorers)
         returns = _play_all(spec, policies, episodes, experiment.seed)
@@ -114,7 +128,7 @@ def _by_play(contest: _Contest, episodes: int) -> Report:
         {name: returns["candidate", name] for name in contest.policies},
         returns["optimum", "optimum"],
         returns.get(("champion", "champion")),
-        {name: returns.get(("logged", name), baseline) for name in logging},
+        {name: returns.get(("logged", name), baseline) for name in logged_behaviours(dataset)},
     )
     overlaps = {name: OverlapFigures(unsupported=share) for name, share in unseen.result().items()}
     return contest.report(verdict, overlaps)
@@ -147,8 +161,11 @@ def _begin(name: str, *_: Any) -> Progress:
     return stage(f"evaluate {name}")
 
 
-def _by_logs(contest: _Contest) -> Report:
-    """Estimate all policies on the sessions that are held out; nothing is played."""
+def _by_logs(contest: _Contest, episodes: int) -> Report:
+    """Estimate all policies on the held-out sessions; in a simulated world play them, too.
+
+    What they earn by play stands beside the estimates, and decides nothing.
+    """
     progress = stage("evaluate on held-out logs")
     dataset = contest.experiment.open_dataset()
     found = logs_verdict(dataset, contest.policies, contest.champion)
@@ -159,6 +176,14 @@ def _by_logs(contest: _Contest) -> Report:
     report.items_differ = None if dataset.spec.simulated else items_differ(dataset)
     for candidate in report.candidates:
         candidate.no_verdict = found.refusals.get(candidate.learner)
+    if dataset.spec.simulated:
+        policies = contest.to_play(dataset)
+        returns = _play_all(dataset.spec, policies, episodes, contest.experiment.seed)
+        report.played = [
+            PolicyLine(policy=name, mean=one.mean(), sem=standard_error(one), episodes=episodes)
+            for (_, name), one in returns.items()
+            if one is not None
+        ]
     return report
 
 

@@ -35,10 +35,11 @@ from tasks.store.tracking import (
 )
 
 LAYOUTS = (
-    ("p", "score", "over", "score_ci", "sec", "p_over"),
-    ("p", "score", "over", "score_ci"),
-    ("p", "score", "sec"),
-    ("score",),
+    ("played", "p", "score", "over", "score_ci", "sec", "p_over"),
+    ("played", "p", "score", "over", "score_ci"),
+    ("played", "p", "score", "sec"),
+    ("played", "score"),
+    ("played",),
     (),
 )
 """Columns that the verdict's table has where it is wide enough, widest first."""
@@ -126,24 +127,32 @@ def _legend(report: Report) -> str:
     if not report.scored:
         unsure = "unknown" if report.optimum is None else "not above random for certain"
         score = f"no score: optimum {unsure}"
+    if report.played:
+        score = "no score from logs"
     rivals = "random and the champion" if report.champion else "random"
-    return f"intervals: pointwise 95%; p over {rivals}, after Holm, decides; {score}"
+    legend = f"intervals: pointwise 95%; p over {rivals}, after Holm, decides; {score}"
+    if report.played:
+        legend += f"; by play: {report.played[0].episodes:,} episodes, which decide nothing"
+    return legend
 
 
 def _verdict_table(report: Report, shown: Collection[str]) -> Table:
     """The table with the columns of a layout."""
     baseline, champion, optimum = report.baseline, report.champion, report.optimum
     columns, with_interval = _columns(report, shown), _score_has_interval(report, shown)
+    by_play = {one.policy: mean_text(one, report.decimals) for one in report.played or ()}
     title = f"{report.experiment.recipe}, {report.sessions} each"
     table = new_table(*columns.values(), title=title)
 
-    def add(style: str, policy: str, played: CandidateLine | PolicyLine | Champion | Optimum,
+    def add(style: str, policy: str,
+            found: CandidateLine | PolicyLine | Champion | Optimum | None,
             **cells: str) -> None:  # fmt: skip
-        cells = {"policy": policy, "mean": mean_text(played, report.decimals), **cells}
+        mean = "" if found is None else mean_text(found, report.decimals)
+        cells = {"policy": policy, "mean": mean, "played": by_play.get(policy, ""), **cells}
         table.add_row(*(cells.get(name, "") for name in columns), style=style)
 
-    if optimum is not None:
-        add("dim", "optimum", optimum, score="1.000")
+    if optimum is not None or "optimum" in by_play:
+        add("dim", "optimum", optimum, score="" if optimum is None else "1.000")
     for one in report.candidates:
         style = "bold green" if one.verdict == "winner" else ""
         add(style, one.learner, one, **_candidate_cells(one, report, with_interval))
@@ -165,6 +174,7 @@ def _columns(report: Report, shown: Collection[str]) -> dict[str, str]:
     return {
         "policy": "policy",
         "mean": ">return ± s.e.",
+        **({"played": ">by play ± s.e."} if report.played and "played" in shown else {}),
         **({"uplift": ">uplift, 95%"} if judged else {}),
         **({"p": ">p"} if judged and "p" in shown else {}),
         **({"over": ">over champion, 95%"} if reigned and "over" in shown else {}),

@@ -169,7 +169,8 @@ class Report(BaseModel):
     `logged` is the best of the `logging_policies`, which are sorted best first; None and an empty
     list where nobody knows them, as in imported logs. `items_differ` is whether items earn more, or
     less, than their columns predict; None where it was not tested. `rolled_back` is the winner's
-    version where somebody has rolled it back, so that it is not registered again.
+    version where somebody has rolled it back, so that it is not registered again. `played` is what
+    policies earn by play, beside a verdict from the logs of a world that can be played.
     """
 
     experiment: Experiment
@@ -184,6 +185,7 @@ class Report(BaseModel):
     registered: RegisteredVersion | None = None
     rolled_back: int | None = None
     recsim_check: RecSimCheck | None = None
+    played: list[PolicyLine] | None = None
 
     @classmethod
     def on(
@@ -292,7 +294,7 @@ class Report(BaseModel):
         """The report as the command line prints it."""
         fields = self.model_dump(mode="json")
         experiment = fields.pop("experiment")
-        for asked in ("items_differ", "rolled_back", "recsim_check"):
+        for asked in ("items_differ", "rolled_back", "recsim_check", "played"):
             if fields[asked] is None:
                 del fields[asked]
         return {
