@@ -113,6 +113,8 @@ def _by_items(folds: Sequence[ItemSums], every: ItemSums, catalogue: Catalogue) 
 def _solved(every: LinearStatistics, without: LinearStatistics, prior: Array | float) -> Array:
     """The weights (P,) fitted to the rows of the other folds."""
     gram = every.gram - without.gram
-    prior = prior if isinstance(prior, np.ndarray) else prior * np.eye(len(gram))
-    moment = every.moment - without.moment
-    return np.asarray(np.linalg.lstsq(gram + prior, moment, rcond=None)[0])
+    gram += prior if isinstance(prior, np.ndarray) else prior * np.eye(len(gram))
+    # In units of each column: least squares drop directions that are small beside the largest
+    size = np.sqrt(np.where(np.diag(gram) > 0, np.diag(gram), 1.0))
+    moment = (every.moment - without.moment) / size
+    return np.asarray(np.linalg.lstsq(gram / np.outer(size, size), moment, rcond=None)[0] / size)
