@@ -48,13 +48,12 @@ class RowSample:
         Up to the lower of both samples' largest hashes, each sample has all rows of its file. The
         shares are of the file with fewer rows there.
         """
-        ours, theirs = {*self.smallest}, {*other.smallest}
-        most = min(_largest(self), _largest(other))
-        ours, theirs = ({one for one in some if one <= most} for some in (ours, theirs))
+        most, both = min(_largest(self), _largest(other)), (self, other)
+        ours, theirs = ({one for one in sample.smallest if one <= most} for sample in both)
         fewer = max(1, min(len(ours), len(theirs)))
         repeats = [
             len(some.intersection(sample.repeated)) / max(1, len(some))
-            for some, sample in ((ours, self), (theirs, other))
+            for some, sample in zip((ours, theirs), both, strict=True)
         ]
         return len(ours & theirs), len(ours & theirs) / fewer, max(repeats)
 
