@@ -19,7 +19,7 @@ from tasks.experiment import Experiment
 from tasks.reports.report import OverlapFigures
 from tasks.store.champion import version_policy
 from tasks.store.logs_seen import seen_by
-from tasks.store.tracking import mlflow_client
+from tasks.store.tracking import mlflow_client, version_rows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -121,7 +121,7 @@ def _registered(uri: str, dataset: Dataset) -> tuple[Target, bool]:
     expected = f"--policy: expected a version such as models:/NAME@champion at {uri}"
     with refused(expected, MlflowException, ValueError):
         found = _version_at(client, uri)
-    seen = seen_by(found, dataset)
+    seen = seen_by(found, dataset, version_rows(found))
     if seen == "all":
         raise InputError(
             f"--policy: expected a model that has not seen all of these logs, got {uri}, which "

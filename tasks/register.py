@@ -14,6 +14,7 @@ from slateflow.environments import EnvironmentSpec
 from slateflow.policies import AnyScorer, ScoringPolicy, scorer_code
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.ranges import feature_ranges
+from slateflow.trajectories.sources.logged_rows import LoggedRows
 from tasks.evaluate import take_verdict
 from tasks.experiment import Experiment
 from tasks.project import PROJECT
@@ -33,7 +34,7 @@ from tasks.store.champion import (
     was_rolled_back,
 )
 from tasks.store.requests import Examples, example_requests
-from tasks.store.tracking import SCORER_FILE, mlflow_client, model_name, run_scorer
+from tasks.store.tracking import ROWS_FILE, SCORER_FILE, mlflow_client, model_name, run_scorer
 
 RECOMMENDER = PROJECT / "mlflow"
 """Folder of the code that a version carries."""
@@ -200,15 +201,17 @@ def _ranges(dataset: Dataset, folder: Path) -> str:
 
 
 def _encoder(dataset: Dataset, folder: Path) -> dict[str, str]:
-    """Files that a version of own logs carries beside the weights: encoders, catalogue, code."""
+    """Files of a version of own logs beside the weights: encoders, catalogue, row sample, code."""
     if dataset.encoding is None or dataset.catalogue is None:
         return {}
     encoding, catalogue = folder / "encoding.json", folder / "catalogue.npz"
     document = {**dataset.encoding.to_dict(), "format": dataset.recipe.get("format", "table")}
     encoding.write_text(json.dumps(document), encoding="utf-8")
     np.savez(catalogue, features=dataset.catalogue.features)
-    code = RECOMMENDER / "encoder.py"
-    return {"encoder": str(code), "encoding": str(encoding), "catalogue": str(catalogue)}
+    rows = folder / ROWS_FILE
+    rows.write_text(json.dumps(LoggedRows.of(dataset).to_dict()), encoding="utf-8")
+    files = {"encoding": str(encoding), "catalogue": str(catalogue), "rows": str(rows)}
+    return {**files, "encoder": str(RECOMMENDER / "encoder.py")}
 
 
 def _signature(dataset: Dataset) -> ModelSignature:

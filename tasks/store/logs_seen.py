@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slateflow.trajectories import Dataset
 from slateflow.trajectories.files.dataset import differing_keys
 from slateflow.trajectories.files.hold_out import BY_PLACE
+from slateflow.trajectories.sources.logged_rows import LoggedRows
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -19,10 +20,17 @@ VARIED = ("seed", "nights", "episodes")
 """Keys of a simulated recipe by which its logs can differ and have sessions in common."""
 
 
-def seen_by(version: ModelVersion, dataset: Dataset) -> Seen:
+def seen_by(version: ModelVersion, dataset: Dataset, learnt_from: LoggedRows | None = None) -> Seen:
     """The part of the logs that a version was trained on; all where that is unknown.
 
     Logs grow day by day. A session that is held out stays so in all datasets of the same days.
+    From another source, other sessions are held out; so the version has seen all of the logs where
+    some of the rows that it has learnt from are among them.
+
+    Args:
+        version: The version, by whose tags the logs of one source are told.
+        dataset: The logs.
+        learnt_from: A sample of the rows that the version carries; None where it carries none.
     """
     trained = json.loads(version.tags.get("recipe", "{}"))
     held_in_of = trained.pop("held_in_of", None)
@@ -31,7 +39,7 @@ def seen_by(version: ModelVersion, dataset: Dataset) -> Seen:
     if version.tags.get("dataset_digest") == dataset.digest:
         return "all"
     if not _in_common(trained, dataset.recipe):
-        return "nothing"
+        return "all" if learnt_from and learnt_from.among(LoggedRows.of(dataset)) else "nothing"
     # By place among all episodes: others are held out of logs of another size
     stays = dataset.hold_out != BY_PLACE and _rule(trained) == _rule(dataset.recipe)
     return "all but the held-out" if held_in_of and stays else "all"

@@ -21,6 +21,7 @@ from slateflow.errors import InputError
 from slateflow.policies import AnyScorer, load_scorer
 from slateflow.trajectories import Dataset, Encoding
 from slateflow.trajectories.catalogue import Catalogue
+from slateflow.trajectories.sources.logged_rows import LoggedRows
 from tasks.next_command import typed
 from tasks.project import PROJECT
 from tasks.store.new_store import check_store, database_file, make_store, sqlite_url
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
+ROWS_FILE = "rows.json"
+"""File of a version with a sample of the rows that its logs were read from."""
 SCORER_FILE = "scorer.npz"
 TRAINING = "slateflow.training"
 """Tag of a run: the digest of all that its weights depend on."""
@@ -274,6 +277,14 @@ def version_items(version: ModelVersion) -> tuple[Encoding, Catalogue] | None:
         document = json.loads(encoding.read_text(encoding="utf-8"))
         with np.load(catalogue, allow_pickle=False) as stored:
             return Encoding.from_dict(document), Catalogue(stored["features"])
+
+
+def version_rows(version: ModelVersion) -> LoggedRows | None:
+    """A sample of the rows behind a version of own logs; None where it carries none."""
+    with tempfile.TemporaryDirectory() as folder:
+        if (carried := _carried(version, [ROWS_FILE], folder)) is None:
+            return None
+        return LoggedRows.from_dict(json.loads(carried[0].read_text(encoding="utf-8")))
 
 
 def _carried(version: ModelVersion, names: Sequence[str], folder: str) -> list[Path] | None:

@@ -13,6 +13,7 @@ import pytest
 
 from slateflow.trajectories import MANIFEST, Dataset, Folder, Recipe, generate
 from slateflow.trajectories.exchange.importing import import_logs
+from slateflow.trajectories.sources.logged_rows import LoggedRows
 from tasks.experiment import held_in
 from tasks.store.logs_seen import seen_by
 from tests.trajectories.sources.shop import log, published
@@ -98,6 +99,37 @@ def test_nights_that_come_keep_what_is_held_out(tmp_path):
     assert seen_by(version(trained), tomorrow) == "all but the held-out"
     later = generate(recipe.varied(seed=7), Folder(str(tmp_path)))
     assert seen_by(version(trained), later) == "nothing"
+
+
+def timed(first: int):
+    """Decisions a minute from each other."""
+    return {**day(first), "at": np.datetime64("2026-11-30", "m") + np.arange(first, first + 400)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [
+        (timed(0), "all"),
+        (timed(300), "all"),  # a quarter of them are Monday's
+        (timed(1_000), "nothing"),
+        (day(0), "nothing"),  # without the times they are other rows
+    ],
+)
+def test_the_same_logs_in_another_folder_have_been_seen(tmp_path, rows, seen):
+    text = '[columns]\nuser = ["number"]\n'
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    log(tmp_path / "one", "monday.parquet", timed(0))
+    trained = published(tmp_path / "one", text + 'time = "at"\n')
+    carried = LoggedRows.from_dict(json.loads(json.dumps(LoggedRows.of(trained).to_dict())))
+    log(tmp_path / "other", "copy.parquet", rows)
+    text += 'time = "at"\n' * ("at" in rows)
+    logs = published(tmp_path / "other", text)
+    elsewhere = version(held_in(trained))
+    recipe = json.loads(elsewhere.tags["recipe"])
+    elsewhere.tags["recipe"] = json.dumps({**recipe, "source": "moved"})
+    assert seen_by(elsewhere, logs) == "nothing"
+    assert seen_by(elsewhere, logs, carried) == seen
 
 
 @pytest.mark.parametrize(

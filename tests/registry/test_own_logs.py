@@ -20,8 +20,9 @@ import tasks.register
 from flows.cli.main import main
 from slateflow.learners import learner_config, train
 from slateflow.policies import ScoringPolicy
+from slateflow.trajectories.sources.logged_rows import LoggedRows
 from tasks.store.requests import logged_requests
-from tasks.store.tracking import mlflow_client
+from tasks.store.tracking import mlflow_client, version_rows
 from tests.registry.published import register_winner
 from tests.registry.test_consumer import ask_elsewhere
 from tests.registry.test_serving import ask
@@ -347,6 +348,13 @@ def test_a_parquet_file(shop, tmp_path, capsys):
     expected = shop.model.predict(requests(shop.table[:50]))
     assert answers["items"].to_pylist() == expected["items"].tolist()
     assert answers["slate"].to_pylist() == expected["slate"].tolist()
+
+
+def test_a_version_carries_a_sample_of_the_rows_behind_it(shop):
+    version = mlflow_client().get_model_version_by_alias("slateflow-shop", "champion")
+    carried = version_rows(version)
+    assert len(carried.sample.smallest) == 256  # of 600 rows
+    assert carried.among(LoggedRows.of(shop.dataset))
 
 
 def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypatch):

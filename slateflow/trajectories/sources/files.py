@@ -92,6 +92,19 @@ class SourceFiles:
                 "file only that night's decisions, or keep only the last of these files"
             )
 
+    def check_repeats(self, copied: Mapping[SourceFile, float]) -> None:
+        """Refuse a file that has rows twice, by the share of its rows that copy an earlier one.
+
+        Raises:
+            InputError: A file has rows twice.
+        """
+        for file, share in copied.items():
+            if share:
+                raise InputError(
+                    f"{self.path(file)}: expected each decision once, got about {share:.0%} of the "
+                    "rows a second time, equal in every column and in time; remove the duplicates"
+                )
+
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Ensure that the files do not change while the block reads them.

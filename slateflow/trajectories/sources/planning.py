@@ -96,11 +96,12 @@ class Surveyed:
         Reads the keys of days that are missing from earlier datasets.
 
         Raises:
-            InputError: A row does not fit, or two files are copies or overlap.
+            InputError: A row does not fit, a file has rows twice, or two are copies or overlap.
         """
         for file in self.recipe.files.files:
             self._days.append(earlier.facts(file) or self._survey(file))
         many = [day for day in self._days if day.facts.rows >= COPIED_ROWS]
+        self.recipe.files.check_repeats({day.file: day.facts.copied for day in many})
         self.recipe.files.check_copies({day.file: day.facts.content for day in many})
         columns, timed = self.recipe.columns, all(day.facts.times for day in many)
         if timed or columns.episode:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,10 @@ OVERLAPPING = {True: 0.05, False: 0.5}
 Without a time, rows of two days may be equal by chance, though no two of one day are: a customer
 who comes every day, say.
 """
+
+MOMENTS = 0.9
+"""Different times per different row of a file from which equal rows are copies: so few of its rows
+share their time with another that two customers hardly leave the same row."""
 
 BEYOND_REPEATS = 4
 """Multiple of the share of rows that are repeated within the files, below which chance explains
@@ -57,6 +62,13 @@ class RowSample:
         ]
         return len(ours & theirs), len(ours & theirs) / fewer, max(repeats)
 
+    @classmethod
+    def joined(cls, samples: Sequence[RowSample]) -> RowSample:
+        """The sample of all rows together."""
+        smallest = sorted({one for sample in samples for one in sample.smallest})[:SAMPLED_ROWS]
+        repeated = {one for sample in samples for one in sample.repeated}.intersection(smallest)
+        return cls(tuple(smallest), tuple(sorted(repeated)))
+
 
 NO_SAMPLE = RowSample()
 """Of no rows, or of rows of which no sample was taken."""
@@ -89,6 +101,18 @@ class RowSampling:
         """The sample."""
         repeated = self._hashes[self._rows > 1]
         return RowSample(tuple(self._hashes.tolist()), tuple(repeated.tolist()))
+
+    def copied(self, times: NDArray[Any]) -> float:
+        """Share of the rows that copy an earlier one, by the times (R,) of all rows.
+
+        It is 0 below `OVERLAPPING`, and where too many rows share a time to tell copies from
+        chance.
+        """
+        different = len(self._rows) / max(1, self._rows.sum())  # per row
+        if 1 - different < OVERLAPPING[True]:
+            return 0.0
+        moments = len(np.unique(times)) / len(times)
+        return float(1 - different) if moments >= MOMENTS * different else 0.0
 
 
 def overlapping(samples: Sequence[RowSample], timed: bool) -> Iterator[tuple[int, int, float]]:

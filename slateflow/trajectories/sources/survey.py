@@ -64,6 +64,7 @@ class Facts:
     dropped: float | None = None  # share of the decisions that were not logged
     content: str = ""  # digest of a file's rows in any order; empty if they are too few
     sample: RowSample = NO_SAMPLE  # of one file's rows; empty where it was not taken
+    copied: float = 0  # share of one file's rows that copy an earlier one; 0 where times are few
 
     @classmethod
     def joined(cls, several: Sequence[Facts]) -> Facts | None:
@@ -196,6 +197,7 @@ class Survey:
             dropped=reader.dropped,
             content=content.text,
             sample=content.sampling.sample,
+            copied=0 if keys.time is None else content.sampling.copied(keys.time),
         )
         return cls(facts, keys)
 

@@ -280,6 +280,26 @@ def test_files_of_other_rows_do_not_overlap(tmp_path, minutes):
     assert published(tmp_path, VISITS).rows == 2403
 
 
+@pytest.mark.parametrize(
+    ("again", "minutes", "refused"),
+    [(0.3, 1.0, "2[0-9]%"), (0.02, 1.0, ""), (0.3, 0.005, "")],
+    ids=["a third", "a few", "coarse times"],
+)
+def test_rows_that_a_file_has_twice(tmp_path, again, minutes, refused):
+    """Of 130 rows 30 are copies, which is 23%."""
+    rows = visits(2_000, minutes=minutes)
+    log(tmp_path, "day.parquet", pd.concat([rows, rows[: int(again * len(rows))]]))
+    if not refused:
+        assert published(tmp_path, VISITS).rows == int((1 + again) * 2_000)
+        return
+    with pytest.raises(
+        InputError,
+        match=rf"day.parquet: expected each decision once, got about {refused} of the rows a "
+        r"second time, equal in every column and in time; remove the duplicates",
+    ):
+        published(tmp_path, VISITS)
+
+
 def test_customers_who_come_every_day_are_no_overlap(tmp_path):
     """Without a time, a customer's rows of two days may be the same."""
     for number in range(3):
