@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 
 from slateflow.trajectories import AnyRecipe, generate
-from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
+from slateflow.trajectories.sources.lines_passed_by import source_remarks
 from tasks.experiment import Experiment, data_folder
 from tasks.server.lineage import dataset_published
 from tasks.server.progress import stage_with_artifact
@@ -19,8 +19,8 @@ def generate_dataset(recipe: AnyRecipe, data: str | None, workers: int) -> Exper
     dataset = generate(recipe, data_folder(data), workers, progress)
     progress(1, 1)  # also where it already existed
     get_run_logger().info("%s: %d rows, %s", dataset.path, dataset.rows, dataset.digest)
-    if passed_by := told(passed_by_of(dataset), dataset.rows):
-        get_run_logger().info("%s: %s", dataset.path, passed_by)
+    for remark in source_remarks(dataset):
+        get_run_logger().info("%s: %s", dataset.path, remark)
     experiment = Experiment.on(dataset, recipe.name, recipe.seed)
     dataset_published(experiment)
     return experiment

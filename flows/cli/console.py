@@ -218,14 +218,14 @@ def _uplift_digits(report: Report) -> int:
     return 1 if max((abs(bound) for one in judged for bound in one.ci), default=0.0) < 100 else 0
 
 
-def show_dataset(dataset: DatasetRef, as_json: bool = False, passed_by: str = "") -> None:
-    """Path, rows and digest of a dataset, and how many lines of its source were passed by."""
+def show_dataset(dataset: DatasetRef, as_json: bool = False, remarks: Sequence[str] = ()) -> None:
+    """Path, rows and digest of a dataset, and remarks on its source."""
     if as_json:
         return print_json(dataset.model_dump(mode="json"))
     path = short_path(dataset.path)
     output.print(f"{path}: {dataset.rows:,} rows\n{dataset.digest}", soft_wrap=True)
-    if passed_by:
-        output.print(passed_by, soft_wrap=True)
+    for remark in remarks:
+        output.print(remark, soft_wrap=True)
 
 
 def show_models(models: list[ModelRef], as_json: bool = False) -> None:

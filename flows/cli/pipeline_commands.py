@@ -129,13 +129,12 @@ def generate_command(
         from flows.generate import generate
 
         experiment = generate(chosen, data=logs.kept_data, workers=workers)
-        from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
+        from slateflow.trajectories.sources.lines_passed_by import source_remarks
 
-        made = experiment.open_dataset()
-        passed_by = told(passed_by_of(made), made.rows)
+        remarks = source_remarks(experiment.open_dataset())
     from flows.cli.console import show_dataset
 
-    show_dataset(experiment.dataset, as_json, passed_by)
+    show_dataset(experiment.dataset, as_json, remarks)
 
 
 def train_command(

@@ -88,6 +88,16 @@ def test_generate_says_how_many_lines_were_passed_by(shop, capsys, monkeypatch):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+def test_generate_names_files_without_rows(shop, capsys):
+    """A night whose export failed, say."""
+    empty = pd.read_parquet(shop / "logs" / "1.parquet")[:0]
+    for night in "abcd":
+        empty.to_parquet(shop / "logs" / f"{night}.parquet")
+    assert main(["generate", "shop"]) == 0
+    told = "4 of 6 files without rows of their own: a.parquet, b.parquet, c.parquet and 1 more"
+    assert capsys.readouterr().out.splitlines()[2] == told
+
+
 def test_what_own_logs_do_not_have_is_one_line(shop, capsys):
     for arguments, message in [
         (["generate", "shop", "--episodes", "9"], "expected no number of episodes for own logs"),

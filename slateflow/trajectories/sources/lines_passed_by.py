@@ -1,4 +1,4 @@
-"""Lines of a source that cannot be used as decisions, counted by reason."""
+"""Lines of a source that cannot be used as decisions, counted by reason, and files without any."""
 
 from __future__ import annotations
 
@@ -75,3 +75,14 @@ def told(counts: Mapping[str, int], rows: int) -> str:
     count = sum(counts.values())
     each = ", ".join(f"{number:,} {REASONS.get(name, name)}" for name, number in counts.items())
     return f"{count:,} of {count + rows:,} lines passed by: {each}"
+
+
+def source_remarks(dataset: Dataset) -> list[str]:
+    """What to know of a dataset's source: lines that were passed by, and files without rows."""
+    empty = [one.file["name"] for one in dataset.days if not one.most_steps]
+    remarks = [told(passed_by_of(dataset), dataset.rows)]
+    if empty:
+        more = f" and {len(empty) - 3} more" * (len(empty) > 3)
+        count = f"{len(empty)} of {len(dataset.days)} files without rows of their own"
+        remarks.append(f"{count}: {', '.join(empty[:3])}{more}")
+    return list(filter(None, remarks))
