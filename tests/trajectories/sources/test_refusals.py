@@ -62,8 +62,8 @@ TRAPS = {
     "candidates"),
     "offered twice": ("3.5,a,a|b|a,0.25,0,,r,3", "offered: expected each id once in a row"),
     "an id is missing": ("3.5,a,,0.25,0,,r,3", "offered: expected a value, got none"),
-    "a text among numbers": ("old,a,a|b|c,0.25,0,,r,3", "user: expected numbers, as in most "
-    "rows, got old"),
+    "a text among numbers": ("old,a,a|b|c,0.25,0,,r,3", "user: expected numbers such as 1234.5, as "
+    "in most rows, or the column's name in `categories`, got old"),
     "no user": (",a,a|b|c,0.25,0,,r,3", "user: expected a number in every row; a column of its own "
     "may say where there was none, got none"),
     "two rows at one time": ("3.5,a,a|b|c,0.25,0,,r,4", "t: expected one row of a session at a "
