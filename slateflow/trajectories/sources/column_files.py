@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
@@ -18,7 +20,9 @@ BATCH_ROWS = 65_536
 
 
 def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
-    """Some columns of a Parquet or CSV file; CSV columns are texts, null where empty.
+    """Some columns of a Parquet or CSV file.
+
+    Columns of CSV are texts without spaces around them, null where nothing is left.
 
     Args:
         folder: Folder of the file.
@@ -44,9 +48,18 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
                 strings_can_be_null=True,
                 null_values=[""],
             )
-            batches = pacsv.open_csv(folder.stream(name), convert_options=options)
+            batches = (
+                pa.record_batch({one: trimmed(batch[one]) for one in columns})
+                for batch in pacsv.open_csv(folder.stream(name), convert_options=options)
+            )
         for batch in batches:
             yield pa.Table.from_batches([batch])
+
+
+def trimmed(texts: Any) -> Any:
+    """Texts without spaces around them; null where nothing is left."""
+    texts = pc.utf8_trim_whitespace(texts)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, texts.type), texts)
 
 
 @contextmanager

@@ -235,8 +235,7 @@ class PlannedDataset:
                     batch = batch.append_column(name, missing)
                 place, values = batch.column_names.index(name), batch[name]
                 if values.type != kinds[column.kind]:  # numbers of CSV are texts so far
-                    trimmed = pc.utf8_trim_whitespace(values).cast(kinds[column.kind])
-                    batch = batch.set_column(place, name, trimmed)
+                    batch = batch.set_column(place, name, values.cast(kinds[column.kind]))
             yield batch.select(sorted(batch.column_names))
 
     def rows(self, day: PlannedDay, place: int, table: pa.Table, reader: Reader) -> Trajectories:

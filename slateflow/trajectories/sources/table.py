@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.trajectories.contract import FITS_FLOAT32, LEAST_PROPENSITY, WEIGHABLE
 from slateflow.trajectories.encoding import as_text, nan_as_null
-from slateflow.trajectories.sources.column_files import read_columns
+from slateflow.trajectories.sources.column_files import read_columns, trimmed
 from slateflow.trajectories.sources.files import SourceFiles
 from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.recipe import TableColumns
@@ -166,9 +166,7 @@ class TableReader:
 def _split(texts: Any) -> Any:
     """Lists of the ids in texts; an empty text is a missing list."""
     lists = pc.split_pattern(texts, SEPARATOR)
-    flat = lists.flatten()
-    given = pc.if_else(pc.equal(flat, ""), pa.scalar(None, flat.type), flat)
-    return pa.ListArray.from_arrays(lists.offsets, given, mask=lists.is_null())
+    return pa.ListArray.from_arrays(lists.offsets, trimmed(lists.flatten()), mask=lists.is_null())
 
 
 def lower_booleans(texts: Any) -> Any:

@@ -47,3 +47,42 @@ def test_prices_of_items_in_another_notation(tmp_path):
     (tmp_path / "items.csv").write_text('item,price\na,"1,50"\nb,"2,75"\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"items\.csv: row 1: price: expected numbers such as "):
         published(tmp_path, '[items]\nfile = "items.csv"\nfeatures = ["price"]')
+
+
+def test_spaces_around_a_value_of_csv_do_not_count(tmp_path):
+    plain = "kind,age,item,offered,propensity,reward,s\nx,3,a,a|b,0.5,1,u\nx,4,b,a|b,0.5,0,u\n"
+    padded = (
+        "kind,age,item,offered,propensity,reward,s\nx , 3, a,a| b,0.5,1,u\n x,4 ,b,a |b,0.5,0, u\n"
+    )
+    text = '[columns]\nuser = ["kind", "age"]\ncandidates = "offered"\nepisode = "s"\n'
+    items = '[items]\nfile = "items.csv"\nfeatures = ["price"]\n'
+    found = []
+    for rows, catalogue in (
+        (plain, "item,price\na,1\nb,2\n"),
+        (padded, "item,price\na , 1\n b,2\n"),
+    ):
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        (tmp_path / "logs" / "a.csv").write_text(rows, encoding="utf-8")
+        (tmp_path / "items.csv").write_text(catalogue, encoding="utf-8")
+        dataset = published(tmp_path, text + items)
+        assert dataset.encoding.items == ("a", "b")
+        assert dataset.catalogue.features.tolist() == [[1], [2]]
+        assert dataset.spec.user_features == ("kind=x", "age")
+        found.append({name: one.tolist() for name, one in dataset.read().columns().items()})
+    assert found[0] == found[1]
+    assert found[0]["step"] == [0, 1]
+
+
+def test_a_value_of_spaces_is_missing(tmp_path):
+    log(tmp_path, "a.csv", "item,propensity,reward\na,0.5,1\n  ,0.5,0\n")
+    assert "a.csv: row 2: item: expected a value, got none" in refusal(tmp_path, "")
+    log(tmp_path, "a.csv", "item,propensity,reward\na,0.5,1\na| ,0.5,0\n")
+    assert "a.csv: row 2: item: expected ids without a gap, got none" in refusal(tmp_path, "")
+    log(tmp_path, "a.csv", "kind,item,propensity,reward\n  ,a,0.5,1\nx,b,0.5,0\n")
+    assert published(tmp_path, '[columns]\nuser = ["kind"]\n').read().user.tolist() == [[0], [1]]
+
+
+def test_spaces_of_parquet_count(tmp_path):
+    frame = {"item": ["a", "a "], "propensity": [0.5, 0.5], "reward": [0.0, 1.0]}
+    log(tmp_path, "a.parquet", frame)
+    assert published(tmp_path).encoding.items == ("a", "a ")
