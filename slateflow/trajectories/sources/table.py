@@ -47,6 +47,9 @@ CODE = r"^\s*0\d+\s*$"
 BOOLEAN = r"^(True|TRUE|False|FALSE)$"
 """A text that is a boolean, as pandas and spreadsheets write it; ours are lower-case."""
 
+MISSING = ("NULL", "null", "NaN", "nan", "NA", "N/A", "<NA>", "None", r"\N")
+"""Texts that databases, R and pandas write where there is no value."""
+
 ID = "a text or a whole number"
 """Expected value of ids and categories, for messages."""
 
@@ -153,14 +156,27 @@ class TableReader:
         for key, name in names.items():
             values = table.column(name).combine_chunks()
             convert = _CONVERSIONS.get(key, _as_code if name in self.categories else _as_user)
-            if key in LISTS and not typed:
-                values = _split(values)
-            if key.startswith(USER) and not typed:
-                values = lower_booleans(values)
-            if not typed and (name in self.categories or key in ("episode", "visitor")):
-                values = pc.replace_substring_regex(values, WITH_POINT, r"\1")
+            if not typed:
+                values = _of_csv(values, key, code=name in self.categories)
             columns[key] = convert(Cells(values, rows, name, self.places))
         return pa.table(columns, metadata={TYPED: str(typed)})
+
+
+def _of_csv(texts: Any, key: str, *, code: bool) -> Any:
+    """Texts of CSV as Parquet would have the values of a standard column.
+
+    Items and policies may have any name; `code` is true for columns under `categories`.
+    """
+    if key in LISTS:
+        return _split(texts)
+    if key != "policy":
+        missing = pc.is_in(texts, value_set=pa.array(MISSING))
+        texts = pc.if_else(missing, pa.scalar(None, texts.type), texts)
+    if key.startswith(USER):
+        texts = lower_booleans(texts)
+    if code or key in ("episode", "visitor"):
+        texts = pc.replace_substring_regex(texts, WITH_POINT, r"\1")
+    return texts
 
 
 def _split(texts: Any) -> Any:

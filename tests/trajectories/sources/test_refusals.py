@@ -51,7 +51,7 @@ TRAPS = {
     "a probability of 1e-100 or more, got 1e-150"),
     "a list with an end": ("3.5,a,a|b|,0.25,0,,r,3", "offered: expected ids without a gap"),
     "a text for a propensity": ("3.5,a,a|b|c,often,0,,r,3", "(0, 1], got often"),
-    "not a number": ("3.5,a,a|b|c,nan,0,,r,3", "(0, 1], got nan"),
+    "not a number": ("3.5,a,a|b|c,nan,0,,r,3", "(0, 1], got none"),
     "no reward": ("3.5,a,a|b|c,0.25,,,r,3", "reward: expected a number, got none"),
     "an infinite reward": ("3.5,a,a|b|c,0.25,1e999,,r,3", "reward: expected a finite number"),
     "a reward beyond float32": ("3.5,a,a|b|c,0.25,1e60,,r,3", "reward: expected a number within "

@@ -86,3 +86,63 @@ def test_spaces_of_parquet_count(tmp_path):
     frame = {"item": ["a", "a "], "propensity": [0.5, 0.5], "reward": [0.0, 1.0]}
     log(tmp_path, "a.parquet", frame)
     assert published(tmp_path).encoding.items == ("a", "a ")
+
+
+NOTHING = ["NULL", "null", "NaN", "nan", "NA", "N/A", "<NA>", "None", "\\N", ""]
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_texts_that_stand_for_no_value_are_as_empty_cells(tmp_path, nothing):
+    """Parquet, whose gaps are not written as texts, tells what is expected."""
+    text = '[columns]\nuser = ["kind", "tab"]\ncategories = ["tab"]\nclicked = "clicked"\n'
+    header = "kind,tab,item,propensity,reward,clicked\n"
+    rows = f"x,3,a|b,0.5,1,1\n{nothing},{nothing},b|a,0.5,0,{nothing}\n"
+    path = log(tmp_path, "a.csv", header + rows)
+    read = published(tmp_path, text)
+    path.unlink()
+    log(
+        tmp_path,
+        "a.parquet",
+        {
+            "kind": ["x", None],
+            "tab": [3, None],
+            "item": [["a", "b"], ["b", "a"]],
+            "propensity": [0.5, 0.5],
+            "reward": [1, 0],
+            "clicked": [1, None],
+        },
+    )
+    expected = published(tmp_path, text)
+    assert read.encoding == expected.encoding
+    assert read.spec.user_features == ("kind=x", "tab=3")
+    assert read.read().user.tolist() == expected.read().user.tolist() == [[1, 1], [0, 0]]
+    assert read.read().clicked.tolist() == expected.read().clicked.tolist() == [1, -1]
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("age", "a number in every row; a column of its own may say where there was none"),
+        ("visitor", "a value"),
+        ("session", "a value"),
+        ("propensity", "a probability in (0, 1]"),
+        ("reward", "a number"),
+    ],
+)
+def test_no_value_where_there_has_to_be_one(tmp_path, nothing, column, expected):
+    good = {"age": 3, "visitor": "v", "session": "s", "item": "a", "propensity": 1, "reward": 1}
+    rows = [good, good | {"session": "r"}, good | {"session": "t", column: nothing}]
+    lines = [",".join(str(one) for one in row.values()) for row in rows]
+    log(tmp_path, "a.csv", "\n".join([",".join(good), *lines]))
+    columns = '[columns]\nuser = ["age"]\nvisitor = "visitor"\nepisode = "session"\n'
+    message = refusal(tmp_path, columns)
+    assert f"a.csv: row 3: {column}: expected {expected}, got none; correct the log" in message
+
+
+def test_items_and_policies_may_have_the_name_of_nothing(tmp_path):
+    header = "item,propensity,reward,arm\n"
+    log(tmp_path, "a.csv", f"{header}None,0.5,1,None\nNA,0.5,0,None\n")
+    dataset = published(tmp_path, '[columns]\npolicy = "arm"\n')
+    assert dataset.encoding.items == ("NA", "None")
+    assert [part.policy for part in dataset.parts] == ["None"]
