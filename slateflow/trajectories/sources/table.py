@@ -69,6 +69,9 @@ DATED = f"{FEATURE}; a date as a number, such as days, or as a text named in `ca
 BEYOND_MICROSECONDS = r"(:\d\d\.\d{6})\d+"
 """A second with further digits, as .NET writes seven and Go nine; the first six are a group."""
 
+IN_BRACKETS = r"^\[.*\]$"
+"""A list as Python and JSON write it."""
+
 USER = ":"
 """Prefix of the names of the user's columns."""
 
@@ -156,33 +159,11 @@ class TableReader:
         for key, name in names.items():
             values = table.column(name).combine_chunks()
             convert = _CONVERSIONS.get(key, _as_code if name in self.categories else _as_user)
+            cells = Cells(values, rows, name, self.places)
             if not typed:
-                values = _of_csv(values, key, code=name in self.categories)
-            columns[key] = convert(Cells(values, rows, name, self.places))
+                cells = cells.of_csv(key, code=name in self.categories)
+            columns[key] = convert(cells)
         return pa.table(columns, metadata={TYPED: str(typed)})
-
-
-def _of_csv(texts: Any, key: str, *, code: bool) -> Any:
-    """Texts of CSV as Parquet would have the values of a standard column.
-
-    Items and policies may have any name; `code` is true for columns under `categories`.
-    """
-    if key in LISTS:
-        return _split(texts)
-    if key != "policy":
-        missing = pc.is_in(texts, value_set=pa.array(MISSING))
-        texts = pc.if_else(missing, pa.scalar(None, texts.type), texts)
-    if key.startswith(USER):
-        texts = lower_booleans(texts)
-    if code or key in ("episode", "visitor"):
-        texts = pc.replace_substring_regex(texts, WITH_POINT, r"\1")
-    return texts
-
-
-def _split(texts: Any) -> Any:
-    """Lists of the ids in texts; an empty text is a missing list."""
-    lists = pc.split_pattern(texts, SEPARATOR)
-    return pa.ListArray.from_arrays(lists.offsets, trimmed(lists.flatten()), mask=lists.is_null())
 
 
 def lower_booleans(texts: Any) -> Any:
@@ -200,6 +181,31 @@ class Cells:
         if pa.types.is_string_view(values.type):
             values = values.cast(pa.string())
         self.values, self.rows, self.name, self.places = values, rows, name, places
+
+    def of_csv(self, key: str, *, code: bool) -> Cells:
+        """Texts of CSV as Parquet would have the values of a standard column.
+
+        Items and policies may have any name; `code` is true for columns under `categories`.
+
+        Raises:
+            InputError: A list is in brackets.
+        """
+        values = self.values
+        if key in LISTS:
+            in_brackets = pc.fill_null(pc.match_substring_regex(values, IN_BRACKETS), False)
+            self.refuse(in_brackets, "an id, or a list written a|b|c")
+            lists = pc.split_pattern(values, SEPARATOR)
+            each, gaps = trimmed(lists.flatten()), lists.is_null()
+            values = pa.ListArray.from_arrays(lists.offsets, each, mask=gaps)
+            return Cells(values, self.rows, self.name, self.places)
+        if key != "policy":
+            missing = pc.is_in(values, value_set=pa.array(MISSING))
+            values = pc.if_else(missing, pa.scalar(None, values.type), values)
+        if key.startswith(USER):
+            values = lower_booleans(values)
+        if code or key in ("episode", "visitor"):
+            values = pc.replace_substring_regex(values, WITH_POINT, r"\1")
+        return Cells(values, self.rows, self.name, self.places)
 
     def refuse(self, wrong: Any, expected: str) -> None:
         """Raise for the first row that is wrong (R,)."""

@@ -199,9 +199,19 @@ def test_parquet_that_does_not_fit(tmp_path):
     assert "got the text 'old'; correct the log" in message
 
 
-def test_a_list_that_is_written_in_another_way_is_no_slate(tmp_path):
-    rows = ["\"['a', 'b']\",0.5,0,0", "\"['b', 'a']\",0.5,1,1"]
-    log(tmp_path, "a.csv", "\n".join(["item,propensity,reward,clicked", *rows]))
+@pytest.mark.parametrize("column", ["item", "offered"])
+@pytest.mark.parametrize("written", ["['a', 'b']", "[1, 2]", "[1 2]", "[7]", "[]"])
+def test_a_list_of_csv_in_brackets(tmp_path, column, written):
+    row = {"item": "a", "offered": "a|b", "propensity": "0.5", "reward": "0"}
+    rows = [row, row, row | {column: f'"{written}"'}]
+    log(tmp_path, "a.csv", "\n".join([",".join(row), *(",".join(one.values()) for one in rows)]))
+    assert (
+        f"a.csv: row 3: {column}: expected an id, or a list written a|b|c, got {written}; correct"
+    ) in refusal(tmp_path, '[columns]\ncandidates = "offered"\n')
+
+
+def test_a_click_beyond_the_first_place_of_a_single_item(tmp_path):
+    log(tmp_path, "a.csv", "item,propensity,reward,clicked\na,0.5,0,0\nb,0.5,1,1")
     assert (
         "row 2: clicked: expected 0 or nothing, as a row has one item; slates are lists, in CSV "
         "a|b|c, got 1; correct the log"
