@@ -156,13 +156,14 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
     file = recipe.items
     path = recipe.items_path
     id_column = file.id or recipe.columns.item
-    features = tuple(name for name in file.features if name != id_column)
-    named = TableColumns(user=features, item=id_column, categories=file.categories)
+    features, categories = (
+        tuple(name for name in names if name != id_column)
+        for names in (file.features, file.categories)
+    )
+    named = TableColumns(user=features, item=id_column, categories=categories)
     reader = TableReader(recipe.items_file, named)
     surveys = {
-        name: ColumnSurvey(
-            name, lambda *what: reader.places.refuse(*what), code=name in file.categories
-        )
+        name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what), code=name in categories)
         for name in features
     }
     tables = []
