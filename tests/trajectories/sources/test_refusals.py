@@ -218,23 +218,37 @@ def test_a_click_beyond_the_first_place_of_a_single_item(tmp_path):
     ) in refusal(tmp_path, '[columns]\nclicked = "clicked"\n')
 
 
-def test_an_id_that_is_written_in_two_ways(tmp_path):
-    for name, item in (("a.csv", "1"), ("b.csv", "1.0")):
-        log(tmp_path, name, f"item,propensity,reward\n{item},0.5,1\n2,0.5,0\n")
-    assert refusal(tmp_path, "") == (
-        "item: expected one way to write an id, got 1 and 1.0; write whole numbers, or texts"
-    )
+AS_ELSEWHERE = "expected 1, as elsewhere (from pandas by the type Int64), got 1.0; correct"
+
+
+@pytest.mark.parametrize(
+    ("lists", "place"),
+    [
+        ({"a": ["2,2|1", "1,2|1"], "b": ["2,2|1", "1.0,2|1.0"]}, "b.csv: row 2: item"),
+        ({"a": ["2,2|1", "2,2|3", "2,2|3|1.0"], "b": ["2,2"]}, "a.csv: row 3: offered"),
+    ],
+)
+def test_an_id_that_is_written_in_two_ways(tmp_path, lists, place):
+    for name, rows in lists.items():
+        lines = [f"{row},{1 if row == '2,2' else 0.5},1" for row in rows]
+        log(tmp_path, f"{name}.csv", "\n".join(["item,offered,propensity,reward", *lines]))
+    message = refusal(tmp_path, '[columns]\ncandidates = "offered"\n')
+    assert f"logs/{place}: {AS_ELSEWHERE}" in message
 
 
 @pytest.mark.parametrize("unknown", ["refuse", "zeros"])
-def test_an_id_that_the_file_of_the_items_writes_in_another_way(tmp_path, unknown):
-    log(tmp_path, "a.csv", "item,propensity,reward\n1,0.5,1\n2,0.5,0\n")
-    (tmp_path / "items.csv").write_text("id,price\n1.0,3\n2.0,4\n")
+@pytest.mark.parametrize("in_log", [False, True])
+def test_an_id_that_the_file_of_the_items_writes_in_another_way(tmp_path, unknown, in_log):
+    ids = ["3,1", "2.0,1.0"]
+    logged, listed = ids[::-1] if in_log else ids
+    rows = "".join(f"{one},0.5,1\n" for one in logged.split(","))
+    log(tmp_path, "a.csv", f"item,propensity,reward\n{rows}")
+    rows = "".join(f"{one},3\n" for one in listed.split(","))
+    (tmp_path / "items.csv").write_text(f"id,price\n{rows}")
     items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\n'
-    assert refusal(tmp_path, f'unknown_items = "{unknown}"\n{items}') == (
-        f"{tmp_path}/items.csv: id: expected one way to write an id, got 1 and 1.0; write whole "
-        "numbers, or texts"
-    )
+    place = "logs/a.csv: row 2: item" if in_log else "items.csv: row 2: id"
+    message = refusal(tmp_path, f'unknown_items = "{unknown}"\n{items}')
+    assert f"{tmp_path}/{place}: {AS_ELSEWHERE}" in message
 
 
 def test_two_columns_of_one_name(tmp_path):
