@@ -319,11 +319,13 @@ class PlannedDataset:
             lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
             row = int(np.searchsorted(np.cumsum(lengths), unknown[0], side="right"))
             wrong = np.arange(len(lists)) == row
-            values = np.full(len(lists), flat[int(unknown[0])].as_py(), object)
-            expected = f"items of the catalogue, which has {len(self.form.encoding.items):,}"
-            if SEPARATOR in values[0] and self.recipe.format == "table":  # CSV would be split by it
+            missing = flat[int(unknown[0])].as_py()
+            values = np.full(len(lists), repr(missing), object)
+            expected = f"an id from the catalogue of {len(self.form.encoding.items):,}"
+            if SEPARATOR in missing and self.recipe.format == "table":  # CSV would be split by it
                 expected += ", several of them as a list"
-            check.refuse(wrong, key, expected, values)
+            zeros = 'in the recipe unknown_items = "zeros"'
+            check.refuse(wrong, key, f"{expected}, or {zeros}", values)
         return numbers
 
     def _clicked(self, table: pa.Table, check: Checks) -> NDArray[np.int32]:

@@ -130,9 +130,10 @@ def test_an_item_that_the_catalogue_lacks(tmp_path):
     (tmp_path / "items.csv").write_text("id,price\na,1\nb,2\n")
     items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\n'
     message = refusal(tmp_path, ALL + items)
-    assert "logs/a.csv: row 3: offered: expected items of the catalogue, which has 2, got c" in (
-        message
-    )
+    assert (
+        "logs/a.csv: row 3: offered: expected an id from the catalogue of 2, or in the recipe "
+        "unknown_items = \"zeros\", got 'c'; correct the log and try again"
+    ) in message
     (tmp_path / "items.csv").write_text("id,price\na,1\nb,2\na,3\n")
     assert "items.csv: row 3: id: expected each id once, got a" in refusal(tmp_path, ALL + items)
 
@@ -144,8 +145,9 @@ def test_texts_of_parquet_that_should_be_lists(tmp_path, name):
     (tmp_path / "items.csv").write_text("id,price\na,1\nb,2\n")
     items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\n'
     message = refusal(tmp_path, f'[columns]\ncandidates = "offered"\n{items}')
-    expected = "expected items of the catalogue, which has 2, several of them as a list, got a|b"
+    expected = "expected an id from the catalogue of 2, several of them as a list, or in the recipe"
     assert f"a.parquet: row 1: {name}: {expected}" in message
+    assert "got 'a|b';" in message
 
 
 def test_slates_that_do_not_fit(tmp_path):
