@@ -18,6 +18,9 @@ from slateflow.trajectories.files.folder import Folder
 BATCH_ROWS = 65_536
 """Rows of a file that are in memory at once."""
 
+HEADER_BYTES = 4_096
+"""First bytes of a CSV file, which show its encoding and what separates its columns."""
+
 
 def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
     """Some columns of a Parquet or CSV file.
@@ -41,6 +44,8 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
             _check_names(path, columns, file.schema_arrow.names)
             batches = file.iter_batches(BATCH_ROWS, columns=columns)
         else:
+            if other := _other_form(folder.stream(name).read(HEADER_BYTES)):
+                raise InputError(f"{expected}, got {other}; {remedy}")
             _check_names(path, columns, pacsv.open_csv(folder.stream(name)).schema.names)
             options = pacsv.ConvertOptions(
                 include_columns=columns,
@@ -54,6 +59,14 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
             )
         for batch in batches:
             yield pa.Table.from_batches([batch])
+
+
+def _other_form(start: bytes) -> str:
+    """The encoding or the separators by which a CSV file's first bytes differ from ours, or ""."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
+        return "UTF-16"
+    separators = {b",": "", b";": "semicolons", b"\t": "tabs"}
+    return separators[max(separators, key=start.partition(b"\n")[0].count)]  # a tie is a comma's
 
 
 def trimmed(texts: Any) -> Any:
@@ -84,8 +97,7 @@ def _check_names(path: str, wanted: list[str], names: list[str]) -> None:
         expected, *got = (
             one if one == one.strip() != "" else repr(one) for one in (missing[0], *names)
         )
-        commas = "" if path.endswith(".parquet") else ", and separate them by commas"
         raise InputError(
             f"{path}: expected a column {expected}, got {', '.join(got)}; name the columns in "
-            f"the recipe{commas}"
+            "the recipe"
         )

@@ -296,16 +296,11 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path):
     (tmp_path / "logs" / "a.parquet").unlink()
     log(tmp_path, "a.csv", "item,propensity\na,0.5\n")
     assert "a.csv: expected a column reward, got item, propensity" in refusal(tmp_path, "")
-    named = "name the columns in the recipe, and separate them by commas"
-    for header, shown in (
-        ("item;propensity;reward", "item;propensity;reward"),
-        ("item ,propensity,reward", "'item ', propensity, reward"),
-    ):
-        log(tmp_path, "a.csv", f"{header}\n")
-        assert refusal(tmp_path, "").endswith(f", got {shown}; {named}")
-    for content in (b"item;propensity;reward\na;0,5;1\n", "item,reward\nä,1\n".encode("latin-1")):
-        (tmp_path / "logs" / "a.csv").write_bytes(content)
-        assert "a.csv: expected a CSV file in UTF-8 with commas, got " in refusal(tmp_path, "")
+    log(tmp_path, "a.csv", "item ,propensity,reward\n")
+    message = refusal(tmp_path, "")
+    assert message.endswith(", got 'item ', propensity, reward; name the columns in the recipe")
+    (tmp_path / "logs" / "a.csv").write_bytes("item,reward\nä,1\n".encode("latin-1"))
+    assert "a.csv: expected a CSV file in UTF-8 with commas, got " in refusal(tmp_path, "")
     log(tmp_path, "a.csv", "item,propensity,reward\na,1,1\n")
     message = refusal(tmp_path, "[items]\nfile = 'none.csv'\n")
     assert message.startswith(f"items.file {tmp_path}/none.csv: expected files that end with ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from slateflow.errors import InputError
@@ -146,3 +148,37 @@ def test_items_and_policies_may_have_the_name_of_nothing(tmp_path):
     dataset = published(tmp_path, '[columns]\npolicy = "arm"\n')
     assert dataset.encoding.items == ("NA", "None")
     assert [part.policy for part in dataset.parts] == ["None"]
+
+
+TABLE = "item,propensity,reward\na,0.5,1\nä,0.5,0\n"
+FORMS = {
+    "semicolons": (TABLE.replace(",", ";").encode(), "semicolons"),
+    "decimal commas, too": (TABLE.replace(",", ";").replace(".", ",").encode(), "semicolons"),
+    "tabs": (TABLE.replace(",", "\t").encode(), "tabs"),
+    "utf-16": (TABLE.encode("utf-16"), "UTF-16"),
+    "utf-16, big end first": (b"\xfe\xff" + TABLE.encode("utf-16-be"), "UTF-16"),
+    "utf-16 without a mark": (TABLE.encode("utf-16-le"), "UTF-16"),
+    "utf-16 without ascii": (b"\xff\xfe" + "品目,確率\n".encode("utf-16-le"), "UTF-16"),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_csv_in_another_form(tmp_path, form, packed):
+    content, got = FORMS[form]
+    (tmp_path / "logs").mkdir()
+    name = f"a.csv{'.gz' * packed}"
+    (tmp_path / "logs" / name).write_bytes(gzip.compress(content) if packed else content)
+    assert refusal(tmp_path, "") == (
+        f"{tmp_path}/logs/{name}: expected a CSV file in UTF-8 with commas, got {got}; write it "
+        "again or move it away"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_separator_of_others_among_the_names_and_values(tmp_path, encoding):
+    text = TABLE.replace("reward", "reward; in €").replace("ä", "ä;b;c;d")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.csv").write_bytes(text.encode(encoding))
+    dataset = published(tmp_path, '[columns]\nreward = "reward; in €"\n')
+    assert dataset.encoding.items == ("a", "ä;b;c;d")
