@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
@@ -16,9 +18,14 @@ from slateflow.trajectories.files.folder import Folder
 BATCH_ROWS = 65_536
 """Rows of a file that are in memory at once."""
 
+HEADER_BYTES = 4_096
+"""First bytes of a CSV file, which show its encoding and what separates its columns."""
+
 
 def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> Iterator[pa.Table]:
-    """Some columns of a Parquet or CSV file; CSV columns are texts, null where empty.
+    """Some columns of a Parquet or CSV file.
+
+    Columns of CSV are texts without spaces around them, null where nothing is left.
 
     Args:
         folder: Folder of the file.
@@ -37,6 +44,8 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
             _check_names(path, columns, file.schema_arrow.names)
             batches = file.iter_batches(BATCH_ROWS, columns=columns)
         else:
+            if other := _other_form(folder.stream(name).read(HEADER_BYTES)):
+                raise InputError(f"{expected}, got {other}; {remedy}")
             _check_names(path, columns, pacsv.open_csv(folder.stream(name)).schema.names)
             options = pacsv.ConvertOptions(
                 include_columns=columns,
@@ -44,9 +53,26 @@ def read_columns(folder: Folder, name: str, path: str, columns: list[str]) -> It
                 strings_can_be_null=True,
                 null_values=[""],
             )
-            batches = pacsv.open_csv(folder.stream(name), convert_options=options)
+            batches = (
+                pa.record_batch({one: trimmed(batch[one]) for one in columns})
+                for batch in pacsv.open_csv(folder.stream(name), convert_options=options)
+            )
         for batch in batches:
             yield pa.Table.from_batches([batch])
+
+
+def _other_form(start: bytes) -> str:
+    """The encoding or the separators by which a CSV file's first bytes differ from ours, or ""."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
+        return "UTF-16"
+    separators = {b",": "", b";": "semicolons", b"\t": "tabs"}
+    return separators[max(separators, key=start.partition(b"\n")[0].count)]  # a tie is a comma's
+
+
+def trimmed(texts: Any) -> Any:
+    """Texts without spaces around them; null where nothing is left."""
+    texts = pc.utf8_trim_whitespace(texts)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, texts.type), texts)
 
 
 @contextmanager
@@ -71,8 +97,7 @@ def _check_names(path: str, wanted: list[str], names: list[str]) -> None:
         expected, *got = (
             one if one == one.strip() != "" else repr(one) for one in (missing[0], *names)
         )
-        commas = "" if path.endswith(".parquet") else ", and separate them by commas"
         raise InputError(
             f"{path}: expected a column {expected}, got {', '.join(got)}; name the columns in "
-            f"the recipe{commas}"
+            "the recipe"
         )

@@ -18,6 +18,16 @@ from slateflow.trajectories.sources.table import CODE, GIVEN, NUMBER
 MOST_CATEGORIES = 2_000
 """Most categories of a column; each is a feature."""
 
+_SPACE = r"[\s\x{a0}\x{202f}]"
+_UNIT = rf"(?:{_SPACE}*(?:\p{{Sc}}|%|EUR|USD|GBP|CHF){_SPACE}*)?"
+_GROUPS = rf"\d{{1,3}}(?:(?:\.\d{{3}})+|(?:,\d{{3}})+|(?:(?:{_SPACE}|['’])\d{{3}})+)"
+
+OTHER_NOTATION = rf"^{_UNIT}[+\-−]?{_UNIT}(?:(?:\d+|{_GROUPS})(?:[.,]\d*)?|[.,]\d+){_UNIT}$"
+"""A text that is a number, perhaps with a decimal comma, groups of thousands, or a currency."""
+
+PLAIN = "numbers such as 1234.5, as in most rows, or the column's name in `categories`"
+"""Expected value of a column whose texts are mostly numbers, for messages."""
+
 
 @dataclass(frozen=True)
 class ColumnFacts:
@@ -26,11 +36,12 @@ class ColumnFacts:
     name: str
     kind: str  # "number", "numbers", "categories", or "untyped": texts of CSV, or no values
     size: int = 1  # of lists
-    numbers: int = 0  # untyped texts that are numbers
+    numbers: int = 0  # untyped texts that are numbers, in whatever notation
     texts: int = 0  # other untyped texts
     vocabulary: tuple[str, ...] = ()  # sorted; at most one more than `MOST_CATEGORIES`
     codes: int = 0  # untyped texts of digits that begin with 0, as post codes do
     gaps: int = 0  # missing untyped values
+    elsewise: int = 0  # those of `numbers` in another notation, such as 1,50
 
     @property
     def final_kind(self) -> str:
@@ -39,13 +50,13 @@ class ColumnFacts:
             return self.kind
         if self.codes:
             return "categories"
-        number = self.numbers and (not self.texts or self.numbers > self.texts)
-        return "number" if number else "categories"
+        return "number" if self.numbers > self.texts else "categories"
 
     @property
     def mixed(self) -> bool:
-        """True if the column has texts among numbers, or gaps."""
-        return self.final_kind in ("number", "numbers") and self.texts + self.gaps > 0
+        """True if the column has texts among numbers, numbers in another notation, or gaps."""
+        unfit = self.texts + self.elsewise + self.gaps
+        return self.final_kind in ("number", "numbers") and unfit > 0
 
     def joined(self, other: ColumnFacts) -> ColumnFacts | None:
         """Findings about the values of both; None where their kinds do not fit together."""
@@ -57,8 +68,8 @@ class ColumnFacts:
             return None
         known = tuple(sorted({*self.vocabulary, *other.vocabulary})[: MOST_CATEGORIES + 1])
         numbers, texts = self.numbers + other.numbers, self.texts + other.texts
-        codes, gaps = self.codes + other.codes, self.gaps + other.gaps
-        return ColumnFacts(self.name, first.kind, first.size, numbers, texts, known, codes, gaps)
+        others = self.codes + other.codes, self.gaps + other.gaps, self.elsewise + other.elsewise
+        return ColumnFacts(self.name, first.kind, first.size, numbers, texts, known, *others)
 
     def column(self) -> Column:
         """The column that the values make.
@@ -83,8 +94,8 @@ class ColumnSurvey:
     """Kind and categories of one column's values.
 
     A text column of CSV holds numbers if all of its values are numbers, and categories if most are
-    not; if only some are not, it is an error. Digits that begin with 0 are a code, which makes the
-    column categories.
+    not; if only some are not, it is an error. So are numbers in another notation, such as 1,50.
+    Digits that begin with 0 are a code, which makes the column categories.
 
     Args:
         name: The column's name.
@@ -100,6 +111,7 @@ class ColumnSurvey:
         self.texts = 0
         self.codes = 0
         self.gaps = 0
+        self.elsewise = 0
         self.first_text: tuple[pa.Array, NDArray[np.int64]] | None = None
         self.first_gap: NDArray[np.int64] | None = None
         self.vocabulary: set[str] = set()
@@ -155,10 +167,15 @@ class ColumnSurvey:
 
     def _add_untyped(self, values: pa.Array, rows: NDArray[np.int64], coded: Any) -> None:
         number, code = (_matches(values, coded, pattern) for pattern in (NUMBER, CODE))
-        self.numbers += int(np.count_nonzero(number))
-        self.texts += int(np.count_nonzero(~number))
+        plain = int(np.count_nonzero(number))
         self.codes += int(np.count_nonzero(code))
-        if self.first_text is None and not number.all():
+        elsewise = 0
+        if plain < len(number):
+            elsewise = int(np.count_nonzero(~number & _matches(values, coded, OTHER_NOTATION)))
+        self.elsewise += elsewise
+        self.numbers += plain + elsewise
+        self.texts += len(number) - plain - elsewise
+        if self.first_text is None and plain < len(number):
             first = int(np.argmin(number))
             self.first_text = values[first : first + 1], rows[first : first + 1]
 
@@ -167,7 +184,8 @@ class ColumnSurvey:
         """Findings so far."""
         known = tuple(sorted(self.vocabulary)[: MOST_CATEGORIES + 1])
         counts = self.numbers, self.texts
-        return ColumnFacts(self.name, self.kind, self.size, *counts, known, self.codes, self.gaps)
+        others = self.codes, self.gaps, self.elsewise
+        return ColumnFacts(self.name, self.kind, self.size, *counts, known, *others)
 
     def column(self) -> Column:
         """The column, once all rows have been added.
@@ -178,7 +196,7 @@ class ColumnSurvey:
         facts = self.facts
         if facts.mixed and self.first_text is not None:
             values, rows = self.first_text
-            self.refuse(np.ones(1, np.bool_), rows, self.name, "numbers, as in most rows", values)
+            self.refuse(np.ones(1, np.bool_), rows, self.name, PLAIN, values)
         if facts.mixed and self.first_gap is not None:
             self.refuse(np.ones(1, np.bool_), self.first_gap, self.name, GIVEN, [None])
         return facts.column()

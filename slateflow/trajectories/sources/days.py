@@ -23,7 +23,7 @@ from slateflow.errors import InputError
 from slateflow.trajectories.sources.files import SourceFile
 from slateflow.trajectories.sources.survey import Facts, Keys, Survey
 
-DAY_VERSION = 3
+DAY_VERSION = 4
 """Version of the way in which a day's rows are read; after a change all days are read again."""
 
 NUMBERS = 2**32

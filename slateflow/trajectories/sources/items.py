@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,10 @@ from slateflow.trajectories.encoding import Column, encode, names_of
 from slateflow.trajectories.sources.column_survey import ColumnSurvey
 from slateflow.trajectories.sources.dsjson import feature_array, feature_columns, flat_features
 from slateflow.trajectories.sources.places import Places
+from slateflow.trajectories.sources.planning import reader_of
 from slateflow.trajectories.sources.recipe import LoggedRecipe, TableColumns
-from slateflow.trajectories.sources.table import USER, TableReader
+from slateflow.trajectories.sources.survey import Reader
+from slateflow.trajectories.sources.table import LISTS, USER, TableReader
 
 MOST_ONE_HOT = 5_000
 """Most items without features of their own; each is a feature."""
@@ -81,10 +84,11 @@ def _items(recipe: LoggedRecipe, seen: set[str]) -> Items:
     if recipe.format == "dsjson":
         return _described(_sorted_ids(seen))
     if recipe.items is None:
+        _check_written(seen, recipe)
         return _one_hot(_sorted_ids(seen), recipe.columns.item)
     ids, columns, values = _read_file(recipe)
     name = recipe.items.id or recipe.columns.item
-    _check_written(seen.union(ids), f"{recipe.items_path}: {name}")
+    _check_written(seen.union(ids), recipe)
     extra: tuple[str, ...] = ()
     if recipe.unknown_items == "zeros":
         extra = _sorted_ids(seen.difference(ids))
@@ -134,20 +138,32 @@ def _with_zeros(features: NDArray[np.float32], rows: int) -> NDArray[np.float32]
 
 def _sorted_ids(ids: set[str]) -> tuple[str, ...]:
     """Ids sorted as numbers if all are whole numbers, otherwise as texts."""
-    _check_written(ids, "item")
     found = sorted(ids)
     whole = all(re.fullmatch(r"-?\d{1,18}", one) for one in found)
     return tuple(sorted(found, key=int)) if whole else tuple(found)
 
 
-def _check_written(ids: set[str], where: str) -> None:
+def _check_written(ids: set[str], recipe: LoggedRecipe) -> None:
     """Refuse an id that is written in two ways, as by pandas where one of the files has gaps."""
-    for one in sorted(ids):
-        if re.fullmatch(r"-?\d+\.0", one) and one[:-2] in ids:
-            raise InputError(
-                f"{where}: expected one way to write an id, got {one[:-2]} and {one}; write whole "
-                "numbers, or texts"
-            )
+    pointed = (one for one in sorted(ids) if re.fullmatch(r"-?\d+\.0", one) and one[:-2] in ids)
+    wrong = next(pointed, None)
+    if wrong is None:
+        return
+    log = reader_of(recipe)
+    passes: list[tuple[Reader, Iterator[pa.Table]]] = [(log, log.outline())]
+    if recipe.items is not None:
+        name = recipe.items.id or recipe.columns.item
+        catalogue = TableReader(recipe.items_file, TableColumns(item=name))
+        passes.insert(0, (catalogue, catalogue.described()))
+    expected = f"{wrong[:-2]}, as elsewhere (from pandas by the type Int64)"
+    for reader, tables in passes:
+        for table in tables:
+            for key in (key for key in LISTS if key in table.column_names):
+                lists = table[key].combine_chunks()
+                place = pc.index(lists.flatten(), wrong).as_py()
+                if place >= 0:
+                    row = table["row"][pc.list_parent_indices(lists)[place].as_py()].as_py()
+                    raise reader.places.error(row, reader.names()[key], expected, wrong)
 
 
 def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dict[str, pa.Array]]:
@@ -156,13 +172,14 @@ def _read_file(recipe: LoggedRecipe) -> tuple[tuple[str, ...], list[Column], dic
     file = recipe.items
     path = recipe.items_path
     id_column = file.id or recipe.columns.item
-    features = tuple(name for name in file.features if name != id_column)
-    named = TableColumns(user=features, item=id_column, categories=file.categories)
+    features, categories = (
+        tuple(name for name in names if name != id_column)
+        for names in (file.features, file.categories)
+    )
+    named = TableColumns(user=features, item=id_column, categories=categories)
     reader = TableReader(recipe.items_file, named)
     surveys = {
-        name: ColumnSurvey(
-            name, lambda *what: reader.places.refuse(*what), code=name in file.categories
-        )
+        name: ColumnSurvey(name, lambda *what: reader.places.refuse(*what), code=name in categories)
         for name in features
     }
     tables = []

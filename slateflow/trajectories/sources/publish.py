@@ -235,8 +235,7 @@ class PlannedDataset:
                     batch = batch.append_column(name, missing)
                 place, values = batch.column_names.index(name), batch[name]
                 if values.type != kinds[column.kind]:  # numbers of CSV are texts so far
-                    trimmed = pc.utf8_trim_whitespace(values).cast(kinds[column.kind])
-                    batch = batch.set_column(place, name, trimmed)
+                    batch = batch.set_column(place, name, values.cast(kinds[column.kind]))
             yield batch.select(sorted(batch.column_names))
 
     def rows(self, day: PlannedDay, place: int, table: pa.Table, reader: Reader) -> Trajectories:
@@ -320,11 +319,13 @@ class PlannedDataset:
             lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
             row = int(np.searchsorted(np.cumsum(lengths), unknown[0], side="right"))
             wrong = np.arange(len(lists)) == row
-            values = np.full(len(lists), flat[int(unknown[0])].as_py(), object)
-            expected = f"items of the catalogue, which has {len(self.form.encoding.items):,}"
-            if SEPARATOR in values[0] and self.recipe.format == "table":  # CSV would be split by it
+            missing = flat[int(unknown[0])].as_py()
+            values = np.full(len(lists), repr(missing), object)
+            expected = f"an id from the catalogue of {len(self.form.encoding.items):,}"
+            if SEPARATOR in missing and self.recipe.format == "table":  # CSV would be split by it
                 expected += ", several of them as a list"
-            check.refuse(wrong, key, expected, values)
+            zeros = 'in the recipe unknown_items = "zeros"'
+            check.refuse(wrong, key, f"{expected}, or {zeros}", values)
         return numbers
 
     def _clicked(self, table: pa.Table, check: Checks) -> NDArray[np.int32]:

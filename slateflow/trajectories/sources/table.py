@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.trajectories.contract import FITS_FLOAT32, LEAST_PROPENSITY, WEIGHABLE
 from slateflow.trajectories.encoding import as_text, nan_as_null
-from slateflow.trajectories.sources.column_files import read_columns
+from slateflow.trajectories.sources.column_files import read_columns, trimmed
 from slateflow.trajectories.sources.files import SourceFiles
 from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.recipe import TableColumns
@@ -47,6 +47,9 @@ CODE = r"^\s*0\d+\s*$"
 BOOLEAN = r"^(True|TRUE|False|FALSE)$"
 """A text that is a boolean, as pandas and spreadsheets write it; ours are lower-case."""
 
+MISSING = ("NULL", "null", "NaN", "nan", "NA", "N/A", "<NA>", "None", r"\N")
+"""Texts that databases, R and pandas write where there is no value."""
+
 ID = "a text or a whole number"
 """Expected value of ids and categories, for messages."""
 
@@ -65,6 +68,9 @@ DATED = f"{FEATURE}; a date as a number, such as days, or as a text named in `ca
 
 BEYOND_MICROSECONDS = r"(:\d\d\.\d{6})\d+"
 """A second with further digits, as .NET writes seven and Go nine; the first six are a group."""
+
+IN_BRACKETS = r"^\[.*\]$"
+"""A list as Python and JSON write it."""
 
 USER = ":"
 """Prefix of the names of the user's columns."""
@@ -153,22 +159,11 @@ class TableReader:
         for key, name in names.items():
             values = table.column(name).combine_chunks()
             convert = _CONVERSIONS.get(key, _as_code if name in self.categories else _as_user)
-            if key in LISTS and not typed:
-                values = _split(values)
-            if key.startswith(USER) and not typed:
-                values = lower_booleans(values)
-            if not typed and (name in self.categories or key in ("episode", "visitor")):
-                values = pc.replace_substring_regex(values, WITH_POINT, r"\1")
-            columns[key] = convert(Cells(values, rows, name, self.places))
+            cells = Cells(values, rows, name, self.places)
+            if not typed:
+                cells = cells.of_csv(key, code=name in self.categories)
+            columns[key] = convert(cells)
         return pa.table(columns, metadata={TYPED: str(typed)})
-
-
-def _split(texts: Any) -> Any:
-    """Lists of the ids in texts; an empty text is a missing list."""
-    lists = pc.split_pattern(texts, SEPARATOR)
-    flat = lists.flatten()
-    given = pc.if_else(pc.equal(flat, ""), pa.scalar(None, flat.type), flat)
-    return pa.ListArray.from_arrays(lists.offsets, given, mask=lists.is_null())
 
 
 def lower_booleans(texts: Any) -> Any:
@@ -186,6 +181,31 @@ class Cells:
         if pa.types.is_string_view(values.type):
             values = values.cast(pa.string())
         self.values, self.rows, self.name, self.places = values, rows, name, places
+
+    def of_csv(self, key: str, *, code: bool) -> Cells:
+        """Texts of CSV as Parquet would have the values of a standard column.
+
+        Items and policies may have any name; `code` is true for columns under `categories`.
+
+        Raises:
+            InputError: A list is in brackets.
+        """
+        values = self.values
+        if key in LISTS:
+            in_brackets = pc.fill_null(pc.match_substring_regex(values, IN_BRACKETS), False)
+            self.refuse(in_brackets, "an id, or a list written a|b|c")
+            lists = pc.split_pattern(values, SEPARATOR)
+            each, gaps = trimmed(lists.flatten()), lists.is_null()
+            values = pa.ListArray.from_arrays(lists.offsets, each, mask=gaps)
+            return Cells(values, self.rows, self.name, self.places)
+        if key != "policy":
+            missing = pc.is_in(values, value_set=pa.array(MISSING))
+            values = pc.if_else(missing, pa.scalar(None, values.type), values)
+        if key.startswith(USER):
+            values = lower_booleans(values)
+        if code or key in ("episode", "visitor"):
+            values = pc.replace_substring_regex(values, WITH_POINT, r"\1")
+        return Cells(values, self.rows, self.name, self.places)
 
     def refuse(self, wrong: Any, expected: str) -> None:
         """Raise for the first row that is wrong (R,)."""

@@ -79,6 +79,15 @@ def test_codes_of_items_are_categories(tmp_path, name):
     assert dataset.catalogue.features.tolist() == [[1, 0, 30], [0, 1, 4]]
 
 
+def test_the_id_may_be_a_code_among_the_features(tmp_path):
+    log(tmp_path, "a.csv", CSV.format(gap=4))
+    (tmp_path / "items.csv").write_text("item,price\n1,30\n2,4\n", encoding="utf-8")
+    text = '[items]\nfile = "items.csv"\nfeatures = ["item", "price"]\ncategories = ["item"]\n'
+    dataset = published(tmp_path, text)
+    assert dataset.spec.item_features == ("price", "item=1", "item=2")
+    assert dataset.catalogue.features.tolist() == [[30, 1, 0], [4, 0, 1]]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

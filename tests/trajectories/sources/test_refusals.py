@@ -51,7 +51,7 @@ TRAPS = {
     "a probability of 1e-100 or more, got 1e-150"),
     "a list with an end": ("3.5,a,a|b|,0.25,0,,r,3", "offered: expected ids without a gap"),
     "a text for a propensity": ("3.5,a,a|b|c,often,0,,r,3", "(0, 1], got often"),
-    "not a number": ("3.5,a,a|b|c,nan,0,,r,3", "(0, 1], got nan"),
+    "not a number": ("3.5,a,a|b|c,nan,0,,r,3", "(0, 1], got none"),
     "no reward": ("3.5,a,a|b|c,0.25,,,r,3", "reward: expected a number, got none"),
     "an infinite reward": ("3.5,a,a|b|c,0.25,1e999,,r,3", "reward: expected a finite number"),
     "a reward beyond float32": ("3.5,a,a|b|c,0.25,1e60,,r,3", "reward: expected a number within "
@@ -62,8 +62,8 @@ TRAPS = {
     "candidates"),
     "offered twice": ("3.5,a,a|b|a,0.25,0,,r,3", "offered: expected each id once in a row"),
     "an id is missing": ("3.5,a,,0.25,0,,r,3", "offered: expected a value, got none"),
-    "a text among numbers": ("old,a,a|b|c,0.25,0,,r,3", "user: expected numbers, as in most "
-    "rows, got old"),
+    "a text among numbers": ("old,a,a|b|c,0.25,0,,r,3", "user: expected numbers such as 1234.5, as "
+    "in most rows, or the column's name in `categories`, got old"),
     "no user": (",a,a|b|c,0.25,0,,r,3", "user: expected a number in every row; a column of its own "
     "may say where there was none, got none"),
     "two rows at one time": ("3.5,a,a|b|c,0.25,0,,r,4", "t: expected one row of a session at a "
@@ -130,9 +130,10 @@ def test_an_item_that_the_catalogue_lacks(tmp_path):
     (tmp_path / "items.csv").write_text("id,price\na,1\nb,2\n")
     items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\n'
     message = refusal(tmp_path, ALL + items)
-    assert "logs/a.csv: row 3: offered: expected items of the catalogue, which has 2, got c" in (
-        message
-    )
+    assert (
+        "logs/a.csv: row 3: offered: expected an id from the catalogue of 2, or in the recipe "
+        "unknown_items = \"zeros\", got 'c'; correct the log and try again"
+    ) in message
     (tmp_path / "items.csv").write_text("id,price\na,1\nb,2\na,3\n")
     assert "items.csv: row 3: id: expected each id once, got a" in refusal(tmp_path, ALL + items)
 
@@ -144,8 +145,9 @@ def test_texts_of_parquet_that_should_be_lists(tmp_path, name):
     (tmp_path / "items.csv").write_text("id,price\na,1\nb,2\n")
     items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\n'
     message = refusal(tmp_path, f'[columns]\ncandidates = "offered"\n{items}')
-    expected = "expected items of the catalogue, which has 2, several of them as a list, got a|b"
+    expected = "expected an id from the catalogue of 2, several of them as a list, or in the recipe"
     assert f"a.parquet: row 1: {name}: {expected}" in message
+    assert "got 'a|b';" in message
 
 
 def test_slates_that_do_not_fit(tmp_path):
@@ -199,32 +201,56 @@ def test_parquet_that_does_not_fit(tmp_path):
     assert "got the text 'old'; correct the log" in message
 
 
-def test_a_list_that_is_written_in_another_way_is_no_slate(tmp_path):
-    rows = ["\"['a', 'b']\",0.5,0,0", "\"['b', 'a']\",0.5,1,1"]
-    log(tmp_path, "a.csv", "\n".join(["item,propensity,reward,clicked", *rows]))
+@pytest.mark.parametrize("column", ["item", "offered"])
+@pytest.mark.parametrize("written", ["['a', 'b']", "[1, 2]", "[1 2]", "[7]", "[]"])
+def test_a_list_of_csv_in_brackets(tmp_path, column, written):
+    row = {"item": "a", "offered": "a|b", "propensity": "0.5", "reward": "0"}
+    rows = [row, row, row | {column: f'"{written}"'}]
+    log(tmp_path, "a.csv", "\n".join([",".join(row), *(",".join(one.values()) for one in rows)]))
+    assert (
+        f"a.csv: row 3: {column}: expected an id, or a list written a|b|c, got {written}; correct"
+    ) in refusal(tmp_path, '[columns]\ncandidates = "offered"\n')
+
+
+def test_a_click_beyond_the_first_place_of_a_single_item(tmp_path):
+    log(tmp_path, "a.csv", "item,propensity,reward,clicked\na,0.5,0,0\nb,0.5,1,1")
     assert (
         "row 2: clicked: expected 0 or nothing, as a row has one item; slates are lists, in CSV "
         "a|b|c, got 1; correct the log"
     ) in refusal(tmp_path, '[columns]\nclicked = "clicked"\n')
 
 
-def test_an_id_that_is_written_in_two_ways(tmp_path):
-    for name, item in (("a.csv", "1"), ("b.csv", "1.0")):
-        log(tmp_path, name, f"item,propensity,reward\n{item},0.5,1\n2,0.5,0\n")
-    assert refusal(tmp_path, "") == (
-        "item: expected one way to write an id, got 1 and 1.0; write whole numbers, or texts"
-    )
+AS_ELSEWHERE = "expected 1, as elsewhere (from pandas by the type Int64), got 1.0; correct"
+
+
+@pytest.mark.parametrize(
+    ("lists", "place"),
+    [
+        ({"a": ["2,2|1", "1,2|1"], "b": ["2,2|1", "1.0,2|1.0"]}, "b.csv: row 2: item"),
+        ({"a": ["2,2|1", "2,2|3", "2,2|3|1.0"], "b": ["2,2"]}, "a.csv: row 3: offered"),
+    ],
+)
+def test_an_id_that_is_written_in_two_ways(tmp_path, lists, place):
+    for name, rows in lists.items():
+        lines = [f"{row},{1 if row == '2,2' else 0.5},1" for row in rows]
+        log(tmp_path, f"{name}.csv", "\n".join(["item,offered,propensity,reward", *lines]))
+    message = refusal(tmp_path, '[columns]\ncandidates = "offered"\n')
+    assert f"logs/{place}: {AS_ELSEWHERE}" in message
 
 
 @pytest.mark.parametrize("unknown", ["refuse", "zeros"])
-def test_an_id_that_the_file_of_the_items_writes_in_another_way(tmp_path, unknown):
-    log(tmp_path, "a.csv", "item,propensity,reward\n1,0.5,1\n2,0.5,0\n")
-    (tmp_path / "items.csv").write_text("id,price\n1.0,3\n2.0,4\n")
+@pytest.mark.parametrize("in_log", [False, True])
+def test_an_id_that_the_file_of_the_items_writes_in_another_way(tmp_path, unknown, in_log):
+    ids = ["3,1", "2.0,1.0"]
+    logged, listed = ids[::-1] if in_log else ids
+    rows = "".join(f"{one},0.5,1\n" for one in logged.split(","))
+    log(tmp_path, "a.csv", f"item,propensity,reward\n{rows}")
+    rows = "".join(f"{one},3\n" for one in listed.split(","))
+    (tmp_path / "items.csv").write_text(f"id,price\n{rows}")
     items = '[items]\nfile = "items.csv"\nid = "id"\nfeatures = ["price"]\n'
-    assert refusal(tmp_path, f'unknown_items = "{unknown}"\n{items}') == (
-        f"{tmp_path}/items.csv: id: expected one way to write an id, got 1 and 1.0; write whole "
-        "numbers, or texts"
-    )
+    place = "logs/a.csv: row 2: item" if in_log else "items.csv: row 2: id"
+    message = refusal(tmp_path, f'unknown_items = "{unknown}"\n{items}')
+    assert f"{tmp_path}/{place}: {AS_ELSEWHERE}" in message
 
 
 def test_two_columns_of_one_name(tmp_path):
@@ -270,16 +296,11 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path):
     (tmp_path / "logs" / "a.parquet").unlink()
     log(tmp_path, "a.csv", "item,propensity\na,0.5\n")
     assert "a.csv: expected a column reward, got item, propensity" in refusal(tmp_path, "")
-    named = "name the columns in the recipe, and separate them by commas"
-    for header, shown in (
-        ("item;propensity;reward", "item;propensity;reward"),
-        ("item ,propensity,reward", "'item ', propensity, reward"),
-    ):
-        log(tmp_path, "a.csv", f"{header}\n")
-        assert refusal(tmp_path, "").endswith(f", got {shown}; {named}")
-    for content in (b"item;propensity;reward\na;0,5;1\n", "item,reward\nä,1\n".encode("latin-1")):
-        (tmp_path / "logs" / "a.csv").write_bytes(content)
-        assert "a.csv: expected a CSV file in UTF-8 with commas, got " in refusal(tmp_path, "")
+    log(tmp_path, "a.csv", "item ,propensity,reward\n")
+    message = refusal(tmp_path, "")
+    assert message.endswith(", got 'item ', propensity, reward; name the columns in the recipe")
+    (tmp_path / "logs" / "a.csv").write_bytes("item,reward\nä,1\n".encode("latin-1"))
+    assert "a.csv: expected a CSV file in UTF-8 with commas, got " in refusal(tmp_path, "")
     log(tmp_path, "a.csv", "item,propensity,reward\na,1,1\n")
     message = refusal(tmp_path, "[items]\nfile = 'none.csv'\n")
     assert message.startswith(f"items.file {tmp_path}/none.csv: expected files that end with ")
