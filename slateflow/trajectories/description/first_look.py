@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
 
 LEAST_AGREEING_ROWS = 10.0
 """Number of agreeing rows below which hardly any policy can be evaluated: some have no reward."""
+
+BY_CHANCE = 1e-6
+"""Probability below which an item that is missing at first was not offered then."""
 
 TOLD_APART = (
     "distinguished by their ids, too, because they earn more, or less, than their columns predict"
@@ -69,13 +73,16 @@ class FirstLook:
     told_apart: bool = False  # therefore by their ids, too
     passed_by: dict[str, int] = field(default_factory=dict)  # lines of the source, by reason
     propensities_of: str = ""  # what they would be right for, if not for whole slates
+    late: str = ""  # advice on an item that came later, where all items count as offered
 
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
         """Pass once over the rows."""
-        tally = _Tally()
-        for rows in dataset.iter_parts():
+        tally, arrivals = _Tally(), _Arrivals(dataset.spec.items)
+        for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
             tally.add(rows)
+            if dataset.encoding is not None and rows.offered.min() == dataset.spec.items:
+                arrivals.add(part.policy, rows)
         total, rewarded, weight, squares, paid, paid_squares, place, *agreeing = tally.sums.tolist()
         known = () if dataset.encoding is None else dataset.encoding.user
         single = dataset.spec.slate_size == dataset.spec.horizon == 1
@@ -115,6 +122,7 @@ class FirstLook:
             agreeing_rewards=agree_paid,
             passed_by=passed_by_of(dataset),
             propensities_of=meant[0] if len(meant) == 1 else "",
+            late=arrivals.told(() if dataset.encoding is None else dataset.encoding.items),
         )
 
     @property
@@ -137,6 +145,7 @@ class FirstLook:
                 if self.propensities_of
                 else "check them, and whether everything that was offered is shown at times"
             )
+            advice = f"{self.late}; otherwise {advice}" if self.late else advice
             return (
                 f"no verdict to expect: the mean weight of random is {self.mean_weight:#.3g} ± "
                 f"{self.mean_weight_sem:.2g}, where right propensities give 1; {advice}"
@@ -217,6 +226,48 @@ class _Tally:
         self.heaviest = max(self.heaviest, float(weights.max()))
         if rows.visitor is not None:
             self.visits.append(_Visits.of(rows.visitor, weights, np.ones(len(rows))))
+
+
+class _Arrivals:
+    """The first showing of each of M items under each policy, and how often it is shown."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+        self.rows: dict[str, int] = {}
+        self.first: dict[str, NDArray[np.int64]] = {}  # (M,) rows before it
+        self.shown: dict[str, NDArray[np.int64]] = {}  # (M,)
+
+    def add(self, policy: str, rows: Trajectories) -> None:
+        """Add the rows of a part, which follow those of the policy's parts before."""
+        before = self.rows.get(policy, 0)
+        item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()
+        found, place = np.unique(item, return_index=True)
+        first = np.full(self.items, np.iinfo(np.int64).max)
+        first[found] = before + place // rows.slate.shape[1]
+        self.first[policy] = np.minimum(self.first.get(policy, first), first)
+        count = np.bincount(item, minlength=self.items)
+        self.shown[policy] = self.shown.get(policy, 0) + count
+        self.rows[policy] = before + len(rows)
+
+    def told(self, ids: Sequence[str]) -> str:
+        """Advice if an item is shown too often to be missing at first by chance; otherwise empty.
+
+        An item that is shown n times at random is missing in the first share f of the rows with
+        probability (1 - f)^n.
+        """
+        chance, before = np.zeros(self.items), np.zeros(self.items)
+        for policy, rows in self.rows.items():
+            first = np.minimum(self.first[policy], rows)
+            chance += self.shown[policy] * np.log1p(-np.minimum(first / rows, 1 - 1 / rows))
+            before += first
+        if not self.rows or chance.min() > np.log(BY_CHANCE / self.items):
+            return ""
+        late = int(chance.argmin())
+        share = before[late] / sum(self.rows.values())
+        return (
+            f"item {ids[late]!r} is not shown in the first {share:.0%} of the rows: name "
+            "`candidates` if it was not offered then"
+        )
 
 
 def _widened(limits: tuple[float, float], values: NDArray[Any]) -> tuple[float, float]:

@@ -128,6 +128,29 @@ def test_the_gate_is_asked_about_random(tmp_path, sessions, possible):
         assert "log more sessions" in outlook
 
 
+def test_an_item_that_came_later_is_named(tmp_path):
+    """Half the rows offer three of the four items; without `candidates` all count as offered."""
+    rng = np.random.default_rng(3)
+    late = np.arange(4000) >= 2000
+    item = np.where(late, rng.integers(0, 4, 4000), rng.integers(0, 3, 4000))
+    frame = {
+        "item": [f"i{one}" for one in item],
+        "offered": [[f"i{one}" for one in range(4 if some else 3)] for some in late],
+        "propensity": np.where(late, 1 / 4, 1 / 3),
+        "reward": rng.integers(0, 2, 4000),
+    }
+    assert look(tmp_path, frame, '[columns]\ncandidates = "offered"').outlook.startswith(
+        "a verdict"
+    )
+    found = look(tmp_path, frame).outlook
+    assert (
+        "; item 'i3' is not shown in the first 50% of the rows: name `candidates` if it was not "
+        "offered then; otherwise check them, and whether everything"
+    ) in found
+    shuffled = pd.DataFrame(frame).sample(frac=1, random_state=0).to_dict("list")
+    assert "`candidates`" not in look(tmp_path, shuffled).outlook
+
+
 def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
     from flows.cli.main import main
 
