@@ -73,11 +73,13 @@ class FirstLook:
     told_apart: bool = False  # therefore by their ids, too
     passed_by: dict[str, int] = field(default_factory=dict)  # lines of the source, by reason
     propensities_of: str = ""  # what they would be right for, if not for whole slates
+    mostly_spread: bool = False  # most sessions of a file are also in others
     late: str = ""  # advice on an item that came later, where all items count as offered
 
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
         """Pass once over the rows."""
+        spread, mostly = _spread(dataset)
         tally, arrivals = _Tally(), _Arrivals(dataset.spec.items)
         for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
             tally.add(rows)
@@ -104,7 +106,7 @@ class FirstLook:
         return cls(
             rows=count,
             sessions=dataset.episodes,
-            spread=_spread(dataset),
+            spread=spread,
             visitors=visitors,
             columns={column.name: _read_as(column) for column in known},
             items=dataset.spec.items,
@@ -122,6 +124,7 @@ class FirstLook:
             agreeing_rewards=agree_paid,
             passed_by=passed_by_of(dataset),
             propensities_of=meant[0] if len(meant) == 1 else "",
+            mostly_spread=mostly,
             late=arrivals.told(() if dataset.encoding is None else dataset.encoding.items),
         )
 
@@ -180,19 +183,23 @@ def _off_one(mean_weight: float, sem: float) -> bool:
     return abs(mean_weight - 1) > max(MOST_DEVIATIONS * sem, MOST_APART)
 
 
-def _spread(dataset: Dataset) -> int:
-    """Number of sessions with rows in several files: sessions span midnight, or ids restart."""
+def _spread(dataset: Dataset) -> tuple[int, bool]:
+    """The sessions with rows in several files, and whether they are most sessions of a file.
+
+    Sessions that span midnight are few of a file's; most are where ids begin anew.
+    """
     hashes = []
     for day in dataset.days:
         try:
             found, _ = Day.from_bytes(dataset.folder.read(day.facts))
         except UNREADABLE:  # of another version
-            return 0
+            return 0, False
         hashes += [] if found.sessions is None else [found.sessions]
     if not hashes:
-        return 0
-    _, files = np.unique(np.concatenate(hashes), return_counts=True)
-    return int(np.count_nonzero(files > 1))
+        return 0, False
+    _, place, files = np.unique(np.concatenate(hashes), return_inverse=True, return_counts=True)
+    shared = np.split(files[place] > 1, np.cumsum([len(one) for one in hashes])[:-1])
+    return int(np.count_nonzero(files > 1)), any(one.mean() > 1 / 2 for one in shared if len(one))
 
 
 def _read_as(column: Column) -> str:

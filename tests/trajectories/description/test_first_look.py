@@ -174,20 +174,25 @@ def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
     assert document["outlook"].startswith("a verdict")
 
 
-def test_sessions_whose_ids_begin_anew_are_noticed(tmp_path, capsys):
+@pytest.mark.parametrize(("first", "anew"), [(3990, False), (0, True)])
+def test_sessions_whose_ids_begin_anew_are_noticed(tmp_path, capsys, first, anew):
     from flows.cli.main import main
 
     frame = shop(0.1).assign(session=np.arange(5000) // 5, t=np.arange(5000))
     log(tmp_path, "a.parquet", frame[:4000].to_dict("list"))
-    again = frame[3990:].assign(t=np.arange(6000, 7010))  # 798 and 799 are in both files
+    again = frame[first : first + 1010].assign(t=np.arange(6000, 7010))
     log(tmp_path, "b.parquet", again.to_dict("list"))
     text = '[columns]\nepisode = "session"\ntime = "t"\n'
     dataset = published(tmp_path, text)
-    assert describe(dataset).first_look.spread == 2
+    # 798 and 799 are in both files, or all 202 of the second
+    assert describe(dataset).first_look.spread == (202 if anew else 2)
     assert main(["describe", dataset.path]) == 0
     printed = capsys.readouterr().out
-    assert "sessions      2 of them have rows in several files; ids that begin anew" in printed
-    assert describe(dataset).first_look.sessions == 1000
+    hint = "; ids that begin anew in each file would join them" * anew
+    assert (
+        f"sessions      {202 if anew else 2} of them have rows in several files{hint}\n" in printed
+    )
+    assert describe(dataset).first_look.sessions == (800 if anew else 1000)
 
 
 def test_it_says_what_columns_of_the_user_were_read_as(tmp_path, capsys):
