@@ -241,8 +241,8 @@ def _show_first_look(look: FirstLook) -> None:
     if look.of_lines:
         print(f"source        {look.of_lines}")
     if look.spread:
-        several = f"{look.spread:,} of them have rows in several files"
-        print(f"sessions      {several}; ids that begin anew in each file would join them")
+        anew = "; ids that begin anew in each file would join them" if look.mostly_spread else ""
+        print(f"sessions      {look.spread:,} of them have rows in several files{anew}")
     unknown = "not named: each session counts as another's"
     print("visitors      " + (unknown if look.visitors is None else f"{look.visitors:,}"))
     columns = [f"{name}: {read_as}" for name, read_as in look.columns.items()]

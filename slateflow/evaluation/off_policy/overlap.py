@@ -60,7 +60,10 @@ ONE_DRAW = "name `visitor` if one draw decides for all visits of one"
 """Advice where weights are impossible: a single draw that decided many rows can also be the
 cause."""
 
-ITEMS_AND_DRAWS = f"log every item with a probability above 0, and {ONE_DRAW}"
+OFFERS_AND_DRAWS = f"name `candidates` if items came later or were not offered, and {ONE_DRAW}"
+"""Advice where something was never shown that a policy would show."""
+
+ITEMS_AND_DRAWS = f"log every item with a probability above 0, {OFFERS_AND_DRAWS}"
 """Advice where an item has impossible weights."""
 
 IMPOSSIBLE = float(special.ndtr(-MOST_DEVIATIONS))
@@ -430,7 +433,7 @@ class Overlap:
         return NoVerdict(
             f"the mean weight of this policy is {self.mean_weight:.3g}, but 1 is expected",
             "check that each propensity is the probability of what its row shows, log every "
-            f"choice with a probability above 0, and {ONE_DRAW}",
+            f"choice with a probability above 0, {OFFERS_AND_DRAWS}",
         )
 
     def skewed(self) -> NoVerdict | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
 
 LEAST_AGREEING_ROWS = 10.0
 """Number of agreeing rows below which hardly any policy can be evaluated: some have no reward."""
+
+BY_CHANCE = 1e-6
+"""Probability below which an item that is missing at first was not offered then."""
 
 TOLD_APART = (
     "distinguished by their ids, too, because they earn more, or less, than their columns predict"
@@ -69,13 +73,18 @@ class FirstLook:
     told_apart: bool = False  # therefore by their ids, too
     passed_by: dict[str, int] = field(default_factory=dict)  # lines of the source, by reason
     propensities_of: str = ""  # what they would be right for, if not for whole slates
+    mostly_spread: bool = False  # most sessions of a file are also in others
+    late: str = ""  # advice on an item that came later, where all items count as offered
 
     @classmethod
     def of(cls, dataset: Dataset) -> FirstLook:
         """Pass once over the rows."""
-        tally = _Tally()
-        for rows in dataset.iter_parts():
+        spread, mostly = _spread(dataset)
+        tally, arrivals = _Tally(), _Arrivals(dataset.spec.items)
+        for part, rows in zip(dataset.parts, dataset.iter_parts(), strict=True):
             tally.add(rows)
+            if dataset.encoding is not None and rows.offered.min() == dataset.spec.items:
+                arrivals.add(part.policy, rows)
         total, rewarded, weight, squares, paid, paid_squares, place, *agreeing = tally.sums.tolist()
         known = () if dataset.encoding is None else dataset.encoding.user
         single = dataset.spec.slate_size == dataset.spec.horizon == 1
@@ -97,7 +106,7 @@ class FirstLook:
         return cls(
             rows=count,
             sessions=dataset.episodes,
-            spread=_spread(dataset),
+            spread=spread,
             visitors=visitors,
             columns={column.name: _read_as(column) for column in known},
             items=dataset.spec.items,
@@ -115,6 +124,8 @@ class FirstLook:
             agreeing_rewards=agree_paid,
             passed_by=passed_by_of(dataset),
             propensities_of=meant[0] if len(meant) == 1 else "",
+            mostly_spread=mostly,
+            late=arrivals.told(() if dataset.encoding is None else dataset.encoding.items),
         )
 
     @property
@@ -137,6 +148,7 @@ class FirstLook:
                 if self.propensities_of
                 else "check them, and whether everything that was offered is shown at times"
             )
+            advice = f"{self.late}; otherwise {advice}" if self.late else advice
             return (
                 f"no verdict to expect: the mean weight of random is {self.mean_weight:#.3g} ± "
                 f"{self.mean_weight_sem:.2g}, where right propensities give 1; {advice}"
@@ -171,19 +183,23 @@ def _off_one(mean_weight: float, sem: float) -> bool:
     return abs(mean_weight - 1) > max(MOST_DEVIATIONS * sem, MOST_APART)
 
 
-def _spread(dataset: Dataset) -> int:
-    """Number of sessions with rows in several files: sessions span midnight, or ids restart."""
+def _spread(dataset: Dataset) -> tuple[int, bool]:
+    """The sessions with rows in several files, and whether they are most sessions of a file.
+
+    Sessions that span midnight are few of a file's; most are where ids begin anew.
+    """
     hashes = []
     for day in dataset.days:
         try:
             found, _ = Day.from_bytes(dataset.folder.read(day.facts))
         except UNREADABLE:  # of another version
-            return 0
+            return 0, False
         hashes += [] if found.sessions is None else [found.sessions]
     if not hashes:
-        return 0
-    _, files = np.unique(np.concatenate(hashes), return_counts=True)
-    return int(np.count_nonzero(files > 1))
+        return 0, False
+    _, place, files = np.unique(np.concatenate(hashes), return_inverse=True, return_counts=True)
+    shared = np.split(files[place] > 1, np.cumsum([len(one) for one in hashes])[:-1])
+    return int(np.count_nonzero(files > 1)), any(one.mean() > 1 / 2 for one in shared if len(one))
 
 
 def _read_as(column: Column) -> str:
@@ -217,6 +233,48 @@ class _Tally:
         self.heaviest = max(self.heaviest, float(weights.max()))
         if rows.visitor is not None:
             self.visits.append(_Visits.of(rows.visitor, weights, np.ones(len(rows))))
+
+
+class _Arrivals:
+    """The first showing of each of M items under each policy, and how often it is shown."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+        self.rows: dict[str, int] = {}
+        self.first: dict[str, NDArray[np.int64]] = {}  # (M,) rows before it
+        self.shown: dict[str, NDArray[np.int64]] = {}  # (M,)
+
+    def add(self, policy: str, rows: Trajectories) -> None:
+        """Add the rows of a part, which follow those of the policy's parts before."""
+        before = self.rows.get(policy, 0)
+        item = np.take_along_axis(rows.candidates, rows.slate, axis=1).ravel()
+        found, place = np.unique(item, return_index=True)
+        first = np.full(self.items, np.iinfo(np.int64).max)
+        first[found] = before + place // rows.slate.shape[1]
+        self.first[policy] = np.minimum(self.first.get(policy, first), first)
+        count = np.bincount(item, minlength=self.items)
+        self.shown[policy] = self.shown.get(policy, 0) + count
+        self.rows[policy] = before + len(rows)
+
+    def told(self, ids: Sequence[str]) -> str:
+        """Advice if an item is shown too often to be missing at first by chance; otherwise empty.
+
+        An item that is shown n times at random is missing in the first share f of the rows with
+        probability (1 - f)^n.
+        """
+        chance, before = np.zeros(self.items), np.zeros(self.items)
+        for policy, rows in self.rows.items():
+            first = np.minimum(self.first[policy], rows)
+            chance += self.shown[policy] * np.log1p(-np.minimum(first / rows, 1 - 1 / rows))
+            before += first
+        if not self.rows or chance.min() > np.log(BY_CHANCE / self.items):
+            return ""
+        late = int(chance.argmin())
+        share = before[late] / sum(self.rows.values())
+        return (
+            f"item {ids[late]!r} is not shown in the first {share:.0%} of the rows: name "
+            "`candidates` if it was not offered then"
+        )
 
 
 def _widened(limits: tuple[float, float], values: NDArray[Any]) -> tuple[float, float]:

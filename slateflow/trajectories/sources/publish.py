@@ -27,6 +27,7 @@ from slateflow.trajectories.files.part_files import PART_ROWS, PartFile, kept_pa
 from slateflow.trajectories.item_effects import ids_fit, items_differ
 from slateflow.trajectories.schema import Trajectories, column_digest
 from slateflow.trajectories.sources.days import Day
+from slateflow.trajectories.sources.dsjson import TOLERANCE
 from slateflow.trajectories.sources.earlier_days import KEYS_OF_DAYS, Earlier, EarlierDay, Form
 from slateflow.trajectories.sources.items import Items, read_items
 from slateflow.trajectories.sources.lines_passed_by import passed_by, told
@@ -290,6 +291,9 @@ class PlannedDataset:
         else:
             lists = table["candidates"].combine_chunks()
             lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+            propensity = table["propensity"].to_numpy()
+            uncertain = (lengths == 1) & (propensity < 1 - TOLERANCE)
+            check.refuse(uncertain, "propensity", "1, as the row offers one item", propensity)
             candidates = np.full((count, self.spec.num_candidates), -1, np.int32)
             offered = np.arange(self.spec.num_candidates) < lengths[:, None]
             candidates[offered] = self._numbers(table, "candidates", check)

@@ -128,6 +128,29 @@ def test_the_gate_is_asked_about_random(tmp_path, sessions, possible):
         assert "log more sessions" in outlook
 
 
+def test_an_item_that_came_later_is_named(tmp_path):
+    """Half the rows offer three of the four items; without `candidates` all count as offered."""
+    rng = np.random.default_rng(3)
+    late = np.arange(4000) >= 2000
+    item = np.where(late, rng.integers(0, 4, 4000), rng.integers(0, 3, 4000))
+    frame = {
+        "item": [f"i{one}" for one in item],
+        "offered": [[f"i{one}" for one in range(4 if some else 3)] for some in late],
+        "propensity": np.where(late, 1 / 4, 1 / 3),
+        "reward": rng.integers(0, 2, 4000),
+    }
+    assert look(tmp_path, frame, '[columns]\ncandidates = "offered"').outlook.startswith(
+        "a verdict"
+    )
+    found = look(tmp_path, frame).outlook
+    assert (
+        "; item 'i3' is not shown in the first 50% of the rows: name `candidates` if it was not "
+        "offered then; otherwise check them, and whether everything"
+    ) in found
+    shuffled = pd.DataFrame(frame).sample(frac=1, random_state=0).to_dict("list")
+    assert "`candidates`" not in look(tmp_path, shuffled).outlook
+
+
 def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
     from flows.cli.main import main
 
@@ -151,20 +174,25 @@ def test_it_stands_in_the_command_and_in_its_json(tmp_path, capsys):
     assert document["outlook"].startswith("a verdict")
 
 
-def test_sessions_whose_ids_begin_anew_are_noticed(tmp_path, capsys):
+@pytest.mark.parametrize(("first", "anew"), [(3990, False), (0, True)])
+def test_sessions_whose_ids_begin_anew_are_noticed(tmp_path, capsys, first, anew):
     from flows.cli.main import main
 
     frame = shop(0.1).assign(session=np.arange(5000) // 5, t=np.arange(5000))
     log(tmp_path, "a.parquet", frame[:4000].to_dict("list"))
-    again = frame[3990:].assign(t=np.arange(6000, 7010))  # 798 and 799 are in both files
+    again = frame[first : first + 1010].assign(t=np.arange(6000, 7010))
     log(tmp_path, "b.parquet", again.to_dict("list"))
     text = '[columns]\nepisode = "session"\ntime = "t"\n'
     dataset = published(tmp_path, text)
-    assert describe(dataset).first_look.spread == 2
+    # 798 and 799 are in both files, or all 202 of the second
+    assert describe(dataset).first_look.spread == (202 if anew else 2)
     assert main(["describe", dataset.path]) == 0
     printed = capsys.readouterr().out
-    assert "sessions      2 of them have rows in several files; ids that begin anew" in printed
-    assert describe(dataset).first_look.sessions == 1000
+    hint = "; ids that begin anew in each file would join them" * anew
+    assert (
+        f"sessions      {202 if anew else 2} of them have rows in several files{hint}\n" in printed
+    )
+    assert describe(dataset).first_look.sessions == (800 if anew else 1000)
 
 
 def test_it_says_what_columns_of_the_user_were_read_as(tmp_path, capsys):

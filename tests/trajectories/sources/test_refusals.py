@@ -37,6 +37,17 @@ def refusal(folder, text: str) -> str:
     return message
 
 
+def test_the_only_item_on_offer_is_certain(tmp_path):
+    rows = [{"item": "a", "offered": ["a"], "propensity": 1 - gap} for gap in (0, 1e-4, 0.5)]
+    rows.insert(0, {"item": "b", "offered": ["a", "b"], "propensity": 0.5})
+    frame, text = pd.DataFrame(rows).assign(reward=1), '[columns]\ncandidates = "offered"\n'
+    log(tmp_path, "a.parquet", frame.to_dict("list"))
+    expected = "propensity: expected 1, as the row offers one item, got 0.5; correct the log"
+    assert f"a.parquet: row 4: {expected}" in refusal(tmp_path, text)
+    log(tmp_path, "a.parquet", frame[:3].to_dict("list"))
+    assert generate(recipe(tmp_path, text), Folder(str(tmp_path / "data"))).rows == 3
+
+
 DISTINCT = "a text, or a whole number of a type that has all its digits, such as int64"
 DATED = (
     "numbers, texts or lists of numbers; a date as a number, such as days, or as a text named in "
