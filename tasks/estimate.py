@@ -88,10 +88,12 @@ def estimate(
         )
     found = estimate_policies(dataset, targets, held_out_only=held_out_only)
     known = {"mean": found.logged} if policy == LOGGED else found.policies[policy].estimates
+    subject = "--policy logged" if policy == LOGGED else "these logs"
     for name in estimators or ():
         if name not in known:
             raise InputError(
-                f"--estimator: expected some of {', '.join(known)} for these logs, got {name}"
+                f"--estimator: expected some of {', '.join(known)} for {subject}, got {name}; "
+                "leave it out for all that there are"
             )
     one = None if policy == LOGGED else found.policies[policy]
     trusted = "mean" if one is None else one.trusted

@@ -73,6 +73,8 @@ def test_what_cannot_be_estimated_is_one_line(data, capsys):
     assert "--policy: expected random, greedy, opposite, logged or a version" in line
     line = complain(capsys, *asked, "--policy", "random", "--estimator", "dr,drl")
     assert "--estimator: expected some of ips, snips, dm, drl for these logs, got dr" in line
+    line = complain(capsys, *asked, "--policy", "logged", "--estimator", "dr")
+    assert "--estimator: expected some of mean for --policy logged, got dr; leave it out" in line
     for version in ("@champion", "/1", "/latest"):
         uri = f"models:/slateflow-modified-lts-10-1{version}"
         line = complain(capsys, *asked, "--policy", uri)
