@@ -60,7 +60,7 @@ def test_what_the_logs_earned(data, capsys):
 def test_the_table(data, capsys):
     assert main(["estimate", *LOGS, "--data", data, "--policy", "opposite"]) == 0
     printed = capsys.readouterr().out
-    assert "opposite by the logs of modified-lts-10-1, 600 sessions" in " ".join(printed.split())
+    assert "opposite by the logs of modified-lts-10-1, 600 sessions" in printed.splitlines()
     assert "no verdict" in printed
     assert "effective decisions" in printed
     assert "mean weight" not in printed
