@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +54,7 @@ def recommend(
         raise InputError(f"OUT: expected a folder {out.parent} to write in, found none; make it")
     model = RegisteredModel.load(model_uri)
     model.check_columns(requests.schema_arrow.names, source)
+    model.warn_of_whole_catalogue(requests.schema_arrow.names, source)
     unfinished = out.with_name(f".{out.name}.tmp")
     progress = stage(f"recommend {source.name}")
     answers, rows = _answers(model, requests, source, epsilon, seed), 0
@@ -137,6 +139,16 @@ class RegisteredModel:
                 )
         for name in set(self.schema.names).difference(self.asked).intersection(names):
             raise InputError(f"{source}: expected no column {name}, which answers have; rename it")
+
+    def warn_of_whole_catalogue(self, names: list[str], source: Path) -> None:
+        """Say in one line on standard error that a file of own logs has no column `items`."""
+        if "items" in self.asked and "items" not in names:
+            copied = ", ".join(name for name in names if name not in self.asked) or "none"
+            print(
+                f"slateflow: {source}: no column items (lists of ids), so that every row is "
+                f"offered the whole catalogue; columns only copied: {copied}",
+                file=sys.stderr,
+            )
 
     def answer(self, frame: pd.DataFrame, params: dict[str, Any]) -> pa.Table:
         """Answers in the order of the requests.
