@@ -70,8 +70,8 @@ def estimate(
         estimators: The wanted ones; None for all that there are.
 
     Raises:
-        InputError: There is no such policy or estimator, or the model has seen all of the logs or does
-            not fit them.
+        InputError: There is no such policy or estimator, or the model has seen all of the logs, or
+            does not fit them.
     """
     dataset = experiment.open_dataset()
     targets: dict[str, Target] = {}
