@@ -10,6 +10,8 @@ Other versions carry this file alone: so it imports nothing of that one, and `_m
 import importlib
 import sys
 from collections.abc import Iterable
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -198,7 +200,11 @@ class Recommender(mlflow.pyfunc.PythonModel):
         column = model_input["step"]
         steps = column.to_numpy()
         if steps.dtype.kind not in "iu":
-            numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+            typed = column
+            if steps.dtype.kind != "f":  # texts and booleans are no numbers of steps
+                fits = np.array([_is_a(value, Real | Decimal) for value in column], dtype=bool)
+                typed = column.where(fits)
+            numbers = pd.to_numeric(typed, errors="coerce").to_numpy(dtype=np.float64)
             steps = np.where(column.isna(), 0.0, numbers)  # missing is at the beginning
         whole = (steps >= 0) & (steps <= LAST_STEP) & (steps == np.floor(steps))
         wrong = np.flatnonzero(~whole)

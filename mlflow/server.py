@@ -68,7 +68,8 @@ def answered(champion: Champion, batch: list[Waiting], refuse: bool) -> bool:
         most, least = columns.input_names(), columns.required_input_names()
         if not set(least) <= set(frame) <= set(most):  # MLflow would drop what is misspelt
             got = ", ".join(map(str, frame)) or "none"
-            raise MlflowException(f"expected columns of {', '.join(most)}, got {got}")
+            named = (one if one in least else f"{one} (optional)" for one in most)
+            raise MlflowException(f"expected columns {', '.join(named)}, got {got}")
         version, answers = champion.answer(frame, PARAMS)
         rows = answers.to_dict("records")
         lines = [json.dumps({**row, "version": version}) for row in rows]

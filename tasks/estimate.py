@@ -17,7 +17,7 @@ from slateflow.policies import BEHAVIOURS, behaviour_policy
 from slateflow.trajectories import Dataset
 from tasks.experiment import Experiment
 from tasks.reports.report import OverlapFigures
-from tasks.store.champion import version_policy
+from tasks.store.champion import misfits, version_policy
 from tasks.store.logs_seen import seen_by
 from tasks.store.tracking import mlflow_client, version_rows
 
@@ -70,7 +70,8 @@ def estimate(
         estimators: The wanted ones; None for all that there are.
 
     Raises:
-        InputError: There is no such policy or estimator, or the model has seen all of the logs.
+        InputError: There is no such policy or estimator, or the model has seen all of the logs, or
+            does not fit them.
     """
     dataset = experiment.open_dataset()
     targets: dict[str, Target] = {}
@@ -88,10 +89,12 @@ def estimate(
         )
     found = estimate_policies(dataset, targets, held_out_only=held_out_only)
     known = {"mean": found.logged} if policy == LOGGED else found.policies[policy].estimates
+    subject = "--policy logged" if policy == LOGGED else "these logs"
     for name in estimators or ():
         if name not in known:
             raise InputError(
-                f"--estimator: expected some of {', '.join(known)} for these logs, got {name}"
+                f"--estimator: expected some of {', '.join(known)} for {subject}, got {name}; "
+                "leave it out for all that there are"
             )
     one = None if policy == LOGGED else found.policies[policy]
     trusted = "mean" if one is None else one.trusted
@@ -121,6 +124,11 @@ def _registered(uri: str, dataset: Dataset) -> tuple[Target, bool]:
     expected = f"--policy: expected a version such as models:/NAME@champion at {uri}"
     with refused(expected, MlflowException, ValueError):
         found = _version_at(client, uri)
+    if wrong := misfits(found, dataset.spec):
+        raise InputError(
+            f"--policy {uri}: expected a model that fits these logs, got {', '.join(wrong)}; name "
+            "a version of this recipe"
+        )
     seen = seen_by(found, dataset, version_rows(found))
     if seen == "all":
         raise InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +54,7 @@ def recommend(
         raise InputError(f"OUT: expected a folder {out.parent} to write in, found none; make it")
     model = RegisteredModel.load(model_uri)
     model.check_columns(requests.schema_arrow.names, source)
+    model.warn_of_whole_catalogue(requests.schema_arrow.names, source)
     unfinished = out.with_name(f".{out.name}.tmp")
     progress = stage(f"recommend {source.name}")
     answers, rows = _answers(model, requests, source, epsilon, seed), 0
@@ -137,6 +140,15 @@ class RegisteredModel:
         for name in set(self.schema.names).difference(self.asked).intersection(names):
             raise InputError(f"{source}: expected no column {name}, which answers have; rename it")
 
+    def warn_of_whole_catalogue(self, names: list[str], source: Path) -> None:
+        """Say in one line on standard error that `item`, which is only copied, is not `items`."""
+        if "items" in self.asked and "items" not in names and "item" in names:
+            print(
+                f"slateflow: {source}: no column items (lists of ids), so that every row is "
+                "offered the whole catalogue; item is only copied",
+                file=sys.stderr,
+            )
+
     def answer(self, frame: pd.DataFrame, params: dict[str, Any]) -> pa.Table:
         """Answers in the order of the requests.
 
@@ -169,13 +181,31 @@ def _answers(
         try:
             table = model.answer(frame, params)
         except MlflowException as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{source}, in the rows from {start}: {reason}") from error
+            raise InputError(f"{source}: {_of_file(str(error), start)}") from error
         others = pa.Table.from_batches([batch]).drop_columns(asked)
         for field, column in zip(table.schema, table.columns, strict=True):
             others = others.append_column(field, column)
         yield others
         start += batch.num_rows
+
+
+def _of_file(reason: str, start: int) -> str:
+    """The first line of a model's refusal, its row counted in the file and from 1.
+
+    Args:
+        reason: A refusal, which counts a batch's rows from 0.
+        start: Rows of the file before the batch.
+
+    Example:
+        >>> _of_file("step, row 2: expected a whole number, got row 7: x", 10_000)
+        'step, row 10003: expected a whole number, got row 7: x'
+    """
+    line, _, _ = reason.partition("\n")
+    return re.sub(r"^(\w+, )?row (\d+)(?=: )", lambda at: _row(at, start), line)
+
+
+def _row(found: re.Match[str], start: int) -> str:
+    return f"{found[1] or ''}row {start + int(found[2]) + 1}"
 
 
 def _seed_at(start: int, seed: int) -> int:

@@ -245,7 +245,8 @@ def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
     title = f"{report.policy} by the logs of {report.recipe}, {report.sessions:,} sessions"
     if report.visitors is not None:
         title += f" of {report.visitors:,} visitors"
-    table = new_table("estimator", ">return", ">95%", "", title=title)
+    output.print(title, style="italic", soft_wrap=True)  # a table would break it inside a URI
+    table = new_table("estimator", ">return", ">95%", "")
     for one in report.estimates:
         trusted = one.estimator == report.trusted
         low, high = one.ci

@@ -91,7 +91,7 @@ def split_learners(names: str | None) -> list[str] | None:
     """The learners of the option; None for those that are made for the world."""
     from slateflow.learners import learner_config
 
-    chosen = split_names(names, "learners")
+    chosen = split_names(names, "--learners")
     for name in chosen or ():
         learner_config(name)  # an unknown learner is refused before anything runs
     return chosen
@@ -102,8 +102,11 @@ def split_names(names: str | None, option: str) -> list[str] | None:
     if names is None:
         return None
     chosen = [name.strip() for name in names.split(",")]
-    if len(set(chosen)) < len(chosen):
-        raise InputError(f"{option}: expected each once, got {', '.join(chosen)}")
+    if not all(chosen) or len(set(chosen)) < len(chosen):
+        raise InputError(
+            f"{option}: expected names separated by commas, each once, got {names!r}; leave it "
+            "out for the default"
+        )
     return chosen
 
 

@@ -74,6 +74,16 @@ def require_same_world(client: MlflowClient, recipe: str, spec: EnvironmentSpec)
         )
 
 
+def misfits(version: ModelVersion, spec: EnvironmentSpec) -> list[str]:
+    """Why a version's policy means nothing in a world, or in own logs; empty where it fits."""
+    learnt = json.loads(version.tags[SPEC]) if SPEC in version.tags else spec.to_dict()
+    if learnt["world"] != spec.world:
+        return [f"a model of {learnt['world']} instead of {spec.world}"]
+    if isinstance(spec, LoggedSpec):
+        return _lost_columns(learnt["user_features"], spec.user_features)
+    return []
+
+
 def _lost_columns(before: Sequence[str], now: Sequence[str]) -> list[str]:
     """Columns of the user that a version knows, and these logs lack or have as another kind.
 

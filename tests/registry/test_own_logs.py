@@ -357,6 +357,19 @@ def test_a_version_carries_a_sample_of_the_rows_behind_it(shop):
     assert carried.among(LoggedRows.of(shop.dataset))
 
 
+def test_a_file_with_item_in_place_of_items_is_answered_with_a_remark(shop, tmp_path, capsys):
+    frame = requests(shop.table[:2], by_name=True).drop(columns="items").assign(item=["1", "2"])
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "in.parquet")
+    asked = ["recommend", "--model", "models:/slateflow-shop@champion"]
+    assert main([*asked, *(str(tmp_path / f"{one}.parquet") for one in ("in", "out"))]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [one for one in lines if "slateflow: " in one]
+    assert "in.parquet: no column items (lists of ids)" in line
+    assert line.endswith("offered the whole catalogue; item is only copied")
+    scored = pq.read_table(tmp_path / "out.parquet")["scores"].to_pylist()
+    assert {len(one) for one in scored} == {len(shop.dataset.catalogue.features)}
+
+
 def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypatch):
     """Users like all items or hardly any in sessions of five steps; only rewards show which."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

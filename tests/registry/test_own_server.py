@@ -87,5 +87,5 @@ def test_a_request_that_does_not_fit_is_refused_and_those_beside_it_are_answered
 )
 def test_columns_that_lack_or_are_misspelt_are_named(server, columns, got):
     status, answer = asked(server, json.dumps(columns).encode())
-    expected = "expected columns of user, candidates, step, history"
+    expected = "expected columns user, candidates, step (optional), history (optional)"
     assert (status, answer["detail"]) == (400, f"{expected}, got {got}")

@@ -150,6 +150,8 @@ LISTS = "expected one or more lists of 1 number each"
         ({"step": 1.5}, "step, row 1: expected a whole number from 0 to 2147483647, got 1.5"),
         ({"step": -1}, "step, row 1: expected a whole number from 0 to 2147483647, got -1"),
         ({"step": "soon"}, "step, row 1: expected a whole number from 0 to 2147483647, got soon"),
+        ({"step": "3"}, "step, row 1: expected a whole number from 0 to 2147483647, got 3"),
+        ({"step": True}, "step, row 1: expected a whole number from 0 to 2147483647, got True"),
         ({"step": [17]}, "step, row 1: expected a whole number from 0 to 2147483647, got [17]"),
         ({"step": 10**12}, "from 0 to 2147483647, got 1000000000000"),
         ({"step": 1e300}, "step, row 1: expected a whole number from 0 to 2147483647, got 1e+300"),
