@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from slateflow.errors import InputError, refused
 from slateflow.trajectories.files.folder import Folder
+from slateflow.trajectories.sources.csv_texts import trimmed
 
 BATCH_ROWS = 65_536
 """Rows of a file that are in memory at once."""
@@ -67,12 +66,6 @@ def _other_form(start: bytes) -> str:
         return "UTF-16"
     separators = {b",": "", b";": "semicolons", b"\t": "tabs"}
     return separators[max(separators, key=start.partition(b"\n")[0].count)]  # a tie is a comma's
-
-
-def trimmed(texts: Any) -> Any:
-    """Texts without spaces around them; null where nothing is left."""
-    texts = pc.utf8_trim_whitespace(texts)
-    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, texts.type), texts)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from slateflow.errors import InputError
 from slateflow.trajectories.encoding import Column
-from slateflow.trajectories.sources.table import CODE, GIVEN, NUMBER
+from slateflow.trajectories.sources.csv_texts import CODE, NUMBER
+from slateflow.trajectories.sources.table import GIVEN
 
 MOST_CATEGORIES = 2_000
 """Most categories of a column; each is a feature."""

@@ -26,6 +26,7 @@ from slateflow.trajectories.files.hold_out import HoldOut
 from slateflow.trajectories.files.part_files import PART_ROWS, PartFile, kept_part, write_part
 from slateflow.trajectories.item_effects import ids_fit, items_differ
 from slateflow.trajectories.schema import Trajectories, column_digest
+from slateflow.trajectories.sources.csv_texts import SEPARATOR
 from slateflow.trajectories.sources.days import Day
 from slateflow.trajectories.sources.dsjson import TOLERANCE
 from slateflow.trajectories.sources.earlier_days import KEYS_OF_DAYS, Earlier, EarlierDay, Form
@@ -41,7 +42,7 @@ from slateflow.trajectories.sources.planning import (
 )
 from slateflow.trajectories.sources.recipe import NAME, LoggedRecipe
 from slateflow.trajectories.sources.survey import Facts, Reader, Survey, text_hashes
-from slateflow.trajectories.sources.table import SEPARATOR, USER
+from slateflow.trajectories.sources.table import USER
 
 PART_NUMBERS = 20_000_000
 """Most numbers in the largest array of a part; a part with more is closed earlier."""

@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slateflow.trajectories.sources.csv_texts import NUMBER, lower_booleans
 from slateflow.trajectories.sources.row_sample import Hashes, RowSampling
-from slateflow.trajectories.sources.table import NUMBER, is_list, is_text, lower_booleans
+from slateflow.trajectories.sources.table import is_list, is_text
 
 DIFFERENT_ROWS = 20
 """Fewest distinct rows with which equal digests prove a copy.

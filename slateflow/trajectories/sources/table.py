@@ -21,34 +21,23 @@ from numpy.typing import NDArray
 from slateflow.errors import InputError
 from slateflow.trajectories.contract import FITS_FLOAT32, LEAST_PROPENSITY, WEIGHABLE
 from slateflow.trajectories.encoding import as_text, nan_as_null
-from slateflow.trajectories.sources.column_files import read_columns, trimmed
+from slateflow.trajectories.sources.column_files import read_columns
+from slateflow.trajectories.sources.csv_texts import (
+    IN_BRACKETS,
+    MISSING,
+    NUMBER,
+    WHOLE,
+    WITH_POINT,
+    lists_of_numbers,
+    lower_booleans,
+    split,
+)
 from slateflow.trajectories.sources.files import SourceFiles
 from slateflow.trajectories.sources.places import Places
 from slateflow.trajectories.sources.recipe import TableColumns
 
-SEPARATOR = "|"
-"""Separator of the ids of a list in CSV."""
-
 LISTS = ("item", "candidates")
 """Columns that may hold lists."""
-
-NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-"""A text that is a number."""
-
-WHOLE = r"^\s*[+-]?\d+\s*$"
-"""A text that is a whole number."""
-
-WITH_POINT = r"^\s*([+-]?\d+)\.0*\s*$"
-"""A whole number as pandas writes it in a column with gaps; the digits are a group."""
-
-CODE = r"^\s*0\d+\s*$"
-"""A text of digits that is not a number, such as a post code."""
-
-BOOLEAN = r"^(True|TRUE|False|FALSE)$"
-"""A text that is a boolean, as pandas and spreadsheets write it; ours are lower-case."""
-
-MISSING = ("NULL", "null", "NaN", "nan", "NA", "N/A", "<NA>", "None", r"\N")
-"""Texts that databases, R and pandas write where there is no value."""
 
 ID = "a text or a whole number"
 """Expected value of ids and categories, for messages."""
@@ -69,8 +58,8 @@ DATED = f"{FEATURE}; a date as a number, such as days, or as a text named in `ca
 BEYOND_MICROSECONDS = r"(:\d\d\.\d{6})\d+"
 """A second with further digits, as .NET writes seven and Go nine; the first six are a group."""
 
-IN_BRACKETS = r"^\[.*\]$"
-"""A list as Python and JSON write it."""
+IN_A_LIST = "numbers in a list as a|b|c, or the column's name in `categories`"
+"""Expected value of the user's features in brackets, for messages."""
 
 USER = ":"
 """Prefix of the names of the user's columns."""
@@ -166,12 +155,6 @@ class TableReader:
         return pa.table(columns, metadata={TYPED: str(typed)})
 
 
-def lower_booleans(texts: Any) -> Any:
-    """Texts with booleans in lower case, as ours are."""
-    boolean = pc.fill_null(pc.match_substring_regex(texts, BOOLEAN), False)
-    return pc.if_else(boolean, pc.utf8_lower(texts), texts) if pc.any(boolean).as_py() else texts
-
-
 class Cells:
     """The values of a column at some rows, and how an error names them."""
 
@@ -194,15 +177,16 @@ class Cells:
         if key in LISTS:
             in_brackets = pc.fill_null(pc.match_substring_regex(values, IN_BRACKETS), False)
             self.refuse(in_brackets, "an id, or a list written a|b|c")
-            lists = pc.split_pattern(values, SEPARATOR)
-            each, gaps = trimmed(lists.flatten()), lists.is_null()
-            values = pa.ListArray.from_arrays(lists.offsets, each, mask=gaps)
-            return Cells(values, self.rows, self.name, self.places)
+            return Cells(split(values), self.rows, self.name, self.places)
         if key != "policy":
             missing = pc.is_in(values, value_set=pa.array(MISSING))
             values = pc.if_else(missing, pa.scalar(None, values.type), values)
         if key.startswith(USER):
             values = lower_booleans(values)
+            if not code:
+                in_brackets = pc.fill_null(pc.match_substring_regex(values, IN_BRACKETS), False)
+                self.refuse(in_brackets, IN_A_LIST)
+                values = lists_of_numbers(values)
         if code or key in ("episode", "visitor"):
             values = pc.replace_substring_regex(values, WITH_POINT, r"\1")
         return Cells(values, self.rows, self.name, self.places)

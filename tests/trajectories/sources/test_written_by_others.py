@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from slateflow.errors import InputError
@@ -42,6 +44,41 @@ def test_texts_with_digits_are_categories(tmp_path, text):
     priced(tmp_path, "a.csv", text, f"{text}x")
     (column,) = published(tmp_path, USER).encoding.user
     assert column.vocabulary == tuple(sorted([text, f"{text}x"]))
+
+
+def test_lists_of_numbers_are_those_of_parquet(tmp_path):
+    taste = [[0.5, -1.25], [2.0, 3e-2], [1.0, 0.0]]
+    rows = {"item": ["a", "b", "a"], "propensity": 0.5, "reward": [1, 0, 1]}
+    found = []
+    for name, values in [
+        ("parquet", taste),
+        ("csv", ["0.5|-1.25", " 2 | 3e-2", "1|0"]),
+    ]:
+        (tmp_path / name).mkdir()
+        frame = pd.DataFrame({**rows, "price": values})
+        text = frame if name == "parquet" else frame.to_csv(index=False)
+        log(tmp_path / name, f"a.{name}", text)
+        found.append(published(tmp_path / name, USER))
+    one, other = found
+    assert one.encoding == other.encoding
+    for dataset in found:
+        assert dataset.read().user.tolist() == np.array(taste, np.float32).tolist()
+
+
+def test_several_ids_in_a_text_are_categories(tmp_path):
+    priced(tmp_path, "a.csv", "1|5", "2|3|4", "7", "1|5")
+    (column,) = published(tmp_path, USER).encoding.user
+    assert column.vocabulary == ("1|5", "2|3|4", "7")
+
+
+@pytest.mark.parametrize("written", ["[0.5, 1.0]", "[0.5 1. ]"])
+def test_lists_of_numbers_in_brackets(tmp_path, written):
+    priced(tmp_path, "a.csv", "0.5|1.0", "2|3")
+    priced(tmp_path, "b.csv", written, written)
+    expected = "numbers in a list as a|b|c, or the column's name in `categories`"
+    assert f"b.csv: row 1: price: expected {expected}, got {written}" in refusal(tmp_path, USER)
+    column = published(tmp_path, f'{USER}categories = ["price"]').encoding.user[0]
+    assert column.vocabulary == tuple(sorted(["0.5|1.0", "2|3", written]))
 
 
 def test_prices_of_items_in_another_notation(tmp_path):
