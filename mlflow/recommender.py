@@ -60,6 +60,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
         with np.load(artifacts["ranges"], allow_pickle=False) as seen:
             width = seen["high"] - seen["low"] + ROUNDING * (1 + np.abs(seen["high"]))
             self.least, self.most = seen["low"] - width, seen["high"] + width
+            self.most_steps = 2 * seen["last_step"]
         if "encoder" in artifacts:
             code = _module(Path(artifacts["encoder"]))
             self.encoder = code.Encoder(artifacts["encoding"], artifacts["catalogue"])
@@ -89,6 +90,7 @@ class Recommender(mlflow.pyfunc.PythonModel):
                 raise _invalid(f"row {row}: expected {expected}, got numbers too large for that")
             slates, propensities[rows] = _explore(best, candidates.shape[1], epsilon, draws[rows])
             outside[rows] = self._outside(users[rows], candidates)
+            outside[rows] += steps[rows] > self.most_steps
             _put(answers["slate"], rows, slates.tolist())
             _put(answers["scores"], rows, scores.tolist())
             if ids is not None:

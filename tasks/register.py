@@ -193,10 +193,10 @@ def _log_model(
 
 
 def _ranges(dataset: Dataset, folder: Path) -> str:
-    """File with the ranges of the features that were seen in training."""
+    """File with the ranges of the features and steps that were seen in training."""
     path = folder / "ranges.npz"
     low, high = feature_ranges(dataset)
-    np.savez(path, low=low, high=high)
+    np.savez(path, low=low, high=high, last_step=dataset.spec.horizon - 1)
     return str(path)
 
 

@@ -47,7 +47,7 @@ def served(request, tmp_path_factory):
     scorer.save(folder / "scorer.npz")
     recommender = carried("recommender").Recommender()
     features = dataset.spec.user_size + dataset.spec.document_size
-    np.savez(folder / "ranges.npz", low=np.zeros(features), high=np.ones(features))
+    np.savez(folder / "ranges.npz", low=np.zeros(features), high=np.ones(features), last_step=9)
     artifacts = {"weights": str(folder / "scorer.npz"), "ranges": str(folder / "ranges.npz")}
     for key, path in scorer_code(scorer).items():  # where nothing else of ours is
         artifacts[key] = shutil.copy(path, folder)

@@ -10,7 +10,8 @@ import urllib.request
 import numpy as np
 import pytest
 
-from tests.registry.published import MODEL_URI, publish_champion
+from slateflow.trajectories import read_recipe
+from tests.registry.published import MODEL_URI, NAME, RECIPES, publish_champion
 from tests.servers import model_server
 
 GOOD = {"user": [0.5], "candidates": [[0.9], [0.1], [0.4]], "step": 17}
@@ -85,6 +86,15 @@ def test_features_far_from_all_that_was_seen_are_counted(served):
     status, document = ask(address, {"dataframe_records": [GOOD, near, far, farther]})
     assert status == 200, document
     assert [answer["outside"] for answer in document["predictions"]] == [0, 0, 1, 3]
+
+
+def test_a_step_far_beyond_the_last_is_counted(served):
+    _, address = served
+    last = read_recipe(RECIPES, NAME).spec.horizon - 1
+    rows = [{**GOOD, "step": step} for step in (last, 2 * last, 2 * last + 1)]
+    status, document = ask(address, {"dataframe_records": rows})
+    assert status == 200, document
+    assert [answer["outside"] for answer in document["predictions"]] == [0, 0, 1]
 
 
 def test_parameters_explore(served):
