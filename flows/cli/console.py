@@ -218,6 +218,16 @@ def _uplift_digits(report: Report) -> int:
     return 1 if max((abs(bound) for one in judged for bound in one.ci), default=0.0) < 100 else 0
 
 
+def about(count: float | None) -> str:
+    """An effective number, with a decimal where it is small; empty where it is unknown.
+
+    Example:
+        >>> about(9.26), about(12_345.6)
+        ('9.3', '12,346')
+    """
+    return "" if count is None else f"{count:,.1f}" if count < 100 else f"{count:,.0f}"
+
+
 def show_dataset(dataset: DatasetRef, as_json: bool = False, remarks: Sequence[str] = ()) -> None:
     """Path, rows and digest of a dataset, and remarks on its source."""
     if as_json:
@@ -261,8 +271,8 @@ def show_estimate(report: EstimateReport, as_json: bool = False) -> None:
     output.print(f"logged {report.logged.mean:.6g} ± {report.logged.sem:.2g}")
     if (overlap := report.overlap) is not None:
         figures = {
-            "effective decisions": f"{overlap.ess:,.2f}",
-            "effective rewards": f"{overlap.effective_rewards:,.1f}",
+            "effective decisions": about(overlap.ess),
+            "effective rewards": about(overlap.effective_rewards),
             "mean weight": "" if overlap.mean_weight is None else f"{overlap.mean_weight:.3f}",
             "largest weight": f"{overlap.largest_weight:.3g}",
             "largest share": f"{overlap.largest_share:.1%}",

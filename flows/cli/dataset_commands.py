@@ -235,6 +235,8 @@ MOST_SHOWN = 12
 
 def _show_first_look(look: FirstLook) -> None:
     """The figures of own logs, and what to expect of them."""
+    from flows.cli.console import about
+
     fewest, most = look.candidates
     low, high = look.propensity
     offered = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
@@ -256,13 +258,13 @@ def _show_first_look(look: FirstLook) -> None:
     print("propensity    " + " to ".join(dict.fromkeys((f"{low:.3g}", f"{high:.3g}"))))
     print(
         f"as random     mean weight {look.mean_weight:.3f} ± {look.mean_weight_sem:.3f}, largest "
-        f"{look.largest_share:.2%} of all; {look.effective_rows:,.0f} effective rows, "
-        f"{look.effective_rewards:,.1f} effective rewards"
+        f"{look.largest_share:.2%} of all; {about(look.effective_rows)} effective rows, "
+        f"{about(look.effective_rewards)} effective rewards"
     )
     if look.agreeing_rows is not None:
         print(
-            f"as another    about {look.agreeing_rows:,.1f} held-out rows show what another policy "
-            f"would show, {look.agreeing_rewards:,.1f} of them with a reward"
+            f"as another    about {about(look.agreeing_rows)} held-out rows show what another "
+            f"policy would show, {about(look.agreeing_rewards)} of them with a reward"
         )
     print(f"outlook       {look.outlook}")
 
