@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 ROWS_FILE = "rows.json"
-"""File of a version with a sample of the rows that its logs were read from."""
+"""File of a version with hashes of the rows that its logs were read from."""
 SCORER_FILE = "scorer.npz"
 TRAINING = "slateflow.training"
 """Tag of a run: the digest of all that its weights depend on."""
@@ -280,7 +280,7 @@ def version_items(version: ModelVersion) -> tuple[Encoding, Catalogue] | None:
 
 
 def version_rows(version: ModelVersion) -> LoggedRows | None:
-    """A sample of the rows behind a version of own logs; None where it carries none."""
+    """Hashes of the rows behind a version of own logs; None where it carries none."""
     with tempfile.TemporaryDirectory() as folder:
         if (carried := _carried(version, [ROWS_FILE], folder)) is None:
             return None

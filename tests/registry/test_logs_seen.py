@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -99,6 +100,23 @@ def test_nights_that_come_keep_what_is_held_out(tmp_path):
     assert seen_by(version(trained), tomorrow) == "all but the held-out"
     later = generate(recipe.varied(seed=7), Folder(str(tmp_path)))
     assert seen_by(version(trained), later) == "nothing"
+
+
+def test_a_copy_of_logs_without_times_has_been_seen(tmp_path):
+    """Of customers of two kinds, whose rows are the same by chance on other days."""
+    text, found = '[columns]\nuser = ["kind"]\n', []
+    for name, seed in [("one.csv", 0), ("copy.parquet", 0), ("other.parquet", 1)]:
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        rng = np.random.default_rng(seed)
+        shown = rng.integers(0, 12, 2_000)
+        rows = pd.DataFrame({"kind": rng.integers(0, 2, 2_000), "item": shown})
+        rows = rows.assign(propensity=1 / 12, reward=rng.integers(0, 2, 2_000))
+        log(folder, name, rows.to_csv(index=False) if name == "one.csv" else rows)
+        found.append(LoggedRows.of(published(folder, text)))
+    one, copy, other = found
+    assert one.among(copy)
+    assert not one.among(other)
 
 
 def timed(first: int):

@@ -1,4 +1,4 @@
-"""A sample of a dataset's rows, by which logs are recognised under another name."""
+"""Hashes of a dataset's rows and files, by which logs are recognised under another name."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ class LoggedRows:
     Attributes:
         sample: A sample of their hashes; empty where the facts of a day are unreadable.
         timed: Whether all of them have a time.
+        files: A digest of each file's rows, sorted; none of a file with few different rows.
     """
 
-    sample: RowSample
-    timed: bool
+    sample: RowSample = NO_SAMPLE
+    timed: bool = False
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
@@ -31,11 +33,14 @@ class LoggedRows:
             read = [dataset.folder.read(name) for name in {day.facts for day in dataset.days}]
             facts = [Day.from_bytes(one)[0].facts for one in read]
             sample = RowSample.joined([one.sample for one in facts])
-            return cls(sample, all(one.times for one in facts))
-        return cls(NO_SAMPLE, False)
+            files = sorted({one.content for one in facts if one.content})
+            return cls(sample, all(one.times for one in facts), tuple(files))
+        return cls()
 
     def among(self, others: LoggedRows) -> bool:
-        """Whether some of these rows are among others; see `OVERLAPPING` for how many."""
+        """Whether a whole file is among others, or as many rows as `OVERLAPPING` says."""
+        if set(self.files).intersection(others.files):
+            return True
         return any(overlapping([self.sample, others.sample], self.timed and others.timed))
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,4 +51,4 @@ class LoggedRows:
     def from_dict(cls, document: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         sample = {name: tuple(some) for name, some in document["sample"].items()}
-        return cls(RowSample(**sample), document["timed"])
+        return cls(RowSample(**sample), document["timed"], tuple(document["files"]))
