@@ -29,7 +29,7 @@ def recommender(slate_size: int):
         slate_size=slate_size,
         scores=lambda users, steps, candidates, memories: candidates[:, :, 0],
     )
-    made.least, made.most = np.array([-np.inf]), np.array([np.inf])
+    made.least, made.most, made.most_steps = np.array([-np.inf]), np.array([np.inf]), np.inf
     return made
 
 
