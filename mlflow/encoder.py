@@ -134,12 +134,14 @@ class Encoder:
         own = [step.get("user", user) for step, user in zip(steps, _of(frame, rows), strict=True)]
         users = self._users(own, "the user as in the request", "history", rows)
         candidates = features[items].reshape(len(steps), slate_size * features.shape[1])
-        events = [(step.get("clicked", 0), step["reward"]) for step in steps]
-        try:
-            numbers = np.array(events, np.float64).reshape(len(steps), 2)
-        except (ValueError, TypeError, OverflowError):
-            raise _invalid("history: expected numbers as clicked and reward, got others") from None
-        whole = np.concatenate([users, candidates, numbers], axis=1)
+        numbers = [
+            _numbers(column, list(of_steps), "history", rows, np.float64)
+            for column, of_steps in (
+                ({"name": "clicked", "kind": "number"}, (step.get("clicked", 0) for step in steps)),
+                ({"name": "reward", "kind": "number"}, (step["reward"] for step in steps)),
+            )
+        ]
+        whole = np.concatenate([users, candidates, *numbers], axis=1)
         return pd.Series(np.split(whole, np.cumsum(lengths))[:-1], dtype=object)
 
     def _users(
@@ -286,6 +288,13 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
         encoded = np.zeros((len(values), len(vocabulary)), np.float32)
         encoded[found, place[found]] = 1
         return encoded
+    return _numbers(column, values, where, rows, np.float32)
+
+
+def _numbers(
+    column: dict[str, Any], values: list[Any], where: str, rows: np.ndarray, kept: type
+) -> np.ndarray:
+    """The numbers (B, F) of one column, of the type in which they are kept."""
     size = column["size"] if column["kind"] == "numbers" else 1
     kind = f"a list of {size} numbers" if column["kind"] == "numbers" else "a number"
     try:
@@ -300,7 +309,7 @@ def _encoded(column: dict[str, Any], values: list[Any], where: str, rows: np.nda
             [[np.nan], *(_row_of_numbers(one, size * listed) for one in values)]
         )[1:]
     with np.errstate(over="ignore"):  # infinite then, as is what the logs could not hold
-        numbers = numbers.reshape(len(values), size).astype(np.float32)
+        numbers = numbers.reshape(len(values), size).astype(kept)
     wrong = ~np.isfinite(numbers).all(axis=1)
     if wrong.any():
         place = int(wrong.argmax())

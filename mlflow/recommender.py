@@ -8,6 +8,7 @@ Other versions carry this file alone: so it imports nothing of that one, and `_m
 """
 
 import importlib
+import math
 import sys
 from collections.abc import Iterable
 from decimal import Decimal
@@ -157,19 +158,17 @@ class Recommender(mlflow.pyfunc.PythonModel):
         for step in range(lengths.max(initial=0)):  # of all sessions that last as long
             rows = np.flatnonzero(lengths > step)
             events = np.stack([sessions[row][step] for row in rows])
-            clicked = events[:, -2].astype(np.int64)
-            if (
-                (clicked != events[:, -2]).any()
-                or (clicked < -1).any()
-                or (clicked >= places).any()
-            ):
+            clicked = events[:, -2]
+            wrong = ~np.isin(clicked, np.arange(-1, places))
+            if wrong.any():
                 raise _invalid(
-                    f"history: expected a clicked place from 0 to {places - 1}, or -1 for none, "
-                    f"before the reward, got others in step {step}"
+                    f"history, row {rows[wrong.argmax()]}: expected a clicked place from 0 to "
+                    f"{places - 1}, or -1 for none, before the reward, got "
+                    f"{clicked[wrong.argmax()]:g} in step {step}"
                 )
             shown = events[:, users:-2].reshape(len(rows), places, -1)
             memories[rows] = scorer.remember(
-                memories[rows], events[:, :users], shown, clicked, events[:, -1]
+                memories[rows], events[:, :users], shown, clicked.astype(np.int64), events[:, -1]
             )
         return memories
 
@@ -202,11 +201,9 @@ class Recommender(mlflow.pyfunc.PythonModel):
         column = model_input["step"]
         steps = column.to_numpy()
         if steps.dtype.kind not in "iu":
-            typed = column
-            if steps.dtype.kind != "f":  # texts and booleans are no numbers of steps
-                fits = np.array([_is_a(value, Real | Decimal) for value in column], dtype=bool)
-                typed = column.where(fits)
-            numbers = pd.to_numeric(typed, errors="coerce").to_numpy(dtype=np.float64)
+            numbers = steps
+            if steps.dtype.kind != "f":
+                numbers = np.array([_number(value) for value in column], dtype=np.float64)
             steps = np.where(column.isna(), 0.0, numbers)  # missing is at the beginning
         whole = (steps >= 0) & (steps <= LAST_STEP) & (steps == np.floor(steps))
         wrong = np.flatnonzero(~whole)
@@ -298,6 +295,16 @@ def _row(value: Any, where: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def _count(count: int) -> str:
     return "1 number" if count == 1 else f"{count} numbers"
+
+
+def _number(value: Any) -> float:
+    """A number as a float, infinite if it is too large for one; NaN for texts and booleans."""
+    if not _is_a(value, Real | Decimal):
+        return math.nan
+    try:
+        return float(value)
+    except (OverflowError, ValueError):  # a signalling NaN
+        return math.inf
 
 
 def _is_a(value: Any, kinds: Any) -> bool:

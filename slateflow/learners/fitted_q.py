@@ -289,9 +289,10 @@ def _falls_with_reward(steps: LoggedSteps, ahead: Array, of_users: _Tried) -> bo
 def _check_terms(users: int, documents: int, degree: int) -> None:
     """Raise if features make too many terms; degree 0 is checked as degree 1."""
     if (terms := term_count(users, documents, degree or 1)) > MOST_PRODUCTS:
+        lower = "lower the degree or " if degree > 1 else ""
         raise InputError(
             f"user, candidates: expected features that make at most {MOST_PRODUCTS:,} terms of "
-            f"degree {degree or 1}, got {terms:,}; lower the degree or leave features out"
+            f"degree {degree or 1}, got {terms:,}; {lower}leave features out"
         )
 
 

@@ -124,6 +124,7 @@ def test_a_wrong_history_is_refused_with_a_sentence(served):
     spec, _, recommender = served
     observation, _ = batched_environment(spec, 1).reset(seed=0)
     size = spec.user_size + spec.slate_size * spec.document_size + 2
+    places = spec.slate_size - 1
     row = {
         "user": [observation["user"][0].tolist()],
         "candidates": [observation["candidates"][0].tolist()],
@@ -133,7 +134,10 @@ def test_a_wrong_history_is_refused_with_a_sentence(served):
             [[0.0] * (size - 1)],
             f"expected lists of {size} numbers each, got lists of {size - 1} numbers",
         ),
-        ([[0.0] * (size - 2) + [9.0, 1.0]], "expected a clicked place from 0 to"),
+        (
+            [[0.0] * size, [0.0] * (size - 2) + [9.0, 1.0]],
+            f"history, row 0: expected a clicked place from 0 to {places}, .* got 9 in step 1",
+        ),
         ("none", f"history, row 0: expected lists of {size} numbers each, got none"),
     ):
         with pytest.raises(MlflowException, match=message):
@@ -184,7 +188,7 @@ def test_steps_of_own_logs_in_numbers(encoder):
 def test_events_that_are_not_numbers_are_refused(encoder, event):
     step = {"items": ["7", "8"], "clicked": 0, "reward": 1.0} | event
     frame = pd.DataFrame({"user": [[30, "at"]], "history": [[step]]})
-    with pytest.raises(MlflowException, match="history: expected numbers as clicked and reward"):
+    with pytest.raises(MlflowException, match="history, row 0: expected a number as"):
         encoder().history(frame, 2)
 
 

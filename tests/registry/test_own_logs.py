@@ -411,3 +411,12 @@ def test_a_session_without_user_columns_is_remembered_by_ids(tmp_path, monkeypat
     for wrong in ([{"items": [1]}], [{"items": [1, 2], "reward": 1}], [7], [{"reward": 1}]):
         with pytest.raises(MlflowException, match="history, row 0: expected steps with items"):
             model.predict(pd.DataFrame({"history": [wrong]}))
+    good = {"items": [1], "reward": 1.0}
+    for wrong, expected in (
+        ({"reward": "much"}, "row 1: expected a number as reward, got 'much'"),
+        ({"reward": 10**400}, "row 1: expected a number as reward, got 1000"),
+        ({"clicked": None}, "row 1: expected a number as clicked, got nothing"),
+        ({"clicked": 3}, r"row 1: expected a clicked place from 0 to 0, .* got 3 in step 1"),
+    ):
+        with pytest.raises(MlflowException, match=f"history, {expected}"):
+            model.predict(pd.DataFrame({"history": [[good], [good, good | wrong]]}))

@@ -164,6 +164,7 @@ LISTS = "expected one or more lists of 1 number each"
         ({"step": True}, "step, row 1: expected a whole number from 0 to 2147483647, got True"),
         ({"step": [17]}, "step, row 1: expected a whole number from 0 to 2147483647, got [17]"),
         ({"step": 10**12}, "from 0 to 2147483647, got 1000000000000"),
+        ({"step": 10**400}, "from 0 to 2147483647, got 1000"),
         ({"step": 1e300}, "step, row 1: expected a whole number from 0 to 2147483647, got 1e+300"),
     ],
 )

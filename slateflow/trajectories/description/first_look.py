@@ -22,6 +22,10 @@ from slateflow.trajectories.sources.lines_passed_by import passed_by_of, told
 LEAST_AGREEING_ROWS = 10.0
 """Number of agreeing rows below which hardly any policy can be evaluated: some have no reward."""
 
+LEAST_AGREEING_REWARDS = 1.0
+"""Number of agreeing rows with a reward below which a policy has to earn more than `LEAST_EVENTS`
+times what others earn, for as many of its rows to have one."""
+
 BY_CHANCE = 1e-6
 """Probability below which an item that is missing at first was not offered then."""
 
@@ -166,13 +170,16 @@ class FirstLook:
                 f"effective rewards, {LEAST_EVENTS:.0f} are few; log more rows, or "
                 "show random items more often"
             )
-        if self.agreeing_rows is not None and self.agreeing_rows < LEAST_AGREEING_ROWS:
-            return (
-                f"no verdict to expect: about {self.agreeing_rows:.1f} held-out rows show what "
-                f"another policy would show, and it takes {LEAST_AGREEING_ROWS:.0f}; "
-                "log more rows, offer fewer items at a time, or log a policy that prefers "
-                "some of them"
-            )
+        for agreeing, least, taken, with_reward in (
+            (self.agreeing_rows, LEAST_AGREEING_ROWS, LEAST_AGREEING_ROWS, ""),
+            (self.agreeing_rewards, LEAST_AGREEING_REWARDS, LEAST_EVENTS, " with a reward"),
+        ):
+            if agreeing is not None and agreeing < least:
+                return (
+                    f"no verdict to expect: about {agreeing:.1f} held-out rows{with_reward} show "
+                    f"what another policy would show, and it takes {taken:.0f}; log more rows, "
+                    "offer fewer items at a time, or log a policy that prefers some of them"
+                )
         if self.refusal is not None:
             return f"no verdict to expect: random: {self.refusal}"
         return "a verdict against random is possible; the held-out sessions decide"

@@ -115,6 +115,20 @@ def test_rows_that_agree_with_another_policy_are_counted(tmp_path, rows):
     assert found.outlook.startswith(expected) == (rows == 4_000)
 
 
+@pytest.mark.parametrize("clicked", [20, 200])
+def test_rows_that_agree_need_a_reward_at_times(tmp_path, clicked):
+    """With 50 equally frequent items: a reward in a 250th of the rows that have one."""
+    item = np.arange(10_000) % 50
+    frame = {"item": item, "propensity": np.full(10_000, 0.02), "reward": item * 0.0}
+    frame["reward"][np.random.default_rng(0).permutation(10_000)[: 5 * clicked]] = 1.0
+    found = look(tmp_path, frame)
+    assert found.agreeing_rewards == pytest.approx(clicked / 50)
+    expected = "no verdict to expect: about 0.4 held-out rows with a reward show what another"
+    assert found.outlook.startswith(expected) == (clicked == 20)
+    if clicked == 20:
+        assert "and it takes 5; log more rows" in found.outlook
+
+
 @pytest.mark.parametrize(("sessions", "possible"), [(100, False), (3_000, True)])
 def test_the_gate_is_asked_about_random(tmp_path, sessions, possible):
     """A verdict on sessions needs many steps per feature of a model; weights alone do not."""
