@@ -105,8 +105,7 @@ def _remarks(report: Report, shown: Collection[str]) -> Iterator[str]:
             yield f"{one.learner}: the logs have hardly seen {share} of what it shows"
     if report.no_verdict is not None:
         yield f"no verdict: {report.no_verdict}"
-    if report.advice:
-        yield report.advice
+    yield from report.advice
     best = report.candidates[0]
     over = best.over_champion if best.judged else None
     if over is not None and "p_over" not in shown:

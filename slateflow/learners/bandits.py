@@ -71,9 +71,9 @@ class LinUCBConfig(LearnerConfig):
     """Precision of the prior on the weights; with 0 the logs choose one for each group of them."""
 
     @classmethod
-    def fits(cls, spec: EnvironmentSpec) -> bool:
-        """Worlds whose products of user and candidate are few enough."""
-        return _takes(spec)
+    def holds(cls, spec: EnvironmentSpec) -> bool:
+        """True if products of user and candidate fit into a matrix or an arrow."""
+        return _few_products(spec)
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
@@ -98,9 +98,9 @@ class LinTSConfig(LearnerConfig):
     """Factor on the posterior's standard deviation."""
 
     @classmethod
-    def fits(cls, spec: EnvironmentSpec) -> bool:
-        """Worlds whose products of user and candidate are few enough."""
-        return _takes(spec)
+    def holds(cls, spec: EnvironmentSpec) -> bool:
+        """True if products of user and candidate fit into a matrix or an arrow."""
+        return _few_products(spec)
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None
@@ -113,8 +113,7 @@ class LinTSConfig(LearnerConfig):
         return Trained(bilinear_scorer(weights, dataset.spec, origin=origin))
 
 
-def _takes(spec: EnvironmentSpec) -> bool:
-    """True if a world's products fit into a matrix or an arrow."""
+def _few_products(spec: EnvironmentSpec) -> bool:
     return feature_count(spec, limit=None) <= MOST_BILINEAR_FEATURES or by_item(spec)
 
 

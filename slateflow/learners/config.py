@@ -93,9 +93,14 @@ class LearnerConfig:
     search_space: ClassVar[Space] = {}
 
     @classmethod
-    def fits(cls, spec: EnvironmentSpec) -> bool:
-        """True if the learner is made for the spec's world."""
+    def made_for(cls, spec: EnvironmentSpec) -> bool:
+        """True if the learner is made for the spec's users."""
         return cls.user_chooses in (None, spec.user_chooses)
+
+    @classmethod
+    def holds(cls, spec: EnvironmentSpec) -> bool:
+        """True if users and candidates have few enough features for the learner."""
+        return True
 
     def parameters(self) -> dict[str, Any]:
         """The settings by name; the names are the same everywhere."""
@@ -163,13 +168,27 @@ def learners_for(spec: EnvironmentSpec) -> list[str]:
         >>> learners_for(preset("interest-evolution"))
         ['linucb', 'lints', 'logistic', 'slateq']
     """
-    found = [name for name, config in LEARNERS.items() if config.fits(spec) and not config.live]
+    found = [name for name, config in _from_logs(spec).items() if config.holds(spec)]
     if not found:
         raise InputError(
             f"{spec.name}: expected few enough features for a learner, got {spec.user_size:,} of "
             f"the user and {spec.document_size:,} of an item; describe them by fewer"
         )
     return found
+
+
+def learners_left_out(spec: EnvironmentSpec) -> list[str]:
+    """The learners that are made for a world, but not for as many features as it has."""
+    return [name for name, config in _from_logs(spec).items() if not config.holds(spec)]
+
+
+def _from_logs(spec: EnvironmentSpec) -> dict[str, type[LearnerConfig]]:
+    """Learners from logs of users like the spec's."""
+    return {
+        name: config
+        for name, config in LEARNERS.items()
+        if config.made_for(spec) and not config.live
+    }
 
 
 def learner_config(learner: str, /, **settings: Any) -> LearnerConfig:

@@ -90,10 +90,9 @@ class FittedQConfig(LearnerConfig):
     """Precision of the prior on the weights, per row; 0 for that which held-out visitors choose."""
 
     @classmethod
-    def fits(cls, spec: EnvironmentSpec) -> bool:
-        """Users who click the first place, and few enough products."""
-        few = term_count(spec.user_size, spec.document_size, 1) <= MOST_PRODUCTS
-        return few and super().fits(spec)
+    def holds(cls, spec: EnvironmentSpec) -> bool:
+        """True if products are few enough for a polynomial."""
+        return term_count(spec.user_size, spec.document_size, 1) <= MOST_PRODUCTS
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None

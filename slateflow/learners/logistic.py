@@ -31,10 +31,14 @@ class LogisticConfig(LearnerConfig):
     """Most Newton steps with a prior, each a pass over the logs; four to eight are taken."""
 
     @classmethod
-    def fits(cls, spec: EnvironmentSpec) -> bool:
-        """Own logs of single items, too: their rewards are mostly clicks. Few enough products."""
-        few = feature_count(spec, limit=None) <= MOST_BILINEAR_FEATURES
-        return few and (spec.user_chooses or not spec.simulated)
+    def made_for(cls, spec: EnvironmentSpec) -> bool:
+        """True also for own logs of single items: their rewards are mostly clicks."""
+        return spec.user_chooses or not spec.simulated
+
+    @classmethod
+    def holds(cls, spec: EnvironmentSpec) -> bool:
+        """True if products are few enough for a matrix."""
+        return feature_count(spec, limit=None) <= MOST_BILINEAR_FEATURES
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None

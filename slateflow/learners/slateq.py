@@ -102,13 +102,11 @@ class SlateQConfig(LearnerConfig):
     """Method of composing a slate: `optimal`, `greedy` or `top-k`."""
 
     @classmethod
-    def fits(cls, spec: EnvironmentSpec) -> bool:
-        """Users who choose, and few enough products of their columns and items'."""
+    def holds(cls, spec: EnvironmentSpec) -> bool:
+        """True if products of the users' columns and the items' are few enough."""
         if spec.features_match:
-            few = spec.document_size <= MOST_MATCHING
-        else:
-            few = feature_count(spec, limit=None) <= MOST_BILINEAR_FEATURES
-        return few and super().fits(spec)
+            return spec.document_size <= MOST_MATCHING
+        return feature_count(spec, limit=None) <= MOST_BILINEAR_FEATURES
 
     def train(
         self, dataset: Dataset, seed: int, progress: Progress, checkpoints: Path | None

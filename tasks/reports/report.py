@@ -23,6 +23,7 @@ from slateflow.evaluation.verdict import (
     Verdict,
     VerdictWord,
 )
+from slateflow.learners import learners_for, learners_left_out
 from slateflow.trajectories.description.first_look import ITEMS_DIFFER
 from tasks.experiment import Experiment, ModelRef
 
@@ -262,9 +263,14 @@ class Report(BaseModel):
         return found
 
     @property
-    def advice(self) -> str:
+    def advice(self) -> list[str]:
         """Advice on how learners could get more from these logs; empty where there is none."""
-        return f"items: {ITEMS_DIFFER}" if self.items_differ else ""
+        spec, trained = self.experiment.spec, {one.learner for one in self.candidates}
+        left_out = learners_left_out(spec) if trained == {*learners_for(spec)} else []
+        return [f"items: {ITEMS_DIFFER}"] * bool(self.items_differ) + [
+            f"{', '.join(left_out)}: left out, because users and items have too many features, or "
+            "too many items are offered at a time; describe them by fewer features"
+        ] * bool(left_out)
 
     @property
     def summary(self) -> str:

@@ -22,7 +22,7 @@ import pytest
 from slateflow.evaluation import episode_returns
 from slateflow.evaluation.off_policy.double_learning import Target
 from slateflow.evaluation.off_policy.estimates import estimate_policies
-from slateflow.learners import learner_config, train
+from slateflow.learners import learner_config, learners_for, train
 from slateflow.policies import RandomPolicy, ScoringPolicy, behaviour_policy
 from slateflow.trajectories import Folder, generate, read_recipe
 from slateflow.trajectories.generation.recipe import Recipe, recipe_names
@@ -74,9 +74,9 @@ def compared(recipe: Recipe) -> tuple[dict[str, Target], dict[str, float], dict[
     with tempfile.TemporaryDirectory() as folder:
         dataset = generate(recipe, Folder(folder))
         for learner in filter(None, LEARNERS.split(",")):
-            config = learner_config(learner)
-            if type(config).fits(spec):
-                targets[learner] = ScoringPolicy(train(dataset, config)[0])
+            if learner in learners_for(spec):
+                scorer, _ = train(dataset, learner_config(learner))
+                targets[learner] = ScoringPolicy(scorer)
     returns = {
         name: episode_returns(spec, target, PLAYED, 99)  # type: ignore[arg-type]
         for name, target in targets.items()

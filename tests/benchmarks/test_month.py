@@ -40,7 +40,7 @@ greedy = 0.5
 NIGHT = """
 import hashlib, json, sys, time
 from pathlib import Path
-from slateflow.learners import learner_config, train
+from slateflow.learners import learner_config, learners_for, train
 from slateflow.trajectories import Folder, generate, read_recipe
 from slateflow.trajectories.held_out import training_logs
 folder, data, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -55,7 +55,7 @@ if not dataset.spec.simulated:
 moments.append(time.perf_counter())
 heads = []
 for learner in ("linucb", "logistic"):
-    if type(learner_config(learner)).fits(dataset.spec):
+    if learner in learners_for(dataset.spec):
         scorer, _ = train(training, learner_config(learner), 0, checkpoints=data / "checkpoints")
         heads.append(scorer.head.tobytes())
     moments.append(time.perf_counter())

@@ -7,7 +7,7 @@ import pytest
 from slateflow.environments import preset
 from slateflow.environments.logged.spec import LoggedSpec
 from slateflow.errors import InputError
-from slateflow.learners import learners_for
+from slateflow.learners import learners_for, learners_left_out
 
 
 def spec(
@@ -43,6 +43,22 @@ def spec(
 )
 def test_learners_that_can_take_them(found, expected):
     assert learners_for(found) == expected
+    assert not {*learners_left_out(found)} & {*expected}
+
+
+def test_learners_that_cannot_take_them_are_left_out():
+    assert learners_left_out(spec(34, 10)) == []
+    assert learners_left_out(spec(201, 40)) == [
+        "logistic",
+        "bc",
+        "marwil",
+        "cql",
+        "iql",
+        "fitted-q",
+    ]
+    assert learners_left_out(preset("interest-evolution", num_features=200)) == [
+        "linucb", "lints", "logistic",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

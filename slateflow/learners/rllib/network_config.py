@@ -91,11 +91,11 @@ class OfflineConfig(NetworkConfig, ABC):
     of the free memory."""
 
     @classmethod
-    def fits(cls, spec: EnvironmentSpec) -> bool:
-        """Users who click the first place, and candidates of few enough numbers."""
+    def holds(cls, spec: EnvironmentSpec) -> bool:
+        """True if candidates have few enough numbers for a network."""
         numbers = (spec.items or spec.num_candidates) * spec.document_size
         few = numbers <= (MOST_ITEM_NUMBERS if spec.items else MOST_CANDIDATE_NUMBERS)
-        return few and spec.num_candidates <= MOST_CANDIDATES and super().fits(spec)
+        return few and spec.num_candidates <= MOST_CANDIDATES
 
     @property
     def iterations(self) -> int:

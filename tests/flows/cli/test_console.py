@@ -220,6 +220,25 @@ def test_a_study_ends_with_the_command_to_type(lines):
     assert command.endswith("slateflow train logs --learner iql --set expectile=0.8 --set window=2")
 
 
+@pytest.mark.parametrize("chosen", [False, True])
+def test_learners_that_are_left_out_are_named_unless_others_were_chosen(lines, chosen):
+    from flows.cli.console import show_verdict
+    from tasks.reports.page import fill_in
+
+    spec = preset("modified-lts-20-2", num_candidates=201)  # too many for networks
+    report = Report(
+        experiment=EXPERIMENT.model_copy(update={"spec": spec}),
+        baseline=PolicyLine(policy="random", mean=1.0, sem=0.1, episodes=10),
+        optimum=None,
+        champion=None,
+        candidates=[candidate(name) for name in ["linucb", "lints", "fitted-q"][chosen:]],
+    )
+    printed = " ".join(lines(show_verdict, report))
+    page = fill_in("verdict.md", report=report, links={}, weights=None)
+    left_out = "bc, marwil, cql, iql: left out, because users and items have too many features"
+    assert (left_out in printed) == (f"Advice on {left_out}" in page) == (not chosen)
+
+
 def test_what_logs_cannot_judge_has_no_figures(lines, against_a_champion):
     """An estimate beside its refusal would be believed, even if absurd."""
     from flows.cli.console import show_verdict
