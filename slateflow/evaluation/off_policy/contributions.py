@@ -43,6 +43,9 @@ Limits = tuple[float, float]
 RARE_REWARD_SHARE = 0.1
 """Share of sessions with a reward below which rewards count as rare."""
 
+LEAST_P = 1e-15
+"""Least p-value by an interval. The confidence of a smaller one is 1 in double precision."""
+
 MOST_UNLIKE = 1.5
 """Largest ratio of the skewness of a sum of rewards that count as events to that of equal events.
 For log-normal sizes the ratio is exp(σ²): 1.3 for σ = 0.5, and 2.7 for σ = 1, where samples have
@@ -353,7 +356,7 @@ def weight_of_one(events: Array) -> float:
 
 
 def p_value(value: float, interval: Callable[[float], Limits]) -> float:
-    """Two-sided p-value: 1 − the confidence at which the interval ends at 0."""
+    """Two-sided p-value: 1 − the confidence at which the interval ends at 0, or `LEAST_P`."""
     from scipy import optimize  # takes long to import
 
     if value == 0:
@@ -363,9 +366,9 @@ def p_value(value: float, interval: Callable[[float], Limits]) -> float:
         low, high = interval(-np.expm1(logarithm))
         return low if value > 0 else -high
 
-    least = np.log(1e-15)
+    least = np.log(LEAST_P)
     if distance(least) > 0:
-        return 0.0
+        return LEAST_P
     almost_one = np.log1p(-1e-9)
     if distance(almost_one) < 0:  # skewed limits need not contain the estimate at confidence 0
         return 1.0

@@ -52,6 +52,9 @@ def test_the_p_value_is_where_the_interval_ends_at_nothing():
     low, high = difference.interval(1 - found.p_value)
     assert min(abs(low), abs(high)) < 1e-5
     assert p_value(0.0, difference.interval) == 1.0
+    gained = np.where(np.arange(2000) < 1900, 1.0, -1.0)
+    assert stats.binomtest(100, 2000).pvalue < 1e-99  # where chance decides which one is clicked
+    assert Contributions(zeros, gained).compare().p_value == 1e-15
 
 
 def covered(target, logging, rates, rows: int, repeats: int, seed: int):
