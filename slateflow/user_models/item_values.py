@@ -15,6 +15,7 @@ from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 from scipy.sparse.linalg import eigs
 
 from slateflow.policies import Slates
@@ -34,6 +35,10 @@ DENSE_FEATURES = 500
 
 GROUP_BEYOND_CHANCE = 2.0
 """Root mean square of a group's weights, in standard errors, above which it is beyond chance."""
+
+GROUP_BY_CHANCE = 0.05
+"""Probability of a group's mean square, were all its weights 0, below which they are not all
+shrunk to 0."""
 
 
 SlatePolicy = Callable[[Sessions, Rows], Slates]
@@ -176,15 +181,20 @@ class ItemValues:
         """Shrink the weights of groups that may be chance, after the last policy.
 
         Each weight is shrunk by its own error, whose variance is that of independent sessions
-        (White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2). Groups
-        beyond chance are not shrunk: to shrink only them would change which items are worth a
-        click.
+        (White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2). True
+        weights explain of a group's mean square what chance hardly reaches (Cochran 1954, "The
+        Combination of Estimates from Different Experiments"). Groups beyond chance are not shrunk:
+        to shrink only them would change which items are worth a click.
         """
         if len(self.shrunk):
-            true = group_variances(self.weights[self.shrunk], self.errors, self.groups)
-            usual = group_means(self.errors, self.groups)
-            chance = true < (GROUP_BEYOND_CHANCE**2 - 1) * usual  # the mean square is both
+            weights, members = self.weights[self.shrunk], np.bincount(self.groups)[self.groups]
+            reached = special.chdtri(members, GROUP_BY_CHANCE) / members  # mean square of errors
+            true = group_variances(weights, reached * self.errors, self.groups)
+            square, usual = (
+                group_means(one, self.groups) for one in (np.square(weights), self.errors)
+            )
             factor = true / (true + self.errors)
+            chance = square < GROUP_BEYOND_CHANCE**2 * usual
             self.weights[self.shrunk] *= np.where(chance, factor, 1.0)
 
     def _square(self, weights: Array) -> float:

@@ -261,7 +261,7 @@ class Contributions:
             return compare(self.dense, np.zeros(len(self.dense)))
         statistic = float(without_skewness(np.array(self.value / self.sem), self.skewness))
         beyond = float(special.stdtr(self._degrees(), -abs(statistic)))
-        return Comparison(self.value, self.interval(), 2 * beyond)
+        return Comparison(self.value, self.interval(), max(LEAST_P, 2 * beyond))
 
 
 def rare(reward: Array, weight: Array | None = None) -> bool:
