@@ -181,21 +181,11 @@ class ItemValues:
         """Shrink the weights of groups that may be chance, after the last policy.
 
         Each weight is shrunk by its own error, whose variance is that of independent sessions
-        (White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2). True
-        weights explain of a group's mean square what chance hardly reaches (Cochran 1954, "The
-        Combination of Estimates from Different Experiments"). Groups beyond chance are not shrunk:
-        to shrink only them would change which items are worth a click.
+        (White 1982, "Maximum Likelihood Estimation of Misspecified Models", theorem 3.2).
         """
         if len(self.shrunk):
-            weights, members = self.weights[self.shrunk], np.bincount(self.groups)[self.groups]
-            reached = special.chdtri(members, GROUP_BY_CHANCE) / members  # mean square of errors
-            true = group_variances(weights, reached * self.errors, self.groups)
-            square, usual = (
-                group_means(one, self.groups) for one in (np.square(weights), self.errors)
-            )
-            factor = true / (true + self.errors)
-            chance = square < GROUP_BEYOND_CHANCE**2 * usual
-            self.weights[self.shrunk] *= np.where(chance, factor, 1.0)
+            of_items = self.weights[self.shrunk]
+            self.weights[self.shrunk] *= kept_shares(of_items, self.errors, self.groups)
 
     def _square(self, weights: Array) -> float:
         """Mean square of the values of the logged choices."""
@@ -207,6 +197,34 @@ class ItemValues:
         cuts = np.cumsum([self.users, self.items, self.users])
         click, item, none, _ = np.split(self.weights, cuts)
         return click, item, none
+
+
+def kept_shares(weights: Array, errors: Array, groups: NDArray[np.intp]) -> Array:
+    """Shares (P,) of weights that are kept where those of a group may be chance.
+
+    True weights explain what is left of a group's mean square when that which chance reaches in 1
+    of 20 logs is subtracted (Cochran 1954, "The Combination of Estimates from Different
+    Experiments"). Groups beyond chance are kept: to shrink only them would change which items are
+    worth a click.
+
+    Args:
+        weights: (P,) estimates.
+        errors: (P,) variances of their errors.
+        groups: (P,) groups, numbers from 0.
+
+    Example:
+        >>> one = np.ones(2, np.intp)
+        >>> kept_shares(np.array([1.0, -2.0]), np.ones(2), one).round(2).tolist()
+        [0.0, 0.0]
+        >>> kept_shares(np.array([3.0, -2.0]), np.ones(2), one).tolist()
+        [1.0, 1.0]
+    """
+    members = np.bincount(groups)[groups]
+    reached = special.chdtri(members, GROUP_BY_CHANCE) / members  # mean square, in errors
+    true = group_variances(weights, reached * errors, groups)
+    square, usual = (group_means(one, groups) for one in (np.square(weights), errors))
+    chance = square < GROUP_BEYOND_CHANCE**2 * usual
+    return np.asarray(np.where(chance, true / (true + errors), 1.0))
 
 
 def settling_discount(step: Array, length: float) -> float:

@@ -10,6 +10,7 @@ from slateflow.environments import preset
 from slateflow.environments.logged.spec import LoggedSpec
 from slateflow.policies.slate_choice import item_features
 from slateflow.user_models.bilinear import Block, LinearStatistics, bilinear_features
+from slateflow.user_models.item_values import kept_shares
 from slateflow.user_models.prior import WeightGroups, chosen_prior, group_variances
 
 
@@ -98,6 +99,16 @@ def test_variances_of_true_weights_are_found_and_chance_has_none():
     assert len(np.unique(found)) == 2
     assert found[0] == pytest.approx(4.0, rel=0.05)
     assert 0 < found[-1] < 0.03
+
+
+def test_weights_that_are_chance_are_shrunk_to_nothing_in_19_of_20_logs():
+    rng, groups = np.random.default_rng(1), np.repeat(np.arange(4000), 10)
+    errors = rng.uniform(0.5, 2.0, 4000).repeat(10)
+    by_chance = np.sqrt(errors) * rng.normal(size=40_000)
+    kept = kept_shares(by_chance, errors, groups).reshape(4000, 10)
+    assert (kept > 1e-6).any(axis=1).mean() == pytest.approx(0.05, abs=0.015)
+    real = by_chance + np.repeat([3.0, -3.0], 5)[np.arange(40_000) % 10] * np.sqrt(errors)
+    assert (kept_shares(real, errors, groups) == 1).mean() > 0.99
 
 
 @pytest.mark.parametrize(
