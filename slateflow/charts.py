@@ -301,10 +301,10 @@ def _x_axis(
 _STYLE = (
     "svg{--series-0:#4269d0;--series-1:#e07b00;--series-2:#2a9d5c;--series-3:#b3399b;"
     "--series-4:#8a6d3b;--series-5:#6b7280}"
-    ".grid{stroke:#e5e7eb}.axis{stroke:#9ca3af}.mark{stroke:#111827;stroke-dasharray:3 2}"
-    ".name{font-weight:bold}text{fill:#374151}"
+    f"line{{stroke:{_GREY}}}.grid{{opacity:0.3}}.mark{{stroke-dasharray:3 2}}"
+    f".name{{font-weight:bold}}text{{fill:{_GREY}}}"
 )
-"""Style of a self-contained picture."""
+"""Style of a self-contained picture, legible on light pages and on dark ones."""
 
 
 def _picture(title: str, width: int, height: int) -> Element:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -87,3 +88,19 @@ def test_the_last_tick_of_powers_is_not_cut_off():
     (width,) = (float(one["width"]) for one in drawn(svg, "svg"))
     (last,) = (text for text in drawn(svg, "text") if text["x"] == f"{width - RIGHT:.1f}")
     assert float(last["x"]) + len("10,000") * 0.6 * 12 / 2 < width  # 12 px, digits of 0.6
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.1)."""
+    parts = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_a_picture_of_its_own_is_legible_on_light_and_dark_pages():
+    row = Histogram("cql", np.array([-2.0, 4.0]), np.array([3]))
+    svg = histograms([row], "", "weight", powers=True, alone=True)
+    (colour,) = re.findall(r"text\{fill:(#\w{6})\}", svg)
+    for page in ("#ffffff", "#1d1d20"):
+        dark, light = sorted((luminance(page), luminance(colour)))
+        assert (light + 0.05) / (dark + 0.05) > 3  # WCAG 2.1, 1.4.11
