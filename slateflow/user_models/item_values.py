@@ -80,7 +80,7 @@ class Members:
         ]
 
     def following(
-        self, policy: SlatePolicy, choice: ChoiceModel, weights: Array
+        self, policy: SlatePolicy, choice: ChoiceModel, weights: Array, discount: float
     ) -> tuple[Array, Array]:
         """Sum up the expectations of the next steps under a policy.
 
@@ -88,6 +88,7 @@ class Members:
             policy: The slates (B, K) that it shows at some rows (B,).
             choice: Model of clicks, of the class.
             weights: (F,) of the values so far.
+            discount: That of these values.
 
         Returns:
             Sums (F, F) of the weighted design times the expected next design; and sums (F, F),
@@ -103,7 +104,7 @@ class Members:
             if len(ongoing):  # unless all sessions have one step
                 slates = policy(sessions, ongoing + 1)
                 expected[goes_on] = sessions.expected(ongoing + 1, slates, choice)
-            error = sessions.rows.reward[block] + (expected - design) @ weights
+            error = sessions.rows.reward[block] + (discount * expected - design) @ weights
             weighted = design * self.member[block, None]
             starts = np.flatnonzero(first[block])
             missed = np.add.reduceat(weighted * error[:, None], starts)
@@ -153,6 +154,7 @@ class ItemValues:
         self.gram += np.diag(precision)
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
         self.errors = np.zeros(len(self.shrunk))
+        self.discount = 1.0
 
     def follow(self, policy: SlatePolicy) -> float:
         """Solve for the values of a policy.
@@ -164,11 +166,11 @@ class ItemValues:
             The change in the values of the logged choices, relative to their deviation.
         """
         before = self.weights
-        step = partial(_following, policy, self.choice, before)
+        step = partial(_following, policy, self.choice, before, self.discount)
         following, missed = reduce(_added, map(list, self.map_parts(step)))
         ahead = np.asarray(np.linalg.solve(self.gram, following), np.float64)
-        discount = settling_discount(ahead, self.session_steps)
-        left = self.gram - discount * following
+        self.discount = settling_discount(ahead, self.session_steps)
+        left = self.gram - self.discount * following
         self.weights = np.asarray(np.linalg.solve(left, self.reward), np.float64)
         half = np.linalg.solve(left, missed)
         errors = np.diag(np.linalg.solve(left, half.T))[self.shrunk]
@@ -257,9 +259,9 @@ def settling_discount(step: Array, length: float) -> float:
 
 
 def _following(
-    policy: SlatePolicy, choice: ChoiceModel, weights: Array, part: Members
+    policy: SlatePolicy, choice: ChoiceModel, weights: Array, discount: float, part: Members
 ) -> tuple[Array, Array]:
-    return part.following(policy, choice, weights)
+    return part.following(policy, choice, weights, discount)
 
 
 def _added(one: list[Array], other: list[Array]) -> list[Array]:

@@ -13,12 +13,12 @@ from slateflow.evaluation import episode_returns
 from slateflow.learners import learner_config, train
 from slateflow.learners.passes import sampled
 from slateflow.policies import ScoringPolicy, behaviour_policy
-from slateflow.policies.slate_choice import item_features
+from slateflow.policies.slate_choice import ChoiceModel, item_features
 from slateflow.policies.slate_scorer import SlateScorer
 from slateflow.trajectories import Dataset, Folder, PartFile, Recipe, generate
 from slateflow.trajectories.schema import Trajectories
 from slateflow.user_models.choices import SlateFeatures
-from slateflow.user_models.item_values import DENSE_FEATURES, settling_discount
+from slateflow.user_models.item_values import DENSE_FEATURES, Members, settling_discount
 from slateflow.user_models.sessions import Sessions
 from tests.benchmarks.random_worlds import drawn_recipe
 from tests.leaving import CLICK, LEAVE, leaving_sessions
@@ -230,6 +230,42 @@ def test_the_discount_is_that_of_all_eigenvalues():
 def test_sessions_of_one_step_have_no_discount():
     for features in (3, DENSE_FEATURES + 1):
         assert settling_discount(np.zeros((features, features)), 1.0) == 1.0
+
+
+def test_errors_are_of_the_discounted_equation(sessions):
+    """By a plain loop over sessions and steps."""
+    rows, discount = sessions.some_sessions(200), 0.9
+    rng, spec = (
+        np.random.default_rng(3),
+        preset("interest-exploration", num_candidates=2, slate_size=1),
+    )
+    seen = Sessions.from_rows(rows, spec, SlateFeatures(spec.features_match))
+    every = np.arange(len(rows))
+    design, size = seen.chosen(every), seen.features.of(rows.user, rows.shown_features()).shape[2]
+    choice = ChoiceModel(rng.normal(size=(1, size)), np.zeros(1), np.ones(1))
+    weights, member = rng.normal(size=design.shape[1]), rng.random(len(rows))
+    expected = seen.expected(every, rows.slate, choice)
+    missed = np.zeros((len(weights), len(weights)))
+    for first, length in zip(rows.starts, rows.lengths, strict=True):
+        one = np.zeros(len(weights))
+        for row in range(first, first + length):
+            later = expected[row + 1] @ weights if row + 1 < first + length else 0.0
+            error = rows.reward[row] + discount * later - design[row] @ weights
+            one += member[row] * error * design[row]
+        missed += np.outer(one, one)
+    part = Members(seen, member)
+    _, found = part.following(lambda s, block: s.rows.slate[block], choice, weights, discount)
+    np.testing.assert_allclose(found, missed, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_discounted_values_are_not_taken_for_chance(tmp_path):
+    """With the errors of an equation without discount, all items would be worth the same."""
+    recipe = drawn_recipe("interest evolution", 19, seed=909)
+    scorer, _ = train(generate(recipe, Folder(str(tmp_path))), learner_config("slateq"))
+    policies = behaviour_policy("greedy", recipe.spec), ScoringPolicy(scorer)
+    greedy, slateq = (episode_returns(recipe.spec, one, 500, seed=9).mean() for one in policies)
+    assert slateq > 1.02 * greedy
 
 
 @pytest.mark.slow
