@@ -56,7 +56,7 @@ class Outcome:
         winner: The learner that won, or none.
         figures: By learner the score, or the gain over the best fixed rule in percent.
         lost: The winner's paired difference from the best of fixed rules and logging policies, in
-            standard errors and in the unit of `figures`, where it is negative.
+            standard errors and in the unit of `figures`, where it is negative; 0 without a winner.
         rival: The best of these policies.
         refused: Learners that refuse these logs, with reasons.
     """
@@ -152,9 +152,9 @@ def run_world(family: str, number: int, folder: Path) -> Outcome:
             return (mean - base) / (optimum - base)
         return 100 * (mean / float(ruled[rival].mean()) - 1)
 
-    found = compare(learnt.get(winner, ruled["random"]), ruled[rival])
+    found = compare(learnt.get(winner, ruled[rival]), ruled[rival])
     error = (found.ci[1] - found.ci[0]) / 2 / 1.96
-    gap = figure(learnt.get(winner, ruled["random"])) - figure(ruled[rival])
+    gap = figure(learnt.get(winner, ruled[rival])) - figure(ruled[rival])
     return Outcome(
         number,
         ", ".join(f"{key} {_short(value)}" for key, value in recipe.parameters.items())
@@ -204,6 +204,7 @@ def test_random_worlds(family, tmp_path, capsys):
         print(f"winner below the best rule by more than 1.96 standard errors: {len(below)} worlds")
         if below:
             print(f"there it loses at most {-min(below):.4f}")
+        print(f"no winner: {sum(one.winner == 'none' for one in outcomes)} worlds")
         for learner in sorted({name for one in outcomes for name in one.figures}):
             values = np.array([one.figures[learner] for one in outcomes if learner in one.figures])
             if learner.startswith("("):
