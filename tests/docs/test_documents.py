@@ -13,6 +13,7 @@ from flows.cli.main import _app
 from slateflow import gate_limits
 from slateflow.environments import preset, presets
 from slateflow.evaluation.off_policy import (
+    contributions,
     corrections,
     estimates,
     item_sessions,
@@ -54,6 +55,7 @@ EVIDENCE = (
     f"the effective number of their weights is {propensity_check.CARRIERS_TO_CHECK}",
     f"or fewer than {slate_sessions.ROWS_PER_FEATURE} where "
     f"{slate_sessions.CHOICES_PER_FEATURE} of them are clicked",
+    f"Each is at least {contributions.LEAST_P:g} before the correction",
     f"the sessions are of fewer than {visitors.LEAST_VISITORS} visitors",
     f"at most {estimates.MOST_ROWS:,} rows are in memory, and {estimates.MOST_SLATES:,} of slates",
 )

@@ -44,7 +44,8 @@ RARE_REWARD_SHARE = 0.1
 """Share of sessions with a reward below which rewards count as rare."""
 
 LEAST_P = 1e-15
-"""Least p-value by an interval. The confidence of a smaller one is 1 in double precision."""
+"""Least p-value of an estimate from logs. The confidence of a smaller one is 1 in double precision,
+and tails that far out are those of no actual log."""
 
 MOST_UNLIKE = 1.5
 """Largest ratio of the skewness of a sum of rewards that count as events to that of equal events.
