@@ -37,8 +37,7 @@ GROUP_BEYOND_CHANCE = 2.0
 """Root mean square of a group's weights, in standard errors, above which it is beyond chance."""
 
 GROUP_BY_CHANCE = 0.05
-"""Probability of a group's mean square, were all its weights 0, below which they are not all
-shrunk to 0."""
+"""Share of logs in which weights without any effect are not all shrunk to 0."""
 
 
 SlatePolicy = Callable[[Sessions, Rows], Slates]

@@ -235,10 +235,8 @@ def test_sessions_of_one_step_have_no_discount():
 def test_errors_are_of_the_discounted_equation(sessions):
     """By a plain loop over sessions and steps."""
     rows, discount = sessions.some_sessions(200), 0.9
-    rng, spec = (
-        np.random.default_rng(3),
-        preset("interest-exploration", num_candidates=2, slate_size=1),
-    )
+    spec = preset("interest-exploration", num_candidates=2, slate_size=1)
+    rng = np.random.default_rng(3)
     seen = Sessions.from_rows(rows, spec, SlateFeatures(spec.features_match))
     every = np.arange(len(rows))
     design, size = seen.chosen(every), seen.features.of(rows.user, rows.shown_features()).shape[2]
@@ -258,14 +256,19 @@ def test_errors_are_of_the_discounted_equation(sessions):
     np.testing.assert_allclose(found, missed, rtol=1e-9)
 
 
+def beside_greedy(recipe: Recipe, scorer: SlateScorer) -> float:
+    """Ratio of the mean return to greedy's on the same users."""
+    policies = ScoringPolicy(scorer), behaviour_policy("greedy", recipe.spec)
+    slateq, greedy = (episode_returns(recipe.spec, one, 500, seed=9).mean() for one in policies)
+    return float(slateq / greedy)
+
+
 @pytest.mark.slow
 def test_discounted_values_are_not_taken_for_chance(tmp_path):
     """With the errors of an equation without discount, all items would be worth the same."""
     recipe = drawn_recipe("interest evolution", 19, seed=909)
     scorer, _ = train(generate(recipe, Folder(str(tmp_path))), learner_config("slateq"))
-    policies = behaviour_policy("greedy", recipe.spec), ScoringPolicy(scorer)
-    greedy, slateq = (episode_returns(recipe.spec, one, 500, seed=9).mean() for one in policies)
-    assert slateq > 1.02 * greedy
+    assert beside_greedy(recipe, scorer) > 1.02
 
 
 @pytest.mark.slow
@@ -279,6 +282,4 @@ def test_values_that_would_grow_are_discounted(tmp_path):
     dataset = generate(recipe, Folder(str(tmp_path)))
     scorer, report = train(dataset, learner_config("slateq"))
     assert report.curves["value_change"][-1] < 1e-4  # they settle
-    policies = behaviour_policy("greedy", recipe.spec), ScoringPolicy(scorer)
-    greedy, slateq = (episode_returns(recipe.spec, one, 500, seed=9).mean() for one in policies)
-    assert slateq > 0.99 * greedy
+    assert beside_greedy(recipe, scorer) > 0.99
