@@ -134,8 +134,8 @@ def fill_in(template: str, **values: Any) -> str:
 
 
 def p_value_text(value: float) -> str:
-    """A p-value as text."""
-    return "<1e-99" if value < 1e-99 else f"{value:.1g}"
+    """A p-value as text, to the least that intervals from logs can tell."""
+    return "<1e-12" if value < 1e-12 else f"{value:.1g}"
 
 
 def mean_text(played: CandidateLine | PolicyLine | Champion | Optimum, decimals: int = 2) -> str:
