@@ -45,6 +45,7 @@ from slateflow.user_models.choice_model import fit_choice_model
 from slateflow.user_models.choices import Choices, SlateFeatures
 from slateflow.user_models.item_values import ITEMS_RIDGE, ItemValues, Members
 from slateflow.user_models.nonlinear_choices import with_bends
+from slateflow.user_models.policy_gain import gain
 from slateflow.user_models.sessions import Rows, Sessions
 from slateflow.user_models.slate_columns import (
     SlateColumns,
@@ -64,6 +65,10 @@ SLATEQ_ROWS_PER_TERM = 20
 LIKENESS_BEYOND_CHANCE = 3.0
 """Standard errors by which likeness has to matter in held-out sessions. Slates are made by it, and
 are worse if it is only a proxy for what the columns miss."""
+
+GAIN_BEYOND_CHANCE = 1.645
+"""Standard errors by which values have to earn more than equal ones. Without any gain, 1 in 20 logs
+exceeds that."""
 
 MOST_MATCHING = 200
 """Most matching features of users and items, such as interests and topics, in logs from which it
@@ -126,6 +131,7 @@ class SlateQConfig(LearnerConfig):
                 break
         for one in classes:
             one.shrink()
+        classes = _beyond_chance(classes, view, sample)
         values = [np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)]
         scorer = replace(
             _scorer(spec, view.choice, values, view.features),
@@ -167,6 +173,28 @@ class SlateQConfig(LearnerConfig):
             return ItemValues(map_members, choice, view.of_items, ridge, view.user_size)
 
         return [of_class(group) for group in range(len(view.choice.shares))]
+
+
+def _beyond_chance(
+    classes: list[ItemValues], view: _View, sample: Trajectories
+) -> list[ItemValues]:
+    """The values, or those of equal clicks where what the former earn more may be chance.
+
+    Values that differ by chance make worse slates than none. The likeliest click is the best choice
+    wherever what users like is what pays.
+    """
+    equal = [one.of_equal_clicks() for one in classes]
+    sessions, member = view.sessions(sample)
+    rows, gains = np.arange(len(sample)), np.zeros(1)
+    for group, pair in enumerate(zip(classes, equal, strict=True)):
+        one, other = (
+            GreedySlates.by(values, view.spec, view.features)(sessions, rows) for values in pair
+        )
+        if not np.array_equal(one, other):
+            members, (values, _) = Members(sessions, member[:, group]), pair
+            gains = gains + gain(members, values.choice, one, other, values.precision)
+    error = gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+    return classes if gains.mean() > GAIN_BEYOND_CHANCE * error else equal
 
 
 def _scorer(

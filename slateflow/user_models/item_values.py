@@ -10,6 +10,7 @@ logs (Lagoudakis and Parr 2003, "Least-Squares Policy Iteration", section 5.2).
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import partial, reduce
 
@@ -147,10 +148,10 @@ class ItemValues:
         self.session_steps = float(rows / sessions)
         self.shrunk = self.users + np.flatnonzero(groups)
         self.groups = groups[groups > 0]
-        precision = np.full(len(self.gram), ridge)
+        self.precision = np.full(len(self.gram), ridge)
         # Constant and affinity hold the common part of the groups, and are not shrunk
-        precision[np.append(0, self.users + np.flatnonzero(groups == 0))] *= COMMON_SHARE
-        self.gram += np.diag(precision)
+        self.precision[np.append(0, self.users + np.flatnonzero(groups == 0))] *= COMMON_SHARE
+        self.gram += np.diag(self.precision)
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
         self.errors = np.zeros(len(self.shrunk))
         self.discount = 1.0
@@ -187,6 +188,13 @@ class ItemValues:
         if len(self.shrunk):
             of_items = self.weights[self.shrunk]
             self.weights[self.shrunk] *= kept_shares(of_items, self.errors, self.groups)
+
+    def of_equal_clicks(self) -> ItemValues:
+        """A copy in which every click is worth the same, and no click nothing."""
+        equal = copy(self)
+        equal.weights = np.zeros(len(self.weights))
+        equal.weights[0] = 1.0  # the constant of clicks
+        return equal
 
     def _square(self, weights: Array) -> float:
         """Mean square of the values of the logged choices."""
