@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.choices import Choices
-from slateflow.user_models.prior import PRIOR_STEPS, WeightGroups, chosen_prior, usual_sizes
+from slateflow.user_models.prior import (
+    PRIOR_STEPS,
+    WeightGroups,
+    chosen_prior,
+    usual_sizes,
+    without_chance,
+)
 
 Array = NDArray[np.float64]
 
@@ -61,7 +67,8 @@ def chosen_precision(
     """Precision (P + 1, P + 1) of the prior.
 
     For groups the marginal likelihood of the working regression chooses it (Breslow and Clayton
-    1993, "Approximate Inference in Generalized Linear Mixed Models").
+    1993, "Approximate Inference in Generalized Linear Mixed Models"). Groups that may be chance have
+    no weights.
     """
     if not isinstance(prior, WeightGroups):
         return prior_precision(prior, len(weights))
@@ -74,7 +81,9 @@ def chosen_precision(
         rows=len(choices.clicked),
         magnitude=np.diag(information) / np.append(usual, 1.0),
     )
-    return chosen_prior(working, prior.padded(0, 1), noise=1.0)
+    groups = prior.padded(0, 1)
+    chosen = chosen_prior(working, groups, noise=1.0)
+    return without_chance(chosen, working.gram, working.moment, groups.numbers)
 
 
 def prior_precision(prior: float | Array, weights: int) -> Array:
