@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from slateflow.policies import Slates
 from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.item_values import Members, settling_discount
+from slateflow.user_models.sessions import Rows
 
 Array = NDArray[np.float64]
 
@@ -35,15 +36,12 @@ def gain(
         other: (R, K) those of the policy that it is compared with.
         precision: (F,) precision of the prior on the weights.
     """
-    both = [_Path(members, choice, slates) for slates in (one, other)]
-    equations = [path.equation(precision) for path in both]
+    paths = _Paths(members, choice, (one, other))
+    equations = paths.equations(precision)
     length = len(members.member) / np.count_nonzero(members.sessions.rows.first)
     discount = min(each.settling(length) for each in equations)
-    ours, theirs = (
-        path.contributions(equation, discount)
-        for path, equation in zip(both, equations, strict=True)
-    )
-    return ours - theirs
+    found = paths.contributions(equations, discount)
+    return np.asarray(found[:, 0] - found[:, 1])
 
 
 @dataclass(frozen=True)
@@ -76,51 +74,61 @@ class _Equation:
 
 
 @dataclass(frozen=True)
-class _Path:
-    """Slates (R, K) of a policy at the rows of sessions."""
+class _Paths:
+    """Slates (R, K) of policies at the rows of sessions."""
 
     members: Members
     choice: ChoiceModel
-    slates: Slates
+    slates: tuple[Slates, ...]
 
-    def _steps(self) -> Iterator[tuple[Array, Array, Array, Array, NDArray[np.intp]]]:
-        """By blocks of whole sessions, the logged design and what the policy leads to.
+    def _steps(self) -> Iterator[tuple[Array, Array, list[Array], list[Array], Rows]]:
+        """By blocks of whole sessions, the logged design and what the policies lead to.
 
-        The four arrays are the logged design (B, F), its class (B,), the design expected at the
-        next step (B, F), 0 after the last, and at first steps (n, F); then the rows (B,).
+        They are the logged design (B, F), its class (B,); of each policy, the design expected at
+        the next step (B, F), 0 after the last, and at first steps (n, F); then the rows (B,).
         """
         sessions = self.members.sessions
         for block in sessions.blocks():
             member = self.members.member[block]
-            expected = sessions.expected(block, self.slates[block], self.choice)
-            following = np.roll(expected, -1, axis=0) * ~sessions.rows.last[block, None]
-            first = sessions.rows.first[block]
-            start = expected[first] * member[first, None]
+            first, goes_on = sessions.rows.first[block], ~sessions.rows.last[block, None]
+            following, start = [], []
+            for slates in self.slates:
+                expected = sessions.expected(block, slates[block], self.choice)
+                following.append(np.roll(expected, -1, axis=0) * goes_on)
+                start.append(expected[first] * member[first, None])
             yield sessions.chosen(block), member, following, start, block
 
-    def equation(self, precision: Array) -> _Equation:
-        """The equation of the policy, with a precision (F,) of the prior."""
-        rewards, count = self.members.sessions.rows.reward, 0
-        gram, ahead = np.diag(precision), np.zeros((len(precision), len(precision)))
-        reward, first = np.zeros(len(precision)), np.zeros(len(precision))
+    def equations(self, precision: Array) -> list[_Equation]:
+        """The equation of each policy, with a precision (F,) of the prior."""
+        size, rewards, count = len(precision), self.members.sessions.rows.reward, 0
+        gram, reward = np.diag(precision), np.zeros(size)
+        ahead = [np.zeros((size, size)) for _ in self.slates]
+        first = [np.zeros(size) for _ in self.slates]
         for design, member, following, start, block in self._steps():
             weighted = (design * member[:, None]).T
             gram += weighted @ design
-            ahead += weighted @ following
             reward += weighted @ rewards[block].astype(np.float64)
-            first += start.sum(axis=0)
-            count += len(start)
-        return _Equation(gram, ahead, reward, first / count)
+            for policy in range(len(self.slates)):
+                ahead[policy] += weighted @ following[policy]
+                first[policy] += start[policy].sum(axis=0)
+            count += len(start[0])
+        of_policies = zip(ahead, first, strict=True)
+        return [_Equation(gram, led_to, reward, begun / count) for led_to, begun in of_policies]
 
-    def contributions(self, equation: _Equation, discount: float) -> Array:
-        """(N,) values of the sessions' starts, corrected by the errors in their steps."""
+    def contributions(self, equations: list[_Equation], discount: float) -> Array:
+        """(N, policies) values of the sessions' starts, corrected by the errors in their steps."""
         rows = self.members.sessions.rows
-        weights, slope = equation.solution(discount)
+        weights, slopes = (
+            np.stack(one, axis=1)
+            for one in zip(*(each.solution(discount) for each in equations), strict=True)
+        )
         values, errors = [], []
         for design, member, following, start, block in self._steps():
-            error = rows.reward[block] + (discount * following - design) @ weights
-            values.append(start @ weights)
-            by_row = member * (design @ slope) * error
+            later = [one @ by for one, by in zip(following, weights.T, strict=True)]
+            error = rows.reward[block, None] + discount * np.stack(later, axis=1) - design @ weights
+            by_row = member[:, None] * (design @ slopes) * error
             errors.append(np.add.reduceat(by_row, np.flatnonzero(rows.first[block])))
+            begun = [one @ by for one, by in zip(start, weights.T, strict=True)]
+            values.append(np.stack(begun, axis=1))
         start_values = np.concatenate(values)
         return np.asarray(start_values + len(start_values) * np.concatenate(errors), np.float64)

@@ -11,7 +11,12 @@ from slateflow.environments.logged.spec import LoggedSpec
 from slateflow.policies.slate_choice import item_features
 from slateflow.user_models.bilinear import Block, LinearStatistics, bilinear_features
 from slateflow.user_models.item_values import kept_shares
-from slateflow.user_models.prior import WeightGroups, chosen_prior, group_variances
+from slateflow.user_models.prior import (
+    WeightGroups,
+    chosen_prior,
+    group_variances,
+    without_chance,
+)
 
 
 def made_up(seed: int, deviations: tuple[float, ...]):
@@ -109,6 +114,25 @@ def test_weights_that_are_chance_are_shrunk_to_nothing_in_19_of_20_logs():
     assert (kept > 1e-6).any(axis=1).mean() == pytest.approx(0.05, abs=0.015)
     real = by_chance + np.repeat([3.0, -3.0], 5)[np.arange(40_000) % 10] * np.sqrt(errors)
     assert (kept_shares(real, errors, groups) == 1).mean() > 0.99
+
+
+@pytest.mark.parametrize(("effect", "kept"), [(0.0, (0.0, 0.05)), (0.3, (0.99, 1.0))])
+def test_groups_without_effects_are_left_no_weights_in_19_of_20_logs(effect, kept):
+    """Ten features beside ten that count, in 400 logs of 200 rows."""
+    rng, found = np.random.default_rng(2), []
+    groups = WeightGroups(np.repeat([0, 1, 3], [1, 10, 10]), np.zeros((0, 21)))
+    for _ in range(400):
+        features = np.column_stack([np.ones(200), rng.normal(size=(200, 20))])
+        true = np.repeat([1.0, 1.0, effect], [1, 10, 10]) * rng.choice([-1, 1], 21)
+        reward = features @ true + rng.normal(size=200)
+        gram, moment = features.T @ features, features.T @ reward
+        total = LinearStatistics(gram, moment, reward @ reward, 200, np.abs(features).sum(axis=0))
+        chosen = chosen_prior(total, groups, noise=1.0)
+        prior = without_chance(chosen, gram, moment, groups.numbers)
+        weights = np.linalg.solve(gram + prior, moment)
+        assert np.abs(weights[:11]).min() > 0.3
+        found.append(np.abs(weights[11:]).max() > 1e-6)
+    assert kept[0] <= np.mean(found) <= kept[1]
 
 
 @pytest.mark.parametrize(
