@@ -67,8 +67,8 @@ def chosen_precision(
     """Precision (P + 1, P + 1) of the prior.
 
     For groups the marginal likelihood of the working regression chooses it (Breslow and Clayton
-    1993, "Approximate Inference in Generalized Linear Mixed Models"). Groups that may be chance have
-    no weights.
+    1993, "Approximate Inference in Generalized Linear Mixed Models"). Groups that may be chance
+    have no weights.
     """
     if not isinstance(prior, WeightGroups):
         return prior_precision(prior, len(weights))
