@@ -9,11 +9,12 @@ from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.choices import Choices
 from slateflow.user_models.prior import (
+    MOST,
     PRIOR_STEPS,
     WeightGroups,
+    beyond_chance,
     chosen_prior,
     usual_sizes,
-    without_chance,
 )
 
 Array = NDArray[np.float64]
@@ -31,13 +32,28 @@ ITERATIONS, TOLERANCE = 60, 1e-5
 
 
 def fit_conditional_logit(choices: Choices, prior: Prior) -> ChoiceModel:
-    """Take Newton steps until the mean log-likelihood of a row rises by less than `TOLERANCE`.
+    """Fit the model of one class; groups of weights that may be chance are left none."""
+    weights, working, precision = _likeliest(choices, prior)
+    if isinstance(prior, WeightGroups):
+        kept = beyond_chance(precision, *working, prior.padded(0, 1).numbers)
+        if not kept.all():
+            without = np.where(kept, np.diag(precision), MOST * np.trace(working[0]))
+            weights = np.where(kept, _likeliest(choices, without, weights * kept)[0], 0.0)
+    return as_model(weights[None], np.ones(1))
 
-    A step that goes too far is halved.
+
+def _likeliest(
+    choices: Choices, prior: Prior, start: Array | float = 0.0
+) -> tuple[Array, tuple[Array, Array], Array]:
+    """The likeliest weights (P + 1,), the working regression there, and the prior's precision.
+
+    Newton's steps end where the mean log-likelihood of a row rises by less than `TOLERANCE`. A step
+    that goes too far is halved.
     """
-    weights = before = np.zeros(choices.shown.shape[2] + 1)  # the last weight is that of no click
+    size = choices.shown.shape[2] + 1  # the last weight is that of no click
+    weights = before = np.zeros(size) + start
     everyone, last = np.ones(len(choices.clicked)), -np.inf
-    precision = np.zeros((len(weights), len(weights)))
+    working, precision = (np.zeros((size, size)), np.zeros(size)), np.zeros((size, size))
     for step in range(ITERATIONS):
         model = as_model(weights[None], np.ones(1))
         log = model.log_probabilities(choices.shown)[0]
@@ -48,12 +64,12 @@ def fit_conditional_logit(choices: Choices, prior: Prior) -> ChoiceModel:
         if mean - last < TOLERANCE:
             break
         last, before = mean, weights
-        found = information_and_score(choices, np.exp(log), everyone)
+        information, score = information_and_score(choices, np.exp(log), everyone)
+        working = information, information @ weights + score
         if step < PRIOR_STEPS:
-            precision = chosen_precision(*found, weights, prior, choices)
-        information, score = found[0] + precision, found[1] - precision @ weights
-        weights = weights + np.linalg.solve(information, score)
-    return as_model(weights[None], np.ones(1))
+            precision = chosen_precision(*working, prior, choices)
+        weights = np.asarray(np.linalg.solve(information + precision, working[1]), np.float64)
+    return weights, working, precision
 
 
 def as_model(weights: Array, shares: Array) -> ChoiceModel:
@@ -61,29 +77,24 @@ def as_model(weights: Array, shares: Array) -> ChoiceModel:
     return ChoiceModel(weights[:, :-1], weights[:, -1], shares)
 
 
-def chosen_precision(
-    information: Array, score: Array, weights: Array, prior: Prior, choices: Choices
-) -> Array:
-    """Precision (P + 1, P + 1) of the prior.
+def chosen_precision(information: Array, moment: Array, prior: Prior, choices: Choices) -> Array:
+    """Precision (P + 1, P + 1) of the prior of a working regression.
 
     For groups the marginal likelihood of the working regression chooses it (Breslow and Clayton
-    1993, "Approximate Inference in Generalized Linear Mixed Models"). Groups that may be chance
-    have no weights.
+    1993, "Approximate Inference in Generalized Linear Mixed Models").
     """
     if not isinstance(prior, WeightGroups):
-        return prior_precision(prior, len(weights))
+        return prior_precision(prior, len(moment))
     squares, sizes = np.square(choices.shown).sum(axis=(0, 1)), np.abs(choices.shown).sum((0, 1))
     usual = usual_sizes(squares, sizes)
     working = LinearStatistics(
         gram=information,
-        moment=information @ weights + score,
+        moment=moment,
         reward_squares=0.0,
         rows=len(choices.clicked),
         magnitude=np.diag(information) / np.append(usual, 1.0),
     )
-    groups = prior.padded(0, 1)
-    chosen = chosen_prior(working, groups, noise=1.0)
-    return without_chance(chosen, working.gram, working.moment, groups.numbers)
+    return chosen_prior(working, prior.padded(0, 1), noise=1.0)
 
 
 def prior_precision(prior: float | Array, weights: int) -> Array:

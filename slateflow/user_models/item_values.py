@@ -21,7 +21,7 @@ from scipy.sparse.linalg import eigs
 
 from slateflow.policies import Slates
 from slateflow.policies.slate_choice import ChoiceModel, user_features
-from slateflow.user_models.prior import group_means, group_variances
+from slateflow.user_models.prior import GROUP_BY_CHANCE, group_means, group_variances
 from slateflow.user_models.sessions import Rows, Sessions
 from slateflow.user_models.sums_of_parts import MapParts
 
@@ -36,9 +36,6 @@ DENSE_FEATURES = 500
 
 GROUP_BEYOND_CHANCE = 2.0
 """Root mean square of a group's weights, in standard errors, above which it is beyond chance."""
-
-GROUP_BY_CHANCE = 0.05
-"""Share of logs in which weights without any effect are not all shrunk to 0."""
 
 
 SlatePolicy = Callable[[Sessions, Rows], Slates]

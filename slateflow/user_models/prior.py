@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg, special
 
 from slateflow.user_models.bilinear import (
     NO_SQUARES,
@@ -43,11 +43,8 @@ SAME = 1e-12
 PRIOR_STEPS = 4
 """Newton steps at which a prior is chosen; after them the regression hardly changes."""
 
-GROUP_BY_CHANCE = 2.71
-"""Twice the gain in the logarithm of the marginal likelihood that a group without any effect
-reaches in 1 of 20 logs: the variance of its weights is at the bound of 0 then (Self and Liang 1987,
-"Asymptotic Properties of Maximum Likelihood Estimators and Likelihood Ratio Tests Under Nonstandard
-Conditions", case 5)."""
+GROUP_BY_CHANCE = 0.05
+"""Share of logs in which groups without any effect are not all left no weights."""
 
 CONSTANT, ITEM, USER, PRODUCT, _PLACE, _MATCHING, RANDOM, LINK = 0, 1, 3, 4, 9, 10, 11, 12
 """Groups; those before places are 3 × kind of the user + kind of the candidate."""
@@ -172,36 +169,40 @@ def chosen_prior(
     return prior
 
 
-def without_chance(
+def beyond_chance(
     precision: Array, gram: Array, moment: Array, numbers: NDArray[np.intp]
-) -> Array:
-    """The precision (P, P) of the prior, infinite for groups whose effects may be chance.
+) -> NDArray[np.bool_]:
+    """Mask (P,) of the weights whose groups make the logs likelier beyond chance.
 
-    The marginal likelihood alone leaves such groups small weights in half of all logs. One group is
-    removed after the other, until each of the rest makes the logs likelier beyond chance.
+    Groups without any effect keep small weights in half of all logs by the marginal likelihood. One
+    group is removed after the other, until the likelihood-ratio test of each keeps it, with the
+    variance of its weights at the bound of 0 (Self and Liang 1987, "Asymptotic Properties of
+    Maximum Likelihood Estimators and Likelihood Ratio Tests Under Nonstandard Conditions", case 5)
+    and Bonferroni's correction for several groups.
 
     Args:
-        precision: (P, P) that of the prior that the marginal likelihood chooses.
+        precision: (P, P) that of the prior for which the marginal likelihood is greatest.
         gram: (P, P) the features' products, in units of the noise's variance.
         moment: (P,) those with the rewards, in the same unit.
         numbers: (P,) groups; the weights of the constant's are kept.
     """
 
-    def evidence(kept: NDArray[np.bool_]) -> float:
+    def twice_evidence(kept: NDArray[np.bool_]) -> float:
         prior, of_kept = precision[np.ix_(kept, kept)], moment[kept]
         left = gram[np.ix_(kept, kept)] + prior
         sizes = np.linalg.slogdet(prior)[1] - np.linalg.slogdet(left)[1]
         return float(of_kept @ np.linalg.solve(left, of_kept) + sizes)
 
     kept = np.ones(len(numbers), np.bool_)
+    tested = len(set(numbers) - {CONSTANT})
     while groups := sorted(set(numbers[kept]) - {CONSTANT}):
-        without = [evidence(kept & (numbers != group)) for group in groups]
+        without = [twice_evidence(kept & (numbers != group)) for group in groups]
         least = int(np.argmax(without))
-        if evidence(kept) - without[least] > GROUP_BY_CHANCE:
+        reached = special.chdtri(1, 2 * GROUP_BY_CHANCE / tested)
+        if twice_evidence(kept) - without[least] > reached:
             break
         kept &= numbers != groups[least]
-    none = np.where(kept, 0.0, MOST * float(np.trace(gram)))
-    return np.asarray(precision + np.diag(none), np.float64)
+    return kept
 
 
 def usual_sizes(squares: Array, magnitude: Array) -> Array:
