@@ -158,7 +158,8 @@ class SlateQConfig(LearnerConfig):
         of_items = groups.numbers[features.beside(users) :]
         if self.ridge:
             of_items = np.zeros_like(of_items)
-        return _View(spec, columns, choice, features, users, of_items)
+        past = Sessions.from_rows(seen, spec, features, affinities=True).past.shape[1]
+        return _View(spec, columns, choice, features, (users, past), of_items)
 
     def _values(self, dataset: Dataset, view: _View) -> list[ItemValues]:
         """The values for each class of users, initially by the logged returns."""
@@ -170,7 +171,7 @@ class SlateQConfig(LearnerConfig):
                 return map_parts(partial(_of_class, function, group))
 
             choice = view.choice.of_class(group)
-            return ItemValues(map_members, choice, view.of_items, ridge, view.user_size)
+            return ItemValues(map_members, choice, view.of_items, ridge, *view.sizes)
 
         return [of_class(group) for group in range(len(view.choice.shares))]
 
@@ -250,7 +251,7 @@ class _View:
         columns: Columns in place of the logs' own; None for the latter.
         choice: Model of clicks.
         features: Features by which users choose.
-        user_size: Number of the user's columns.
+        sizes: Numbers of the user's columns, and of sums over the session so far.
         of_items: (P,) groups of the weights of the items' values, 0 for those that are not shrunk.
     """
 
@@ -258,7 +259,7 @@ class _View:
     columns: SlateColumns | None
     choice: ChoiceModel
     features: SlateFeatures
-    user_size: int
+    sizes: tuple[int, int]
     of_items: NDArray[np.intp]
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:

@@ -21,7 +21,7 @@ from scipy.sparse.linalg import eigs
 
 from slateflow.policies import Slates
 from slateflow.policies.slate_choice import ChoiceModel, user_features
-from slateflow.user_models.prior import GROUP_BY_CHANCE, group_means, group_variances
+from slateflow.user_models.prior import GROUP_BY_CHANCE, MOST, group_means, group_variances
 from slateflow.user_models.sessions import Rows, Sessions
 from slateflow.user_models.sums_of_parts import MapParts
 
@@ -127,6 +127,7 @@ class ItemValues:
         groups: (P,) groups of the items' weights, 0 for those that are not shrunk.
         ridge: Precision of the prior on the weights.
         user_size: U, features of the user.
+        past_size: H, sums over the session so far.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class ItemValues:
         groups: NDArray[np.intp],
         ridge: float,
         user_size: int,
+        past_size: int,
     ) -> None:
         self.map_parts, self.choice, self.items = map_parts, choice, len(groups)
         self.users = user_features(np.zeros((1, user_size), np.float32)).shape[1]
@@ -152,6 +154,8 @@ class ItemValues:
         self.weights = np.asarray(np.linalg.solve(self.gram, returns), np.float64)
         self.errors = np.zeros(len(self.shrunk))
         self.discount = 1.0
+        products = self.users * 2 + self.items + past_size + np.arange(past_size * user_size)
+        self.products = np.isin(np.arange(len(self.gram)), products)
 
     def follow(self, policy: SlatePolicy) -> float:
         """Solve for the values of a policy.
@@ -165,8 +169,9 @@ class ItemValues:
         before = self.weights
         step = partial(_following, policy, self.choice, before, self.discount)
         following, missed = reduce(_added, map(list, self.map_parts(step)))
-        ahead = np.asarray(np.linalg.solve(self.gram, following), np.float64)
-        self.discount = settling_discount(ahead, self.session_steps)
+        if self._discount(following) < 1:
+            self._drop_products()
+        self.discount = self._discount(following)
         left = self.gram - self.discount * following
         self.weights = np.asarray(np.linalg.solve(left, self.reward), np.float64)
         half = np.linalg.solve(left, missed)
@@ -175,6 +180,20 @@ class ItemValues:
         change = np.sqrt(self._square(self.weights - before))
         variance = self._square(self.weights) - float(self.mean @ self.weights) ** 2
         return float(change / (np.sqrt(max(variance, 0.0)) or 1.0))
+
+    def _discount(self, following: Array) -> float:
+        """The discount with which the values of a policy settle."""
+        ahead = np.asarray(np.linalg.solve(self.gram, following), np.float64)
+        return settling_discount(ahead, self.session_steps)
+
+    def _drop_products(self) -> None:
+        """Leave products of the past with the user no weights, from now on.
+
+        Values that would grow do so along them first: there are so many that some grow by chance.
+        """
+        added = np.where(self.products, MOST * np.trace(self.gram), 0.0)
+        self.precision, self.gram = self.precision + added, self.gram + np.diag(added)
+        self.products = np.zeros(len(added), np.bool_)
 
     def shrink(self) -> None:
         """Shrink the weights of groups that may be chance, after the last policy.
