@@ -2,7 +2,8 @@
 
 `user_models.item_values` solves for the values (Ie et al. 2019, "SlateQ"; Lagoudakis and Parr 2003,
 "Least-Squares Policy Iteration"). The first policy is greedy on the logged returns, and each later
-one on the values of the policy before it. Values that would grow from step to step are discounted.
+one on the values of the policy before it. Values that would grow from step to step have fewer
+features, and are discounted if they would still grow.
 
 Where users click less, or more, on items that are like the rest of the slate, according to held-out
 sessions, the choice model and the slates take it into account. The choice model also bends where
@@ -121,7 +122,8 @@ class SlateQConfig(LearnerConfig):
         sample = _to_places_seen(spec, sampled(dataset, SAMPLE_ROWS, _check_finite))
         check_variation(sample)
         view = self._view(spec, sample)
-        classes = self._values(dataset, view)
+        some = view.sessions(sample)
+        classes = self._values(dataset, view, some[0].past.shape[1])
         curves = Curves()
         for done in range(1, self.iterations + 1):
             change = max(one.follow(GreedySlates.by(one, spec, view.features)) for one in classes)
@@ -131,7 +133,7 @@ class SlateQConfig(LearnerConfig):
                 break
         for one in classes:
             one.shrink()
-        classes = _beyond_chance(classes, view, sample)
+        classes = _beyond_chance(classes, view, *some)
         values = [np.stack(part) for part in zip(*(one.parts for one in classes), strict=True)]
         scorer = replace(
             _scorer(spec, view.choice, values, view.features),
@@ -158,11 +160,13 @@ class SlateQConfig(LearnerConfig):
         of_items = groups.numbers[features.beside(users) :]
         if self.ridge:
             of_items = np.zeros_like(of_items)
-        past = Sessions.from_rows(seen, spec, features, affinities=True).past.shape[1]
-        return _View(spec, columns, choice, features, (users, past), of_items)
+        return _View(spec, columns, choice, features, users, of_items)
 
-    def _values(self, dataset: Dataset, view: _View) -> list[ItemValues]:
-        """The values for each class of users, initially by the logged returns."""
+    def _values(self, dataset: Dataset, view: _View, past: int) -> list[ItemValues]:
+        """The values for each class of users, initially by the logged returns.
+
+        `past` is the number of sums over the session so far.
+        """
         map_parts = over_parts(dataset, view.sessions, keep=dataset.rows <= SAMPLE_ROWS)
         ridge = self.ridge or ITEMS_RIDGE
 
@@ -171,22 +175,22 @@ class SlateQConfig(LearnerConfig):
                 return map_parts(partial(_of_class, function, group))
 
             choice = view.choice.of_class(group)
-            return ItemValues(map_members, choice, view.of_items, ridge, *view.sizes)
+            return ItemValues(map_members, choice, view.of_items, ridge, view.user_size, past)
 
         return [of_class(group) for group in range(len(view.choice.shares))]
 
 
 def _beyond_chance(
-    classes: list[ItemValues], view: _View, sample: Trajectories
+    classes: list[ItemValues], view: _View, sessions: Sessions, member: Array
 ) -> list[ItemValues]:
     """The values, or those of equal clicks where what the former earn more may be chance.
 
     Values that differ by chance make worse slates than none. The likeliest click is the best choice
-    wherever what users like is what pays.
+    wherever what users like is what pays. Sessions of R rows decide, with the probabilities (R, G)
+    of the classes.
     """
     equal = [one.of_equal_clicks() for one in classes]
-    sessions, member = view.sessions(sample)
-    rows, gains = np.arange(len(sample)), np.zeros(1)
+    rows, gains = np.arange(len(member)), np.zeros(1)
     for group, pair in enumerate(zip(classes, equal, strict=True)):
         one, other = (
             GreedySlates.by(values, view.spec, view.features)(sessions, rows) for values in pair
@@ -251,7 +255,7 @@ class _View:
         columns: Columns in place of the logs' own; None for the latter.
         choice: Model of clicks.
         features: Features by which users choose.
-        sizes: Numbers of the user's columns, and of sums over the session so far.
+        user_size: Number of the user's columns.
         of_items: (P,) groups of the weights of the items' values, 0 for those that are not shrunk.
     """
 
@@ -259,7 +263,7 @@ class _View:
     columns: SlateColumns | None
     choice: ChoiceModel
     features: SlateFeatures
-    sizes: tuple[int, int]
+    user_size: int
     of_items: NDArray[np.intp]
 
     def sessions(self, rows: Trajectories) -> tuple[Sessions, Array]:

@@ -169,9 +169,10 @@ class ItemValues:
         before = self.weights
         step = partial(_following, policy, self.choice, before, self.discount)
         following, missed = reduce(_added, map(list, self.map_parts(step)))
-        if self._discount(following) < 1:
-            self._drop_products()
         self.discount = self._discount(following)
+        if self.discount < 1 and self.products.any():
+            self._drop_products()
+            self.discount = self._discount(following)
         left = self.gram - self.discount * following
         self.weights = np.asarray(np.linalg.solve(left, self.reward), np.float64)
         half = np.linalg.solve(left, missed)
