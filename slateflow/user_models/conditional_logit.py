@@ -9,11 +9,11 @@ from slateflow.policies.slate_choice import ChoiceModel
 from slateflow.user_models.bilinear import LinearStatistics
 from slateflow.user_models.choices import Choices
 from slateflow.user_models.prior import (
-    MOST,
     PRIOR_STEPS,
     WeightGroups,
     beyond_chance,
     chosen_prior,
+    excluding,
     usual_sizes,
 )
 
@@ -37,7 +37,7 @@ def fit_conditional_logit(choices: Choices, prior: Prior) -> ChoiceModel:
     if isinstance(prior, WeightGroups):
         kept = beyond_chance(precision, *working, prior.padded(0, 1).numbers)
         if not kept.all():
-            without = np.where(kept, np.diag(precision), MOST * np.trace(working[0]))
+            without = np.diag(precision) + excluding(~kept, working[0])
             weights = np.where(kept, _likeliest(choices, without, weights * kept)[0], 0.0)
     return as_model(weights[None], np.ones(1))
 

@@ -21,7 +21,7 @@ from scipy.sparse.linalg import eigs
 
 from slateflow.policies import Slates
 from slateflow.policies.slate_choice import ChoiceModel, user_features
-from slateflow.user_models.prior import GROUP_BY_CHANCE, MOST, group_means, group_variances
+from slateflow.user_models.prior import GROUP_BY_CHANCE, excluding, group_means, group_variances
 from slateflow.user_models.sessions import Rows, Sessions
 from slateflow.user_models.sums_of_parts import MapParts
 
@@ -192,7 +192,7 @@ class ItemValues:
 
         Values that would grow do so along them first: there are so many that some grow by chance.
         """
-        added = np.where(self.products, MOST * np.trace(self.gram), 0.0)
+        added = excluding(self.products, self.gram)
         self.precision, self.gram = self.precision + added, self.gram + np.diag(added)
         self.products = np.zeros(len(added), np.bool_)
 

@@ -194,15 +194,25 @@ def beyond_chance(
         return float(of_kept @ np.linalg.solve(left, of_kept) + sizes)
 
     kept = np.ones(len(numbers), np.bool_)
-    tested = len(set(numbers) - {CONSTANT})
+    tested = max(len(set(numbers) - {CONSTANT}), 1)
+    reached = special.chdtri(1, 2 * GROUP_BY_CHANCE / tested)
     while groups := sorted(set(numbers[kept]) - {CONSTANT}):
         without = [twice_evidence(kept & (numbers != group)) for group in groups]
         least = int(np.argmax(without))
-        reached = special.chdtri(1, 2 * GROUP_BY_CHANCE / tested)
         if twice_evidence(kept) - without[least] > reached:
             break
         kept &= numbers != groups[least]
     return kept
+
+
+def excluding(weights: NDArray[np.bool_], gram: Array) -> Array:
+    """Precision (P,) of a prior that leaves some weights none, whatever the logs say; 0 for others.
+
+    Args:
+        weights: (P,) mask of these weights.
+        gram: (P, P) the features' products.
+    """
+    return np.where(weights, MOST * float(np.trace(gram)), 0.0)
 
 
 def usual_sizes(squares: Array, magnitude: Array) -> Array:

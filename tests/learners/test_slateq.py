@@ -264,18 +264,18 @@ def beside(behaviour: str | Behaviour, recipe: Recipe, scorer: SlateScorer) -> f
 
 
 @pytest.mark.slow
-def test_discounted_values_are_not_taken_for_chance(tmp_path):
-    """With the errors of an equation without discount, all items would be worth the same."""
+def test_values_that_would_grow_are_not_taken_for_chance(tmp_path):
+    """Discounted, with errors of an equation without discount, all items were worth the same."""
     recipe = drawn_recipe("interest evolution", 19, seed=909)
     scorer, _ = train(generate(recipe, Folder(str(tmp_path))), learner_config("slateq"))
     assert beside("greedy", recipe, scorer) > 1.02
 
 
 @pytest.mark.slow
-def test_values_that_would_grow_are_discounted(tmp_path):
+def test_values_that_would_grow_settle(tmp_path):
     """Logs of greedy and its opposite in a world where nearly all is decided by taste.
 
-    Their equation for the values of other slates has no contraction. Its solution ranks backwards:
+    With all features the equation for other slates has no contraction. Its solution ranked so:
     198 minutes a session, random earns 236.
     """
     recipe = drawn_recipe("interest evolution", 0, seed=31)
