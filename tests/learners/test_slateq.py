@@ -275,8 +275,8 @@ def test_values_that_would_grow_are_not_taken_for_chance(tmp_path):
 def test_values_that_would_grow_settle(tmp_path):
     """Logs of greedy and its opposite in a world where nearly all is decided by taste.
 
-    With all features the equation for other slates has no contraction. Its solution ranked so:
-    198 minutes a session, random earns 236.
+    With all features the equation for other slates has no contraction. Its solution ranks
+    backwards: 198 minutes a session, random earns 236.
     """
     recipe = drawn_recipe("interest evolution", 0, seed=31)
     dataset = generate(recipe, Folder(str(tmp_path)))
